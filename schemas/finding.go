@@ -1,0 +1,213 @@
+package schemas
+
+import "sort"
+
+// A Finding is the numbers and IDs of a dossier without its texts. It is what travels
+// from the stages to the pairs and on to the files.
+type Finding struct {
+	PromptID string `json:"prompt_id"`
+	// Origin says where the dossier can be rebuilt from.
+	Origin Origin `json:"origin"`
+	// Responses are the distinct responses, in the dossier's order.
+	Responses []ResponseFinding `json:"responses,omitempty"`
+	// ContestedID is the response whose judgments were compared; empty when there is none.
+	ContestedID string `json:"contested_id,omitempty"`
+	// Judgments are the contested response's distinct parsed judgments, in ID order.
+	Judgments []JudgmentFinding `json:"judgments,omitempty"`
+	// Verdicts is the n×n matrix of the comparisons of Judgments; see [Finding.Verdict].
+	// It is empty when no comparison was asked for.
+	Verdicts string `json:"verdicts,omitempty"`
+	// Failed counts the final failures of calls by stage and code, sorted.
+	Failed []FailedCalls `json:"failed,omitempty"`
+}
+
+// Origin names the journal records that a finding was made from.
+type Origin struct {
+	// Bucket is the journal folder, View the digest of the segments that were read in it,
+	// Segment the file that the attempt itself wrote, and Prompt the key of the prompt's record.
+	Bucket  string `json:"bucket"`
+	View    string `json:"view"`
+	Segment string `json:"segment"`
+	Prompt  string `json:"prompt"`
+}
+
+// ResponseFinding is the numbers of one response.
+type ResponseFinding struct {
+	ID     string `json:"id"`
+	Status Status `json:"status"`
+	Chars  int    `json:"chars"`
+	Score  Score  `json:"score"`
+}
+
+// JudgmentFinding is the numbers of one judgment.
+type JudgmentFinding struct {
+	ID    string `json:"id"`
+	Score int    `json:"score"`
+	Chars int    `json:"chars"`
+	// Fingerprint is a digest of the text with its white space collapsed.
+	Fingerprint string `json:"fingerprint"`
+}
+
+// FailedCalls counts a prompt's calls of one stage that failed for good with one code.
+type FailedCalls struct {
+	Stage string `json:"stage"`
+	Code  string `json:"code"`
+	Calls int    `json:"calls"`
+}
+
+// Verdict returns the winner of the comparison that showed judgment m first and n second.
+func (f *Finding) Verdict(m, n int) Winner {
+	if f.Verdicts == "" {
+		return Missing
+	}
+	return Winner(f.Verdicts[m*len(f.Judgments)+n])
+}
+
+// NewFinding returns the finding of a dossier, without its origin.
+func NewFinding(d *Dossier) Finding {
+	f := Finding{PromptID: d.Prompt.ID, ContestedID: d.ContestedID, Failed: countFailed(d.Failures)}
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		f.Responses = append(f.Responses, ResponseFinding{ID: r.ID, Status: r.Status, Chars: r.Chars(), Score: r.Score})
+	}
+	contested := d.Contested()
+	if contested == nil {
+		return f
+	}
+	f.Judgments = judgmentFindings(contested)
+	f.Verdicts = verdictMatrix(f.Judgments, d.Comparisons)
+	return f
+}
+
+func judgmentFindings(r *Response) []JudgmentFinding {
+	var found []JudgmentFinding
+	for _, j := range r.DistinctJudgments() {
+		found = append(found, JudgmentFinding{
+			ID: j.ID, Score: j.Score, Chars: len([]rune(j.Text)), Fingerprint: Digest(Collapse(j.Text)),
+		})
+	}
+	return found
+}
+
+// DistinctJudgments returns the judgments that stand before the meta-judge, in ID order.
+func (r *Response) DistinctJudgments() []*Judgment {
+	var distinct []*Judgment
+	for i := range r.Judgments {
+		if r.Judgments[i].Distinct {
+			distinct = append(distinct, &r.Judgments[i])
+		}
+	}
+	sort.Slice(distinct, func(a, b int) bool { return distinct[a].ID < distinct[b].ID })
+	return distinct
+}
+
+// verdictMatrix places every comparison by the IDs that it names, never by its place in a list.
+func verdictMatrix(judgments []JudgmentFinding, comparisons []Comparison) string {
+	if len(comparisons) == 0 {
+		return ""
+	}
+	n := len(judgments)
+	at := make(map[string]int, n)
+	for i, j := range judgments {
+		at[j.ID] = i
+	}
+	cells := make([]byte, n*n)
+	for i := range cells {
+		cells[i] = byte(Missing)
+	}
+	for _, c := range comparisons {
+		first, ok1 := at[c.FirstID]
+		second, ok2 := at[c.SecondID]
+		if ok1 && ok2 {
+			cells[first*n+second] = byte(c.Winner)
+		}
+	}
+	return string(cells)
+}
+
+func countFailed(failures []Failure) []FailedCalls {
+	counts := map[FailedCalls]int{}
+	for _, f := range failures {
+		counts[FailedCalls{Stage: f.Stage, Code: f.Code}]++
+	}
+	var out []FailedCalls
+	for key, n := range counts {
+		key.Calls = n
+		out = append(out, key)
+	}
+	sort.Slice(out, func(i, j int) bool {
+		if out[i].Stage != out[j].Stage {
+			return out[i].Stage < out[j].Stage
+		}
+		return out[i].Code < out[j].Code
+	})
+	return out
+}
+
+// Outcome is how a role's pair of a prompt ended.
+type Outcome string
+
+// Every prompt has exactly one outcome for each role that is asked for.
+const (
+	Paired  Outcome = "paired"
+	Dropped Outcome = "dropped"
+	Failed  Outcome = "failed"
+)
+
+// The reasons for which a pair is dropped; of several the first that applies.
+const (
+	TooFewScored        = "too_few_scored"
+	EqualScores         = "equal_scores"
+	Margin              = "margin"
+	ChosenTooLong       = "chosen_too_long"
+	NotContested        = "not_contested"
+	TooFewJudgments     = "too_few_judgments"
+	TooFewVerdicts      = "too_few_verdicts"
+	EqualElo            = "equal_elo"
+	EqualTexts          = "equal_texts"
+	EqualJudgmentScores = "equal_judgment_scores"
+	JudgmentTooLong     = "judgment_too_long"
+)
+
+// DropReasons lists each role's reasons in the order in which they are tried.
+var DropReasons = map[string][]string{
+	RoleActor: {TooFewScored, EqualScores, Margin, ChosenTooLong},
+	RoleJudge: {NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong},
+}
+
+// A Choice is the pair that was picked for a role, or the reason why there is none.
+type Choice struct {
+	Outcome Outcome `json:"outcome"`
+	// Reason is the drop reason, or the code of the failure; empty when paired.
+	Reason string `json:"reason,omitempty"`
+	// ChosenID and RejectedID are responses for the actor, judgments for the judge. They
+	// are set when paired.
+	ChosenID   string `json:"chosen_id,omitempty"`
+	RejectedID string `json:"rejected_id,omitempty"`
+	// Elo holds eps of the finding's judgments, in their order; for the judge only, and
+	// only when it was computed.
+	Elo []float64 `json:"elo,omitempty"`
+}
+
+// PositionCounts counts the comparisons that the first-shown and the second-shown
+// judgment won.
+type PositionCounts struct {
+	First  int64 `json:"first"`
+	Second int64 `json:"second"`
+}
+
+// PositionWeights are the weights of a win in first and in second place.
+type PositionWeights struct {
+	First  float64 `json:"first"`
+	Second float64 `json:"second"`
+}
+
+// A Record is what travels to the files: a finding with its choices, or a bad line of the input.
+type Record struct {
+	Finding *Finding `json:"finding,omitempty"`
+	// Actor and Judge are nil when the role was not asked for, or not yet decided.
+	Actor *Choice `json:"actor,omitempty"`
+	Judge *Choice `json:"judge,omitempty"`
+	// BadLine is set instead of all others.
+	BadLine *Failure `json:"bad_line,omitempty"`
+}

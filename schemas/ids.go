@@ -1,0 +1,77 @@
+package schemas
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+
+	"github.com/google/uuid"
+)
+
+// The name spaces of Coeval's version 5 UUIDs, each derived from the project's name.
+var (
+	rootSpace       = uuid.NewSHA1(uuid.NameSpaceURL, []byte("coeval"))
+	promptSpace     = uuid.NewSHA1(rootSpace, []byte("prompt"))
+	responseSpace   = uuid.NewSHA1(rootSpace, []byte("response"))
+	judgmentSpace   = uuid.NewSHA1(rootSpace, []byte("judgment"))
+	comparisonSpace = uuid.NewSHA1(rootSpace, []byte("comparison"))
+	pairSpace       = uuid.NewSHA1(rootSpace, []byte("pair"))
+)
+
+// PromptID returns the ID of a conversation. It depends on the messages alone.
+func PromptID(messages []Message) string {
+	parts := make([]string, 0, 2*len(messages))
+	for _, m := range messages {
+		parts = append(parts, m.Role, m.Content)
+	}
+	return newID(promptSpace, parts...)
+}
+
+// ResponseID returns the ID of a response. Actor is the model that wrote it, with its revision.
+func ResponseID(promptID, actor, text string) string {
+	return newID(responseSpace, promptID, actor, text)
+}
+
+// JudgmentID returns the ID of a judgment. Judge is the model that wrote it, with its revision.
+func JudgmentID(responseID, judge string, replicate int, text string) string {
+	return newID(judgmentSpace, responseID, judge, strconv.Itoa(replicate), text)
+}
+
+// ComparisonID returns the ID of the comparison of two judgments in one order.
+func ComparisonID(firstID, secondID, metaJudge string) string {
+	return newID(comparisonSpace, firstID, secondID, metaJudge)
+}
+
+// PairID returns the ID of a role's pair.
+func PairID(role, chosenID, rejectedID string) string {
+	return newID(pairSpace, role, chosenID, rejectedID)
+}
+
+// newID hashes the parts, each with its length before it, so that no two lists agree.
+func newID(space uuid.UUID, parts ...string) string {
+	return uuid.NewSHA1(space, AppendParts(nil, parts...)).String()
+}
+
+// AppendParts appends the parts to b, each with its length before it. Two lists of
+// parts give the same bytes only when they are equal.
+func AppendParts(b []byte, parts ...string) []byte {
+	for _, p := range parts {
+		b = binary.AppendUvarint(b, uint64(len(p)))
+		b = append(b, p...)
+	}
+	return b
+}
+
+// Digest returns 128 bits of the SHA-256 of the parts, in hex.
+func Digest(parts ...string) string {
+	sum := sha256.Sum256(AppendParts(nil, parts...))
+	return hex.EncodeToString(sum[:16])
+}
+
+// Spread returns 64 evenly spread bits of a prompt's ID. Buckets and shards are
+// ranges of it.
+func Spread(id string) uint64 {
+	sum := sha256.Sum256([]byte(id))
+	return binary.BigEndian.Uint64(sum[:8])
+}

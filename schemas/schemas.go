@@ -1,0 +1,218 @@
+// Package schemas holds the records of a Meta-Rewarding run: what is said about a
+// prompt, what is decided from it, and the rows of every file that a run writes.
+//
+// The words are those of the method: a prompt gets responses from the actor, a
+// response gets judgments from the judge, two judgments get comparisons from the
+// meta-judge, one for each order. A [Dossier] holds all that was said about one
+// prompt, a [Finding] its numbers and IDs without the texts, a [Choice] the pair
+// that was picked for a role or the reason why there is none.
+//
+// Scores are integer thousandths of a rubric point from the moment they are parsed,
+// so that equal means equal. All text in a record is valid UTF-8.
+package schemas
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// The roles of a run. An actor pair trains the actor, a judge pair trains the judge;
+// the meta-judge is only asked.
+const (
+	RoleActor     = "actor"
+	RoleJudge     = "judge"
+	RoleMetaJudge = "meta_judge"
+)
+
+// The stages of a dossier, as failures and counts name them.
+const (
+	StagePrompts  = "prompts"
+	StageGenerate = "generate"
+	StageJudge    = "judge"
+	StageMeta     = "meta"
+)
+
+// A Message is one turn of a conversation. Role is system, user or assistant.
+type Message struct {
+	Role    string `json:"role"    parquet:"role,dict"`
+	Content string `json:"content" parquet:"content"`
+}
+
+// A Prompt is one conversation that wants an answer. Its ID depends on Messages alone.
+type Prompt struct {
+	ID       string    `json:"id"`
+	Messages []Message `json:"messages"`
+	// OwnIDs are the IDs that the input gave to these messages, sorted.
+	OwnIDs []string `json:"own_ids,omitempty"`
+	// File and Line are where the prompt was read: of equal prompts the least.
+	File string `json:"file"`
+	Line int64  `json:"line"`
+	// Metadata is a JSON object with the input's other fields, "{}" when it has none.
+	Metadata string `json:"metadata"`
+}
+
+// Generation is one finished replicate of a call: a text, or the final failure to get one.
+type Generation struct {
+	// Text is what the model said, as it came, think tags included.
+	Text string
+	// Reasoning is the text that the server kept apart (reasoning_content).
+	Reasoning    string
+	FinishReason string
+	// PromptTokens are those of the request; CompletionTokens this choice's share of it.
+	PromptTokens     int
+	CompletionTokens int
+	// Code is not empty when the call failed for good; Message says how.
+	Code    string
+	Message string
+}
+
+// Status says whether a response can be judged.
+type Status string
+
+// The statuses of a response. Only a complete one is judged.
+const (
+	Complete  Status = "complete"
+	Empty     Status = "empty"
+	Truncated Status = "truncated"
+)
+
+// A Response is one distinct text of the actor, with every replicate that gave it.
+type Response struct {
+	ID         string `json:"id"`
+	Replicates []int  `json:"replicates"`
+	// Text is trimmed and, under strip_reasoning, free of think tags; Reasoning is what was taken out.
+	Text      string `json:"text"`
+	Reasoning string `json:"reasoning,omitempty"`
+	Status    Status `json:"status"`
+	// PromptTokens and CompletionTokens are those of the first replicate.
+	PromptTokens     int        `json:"prompt_tokens"`
+	CompletionTokens int        `json:"completion_tokens"`
+	Judgments        []Judgment `json:"judgments,omitempty"`
+	// Score holds the exact sums of the parsed judgments' scores.
+	Score Score `json:"score"`
+}
+
+// Chars is the response's length in Unicode code points.
+func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
+
+// Score is the sums of n parsed scores in thousandths; the zero Score is unscored.
+type Score struct {
+	// N is the number of parsed scores, Sum their sum, Squares the sum of their squares.
+	N       int   `json:"n"`
+	Sum     int64 `json:"sum"`
+	Squares int64 `json:"squares"`
+	// Scored says that N reached min_judgments.
+	Scored bool `json:"scored"`
+}
+
+// Mean returns S_k in rubric points.
+func (s Score) Mean() float64 { return float64(s.Sum) / float64(s.N) / 1000 }
+
+// Variance returns the population variance V_k = (n·Σs² − (Σs)²)/n² in squared rubric points.
+func (s Score) Variance() float64 {
+	n := int64(s.N)
+	return float64(n*s.Squares-s.Sum*s.Sum) / float64(n*n) / 1e6
+}
+
+// A Judgment is one text of the judge on a response.
+type Judgment struct {
+	ID        string `json:"id"`
+	Replicate int    `json:"replicate"`
+	Text      string `json:"text"`
+	Reasoning string `json:"reasoning,omitempty"`
+	// Score is in thousandths of a point and counts only when Unparsed is empty.
+	Score int `json:"score"`
+	// Unparsed is the reason why the text has no score; empty when it has one.
+	Unparsed string `json:"unparsed,omitempty"`
+	// Distinct marks the lowest replicate of equal parsed texts, which stands for them
+	// before the meta-judge.
+	Distinct         bool `json:"distinct,omitempty"`
+	PromptTokens     int  `json:"prompt_tokens"`
+	CompletionTokens int  `json:"completion_tokens"`
+}
+
+// Winner is the outcome of one comparison.
+type Winner byte
+
+// What a comparison can say. Missing is a comparison that failed for good or was not made.
+const (
+	Missing Winner = '-'
+	NoWins  Winner = '0'
+	First   Winner = '1'
+	Second  Winner = '2'
+)
+
+// String returns first, second, none or missing.
+func (w Winner) String() string {
+	switch w {
+	case First:
+		return "first"
+	case Second:
+		return "second"
+	case NoWins:
+		return "none"
+	default:
+		return "missing"
+	}
+}
+
+// A Comparison is one verdict of the meta-judge on two judgments, shown in this order.
+type Comparison struct {
+	ID               string `json:"id"`
+	FirstID          string `json:"first_id"`
+	SecondID         string `json:"second_id"`
+	Text             string `json:"text"`
+	Reasoning        string `json:"reasoning,omitempty"`
+	Winner           Winner `json:"winner"`
+	Unparsed         string `json:"unparsed,omitempty"`
+	PromptTokens     int    `json:"prompt_tokens"`
+	CompletionTokens int    `json:"completion_tokens"`
+}
+
+// A Failure is what could not go on: a bad line of the input, or the final failure of a call.
+type Failure struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// File and Line are set for a bad line.
+	File string `json:"file,omitempty"`
+	Line int64  `json:"line,omitempty"`
+	// PromptID, ResponseID, FirstID and SecondID name what the call was about.
+	PromptID   string `json:"prompt_id,omitempty"`
+	ResponseID string `json:"response_id,omitempty"`
+	FirstID    string `json:"first_id,omitempty"`
+	SecondID   string `json:"second_id,omitempty"`
+	Replicate  int    `json:"replicate"`
+}
+
+// A Dossier is a prompt with all that was said about it.
+type Dossier struct {
+	Prompt Prompt `json:"prompt"`
+	// Responses are distinct, in the order of their first replicate.
+	Responses []Response `json:"responses,omitempty"`
+	// ContestedID names the response whose judgments are compared; empty when there is none.
+	ContestedID string `json:"contested_id,omitempty"`
+	// Comparisons are on the contested response, in the order of (first, second) ID.
+	Comparisons []Comparison `json:"comparisons,omitempty"`
+	Failures    []Failure    `json:"failures,omitempty"`
+}
+
+// Contested returns the contested response, or nil.
+func (d *Dossier) Contested() *Response {
+	for i := range d.Responses {
+		if d.ContestedID != "" && d.Responses[i].ID == d.ContestedID {
+			return &d.Responses[i]
+		}
+	}
+	return nil
+}
+
+// Fail adds the final failure of one replicate of a call.
+func (d *Dossier) Fail(stage string, replicate int, g Generation, ids Failure) {
+	ids.Stage, ids.Code, ids.Message, ids.PromptID, ids.Replicate = stage, g.Code, g.Message, d.Prompt.ID, replicate
+	d.Failures = append(d.Failures, ids)
+}
+
+// Collapse returns s with every run of white space made one space: two texts that
+// differ in nothing else teach nothing.
+func Collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
