@@ -1,0 +1,236 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// linger is how long a commit waits for more records: it makes frames that compress well
+// and few calls of fsync. With the fsync itself a record waits about twice that.
+const linger = 8 * time.Millisecond
+
+// errClosed is what Append returns after Close.
+var errClosed = errors.New("journal: closed")
+
+// A Journal appends to the buckets of one folder. Every process that writes has its own.
+type Journal struct {
+	dir     string
+	encoder *zstd.Encoder
+
+	mu      sync.Mutex
+	pending map[*appender]*batch
+	wake    chan struct{}
+	closed  bool
+	done    chan struct{}
+	// broken is why nothing can be appended any more.
+	broken error
+}
+
+// Open returns a journal that appends below dir, which it makes when needed. Close it.
+func Open(dir string) (*Journal, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &Journal{
+		dir: dir, encoder: encoder,
+		pending: map[*appender]*batch{}, wake: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go j.commitAll()
+	return j, nil
+}
+
+// Close commits what is pending and waits for it.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	first := !j.closed
+	j.closed = true
+	j.mu.Unlock()
+	if first {
+		j.signal()
+	}
+	<-j.done
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
+func (j *Journal) signal() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// batch is what becomes one frame of one segment.
+type batch struct {
+	lines []byte
+	done  chan struct{}
+	err   error
+}
+
+// appender is an attempt's own segment in one bucket.
+type appender struct {
+	journal *Journal
+	name    string // below the journal, with slashes
+	started atomic.Bool
+	file    *os.File // of the committing goroutine alone
+}
+
+func (a *appender) append(ctx context.Context, records []Record) error {
+	lines, err := encodeLines(nil, records)
+	if err != nil {
+		return err
+	}
+	b, err := a.journal.enqueue(a, lines)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (j *Journal) enqueue(a *appender, lines []byte) (*batch, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		return nil, j.broken
+	}
+	if j.closed {
+		return nil, errClosed
+	}
+	b := j.pending[a]
+	if b == nil {
+		b = &batch{done: make(chan struct{})}
+		j.pending[a] = b
+	}
+	b.lines = append(b.lines, lines...)
+	a.started.Store(true)
+	j.signal()
+	return b, nil
+}
+
+// commitAll writes batch after batch until the journal is closed. One goroutine for a
+// process: segments have one writer.
+func (j *Journal) commitAll() {
+	defer close(j.done)
+	open := map[*appender]struct{}{}
+	for range j.wake {
+		j.mu.Lock()
+		closing := j.closed
+		j.mu.Unlock()
+		if !closing {
+			time.Sleep(linger)
+		}
+		j.mu.Lock()
+		batches := j.pending
+		j.pending = map[*appender]*batch{}
+		closing = j.closed
+		j.mu.Unlock()
+		j.commit(batches, open)
+		if closing {
+			break
+		}
+	}
+	for a := range open {
+		if err := a.file.Close(); err != nil {
+			j.fail(err)
+		}
+	}
+}
+
+// commit writes each batch as one frame and returns when all are on the disk. Segments are
+// synced side by side.
+func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
+	var synced sync.WaitGroup
+	for a, b := range batches {
+		frame := j.encoder.EncodeAll(b.lines, nil)
+		if b.err = a.write(frame); b.err != nil {
+			j.fail(b.err)
+			close(b.done)
+			continue
+		}
+		open[a] = struct{}{}
+		synced.Go(func() {
+			if err := a.file.Sync(); err != nil {
+				b.err = fmt.Errorf("journal: %w", err)
+				j.fail(b.err)
+			}
+			close(b.done)
+		})
+	}
+	synced.Wait()
+	j.closeIdle(batches, open)
+}
+
+// maxOpen bounds the files that stay open between commits.
+const maxOpen = 64
+
+func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct{}) {
+	for a := range open {
+		if len(open) <= maxOpen {
+			return
+		}
+		if _, ok := used[a]; ok {
+			continue
+		}
+		if err := a.file.Close(); err != nil {
+			j.fail(err)
+		}
+		a.file = nil
+		delete(open, a)
+	}
+}
+
+func (j *Journal) fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil {
+		j.broken = err
+	}
+}
+
+// write appends a frame to the segment. After a write that failed half-way nothing may
+// follow it: the journal is broken then, and the torn frame stays the last.
+func (a *appender) write(frame []byte) error {
+	if a.file == nil {
+		if err := a.open(); err != nil {
+			return err
+		}
+	}
+	if _, err := a.file.Write(frame); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+func (a *appender) open() error {
+	name := filepath.Join(a.journal.dir, filepath.FromSlash(a.name))
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	a.file = f
+	if err := syncDir(filepath.Dir(name)); err != nil {
+		return err
+	}
+	return syncDir(a.journal.dir)
+}

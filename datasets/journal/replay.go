@@ -1,0 +1,147 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"coeval/schemas"
+)
+
+// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment
+// first, then those of its view. It is for one goroutine.
+type Replay struct {
+	dir, bucket string
+	records     map[id]*replayed
+	twice       bool // some key has more than one record
+}
+
+// replayed is a record with two ranks: the one that the attempt used, and the one that the
+// next load would.
+type replayed struct {
+	used, next *Record
+	got        bool
+}
+
+// NewReplay loads the records of the prompts that keep wants, as the attempt of this origin
+// saw them.
+func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
+	order, err := readView(dir, o.Bucket, o.View)
+	if err != nil {
+		return nil, err
+	}
+	now, err := listSegments(dir, o.Bucket)
+	if err != nil {
+		return nil, err
+	}
+	if o.Segment != "" {
+		i := slices.IndexFunc(now, func(s segment) bool { return s.Name == o.Segment })
+		if i < 0 {
+			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", filepath.Join(dir, o.Segment))
+		}
+		order = slices.Insert(order, 0, now[i])
+	}
+	r := &Replay{dir: dir, bucket: o.Bucket, records: map[id]*replayed{}}
+	for _, s := range order {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if _, err := readSegment(dir, s, keep, r.use); err != nil {
+			return nil, err
+		}
+	}
+	if !r.twice && sameSegments(order, now) {
+		return r, nil // each record is the only one of its key
+	}
+	return r, r.rank(ctx, now, keep)
+}
+
+func (r *Replay) use(rec *Record) {
+	at := id{rec.Key, rec.Replicate}
+	old := r.records[at]
+	if old == nil {
+		r.records[at] = &replayed{used: rec}
+		return
+	}
+	r.twice = true
+	if rec.better(old.used) {
+		old.used = rec
+	}
+}
+
+// sameSegments says whether the attempt read all that is there now.
+func sameSegments(order, now []segment) bool {
+	if len(order) != len(now) {
+		return false
+	}
+	lengths := make(map[string]int64, len(now))
+	for _, s := range now {
+		lengths[s.Name] = s.Length
+	}
+	return !slices.ContainsFunc(order, func(s segment) bool { return lengths[s.Name] != s.Length })
+}
+
+// rank finds what the next load of the bucket would use.
+func (r *Replay) rank(ctx context.Context, now []segment, keep func(string) bool) error {
+	for _, s := range now {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := readSegment(r.dir, s, keep, func(rec *Record) {
+			at := r.records[id{rec.Key, rec.Replicate}]
+			if at != nil && (at.next == nil || rec.better(at.next)) {
+				at.next = rec
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Get returns the record of a generation or a prompt as the attempt used it.
+func (r *Replay) Get(key string, replicate int) (*Record, bool) {
+	at, ok := r.records[id{key, replicate}]
+	if !ok {
+		return nil, false
+	}
+	at.got = true
+	return at.used, true
+}
+
+// Pin makes the next run decide as this one did: where a key that was asked of Get has more
+// than one record, and another would be met first, what was used is written to a segment that
+// sorts before all others. Mostly there is nothing to write.
+func (r *Replay) Pin() error {
+	var pins []Record
+	for _, at := range r.records {
+		if at.got && at.next != nil && at.used.Prompt == nil && *at.next != *at.used {
+			pins = append(pins, *at.used)
+		}
+	}
+	if len(pins) == 0 {
+		return nil
+	}
+	slices.SortFunc(pins, func(a, b Record) int {
+		if c := strings.Compare(a.Key, b.Key); c != 0 {
+			return c
+		}
+		return a.Replicate - b.Replicate
+	})
+	lines, err := encodeLines(nil, pins)
+	if err != nil {
+		return err
+	}
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer encoder.Close()
+	return writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), encoder.EncodeAll(lines, nil))
+}

@@ -1,0 +1,155 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/go-json-experiment/json"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxFrame bounds what one frame may unpack to. A group commit is far smaller.
+const maxFrame = 1 << 30
+
+// errTorn is a frame that goes on after the end of the file.
+var errTorn = errors.New("the frame goes on after the end of the file")
+
+var decoders = sync.Pool{New: func() any {
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFrame))
+	if err != nil { // the options are constants: cannot happen
+		panic(err)
+	}
+	return d
+}}
+
+// readSegment gives each the records of a segment that keep wants and returns how many bytes
+// of it count: all but a torn last frame.
+func readSegment(dir string, s segment, keep func(string) bool, each func(*Record)) (int64, error) {
+	name := filepath.Join(dir, filepath.FromSlash(s.Name))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, fmt.Errorf("journal: %w", err)
+	}
+	if int64(len(b)) < s.Length {
+		return 0, fmt.Errorf("journal: %s: has %d bytes where there were %d", name, len(b), s.Length)
+	}
+	length, err := decodeSegment(b[:s.Length], keep, each)
+	if err != nil {
+		return 0, fmt.Errorf("journal: %s: %w", name, err)
+	}
+	return length, nil
+}
+
+// decodeSegment reads frame after frame and returns the length of those that are whole.
+func decodeSegment(b []byte, keep func(string) bool, each func(*Record)) (int64, error) {
+	decoder := decoders.Get().(*zstd.Decoder)
+	defer decoders.Put(decoder)
+	var buf []byte
+	for at := 0; at < len(b); {
+		n, err := frameLength(b[at:])
+		if err == nil {
+			buf, err = decoder.DecodeAll(b[at:at+n], buf[:0])
+		}
+		if err != nil {
+			if !frameAfter(decoder, b[at+1:]) {
+				return int64(at), nil
+			}
+			return 0, fmt.Errorf("offset %d: damaged: %w", at, err)
+		}
+		if err := decodeLines(buf, keep, each); err != nil {
+			return 0, fmt.Errorf("frame at offset %d: %w", at, err)
+		}
+		at += n
+	}
+	return int64(len(b)), nil
+}
+
+func decodeLines(b []byte, keep func(string) bool, each func(*Record)) error {
+	for line := range bytes.Lines(b) {
+		r := new(Record)
+		if err := json.Unmarshal(line, r); err != nil {
+			return fmt.Errorf("not a record: %w", err)
+		}
+		if r.Key == "" || r.PromptID == "" {
+			return errors.New("a record without key or prompt_id")
+		}
+		if keep == nil || keep(r.PromptID) {
+			each(r)
+		}
+	}
+	return nil
+}
+
+var frameMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+
+// frameLength returns the length of the zstd frame that b begins with, by walking its block
+// headers (RFC 8878, section 3.1.1), or errTorn when b ends before the frame does.
+func frameLength(b []byte) (int, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil {
+		if len(b) < zstd.HeaderMaxSize {
+			return 0, errTorn
+		}
+		return 0, err
+	}
+	if h.Skippable {
+		return 0, errors.New("a skippable frame, which no segment has")
+	}
+	at := h.HeaderSize
+	for last := false; !last; {
+		if len(b) < at+3 {
+			return 0, errTorn
+		}
+		header := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
+		last = header&1 == 1
+		size := header >> 3
+		switch header >> 1 & 3 {
+		case 1: // run-length: one byte stands for all
+			size = 1
+		case 3:
+			return 0, errors.New("a reserved block type")
+		}
+		at += 3 + size
+	}
+	if h.HasCheckSum {
+		at += 4
+	}
+	if len(b) < at {
+		return 0, errTorn
+	}
+	return at, nil
+}
+
+// frameAfter says whether a whole frame begins anywhere in b: then what is before it is
+// damage and no torn end.
+func frameAfter(decoder *zstd.Decoder, b []byte) bool {
+	for {
+		i := bytes.Index(b, frameMagic)
+		if i < 0 {
+			return false
+		}
+		b = b[i:]
+		if n, err := frameLength(b); err == nil {
+			if _, err := decoder.DecodeAll(b[:n], nil); err == nil {
+				return true
+			}
+		}
+		b = b[len(frameMagic):]
+	}
+}
+
+// encodeLines appends the records as JSON lines.
+func encodeLines(b []byte, records []Record) ([]byte, error) {
+	for i := range records {
+		line, err := json.Marshal(&records[i])
+		if err != nil {
+			return nil, fmt.Errorf("journal: record of prompt %s: %w", records[i].PromptID, err)
+		}
+		b = append(append(b, line...), '\n')
+	}
+	return b, nil
+}
