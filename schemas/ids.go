@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"math/bits"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -69,9 +70,19 @@ func Digest(parts ...string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// Spread returns 64 evenly spread bits of a prompt's ID. Buckets and shards are
-// ranges of it.
+// Spread returns evenly spread bits of an ID, in the order of the IDs themselves: buckets and
+// shards are ranges of it, and so ranges of prompt IDs. The leading 48 bits of a version 5 UUID
+// are bits of a hash; of another string it takes the hash.
 func Spread(id string) uint64 {
+	if u, err := uuid.Parse(id); err == nil {
+		return binary.BigEndian.Uint64(u[:8]) &^ 0xffff
+	}
 	sum := sha256.Sum256([]byte(id))
-	return binary.BigEndian.Uint64(sum[:8])
+	return binary.BigEndian.Uint64(sum[:8]) &^ 0xffff
+}
+
+// Shard returns which of n equal ranges of Spread an ID falls in.
+func Shard(id string, n int) int {
+	high, _ := bits.Mul64(Spread(id), uint64(n))
+	return int(high)
 }

@@ -6,8 +6,9 @@
 // for the life of the job server. Import this package for its effect in every package that
 // emits one of the types.
 //
-// It promises that decode(encode(v)) has the same fields as v, nil and empty slices
-// included. The encoding is JSON and may change between builds: it never reaches a file.
+// It promises that decode(encode(v)) has the same fields as v; a slice or map of length 0
+// comes back with length 0. The encoding is JSON and may change between builds: it never
+// reaches a file.
 package coders
 
 import (
@@ -25,6 +26,8 @@ func init() {
 	beam.RegisterCoder(reflect.TypeFor[schemas.Dossier](), encodeDossier, decodeDossier)
 	beam.RegisterCoder(reflect.TypeFor[schemas.Record](), encodeRecord, decodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[schemas.PositionCounts](), encodePositionCounts, decodePositionCounts)
+	beam.RegisterCoder(reflect.TypeFor[schemas.Tally](), encodeTally, decodeTally)
+	beam.RegisterCoder(reflect.TypeFor[schemas.Manifest](), encodeManifest, decodeManifest)
 }
 
 // Beam finds a coder's functions by name, so each type has a named pair.
@@ -36,6 +39,10 @@ func decodeDossier(b []byte) (schemas.Dossier, error)               { return dec
 func encodeRecord(v schemas.Record) ([]byte, error)                 { return encode(v) }
 func decodeRecord(b []byte) (schemas.Record, error)                 { return decode[schemas.Record](b) }
 func encodePositionCounts(v schemas.PositionCounts) ([]byte, error) { return encode(v) }
+func encodeTally(v schemas.Tally) ([]byte, error)                   { return encode(v) }
+func decodeTally(b []byte) (schemas.Tally, error)                   { return decode[schemas.Tally](b) }
+func encodeManifest(v schemas.Manifest) ([]byte, error)             { return encode(v) }
+func decodeManifest(b []byte) (schemas.Manifest, error)             { return decode[schemas.Manifest](b) }
 func decodePositionCounts(b []byte) (schemas.PositionCounts, error) {
 	return decode[schemas.PositionCounts](b)
 }

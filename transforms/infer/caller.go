@@ -1,0 +1,228 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"coeval/datasets/journal"
+	"coeval/schemas"
+)
+
+// priorities say who goes first at the limiter: later stages, so that dossiers finish.
+var priorities = map[string]int{stageProbe: 9, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
+
+// asker gets the generations of one prompt from the journal, and from the fleet what is not
+// there. What it returns is durable.
+type asker struct {
+	process *process
+	calls   *callCounts
+	// records and view are nil without a journal.
+	records journal.Records
+	view    *journal.View
+}
+
+// Do implements [Caller].
+func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error) {
+	out := make([][]schemas.Generation, len(calls))
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range calls {
+		c, key := &calls[i], calls[i].Key()
+		out[i] = make([]schemas.Generation, c.N)
+		missing := a.replay(c, key, out[i])
+		for _, run := range runs(missing) {
+			group.Go(func() error { return a.askAll(ctx, c, key, run, out[i]) })
+		}
+	}
+	return out, group.Wait()
+}
+
+// replay fills in what the journal holds and returns the replicates that it doesn't.
+func (a *asker) replay(c *Call, key string, out []schemas.Generation) []int {
+	var missing []int
+	var t schemas.CallTally
+	for i := range out {
+		r, ok := a.records.Get(key, i)
+		if !ok || a.process.options.retries(r.Code) {
+			missing = append(missing, i)
+			continue
+		}
+		out[i] = generationOf(r)
+		t.Replayed++
+		if r.Code != "" {
+			t.Failed++
+		}
+	}
+	if t.Replayed > 0 {
+		a.calls.add(c.Stage, t)
+		a.process.watch.replayed.Add(t.Replayed)
+		a.process.watch.failed.Add(t.Failed)
+	}
+	return missing
+}
+
+// span is a run of contiguous replicates, which one request with n can ask for.
+type span struct{ from, to int }
+
+func runs(replicates []int) []span {
+	var out []span
+	for _, i := range replicates {
+		if k := len(out) - 1; k >= 0 && out[k].to == i {
+			out[k].to++
+			continue
+		}
+		out = append(out, span{i, i + 1})
+	}
+	return out
+}
+
+// askAll asks for a run of replicates in as few requests as the endpoints allow.
+func (a *asker) askAll(ctx context.Context, c *Call, key string, s span, out []schemas.Generation) error {
+	fleet := a.process.fleet
+	endpoints, err := fleet.of(c.Role)
+	if err != nil {
+		return err
+	}
+	n, err := fleet.batch(ctx, endpoints, c.Role, s.to-s.from, a.calls)
+	if err != nil {
+		return err
+	}
+	n = min(n, fleet.options.MaxInFlight)
+	group, ctx := errgroup.WithContext(ctx)
+	for from := s.from; from < s.to; from += n {
+		part := span{from, min(from+n, s.to)}
+		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, c, key, part, out) })
+	}
+	return group.Wait()
+}
+
+// askUntilWhole asks for the replicates of s, again for those that a server left out, and
+// makes every answer durable.
+func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, c *Call, key string, s span, out []schemas.Generation) error {
+	short := 0
+	for missing := []span{s}; len(missing) > 0; {
+		at := missing[0]
+		missing = missing[1:]
+		generations, has, err := a.process.fleet.ask(ctx, endpoints, request{
+			role: c.Role, stage: c.Stage, promptID: c.PromptID, messages: c.Messages,
+			seed: seed(key, at.from), n: at.to - at.from,
+		}, a.calls)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(has, false) {
+			if short++; short > a.process.options.Tries {
+				giveUp(generations, has)
+			}
+		}
+		var left []int
+		for i, ok := range has {
+			if ok {
+				out[at.from+i] = generations[i]
+			} else {
+				left = append(left, at.from+i)
+			}
+		}
+		if err := a.keep(ctx, c, key, at.from, generations, has); err != nil {
+			return err
+		}
+		missing = append(missing, runs(left)...)
+	}
+	return nil
+}
+
+// giveUp makes failures of the choices that a server leaves out again and again.
+func giveUp(generations []schemas.Generation, has []bool) {
+	for i, ok := range has {
+		if !ok {
+			generations[i] = schemas.Generation{Code: CodeMalformed, Message: "the server leaves out choices that it was asked for"}
+			has[i] = true
+		}
+	}
+}
+
+// keep counts the generations that came and makes them durable.
+func (a *asker) keep(ctx context.Context, c *Call, key string, from int, generations []schemas.Generation, has []bool) error {
+	var t schemas.CallTally
+	records := make([]journal.Record, 0, len(has))
+	for i, ok := range has {
+		if !ok {
+			continue
+		}
+		g := &generations[i]
+		t.Generations++
+		t.CompletionTokens += int64(g.CompletionTokens)
+		t.PromptTokens = max(t.PromptTokens, int64(g.PromptTokens))
+		if g.Code != "" {
+			t.Failed++
+		}
+		records = append(records, recordOf(c, key, from+i, g))
+	}
+	a.calls.add(c.Stage, t)
+	a.process.watch.generations.Add(t.Generations)
+	a.process.watch.failed.Add(t.Failed)
+	if a.view == nil {
+		return nil
+	}
+	return a.view.Append(ctx, records...)
+}
+
+func recordOf(c *Call, key string, replicate int, g *schemas.Generation) journal.Record {
+	return journal.Record{
+		Key: key, Replicate: replicate, PromptID: c.PromptID, Role: c.Role.Name,
+		Text: g.Text, Reasoning: g.Reasoning, FinishReason: g.FinishReason,
+		PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens, Code: g.Code, Message: g.Message,
+	}
+}
+
+func generationOf(r *journal.Record) schemas.Generation {
+	return schemas.Generation{
+		Text: r.Text, Reasoning: r.Reasoning, FinishReason: r.FinishReason,
+		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Code: r.Code, Message: r.Message,
+	}
+}
+
+// seed is 30 bits of the call's key plus the replicate, as servers count the seeds of n choices.
+func seed(key string, replicate int) int64 {
+	high, err := strconv.ParseUint(key[:8], 16, 32)
+	if err != nil { // a key is hex
+		panic(fmt.Sprintf("infer: key %q: %v", key, err))
+	}
+	return int64(high>>2) + int64(replicate)
+}
+
+// A Missing error says that the journal lacks a generation.
+type Missing struct {
+	PromptID, Stage, Key string
+	Replicate            int
+}
+
+func (m *Missing) Error() string {
+	return fmt.Sprintf("infer: the journal lacks replicate %d of call %s (%s) of prompt %s", m.Replicate, m.Key, m.Stage, m.PromptID)
+}
+
+// Replayer is a Caller that has the journal alone.
+type Replayer struct {
+	// Get returns the journal's record of a replicate.
+	Get func(key string, replicate int) (*journal.Record, bool)
+}
+
+// Do implements [Caller]. The error of what is not there is a [*Missing].
+func (r Replayer) Do(_ context.Context, calls []Call) ([][]schemas.Generation, error) {
+	out := make([][]schemas.Generation, len(calls))
+	for i := range calls {
+		key := calls[i].Key()
+		out[i] = make([]schemas.Generation, calls[i].N)
+		for k := range out[i] {
+			rec, ok := r.Get(key, k)
+			if !ok {
+				return nil, &Missing{PromptID: calls[i].PromptID, Stage: calls[i].Stage, Key: key, Replicate: k}
+			}
+			out[i][k] = generationOf(rec)
+		}
+	}
+	return out, nil
+}

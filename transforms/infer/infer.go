@@ -1,0 +1,354 @@
+// Package infer asks the workers: it runs a chain of stages on every prompt, makes their calls
+// to the fleet, and keeps every answer in the journal.
+//
+// All stages run in one DoFn. It keeps a sliding window of prompts in flight, so that a prompt
+// goes from its first response to its last comparison without a shuffle and without a barrier:
+// the judge works on some prompts while the actor still writes on others. Calls, not elements,
+// are limited, by one limiter for the process, and later stages go first.
+//
+// It promises that every prompt of its input ends as one element of its output, that what is
+// emitted is durable in the journal, that a call whose answer the journal holds is not made,
+// and that a bundle which fails leaves no call behind. It does not promise an order, nor that
+// a worker which ignores seeds says the same twice.
+//
+// An endpoint's limit is fixed (Options.MaxInFlight). What an answer means:
+//
+//	200                   the choices; those that are left out are asked for again
+//	400, 422, other 4xx   the call failed for good: context_length or bad_request
+//	413                   the call failed for good: too_large
+//	429, 503, 408         full: asked again after Retry-After or a backoff, without end
+//	                      while others are answered
+//	other 5xx, resets,    asked again up to Options.Tries times, then the call failed for good:
+//	timeouts, bodies that server_error, connection, timeout, malformed. While no endpoint
+//	are no completion     answers at all this does not count, and after Options.Patience the
+//	                      run ends
+//	401 to 405, 3xx       the run ends with a sentence that says what to do
+//
+// Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
+// replayed, failed.
+package infer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"coeval/datasets/journal"
+	"coeval/schemas"
+	_ "coeval/transforms/coders"
+	"coeval/transforms/window"
+)
+
+func init() {
+	register.DoFn5x1[context.Context, string, func(*schemas.Prompt) bool, func(schemas.Record), func(schemas.Tally), error](&findFn{})
+	register.DoFn3x1[context.Context, schemas.Dossier, func(schemas.Dossier), error](&applyFn{})
+	register.Iter1[schemas.Prompt]()
+	register.Emitter1[schemas.Record]()
+	register.Emitter1[schemas.Tally]()
+	register.Emitter1[schemas.Dossier]()
+}
+
+// Outputs are what Findings makes.
+type Outputs struct {
+	// Records has one record with a finding for each distinct prompt. PCollection<schemas.Record>
+	Records beam.PCollection
+	// Tallies counts merged prompts, findings and calls. PCollection<schemas.Tally>
+	Tallies beam.PCollection
+}
+
+// Findings runs the chain on every prompt of every bucket.
+//
+// It takes a PCollection<KV<string, schemas.Prompt>> keyed by the journal's bucket. Prompts
+// with the same ID are merged: own IDs are joined, the least file and line stay. It returns an
+// error if the chain or o is invalid.
+func Findings(s beam.Scope, prompts beam.PCollection, chain []StageSpec, o Options) (Outputs, error) {
+	spec, err := encodeWork(chain, o)
+	if err != nil {
+		return Outputs{}, err
+	}
+	s = s.Scope("infer.Findings")
+	records, tallies := beam.ParDo2(s, &findFn{Work: spec}, beam.GroupByKey(s, prompts))
+	return Outputs{Records: records, Tallies: tallies}, nil
+}
+
+// Apply runs the chain on every dossier.
+//
+// It takes a PCollection<schemas.Dossier> and returns one of the same length. It returns an
+// error if the chain or o is invalid. It keeps no journal: its calls are made anew each time.
+func Apply(s beam.Scope, dossiers beam.PCollection, chain []StageSpec, o Options) (beam.PCollection, error) {
+	spec, err := encodeWork(chain, o)
+	if err != nil {
+		return beam.PCollection{}, err
+	}
+	s = s.Scope("infer.Apply")
+	return beam.ParDo(s, &applyFn{Work: spec}, dossiers), nil
+}
+
+var (
+	promptsCounter     = beam.NewCounter("infer", "prompts")
+	mergedCounter      = beam.NewCounter("infer", "merged")
+	requestsCounter    = beam.NewCounter("infer", "requests")
+	retriesCounter     = beam.NewCounter("infer", "retries")
+	generationsCounter = beam.NewCounter("infer", "generations")
+	replayedCounter    = beam.NewCounter("infer", "replayed")
+	failedCounter      = beam.NewCounter("infer", "failed")
+)
+
+func countCalls(ctx context.Context, calls map[string]schemas.CallTally) {
+	var sum schemas.CallTally
+	for _, c := range calls {
+		sum = sum.Plus(c)
+	}
+	requestsCounter.Inc(ctx, sum.Requests)
+	retriesCounter.Inc(ctx, sum.Retries)
+	generationsCounter.Inc(ctx, sum.Generations)
+	replayedCounter.Inc(ctx, sum.Replayed)
+	failedCounter.Inc(ctx, sum.Failed)
+}
+
+// work is what a DoFn of this package does; it travels as JSON.
+type work struct {
+	Chain   []StageSpec `json:"chain"`
+	Options Options     `json:"options"`
+}
+
+func encodeWork(chain []StageSpec, o Options) (string, error) {
+	if err := o.validate(); err != nil {
+		return "", err
+	}
+	if _, err := Chain(chain); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(work{Chain: chain, Options: o})
+	if err != nil {
+		return "", fmt.Errorf("infer: %w", err)
+	}
+	return string(b), nil
+}
+
+// engine is a DoFn's part of the process.
+type engine struct {
+	process *process
+	stage   Stage
+	calls   *callCounts
+}
+
+func newEngine(encoded string) (*engine, error) {
+	var w work
+	if err := json.Unmarshal([]byte(encoded), &w); err != nil {
+		return nil, fmt.Errorf("infer: %w", err)
+	}
+	stage, err := Chain(w.Chain)
+	if err != nil {
+		return nil, err
+	}
+	p, err := processOf(w.Options.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	return &engine{process: p, stage: stage, calls: &callCounts{}}, nil
+}
+
+// run runs the chain on a dossier, with what the view holds of it.
+func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
+	err := e.stage(ctx, &asker{process: e.process, calls: e.calls, records: records, view: view}, d)
+	if err != nil {
+		e.process.died(err)
+		return err
+	}
+	e.process.watch.prompts.Add(1)
+	return nil
+}
+
+// findFn makes a finding of each prompt.
+type findFn struct {
+	Work string
+
+	engine   *engine
+	window   *window.Window[schemas.Finding]
+	merged   int64
+	findings int64
+}
+
+// Setup starts this process's part in the run, or joins it.
+func (f *findFn) Setup() error {
+	var err error
+	f.engine, err = newEngine(f.Work)
+	return err
+}
+
+// StartBundle opens the bundle's window. It ends with the bundle's context or the process's.
+func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) {
+	f.window = window.New[schemas.Finding](f.engine.process.options.Window, f.engine.process.ctx, ctx)
+	f.merged, f.findings = 0, 0
+}
+
+// ProcessElement starts the work on a bucket's prompts and emits findings that are ready.
+func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func(*schemas.Prompt) bool, emit func(schemas.Record), _ func(schemas.Tally)) (err error) {
+	defer f.window.CloseAfter(&err)
+	distinct, merged := merge(prompts)
+	f.merged += merged
+	mergedCounter.Inc(ctx, merged)
+	view := f.load(bucket, distinct)
+	for _, p := range distinct {
+		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FinishBundle emits what is still under way, and the bundle's tally.
+func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), tally func(schemas.Tally)) (err error) {
+	defer f.window.CloseAfter(&err)
+	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
+		return err
+	}
+	t := schemas.Tally{Merged: f.merged, Findings: f.findings, Calls: f.engine.calls.take()}
+	countCalls(ctx, t.Calls)
+	tally(t)
+	return nil
+}
+
+func (f *findFn) emit(ctx context.Context, emit func(schemas.Record)) func(schemas.Finding) {
+	return func(found schemas.Finding) {
+		promptsCounter.Inc(ctx, 1)
+		f.findings++
+		emit(schemas.Record{Finding: &found})
+	}
+}
+
+// load returns a function that loads the bucket once, for whoever needs it first.
+func (f *findFn) load(bucket string, prompts []schemas.Prompt) func() (*journal.View, error) {
+	process := f.engine.process
+	ctx := f.window.Context()
+	wanted := make(map[string]bool, len(prompts))
+	for i := range prompts {
+		wanted[prompts[i].ID] = true
+	}
+	return sync.OnceValues(func() (*journal.View, error) {
+		if process.journal == nil {
+			return nil, nil
+		}
+		v, err := process.journal.Load(ctx, bucket, func(id string) bool { return wanted[id] })
+		if err != nil {
+			process.died(err)
+		}
+		return v, err
+	})
+}
+
+func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func(context.Context) (schemas.Finding, error) {
+	return func(ctx context.Context) (schemas.Finding, error) {
+		view, err := load()
+		if err != nil {
+			return schemas.Finding{}, err
+		}
+		d := schemas.Dossier{Prompt: p}
+		if view == nil {
+			err := f.engine.run(ctx, &d, nil, nil)
+			return schemas.NewFinding(&d), err
+		}
+		records, key := view.Take(p.ID), journal.PromptKey(&p)
+		if _, ok := records.Get(key, 0); !ok {
+			if err := view.Append(ctx, journal.Record{Key: key, PromptID: p.ID, Prompt: &p}); err != nil {
+				f.engine.process.died(err)
+				return schemas.Finding{}, err
+			}
+		}
+		if err := f.engine.run(ctx, &d, view, records); err != nil {
+			return schemas.Finding{}, err
+		}
+		found := schemas.NewFinding(&d)
+		found.Origin = view.Origin(key)
+		return found, nil
+	}
+}
+
+// merge returns the distinct prompts in ID order and how many lines were merged into others.
+func merge(prompts func(*schemas.Prompt) bool) ([]schemas.Prompt, int64) {
+	var all []schemas.Prompt
+	var p schemas.Prompt
+	for prompts(&p) {
+		all = append(all, p)
+		p = schemas.Prompt{}
+	}
+	slices.SortFunc(all, func(a, b schemas.Prompt) int {
+		if c := strings.Compare(a.ID, b.ID); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.File, b.File); c != 0 {
+			return c
+		}
+		return int(a.Line - b.Line)
+	})
+	distinct := all[:0]
+	for _, p := range all {
+		if k := len(distinct) - 1; k >= 0 && distinct[k].ID == p.ID {
+			distinct[k].OwnIDs = append(slices.Clip(distinct[k].OwnIDs), p.OwnIDs...)
+			continue
+		}
+		distinct = append(distinct, p)
+	}
+	for i := range distinct {
+		slices.Sort(distinct[i].OwnIDs)
+		distinct[i].OwnIDs = slices.Compact(distinct[i].OwnIDs)
+	}
+	return distinct, int64(len(all) - len(distinct))
+}
+
+// applyFn runs the chain on dossiers.
+type applyFn struct {
+	Work string
+
+	engine *engine
+	window *window.Window[schemas.Dossier]
+}
+
+// Setup starts this process's part in the run, or joins it.
+func (f *applyFn) Setup() error {
+	var err error
+	f.engine, err = newEngine(f.Work)
+	return err
+}
+
+// StartBundle opens the bundle's window.
+func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) {
+	f.window = window.New[schemas.Dossier](f.engine.process.options.Window, f.engine.process.ctx, ctx)
+}
+
+// ProcessElement starts the chain on a dossier and emits those that are ready.
+func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
+	defer f.window.CloseAfter(&err)
+	return f.window.Start(f.advance(d), f.emit(ctx, emit))
+}
+
+// FinishBundle emits what is still under way.
+func (f *applyFn) FinishBundle(ctx context.Context, emit func(schemas.Dossier)) (err error) {
+	defer f.window.CloseAfter(&err)
+	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
+		return err
+	}
+	countCalls(ctx, f.engine.calls.take())
+	return nil
+}
+
+func (f *applyFn) emit(ctx context.Context, emit func(schemas.Dossier)) func(schemas.Dossier) {
+	return func(d schemas.Dossier) {
+		promptsCounter.Inc(ctx, 1)
+		emit(d)
+	}
+}
+
+func (f *applyFn) advance(d schemas.Dossier) func(context.Context) (schemas.Dossier, error) {
+	return func(ctx context.Context) (schemas.Dossier, error) {
+		err := f.engine.run(ctx, &d, nil, nil)
+		return d, err
+	}
+}

@@ -1,0 +1,100 @@
+package infer
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"coeval/schemas"
+)
+
+// stageProbe is how the counts name the requests of a probe.
+const stageProbe = "probe"
+
+const (
+	// probeTokens is enough for a server to start a choice; what it says does not matter.
+	probeTokens = 4
+	// probeMessages is how many messages a probe tries of which a server refuses even one choice.
+	probeMessages = 3
+)
+
+// batching is how many choices of a model a server was seen to give in one request.
+type batching struct {
+	most int
+	// exact says that more were refused.
+	exact bool
+}
+
+// batch returns the largest n, up to the given, that all the endpoints take of the role's model.
+func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) (int, error) {
+	for _, e := range endpoints {
+		m, err := f.batchAt(ctx, e, r, n, calls)
+		if err != nil {
+			return 0, err
+		}
+		n = min(n, m)
+	}
+	return n, nil
+}
+
+// batchAt finds an endpoint's n out before its first call of n choices: llama.cpp takes as many
+// as it has slots, some gateways refuse n, others ignore it and send one choice with a 200.
+func (f *fleet) batchAt(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
+	if n <= 1 {
+		return n, nil
+	}
+	if m, ok := e.batchOf(r.Model, n); ok {
+		return m, nil
+	}
+	select { // one probe at a time, and the others wait for what it finds
+	case e.probing <- struct{}{}:
+		defer func() { <-e.probing }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if m, ok := e.batchOf(r.Model, n); ok {
+		return m, nil
+	}
+	m, err := f.probe(ctx, e, r, n, calls)
+	if err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.batching[r.Model] = batching{most: m, exact: m < n}
+	return m, nil
+}
+
+func (e *endpoint) batchOf(model string, n int) (int, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b, ok := e.batching[model]
+	return min(b.most, n), ok && (b.exact || b.most >= n)
+}
+
+// probe asks for n short choices, then for half as many, until the server gives them all. Where
+// it refuses even one choice of a message the refusal says nothing about n.
+func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
+	short := *r
+	short.MaxTokens, short.Stop = probeTokens, nil
+	for range probeMessages {
+		// The text is another one in each probe, so that none is asked for twice.
+		messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
+		gives := func(m int) (bool, error) {
+			q := request{role: &short, stage: stageProbe, promptID: messages[0].Content, n: m, messages: func() []schemas.Message { return messages }}
+			generations, has, err := f.ask(ctx, []*endpoint{e}, q, calls)
+			refused := slices.ContainsFunc(generations, func(g schemas.Generation) bool { return g.Code == CodeBadRequest })
+			return err == nil && !refused && !slices.Contains(has, false), err
+		}
+		for m := n; m > 1; m /= 2 {
+			if ok, err := gives(m); ok || err != nil {
+				return m, err
+			}
+		}
+		if ok, err := gives(1); ok || err != nil {
+			return 1, err
+		}
+	}
+	return 1, nil
+}

@@ -1,0 +1,191 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"coeval/datasets/journal"
+)
+
+// Options say how the stages' calls are made. They decide nothing of what is said.
+type Options struct {
+	// Attempt names the run: what it starts in one process is shared by all its bundles there.
+	Attempt string `json:"attempt"`
+	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
+	Journal string `json:"journal,omitempty"`
+	// Window is how many prompts a bundle has in flight. More fill the permits better and take
+	// more memory, about 0.25 MB each. Zero means a quarter of MaxInFlight, at least 32.
+	Window int `json:"window,omitempty"`
+	// MaxInFlight is how many generations each endpoint is asked for at a time. It should be
+	// larger than the server's slots: a request of n choices holds n permits until its slowest
+	// choice is done, while the slots of the others are long free. Zero means 512.
+	MaxInFlight int `json:"max_in_flight,omitempty"`
+	// RequestTimeout bounds one request. It must be longer than the longest generation. Zero
+	// means 10 minutes.
+	RequestTimeout time.Duration `json:"request_timeout,omitempty"`
+	// Tries is how often a call is asked for that workers fail at, while they answer others.
+	// Zero means 5.
+	Tries int `json:"tries,omitempty"`
+	// Patience is how long the run waits while no endpoint of a role answers. Zero means 10 minutes.
+	Patience time.Duration `json:"patience,omitempty"`
+	// RetryFailed are the codes of recorded failures that are asked again; "all" is all. Zero
+	// means none.
+	RetryFailed []string `json:"retry_failed,omitempty"`
+}
+
+// AllCodes in RetryFailed stands for every code.
+const AllCodes = "all"
+
+func (o Options) withDefaults() Options {
+	if o.MaxInFlight == 0 {
+		o.MaxInFlight = 512
+	}
+	if o.Window == 0 {
+		o.Window = max(o.MaxInFlight/4, 32)
+	}
+	if o.RequestTimeout == 0 {
+		o.RequestTimeout = 10 * time.Minute
+	}
+	if o.Tries == 0 {
+		o.Tries = 5
+	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Minute
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Attempt == "" {
+		errs = append(errs, errors.New("infer: Attempt is empty; it must name the run"))
+	}
+	for name, n := range map[string]int64{
+		"Window": int64(o.Window), "MaxInFlight": int64(o.MaxInFlight), "RequestTimeout": int64(o.RequestTimeout),
+		"Tries": int64(o.Tries), "Patience": int64(o.Patience),
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", name, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retries says whether a recorded failure is asked again.
+func (o *Options) retries(code string) bool {
+	return code != "" && len(o.RetryFailed) > 0 &&
+		(slices.Contains(o.RetryFailed, code) || slices.Contains(o.RetryFailed, AllCodes))
+}
+
+// process is what the bundles of a run share in one process. Beam never calls Teardown, so it
+// lives in a global until [Close].
+type process struct {
+	options Options
+	ctx     context.Context
+	cancel  context.CancelFunc
+	fleet   *fleet
+	journal *journal.Journal
+	watch   *watch
+
+	mu    sync.Mutex
+	fatal error
+}
+
+var (
+	processesMu sync.Mutex
+	processes   = map[string]*process{}
+)
+
+// processOf returns the process's share of a run and makes it when it is the first to ask.
+func processOf(o Options) (*process, error) {
+	processesMu.Lock()
+	defer processesMu.Unlock()
+	if p := processes[o.Attempt]; p != nil {
+		return p, nil
+	}
+	p := &process{options: o, watch: &watch{}}
+	p.fleet = newFleet(o, p.watch)
+	if o.Journal != "" {
+		var err error
+		if p.journal, err = journal.Open(o.Journal); err != nil {
+			return nil, err
+		}
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	processes[o.Attempt] = p
+	return p, nil
+}
+
+func lookup(attempt string) *process {
+	processesMu.Lock()
+	defer processesMu.Unlock()
+	return processes[attempt]
+}
+
+// Watch returns what this process has done for a run, nothing when it has no part in it.
+func Watch(attempt string) Snapshot {
+	p := lookup(attempt)
+	if p == nil {
+		return Snapshot{}
+	}
+	return p.watch.snapshot()
+}
+
+// Fatal returns the error that ended a run in this process, nil when none did. A runner hands
+// errors on as text with its own around it.
+func Fatal(attempt string) error {
+	p := lookup(attempt)
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fatal
+}
+
+// Settle stops asking and returns when what is in flight has come and is durable, or ctx ends.
+func Settle(ctx context.Context, attempt string) {
+	p := lookup(attempt)
+	if p == nil {
+		return
+	}
+	p.fleet.limiter.drain()
+	for ctx.Err() == nil && p.watch.snapshot().InFlight > 0 {
+		if pause(ctx, 50*time.Millisecond, 0) != nil {
+			return
+		}
+	}
+}
+
+// Close ends this process's part in a run: calls in flight are given up, the journal is closed.
+func Close(attempt string) error {
+	processesMu.Lock()
+	p := processes[attempt]
+	delete(processes, attempt)
+	processesMu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.cancel()
+	p.fleet.client.CloseIdleConnections()
+	if p.journal == nil {
+		return nil
+	}
+	return p.journal.Close()
+}
+
+// died keeps the first error of a run that isn't the echo of a cancellation.
+func (p *process) died(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fatal == nil {
+		p.fatal = err
+	}
+}

@@ -1,0 +1,259 @@
+package infer
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"coeval/schemas"
+)
+
+// requestBody renders POST /chat/completions. The role's own fields come first: they are the
+// same in every request of a role.
+func requestBody(r *Role, messages []schemas.Message, n int, seed int64) ([]byte, error) {
+	size := 512
+	for _, m := range messages {
+		size += len(m.Content) + len(m.Content)/16 + 32
+	}
+	b := make([]byte, 0, size)
+	b = append(b, `{"model":`...)
+	var err error
+	if b, err = jsontext.AppendQuote(b, r.Model); err != nil {
+		return nil, fmt.Errorf("infer: model %q: %w", r.Model, err)
+	}
+	b = strconv.AppendFloat(append(b, `,"temperature":`...), r.Temperature, 'g', -1, 64)
+	b = strconv.AppendFloat(append(b, `,"top_p":`...), r.TopP, 'g', -1, 64)
+	if r.MaxTokens > 0 {
+		b = strconv.AppendInt(append(b, `,"max_tokens":`...), int64(r.MaxTokens), 10)
+	}
+	if len(r.Stop) > 0 {
+		stop, err := json.Marshal(r.Stop)
+		if err != nil {
+			return nil, fmt.Errorf("infer: stop of %s: %w", r.Name, err)
+		}
+		b = append(append(b, `,"stop":`...), stop...)
+	}
+	if extra := strings.TrimSpace(r.ExtraBody); len(extra) > len("{}") {
+		b = append(append(b, ','), strings.TrimSuffix(strings.TrimPrefix(extra, "{"), "}")...)
+	}
+	if n > 1 {
+		b = strconv.AppendInt(append(b, `,"n":`...), int64(n), 10)
+	}
+	b = strconv.AppendInt(append(b, `,"seed":`...), seed, 10)
+	return appendMessages(append(b, `,"messages":`...), messages)
+}
+
+func appendMessages(b []byte, messages []schemas.Message) ([]byte, error) {
+	var err error
+	for i, m := range messages {
+		b = append(b, "[,"[min(i, 1)])
+		if b, err = jsontext.AppendQuote(append(b, `{"role":`...), m.Role); err != nil {
+			return nil, fmt.Errorf("infer: role of message %d: %w", i, err)
+		}
+		if b, err = jsontext.AppendQuote(append(b, `,"content":`...), m.Content); err != nil {
+			return nil, fmt.Errorf("infer: message %d: %w", i, err)
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}"...), nil
+}
+
+// response is what of POST /chat/completions is read.
+type response struct {
+	Choices []struct {
+		Index   int `json:"index"`
+		Message *struct {
+			Content          *string `json:"content"`
+			ReasoningContent *string `json:"reasoning_content"`
+			Reasoning        *string `json:"reasoning"`
+			Refusal          *string `json:"refusal"`
+		} `json:"message"`
+		FinishReason *string `json:"finish_reason"`
+	} `json:"choices"`
+	Usage *struct {
+		PromptTokens     int `json:"prompt_tokens"`
+		CompletionTokens int `json:"completion_tokens"`
+	} `json:"usage"`
+	Error jsontext.Value `json:"error"`
+}
+
+// generations returns one generation for each index below n that the response has, and whether
+// it has it.
+func (r *response) generations(n int) ([]schemas.Generation, []bool) {
+	out, has := make([]schemas.Generation, n), make([]bool, n)
+	for _, c := range r.Choices {
+		if c.Index < 0 || c.Index >= n || has[c.Index] || c.Message == nil {
+			continue
+		}
+		g := &out[c.Index]
+		has[c.Index] = true
+		g.Text = text(c.Message.Content)
+		g.Reasoning = text(c.Message.ReasoningContent)
+		if g.Reasoning == "" {
+			g.Reasoning = text(c.Message.Reasoning)
+		}
+		g.FinishReason = text(c.FinishReason)
+		if refusal := text(c.Message.Refusal); g.Text == "" && refusal != "" {
+			g.Text, g.FinishReason = refusal, "refusal"
+		}
+		if r.Usage != nil {
+			g.PromptTokens = r.Usage.PromptTokens
+			g.CompletionTokens = share(r.Usage.CompletionTokens, len(r.Choices), c.Index)
+		}
+	}
+	return out, has
+}
+
+// share splits total over n choices as evenly as whole tokens allow: no server tells more.
+func share(total, n, i int) int {
+	s := total / n
+	if i < total%n {
+		s++
+	}
+	return s
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// treatment is what the client does about an answer.
+type treatment int
+
+const (
+	done   treatment = iota
+	retry            // the worker failed: ask again, up to a budget
+	full             // the worker has no room: ask again later
+	refuse           // the call can never succeed: a failure record
+	stop             // nothing can succeed: the run ends
+)
+
+// fault is an answer that is no generation.
+type fault struct {
+	treatment treatment
+	// code is what a failure record says when this is the end of it.
+	code    string
+	message string
+	// after is how long the worker asks to wait; 0 when it doesn't say.
+	after time.Duration
+}
+
+func (f *fault) Error() string { return f.message }
+
+// The codes of failed calls.
+const (
+	CodeContextLength = "context_length"
+	CodeBadRequest    = "bad_request"
+	CodeTooLarge      = "too_large"
+	CodeServerError   = "server_error"
+	CodeTimeout       = "timeout"
+	CodeConnection    = "connection"
+	CodeMalformed     = "malformed"
+)
+
+// decodeResponse reads a 200. Choices may be fewer than asked for; none at all is a fault.
+func decodeResponse(body []byte, n int) ([]schemas.Generation, []bool, *fault) {
+	var r response
+	if err := json.Unmarshal(body, &r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)); err != nil {
+		return nil, nil, &fault{treatment: retry, code: CodeMalformed, message: "the body is not the JSON of a chat completion: " + excerpt(body)}
+	}
+	if len(r.Error) > 0 && r.Error.Kind() != 'n' {
+		return nil, nil, &fault{treatment: retry, code: CodeServerError, message: "200 with an error: " + excerpt(r.Error)}
+	}
+	generations, has := r.generations(n)
+	for _, ok := range has {
+		if ok {
+			return generations, has, nil
+		}
+	}
+	return nil, nil, &fault{treatment: retry, code: CodeMalformed, message: "200 without a choice: " + excerpt(body)}
+}
+
+// classify says what to do about a status that is not 200.
+func classify(status int, header http.Header, body []byte) *fault {
+	f := &fault{message: fmt.Sprintf("%d %s: %s", status, http.StatusText(status), excerpt(body))}
+	switch {
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusRequestTimeout:
+		f.treatment, f.after = full, retryAfter(header)
+	case status < 400, status >= 401 && status <= 405:
+		f.treatment = stop // a redirect, no or a wrong key, nothing paid, no such model, a wrong path
+	case status == http.StatusRequestEntityTooLarge:
+		f.treatment, f.code = refuse, CodeTooLarge
+	case status >= 500:
+		f.treatment, f.code = retry, CodeServerError
+	case tooLong(body):
+		f.treatment, f.code = refuse, CodeContextLength
+	default:
+		f.treatment, f.code = refuse, CodeBadRequest
+	}
+	return f
+}
+
+// tooLong recognises a context that is exceeded, as llama.cpp, vLLM, SGLang and OpenAI say it.
+func tooLong(body []byte) bool {
+	s := strings.ToLower(string(body[:min(len(body), 4096)]))
+	for _, sign := range []string{
+		"exceed_context_size_error", "context_length_exceeded", "maximum context length",
+		"longer than the model's context length", "exceeds the maximum", "context window",
+	} {
+		if strings.Contains(s, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// retryAfter reads the header's seconds or date.
+func retryAfter(h http.Header) time.Duration {
+	s := h.Get("Retry-After")
+	if s == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
+		return time.Duration(max(0, seconds) * float64(time.Second))
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+// excerpt shows the start of what a server said, on one line.
+func excerpt(b []byte) string {
+	const most = 300
+	s := strings.ToValidUTF8(string(b[:min(len(b), most)]), "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(b) > most {
+		s += "…"
+	}
+	if s == "" {
+		return "(an empty body)"
+	}
+	return s
+}
+
+// readBody reads no more than limit bytes.
+func readBody(r io.Reader, limit int64) ([]byte, *fault) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + err.Error()}
+	}
+	if int64(len(b)) > limit {
+		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
+	}
+	return b, nil
+}

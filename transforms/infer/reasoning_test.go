@@ -1,0 +1,87 @@
+package infer
+
+import (
+	"testing"
+	"unicode/utf8"
+
+	"coeval/schemas"
+)
+
+func TestStripReasoning(t *testing.T) {
+	tests := []struct {
+		name            string
+		text, kept      string
+		want, reasoning string
+		cut             bool
+	}{
+		{name: "none", text: " Paris.\n", want: "Paris."},
+		{name: "empty"},
+		{name: "kept apart by the server", text: "Paris.", kept: "France… Paris.\n", want: "Paris.", reasoning: "France… Paris."},
+		{name: "block", text: "<think>\nFrance?\n</think>\n\nParis.", want: "Paris.", reasoning: "France?"},
+		{name: "long tag", text: "<thinking>France?</thinking>Paris.", want: "Paris.", reasoning: "France?"},
+		{name: "opened by the chat template", text: "France?\n</think>\nParis.", want: "Paris.", reasoning: "France?"},
+		{name: "both ways", text: "<think>b</think>c", kept: "a", want: "c", reasoning: "a\n\nb"},
+		{name: "interleaved", text: "One.\n<think>a</think>\nTwo.<think>b</think>", want: "One.\n\nTwo.", reasoning: "a\n\nb"},
+		{name: "unclosed", text: "<think>France? I", reasoning: "France? I", cut: true},
+		{name: "unclosed after text", text: "Paris <think>or Lyon", want: "Paris", reasoning: "or Lyon", cut: true},
+		{name: "empty block", text: "<think>\n\n</think>\n\nParis.", want: "Paris."},
+		{name: "a thought about the tag", text: "<think>the <think> tag</think>It opens.", want: "It opens.", reasoning: "the <think> tag"},
+		{name: "two orphans", text: "a</think>b</think>c", want: "c", reasoning: "a\n\nb"},
+		{name: "a tag made by a cut", text: "<th<think>a</think>ink>b", reasoning: "a\n\nb", cut: true},
+		{name: "other tags stay", text: "<thinker>a</thinker>", want: "<thinker>a</thinker>"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text, reasoning, cut := StripReasoning(schemas.Generation{Text: tt.text, Reasoning: tt.kept})
+			if text != tt.want || reasoning != tt.reasoning || cut != tt.cut {
+				t.Errorf("got %q, %q, %v; want %q, %q, %v", text, reasoning, cut, tt.want, tt.reasoning, tt.cut)
+			}
+		})
+	}
+}
+
+func TestReadText(t *testing.T) {
+	tests := []struct {
+		name  string
+		g     schemas.Generation
+		strip bool
+		want  string
+		cut   bool
+	}{
+		{"stop", schemas.Generation{Text: " a ", FinishReason: "stop"}, true, "a", false},
+		{"length", schemas.Generation{Text: "a", FinishReason: "length"}, true, "a", true},
+		{"length, tags kept", schemas.Generation{Text: "<think>a", FinishReason: "length"}, false, "<think>a", true},
+		{"tags kept", schemas.Generation{Text: "<think>a", FinishReason: "stop"}, false, "<think>a", false},
+		{"unclosed", schemas.Generation{Text: "<think>a", FinishReason: "stop"}, true, "", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text, _, cut := ReadText(tt.g, tt.strip)
+			if text != tt.want || cut != tt.cut {
+				t.Errorf("got %q, %v; want %q, %v", text, cut, tt.want, tt.cut)
+			}
+		})
+	}
+}
+
+func FuzzStripReasoning(f *testing.F) {
+	for _, seed := range []string{
+		"", "Paris.", "<think>a</think>b", "a</think>b", "<think>a", "<thinking>a</think>b",
+		"<th<think>a</think>ink>b</think>", "</think></think>", "<think><think></think>\xff",
+	} {
+		f.Add(seed, "kept")
+	}
+	f.Fuzz(func(t *testing.T, in, kept string) {
+		text, reasoning, cut := StripReasoning(schemas.Generation{Text: in, Reasoning: kept})
+		if utf8.ValidString(in) && utf8.ValidString(kept) && !(utf8.ValidString(text) && utf8.ValidString(reasoning)) {
+			t.Errorf("%q, %q: invalid UTF-8 in %q, %q", in, kept, text, reasoning)
+		}
+		if len(text) > len(in) {
+			t.Errorf("%q: the text grew to %q", in, text)
+		}
+		again, thoughts, cutAgain := StripReasoning(schemas.Generation{Text: text})
+		if again != text || thoughts != "" || cutAgain {
+			t.Errorf("%q: stripped again, %q became %q, %q, %v (first cut %v)", in, text, again, thoughts, cutAgain, cut)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package infer
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coeval/schemas"
+)
+
+// A Snapshot is what this process has done so far.
+type Snapshot struct {
+	// Prompts are the dossiers finished.
+	Prompts int64
+	// Requests were sent; Generations came from workers, Replayed from the journal; Failed of
+	// both together are final failures; Retries are requests sent again.
+	Requests, Generations, Replayed, Failed, Retries int64
+	// InFlight are the generations asked for now, Permits how many there may be.
+	InFlight, Permits int64
+	// PermitUse is the mean share of permits in flight from the first request to the last answer.
+	PermitUse float64
+	// Asking is the time from the first request to the last answer.
+	Asking time.Duration
+	// LastFault is what the last request that failed met; empty when none did.
+	LastFault string
+}
+
+// watch counts for people who look on. It decides nothing.
+type watch struct {
+	prompts, requests, generations, replayed, failed, retries atomic.Int64
+
+	mu       sync.Mutex
+	permits  int64
+	inFlight int64
+	first    time.Time // first request
+	last     time.Time // last change of inFlight
+	area     float64   // generations in flight × seconds
+	fault    string
+}
+
+func (w *watch) addSlots(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.permits += int64(n)
+}
+
+func (w *watch) sent() { w.requests.Add(1) }
+
+func (w *watch) start(n int) { w.change(int64(n)) }
+func (w *watch) end(n int)   { w.change(-int64(n)) }
+
+func (w *watch) change(n int64) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.first.IsZero() {
+		w.first, w.last = now, now
+	}
+	w.area += float64(w.inFlight) * now.Sub(w.last).Seconds()
+	w.last = now
+	w.inFlight += n
+}
+
+func (w *watch) retried(f *fault) {
+	w.retries.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = f.message
+}
+
+func (w *watch) snapshot() Snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := Snapshot{
+		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
+		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
+		InFlight: w.inFlight, Permits: w.permits, LastFault: w.fault, Asking: w.last.Sub(w.first),
+	}
+	if whole := s.Asking.Seconds() * float64(w.permits); whole > 0 {
+		s.PermitUse = w.area / whole
+	}
+	return s
+}
+
+// callCounts are the calls of one bundle, which end in a tally.
+type callCounts struct {
+	mu    sync.Mutex
+	calls map[string]schemas.CallTally
+}
+
+func (c *callCounts) add(stage string, t schemas.CallTally) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		c.calls = map[string]schemas.CallTally{}
+	}
+	c.calls[stage] = c.calls[stage].Plus(t)
+}
+
+func (c *callCounts) request(stage string) { c.add(stage, schemas.CallTally{Requests: 1}) }
+func (c *callCounts) retry(stage string)   { c.add(stage, schemas.CallTally{Retries: 1}) }
+
+// take returns the counts and starts anew.
+func (c *callCounts) take() map[string]schemas.CallTally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := c.calls
+	c.calls = nil
+	return calls
+}

@@ -1,0 +1,105 @@
+// Package window runs a DoFn's work beside the bundle's goroutine, a bounded number of pieces
+// at a time, and hands the results back to it: only there may a DoFn emit. A piece begins as
+// soon as there is room, whatever became of the others; there are no batches in lock step.
+//
+// It promises that work is never given up silently: each piece's result is handed on, or the
+// first error is. It does not promise an order.
+package window
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+)
+
+// Window is what one bundle has under way. Its methods are for the bundle's goroutine alone.
+type Window[T any] struct {
+	ctx      context.Context
+	cancel   context.CancelFunc
+	results  chan result[T]
+	inFlight int
+	limit    int
+}
+
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// New returns a window of limit pieces whose work ends with any of the parents, or when the
+// window is closed.
+func New[T any](limit int, parents ...context.Context) *Window[T] {
+	ctx, cancel := context.WithCancel(context.Background())
+	for _, parent := range parents {
+		context.AfterFunc(parent, cancel)
+	}
+	return &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T], limit), limit: limit}
+}
+
+// Context is done when the window's work has to end.
+func (w *Window[T]) Context() context.Context { return w.ctx }
+
+// Start runs work, which must end soon after its context does. Where the window is full it
+// first waits for a result and gives it to emit.
+func (w *Window[T]) Start(work func(context.Context) (T, error), emit func(T)) error {
+	for w.inFlight == w.limit {
+		if err := w.next(emit); err != nil {
+			return err
+		}
+	}
+	w.inFlight++
+	go w.run(work)
+	return nil
+}
+
+func (w *Window[T]) run(work func(context.Context) (T, error)) {
+	var r result[T]
+	defer func() {
+		if p := recover(); p != nil {
+			r.err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		w.results <- r
+	}()
+	r.value, r.err = work(w.ctx)
+}
+
+// Drain waits for all results, gives them to emit and closes the window.
+func (w *Window[T]) Drain(emit func(T)) error {
+	for w.inFlight > 0 {
+		if err := w.next(emit); err != nil {
+			return err
+		}
+	}
+	w.Close()
+	return nil
+}
+
+func (w *Window[T]) next(emit func(T)) error {
+	r := <-w.results
+	w.inFlight--
+	if r.err != nil {
+		return r.err
+	}
+	emit(r.value)
+	return nil
+}
+
+// CloseAfter, deferred, closes the window when the bundle fails, by an error or by a panic of
+// what comes after it in the graph: a bundle that fails gets no FinishBundle.
+func (w *Window[T]) CloseAfter(err *error) {
+	if p := recover(); p != nil {
+		w.Close()
+		panic(p)
+	}
+	if *err != nil {
+		w.Close()
+	}
+}
+
+// Close ends all work and waits for it.
+func (w *Window[T]) Close() {
+	w.cancel()
+	for ; w.inFlight > 0; w.inFlight-- {
+		<-w.results
+	}
+}
