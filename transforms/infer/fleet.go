@@ -38,17 +38,19 @@ type endpoint struct {
 
 	inFlight int // the limiter's
 
-	probing chan struct{} // holds a token while a probe is under way
+	probing chan struct{} // holds a token while somebody finds out what the server is
 
 	mu          sync.Mutex
 	batching    map[string]batching // by model
+	identified  map[string]bool     // by model and revision
 	lastSuccess time.Time
 }
 
 const (
 	// keepAlive is shorter than uvicorn's 5 s, so that no request meets a connection that the
 	// server is closing.
-	keepAlive = 4 * time.Second
+	keepAlive       = 4 * time.Second
+	completionsPath = "/chat/completions"
 	// firstBackoff doubles with each try up to maxBackoff; half of it is jitter.
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 30 * time.Second
@@ -91,9 +93,9 @@ func (f *fleet) of(r *Role) ([]*endpoint, error) {
 				return nil, err
 			}
 			e = &endpoint{
-				url: strings.TrimSuffix(spec.URL, "/") + "/chat/completions", name: spec.URL, key: key,
+				url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL, key: key,
 				spread: spread(spec.URL), limit: f.options.MaxInFlight,
-				probing: make(chan struct{}, 1), batching: map[string]batching{}, lastSuccess: time.Now(),
+				probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, lastSuccess: time.Now(),
 			}
 			f.endpoints[spec] = e
 			f.watch.addSlots(e.limit)
@@ -236,10 +238,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, body []byte, limit in
 		return nil, &fault{treatment: stop, message: err.Error()}
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "coeval")
-	if e.key != "" {
-		req.Header.Set("Authorization", "Bearer "+e.key)
-	}
+	e.authorize(req)
 	f.watch.sent()
 	resp, err := f.client.Do(req)
 	if err != nil {
@@ -258,6 +257,13 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, body []byte, limit in
 		return nil, transportFault(ctx, ctx.Err(), f.options.RequestTimeout)
 	}
 	return answer, flt
+}
+
+func (e *endpoint) authorize(req *http.Request) {
+	req.Header.Set("User-Agent", "coeval")
+	if e.key != "" {
+		req.Header.Set("Authorization", "Bearer "+e.key)
+	}
 }
 
 func transportFault(ctx context.Context, err error, timeout time.Duration) *fault {

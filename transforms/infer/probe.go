@@ -29,7 +29,7 @@ type batching struct {
 // batch returns the largest n, up to the given, that all the endpoints take of the role's model.
 func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) (int, error) {
 	for _, e := range endpoints {
-		m, err := f.batchAt(ctx, e, r, n, calls)
+		m, err := f.meet(ctx, e, r, n, calls)
 		if err != nil {
 			return 0, err
 		}
@@ -38,39 +38,46 @@ func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int
 	return n, nil
 }
 
-// batchAt finds an endpoint's n out before its first call of n choices: llama.cpp takes as many
-// as it has slots, some gateways refuse n, others ignore it and send one choice with a 200.
-func (f *fleet) batchAt(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
-	if n <= 1 {
-		return n, nil
-	}
-	if m, ok := e.batchOf(r.Model, n); ok {
+// meet finds out, before a role's first call of an endpoint, what model is there, and how many
+// choices it gives in a request: llama.cpp as many as it has slots, some gateways refuse n,
+// others ignore it and send one choice with a 200.
+func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
+	if m, ok := e.met(r, n); ok {
 		return m, nil
 	}
-	select { // one probe at a time, and the others wait for what it finds
+	select { // one at a time, and the others wait for what it finds
 	case e.probing <- struct{}{}:
 		defer func() { <-e.probing }()
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if m, ok := e.batchOf(r.Model, n); ok {
+	if m, ok := e.met(r, n); ok {
 		return m, nil
 	}
-	m, err := f.probe(ctx, e, r, n, calls)
-	if err != nil {
+	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
+	}
+	m := 1
+	if n > 1 {
+		var err error
+		if m, err = f.probe(ctx, e, r, n, calls); err != nil {
+			return 0, err
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.batching[r.Model] = batching{most: m, exact: m < n}
+	e.identified[r.Identity()] = true
+	if n > 1 {
+		e.batching[r.Model] = batching{most: m, exact: m < n}
+	}
 	return m, nil
 }
 
-func (e *endpoint) batchOf(model string, n int) (int, bool) {
+func (e *endpoint) met(r *Role, n int) (int, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b, ok := e.batching[model]
-	return min(b.most, n), ok && (b.exact || b.most >= n)
+	b := e.batching[r.Model]
+	return min(max(b.most, 1), n), e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
 }
 
 // probe asks for n short choices, then for half as many, until the server gives them all. Where

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type Snapshot struct {
 	PermitUse float64
 	// Asking is the time from the first request to the last answer.
 	Asking time.Duration
+	// Warnings are what people should know, each once.
+	Warnings []string
 	// LastFault is what the last request that failed met; empty when none did.
 	LastFault string
 }
@@ -36,6 +39,15 @@ type watch struct {
 	last     time.Time // last change of inFlight
 	area     float64   // generations in flight × seconds
 	fault    string
+	warnings []string
+}
+
+func (w *watch) warn(s string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.warnings, s) {
+		w.warnings = append(w.warnings, s)
+	}
 }
 
 func (w *watch) addSlots(n int) {
@@ -74,7 +86,7 @@ func (w *watch) snapshot() Snapshot {
 	s := Snapshot{
 		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
-		InFlight: w.inFlight, Permits: w.permits, LastFault: w.fault, Asking: w.last.Sub(w.first),
+		InFlight: w.inFlight, Permits: w.permits, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: w.last.Sub(w.first),
 	}
 	if whole := s.Asking.Seconds() * float64(w.permits); whole > 0 {
 		s.PermitUse = w.area / whole

@@ -1,0 +1,140 @@
+package metareward
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/prompts"
+	"coeval/datasets/store"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/pairs"
+	"coeval/transforms/sink"
+	"coeval/transforms/source"
+)
+
+// Input is what is known of the prompts and of the journal before the graph is made.
+type Input struct {
+	// Attempt names this run of the program.
+	Attempt string
+	Scan    *prompts.Scan
+	// JournalBits is the longest prefix of the journal's buckets; see [journal.Bits].
+	JournalBits int
+	// RetryFailed are the codes of failures that are asked again.
+	RetryFailed []string
+}
+
+// promptsPerBucket bounds what is in memory of the journal at a time.
+const promptsPerBucket = 128
+
+// Shards returns the number of files of each table: the power of two that leaves each at most
+// prompts_per_shard prompts.
+func (c *Config) Shards(scan *prompts.Scan) int {
+	return 1 << powerOfTwo(scan.Selected(), c.Output.PromptsPerShard)
+}
+
+// Bits returns the length of the prefix of a bucket: shards are whole buckets, and buckets never
+// get fewer.
+func (c *Config) Bits(in *Input) int {
+	atLeast := max(in.JournalBits, bits.TrailingZeros(uint(c.Shards(in.Scan))))
+	return min(max(atLeast, powerOfTwo(in.Scan.Selected(), promptsPerBucket)), journal.MaxBits)
+}
+
+// powerOfTwo returns the least p with total / 2^p ≤ each.
+func powerOfTwo(total, each int64) int {
+	p := 0
+	for total > each<<p {
+		p++
+	}
+	return p
+}
+
+// JournalDir returns the journal of a run's folder.
+func JournalDir(out string) string { return store.Join(out, "journal") }
+
+// Build adds the graph of a run to the scope's pipeline. It returns an error if the config is
+// invalid.
+func Build(s beam.Scope, c Config, in Input) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	options, err := c.resolve()
+	if err != nil {
+		return err
+	}
+	chain, err := c.chain(options)
+	if err != nil {
+		return err
+	}
+	s = s.Scope("metareward")
+	read, err := source.Read(s, c.readOptions(&in))
+	if err != nil {
+		return err
+	}
+	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in))
+	if err != nil {
+		return err
+	}
+	chosen, err := c.choose(s, found.Records)
+	if err != nil {
+		return err
+	}
+	to, err := c.sinkOptions(&in, options, chain)
+	if err != nil {
+		return err
+	}
+	records := beam.Flatten(s, chosen, read.BadLines)
+	manifests, err := sink.Write(s, records, to)
+	if err != nil {
+		return err
+	}
+	tallies := beam.Flatten(s, read.Tallies, found.Tallies, sink.Tally(s, records))
+	return sink.Commit(s, tallies, manifests, to)
+}
+
+// choose adds the choices of the roles that are asked for.
+func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollection, error) {
+	var err error
+	if c.wants(schemas.RoleActor) {
+		if records, err = pairs.ActorPairs(s, records, c.actorOptions()); err != nil {
+			return records, err
+		}
+	}
+	if c.wants(schemas.RoleJudge) {
+		records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), c.judgeOptions())
+	}
+	return records, err
+}
+
+func (c *Config) readOptions(in *Input) source.Options {
+	return source.Options{Files: in.Scan.Files, Reading: c.Reading(), Sample: in.Scan.Sample, Bits: c.Bits(in)}
+}
+
+// Reading returns how prompts are read.
+func (c *Config) Reading() prompts.Options {
+	return prompts.Options{Field: c.Prompts.Field, IDField: c.Prompts.IDField, MaxLineBytes: c.Prompts.MaxLineBytes}
+}
+
+func (c *Config) inferOptions(in *Input) infer.Options {
+	return infer.Options{
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
+		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout, Tries: c.Client.Tries,
+		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
+	}
+}
+
+func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (sink.Options, error) {
+	data, err := c.Data()
+	if err != nil {
+		return sink.Options{}, err
+	}
+	return sink.Options{
+		Out: c.Output.Dir, Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
+		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
+		Actor: r.generate.Role.Identity(), Judge: r.judge.Role.Identity(), MetaJudge: r.meta.Role.Identity(),
+		Judging: r.judge, Pairing: c.judgeOptions(), Lines: in.Scan.Lines, Config: data, Simulated: c.Simulate.Enabled,
+	}, nil
+}

@@ -1,0 +1,216 @@
+// Package metareward is the pipeline of one Meta-Rewarding iteration: its configuration and
+// its graph.
+//
+//	prompts ─► Read ─► infer.Findings ─► pairs.ActorPairs ─► pairs.JudgePairs ─► sink.Write ─► sink.Commit
+//	                        │                                     ▲
+//	                        └──────► pairs.PositionCounts ────────┘
+//
+// [Config] is every setting of a run, [Config.Validate] tells all that is wrong with one, and
+// [Build] makes the graph. What a run said, scored and chose depends on the config's data
+// settings, the prompts and the journal alone; see [Config.Data].
+package metareward
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+// Config is every setting of a run. The doc tags say what each key means; zero values mean
+// what they say, [Default] has the defaults.
+type Config struct {
+	Preset    string    `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
+	Roles     []string  `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
+	Seed      int64     `yaml:"seed"       json:"seed"       doc:"of the run: another one asks for other texts"`
+	Prompts   Prompts   `yaml:"prompts"    json:"prompts"`
+	Output    Output    `yaml:"output"     json:"output"`
+	Worker    Worker    `yaml:"worker"     json:"worker"`
+	Actor     Role      `yaml:"actor"      json:"actor"`
+	Judge     JudgeRole `yaml:"judge"      json:"judge"`
+	MetaJudge MetaRole  `yaml:"meta_judge" json:"meta_judge"`
+	Method    Method    `yaml:"method"     json:"method"`
+	Client    Client    `yaml:"client"     json:"client"`
+	Simulate  Simulate  `yaml:"simulate"   json:"simulate"`
+}
+
+// Prompts says which prompts are read, and how.
+type Prompts struct {
+	Paths        []string `yaml:"paths"          json:"paths"          doc:"files, globs and folders of JSONL (.gz and .zst too) or Parquet"`
+	Field        string   `yaml:"field"          json:"field"          doc:"field with the prompt, a string or a list of {role, content}; empty finds prompt, messages, instruction, question or conversations"`
+	IDField      string   `yaml:"id_field"       json:"id_field"       doc:"field with an ID of your own; empty finds the usual names"`
+	Limit        int64    `yaml:"limit"          json:"limit"          doc:"read no more than the first so many distinct prompts; 0 reads all"`
+	Sample       int64    `yaml:"sample"         json:"sample"         doc:"draw so many distinct prompts; 0 takes all"`
+	SampleSeed   int64    `yaml:"sample_seed"    json:"sample_seed"    doc:"decides which prompts are drawn"`
+	MaxBad       float64  `yaml:"max_bad_prompts" json:"max_bad_prompts" doc:"largest share of bad lines with which a run begins"`
+	MaxLineBytes int      `yaml:"max_line_bytes" json:"max_line_bytes" doc:"a longer line is a bad one"`
+}
+
+// Output says where the files go.
+type Output struct {
+	Dir             string `yaml:"dir"               json:"dir"               doc:"folder of the run and of its journal"`
+	PromptsPerShard int64  `yaml:"prompts_per_shard" json:"prompts_per_shard" doc:"the number of shards is the power of two that leaves each at most so many"`
+}
+
+// Worker is what roles have in common where they say nothing of their own.
+type Worker struct {
+	URLs      []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
+	Model     string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
+	Revision  string   `yaml:"revision"    json:"revision"    doc:"label that tells checkpoints apart that are served under one name"`
+	APIKeyEnv string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
+}
+
+// Role is how a role is asked.
+type Role struct {
+	URLs        []string       `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
+	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
+	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
+	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with this role's key; empty takes worker.api_key_env"`
+	N           int            `yaml:"n"           json:"n"           doc:"K: responses per prompt"`
+	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
+	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
+	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
+	Stop        []string       `yaml:"stop"        json:"stop"        doc:"texts that end a generation"`
+	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent as they are, as top_k or chat_template_kwargs"`
+}
+
+// JudgeRole is how the judge is asked.
+type JudgeRole struct {
+	Role     `yaml:",inline"`
+	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one"`
+}
+
+// MetaRole is how the meta-judge is asked. Its n is not a setting: it is asked once for each
+// ordered pair of judgments.
+type MetaRole struct {
+	Role     `yaml:",inline"`
+	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the meta-judge's prompt; empty is the built-in one"`
+}
+
+// Method holds the numbers of the method.
+type Method struct {
+	Rho                  float64           `yaml:"rho"                    json:"rho"                    doc:"width of the two tiers that length is chosen in, 0 to below 0.5"`
+	MinMargin            float64           `yaml:"min_margin"             json:"min_margin"             doc:"least score difference of an actor pair, in points"`
+	MaxChosenChars       int               `yaml:"max_chosen_chars"       json:"max_chosen_chars"       doc:"an actor pair with a longer chosen response is dropped; 0 is off"`
+	MaxJudgmentChars     int               `yaml:"max_judgment_chars"     json:"max_judgment_chars"     doc:"a judge pair with a longer chosen judgment is dropped; 0 is off"`
+	MinJudgments         int               `yaml:"min_judgments"          json:"min_judgments"          doc:"parsed judgments that a response needs to have a score"`
+	MinMetaJudgments     int               `yaml:"min_meta_judgments"     json:"min_meta_judgments"     doc:"distinct parsed judgments that the contested response needs to be compared"`
+	PositionWeights      pairs.WeightsMode `yaml:"position_weights"       json:"position_weights"       doc:"over the whole run, per response, or fixed: run, response, fixed"`
+	FixedPositionWeights [2]float64        `yaml:"fixed_position_weights" json:"fixed_position_weights" doc:"weight of a win in first and in second place, where fixed"`
+	EloLambda            float64           `yaml:"elo_lambda"             json:"elo_lambda"             doc:"penalty that keeps Elo scores finite"`
+	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
+	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
+	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"take thoughts out before a response is judged, a score parsed or a pair written"`
+}
+
+// Client says how the workers are asked. It decides nothing of what they say.
+type Client struct {
+	MaxInFlight    int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"generations that each server is asked for at a time; more than it has slots, as a request of n choices ends with its slowest"`
+	Window         int           `yaml:"window"          json:"window"          doc:"prompts under way at a time; 0 is a quarter of max_in_flight"`
+	RequestTimeout time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; longer than the longest generation"`
+	Tries          int           `yaml:"tries"           json:"tries"           doc:"how often a call is asked for that servers fail at, before it is a failure"`
+	Patience       time.Duration `yaml:"patience"        json:"patience"        doc:"how long a run waits while no server answers at all"`
+}
+
+// Simulate replaces the workers by the simulated one, in this process.
+type Simulate struct {
+	Enabled    bool          `yaml:"enabled"     json:"enabled"     doc:"ask the simulated worker; no model, no GPU"`
+	Slots      int           `yaml:"slots"       json:"slots"       doc:"choices that it works on at a time"`
+	Latency    time.Duration `yaml:"latency"     json:"latency"     doc:"mean time for a choice"`
+	World      string        `yaml:"world"       json:"world"       doc:"how good its judges are: mild, moderate, noisy, bad"`
+	Seed       uint64        `yaml:"seed"        json:"seed"        doc:"of its hidden truth"`
+	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer every ask with another text"`
+	MaxN       int           `yaml:"max_n"       json:"max_n"       doc:"refuse requests of more choices; 0 takes all"`
+	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
+}
+
+// Default returns the config that holds where nothing is said.
+func Default() Config {
+	role := Role{Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
+	actor := role
+	actor.N, actor.MaxTokens = 7, 2048
+	judge := role
+	judge.N = 11
+	return Config{
+		Roles:   []string{schemas.RoleActor, schemas.RoleJudge},
+		Prompts: Prompts{MaxBad: 0.01, MaxLineBytes: 1 << 20},
+		Output:  Output{PromptsPerShard: 1250},
+		Actor:   actor, Judge: JudgeRole{Role: judge}, MetaJudge: MetaRole{Role: role},
+		Method: Method{
+			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
+			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
+		},
+		Client:   Client{MaxInFlight: 512, RequestTimeout: 10 * time.Minute, Tries: 5, Patience: 10 * time.Minute},
+		Simulate: Simulate{Slots: 256, Latency: 20 * time.Millisecond, World: "moderate"},
+	}
+}
+
+// presets are the numbers of the paper's four iterations. From the paper's readers: its text
+// was not at hand.
+var presets = map[string]func(*Config){
+	"paper-1": func(c *Config) {
+		c.Method.Rho, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 2500, 1100
+	},
+	"paper-2": func(c *Config) { c.Method.Rho, c.Method.MaxJudgmentChars = 0.32, 1000 },
+	"paper-3": func(c *Config) { c.Method.Rho, c.Roles = 0.32, []string{schemas.RoleActor} },
+	"paper-4": func(c *Config) { c.Method.Rho, c.Roles = 0.4, []string{schemas.RoleActor} },
+}
+
+// Presets returns the names of all presets, sorted.
+func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
+
+// Preset returns the default config with a preset's numbers; the empty name changes nothing.
+func Preset(name string) (Config, error) {
+	c := Default()
+	if name == "" {
+		return c, nil
+	}
+	apply, ok := presets[name]
+	if !ok {
+		return c, &Problem{Key: "preset", Value: name, Allowed: fmt.Sprintf("one of %v", Presets())}
+	}
+	c.Preset = name
+	apply(&c)
+	return c, nil
+}
+
+// Data returns the settings that decide the data, as run.json has them: not where things are
+// and not how fast the workers are asked.
+func (c Config) Data() (json.RawMessage, error) {
+	data := struct {
+		Roles     []string        `json:"roles"`
+		Seed      int64           `json:"seed"`
+		Prompts   Prompts         `json:"prompts"`
+		PerShard  int64           `json:"prompts_per_shard"`
+		Actor     json.RawMessage `json:"actor"`
+		Judge     json.RawMessage `json:"judge,omitempty"`
+		MetaJudge json.RawMessage `json:"meta_judge,omitempty"`
+		Method    Method          `json:"method"`
+	}{Roles: c.Roles, Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
+	resolved, err := c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if data.Actor, err = withoutPlace(resolved.generate); err != nil {
+		return nil, err
+	}
+	if data.Judge, err = withoutPlace(resolved.judge); err != nil {
+		return nil, err
+	}
+	if c.wants(schemas.RoleJudge) {
+		if data.MetaJudge, err = withoutPlace(resolved.meta); err != nil {
+			return nil, err
+		}
+	}
+	b, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("metareward: %w", err)
+	}
+	return b, nil
+}
+
+func (c Config) wants(role string) bool { return slices.Contains(c.Roles, role) }

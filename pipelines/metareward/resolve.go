@@ -1,0 +1,152 @@
+package metareward
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"coeval/datasets/store"
+	"coeval/schemas"
+	"coeval/transforms/generate"
+	"coeval/transforms/infer"
+	"coeval/transforms/judge"
+	"coeval/transforms/meta"
+	"coeval/transforms/pairs"
+	"coeval/transforms/score"
+)
+
+// resolved are the options of the stages that a config comes to.
+type resolved struct {
+	generate generate.Options
+	judge    judge.Options
+	score    score.Options
+	meta     meta.Options
+}
+
+func (c Config) resolve() (*resolved, error) {
+	judging, err := readTemplate("judge.template", c.Judge.Template)
+	if err != nil {
+		return nil, err
+	}
+	comparing, err := readTemplate("meta_judge.template", c.MetaJudge.Template)
+	if err != nil {
+		return nil, err
+	}
+	actor, err := c.role(schemas.RoleActor, &c.Actor)
+	if err != nil {
+		return nil, err
+	}
+	judgeRole, err := c.role(schemas.RoleJudge, &c.Judge.Role)
+	if err != nil {
+		return nil, err
+	}
+	metaJudge, err := c.role(schemas.RoleMetaJudge, &c.MetaJudge.Role)
+	if err != nil {
+		return nil, err
+	}
+	strip := c.Method.StripReasoning
+	return &resolved{
+		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
+		judge:    judge.Options{Role: *judgeRole, N: c.Judge.N, StripReasoning: strip, Template: judging},
+		score:    score.Options{MinJudgments: c.Method.MinJudgments},
+		meta: meta.Options{
+			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
+			HideScores: c.Method.HideScores, StripReasoning: strip, Template: comparing,
+		},
+	}, nil
+}
+
+func readTemplate(key, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	b, err := store.ReadFile(context.Background(), name)
+	if err != nil {
+		return "", &Problem{Key: key, Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
+	}
+	return string(b), nil
+}
+
+func (c *Config) role(name string, r *Role) (*infer.Role, error) {
+	out := &infer.Role{
+		Name: name, Model: or(r.Model, c.Worker.Model), Revision: or(r.Revision, c.Worker.Revision),
+		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.MaxTokens, Stop: r.Stop, Seed: c.Seed,
+	}
+	urls := r.URLs
+	if len(urls) == 0 {
+		urls = c.Worker.URLs
+	}
+	for _, u := range urls {
+		out.Endpoints = append(out.Endpoints, infer.Endpoint{URL: u, APIKeyEnv: or(r.APIKeyEnv, c.Worker.APIKeyEnv)})
+	}
+	if len(r.ExtraBody) > 0 {
+		b, err := json.Marshal(r.ExtraBody) // sorts the keys
+		if err != nil {
+			return nil, &Problem{Key: name + ".extra_body", Value: fmt.Sprint(r.ExtraBody), Allowed: fmt.Sprintf("what JSON can hold (%v)", err)}
+		}
+		out.ExtraBody = string(b)
+	}
+	return out, nil
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// chain returns the stages of a run: without the role judge nothing is compared.
+func (c *Config) chain(r *resolved) ([]infer.StageSpec, error) {
+	first, err := generate.Spec(r.generate)
+	if err != nil {
+		return nil, err
+	}
+	second, err := judge.Spec(r.judge)
+	if err != nil {
+		return nil, err
+	}
+	third, err := score.Spec(r.score)
+	if err != nil {
+		return nil, err
+	}
+	chain := []infer.StageSpec{first, second, third}
+	if !c.wants(schemas.RoleJudge) {
+		return chain, nil
+	}
+	fourth, err := meta.Spec(r.meta)
+	if err != nil {
+		return nil, err
+	}
+	return append(chain, fourth), nil
+}
+
+func (c *Config) actorOptions() pairs.ActorOptions {
+	return pairs.ActorOptions{Rho: c.Method.Rho, MinMargin: c.Method.MinMargin, MaxChosenChars: c.Method.MaxChosenChars}
+}
+
+func (c *Config) judgeOptions() pairs.JudgeOptions {
+	w := c.Method.FixedPositionWeights
+	return pairs.JudgeOptions{
+		PositionWeights: c.Method.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
+		Lambda: c.Method.EloLambda, MaxJudgmentChars: c.Method.MaxJudgmentChars,
+		KeepEqualScores: !c.Method.DropEqualScores, MinJudgments: c.Method.MinMetaJudgments,
+	}
+}
+
+// withoutPlace is the JSON of a stage's options without where its role is served.
+func withoutPlace[O generate.Options | judge.Options | meta.Options](o O) (json.RawMessage, error) {
+	switch p := any(&o).(type) {
+	case *generate.Options:
+		p.Role.Endpoints = nil
+	case *judge.Options:
+		p.Role.Endpoints = nil
+	case *meta.Options:
+		p.Role.Endpoints = nil
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("metareward: %w", err)
+	}
+	return b, nil
+}

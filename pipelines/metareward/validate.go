@@ -1,0 +1,174 @@
+package metareward
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+	"coeval/transforms/judge"
+	"coeval/transforms/meta"
+	"coeval/transforms/pairs"
+)
+
+// A Problem is a setting that is not allowed.
+type Problem struct {
+	// Key is the setting's, as method.rho.
+	Key string
+	// Value is what it has, and Allowed what it may have.
+	Value, Allowed string
+}
+
+func (p *Problem) Error() string {
+	if p.Value == "" {
+		return fmt.Sprintf("%s is empty; allowed is %s", p.Key, p.Allowed)
+	}
+	return fmt.Sprintf("%s is %s; allowed is %s", p.Key, p.Value, p.Allowed)
+}
+
+// most bounds counts of which far more than anybody wants would only be a slip.
+const most = 256
+
+// ownFields are those of a request that extra_body may not set.
+var ownFields = []string{"model", "messages", "n", "seed", "temperature", "top_p", "max_tokens", "stop", "stream"}
+
+// Validate returns all problems of the config joined, each a [*Problem], or nil.
+func (c Config) Validate() error {
+	v := &validator{}
+	v.run(&c)
+	v.prompts(&c.Prompts)
+	v.role("actor", &c, &c.Actor)
+	v.role("judge", &c, &c.Judge.Role)
+	if c.wants(schemas.RoleJudge) {
+		v.role("meta_judge", &c, &c.MetaJudge.Role)
+	}
+	v.templates(&c)
+	v.method(&c.Method)
+	v.client(&c.Client)
+	v.simulate(&c.Simulate)
+	return errors.Join(v.problems...)
+}
+
+type validator struct{ problems []error }
+
+func (v *validator) check(ok bool, key string, value any, allowed string) {
+	if ok {
+		return
+	}
+	shown := fmt.Sprint(value)
+	if s, isText := value.(string); isText && s != "" {
+		shown = fmt.Sprintf("%q", s)
+	}
+	v.problems = append(v.problems, &Problem{Key: key, Value: shown, Allowed: allowed})
+}
+
+func within[N int | int64 | float64](x, low, high N) bool { return x >= low && x <= high }
+
+func (v *validator) run(c *Config) {
+	v.check(c.Preset == "" || slices.Contains(Presets(), c.Preset), "preset", c.Preset, fmt.Sprintf("one of %v", Presets()))
+	v.check(len(c.Roles) > 0, "roles", "", "a list of actor and judge")
+	for i, role := range c.Roles {
+		known := role == schemas.RoleActor || role == schemas.RoleJudge
+		v.check(known && !slices.Contains(c.Roles[:i], role), fmt.Sprintf("roles[%d]", i), role, "actor and judge, each once")
+	}
+	v.check(c.Output.Dir != "", "output.dir", c.Output.Dir, "the name of a folder (--out)")
+	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
+}
+
+func (v *validator) prompts(p *Prompts) {
+	v.check(len(p.Paths) > 0, "prompts.paths", "", "at least one file, glob or folder (--prompts)")
+	v.check(p.Limit >= 0, "prompts.limit", p.Limit, "at least 0")
+	v.check(p.Sample >= 0, "prompts.sample", p.Sample, "at least 0")
+	v.check(within(p.MaxBad, 0, 1), "prompts.max_bad_prompts", p.MaxBad, "a share from 0 to 1")
+	v.check(within(p.MaxLineBytes, 100, 1<<30), "prompts.max_line_bytes", p.MaxLineBytes, "100 to 1073741824")
+}
+
+func (v *validator) role(key string, c *Config, r *Role) {
+	if !c.Simulate.Enabled {
+		model, urls := r.Model, r.URLs
+		if model == "" {
+			model = c.Worker.Model
+		}
+		v.check(model != "", key+".model", "", "the name of a model (--model, worker.model)")
+		if len(urls) == 0 {
+			urls = c.Worker.URLs
+		}
+		v.check(len(urls) > 0, key+".urls", "", "at least one URL (--url, worker.urls), or simulate.enabled (--simulate)")
+		for i, u := range r.URLs {
+			v.url(fmt.Sprintf("%s.urls[%d]", key, i), u)
+		}
+	}
+	if key == "actor" {
+		for i, u := range c.Worker.URLs { // once is enough
+			v.url(fmt.Sprintf("worker.urls[%d]", i), u)
+		}
+	}
+	if key != "meta_judge" {
+		v.check(within(r.N, 1, most), key+".n", r.N, fmt.Sprintf("1 to %d", most))
+	}
+	v.check(within(r.Temperature, 0, 10), key+".temperature", r.Temperature, "0 to 10")
+	v.check(r.TopP > 0 && r.TopP <= 1, key+".top_p", r.TopP, "above 0 to 1")
+	v.check(r.MaxTokens >= 0, key+".max_tokens", r.MaxTokens, "at least 0")
+	for _, field := range ownFields {
+		_, set := r.ExtraBody[field]
+		v.check(!set, key+".extra_body."+field, "set", "nothing: it has a key of its own")
+	}
+}
+
+func (v *validator) url(key, value string) {
+	u, err := url.Parse(value)
+	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == ""
+	v.check(ok, key, value, "http:// or https://, a host and a path as /v1; a key goes into api_key_env")
+}
+
+func (v *validator) templates(c *Config) {
+	resolved, err := c.resolve()
+	if err != nil {
+		v.problems = append(v.problems, err)
+		return
+	}
+	if c.Judge.Template != "" {
+		_, err := judge.Stage(resolved.judge)
+		v.check(err == nil, "judge.template", c.Judge.Template, fmt.Sprintf("a text/template that renders (%v)", err))
+	}
+	if c.MetaJudge.Template != "" && c.wants(schemas.RoleJudge) {
+		_, err := meta.Stage(resolved.meta)
+		v.check(err == nil, "meta_judge.template", c.MetaJudge.Template, fmt.Sprintf("a text/template that renders (%v)", err))
+	}
+}
+
+func (v *validator) method(m *Method) {
+	v.check(m.Rho >= 0 && m.Rho < 0.5, "method.rho", m.Rho, "0 to below 0.5, where the tiers would overlap")
+	v.check(within(m.MinMargin, 0, 5), "method.min_margin", m.MinMargin, "0 to 5 points")
+	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
+	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
+	v.check(within(m.MinJudgments, 1, most), "method.min_judgments", m.MinJudgments, fmt.Sprintf("1 to %d", most))
+	v.check(within(m.MinMetaJudgments, 2, most), "method.min_meta_judgments", m.MinMetaJudgments, fmt.Sprintf("2 to %d", most))
+	modes := []pairs.WeightsMode{pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights}
+	v.check(slices.Contains(modes, m.PositionWeights), "method.position_weights", string(m.PositionWeights), "run, response, fixed")
+	w := m.FixedPositionWeights
+	ok := within(w[0], 0, 1) && within(w[1], 0, 1) && math.Abs(w[0]+w[1]-1) <= 1e-9
+	v.check(ok, "method.fixed_position_weights", w, "two numbers from 0 to 1 that sum to 1")
+	v.check(within(m.EloLambda, 1e-6, 1e3), "method.elo_lambda", m.EloLambda, "1e-06 to 1000")
+}
+
+func (v *validator) client(c *Client) {
+	v.check(within(c.MaxInFlight, 1, 1<<20), "client.max_in_flight", c.MaxInFlight, "1 to 1048576")
+	v.check(within(c.Window, 0, 1<<20), "client.window", c.Window, "0 to 1048576")
+	v.check(c.RequestTimeout > 0, "client.request_timeout", c.RequestTimeout, "a time above 0, as 10m")
+	v.check(within(c.Tries, 1, 100), "client.tries", c.Tries, "1 to 100")
+	v.check(c.Patience >= 0, "client.patience", c.Patience, "a time, as 10m")
+}
+
+func (v *validator) simulate(s *Simulate) {
+	v.check(within(s.Slots, 1, 1<<20), "simulate.slots", s.Slots, "1 to 1048576")
+	v.check(s.Latency >= 0, "simulate.latency", s.Latency, "a time, as 20ms")
+	v.check(within(s.MaxN, 0, 1024), "simulate.max_n", s.MaxN, "0 to 1024")
+	v.check(slices.Contains(simulator.WorldNames, s.World), "simulate.world", s.World, strings.Join(simulator.WorldNames, ", "))
+	_, err := simulator.ParseFaults(s.Faults)
+	v.check(err == nil, "simulate.faults", s.Faults, fmt.Sprintf("a list as 429=0.1,reset=0.02 (%v)", err))
+}

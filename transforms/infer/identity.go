@@ -1,0 +1,118 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"coeval/datasets/store"
+	"coeval/schemas"
+)
+
+// Identity is what a server's list of models says of a model. The journal holds it, so that
+// another checkpoint under the same name is noticed.
+type Identity struct {
+	ID      string `json:"id"`
+	OwnedBy string `json:"owned_by"`
+	Root    string `json:"root"`
+}
+
+// Simulated says that the simulated worker is behind the name.
+func (i *Identity) Simulated() bool { return i.OwnedBy == simulatedOwner }
+
+const (
+	simulatedOwner = "coeval-simulator"
+	// identityTimeout is short: a run goes on without.
+	identityTimeout = 5 * time.Second
+	identityFolder  = "models"
+)
+
+// identityFile names the record of a role's model below the journal.
+func identityFile(journal string, r *Role) string {
+	return store.Join(journal, identityFolder, schemas.Digest(r.Model, r.Revision)+".json")
+}
+
+// KnownIdentity returns what the journal has on a role's model; nil when nothing.
+func KnownIdentity(ctx context.Context, journal string, r *Role) (*Identity, error) {
+	name := identityFile(journal, r)
+	found, err := store.List(ctx, name)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	b, err := store.ReadFile(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	var i Identity
+	if err := json.Unmarshal(b, &i); err != nil {
+		return nil, fmt.Errorf("infer: %s: %w", name, err)
+	}
+	return &i, nil
+}
+
+// identify asks a server what stands behind the role's model, once before its first call. It
+// notes it in the journal, or warns when the journal knows another. A server that doesn't tell
+// is none the worse.
+func (f *fleet) identify(ctx context.Context, e *endpoint, r *Role) error {
+	if f.options.Journal == "" {
+		return nil
+	}
+	is := f.listed(ctx, e, r.Model)
+	if is == nil {
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was, err := KnownIdentity(ctx, f.options.Journal, r)
+	if err != nil {
+		return err
+	}
+	if was != nil {
+		if *was != *is {
+			f.watch.warn(fmt.Sprintf("%s serves %s as %+v, the journal was begun with %+v: give the new checkpoint a revision, or its texts mix with the old one's", e.name, r.Model, *is, *was))
+		}
+		return nil
+	}
+	b, err := json.Marshal(is)
+	if err != nil {
+		return fmt.Errorf("infer: %w", err)
+	}
+	return store.WriteFile(ctx, identityFile(f.options.Journal, r), append(b, '\n'))
+}
+
+// listed returns the entry of a model in the server's list, nil when there is none to be had.
+func (f *fleet) listed(ctx context.Context, e *endpoint, model string) *Identity {
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.url, completionsPath)+"/models", nil)
+	if err != nil {
+		return nil
+	}
+	e.authorize(req)
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	body, flt := readBody(resp.Body, bodyFloor)
+	if flt != nil || resp.StatusCode != http.StatusOK {
+		return nil
+	}
+	var list struct {
+		Data []Identity `json:"data"`
+	}
+	if json.Unmarshal(body, &list, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) != nil {
+		return nil
+	}
+	for i := range list.Data {
+		if list.Data[i].ID == model {
+			return &list.Data[i]
+		}
+	}
+	return nil
+}

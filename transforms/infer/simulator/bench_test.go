@@ -1,0 +1,93 @@
+package simulator
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"coeval/schemas"
+)
+
+// requests returns what each role is asked in a default world, about 10 kB for the judges.
+func requests(tb testing.TB, w *World) map[string][]schemas.Message {
+	tb.Helper()
+	rubric := strings.Repeat("The rubric adds a point for each thing that holds. ", 40)
+	question := strings.Repeat("What is the use of a long question? ", 20)
+	response := w.Answer(user(question), "m", 1, 0).Text
+	judge := user(rubric + question + strings.Repeat(" ", 5000) + response)
+	meta := user(rubric + question + response + w.Answer(judge, "m", 1, 0).Text + w.Answer(judge, "m", 2, 0).Text)
+	return map[string][]schemas.Message{
+		schemas.RoleActor: user(question), schemas.RoleJudge: judge, schemas.RoleMetaJudge: meta,
+	}
+}
+
+func BenchmarkAnswer(b *testing.B) {
+	w := DefaultWorld()
+	for role, messages := range requests(b, &w) {
+		b.Run(role, func(b *testing.B) {
+			b.ReportAllocs()
+			seed := int64(0)
+			for b.Loop() {
+				seed++
+				w.Answer(messages, "m", seed, 0)
+			}
+		})
+	}
+}
+
+// discard is a response writer without the recorder's own cost.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
+
+func BenchmarkServeHTTP(b *testing.B) {
+	w := DefaultWorld()
+	s, err := New(Options{World: &w})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for role, messages := range requests(b, &w) {
+		n := map[string]int{schemas.RoleActor: 7, schemas.RoleJudge: 11, schemas.RoleMetaJudge: 1}[role]
+		body, err := json.Marshal(map[string]any{"model": "m", "messages": messages, "n": n, "seed": 1, "temperature": 0.8})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(role, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				r := httptest.NewRequest(http.MethodPost, "/v1/chat/completions", bytes.NewReader(body))
+				s.ServeHTTP(discard{http.Header{}}, r)
+			}
+		})
+	}
+}
+
+// BenchmarkHTTP includes the network and a plain client, both on the same cores.
+func BenchmarkHTTP(b *testing.B) {
+	w := DefaultWorld()
+	r, err := Start(Options{World: &w})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	body, err := json.Marshal(map[string]any{"model": "m", "messages": requests(b, &w)[schemas.RoleMetaJudge], "seed": 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := http.Post(r.URL()+"/chat/completions", "application/json", bytes.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}

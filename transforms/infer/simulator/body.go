@@ -1,0 +1,266 @@
+package simulator
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"coeval/schemas"
+	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A request is the body of a chat completion, as far as it matters here.
+type request struct {
+	messages  []schemas.Message
+	model     string
+	n         int
+	seed      int64
+	maxTokens int
+	stop      []string
+	stream    bool
+	// sampling is a hash of all other fields, in whatever order they came.
+	sampling uint64
+}
+
+// maxChoices bounds n where Options.MaxN doesn't.
+const maxChoices = 1024
+
+var errNoMessages = errors.New("messages must be a list with at least one message")
+
+// parseRequest reads a body in one pass. Fields that it doesn't know only count for the
+// request's identity. Errors are sentences for the one who sent the body.
+func parseRequest(body []byte) (request, error) {
+	req := request{n: 1}
+	if !utf8.Valid(body) {
+		return req, errors.New("the body is no valid UTF-8")
+	}
+	p := parser{s: string(body)}
+	if p.peek() != '{' {
+		return req, errors.New("the body must be a JSON object")
+	}
+	if err := p.object(func(name string) error { return req.field(&p, name) }); err != nil {
+		return req, err
+	}
+	if p.peek(); p.at < len(p.s) {
+		return req, errors.New("the body goes on after its JSON object")
+	}
+	if len(req.messages) == 0 {
+		return req, errNoMessages
+	}
+	return req, nil
+}
+
+// field reads the value of one field of the body.
+func (req *request) field(p *parser, name string) error {
+	switch name {
+	case "messages":
+		return req.readMessages(p)
+	case "model":
+		return readText(p, name, &req.model)
+	case "stop":
+		p.peek()
+		start := p.at
+		err := req.readStop(p)
+		req.sampling += sampled(name, p.s[start:p.at])
+		return err
+	}
+	value, err := p.raw()
+	if err != nil {
+		return err
+	}
+	switch name {
+	case "n":
+		req.n, err = readInt(name, value, 1)
+	case "seed":
+		req.seed, err = readInt(name, value, int64(0))
+	case "stream":
+		req.stream = value == "true"
+	case "max_tokens", "max_completion_tokens":
+		req.sampling += sampled("max_tokens", value)
+		req.maxTokens, err = readInt(name, value, 0)
+		if err == nil && req.maxTokens < 1 && value != "null" {
+			return fmt.Errorf("%s must be at least 1, got %d", name, req.maxTokens)
+		}
+	default:
+		req.sampling += sampled(name, value)
+	}
+	return err
+}
+
+// sampled hashes one field. Sums of it don't depend on the order of the fields.
+func sampled(name, value string) uint64 {
+	return mix(xxhash.Sum64String(name) ^ mix(xxhash.Sum64String(value)))
+}
+
+// readInt returns null as the value that an absent field has.
+func readInt[T int | int64](name, value string, absent T) (T, error) {
+	if value == "null" {
+		return absent, nil
+	}
+	i, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || int64(T(i)) != i {
+		return 0, fmt.Errorf("%s must be an integer", name)
+	}
+	return T(i), nil
+}
+
+// readText reads a string, and null as none.
+func readText(p *parser, name string, to *string) (err error) {
+	switch p.peek() {
+	case '"':
+		*to, err = p.text()
+		return err
+	case 'n':
+		*to = ""
+		return p.word("null")
+	default:
+		return fmt.Errorf("%s must be a string", name)
+	}
+}
+
+// readStop reads null, a string or a list of strings. Empty strings stop nothing.
+func (req *request) readStop(p *parser) error {
+	req.stop = nil
+	add := func() error {
+		var s string
+		err := readText(p, "stop", &s)
+		if s != "" {
+			req.stop = append(req.stop, s)
+		}
+		return err
+	}
+	if p.peek() == '[' {
+		return p.array(add)
+	}
+	return add()
+}
+
+func (req *request) readMessages(p *parser) error {
+	req.messages = nil
+	if c := p.peek(); c != '[' && c != 0 {
+		return errNoMessages
+	}
+	return p.array(func() error {
+		if c := p.peek(); c != '{' && c != 0 {
+			return errors.New("each message must be an object")
+		}
+		m, err := readMessage(p)
+		req.messages = append(req.messages, m)
+		return err
+	})
+}
+
+func readMessage(p *parser) (m schemas.Message, err error) {
+	err = p.object(func(name string) error {
+		switch name {
+		case "role":
+			return readText(p, name, &m.Role)
+		case "content":
+			return readContent(p, &m.Content)
+		default:
+			return p.skip()
+		}
+	})
+	if err == nil && m.Role == "" {
+		err = errors.New("each message must have a role")
+	}
+	return m, err
+}
+
+// readContent reads a string, null, or a list of parts, whose texts it joins.
+func readContent(p *parser, to *string) error {
+	if p.peek() != '[' {
+		return readText(p, "content", to)
+	}
+	var texts []string
+	err := p.array(func() error {
+		var text string
+		if c := p.peek(); c != '{' && c != 0 {
+			return errors.New("each part of content must be an object")
+		}
+		err := p.object(func(name string) error {
+			if name == "text" {
+				return readText(p, name, &text)
+			}
+			return p.skip()
+		})
+		texts = append(texts, text)
+		return err
+	})
+	*to = strings.Join(texts, "\n")
+	return err
+}
+
+// stopAt ends a choice before the first of the stop strings.
+func (c *Choice) stopAt(stop []string) {
+	at := -1
+	for _, s := range stop {
+		if i := strings.Index(c.Text, s); i >= 0 && (at < 0 || i < at) {
+			at = i
+		}
+	}
+	if at >= 0 {
+		c.Text, c.FinishReason = c.Text[:at], "stop"
+		c.Tokens = tokens(len(c.Reasoning) + at)
+	}
+}
+
+// created is the time that every answer claims, so that equal requests get equal bodies.
+const created = 1735689600
+
+// appendAnswer writes the body of a whole answer. Fault is "" or one that changes the contents.
+func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choice, fault Fault) []byte {
+	b = append(b, `{"id":"chatcmpl-`...)
+	b = appendHex(b, id, 16)
+	b = append(b, `","object":"chat.completion","created":`...)
+	b = strconv.AppendInt(b, created, 10)
+	b = append(b, `,"model":`...)
+	b = appendQuoted(b, req.model)
+	b = append(b, `,"choices":[`...)
+	completion := 0
+	for i := range choices {
+		completion += choices[i].Tokens
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendChoice(b, i, &choices[i], fault)
+	}
+	b = append(b, `],"usage":{"prompt_tokens":`...)
+	b = strconv.AppendInt(b, int64(q.PromptTokens), 10)
+	b = append(b, `,"completion_tokens":`...)
+	b = strconv.AppendInt(b, int64(completion), 10)
+	b = append(b, `,"total_tokens":`...)
+	b = strconv.AppendInt(b, int64(q.PromptTokens+completion), 10)
+	return append(b, `}}`...)
+}
+
+func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
+	b = append(b, `{"index":`...)
+	b = strconv.AppendInt(b, int64(index), 10)
+	b = append(b, `,"message":{"role":"assistant","content":`...)
+	switch fault {
+	case FaultEmpty:
+		b = append(b, `""`...)
+	case FaultNull:
+		b = append(b, `null`...)
+	default:
+		b = appendQuoted(b, c.Text)
+	}
+	if c.Reasoning != "" {
+		b = append(b, `,"reasoning_content":`...)
+		b = appendQuoted(b, c.Reasoning)
+	}
+	b = append(b, `},"logprobs":null,"finish_reason":"`...)
+	b = append(b, c.FinishReason...)
+	return append(b, `"}`...)
+}
+
+// appendQuoted writes s as a JSON string. What is no UTF-8 becomes the replacement
+// character, which is all that the error would say.
+func appendQuoted(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
+}

@@ -1,0 +1,126 @@
+package simulator
+
+import (
+	"strconv"
+	"strings"
+)
+
+// A code stands in every response and names it: the prompt, and the sample of the prompt.
+type code struct {
+	prompt uint32
+	sample uint64 // 48 bits, never 0
+}
+
+// A note stands in every judgment and names it. It carries the score, so that the truth is
+// known even where the score line was taken out.
+type note struct {
+	about code
+	nonce uint64 // 48 bits, never 0
+	score int    // thousandths
+}
+
+// The written forms, all hex but for the marks:
+//
+//	(ref pppppppp-ssssssssssss)
+//	(note pppppppp-ssssssssssss-nnnnnnnnnnnn-kkkk)
+//
+// where k is the score under a mask that depends on all digits before it.
+const (
+	refMark  = "(ref "
+	noteMark = "(note "
+	refLen   = 8 + 1 + 12
+	noteLen  = refLen + 1 + 12 + 1 + 4
+)
+
+func (c code) appendTo(b []byte) []byte {
+	b = append(b, refMark...)
+	b = c.digits(b)
+	return append(b, ')')
+}
+
+func (c code) digits(b []byte) []byte {
+	b = appendHex(b, uint64(c.prompt), 8)
+	b = append(b, '-')
+	return appendHex(b, c.sample, 12)
+}
+
+func (n note) appendTo(b []byte) []byte {
+	b = append(b, noteMark...)
+	b = n.about.digits(b)
+	b = append(b, '-')
+	b = appendHex(b, n.nonce, 12)
+	b = append(b, '-')
+	b = appendHex(b, uint64(n.score)^n.mask(), 4)
+	return append(b, ')')
+}
+
+func (n note) mask() uint64 {
+	return mix(mix(n.about.sample^uint64(n.about.prompt)<<16)^n.nonce) & 0xffff
+}
+
+func appendHex(b []byte, x uint64, digits int) []byte {
+	for shift := 4 * (digits - 1); shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[x>>shift&15])
+	}
+	return b
+}
+
+// scan calls found for every code in s, in their order. For a response's code n is zero.
+func scan(s string, found func(c code, n note)) {
+	for {
+		i := strings.IndexByte(s, '(')
+		if i < 0 {
+			return
+		}
+		s = s[i:]
+		if c, ok := parseRef(s); ok {
+			found(c, note{})
+		} else if n, ok := parseNote(s); ok {
+			found(n.about, n)
+		}
+		s = s[1:]
+	}
+}
+
+func parseRef(s string) (code, bool) {
+	const end = len(refMark) + refLen
+	if len(s) <= end || s[:len(refMark)] != refMark || s[end] != ')' {
+		return code{}, false
+	}
+	return parseCode(s[len(refMark):end])
+}
+
+func parseNote(s string) (note, bool) {
+	const end = len(noteMark) + noteLen
+	if len(s) <= end || s[:len(noteMark)] != noteMark || s[end] != ')' {
+		return note{}, false
+	}
+	s = s[len(noteMark):end]
+	about, ok := parseCode(s[:refLen])
+	if !ok || s[refLen] != '-' || s[refLen+13] != '-' {
+		return note{}, false
+	}
+	nonce, err := strconv.ParseUint(s[refLen+1:refLen+13], 16, 64)
+	if err != nil || nonce == 0 {
+		return note{}, false
+	}
+	masked, err := strconv.ParseUint(s[refLen+14:], 16, 64)
+	if err != nil {
+		return note{}, false
+	}
+	n := note{about: about, nonce: nonce}
+	n.score = int(masked ^ n.mask())
+	return n, n.score <= 5000
+}
+
+func parseCode(s string) (code, bool) {
+	prompt, err := strconv.ParseUint(s[:8], 16, 32)
+	if err != nil || s[8] != '-' {
+		return code{}, false
+	}
+	sample, err := strconv.ParseUint(s[9:], 16, 64)
+	return code{prompt: uint32(prompt), sample: sample}, err == nil && sample != 0
+}
+
+// bits48 takes a code's 48 bits out of a hash.
+func bits48(x uint64) uint64 { return x>>16 | 1 }

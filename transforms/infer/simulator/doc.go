@@ -1,0 +1,2 @@
+// Package simulator is a stand-in for an inference worker.
+package simulator

@@ -1,0 +1,119 @@
+package simulator
+
+import "time"
+
+// A queue is the batch of a server: slots that each hold one choice at a time, and choices
+// that wait for one, first come, first served. Since every duration is known when a choice
+// comes, its start and end are fixed at once, and nothing has to run until then. Times count
+// from the server's start.
+type queue struct {
+	// free holds for each slot the time from which it is free, as a heap.
+	free []span
+	// unfinished holds the choices that have not ended, as a heap.
+	unfinished []span
+	// starts holds those of the choices that wait, in order: a start is never before that of
+	// an earlier choice.
+	starts []time.Duration
+	// busy sums the durations of all choices that came, waited their waiting times.
+	busy, waited time.Duration
+	maxWaiting   int
+	// lastEnd is the end of the last choice that has ended.
+	lastEnd time.Duration
+}
+
+// A span is the time that a choice spends in a slot.
+type span struct{ end, start time.Duration }
+
+func newQueue(slots int) *queue { return &queue{free: make([]span, slots)} }
+
+// advance forgets what is over at now.
+func (q *queue) advance(now time.Duration) {
+	i := 0
+	for i < len(q.starts) && q.starts[i] <= now {
+		i++
+	}
+	q.starts = q.starts[i:]
+	for len(q.unfinished) > 0 && q.unfinished[0].end <= now {
+		q.lastEnd = q.unfinished[0].end
+		last := len(q.unfinished) - 1
+		q.unfinished[0] = q.unfinished[last]
+		q.unfinished = q.unfinished[:last]
+		sink(q.unfinished)
+	}
+}
+
+// admit takes in choices of these durations and returns the end of the last of them.
+func (q *queue) admit(now time.Duration, durations []time.Duration) (end time.Duration) {
+	q.advance(now)
+	for _, d := range durations {
+		s := span{start: max(now, q.free[0].end)}
+		s.end = s.start + d
+		q.free[0] = s
+		sink(q.free)
+		q.unfinished = append(q.unfinished, s)
+		rise(q.unfinished)
+		if s.start > now {
+			q.starts = append(q.starts, s.start)
+		}
+		q.busy += d
+		q.waited += s.start - now
+		end = max(end, s.end)
+	}
+	q.maxWaiting = max(q.maxWaiting, len(q.starts))
+	return end
+}
+
+// counts returns how many choices run and wait at now.
+func (q *queue) counts(now time.Duration) (running, waiting int) {
+	q.advance(now)
+	return len(q.unfinished) - len(q.starts), len(q.starts)
+}
+
+// ahead returns the slot time and the waiting time that were counted but lie after now.
+func (q *queue) ahead(now time.Duration) (busy, waited time.Duration) {
+	q.advance(now)
+	for _, s := range q.unfinished {
+		busy += s.end - max(s.start, now)
+	}
+	for _, start := range q.starts {
+		waited += start - now
+	}
+	return busy, waited
+}
+
+// reset starts the sums anew at now; choices that have not ended count from now on.
+func (q *queue) reset(now time.Duration) {
+	q.busy, q.waited = q.ahead(now)
+	q.maxWaiting = len(q.starts)
+	q.lastEnd = 0
+}
+
+// sink restores the heap order after its first element grew.
+func sink(h []span) {
+	for i := 0; ; {
+		least := 2*i + 1
+		if least >= len(h) {
+			return
+		}
+		if right := least + 1; right < len(h) && h[right].end < h[least].end {
+			least = right
+		}
+		if h[i].end <= h[least].end {
+			return
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+}
+
+// rise restores the heap order after an element was appended.
+func rise(h []span) {
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if h[parent].end <= h[i].end {
+			return
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}

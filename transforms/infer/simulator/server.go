@@ -1,0 +1,496 @@
+package simulator
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coeval/schemas"
+)
+
+// Options configure a Server.
+type Options struct {
+	// World is the truth behind the texts. Nil means [DefaultWorld].
+	World *World
+	// Models are the names that /v1/models lists. None means "simulated".
+	Models []string
+	// Strict refuses other models with status 404. By default any name is served.
+	Strict bool
+	// APIKey is the bearer token that requests must carry. Empty means none.
+	APIKey string
+	// FreshTexts gives another text at each ask, in this process and any other, so that a
+	// text tells whether it was asked for again. It sets the world's Duplicates and
+	// JudgeDuplicates to 0 and ConstantActor to false.
+	FreshTexts bool
+	// Record remembers which texts were sent (8 bytes each), for /sent and [Server.Sent].
+	Record bool
+
+	// Slots is the number of choices that are worked on at once. Zero means 256.
+	Slots int
+	// Latency is the mean time that a choice holds a slot, lognormal around it. Zero means
+	// that answers come at once, and that slots are not modelled, unless DecodeRate is set.
+	Latency time.Duration
+	// Sigma is the standard deviation of the logarithm of that time. Zero means 0.8, negative
+	// that every choice takes Latency.
+	Sigma float64
+	// PrefillRate and DecodeRate are in tokens a second; a choice takes prompt tokens /
+	// PrefillRate + completion tokens / DecodeRate. Zero leaves a term out. Not with Latency.
+	PrefillRate, DecodeRate float64
+	// RoleScale multiplies the time of a role's choices. A role that is not there has 1.
+	RoleScale map[string]float64
+
+	// MaxN refuses a larger n with status 400, as llama.cpp does beyond its slots. Zero means 1024.
+	MaxN int
+	// MaxQueue refuses requests with FullStatus while as many choices wait. Zero means no limit.
+	MaxQueue int
+	// FullStatus is 503 or 429. Zero means 503.
+	FullStatus int
+	// RetryAfter is what refusals with 429 and 503 ask for, in whole seconds. Zero means nothing.
+	RetryAfter time.Duration
+	// ContextTokens refuses longer requests with status 400. Zero means no limit.
+	ContextTokens int
+	// Dialect is whose metrics and errors are spoken: vllm, sglang, llamacpp, or none, which has
+	// OpenAI's errors and no metrics. Empty means vllm.
+	Dialect string
+
+	// Faults are what goes wrong, and how often. None by default.
+	Faults Faults
+	// FaultSeed decides which ask meets which fault. Servers of one fleet want different ones.
+	FaultSeed uint64
+	// SlowFactor is how much longer a slow answer takes. Zero means 10.
+	SlowFactor float64
+
+	// Addr is where Start listens. Empty means a free port of 127.0.0.1.
+	Addr string
+}
+
+func (o *Options) setDefaults() {
+	if o.World == nil {
+		w := DefaultWorld()
+		o.World = &w
+	}
+	if len(o.Models) == 0 {
+		o.Models = []string{"simulated"}
+	}
+	setDefault(&o.Slots, 256)
+	setDefault(&o.Sigma, 0.8)
+	setDefault(&o.MaxN, maxChoices)
+	setDefault(&o.FullStatus, http.StatusServiceUnavailable)
+	setDefault(&o.Dialect, VLLM)
+	setDefault(&o.SlowFactor, 10)
+	setDefault(&o.Addr, "127.0.0.1:0")
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate returns an error that names every option with a value that makes no sense.
+func (o *Options) Validate() error {
+	var errs []error
+	check := func(ok bool, name string, value any, allowed string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("simulator: %s is %v; allowed is %s", name, value, allowed))
+		}
+	}
+	check(o.Slots >= 0 && o.Slots <= 1<<20, "slots", o.Slots, "0 to 1048576")
+	check(o.Latency >= 0, "latency", o.Latency, "0 or more")
+	check(o.Sigma <= 5, "sigma", o.Sigma, "at most 5")
+	check(o.PrefillRate >= 0, "prefill rate", o.PrefillRate, "0 or more")
+	check(o.DecodeRate >= 0, "decode rate", o.DecodeRate, "0 or more")
+	check(o.Latency == 0 || o.PrefillRate == 0 && o.DecodeRate == 0, "latency", o.Latency, "0 when a rate is given")
+	check(o.MaxN >= 0 && o.MaxN <= maxChoices, "max n", o.MaxN, fmt.Sprintf("0 to %d", maxChoices))
+	check(o.MaxQueue >= 0, "max queue", o.MaxQueue, "0 or more")
+	check(slices.Contains([]int{0, 429, 503}, o.FullStatus), "full status", o.FullStatus, "429 or 503")
+	check(o.RetryAfter >= 0, "retry after", o.RetryAfter, "0 or more")
+	check(o.ContextTokens >= 0, "context tokens", o.ContextTokens, "0 or more")
+	check(o.Dialect == "" || slices.Contains(Dialects, o.Dialect), "dialect", o.Dialect, fmt.Sprint(Dialects))
+	check(o.SlowFactor >= 0, "slow factor", o.SlowFactor, "0 or more")
+	for role, scale := range o.RoleScale {
+		check(slices.Contains(roles, role), "role", role, fmt.Sprint(roles))
+		check(scale >= 0 && scale < 1e6, "scale of role "+role, scale, "0 to 1e6")
+	}
+	if o.World != nil {
+		errs = append(errs, o.World.Validate())
+	}
+	return errors.Join(append(errs, o.Faults.Validate())...)
+}
+
+var roles = []string{schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge}
+
+// A Server is a simulated worker. It is an http.Handler and safe for concurrent use.
+type Server struct {
+	o     Options
+	world *World
+	line  faultLine
+	mux   *http.ServeMux
+	start time.Time
+	// timed says that choices take time, and hold slots.
+	timed bool
+	sent  sentTexts
+
+	mu    sync.Mutex // guards what follows
+	queue *queue
+	tally tally
+
+	// nonce differs between processes, asks between the asks of this one.
+	nonce uint64
+	asks  atomic.Uint64
+}
+
+// New returns a server. It returns an error if o is invalid.
+func New(o Options) (*Server, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o.setDefaults()
+	world := *o.World
+	if o.FreshTexts {
+		world.Duplicates, world.JudgeDuplicates, world.ConstantActor = 0, 0, false
+	}
+	s := &Server{
+		o: o, world: &world, line: newFaultLine(o.Faults, o.FaultSeed), start: time.Now(),
+		timed: o.Latency > 0 || o.PrefillRate > 0 || o.DecodeRate > 0,
+		queue: newQueue(o.Slots),
+		tally: newTally(),
+	}
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, fmt.Errorf("simulator: %w", err)
+	}
+	s.nonce = binary.LittleEndian.Uint64(nonce[:])
+	if o.Record {
+		s.sent.hashes = map[uint64]struct{}{}
+	}
+	s.mux = s.routes()
+	return s, nil
+}
+
+// ServeHTTP answers the chat protocol and the simulator's own paths.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	for _, base := range []string{"", "/v1"} {
+		mux.HandleFunc("POST "+base+"/chat/completions", s.complete)
+		mux.HandleFunc("GET "+base+"/models", s.listModels)
+	}
+	mux.HandleFunc("GET /health", s.health)
+	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("GET /stats", s.getStats)
+	mux.HandleFunc("POST /stats/reset", s.postReset)
+	mux.HandleFunc("GET /truth", s.getTruth)
+	mux.HandleFunc("POST /truth", s.postTruth)
+	mux.HandleFunc("POST /sent", s.postSent)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		s.refuse(w, http.StatusNotFound, "not_found_error", "there is nothing at this path")
+	})
+	return mux
+}
+
+// now returns the time since the server's start.
+func (s *Server) now() time.Duration { return time.Since(s.start) }
+
+// maxBody bounds the body of a request, pooledBody the buffers that are kept for the next.
+const (
+	maxBody    = 64 << 20
+	pooledBody = 1 << 20
+)
+
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// giveBack keeps the buffer b, grown from buf, for the next body.
+func giveBack(buf *[]byte, b []byte) {
+	if cap(b) <= pooledBody {
+		*buf = b[:0]
+		bodies.Put(buf)
+	}
+}
+
+// readBody reads a body into buf, which it returns grown.
+func readBody(w http.ResponseWriter, r *http.Request, buf []byte) ([]byte, error) {
+	buf = slices.Grow(buf, int(min(max(r.ContentLength, 0), pooledBody))+1)
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	for {
+		buf = slices.Grow(buf, 1)
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
+
+// complete answers a chat completion.
+func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
+	if !s.authorized(w, r) {
+		return
+	}
+	req, ok := s.readRequest(w, r)
+	if !ok {
+		return
+	}
+	q := s.world.Read(req.messages, req.model)
+	if !s.acceptable(w, &req, &q) {
+		return
+	}
+	a := &ask{req: &req, q: &q, id: mix(q.hash + req.sampling)}
+	s.arrive(a)
+	choices, end := s.work(r.Context(), a)
+	s.leave(a, choices, end)
+	s.answer(w, a, choices, end)
+}
+
+// readRequest returns false when it has answered itself.
+func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, bool) {
+	buf := bodies.Get().(*[]byte)
+	body, err := readBody(w, r, *buf)
+	defer func() { giveBack(buf, body) }()
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		s.refuse(w, http.StatusRequestEntityTooLarge, "invalid_request_error", "the body is too large")
+		return request{}, false
+	}
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "the body ended early")
+		return request{}, false
+	}
+	req, err := parseRequest(body)
+	if err != nil {
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
+		return request{}, false
+	}
+	return req, true
+}
+
+// An ask is one request on its way through the server.
+type ask struct {
+	req   *request
+	q     *Question
+	id    uint64
+	fault Fault
+	// full says that the queue was full when the ask came.
+	full bool
+	// held is the time that each choice holds a slot, until when the last of them ends.
+	held  []time.Duration
+	until time.Duration
+}
+
+// generation is the identity of one choice, however it was asked for.
+func (a *ask) generation(index int) uint64 { return mix(a.id ^ mix(uint64(a.req.seed)+uint64(index))) }
+
+// identity is that of the request with its seed and n.
+func (a *ask) identity() uint64 { return mix(a.generation(0) + uint64(a.req.n)) }
+
+// authorized checks the key.
+func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
+	want := "Bearer " + s.o.APIKey
+	if s.o.APIKey == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) == 1 {
+		return true
+	}
+	s.refuse(w, http.StatusUnauthorized, "authentication_error", "Invalid API Key")
+	return false
+}
+
+// acceptable refuses what no ask of this request could get.
+func (s *Server) acceptable(w http.ResponseWriter, req *request, q *Question) bool {
+	switch {
+	case req.stream:
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "stream is not supported")
+	case req.n < 1 || req.n > s.o.MaxN:
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error",
+			fmt.Sprintf("Field 'n': Value must be between 1 <= value <= %d, but got %d", s.o.MaxN, req.n))
+	case s.o.Strict && !slices.Contains(s.o.Models, req.model):
+		s.refuse(w, http.StatusNotFound, "not_found_error", fmt.Sprintf("The model `%s` does not exist.", req.model))
+	case s.o.ContextTokens > 0 && s.tooLong(req, q):
+		s.refuseLong(w, req, q)
+	default:
+		return true
+	}
+	return false
+}
+
+// An ending is how an ask ended.
+type ending int
+
+const (
+	delivered ending = iota
+	// partial is an answer that lacks its last choice.
+	partial
+	broken
+	full
+	refused
+	abandoned
+)
+
+// work takes an ask up to the moment at which its answer is due.
+func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
+	switch a.fault {
+	case FaultPoison, FaultErrorObject, FaultHTML:
+		return nil, broken
+	case FaultHang:
+		<-ctx.Done()
+		return nil, abandoned
+	}
+	if a.fault.status() != 0 {
+		return nil, refused
+	}
+	if a.full {
+		return nil, full
+	}
+	choices := s.choices(a)
+	if !s.admit(a) {
+		return nil, full
+	}
+	if !s.wait(ctx, a.until) {
+		return nil, abandoned
+	}
+	switch a.fault {
+	case "", FaultSlow:
+		return choices, delivered
+	case FaultMissing:
+		return choices[:len(choices)-1], partial
+	default:
+		return choices, broken
+	}
+}
+
+// choices writes the texts, and says how long each holds a slot.
+func (s *Server) choices(a *ask) []Choice {
+	choices := make([]Choice, a.req.n)
+	if s.timed {
+		a.held = make([]time.Duration, a.req.n)
+	}
+	for i := range choices {
+		seed := a.req.seed + int64(i)
+		asked := seed
+		if s.o.FreshTexts {
+			asked = int64(mix(s.nonce + s.asks.Add(1)))
+		}
+		choices[i] = s.world.Reply(a.q, asked, a.req.maxTokens)
+		choices[i].stopAt(a.req.stop)
+		if s.timed {
+			a.held[i] = s.duration(a, seed, choices[i].Tokens)
+		}
+	}
+	return choices
+}
+
+// duration returns the time that a choice holds a slot. It depends on the request and the
+// seed alone, also where texts don't.
+func (s *Server) duration(a *ask, seed int64, completion int) time.Duration {
+	var seconds float64
+	if s.o.Latency > 0 {
+		r := rng(mix(a.q.hash ^ mix(uint64(seed)+0x1a7e)))
+		sigma := max(s.o.Sigma, 0)
+		seconds = s.o.Latency.Seconds() * math.Exp(sigma*r.normal()-sigma*sigma/2)
+	}
+	if s.o.PrefillRate > 0 {
+		seconds += float64(a.q.PromptTokens) / s.o.PrefillRate
+	}
+	if s.o.DecodeRate > 0 {
+		seconds += float64(completion) / s.o.DecodeRate
+	}
+	if scale, ok := s.o.RoleScale[a.q.Role]; ok {
+		seconds *= scale
+	}
+	if a.fault == FaultSlow {
+		seconds *= s.o.SlowFactor
+	}
+	return time.Duration(min(seconds, 1e6) * float64(time.Second))
+}
+
+// wait returns false if the client went away before the time came.
+func (s *Server) wait(ctx context.Context, until time.Duration) bool {
+	if !s.timed {
+		return true
+	}
+	timer := time.NewTimer(until - s.now())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// answer sends what the ask gets.
+func (s *Server) answer(w http.ResponseWriter, a *ask, choices []Choice, end ending) {
+	switch end {
+	case abandoned:
+		return
+	case full:
+		s.refuse(w, s.o.FullStatus, "overloaded_error", "too many requests are waiting")
+		return
+	case refused:
+		s.refuse(w, a.fault.status(), "simulated_fault", "refused by a simulated fault")
+		return
+	}
+	switch a.fault {
+	case FaultPoison, FaultReset:
+		hangUp(w)
+		return
+	case FaultErrorObject:
+		writeJSON(w, errorBody(None, http.StatusInternalServerError, "server_error", "a simulated fault"))
+		return
+	case FaultHTML:
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html><head><title>502 Bad Gateway</title></head><body></body></html>\n")
+		return
+	}
+	if end != broken {
+		s.sent.add(choices)
+	}
+	buf := bodies.Get().(*[]byte)
+	body := appendAnswer(*buf, a.id, a.req, a.q, choices, a.fault)
+	defer giveBack(buf, body)
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Server"] = serverName
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	switch a.fault {
+	case FaultTruncated:
+		// The connection is closed after an answer shorter than its length.
+		body = body[:len(body)/2]
+	case FaultMalformed:
+		body[len(body)/2] = 0
+		body[len(body)-1] = '<'
+	}
+	_, _ = w.Write(body)
+}
+
+var (
+	jsonType   = []string{"application/json"}
+	serverName = []string{"coeval-simulator"}
+)
+
+// hangUp closes the connection, so that the client sees a reset where the network has them.
+func hangUp(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // the server's own way to close a connection
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}

@@ -1,0 +1,373 @@
+package simulator
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"coeval/schemas"
+	"github.com/cespare/xxhash/v2"
+)
+
+// A World is the hidden truth behind a simulated fleet: how good each response really
+// is, how wrong each judgment, and how well the meta-judge can tell. It has no state: equal
+// worlds say the same to the same request, in any order and in any process.
+//
+// A field that is zero means zero (no noise, no bias, no text beyond its code);
+// [DefaultWorld] gives the usual values. Points are rubric points, shares lie in [0, 1].
+type World struct {
+	// Seed tells worlds apart: another seed gives other texts and other truths.
+	Seed uint64 `json:"seed"`
+
+	// QualityMean is the mean true quality in points, PromptSpread the standard deviation of
+	// a prompt's mean around it, Spread that of a response around its prompt's mean.
+	QualityMean  float64 `json:"quality_mean"`
+	PromptSpread float64 `json:"prompt_spread"`
+	Spread       float64 `json:"spread"`
+	// LengthCorrelation correlates a response's log length with its quality within a prompt.
+	LengthCorrelation float64 `json:"length_correlation"`
+	// ResponseChars is the mean length of a response, ResponseSigma the standard deviation
+	// of its logarithm.
+	ResponseChars float64 `json:"response_chars"`
+	ResponseSigma float64 `json:"response_sigma"`
+	// Empty, Truncated and Duplicates are the shares of responses without text, of those that
+	// end in the middle with finish_reason length, and of those that repeat one text of their prompt.
+	Empty      float64 `json:"empty"`
+	Truncated  float64 `json:"truncated"`
+	Duplicates float64 `json:"duplicates"`
+	// ConstantActor makes the actor ignore the seed, as a server does that ignores temperature.
+	ConstantActor bool `json:"constant_actor"`
+
+	// JudgeNoise is the standard deviation of a judgment's own error in points,
+	// JudgePersistent that of the error which a judge repeats on a response, JudgeLengthBias
+	// the points per standard deviation of log length, and Leniency those given to everything.
+	JudgeNoise      float64 `json:"judge_noise"`
+	JudgeLengthBias float64 `json:"judge_length_bias"`
+	JudgePersistent float64 `json:"judge_persistent"`
+	Leniency        float64 `json:"leniency"`
+	// ScoreStep is what a score is rounded to, in points. Zero means thousandths.
+	ScoreStep float64 `json:"score_step"`
+	// JudgmentChars is the mean length of a judgment.
+	JudgmentChars float64 `json:"judgment_chars"`
+	// JudgeUnparsed and JudgeCutOff are the shares of judgments with no usable score line and of
+	// those that end in the middle with finish_reason length; JudgeDuplicates of those that
+	// repeat one text on their response.
+	JudgeUnparsed   float64 `json:"judge_unparsed"`
+	JudgeCutOff     float64 `json:"judge_cut_off"`
+	JudgeDuplicates float64 `json:"judge_duplicates"`
+
+	// MetaSlope is the meta-judge's logits per point of error, FirstBias its logits for the
+	// judgment shown first, Taste its logits per point of score.
+	MetaSlope float64 `json:"meta_slope"`
+	FirstBias float64 `json:"first_bias"`
+	Taste     float64 `json:"taste"`
+	// ComparisonChars is the mean length of a comparison.
+	ComparisonChars float64 `json:"comparison_chars"`
+	// MetaUnparsed and MetaCutOff are the shares of comparisons with no verdict.
+	MetaUnparsed float64 `json:"meta_unparsed"`
+	MetaCutOff   float64 `json:"meta_cut_off"`
+
+	// Messy is the share of score and verdict lines written in another of the forms that
+	// parsers accept: bold, brackets, a full-width colon, a fraction of 5.
+	Messy float64 `json:"messy"`
+	// Reasoning is the share of texts with a block between think tags before them.
+	// ReasoningApart moves that block into Choice.Reasoning.
+	Reasoning      float64 `json:"reasoning"`
+	ReasoningApart bool    `json:"reasoning_apart"`
+}
+
+// DefaultWorld returns a moderately good judge and meta-judge that now and then say
+// something that can't be used.
+func DefaultWorld() World {
+	return World{
+		QualityMean: 3, PromptSpread: 0.4, Spread: 0.6, LengthCorrelation: 0.2,
+		ResponseChars: 900, ResponseSigma: 0.5, Empty: 0.002, Truncated: 0.01, Duplicates: 0.01,
+		JudgeNoise: 0.8, JudgeLengthBias: 0.2, JudgePersistent: 0.2, ScoreStep: 0.5, JudgmentChars: 800,
+		JudgeUnparsed: 0.01, JudgeCutOff: 0.005, JudgeDuplicates: 0.002,
+		MetaSlope: 1.5, FirstBias: 0.5, Taste: 0.2, ComparisonChars: 500,
+		MetaUnparsed: 0.01, MetaCutOff: 0.005, Messy: 0.15,
+	}
+}
+
+// WorldNames are the names that [NamedWorld] knows, from the best judges to the worst.
+var WorldNames = []string{"mild", "moderate", "noisy", "bad"}
+
+// NamedWorld returns [DefaultWorld] with the judge and the meta-judge of this name.
+func NamedWorld(name string) (World, error) {
+	w := DefaultWorld()
+	switch name {
+	case "mild":
+		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 0.5, 0.1, 0.1
+		w.MetaSlope, w.FirstBias, w.Taste = 3, 0.2, 0
+	case "moderate":
+	case "noisy":
+		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 1, 0.35, 0.35
+		w.MetaSlope, w.FirstBias, w.Taste = 1, 1, 0.4
+	case "bad":
+		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 1.3, 0.6, 0.6
+		w.MetaSlope, w.FirstBias, w.Taste = 0.5, 2, 0.8
+	default:
+		return World{}, fmt.Errorf("simulator: no world %q; known are %s", name, strings.Join(WorldNames, ", "))
+	}
+	return w, nil
+}
+
+// Validate returns an error that names every field with a value that makes no sense.
+func (w *World) Validate() error {
+	var errs []error
+	for _, f := range []struct {
+		name             string
+		value, low, high float64
+	}{
+		{"quality_mean", w.QualityMean, 0, 5},
+		{"prompt_spread", w.PromptSpread, 0, 5},
+		{"spread", w.Spread, 0, 5},
+		{"length_correlation", w.LengthCorrelation, -1, 1},
+		{"response_chars", w.ResponseChars, 0, maxChars},
+		{"response_sigma", w.ResponseSigma, 0, 3},
+		{"empty", w.Empty, 0, 1},
+		{"truncated", w.Truncated, 0, 1},
+		{"duplicates", w.Duplicates, 0, 1},
+		{"judge_noise", w.JudgeNoise, 0, 100},
+		{"judge_length_bias", w.JudgeLengthBias, -100, 100},
+		{"judge_persistent", w.JudgePersistent, 0, 100},
+		{"leniency", w.Leniency, -100, 100},
+		{"score_step", w.ScoreStep, 0, 5},
+		{"judgment_chars", w.JudgmentChars, 0, maxChars},
+		{"judge_unparsed", w.JudgeUnparsed, 0, 1},
+		{"judge_cut_off", w.JudgeCutOff, 0, 1},
+		{"judge_duplicates", w.JudgeDuplicates, 0, 1},
+		{"meta_slope", w.MetaSlope, -100, 100},
+		{"first_bias", w.FirstBias, -100, 100},
+		{"taste", w.Taste, -100, 100},
+		{"comparison_chars", w.ComparisonChars, 0, maxChars},
+		{"meta_unparsed", w.MetaUnparsed, 0, 1},
+		{"meta_cut_off", w.MetaCutOff, 0, 1},
+		{"messy", w.Messy, 0, 1},
+		{"reasoning", w.Reasoning, 0, 1},
+	} {
+		if !(f.value >= f.low && f.value <= f.high) { // NaN included
+			errs = append(errs, fmt.Errorf("simulator: world's %s is %.9g; allowed is %.9g to %.9g", f.name, f.value, f.low, f.high))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxChars bounds the text that one request can make the server build.
+const maxChars = 1 << 20
+
+// A Choice is one text of a simulated model.
+type Choice struct {
+	Text string
+	// Reasoning is the text that a server keeps apart as reasoning_content.
+	Reasoning string
+	// FinishReason is stop or length.
+	FinishReason string
+	// Tokens are the completion's, one for every four bytes begun.
+	Tokens int
+}
+
+// A Question is what a World understands of a request: who is asked, and about what.
+type Question struct {
+	// Role is schemas.RoleActor, RoleJudge or RoleMetaJudge.
+	Role string
+	// PromptTokens are the request's, one for every four bytes begun and four a message.
+	PromptTokens int
+	// hash covers the messages and the model, content the messages alone.
+	hash, content uint64
+	model         uint64
+	response      code
+	first, second note
+}
+
+// Answer returns what the model says to these messages. A request for n choices with seed s
+// gets at choice i the answer to seed s+i. MaxTokens of zero or less means no limit.
+func (w *World) Answer(messages []schemas.Message, model string, seed int64, maxTokens int) Choice {
+	q := w.Read(messages, model)
+	return w.Reply(&q, seed, maxTokens)
+}
+
+// Read finds out who is asked. Codes in the turns of an assistant are history and don't count.
+// With no code the actor is asked; with the codes of two judgments the meta-judge, about the
+// last two of them, the earlier one being A; else the judge, about the last response.
+func (w *World) Read(messages []schemas.Message, model string) Question {
+	q := Question{Role: schemas.RoleActor, model: xxhash.Sum64String(model)}
+	content := mix(w.Seed + 1)
+	notes := 0
+	for i := range messages {
+		m := &messages[i]
+		content = mix(content ^ xxhash.Sum64String(m.Role))
+		content = mix(content + xxhash.Sum64String(m.Content))
+		q.PromptTokens += 4 + tokens(len(m.Content))
+		if m.Role == "assistant" {
+			continue
+		}
+		scan(m.Content, func(c code, n note) {
+			if n.nonce == 0 {
+				q.response = c
+				return
+			}
+			notes++
+			q.first, q.second = q.second, n
+		})
+	}
+	q.content = content
+	q.hash = mix(content ^ q.model)
+	switch {
+	case notes >= 2:
+		q.Role = schemas.RoleMetaJudge
+	case q.response != code{}:
+		q.Role = schemas.RoleJudge
+	}
+	return q
+}
+
+// Reply returns the answer to a question that Read understood.
+func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
+	r := rng(mix(q.hash ^ mix(uint64(seed)+0x5eed)))
+	var b builder
+	var text, end string
+	switch q.Role {
+	case schemas.RoleJudge:
+		text, end = w.judgment(&b, q, r)
+	case schemas.RoleMetaJudge:
+		text, end = w.comparison(&b, q, r)
+	default:
+		text, end = w.response(&b, q, r)
+	}
+	c := Choice{Text: text, FinishReason: end}
+	if own := rng(r + 0x7e); w.Reasoning > 0 && own.float() < w.Reasoning {
+		c = w.reason(q, own, c)
+	}
+	c.Tokens = tokens(len(c.Reasoning) + len(c.Text))
+	if maxTokens > 0 && c.Tokens > maxTokens {
+		c.Reasoning = cut(c.Reasoning, 4*maxTokens)
+		c.Text = cut(c.Text, 4*maxTokens-len(c.Reasoning))
+		c.FinishReason, c.Tokens = "length", maxTokens
+	}
+	return c
+}
+
+// tokens returns how many tokens n bytes are.
+func tokens(n int) int { return (n + 3) / 4 }
+
+// cut returns at most n bytes of s, ending between two runes.
+func cut(s string, n int) string {
+	if n >= len(s) {
+		return s
+	}
+	n = max(n, 0)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// A Truth is what is hidden behind one text.
+type Truth struct {
+	// Kind is response or judgment, and empty for any other text.
+	Kind string `json:"kind"`
+	// Quality is the response's true quality in points, LengthZ its log length in standard
+	// deviations. For a judgment they are those of the response that it is about.
+	Quality float64 `json:"quality"`
+	LengthZ float64 `json:"length_z"`
+	// Score is the judgment's, whether or not its text shows it, and Error the distance
+	// |score − quality|: of two judgments the one with the smaller error is the better.
+	Score float64 `json:"score"`
+	Error float64 `json:"error"`
+}
+
+// Truth returns what is hidden behind a text of this world, which may be trimmed, or
+// stripped of its reasoning and its score line.
+func (w *World) Truth(text string) Truth {
+	var t Truth
+	scan(text, func(c code, n note) {
+		quality, z := w.hidden(c)
+		t = Truth{Kind: "response", Quality: quality, LengthZ: z}
+		if n.nonce != 0 {
+			score := float64(n.score) / 1000
+			t.Kind, t.Score, t.Error = "judgment", score, math.Abs(score-quality)
+		}
+	})
+	return t
+}
+
+// Quality returns the true quality of a response, false if text is none of this world's.
+func (w *World) Quality(responseText string) (float64, bool) {
+	t := w.Truth(responseText)
+	return t.Quality, t.Kind == "response"
+}
+
+// Error returns |score − quality| of a judgment, false if text is none of this world's.
+func (w *World) Error(judgmentText string) (float64, bool) {
+	t := w.Truth(judgmentText)
+	return t.Error, t.Kind == "judgment"
+}
+
+// hidden returns a response's true quality and its log length in standard deviations.
+func (w *World) hidden(c code) (quality, lengthZ float64) {
+	p := rng(mix(w.Seed ^ uint64(c.prompt)<<20))
+	r := rng(mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample))
+	z := r.normal()
+	quality = w.QualityMean + w.PromptSpread*p.normal() + w.Spread*z
+	rho := w.LengthCorrelation
+	return quality, rho*z + math.Sqrt(1-rho*rho)*r.normal()
+}
+
+// score returns what the judge gives, in thousandths:
+//
+//	quality + Leniency + JudgeLengthBias·z + persistent(response, model) + noise
+//
+// rounded to ScoreStep and clipped to [0, 5].
+func (w *World) score(q *Question, r *rng) int {
+	quality, z := w.hidden(q.response)
+	own := rng(mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ mix(q.model)))
+	s := quality + w.Leniency + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
+	if w.ScoreStep > 0 {
+		s = math.Round(s/w.ScoreStep) * w.ScoreStep
+	}
+	return int(math.Round(1000 * min(max(s, 0), 5)))
+}
+
+// firstWins returns the probability that the meta-judge names judgment A:
+//
+//	sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
+func (w *World) firstWins(a, b note) float64 {
+	errorOf := func(n note) float64 {
+		quality, _ := w.hidden(n.about)
+		return math.Abs(float64(n.score)/1000 - quality)
+	}
+	logit := w.MetaSlope*(errorOf(b)-errorOf(a)) + w.FirstBias + w.Taste*float64(a.score-b.score)/1000
+	return 1 / (1 + math.Exp(-logit))
+}
+
+// lengthOf returns a lognormal length with this mean, z standard deviations from the middle.
+func lengthOf(mean, sigma, z float64) int {
+	return int(min(mean*math.Exp(sigma*z-sigma*sigma/2), maxChars))
+}
+
+// rng is a splitmix64 generator: its state is a counter, so that a copy is a branch.
+type rng uint64
+
+func (r *rng) next() uint64 {
+	*r += 0x9e3779b97f4a7c15
+	return mix(uint64(*r))
+}
+
+// float returns a number in [0, 1).
+func (r *rng) float() float64 { return float64(r.next()>>11) / (1 << 53) }
+
+// normal returns a standard normal number (Box and Muller).
+func (r *rng) normal() float64 {
+	u := 1 - r.float()
+	return math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*r.float())
+}
+
+// mix is the finaliser of splitmix64, a bijection on 64 bits.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,189 @@
+package sink
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+// RunFile is the name of run.json below a run's folder.
+const RunFile = "run.json"
+
+// OperationsFolder is the folder of what is known of each attempt.
+const OperationsFolder = "operations"
+
+// CallsFile returns the path, below a run's folder, of an attempt's tally of calls.
+func CallsFile(attempt string) string { return OperationsFolder + "/" + attempt + ".calls.json" }
+
+// commit makes the staged files the run's. Each step can be repeated after the program was
+// killed in it: while anything is not yet in its place there is no run.json.
+func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests []schemas.Manifest) error {
+	var sum schemas.Tally
+	for i := range tallies {
+		sum.Add(tallies[i])
+	}
+	slices.SortFunc(manifests, func(a, b schemas.Manifest) int { return a.Shard - b.Shard })
+	run, err := newRun(o, &sum, manifests)
+	if err != nil {
+		return err
+	}
+	if err := store.Remove(ctx, store.Join(o.Out, RunFile)); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	if err := publish(ctx, o, run.Files); err != nil {
+		return err
+	}
+	if err := removeOthers(ctx, o, run.Files); err != nil {
+		return err
+	}
+	card, err := shards.Card(cardOf(o, run))
+	if err != nil {
+		return err
+	}
+	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), card); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	if err := writeJSON(ctx, store.Join(o.Out, CallsFile(o.Attempt)), &sum); err != nil {
+		return err
+	}
+	if err := writeJSON(ctx, store.Join(o.Out, RunFile), run); err != nil {
+		return err
+	}
+	if err := store.RemoveAll(ctx, store.Join(o.Out, stagingFolder)); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
+}
+
+// newRun adds the shards up and checks that nothing was lost between one count and the next.
+func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*schemas.Run, error) {
+	run := &schemas.Run{Format: schemas.RunFormat, Simulated: o.Simulated, Config: o.Config}
+	var findings, badLines int64
+	for i := range manifests {
+		m := &manifests[i]
+		findings += m.Findings
+		badLines += m.BadLines
+		run.Stats.Add(&m.Stats)
+		run.Files = append(run.Files, m.Files...)
+	}
+	slices.SortFunc(run.Files, func(a, b schemas.File) int { return strings.Compare(a.Path, b.Path) })
+	run.Ledger = schemas.Ledger{
+		Lines: sum.Lines, Bad: sum.Bad, Merged: sum.Merged, Findings: sum.Findings, Roles: map[string]schemas.Outcomes{},
+	}
+	for _, role := range o.Roles {
+		run.Ledger.Roles[role] = run.Stats.Outcomes[role]
+	}
+	if o.wants(schemas.RoleJudge) {
+		run.PositionWeights = pairs.RunWeights(run.Stats.Positions, o.Pairing)
+	}
+	return run, checkLedger(o, sum, run, manifests, findings, badLines)
+}
+
+func checkLedger(o *Options, sum *schemas.Tally, run *schemas.Run, manifests []schemas.Manifest, findings, badLines int64) error {
+	var wrong []string
+	equal := func(what string, got, want int64) {
+		if got != want {
+			wrong = append(wrong, fmt.Sprintf("%s: %d against %d", what, got, want))
+		}
+	}
+	equal("lines when scanned against lines read", o.Lines, sum.Lines)
+	equal("lines read against bad + merged + findings", sum.Lines, sum.Bad+sum.Merged+sum.Findings)
+	equal("bad lines read against bad lines sent to the files", sum.Bad, sum.BadLines)
+	equal("bad lines sent to the files against bad lines written", sum.BadLines, badLines)
+	equal("findings made against findings written", sum.Findings, findings)
+	for _, role := range o.Roles {
+		equal("findings against choices of the "+role+" sent to the files", sum.Findings, sum.Choices[role])
+		equal("findings against choices of the "+role+" written", sum.Findings, run.Ledger.Roles[role].Total())
+	}
+	equal("shards against manifests", int64(o.Shards), int64(len(manifests)))
+	for i := range manifests {
+		equal("shard against its manifest", int64(i), int64(manifests[i].Shard))
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("sink: the ledger does not add up, and nothing was committed: %s", strings.Join(wrong, "; "))
+}
+
+// publish gives every staged file its final name. One that has it already has the manifest's
+// digest.
+func publish(ctx context.Context, o *Options, files []schemas.File) error {
+	for _, f := range files {
+		staged := store.Join(o.Out, stagingFolder, o.Attempt, f.Path)
+		final := store.Join(o.Out, f.Path)
+		err := store.Move(ctx, staged, final)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = checkDigest(ctx, final, f.SHA256)
+		}
+		if err != nil {
+			return fmt.Errorf("sink: publish %s: %w", f.Path, err)
+		}
+	}
+	return nil
+}
+
+func checkDigest(ctx context.Context, name, want string) (err error) {
+	r, err := store.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	h := sha256.New()
+	if _, err := io.Copy(h, r.Stream(0)); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		return fmt.Errorf("%s has the SHA-256 %s, the manifest says %s", name, got, want)
+	}
+	return nil
+}
+
+// removeOthers removes the shards of an earlier run that this one does not have.
+func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
+	keep := make(map[string]bool, len(files))
+	for _, f := range files {
+		keep[store.Join(o.Out, f.Path)] = true
+	}
+	for _, t := range shards.Tables {
+		found, err := store.List(ctx, store.Join(o.Out, string(t))+"/")
+		if err != nil {
+			return fmt.Errorf("sink: %w", err)
+		}
+		for _, f := range found {
+			if keep[f.Name] || !strings.HasSuffix(f.Name, ".parquet") {
+				continue
+			}
+			if err := store.Remove(ctx, f.Name); err != nil {
+				return fmt.Errorf("sink: remove %s of an earlier run: %w", f.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func writeJSON[T any](ctx context.Context, name string, v *T) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("sink: %s: %w", name, err)
+	}
+	if err := store.WriteFile(ctx, name, b.Bytes()); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
+}

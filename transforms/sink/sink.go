@@ -1,0 +1,283 @@
+// Package sink turns findings with their choices into the files of a run.
+//
+// Write rebuilds every dossier by running the same stages against the journal alone, streams
+// its rows into Parquet shards in a staging folder, and tells what it wrote in manifests. A
+// record that the journal lacks is a bug and an error, and so is a finding that comes out
+// otherwise. Commit checks the ledger, gives the files their final names, removes those of an
+// earlier run, and writes run.json last.
+//
+// It promises that a file under its final name is whole, that a folder with run.json holds the
+// files of one run and no others, that nothing is committed unless every count adds up, and
+// that each step can be repeated. It does not promise that OUT is complete while Commit is at
+// work: run.json is not there then.
+//
+// Metrics, namespace "sink", counters: prompts, rows, files.
+package sink
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"coeval/schemas"
+	_ "coeval/transforms/coders"
+	"coeval/transforms/infer"
+	"coeval/transforms/judge"
+	"coeval/transforms/pairs"
+	"coeval/transforms/window"
+)
+
+func init() {
+	register.DoFn2x0[schemas.Record, func(schemas.Tally)](&tallyFn{})
+	register.DoFn1x2[schemas.Record, int64, schemas.Record](&shardFn{})
+	register.DoFn2x0[[]byte, func(int64, schemas.Record)](&markFn{})
+	register.DoFn4x1[context.Context, int64, func(*schemas.Record) bool, func(schemas.Manifest), error](&writeFn{})
+	register.DoFn4x1[context.Context, []byte, []schemas.Tally, []schemas.Manifest, error](&commitFn{})
+	register.Emitter1[schemas.Tally]()
+	register.Emitter1[schemas.Manifest]()
+	register.Emitter2[int64, schemas.Record]()
+	register.Iter1[schemas.Record]()
+}
+
+// Options say what is written, and where.
+type Options struct {
+	// Out is the run's folder. Required.
+	Out string `json:"out"`
+	// Attempt names the staging folder below Out. Required.
+	Attempt string `json:"attempt"`
+	// Journal is the folder that dossiers are rebuilt from. Required.
+	Journal string `json:"journal"`
+	// Shards is the number of files of each table. Required.
+	Shards int `json:"shards"`
+	// Chain is the chain of stages that the findings came from. Required.
+	Chain []infer.StageSpec `json:"chain"`
+	// Roles are those whose pairs are asked for. Required.
+	Roles []string `json:"roles"`
+	// Actor, Judge and MetaJudge are the identities of the models, for the rows.
+	Actor     string `json:"actor"`
+	Judge     string `json:"judge"`
+	MetaJudge string `json:"meta_judge"`
+	// Judging renders the prompts of judge pairs. Required for the role judge.
+	Judging judge.Options `json:"judging"`
+	// Pairing tells which position weights were used. Required for the role judge.
+	Pairing pairs.JudgeOptions `json:"pairing"`
+	// Lines is how many lines there were when the input was scanned; a run that reads another
+	// number is not committed.
+	Lines int64 `json:"lines"`
+	// Config is the part of the config that decides the data, a JSON object.
+	Config json.RawMessage `json:"config"`
+	// Simulated says that the simulated worker answered.
+	Simulated bool `json:"simulated"`
+	// Workers is how many shards a bundle writes at a time. Zero means one for each core.
+	Workers int `json:"workers,omitempty"`
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	for name, value := range map[string]string{"Out": o.Out, "Attempt": o.Attempt, "Journal": o.Journal} {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("sink: %s is empty; it must be a name", name))
+		}
+	}
+	if o.Shards < 1 {
+		errs = append(errs, fmt.Errorf("sink: Shards is %d; it must be at least 1", o.Shards))
+	}
+	if len(o.Roles) == 0 {
+		errs = append(errs, errors.New("sink: Roles is empty; allowed are actor and judge"))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) wants(role string) bool { return slices.Contains(o.Roles, role) }
+
+// Tally counts what is on its way to the files, before the shuffle that brings it there.
+//
+// It takes a PCollection<schemas.Record> and returns a PCollection<schemas.Tally>, one of each
+// bundle.
+func Tally(s beam.Scope, records beam.PCollection) beam.PCollection {
+	return beam.ParDo(s.Scope("sink.Tally"), &tallyFn{}, records)
+}
+
+// Write writes all shards below Out's staging folder.
+//
+// It takes a PCollection<schemas.Record> and returns a PCollection<schemas.Manifest>, one of
+// each shard, of those without a record too. It returns an error if o is invalid.
+func Write(s beam.Scope, records beam.PCollection, o Options) (beam.PCollection, error) {
+	spec, err := encodeOptions(o)
+	if err != nil {
+		return beam.PCollection{}, err
+	}
+	s = s.Scope("sink.Write")
+	keyed := beam.ParDo(s, &shardFn{Shards: o.Shards}, records)
+	marks := beam.ParDo(s, &markFn{Shards: o.Shards}, beam.Impulse(s))
+	grouped := beam.GroupByKey(s, beam.Flatten(s, keyed, marks))
+	return beam.Reshuffle(s, beam.ParDo(s, &writeFn{Spec: spec}, grouped)), nil
+}
+
+// Commit checks the ledger and makes the staged files the run's.
+//
+// It takes a PCollection<schemas.Tally> with the counts of all stages, and the
+// PCollection<schemas.Manifest> of Write. It returns an error if o is invalid.
+func Commit(s beam.Scope, tallies, manifests beam.PCollection, o Options) error {
+	spec, err := encodeOptions(o)
+	if err != nil {
+		return err
+	}
+	s = s.Scope("sink.Commit")
+	beam.ParDo0(s, &commitFn{Spec: spec}, beam.Impulse(s), beam.SideInput{Input: tallies}, beam.SideInput{Input: manifests})
+	return nil
+}
+
+func encodeOptions(o Options) (string, error) {
+	if err := o.validate(); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		return "", fmt.Errorf("sink: %w", err)
+	}
+	return string(b), nil
+}
+
+func decodeOptions(spec string) (*Options, error) {
+	var o Options
+	if err := json.Unmarshal([]byte(spec), &o); err != nil {
+		return nil, fmt.Errorf("sink: %w", err)
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	return &o, nil
+}
+
+var (
+	promptsCounter = beam.NewCounter("sink", "prompts")
+	rowsCounter    = beam.NewCounter("sink", "rows")
+	filesCounter   = beam.NewCounter("sink", "files")
+)
+
+// tallyFn counts bad lines and choices.
+type tallyFn struct {
+	tally schemas.Tally
+}
+
+// StartBundle starts from nothing.
+func (f *tallyFn) StartBundle(_ func(schemas.Tally)) { f.tally = schemas.Tally{} }
+
+// ProcessElement counts one record.
+func (f *tallyFn) ProcessElement(r schemas.Record, _ func(schemas.Tally)) {
+	one := schemas.Tally{Choices: map[string]int64{}}
+	if r.BadLine != nil {
+		one.BadLines = 1
+	}
+	if r.Actor != nil {
+		one.Choices[schemas.RoleActor] = 1
+	}
+	if r.Judge != nil {
+		one.Choices[schemas.RoleJudge] = 1
+	}
+	f.tally.Add(one)
+}
+
+// FinishBundle emits the bundle's counts.
+func (f *tallyFn) FinishBundle(emit func(schemas.Tally)) { emit(f.tally) }
+
+// shardFn keys a record by its shard.
+type shardFn struct {
+	Shards int
+}
+
+// ProcessElement keys a finding by its prompt, a bad line by its place.
+func (f *shardFn) ProcessElement(r schemas.Record) (int64, schemas.Record) {
+	if r.BadLine != nil {
+		return int64(schemas.Shard(fmt.Sprintf("%s:%d", r.BadLine.File, r.BadLine.Line), f.Shards)), r
+	}
+	return int64(schemas.Shard(r.Finding.PromptID, f.Shards)), r
+}
+
+// markFn gives every shard an empty record, so that each is written.
+type markFn struct {
+	Shards int
+}
+
+// ProcessElement emits the marks.
+func (f *markFn) ProcessElement(_ []byte, emit func(int64, schemas.Record)) {
+	for shard := range f.Shards {
+		emit(int64(shard), schemas.Record{})
+	}
+}
+
+// writeFn writes shards, several at a time.
+type writeFn struct {
+	Spec string
+
+	options *Options
+	stage   infer.Stage
+	window  *window.Window[schemas.Manifest]
+}
+
+// Setup decodes the options.
+func (f *writeFn) Setup() error {
+	var err error
+	if f.options, err = decodeOptions(f.Spec); err != nil {
+		return err
+	}
+	f.stage, err = infer.Chain(f.options.Chain)
+	return err
+}
+
+// StartBundle opens the bundle's window.
+func (f *writeFn) StartBundle(ctx context.Context, _ func(schemas.Manifest)) {
+	f.window = window.New[schemas.Manifest](f.options.Workers, ctx)
+}
+
+// ProcessElement starts to write a shard and emits the manifests that are ready.
+func (f *writeFn) ProcessElement(ctx context.Context, shard int64, records func(*schemas.Record) bool, emit func(schemas.Manifest)) (err error) {
+	defer f.window.CloseAfter(&err)
+	var all []schemas.Record
+	for r := (schemas.Record{}); records(&r); r = (schemas.Record{}) {
+		if r.Finding != nil || r.BadLine != nil {
+			all = append(all, r)
+		}
+	}
+	return f.window.Start(func(ctx context.Context) (schemas.Manifest, error) {
+		return writeShard(ctx, f.options, f.stage, int(shard), all)
+	}, f.emit(ctx, emit))
+}
+
+// FinishBundle waits for the shards that are still being written.
+func (f *writeFn) FinishBundle(ctx context.Context, emit func(schemas.Manifest)) (err error) {
+	defer f.window.CloseAfter(&err)
+	return f.window.Drain(f.emit(ctx, emit))
+}
+
+func (f *writeFn) emit(ctx context.Context, emit func(schemas.Manifest)) func(schemas.Manifest) {
+	return func(m schemas.Manifest) {
+		promptsCounter.Inc(ctx, m.Findings)
+		filesCounter.Inc(ctx, int64(len(m.Files)))
+		for _, file := range m.Files {
+			rowsCounter.Inc(ctx, file.Rows)
+		}
+		emit(m)
+	}
+}
+
+// commitFn is the last step of a run.
+type commitFn struct {
+	Spec string
+}
+
+// ProcessElement commits the run, or says why it can't.
+func (f *commitFn) ProcessElement(ctx context.Context, _ []byte, tallies []schemas.Tally, manifests []schemas.Manifest) error {
+	o, err := decodeOptions(f.Spec)
+	if err != nil {
+		return err
+	}
+	return commit(ctx, o, tallies, manifests)
+}

@@ -1,0 +1,92 @@
+package sink
+
+import (
+	"math"
+
+	"coeval/schemas"
+)
+
+// countDossier adds the figures of one dossier.
+func countDossier(s *schemas.Stats, d *schemas.Dossier, r *schemas.Record) {
+	s.Prompts++
+	s.CountLength(promptChars(d.Prompt.Messages), len(d.Failures) > 0)
+	for _, f := range d.Failures {
+		s.CountFailed(f.Stage, f.Code, 1)
+	}
+	countResponses(s, d)
+	for i := range d.Comparisons {
+		c := &d.Comparisons[i]
+		s.Comparisons.Count(c.Unparsed)
+		switch c.Winner {
+		case schemas.First:
+			s.Positions.First++
+		case schemas.Second:
+			s.Positions.Second++
+		}
+	}
+	for role, c := range map[string]*schemas.Choice{schemas.RoleActor: r.Actor, schemas.RoleJudge: r.Judge} {
+		if c != nil {
+			outcomes := s.Outcomes[role]
+			outcomes.Count(c)
+			s.SetOutcomes(role, outcomes)
+		}
+	}
+	countActorPair(s, d, r.Actor)
+	countJudgePair(s, d, r.Judge)
+}
+
+func countResponses(s *schemas.Stats, d *schemas.Dossier) {
+	replicates := 0
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		replicates += len(r.Replicates)
+		s.Responses.Distinct++
+		switch r.Status {
+		case schemas.Empty:
+			s.Responses.Empty++
+		case schemas.Truncated:
+			s.Responses.Truncated++
+		}
+		if r.Score.Scored {
+			s.Responses.Scored++
+		}
+		for k := range r.Judgments {
+			s.Judgments.Count(r.Judgments[k].Unparsed)
+		}
+	}
+	s.Responses.Replicates += int64(replicates)
+	if replicates > 1 {
+		s.Responses.Several++
+		if len(d.Responses) == 1 {
+			s.Responses.Constant++
+		}
+	}
+}
+
+func countActorPair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
+	if c == nil || c.Outcome != schemas.Paired {
+		return
+	}
+	chosen, rejected := response(d, c.ChosenID), response(d, c.RejectedID)
+	if chosen == nil || rejected == nil {
+		return // writeRows says what is wrong
+	}
+	s.Actor.Pairs++
+	s.Actor.ChosenChars += int64(chosen.Chars())
+	s.Actor.RejectedChars += int64(rejected.Chars())
+	s.Actor.ScoreMarginMicros += int64(math.Round(scoreMargin(chosen.Score, rejected.Score) * 1e6))
+}
+
+func countJudgePair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
+	contested := d.Contested()
+	if c == nil || c.Outcome != schemas.Paired || contested == nil {
+		return
+	}
+	chosen, rejected := judgment(contested, c.ChosenID), judgment(contested, c.RejectedID)
+	if chosen == nil || rejected == nil {
+		return // writeRows says what is wrong
+	}
+	s.Judge.CountChosen(chosen.Score, rejected.Score)
+	s.Judge.ChosenChars += int64(chars(chosen.Text))
+	s.Judge.RejectedChars += int64(chars(rejected.Text))
+}
