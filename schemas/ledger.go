@@ -2,10 +2,12 @@ package schemas
 
 // A Tally is counts of one bundle, made where the counted things are and added up in Commit.
 type Tally struct {
-	// Lines are the entries read, Bad those that are no prompt, Merged those whose messages
-	// another line of the run had already, Findings the dossiers that were finished.
+	// Lines are the entries read, Bad those that are no prompt, NotDrawn those that the sample
+	// leaves out, Merged those whose messages another line of the run had already, Findings the
+	// dossiers that were finished.
 	Lines    int64 `json:"lines,omitempty"`
 	Bad      int64 `json:"bad,omitempty"`
+	NotDrawn int64 `json:"not_drawn,omitempty"`
 	Merged   int64 `json:"merged,omitempty"`
 	Findings int64 `json:"findings,omitempty"`
 	// BadLines and Choices are what was sent to the files: choices by role.
@@ -33,6 +35,7 @@ type CallTally struct {
 func (t *Tally) Add(u Tally) {
 	t.Lines += u.Lines
 	t.Bad += u.Bad
+	t.NotDrawn += u.NotDrawn
 	t.Merged += u.Merged
 	t.Findings += u.Findings
 	t.BadLines += u.BadLines

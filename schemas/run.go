@@ -43,11 +43,12 @@ type Run struct {
 // RunFormat is the layout that this code writes.
 const RunFormat = 1
 
-// Ledger is the counts that must add up: Lines = Bad + Merged + Findings, and for each role
-// that was asked for Findings = the sum of its outcomes.
+// Ledger is the counts that must add up: Lines = Bad + NotDrawn + Merged + Findings, and for
+// each role that was asked for Findings = the sum of its outcomes.
 type Ledger struct {
 	Lines    int64 `json:"lines"`
 	Bad      int64 `json:"bad"`
+	NotDrawn int64 `json:"not_drawn"`
 	Merged   int64 `json:"merged"`
 	Findings int64 `json:"findings"`
 	// Roles has the outcomes of each role that was asked for.

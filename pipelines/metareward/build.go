@@ -33,14 +33,14 @@ const promptsPerBucket = 128
 // Shards returns the number of files of each table: the power of two that leaves each at most
 // prompts_per_shard prompts.
 func (c *Config) Shards(scan *prompts.Scan) int {
-	return 1 << powerOfTwo(scan.Selected(), c.Output.PromptsPerShard)
+	return 1 << powerOfTwo(scan.Prompts, c.Output.PromptsPerShard)
 }
 
 // Bits returns the length of the prefix of a bucket: shards are whole buckets, and buckets never
 // get fewer.
 func (c *Config) Bits(in *Input) int {
 	atLeast := max(in.JournalBits, bits.TrailingZeros(uint(c.Shards(in.Scan))))
-	return min(max(atLeast, powerOfTwo(in.Scan.Selected(), promptsPerBucket)), journal.MaxBits)
+	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, promptsPerBucket)), journal.MaxBits)
 }
 
 // powerOfTwo returns the least p with total / 2^p ≤ each.
@@ -118,6 +118,11 @@ func (c *Config) Reading() prompts.Options {
 	return prompts.Options{Field: c.Prompts.Field, IDField: c.Prompts.IDField, MaxLineBytes: c.Prompts.MaxLineBytes}
 }
 
+// Selection returns which prompts are used.
+func (c *Config) Selection() prompts.Selection {
+	return prompts.Selection{Limit: c.Prompts.Limit, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
+}
+
 func (c *Config) inferOptions(in *Input) infer.Options {
 	return infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
@@ -134,7 +139,7 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (s
 	return sink.Options{
 		Out: c.Output.Dir, Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
-		Actor: r.generate.Role.Identity(), Judge: r.judge.Role.Identity(), MetaJudge: r.meta.Role.Identity(),
-		Judging: r.judge, Pairing: c.judgeOptions(), Lines: in.Scan.Lines, Config: data, Simulated: c.Simulate.Enabled,
+		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
+		Pairing: c.judgeOptions(), Lines: in.Scan.Lines, Config: data,
 	}, nil
 }

@@ -30,7 +30,7 @@ type Config struct {
 	Prompts   Prompts   `yaml:"prompts"    json:"prompts"`
 	Output    Output    `yaml:"output"     json:"output"`
 	Worker    Worker    `yaml:"worker"     json:"worker"`
-	Actor     Role      `yaml:"actor"      json:"actor"`
+	Actor     ActorRole `yaml:"actor"      json:"actor"`
 	Judge     JudgeRole `yaml:"judge"      json:"judge"`
 	MetaJudge MetaRole  `yaml:"meta_judge" json:"meta_judge"`
 	Method    Method    `yaml:"method"     json:"method"`
@@ -70,7 +70,6 @@ type Role struct {
 	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
 	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
 	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with this role's key; empty takes worker.api_key_env"`
-	N           int            `yaml:"n"           json:"n"           doc:"K: responses per prompt"`
 	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
 	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
@@ -78,9 +77,16 @@ type Role struct {
 	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent as they are, as top_k or chat_template_kwargs"`
 }
 
+// ActorRole is how the actor is asked.
+type ActorRole struct {
+	Role `yaml:",inline"`
+	N    int `yaml:"n" json:"n" doc:"K: responses to a prompt"`
+}
+
 // JudgeRole is how the judge is asked.
 type JudgeRole struct {
 	Role     `yaml:",inline"`
+	N        int    `yaml:"n"        json:"n"        doc:"judgments of a response"`
 	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one"`
 }
 
@@ -132,14 +138,12 @@ type Simulate struct {
 func Default() Config {
 	role := Role{Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
 	actor := role
-	actor.N, actor.MaxTokens = 7, 2048
-	judge := role
-	judge.N = 11
+	actor.MaxTokens = 2048
 	return Config{
 		Roles:   []string{schemas.RoleActor, schemas.RoleJudge},
 		Prompts: Prompts{MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
-		Actor:   actor, Judge: JudgeRole{Role: judge}, MetaJudge: MetaRole{Role: role},
+		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
 			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,

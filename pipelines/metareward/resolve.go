@@ -32,7 +32,7 @@ func (c Config) resolve() (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
-	actor, err := c.role(schemas.RoleActor, &c.Actor)
+	actor, err := c.role(schemas.RoleActor, &c.Actor.Role)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,9 @@ func (c Config) Validate() error {
 	v := &validator{}
 	v.run(&c)
 	v.prompts(&c.Prompts)
-	v.role("actor", &c, &c.Actor)
+	v.role("actor", &c, &c.Actor.Role)
+	v.check(within(c.Actor.N, 1, most), "actor.n", c.Actor.N, fmt.Sprintf("1 to %d", most))
+	v.check(within(c.Judge.N, 1, most), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", most))
 	v.role("judge", &c, &c.Judge.Role)
 	if c.wants(schemas.RoleJudge) {
 		v.role("meta_judge", &c, &c.MetaJudge.Role)
@@ -106,9 +108,6 @@ func (v *validator) role(key string, c *Config, r *Role) {
 		for i, u := range c.Worker.URLs { // once is enough
 			v.url(fmt.Sprintf("worker.urls[%d]", i), u)
 		}
-	}
-	if key != "meta_judge" {
-		v.check(within(r.N, 1, most), key+".n", r.N, fmt.Sprintf("1 to %d", most))
 	}
 	v.check(within(r.Temperature, 0, 10), key+".temperature", r.Temperature, "0 to 10")
 	v.check(r.TopP > 0 && r.TopP <= 1, key+".top_p", r.TopP, "above 0 to 1")

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/transforms/infer"
 	"coeval/transforms/pairs"
 )
 
@@ -40,6 +42,9 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err != nil {
 		return err
 	}
+	if run.Simulated, err = simulated(ctx, o); err != nil {
+		return err
+	}
 	if err := store.Remove(ctx, store.Join(o.Out, RunFile)); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
@@ -49,11 +54,7 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := removeOthers(ctx, o, run.Files); err != nil {
 		return err
 	}
-	card, err := shards.Card(cardOf(o, run))
-	if err != nil {
-		return err
-	}
-	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), card); err != nil {
+	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), cardOf(o, run).Markdown()); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	if err := writeJSON(ctx, store.Join(o.Out, CallsFile(o.Attempt)), &sum); err != nil {
@@ -70,7 +71,7 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 
 // newRun adds the shards up and checks that nothing was lost between one count and the next.
 func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*schemas.Run, error) {
-	run := &schemas.Run{Format: schemas.RunFormat, Simulated: o.Simulated, Config: o.Config}
+	run := &schemas.Run{Format: schemas.RunFormat, Config: o.Config}
 	var findings, badLines int64
 	for i := range manifests {
 		m := &manifests[i]
@@ -81,15 +82,42 @@ func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*sche
 	}
 	slices.SortFunc(run.Files, func(a, b schemas.File) int { return strings.Compare(a.Path, b.Path) })
 	run.Ledger = schemas.Ledger{
-		Lines: sum.Lines, Bad: sum.Bad, Merged: sum.Merged, Findings: sum.Findings, Roles: map[string]schemas.Outcomes{},
+		Lines: sum.Lines, Bad: sum.Bad, NotDrawn: sum.NotDrawn, Merged: sum.Merged, Findings: sum.Findings, Roles: map[string]schemas.Outcomes{},
 	}
 	for _, role := range o.Roles {
 		run.Ledger.Roles[role] = run.Stats.Outcomes[role]
 	}
 	if o.wants(schemas.RoleJudge) {
-		run.PositionWeights = pairs.RunWeights(run.Stats.Positions, o.Pairing)
+		run.PositionWeights = positionWeights(o, run.Stats.Positions)
 	}
 	return run, checkLedger(o, sum, run, manifests, findings, badLines)
+}
+
+// positionWeights returns the weights that held for all of the run; nil when every response had its own.
+func positionWeights(o *Options, c schemas.PositionCounts) *schemas.PositionWeights {
+	w := o.Pairing.Fixed
+	switch o.Pairing.PositionWeights {
+	case pairs.ResponseWeights:
+		return nil
+	case pairs.FixedWeights:
+	default:
+		w = pairs.Weights(c)
+	}
+	return &w
+}
+
+// simulated says whether the simulated worker played a role, as the journal noted when it was asked.
+func simulated(ctx context.Context, o *Options) (bool, error) {
+	for _, r := range []*infer.Role{&o.Actor, &o.Judging.Role, &o.MetaJudge} {
+		i, err := infer.KnownIdentity(ctx, o.Journal, r)
+		if err != nil {
+			return false, fmt.Errorf("sink: %w", err)
+		}
+		if i != nil && i.Simulated() {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func checkLedger(o *Options, sum *schemas.Tally, run *schemas.Run, manifests []schemas.Manifest, findings, badLines int64) error {
@@ -100,7 +128,7 @@ func checkLedger(o *Options, sum *schemas.Tally, run *schemas.Run, manifests []s
 		}
 	}
 	equal("lines when scanned against lines read", o.Lines, sum.Lines)
-	equal("lines read against bad + merged + findings", sum.Lines, sum.Bad+sum.Merged+sum.Findings)
+	equal("lines read against bad + not drawn + merged + findings", sum.Lines, sum.Bad+sum.NotDrawn+sum.Merged+sum.Findings)
 	equal("bad lines read against bad lines sent to the files", sum.Bad, sum.BadLines)
 	equal("bad lines sent to the files against bad lines written", sum.BadLines, badLines)
 	equal("findings made against findings written", sum.Findings, findings)
@@ -163,11 +191,11 @@ func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
 			return fmt.Errorf("sink: %w", err)
 		}
 		for _, f := range found {
-			if keep[f.Name] || !strings.HasSuffix(f.Name, ".parquet") {
+			if keep[f.Path] || !strings.HasSuffix(f.Path, ".parquet") {
 				continue
 			}
-			if err := store.Remove(ctx, f.Name); err != nil {
-				return fmt.Errorf("sink: remove %s of an earlier run: %w", f.Name, err)
+			if err := store.Remove(ctx, f.Path); err != nil {
+				return fmt.Errorf("sink: remove %s of an earlier run: %w", f.Path, err)
 			}
 		}
 	}
@@ -186,4 +214,28 @@ func writeJSON[T any](ctx context.Context, name string, v *T) error {
 		return fmt.Errorf("sink: %w", err)
 	}
 	return nil
+}
+
+// cardOf returns the dataset card of a run.
+func cardOf(o *Options, run *schemas.Run) shards.Card {
+	c := shards.Card{ActorModel: o.Actor.Identity(), JudgeModel: o.Judging.Role.Identity(), Simulated: run.Simulated}
+	if o.wants(schemas.RoleJudge) {
+		c.MetaJudgeModel = o.MetaJudge.Identity()
+	}
+	rows := map[shards.Table]*int64{
+		shards.Prompts: &c.Prompts, shards.Responses: &c.Responses, shards.Judgments: &c.Judgments,
+		shards.Comparisons: &c.Comparisons, shards.Failures: &c.Failures,
+	}
+	for _, f := range run.Files {
+		file := shards.File{Path: f.Path, Info: shards.Info{Rows: f.Rows, Bytes: f.Bytes, SHA256: f.SHA256}}
+		switch table := shards.Table(path.Dir(f.Path)); table {
+		case shards.Actor:
+			c.Actor = append(c.Actor, file)
+		case shards.Judge:
+			c.Judge = append(c.Judge, file)
+		default:
+			*rows[table] += f.Rows
+		}
+	}
+	return c
 }

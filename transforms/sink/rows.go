@@ -33,13 +33,13 @@ func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 	if err := t.prompts.write([]schemas.PromptRow{promptRow(d, r)}); err != nil {
 		return err
 	}
-	if err := t.responses.write(responseRows(d, w.options.Actor)); err != nil {
+	if err := t.responses.write(responseRows(d, w.options.Actor.Identity())); err != nil {
 		return err
 	}
-	if err := t.judgments.write(judgmentRows(d, r, w.options.Judge)); err != nil {
+	if err := t.judgments.write(judgmentRows(d, r, w.options.Judging.Role.Identity())); err != nil {
 		return err
 	}
-	if err := t.comparisons.write(comparisonRows(d, w.options.MetaJudge)); err != nil {
+	if err := t.comparisons.write(comparisonRows(d, w.options.MetaJudge.Identity())); err != nil {
 		return err
 	}
 	failures := make([]schemas.FailureRow, len(d.Failures))

@@ -59,11 +59,10 @@ type Options struct {
 	Chain []infer.StageSpec `json:"chain"`
 	// Roles are those whose pairs are asked for. Required.
 	Roles []string `json:"roles"`
-	// Actor, Judge and MetaJudge are the identities of the models, for the rows.
-	Actor     string `json:"actor"`
-	Judge     string `json:"judge"`
-	MetaJudge string `json:"meta_judge"`
-	// Judging renders the prompts of judge pairs. Required for the role judge.
+	// Actor and MetaJudge are the roles whose models the rows name.
+	Actor     infer.Role `json:"actor"`
+	MetaJudge infer.Role `json:"meta_judge"`
+	// Judging has the judge's role, and renders the prompts of judge pairs. Required.
 	Judging judge.Options `json:"judging"`
 	// Pairing tells which position weights were used. Required for the role judge.
 	Pairing pairs.JudgeOptions `json:"pairing"`
@@ -72,8 +71,6 @@ type Options struct {
 	Lines int64 `json:"lines"`
 	// Config is the part of the config that decides the data, a JSON object.
 	Config json.RawMessage `json:"config"`
-	// Simulated says that the simulated worker answered.
-	Simulated bool `json:"simulated"`
 	// Workers is how many shards a bundle writes at a time. Zero means one for each core.
 	Workers int `json:"workers,omitempty"`
 }

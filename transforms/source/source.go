@@ -1,8 +1,8 @@
 // Package source reads the prompts of a run.
 //
 // It promises that every entry of the files ends either as a prompt in the journal's bucket of
-// its ID, or as a bad line with file, line and reason; those that the sample leaves out count
-// as not read. It does not merge equal prompts: they meet in their bucket.
+// its ID, or as a bad line with file, line and reason, or is counted as one that the sample
+// leaves out. It does not merge equal prompts: they meet in their bucket.
 //
 // Metrics, namespace "source", counters: lines, bad.
 package source
@@ -105,19 +105,20 @@ func (f *readFn) ProcessElement(ctx context.Context, spec string, prompt func(st
 		return fmt.Errorf("source: %w", err)
 	}
 	var t schemas.Tally
-	err := prompts.Read(ctx, file, f.options.Reading, func(line prompts.Line) error {
-		if line.Bad == nil && !f.options.Sample.Keep(line.Prompt.ID) {
-			return nil
-		}
+	err := prompts.ReadFile(ctx, file, f.options.Reading, func(line prompts.Line) error {
 		t.Lines++
 		linesCounter.Inc(ctx, 1)
-		if line.Bad != nil {
+		switch {
+		case line.Bad == nil && !f.options.Sample.Keep(line.Prompt.ID):
+			t.NotDrawn++
+			return nil
+		case line.Bad != nil:
 			t.Bad++
 			badCounter.Inc(ctx, 1)
 			bad(schemas.Record{BadLine: line.Bad})
 			return nil
 		}
-		prompt(journal.Bucket(line.Prompt.ID, f.options.Bits), *line.Prompt)
+		prompt(journal.Bucket(line.Prompt.ID, f.options.Bits), line.Prompt)
 		return nil
 	})
 	if err != nil {

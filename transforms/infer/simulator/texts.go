@@ -250,7 +250,7 @@ func (b *builder) prose(r *rng, size int) {
 }
 
 // sentence writes one sentence without its full stop, from the 64 bits of one draw: about
-// 45 of them matter, so that a text compresses about as well as one that a model wrote.
+// 45 of them matter, so that a journal of such texts is not far smaller than one of real ones.
 func (b *builder) sentence(r *rng) {
 	x := r.next()
 	pick := func(words *[64]string) string {

@@ -23,78 +23,98 @@ type figures struct {
 	higher, mode float64
 }
 
-// method runs responses, judgments and all ordered comparisons of the contested response
-// through a world. On a full matrix the order by Elo is the order by verdicts won, so that
-// counting them is enough here.
+const (
+	perPrompt   = 7
+	perResponse = 11
+)
+
+// A panel is a response with its judgments.
+type panel struct {
+	response     string
+	texts        [perResponse]string
+	truths       [perResponse]Truth
+	sum, squares float64
+}
+
+// variance is n² times that of the scores.
+func (p *panel) variance() float64 { return perResponse*p.squares - p.sum*p.sum }
+
+func newPanel(w *World, prompt string, seed int64) panel {
+	p := panel{response: w.Answer(user(prompt), "m", seed, 0).Text}
+	judge := user("judge " + p.response)
+	for i := range p.texts {
+		p.texts[i] = w.Answer(judge, "m", int64(i), 0).Text
+		p.truths[i] = w.Truth(p.texts[i])
+		p.sum += p.truths[i].Score
+		p.squares += p.truths[i].Score * p.truths[i].Score
+	}
+	return p
+}
+
+// judgePair runs all ordered comparisons. On a full matrix the order by Elo is the order by
+// verdicts won, so that counting them is enough here.
+func (p *panel) judgePair(w *World) (chosen, rejected Truth) {
+	var wins [perResponse]int
+	for m := range wins {
+		for n := range wins {
+			if m == n {
+				continue
+			}
+			said := w.Answer(user(p.response+p.texts[m]+p.texts[n]), "m", 0, 0).Text
+			if said[len(said)-1] == 'A' {
+				wins[m]++
+			} else {
+				wins[n]++
+			}
+		}
+	}
+	best, worst := 0, 0
+	for i := range wins {
+		if wins[i] > wins[best] {
+			best = i
+		}
+		if wins[i] <= wins[worst] {
+			worst = i
+		}
+	}
+	return p.truths[best], p.truths[worst]
+}
+
+// method takes a world's prompts through the method, without length control.
 func method(w *World, prompts int) figures {
-	const K, N = 7, 11
 	var f figures
 	chosenScores := map[float64]float64{}
-	for p := range prompts {
-		var responses [K]string
-		var judgments [K][N]Truth
-		var texts [K][N]string
-		var sum, squares [K]float64
-		var best, worst, contested int
-		variance := func(k int) float64 { return N*squares[k] - sum[k]*sum[k] }
-		for k := range K {
-			responses[k] = w.Answer(user("prompt "+strconv.Itoa(p)), "m", int64(100*p+k), 0).Text
-			judge := user("judge " + responses[k])
-			for i := range N {
-				texts[k][i] = w.Answer(judge, "m", int64(i), 0).Text
-				judgments[k][i] = w.Truth(texts[k][i])
-				sum[k] += judgments[k][i].Score
-				squares[k] += judgments[k][i].Score * judgments[k][i].Score
-			}
-			if sum[k] > sum[best] || sum[k] == sum[best] && len(responses[k]) < len(responses[best]) {
+	for i := range prompts {
+		var panels [perPrompt]panel
+		best, worst, contested := 0, 0, 0
+		for k := range panels {
+			panels[k] = newPanel(w, "prompt "+strconv.Itoa(i), int64(k))
+			if panels[k].sum > panels[best].sum {
 				best = k
 			}
-			if sum[k] < sum[worst] || sum[k] == sum[worst] && len(responses[k]) > len(responses[worst]) {
+			if panels[k].sum < panels[worst].sum {
 				worst = k
 			}
-			if variance(k) > variance(contested) {
+			if panels[k].variance() > panels[contested].variance() {
 				contested = k
 			}
 		}
-		if sum[best] > sum[worst] {
+		if panels[best].sum > panels[worst].sum {
 			f.actorPairs++
-			if w.Truth(responses[best]).Quality > w.Truth(responses[worst]).Quality {
+			if w.Truth(panels[best].response).Quality > w.Truth(panels[worst].response).Quality {
 				f.actorRight++
 			}
 		}
-		var wins [N]int
-		for m := range N {
-			for n := range N {
-				if m == n {
-					continue
-				}
-				c := w.Answer(user(responses[contested]+texts[contested][m]+texts[contested][n]), "m", 0, 0).Text
-				if c[len(c)-1] == 'A' {
-					wins[m]++
-				} else {
-					wins[n]++
-				}
-			}
-		}
-		chosen, rejected := 0, 0
-		for i := range N {
-			if wins[i] > wins[chosen] {
-				chosen = i
-			}
-			if wins[i] <= wins[rejected] {
-				rejected = i
-			}
-		}
-		a, b := judgments[contested][chosen], judgments[contested][rejected]
-		if a.Score == b.Score {
+		chosen, rejected := panels[contested].judgePair(w)
+		if chosen.Score == rejected.Score {
 			continue
 		}
 		f.judgePairs++
-		chosenScores[a.Score]++
-		if a.Error < b.Error {
+		chosenScores[chosen.Score]++
+		if chosen.Error < rejected.Error {
 			f.judgeRight++
 		}
-		if a.Score > b.Score {
+		if chosen.Score > rejected.Score {
 			f.higher++
 		}
 	}

@@ -1,0 +1,166 @@
+package shards
+
+import (
+	"fmt"
+	"strings"
+
+	"coeval/schemas"
+)
+
+// A File is a shard as the card and the manifest know it.
+type File struct {
+	// Path is the one that [Path] gave.
+	Path string
+	Info
+}
+
+// Card is what a dataset card tells of a run.
+type Card struct {
+	// Actor and Judge are the files of the two kinds of pair, in the order of their paths. A
+	// kind without a row is not offered to loaders.
+	Actor, Judge []File
+	// The models that played each role, with their revision. A role without a model is left out.
+	ActorModel, JudgeModel, MetaJudgeModel string
+	// Rows of the raw tables and of the failures.
+	Prompts, Responses, Judgments, Comparisons, Failures int64
+	// Simulated says that no model was asked.
+	Simulated bool
+}
+
+// Markdown returns the text of README.md: a YAML header that loaders of Hugging Face read,
+// and a page that people read. It depends on c alone.
+//
+// The header has one config for each kind of pair that has rows, none of them the default,
+// since a tool that can't name a config would else train on the wrong one. Each has a digest
+// of its files in its description: the datasets library caches a local folder under its last
+// name and this header, and would else give out the rows of another run.
+func (c Card) Markdown() []byte {
+	var b strings.Builder
+	configs := c.configs()
+	writeHeader(&b, configs)
+	b.WriteString(cardIntro)
+	if c.Simulated {
+		b.WriteString(cardSimulated)
+	}
+	c.writeCounts(&b)
+	writeLoading(&b, configs)
+	b.WriteString(cardLicence)
+	return []byte(b.String())
+}
+
+// A config is a kind of pair with rows.
+type config struct {
+	table  Table
+	rows   int64
+	digest string
+}
+
+func (c Card) configs() []config {
+	var configs []config
+	for _, kind := range []struct {
+		table Table
+		files []File
+	}{{Actor, c.Actor}, {Judge, c.Judge}} {
+		found := config{table: kind.table}
+		var parts []string
+		for _, f := range kind.files {
+			found.rows += f.Rows
+			parts = append(parts, f.Path, f.SHA256)
+		}
+		if found.rows > 0 {
+			found.digest = schemas.Digest(parts...)
+			configs = append(configs, found)
+		}
+	}
+	return configs
+}
+
+func writeHeader(b *strings.Builder, configs []config) {
+	b.WriteString("---\n")
+	if len(configs) > 0 {
+		b.WriteString("configs:\n")
+	}
+	for _, c := range configs {
+		fmt.Fprintf(b, "- config_name: %s\n  description: %d pairs, digest %s\n", c.table, c.rows, c.digest)
+		fmt.Fprintf(b, "  data_files:\n  - split: train\n    path: %s/train-*.parquet\n", c.table)
+	}
+	b.WriteString("tags:\n- preference\n- dpo\n- meta-rewarding\n---\n")
+}
+
+const cardIntro = `# Preference pairs for a model and its judge
+
+Made by Coeval with Meta-Rewarding ([arXiv 2407.19594](https://arxiv.org/abs/2407.19594)): the actor
+answers each prompt several times, the judge scores every answer by a rubric, and a meta-judge
+compares the judgments of the answer that the judge is least sure of. An **actor** pair holds two answers
+to a prompt, a **judge** pair two judgments of an answer.
+
+`
+
+const cardSimulated = `**This data is simulated.** Its texts come from Coeval's simulated worker and mean nothing: no model
+was asked. Don't train on it.
+
+`
+
+func (c Card) writeCounts(b *strings.Builder) {
+	b.WriteString("| role | model |\n| --- | --- |\n")
+	for _, role := range [][2]string{{"actor", c.ActorModel}, {"judge", c.JudgeModel}, {"meta-judge", c.MetaJudgeModel}} {
+		if role[1] != "" {
+			fmt.Fprintf(b, "| %s | %s |\n", role[0], codeCell(role[1]))
+		}
+	}
+	b.WriteString("\n| table | rows | what a row is |\n| --- | --- | --- |\n")
+	for _, table := range []struct {
+		table Table
+		rows  int64
+		what  string
+	}{
+		{Actor, countRows(c.Actor), "a pair of answers: `prompt`, `chosen`, `rejected` as lists of `role` and `content`"},
+		{Judge, countRows(c.Judge), "a pair of judgments, with the same columns; `prompt` is what the judge was asked"},
+		{Prompts, c.Prompts, "a prompt, and how it ended for each role"},
+		{Responses, c.Responses, "an answer, with the mean and variance of its scores"},
+		{Judgments, c.Judgments, "a judgment, with its score or the reason why there is none"},
+		{Comparisons, c.Comparisons, "a verdict of the meta-judge on two judgments in one order"},
+		{Failures, c.Failures, "a line of the input or a call that could not go on"},
+	} {
+		fmt.Fprintf(b, "| `%s` | %d | %s |\n", table.table, table.rows, table.what)
+	}
+	b.WriteString("\n`chosen_id` and `rejected_id` name rows of `raw/responses` (actor) or `raw/judgments` (judge). Scores are rubric points.\n")
+	b.WriteString("`run.json` holds the settings, the counts and the SHA-256 of every file.\n\n")
+}
+
+func countRows(files []File) int64 {
+	var rows int64
+	for _, f := range files {
+		rows += f.Rows
+	}
+	return rows
+}
+
+func writeLoading(b *strings.Builder, configs []config) {
+	if len(configs) == 0 {
+		b.WriteString("There are no pairs to load.\n\n")
+		return
+	}
+	b.WriteString("## Loading\n\nWith `datasets`, where PATH is this folder:\n\n```python\nfrom datasets import load_dataset\n\n")
+	for _, c := range configs {
+		fmt.Fprintf(b, "%s = load_dataset(\"PATH\", \"%s\", split=\"train\")\n", c.table, c.table)
+	}
+	b.WriteString("```\n\nWith TRL:\n\n```sh\n")
+	for _, c := range configs {
+		fmt.Fprintf(b, "trl dpo --dataset_name PATH --dataset_config %s --max_length 8192 …\n", c.table)
+	}
+	b.WriteString("```\n\n")
+	b.WriteString("Set `max_length` so that the longest prompt and answer fit: TRL's default of 1,024 tokens drops pairs with a\n" +
+		"longer prompt and cuts longer answers, and says nothing. The prompt of a judge pair holds rubric, question and answer.\n\n")
+}
+
+const cardLicence = `## Licence
+
+None is set here. It follows from the licence of the prompts and the terms of the models: add ` + "`license:`" + ` to
+the header before you publish this dataset.
+`
+
+// codeCell shows a name as code in a table, whatever characters it has.
+func codeCell(name string) string {
+	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ", "\r", " ").Replace(name) + "`"
+}

@@ -1,0 +1,116 @@
+// Package shards writes and reads the tables of a run as Parquet files, and makes the
+// dataset card that goes with them.
+//
+// A table is split into shards, one file each; [Path] names them. A shard's bytes are
+// decided by its rows and by nothing else: same rows, same order, same build and
+// architecture give the same file, whoever writes it and with however many cores. Rows are
+// sorted as [Compare] says, which the file declares and the writer checks. Every string is
+// valid UTF-8, which the writer checks too, since most readers can't open a file in which
+// one is not. Text columns have no minimum and maximum in the footer, which stays small
+// however long the texts are; every other column has, and a page index. Tables whose rows
+// have an ID carry a bloom filter on it.
+//
+// A writer holds at most 1,000 rows or 4 MiB of text, whichever is less, and one row group
+// of at most 10,000 rows or 64 MiB of text, compressed.
+//
+// The package does not promise that rows agree with each other (a pair's response is in
+// raw/responses), that shards don't overlap, or that a file is what the run wrote: the
+// SHA-256 in run.json tells that.
+package shards
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"coeval/schemas"
+)
+
+// A Table is one of the outputs of a run, named by the folder that its shards are in.
+type Table string
+
+// The tables. Actor and Judge hold rows of [schemas.Pair], the others those of their name.
+const (
+	Actor       Table = "actor"
+	Judge       Table = "judge"
+	Prompts     Table = "raw/prompts"
+	Responses   Table = "raw/responses"
+	Judgments   Table = "raw/judgments"
+	Comparisons Table = "raw/comparisons"
+	Failures    Table = "failures"
+)
+
+// Tables lists all tables in the order in which they are told of.
+var Tables = []Table{Actor, Judge, Prompts, Responses, Judgments, Comparisons, Failures}
+
+// Path returns the path of a shard below the run's folder, as in
+// actor/train-00000-of-00004.parquet. Shards count from 0.
+func Path(table Table, shard, shards int) string {
+	part := "part"
+	if table == Actor || table == Judge {
+		part = "train"
+	}
+	return fmt.Sprintf("%s/%s-%05d-of-%05d.parquet", table, part, shard, shards)
+}
+
+// A Row is a row of a table.
+type Row interface {
+	schemas.Pair | schemas.PromptRow | schemas.ResponseRow | schemas.JudgmentRow | schemas.ComparisonRow | schemas.FailureRow
+}
+
+// Compare returns the order of two rows of a table: below 0 if a comes first, 0 if both are
+// one row, above 0 if b comes first.
+//
+// Prompts are sorted by id; pairs, responses, judgments and comparisons by prompt_id and id,
+// so that what was said about a prompt stands together; failures by prompt_id, stage, code,
+// response_id, first_id, second_id, replicate, source_file, source_line and message, where
+// null comes first.
+func Compare[T Row](a, b *T) int {
+	switch a := any(a).(type) {
+	case *schemas.Pair:
+		b := any(b).(*schemas.Pair)
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
+	case *schemas.PromptRow:
+		return strings.Compare(a.ID, any(b).(*schemas.PromptRow).ID)
+	case *schemas.ResponseRow:
+		b := any(b).(*schemas.ResponseRow)
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
+	case *schemas.JudgmentRow:
+		b := any(b).(*schemas.JudgmentRow)
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
+	case *schemas.ComparisonRow:
+		b := any(b).(*schemas.ComparisonRow)
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
+	case *schemas.FailureRow:
+		return compareFailures(a, any(b).(*schemas.FailureRow))
+	}
+	return 0
+}
+
+func compareFailures(a, b *schemas.FailureRow) int {
+	return cmp.Or(
+		compareNullable(a.PromptID, b.PromptID),
+		strings.Compare(a.Stage, b.Stage),
+		strings.Compare(a.Code, b.Code),
+		compareNullable(a.ResponseID, b.ResponseID),
+		compareNullable(a.FirstID, b.FirstID),
+		compareNullable(a.SecondID, b.SecondID),
+		compareNullable(a.Replicate, b.Replicate),
+		compareNullable(a.SourceFile, b.SourceFile),
+		compareNullable(a.SourceLine, b.SourceLine),
+		strings.Compare(a.Message, b.Message),
+	)
+}
+
+// compareNullable puts null first.
+func compareNullable[V cmp.Ordered](a, b *V) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return -1
+	case b == nil:
+		return 1
+	}
+	return cmp.Compare(*a, *b)
+}

@@ -1,0 +1,415 @@
+package shards
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/parquet-go/parquet-go"
+
+	"coeval/datasets/store"
+	"coeval/schemas"
+)
+
+func TestRoundTrip(t *testing.T) {
+	t.Run("pairs", func(t *testing.T) { roundTrip(t, Judge, examplePairs()) })
+	t.Run("prompts", func(t *testing.T) { roundTrip(t, Prompts, examplePrompts()) })
+	t.Run("responses", func(t *testing.T) { roundTrip(t, Responses, exampleResponses()) })
+	t.Run("judgments", func(t *testing.T) { roundTrip(t, Judgments, exampleJudgments()) })
+	t.Run("comparisons", func(t *testing.T) { roundTrip(t, Comparisons, exampleComparisons()) })
+	t.Run("failures", func(t *testing.T) { roundTrip(t, Failures, exampleFailures()) })
+}
+
+// roundTrip writes rows to a file, reads them with this package and with parquet-go alone,
+// and holds what the writer said of the file against the file.
+func roundTrip[T Row](t *testing.T, table Table, rows []T) {
+	path := filepath.Join(t.TempDir(), Path(table, 0, 1))
+	out, err := store.Create(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := writeRows(t, out, table, rows)
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(data)
+	want := Info{Rows: int64(len(rows)), Bytes: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
+	if diff := cmp.Diff(want, info); diff != "" {
+		t.Errorf("Info (-want +got):\n%s", diff)
+	}
+	var got []T
+	err = ReadTable(t.Context(), path, func(row *T) error {
+		got = append(got, *row)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rows, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("ReadTable (-want +got):\n%s", diff)
+	}
+	other, err := parquet.ReadFile[T](path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rows, other, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("parquet.ReadFile (-want +got):\n%s", diff)
+	}
+}
+
+// Same rows, same bytes: after the codec was used for something else, with nil for an empty
+// list, with other cores.
+func TestSameRowsSameBytes(t *testing.T) {
+	pairs := manyPairs(2500)
+	want := encode(t, Actor, pairs)
+	encode(t, Judgments, exampleJudgments())
+	for i := range pairs {
+		if len(pairs[i].OwnID) == 0 {
+			pairs[i].OwnID = []string{}
+		}
+	}
+	for _, cores := range []int{1, 2, 5} {
+		before := runtime.GOMAXPROCS(cores)
+		got := encode(t, Actor, pairs)
+		runtime.GOMAXPROCS(before)
+		if !bytes.Equal(got, want) {
+			t.Errorf("with %d cores the file differs", cores)
+		}
+	}
+	if bytes.Equal(encode(t, Actor, pairs[1:]), want) {
+		t.Error("other rows gave the same file")
+	}
+}
+
+func TestLayout(t *testing.T) {
+	f := open(t, encode(t, Actor, manyPairs(25_000)))
+	var groups []int64
+	for _, g := range f.RowGroups() {
+		groups = append(groups, g.NumRows())
+	}
+	if want := []int64{10_000, 10_000, 5_000}; !slices.Equal(groups, want) {
+		t.Errorf("row groups %v, want %v", groups, want)
+	}
+	if got := f.Metadata().CreatedBy; got != "coeval version 1 (build parquet-go)" {
+		t.Errorf("created_by = %q", got)
+	}
+	group := f.RowGroups()[1]
+	var sorted []string
+	for _, column := range group.SortingColumns() {
+		sorted = append(sorted, strings.Join(column.Path(), "."))
+	}
+	if want := []string{"prompt_id", "id"}; !slices.Equal(sorted, want) {
+		t.Errorf("declared as sorted by %v, want %v", sorted, want)
+	}
+	for i, chunk := range group.ColumnChunks() {
+		name := strings.Join(f.Schema().Columns()[i], ".")
+		index, err := chunk.OffsetIndex()
+		if err != nil || index.NumPages() == 0 {
+			t.Errorf("column %s has no page index: %v", name, err)
+		}
+	}
+	id := group.ColumnChunks()[0]
+	if filter := id.BloomFilter(); filter == nil {
+		t.Error("the IDs have no bloom filter")
+	} else if found, err := filter.Check(parquet.ValueOf("10012345")); err != nil || !found {
+		t.Errorf("the bloom filter doesn't know an ID of its row group: %v", err)
+	}
+	if lo, hi, ok := id.(*parquet.FileColumnChunk).Bounds(); !ok || lo.String() != "10010000" || hi.String() != "10019999" {
+		t.Errorf("bounds of the IDs: %v to %v, want those of the second row group", lo, hi)
+	}
+}
+
+// A batch ends at 4 MiB of text, here 4 rows, and a row group at 64 MiB, here 16 batches.
+func TestLongTextsEndRowGroups(t *testing.T) {
+	rows := exampleResponses()[:1]
+	text := strings.Repeat("x", 1<<20)
+	for i := range 100 {
+		row := rows[0]
+		row.ID, row.PromptID, row.Text = fmt.Sprint(1000+i), "p", text
+		rows = append(rows, row)
+	}
+	var groups []int64
+	for _, g := range open(t, encode(t, Responses, rows[1:])).RowGroups() {
+		groups = append(groups, g.NumRows())
+	}
+	if want := []int64{64, 36}; !slices.Equal(groups, want) {
+		t.Errorf("row groups %v, want %v", groups, want)
+	}
+}
+
+// With minimum and maximum of every text the footer of these rows would be 40 times as large.
+func TestFooterStaysSmall(t *testing.T) {
+	pairs := manyPairs(200)
+	for i := range pairs {
+		for _, m := range [][]schemas.Message{pairs[i].Prompt, pairs[i].Chosen, pairs[i].Rejected} {
+			m[0].Content = strings.Repeat(fmt.Sprint(i, " "), 5000)
+		}
+	}
+	data := encode(t, Judge, pairs)
+	footer := int(data[len(data)-8]) | int(data[len(data)-7])<<8 | int(data[len(data)-6])<<16
+	if limit := 10_000; footer > limit {
+		t.Errorf("the footer has %d bytes, want at most %d", footer, limit)
+	}
+}
+
+func TestEmptyTable(t *testing.T) {
+	f := open(t, encode[schemas.FailureRow](t, Failures, nil))
+	if f.NumRows() != 0 {
+		t.Errorf("%d rows, want none", f.NumRows())
+	}
+	path := filepath.Join(t.TempDir(), "empty.parquet")
+	if err := os.WriteFile(path, encode[schemas.Pair](t, Actor, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadTable(t.Context(), path, func(*schemas.Pair) error { return errors.New("a row") }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWriterRefuses(t *testing.T) {
+	bad := "a\xffb"
+	judgment := func(change func(*schemas.JudgmentRow)) schemas.JudgmentRow {
+		row := exampleJudgments()[1]
+		change(&row)
+		return row
+	}
+	first := exampleJudgments()[0]
+	tests := []struct {
+		name string
+		row  schemas.JudgmentRow
+		want string
+	}{
+		{"text", judgment(func(r *schemas.JudgmentRow) { r.Text = bad }), "shards: raw/judgments: row j2: column text is not valid UTF-8"},
+		{"nullable", judgment(func(r *schemas.JudgmentRow) { r.Reasoning = &bad }), "shards: raw/judgments: row j2: column reasoning is not valid UTF-8"},
+		{"id again", first, "shards: raw/judgments: row j1 is out of order: it was written after row j1"},
+		{"order", judgment(func(r *schemas.JudgmentRow) { r.ID = "j0" }), "shards: raw/judgments: row j0 is out of order: it was written after row j1"},
+	}
+	for _, test := range tests {
+		w, err := NewWriter[schemas.JudgmentRow](&bytes.Buffer{}, Judgments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Write(&first); err != nil {
+			t.Fatal(err)
+		}
+		err = w.Write(&test.row)
+		if err == nil || err.Error() != test.want {
+			t.Errorf("%s: error %v, want %q", test.name, err, test.want)
+		}
+		if _, closeErr := w.Close(); !errors.Is(closeErr, err) {
+			t.Errorf("%s: Close gave %v, want the same error", test.name, closeErr)
+		}
+	}
+}
+
+func TestWriterRefusesAnEmptyConversation(t *testing.T) {
+	w, err := NewWriter[schemas.Pair](&bytes.Buffer{}, Actor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := examplePairs()[0]
+	pair.Prompt = nil
+	want := "shards: actor: row " + pair.ID + ": column prompt has no message"
+	if err := w.Write(&pair); err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+func TestWriterRefusesAnotherTable(t *testing.T) {
+	_, err := NewWriter[schemas.Pair](&bytes.Buffer{}, Judgments)
+	want := "shards: table raw/judgments doesn't hold rows of type schemas.Pair, which belong to [actor judge]"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
+}
+
+// Every string column is checked, also those that are added to a row later.
+func TestEveryStringIsChecked(t *testing.T) {
+	bad := "\xff"
+	everyString(t, Actor, examplePairs()[0], bad)
+	everyString(t, Prompts, examplePrompts()[0], bad)
+	everyString(t, Responses, exampleResponses()[0], bad)
+	everyString(t, Judgments, exampleJudgments()[0], bad)
+	everyString(t, Comparisons, exampleComparisons()[0], bad)
+	everyString(t, Failures, exampleFailures()[0], bad)
+}
+
+func TestWriteErrorsAreKept(t *testing.T) {
+	full := errors.New("no space left")
+	w, err := NewWriter[schemas.Pair](failingWriter{full}, Actor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pair := range examplePairs() {
+		if err := w.Write(&pair); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); !errors.Is(err, full) {
+		t.Errorf("Close: %v, want %v", err, full)
+	}
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestCompareIsAnOrder(t *testing.T) {
+	rows := exampleFailures()
+	want := slices.Clone(rows)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+		slices.SortFunc(rows, func(a, b schemas.FailureRow) int { return Compare(&a, &b) })
+		if diff := cmp.Diff(want, rows); diff != "" {
+			t.Fatalf("sorted failures (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestReadTableRefusesOtherColumns(t *testing.T) {
+	type failure struct {
+		Stage   string `parquet:"stage,dict"`
+		Code    string `parquet:"code,dict"`
+		Message string `parquet:"message"`
+	}
+	type number struct {
+		Stage string `parquet:"stage,dict"`
+		Code  int64  `parquet:"code"`
+	}
+	type nullable struct {
+		Stage *string `parquet:"stage,dict"`
+	}
+	type more struct {
+		schemas.FailureRow
+		More bool `parquet:"more"`
+	}
+	tests := map[string]struct {
+		data []byte
+		want string
+	}{
+		"fewer":    {plainParquet[failure](t), "column source_file (optional STRING) is missing"},
+		"type":     {plainParquet[number](t), "column code is required INT(64,true) where required STRING is wanted"},
+		"nullable": {plainParquet[nullable](t), "column stage is optional STRING where required STRING is wanted"},
+		"more":     {plainParquet[more](t), "column more is not known"},
+		"other":    {encode(t, Actor, examplePairs()), "column 1 is id where stage (required STRING) is wanted"},
+	}
+	for name, test := range tests {
+		path := filepath.Join(t.TempDir(), "f.parquet")
+		if err := os.WriteFile(path, test.data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := ReadTable(t.Context(), path, func(*schemas.FailureRow) error { return nil })
+		if want := "shards: " + path + ": " + test.want; err == nil || err.Error() != want {
+			t.Errorf("%s: error %v, want %q", name, err, want)
+		}
+	}
+}
+
+func TestReadTableStops(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.parquet")
+	if err := os.WriteFile(path, encode(t, Actor, manyPairs(2000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	rows := 0
+	err := ReadTable(t.Context(), path, func(*schemas.Pair) error {
+		if rows++; rows == 3 {
+			return enough
+		}
+		return nil
+	})
+	if err != enough || rows != 3 {
+		t.Errorf("stopped after %d rows with %v, want 3 and the error as it is", rows, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = ReadTable(ctx, path, func(*schemas.Pair) error {
+		cancel()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
+	}
+}
+
+// Every cut and every changed byte of a small file gives its rows or an error.
+func TestDamagedFiles(t *testing.T) {
+	whole := encode(t, Judgments, exampleJudgments())
+	read := func(data []byte) (rows int, err error) {
+		err = readTable(t.Context(), bytes.NewReader(data), int64(len(data)), "d.parquet", func(*schemas.JudgmentRow) error {
+			rows++
+			return nil
+		})
+		return rows, err
+	}
+	for size := range whole {
+		if rows, err := read(whole[:size]); err == nil {
+			t.Fatalf("cut after %d of %d bytes: no error, %d rows", size, len(whole), rows)
+		}
+	}
+	for i := range whole {
+		data := bytes.Clone(whole)
+		data[i] ^= 0x55
+		if rows, err := read(data); err == nil && rows != len(exampleJudgments()) {
+			t.Errorf("byte %d changed: %d rows and no error", i, rows)
+		} else if err != nil && !strings.Contains(err.Error(), "d.parquet") {
+			t.Errorf("byte %d changed: the error doesn't name the file: %v", i, err)
+		}
+	}
+}
+
+func FuzzReadTable(f *testing.F) {
+	f.Add(encode(f, Judgments, exampleJudgments()))
+	f.Add(encode(f, Actor, examplePairs()))
+	f.Add([]byte("PAR1\x00\x00\x00\x00PAR1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzRead[schemas.JudgmentRow](t, data)
+		fuzzRead[schemas.Pair](t, data)
+	})
+}
+
+// fuzzRead reads until the end or an error. A footer can promise any number of rows of
+// nothing, so it stops after some.
+func fuzzRead[T Row](t *testing.T, data []byte) {
+	rows := 0
+	enough := errors.New("enough")
+	err := readTable(t.Context(), bytes.NewReader(data), int64(len(data)), "fuzz.parquet", func(*T) error {
+		if rows++; rows == 10_000 {
+			return enough
+		}
+		return nil
+	})
+	if err != nil && err != enough && !strings.Contains(err.Error(), "fuzz.parquet") {
+		t.Errorf("the error doesn't name the file: %v", err)
+	}
+}
+
+func TestPath(t *testing.T) {
+	tests := map[string]string{
+		Path(Actor, 0, 4):          "actor/train-00000-of-00004.parquet",
+		Path(Judge, 3, 4):          "judge/train-00003-of-00004.parquet",
+		Path(Comparisons, 12, 128): "raw/comparisons/part-00012-of-00128.parquet",
+		Path(Failures, 0, 1):       "failures/part-00000-of-00001.parquet",
+	}
+	for got, want := range tests {
+		if got != want {
+			t.Errorf("Path = %s, want %s", got, want)
+		}
+	}
+}

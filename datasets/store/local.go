@@ -1,0 +1,274 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// partialSuffix ends the name of a file that is being written. The name begins with a dot.
+const partialSuffix = ".partial"
+
+func openLocal(ctx context.Context, name string) (*Reader, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = refuseFolder(name, info)
+	}
+	if err != nil {
+		return nil, errors.Join(wrap(err), f.Close())
+	}
+	return &Reader{ctx: ctx, name: name, file: f, size: info.Size()}, nil
+}
+
+func statLocal(name string) (File, error) {
+	info, err := os.Stat(name)
+	if err == nil {
+		err = refuseFolder(name, info)
+	}
+	if err != nil {
+		return File{}, wrap(err)
+	}
+	return File{Path: name, Size: info.Size()}, nil
+}
+
+// refuseFolder treats a folder as an object store does: there is no file of that name. A
+// pipe or a device has no size and can't be read at an offset.
+func refuseFolder(name string, info fs.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("is a folder, not a file: %w", fs.ErrNotExist)}
+	case !info.Mode().IsRegular():
+		return &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+	}
+	return nil
+}
+
+func createLocal(ctx context.Context, name string) (*Writer, error) {
+	folder, base := filepath.Split(name)
+	if err := makeFolder(folder); err != nil {
+		return nil, err
+	}
+	// The name is new and the file is opened with the user's umask, unlike os.CreateTemp's.
+	partial := folder + "." + base + "." + uuid.NewString() + partialSuffix
+	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, wrap(err)
+	}
+	return &Writer{ctx: ctx, name: name, partial: f}, nil
+}
+
+func (w *Writer) publishLocal() error {
+	f := w.partial
+	err := errors.Join(f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), w.name)
+	}
+	w.partial = nil
+	if err != nil {
+		return errors.Join(wrap(err), removeLocal(f.Name()))
+	}
+	return syncFolder(filepath.Dir(w.name))
+}
+
+func (w *Writer) discardLocal() error {
+	f := w.partial
+	w.partial = nil
+	return errors.Join(wrap(f.Close()), removeLocal(f.Name()))
+}
+
+func listLocal(ctx context.Context, prefix string) ([]File, error) {
+	folder, _ := filepath.Split(prefix)
+	return listFolder(ctx, nil, folder, prefix)
+}
+
+// listFolder adds the files below folder, which ends in a slash or is empty. A link to a file
+// counts as the file; a link to a folder is not followed, since it may lead back up.
+func listFolder(ctx context.Context, files []File, folder, prefix string) ([]File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("store: list %s: %w", prefix, err)
+	}
+	entries, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := folder + e.Name()
+		if e.IsDir() {
+			if below := name + "/"; strings.HasPrefix(below, prefix) {
+				if files, err = listFolder(ctx, files, below, prefix); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		}
+		if strings.HasPrefix(name, prefix) && !isPartial(e.Name()) {
+			if files, err = appendFile(files, name, e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return files, nil
+}
+
+// readFolder returns a folder's entries, none if there is no such folder.
+func readFolder(folder string) ([]fs.DirEntry, error) {
+	if folder == "" {
+		folder = "."
+	}
+	entries, err := os.ReadDir(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return entries, wrap(err)
+}
+
+// appendFile adds an entry if it is a file, or a link to one. A file that went away since its
+// folder was read is left out; a link that leads nowhere is an error.
+func appendFile(files []File, name string, e fs.DirEntry) ([]File, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && e.Type().IsRegular():
+		return files, nil
+	case err != nil:
+		return nil, wrap(err)
+	case !info.Mode().IsRegular():
+		return files, nil
+	}
+	return append(files, File{Path: name, Size: info.Size()}), nil
+}
+
+func findLocal(pattern string) ([]File, error) {
+	info, err := os.Stat(pattern)
+	switch {
+	case err == nil && info.IsDir():
+		return filesIn(pattern)
+	case err == nil:
+		return []File{{Path: pattern, Size: info.Size()}}, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, wrap(err)
+	}
+	names, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("store: the pattern %s is not valid: %w", pattern, err)
+	}
+	var files []File
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, wrap(err)
+		}
+		if info.Mode().IsRegular() && !isPartial(filepath.Base(name)) {
+			files = append(files, File{Path: name, Size: info.Size()})
+		}
+	}
+	return files, nil
+}
+
+func filesIn(folder string) ([]File, error) {
+	if !strings.HasSuffix(folder, "/") {
+		folder += "/"
+	}
+	entries, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	var files []File
+	for _, e := range entries {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if files, err = appendFile(files, folder+e.Name(), e); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func isPartial(base string) bool {
+	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, partialSuffix)
+}
+
+func moveLocal(from, to string) error {
+	if _, err := statLocal(from); err != nil {
+		return err
+	}
+	target := filepath.Dir(to)
+	if err := makeFolder(target); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return wrap(err)
+	}
+	return errors.Join(syncFolder(target), syncFolder(filepath.Dir(from)))
+}
+
+func removeLocal(name string) error {
+	info, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.IsDir() {
+		return fmt.Errorf("store: remove %s: it is a folder", name)
+	}
+	if err == nil {
+		err = os.Remove(name)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return wrap(err)
+	}
+	return syncFolder(filepath.Dir(name))
+}
+
+func removeAllLocal(folder string) error {
+	if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		return wrap(err)
+	}
+	return syncFolder(filepath.Dir(filepath.Clean(folder)))
+}
+
+// makeFolder makes a folder and all above it, each one durable in the one above.
+func makeFolder(folder string) error {
+	folder = filepath.Clean(folder)
+	info, err := os.Stat(folder)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("store: %s is a file where a folder is needed", folder)
+	case !errors.Is(err, fs.ErrNotExist):
+		return wrap(err)
+	}
+	above := filepath.Dir(folder)
+	if err := makeFolder(above); err != nil {
+		return err
+	}
+	if err := os.Mkdir(folder, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return wrap(err)
+	}
+	return syncFolder(above)
+}
+
+// syncFolder makes the names in a folder durable. A folder that is gone has none.
+func syncFolder(folder string) error {
+	d, err := os.Open(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return wrap(err)
+	}
+	return wrap(errors.Join(d.Sync(), d.Close()))
+}

@@ -1,0 +1,450 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/store"
+)
+
+// TestConformance holds what every driver promises. It is given a folder that is not there yet.
+func TestConformance(t *testing.T) {
+	tests := map[string]func(t *testing.T, folder string){
+		"read":         testRead,
+		"create":       testCreate,
+		"abort":        testAbort,
+		"cancel":       testCancel,
+		"list":         testList,
+		"find":         testFind,
+		"move":         testMove,
+		"remove":       testRemove,
+		"odd names":    testOddNames,
+		"not there":    testNotThere,
+		"last one won": testTwoWriters,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { test(t, store.Join(t.TempDir(), "new", "folder")) })
+	}
+}
+
+func testRead(t *testing.T, folder string) {
+	ctx := t.Context()
+	name := store.Join(folder, "a.txt")
+	write(t, name, "0123456789")
+	r, err := store.Open(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Size() != 10 {
+		t.Errorf("Size = %d, want 10", r.Size())
+	}
+	part := make([]byte, 4)
+	if n, err := r.ReadAt(part, 3); n != 4 || err != nil || string(part) != "3456" {
+		t.Errorf("ReadAt(3) = %d, %v, %q", n, err, part)
+	}
+	if n, err := r.ReadAt(part, 8); n != 2 || !errors.Is(err, io.EOF) {
+		t.Errorf("ReadAt(8) = %d, %v, want 2, EOF", n, err)
+	}
+	rest, err := io.ReadAll(r.Stream(7))
+	if err != nil || string(rest) != "789" {
+		t.Errorf("Stream(7) = %q, %v", rest, err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if whole := read(t, name); whole != "0123456789" {
+		t.Errorf("ReadFile = %q", whole)
+	}
+	if f, err := store.Stat(ctx, name); err != nil || f != (store.File{Path: name, Size: 10}) {
+		t.Errorf("Stat = %v, %v", f, err)
+	}
+}
+
+func testCreate(t *testing.T, folder string) {
+	ctx := t.Context()
+	name := store.Join(folder, "a.txt")
+	w, err := store.Create(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := w.Write([]byte("ab")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := list(t, folder+"/"); len(got) != 0 {
+		t.Errorf("before Close the listing has %v", got)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Abort(); err != nil {
+		t.Errorf("Abort after Close: %v", err)
+	}
+	if got := read(t, name); got != "ababab" {
+		t.Errorf("read %q", got)
+	}
+	if _, err := w.Write([]byte("x")); err == nil {
+		t.Error("Write after Close gave no error")
+	}
+	if err := w.Close(); err == nil {
+		t.Error("a second Close gave no error")
+	}
+	write(t, name, "new")
+	if got := read(t, name); got != "new" {
+		t.Errorf("after a second writer: %q", got)
+	}
+	write(t, store.Join(folder, "empty"), "")
+	if got := read(t, store.Join(folder, "empty")); got != "" {
+		t.Errorf("empty file: %q", got)
+	}
+}
+
+func testAbort(t *testing.T, folder string) {
+	name := store.Join(folder, "a.txt")
+	write(t, name, "old")
+	w, err := store.Create(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(bytes.Repeat([]byte("x"), 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Abort(); err != nil {
+		t.Errorf("second Abort: %v", err)
+	}
+	if got := read(t, name); got != "old" {
+		t.Errorf("after Abort the file holds %d bytes", len(got))
+	}
+	if got := list(t, folder); len(got) != 1 {
+		t.Errorf("after Abort there are %v", got)
+	}
+}
+
+func testCancel(t *testing.T, folder string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	name := store.Join(folder, "a.txt")
+	w, err := store.Create(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := w.Write([]byte("x")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Write: %v, want canceled", err)
+	}
+	if err := w.Close(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close: %v, want canceled", err)
+	}
+	if _, err := store.Stat(t.Context(), name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after a canceled Close: %v, want nothing there", err)
+	}
+	if _, err := store.List(ctx, folder); !errors.Is(err, context.Canceled) {
+		t.Errorf("List: %v, want canceled", err)
+	}
+}
+
+func testList(t *testing.T, folder string) {
+	for _, name := range []string{"b/2", "b/10", "a", "b.txt", "c/d/e", "b/.hidden"} {
+		write(t, store.Join(folder, name), name)
+	}
+	all := []string{"a 1", "b.txt 5", "b/.hidden 9", "b/10 4", "b/2 3", "c/d/e 5"}
+	tests := []struct {
+		prefix string
+		want   []string
+	}{
+		{"/", all},
+		{"/b", []string{"b.txt 5", "b/.hidden 9", "b/10 4", "b/2 3"}},
+		{"/b/", []string{"b/.hidden 9", "b/10 4", "b/2 3"}},
+		{"/b/1", []string{"b/10 4"}},
+		{"/c/d", []string{"c/d/e 5"}},
+		{"/none", nil},
+		{"/none/below", nil},
+	}
+	for _, test := range tests {
+		var got []string
+		for _, f := range list(t, folder+test.prefix) {
+			got = append(got, fmt.Sprint(strings.TrimPrefix(f.Path, folder+"/"), " ", f.Size))
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("List(%s) (-want +got):\n%s", test.prefix, diff)
+		}
+	}
+}
+
+func testFind(t *testing.T, folder string) {
+	for _, name := range []string{"b/2.jsonl", "b/10.jsonl", "b/c/3.jsonl", "b/.hidden", "x[1].jsonl", "d/2.jsonl"} {
+		write(t, store.Join(folder, name), name)
+	}
+	tests := []struct {
+		pattern string
+		want    []string
+	}{
+		{"b", []string{"b/10.jsonl", "b/2.jsonl"}},
+		{"b/", []string{"b/10.jsonl", "b/2.jsonl"}},
+		{"b/2.jsonl", []string{"b/2.jsonl"}},
+		{"*/2.jsonl", []string{"b/2.jsonl", "d/2.jsonl"}},
+		{"b/[0-9]?.jsonl", []string{"b/10.jsonl"}},
+		{"x[1].jsonl", []string{"x[1].jsonl"}},
+		{"*", []string{"x[1].jsonl"}},
+		{"none", nil},
+	}
+	for _, test := range tests {
+		files, err := store.Find(t.Context(), folder+"/"+test.pattern)
+		if err != nil {
+			t.Errorf("Find(%s): %v", test.pattern, err)
+		}
+		var got []string
+		for _, f := range files {
+			got = append(got, strings.TrimPrefix(f.Path, folder+"/"))
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("Find(%s) (-want +got):\n%s", test.pattern, diff)
+		}
+	}
+	if _, err := store.Find(t.Context(), folder+"/[a"); err == nil {
+		t.Error("a broken pattern gave no error")
+	}
+}
+
+func testMove(t *testing.T, folder string) {
+	ctx := t.Context()
+	from, to := store.Join(folder, "staging/a"), store.Join(folder, "final/b")
+	write(t, from, "new")
+	write(t, to, "old")
+	if err := store.Move(ctx, from, to); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, to); got != "new" {
+		t.Errorf("moved file holds %q", got)
+	}
+	if _, err := store.Stat(ctx, from); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the old name: %v, want nothing there", err)
+	}
+	if err := store.Move(ctx, from, to); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("second Move: %v, want fs.ErrNotExist", err)
+	}
+}
+
+func testRemove(t *testing.T, folder string) {
+	ctx := t.Context()
+	for _, name := range []string{"s/a", "s/b/c", "t"} {
+		write(t, store.Join(folder, name), name)
+	}
+	for range 2 {
+		if err := store.Remove(ctx, store.Join(folder, "t")); err != nil {
+			t.Errorf("Remove: %v", err)
+		}
+	}
+	if err := store.Remove(ctx, store.Join(folder, "s")); err == nil {
+		t.Error("Remove of a folder gave no error")
+	}
+	killed, err := store.Create(ctx, store.Join(folder, "s/killed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := store.RemoveAll(ctx, store.Join(folder, "s")); err != nil {
+			t.Errorf("RemoveAll: %v", err)
+		}
+	}
+	if err := killed.Abort(); err != nil {
+		t.Errorf("Abort of a file that was removed: %v", err)
+	}
+	if got := list(t, folder+"/"); len(got) != 0 {
+		t.Errorf("there are still %v", got)
+	}
+}
+
+func testOddNames(t *testing.T, folder string) {
+	for _, base := range []string{"with space", "100%", "a#b?c", "Ünï-код", "a+b&c=d", "...", strings.Repeat("x", 200)} {
+		name := store.Join(folder, base)
+		write(t, name, base)
+		if got := read(t, name); got != base {
+			t.Errorf("%q holds %q", base, got)
+		}
+	}
+	if got := list(t, folder+"/"); len(got) != 7 {
+		t.Errorf("listed %v, want 7 files", got)
+	}
+}
+
+func testNotThere(t *testing.T, folder string) {
+	ctx := t.Context()
+	write(t, store.Join(folder, "sub/file"), "x")
+	for _, name := range []string{"none", "sub", "none/below"} {
+		name = store.Join(folder, name)
+		if _, err := store.Open(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(%s): %v, want fs.ErrNotExist", name, err)
+		}
+		if _, err := store.Stat(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Stat(%s): %v, want fs.ErrNotExist", name, err)
+		}
+	}
+}
+
+func testTwoWriters(t *testing.T, folder string) {
+	name := store.Join(folder, "a")
+	var writers []*store.Writer
+	for i := range 2 {
+		w, err := store.Create(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(w, "writer %d", i); err != nil {
+			t.Fatal(err)
+		}
+		writers = append(writers, w)
+	}
+	for _, i := range []int{1, 0} {
+		if err := writers[i].Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := read(t, name); got != "writer 0" {
+		t.Errorf("read %q, want the text of the last to close", got)
+	}
+}
+
+func TestPathsThatNoDriverServes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	tests := map[string]string{
+		"gs://bucket/a":    "store: gs://bucket/a: gs:// is not supported yet; give a local path",
+		"s3://bucket/a":    "store: s3://bucket/a: s3:// is not supported yet; give a local path",
+		"https://host/a":   "store: https://host/a: no files can be reached by https://; give a local path",
+		"":                 "store: the path is empty",
+		"a\x00b":           `store: the path "a\x00b" has a NUL byte in it`,
+		"file:///tmp/some": "store: file:///tmp/some: no files can be reached by file://; give a local path",
+	}
+	for name, want := range tests {
+		ctx := t.Context()
+		_, openErr := store.Open(ctx, name)
+		_, createErr := store.Create(ctx, name)
+		_, statErr := store.Stat(ctx, name)
+		_, listErr := store.List(ctx, name)
+		_, findErr := store.Find(ctx, name)
+		for _, err := range []error{
+			openErr, createErr, statErr, listErr, findErr,
+			store.Remove(ctx, name), store.RemoveAll(ctx, name), store.Move(ctx, name, "x"), store.Move(ctx, "x", name),
+		} {
+			if err == nil || err.Error() != want {
+				t.Errorf("%q: error %v, want %q", name, err, want)
+			}
+		}
+	}
+}
+
+func TestJoin(t *testing.T) {
+	tests := []struct{ want, folder, name string }{
+		{"out/a/b", "out/", "a/b"},
+		{"/out/a", "/out", "a"},
+		{"a", "", "a"},
+		{"gs://bucket/out/a", "gs://bucket/out/", "a"},
+	}
+	for _, test := range tests {
+		if got := store.Join(test.folder, test.name); got != test.want {
+			t.Errorf("Join(%q, %q) = %q, want %q", test.folder, test.name, got, test.want)
+		}
+	}
+}
+
+// A name in the working folder, links, and the permissions of a user's umask are matters of
+// the local driver alone.
+func TestLocal(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx := t.Context()
+	write(t, "here", "x")
+	if got := read(t, "here"); got != "x" {
+		t.Errorf("read %q", got)
+	}
+	if err := os.WriteFile("plain", nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	made, want := stat(t, "here"), stat(t, "plain")
+	if made.Mode() != want.Mode() {
+		t.Errorf("mode %v, want that of any new file, %v", made.Mode(), want.Mode())
+	}
+	if err := os.Symlink("here", "link"); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, "li"); len(got) != 1 || got[0].Size != 1 {
+		t.Errorf("a link to a file is listed as %v", got)
+	}
+	if err := os.Symlink("nowhere", "broken"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Find(ctx, "."); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("a link to nowhere gave %v, want an error that names it", err)
+	}
+	if _, err := store.Create(ctx, "here/below"); err == nil {
+		t.Error("a file below a file gave no error")
+	}
+	if _, err := store.Open(ctx, os.DevNull); err == nil {
+		t.Error("a device gave no error")
+	}
+}
+
+func stat(t *testing.T, name string) fs.FileInfo {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+func TestPartialsAreNotListed(t *testing.T) {
+	folder := t.TempDir()
+	w, err := store.Create(t.Context(), filepath.Join(folder, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Abort(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, pattern := range []string{folder, folder + "/.a*"} {
+		files, err := store.Find(t.Context(), pattern)
+		if err != nil || len(files) != 0 {
+			t.Errorf("Find(%s) = %v, %v, want nothing", pattern, files, err)
+		}
+	}
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := store.WriteFile(t.Context(), name, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := store.ReadFile(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func list(t *testing.T, prefix string) []store.File {
+	t.Helper()
+	files, err := store.List(t.Context(), prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}

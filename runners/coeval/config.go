@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"coeval/runners/settings"
+)
+
+func newConfigCommand() *cobra.Command {
+	var flags configFlags
+	c := &cobra.Command{
+		Use:   "config [CONFIG.yaml] [flags]",
+		Short: "Print the effective config in full, with every default",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			config, loadErr := flags.load(c, args)
+			b, err := settings.Print(config)
+			if err != nil {
+				return err
+			}
+			if _, err := c.OutOrStdout().Write(b); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return loadErr // what is missing or wrong is told after the config that shows it
+		},
+	}
+	flags.register(c.Flags())
+	return c
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"coeval/pipelines/metareward"
+	"coeval/runners/settings"
+)
+
+// configFlags are the flags that stand before the file.
+type configFlags struct {
+	prompts     []string
+	urls        []string
+	sets        []string
+	out         string
+	model       string
+	preset      string
+	simulate    bool
+	limit       int64
+	sample      int64
+	sampleSeed  int64
+	maxInFlight int
+}
+
+func (f *configFlags) register(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.prompts, "prompts", nil, "file, glob or folder of prompts (repeatable)")
+	flags.StringVar(&f.out, "out", "", "folder of the run and of its journal")
+	flags.StringArrayVar(&f.urls, "url", nil, "base URL of an OpenAI-compatible server (repeatable)")
+	flags.StringVar(&f.model, "model", "", "model of every role")
+	flags.StringVar(&f.preset, "preset", "", "settings of the paper's iterations: paper-1, paper-2, paper-3, paper-4")
+	flags.BoolVar(&f.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
+	flags.Int64Var(&f.limit, "limit", 0, "read no more than the first so many prompts")
+	flags.Int64Var(&f.sample, "sample", 0, "draw so many prompts")
+	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
+	flags.IntVar(&f.maxInFlight, "max-in-flight", 0, "generations that each server is asked for at a time")
+	flags.StringArrayVar(&f.sets, "set", nil, "any key of the config, as --set method.rho=0.32 (repeatable)")
+}
+
+// settings returns what was given, in an order in which --set stands before the other flags.
+func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error) {
+	var out []settings.Setting
+	add := func(flag, key, value string) {
+		if flags.Changed(flag) {
+			out = append(out, settings.Setting{Key: key, Value: value, From: "--" + flag})
+		}
+	}
+	add("preset", "preset", strconv.Quote(f.preset))
+	add("prompts", "prompts.paths", list(f.prompts))
+	add("out", "output.dir", strconv.Quote(f.out))
+	add("url", "worker.urls", list(f.urls))
+	add("model", "worker.model", strconv.Quote(f.model))
+	add("simulate", "simulate.enabled", strconv.FormatBool(f.simulate))
+	add("limit", "prompts.limit", strconv.FormatInt(f.limit, 10))
+	add("sample", "prompts.sample", strconv.FormatInt(f.sample, 10))
+	add("sample-seed", "prompts.sample_seed", strconv.FormatInt(f.sampleSeed, 10))
+	add("max-in-flight", "client.max_in_flight", strconv.Itoa(f.maxInFlight))
+	for _, s := range f.sets {
+		key, value, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, fmt.Errorf("--set %s: wants key=value, as --set method.rho=0.32", s)
+		}
+		out = append(out, settings.Setting{Key: key, Value: value, From: "--set " + s})
+	}
+	return out, nil
+}
+
+// list is a YAML list of texts.
+func list(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, t := range texts {
+		quoted[i] = strconv.Quote(t)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// load returns the config of the file, if there is one, and the flags.
+func (f *configFlags) load(c *cobra.Command, args []string) (metareward.Config, error) {
+	src := settings.Source{}
+	if len(args) > 0 {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return metareward.Config{}, usage(fmt.Errorf("config: %w", err))
+		}
+		src.File, src.Name = b, args[0]
+	}
+	var err error
+	if src.Settings, err = f.settings(c.Flags()); err != nil {
+		return metareward.Config{}, usage(err)
+	}
+	config, err := settings.Load(src)
+	if err != nil {
+		return config, usage(err)
+	}
+	if config.Simulate.Enabled && config.Worker.Model == "" {
+		config.Worker.Model = "simulated"
+	}
+	return config, nil
+}
+
+// flagNames lists the flags of a command.
+func flagNames(c *cobra.Command) []string {
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return names
+}
+
+// version is the module's version with the commit that it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return v
+}

@@ -1,0 +1,122 @@
+// Coeval makes preference data for a language model and its judge: it answers prompts, judges
+// the answers, judges the judgments, and writes the pairs that DPO trains on.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"coeval/runners/engine"
+)
+
+// The exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitProof  = 3
+)
+
+func main() {
+	if engine.IsWorker(os.Args[1:]) {
+		engine.Worker()
+	}
+	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// coded is an error with the exit code that it ends the program with.
+type coded struct {
+	code int
+	err  error
+}
+
+func (c *coded) Error() string { return c.err.Error() }
+func (c *coded) Unwrap() error { return c.err }
+
+// usage marks an error as the user's: wrong flags or config.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &coded{code: exitUsage, err: err}
+}
+
+// execute runs the program and returns its exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	args, beams := engine.Split(args, ownFlag(root))
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(context.WithValue(ctx, beamFlags{}, beams))
+	if err == nil {
+		return exitDone
+	}
+	var c *coded
+	if !errors.As(err, &c) {
+		c = &coded{code: exitUsage, err: err} // cobra's own errors are of usage
+	}
+	for _, problem := range problems(c.err) {
+		fmt.Fprintln(stderr, "coeval:", problem)
+	}
+	return c.code
+}
+
+// problems takes joined errors apart.
+func problems(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, problems(e)...)
+	}
+	return all
+}
+
+// beamFlags is the key under which the context carries Beam's flags.
+type beamFlags struct{}
+
+func beamFlagsOf(ctx context.Context) []string {
+	flags, ok := ctx.Value(beamFlags{}).([]string)
+	if !ok {
+		return nil
+	}
+	return flags
+}
+
+// ownFlag says whether one of the program's commands has a flag of this name.
+func ownFlag(root *cobra.Command) func(string) bool {
+	names := map[string]bool{"help": true, "version": true}
+	for _, c := range root.Commands() {
+		for _, name := range flagNames(c) {
+			names[name] = true
+		}
+	}
+	return func(name string) bool { return names[name] }
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "coeval",
+		Short: "Preference data for a language model and its judge, by Meta-Rewarding",
+		Long: `Coeval makes the DPO data of one Meta-Rewarding iteration: the model answers prompts,
+judges its answers, and judges its judgments, on any OpenAI-compatible endpoint. It writes
+pairs for both roles as Parquet, and pays for no call twice.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage(fmt.Errorf("%w (see %s --help)", err, c.CommandPath()))
+	})
+	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newSimulateCommand(), newConfigCommand())
+	return root
+}

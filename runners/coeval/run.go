@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/prompts"
+	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
+	"coeval/runners/engine"
+	"coeval/runners/summary"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
+	"coeval/transforms/sink"
+)
+
+// runFlags are those of run beside the config's.
+type runFlags struct {
+	configFlags
+
+	retryFailed []string
+	json        bool
+	verbose     bool
+}
+
+func newRunCommand() *cobra.Command {
+	var flags runFlags
+	c := &cobra.Command{
+		Use:   "run [CONFIG.yaml] [flags] [-- Beam flags]",
+		Short: "Make the pairs: ask what the journal doesn't hold, and write the files",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			config, err := flags.load(c, args)
+			if err != nil {
+				return err
+			}
+			if err := engine.Init(beamFlagsOf(c.Context()), flags.verbose); err != nil {
+				return usage(err)
+			}
+			r := &run{config: config, flags: &flags, command: c, asGiven: config}
+			if err := r.do(c.Context()); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	flags.register(c.Flags())
+	flags.registerRun(c)
+	return c
+}
+
+func (f *runFlags) registerRun(c *cobra.Command) {
+	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "ask again for calls that failed for good, of all codes or of those given")
+	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
+	c.Flags().BoolVar(&f.json, "json", false, "print the summary as one JSON object on standard output")
+	c.Flags().BoolVar(&f.verbose, "verbose", false, "show Beam's own logs")
+}
+
+// run is one attempt.
+type run struct {
+	config metareward.Config
+	// asGiven is the config before the simulated worker took the workers' place.
+	asGiven metareward.Config
+	flags   *runFlags
+	command *cobra.Command
+
+	attempt   string
+	started   time.Time
+	scan      *prompts.Scan
+	simulator *simulator.Running
+	series    []summary.Point
+	seen      infer.Snapshot
+}
+
+// do runs the attempt from the lock to the summary.
+func (r *run) do(ctx context.Context) (err error) {
+	r.started = time.Now()
+	r.attempt = fmt.Sprintf("%s-%s", r.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
+	if err := r.checkKeys(); err != nil {
+		return err
+	}
+	if r.scan, err = scan(ctx, &r.config); err != nil {
+		return err
+	}
+	lock, err := journal.Acquire(r.config.Output.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	if r.config.Simulate.Enabled {
+		if r.simulator, err = startSimulator(&r.config); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.simulator.Close()) }()
+	}
+	p, err := r.build()
+	if err != nil {
+		return err
+	}
+	if err := r.execute(ctx, p); err != nil {
+		return err
+	}
+	return r.report(ctx)
+}
+
+// checkKeys looks every API key up before anything is done. Workers of a cluster look in
+// their own environment.
+func (r *run) checkKeys() error {
+	if r.config.Simulate.Enabled {
+		return nil
+	}
+	var errs []error
+	seen := map[string]bool{"": true}
+	for key, name := range map[string]string{
+		"worker.api_key_env": r.config.Worker.APIKeyEnv, "actor.api_key_env": r.config.Actor.APIKeyEnv,
+		"judge.api_key_env": r.config.Judge.APIKeyEnv, "meta_judge.api_key_env": r.config.MetaJudge.APIKeyEnv,
+	} {
+		if !seen[name] && os.Getenv(name) == "" {
+			errs = append(errs, fmt.Errorf("%s names the environment variable %s, which is not set", key, name))
+		}
+		seen[name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// scan reads the prompts once, before anything is asked.
+func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
+	s, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
+	if err != nil {
+		return nil, err
+	}
+	if share := float64(s.Bad) / float64(s.Lines); share > c.Prompts.MaxBad {
+		var first strings.Builder
+		for _, f := range s.FirstBad {
+			fmt.Fprintf(&first, "\n  %s:%d: %s: %s", f.File, f.Line, f.Code, f.Message)
+		}
+		return nil, fmt.Errorf("%d of %d lines are no prompt, %.1f %%, more than prompts.max_bad_prompts %g; nothing was asked. The first:%s",
+			s.Bad, s.Lines, 100*share, c.Prompts.MaxBad, first.String())
+	}
+	return s, nil
+}
+
+// build makes the pipeline.
+func (r *run) build() (*beam.Pipeline, error) {
+	bits, err := journal.Bits(metareward.JournalDir(r.config.Output.Dir))
+	if err != nil {
+		return nil, err
+	}
+	p, s := beam.NewPipelineWithRoot()
+	err = metareward.Build(s, r.config, metareward.Input{
+		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, RetryFailed: r.flags.retryFailed,
+	})
+	return p, err
+}
+
+// execute runs the pipeline under the eyes of progress and of Ctrl-C.
+func (r *run) execute(ctx context.Context, p *beam.Pipeline) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stopped := r.onInterrupt(ctx, cancel)
+	watching := r.startProgress(ctx)
+	ran := engine.Run(ctx, p)
+	r.series = watching.end()
+	r.seen = infer.Watch(r.attempt)
+	died := infer.Fatal(r.attempt)
+	err = infer.Close(r.attempt)
+	switch {
+	case stopped():
+		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine())
+	case died != nil:
+		return errors.Join(died, err)
+	case ran != nil:
+		return errors.Join(engine.Cause(ran), err)
+	}
+	return err
+}
+
+// commandLine is what to type to go on.
+func commandLine() string {
+	quoted := make([]string, len(os.Args))
+	for i, a := range os.Args {
+		quoted[i] = a
+		if strings.ContainsAny(a, " \t\n'\"\\$*?[](){}<>|&;#~`!") {
+			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+// report writes the attempt's file in operations/ and prints the summary.
+func (r *run) report(ctx context.Context) error {
+	out := r.config.Output.Dir
+	var written schemas.Run
+	if err := readJSON(ctx, store.Join(out, sink.RunFile), &written); err != nil {
+		return err
+	}
+	op, err := r.operation(ctx)
+	if err != nil {
+		return err
+	}
+	s := summary.New(&written, op)
+	if r.flags.json {
+		b, err := json.Marshal(s)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", b)
+		return err
+	}
+	return s.Print(r.command.ErrOrStderr())
+}
+
+// operation writes and returns what is known of the attempt beside the data.
+func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
+	out := r.config.Output.Dir
+	callsFile := store.Join(out, sink.CallsFile(r.attempt))
+	var tally schemas.Tally
+	if err := readJSON(ctx, callsFile, &tally); err != nil {
+		return nil, err
+	}
+	seen := r.seen
+	op := &summary.Operation{
+		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
+		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
+		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
+		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: seen.Warnings,
+	}
+	switch {
+	case seen.Requests == 0:
+	case r.simulator != nil:
+		use := r.simulator.Server().Stats().SlotUse
+		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("the simulated worker's %d slots", r.config.Simulate.Slots)
+	default:
+		use := seen.PermitUse
+		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("%d generations that may be in flight", seen.Permits)
+	}
+	b, err := json.MarshalIndent(op, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := store.WriteFile(ctx, store.Join(out, sink.OperationsFolder, r.attempt+".json"), append(b, '\n')); err != nil {
+		return nil, err
+	}
+	return op, store.Remove(ctx, callsFile)
+}
+
+func readJSON[T any](ctx context.Context, name string, v *T) error {
+	b, err := store.ReadFile(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}

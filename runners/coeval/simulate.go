@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"coeval/pipelines/metareward"
+	"coeval/transforms/infer/simulator"
+)
+
+func newSimulateCommand() *cobra.Command {
+	var o simulator.Options
+	var world, faults string
+	var seed uint64
+	c := &cobra.Command{
+		Use:   "simulate [flags]",
+		Short: "Serve the simulated worker: an OpenAI-compatible server without a model",
+		Long: `Serve the simulated worker: an OpenAI-compatible server without a model, with a hidden truth.
+GET /stats tells how busy it was, GET /truth what it hides.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			w, err := simulator.NamedWorld(world)
+			if err != nil {
+				return usage(err)
+			}
+			w.Seed = seed
+			o.World = &w
+			if o.Faults, err = simulator.ParseFaults(faults); err != nil {
+				return usage(err)
+			}
+			if err := o.Validate(); err != nil {
+				return usage(err)
+			}
+			server, err := simulator.Start(o)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", server.URL()); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			<-ctx.Done()
+			if err := server.Close(); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Addr, "addr", "127.0.0.1:8008", "address to listen on")
+	f.IntVar(&o.Slots, "slots", 256, "choices that are worked on at a time")
+	f.DurationVar(&o.Latency, "latency", 20*time.Millisecond, "mean time for a choice, lognormal; 0 answers at once")
+	f.Float64Var(&o.Sigma, "sigma", 0.8, "standard deviation of the logarithm of that time; negative means that all take the mean")
+	f.Float64Var(&o.PrefillRate, "prefill-rate", 0, "prompt tokens a second, instead of --latency")
+	f.Float64Var(&o.DecodeRate, "decode-rate", 0, "completion tokens a second of a slot, instead of --latency")
+	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
+	f.StringVar(&world, "world", "moderate", "how good its judges are: mild, moderate, noisy, bad")
+	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer every ask with another text")
+	f.BoolVar(&o.Record, "record", false, "remember the texts that were sent, for POST /sent")
+	f.StringVar(&faults, "fault", "", "faults to inject, as 429=0.1,reset=0.02")
+	f.Uint64Var(&o.FaultSeed, "fault-seed", 0, "decides which ask meets which fault")
+	f.IntVar(&o.MaxN, "max-n", 0, "refuse requests of more choices; 0 takes 1024")
+	f.IntVar(&o.MaxQueue, "max-queue", 0, "refuse requests while so many choices wait; 0 takes all")
+	f.IntVar(&o.FullStatus, "full-status", 503, "status of that refusal: 503 or 429")
+	f.DurationVar(&o.RetryAfter, "retry-after", 0, "what that refusal asks to wait, in whole seconds")
+	f.IntVar(&o.ContextTokens, "context-tokens", 0, "refuse longer requests; 0 takes all")
+	f.StringVar(&o.Dialect, "dialect", "vllm", "whose metrics and errors: vllm, sglang, llamacpp, none")
+	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
+	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
+	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
+	return c
+}
+
+// startSimulator starts the worker that the config asks for, and puts it in the place of the others.
+func startSimulator(config *metareward.Config) (*simulator.Running, error) {
+	s := config.Simulate
+	w, err := simulator.NamedWorld(s.World)
+	if err != nil {
+		return nil, err
+	}
+	w.Seed = s.Seed
+	faults, err := simulator.ParseFaults(s.Faults)
+	if err != nil {
+		return nil, err
+	}
+	server, err := simulator.Start(simulator.Options{
+		World: &w, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
+		Models: []string{config.Worker.Model},
+	})
+	if err != nil {
+		return nil, err
+	}
+	config.Worker.URLs, config.Worker.APIKeyEnv = []string{server.URL()}, ""
+	for _, r := range []*metareward.Role{&config.Actor.Role, &config.Judge.Role, &config.MetaJudge.Role} {
+		r.URLs, r.APIKeyEnv = nil, ""
+	}
+	return server, nil
+}

@@ -1,0 +1,241 @@
+// Package summary makes of a run's figures what a person, or a program, wants to know of it.
+package summary
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+)
+
+// Operation is what is known of one attempt beside the data: operations/ATTEMPT.json.
+type Operation struct {
+	Attempt string    `json:"attempt"`
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	// Asking is the time from the first request to the last answer, 0 when nothing was asked.
+	AskingSeconds float64                      `json:"asking_seconds"`
+	Runner        string                       `json:"runner"`
+	Machine       Machine                      `json:"machine"`
+	Version       string                       `json:"version"`
+	Config        metareward.Config            `json:"config"`
+	Calls         map[string]schemas.CallTally `json:"calls"`
+	// SlotUse is the share of the slots that were busy; null when nothing was asked. SlotUseOf
+	// says whose: the simulated worker's own figure, or the permits of this program.
+	SlotUse   *float64 `json:"slot_use"`
+	SlotUseOf string   `json:"slot_use_of,omitempty"`
+	// Series is the load over time.
+	Series   []Point  `json:"series,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Machine is where an attempt ran.
+type Machine struct {
+	OS    string `json:"os"`
+	Arch  string `json:"arch"`
+	Cores int    `json:"cores"`
+}
+
+// Point is the load at one time.
+type Point struct {
+	Seconds     float64 `json:"seconds"`
+	Prompts     int64   `json:"prompts"`
+	Requests    int64   `json:"requests"`
+	Generations int64   `json:"generations"`
+	InFlight    int64   `json:"in_flight"`
+}
+
+// Summary is what --json prints.
+type Summary struct {
+	Out       string `json:"out"`
+	Simulated bool   `json:"simulated"`
+	Prompts   int64  `json:"prompts"`
+	Lines     int64  `json:"lines"`
+	BadLines  int64  `json:"bad_lines"`
+	Merged    int64  `json:"merged"`
+	// Actor and Judge are null when the role was not asked for.
+	Actor *Role `json:"actor"`
+	Judge *Role `json:"judge"`
+	Calls Calls `json:"calls"`
+	// Unparsed is the share of judgments and comparisons that say nothing.
+	Unparsed        float64            `json:"unparsed"`
+	UnparsedByStage map[string]float64 `json:"unparsed_by_stage"`
+	UnparsedReasons map[string]int64   `json:"unparsed_reasons"`
+	// FailedCalls counts final failures by stage and code.
+	FailedCalls map[string]map[string]int64 `json:"failed_calls"`
+	// FailedByLength is the share of prompts with a failed call in each quarter of the prompts
+	// by length.
+	FailedByLength []Quarter `json:"failed_by_length"`
+	Collapse       *Collapse `json:"collapse"`
+	SlotUse        *float64  `json:"slot_use"`
+	SlotUseOf      string    `json:"slot_use_of,omitempty"`
+	Seconds        float64   `json:"seconds"`
+	Files          int       `json:"files"`
+	Bytes          int64     `json:"bytes"`
+	Warnings       []string  `json:"warnings"`
+}
+
+// Role is how a role's prompts ended.
+type Role struct {
+	Paired          int64            `json:"paired"`
+	Dropped         int64            `json:"dropped"`
+	Failed          int64            `json:"failed"`
+	DroppedByReason map[string]int64 `json:"dropped_by_reason"`
+	FailedByCode    map[string]int64 `json:"failed_by_code"`
+	// LengthDifference is the signed mean of length(chosen) − length(rejected) in characters,
+	// MeanLength the mean length of both.
+	LengthDifference float64 `json:"length_difference"`
+	MeanLength       float64 `json:"mean_length"`
+	// ScoreMargin is the mean of score(chosen) − score(rejected) in points.
+	ScoreMargin float64 `json:"score_margin"`
+}
+
+// Calls are the attempt's.
+type Calls struct {
+	Requests         int64 `json:"requests"`
+	Retries          int64 `json:"retries"`
+	Generations      int64 `json:"generations"`
+	Replayed         int64 `json:"replayed"`
+	Failed           int64 `json:"failed"`
+	PromptTokens     int64 `json:"prompt_tokens"`
+	CompletionTokens int64 `json:"completion_tokens"`
+}
+
+// Collapse shows whether the judge pairs teach anything but high scores.
+type Collapse struct {
+	// HigherChosen is the share of pairs whose chosen judgment gave the higher score.
+	HigherChosen float64 `json:"higher_chosen"`
+	// ScoreDifference is the mean of score(chosen) − score(rejected) in points.
+	ScoreDifference float64 `json:"score_difference"`
+	// ChosenScores is the share of each score, in points, among chosen judgments.
+	ChosenScores []ScoreShare `json:"chosen_scores"`
+}
+
+// ScoreShare is one bar of the histogram of chosen scores.
+type ScoreShare struct {
+	Score float64 `json:"score"`
+	Share float64 `json:"share"`
+}
+
+// Quarter is a quarter of the prompts by length.
+type Quarter struct {
+	// FromChars is the least length in it, within an eighth.
+	FromChars int     `json:"from_chars"`
+	Prompts   int64   `json:"prompts"`
+	Failed    float64 `json:"failed"`
+}
+
+// New returns the summary of a complete run and of the attempt that made it.
+func New(run *schemas.Run, op *Operation) *Summary {
+	st := &run.Stats
+	s := &Summary{
+		Out: op.Config.Output.Dir, Simulated: run.Simulated,
+		Prompts: run.Ledger.Findings, Lines: run.Ledger.Lines, BadLines: run.Ledger.Bad, Merged: run.Ledger.Merged,
+		Calls: callsOf(op.Calls), FailedCalls: st.FailedCalls, FailedByLength: quarters(st.Lengths),
+		SlotUse: op.SlotUse, SlotUseOf: op.SlotUseOf, Seconds: op.Seconds, Files: len(run.Files),
+	}
+	for _, f := range run.Files {
+		s.Bytes += f.Bytes
+	}
+	s.unparsed(st)
+	if o, ok := run.Ledger.Roles[schemas.RoleActor]; ok {
+		a := st.Actor
+		s.Actor = newRole(o, a.Pairs, a.ChosenChars, a.RejectedChars, float64(a.ScoreMarginMicros)/1e6)
+	}
+	if o, ok := run.Ledger.Roles[schemas.RoleJudge]; ok {
+		j := st.Judge
+		s.Judge = newRole(o, j.Pairs, j.ChosenChars, j.RejectedChars, float64(j.ScoreDifference)/1e3)
+		s.Collapse = collapse(&j)
+	}
+	s.Warnings = append(warnings(s, run, &op.Config), op.Warnings...)
+	return s
+}
+
+func newRole(o schemas.Outcomes, pairs, chosen, rejected int64, margin float64) *Role {
+	return &Role{
+		Paired: o.Paired, Dropped: schemas.Sum(o.Dropped), Failed: schemas.Sum(o.Failed),
+		DroppedByReason: o.Dropped, FailedByCode: o.Failed,
+		LengthDifference: share(float64(chosen-rejected), pairs),
+		MeanLength:       share(float64(chosen+rejected), 2*pairs),
+		ScoreMargin:      share(margin, pairs),
+	}
+}
+
+// share returns part / whole, 0 of nothing.
+func share(part float64, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return part / float64(whole)
+}
+
+func callsOf(byStage map[string]schemas.CallTally) Calls {
+	var t schemas.CallTally
+	for _, c := range byStage {
+		t = t.Plus(c)
+	}
+	return Calls{
+		Requests: t.Requests, Retries: t.Retries, Generations: t.Generations, Replayed: t.Replayed,
+		Failed: t.Failed, PromptTokens: t.PromptTokens, CompletionTokens: t.CompletionTokens,
+	}
+}
+
+func (s *Summary) unparsed(st *schemas.Stats) {
+	judgments, comparisons := schemas.Sum(st.Judgments.Unparsed), schemas.Sum(st.Comparisons.Unparsed)
+	s.Unparsed = share(float64(judgments+comparisons), st.Judgments.Texts+st.Comparisons.Texts)
+	s.UnparsedByStage = map[string]float64{
+		schemas.StageJudge: share(float64(judgments), st.Judgments.Texts),
+		schemas.StageMeta:  share(float64(comparisons), st.Comparisons.Texts),
+	}
+	s.UnparsedReasons = map[string]int64{}
+	for reason, n := range st.Judgments.Unparsed {
+		s.UnparsedReasons[schemas.StageJudge+"."+reason] = n
+	}
+	for reason, n := range st.Comparisons.Unparsed {
+		s.UnparsedReasons[schemas.StageMeta+"."+reason] = n
+	}
+}
+
+func collapse(j *schemas.JudgePairStats) *Collapse {
+	if j.Pairs == 0 {
+		return nil
+	}
+	c := &Collapse{
+		HigherChosen:    share(float64(j.HigherChosen), j.Pairs),
+		ScoreDifference: share(float64(j.ScoreDifference)/1e3, j.Pairs),
+	}
+	for score, n := range j.ChosenScores {
+		c.ChosenScores = append(c.ChosenScores, ScoreShare{Score: float64(score) / 1e3, Share: share(float64(n), j.Pairs)})
+	}
+	slices.SortFunc(c.ChosenScores, func(a, b ScoreShare) int { return int(math.Round((a.Score - b.Score) * 1e3)) })
+	return c
+}
+
+// quarters cuts the histogram of lengths into four parts of about as many prompts.
+func quarters(lengths map[int]schemas.LengthBin) []Quarter {
+	var total int64
+	bins := make([]int, 0, len(lengths))
+	for bin, n := range lengths {
+		total += n.Prompts
+		bins = append(bins, bin)
+	}
+	slices.Sort(bins)
+	var out []Quarter
+	var seen int64
+	for _, bin := range bins {
+		n := lengths[bin]
+		if k := len(out); k == 0 || seen*4 >= total*int64(k) && k < 4 {
+			out = append(out, Quarter{FromChars: schemas.LengthBinFloor(bin)})
+		}
+		q := &out[len(out)-1]
+		q.Prompts += n.Prompts
+		q.Failed += float64(n.Failed)
+		seen += n.Prompts
+	}
+	for i := range out {
+		out[i].Failed = share(out[i].Failed, out[i].Prompts)
+	}
+	return out
+}

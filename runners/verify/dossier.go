@@ -1,0 +1,295 @@
+package verify
+
+import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"coeval/schemas"
+	"coeval/transforms/judge"
+)
+
+// dossierRows are what the tables hold of one prompt.
+type dossierRows struct {
+	prompts      []schemas.PromptRow
+	responses    []schemas.ResponseRow
+	judgments    []schemas.JudgmentRow
+	comparisons  []schemas.ComparisonRow
+	failures     []schemas.FailureRow
+	actor, judge []schemas.Pair
+}
+
+// A dossier is one prompt, put together from its rows.
+type dossier struct {
+	shard *shard
+	notes notes
+	id    string
+	rows  dossierRows
+	// responses by ID, in the order of the rows.
+	responses []*response
+	// answered has true for each of the actor's replicates with a row or a failure.
+	answered []bool
+	failed   map[schemas.FailedCalls]int
+	trial    trial
+}
+
+// A response is a row of raw/responses with its judgments.
+type response struct {
+	row       *schemas.ResponseRow
+	judgments []*judgment
+	// judged has true for each of the judge's replicates with a row or a failure.
+	judged []bool
+	score  schemas.Score
+}
+
+// A judgment is a row of raw/judgments with what its text says.
+type judgment struct {
+	row *schemas.JudgmentRow
+	// score is in thousandths, and counts when parsed.
+	score            int
+	parsed, distinct bool
+}
+
+func (d *dossier) check() {
+	s := d.shard
+	if len(d.rows.prompts) == 0 {
+		at := s.prompts.prompt(&d.notes, d.id)
+		at.add("it has no row here, but %d responses, %d judgments, %d comparisons, %d failures and %d pairs; it belongs in shard %d",
+			len(d.rows.responses), len(d.rows.judgments), len(d.rows.comparisons), len(d.rows.failures),
+			len(d.rows.actor)+len(d.rows.judge), schemas.Shard(d.id, s.run.shards))
+	}
+	for i := range d.rows.prompts {
+		d.checkPrompt(&d.rows.prompts[i])
+	}
+	d.answered = make([]bool, s.run.settings.Actor.N)
+	d.failed = map[schemas.FailedCalls]int{}
+	for i := range d.rows.responses {
+		d.readResponse(&d.rows.responses[i])
+	}
+	for i := range d.rows.judgments {
+		d.readJudgment(&d.rows.judgments[i])
+	}
+	for i := range d.rows.failures {
+		d.readFailure(&d.rows.failures[i])
+	}
+	d.checkCalls()
+	for _, r := range d.responses {
+		d.checkDistinct(r)
+		d.checkScore(r)
+	}
+	d.compare()
+	s.figures.countTexts(d)
+	if len(d.rows.prompts) > 0 {
+		d.checkChoices(&d.rows.prompts[0])
+	}
+}
+
+func (d *dossier) checkPrompt(p *schemas.PromptRow) {
+	at := d.shard.prompts.row(&d.notes, p)
+	at.id("its messages", p.ID, schemas.PromptID(p.Prompt))
+	if n := schemas.Shard(p.ID, d.shard.run.shards); n != d.shard.number {
+		at.add("it is in shard %d, should be in shard %d", d.shard.number, n)
+	}
+	if k := len(p.Prompt); k == 0 || p.Prompt[k-1].Role != "user" {
+		at.add("prompt does not end with a message of the user")
+	}
+	same(at, "chars", p.Chars, conversationChars(p.Prompt))
+	if !slices.IsSorted(p.OwnID) || len(slices.Compact(slices.Clone(p.OwnID))) != len(p.OwnID) {
+		at.add("own_id is %q, should be sorted, each once", p.OwnID)
+	}
+	if !strings.HasPrefix(p.Metadata, "{") || !json.Valid([]byte(p.Metadata)) {
+		at.add("metadata is %s, should be a JSON object", show(p.Metadata))
+	}
+}
+
+func conversationChars(messages []schemas.Message) int32 {
+	n := 0
+	for _, m := range messages {
+		n += utf8.RuneCountInString(m.Content)
+	}
+	return int32(min(n, math.MaxInt32))
+}
+
+func charsOf(text string) int32 { return int32(min(utf8.RuneCountInString(text), math.MaxInt32)) }
+
+func (d *dossier) readResponse(row *schemas.ResponseRow) {
+	s := d.shard
+	at := s.responses.row(&d.notes, row)
+	at.id("prompt_id, model and text", row.ID, schemas.ResponseID(row.PromptID, row.Model, row.Text))
+	same(at, "model", row.Model, s.run.settings.Actor.Role.Identity())
+	same(at, "chars", row.Chars, charsOf(row.Text))
+	switch schemas.Status(row.Status) {
+	case schemas.Complete, schemas.Empty:
+		if status := schemas.Status(row.Status); (row.Text == "") != (status == schemas.Empty) {
+			at.add("status is %s, but text has %d characters", status, row.Chars)
+		}
+	case schemas.Truncated:
+	default:
+		at.add("status is %s, should be complete, empty or truncated", show(row.Status))
+	}
+	if len(row.Replicates) == 0 || !slices.IsSorted(row.Replicates) {
+		at.add("replicates is %v, should be at least one, in their order", row.Replicates)
+	}
+	for _, replicate := range row.Replicates {
+		cover(at, d.answered, replicate)
+	}
+	d.responses = append(d.responses, &response{row: row, judged: make([]bool, s.run.settings.Judge.N)})
+}
+
+// cover marks a replicate of a call as told of.
+func cover(at spot, replicates []bool, replicate int32) {
+	switch {
+	case replicate < 0 || int(replicate) >= len(replicates):
+		at.add("replicate is %d, should be 0 to %d", replicate, len(replicates)-1)
+	case replicates[replicate]:
+		at.add("replicate %d has another row or failure already", replicate)
+	default:
+		replicates[replicate] = true
+	}
+}
+
+func (d *dossier) response(id string) *response {
+	for _, r := range d.responses {
+		if r.row.ID == id {
+			return r
+		}
+	}
+	return nil
+}
+
+// judgedResponse returns the response that a row is about, or nil and a problem.
+func (d *dossier) judgedResponse(at spot, id string) *response {
+	r := d.response(id)
+	switch {
+	case r == nil:
+		at.add("response_id is %s, which is no response to prompt %s", id, d.id)
+		return nil
+	case r.row.Status != string(schemas.Complete):
+		at.add("response_id is %s, a response that is %s: only a complete one is judged", id, r.row.Status)
+	}
+	return r
+}
+
+func (d *dossier) readJudgment(row *schemas.JudgmentRow) {
+	s := d.shard
+	at := s.judgments.row(&d.notes, row)
+	at.id("response_id, model, replicate and text", row.ID, schemas.JudgmentID(row.ResponseID, row.Model, int(row.Replicate), row.Text))
+	same(at, "model", row.Model, s.run.settings.Judge.Role.Identity())
+	same(at, "chars", row.Chars, charsOf(row.Text))
+	j := &judgment{row: row}
+	if text(row.UnparsedReason) == judge.CutOff {
+		sameNullable(at, "score", row.Score, nil)
+	} else {
+		score, unparsed := judge.ParseScore(row.Text, "")
+		j.score, j.parsed = score, unparsed == ""
+		if points := float64(score) / 1000; j.parsed {
+			sameNullable(at, "score", row.Score, &points)
+			sameNullable(at, "unparsed_reason", row.UnparsedReason, nil)
+		} else {
+			sameNullable(at, "score", row.Score, nil)
+			sameNullable(at, "unparsed_reason", row.UnparsedReason, &unparsed)
+		}
+	}
+	if r := d.judgedResponse(at, row.ResponseID); r != nil {
+		cover(at, r.judged, row.Replicate)
+		r.judgments = append(r.judgments, j)
+	}
+}
+
+func (d *dossier) readFailure(row *schemas.FailureRow) {
+	at := d.shard.failures.row(&d.notes, row)
+	checkCode(at, row)
+	sameNullable(at, "source_file", row.SourceFile, nil)
+	sameNullable(at, "source_line", row.SourceLine, nil)
+	d.failed[schemas.FailedCalls{Stage: row.Stage, Code: row.Code}]++
+	if row.Replicate == nil {
+		at.add("replicate is null, should be that of the call")
+		return
+	}
+	switch row.Stage {
+	case schemas.StageGenerate:
+		cover(at, d.answered, *row.Replicate)
+	case schemas.StageJudge:
+		if r := d.judgedResponse(at, text(row.ResponseID)); r != nil {
+			cover(at, r.judged, *row.Replicate)
+		}
+	case schemas.StageMeta: // see compare
+	default:
+		at.add("stage is %s, should be generate, judge or meta", show(row.Stage))
+	}
+}
+
+// checkCalls reports the calls of which nothing is told: rows or failures that are gone.
+func (d *dossier) checkCalls() {
+	at := d.shard.responses.prompt(&d.notes, d.id)
+	for replicate, ok := range d.answered {
+		if !ok {
+			at.add("replicate %d of the actor has neither a row nor a failure", replicate)
+		}
+	}
+	for _, r := range d.responses {
+		if r.row.Status != string(schemas.Complete) {
+			continue
+		}
+		for replicate, ok := range r.judged {
+			if !ok {
+				at := spot{notes: &d.notes, file: d.shard.judgments.path, what: "response " + r.row.ID}
+				at.add("replicate %d of the judge has neither a row nor a failure", replicate)
+			}
+		}
+	}
+}
+
+// checkDistinct finds, of every parsed text, the judgment with the lowest replicate.
+func (d *dossier) checkDistinct(r *response) {
+	lowest := map[string]*judgment{}
+	for _, j := range r.judgments {
+		if other, ok := lowest[j.row.Text]; j.parsed && (!ok || j.row.Replicate < other.row.Replicate) {
+			lowest[j.row.Text] = j
+		}
+	}
+	for _, j := range r.judgments {
+		j.distinct = j.parsed && lowest[j.row.Text] == j
+		same(d.shard.judgments.row(&d.notes, j.row), "distinct", j.row.Distinct, j.distinct)
+	}
+}
+
+// checkScore computes n, S and V from the texts of the judgments.
+func (d *dossier) checkScore(r *response) {
+	for _, j := range r.judgments {
+		if j.parsed {
+			score := int64(j.score)
+			r.score.N++
+			r.score.Sum += score
+			r.score.Squares += score * score
+		}
+	}
+	r.score.Scored = r.score.N >= d.shard.run.settings.Method.MinJudgments
+	at := d.shard.responses.row(&d.notes, r.row)
+	same(at, "parsed_judgments", r.row.ParsedJudgments, int32(r.score.N))
+	var mean, variance *float64
+	if r.score.Scored {
+		s, v := r.score.Mean(), r.score.Variance()
+		mean, variance = &s, &v
+	}
+	sameNullable(at, "score_mean", r.row.ScoreMean, mean)
+	sameNullable(at, "score_variance", r.row.ScoreVariance, variance)
+}
+
+// contested returns the scored response with the highest variance above 0, of equals the one
+// with the lowest ID, or nil.
+func (d *dossier) contested() *response {
+	var most *response
+	for _, r := range d.responses {
+		if !r.score.Scored || r.score.deviation() == 0 {
+			continue
+		}
+	}
+	return most
+}
+
+// byID sorts judgments by their ID.
+func byID(a, b *judgment) int { return cmp.Compare(a.row.ID, b.row.ID) }

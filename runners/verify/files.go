@@ -1,0 +1,116 @@
+package verify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
+	"coeval/schemas"
+)
+
+// tables returns the tables of the run: those of roles that are not asked for have no files.
+func (r *run) tables() []shards.Table {
+	var tables []shards.Table
+	for _, t := range shards.Tables {
+		if t == shards.Actor && !r.settings.wants(schemas.RoleActor) || t == shards.Judge && !r.settings.wants(schemas.RoleJudge) {
+			continue
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+// checkPaths finds the number of shards and holds the paths in run.json, and the files that
+// there are, against those that such a run has.
+func (r *run) checkPaths(ctx context.Context, found *notes) {
+	for _, f := range r.manifest.Files {
+		if _, ok := r.files[f.Path]; ok {
+			found.add("%s: files names %s twice", runFile, f.Path)
+		}
+		r.files[f.Path] = f
+		if strings.HasPrefix(f.Path, string(shards.Prompts)+"/") {
+			r.shards++
+		}
+	}
+	if r.shards == 0 {
+		found.add("%s: files names no shard of %s, so there is nothing to verify", runFile, shards.Prompts)
+		return
+	}
+	expected := map[string]bool{}
+	for _, t := range r.tables() {
+		for number := range r.shards {
+			path := shards.Path(t, number, r.shards)
+			expected[path] = true
+			if _, ok := r.files[path]; !ok {
+				found.add("%s: files lacks %s", runFile, path)
+			}
+		}
+	}
+	for _, f := range r.manifest.Files {
+		if !expected[f.Path] {
+			found.add("%s: files names %s, which is no file of a run with %d shards and these roles", runFile, f.Path, r.shards)
+		}
+	}
+	r.checkOthers(ctx, expected, found)
+}
+
+// checkOthers reports the Parquet files that the run doesn't have.
+func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *notes) {
+	for _, t := range shards.Tables {
+		folder := store.Join(r.dir, string(t)) + "/"
+		files, err := store.List(ctx, folder)
+		if err != nil {
+			found.add("%s can't be listed: %v", t, err)
+			continue
+		}
+		for _, f := range files {
+			path := string(t) + "/" + strings.TrimPrefix(f.Path, folder)
+			if _, named := r.files[path]; strings.HasSuffix(path, ".parquet") && !(named && expected[path]) {
+				found.add("%s is not a file of this run: %s doesn't name it", path, runFile)
+			}
+		}
+	}
+}
+
+// checkFile holds size and SHA-256 of a file against run.json and returns the SHA-256, empty if
+// the file can't be read.
+func (r *run) checkFile(ctx context.Context, path string, found *notes) string {
+	want := r.files[path]
+	digest, size, err := digestFile(ctx, store.Join(r.dir, path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		found.add("%s is missing", path)
+		return ""
+	case err != nil:
+		found.add("%s can't be read: %v", path, err)
+		return ""
+	}
+	if size != want.Bytes {
+		found.add("%s has %d bytes, %s says %d", path, size, runFile, want.Bytes)
+	}
+	if digest != want.SHA256 {
+		found.add("%s has the SHA-256 %s, %s says %s: it is not the file that the run wrote", path, digest, runFile, want.SHA256)
+	}
+	return digest
+}
+
+func digestFile(ctx context.Context, name string) (digest string, size int64, err error) {
+	f, err := store.Open(ctx, name)
+	if err != nil {
+		return "", 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := sha256.New()
+	size, err = io.Copy(h, f.Stream(0))
+	if err != nil {
+		return "", 0, fmt.Errorf("after byte %d: %w", size, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), size, nil
+}

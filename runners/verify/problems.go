@@ -1,0 +1,120 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
+
+// notes are problems in the order in which they were found.
+type notes struct {
+	list []string
+	// more counts those that are not in list.
+	more int64
+}
+
+func (n *notes) add(format string, args ...any) {
+	if len(n.list) < maxProblems {
+		n.list = append(n.list, fmt.Sprintf(format, args...))
+		return
+	}
+	n.more++
+}
+
+func (n *notes) join(m *notes) { n.joinFirst(m, len(m.list)) }
+
+// joinFirst takes the first of m and counts the others, so that one prompt can't hide the rest.
+func (n *notes) joinFirst(m *notes, first int) {
+	for i, problem := range m.list {
+		if i < first && len(n.list) < maxProblems {
+			n.list = append(n.list, problem)
+		} else {
+			n.more++
+		}
+	}
+	n.more += m.more
+}
+
+// A spot is where a problem is: a row of a file, or a prompt in it.
+type spot struct {
+	notes *notes
+	file  string
+	what  string
+}
+
+func (s spot) add(format string, args ...any) {
+	s.notes.add("%s: %s: %s", s.file, s.what, fmt.Sprintf(format, args...))
+}
+
+// id reports an ID that is not the hash of what the row says.
+func (s spot) id(columns, got, want string) {
+	if got != want {
+		s.add("%s give the ID %s: the row's ID or one of them was changed", columns, want)
+	}
+}
+
+func same[V comparable](s spot, column string, got, want V) {
+	if got != want {
+		s.add("%s is %s, should be %s", column, show(got), show(want))
+	}
+}
+
+func sameNullable[V comparable](s spot, column string, got, want *V) {
+	if got == nil || want == nil {
+		if got != want {
+			s.add("%s is %s, should be %s", column, showNullable(got), showNullable(want))
+		}
+		return
+	}
+	same(s, column, *got, *want)
+}
+
+// sameText is same for texts of any length: it shows where they begin to differ.
+func sameText(s spot, column, got, want string) {
+	if got == want {
+		return
+	}
+	at := 0
+	for at < len(got) && at < len(want) && got[at] == want[at] {
+		at++
+	}
+	for at > 0 && (at < len(got) && !utf8.RuneStart(got[at]) || at < len(want) && !utf8.RuneStart(want[at])) {
+		at--
+	}
+	character := utf8.RuneCountInString(got[:at])
+	s.add("%s is, from character %d on, %s, should be %s", column, character+1, show(got[at:]), show(want[at:]))
+}
+
+// ratingGrain is what ratings are rounded to; one more is for the rounding of their difference.
+const ratingGrain = 1e-9
+
+// sameRating is sameNullable for ratings, which another architecture rounds otherwise.
+func sameRating(s spot, column string, got, want *float64) {
+	if got != nil && want != nil && math.Abs(*got-*want) < 1.5*ratingGrain {
+		return
+	}
+	sameNullable(s, column, got, want)
+}
+
+func showNullable[V comparable](v *V) string {
+	if v == nil {
+		return "null"
+	}
+	return show(*v)
+}
+
+// maxShown is how much of a text a problem shows, in code points.
+const maxShown = 40
+
+func show[V comparable](v V) string {
+	switch v := any(v).(type) {
+	case string:
+		if r := []rune(v[:min(len(v), 4*(maxShown+1))]); len(r) > maxShown {
+			return strconv.Quote(string(r[:maxShown])) + "…"
+		}
+		return strconv.Quote(v)
+	default:
+		return fmt.Sprint(v)
+	}
+}

@@ -1,0 +1,80 @@
+package verify
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"coeval/schemas"
+	"coeval/transforms/generate"
+	"coeval/transforms/judge"
+	"coeval/transforms/meta"
+	"coeval/transforms/pairs"
+)
+
+// settings are those of run.json's config that decide what the tables must hold.
+type settings struct {
+	Roles     []string         `json:"roles"`
+	Actor     generate.Options `json:"actor"`
+	Judge     judge.Options    `json:"judge"`
+	MetaJudge meta.Options     `json:"meta_judge"`
+	Method    method           `json:"method"`
+}
+
+type method struct {
+	Rho                  float64           `json:"rho"`
+	MinMargin            float64           `json:"min_margin"`
+	MaxChosenChars       int               `json:"max_chosen_chars"`
+	MaxJudgmentChars     int               `json:"max_judgment_chars"`
+	MinJudgments         int               `json:"min_judgments"`
+	MinMetaJudgments     int               `json:"min_meta_judgments"`
+	PositionWeights      pairs.WeightsMode `json:"position_weights"`
+	FixedPositionWeights [2]float64        `json:"fixed_position_weights"`
+	EloLambda            float64           `json:"elo_lambda"`
+	DropEqualScores      bool              `json:"drop_equal_scores"`
+}
+
+func decodeSettings(config json.RawMessage) (*settings, error) {
+	var s settings
+	if err := json.Unmarshal(config, &s); err != nil {
+		return nil, err
+	}
+	errs := []error{s.actorOptions().Validate()}
+	if len(s.Roles) == 0 {
+		errs = append(errs, errors.New("roles is empty"))
+	}
+	for _, role := range s.Roles {
+		if role != schemas.RoleActor && role != schemas.RoleJudge {
+			errs = append(errs, fmt.Errorf("roles has %q; allowed are actor and judge", role))
+		}
+	}
+	if s.wants(schemas.RoleJudge) {
+		errs = append(errs, s.judgeOptions().Validate())
+	}
+	const most = 256
+	for _, number := range []struct {
+		key   string
+		value int
+	}{{"actor.n", s.Actor.N}, {"judge.n", s.Judge.N}, {"method.min_judgments", s.Method.MinJudgments}} {
+		if number.value < 1 || number.value > most {
+			errs = append(errs, fmt.Errorf("%s is %d; allowed is 1 to %d", number.key, number.value, most))
+		}
+	}
+	return &s, errors.Join(errs...)
+}
+
+func (s *settings) wants(role string) bool { return slices.Contains(s.Roles, role) }
+
+func (s *settings) actorOptions() pairs.ActorOptions {
+	return pairs.ActorOptions{Rho: s.Method.Rho, MinMargin: s.Method.MinMargin, MaxChosenChars: s.Method.MaxChosenChars}
+}
+
+func (s *settings) judgeOptions() pairs.JudgeOptions {
+	w := s.Method.FixedPositionWeights
+	return pairs.JudgeOptions{
+		PositionWeights: s.Method.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
+		Lambda: s.Method.EloLambda, MinJudgments: s.Method.MinMetaJudgments,
+		KeepEqualScores: !s.Method.DropEqualScores, MaxJudgmentChars: s.Method.MaxJudgmentChars,
+	}
+}

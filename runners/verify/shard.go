@@ -1,0 +1,189 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+
+	"coeval/datasets/shards"
+	"coeval/schemas"
+)
+
+// A shard is one file of each table, and what was found in them.
+type shard struct {
+	run    *run
+	number int
+	// files has the problems of whole files, rows those of rows.
+	files, rows notes
+	figures     figures
+
+	actor, judge *table[schemas.Pair]
+	prompts      *table[schemas.PromptRow]
+	responses    *table[schemas.ResponseRow]
+	judgments    *table[schemas.JudgmentRow]
+	comparisons  *table[schemas.ComparisonRow]
+	failures     *table[schemas.FailureRow]
+}
+
+func (s *shard) verify(ctx context.Context) {
+	s.actor = open[schemas.Pair](ctx, s, shards.Actor, s.run.settings.wants(schemas.RoleActor))
+	s.judge = open[schemas.Pair](ctx, s, shards.Judge, s.run.settings.wants(schemas.RoleJudge))
+	s.prompts = open[schemas.PromptRow](ctx, s, shards.Prompts, true)
+	s.responses = open[schemas.ResponseRow](ctx, s, shards.Responses, true)
+	s.judgments = open[schemas.JudgmentRow](ctx, s, shards.Judgments, true)
+	s.comparisons = open[schemas.ComparisonRow](ctx, s, shards.Comparisons, true)
+	s.failures = open[schemas.FailureRow](ctx, s, shards.Failures, true)
+
+	s.checkBadLines(s.failures.of(""))
+	s.checkPrompts()
+
+	finish(s, shards.Actor, s.actor)
+	finish(s, shards.Judge, s.judge)
+	finish(s, shards.Prompts, s.prompts)
+	finish(s, shards.Responses, s.responses)
+	finish(s, shards.Judgments, s.judgments)
+	finish(s, shards.Comparisons, s.comparisons)
+	finish(s, shards.Failures, s.failures)
+}
+
+// open checks a file as a whole and begins to read its rows. A table that is not asked for has none.
+func open[T shards.Row](ctx context.Context, s *shard, name shards.Table, asked bool) *table[T] {
+	if !asked {
+		return &table[T]{stop: func() {}}
+	}
+	path := shards.Path(name, s.number, s.run.shards)
+	there := false
+	if _, named := s.run.files[path]; named {
+		digest := s.run.checkFile(ctx, path, &s.files)
+		there = digest != ""
+		s.figures.addFile(path, digest)
+	}
+	return openTable[T](ctx, s.run, path, there, &s.files)
+}
+
+// finish reads what is left of a table, closes it and counts its rows.
+func finish[T shards.Row](s *shard, name shards.Table, t *table[T]) {
+	t.drain()
+	s.figures.addRows(name, t.rows)
+	if t.torn {
+		s.figures.torn = append(s.figures.torn, t.path)
+		return
+	}
+	if want := s.run.files[t.path].Rows; t.rows != want {
+		s.files.add("%s has %d rows, %s says %d", t.path, t.rows, runFile, want)
+	}
+}
+
+// checkPrompts goes through all tables prompt by prompt, while all raw tables can be read.
+func (s *shard) checkPrompts() {
+	for {
+		id, ok := s.nextPrompt()
+		if !ok {
+			return
+		}
+		rows := dossierRows{
+			prompts: s.prompts.of(id), responses: s.responses.of(id), judgments: s.judgments.of(id),
+			comparisons: s.comparisons.of(id), failures: s.failures.of(id), actor: s.actor.of(id), judge: s.judge.of(id),
+		}
+		if path, torn := s.tornTable(); torn {
+			s.rows.add("%s: from prompt %s on the tables of shard %d were not held against each other, as %s can't be read in order",
+				s.prompts.path, id, s.number, path)
+			return
+		}
+		d := &dossier{shard: s, id: id, rows: rows}
+		d.check()
+		s.rows.joinFirst(&d.notes, maxPromptProblems)
+	}
+}
+
+// maxPromptProblems is how many problems of one prompt are listed: one row that is gone can
+// leave many others without what they refer to.
+const maxPromptProblems = 25
+
+// nextPrompt returns the lowest ID of a prompt that a table has rows of.
+func (s *shard) nextPrompt() (id string, ok bool) {
+	id, ok = lowest(s.actor, id, ok)
+	id, ok = lowest(s.judge, id, ok)
+	id, ok = lowest(s.prompts, id, ok)
+	id, ok = lowest(s.responses, id, ok)
+	id, ok = lowest(s.judgments, id, ok)
+	id, ok = lowest(s.comparisons, id, ok)
+	return lowest(s.failures, id, ok)
+}
+
+func lowest[T shards.Row](t *table[T], id string, ok bool) (string, bool) {
+	if t.head == nil {
+		return id, ok
+	}
+	if next := promptOf(t.head); !ok || next < id {
+		return next, true
+	}
+	return id, true
+}
+
+// tornTable returns the first raw table that can't be read in order.
+func (s *shard) tornTable() (path string, torn bool) {
+	for _, t := range []struct {
+		path string
+		torn bool
+	}{
+		{s.prompts.path, s.prompts.torn},
+		{s.responses.path, s.responses.torn},
+		{s.judgments.path, s.judgments.torn},
+		{s.comparisons.path, s.comparisons.torn},
+		{s.failures.path, s.failures.torn},
+	} {
+		if t.torn {
+			return t.path, true
+		}
+	}
+	return "", false
+}
+
+// checkBadLines checks the failures that belong to no prompt.
+func (s *shard) checkBadLines(rows []schemas.FailureRow) {
+	for i := range rows {
+		f := &rows[i]
+		at := s.failures.row(&s.rows, f)
+		same(at, "stage", f.Stage, schemas.StagePrompts)
+		if f.Stage == schemas.StagePrompts {
+			s.figures.bad++
+		}
+		checkCode(at, f)
+		same(at, "response_id", text(f.ResponseID), "")
+		same(at, "first_id", text(f.FirstID), "")
+		same(at, "second_id", text(f.SecondID), "")
+		sameNullable(at, "replicate", f.Replicate, nil)
+		if f.SourceFile == nil || f.SourceLine == nil {
+			at.add("source_file is %s and source_line %s, should be where the line was read", showNullable(f.SourceFile), showNullable(f.SourceLine))
+			continue
+		}
+		if n := schemas.Shard(fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine), s.run.shards); n != s.number {
+			at.add("it is in shard %d, should be in shard %d", s.number, n)
+		}
+	}
+}
+
+func checkCode(at spot, f *schemas.FailureRow) {
+	if f.Code == "" {
+		at.add("code is empty, should say how the call or the line failed")
+	}
+}
+
+func nameFailure(f *schemas.FailureRow) string {
+	name := "row of stage " + f.Stage + ", code " + f.Code
+	for _, part := range []struct {
+		what string
+		id   *string
+	}{{"prompt", f.PromptID}, {"response", f.ResponseID}, {"first", f.FirstID}, {"second", f.SecondID}} {
+		if part.id != nil {
+			name += ", " + part.what + " " + *part.id
+		}
+	}
+	if f.Replicate != nil && f.FirstID == nil {
+		name += fmt.Sprintf(", replicate %d", *f.Replicate)
+	}
+	if f.SourceFile != nil && f.SourceLine != nil {
+		name += fmt.Sprintf(", %s:%d", *f.SourceFile, *f.SourceLine)
+	}
+	return name
+}

@@ -1,0 +1,172 @@
+// Package judge asks the judge for N judgments of every complete response and parses their
+// scores.
+//
+// The judge sees a rubric of five points, the conversation and the response, each text
+// between tags that nothing quoted can close, reasons, and ends with a line "Score: <points>";
+// see [Messages] and [ParseScore].
+//
+// It promises that the judgments of a response are in the order of their replicates, that one
+// without a score is kept with its reason, and that a call which failed for good is a failure
+// of the dossier that names the response. It does not decide whether a response has enough
+// judgments: package score does.
+package judge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"coeval/schemas"
+	"coeval/transforms/infer"
+)
+
+func init() {
+	infer.RegisterStage(schemas.StageJudge, decodeStage)
+}
+
+// Options say who judges, and how.
+type Options struct {
+	// Role is the judge. Required.
+	Role infer.Role `json:"role"`
+	// N is the number of judgments of a response, 1 to 256. More make the mean surer and give
+	// the meta-judge more to compare, at N·(N−1) comparisons. Zero means 11.
+	N int `json:"n"`
+	// StripReasoning takes thoughts out of a judgment before it is parsed. Zero means that
+	// they stay in the text.
+	StripReasoning bool `json:"strip_reasoning"`
+	// Template is the source of a text/template that shows .Rubric, each of .Conversation, and
+	// .Response. Empty means the built-in one.
+	Template string `json:"template,omitempty"`
+}
+
+func (o Options) withDefaults() Options {
+	if o.N == 0 {
+		o.N = 11
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	if o.Role.Name != schemas.RoleJudge {
+		return fmt.Errorf("judge: role.name is %q; allowed is %s", o.Role.Name, schemas.RoleJudge)
+	}
+	if o.N < 1 || o.N > 256 {
+		return fmt.Errorf("judge: n is %d; allowed is 1 to 256", o.N)
+	}
+	return nil
+}
+
+// Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
+func Spec(o Options) (infer.StageSpec, error) {
+	if _, err := Stage(o); err != nil {
+		return infer.StageSpec{}, err
+	}
+	return infer.Spec(schemas.StageJudge, o)
+}
+
+// Stage returns the stage that adds to every complete response its judgments, all asked for
+// at once. It returns an error if o is invalid.
+func Stage(o Options) (infer.Stage, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	t, err := parseTemplate(o.Template)
+	if err != nil {
+		return nil, err
+	}
+	return (&bench{Options: o, template: t}).judge, nil
+}
+
+func decodeStage(options json.RawMessage) (infer.Stage, error) {
+	var o Options
+	if err := json.Unmarshal(options, &o); err != nil {
+		return nil, fmt.Errorf("judge: options: %w", err)
+	}
+	return Stage(o)
+}
+
+// bench is where the judge sits: the options, and the template parsed once.
+type bench struct {
+	Options
+
+	template promptTemplate
+}
+
+func (b *bench) judge(ctx context.Context, c infer.Caller, d *schemas.Dossier) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var calls []infer.Call
+	var judged []*schemas.Response
+	for i := range d.Responses {
+		if r := &d.Responses[i]; r.Status == schemas.Complete {
+			calls = append(calls, b.call(d.Prompt, r.Text, stop))
+			judged = append(judged, r)
+		}
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	said, err := c.Do(ctx, calls)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	for i, r := range judged {
+		b.read(d, r, said[i])
+	}
+	return nil
+}
+
+// call asks for the judgments of one response. A template that fails stops the stage.
+func (b *bench) call(p schemas.Prompt, responseText string, stop context.CancelCauseFunc) infer.Call {
+	return infer.Call{
+		Role: &b.Role, Stage: schemas.StageJudge, PromptID: p.ID, N: b.N,
+		Inputs: []string{b.template.digest, p.ID, schemas.Digest(responseText)},
+		Messages: func() []schemas.Message {
+			messages, err := b.template.messages(p.Messages, responseText)
+			if err != nil {
+				stop(fmt.Errorf("prompt %s: %w", p.ID, err))
+			}
+			return messages
+		},
+	}
+}
+
+// read turns what was said about a response into its judgments.
+func (b *bench) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
+	r.Judgments = nil
+	for replicate, g := range said {
+		if g.Code != "" {
+			d.Fail(schemas.StageJudge, replicate, g, schemas.Failure{ResponseID: r.ID})
+			continue
+		}
+		text, reasoning, cut := infer.ReadText(g, b.StripReasoning)
+		finish := g.FinishReason
+		if cut {
+			finish = infer.FinishLength
+		}
+		score, unparsed := ParseScore(text, finish)
+		r.Judgments = append(r.Judgments, schemas.Judgment{
+			ID:        schemas.JudgmentID(r.ID, b.Role.Identity(), replicate, text),
+			Replicate: replicate,
+			Text:      text, Reasoning: reasoning,
+			Score: score, Unparsed: unparsed,
+			PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens,
+		})
+	}
+	markDistinct(r.Judgments)
+}
+
+// markDistinct marks, of every text that was parsed, the judgment with the lowest replicate.
+// The judgments are in the order of their replicates.
+func markDistinct(judgments []schemas.Judgment) {
+	seen := map[string]bool{}
+	for i := range judgments {
+		j := &judgments[i]
+		j.Distinct = j.Unparsed == "" && !seen[j.Text]
+		seen[j.Text] = seen[j.Text] || j.Distinct
+	}
+}

@@ -1,0 +1,280 @@
+package judge_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
+	"coeval/transforms/judge"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func init() {
+	register.Function1x1(judgmentsOf)
+}
+
+func TestMain(m *testing.M) {
+	ptest.MainWithDefault(m, "prism")
+}
+
+// answers is a Caller that answers from a function of the call's messages and the replicate.
+type answers func(message string, replicate int) schemas.Generation
+
+func (f answers) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+	out := make([][]schemas.Generation, len(calls))
+	for i, c := range calls {
+		messages := c.Messages()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for k := range c.N {
+			out[i] = append(out[i], f(messages[0].Content, k))
+		}
+	}
+	return out, nil
+}
+
+func says(text string) schemas.Generation {
+	return schemas.Generation{Text: text, FinishReason: "stop", PromptTokens: 100, CompletionTokens: 10}
+}
+
+var (
+	role         = infer.Role{Name: schemas.RoleJudge, Model: "judge-model"}
+	conversation = []schemas.Message{
+		{Role: "system", Content: "Answer in one sentence."},
+		{Role: "user", Content: "What is the capital of France?"},
+		{Role: "assistant", Content: "Paris."},
+		{Role: "user", Content: "And of Italy?"},
+	}
+	prompt = schemas.Prompt{ID: schemas.PromptID(conversation), Messages: conversation, Metadata: "{}"}
+)
+
+func dossier(texts ...string) schemas.Dossier {
+	d := schemas.Dossier{Prompt: prompt}
+	for i, text := range texts {
+		d.Responses = append(d.Responses, schemas.Response{
+			ID: schemas.ResponseID(prompt.ID, "actor-model", text), Replicates: []int{i}, Text: text, Status: schemas.Complete,
+		})
+	}
+	return d
+}
+
+func run(t *testing.T, o judge.Options, c infer.Caller, d *schemas.Dossier) {
+	t.Helper()
+	stage, err := judge.Stage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stage(t.Context(), c, d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMessagesGolden(t *testing.T) {
+	messages, err := judge.Messages(judge.Options{}, prompt, "It is Rome.\n\nScore: 5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(messages) != 1 || messages[0].Role != "user" {
+		t.Fatalf("got %d messages, first of role %s; want one of the user", len(messages), messages[0].Role)
+	}
+	path := filepath.Join("testdata", "messages.golden.txt")
+	got := messages[0].Content + "\n"
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A worker's prefix cache serves what the calls on one prompt share.
+func TestMessagesBeginAlike(t *testing.T) {
+	a, errA := judge.Messages(judge.Options{}, prompt, "Rome.")
+	b, errB := judge.Messages(judge.Options{}, prompt, "It is Milan.")
+	if errA != nil || errB != nil {
+		t.Fatal(errA, errB)
+	}
+	at := strings.Index(a[0].Content, "<response-")
+	if at < 0 || a[0].Content[:at] != b[0].Content[:at] || !strings.Contains(a[0].Content[:at], "And of Italy?") {
+		t.Errorf("the calls on two responses differ before the response:\n%s\n%s", a[0].Content, b[0].Content)
+	}
+}
+
+func TestStage(t *testing.T) {
+	d := dossier("Rome.", "It is Milan.", "", "Cut off in the")
+	d.Responses[2].Status, d.Responses[3].Status = schemas.Empty, schemas.Truncated
+	said := []schemas.Generation{
+		says("<think>Score: 1</think>Good.\n\nScore: 4"),
+		says(" Good.\n\nScore: 4\n"),
+		says("No line."),
+		{Code: "context_length", Message: "too long"},
+		{Text: "Good.\n\nScore: 4", FinishReason: "length"},
+		says("<think>It is good. Score: 4"),
+		says("Fine.\n\nScore: 4.5"),
+	}
+	c := answers(func(message string, replicate int) schemas.Generation {
+		if strings.Contains(message, "It is Milan.") {
+			return says("Wrong.\n\nScore: 0")
+		}
+		return said[replicate]
+	})
+	run(t, judge.Options{Role: role, N: 7, StripReasoning: true}, c, &d)
+
+	id := func(replicate int, text string) string {
+		return schemas.JudgmentID(d.Responses[0].ID, "judge-model", replicate, text)
+	}
+	want := []schemas.Judgment{
+		{ID: id(0, "Good.\n\nScore: 4"), Text: "Good.\n\nScore: 4", Reasoning: "Score: 1", Score: 4000, Distinct: true},
+		{ID: id(1, "Good.\n\nScore: 4"), Replicate: 1, Text: "Good.\n\nScore: 4", Score: 4000},
+		{ID: id(2, "No line."), Replicate: 2, Text: "No line.", Unparsed: judge.Missing},
+		{ID: id(4, "Good.\n\nScore: 4"), Replicate: 4, Text: "Good.\n\nScore: 4", Unparsed: judge.CutOff},
+		{ID: id(5, ""), Replicate: 5, Reasoning: "It is good. Score: 4", Unparsed: judge.CutOff},
+		{ID: id(6, "Fine.\n\nScore: 4.5"), Replicate: 6, Text: "Fine.\n\nScore: 4.5", Score: 4500, Distinct: true},
+	}
+	for i := range want {
+		if want[i].Replicate != 4 {
+			want[i].PromptTokens, want[i].CompletionTokens = 100, 10
+		}
+	}
+	if diff := cmp.Diff(want, d.Responses[0].Judgments); diff != "" {
+		t.Error(diff)
+	}
+	for i, n := range []int{6, 7, 0, 0} {
+		if got := len(d.Responses[i].Judgments); got != n {
+			t.Errorf("response %d (%s) has %d judgments, want %d", i, d.Responses[i].Status, got, n)
+		}
+	}
+	failures := []schemas.Failure{{
+		Stage: schemas.StageJudge, Code: "context_length", Message: "too long",
+		PromptID: prompt.ID, ResponseID: d.Responses[0].ID, Replicate: 3,
+	}}
+	if diff := cmp.Diff(failures, d.Failures); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// recorder is a Caller that keeps what it was asked.
+type recorder struct{ calls [][]infer.Call }
+
+func (r *recorder) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+	r.calls = append(r.calls, calls)
+	return answers(func(string, int) schemas.Generation { return says("Score: 1") }).Do(ctx, calls)
+}
+
+func TestStageAsksOnce(t *testing.T) {
+	var r recorder
+	d := dossier("Rome.", "It is Milan.")
+	run(t, judge.Options{Role: role}, &r, &d)
+	if len(r.calls) != 1 || len(r.calls[0]) != 2 {
+		t.Fatalf("got %d rounds of calls, want one of 2", len(r.calls))
+	}
+	a, b := r.calls[0][0], r.calls[0][1]
+	if a.N != 11 || a.Stage != schemas.StageJudge || a.PromptID != prompt.ID || a.Key() == b.Key() {
+		t.Errorf("got %+v and %+v", a, b)
+	}
+	own := judge.Options{Role: role, Template: "{{range .Conversation}}{{.}}{{end}}{{.Response}}"}
+	run(t, own, &r, &d)
+	if again := r.calls[1][0]; again.Key() == a.Key() {
+		t.Error("another template asks under the same key")
+	}
+	messages, err := judge.Messages(own, prompt, "Rome.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(messages, r.calls[1][0].Messages()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStageStopsWhenATemplateFails(t *testing.T) {
+	// The sample conversations of the check have 1 and 4 turns.
+	source := "{{range .Conversation}}{{.}}{{end}}{{.Response}}{{if eq (len .Conversation) 2}}{{index .Conversation 9}}{{end}}"
+	stage, err := judge.Stage(judge.Options{Role: role, Template: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dossier("Rome.")
+	d.Prompt.Messages = conversation[:2]
+	err = stage(t.Context(), &recorder{}, &d)
+	if err == nil || !strings.Contains(err.Error(), "judge: template") || !strings.Contains(err.Error(), prompt.ID) {
+		t.Errorf("got %v, want the template's error with the prompt", err)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	tests := []struct {
+		o    judge.Options
+		want string
+	}{
+		{judge.Options{}, `role.name is ""; allowed is judge`},
+		{judge.Options{Role: role, N: 257}, "n is 257; allowed is 1 to 256"},
+		{judge.Options{Role: role, N: -1}, "n is -1"},
+		{judge.Options{Role: role, Template: "{{"}, "template"},
+		{judge.Options{Role: role, Template: "{{.Nothing}}"}, "template"},
+		{judge.Options{Role: role, Template: "{{.Response}}"}, "must show .Conversation and .Response"},
+	}
+	for _, tt := range tests {
+		if _, err := judge.Spec(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: got %v, want %q", tt.o, err, tt.want)
+		}
+	}
+}
+
+// judgmentsOf counts what a dossier has got.
+func judgmentsOf(d schemas.Dossier) int {
+	n := 0
+	for _, r := range d.Responses {
+		n += len(r.Judgments)
+	}
+	return n
+}
+
+func TestJudge(t *testing.T) {
+	worker, err := simulator.Start(simulator.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(infer.Close(t.Name()), worker.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	served := role
+	served.Endpoints = []infer.Endpoint{{URL: worker.URL()}}
+	o := judge.Options{Role: served, N: 3}
+
+	p, s := beam.NewPipelineWithRoot()
+	dossiers := beam.Create(s, dossier("Rome.", "It is Milan."), dossier(), dossier("Turin."))
+	judged, err := judge.Judge(s, dossiers, o, infer.Options{Attempt: t.Name()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	passert.Equals(s, beam.ParDo(s, judgmentsOf, judged), 6, 0, 3)
+	ptest.RunAndValidate(t, p)
+
+	if _, err := judge.Judge(s, dossiers, judge.Options{}, infer.Options{Attempt: t.Name()}); err == nil {
+		t.Error("options without a role give no error")
+	}
+}

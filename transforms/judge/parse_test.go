@@ -1,0 +1,211 @@
+package judge
+
+import (
+	"strings"
+	"testing"
+
+	"coeval/transforms/judge/quote"
+)
+
+func TestParseScore(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       int
+		unparsed   string
+	}{
+		// What a score line may look like.
+		{"plain", "Good.\n\nScore: 4", 4000, ""},
+		{"zero", "Score: 0", 0, ""},
+		{"highest", "Score: 5", 5000, ""},
+		{"decimals", "Score: 4.5", 4500, ""},
+		{"decimal comma", "Score: 4,5", 4500, ""},
+		{"no whole part", "Score: .5", 500, ""},
+		{"three decimals", "Score: 4.125", 4125, ""},
+		{"more decimals round half up", "Score: 3.6665", 3667, ""},
+		{"many decimals", "Score: 4.3333333333333333333333333", 4333, ""},
+		{"rounds up to 5", "Score: 4.99999", 5000, ""},
+		{"trailing zeros", "Score: 5.0000000", 5000, ""},
+		{"leading zero", "Score: 04", 4000, ""},
+		{"minus zero", "Score: -0.0", 0, ""},
+		{"of five", "Score: 4/5", 4000, ""},
+		{"spaced", "Score : 4 / 5", 4000, ""},
+		{"decimals of five", "**Score:** 4.5/5.", 4500, ""},
+		{"comma of five", "Score: 4,5/5,0", 4500, ""},
+		{"out of five", "Score: 4 out of 5", 4000, ""},
+		{"out of five points", "Score: 4 out of 5 points.", 4000, ""},
+		{"points out of five", "Score: 4 points out of 5", 4000, ""},
+		{"out of a possible five", "Score: 4 out of a possible 5", 4000, ""},
+		{"in parentheses", "Score: 4 (out of 5)", 4000, ""},
+		{"points", "Score: 4 points.", 4000, ""},
+		{"one point", "Score: 1 point", 1000, ""},
+		{"pts", "Score: 4pts", 4000, ""},
+		{"bold label", "**Score:** 4", 4000, ""},
+		{"bold line", "**Score: 4**", 4000, ""},
+		{"bold number", "Score: **4**", 4000, ""},
+		{"underscores", "__Score: 4__", 4000, ""},
+		{"code span", "`Score: 4`", 4000, ""},
+		{"square brackets", "Score: [4]", 4000, ""},
+		{"angle brackets", "Score: <4>", 4000, ""},
+		{"angle brackets of five", "Score: <4/5>", 4000, ""},
+		{"lenticular brackets", "Score：【4】", 4000, ""},
+		{"brackets around the line", "[Score: 4]", 4000, ""},
+		{"quotation marks", `"Score: 4"`, 4000, ""},
+		{"full-width colon", "Score：4", 4000, ""},
+		{"full-width digit", "Score：４", 4000, ""},
+		{"equals sign", "Score = 4", 4000, ""},
+		{"final", "Final Score: 4", 4000, ""},
+		{"overall", "**Overall score:** 4!", 4000, ""},
+		{"snake case", "final_score: 4", 4000, ""},
+		{"so the", "So, the final score is: 4.", 4000, ""},
+		{"parenthesis in the label", "Score (out of 5): 4", 4000, ""},
+		{"heading", "## Score: 4", 4000, ""},
+		{"bullet", "- Score: 4", 4000, ""},
+		{"numbered", "6. Score: 4", 4000, ""},
+		{"upper case", "SCORE: 4", 4000, ""},
+		{"boxed", `Score: $\boxed{4}$`, 4000, ""},
+		{"windows", "Good.\r\nScore: 4\r\n", 4000, ""},
+		{"after a sentence", "A useful answer. Score: 4", 4000, ""},
+		{"points before", "Points: 3 … Score: 4", 4000, ""},
+		{"points above", "Points: 3\nScore: 4", 4000, ""},
+		{"number below", "### Final Score:\n\n**4/5**", 4000, ""},
+		{"remark", "Score: 4 - clear and complete.", 4000, ""},
+		{"remark in parentheses", "Score: 4 (clear and complete)", 4000, ""},
+		{"reason", "Score: 4, since it is clear", 4000, ""},
+		{"JSON line", "Here it is:\n{\n  \"score\": 4\n}", 4000, ""},
+		{"JSON", `{"reasoning": "Score: 5", "score": 4.5}`, 4500, ""},
+		{"JSON string", `{"score": "4/5"}`, 4000, ""},
+
+		// Which line counts.
+		{"the last", "Score: 2\nOn reflection:\nScore: 4", 4000, ""},
+		{"the last on its line", "Score: 2. No. Score: 4", 4000, ""},
+		{"partial scores", "1. Relevance: 1 point\n2. Coverage: 1 point\nScore: 2", 2000, ""},
+		{"echo after", "Score: 4\n\nI used the form `Score: <points>`.\nScore: <points>", 4000, ""},
+		{"no fall-back from out of range", "Score: 4\nScore: 7", 0, OutOfRange},
+		{"no fall-back from two numbers", "Score: 4\nScore: 3-4", 0, Ambiguous},
+		{"no fall-back from another scale", "Score: 4\nScore: 8/10", 0, WrongScale},
+		{"no fall-back from no number", "Score: 4\nScore: n/a", 0, NotANumber},
+		{"no fall-back from nothing", "Score: 4\nScore:", 0, NotANumber},
+		{"list below", "Score:\n1. It is relevant.", 0, Ambiguous},
+
+		// What is no score.
+		{"empty", "", 0, Empty},
+		{"blank", " \n\t", 0, Empty},
+		{"no line", "The answer deserves most of the points.", 0, Missing},
+		{"echo", "Score: <points>", 0, Missing},
+		{"echo in brackets", "Score: [points]", 0, Missing},
+		{"echo in quotation marks", `Score: "<points>"`, 0, Missing},
+		{"in a sentence", "I would give it a Score: 4", 0, Missing},
+		{"of ten", "Score: 4/10", 0, WrongScale},
+		{"out of ten", "Score: 5 out of 10", 0, WrongScale},
+		{"points out of ten", "Score: 5 points out of 10", 0, WrongScale},
+		{"ten in parentheses", "Score: 5 (out of 10)", 0, WrongScale},
+		{"of fifty", "Score: 4/50", 0, WrongScale},
+		{"percent", "Score: 100%", 0, WrongScale},
+		{"percent in letters", "Score: 4 percent", 0, WrongScale},
+		{"above", "Score: 7", 0, OutOfRange},
+		{"just above", "Score: 5.0001", 0, OutOfRange},
+		{"far above", "Score: 123456789012345678901234567890", 0, OutOfRange},
+		{"below 0", "Score: -1", 0, OutOfRange},
+		{"true minus", "Score: −1", 0, OutOfRange},
+		{"above, of five", "Score: 6/5", 0, OutOfRange},
+		{"range", "Score: 3-4", 0, Ambiguous},
+		{"range with an en dash", "Score: 3–4", 0, Ambiguous},
+		{"or", "Score: 4 or 5", 0, Ambiguous},
+		{"or in letters", "Score: 4 or five", 0, Ambiguous},
+		{"to", "Score: 3 to 4", 0, Ambiguous},
+		{"slash in letters", "Score: 4/five", 0, Ambiguous},
+		{"two numbers", "Score: 4, 5", 0, Ambiguous},
+		{"two labels", "Score: 4, Score: 5", 0, Ambiguous},
+		{"sum", "Score: 1 + 1 + 1 = 3", 0, Ambiguous},
+		{"plus", "Score: 4+", 0, Ambiguous},
+		{"about", "Score: <4", 0, Ambiguous},
+		{"thousand", "Score: 1,000", 0, Ambiguous},
+		{"half", "Score: 4½", 0, Ambiguous},
+		{"ordinal", "Score: 4th", 0, Ambiguous},
+		{"letters", "Score: four", 0, NotANumber},
+		{"JSON null", `{"score": null}`, 0, NotANumber},
+		{"JSON above", `{"score": 100}`, 0, OutOfRange},
+		{"quoted", "It says:\n```\nScore: 5\n```\nThat is no reason.", 0, Quoted},
+		{"quoted after", "Score: 2\nIt says:\n> Score: 5", 2000, ""},
+		{"in our tags", "I read " + quote.Fence("response", "Good!\n\nScore: 5") + "\nScore: 2", 2000, ""},
+		{"in our tags after", "Score: 2\n" + quote.Fence("response", "Good!\n\nScore: 5"), 2000, ""},
+		{"only in our tags", quote.Fence("response", "Good!\n\nScore: 5"), 0, Quoted},
+
+		// What SmolLM2-135M said.
+		{"real 1", "…The score: 3 out of 10, which is a perfect score of 3, and 100 out of 100 which is a perfect score of 3.", 0, WrongScale},
+		{"real 2", "- Add 1 point if the solution meets all the specified criteria.\n- Add another point for the total score.\n- Conclude with the score in this format: \"Score: 100%\"", 0, Missing},
+		{"real 3", "Your answer: \"The sky blue\"\n\nThe answer is: \"The sky blue\"\n\nThe score is: 100", 0, OutOfRange},
+		{"real 4", "- 10 points\n- A total score of 100, with 10 points included.", 0, Missing},
+		{"real 5", "…so I am adding a score of 5 points to the total score of 100. I hope that helps someone out.", 0, Missing},
+		{"real 11", "{\n  \"justification\": \"This is a great summary of the question. You can highlight the key points by adding a markdown bullet points with \",\"score\"\n\n:1}", 1000, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, unparsed := ParseScore(tt.text, "stop")
+			if got != tt.want || unparsed != tt.unparsed {
+				t.Errorf("%q: got %d, %q; want %d, %q", tt.text, got, unparsed, tt.want, tt.unparsed)
+			}
+		})
+	}
+}
+
+// A text that was cut off may end in a part of its score, or in that of one criterion.
+func TestParseScoreCutOff(t *testing.T) {
+	for _, text := range []string{"", "Score: 1", "Relevance: yes.\nScore: 4", `{"score": 4}`} {
+		if got, unparsed := ParseScore(text, "length"); got != 0 || unparsed != CutOff {
+			t.Errorf("%q: got %d, %q; want 0, %q", text, got, unparsed, CutOff)
+		}
+	}
+}
+
+func TestHideScore(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{"last line", "It is relevant.\n\nScore: 4", "It is relevant."},
+		{"bold", "It is relevant.\n\n**Final Score:** 4/5", "It is relevant."},
+		{"end of a line", "It is relevant. Score: 4", "It is relevant."},
+		{"below", "It is relevant.\n\nScore:\n4", "It is relevant."},
+		{"a heading stays", "Score:\nIt is relevant.\nScore: 4", "Score:\nIt is relevant."},
+		{"all lines", "Score: 3\nNo.\nScore: 4", "No."},
+		{"quotations stay", "```\nScore: 5\n```\nScore: 4", "```\nScore: 5\n```"},
+		{"uncovered", "Score:\nScore: 3\n4", ""},
+		{"JSON", `{"reasoning": "Relevant.", "score": 4}`, `{"reasoning":"Relevant."}`},
+		{"none", "It is relevant.", "It is relevant."},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := HideScore(tt.text)
+			if got != tt.want {
+				t.Errorf("%q: got %q, want %q", tt.text, got, tt.want)
+			}
+			if score, unparsed := ParseScore(got, "stop"); unparsed == "" {
+				t.Errorf("%q still says %d", got, score)
+			}
+		})
+	}
+}
+
+func FuzzParseScore(f *testing.F) {
+	for _, seed := range []string{
+		"", "Score: 4", "**Score:** 4.5/5.", "Score：【4】", "Score: 3-4", "Score: <points>", "Score:\n\n4", `{"score": 4}`,
+		"```\nScore: 5\n```", "> Score: 5", quote.Fence("response", "Score: 5") + "\nScore: 2", "Score: 99999999999999999999", "Good. Score: \xff4",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		score, unparsed := ParseScore(text, "stop")
+		if score < 0 || score > MaxScore || (unparsed != "" && score != 0) {
+			t.Errorf("%q: score %d, unparsed %q", text, score, unparsed)
+		}
+		if _, cut := ParseScore(text, "length"); cut != CutOff {
+			t.Errorf("%q: cut off, yet %q", text, cut)
+		}
+		if unparsed == "" && !strings.HasPrefix(strings.TrimSpace(text), "{") {
+			if after, _ := ParseScore("Score: 1.234\n"+text, "stop"); after != score {
+				t.Errorf("%q: %d became %d after an earlier score line", text, score, after)
+			}
+		}
+		if shown, unparsed := ParseScore(HideScore(text), "stop"); unparsed == "" {
+			t.Errorf("%q: %q still says %d", text, HideScore(text), shown)
+		}
+	})
+}

@@ -1,0 +1,232 @@
+package pairs
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"coeval/schemas"
+)
+
+// A WeightsMode says where the position weights come from.
+type WeightsMode string
+
+// The modes of position weights.
+const (
+	// RunWeights are those of all comparisons of the run. More prompts can change old pairs.
+	RunWeights WeightsMode = "run"
+	// ResponseWeights are those of the response's own comparisons, each count plus 1.
+	ResponseWeights WeightsMode = "response"
+	// FixedWeights are JudgeOptions.Fixed.
+	FixedWeights WeightsMode = "fixed"
+)
+
+// JudgeOptions say how a judge pair is picked.
+type JudgeOptions struct {
+	// PositionWeights says where the weights come from. Empty means run.
+	PositionWeights WeightsMode `json:"position_weights,omitempty"`
+	// Fixed are the weights of the mode fixed, which sum to 1. No other mode reads them.
+	Fixed schemas.PositionWeights `json:"fixed"`
+	// Lambda is the ridge on the ratings, above 0. Without it no finite maximum exists unless
+	// everybody's wins reach everybody; more pulls all ratings together. Zero means 0.1.
+	Lambda float64 `json:"lambda"`
+	// MinJudgments is how many distinct parsed judgments the contested response needs, 2 to
+	// 256; the meta stage must have asked with the same number. Zero means 3.
+	MinJudgments int `json:"min_judgments"`
+	// KeepEqualScores keeps a pair whose judgments give the same score. Zero means that it is
+	// dropped.
+	KeepEqualScores bool `json:"keep_equal_scores"`
+	// MaxJudgmentChars drops a pair whose chosen judgment is longer, in Unicode code points.
+	// Zero means no limit.
+	MaxJudgmentChars int `json:"max_judgment_chars"`
+}
+
+func (o JudgeOptions) withDefaults() JudgeOptions {
+	if o.PositionWeights == "" {
+		o.PositionWeights = RunWeights
+	}
+	if o.Lambda == 0 {
+		o.Lambda = 0.1
+	}
+	if o.MinJudgments == 0 {
+		o.MinJudgments = 3
+	}
+	return o
+}
+
+// Validate returns an error that names every field with a value that is not allowed.
+func (o JudgeOptions) Validate() error {
+	o = o.withDefaults()
+	var errs []error
+	switch o.PositionWeights {
+	case RunWeights, ResponseWeights:
+	case FixedWeights:
+		if w := o.Fixed; !(w.First >= 0 && w.Second >= 0 && math.Abs(w.First+w.Second-1) <= 1e-9) {
+			errs = append(errs, fmt.Errorf("pairs: fixed weights are %v and %v; allowed are two numbers from 0 to 1 that sum to 1", w.First, w.Second))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("pairs: position_weights is %q; allowed is %s, %s or %s", o.PositionWeights, RunWeights, ResponseWeights, FixedWeights))
+	}
+	if !(o.Lambda >= 1e-6 && o.Lambda <= 1e3) {
+		errs = append(errs, fmt.Errorf("pairs: lambda is %v; allowed is 1e-06 to 1000", o.Lambda))
+	}
+	if o.MinJudgments < 2 || o.MinJudgments > 256 {
+		errs = append(errs, fmt.Errorf("pairs: min_judgments is %d; allowed is 2 to 256", o.MinJudgments))
+	}
+	if o.MaxJudgmentChars < 0 {
+		errs = append(errs, fmt.Errorf("pairs: max_judgment_chars is %d; allowed is 0 (no limit) or more", o.MaxJudgmentChars))
+	}
+	return errors.Join(errs...)
+}
+
+// Judge picks the pair of judgments that trains the judge: the one with the highest rating
+// against the one with the lowest; see [Elo]. Of equals the lowest ID is chosen and the highest
+// rejected. Run are the run's weights, which the modes response and fixed don't read. The
+// options must be valid.
+func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) schemas.Choice {
+	o = o.withDefaults()
+	switch {
+	case f.ContestedID == "" && !hasScored(f):
+		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
+	case f.ContestedID == "":
+		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NotContested}
+	case len(f.Judgments) < o.MinJudgments:
+		return undecided(f, schemas.TooFewJudgments, schemas.StageJudge)
+	}
+	eps := Elo(wins(f, o.weights(f, run)), o.Lambda)
+	best, worst := extremes(f.Judgments, eps)
+	choice := o.decide(f, eps, best, worst)
+	choice.Elo = eps
+	return choice
+}
+
+// decide says what becomes of the judgments with the highest and the lowest rating.
+func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int) schemas.Choice {
+	chosen, rejected := f.Judgments[best], f.Judgments[worst]
+	reason := ""
+	switch {
+	case !hasVerdicts(f, best) || !hasVerdicts(f, worst):
+		return undecided(f, schemas.TooFewVerdicts, schemas.StageMeta)
+	case eps[best] == eps[worst]:
+		reason = schemas.EqualElo
+	case chosen.Fingerprint == rejected.Fingerprint:
+		reason = schemas.EqualTexts
+	case chosen.Score == rejected.Score && !o.KeepEqualScores:
+		reason = schemas.EqualJudgmentScores
+	case o.MaxJudgmentChars > 0 && chosen.Chars > o.MaxJudgmentChars:
+		reason = schemas.JudgmentTooLong
+	default:
+		return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+	}
+	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+}
+
+func hasScored(f *schemas.Finding) bool {
+	for _, r := range f.Responses {
+		if r.Score.Scored {
+			return true
+		}
+	}
+	return false
+}
+
+// hasVerdicts says whether at least a third of the 2(n−1) comparisons of judgment m have a
+// winner.
+func hasVerdicts(f *schemas.Finding, m int) bool {
+	verdicts, n := 0, len(f.Judgments)
+	for k := range n {
+		if k == m {
+			continue
+		}
+		if hasWinner(f.Verdict(m, k)) {
+			verdicts++
+		}
+		if hasWinner(f.Verdict(k, m)) {
+			verdicts++
+		}
+	}
+	return 3*verdicts >= 2*(n-1)
+}
+
+func hasWinner(w schemas.Winner) bool { return w == schemas.First || w == schemas.Second }
+
+// CountPositions counts a finding's comparisons that the first-shown and the second-shown
+// judgment won.
+func CountPositions(f *schemas.Finding) schemas.PositionCounts {
+	var c schemas.PositionCounts
+	for m := range f.Judgments {
+		for n := range f.Judgments {
+			switch f.Verdict(m, n) {
+			case schemas.First:
+				c.First++
+			case schemas.Second:
+				c.Second++
+			}
+		}
+	}
+	return c
+}
+
+// Weights returns the position weights
+//
+//	w1 = win2nd / (win1st + win2nd)    of a win in first place
+//	w2 = win1st / (win1st + win2nd)    of a win in second place
+//
+// so that a win in the place that wins less often counts more. With no wins both are 1/2.
+func Weights(c schemas.PositionCounts) schemas.PositionWeights {
+	all := c.First + c.Second
+	if all == 0 {
+		return schemas.PositionWeights{First: 0.5, Second: 0.5}
+	}
+	return schemas.PositionWeights{First: float64(c.Second) / float64(all), Second: float64(c.First) / float64(all)}
+}
+
+func (o JudgeOptions) weights(f *schemas.Finding, run schemas.PositionWeights) schemas.PositionWeights {
+	switch o.PositionWeights {
+	case FixedWeights:
+		return o.Fixed
+	case ResponseWeights:
+		return Weights(addPositions(CountPositions(f), schemas.PositionCounts{First: 1, Second: 1}))
+	default:
+		return run
+	}
+}
+
+// wins returns the matrix of weighted wins
+//
+//	B_mn = w1·[r(m,n) = first] + w2·[r(n,m) = second]
+//
+// where r(m,n) is the verdict that showed m first and n second. A win in both orders counts
+// w1 + w2 = 1. Two verdicts that contradict each other give both sides the same.
+func wins(f *schemas.Finding, w schemas.PositionWeights) [][]float64 {
+	b := make([][]float64, len(f.Judgments))
+	for m := range b {
+		b[m] = make([]float64, len(b))
+		for n := range b {
+			if m == n {
+				continue
+			}
+			if f.Verdict(m, n) == schemas.First {
+				b[m][n] += w.First
+			}
+			if f.Verdict(n, m) == schemas.Second {
+				b[m][n] += w.Second
+			}
+		}
+	}
+	return b
+}
+
+// extremes returns the places of the highest rating, of equals the lowest ID, and of the
+// lowest rating, of equals the highest ID.
+func extremes(judgments []schemas.JudgmentFinding, eps []float64) (best, worst int) {
+	for i := range eps {
+		if eps[i] > eps[best] || eps[i] == eps[best] && judgments[i].ID < judgments[best].ID {
+			best = i
+		}
+		if eps[i] < eps[worst] || eps[i] == eps[worst] && judgments[i].ID > judgments[worst].ID {
+			worst = i
+		}
+	}
+	return best, worst
+}

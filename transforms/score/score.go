@@ -1,0 +1,150 @@
+// Package score joins the judgments of a response into its mean and variance, and picks the
+// response whose judgments disagree the most.
+//
+// For a response k with n parsed scores s_1 … s_n
+//
+//	S_k = Σ s_i / n
+//	V_k = (n·Σ s_i² − (Σ s_i)²) / n²
+//
+// V_k being the population variance. It promises exact arithmetic: scores are integer
+// thousandths, the sums are integers, and variances are compared as fractions of integers, so
+// that two that are equal tie. A judgment without a score counts for nothing: not as 0.
+package score
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
+	"coeval/schemas"
+	_ "coeval/transforms/coders" // dossiers cross shuffles
+	"coeval/transforms/infer"
+)
+
+const stageName = "score"
+
+func init() {
+	infer.RegisterStage(stageName, decodeStage)
+	register.DoFn1x1[schemas.Dossier, schemas.Dossier](&scoreFn{})
+	beam.RegisterType(reflect.TypeFor[Options]())
+}
+
+// Options say when a response is scored.
+type Options struct {
+	// MinJudgments is how many parsed judgments a response needs, 1 to 256. More leave out
+	// responses whose mean is unsure, and with 1 a variance of nothing is 0. Zero means 2.
+	MinJudgments int `json:"min_judgments"`
+}
+
+func (o Options) withDefaults() Options {
+	if o.MinJudgments == 0 {
+		o.MinJudgments = 2
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	if o.MinJudgments < 1 || o.MinJudgments > 256 {
+		return fmt.Errorf("score: min_judgments is %d; allowed is 1 to 256", o.MinJudgments)
+	}
+	return nil
+}
+
+// Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
+func Spec(o Options) (infer.StageSpec, error) {
+	if err := o.withDefaults().validate(); err != nil {
+		return infer.StageSpec{}, err
+	}
+	return infer.Spec(stageName, o)
+}
+
+// Stage returns the stage that calls [Dossier]. It asks nobody. It returns an error if o is
+// invalid.
+func Stage(o Options) (infer.Stage, error) {
+	if err := o.withDefaults().validate(); err != nil {
+		return nil, err
+	}
+	return func(_ context.Context, _ infer.Caller, d *schemas.Dossier) error {
+		Dossier(d, o)
+		return nil
+	}, nil
+}
+
+func decodeStage(options json.RawMessage) (infer.Stage, error) {
+	var o Options
+	if err := json.Unmarshal(options, &o); err != nil {
+		return nil, fmt.Errorf("score: options: %w", err)
+	}
+	return Stage(o)
+}
+
+// Score gives every response its sums and every dossier its contested response.
+//
+// It takes a PCollection<schemas.Dossier> and returns one of the same length, as [Dossier]
+// leaves them. It returns an error if o is invalid.
+func Score(s beam.Scope, dossiers beam.PCollection, o Options) (beam.PCollection, error) {
+	if err := o.withDefaults().validate(); err != nil {
+		return beam.PCollection{}, err
+	}
+	s = s.Scope("score.Score")
+	return beam.ParDo(s, &scoreFn{Options: o}, dossiers), nil
+}
+
+type scoreFn struct{ Options Options }
+
+func (f *scoreFn) ProcessElement(d schemas.Dossier) schemas.Dossier {
+	// Beam forbids changing an input.
+	d.Responses = append([]schemas.Response(nil), d.Responses...)
+	Dossier(&d, f.Options)
+	return d
+}
+
+// Dossier fills in the score of every response, and names the contested response: of those
+// that are scored the one with the highest variance above 0, of equals the one with the lowest ID.
+func Dossier(d *schemas.Dossier, o Options) {
+	o = o.withDefaults()
+	d.ContestedID = ""
+	var most schemas.Score
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		r.Score = Sum(r.Judgments)
+		r.Score.Scored = r.Score.N >= o.MinJudgments
+		if !r.Score.Scored || spread(r.Score) == 0 {
+			continue
+		}
+		if c := compareVariance(r.Score, most); d.ContestedID == "" || c > 0 || c == 0 && r.ID < d.ContestedID {
+			d.ContestedID, most = r.ID, r.Score
+		}
+	}
+}
+
+// Sum returns the sums of the parsed scores.
+func Sum(judgments []schemas.Judgment) schemas.Score {
+	var s schemas.Score
+	for i := range judgments {
+		if j := &judgments[i]; j.Unparsed == "" {
+			s.N++
+			s.Sum += int64(j.Score)
+			s.Squares += int64(j.Score) * int64(j.Score)
+		}
+	}
+	return s
+}
+
+// spread returns n²·V in squared thousandths. With scores of at most 5,000 and n of at most
+// 256 each product is at most 256·256·2.5e7 = 1.7e12.
+func spread(s schemas.Score) int64 {
+	return int64(s.N)*s.Squares - s.Sum*s.Sum
+}
+
+// compareVariance returns the sign of V_a − V_b, from spread_a·n_b² and spread_b·n_a². A
+// variance is at most 2500², so each side is at most 6.25e6·256⁴ = 2.7e16.
+func compareVariance(a, b schemas.Score) int {
+	an, bn := int64(a.N), int64(b.N)
+	return cmp.Compare(spread(a)*bn*bn, spread(b)*an*an)
+}

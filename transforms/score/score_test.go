@@ -1,0 +1,218 @@
+package score_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/score"
+)
+
+func init() {
+	register.Function1x1(contestedOf)
+}
+
+func TestMain(m *testing.M) {
+	ptest.MainWithDefault(m, "prism")
+}
+
+// unparsed stands for a judgment without a score.
+const unparsed = -1
+
+// response returns a response with judgments of these scores, in thousandths.
+func response(id string, scores ...int) schemas.Response {
+	r := schemas.Response{ID: id, Status: schemas.Complete}
+	for i, s := range scores {
+		j := schemas.Judgment{ID: fmt.Sprint(id, i), Replicate: i, Score: s}
+		if s == unparsed {
+			j.Score, j.Unparsed = 0, "missing"
+		}
+		r.Judgments = append(r.Judgments, j)
+	}
+	return r
+}
+
+func dossier(responses ...schemas.Response) schemas.Dossier {
+	return schemas.Dossier{Responses: responses}
+}
+
+func TestDossier(t *testing.T) {
+	d := dossier(
+		// S = (4 + 3 + 5)/3 = 4; V = (16 + 9 + 25)/3 − 16 = 2/3. The unparsed one is no 0:
+		// with it S would be 3.
+		response("a", 4000, 3000, unparsed, 5000),
+		// S = 3; V = (4.5² + 1.5²)/2 − 9 = 2.25.
+		response("b", 4500, 1500),
+		// One score is too few, though more than none.
+		response("c", 2000, unparsed),
+		response("d"),
+	)
+	score.Dossier(&d, score.Options{})
+	want := []schemas.Score{
+		{N: 3, Sum: 12_000, Squares: 50_000_000, Scored: true},
+		{N: 2, Sum: 6_000, Squares: 22_500_000, Scored: true},
+		{N: 1, Sum: 2_000, Squares: 4_000_000},
+		{},
+	}
+	for i, r := range d.Responses {
+		if diff := cmp.Diff(want[i], r.Score); diff != "" {
+			t.Errorf("response %s: %s", r.ID, diff)
+		}
+	}
+	if got := d.Responses[0].Score.Mean(); got != 4 {
+		t.Errorf("S_a is %v, want 4", got)
+	}
+	if got := d.Responses[0].Score.Variance(); math.Abs(got-2.0/3) > 1e-15 {
+		t.Errorf("V_a is %v, want 2/3", got)
+	}
+	if d.ContestedID != "b" {
+		t.Errorf("contested is %q, want b", d.ContestedID)
+	}
+}
+
+func TestContested(t *testing.T) {
+	tests := []struct {
+		name string
+		min  int
+		d    schemas.Dossier
+		want string
+	}{
+		{"no response", 0, dossier(), ""},
+		{"no variance", 0, dossier(response("a", 3000, 3000), response("b", 5000, 5000)), ""},
+		{"one score each", 1, dossier(response("a", 3000), response("b", 5000)), ""},
+		{"too few scores", 3, dossier(response("a", 0, 5000), response("b", 2000, 2000, 3000)), "b"},
+		{"equal", 0, dossier(response("b", 1000, 2000), response("a", 4000, 3000)), "a"},
+		// 2/9 of three scores and 2/9 of six are equal, though no float says so for sure.
+		{"equal fractions", 0, dossier(response("b", 1000, 1000, 2000), response("a", 3000, 3000, 4000, 3000, 3000, 4000)), "a"},
+		// Population variance 0.25 each, but sample variance 0.5 for a and 0.33 for b.
+		{"population, tie", 0, dossier(response("b", 1000, 2000), response("a", 1000, 2000, 1000, 2000)), "a"},
+		// Population variance: a 0.25, b 0.2525 (0.25 + 1/400 more). Sample variance: a 0.5, b 0.34.
+		{"population, no tie", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2005, 1000, 2005)), "b"},
+		// A mean hides nothing here: medians and means differ, variances decide.
+		{"one in a thousand", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2001)), "b"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			score.Dossier(&tt.d, score.Options{MinJudgments: tt.min})
+			if tt.d.ContestedID != tt.want {
+				t.Errorf("contested is %q, want %q", tt.d.ContestedID, tt.want)
+			}
+		})
+	}
+}
+
+// The order of responses and of judgments decides nothing.
+func TestContestedPermuted(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 500 {
+		var d schemas.Dossier
+		for k := range 1 + rng.IntN(7) {
+			scores := make([]int, rng.IntN(5))
+			for i := range scores {
+				scores[i] = 1000*rng.IntN(7) - 1000
+				if scores[i] < 0 {
+					scores[i] = unparsed
+				}
+			}
+			d.Responses = append(d.Responses, response(fmt.Sprint("r", k), scores...))
+		}
+		score.Dossier(&d, score.Options{})
+		want := d.ContestedID
+		rng.Shuffle(len(d.Responses), func(i, k int) { d.Responses[i], d.Responses[k] = d.Responses[k], d.Responses[i] })
+		for _, r := range d.Responses {
+			rng.Shuffle(len(r.Judgments), func(i, k int) { r.Judgments[i], r.Judgments[k] = r.Judgments[k], r.Judgments[i] })
+		}
+		score.Dossier(&d, score.Options{})
+		if d.ContestedID != want {
+			t.Fatalf("contested was %q and is %q after a shuffle: %+v", want, d.ContestedID, d)
+		}
+	}
+}
+
+// The largest numbers there can be neither overflow nor tie by mistake.
+func TestContestedLargest(t *testing.T) {
+	half := make([]int, 256)
+	for i := range 128 {
+		half[i] = 5000
+	}
+	most := response("b", half...)
+	less := response("a", half...)
+	less.Judgments[0].Score = 4999
+	d := dossier(less, most)
+	score.Dossier(&d, score.Options{})
+	if v := d.Responses[1].Score.Variance(); v != 6.25 {
+		t.Errorf("V_b is %v, want 6.25", v)
+	}
+	if d.ContestedID != "b" {
+		t.Errorf("contested is %q, want b", d.ContestedID)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	for _, n := range []int{-1, 257} {
+		if _, err := score.Spec(score.Options{MinJudgments: n}); err == nil || !strings.Contains(err.Error(), "min_judgments") {
+			t.Errorf("min_judgments %d: got %v", n, err)
+		}
+	}
+}
+
+func TestStage(t *testing.T) {
+	spec, err := score.Spec(score.Options{MinJudgments: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := infer.Chain([]infer.StageSpec{spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dossier(response("a", 1000, 2000), response("b", 1000, 1000, 1500))
+	if err := stage(t.Context(), nil, &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.ContestedID != "b" || d.Responses[0].Score.Scored {
+		t.Errorf("contested is %q, want b", d.ContestedID)
+	}
+}
+
+func contestedOf(d schemas.Dossier) string { return d.ContestedID }
+
+func TestScore(t *testing.T) {
+	p, s := beam.NewPipelineWithRoot()
+	dossiers := beam.Create(s,
+		dossier(response("a", 1000, 2000), response("b", 1000, 3000)), dossier(), dossier(response("c", 0, 5000)),
+	)
+	scored, err := score.Score(s, dossiers, score.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	passert.Equals(s, beam.ParDo(s, contestedOf, scored), "b", "", "c")
+	ptest.RunAndValidate(t, p)
+
+	if _, err := score.Score(s, dossiers, score.Options{MinJudgments: -1}); err == nil {
+		t.Error("min_judgments -1 gives no error")
+	}
+}
+
+func ExampleDossier() {
+	d := dossier(response("a", 4000, 4500, 5000), response("b", 1000, 4000, unparsed))
+	score.Dossier(&d, score.Options{})
+	for _, r := range d.Responses {
+		fmt.Printf("%s: mean %.2f, variance %.3f of %d scores\n", r.ID, r.Score.Mean(), r.Score.Variance(), r.Score.N)
+	}
+	fmt.Println("contested:", d.ContestedID)
+	// Output:
+	// a: mean 4.50, variance 0.167 of 3 scores
+	// b: mean 2.50, variance 2.250 of 2 scores
+	// contested: b
+}
