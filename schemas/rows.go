@@ -48,16 +48,15 @@ type PromptRow struct {
 
 // ResponseRow is a row of raw/responses.
 type ResponseRow struct {
-	ID               string  `parquet:"id"`
-	PromptID         string  `parquet:"prompt_id"`
-	Replicates       []int32 `parquet:"replicates,list"`
-	Model            string  `parquet:"model,dict"`
-	Text             string  `parquet:"text"`
-	Reasoning        *string `parquet:"reasoning"`
-	Status           string  `parquet:"status,dict"`
-	Chars            int32   `parquet:"chars"`
-	PromptTokens     int32   `parquet:"prompt_tokens"`
-	CompletionTokens int32   `parquet:"completion_tokens"`
+	ID           string  `parquet:"id"`
+	PromptID     string  `parquet:"prompt_id"`
+	Replicates   []int32 `parquet:"replicates,list"`
+	Model        string  `parquet:"model,dict"`
+	Text         string  `parquet:"text"`
+	Reasoning    *string `parquet:"reasoning"`
+	Status       string  `parquet:"status,dict"`
+	Chars        int32   `parquet:"chars"`
+	PromptTokens int32   `parquet:"prompt_tokens"`
 	// ParsedJudgments is n, ScoreMean S_k and ScoreVariance V_k over them; null when unscored.
 	ParsedJudgments int32    `parquet:"parsed_judgments"`
 	ScoreMean       *float64 `parquet:"score_mean"`
@@ -67,20 +66,19 @@ type ResponseRow struct {
 
 // JudgmentRow is a row of raw/judgments.
 type JudgmentRow struct {
-	ID               string   `parquet:"id"`
-	PromptID         string   `parquet:"prompt_id"`
-	ResponseID       string   `parquet:"response_id"`
-	Replicate        int32    `parquet:"replicate"`
-	Model            string   `parquet:"model,dict"`
-	Text             string   `parquet:"text"`
-	Reasoning        *string  `parquet:"reasoning"`
-	Chars            int32    `parquet:"chars"`
-	Score            *float64 `parquet:"score"`
-	UnparsedReason   *string  `parquet:"unparsed_reason,dict"`
-	Distinct         bool     `parquet:"distinct"`
-	Elo              *float64 `parquet:"elo"`
-	PromptTokens     int32    `parquet:"prompt_tokens"`
-	CompletionTokens int32    `parquet:"completion_tokens"`
+	ID             string   `parquet:"id"`
+	PromptID       string   `parquet:"prompt_id"`
+	ResponseID     string   `parquet:"response_id"`
+	Replicate      int32    `parquet:"replicate"`
+	Model          string   `parquet:"model,dict"`
+	Text           string   `parquet:"text"`
+	Reasoning      *string  `parquet:"reasoning"`
+	Chars          int32    `parquet:"chars"`
+	Score          *float64 `parquet:"score"`
+	UnparsedReason *string  `parquet:"unparsed_reason,dict"`
+	Distinct       bool     `parquet:"distinct"`
+	Elo            *float64 `parquet:"elo"`
+	PromptTokens   int32    `parquet:"prompt_tokens"`
 }
 
 // ComparisonRow is a row of raw/comparisons.
@@ -94,10 +92,9 @@ type ComparisonRow struct {
 	Text       string  `parquet:"text"`
 	Reasoning  *string `parquet:"reasoning"`
 	// Winner is first, second or none.
-	Winner           string  `parquet:"winner,dict"`
-	UnparsedReason   *string `parquet:"unparsed_reason,dict"`
-	PromptTokens     int32   `parquet:"prompt_tokens"`
-	CompletionTokens int32   `parquet:"completion_tokens"`
+	Winner         string  `parquet:"winner,dict"`
+	UnparsedReason *string `parquet:"unparsed_reason,dict"`
+	PromptTokens   int32   `parquet:"prompt_tokens"`
 }
 
 // FailureRow is a row of failures.

@@ -18,7 +18,7 @@ type column struct {
 	// list, which is empty below def, with items that begin at repetition level rep.
 	optional, repeated bool
 	rep, def           int
-	// wrapped says that the value is that of the only child: the column of a LIST's items.
+	// wrapped says that the value is that of the only child, as in the groups of a LIST.
 	wrapped  bool
 	children []*column
 	// leaf is set for a column with values; its leaves, or those below it, are the columns
@@ -60,25 +60,27 @@ func (c *column) add(field parquet.Field) *column {
 		for _, below := range field.Fields() {
 			child.add(below)
 		}
-		child.unwrapList(field)
+		child.unwrap(field)
 	}
 	c.hi = child.hi
 	return child
 }
 
-// unwrapList makes a LIST, which Parquet has as a group of a repeated group of an item, the
-// list that is meant. Old writers leave out the inner group: then the repeated column is the item.
-func (c *column) unwrapList(field parquet.Field) {
+// unwrap makes of a LIST, which Parquet has as a group of a repeated group of an item, the
+// list that is meant, and of a MAP the list of its keys and values. Old writers leave out a
+// LIST's inner group: then the repeated column is the item.
+func (c *column) unwrap(field parquet.Field) {
 	logical := field.Type().LogicalType()
 	if logical == nil || len(c.children) != 1 || !c.children[0].repeated {
 		return
 	}
-	if _, ok := logical.Value.(*format.ListType); !ok {
-		return
-	}
-	c.wrapped = true
-	if items := c.children[0]; items.leaf == nil && len(items.children) == 1 {
-		items.wrapped = true
+	items := c.children[0]
+	switch logical.Value.(type) {
+	case *format.ListType:
+		c.wrapped = true
+		items.wrapped = items.leaf == nil && len(items.children) == 1
+	case *format.MapType:
+		c.wrapped = true
 	}
 }
 

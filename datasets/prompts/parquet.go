@@ -107,7 +107,11 @@ func (r *rowReader) fill() error {
 
 // complete tells the end from a page that was cut off, which looks the same.
 func (r *rowReader) complete() error {
-	if want := r.file.NumRows(); r.given != want {
+	want := int64(0)
+	for _, group := range r.file.RowGroups() {
+		want += group.NumRows()
+	}
+	if r.given != want {
 		return fmt.Errorf("the file is damaged: it should have %d rows", want)
 	}
 	return io.EOF

@@ -71,7 +71,7 @@ func BenchmarkWriterJudgments(b *testing.B) {
 		return schemas.JudgmentRow{
 			ID: benchID(i), PromptID: sequence(i/77) + prompt[8:], ResponseID: schemas.Digest("response", strconv.Itoa(i/11)),
 			Replicate: int32(i % 11), Model: "llama-3-8b-instruct", Text: prose(rng, words, 700), Chars: 700,
-			Score: &score, Distinct: true, PromptTokens: 900, CompletionTokens: 170,
+			Score: &score, Distinct: true, PromptTokens: 900,
 		}
 	})
 }
@@ -83,7 +83,7 @@ func BenchmarkWriterComparisons(b *testing.B) {
 			ID: benchID(i), PromptID: sequence(i/110) + prompt[8:], ResponseID: schemas.Digest("response", prompt),
 			FirstID: schemas.Digest(prompt, strconv.Itoa(i%110/10)), SecondID: schemas.Digest(prompt, strconv.Itoa(i%10)),
 			Model: "llama-3-8b-instruct", Text: prose(rng, words, 700), Winner: []string{"first", "second", "none"}[rng.IntN(3)],
-			PromptTokens: 2900, CompletionTokens: 170,
+			PromptTokens: 2900,
 		}
 	})
 }

@@ -58,7 +58,7 @@ func examplePrompts() []schemas.PromptRow {
 
 func exampleResponses() []schemas.ResponseRow {
 	return []schemas.ResponseRow{
-		{ID: "r1", PromptID: "p1", Replicates: []int32{0, 3}, Model: "m", Text: "t", Status: "complete", Chars: 1, PromptTokens: 2, CompletionTokens: 3},
+		{ID: "r1", PromptID: "p1", Replicates: []int32{0, 3}, Model: "m", Text: "t", Status: "complete", Chars: 1, PromptTokens: 2},
 		{
 			ID: "r0", PromptID: "p2", Replicates: []int32{1}, Model: "m", Reasoning: ptr("because"), Status: "empty",
 			ParsedJudgments: 2, ScoreMean: ptr(2.5), ScoreVariance: ptr(0.0), Contested: true,

@@ -167,7 +167,9 @@ func findLocal(pattern string) ([]File, error) {
 		if err != nil {
 			return nil, wrap(err)
 		}
-		if info.Mode().IsRegular() && !isPartial(filepath.Base(name)) {
+		base := filepath.Base(name)
+		hidden := strings.HasPrefix(base, ".") && !strings.HasPrefix(filepath.Base(pattern), ".")
+		if info.Mode().IsRegular() && !hidden && !isPartial(base) {
 			files = append(files, File{Path: name, Size: info.Size()})
 		}
 	}

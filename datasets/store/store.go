@@ -106,9 +106,9 @@ func List(ctx context.Context, prefix string) ([]File, error) {
 }
 
 // Find returns the files that a user means by pattern, sorted by path: the file of that
-// name; or the files that lie in the folder of that name, those of its subfolders and those
-// whose name begins with a dot left out; or the files that match it in the syntax of
-// [path.Match]. No file at all is an empty list.
+// name; or the files that lie in the folder of that name, but not those of its subfolders; or
+// the files that match it in the syntax of [path.Match]. A file whose name begins with a dot
+// is found only by its name or by a pattern that has the dot. No file at all is an empty list.
 func Find(ctx context.Context, pattern string) ([]File, error) {
 	if err := check(ctx, pattern); err != nil {
 		return nil, err

@@ -199,6 +199,8 @@ func testFind(t *testing.T, folder string) {
 		{"b/[0-9]?.jsonl", []string{"b/10.jsonl"}},
 		{"x[1].jsonl", []string{"x[1].jsonl"}},
 		{"*", []string{"x[1].jsonl"}},
+		{"b/*", []string{"b/10.jsonl", "b/2.jsonl"}},
+		{"b/.*", []string{"b/.hidden"}},
 		{"none", nil},
 	}
 	for _, test := range tests {

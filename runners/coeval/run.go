@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type runFlags struct {
 	retryFailed []string
 	json        bool
 	verbose     bool
+	cpuProfile  string
 }
 
 func newRunCommand() *cobra.Command {
@@ -65,6 +67,7 @@ func (f *runFlags) registerRun(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "ask again for calls that failed for good, of all codes or of those given")
 	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
 	c.Flags().BoolVar(&f.json, "json", false, "print the summary as one JSON object on standard output")
+	c.Flags().StringVar(&f.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
 	c.Flags().BoolVar(&f.verbose, "verbose", false, "show Beam's own logs")
 }
 
@@ -109,10 +112,33 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := r.execute(ctx, p); err != nil {
+	stopProfile, err := profile(r.flags.cpuProfile)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(r.execute(ctx, p), stopProfile())
+	if err != nil {
 		return err
 	}
 	return r.report(ctx)
+}
+
+// profile writes a CPU profile until the function that it returns is called.
+func profile(name string) (stop func() error, err error) {
+	if name == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // checkKeys looks every API key up before anything is done. Workers of a cluster look in

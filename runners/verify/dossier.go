@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"cmp"
 	"encoding/json"
 	"math"
 	"slices"
@@ -28,7 +27,7 @@ type dossier struct {
 	notes notes
 	id    string
 	rows  dossierRows
-	// responses by ID, in the order of the rows.
+	// responses are in the order of their rows.
 	responses []*response
 	// answered has true for each of the actor's replicates with a row or a failure.
 	answered []bool
@@ -38,7 +37,8 @@ type dossier struct {
 
 // A response is a row of raw/responses with its judgments.
 type response struct {
-	row       *schemas.ResponseRow
+	row *schemas.ResponseRow
+	// judgments are at most one of each replicate.
 	judgments []*judgment
 	// judged has true for each of the judge's replicates with a row or a failure.
 	judged []bool
@@ -139,16 +139,18 @@ func (d *dossier) readResponse(row *schemas.ResponseRow) {
 	d.responses = append(d.responses, &response{row: row, judged: make([]bool, s.run.settings.Judge.N)})
 }
 
-// cover marks a replicate of a call as told of.
-func cover(at spot, replicates []bool, replicate int32) {
+// cover marks a replicate of a call as told of, and says whether it was not yet.
+func cover(at spot, replicates []bool, replicate int32) bool {
 	switch {
 	case replicate < 0 || int(replicate) >= len(replicates):
 		at.add("replicate is %d, should be 0 to %d", replicate, len(replicates)-1)
+		return false
 	case replicates[replicate]:
 		at.add("replicate %d has another row or failure already", replicate)
-	default:
-		replicates[replicate] = true
+		return false
 	}
+	replicates[replicate] = true
+	return true
 }
 
 func (d *dossier) response(id string) *response {
@@ -179,22 +181,21 @@ func (d *dossier) readJudgment(row *schemas.JudgmentRow) {
 	at.id("response_id, model, replicate and text", row.ID, schemas.JudgmentID(row.ResponseID, row.Model, int(row.Replicate), row.Text))
 	same(at, "model", row.Model, s.run.settings.Judge.Role.Identity())
 	same(at, "chars", row.Chars, charsOf(row.Text))
+	s.figures.stats.Judgments.Count(text(row.UnparsedReason))
 	j := &judgment{row: row}
-	if text(row.UnparsedReason) == judge.CutOff {
-		sameNullable(at, "score", row.Score, nil)
-	} else {
-		score, unparsed := judge.ParseScore(row.Text, "")
-		j.score, j.parsed = score, unparsed == ""
-		if points := float64(score) / 1000; j.parsed {
-			sameNullable(at, "score", row.Score, &points)
-			sameNullable(at, "unparsed_reason", row.UnparsedReason, nil)
-		} else {
-			sameNullable(at, "score", row.Score, nil)
-			sameNullable(at, "unparsed_reason", row.UnparsedReason, &unparsed)
+	var points *float64
+	unparsed := row.UnparsedReason // whether a text was cut off can't be seen in it
+	if text(unparsed) != judge.CutOff {
+		score, reason := judge.ParseScore(row.Text, "")
+		j.score, j.parsed, unparsed = score, reason == "", nullable(reason)
+		if j.parsed {
+			inPoints := float64(score) / 1000
+			points = &inPoints
 		}
 	}
-	if r := d.judgedResponse(at, row.ResponseID); r != nil {
-		cover(at, r.judged, row.Replicate)
+	sameNullable(at, "score", row.Score, points)
+	sameNullable(at, "unparsed_reason", row.UnparsedReason, unparsed)
+	if r := d.judgedResponse(at, row.ResponseID); r != nil && cover(at, r.judged, row.Replicate) {
 		r.judgments = append(r.judgments, j)
 	}
 }
@@ -278,18 +279,3 @@ func (d *dossier) checkScore(r *response) {
 	sameNullable(at, "score_mean", r.row.ScoreMean, mean)
 	sameNullable(at, "score_variance", r.row.ScoreVariance, variance)
 }
-
-// contested returns the scored response with the highest variance above 0, of equals the one
-// with the lowest ID, or nil.
-func (d *dossier) contested() *response {
-	var most *response
-	for _, r := range d.responses {
-		if !r.score.Scored || r.score.deviation() == 0 {
-			continue
-		}
-	}
-	return most
-}
-
-// byID sorts judgments by their ID.
-func byID(a, b *judgment) int { return cmp.Compare(a.row.ID, b.row.ID) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/judge"
@@ -15,24 +16,11 @@ import (
 
 // settings are those of run.json's config that decide what the tables must hold.
 type settings struct {
-	Roles     []string         `json:"roles"`
-	Actor     generate.Options `json:"actor"`
-	Judge     judge.Options    `json:"judge"`
-	MetaJudge meta.Options     `json:"meta_judge"`
-	Method    method           `json:"method"`
-}
-
-type method struct {
-	Rho                  float64           `json:"rho"`
-	MinMargin            float64           `json:"min_margin"`
-	MaxChosenChars       int               `json:"max_chosen_chars"`
-	MaxJudgmentChars     int               `json:"max_judgment_chars"`
-	MinJudgments         int               `json:"min_judgments"`
-	MinMetaJudgments     int               `json:"min_meta_judgments"`
-	PositionWeights      pairs.WeightsMode `json:"position_weights"`
-	FixedPositionWeights [2]float64        `json:"fixed_position_weights"`
-	EloLambda            float64           `json:"elo_lambda"`
-	DropEqualScores      bool              `json:"drop_equal_scores"`
+	Roles     []string          `json:"roles"`
+	Actor     generate.Options  `json:"actor"`
+	Judge     judge.Options     `json:"judge"`
+	MetaJudge meta.Options      `json:"meta_judge"`
+	Method    metareward.Method `json:"method"`
 }
 
 func decodeSettings(config json.RawMessage) (*settings, error) {

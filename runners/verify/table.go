@@ -162,3 +162,11 @@ func text(s *string) string {
 	}
 	return *s
 }
+
+// nullable returns null for the empty string.
+func nullable(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -40,10 +40,10 @@ import (
 
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/transforms/sink"
 )
 
-// runFile is the name of run.json below a run's folder.
-const runFile = "run.json"
+const runFile = sink.RunFile
 
 // maxProblems is how many problems a report lists.
 const maxProblems = 100

@@ -95,11 +95,11 @@ func TestContested(t *testing.T) {
 		{"equal", 0, dossier(response("b", 1000, 2000), response("a", 4000, 3000)), "a"},
 		// 2/9 of three scores and 2/9 of six are equal, though no float says so for sure.
 		{"equal fractions", 0, dossier(response("b", 1000, 1000, 2000), response("a", 3000, 3000, 4000, 3000, 3000, 4000)), "a"},
-		// Population variance 0.25 each, but sample variance 0.5 for a and 0.33 for b.
+		// Population variance 0.25 each, but sample variance 0.33 for a and 0.5 for b.
 		{"population, tie", 0, dossier(response("b", 1000, 2000), response("a", 1000, 2000, 1000, 2000)), "a"},
-		// Population variance: a 0.25, b 0.2525 (0.25 + 1/400 more). Sample variance: a 0.5, b 0.34.
+		// Population variance 0.25 for a and 0.5025² for b, but sample variance 0.5 for a and 0.34 for b.
 		{"population, no tie", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2005, 1000, 2005)), "b"},
-		// A mean hides nothing here: medians and means differ, variances decide.
+		// 0.25 for a and 0.5005² for b.
 		{"one in a thousand", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2001)), "b"},
 	}
 	for _, tt := range tests {

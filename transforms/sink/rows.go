@@ -175,7 +175,7 @@ func responseRows(d *schemas.Dossier, model string) []schemas.ResponseRow {
 		*row = schemas.ResponseRow{
 			ID: r.ID, PromptID: d.Prompt.ID, Model: model, Text: r.Text, Reasoning: nullable(r.Reasoning),
 			Status: string(r.Status), Chars: chars(r.Text),
-			PromptTokens: int32(r.PromptTokens), CompletionTokens: int32(r.CompletionTokens),
+			PromptTokens:    int32(r.PromptTokens),
 			ParsedJudgments: int32(r.Score.N), Contested: r.ID == d.ContestedID,
 		}
 		for _, replicate := range r.Replicates {
@@ -199,7 +199,7 @@ func judgmentRows(d *schemas.Dossier, record *schemas.Record, model string) []sc
 				ID: j.ID, PromptID: d.Prompt.ID, ResponseID: r.ID, Replicate: int32(j.Replicate), Model: model,
 				Text: j.Text, Reasoning: nullable(j.Reasoning), Chars: chars(j.Text),
 				UnparsedReason: nullable(j.Unparsed), Distinct: j.Distinct,
-				PromptTokens: int32(j.PromptTokens), CompletionTokens: int32(j.CompletionTokens),
+				PromptTokens: int32(j.PromptTokens),
 			}
 			if j.Unparsed == "" {
 				score := points(j.Score)
@@ -222,7 +222,7 @@ func comparisonRows(d *schemas.Dossier, model string) []schemas.ComparisonRow {
 			ID: c.ID, PromptID: d.Prompt.ID, ResponseID: d.ContestedID, FirstID: c.FirstID, SecondID: c.SecondID,
 			Model: model, Text: c.Text, Reasoning: nullable(c.Reasoning),
 			Winner: c.Winner.String(), UnparsedReason: nullable(c.Unparsed),
-			PromptTokens: int32(c.PromptTokens), CompletionTokens: int32(c.CompletionTokens),
+			PromptTokens: int32(c.PromptTokens),
 		}
 	}
 	return rows

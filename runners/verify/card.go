@@ -1,0 +1,109 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
+	"coeval/schemas"
+)
+
+// cardFile is the name of the dataset card below a run's folder.
+const cardFile = "README.md"
+
+// cardHeader is what loaders read of the card.
+type cardHeader struct {
+	Configs []cardConfig `yaml:"configs"`
+}
+
+type cardConfig struct {
+	Name        string `yaml:"config_name"`
+	Description string `yaml:"description"`
+	Default     bool   `yaml:"default"`
+	DataFiles   []struct {
+		Split string `yaml:"split"`
+		Path  string `yaml:"path"`
+	} `yaml:"data_files"`
+}
+
+// checkCard checks that the card offers exactly the roles that have pairs, each with the digest
+// of its files. What else people add to the card is theirs.
+func (r *run) checkCard(ctx context.Context, sum *figures, found *notes) {
+	b, err := store.ReadFile(ctx, store.Join(r.dir, cardFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		found.add("%s is missing", cardFile)
+		return
+	case err != nil:
+		found.add("%s can't be read: %v", cardFile, err)
+		return
+	}
+	parts := strings.SplitN(string(b), "---\n", 3)
+	if len(parts) != 3 || parts[0] != "" {
+		found.add("%s does not begin with a header between two lines of ---", cardFile)
+		return
+	}
+	var header cardHeader
+	if err := yaml.Unmarshal([]byte(parts[1]), &header); err != nil {
+		found.add("%s: its header is no YAML: %s", cardFile, strings.SplitN(err.Error(), "\n", 2)[0])
+		return
+	}
+	if r.manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
+		found.add("%s does not say that the data is simulated, as %s does", cardFile, runFile)
+	}
+	offered := map[shards.Table]bool{}
+	for i := range header.Configs {
+		c := &header.Configs[i]
+		name := shards.Table(c.Name)
+		if offered[name] {
+			found.add("%s: config %s is there twice", cardFile, c.Name)
+		}
+		offered[name] = true
+		r.checkConfig(c, sum, found)
+	}
+	for _, name := range []shards.Table{shards.Actor, shards.Judge} {
+		if rows := r.rows(name); rows > 0 && !offered[name] {
+			found.add("%s: config %s is missing, though there are %d pairs", cardFile, name, rows)
+		}
+	}
+}
+
+func (r *run) checkConfig(c *cardConfig, sum *figures, found *notes) {
+	name := shards.Table(c.Name)
+	if r.rows(name) == 0 || name != shards.Actor && name != shards.Judge {
+		found.add("%s: config %s is offered, but there are no pairs of that role", cardFile, show(c.Name))
+		return
+	}
+	if c.Default {
+		found.add("%s: config %s has default: true, should have no default: tools that can't name a config would train on it", cardFile, c.Name)
+	}
+	if want := string(name) + "/train-*.parquet"; len(c.DataFiles) != 1 || c.DataFiles[0].Path != want || c.DataFiles[0].Split != "train" {
+		found.add("%s: config %s has the data_files %v, should have the split train with %s", cardFile, c.Name, c.DataFiles, want)
+	}
+	var parts []string
+	for number := range r.shards {
+		path := shards.Path(name, number, r.shards)
+		digest, ok := sum.digests[path]
+		if !ok {
+			return // the file is missing, which is told elsewhere
+		}
+		parts = append(parts, path, digest)
+	}
+	if digest := schemas.Digest(parts...); !strings.Contains(c.Description, digest) {
+		found.add("%s: description of config %s is %s, should have the digest %s of its files", cardFile, c.Name, show(c.Description), digest)
+	}
+}
+
+// rows returns how many rows a table has by run.json, which is held against the files elsewhere.
+func (r *run) rows(name shards.Table) int64 {
+	var rows int64
+	for number := range r.shards {
+		rows += r.files[shards.Path(name, number, r.shards)].Rows
+	}
+	return rows
+}

@@ -1,0 +1,246 @@
+package verify
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"coeval/datasets/shards"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+// figures are what the tables add up to.
+type figures struct {
+	files, rows int64
+	// bad counts the bad lines, tableRows the rows of each table.
+	bad       int64
+	tableRows map[shards.Table]int64
+	stats     schemas.Stats
+	// digests are the SHA-256 of the files that could be read, by path.
+	digests map[string]string
+	// torn are the files that could not be read in order: figures lack some of what they hold.
+	torn []string
+}
+
+func (f *figures) add(g *figures) {
+	f.files += g.files
+	f.rows += g.rows
+	f.bad += g.bad
+	f.stats.Add(&g.stats)
+	f.torn = append(f.torn, g.torn...)
+	for path, digest := range g.digests {
+		f.addDigest(path, digest)
+	}
+	for name, rows := range g.tableRows {
+		f.addTableRows(name, rows)
+	}
+}
+
+func (f *figures) addFile(path, digest string) {
+	if digest != "" {
+		f.files++
+		f.addDigest(path, digest)
+	}
+}
+
+func (f *figures) addDigest(path, digest string) {
+	if f.digests == nil {
+		f.digests = map[string]string{}
+	}
+	f.digests[path] = digest
+}
+
+func (f *figures) addRows(name shards.Table, rows int64) {
+	f.rows += rows
+	f.addTableRows(name, rows)
+}
+
+func (f *figures) addTableRows(name shards.Table, rows int64) {
+	if f.tableRows == nil {
+		f.tableRows = map[shards.Table]int64{}
+	}
+	f.tableRows[name] += rows
+}
+
+// countTexts counts a prompt's responses and failures; its judgments and comparisons are
+// counted when they are read.
+func (f *figures) countTexts(d *dossier) {
+	replicates := 0
+	for _, r := range d.responses {
+		replicates += len(r.row.Replicates)
+		f.stats.Responses.Distinct++
+		switch schemas.Status(r.row.Status) {
+		case schemas.Empty:
+			f.stats.Responses.Empty++
+		case schemas.Truncated:
+			f.stats.Responses.Truncated++
+		}
+		if r.score.Scored {
+			f.stats.Responses.Scored++
+		}
+	}
+	f.stats.Responses.Replicates += int64(replicates)
+	if replicates > 1 {
+		f.stats.Responses.Several++
+		if len(d.responses) == 1 {
+			f.stats.Responses.Constant++
+		}
+	}
+	for key, calls := range d.failed {
+		f.stats.CountFailed(key.Stage, key.Code, int64(calls))
+	}
+}
+
+func (f *figures) countVerdict(winner schemas.Winner, unparsed string) {
+	f.stats.Comparisons.Count(unparsed)
+	switch winner {
+	case schemas.First:
+		f.stats.Positions.First++
+	case schemas.Second:
+		f.stats.Positions.Second++
+	}
+}
+
+// countPrompt counts the outcomes that a row tells.
+func (f *figures) countPrompt(p *schemas.PromptRow, failed bool) {
+	f.stats.Prompts++
+	f.stats.CountLength(int(conversationChars(p.Prompt)), failed)
+	for _, told := range []struct {
+		role            string
+		outcome, reason *string
+	}{{schemas.RoleActor, p.ActorOutcome, p.ActorReason}, {schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason}} {
+		if told.outcome != nil {
+			outcomes := f.stats.Outcomes[told.role]
+			outcomes.Count(&schemas.Choice{Outcome: schemas.Outcome(*told.outcome), Reason: text(told.reason)})
+			f.stats.SetOutcomes(told.role, outcomes)
+		}
+	}
+}
+
+// countPairs counts the pairs that the raw tables come to.
+func (f *figures) countPairs(actor, judge *schemas.Pair) {
+	if actor != nil {
+		f.stats.Actor.Pairs++
+		f.stats.Actor.ChosenChars += int64(actor.ChosenChars)
+		f.stats.Actor.RejectedChars += int64(actor.RejectedChars)
+		f.stats.Actor.ScoreMarginMicros += int64(math.Round(actor.ScoreMargin * 1e6))
+	}
+	if judge != nil {
+		f.stats.Judge.CountChosen(inThousandths(judge.ChosenScore), inThousandths(judge.RejectedScore))
+		f.stats.Judge.ChosenChars += int64(judge.ChosenChars)
+		f.stats.Judge.RejectedChars += int64(judge.RejectedChars)
+	}
+}
+
+func inThousandths(points float64) int { return int(math.Round(points * 1000)) }
+
+// checkFigures holds ledger, position weights and figures of run.json against each other and
+// against the tables.
+func (r *run) checkFigures(sum *figures, found *notes) {
+	l := &r.manifest.Ledger
+	if told := l.Bad + l.NotDrawn + l.Merged + l.Findings; l.Lines != told {
+		found.add("%s: ledger.lines is %d, should be bad + not_drawn + merged + findings = %d + %d + %d + %d = %d",
+			runFile, l.Lines, l.Bad, l.NotDrawn, l.Merged, l.Findings, told)
+	}
+	for _, role := range slices.Sorted(maps.Keys(l.Roles)) {
+		o := l.Roles[role]
+		if o.Total() != l.Findings {
+			found.add("%s: ledger.roles.%s has %d paired + %d dropped + %d failed = %d, should be findings = %d",
+				runFile, role, o.Paired, schemas.Sum(o.Dropped), schemas.Sum(o.Failed), o.Total(), l.Findings)
+		}
+		if !r.settings.wants(role) {
+			found.add("%s: ledger.roles has %s, which config.roles does not ask for", runFile, role)
+		}
+	}
+	if len(sum.torn) > 0 {
+		found.add("%s: ledger, position_weights and stats were not held against the tables, as %d of them can't be read in order, the first %s",
+			runFile, len(sum.torn), sum.torn[0])
+		return
+	}
+	want := *l // lines, not_drawn and merged are told by nothing else
+	want.Bad, want.Findings, want.Roles = sum.bad, sum.tableRows[shards.Prompts], sum.stats.Outcomes
+	sameFigures(found, "ledger", l, &want)
+	sameFigures(found, "stats", &r.manifest.Stats, &sum.stats)
+	r.checkWeights(sum.stats.Positions, found)
+}
+
+// checkWeights computes w1 = win2nd/(win1st + win2nd) and w2 = win1st/(win1st + win2nd).
+func (r *run) checkWeights(positions schemas.PositionCounts, found *notes) {
+	got, want := r.manifest.PositionWeights, r.wantedWeights(positions)
+	if (got == nil) != (want == nil) || got != nil && *got != *want {
+		found.add("%s: position_weights is %s, should be %s", runFile, showNullable(got), showNullable(want))
+	}
+}
+
+// wantedWeights returns the weights that hold for the whole run, or nil.
+func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionWeights {
+	o := r.settings.judgeOptions()
+	switch {
+	case !r.settings.wants(schemas.RoleJudge), o.PositionWeights == pairs.ResponseWeights:
+		return nil
+	case o.PositionWeights == pairs.FixedWeights:
+		return &o.Fixed
+	}
+	all := positions.First + positions.Second
+	if all == 0 {
+		return &schemas.PositionWeights{First: 0.5, Second: 0.5}
+	}
+	return &schemas.PositionWeights{First: float64(positions.Second) / float64(all), Second: float64(positions.First) / float64(all)}
+}
+
+// maxFigures is how many figures that differ are listed: a histogram has hundreds.
+const maxFigures = 30
+
+// sameFigures compares two objects number by number; one that is left out is 0.
+func sameFigures[T any](found *notes, name string, got, want *T) {
+	told, err := numbers(name, got)
+	if err != nil {
+		found.add("%s: %s can't be compared: %v", runFile, name, err)
+		return
+	}
+	derived, err := numbers(name, want)
+	if err != nil {
+		found.add("%s: %s can't be compared: %v", runFile, name, err)
+		return
+	}
+	keys := maps.Clone(told)
+	maps.Copy(keys, derived)
+	var differ notes
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if told[key] != derived[key] {
+			differ.add("%s: %s is %d, the tables give %d", runFile, key, told[key], derived[key])
+		}
+	}
+	found.joinFirst(&differ, maxFigures)
+}
+
+// numbers returns the integers of an object, each under the JSON names that lead to it.
+func numbers[T any](name string, object *T) (map[string]int64, error) {
+	b, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]int64{}
+	return found, flatten(name, b, found)
+}
+
+func flatten(name string, value json.RawMessage, to map[string]int64) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(value, &fields) == nil {
+		for key, field := range fields {
+			if err := flatten(name+"."+key, field, to); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var number int64
+	if err := json.Unmarshal(value, &number); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	to[name] = number
+	return nil
+}

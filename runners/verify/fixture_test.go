@@ -1,0 +1,237 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/google/uuid"
+
+	"coeval/datasets/prompts"
+	"coeval/datasets/shards"
+	"coeval/pipelines/metareward"
+	"coeval/runners/engine"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
+)
+
+func TestMain(m *testing.M) {
+	if err := engine.Init(nil, false); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if scratch != "" {
+		if err := os.RemoveAll(scratch); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	os.Exit(code)
+}
+
+// scratch holds the run that tests copy.
+var scratch string
+
+// goodRun is a run in several shards, with bad and merged lines and calls that failed for good.
+var goodRun = sync.OnceValues(func() (string, error) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "coeval-verify-"); err != nil {
+		return "", err
+	}
+	out := filepath.Join(scratch, "good")
+	return out, makeRun(context.Background(), out, func(*metareward.Config) {})
+})
+
+// promptLines are 24 prompts, one of them twice, and two lines that are none.
+func promptLines() string {
+	var b strings.Builder
+	for i := range 24 {
+		fmt.Fprintf(&b, `{"id": "own-%d", "topic": "t%d", "prompt": "Question %d: %s?"}`+"\n", i, i%3, i, strings.Repeat("why ", i*i))
+	}
+	b.WriteString(`{"id": "again", "prompt": "Question 0: ?"}` + "\n")
+	b.WriteString(`{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
+ {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Bye"}]}` + "\n")
+	b.WriteString("no JSON\n")
+	return b.String()
+}
+
+// makeRun runs the pipeline against the simulated worker.
+func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (err error) {
+	input := out + ".jsonl"
+	if err := os.WriteFile(input, []byte(promptLines()), 0o600); err != nil {
+		return err
+	}
+	world, err := simulator.NamedWorld("bad")
+	if err != nil {
+		return err
+	}
+	worker, err := simulator.Start(simulator.Options{
+		World: &world, Faults: simulator.Faults{simulator.FaultPermanent: 0.04, simulator.FaultPoison: 0.02},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closeErr := worker.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	c := metareward.Default()
+	c.Prompts.Paths, c.Output.Dir, c.Output.PromptsPerShard = []string{input}, out, 8
+	c.Worker.URLs, c.Worker.Model, c.Worker.Revision = []string{worker.URL()}, "m", "r1"
+	c.Actor.N, c.Judge.N, c.Client.Tries = 4, 5, 1
+	change(&c)
+	scan, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
+	if err != nil {
+		return err
+	}
+	p, s := beam.NewPipelineWithRoot()
+	attempt := uuid.NewString()
+	if err := metareward.Build(s, c, metareward.Input{Attempt: attempt, Scan: scan}); err != nil {
+		return err
+	}
+	return errors.Join(engine.Run(ctx, p), infer.Close(attempt))
+}
+
+// copyRun returns a copy of the good run.
+func copyRun(t *testing.T) string {
+	t.Helper()
+	good, err := goodRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A tableFile is the file of a table that has the most rows, read whole.
+type tableFile[T shards.Row] struct {
+	dir   string
+	path  string
+	table shards.Table
+	rows  []T
+}
+
+func readLargest[T shards.Row](t *testing.T, dir string, table shards.Table) *tableFile[T] {
+	t.Helper()
+	run := readManifest(t, dir)
+	largest := schemas.File{Rows: -1}
+	for _, f := range run.Files {
+		if strings.HasPrefix(f.Path, string(table)+"/") && f.Rows > largest.Rows {
+			largest = f
+		}
+	}
+	f := &tableFile[T]{dir: dir, path: largest.Path, table: table}
+	err := shards.ReadTable(t.Context(), filepath.Join(dir, f.path), func(row *T) error {
+		f.rows = append(f.rows, *row)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// write writes the rows back, sorted, and says nothing of it to run.json.
+func (f *tableFile[T]) write(t *testing.T) {
+	t.Helper()
+	slices.SortStableFunc(f.rows, func(a, b T) int { return shards.Compare(&a, &b) })
+	out, err := os.Create(filepath.Join(f.dir, f.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := shards.NewWriter[T](out, f.table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range f.rows {
+		if err := w.Write(&f.rows[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// forge writes the rows back and makes run.json and the card agree with the file.
+func (f *tableFile[T]) forge(t *testing.T) {
+	t.Helper()
+	f.write(t)
+	forgeDigest(t, f.dir, f.path, int64(len(f.rows)))
+}
+
+func forgeDigest(t *testing.T, dir, path string, rows int64) {
+	t.Helper()
+	digest, size, err := digestFile(t.Context(), filepath.Join(dir, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := shards.Table(filepath.Dir(path))
+	run := readManifest(t, dir)
+	before := cardDigest(run, table)
+	for i := range run.Files {
+		if run.Files[i].Path == path {
+			run.Files[i] = schemas.File{Path: path, Rows: rows, Bytes: size, SHA256: digest}
+		}
+	}
+	writeManifest(t, dir, run)
+	card := filepath.Join(dir, cardFile)
+	b, err := os.ReadFile(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = []byte(strings.ReplaceAll(string(b), before, cardDigest(run, table)))
+	if err := os.WriteFile(card, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func cardDigest(run *schemas.Run, table shards.Table) string {
+	var parts []string
+	for _, f := range run.Files {
+		if shards.Table(filepath.Dir(f.Path)) == table {
+			parts = append(parts, f.Path, f.SHA256)
+		}
+	}
+	return schemas.Digest(parts...)
+}
+
+func readManifest(t *testing.T, dir string) *schemas.Run {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, runFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run schemas.Run
+	if err := json.Unmarshal(b, &run); err != nil {
+		t.Fatal(err)
+	}
+	return &run
+}
+
+func writeManifest(t *testing.T, dir string, run *schemas.Run) {
+	t.Helper()
+	b, err := json.Marshal(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, runFile), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

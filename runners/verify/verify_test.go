@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+func TestGoodRun(t *testing.T) {
+	good, err := goodRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := mustVerify(t, good)
+	for _, p := range report.Problems {
+		t.Error(p)
+	}
+	run := readManifest(t, good)
+	var rows int64
+	for _, f := range run.Files {
+		rows += f.Rows
+	}
+	want := Report{
+		Files: int64(len(run.Files)), Rows: rows, Prompts: run.Ledger.Findings,
+		ActorPairs: run.Ledger.Roles[schemas.RoleActor].Paired, JudgePairs: run.Ledger.Roles[schemas.RoleJudge].Paired,
+	}
+	if got := report; got.Files != want.Files || got.Rows != want.Rows || got.Prompts != want.Prompts || got.ActorPairs != want.ActorPairs || got.JudgePairs != want.JudgePairs {
+		t.Errorf("figures %+v, want %+v", got, want)
+	}
+	// The other tests damage what is here: there must be some of everything.
+	if report.Files != 7*4 || report.ActorPairs == 0 || report.JudgePairs == 0 || run.Ledger.Bad == 0 || run.Ledger.Merged == 0 || len(run.Stats.FailedCalls) != 3 {
+		t.Errorf("the run lacks something: %+v, failed calls %v", report, run.Stats.FailedCalls)
+	}
+}
+
+func TestOtherConfigs(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*metareward.Config)
+	}{
+		{"actor alone", func(c *metareward.Config) { c.Roles = []string{schemas.RoleActor} }},
+		{"judge alone", func(c *metareward.Config) { c.Roles = []string{schemas.RoleJudge} }},
+		{"response weights", func(c *metareward.Config) {
+			c.Method.PositionWeights, c.Method.DropEqualScores, c.Method.HideScores = pairs.ResponseWeights, false, true
+		}},
+		{"fixed weights", func(c *metareward.Config) {
+			c.Method.PositionWeights, c.Method.FixedPositionWeights = pairs.FixedWeights, [2]float64{0.25, 0.75}
+		}},
+		{"limits", func(c *metareward.Config) {
+			c.Method.Rho, c.Method.MinMargin, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 1, 700, 700
+		}},
+		{"no pairs", func(c *metareward.Config) { c.Actor.N, c.Judge.N = 1, 1 }},
+		{"one shard", func(c *metareward.Config) { c.Output.PromptsPerShard = 1000 }},
+		{"sample", func(c *metareward.Config) { c.Prompts.Sample = 5 }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out := t.TempDir()
+			if err := makeRun(t.Context(), out, tt.change); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range mustVerify(t, out).Problems {
+				t.Error(p)
+			}
+		})
+	}
+}
+
+func TestEndOfContext(t *testing.T) {
+	good, err := goodRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if report, err := Out(ctx, good); !errors.Is(err, context.Canceled) || len(report.Problems) > 0 {
+		t.Errorf("got %+v and %v, want the context's error alone", report, err)
+	}
+}
+
+func mustVerify(t *testing.T, dir string) Report {
+	t.Helper()
+	report, err := Out(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
