@@ -86,8 +86,11 @@ func (a *asker) askAll(ctx context.Context, c *Call, key string, s span, out []s
 	if err != nil {
 		return err
 	}
-	n, err := fleet.batch(ctx, endpoints, c.Role, s.to-s.from, a.calls)
-	if err != nil {
+	n := 1
+	if s.to-s.from > 1 {
+		n = c.N // so that a server is probed for one number only
+	}
+	if n, err = fleet.batch(ctx, endpoints, c.Role, n, a.calls); err != nil {
 		return err
 	}
 	n = min(n, fleet.options.MaxInFlight)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Running struct {
 	http   *http.Server
 	addr   string
 	done   chan error
+	close  func() error
 }
 
 // Start starts a server on o.Addr. It has to be closed.
@@ -34,6 +36,7 @@ func Start(o Options) (*Running, error) {
 	}
 	// Serving outlives this call; Close waits for it.
 	go func() { r.done <- r.http.Serve(l) }()
+	r.close = sync.OnceValue(r.shut)
 	return r, nil
 }
 
@@ -46,8 +49,10 @@ func (r *Running) Root() string { return "http://" + r.addr }
 // Server is the server itself.
 func (r *Running) Server() *Server { return r.server }
 
-// Close cuts all connections and stops listening.
-func (r *Running) Close() error {
+// Close cuts all connections and stops listening. Closing again does nothing more.
+func (r *Running) Close() error { return r.close() }
+
+func (r *Running) shut() error {
 	err := r.http.Close()
 	if serveErr := <-r.done; !errors.Is(serveErr, http.ErrServerClosed) && err == nil {
 		err = serveErr

@@ -1,0 +1,348 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"coeval/datasets/journal"
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+)
+
+// start returns a simulated worker that ends with the test.
+func start(t *testing.T, o simulator.Options) *simulator.Running {
+	t.Helper()
+	s, err := simulator.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// open returns a process of its own, which ends with the test.
+func open(t *testing.T, o Options) *process {
+	t.Helper()
+	o.Attempt = uuid.NewString()
+	p, err := processOf(o.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Close(o.Attempt); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func actorAt(url string) *Role {
+	return &Role{
+		Name: schemas.RoleActor, Model: "simulated", Endpoints: []Endpoint{{URL: url}},
+		Temperature: 0.8, TopP: 0.95, MaxTokens: 2048,
+	}
+}
+
+// callsOf asks for n replicates each of some prompts.
+func callsOf(r *Role, prompts, n int) []Call {
+	calls := make([]Call, prompts)
+	for i := range calls {
+		messages := []schemas.Message{{Role: "user", Content: fmt.Sprint("Question ", i)}}
+		id := schemas.PromptID(messages)
+		calls[i] = Call{
+			Role: r, Stage: schemas.StageGenerate, PromptID: id, Inputs: []string{id}, N: n,
+			Messages: func() []schemas.Message { return messages },
+		}
+	}
+	return calls
+}
+
+// ask makes the calls, each prompt's with its own view of the journal's root bucket.
+func ask(t *testing.T, p *process, calls []Call) [][]schemas.Generation {
+	t.Helper()
+	got, err := try(t.Context(), p, calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func try(ctx context.Context, p *process, calls []Call) ([][]schemas.Generation, error) {
+	a := &asker{process: p, calls: &callCounts{}}
+	if p.journal != nil {
+		v, err := p.journal.Load(ctx, "b", nil)
+		if err != nil {
+			return nil, err
+		}
+		a.view, a.records = v, journal.Records{}
+		for i := range calls {
+			for at, r := range v.Take(calls[i].PromptID) {
+				a.records[at] = r
+			}
+		}
+	}
+	return a.Do(ctx, calls)
+}
+
+// A server that refuses n, wholly or above some number, gives the same texts one by one.
+func TestRefusedNGivesTheSameTexts(t *testing.T) {
+	var want [][]schemas.Generation
+	for _, maxN := range []int{0, 3, 1} {
+		s := start(t, simulator.Options{MaxN: maxN})
+		got := ask(t, open(t, Options{}), callsOf(actorAt(s.URL()), 10, 7))
+		for i := range got {
+			for k := range got[i] {
+				got[i][k].CompletionTokens = 0 // known per request only
+			}
+		}
+		if want == nil {
+			want = got
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("largest n %d: %s", maxN, diff)
+		}
+		// 7 choices in requests of 7, 3 (3+3+1) or 1, and the one of the probe that was not refused.
+		requests := map[int]int64{0: 10 + 1, 3: 10*3 + 1, 1: 10*7 + 1}[maxN]
+		if stats := s.Server().Stats(); stats.Requests != requests {
+			t.Errorf("largest n %d: %d requests, want %d", maxN, stats.Requests, requests)
+		}
+	}
+}
+
+// What the journal holds is not asked for again, also when it holds some replicates only.
+func TestJournalPaysOnce(t *testing.T) {
+	s := start(t, simulator.Options{FreshTexts: true})
+	r := actorAt(s.URL())
+	dir := t.TempDir()
+	first := ask(t, open(t, Options{Journal: dir}), callsOf(r, 5, 3))
+	before := s.Server().Stats()
+
+	again := ask(t, open(t, Options{Journal: dir}), callsOf(r, 5, 3))
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("the second run reads other texts: %s", diff)
+	}
+	if got := s.Server().Stats().Requests - before.Requests; got != 0 {
+		t.Errorf("the second run made %d requests", got)
+	}
+
+	more := ask(t, open(t, Options{Journal: dir}), callsOf(r, 6, 5))
+	for i := range first {
+		if diff := cmp.Diff(first[i], more[i][:3]); diff != "" {
+			t.Errorf("the third run reads other texts: %s", diff)
+		}
+	}
+	// 5 prompts lack 2 replicates, one lacks 5. The probe of the new process asks for 5 more.
+	if got := s.Server().Stats().Generations - before.Generations; got != 5*2+5+5 {
+		t.Errorf("the third run asked for %d generations, want 20", got)
+	}
+}
+
+func TestGapsAreAskedInRuns(t *testing.T) {
+	tests := []struct {
+		missing []int
+		want    []span
+	}{
+		{nil, nil},
+		{[]int{0, 1, 2}, []span{{0, 3}}},
+		{[]int{1, 3, 4, 6}, []span{{1, 2}, {3, 5}, {6, 7}}},
+	}
+	for _, tt := range tests {
+		if diff := cmp.Diff(tt.want, runs(tt.missing), cmp.AllowUnexported(span{})); diff != "" {
+			t.Errorf("%v: %s", tt.missing, diff)
+		}
+	}
+}
+
+// Whatever workers do now and then, every generation comes, none of it twice.
+func TestFaultsAreCured(t *testing.T) {
+	faults, err := simulator.ParseFaults("429=0.1,503=0.05,500=0.03,reset=0.03,truncated=0.02,malformed=0.02,html=0.01,error=0.01,missing=0.05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clean := start(t, simulator.Options{})
+	want := ask(t, open(t, Options{}), callsOf(actorAt(clean.URL()), 60, 5))
+	s := start(t, simulator.Options{Faults: faults, Slots: 64})
+	got := ask(t, open(t, Options{Journal: t.TempDir()}), callsOf(actorAt(s.URL()), 60, 5))
+	for i := range want {
+		for k := range want[i] {
+			want[i][k].CompletionTokens, got[i][k].CompletionTokens = 0, 0 // known per request only
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	stats := s.Server().Stats()
+	if len(stats.Faults) < 5 {
+		t.Errorf("only these faults were met: %v", stats.Faults)
+	}
+	if stats.AskedAfterDelivery != 0 {
+		t.Errorf("%d generations were asked for after they were delivered", stats.AskedAfterDelivery)
+	}
+}
+
+// A call that fails for good is a record: replays agree, and only --retry-failed asks again.
+func TestFinalFailuresAreKept(t *testing.T) {
+	faults, err := simulator.ParseFaults("400=0.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{Faults: faults})
+	r := actorAt(s.URL())
+	dir := t.TempDir()
+	first := ask(t, open(t, Options{Journal: dir}), callsOf(r, 40, 2))
+	failed := 0
+	for i := range first {
+		if first[i][0].Code != first[i][1].Code {
+			t.Errorf("of one request one replicate failed: %+v", first[i])
+		}
+		if first[i][0].Code == CodeBadRequest {
+			failed++
+		}
+	}
+	// 40 prompts that fail with probability 0.3: mean 12, standard deviation 2.9.
+	if failed < 3 || failed > 21 {
+		t.Errorf("%d of 40 calls failed", failed)
+	}
+	before := s.Server().Stats().Requests
+	if diff := cmp.Diff(first, ask(t, open(t, Options{Journal: dir}), callsOf(r, 40, 2))); diff != "" {
+		t.Error(diff)
+	}
+	if got := s.Server().Stats().Requests - before; got != 0 {
+		t.Errorf("the replay made %d requests", got)
+	}
+	healthy := start(t, simulator.Options{})
+	for _, codes := range [][]string{{CodeTimeout}, {CodeBadRequest}} {
+		again := ask(t, open(t, Options{Journal: dir, RetryFailed: codes}), callsOf(actorAt(healthy.URL()), 40, 2))
+		for i := range again {
+			still := again[i][0].Code != ""
+			if want := first[i][0].Code != "" && codes[0] == CodeTimeout; still != want {
+				t.Errorf("retry of %v: call %d failed: %v, want %v", codes, i, still, want)
+			}
+		}
+	}
+}
+
+// What stops a run says what to do, and is not asked again and again.
+func TestWrongKeyStops(t *testing.T) {
+	s := start(t, simulator.Options{APIKey: "right"})
+	t.Setenv("COEVAL_TEST_KEY", "wrong")
+	r := actorAt(s.URL())
+	r.Endpoints[0].APIKeyEnv = "COEVAL_TEST_KEY"
+	_, err := try(t.Context(), open(t, Options{}), callsOf(r, 20, 2))
+	if err == nil || !strings.Contains(err.Error(), s.URL()) || !strings.Contains(err.Error(), "api_key_env") {
+		t.Errorf("%v: names not the URL and what to do", err)
+	}
+	if strings.Contains(err.Error(), "wrong") {
+		t.Errorf("%v: shows the key", err)
+	}
+	if got := s.Server().Stats().Rejected[401]; got > 1 {
+		t.Errorf("the key was tried %d times", got)
+	}
+	t.Setenv("COEVAL_TEST_KEY", "right")
+	if _, err := try(t.Context(), open(t, Options{}), callsOf(r, 2, 2)); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("COEVAL_TEST_KEY", "")
+	if _, err := try(t.Context(), open(t, Options{}), callsOf(r, 2, 2)); err == nil || !strings.Contains(err.Error(), "COEVAL_TEST_KEY") {
+		t.Errorf("%v: names not the variable", err)
+	}
+}
+
+func TestMissingModelStops(t *testing.T) {
+	s := start(t, simulator.Options{Strict: true, Models: []string{"other"}})
+	_, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL()), 2, 1))
+	if err == nil || !strings.Contains(err.Error(), `"simulated"`) {
+		t.Errorf("%v: names not the model", err)
+	}
+}
+
+// A server that answers nobody is not a reason to give calls up: the run waits, then ends, and
+// records nothing.
+func TestPatience(t *testing.T) {
+	s := start(t, simulator.Options{})
+	url := s.URL()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	_, err := try(t.Context(), open(t, Options{Journal: dir, Patience: 300 * time.Millisecond, Tries: 1}), callsOf(actorAt(url), 3, 1))
+	if err == nil || !strings.Contains(err.Error(), "patience") {
+		t.Fatalf("%v: names not patience", err)
+	}
+	contents, err := journal.Read(t.Context(), dir, "b", nil)
+	if err != nil || len(contents) != 0 {
+		t.Errorf("the journal holds %v, %v", contents, err)
+	}
+}
+
+// A request that hangs is given up and asked again; the others go on meanwhile.
+func TestHangingRequests(t *testing.T) {
+	faults, err := simulator.ParseFaults("hang=0.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{Faults: faults})
+	got := ask(t, open(t, Options{RequestTimeout: 200 * time.Millisecond, Tries: 20}), callsOf(actorAt(s.URL()), 20, 1))
+	for i := range got {
+		if got[i][0].Code != "" {
+			t.Errorf("call %d failed: %+v", i, got[i][0])
+		}
+	}
+	if s.Server().Stats().Faults["hang"] == 0 {
+		t.Error("nothing hung")
+	}
+}
+
+// When the bundle's context ends, calls end with it.
+func TestCancelEndsCalls(t *testing.T) {
+	s := start(t, simulator.Options{Latency: time.Hour, Sigma: -1})
+	ctx, cancel := context.WithCancel(t.Context())
+	p := open(t, Options{})
+	go func() {
+		for p.watch.snapshot().InFlight == 0 {
+			if pause(ctx, time.Millisecond, 0) != nil {
+				return
+			}
+		}
+		cancel()
+	}()
+	if _, err := try(ctx, p, callsOf(actorAt(s.URL()), 3, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := p.watch.snapshot().InFlight; got != 0 {
+		t.Errorf("%d generations are still in flight", got)
+	}
+}
+
+// Another checkpoint under the old name is noticed.
+func TestIdentityIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, simulator.Options{})
+	r := actorAt(s.URL())
+	ask(t, open(t, Options{Journal: dir}), callsOf(r, 1, 1))
+	is, err := KnownIdentity(t.Context(), dir, r)
+	if err != nil || is == nil || !is.Simulated() {
+		t.Fatalf("identity %+v, %v", is, err)
+	}
+	other := `{"id":"simulated","owned_by":"somebody","root":""}`
+	if err := os.WriteFile(identityFile(dir, r), []byte(other), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, Options{Journal: dir})
+	ask(t, p, callsOf(r, 2, 1))
+	if got := p.watch.snapshot().Warnings; len(got) != 1 || !strings.Contains(got[0], "revision") {
+		t.Errorf("warnings %q", got)
+	}
+}

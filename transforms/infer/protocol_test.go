@@ -1,0 +1,182 @@
+package infer
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/schemas"
+)
+
+func TestRequestBody(t *testing.T) {
+	r := &Role{
+		Name: schemas.RoleActor, Model: `a "model"`, Temperature: 0.8, TopP: 0.95, MaxTokens: 10,
+		Stop: []string{"\n\n"}, ExtraBody: `{"chat_template_kwargs":{"enable_thinking":false},"top_k":20}`,
+	}
+	messages := []schemas.Message{{Role: "system", Content: "Be \\ brief.\n"}, {Role: "user", Content: "Größe\u2028?"}}
+	b, err := requestBody(r, messages, 7, 42)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(b, &got); err != nil {
+		t.Fatalf("%v: %s", err, b)
+	}
+	want := map[string]any{
+		"model": `a "model"`, "temperature": 0.8, "top_p": 0.95, "max_tokens": 10.0, "stop": []any{"\n\n"},
+		"chat_template_kwargs": map[string]any{"enable_thinking": false}, "top_k": 20.0, "n": 7.0, "seed": 42.0,
+		"messages": []any{
+			map[string]any{"role": "system", "content": "Be \\ brief.\n"},
+			map[string]any{"role": "user", "content": "Größe\u2028?"},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if b, err = requestBody(&Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0); err != nil || !json.Valid(b) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+func TestDecodeResponse(t *testing.T) {
+	const usage = `"usage":{"prompt_tokens":9,"completion_tokens":7}`
+	tests := []struct {
+		name, body string
+		n          int
+		want       []schemas.Generation
+		has        []bool
+		code       string
+	}{
+		{
+			name: "two choices, out of order", n: 2, has: []bool{true, true},
+			body: `{"choices":[{"index":1,"message":{"content":"b"},"finish_reason":"length"},{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],` + usage + `}`,
+			want: []schemas.Generation{ // 7 tokens over 2 choices: 4 and 3
+				{Text: "a", FinishReason: "stop", PromptTokens: 9, CompletionTokens: 4},
+				{Text: "b", FinishReason: "length", PromptTokens: 9, CompletionTokens: 3},
+			},
+		},
+		{
+			name: "fewer than asked for", n: 3, has: []bool{true, false, false},
+			body: `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}]}`,
+			want: []schemas.Generation{{Text: "a", FinishReason: "stop"}, {}, {}},
+		},
+		{
+			name: "null content is an empty text", n: 1, has: []bool{true},
+			body: `{"choices":[{"index":0,"message":{"content":null,"reasoning_content":"hm"},"finish_reason":"stop"}]}`,
+			want: []schemas.Generation{{Reasoning: "hm", FinishReason: "stop"}},
+		},
+		{
+			name: "a refusal is a text", n: 1, has: []bool{true},
+			body: `{"choices":[{"index":0,"message":{"content":null,"refusal":"No."},"finish_reason":"stop"}]}`,
+			want: []schemas.Generation{{Text: "No.", FinishReason: "refusal"}},
+		},
+		{
+			name: "one index twice, one out of range", n: 2, has: []bool{true, false},
+			body: `{"choices":[{"index":0,"message":{"content":"a"}},{"index":0,"message":{"content":"b"}},{"index":7,"message":{"content":"c"}}]}`,
+			want: []schemas.Generation{{Text: "a"}, {}},
+		},
+		{
+			name: "invalid UTF-8", n: 1, has: []bool{true},
+			body: "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"a\xffb\"}}]}",
+			want: []schemas.Generation{{Text: "a\uFFFDb"}},
+		},
+		{name: "an error object", n: 1, body: `{"error":{"message":"overloaded"}}`, code: CodeServerError},
+		{name: "no choice", n: 1, body: `{"choices":[]}`, code: CodeMalformed},
+		{name: "a proxy's page", n: 1, body: `<html>Bad gateway</html>`, code: CodeMalformed},
+		{name: "truncated", n: 1, body: `{"choices":[{"index":0,"mess`, code: CodeMalformed},
+		{name: "wrong types", n: 1, body: `{"choices":[{"index":"0","message":{"content":5}}]}`, code: CodeMalformed},
+		{name: "empty", n: 1, body: ``, code: CodeMalformed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, has, f := decodeResponse([]byte(tt.body), tt.n)
+			if code := codeOf(f); code != tt.code {
+				t.Fatalf("fault %+v, want code %q", f, tt.code)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(tt.has, has); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func codeOf(f *fault) string {
+	if f == nil {
+		return ""
+	}
+	return f.code
+}
+
+func TestClassify(t *testing.T) {
+	tests := []struct {
+		status int
+		body   string
+		want   treatment
+		code   string
+	}{
+		{429, "", full, ""}, {503, "", full, ""}, {408, "", full, ""},
+		{500, "", retry, CodeServerError}, {502, "<html>", retry, CodeServerError}, {504, "", retry, CodeServerError},
+		{401, "", stop, ""}, {402, "", stop, ""}, {403, "", stop, ""}, {404, "", stop, ""}, {405, "", stop, ""}, {307, "", stop, ""},
+		{413, "", refuse, CodeTooLarge}, {422, "", refuse, CodeBadRequest}, {400, "what", refuse, CodeBadRequest},
+		{400, `{"error":{"code":400,"type":"exceed_context_size_error","n_ctx":2048}}`, refuse, CodeContextLength},
+		{400, `{"message":"This model's maximum context length is 4096 tokens."}`, refuse, CodeContextLength},
+		{400, `{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens)."}`, refuse, CodeContextLength},
+		{400, `{"error":{"code":"context_length_exceeded"}}`, refuse, CodeContextLength},
+	}
+	for _, tt := range tests {
+		f := classify(tt.status, nil, []byte(tt.body))
+		if f.treatment != tt.want || f.code != tt.code {
+			t.Errorf("%d %s: treatment %d code %q, want %d %q", tt.status, tt.body, f.treatment, f.code, tt.want, tt.code)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	at := func(s string) time.Duration { return retryAfter(http.Header{"Retry-After": {s}}) }
+	for s, want := range map[string]time.Duration{"": 0, "2": 2 * time.Second, "0.5": 500 * time.Millisecond, "-3": 0, "soon": 0} {
+		if got := at(s); got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+	date := at(time.Now().Add(time.Minute).UTC().Format(http.TimeFormat))
+	if date < 50*time.Second || date > time.Minute {
+		t.Errorf("a date in a minute is %s away", date)
+	}
+	if past := at(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)); past != 0 {
+		t.Errorf("a date in the past is %s away", past)
+	}
+}
+
+// Whatever a server says, what is taken from it is valid UTF-8, has n places and never panics.
+func FuzzDecodeResponse(f *testing.F) {
+	f.Add([]byte(`{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}`), 1)
+	f.Add([]byte("{\"choices\":[{\"index\":1,\"message\":{\"content\":\"\xff\"}}]}"), 3)
+	f.Add([]byte(`{"error":null,"choices":[{"index":-1}]}`), 2)
+	f.Fuzz(func(t *testing.T, body []byte, n int) {
+		if n < 1 || n > 64 {
+			return
+		}
+		got, has, flt := decodeResponse(body, n)
+		if flt != nil {
+			if !utf8.ValidString(flt.message) || flt.code == "" {
+				t.Errorf("fault %+v", flt)
+			}
+			return
+		}
+		if len(got) != n || len(has) != n {
+			t.Fatalf("%d generations and %d places for %d", len(got), len(has), n)
+		}
+		for _, g := range got {
+			if !utf8.ValidString(g.Text) || !utf8.ValidString(g.Reasoning) || !utf8.ValidString(g.FinishReason) {
+				t.Errorf("not UTF-8: %+v", g)
+			}
+		}
+	})
+}
