@@ -39,7 +39,7 @@ func newRoot(schema *parquet.Schema) *column {
 }
 
 // add adds a field with all below it.
-func (c *column) add(field parquet.Field) *column {
+func (c *column) add(field parquet.Field) {
 	key, _ := jsontext.AppendQuote(nil, field.Name()) // what is not UTF-8 becomes the replacement character
 	child := &column{
 		name: field.Name(), key: append(key, ':'),
@@ -63,7 +63,6 @@ func (c *column) add(field parquet.Field) *column {
 		child.unwrap(field)
 	}
 	c.hi = child.hi
-	return child
 }
 
 // unwrap makes of a LIST, which Parquet has as a group of a repeated group of an item, the

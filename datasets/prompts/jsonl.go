@@ -53,7 +53,7 @@ func readJSONL(ctx context.Context, text io.Reader, f File, o Options, each func
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("prompts: %s: after line %d: the file is damaged or cut off: %w", f.Path, lines.number, err)
+			return readError(f, lines.number, err)
 		}
 		if lines.number == 1 {
 			data = bytes.TrimPrefix(data, byteOrderMark)
@@ -71,6 +71,15 @@ func readJSONL(ctx context.Context, text io.Reader, f File, o Options, each func
 		}
 	}
 	return nil
+}
+
+// readError is the error of a text that ends too early. Only what is compressed can tell damage.
+func readError(f File, number int64, err error) error {
+	why := ""
+	if _, compression, _ := kindOf(f.Path); compression != "" && !errors.Is(err, context.Canceled) {
+		why = "the file is damaged or cut off: "
+	}
+	return fmt.Errorf("prompts: %s: after line %d: %s%w", f.Path, number, why, err)
 }
 
 var byteOrderMark = []byte("\uFEFF")
@@ -108,8 +117,8 @@ func (l *lineReader) next() (line []byte, large bool, err error) {
 	for {
 		part, err := l.text.ReadSlice('\n')
 		some = some || len(part) > 0
-		ended := err == nil
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !(errors.Is(err, io.EOF) && some) {
+		ended := err == nil || errors.Is(err, io.EOF) && some
+		if !ended && !errors.Is(err, bufio.ErrBufferFull) {
 			return nil, false, err
 		}
 		part = bytes.TrimSuffix(part, []byte("\n"))
@@ -120,7 +129,7 @@ func (l *lineReader) next() (line []byte, large bool, err error) {
 		if len(bytes.TrimSuffix(l.buf, []byte("\r"))) > l.max {
 			large, l.buf = true, l.buf[:0]
 		}
-		if ended || errors.Is(err, io.EOF) {
+		if ended {
 			l.number++
 			return l.buf, large, nil
 		}

@@ -2,8 +2,10 @@ package prompts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +16,11 @@ import (
 	"coeval/schemas"
 )
 
-func parquetOf[R any](t testing.TB, rows []R, options ...parquet.WriterOption) string {
-	t.Helper()
+func parquetOf[R any](tb testing.TB, rows []R, options ...parquet.WriterOption) string {
+	tb.Helper()
 	var b bytes.Buffer
 	if err := parquet.Write(&b, rows, options...); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.String()
 }
@@ -62,7 +64,7 @@ func TestParquetStrings(t *testing.T) {
 			r.Source, metadata = &source, `{"source":"web"}`
 		}
 		rows = append(rows, r)
-		want = append(want, prompt(user(r.Prompt), metadata, fmt.Sprint(i)))
+		want = append(want, prompt(user(r.Prompt), metadata, strconv.Itoa(i)))
 	}
 	path := write(t, "a.parquet", parquetOf(t, rows, parquet.MaxRowsPerRowGroup(150), parquet.PageBufferSize(200)))
 	if diff := cmp.Diff(want, readPrompts(t, path, Options{})); diff != "" {
@@ -211,7 +213,8 @@ func TestParquetWithoutRows(t *testing.T) {
 	}
 }
 
-func smallParquet(t testing.TB) string {
+func smallParquet(tb testing.TB) string {
+	tb.Helper()
 	type row struct {
 		Prompt []schemas.Message `parquet:"prompt,list"`
 		ID     int64             `parquet:"id"`
@@ -220,7 +223,7 @@ func smallParquet(t testing.TB) string {
 	for i := range 20 {
 		rows = append(rows, row{user(fmt.Sprint("prompt ", i)), int64(i)})
 	}
-	return parquetOf(t, rows, parquet.MaxRowsPerRowGroup(7))
+	return parquetOf(tb, rows, parquet.MaxRowsPerRowGroup(7))
 }
 
 func TestParquetDamage(t *testing.T) {
@@ -267,7 +270,7 @@ func FuzzReadParquet(f *testing.F) {
 		X      []int32 `parquet:"x"`
 	}{{"a", []int32{1}}})))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		enough := fmt.Errorf("enough")
+		enough := errors.New("enough")
 		lines := 0
 		err := readParquet(t.Context(), bytes.NewReader(data), int64(len(data)), File{Path: "fuzz.parquet"}, Options{MaxLineBytes: 1000}, func(Line) error {
 			if lines++; lines == 10_000 {
@@ -275,7 +278,7 @@ func FuzzReadParquet(f *testing.F) {
 			}
 			return nil
 		})
-		if err != nil && err != enough && !strings.Contains(err.Error(), "fuzz.parquet") {
+		if err != nil && !errors.Is(err, enough) && !strings.Contains(err.Error(), "fuzz.parquet") {
 			t.Errorf("the error doesn't name the file: %v", err)
 		}
 	})

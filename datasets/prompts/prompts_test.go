@@ -133,17 +133,14 @@ func read(t *testing.T, f File, o Options) ([]string, error) {
 	t.Helper()
 	var lines []string
 	err := ReadFile(t.Context(), f, o, func(line Line) error {
-		what := ""
+		file, what := line.Prompt.File, ""
 		if line.Bad != nil {
-			what = line.Bad.Code
-			if line.Bad.File != f.Path {
-				t.Errorf("line %d says that it is from %q", line.Bad.Line, line.Bad.File)
-			}
+			file, what = line.Bad.File, line.Bad.Code
 		} else {
 			what = line.Prompt.Messages[len(line.Prompt.Messages)-1].Content
-			if line.Prompt.File != f.Path {
-				t.Errorf("line %d says that it is from %q", line.Prompt.Line, line.Prompt.File)
-			}
+		}
+		if file != f.Path {
+			t.Errorf("line %d says that it is from %q", line.Number(), file)
 		}
 		lines = append(lines, fmt.Sprint(line.Number(), " ", what))
 		return nil
@@ -328,7 +325,7 @@ func TestReadFileStops(t *testing.T) {
 		}
 		return nil
 	})
-	if err != enough || lines != 3 {
+	if !errors.Is(err, enough) || err.Error() != "enough" || lines != 3 {
 		t.Errorf("stopped after %d lines with %v, want 3 and the error as it is", lines, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

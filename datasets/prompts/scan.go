@@ -81,7 +81,7 @@ type Scan struct {
 const keptBad = 5
 
 // ScanFiles reads the prompts that paths stand for, as [Expand] says. It takes about 30 bytes
-// of memory for each distinct prompt, and 100 for each one of a sample. Input in which no
+// of memory for each distinct prompt, and 50 more for each one of a sample. Input in which no
 // line is a prompt is an error.
 func ScanFiles(ctx context.Context, paths []string, o Options, selection Selection) (*Scan, error) {
 	if err := selection.validate(); err != nil {
@@ -229,7 +229,7 @@ func (s *Scan) none() error {
 }
 
 func (s *Scan) badCodes() string {
-	var codes []string
+	codes := make([]string, 0, len(s.BadByCode))
 	for code := range s.BadByCode {
 		codes = append(codes, code)
 	}
@@ -243,9 +243,9 @@ func (s *Scan) badCodes() string {
 }
 
 func (s *Scan) firstBad() string {
-	var lines []string
-	for _, f := range s.FirstBad {
-		lines = append(lines, fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Message))
+	lines := make([]string, len(s.FirstBad))
+	for i, f := range s.FirstBad {
+		lines[i] = fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Message)
 	}
 	return strings.Join(lines, "; ")
 }

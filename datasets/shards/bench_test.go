@@ -1,6 +1,7 @@
 package shards
 
 import (
+	"bytes"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -35,6 +36,7 @@ func prose(rng *rand.Rand, words []string, chars int) string {
 
 // benchmarkWriter writes b.N rows and tells rows, bytes and compression.
 func benchmarkWriter[T Row](b *testing.B, table Table, row func(rng *rand.Rand, words []string, i int) T) {
+	b.Helper()
 	words := words(b)
 	rng := rand.New(rand.NewPCG(1, 2))
 	rows := make([]T, 20_000)
@@ -105,3 +107,26 @@ func sequence(i int) string { return "p" + strconv.Itoa(10_000_000+i) }
 
 // benchID is as long as an ID, no more compressible, and rises with i.
 func benchID(i int) string { return sequence(i)[1:] + schemas.Digest(strconv.Itoa(i))[4:] }
+
+func BenchmarkReadTable(b *testing.B) {
+	words := words(b)
+	rng := rand.New(rand.NewPCG(1, 2))
+	rows := make([]schemas.JudgmentRow, 20_000)
+	for i := range rows {
+		score := float64(rng.IntN(6))
+		rows[i] = schemas.JudgmentRow{
+			ID: benchID(i), PromptID: sequence(i / 77), ResponseID: schemas.Digest("response", strconv.Itoa(i/11)),
+			Model: "llama-3-8b-instruct", Text: prose(rng, words, 700), Score: &score,
+		}
+	}
+	data := encode(b, Judgments, rows)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += len(rows) {
+		err := readTable(b.Context(), bytes.NewReader(data), int64(len(data)), "bench.parquet", func(*schemas.JudgmentRow) error { return nil })
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}

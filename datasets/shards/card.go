@@ -37,7 +37,7 @@ type Card struct {
 func (c Card) Markdown() []byte {
 	var b strings.Builder
 	configs := c.configs()
-	writeHeader(&b, configs)
+	c.writeHeader(&b, configs)
 	b.WriteString(cardIntro)
 	if c.Simulated {
 		b.WriteString(cardSimulated)
@@ -75,14 +75,18 @@ func (c Card) configs() []config {
 	return configs
 }
 
-func writeHeader(b *strings.Builder, configs []config) {
+func (c Card) writeHeader(b *strings.Builder, configs []config) {
 	b.WriteString("---\n")
 	if len(configs) > 0 {
 		b.WriteString("configs:\n")
 	}
-	for _, c := range configs {
-		fmt.Fprintf(b, "- config_name: %s\n  description: %d pairs, digest %s\n", c.table, c.rows, c.digest)
-		fmt.Fprintf(b, "  data_files:\n  - split: train\n    path: %s/train-*.parquet\n", c.table)
+	kind := "pairs"
+	if c.Simulated {
+		kind = "simulated pairs"
+	}
+	for _, found := range configs {
+		fmt.Fprintf(b, "- config_name: %s\n  description: %d %s, digest %s\n", found.table, found.rows, kind, found.digest)
+		fmt.Fprintf(b, "  data_files:\n  - split: train\n    path: %s/train-*.parquet\n", found.table)
 	}
 	b.WriteString("tags:\n- preference\n- dpo\n- meta-rewarding\n---\n")
 }

@@ -103,4 +103,7 @@ func TestCardSaysSimulated(t *testing.T) {
 	if !strings.Contains(string(c.Markdown()), "**This data is simulated.**") {
 		t.Error("a card of simulated data doesn't say so")
 	}
+	if got := readHeader(t, c).Configs[0].Description; !strings.HasPrefix(got, "7 simulated pairs, digest ") {
+		t.Errorf("the header of simulated data describes it as %q", got)
+	}
 }

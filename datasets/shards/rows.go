@@ -10,9 +10,10 @@ import (
 // A layout is what the writer has to know of a row's type beyond its schema.
 type layout struct {
 	tables []Table
-	// sorted are the columns of Compare's order, with null first. A failure's message is not
-	// among them: it only makes the order total.
-	sorted []string
+	// sorted are the columns of Compare's order, in which null may come first. A failure's
+	// message is not among them: it only makes the order total.
+	sorted     []string
+	nullsFirst bool
 	// texts are the columns with no bounds: what people and models wrote.
 	texts [][]string
 	// keyed says that rows have an id that no two share.
@@ -44,7 +45,8 @@ func layoutOf[T Row]() layout {
 			sorted: []string{
 				"prompt_id", "stage", "code", "response_id", "first_id", "second_id", "replicate", "source_file", "source_line",
 			},
-			texts: [][]string{{"message"}, {"source_file"}},
+			nullsFirst: true,
+			texts:      [][]string{{"message"}, {"source_file"}},
 		}
 	}
 }

@@ -2,9 +2,9 @@ package shards
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,7 +39,7 @@ func manyPairs(n int) []schemas.Pair {
 	pairs := make([]schemas.Pair, n)
 	for i := range pairs {
 		pairs[i] = examplePairs()[i%2]
-		id := fmt.Sprint(10_000_000 + i)
+		id := strconv.Itoa(10_000_000 + i)
 		pairs[i].ID, pairs[i].PromptID = id, "p"+id
 	}
 	return pairs

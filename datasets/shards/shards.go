@@ -11,7 +11,7 @@
 // have an ID carry a bloom filter on it.
 //
 // A writer holds at most 1,000 rows or 4 MiB of text, whichever is less, and one row group
-// of at most 10,000 rows or 64 MiB of text, compressed.
+// of at most 10,000 rows or 32 MiB of text, compressed.
 //
 // The package does not promise that rows agree with each other (a pair's response is in
 // raw/responses), that shards don't overlap, or that a file is what the run wrote: the

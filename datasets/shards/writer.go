@@ -22,7 +22,7 @@ const (
 	batchRows  = 1000
 	batchBytes = 4 << 20
 	groupRows  = 10_000
-	groupBytes = 64 << 20
+	groupBytes = 32 << 20
 )
 
 // codec compresses every column. This is the fastest level: the next one makes files 8 %
@@ -73,7 +73,10 @@ func NewWriter[T Row](out io.Writer, table Table) (*Writer[T], error) {
 func (l layout) options() []parquet.WriterOption {
 	sorting := make([]parquet.SortingColumn, len(l.sorted))
 	for i, column := range l.sorted {
-		sorting[i] = parquet.NullsFirst(parquet.Ascending(column))
+		sorting[i] = parquet.Ascending(column)
+		if l.nullsFirst {
+			sorting[i] = parquet.NullsFirst(sorting[i])
+		}
 	}
 	options := []parquet.WriterOption{
 		&parquet.WriterConfig{CreatedBy: createdBy},

@@ -1,5 +1,98 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
 
-func newPlanCommand() *cobra.Command { return &cobra.Command{Use: "plan", Hidden: true} }
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"coeval/pipelines/metareward"
+)
+
+func newPlanCommand() *cobra.Command {
+	var flags runFlags
+	c := &cobra.Command{
+		Use:   "plan [CONFIG.yaml] [flags]",
+		Short: "Tell what a run would ask for, and what the journal already holds, without asking",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			config, err := flags.load(c, args)
+			if err != nil {
+				return err
+			}
+			scanned, err := scan(c.Context(), &config)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			p, err := metareward.NewPlan(c.Context(), config, scanned, flags.retryFailed)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if err := printPlan(c.OutOrStdout(), p, flags.json); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	flags.register(c.Flags())
+	flags.registerRun(c)
+	return c
+}
+
+func printPlan(w io.Writer, p *metareward.Plan, asJSON bool) error {
+	if asJSON {
+		b, err := json.Marshal(p)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\n", b)
+		return err
+	}
+	n := humanize.Comma
+	fmt.Fprintf(w, "%s lines: %s prompts, %s bad, %s merged, %s not drawn; %s of the prompts are in the journal with all calls\n\n",
+		n(p.Lines), n(p.Prompts), n(p.Bad), n(p.Merged), n(p.NotDrawn), n(p.Known))
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tto ask\trequests\tprompt tokens\tcompletion tokens\t")
+	var sum metareward.StagePlan
+	for _, s := range p.Stages {
+		printStage(t, s.Stage, s)
+		sum.Generations += s.Generations
+		sum.Held += s.Held
+		sum.Ask += s.Ask
+		sum.Requests += s.Requests
+		sum.PromptTokens += s.PromptTokens
+		sum.CompletionTokens += s.CompletionTokens
+	}
+	printStage(t, "all", sum)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %d shards\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), p.Shards)
+	fmt.Fprintf(w, "estimated at 4 characters a token, and these mean lengths: %s\n", lengths(p))
+	_, err := fmt.Fprintln(w, "generations are the most that may be needed: merged, unparsed and failed texts make later stages ask for less")
+	return err
+}
+
+func printStage(w io.Writer, name string, s metareward.StagePlan) {
+	n := humanize.Comma
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, n(s.Generations), n(s.Held), n(s.Ask), n(s.Requests), n(s.PromptTokens), n(s.CompletionTokens))
+}
+
+func lengths(p *metareward.Plan) string {
+	text := ""
+	for i, s := range p.Stages {
+		l := p.Assumed[s.Stage]
+		from := "assumed"
+		if l.Measured {
+			from = "measured in the journal"
+		}
+		if i > 0 {
+			text += ", "
+		}
+		text += fmt.Sprintf("%s %d characters (%s)", s.Stage, l.Chars, from)
+	}
+	return text
+}

@@ -1,5 +1,33 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
 
-func newVerifyCommand() *cobra.Command { return &cobra.Command{Use: "verify", Hidden: true} }
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"coeval/runners/verify"
+)
+
+func newVerifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify OUT",
+		Short: "Prove what was written: hashes, schemas, the ledger, and every pair from the raw tables",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := verify.Out(c.Context(), args[0])
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if len(r.Problems) == 0 {
+				fmt.Fprintf(c.OutOrStdout(), "%s: proved: %d files, %s rows of %s prompts, %s actor pairs and %s judge pairs computed again\n",
+					args[0], r.Files, humanize.Comma(r.Rows), humanize.Comma(r.Prompts), humanize.Comma(r.ActorPairs), humanize.Comma(r.JudgePairs))
+				return nil
+			}
+			for _, problem := range r.Problems {
+				fmt.Fprintln(c.OutOrStdout(), problem)
+			}
+			return &coded{code: exitProof, err: fmt.Errorf("%s: %d problems", args[0], int64(len(r.Problems))+r.More)}
+		},
+	}
+}

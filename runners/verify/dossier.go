@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -55,12 +56,6 @@ type judgment struct {
 
 func (d *dossier) check() {
 	s := d.shard
-	if len(d.rows.prompts) == 0 {
-		at := s.prompts.prompt(&d.notes, d.id)
-		at.add("it has no row here, but %d responses, %d judgments, %d comparisons, %d failures and %d pairs; it belongs in shard %d",
-			len(d.rows.responses), len(d.rows.judgments), len(d.rows.comparisons), len(d.rows.failures),
-			len(d.rows.actor)+len(d.rows.judge), schemas.Shard(d.id, s.run.shards))
-	}
 	for i := range d.rows.prompts {
 		d.checkPrompt(&d.rows.prompts[i])
 	}
@@ -82,9 +77,35 @@ func (d *dossier) check() {
 	}
 	d.compare()
 	s.figures.countTexts(d)
-	if len(d.rows.prompts) > 0 {
-		d.checkChoices(&d.rows.prompts[0])
+	if len(d.rows.prompts) == 0 {
+		d.notes = notes{} // what its rows lack follows from this
+		d.reportStrays()
+		return
 	}
+	d.checkChoices(&d.rows.prompts[0])
+}
+
+// reportStrays reports rows of a prompt that is not there.
+func (d *dossier) reportStrays() {
+	s := d.shard
+	var strays []string
+	for _, t := range []struct {
+		path string
+		rows int
+	}{
+		{s.responses.path, len(d.rows.responses)},
+		{s.judgments.path, len(d.rows.judgments)},
+		{s.comparisons.path, len(d.rows.comparisons)},
+		{s.failures.path, len(d.rows.failures)},
+		{s.actor.path, len(d.rows.actor)},
+		{s.judge.path, len(d.rows.judge)},
+	} {
+		if t.rows > 0 {
+			strays = append(strays, fmt.Sprintf("%d rows of %s", t.rows, t.path))
+		}
+	}
+	d.notes.add("%s: prompt %s has no row here, but is the prompt_id of %s; it belongs in shard %d",
+		s.prompts.path, d.id, strings.Join(strays, ", "), schemas.Shard(d.id, s.run.shards))
 }
 
 func (d *dossier) checkPrompt(p *schemas.PromptRow) {
@@ -134,22 +155,22 @@ func (d *dossier) readResponse(row *schemas.ResponseRow) {
 		at.add("replicates is %v, should be at least one, in their order", row.Replicates)
 	}
 	for _, replicate := range row.Replicates {
-		cover(at, d.answered, replicate)
+		cover(at, "replicates", d.answered, replicate)
 	}
 	d.responses = append(d.responses, &response{row: row, judged: make([]bool, s.run.settings.Judge.N)})
 }
 
 // cover marks a replicate of a call as told of, and says whether it was not yet.
-func cover(at spot, replicates []bool, replicate int32) bool {
+func cover(at spot, column string, told []bool, replicate int32) bool {
 	switch {
-	case replicate < 0 || int(replicate) >= len(replicates):
-		at.add("replicate is %d, should be 0 to %d", replicate, len(replicates)-1)
+	case replicate < 0 || int(replicate) >= len(told):
+		at.add("%s has %d, should be within 0 to %d", column, replicate, len(told)-1)
 		return false
-	case replicates[replicate]:
-		at.add("replicate %d has another row or failure already", replicate)
+	case told[replicate]:
+		at.add("%s has %d, which has another row or failure already", column, replicate)
 		return false
 	}
-	replicates[replicate] = true
+	told[replicate] = true
 	return true
 }
 
@@ -195,7 +216,7 @@ func (d *dossier) readJudgment(row *schemas.JudgmentRow) {
 	}
 	sameNullable(at, "score", row.Score, points)
 	sameNullable(at, "unparsed_reason", row.UnparsedReason, unparsed)
-	if r := d.judgedResponse(at, row.ResponseID); r != nil && cover(at, r.judged, row.Replicate) {
+	if r := d.judgedResponse(at, row.ResponseID); r != nil && cover(at, "replicate", r.judged, row.Replicate) {
 		r.judgments = append(r.judgments, j)
 	}
 }
@@ -212,15 +233,20 @@ func (d *dossier) readFailure(row *schemas.FailureRow) {
 	}
 	switch row.Stage {
 	case schemas.StageGenerate:
-		cover(at, d.answered, *row.Replicate)
+		sameNullable(at, "response_id", row.ResponseID, nil)
+		cover(at, "replicate", d.answered, *row.Replicate)
 	case schemas.StageJudge:
 		if r := d.judgedResponse(at, text(row.ResponseID)); r != nil {
-			cover(at, r.judged, *row.Replicate)
+			cover(at, "replicate", r.judged, *row.Replicate)
 		}
-	case schemas.StageMeta: // see compare
+	case schemas.StageMeta: // the rest is told in compare
+		same(at, "replicate", *row.Replicate, 0)
+		return
 	default:
 		at.add("stage is %s, should be generate, judge or meta", show(row.Stage))
 	}
+	sameNullable(at, "first_id", row.FirstID, nil)
+	sameNullable(at, "second_id", row.SecondID, nil)
 }
 
 // checkCalls reports the calls of which nothing is told: rows or failures that are gone.

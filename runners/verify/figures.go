@@ -191,8 +191,9 @@ func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionW
 	return &schemas.PositionWeights{First: float64(positions.Second) / float64(all), Second: float64(positions.First) / float64(all)}
 }
 
-// maxFigures is how many figures that differ are listed: a histogram has hundreds.
-const maxFigures = 30
+// maxFigures is how many figures of an object are listed when they differ: a histogram has
+// hundreds.
+const maxFigures = 12
 
 // sameFigures compares two objects number by number; one that is left out is 0.
 func sameFigures[T any](found *notes, name string, got, want *T) {

@@ -51,16 +51,18 @@ var goodRun = sync.OnceValues(func() (string, error) {
 	return out, makeRun(context.Background(), out, func(*metareward.Config) {})
 })
 
-// promptLines are 24 prompts, one of them twice, and two lines that are none.
+// promptLines are 16 prompts, one of them twice and one too long for the worker, and two lines
+// that are none.
 func promptLines() string {
 	var b strings.Builder
-	for i := range 24 {
+	for i := range 14 {
 		fmt.Fprintf(&b, `{"id": "own-%d", "topic": "t%d", "prompt": "Question %d: %s?"}`+"\n", i, i%3, i, strings.Repeat("why ", i*i))
 	}
 	b.WriteString(`{"id": "again", "prompt": "Question 0: ?"}` + "\n")
-	b.WriteString(`{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"},
- {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Bye"}]}` + "\n")
-	b.WriteString("no JSON\n")
+	b.WriteString(`{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}, ` +
+		`{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Bye"}]}` + "\n")
+	fmt.Fprintf(&b, `{"prompt": %q}`+"\n", strings.Repeat("long ", 20_000))
+	b.WriteString("no JSON\n" + `{"prompt": ""}` + "\n")
 	return b.String()
 }
 
@@ -75,7 +77,7 @@ func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (
 		return err
 	}
 	worker, err := simulator.Start(simulator.Options{
-		World: &world, Faults: simulator.Faults{simulator.FaultPermanent: 0.04, simulator.FaultPoison: 0.02},
+		World: &world, ContextTokens: 10_000, Faults: simulator.Faults{simulator.FaultPermanent: 0.04, simulator.FaultPoison: 0.02},
 	})
 	if err != nil {
 		return err
@@ -86,9 +88,9 @@ func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (
 		}
 	}()
 	c := metareward.Default()
-	c.Prompts.Paths, c.Output.Dir, c.Output.PromptsPerShard = []string{input}, out, 8
+	c.Prompts.Paths, c.Output.Dir, c.Output.PromptsPerShard = []string{input}, out, 5
 	c.Worker.URLs, c.Worker.Model, c.Worker.Revision = []string{worker.URL()}, "m", "r1"
-	c.Actor.N, c.Judge.N, c.Client.Tries = 4, 5, 1
+	c.Actor.N, c.Judge.N, c.Client.Tries = 3, 4, 1
 	change(&c)
 	scan, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
 	if err != nil {
@@ -116,7 +118,7 @@ func copyRun(t *testing.T) string {
 	return dir
 }
 
-// A tableFile is the file of a table that has the most rows, read whole.
+// A tableFile is a file of a table, read whole.
 type tableFile[T shards.Row] struct {
 	dir   string
 	path  string
@@ -126,14 +128,18 @@ type tableFile[T shards.Row] struct {
 
 func readLargest[T shards.Row](t *testing.T, dir string, table shards.Table) *tableFile[T] {
 	t.Helper()
-	run := readManifest(t, dir)
 	largest := schemas.File{Rows: -1}
-	for _, f := range run.Files {
+	for _, f := range readManifest(t, dir).Files {
 		if strings.HasPrefix(f.Path, string(table)+"/") && f.Rows > largest.Rows {
 			largest = f
 		}
 	}
-	f := &tableFile[T]{dir: dir, path: largest.Path, table: table}
+	return readTable[T](t, dir, table, largest.Path)
+}
+
+func readTable[T shards.Row](t *testing.T, dir string, table shards.Table, path string) *tableFile[T] {
+	t.Helper()
+	f := &tableFile[T]{dir: dir, path: path, table: table}
 	err := shards.ReadTable(t.Context(), filepath.Join(dir, f.path), func(row *T) error {
 		f.rows = append(f.rows, *row)
 		return nil

@@ -18,10 +18,11 @@
 // differs from the row before it is there once in the whole table.
 //
 // It does not prove that a worker said what the tables hold, nor what nothing else in the folder
-// determines: token counts, thoughts, own IDs, metadata, the place of a prompt in the input, the
-// messages of failures, the number of merged lines, and whether a text was cut off, which can't
-// be seen in it. Whoever changes such a value and run.json with it is not found out. Ratings may
-// differ by 1e-9 from the ones that were written, as another architecture rounds otherwise.
+// determines: token counts, thoughts, own IDs, metadata, the place of a prompt in the input, what
+// is wrong with a bad line, the messages of failures, a comparison's text but for its verdict, how
+// many lines were merged or not drawn, and whether a text was cut off, which can't be seen in it.
+// Whoever changes such a value and run.json with it is not found out. Ratings may differ by 1e-9
+// from the ones that were written, as another architecture rounds otherwise.
 //
 // Memory is some pages of each file of as many shards as there are cores, and one prompt's rows.
 package verify

@@ -5,9 +5,46 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
 	"coeval/schemas"
 	"coeval/transforms/generate"
+	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
 )
+
+func init() {
+	register.Function1x0(printResponses)
+}
+
+func printResponses(d schemas.Dossier) {
+	fmt.Printf("%s %d responses\n", d.Prompt.Messages[0].Content, len(d.Responses))
+}
+
+// The transform runs the stage alone, here against a simulated worker.
+func ExampleGenerate() {
+	worker, err := simulator.Start(simulator.Options{World: &simulator.World{ResponseChars: 100}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer worker.Close()
+	actor := infer.Role{Name: schemas.RoleActor, Model: "actor-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
+
+	p, s := beam.NewPipelineWithRoot()
+	prompts := beam.Create(s, newPrompt("Why is the sky blue?"), newPrompt("What is rain?"))
+	dossiers, err := generate.Generate(s, prompts, generate.Options{Role: actor}, infer.Options{Attempt: "example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	beam.ParDo0(s, printResponses, dossiers)
+	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// Why is the sky blue? 7 responses
+	// What is rain? 7 responses
+}
 
 // The stage asks for three responses. Two of them are the same text.
 func ExampleStage() {

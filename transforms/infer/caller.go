@@ -46,7 +46,7 @@ func (a *asker) replay(c *Call, key string, out []schemas.Generation) []int {
 	var t schemas.CallTally
 	for i := range out {
 		r, ok := a.records.Get(key, i)
-		if !ok || a.process.options.retries(r.Code) {
+		if !ok || Retries(a.process.options.RetryFailed, r.Code) {
 			missing = append(missing, i)
 			continue
 		}

@@ -75,10 +75,9 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// retries says whether a recorded failure is asked again.
-func (o *Options) retries(code string) bool {
-	return code != "" && len(o.RetryFailed) > 0 &&
-		(slices.Contains(o.RetryFailed, code) || slices.Contains(o.RetryFailed, AllCodes))
+// Retries says whether a recorded failure with this code is asked again, when these codes are to be.
+func Retries(codes []string, code string) bool {
+	return code != "" && (slices.Contains(codes, code) || slices.Contains(codes, AllCodes))
 }
 
 // process is what the bundles of a run share in one process. Beam never calls Teardown, so it

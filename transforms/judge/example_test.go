@@ -5,9 +5,56 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+
 	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 )
+
+func init() {
+	register.Function1x0(printJudgments)
+}
+
+func printJudgments(d schemas.Dossier) {
+	for _, r := range d.Responses {
+		parsed := 0
+		for _, j := range r.Judgments {
+			if j.Unparsed == "" {
+				parsed++
+			}
+		}
+		fmt.Printf("%s response, %d judgments, %d parsed\n", r.Status, len(r.Judgments), parsed)
+	}
+}
+
+// The transform runs the stage alone, here against a simulated worker.
+func ExampleJudge() {
+	world := simulator.World{QualityMean: 3, Spread: 1, JudgeNoise: 1, ResponseChars: 100}
+	worker, err := simulator.Start(simulator.Options{World: &world})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer worker.Close()
+	served := infer.Role{Name: schemas.RoleJudge, Model: "judge-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
+	d := dossier(world.Answer(conversation, "actor-model", 1, 0).Text, "Cut off in the")
+	d.Responses[1].Status = schemas.Truncated
+
+	p, s := beam.NewPipelineWithRoot()
+	judged, err := judge.Judge(s, beam.Create(s, d), judge.Options{Role: served}, infer.Options{Attempt: "example"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	beam.ParDo0(s, printJudgments, judged)
+	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// complete response, 11 judgments, 11 parsed
+	// truncated response, 0 judgments, 0 parsed
+}
 
 // The stage asks for three judgments of a response. One of them can't be read.
 func ExampleStage() {

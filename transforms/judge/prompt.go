@@ -82,6 +82,7 @@ func (t promptTemplate) messages(conversation []schemas.Message, responseText st
 		page = append(page, m.Content)
 	}
 	var b strings.Builder
+	b.Grow(quote.Room(page))
 	err := t.text.Execute(&b, sheet{
 		Rubric:       strings.TrimSpace(Rubric),
 		Conversation: quote.Conversation(conversation, page...),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -362,29 +361,4 @@ func TestMeta(t *testing.T) {
 	if _, err := meta.Meta(s, dossiers, meta.Options{}, infer.Options{Attempt: t.Name()}); err == nil {
 		t.Error("options without a role give no error")
 	}
-}
-
-// The stage compares three judgments in all six orders. The meta-judge likes the higher score.
-func ExampleStage() {
-	stage, err := meta.Stage(meta.Options{Role: role})
-	if err != nil {
-		panic(err)
-	}
-	worker := answers{say: func(message string) schemas.Generation {
-		if a, b := shown(message, three); a > b {
-			return says("Winner: A")
-		}
-		return says("Winner: B")
-	}}
-	d := dossier(three...)
-	if err := stage(context.Background(), worker, &d); err != nil {
-		panic(err)
-	}
-	wins := map[schemas.Winner]int{}
-	for _, c := range d.Comparisons {
-		wins[c.Winner]++
-	}
-	fmt.Println(len(d.Comparisons), "comparisons,", wins[schemas.First], "won by the first,", wins[schemas.Second], "by the second")
-	// Output:
-	// 6 comparisons, 3 won by the first, 3 by the second
 }

@@ -70,6 +70,7 @@ func (t promptTemplate) messages(conversation []schemas.Message, response, first
 		page = append(page, m.Content)
 	}
 	var b strings.Builder
+	b.Grow(quote.Room(page))
 	err := t.text.Execute(&b, sheet{
 		Rubric:       strings.TrimSpace(judge.Rubric),
 		Conversation: quote.Conversation(conversation, page...),

@@ -224,5 +224,5 @@ func ExampleJudge() {
 	c := Judge(f, Weights(CountPositions(f)), JudgeOptions{})
 	fmt.Printf("chosen %s, rejected %s, ratings %.2f\n", c.ChosenID, c.RejectedID, c.Elo)
 	// Output:
-	// chosen c, rejected a, ratings [-1.66 0.82 0.84]
+	// chosen c, rejected a, ratings [-1.68 0.27 1.41]
 }

@@ -1,9 +1,13 @@
 package pairs
 
 import (
+	"context"
+	"fmt"
+	"log"
 	"testing"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
@@ -11,6 +15,10 @@ import (
 
 	"coeval/schemas"
 )
+
+func init() {
+	register.Function1x0(printChoices)
+}
 
 func TestMain(m *testing.M) {
 	ptest.MainWithDefault(m, "prism")
@@ -114,4 +122,31 @@ func TestTransformsRefuseOptions(t *testing.T) {
 	if _, err := JudgePairs(s, in, PositionCounts(s, in), JudgeOptions{Lambda: -1}); err == nil {
 		t.Error("lambda -1 gives no error")
 	}
+}
+
+func printChoices(r schemas.Record) {
+	fmt.Printf("%s: actor %s %q, judge %s %q\n", r.Finding.PromptID, r.Actor.Outcome, r.Actor.Reason, r.Judge.Outcome, r.Judge.Reason)
+}
+
+// The graph is a line: the actor's choice is added to a record, then the judge's, whose
+// weights come from all records.
+func ExampleJudgePairs() {
+	p, s := beam.NewPipelineWithRoot()
+	in := beam.CreateList(s, records()[:3])
+	withActor, err := ActorPairs(s, in, ActorOptions{Rho: 0.32})
+	if err != nil {
+		log.Fatal(err)
+	}
+	withBoth, err := JudgePairs(s, withActor, PositionCounts(s, withActor), JudgeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	beam.ParDo0(s, printChoices, withBoth)
+	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// contested: actor paired "", judge paired ""
+	// failed: actor failed "timeout", judge failed "timeout"
+	// empty: actor dropped "too_few_scored", judge dropped "not_contested"
 }

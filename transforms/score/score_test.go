@@ -1,7 +1,9 @@
 package score_test
 
 import (
+	"context"
 	"fmt"
+	"log"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -21,6 +23,7 @@ import (
 
 func init() {
 	register.Function1x1(contestedOf)
+	register.Function1x0(printContested)
 }
 
 func TestMain(m *testing.M) {
@@ -214,5 +217,23 @@ func ExampleDossier() {
 	// Output:
 	// a: mean 4.50, variance 0.167 of 3 scores
 	// b: mean 2.50, variance 2.250 of 2 scores
+	// contested: b
+}
+
+func printContested(d schemas.Dossier) { fmt.Println("contested:", d.ContestedID) }
+
+// The transform runs the stage alone. It asks nobody.
+func ExampleScore() {
+	p, s := beam.NewPipelineWithRoot()
+	dossiers := beam.Create(s, dossier(response("a", 4000, 4500, 5000), response("b", 1000, 4000, unparsed)))
+	scored, err := score.Score(s, dossiers, score.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	beam.ParDo0(s, printContested, scored)
+	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
 	// contested: b
 }

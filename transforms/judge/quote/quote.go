@@ -25,6 +25,15 @@ func Fence(name, text string, page ...string) string {
 	return "<" + tag + ">\n" + text + "\n</" + tag + ">"
 }
 
+// Room returns about how many bytes a prompt takes that quotes the texts of a page.
+func Room(page []string) int {
+	n := 4096
+	for _, text := range page {
+		n += len(text) + 64
+	}
+	return n
+}
+
 func code(text string, page []string) string {
 	for try := 0; ; try++ {
 		c := schemas.Digest(text, strconv.Itoa(try))[:codeLen]
@@ -63,10 +72,7 @@ func Conversation(messages []schemas.Message, page ...string) []string {
 	return turns
 }
 
-var (
-	tag       = regexp.MustCompile(`<([a-z]+-[0-9a-f]{12})>`)
-	codeFence = regexp.MustCompile("^\\s*(`{3,}|~{3,})([^`]*)$")
-)
+var tag = regexp.MustCompile(`<([a-z]+-[0-9a-f]{12})>`)
 
 // quoted says of every line whether a part of it is quoted: it stands between the tags of
 // [Fence], in a block that Markdown fences with ``` or ~~~, or behind Markdown's >. A block
@@ -88,8 +94,8 @@ func quoted(lines []string) []bool {
 				fence = ""
 			}
 		default:
-			if m := codeFence.FindStringSubmatch(line); m != nil {
-				out[i], fence = true, m[1]
+			if fence = opensFence(line); fence != "" {
+				out[i] = true
 				continue
 			}
 			out[i], endTag = opensTag(lines[i:])
@@ -97,6 +103,18 @@ func quoted(lines []string) []bool {
 		}
 	}
 	return out
+}
+
+// opensFence returns the three or more marks with which a line opens a code block.
+func opensFence(line string) string {
+	line = strings.TrimSpace(line)
+	for _, mark := range []string{"`", "~"} {
+		rest := strings.TrimLeft(line, mark)
+		if n := len(line) - len(rest); n >= 3 && !strings.Contains(rest, "`") {
+			return line[:n]
+		}
+	}
+	return ""
 }
 
 func closesFence(line, fence string) bool {
@@ -108,6 +126,9 @@ func closesFence(line, fence string) bool {
 // is on a later line.
 func opensTag(lines []string) (is bool, endTag string) {
 	line := lines[0]
+	if strings.IndexByte(line, '<') < 0 {
+		return false, ""
+	}
 	for _, m := range tag.FindAllStringSubmatchIndex(line, -1) {
 		end := "</" + line[m[2]:m[3]] + ">"
 		switch {

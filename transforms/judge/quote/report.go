@@ -7,7 +7,10 @@ import (
 )
 
 // A Label is the word before a result, as Score in "Score: 4".
-type Label struct{ line *regexp.Regexp }
+type Label struct {
+	word string
+	line *regexp.Regexp
+}
 
 // NewLabel returns the label of a word in lower case.
 func NewLabel(word string) Label {
@@ -17,7 +20,7 @@ func NewLabel(word string) Label {
 		before = `(?:(?:so|thus|therefore|hence|finally|overall|final|total|the|my|your),?\s+)*`
 		after  = `["'”’)\]}」】]*(?:\s*\([^()]*\))?(?:\s+(?:is|was))?\s*[:=]`
 	)
-	return Label{regexp.MustCompile(`(?i)(?:(` + line + `)|` + inside + `)(` + before + word + after + `)`)}
+	return Label{word, regexp.MustCompile(`(?i)(?:(` + line + `)|` + inside + `)(` + before + word + after + `)`)}
 }
 
 // A Report is one line of an answer that a label begins.
@@ -41,7 +44,13 @@ func (l Label) Reports(text string) []Report {
 	isQuoted := quoted(lines)
 	var reports []Report
 	for i, line := range lines {
+		if !hasSeparator(line) {
+			continue // most lines: the expression is a hundred times dearer
+		}
 		p, at := plain(line)
+		if !strings.Contains(strings.ToLower(p), l.word) {
+			continue
+		}
 		all := l.line.FindAllStringSubmatchIndex(p, -1)
 		if len(all) == 0 {
 			continue
@@ -57,6 +66,11 @@ func (l Label) Reports(text string) []Report {
 		reports = append(reports, r)
 	}
 	return reports
+}
+
+func hasSeparator(line string) bool {
+	return strings.IndexByte(line, ':') >= 0 || strings.IndexByte(line, '=') >= 0 ||
+		strings.Contains(line, "：") || strings.Contains(line, "＝")
 }
 
 // below returns the first line after i that isn't blank, unless a quoted one comes first.

@@ -1,0 +1,291 @@
+package metareward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/prompts"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+)
+
+// StagePlan is what a stage would ask for.
+type StagePlan struct {
+	Stage string `json:"stage"`
+	// Generations is how many the stage needs, Held how many of them the journal has, Ask the
+	// rest. Requests carry them, with n where a call has several replicates.
+	Generations int64 `json:"generations"`
+	Held        int64 `json:"held"`
+	Ask         int64 `json:"ask"`
+	Requests    int64 `json:"requests"`
+	// PromptTokens are those sent, CompletionTokens those written, in Ask alone.
+	PromptTokens     int64 `json:"prompt_tokens"`
+	CompletionTokens int64 `json:"completion_tokens"`
+}
+
+// Plan is what a run would do.
+type Plan struct {
+	Lines    int64       `json:"lines"`
+	Bad      int64       `json:"bad"`
+	Merged   int64       `json:"merged"`
+	NotDrawn int64       `json:"not_drawn"`
+	Prompts  int64       `json:"prompts"`
+	Shards   int         `json:"shards"`
+	Buckets  int64       `json:"buckets"`
+	Stages   []StagePlan `json:"stages"`
+	// Known are the prompts whose dossiers the journal holds whole.
+	Known int64 `json:"known"`
+	// JournalBytes and OutputBytes are what all of it takes on storage, roughly.
+	JournalBytes int64 `json:"journal_bytes"`
+	OutputBytes  int64 `json:"output_bytes"`
+	// Assumed are the lengths in characters that tokens and bytes were estimated from, and
+	// whether they were measured in the journal.
+	Assumed map[string]Length `json:"assumed"`
+}
+
+// Length is the mean length of a stage's texts.
+type Length struct {
+	Chars    int64 `json:"chars"`
+	Measured bool  `json:"measured"`
+}
+
+// The estimates of Plan. Texts have these lengths until the journal tells better: those of
+// an instruction-tuned model of 8 billion parameters on chat prompts, roughly.
+const (
+	charsPerToken = 4
+	// compression is how much smaller zstd makes such texts in journal and shards: 3 to 5 in
+	// measurements with prose.
+	compression = 3.5
+
+	responseChars   = 1500
+	judgmentChars   = 900
+	comparisonChars = 700
+	// rubricChars are those of a built-in template without what it quotes.
+	rubricChars = 1600
+)
+
+// NewPlan tells what a run would do, from the prompts and the journal, and asks nothing.
+//
+// What the journal holds is found by running the stages on it. Where a dossier is not whole the
+// stages after the first gap are taken to need all that they can: K complete distinct responses, N
+// distinct parsed judgments. So generations are an upper bound, less what is merged, dropped
+// or fails.
+func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
+	options, err := c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	chain, err := c.chain(options)
+	if err != nil {
+		return nil, err
+	}
+	stage, err := infer.Chain(chain)
+	if err != nil {
+		return nil, err
+	}
+	dir := JournalDir(c.Output.Dir)
+	bits, err := journal.Bits(dir)
+	if err != nil {
+		return nil, err
+	}
+	in := Input{Scan: scan, JournalBits: bits}
+	p := &planner{
+		config: &c, stage: stage, dir: dir, bits: c.Bits(&in), retryFailed: retryFailed,
+		counts: map[string]*StagePlan{}, chars: map[string]*sum{},
+	}
+	if err := p.readAll(ctx, scan); err != nil {
+		return nil, err
+	}
+	return p.plan(scan), nil
+}
+
+// sum is the lengths of texts in the journal.
+type sum struct{ texts, chars int64 }
+
+type planner struct {
+	config *Config
+	stage  infer.Stage
+	dir    string
+	bits   int
+	// retryFailed are the codes of recorded failures that are asked again.
+	retryFailed []string
+	counts      map[string]*StagePlan
+	chars       map[string]*sum
+	known       int64
+}
+
+// readAll counts what the journal holds of the prompts, a bucket at a time.
+func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
+	byBucket := map[string][]string{}
+	seen := map[string]bool{}
+	for _, f := range scan.Files {
+		err := prompts.ReadFile(ctx, f, p.config.Reading(), func(line prompts.Line) error {
+			id := line.Prompt.ID
+			if line.Bad == nil && scan.Sample.Keep(id) && !seen[id] {
+				seen[id] = true
+				b := journal.Bucket(id, p.bits)
+				byBucket[b] = append(byBucket[b], id)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("metareward: %w", err)
+		}
+	}
+	for bucket, ids := range byBucket {
+		wanted := make(map[string]bool, len(ids))
+		for _, id := range ids {
+			wanted[id] = true
+		}
+		contents, err := journal.Read(ctx, p.dir, bucket, func(id string) bool { return wanted[id] })
+		if err != nil {
+			return fmt.Errorf("metareward: %w", err)
+		}
+		for _, id := range ids {
+			if err := p.count(ctx, id, contents[id]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// errGap ends the stages of a dossier that is not whole.
+var errGap = errors.New("metareward: the journal has a gap")
+
+// count runs the stages of one prompt on what the journal has, and adds what they need.
+func (p *planner) count(ctx context.Context, id string, records journal.Records) error {
+	d := &schemas.Dossier{Prompt: schemas.Prompt{ID: id}}
+	t := &tracer{planner: p, records: records}
+	switch err := p.stage(ctx, t, d); {
+	case errors.Is(err, errGap):
+	case err != nil:
+		return err
+	default:
+		p.known++
+	}
+	k, n := int64(p.config.Actor.N), int64(p.config.Judge.N)
+	switch t.gap {
+	case schemas.StageGenerate:
+		p.at(schemas.StageJudge).add(k*n, 0, k)
+		p.metaUpTo(n)
+	case schemas.StageJudge:
+		p.metaUpTo(n)
+	}
+	return nil
+}
+
+func (p *planner) metaUpTo(n int64) {
+	if p.config.wants(schemas.RoleJudge) {
+		p.at(schemas.StageMeta).add(n*(n-1), 0, n*(n-1))
+	}
+}
+
+func (p *planner) at(stage string) *StagePlan {
+	s := p.counts[stage]
+	if s == nil {
+		s = &StagePlan{Stage: stage}
+		p.counts[stage] = s
+	}
+	return s
+}
+
+func (s *StagePlan) add(generations, held, requests int64) {
+	s.Generations += generations
+	s.Held += held
+	s.Ask += generations - held
+	s.Requests += requests
+}
+
+// tracer is a Caller that counts, and answers from the journal as long as it has all.
+type tracer struct {
+	planner *planner
+	records journal.Records
+	gap     string // the stage with the first gap
+}
+
+// Do implements [infer.Caller].
+func (t *tracer) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+	for i := range calls {
+		c := &calls[i]
+		key, held, requests := c.Key(), int64(0), int64(0)
+		last := true
+		for k := range c.N {
+			r, ok := t.records.Get(key, k)
+			ok = ok && !infer.Retries(t.planner.retryFailed, r.Code)
+			if ok {
+				held++
+				t.planner.measure(c.Stage, r)
+			} else {
+				t.gap = c.Stage
+				if last {
+					requests++ // a run of replicates begins
+				}
+			}
+			last = ok
+		}
+		t.planner.at(c.Stage).add(int64(c.N), held, requests)
+	}
+	if t.gap != "" {
+		return nil, errGap
+	}
+	return infer.Replayer{Get: t.records.Get}.Do(ctx, calls)
+}
+
+func (p *planner) measure(stage string, r *journal.Record) {
+	s := p.chars[stage]
+	if s == nil {
+		s = &sum{}
+		p.chars[stage] = s
+	}
+	s.texts++
+	s.chars += int64(len(r.Text) + len(r.Reasoning))
+}
+
+func (p *planner) length(stage string, maxTokens int, assumed int64) Length {
+	if s := p.chars[stage]; s != nil && s.texts > 0 {
+		return Length{Chars: s.chars / s.texts, Measured: true}
+	}
+	if maxTokens > 0 {
+		assumed = min(assumed, int64(maxTokens)*charsPerToken)
+	}
+	return Length{Chars: assumed}
+}
+
+func (p *planner) plan(scan *prompts.Scan) *Plan {
+	c := p.config
+	out := &Plan{
+		Lines: scan.Lines, Bad: scan.Bad, Merged: scan.Merged, NotDrawn: scan.Distinct - scan.Prompts, Prompts: scan.Prompts,
+		Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known,
+		Assumed: map[string]Length{
+			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, responseChars),
+			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, judgmentChars),
+			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparisonChars),
+		},
+	}
+	prompt := scan.Chars / max(scan.Distinct, 1)
+	response, judgment := out.Assumed[schemas.StageGenerate].Chars, out.Assumed[schemas.StageJudge].Chars
+	shown := map[string]int64{
+		schemas.StageGenerate: prompt,
+		schemas.StageJudge:    rubricChars + prompt + response,
+		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
+	}
+	var chars int64
+	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
+		s := p.at(stage)
+		s.PromptTokens = s.Requests * shown[stage] / charsPerToken
+		s.CompletionTokens = s.Ask * out.Assumed[stage].Chars / charsPerToken
+		chars += s.Generations * out.Assumed[stage].Chars
+		out.Stages = append(out.Stages, *s)
+	}
+	const idsAndKeys = 150 // bytes a record or row that do not compress
+	var texts int64
+	for _, s := range out.Stages {
+		texts += s.Generations
+	}
+	out.JournalBytes = int64(float64(chars)/compression) + idsAndKeys*texts/2
+	out.OutputBytes = int64(float64(chars)/compression) + idsAndKeys*texts
+	return out
+}

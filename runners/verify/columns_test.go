@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"coeval/datasets/shards"
+	"coeval/schemas"
+)
+
+// unproved are the columns that nothing else in a run determines, as the package comment says.
+var unproved = map[shards.Table][]string{
+	shards.Prompts:     {"source_file", "source_line"},
+	shards.Responses:   {"reasoning", "prompt_tokens", "completion_tokens"},
+	shards.Judgments:   {"reasoning", "prompt_tokens", "completion_tokens"},
+	shards.Comparisons: {"reasoning", "prompt_tokens", "completion_tokens"},
+	shards.Failures:    {"message"},
+}
+
+// foundIn names the column that gives away a change of another one.
+var foundIn = map[string]string{
+	"comparisons/text_changed":          "winner",       // no ID depends on it
+	"judgments/unparsed_reason_to_null": "score",        // the text has a score, and was cut off
+	"failures/code_changed":             "failed_calls", // only counts depend on it
+	"failures/source_file_changed":      "should be in shard",
+	"failures/source_line_changed":      "should be in shard",
+}
+
+// Every value of every column is changed once, with a digest to match, and is found out.
+func TestEveryColumn(t *testing.T) {
+	t.Run("actor", func(t *testing.T) { everyColumn[schemas.Pair](t, shards.Actor) })
+	t.Run("judge", func(t *testing.T) { everyColumn[schemas.Pair](t, shards.Judge) })
+	t.Run("prompts", func(t *testing.T) { everyColumn[schemas.PromptRow](t, shards.Prompts) })
+	t.Run("responses", func(t *testing.T) { everyColumn[schemas.ResponseRow](t, shards.Responses) })
+	t.Run("judgments", func(t *testing.T) { everyColumn[schemas.JudgmentRow](t, shards.Judgments) })
+	t.Run("comparisons", func(t *testing.T) { everyColumn[schemas.ComparisonRow](t, shards.Comparisons) })
+	t.Run("failures", func(t *testing.T) { everyColumn[schemas.FailureRow](t, shards.Failures) })
+}
+
+func everyColumn[T shards.Row](t *testing.T, table shards.Table) {
+	row := reflect.TypeFor[T]()
+	for i := range row.NumField() {
+		column, _, _ := strings.Cut(row.Field(i).Tag.Get("parquet"), ",")
+		for _, change := range changesOf(row.Field(i).Type) {
+			t.Run(column+"_"+change.name, func(t *testing.T) {
+				t.Parallel()
+				dir := copyRun(t)
+				f := readLargest[T](t, dir, table)
+				at := len(f.rows) - 1 // failures of calls stand behind bad lines, whose codes are unproved
+				for ; at >= 0 && !change.fits(reflect.ValueOf(f.rows[at]).Field(i)); at-- {
+				}
+				if at < 0 {
+					t.Skip("no row has such a value")
+				}
+				changed := reflect.ValueOf(&f.rows[at]).Elem().Field(i)
+				changed.Set(change.apply(changed))
+				f.forge(t)
+				report := mustVerify(t, dir)
+				phrase := cmp.Or(foundIn[strings.SplitN(t.Name(), "/", 2)[1]], column)
+				isNamed := func(p string) bool { return strings.Contains(p, phrase) }
+				switch found := slices.ContainsFunc(report.Problems, isNamed); {
+				case slices.Contains(unproved[table], column):
+					if len(report.Problems) > 0 {
+						t.Errorf("%s counts as unproved, but there are problems:\n%s", column, strings.Join(report.Problems, "\n"))
+					}
+				case !found:
+					t.Errorf("no problem names %s; there are\n%s", phrase, strings.Join(report.Problems, "\n"))
+				}
+			})
+		}
+	}
+}
+
+// A change makes another value of one that it fits.
+type change struct {
+	name  string
+	fits  func(v reflect.Value) bool
+	apply func(v reflect.Value) reflect.Value
+}
+
+func always(reflect.Value) bool { return true }
+
+func changesOf(t reflect.Type) []change {
+	if t.Kind() == reflect.Pointer {
+		isNull := func(v reflect.Value) bool { return v.IsNil() }
+		isSet := func(v reflect.Value) bool { return !v.IsNil() }
+		set := func(v reflect.Value) reflect.Value {
+			p := reflect.New(t.Elem())
+			if !v.IsNil() {
+				p.Elem().Set(v.Elem())
+			}
+			p.Elem().Set(another(p.Elem()))
+			return p
+		}
+		return []change{
+			{"changed", isSet, set},
+			{"from_null", isNull, set},
+			{"to_null", isSet, func(v reflect.Value) reflect.Value { return reflect.Zero(v.Type()) }},
+		}
+	}
+	changes := []change{{"changed", always, another}}
+	if t.Kind() == reflect.Slice {
+		changes = append(changes, change{
+			"shortened",
+			func(v reflect.Value) bool { return v.Len() > 1 },
+			func(v reflect.Value) reflect.Value { return v.Slice(1, v.Len()) },
+		})
+	}
+	return changes
+}
+
+// another returns a value that differs from v a little, without changing what v points to.
+func another(v reflect.Value) reflect.Value {
+	out := reflect.New(v.Type()).Elem()
+	switch v.Kind() {
+	case reflect.String:
+		out.SetString(v.String() + "x")
+	case reflect.Int32, reflect.Int64:
+		out.SetInt(v.Int() + 1)
+	case reflect.Float64:
+		out.SetFloat(v.Float() + 0.5)
+	case reflect.Bool:
+		out.SetBool(!v.Bool())
+	case reflect.Struct: // a message
+		out.Set(v)
+		out.Field(1).Set(another(v.Field(1)))
+	case reflect.Slice:
+		last := reflect.Zero(v.Type().Elem())
+		if v.Len() > 0 {
+			last = v.Index(v.Len() - 1)
+		}
+		kept := reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v.Slice(0, max(v.Len()-1, 0)))
+		out.Set(reflect.Append(kept, another(last)))
+	default:
+		panic("no other value of " + v.Type().String())
+	}
+	return out
+}
