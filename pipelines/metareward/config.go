@@ -73,9 +73,15 @@ type Role struct {
 	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
 	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
-	Stop        []string       `yaml:"stop"        json:"stop"        doc:"texts that end a generation"`
+	Stop        Texts          `yaml:"stop"        json:"stop"        doc:"texts that end a generation"`
 	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent as they are, as top_k or chat_template_kwargs"`
 }
+
+// Texts is a list that YAML shows quoted, as the library reads no block of line breaks alone.
+type Texts []string
+
+// MarshalYAML returns the list as JSON, which is YAML.
+func (t Texts) MarshalYAML() ([]byte, error) { return json.Marshal([]string(t)) }
 
 // ActorRole is how the actor is asked.
 type ActorRole struct {

@@ -156,7 +156,7 @@ func (l *loader) walk(all []given, prefix, name string, node ast.Node) []given {
 	}
 	sections := sectionsOf()
 	for _, v := range values {
-		key := strings.TrimPrefix(prefix+"."+v.Key.String(), ".")
+		key := strings.TrimPrefix(prefix+"."+v.Key.GetToken().Value, ".")
 		place := fmt.Sprintf("%s:%d", name, v.Key.GetToken().Position.Line)
 		if !sections[key] {
 			all = append(all, given{key: key, node: v.Value, place: place})
