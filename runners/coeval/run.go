@@ -265,7 +265,7 @@ func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 	}
 	switch {
 	case seen.Requests == 0:
-	case r.simulator != nil:
+	case r.simulator != nil && r.config.Simulate.Latency > 0: // without latency it has no slots
 		use := r.simulator.Server().Stats().SlotUse
 		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("the simulated worker's %d slots", r.config.Simulate.Slots)
 	default:

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -28,16 +29,35 @@ type asker struct {
 // Do implements [Caller].
 func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
-	group, ctx := errgroup.WithContext(ctx)
+	var missing []part
 	for i := range calls {
 		c, key := &calls[i], calls[i].Key()
 		out[i] = make([]schemas.Generation, c.N)
-		missing := a.replay(c, key, out[i])
-		for _, run := range runs(missing) {
-			group.Go(func() error { return a.askAll(ctx, c, key, run, out[i]) })
+		for _, run := range runs(a.replay(c, key, out[i])) {
+			missing = append(missing, part{call: c, key: key, span: run, out: out[i]})
 		}
 	}
-	return out, group.Wait()
+	for len(missing) > 0 {
+		// The calls of a stage have one role, so mostly this is all of them.
+		n := 1
+		for n < len(missing) && missing[n].call.Role == missing[0].call.Role {
+			n++
+		}
+		if err := a.askAll(ctx, missing[:n]); err != nil {
+			return nil, err
+		}
+		missing = missing[n:]
+	}
+	return out, nil
+}
+
+// part is a run of replicates of one call.
+type part struct {
+	span
+
+	call *Call
+	key  string
+	out  []schemas.Generation
 }
 
 // replay fills in what the journal holds and returns the replicates that it doesn't.
@@ -79,39 +99,67 @@ func runs(replicates []int) []span {
 	return out
 }
 
-// askAll asks for a run of replicates in as few requests as the endpoints allow.
-func (a *asker) askAll(ctx context.Context, c *Call, key string, s span, out []schemas.Generation) error {
-	fleet := a.process.fleet
+// askAll asks for parts of one role, in as few requests as its endpoints allow. All stand in
+// line at once; a goroutine begins when a request has its permits.
+func (a *asker) askAll(ctx context.Context, parts []part) error {
+	fleet, c := a.process.fleet, parts[0].call
 	endpoints, err := fleet.of(c.Role)
 	if err != nil {
 		return err
 	}
-	n := 1
-	if s.to-s.from > 1 {
-		n = c.N // so that a server is probed for one number only
-	}
-	if n, err = fleet.batch(ctx, endpoints, c.Role, n, a.calls); err != nil {
+	if parts, err = a.cut(ctx, endpoints, parts); err != nil {
 		return err
 	}
-	n = min(n, fleet.options.MaxInFlight)
+	sizes := make([]int, len(parts))
+	for i := range parts {
+		sizes[i] = parts[i].to - parts[i].from
+	}
 	group, ctx := errgroup.WithContext(ctx)
-	for from := s.from; from < s.to; from += n {
-		part := span{from, min(from+n, s.to)}
-		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, c, key, part, out) })
+	line := fleet.limiter.stand(endpoints, priorities[c.Stage], c.PromptID, sizes)
+	for i := range parts {
+		e, err := line.take(ctx)
+		if err != nil {
+			line.leave()
+			return errors.Join(group.Wait(), err)
+		}
+		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, e, &parts[i]) })
 	}
 	return group.Wait()
 }
 
-// askUntilWhole asks for the replicates of s, again for those that a server left out, and
-// makes every answer durable.
-func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, c *Call, key string, s span, out []schemas.Generation) error {
+// cut splits parts that are larger than the requests that the endpoints take.
+func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([]part, error) {
+	fleet := a.process.fleet
+	out := make([]part, 0, len(parts))
+	for _, p := range parts {
+		n := 1
+		if p.to-p.from > 1 {
+			n = p.call.N // so that a server is probed for one number only
+		}
+		n, err := fleet.batch(ctx, endpoints, p.call.Role, n, a.calls)
+		if err != nil {
+			return nil, err
+		}
+		n = min(n, fleet.options.MaxInFlight)
+		for from := p.from; from < p.to; from += n {
+			piece := p
+			piece.span = span{from, min(from+n, p.to)}
+			out = append(out, piece)
+		}
+	}
+	return out, nil
+}
+
+// askUntilWhole asks for a part, again for the replicates that a server left out, and makes
+// every answer durable. The first request has its permits, at e.
+func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, e *endpoint, p *part) error {
 	short := 0
-	for missing := []span{s}; len(missing) > 0; {
+	for missing := []span{p.span}; len(missing) > 0; e = nil {
 		at := missing[0]
 		missing = missing[1:]
-		generations, has, err := a.process.fleet.ask(ctx, endpoints, request{
-			role: c.Role, stage: c.Stage, promptID: c.PromptID, messages: c.Messages,
-			seed: seed(key, at.from), n: at.to - at.from,
+		generations, has, err := a.process.fleet.ask(ctx, endpoints, e, request{
+			role: p.call.Role, stage: p.call.Stage, promptID: p.call.PromptID, messages: p.call.Messages,
+			seed: seed(p.key, at.from), n: at.to - at.from,
 		}, a.calls)
 		if err != nil {
 			return err
@@ -124,12 +172,12 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, c *Cal
 		var left []int
 		for i, ok := range has {
 			if ok {
-				out[at.from+i] = generations[i]
+				p.out[at.from+i] = generations[i]
 			} else {
 				left = append(left, at.from+i)
 			}
 		}
-		if err := a.keep(ctx, c, key, at.from, generations, has); err != nil {
+		if err := a.keep(ctx, p.call, p.key, at.from, generations, has); err != nil {
 			return err
 		}
 		missing = append(missing, runs(left)...)

@@ -131,14 +131,17 @@ type request struct {
 }
 
 // ask sends a request until it is answered or cannot be, and returns the choices that came:
-// all n, fewer, or one failure that stands for all. An error ends the run.
-func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
+// all n, fewer, or one failure that stands for all. An error ends the run. The first try goes to e,
+// which has the permits for it; without e it waits for them.
+func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, e *endpoint, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
 	began := time.Now()
 	tries := 0
-	for {
-		e, err := f.limiter.acquire(ctx, endpoints, priorities[q.stage], q.n, q.promptID)
-		if err != nil {
-			return nil, nil, err
+	for ; ; e = nil {
+		if e == nil {
+			var err error
+			if e, err = f.limiter.acquire(ctx, endpoints, priorities[q.stage], q.n, q.promptID); err != nil {
+				return nil, nil, err
+			}
 		}
 		f.watch.start(q.n)
 		generations, has, flt := f.post(ctx, e, &q, calls)

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"hash/fnv"
+	"slices"
 	"sync"
 )
 
@@ -26,28 +27,70 @@ type queue struct {
 	waiting   []*waiter
 }
 
-// waiter is a request that wants n permits.
+// waiter is requests of one prompt that stand in line one behind the other: hundreds wait with
+// no goroutine of their own.
 type waiter struct {
-	n      int
-	spread uint64 // of the prompt: its calls prefer one endpoint, whose cache serves them all
-	got    chan *endpoint
+	sizes []int // permits that each wants
+	next  int   // index of the first that has none yet
+	// spread is the prompt's: its calls prefer one endpoint, whose cache serves them all.
+	spread uint64
+	// got has the endpoints of those before next, in their order.
+	got chan *endpoint
+}
+
+// line is a place in a queue. It is for one goroutine.
+type line struct {
+	limiter *limiter
+	queue   *queue
+	waiter  *waiter
+	taken   int
+}
+
+// stand puts requests of these sizes in line. Who stands must take all or leave.
+func (l *limiter) stand(endpoints []*endpoint, priority int, promptID string, sizes []int) *line {
+	w := &waiter{sizes: sizes, spread: spread(promptID), got: make(chan *endpoint, len(sizes))}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.queue(endpoints, priority)
+	q.waiting = append(q.waiting, w)
+	l.grant()
+	return &line{limiter: l, queue: q, waiter: w}
+}
+
+// take waits until the next request of the line has its permits, and returns where.
+func (n *line) take(ctx context.Context) (*endpoint, error) {
+	select {
+	case e := <-n.waiter.got:
+		n.taken++
+		return e, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// leave gives up the place and what was granted but not taken.
+func (n *line) leave() {
+	l := n.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := n.taken; i < n.waiter.next; i++ {
+		e := <-n.waiter.got
+		e.inFlight -= n.waiter.sizes[i]
+	}
+	if i := slices.Index(n.queue.waiting, n.waiter); i >= 0 {
+		n.queue.waiting = slices.Delete(n.queue.waiting, i, i+1)
+	}
+	l.grant()
 }
 
 // acquire waits until one of the endpoints has room for n generations and takes it.
 func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, priority, n int, promptID string) (*endpoint, error) {
-	w := &waiter{n: n, spread: spread(promptID), got: make(chan *endpoint, 1)}
-	l.mu.Lock()
-	q := l.queue(endpoints, priority)
-	q.waiting = append(q.waiting, w)
-	l.grant()
-	l.mu.Unlock()
-	select {
-	case e := <-w.got:
-		return e, nil
-	case <-ctx.Done():
-		l.abandon(q, w)
-		return nil, ctx.Err()
+	place := l.stand(endpoints, priority, promptID, []int{n})
+	e, err := place.take(ctx)
+	if err != nil {
+		place.leave()
 	}
+	return e, err
 }
 
 // release gives n permits back.
@@ -56,25 +99,6 @@ func (l *limiter) release(e *endpoint, n int) {
 	defer l.mu.Unlock()
 	e.inFlight -= n
 	l.grant()
-}
-
-// abandon takes back what w waits for, or was given just now.
-func (l *limiter) abandon(q *queue, w *waiter) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case e := <-w.got:
-		e.inFlight -= w.n
-		l.grant()
-		return
-	default:
-	}
-	for i := range q.waiting {
-		if q.waiting[i] == w {
-			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
-			return
-		}
-	}
 }
 
 // drain stops all granting; what is in flight goes on.
@@ -87,7 +111,7 @@ func (l *limiter) drain() {
 func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
 	at := len(l.queues)
 	for i, q := range l.queues {
-		if q.priority == priority && sameEndpoints(q.endpoints, endpoints) {
+		if q.priority == priority && slices.Equal(q.endpoints, endpoints) {
 			return q
 		}
 		if q.priority < priority && i < at {
@@ -99,18 +123,6 @@ func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
 	copy(l.queues[at+1:], l.queues[at:])
 	l.queues[at] = q
 	return q
-}
-
-func sameEndpoints(a, b []*endpoint) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // grant gives permits to the first of each queue until none fits. The first is not passed by
@@ -126,20 +138,24 @@ func (l *limiter) grant() {
 			if e == nil {
 				break
 			}
-			e.inFlight += w.n
-			q.waiting[0] = nil
-			q.waiting = q.waiting[1:]
+			e.inFlight += w.sizes[w.next]
+			w.next++
 			w.got <- e
+			if w.next == len(w.sizes) {
+				q.waiting[0] = nil
+				q.waiting = q.waiting[1:]
+			}
 		}
 	}
 }
 
-// place returns the endpoint for w by rendezvous hashing among those that have room, or nil.
+// place returns the endpoint for w's next request by rendezvous hashing among those that have
+// room, or nil.
 func (q *queue) place(w *waiter) *endpoint {
 	var best *endpoint
 	var bestRank uint64
 	for _, e := range q.endpoints {
-		if e.inFlight > 0 && e.inFlight+w.n > e.limit {
+		if e.inFlight > 0 && e.inFlight+w.sizes[w.next] > e.limit {
 			continue
 		}
 		if rank := mix(e.spread ^ w.spread); best == nil || rank > bestRank {

@@ -90,7 +90,7 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 		messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
 		gives := func(m int) (bool, error) {
 			q := request{role: &short, stage: stageProbe, promptID: messages[0].Content, n: m, messages: func() []schemas.Message { return messages }}
-			generations, has, err := f.ask(ctx, []*endpoint{e}, q, calls)
+			generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
 			refused := slices.ContainsFunc(generations, func(g schemas.Generation) bool { return g.Code == CodeBadRequest })
 			return err == nil && !refused && !slices.Contains(has, false), err
 		}
