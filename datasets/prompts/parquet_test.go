@@ -241,10 +241,11 @@ func TestParquetDamage(t *testing.T) {
 			t.Errorf("%s: the error doesn't name the file: %v", what, err)
 		}
 	}
-	for size := range whole {
+	const step = 3
+	for size := 0; size < len(whole); size += step {
 		check(fmt.Sprint("cut after ", size, " bytes"), whole[:size])
 	}
-	for i := range whole {
+	for i := 0; i < len(whole); i += step {
 		data := []byte(whole)
 		data[i] ^= 0x55
 		check(fmt.Sprint("byte ", i, " changed"), string(data))
@@ -282,4 +283,29 @@ func FuzzReadParquet(f *testing.F) {
 			t.Errorf("the error doesn't name the file: %v", err)
 		}
 	})
+}
+
+// The file in testdata is one of pyarrow 26's: nullable lists, a list of lists, a map, a column
+// of the null type, and dictionaries.
+func TestParquetOfAnotherWriter(t *testing.T) {
+	var got []string
+	err := ReadFile(t.Context(), File{Path: "testdata/pyarrow.parquet"}, Options{}, func(line Line) error {
+		if line.Bad != nil {
+			got = append(got, line.Bad.Code)
+			return nil
+		}
+		got = append(got, fmt.Sprint(line.Prompt.OwnIDs, line.Prompt.Messages), line.Prompt.Metadata)
+		return nil
+	})
+	want := []string{
+		"[a] [{user Hi}]",
+		`{"bytes":"/wA=","decimal":1.50,"map":[{"key":"k","value":[{"x":1}]},{"key":"l","value":[]}],` +
+			`"nested":[["a"],[],null],"nothing":null,"time":"2024-01-02T03:04:05.000006","topic":"x"}`,
+		"[b] [{system Be brief.} {user Grüße}]",
+		`{"bytes":"text","decimal":-12345678901234567890.12,"map":[],"nested":[],"nothing":null,"time":null,"topic":"y"}`,
+		NoPrompt,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v; rows (-want +got):\n%s", err, diff)
+	}
 }

@@ -29,16 +29,17 @@ HERE = pathlib.Path(__file__).parent
 REFERENCE = HERE.parent / "readers" / "reference.py"
 
 PROMPTS = 8
+GRAMMAR_PROMPTS = 4
 START_SECONDS = 120
 RUN_SECONDS = 900
 
 # Few and short texts. They end at an empty line: one that is cut off counts for nothing.
 FREE = {
     "actor.n": 2,
-    "actor.max_tokens": 128,
+    "actor.max_tokens": 96,
     "actor.stop": '["\\n\\n"]',
     "judge.n": 5,
-    "judge.max_tokens": 64,
+    "judge.max_tokens": 48,
     "judge.stop": '["\\n\\n"]',
     "meta_judge.max_tokens": 32,
     "client.patience": "1m",
@@ -46,8 +47,8 @@ FREE = {
 GRAMMAR = FREE | {
     "judge.n": 3,
     "judge.stop": "[]",
-    "judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{20,80} "\\nScore: " [0-5]'}),
-    "meta_judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{10,40} "\\nWinner: " [AB]'}),
+    "judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{20,60} "\\nScore: " [0-5]'}),
+    "meta_judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{5,20} "\\nWinner: " [AB]'}),
 }
 
 
@@ -129,9 +130,9 @@ def digests(out):
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def make(name, flags, settings, server, coeval, out):
+def make(name, flags, prompts, settings, server, coeval, out):
     """Runs twice, verifies and recomputes; returns the summary of the first run."""
-    command = [coeval, "run", *flags, "--out", str(out), *sets(settings)]
+    command = [coeval, "run", *flags, "--limit", str(prompts), "--out", str(out), *sets(settings)]
     begin = time.monotonic()
     summary = json.loads(run([*command, "--json"], server)[0])
     seconds = time.monotonic() - begin
@@ -142,7 +143,7 @@ def make(name, flags, settings, server, coeval, out):
         f"actor pairs {summary['actor']['paired']}, judge pairs {summary['judge']['paired']}, {seconds:.0f} s",
         flush=True,
     )
-    if summary["prompts"] != PROMPTS or summary["simulated"] or calls["failed"]:
+    if summary["prompts"] != prompts or summary["simulated"] or calls["failed"]:
         fail(f"{name}: {summary['prompts']} prompts, simulated is {summary['simulated']}, {calls['failed']} calls failed")
     print(run([coeval, "verify", str(out)], server)[0].strip(), flush=True)
     subprocess.run([sys.executable, str(REFERENCE), str(out)], check=True)
@@ -159,20 +160,20 @@ def make(name, flags, settings, server, coeval, out):
 
 def check(coeval, prompts, scratch, server):
     out = scratch / "out"
-    flags = ["--prompts", prompts, "--limit", str(PROMPTS), "--url", f"http://127.0.0.1:{server.port}/v1"]
+    flags = ["--prompts", prompts, "--url", f"http://127.0.0.1:{server.port}/v1"]
     flags += ["--model", "smollm2-135m-instruct", "--max-in-flight", "16"]
-    free = make("free", flags, FREE, server, coeval, out)
+    free = make("free", flags, PROMPTS, FREE, server, coeval, out)
     if free["unparsed"] < 0.5:
         fail(f"only {free['unparsed']:.1%} of the judgments don't parse, of a model that can't judge")
     if free["calls"]["generations"] < PROMPTS * (2 + 5):
         fail(f"{free['calls']['generations']} generations are too few for {PROMPTS} prompts")
-    told = "".join(run([coeval, "run", *flags, "--out", str(out), *sets(FREE)], server))
+    told = "".join(run([coeval, "run", *flags, "--limit", str(PROMPTS), "--out", str(out), *sets(FREE)], server))
     if "unparsed" not in told.lower():
         fail(f"the summary does not tell of unparsed judgments:\n{told}")
-    grammar = make("grammar", flags, GRAMMAR, server, coeval, out)
-    if grammar["calls"]["replayed"] < PROMPTS * 2:
+    grammar = make("grammar", flags, GRAMMAR_PROMPTS, GRAMMAR, server, coeval, out)
+    if grammar["calls"]["replayed"] < GRAMMAR_PROMPTS * 2:
         fail(f"with another judge only {grammar['calls']['replayed']} generations were replayed: the actor was asked again")
-    if grammar["unparsed"] > 0.1 or grammar["judge"]["paired"] + grammar["judge"]["dropped"] != PROMPTS:
+    if grammar["unparsed"] > 0.1 or grammar["judge"]["paired"] + grammar["judge"]["dropped"] != GRAMMAR_PROMPTS:
         fail(f"with a grammar {grammar['unparsed']:.1%} don't parse, and the judge's prompts end as {grammar['judge']}")
     if not (out / "judge").is_dir() or not grammar["actor"]["paired"]:
         fail("with a grammar there is not one actor pair")

@@ -31,7 +31,10 @@ func TestDamage(t *testing.T) {
 		{"missing pairs", func(t *testing.T, dir string) []string {
 			path := shards.Path(shards.Actor, 1, 4)
 			remove(t, dir, path)
-			return []string{path + " is missing"}
+			run := readManifest(t, dir)
+			run.Stats.Actor.Pairs++
+			writeManifest(t, dir, run)
+			return []string{path + " is missing", "stats.actor.pairs is"}
 		}},
 		{"extra file", func(t *testing.T, dir string) []string {
 			path := "actor/train-00004-of-00005.parquet"
@@ -129,6 +132,18 @@ func TestDamage(t *testing.T) {
 			gone := f.remove(len(f.rows) - 1)
 			f.forge(t)
 			return []string{"has neither a row nor a failure", "stats.failed_calls." + gone.Stage + "." + gone.Code}
+		}},
+		{"removed bad line", func(t *testing.T, dir string) []string {
+			for i := range 4 {
+				f := readTable[schemas.FailureRow](t, dir, shards.Failures, shards.Path(shards.Failures, i, 4))
+				if len(f.rows) > 0 && f.rows[0].Stage == schemas.StagePrompts {
+					f.remove(0)
+					f.forge(t)
+					return []string{"run.json: ledger.bad is 2, the tables give 1"}
+				}
+			}
+			t.Fatal("no bad line")
+			return nil
 		}},
 		{"removed prompt", func(t *testing.T, dir string) []string {
 			f := readLargest[schemas.PromptRow](t, dir, shards.Prompts)
@@ -276,7 +291,7 @@ func TestRandomDamage(t *testing.T) {
 	}
 	files := readManifest(t, good).Files
 	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range 60 {
+	for i := range 40 {
 		dir := copyRun(t)
 		f := files[rng.IntN(len(files))]
 		data := read(t, dir, f.Path)
@@ -306,7 +321,7 @@ func TestUnusableRunFile(t *testing.T) {
 		{"two values", `{"format": 1}{}`, "run.json can't be read"},
 		{"no config", `{"format": 1}`, "run.json: config can't be used"},
 		{"no roles", `{"format": 1, "config": {"roles": []}}`, "roles is empty"},
-		{"no files", `{"format": 1, "config": {"roles": ["actor"], "actor": {"n": 1}, "judge": {"n": 1}, "method": {"min_judgments": 1}}}`, "names no shard of raw/prompts"},
+		{"no files", `{"format": 1, "config": {"roles": ["actor"], "actor": {"n": 1}, "judge": {"n": 1}, "method": {"min_judgments": 1, "min_meta_judgments": 2}}}`, "names no shard of raw/prompts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

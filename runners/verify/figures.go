@@ -21,7 +21,7 @@ type figures struct {
 	stats     schemas.Stats
 	// digests are the SHA-256 of the files that could be read, by path.
 	digests map[string]string
-	// torn are the files that could not be read in order: figures lack some of what they hold.
+	// torn are the raw files that could not be read in order: figures lack some of what they hold.
 	torn []string
 }
 

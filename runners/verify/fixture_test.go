@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse() // before Init, which parses none of the test's flags
 	if err := engine.Init(nil, false); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -48,7 +50,7 @@ var goodRun = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	out := filepath.Join(scratch, "good")
-	return out, makeRun(context.Background(), out, func(*metareward.Config) {})
+	return out, makeRun(context.Background(), out, promptLines(), func(*metareward.Config) {})
 })
 
 // promptLines are 16 prompts, one of them twice and one too long for the worker, and two lines
@@ -66,10 +68,10 @@ func promptLines() string {
 	return b.String()
 }
 
-// makeRun runs the pipeline against the simulated worker.
-func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (err error) {
+// makeRun runs the pipeline on these lines against the simulated worker.
+func makeRun(ctx context.Context, out, lines string, change func(*metareward.Config)) (err error) {
 	input := out + ".jsonl"
-	if err := os.WriteFile(input, []byte(promptLines()), 0o600); err != nil {
+	if err := os.WriteFile(input, []byte(lines), 0o600); err != nil {
 		return err
 	}
 	world, err := simulator.NamedWorld("bad")
@@ -77,7 +79,7 @@ func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (
 		return err
 	}
 	worker, err := simulator.Start(simulator.Options{
-		World: &world, ContextTokens: 10_000, Faults: simulator.Faults{simulator.FaultPermanent: 0.04, simulator.FaultPoison: 0.02},
+		World: &world, ContextTokens: 10_000, Faults: simulator.Faults{simulator.FaultPermanent: 0.06},
 	})
 	if err != nil {
 		return err
@@ -104,7 +106,7 @@ func makeRun(ctx context.Context, out string, change func(*metareward.Config)) (
 	return errors.Join(engine.Run(ctx, p), infer.Close(attempt))
 }
 
-// copyRun returns a copy of the good run.
+// copyRun returns a copy of the good run, without its journal.
 func copyRun(t *testing.T) string {
 	t.Helper()
 	good, err := goodRun()
@@ -112,8 +114,13 @@ func copyRun(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"actor", "judge", "raw", "failures"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(good, name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{runFile, cardFile} {
+		write(t, dir, name, read(t, good, name))
 	}
 	return dir
 }

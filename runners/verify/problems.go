@@ -9,6 +9,7 @@ import (
 
 // notes are problems in the order in which they were found.
 type notes struct {
+	// list has at most maxProblems.
 	list []string
 	// more counts those that are not in list.
 	more int64

@@ -44,7 +44,12 @@ func decodeSettings(config json.RawMessage) (*settings, error) {
 	for _, number := range []struct {
 		key   string
 		value int
-	}{{"actor.n", s.Actor.N}, {"judge.n", s.Judge.N}, {"method.min_judgments", s.Method.MinJudgments}} {
+	}{
+		{"actor.n", s.Actor.N},
+		{"judge.n", s.Judge.N},
+		{"method.min_judgments", s.Method.MinJudgments},
+		{"method.min_meta_judgments", s.Method.MinMetaJudgments},
+	} {
 		if number.value < 1 || number.value > most {
 			errs = append(errs, fmt.Errorf("%s is %d; allowed is 1 to %d", number.key, number.value, most))
 		}

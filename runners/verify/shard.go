@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"coeval/datasets/shards"
 	"coeval/schemas"
@@ -65,7 +66,9 @@ func finish[T shards.Row](s *shard, name shards.Table, t *table[T]) {
 	t.drain()
 	s.figures.addRows(name, t.rows)
 	if t.torn {
-		s.figures.torn = append(s.figures.torn, t.path)
+		if name != shards.Actor && name != shards.Judge { // nothing is counted in pairs
+			s.figures.torn = append(s.figures.torn, t.path)
+		}
 		return
 	}
 	if want := s.run.files[t.path].Rows; t.rows != want {
@@ -170,21 +173,22 @@ func checkCode(at spot, f *schemas.FailureRow) {
 	}
 }
 
+// nameFailure tells a row that has no ID by what its call or line was about.
 func nameFailure(f *schemas.FailureRow) string {
-	name := "row of stage " + f.Stage + ", code " + f.Code
+	parts := []string{"row of stage " + f.Stage, "code " + f.Code}
 	for _, part := range []struct {
 		what string
 		id   *string
 	}{{"prompt", f.PromptID}, {"response", f.ResponseID}, {"first", f.FirstID}, {"second", f.SecondID}} {
 		if part.id != nil {
-			name += ", " + part.what + " " + *part.id
+			parts = append(parts, part.what+" "+*part.id)
 		}
 	}
 	if f.Replicate != nil && f.FirstID == nil {
-		name += fmt.Sprintf(", replicate %d", *f.Replicate)
+		parts = append(parts, fmt.Sprintf("replicate %d", *f.Replicate))
 	}
 	if f.SourceFile != nil && f.SourceLine != nil {
-		name += fmt.Sprintf(", %s:%d", *f.SourceFile, *f.SourceLine)
+		parts = append(parts, fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine))
 	}
-	return name
+	return strings.Join(parts, ", ")
 }

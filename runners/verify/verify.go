@@ -79,10 +79,6 @@ func Out(ctx context.Context, dir string) (Report, error) {
 		return Report{}, fmt.Errorf("verify: %w", err)
 	}
 	report.Problems, report.More = found.list, found.more
-	if len(report.Problems) > maxProblems {
-		report.More += int64(len(report.Problems) - maxProblems)
-		report.Problems = report.Problems[:maxProblems]
-	}
 	return report, nil
 }
 

@@ -60,7 +60,7 @@ func TestOtherConfigs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			out := t.TempDir()
-			if err := makeRun(t.Context(), out, tt.change); err != nil {
+			if err := makeRun(t.Context(), out, promptLines(), tt.change); err != nil {
 				t.Fatal(err)
 			}
 			for _, p := range mustVerify(t, out).Problems {

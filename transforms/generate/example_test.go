@@ -2,6 +2,7 @@ package generate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -28,7 +29,6 @@ func ExampleGenerate() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer worker.Close()
 	actor := infer.Role{Name: schemas.RoleActor, Model: "actor-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
 
 	p, s := beam.NewPipelineWithRoot()
@@ -39,6 +39,9 @@ func ExampleGenerate() {
 	}
 	beam.ParDo0(s, printResponses, dossiers)
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(infer.Close("example"), worker.Close()); err != nil {
 		log.Fatal(err)
 	}
 	// Unordered output:

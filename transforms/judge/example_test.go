@@ -2,6 +2,7 @@ package judge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -37,7 +38,6 @@ func ExampleJudge() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer worker.Close()
 	served := infer.Role{Name: schemas.RoleJudge, Model: "judge-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
 	d := dossier(world.Answer(conversation, "actor-model", 1, 0).Text, "Cut off in the")
 	d.Responses[1].Status = schemas.Truncated
@@ -49,6 +49,9 @@ func ExampleJudge() {
 	}
 	beam.ParDo0(s, printJudgments, judged)
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(infer.Close("example"), worker.Close()); err != nil {
 		log.Fatal(err)
 	}
 	// Output:

@@ -3,6 +3,7 @@ package judge
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -77,12 +78,11 @@ func ParseScore(text, finishReason string) (thousandths int, unparsed string) {
 		return thousandths, unparsed
 	}
 	unparsed = Missing
-	reports := scoreLabel.Reports(text)
-	for i := len(reports) - 1; i >= 0; i-- {
-		thousandths, reason := parseReport(reports[i])
+	for _, report := range slices.Backward(scoreLabel.Reports(text)) {
+		thousandths, reason := parseReport(report)
 		switch {
 		case reason == notAReport:
-		case reports[i].Quoted:
+		case report.Quoted:
 			unparsed = Quoted
 		default:
 			return thousandths, reason

@@ -2,6 +2,7 @@ package meta_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -33,7 +34,6 @@ func ExampleMeta() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer worker.Close()
 	served := func(name string) infer.Role {
 		return infer.Role{Name: name, Model: name + "-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
 	}
@@ -55,6 +55,9 @@ func ExampleMeta() {
 	}
 	beam.ParDo0(s, printComparisons, dossiers)
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
+		log.Fatal(err)
+	}
+	if err := errors.Join(infer.Close("example"), worker.Close()); err != nil {
 		log.Fatal(err)
 	}
 	// Output:

@@ -3,6 +3,7 @@ package meta
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 
 	"coeval/schemas"
@@ -59,14 +60,13 @@ func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed st
 		return parseValue(value)
 	}
 	unparsed = Missing
-	reports := winnerLabel.Reports(text)
-	for i := len(reports) - 1; i >= 0; i-- {
+	for _, report := range slices.Backward(winnerLabel.Reports(text)) {
 		switch {
-		case echo.MatchString(reports[i].Value):
-		case reports[i].Quoted:
+		case echo.MatchString(report.Value):
+		case report.Quoted:
 			unparsed = Quoted
 		default:
-			return parseValue(reports[i].Value)
+			return parseValue(report.Value)
 		}
 	}
 	return schemas.NoWins, unparsed

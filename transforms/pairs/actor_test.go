@@ -90,7 +90,8 @@ func TestActor(t *testing.T) {
 		// 10/3 = 20/6, though not as floats.
 		{
 			"equal scores", responses(scored("a", 1, 3000, 3000, 4000), scored("b", 2, 3000, 3000, 4000, 4000, 3000, 3000)),
-			ActorOptions{}, droppedFor(schemas.EqualScores),
+			ActorOptions{},
+			droppedFor(schemas.EqualScores),
 		},
 		{"unscored counts for nothing", responses(scored("a", 9, 3000, 3000), scored("b", 9, 2000, 2000), scored("c", 1, 5000)), ActorOptions{}, paired("a", "b")},
 		// The mean of c is 2, its median 3: by the median it would not be the lowest.
@@ -100,7 +101,8 @@ func TestActor(t *testing.T) {
 
 		{
 			"too few scored, the most calls failed at the judge", withFailures(responses(scored("a", 1)), shared...),
-			ActorOptions{}, failedWith("context_length"),
+			ActorOptions{},
+			failedWith("context_length"),
 		},
 		{
 			"as many calls, the earlier stage", withFailures(
@@ -115,7 +117,8 @@ func TestActor(t *testing.T) {
 		{"meta feeds no actor pair", withFailures(responses(), shared[2]), ActorOptions{}, droppedFor(schemas.TooFewScored)},
 		{
 			"a failed call is no excuse for equal scores", withFailures(responses(scored("a", 1, 1000, 1000), scored("b", 1, 1000, 1000)), shared...),
-			ActorOptions{}, droppedFor(schemas.EqualScores),
+			ActorOptions{},
+			droppedFor(schemas.EqualScores),
 		},
 	}
 	for _, tt := range tests {

@@ -103,7 +103,7 @@ func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) sche
 // decide says what becomes of the judgments with the highest and the lowest rating.
 func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int) schemas.Choice {
 	chosen, rejected := f.Judgments[best], f.Judgments[worst]
-	reason := ""
+	var reason string
 	switch {
 	case !hasVerdicts(f, best) || !hasVerdicts(f, worst):
 		return undecided(f, schemas.TooFewVerdicts, schemas.StageMeta)

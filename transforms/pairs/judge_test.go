@@ -47,18 +47,24 @@ func TestJudge(t *testing.T) {
 			// a beats b and c, in one order each, when shown first; c beats b in both. With w1 = 0.1 a's
 			// wins are 0.1 each, and c is the best; with w1 = 0.9 it is a.
 			"a win in the place that wins less counts more", finding("-11", "0-2", "01-"),
-			schemas.PositionWeights{First: 0.1, Second: 0.9}, JudgeOptions{}, paired("c", "b"),
+			schemas.PositionWeights{First: 0.1, Second: 0.9},
+			JudgeOptions{},
+			paired("c", "b"),
 		},
 		{"weights the other way", finding("-11", "0-2", "01-"), schemas.PositionWeights{First: 0.9, Second: 0.1}, JudgeOptions{}, paired("a", "b")},
 		{
 			// Fixed weights don't care for the run's.
-			"fixed weights", finding("-11", "0-2", "01-"), schemas.PositionWeights{First: 0.1, Second: 0.9},
-			JudgeOptions{PositionWeights: FixedWeights, Fixed: schemas.PositionWeights{First: 0.9, Second: 0.1}}, paired("a", "b"),
+			"fixed weights", finding("-11", "0-2", "01-"),
+			schemas.PositionWeights{First: 0.1, Second: 0.9},
+			JudgeOptions{PositionWeights: FixedWeights, Fixed: schemas.PositionWeights{First: 0.9, Second: 0.1}},
+			paired("a", "b"),
 		},
 		{
 			// First won 3 and second 1, with one more each 4 and 2: w1 = 1/3 is enough for a.
-			"the response's weights", finding("-11", "0-2", "01-"), schemas.PositionWeights{First: 0.1, Second: 0.9},
-			JudgeOptions{PositionWeights: ResponseWeights}, paired("a", "b"),
+			"the response's weights", finding("-11", "0-2", "01-"),
+			schemas.PositionWeights{First: 0.1, Second: 0.9},
+			JudgeOptions{PositionWeights: ResponseWeights},
+			paired("a", "b"),
 		},
 		{
 			// Nobody but b wins: a, c and d are equal at the bottom.
@@ -80,7 +86,9 @@ func TestJudge(t *testing.T) {
 		{"too few judgments for failures", change(better(2), func(f *schemas.Finding) { f.Failed = failures }), even, JudgeOptions{}, failedWith("context_length")},
 		{
 			"failures of the actor leave no judgment out", change(better(2), func(f *schemas.Finding) { f.Failed = failures[:1] }),
-			even, JudgeOptions{}, droppedFor(schemas.TooFewJudgments),
+			even,
+			JudgeOptions{},
+			droppedFor(schemas.TooFewJudgments),
 		},
 		{"no verdicts", change(better(4), func(f *schemas.Finding) { f.Verdicts = "" }), even, JudgeOptions{}, droppedFor(schemas.TooFewVerdicts)},
 		{"no verdicts for failures", change(better(4), func(f *schemas.Finding) { f.Verdicts, f.Failed = "", failures }), even, JudgeOptions{}, failedWith("bad_request")},

@@ -1,9 +1,10 @@
 // Package parquetfile opens Parquet files that may be damaged or come from strangers.
 //
 // parquet-go trusts a file's own numbers in some places: it panics, takes any amount of
-// memory for a footer or a list in it that can't be there, and never ends on LZ4 pages that
-// are not LZ4. This package makes errors of the first two and refuses LZ4. A page that lies
-// about its size can still cost as much memory as it claims.
+// memory for a footer or a list in it that can't be there, puts the values of one column into
+// the next when pages are missing, and never ends on LZ4 pages that are not LZ4. This package
+// makes errors of the first three and refuses LZ4. A page that lies about its size can still
+// cost as much memory as it claims.
 package parquetfile
 
 import (
@@ -11,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
@@ -31,7 +33,7 @@ func Open(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 		if err != nil {
 			return err
 		}
-		return refuseLZ4(f)
+		return checkColumns(f)
 	})
 	return f, err
 }
@@ -80,14 +82,44 @@ func readAt(r io.ReaderAt, p []byte, offset int64) error {
 	return err
 }
 
-func refuseLZ4(f *parquet.File) error {
+// checkColumns holds what row groups say of their columns against the schema and the file's size.
+func checkColumns(f *parquet.File) error {
+	leaves, kinds := f.Schema().Columns(), leafKinds(f.Metadata().Schema)
+	if len(leaves) != len(kinds) {
+		return errors.New("the file is damaged: its schema has groups without columns")
+	}
 	for _, group := range f.Metadata().RowGroups {
-		for _, column := range group.Columns {
-			if c := column.MetaData.Codec; c == format.Lz4Raw {
-				return fmt.Errorf("column %s is compressed with %s, which is not supported; write the file with zstd or snappy",
-					strings.Join(column.MetaData.PathInSchema, "."), c)
+		if len(group.Columns) != len(leaves) {
+			return fmt.Errorf("the file is damaged: a row group of %d columns, the schema has %d", len(group.Columns), len(leaves))
+		}
+		for i, path := range leaves {
+			column := &group.Columns[i].MetaData
+			start, size := column.DataPageOffset, column.TotalCompressedSize
+			if column.DictionaryPageOffset != 0 {
+				start = column.DictionaryPageOffset
+			}
+			switch {
+			case column.Codec == format.Lz4Raw:
+				return fmt.Errorf("column %s is compressed with %s, which is not supported; write the file with zstd or snappy", name(path), column.Codec)
+			case !slices.Equal(column.PathInSchema, path), column.Type != kinds[i]:
+				return fmt.Errorf("the file is damaged: column %s is not what the schema says", name(path))
+			case start < 0 || size < 0 || start > f.Size()-size:
+				return fmt.Errorf("the file is damaged: column %s lies outside of it", name(path))
 			}
 		}
 	}
 	return nil
 }
+
+// leafKinds returns the physical types of a schema's columns.
+func leafKinds(schema []format.SchemaElement) []format.Type {
+	var kinds []format.Type
+	for _, element := range schema {
+		if element.Type.Valid {
+			kinds = append(kinds, element.Type.V)
+		}
+	}
+	return kinds
+}
+
+func name(path []string) string { return strings.Join(path, ".") }

@@ -32,8 +32,10 @@ func TestFenceAvoidsCodesOnThePage(t *testing.T) {
 
 func TestConversation(t *testing.T) {
 	got := Conversation([]schemas.Message{
-		{Role: "system", Content: "Be brief."}, {Role: "user", Content: "Hello"},
-		{Role: "assistant", Content: "Hi"}, {Role: "user", Content: "Capital of France?"},
+		{Role: "system", Content: "Be brief."},
+		{Role: "user", Content: "Hello"},
+		{Role: "assistant", Content: "Hi"},
+		{Role: "user", Content: "Capital of France?"},
 	})
 	want := []string{
 		Fence("instructions", "Be brief."), Fence("user", "Hello"), Fence("assistant", "Hi"), Fence("user", "Capital of France?"),

@@ -1,0 +1,104 @@
+package parquetfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+// batchRows is how many rows are decoded at once.
+const batchRows = 64
+
+// Rows gives the rows of a file one by one, in its order.
+type Rows struct {
+	// kinds are those of the schema's columns.
+	kinds []parquet.Kind
+	// groups are left to be read, group is being read.
+	groups []parquet.RowGroup
+	group  parquet.Rows
+	// batch[at:n] were read from group and not given.
+	batch [batchRows]parquet.Row
+	at, n int
+	// given are the rows so far, want those that the row groups promise.
+	given, want int64
+}
+
+// NewRows returns the rows of a file that [Open] opened.
+func NewRows(f *parquet.File) *Rows {
+	rows := &Rows{groups: f.RowGroups()}
+	for _, kind := range leafKinds(f.Metadata().Schema) {
+		rows.kinds = append(rows.kinds, parquet.Kind(kind))
+	}
+	for _, group := range rows.groups {
+		rows.want += group.NumRows()
+	}
+	return rows
+}
+
+// Given returns the number of rows that Next has given.
+func (r *Rows) Given() int64 { return r.given }
+
+// Next returns a row, good until the next call, or io.EOF after the last. Every column of
+// the schema has a value in it, null or of the column's kind.
+func (r *Rows) Next() (parquet.Row, error) {
+	for r.at == r.n {
+		if r.group == nil && len(r.groups) == 0 {
+			return nil, r.complete()
+		}
+		if err := Guard(r.fill); err != nil {
+			return nil, err
+		}
+	}
+	row := r.batch[r.at]
+	if err := r.check(row); err != nil {
+		return nil, err
+	}
+	r.at++
+	r.given++
+	return row, nil
+}
+
+// fill reads rows, or goes on to the next row group.
+func (r *Rows) fill() error {
+	if r.group == nil {
+		r.group, r.groups = r.groups[0].Rows(), r.groups[1:]
+	}
+	n, err := r.group.ReadRows(r.batch[:])
+	r.at, r.n = 0, n
+	switch {
+	case errors.Is(err, io.EOF):
+		err = r.group.Close()
+		r.group = nil
+	case err == nil && n == 0:
+		err = errors.New("the file is damaged: nothing can be read")
+	}
+	return err
+}
+
+// check refuses a row in which a column has run out of pages.
+func (r *Rows) check(row parquet.Row) error {
+	next := 0
+	for _, v := range row {
+		column := v.Column()
+		if column == next {
+			next++
+		}
+		if column != next-1 || !v.IsNull() && v.Kind() != r.kinds[column] {
+			return errors.New("the file is damaged: a column is missing or of another kind than the schema says")
+		}
+	}
+	if next != len(r.kinds) {
+		return fmt.Errorf("the file is damaged: a row of %d columns, the schema has %d", next, len(r.kinds))
+	}
+	return nil
+}
+
+// complete tells the end from a page that was cut off, which looks the same.
+func (r *Rows) complete() error {
+	if r.given != r.want {
+		return fmt.Errorf("the file is damaged: it should have %d rows", r.want)
+	}
+	return io.EOF
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"coeval/datasets/prompts"
+	"coeval/transforms/infer/simulator"
+)
+
+// The cost of orchestration: the program against the simulated worker, each in a process of
+// its own. Each benchmark is one whole run; make bench runs each once.
+
+// benchPrompts writes n prompts, Arena-Hard's with a number before each.
+func benchPrompts(b *testing.B, n int) string {
+	b.Helper()
+	var lines bytes.Buffer
+	written := 0
+	for round := 0; written < n; round++ {
+		err := prompts.ReadFile(b.Context(), prompts.File{Path: "../../datasets/arena-hard/arena-hard-v0.1.jsonl"}, prompts.Options{}, func(l prompts.Line) error {
+			if written < n && l.Bad == nil {
+				written++
+				text, err := json.Marshal(fmt.Sprintf("Variant %d. %s", round, l.Prompt.Messages[0].Content))
+				fmt.Fprintf(&lines, "{\"prompt\":%s}\n", text)
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	name := filepath.Join(b.TempDir(), "prompts.jsonl")
+	if err := os.WriteFile(name, lines.Bytes(), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return name
+}
+
+// buildProgram builds the program as users have it.
+func buildProgram(b *testing.B) string {
+	b.Helper()
+	name := filepath.Join(b.TempDir(), "coeval")
+	if out, err := exec.Command("go", "build", "-o", name, ".").CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return name
+}
+
+// startWorker starts the simulated worker as a process and returns its base URL.
+func startWorker(b *testing.B, program string, flags ...string) string {
+	b.Helper()
+	c := exec.Command(program, append([]string{"simulate", "--addr=127.0.0.1:0"}, flags...)...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			b.Error(err)
+		}
+		if err := c.Wait(); err != nil {
+			b.Error(err)
+		}
+	})
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+func workerStats(b *testing.B, url string) simulator.Stats {
+	b.Helper()
+	resp, err := http.Get(strings.TrimSuffix(url, "/v1") + "/stats")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var s simulator.Stats
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+// cost is what a run took.
+type cost struct {
+	cpuSeconds, wallSeconds, peakMB float64
+	requests, generations, replayed float64
+}
+
+func runProgram(b *testing.B, program string, args ...string) cost {
+	b.Helper()
+	c := exec.Command(program, append([]string{"run", "--json"}, args...)...)
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, os.Stderr
+	if err := c.Run(); err != nil {
+		b.Fatal(err)
+	}
+	var s struct {
+		Seconds float64
+		Calls   struct{ Requests, Generations, Replayed float64 }
+	}
+	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+		b.Fatal(err)
+	}
+	usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		b.Fatal("this system tells no memory of processes")
+	}
+	return cost{
+		cpuSeconds:  (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(),
+		wallSeconds: s.Seconds, peakMB: float64(usage.Maxrss) / 1e3, // kilobytes on Linux
+		requests: s.Calls.Requests, generations: s.Calls.Generations, replayed: s.Calls.Replayed,
+	}
+}
+
+func (c cost) report(b *testing.B) {
+	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(c.wallSeconds, "wall-s")
+	b.ReportMetric(c.cpuSeconds, "cpu-s")
+	b.ReportMetric(c.peakMB, "peak-MB")
+	if c.requests > 0 {
+		b.ReportMetric(c.requests, "requests")
+		b.ReportMetric(1000*c.cpuSeconds/c.requests, "cpu-s/1000requests")
+	}
+	if c.replayed > 0 {
+		b.ReportMetric(c.replayed, "replayed")
+	}
+}
+
+// BenchmarkNoLatency is 5,000 prompts against a worker that answers at once, and then the
+// same from the journal with another rho.
+func BenchmarkNoLatency(b *testing.B) {
+	program, file, out := buildProgram(b), benchPrompts(b, 5000), filepath.Join(b.TempDir(), "out")
+	args := []string{"--prompts", file, "--out", out, "--model", "simulated"}
+	b.Run("ask", func(b *testing.B) {
+		url := startWorker(b, program, "--latency=0s")
+		for b.Loop() {
+			if err := os.RemoveAll(out); err != nil {
+				b.Fatal(err)
+			}
+			runProgram(b, program, append(args, "--url", url)...).report(b)
+		}
+	})
+	b.Run("pairAgain", func(b *testing.B) {
+		for b.Loop() {
+			c := runProgram(b, program, append(args, "--url", "http://127.0.0.1:1/v1", "--set", "method.rho=0.2")...)
+			if c.requests > 0 {
+				b.Fatalf("%v requests were made", c.requests)
+			}
+			c.report(b)
+		}
+	})
+}
+
+// BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms,
+// for each of some fixed limits.
+func BenchmarkSlots(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 2048)
+	for _, limit := range []int{512, 800, 1200} {
+		b.Run(fmt.Sprint("limit=", limit), func(b *testing.B) {
+			url := startWorker(b, program, "--latency=100ms", "--slots=256")
+			for b.Loop() {
+				c := runProgram(b, program, "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated",
+					"--url", url, "--max-in-flight", fmt.Sprint(limit))
+				s := workerStats(b, url)
+				c.report(b)
+				b.ReportMetric(s.SlotUse, "slot-use")
+				b.ReportMetric(s.MeanWaiting, "mean-waiting")
+			}
+		})
+	}
+}

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/shards"
+	"coeval/runners/summary"
+	"coeval/runners/verify"
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+)
+
+// The killed runs: 16 prompts, of which two are under way at a time.
+const (
+	killedPrompts = 16
+	killedWindow  = 2
+	// mostUndurable is how many generations can be asked for and not yet be durable: a stage of
+	// a prompt asks only when all answers of the stage before it are, so each prompt under way
+	// has those of one stage open, at most K·N = 3·4 judgments or N(N−1) = 4·3 comparisons.
+	mostUndurable = killedWindow * 12
+)
+
+func killedRun(url, prompts, out string) []string {
+	return runOf(url, prompts, out, "--set", fmt.Sprintf("client.window=%d", killedWindow))
+}
+
+// slowly is a worker that takes some time, so that something is in flight when the client dies.
+func slowly(o simulator.Options) simulator.Options {
+	o.World, o.Latency = uneven(), 2*time.Millisecond
+	return o
+}
+
+// killAt begins a run and kills it when the worker has seen so many requests. It returns the
+// worker's figures once all that the dead run asked for has been served.
+func killAt(t *testing.T, w *worker, requests int64, args []string) simulator.Stats {
+	t.Helper()
+	p := begin(t, nil, args...)
+	eventually(t, fmt.Sprintf("%d requests", requests), func() bool { return w.Stats().Requests >= requests || !p.alive() })
+	p.kill(t)
+	return w.settled(t)
+}
+
+// finish runs the killed run's command again, and holds what it asks against the journal that
+// the killed one left: what is durable is never asked for, and what is asked twice was in
+// flight at the kill.
+func finish(t *testing.T, w *worker, out string, was simulator.Stats, args []string) *summary.Summary {
+	t.Helper()
+	left := durable(t, out)
+	s := complete(t, args...)
+	if got, want := s.Calls.Replayed, sum(left); got != want {
+		t.Errorf("%d generations were replayed, %d are in the journal", got, want)
+	}
+	stats := w.Stats()
+	// What was delivered, the probes' choices among it, and is not durable.
+	if most := was.Generations - sum(left); stats.AskedAfterDelivery-was.AskedAfterDelivery > most {
+		t.Errorf("%d generations were asked for again after delivery, at most %d were not durable", stats.AskedAfterDelivery, most)
+	}
+	if twice := stats.AskedTwice - was.AskedTwice; twice > mostUndurable {
+		t.Errorf("%d generations were asked twice, at most %d can have been in flight", twice, mostUndurable)
+	}
+	proved(t, out)
+	return s
+}
+
+// Killed at any moment, a run is finished by the same command, with the files of a run that
+// nothing disturbed, and nothing that is durable is asked for again.
+func TestKilledRuns(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	calm := newWorker(t, slowly(simulator.Options{}))
+	undisturbed := filepath.Join(t.TempDir(), "out")
+	all := complete(t, killedRun(calm.URL, prompts, undisturbed)...).Calls
+	wanted := files(t, undisturbed)
+
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 10 {
+		at := 1 + r.Int64N(all.Requests)
+		kills := 1
+		if i == 0 { // and one run that is killed again and again
+			at, kills = all.Requests/4, 4
+		}
+		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			w := newWorker(t, slowly(simulator.Options{}))
+			out := filepath.Join(t.TempDir(), "out")
+			args := killedRun(w.URL, prompts, out)
+			var stats simulator.Stats
+			for range kills {
+				stats = killAt(t, w, stats.Requests+at, args)
+			}
+			s := finish(t, w, out, stats, args)
+			if got := s.Calls.Replayed + s.Calls.Generations; got != all.Generations {
+				t.Errorf("%d generations, want those of the undisturbed run, %d", got, all.Generations)
+			}
+			if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
+				t.Errorf("files differ from those of the undisturbed run: %s", diff)
+			}
+		})
+	}
+}
+
+// The same where the worker says something else each time: what is in the files is what was
+// said once, and the journal's texts are those that it goes on with.
+func TestKilledRunsOfFreshTexts(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 10 {
+		// An undisturbed run makes about 16·(1 + 3 + 12) = 256 requests.
+		at := 1 + r.Int64N(230)
+		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			w := newWorker(t, slowly(simulator.Options{FreshTexts: true, Record: true}))
+			out := filepath.Join(t.TempDir(), "out")
+			args := killedRun(w.URL, prompts, out)
+			s := finish(t, w, out, killAt(t, w, at, args), args)
+			said := texts(t, out)
+			for _, text := range said {
+				if !w.Sent(text) {
+					t.Errorf("never sent: %.100q", text)
+				}
+			}
+			// All of the K = 3 replicates, of which equal ones share a row, and all else.
+			replicates := int64(0)
+			for _, r := range rows[schemas.ResponseRow](t, out, shards.Responses) {
+				replicates += int64(len(r.Replicates) - 1)
+			}
+			empty := readRun(t, out).Stats.Responses.Empty
+			if got := s.Calls.Replayed + s.Calls.Generations; got < int64(len(said))+replicates || got > int64(len(said))+replicates+empty {
+				t.Errorf("%d generations for %d texts, %d replicates more, %d of them empty", got, len(said), replicates, empty)
+			}
+			unchanged(t, w, out, func() *summary.Summary { return complete(t, args...) })
+		})
+	}
+}
+
+// Killed while files get their names, a folder holds a whole run or none that calls itself one.
+func TestKilledCommits(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{World: uneven()})
+	prompts, out := mixed(t, killedPrompts), filepath.Join(t.TempDir(), "out")
+	// 16 shards of 7 tables, so that there is time between the first and the last.
+	args := map[bool][]string{}
+	wanted := map[bool]map[string]string{}
+	for _, other := range []bool{true, false} {
+		rho := map[bool]string{false: "0.32", true: "0"}[other]
+		args[other] = runOf(w.URL, prompts, out, "--set", "output.prompts_per_shard=1", "--set", "method.rho="+rho)
+		complete(t, args[other]...)
+		wanted[other] = files(t, out)
+	}
+	total := len(readRun(t, out).Files)
+	asked := w.Stats().Requests
+	r := rand.New(rand.NewPCG(5, 6))
+	incomplete := 0
+	for i := range 10 {
+		other := i%2 == 0
+		p := begin(t, nil, args[other]...)
+		switch moved := r.IntN(total); {
+		case i%5 == 4: // while staged files are being written
+			eventually(t, "files are staged", func() bool { return staged(t, out) > moved || gone(out) || !p.alive() })
+		default:
+			eventually(t, "files are moved", func() bool { return gone(out) && staged(t, out) <= total-moved || !p.alive() })
+		}
+		p.kill(t)
+		found, err := verify.Out(t.Context(), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone(out) {
+			incomplete++
+			if len(found.Problems) != 1 || !strings.Contains(found.Problems[0], "run.json is missing") {
+				t.Errorf("without run.json verify finds %v", found.Problems)
+			}
+		} else if is := files(t, out); len(found.Problems) > 0 || !isRun(is, wanted[true]) && !isRun(is, wanted[false]) {
+			t.Errorf("the folder calls itself complete and is neither run: %v", found.Problems)
+		}
+		complete(t, args[other]...)
+		if diff := cmp.Diff(wanted[other], files(t, out)); diff != "" {
+			t.Errorf("finished after the kill: %s", diff)
+		}
+	}
+	if incomplete == 0 {
+		t.Error("no kill met a commit at work: this shows nothing")
+	}
+	t.Logf("%d of 10 kills left an incomplete folder", incomplete)
+	if got := w.Stats().Requests; got != asked {
+		t.Errorf("%d requests for what the journal holds", got-asked)
+	}
+}
+
+// isRun says whether a folder holds the files of a run, with nothing beside them but what is staged.
+func isRun(is, run map[string]string) bool {
+	n := 0
+	for name, digest := range is {
+		if strings.HasPrefix(name, ".staging/") {
+			continue
+		}
+		if n++; run[name] != digest {
+			return false
+		}
+	}
+	return n == len(run)
+}
+
+func gone(out string) bool {
+	_, err := os.Stat(filepath.Join(out, "run.json"))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// staged counts the files that wait for their names.
+func staged(t *testing.T, out string) int {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(filepath.Join(out, ".staging"), func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it is being cleared
+		}
+		if err == nil && strings.HasSuffix(d.Name(), ".parquet") {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Ctrl-C stops the asking, lets what is in flight come, and says what to type.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	w := newWorker(t, slowly(simulator.Options{}))
+	out := filepath.Join(t.TempDir(), "out")
+	args := killedRun(w.URL, prompts, out)
+	p := begin(t, nil, args...)
+	eventually(t, "100 requests", func() bool { return w.Stats().Requests >= 100 })
+	p.signal(t, os.Interrupt)
+	if code := p.wait(t); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	stderr := p.stderr.String()
+	for _, wanted := range []string{"nothing more is asked", "the same command goes on: " + program + " run --url " + w.URL, "'roles=[actor,judge]'"} {
+		if wanted != "'roles=[actor,judge]'" && !strings.Contains(stderr, wanted) {
+			t.Errorf("stderr lacks %q:\n%s", wanted, stderr)
+		}
+	}
+	if stdout := p.stdout.String(); stdout != "" {
+		t.Errorf("stdout is %q", stdout)
+	}
+	stats := w.settled(t)
+	if stats.Abandoned != 0 {
+		t.Errorf("%d requests were given up", stats.Abandoned)
+	}
+	// Probes count as the actor's, so the actor's figure says less.
+	left := durable(t, out)
+	for _, role := range []string{schemas.RoleJudge, schemas.RoleMetaJudge} {
+		if got := left[role]; got != stats.Roles[role].Generations {
+			t.Errorf("%d generations of the %s are durable, %d were delivered", got, role, stats.Roles[role].Generations)
+		}
+	}
+	finish(t, w, out, stats, args)
+	if stats := w.Stats(); stats.AskedTwice != 0 {
+		t.Errorf("%d generations were asked twice", stats.AskedTwice)
+	}
+}
+
+// The second Ctrl-C does not wait.
+func TestInterruptedTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{World: uneven()})
+	w.close(t)
+	p := begin(t, nil, killedRun(w.URL, promptFile(t, 4), filepath.Join(t.TempDir(), "out"))...)
+	eventually(t, "a request that hangs", w.holds)
+	p.signal(t, syscall.SIGTERM) // as good as Ctrl-C
+	eventually(t, "it says that it stops", func() bool { return strings.Contains(p.stderr.String(), "stopping") })
+	began := time.Now()
+	p.signal(t, os.Interrupt)
+	if code := p.wait(t); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	if took := time.Since(began); took >= settleTime {
+		t.Errorf("it took %s, as long as what is in flight may take", took)
+	}
+}
+
+// One run at a time works on a folder.
+func TestSecondRunIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{World: uneven()})
+	open := w.close(t)
+	out := filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, promptFile(t, 4), out)
+	first := begin(t, nil, args...)
+	eventually(t, "the first run asks", w.holds)
+	stdout, stderr, code := coeval(t, args...)
+	if code != exitFailed || stdout != "" {
+		t.Errorf("exit code %d, stdout %q; want %d and nothing", code, stdout, exitFailed)
+	}
+	if wanted := fmt.Sprintf("another run works on %s (process %d on ", out, first.cmd.Process.Pid); !strings.Contains(stderr, wanted) {
+		t.Errorf("stderr lacks %q:\n%s", wanted, stderr)
+	}
+	open()
+	if code := first.wait(t); code != exitDone {
+		t.Errorf("exit code %d of the first run\n%s", code, first.stderr.String())
+	}
+	proved(t, out)
+	unchanged(t, w, out, func() *summary.Summary { return complete(t, args...) })
+}
