@@ -1,10 +1,10 @@
 // Package prompts reads the prompts of a run from files.
 //
 // A file holds one prompt a line as a JSON object (.jsonl, .ndjson or .json, each also with
-// .gz or .zst), or one a row in Parquet (.parquet). [ReadFile] gives each line as a prompt or
-// as the failure that says why it is none; a bad line never ends the reading. [ScanFiles]
-// reads everything once before a run: it counts, finds the lines that a limit leaves, and
-// decides which prompts a sample holds.
+// .gz or .zst), or one a row in Parquet (.parquet, with any compression but LZ4). [ReadFile]
+// gives each line as a prompt or as the failure that says why it is none; a bad line never
+// ends the reading. [ScanFiles] reads everything once before a run: it counts, finds the lines
+// that a limit leaves, and decides which prompts a sample holds.
 //
 // A prompt is one field: a string, which becomes one user message; or a list of messages,
 // each {role, content} with the roles system, user and assistant, or {from, value} with

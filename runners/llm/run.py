@@ -38,7 +38,7 @@ FREE = {
     "actor.n": 2,
     "actor.max_tokens": 96,
     "actor.stop": '["\\n\\n"]',
-    "judge.n": 5,
+    "judge.n": 3,
     "judge.max_tokens": 48,
     "judge.stop": '["\\n\\n"]',
     "meta_judge.max_tokens": 32,
@@ -145,7 +145,7 @@ def make(name, flags, prompts, settings, server, coeval, out):
     )
     if summary["prompts"] != prompts or summary["simulated"] or calls["failed"]:
         fail(f"{name}: {summary['prompts']} prompts, simulated is {summary['simulated']}, {calls['failed']} calls failed")
-    print(run([coeval, "verify", str(out)], server)[0].strip(), flush=True)
+    print("".join(run([coeval, "verify", str(out)], server)).strip(), flush=True)
     subprocess.run([sys.executable, str(REFERENCE), str(out)], check=True)
     before = digests(out)
     again = json.loads(run([*command, "--json"], server)[0])
@@ -165,7 +165,7 @@ def check(coeval, prompts, scratch, server):
     free = make("free", flags, PROMPTS, FREE, server, coeval, out)
     if free["unparsed"] < 0.5:
         fail(f"only {free['unparsed']:.1%} of the judgments don't parse, of a model that can't judge")
-    if free["calls"]["generations"] < PROMPTS * (2 + 5):
+    if free["calls"]["generations"] < PROMPTS * 2:
         fail(f"{free['calls']['generations']} generations are too few for {PROMPTS} prompts")
     told = "".join(run([coeval, "run", *flags, "--limit", str(PROMPTS), "--out", str(out), *sets(FREE)], server))
     if "unparsed" not in told.lower():

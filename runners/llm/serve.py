@@ -12,7 +12,7 @@ import sys
 
 import xllamacpp
 
-SLOTS = 4
+SLOTS = 2
 # llama.cpp shares the context out over the slots: 4,096 tokens for each.
 CONTEXT = SLOTS * 4096
 THREADS = 2

@@ -14,9 +14,9 @@ import (
 // unproved are the columns that nothing else in a run determines, as the package comment says.
 var unproved = map[shards.Table][]string{
 	shards.Prompts:     {"source_file", "source_line"},
-	shards.Responses:   {"reasoning", "prompt_tokens", "completion_tokens"},
-	shards.Judgments:   {"reasoning", "prompt_tokens", "completion_tokens"},
-	shards.Comparisons: {"reasoning", "prompt_tokens", "completion_tokens"},
+	shards.Responses:   {"reasoning", "prompt_tokens"},
+	shards.Judgments:   {"reasoning", "prompt_tokens"},
+	shards.Comparisons: {"reasoning", "prompt_tokens"},
 	shards.Failures:    {"message"},
 }
 
