@@ -70,6 +70,12 @@ func (v *validator) check(ok bool, key string, value any, allowed string) {
 
 func within[N int | int64 | float64](x, low, high N) bool { return x >= low && x <= high }
 
+// hasDecimals says whether x is the float next to a number with at most n decimals.
+func hasDecimals(x float64, n int) bool {
+	scale := math.Pow10(n)
+	return math.Round(x*scale)/scale == x
+}
+
 func (v *validator) run(c *Config) {
 	v.check(c.Preset == "" || slices.Contains(Presets(), c.Preset), "preset", c.Preset, fmt.Sprintf("one of %v", Presets()))
 	v.check(len(c.Roles) > 0, "roles", "", "a list of actor and judge")
@@ -141,8 +147,8 @@ func (v *validator) templates(c *Config) {
 }
 
 func (v *validator) method(m *Method) {
-	v.check(m.Rho >= 0 && m.Rho < 0.5, "method.rho", m.Rho, "0 to below 0.5, where the tiers would overlap")
-	v.check(within(m.MinMargin, 0, 5), "method.min_margin", m.MinMargin, "0 to 5 points")
+	v.check(m.Rho >= 0 && m.Rho < 0.5 && hasDecimals(m.Rho, 6), "method.rho", m.Rho, "0 to below 0.5, where the tiers would overlap, with at most 6 decimals")
+	v.check(within(m.MinMargin, 0, 5) && hasDecimals(m.MinMargin, 3), "method.min_margin", m.MinMargin, "0 to 5 points, with at most 3 decimals")
 	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
 	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
 	v.check(within(m.MinJudgments, 1, most), "method.min_judgments", m.MinJudgments, fmt.Sprintf("1 to %d", most))

@@ -27,6 +27,9 @@ func newVerifyCommand() *cobra.Command {
 			for _, problem := range r.Problems {
 				fmt.Fprintln(c.OutOrStdout(), problem)
 			}
+			if r.More > 0 {
+				fmt.Fprintf(c.OutOrStdout(), "and %s more\n", humanize.Comma(r.More))
+			}
 			return &coded{code: exitProof, err: fmt.Errorf("%s: %d problems", args[0], int64(len(r.Problems))+r.More)}
 		},
 	}

@@ -64,7 +64,8 @@ func isBool(f *flag.Flag) bool {
 	return ok && b.IsBoolFlag()
 }
 
-// Init gives Beam its flags. It must be called once before a pipeline is made.
+// Init gives Beam its flags. It must be called once before a pipeline is made. A test parses its
+// own flags first.
 func Init(beams []string, verbose bool) error {
 	flag.CommandLine.Init(os.Args[0], flag.ContinueOnError)
 	flag.CommandLine.SetOutput(io.Discard)

@@ -339,7 +339,7 @@ def main():
         before = len(problems)
         rows = check(out, problems)
         counts = ", ".join(f"{table} {len(found)}" for table, found in rows.items())
-        print(f"{out}: rows read alike by all: {counts}: {len(problems) - before} problems")
+        print(f"{out}: rows: {counts}: {len(problems) - before} problems", flush=True)
     for problem in problems[:50]:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

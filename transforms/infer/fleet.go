@@ -164,7 +164,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, e *endpoint, q r
 			tries++
 		case full, done:
 		}
-		if tries >= f.options.Tries && e.succeededSince(began) {
+		if tries >= f.options.Tries && (e.succeededSince(began) || q.stage == stageProbe) {
 			return failed(flt, q.n), allOf(q.n), nil
 		}
 		if waited := sinceSuccess(endpoints); waited > f.options.Patience {

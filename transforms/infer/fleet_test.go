@@ -287,6 +287,28 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// A server that fails at some messages for ever does not keep the probe from finding out what
+// it takes.
+func TestProbeOutlivesPoison(t *testing.T) {
+	faults, err := simulator.ParseFaults("poison=0.4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{Faults: faults, MaxN: 3})
+	p := open(t, Options{Tries: 1})
+	r := actorAt(s.URL())
+	endpoints, err := p.fleet.of(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each of 12 messages is poison with probability 0.4, so some are and one in 60,000 runs has all.
+	for range 12 {
+		if m, err := p.fleet.probe(t.Context(), endpoints[0], r, 7, &callCounts{}); err != nil || m != 3 {
+			t.Errorf("probed %d, %v; the server takes 3", m, err)
+		}
+	}
+}
+
 // A request that hangs is given up and asked again; the others go on meanwhile.
 func TestHangingRequests(t *testing.T) {
 	faults, err := simulator.ParseFaults("hang=0.2")

@@ -81,27 +81,40 @@ func (e *endpoint) met(r *Role, n int) (int, bool) {
 }
 
 // probe asks for n short choices, then for half as many, until the server gives them all. Where
-// it refuses even one choice of a message the refusal says nothing about n.
+// it refuses even one choice of a message, or fails at it, that says nothing about n: another
+// message is tried. The patience of the run bounds how long a server may fail at all of them.
 func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
-	short := *r
-	short.MaxTokens, short.Stop = probeTokens, nil
-	for range probeMessages {
-		// The text is another one in each probe, so that none is asked for twice.
-		messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
-		gives := func(m int) (bool, error) {
-			q := request{role: &short, stage: stageProbe, promptID: messages[0].Content, n: m, messages: func() []schemas.Message { return messages }}
-			generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
-			refused := slices.ContainsFunc(generations, func(g schemas.Generation) bool { return g.Code == CodeBadRequest })
-			return err == nil && !refused && !slices.Contains(has, false), err
+	for refused := 0; refused < probeMessages; {
+		m, code, err := f.probeOnce(ctx, e, r, n, calls)
+		if err != nil || code == "" {
+			return m, err
 		}
-		for m := n; m > 1; m /= 2 {
-			if ok, err := gives(m); ok || err != nil {
-				return m, err
-			}
-		}
-		if ok, err := gives(1); ok || err != nil {
-			return 1, err
+		if code == CodeBadRequest {
+			refused++
 		}
 	}
 	return 1, nil
+}
+
+// probeOnce probes with one message. A code says that the server gave not even one choice.
+func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (most int, code string, err error) {
+	short := *r
+	short.MaxTokens, short.Stop = probeTokens, nil
+	// The text is another one each time, so that none is asked for twice.
+	messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
+	for m := n; m >= 1; m /= 2 {
+		q := request{role: &short, stage: stageProbe, promptID: messages[0].Content, n: m, messages: func() []schemas.Message { return messages }}
+		generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
+		if err != nil {
+			return 0, "", err
+		}
+		code = generations[0].Code
+		if code == "" && !slices.Contains(has, false) {
+			return m, "", nil
+		}
+		if code != "" && code != CodeBadRequest {
+			return 0, code, nil
+		}
+	}
+	return 0, code, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -104,6 +105,9 @@ func processOf(o Options) (*process, error) {
 	processesMu.Lock()
 	defer processesMu.Unlock()
 	if p := processes[o.Attempt]; p != nil {
+		if !reflect.DeepEqual(p.options, o) {
+			return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
+		}
 		return p, nil
 	}
 	p := &process{options: o, watch: &watch{}}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	_ "coeval/runners/engine" // registers Beam's flags
+	"coeval/transforms/infer/simulator"
+)
+
+// Beam's flags follow "--", and those that only Beam knows may stand before it: no flag of ours
+// may share a name with one of them.
+func TestFlagsAreNotBeams(t *testing.T) {
+	root := newRoot()
+	seen := 0
+	for _, c := range append([]*cobra.Command{root}, root.Commands()...) {
+		for _, name := range flagNames(c) {
+			seen++
+			if f := flag.CommandLine.Lookup(name); f != nil {
+				t.Errorf("--%s of %s is a flag of Beam's too: %s", name, c.CommandPath(), f.Usage)
+			}
+		}
+	}
+	if flag.CommandLine.Lookup("runner") == nil || flag.CommandLine.Lookup("endpoint") == nil || seen < 20 {
+		t.Errorf("the flags to compare are not there: %d of ours", seen)
+	}
+}
+
+// What is wrong with flags or config ends with exit code 2: all of it is told at once, with the
+// place where it was given, and nothing is begun.
+func TestWrongUsage(t *testing.T) {
+	dir := t.TempDir()
+	prompts := promptFile(t, 3)
+	file := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		write(t, name, text)
+		return name
+	}
+	bad := file("bad.yaml", `method:
+  rho: 0.7
+  min_margin: -1
+judge:
+  n: 0
+  colour: red
+client:
+  tries: many
+  patience: soon
+roles: [actor, critic]
+`)
+	tests := []struct {
+		name  string
+		args  []string
+		wants []string
+	}{
+		{"unknown flag", []string{"run", "--frobnicate"}, []string{"--frobnicate", "coeval run --help"}},
+		{"unknown command", []string{"fly"}, []string{`"fly"`}},
+		{"two configs", []string{"run", bad, bad}, []string{"at most 1 arg"}},
+		{"flag of another type", []string{"run", "--limit=some"}, []string{"--limit", "some"}},
+		{"no value", []string{"run", "--set", "method.rho"}, []string{"--set method.rho: wants key=value"}},
+		{"unknown key", []string{"run", "--set", "judge.rho=0.3"}, []string{"--set judge.rho=0.3: unknown key judge.rho; did you mean method.rho?"}},
+		{"unknown preset", []string{"run", "--preset", "paper-5"}, []string{"--preset: preset", "paper-4"}},
+		{"unknown Beam flag", []string{"run", "--simulate", "--prompts", prompts, "--", "--frobnicate"}, []string{"frobnicate"}},
+		{"word after --", []string{"run", "--simulate", "--prompts", prompts, "--", "out"}, []string{`only Beam flags may follow; "out" is none`}},
+		{"async", []string{"run", "--simulate", "--prompts", prompts, "--", "--async"}, []string{"--async is refused"}},
+		{"no file", []string{"run", filepath.Join(dir, "none.yaml")}, []string{"none.yaml", "no such file"}},
+		{"no YAML", []string{"run", file("no.yaml", "method: [")}, []string{"no.yaml: not YAML"}},
+		{"no mapping", []string{"run", file("list.yaml", "- 1\n")}, []string{"list.yaml:1: the file is", "allowed is a mapping of keys"}},
+		{"nothing given", []string{"run"}, []string{"prompts.paths is empty", "actor.model is empty", "judge.urls is empty"}},
+		{"too fine", []string{"run", "--simulate", "--prompts", prompts, "--set", "method.rho=0.4999999", "--set", "method.min_margin=0.0001"}, []string{
+			"--set method.rho=0.4999999: method.rho is 0.4999999; allowed is", "--set method.min_margin=0.0001: method.min_margin is 0.0001; allowed is",
+		}},
+		{"template", []string{"run", "--simulate", "--prompts", prompts, "--set", "judge.template=" + file("judge.tmpl", "{{.Nothing}}")}, []string{"judge.template", "judge.tmpl"}},
+		{"many", []string{"run", bad, "--prompts", prompts, "--url", "ftp://x", "--model", "m", "--max-in-flight", "0", "--set", "actor.extra_body={seed: 1}"}, []string{
+			bad + ":2: method.rho is 0.7; allowed is 0 to below 0.5",
+			bad + ":3: method.min_margin is -1; allowed is 0 to 5",
+			bad + ":5: judge.n is 0; allowed is 1 to",
+			bad + ":6: unknown key judge.colour",
+			bad + ":8: client.tries is many; allowed is a whole number",
+			bad + ":9: client.patience is soon; allowed is a time, as 90s or 10m",
+			bad + `:10: roles[1] is "critic"; allowed is actor and judge`,
+			`--url: worker.urls[0] is "ftp://x"; allowed is http://`,
+			"--max-in-flight: client.max_in_flight is 0; allowed is 1 to",
+			"--set actor.extra_body={seed: 1}: actor.extra_body.seed is \"set\"; allowed is nothing",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			// --out stands before the flags that follow "--".
+			args := slices.Insert(slices.Clone(tt.args), 1, "--out", out)
+			stdout, stderr, code := coeval(t, args...)
+			if code != exitUsage || stdout != "" {
+				t.Errorf("exit code %d, stdout %q; want %d and nothing", code, stdout, exitUsage)
+			}
+			for _, wanted := range tt.wants {
+				if !strings.Contains(stderr, wanted) {
+					t.Errorf("stderr lacks %q:\n%s", wanted, stderr)
+				}
+			}
+			if lines := strings.Count(stderr, "\n"); len(tt.wants) > 3 && lines != len(tt.wants) {
+				t.Errorf("%d lines for %d problems:\n%s", lines, len(tt.wants), stderr)
+			}
+			if _, err := os.Stat(out); !os.IsNotExist(err) {
+				t.Errorf("the run's folder was made (%v)", err)
+			}
+		})
+	}
+}
+
+// What stops a run ends with exit code 1 and a sentence that says what to do.
+func TestRunsThatFail(t *testing.T) {
+	w := newWorker(t, simulator.Options{Models: []string{"simulated"}, Strict: true, APIKey: "right"})
+	prompts := promptFile(t, 30)
+	run := func(prompts string, more ...string) []string {
+		return append([]string{"run", "--url", w.URL, "--model", "simulated", "--prompts", prompts, "--json"}, more...)
+	}
+	key := []string{"--set", "worker.api_key_env=COEVAL_TEST_KEY"}
+	tests := []struct {
+		name  string
+		key   string
+		args  []string
+		wants []string
+		// asked says that the worker hears of it.
+		asked bool
+	}{
+		// 1 of 31 lines is 3.2 %.
+		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{":31: bad_json", "3.2 %", "prompts.max_bad_prompts", "nothing was asked"}, false},
+		{"all lines bad", "right", run(promptFile(t, 0, "{", "["), key...), []string{"all 2 lines are bad"}, false},
+		{"no line", "right", run(promptFile(t, 0), key...), []string{"no prompts in", "no line"}, false},
+		{"no prompts", "right", run(filepath.Join(t.TempDir(), "none.jsonl"), key...), []string{"none.jsonl: there is no such file"}, false},
+		{"key not set", "", run(prompts, key...), []string{"worker.api_key_env names the environment variable COEVAL_TEST_KEY, which is not set"}, false},
+		{"wrong key", "wrong", run(prompts, key...), []string{w.URL + " refuses the actor", "it wants another API key", "api_key_env"}, true},
+		{"no key", "", run(prompts), []string{w.URL + " refuses the actor", "it wants another API key", "api_key_env"}, true},
+		{"no such model", "right", run(prompts, append(key, "--set", "actor.model=other")...), []string{w.URL + " refuses the actor", `it has no model "other"`}, true},
+		{"no such path", "right", append(run(prompts, key...), "--url", w.URL+"/nowhere"), []string{"refuses the actor", "/chat/completions"}, true},
+		{"nobody there", "", []string{
+			"run", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompts", prompts, "--set", "client.patience=100ms", "--json",
+		}, []string{"no endpoint of actor has answered for", "client.patience", "http://127.0.0.1:1/v1", "connection refused"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out")
+			was := asksOf(w)
+			p := begin(t, []string{"COEVAL_TEST_KEY=" + tt.key}, append(tt.args, "--out", out)...)
+			if code := p.wait(t); code != exitFailed || p.stdout.String() != "" {
+				t.Errorf("exit code %d, stdout %q; want %d and nothing", code, p.stdout.String(), exitFailed)
+			}
+			for _, wanted := range tt.wants {
+				if !strings.Contains(p.stderr.String(), wanted) {
+					t.Errorf("stderr lacks %q:\n%s", wanted, p.stderr.String())
+				}
+			}
+			// Asked again with a key that is refused, each of the 30 prompts would ask 5 times; one
+			// that has waited for the first's answer may ask before it is told to stop.
+			if got := asksOf(w) - was; got > 10 || (got > 0) != tt.asked {
+				t.Errorf("the worker was asked %d times", got)
+			}
+			if _, err := os.Stat(filepath.Join(out, "run.json")); !os.IsNotExist(err) {
+				t.Errorf("there is a run.json (%v)", err)
+			}
+			if n := len(segments(t, out)); n > 1 {
+				t.Errorf("%d segments", n)
+			}
+		})
+	}
+}
+
+// asksOf counts what a worker was asked, whatever it said.
+func asksOf(w *worker) int64 {
+	s := w.Stats()
+	return s.Requests + s.Rejected[http.StatusUnauthorized] + s.Rejected[http.StatusNotFound]
+}
+
+// Verify ends with exit code 3 and names what is wrong.
+func TestVerifyFindsWhatIsWrong(t *testing.T) {
+	w := newWorker(t, simulator.Options{World: uneven()})
+	good := filepath.Join(t.TempDir(), "out")
+	complete(t, runOf(w.URL, promptFile(t, 8), good)...)
+	if stdout, stderr, code := coeval(t, "verify", good); code != exitDone || !strings.Contains(stdout, "proved") {
+		t.Errorf("exit code %d of a good run: %s%s", code, stdout, stderr)
+	}
+	edit := func(name string, change func([]byte) []byte) func(string) error {
+		return func(out string) error {
+			name := filepath.Join(out, name)
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(name, change(b), 0o600)
+		}
+	}
+	responses := "raw/responses/part-00000-of-00001.parquet"
+	tests := []struct {
+		name  string
+		spoil func(out string) error
+		want  string
+	}{
+		{"no run.json", func(out string) error { return os.Remove(filepath.Join(out, "run.json")) }, "run.json is missing"},
+		{"no file", func(out string) error { return os.Remove(filepath.Join(out, responses)) }, responses},
+		{"a flipped byte", edit(responses, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), responses},
+		{"a file too many", func(out string) error {
+			return os.WriteFile(filepath.Join(out, "actor", "train-00007-of-00008.parquet"), nil, 0o600)
+		}, "train-00007-of-00008.parquet"},
+		{"a wrong ledger", edit("run.json", func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"lines": 8`, `"lines": 9`, 1))
+		}), "lines"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			if err := os.CopyFS(out, os.DirFS(good)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.spoil(out); err != nil {
+				t.Fatal(err)
+			}
+			stdout, stderr, code := coeval(t, "verify", out)
+			if code != exitProof || !strings.Contains(stdout, tt.want) || !strings.Contains(stderr, "problems") {
+				t.Errorf("exit code %d, want %d and %q:\n%s%s", code, exitProof, tt.want, stdout, stderr)
+			}
+		})
+	}
+}
+
+// The config that is printed is the config that was given: printed again from what was printed
+// it is the same, and it holds every key.
+func TestConfigIsPrintedInFull(t *testing.T) {
+	t.Parallel()
+	args := []string{"--prompts", "p.jsonl", "--out", "o", "--url", "http://h:1/v1", "--model", "m", "--preset", "paper-2", "--set", "method.rho=0.2"}
+	first := want(t, nil, append([]string{"config"}, args...)...)
+	name := filepath.Join(t.TempDir(), "c.yaml")
+	write(t, name, first)
+	if diff := cmp.Diff(first, want(t, nil, "config", name)); diff != "" {
+		t.Error(diff)
+	}
+	// The preset's number gives way to --set, and its other numbers stay.
+	for _, wanted := range []string{"rho: 0.2\n", "max_judgment_chars: 1000\n", "preset: paper-2\n", "max_in_flight: 512\n"} {
+		if !strings.Contains(first, wanted) {
+			t.Errorf("%q is not in\n%s", wanted, first)
+		}
+	}
+	stdout, stderr, code := coeval(t, "config")
+	if code != exitUsage || !strings.Contains(stdout, "min_meta_judgments: 3") || !strings.Contains(stderr, "prompts.paths is empty") {
+		t.Errorf("exit code %d of an incomplete config:\n%s", code, stderr)
+	}
+}
