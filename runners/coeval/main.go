@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +22,7 @@ const (
 	exitProof  = 3
 )
 
-// gcPercent trades memory for time: dossiers in flight are a small heap with much turnover.
-const gcPercent = 200
-
 func main() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	if engine.IsWorker(os.Args[1:]) {
 		engine.Worker()
 	}

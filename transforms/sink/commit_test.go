@@ -1,0 +1,315 @@
+package sink
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/shards"
+	"coeval/schemas"
+)
+
+func TestCommit(t *testing.T) {
+	out := t.TempDir()
+	r := newTestRun(t, out, 4, 2, nil)
+	manifests := r.writeAll(t)
+	if _, err := os.Stat(filepath.Join(out, "actor")); !os.IsNotExist(err) {
+		t.Errorf("before the commit a file has its final name (%v)", err)
+	}
+	r.commit(t, manifests)
+	complete(t, out)
+	got := readRun(t, out)
+
+	// Ten lines: eight prompts, one of them twice, and a bad one.
+	ledger := got.Ledger
+	roles := ledger.Roles
+	ledger.Roles = nil
+	if diff := cmp.Diff(schemas.Ledger{Lines: 10, Bad: 1, Merged: 1, Findings: 8}, ledger); diff != "" {
+		t.Error(diff)
+	}
+	pairs := map[string]int{
+		schemas.RoleActor: len(rows[schemas.Pair](t, out, shards.Actor)),
+		schemas.RoleJudge: len(rows[schemas.Pair](t, out, shards.Judge)),
+	}
+	for role, o := range roles {
+		if o.Total() != prompts || o.Paired != int64(pairs[role]) || o.Paired == 0 {
+			t.Errorf("%s: %+v with %d pairs", role, o, pairs[role])
+		}
+	}
+	// One judgment of each prompt failed, and the bad line has its row.
+	failures := rows[schemas.FailureRow](t, out, shards.Failures)
+	if got := got.Stats.FailedCalls[schemas.StageJudge]["timeout"]; got != prompts || len(failures) != prompts+badLines {
+		t.Errorf("%d failed judgments and %d rows of failures", got, len(failures))
+	}
+	if n := len(got.Files); n != 4*len(shards.Tables) {
+		t.Errorf("%d files, want four of each table", n)
+	}
+	if got.Format != schemas.RunFormat || got.PositionWeights == nil || string(got.Config) == "" || got.Simulated {
+		t.Errorf("run.json is %+v", got)
+	}
+	b, err := os.ReadFile(filepath.Join(out, CallsFile("first")))
+	if err != nil || !strings.Contains(string(b), `"requests": 2`) {
+		t.Errorf("the calls are told as %s (%v)", b, err)
+	}
+}
+
+// A count that does not go on to the next commits nothing, tells both, and leaves what was
+// there before.
+func TestCommitOfALoss(t *testing.T) {
+	tests := []struct {
+		name  string
+		plant func(*run, []schemas.Manifest) []schemas.Manifest
+		want  []string
+	}{
+		{"a line was not read", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[0].Lines--
+			return m
+		}, []string{"lines when scanned against lines read: 10 against 9", "lines read against bad + not drawn + merged + findings: 9 against 10"}},
+		{"a finding was not made", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[3].Findings--
+			return m
+		}, []string{
+			"lines read against bad + not drawn + merged + findings: 10 against 9",
+			"findings made against findings written: 7 against 8",
+			"findings against choices of the actor sent to the files: 7 against 8",
+		}},
+		{"a tally is missing", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies = r.tallies[:5]
+			return m
+		}, []string{"findings against choices of the actor sent to the files: 8 against 2"}},
+		{"a choice was not sent", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[4].Choices[schemas.RoleJudge]--
+			return m
+		}, []string{"findings against choices of the judge sent to the files: 8 against 7"}},
+		{"a bad line was not sent", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[4].BadLines--
+			return m
+		}, []string{"bad lines read against bad lines sent to the files: 1 against 0", "bad lines sent to the files against bad lines written: 0 against 1"}},
+		{"a bad line too many", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[1].Bad++
+			return m
+		}, []string{"bad lines read against bad lines sent to the files: 2 against 1"}},
+		{"a finding was not written", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
+			at := slices.IndexFunc(m, func(m schemas.Manifest) bool { return m.Findings > 0 })
+			m[at].Findings--
+			return m
+		}, []string{"findings made against findings written: 8 against 7"}},
+		{"a choice was not written", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
+			at := slices.IndexFunc(m, func(m schemas.Manifest) bool { return m.Stats.Outcomes[schemas.RoleActor].Paired > 0 })
+			o := m[at].Stats.Outcomes[schemas.RoleActor]
+			o.Paired--
+			m[at].Stats.Outcomes[schemas.RoleActor] = o
+			return m
+		}, []string{"findings against choices of the actor written: 8 against 7"}},
+		{"a manifest is missing", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
+			return m[1:]
+		}, []string{"shards against manifests: 4 against 3", "shard against its manifest: 0 against 1"}},
+		{"a manifest came twice", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
+			return append(m[1:], m[1])
+		}, []string{"shard against its manifest: 0 against 1"}},
+		{"nothing came", func(r *run, _ []schemas.Manifest) []schemas.Manifest {
+			r.tallies = nil
+			return nil
+		}, []string{"lines when scanned against lines read: 10 against 0", "shards against manifests: 4 against 0"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			out := t.TempDir()
+			r := newTestRun(t, out, 4, 2, nil)
+			for _, whole := range []bool{false, true} { // the folder was empty, or held a run
+				if whole {
+					r = newTestRun(t, out, 4, 2, nil)
+					r.commit(t, r.writeAll(t))
+					r.options.Attempt = "second"
+				}
+				manifests := r.writeAll(t)
+				before := files(t, out)
+				err := commit(t.Context(), &r.options, r.tallies, tt.plant(r, manifests))
+				if err == nil {
+					t.Fatal("it was committed")
+				}
+				for _, wanted := range append(tt.want, "nothing was committed") {
+					if !strings.Contains(err.Error(), wanted) {
+						t.Errorf("the error lacks %q: %v", wanted, err)
+					}
+				}
+				if diff := cmp.Diff(before, files(t, out)); diff != "" {
+					t.Errorf("folder that held a run: %t: files changed: %s", whole, diff)
+				}
+			}
+		})
+	}
+}
+
+// A loss between two stages of the graph reaches Commit as two counts that differ.
+func TestLossInThePipeline(t *testing.T) {
+	out := t.TempDir()
+	r := newTestRun(t, out, 4, 2, nil)
+	err := r.pipeline(t, r.records, r.records[1:])
+	if err == nil || !strings.Contains(err.Error(), "findings made against findings written: 8 against 7") {
+		t.Errorf("with a record lost on its way the pipeline ends with %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {
+		t.Errorf("there is a run.json (%v)", err)
+	}
+}
+
+// What a commit did it can do again, and what was left half done it finishes.
+func TestCommitCanBeRepeated(t *testing.T) {
+	reference := t.TempDir()
+	r := newTestRun(t, reference, 4, 2, nil)
+	r.commit(t, r.writeAll(t))
+	want := files(t, reference)
+	total := len(readRun(t, reference).Files)
+
+	t.Run("twice", func(t *testing.T) {
+		out := t.TempDir()
+		r := newTestRun(t, out, 4, 2, nil)
+		manifests := r.writeAll(t)
+		r.commit(t, manifests)
+		r.commit(t, manifests)
+		if diff := cmp.Diff(want, files(t, out)); diff != "" {
+			t.Error(diff)
+		}
+		complete(t, out)
+	})
+	for _, moved := range []int{1, total / 2, total} {
+		t.Run("moved", func(t *testing.T) {
+			out := t.TempDir()
+			r := newTestRun(t, out, 4, 2, nil)
+			manifests := r.writeAll(t)
+			for _, m := range manifests {
+				for _, f := range m.Files {
+					if moved--; moved < 0 {
+						break
+					}
+					move(t, filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
+				}
+			}
+			r.commit(t, manifests)
+			if diff := cmp.Diff(want, files(t, out)); diff != "" {
+				t.Error(diff)
+			}
+			complete(t, out)
+		})
+	}
+	t.Run("over an earlier run", func(t *testing.T) {
+		out := t.TempDir()
+		r := newTestRun(t, out, 4, 2, nil)
+		r.commit(t, r.writeAll(t))
+		// Another attempt was killed after some of its files had their names: run.json is gone.
+		manifests := r.writeAll(t)
+		f := manifests[0].Files[0]
+		move(t, filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
+		if err := os.Remove(filepath.Join(out, RunFile)); err != nil {
+			t.Fatal(err)
+		}
+		r.commit(t, manifests)
+		if diff := cmp.Diff(want, files(t, out)); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("a file is another one", func(t *testing.T) {
+		out := t.TempDir()
+		r := newTestRun(t, out, 4, 2, nil)
+		manifests := r.writeAll(t)
+		f := manifests[2].Files[1]
+		staged, final := filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path)
+		move(t, staged, final)
+		if err := os.WriteFile(final, []byte("something else"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := commit(t.Context(), &r.options, r.tallies, manifests)
+		if err == nil || !strings.Contains(err.Error(), f.Path) || !strings.Contains(err.Error(), f.SHA256) {
+			t.Errorf("got %v, want an error that names %s and %s", err, f.Path, f.SHA256)
+		}
+		if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {
+			t.Errorf("there is a run.json (%v)", err)
+		}
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		out := t.TempDir()
+		r := newTestRun(t, out, 4, 2, nil)
+		manifests := r.writeAll(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := commit(ctx, &r.options, r.tallies, manifests); err == nil {
+			t.Error("a cancelled commit ends without an error")
+		}
+		r.commit(t, manifests)
+		if diff := cmp.Diff(want, files(t, out)); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func move(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Files of an earlier run that this one does not have are removed, and nothing else is.
+func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
+	out := t.TempDir()
+	r := newTestRun(t, out, 4, 2, nil)
+	r.commit(t, r.writeAll(t))
+	own := filepath.Join(out, "actor", "notes.txt")
+	if err := os.WriteFile(own, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// An attempt that was killed left its files too.
+	left := filepath.Join(out, stagingFolder, "killed", "actor", "train-00000-of-00001.parquet")
+	if err := os.MkdirAll(filepath.Dir(left), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.options.Shards, r.options.Roles = 1, []string{schemas.RoleActor}
+	for i := range r.records {
+		r.records[i].Judge = nil
+	}
+	r.commit(t, r.writeAll(t))
+	complete(t, out)
+	var paths []string
+	for _, f := range readRun(t, out).Files {
+		paths = append(paths, f.Path)
+	}
+	// Each table but the judge's, which nobody asks for now.
+	if len(paths) != len(shards.Tables)-1 || slices.Contains(paths, shards.Path(shards.Judge, 0, 1)) {
+		t.Errorf("files are %v", paths)
+	}
+	if b, err := os.ReadFile(own); err != nil || string(b) != "mine" {
+		t.Errorf("a file that is no shard is %q (%v)", b, err)
+	}
+}
+
+// Runs of no record at all, and of more shards than records, have every file.
+func TestEmptyShards(t *testing.T) {
+	out := t.TempDir()
+	r := newTestRun(t, out, 32, 0, nil)
+	r.records, r.tallies, r.options.Lines = nil, nil, 0
+	if err := r.pipeline(t, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	complete(t, out)
+	got := readRun(t, out)
+	if len(got.Files) != 32*len(shards.Tables) {
+		t.Errorf("%d files, want 32 of each table", len(got.Files))
+	}
+	for _, f := range got.Files {
+		if f.Rows != 0 {
+			t.Errorf("%s has %d rows", f.Path, f.Rows)
+		}
+	}
+}
