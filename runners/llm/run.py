@@ -60,7 +60,9 @@ class Server:
         for _ in range(3):  # another process may take the port before the child does
             if self.start():
                 return
-        raise SystemExit(f"the model's server did not start; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+        raise SystemExit(
+            f"the model's server did not start; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}"
+        )
 
     def start(self):
         with socket.socket() as s:
@@ -70,7 +72,11 @@ class Server:
         env = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"}
         with self.log.open("wb") as log:
             self.child = subprocess.Popen(
-                [sys.executable, str(HERE / "serve.py"), str(self.port)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=env
+                [sys.executable, str(HERE / "serve.py"), str(self.port)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=env,
             )
         begin = time.monotonic()
         while time.monotonic() - begin < START_SECONDS:
@@ -126,7 +132,9 @@ def run(command, server):
 def digests(out):
     """The digest of every file that the journal and the settings decide, and of the journal's segments."""
     files = (p for p in out.rglob("*") if p.is_file())
-    files = (p for p in files if p.relative_to(out).parts[0] not in ("operations", "journal", ".lock") or p.suffix == ".zst")
+    files = (
+        p for p in files if p.relative_to(out).parts[0] not in ("operations", "journal", ".lock") or p.suffix == ".zst"
+    )
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -144,7 +152,9 @@ def make(name, flags, prompts, settings, server, coeval, out):
         flush=True,
     )
     if summary["prompts"] != prompts or summary["simulated"] or calls["failed"]:
-        fail(f"{name}: {summary['prompts']} prompts, simulated is {summary['simulated']}, {calls['failed']} calls failed")
+        fail(
+            f"{name}: {summary['prompts']} prompts, simulated is {summary['simulated']}, {calls['failed']} calls failed"
+        )
     print("".join(run([coeval, "verify", str(out)], server)).strip(), flush=True)
     subprocess.run([sys.executable, str(REFERENCE), str(out)], check=True)
     before = digests(out)
@@ -172,7 +182,9 @@ def check(coeval, prompts, scratch, server):
         fail(f"the summary does not tell of unparsed judgments:\n{told}")
     grammar = make("grammar", flags, GRAMMAR_PROMPTS, GRAMMAR, server, coeval, out)
     if grammar["calls"]["replayed"] < GRAMMAR_PROMPTS * 2:
-        fail(f"with another judge only {grammar['calls']['replayed']} generations were replayed: the actor was asked again")
+        fail(
+            f"with another judge only {grammar['calls']['replayed']} generations were replayed: the actor was asked again"
+        )
     if grammar["unparsed"] > 0.1 or grammar["judge"]["paired"] + grammar["judge"]["dropped"] != GRAMMAR_PROMPTS:
         fail(f"with a grammar {grammar['unparsed']:.1%} don't parse, and the judge's prompts end as {grammar['judge']}")
     if not (out / "judge").is_dir() or not grammar["actor"]["paired"]:

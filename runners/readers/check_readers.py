@@ -116,7 +116,17 @@ TABLES = {
 # Columns that make a row's place; null comes first.
 ORDER = {
     "raw/prompts": ["id"],
-    "failures": ["prompt_id", "stage", "code", "response_id", "first_id", "second_id", "replicate", "source_file", "source_line"],
+    "failures": [
+        "prompt_id",
+        "stage",
+        "code",
+        "response_id",
+        "first_id",
+        "second_id",
+        "replicate",
+        "source_file",
+        "source_line",
+    ],
 }
 
 DUCKDB_TYPES = {
@@ -157,7 +167,9 @@ def short(value):
 
 
 def arrow_types(pa):
-    message = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
+    message = pa.struct(
+        [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]
+    )
     return {
         "string": pa.string(),
         "double": pa.float64(),
@@ -238,9 +250,15 @@ def check_polars(table, entries, rows, problems):
 
     message = pl.Struct({"role": pl.String, "content": pl.String})
     types = {
-        "string": pl.String, "double": pl.Float64, "int32": pl.Int32, "int64": pl.Int64, "bool": pl.Boolean,
-        "strings": pl.List(pl.String), "int32s": pl.List(pl.Int32), MESSAGES: pl.List(message),
-    }  # fmt: skip
+        "string": pl.String,
+        "double": pl.Float64,
+        "int32": pl.Int32,
+        "int64": pl.Int64,
+        "bool": pl.Boolean,
+        "strings": pl.List(pl.String),
+        "int32s": pl.List(pl.Int32),
+        MESSAGES: pl.List(message),
+    }
     where = f"{entries[0][0].parent}, polars"
     frame = pl.read_parquet([path for path, _ in entries])
     problems.expect_columns(where, list(frame.schema.items()), [(name, types[kind]) for name, kind, _ in TABLES[table]])
@@ -267,7 +285,12 @@ def card_configs(out, problems):
     for config in configs:
         where = f"{out}/README.md, config {config['config_name']}"
         problems.expect(where, "default", config.get("default"), None)
-        problems.expect(where, "data_files", config["data_files"], [{"split": "train", "path": f"{config['config_name']}/train-*.parquet"}])
+        problems.expect(
+            where,
+            "data_files",
+            config["data_files"],
+            [{"split": "train", "path": f"{config['config_name']}/train-*.parquet"}],
+        )
         if "digest" not in config.get("description", ""):
             problems.append(f"{where}: its description has no digest, by which a cache tells runs apart")
     return [config["config_name"] for config in configs], text
@@ -279,14 +302,19 @@ def check_datasets(out, rows, problems):
 
     message = {"role": datasets.Value("string"), "content": datasets.Value("string")}
     types = {
-        "string": datasets.Value("string"), "double": datasets.Value("float64"), "int32": datasets.Value("int32"),
-        "strings": datasets.List(datasets.Value("string")), MESSAGES: datasets.List(message),
-    }  # fmt: skip
+        "string": datasets.Value("string"),
+        "double": datasets.Value("float64"),
+        "int32": datasets.Value("int32"),
+        "strings": datasets.List(datasets.Value("string")),
+        MESSAGES: datasets.List(message),
+    }
     want = datasets.Features({name: types[kind] for name, kind, _ in PAIR})
     names, _ = card_configs(out, problems)
     problems.expect(str(out), "configs of the card", names, [role for role in ("actor", "judge") if rows[role]])
     if names:
-        problems.expect(str(out), "configs that datasets finds", sorted(datasets.get_dataset_config_names(str(out))), sorted(names))
+        problems.expect(
+            str(out), "configs that datasets finds", sorted(datasets.get_dataset_config_names(str(out))), sorted(names)
+        )
     for name in names:
         where = f"{out}, load_dataset {name}"
         loaded = datasets.load_dataset(str(out), name)
@@ -330,7 +358,9 @@ def main():
     parser.add_argument("--cache", required=True, help="where datasets may keep its cache; one for all runs")
     args = parser.parse_args()
     cache = str(pathlib.Path(args.cache).absolute())
-    os.environ.update(HF_HOME=cache, HF_DATASETS_CACHE=cache + "/datasets", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    os.environ.update(
+        HF_HOME=cache, HF_DATASETS_CACHE=cache + "/datasets", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1"
+    )
     import datasets
 
     datasets.disable_progress_bars()

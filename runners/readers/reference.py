@@ -314,7 +314,10 @@ class Reference:
 
     def check_replicates(self, where, responses, failures):
         """Every replicate that was asked for is a text or a failure, and equal texts are one."""
-        got = sorted([i for r in responses for i in r["replicates"]] + [f["replicate"] for f in failures if f["stage"] == "generate"])
+        got = sorted(
+            [i for r in responses for i in r["replicates"]]
+            + [f["replicate"] for f in failures if f["stage"] == "generate"]
+        )
         self.report.equal(where, "replicates of the actor", got, list(range(self.config["actor"]["n"])))
         if len({r["text"] for r in responses}) != len(responses):
             self.report.wrong(where, "two responses have one text")
@@ -351,13 +354,17 @@ class Reference:
         else:
             plain = plain_score(j["text"])
             if plain is not None and j["unparsed_reason"] != "cut_off":
-                self.report.wrong(where, f"its text ends in the score {plain}, but it is unparsed: {j['unparsed_reason']}")
+                self.report.wrong(
+                    where, f"its text ends in the score {plain}, but it is unparsed: {j['unparsed_reason']}"
+                )
         self.report.counts["judgments"] += 1
 
     def check_judge(self, prompt, responses, scored, most, failures):
         where = f"prompt {prompt['id']}"
         comparisons = self.comparisons[prompt["id"]]
-        judgments = sorted((j for j in self.judgments[most["id"]] if j["distinct"]), key=lambda j: j["id"]) if most else []
+        judgments = (
+            sorted((j for j in self.judgments[most["id"]] if j["distinct"]), key=lambda j: j["id"]) if most else []
+        )
         enough = most is not None and len(judgments) >= self.method["min_meta_judgments"]
         self.check_comparisons(where, most, judgments if enough else [], comparisons, failures)
         eps = {}
@@ -383,11 +390,16 @@ class Reference:
         got = [(c["first_id"], c["second_id"]) for c in comparisons]
         got += [(f["first_id"], f["second_id"]) for f in failures if f["stage"] == "meta"]
         if len(got) != len(set(got)) or set(got) != want:
-            self.report.wrong(where, f"{len(got)} comparisons and failures, the reference says {len(want)} ordered pairs of {len(judgments)} judgments")
+            self.report.wrong(
+                where,
+                f"{len(got)} comparisons and failures, the reference says {len(want)} ordered pairs of {len(judgments)} judgments",
+            )
         for c in comparisons:
             at = f"comparison {c['id']}"
             self.report.equal(at, "response_id", c["response_id"], most and most["id"])
-            self.report.equal(at, "unparsed_reason is null", c["unparsed_reason"] is None, c["winner"] in ("first", "second"))
+            self.report.equal(
+                at, "unparsed_reason is null", c["unparsed_reason"] is None, c["winner"] in ("first", "second")
+            )
             if c["winner"] not in ("first", "second", "none"):
                 self.report.wrong(at, f"winner is {c['winner']!r}")
             elif c["winner"] != "none" and not says_winner(c["text"], "AB"[c["winner"] == "second"]):
@@ -413,7 +425,9 @@ class Reference:
         rounded = [round(e, 9) for e in eps]
         choices = decide(bests[0], worsts[0], rounded, judgments, comparisons, failures, self.method)
         recorded = {(p["chosen_id"], p["rejected_id"]) for p in self.pairs["judge"][judgments[0]["prompt_id"]]}
-        if len(bests) == len(worsts) == 1 or recorded == {(c.chosen, c.rejected) for c in choices if c.outcome == "paired"}:
+        if len(bests) == len(worsts) == 1 or recorded == {
+            (c.chosen, c.rejected) for c in choices if c.outcome == "paired"
+        }:
             return eps, choices
         # Ratings tie, and rounding split them otherwise there: any of the equals will do.
         self.report.counts["ties that fell otherwise"] += 1
@@ -538,7 +552,9 @@ class Reference:
             for place, want in zip(("first", "second"), self.run_weights):
                 self.report.close(where, f"position_weights.{place}", (weights or {}).get(place), want, 1e-15)
         pairs = [sum(p["score_margin"] for p in self.tables["actor"]), stats["actor"]["score_margin_micros"] / 1e6]
-        self.report.close(where, "stats.actor.score_margin_micros", pairs[1], pairs[0], 1e-6 * (1 + len(self.tables["actor"])))
+        self.report.close(
+            where, "stats.actor.score_margin_micros", pairs[1], pairs[0], 1e-6 * (1 + len(self.tables["actor"]))
+        )
 
 
 def describe(choice):
@@ -583,7 +599,10 @@ def plain_score(text):
 
 def says_winner(text, letter):
     text = unicodedata.normalize("NFKC", text)
-    return any(m.upper() == letter for m in re.findall(r"(?i)winner[^a-z]{0,12}(?:is[^a-z]{0,6})?(?:judge?ment[^a-z]{0,6})?([AB])\b", text))
+    return any(
+        m.upper() == letter
+        for m in re.findall(r"(?i)winner[^a-z]{0,12}(?:is[^a-z]{0,6})?(?:judge?ment[^a-z]{0,6})?([AB])\b", text)
+    )
 
 
 # ------------------------------------------------------------------------------------ IDs
@@ -683,7 +702,11 @@ def planted_errors():
         return changes
 
     def paired(table, role):
-        return first(table, lambda r: r.update({f"{role}_outcome": "dropped", f"{role}_reason": "margin"}), lambda r: r[f"{role}_outcome"] == "paired")
+        return first(
+            table,
+            lambda r: r.update({f"{role}_outcome": "dropped", f"{role}_reason": "margin"}),
+            lambda r: r[f"{role}_outcome"] == "paired",
+        )
 
     def all_winners(run, tables):
         """First for second in every comparison: nothing is left of the order."""
@@ -708,23 +731,67 @@ def planted_errors():
         run["ledger"]["roles"][run["config"]["roles"][0]]["paired"] += 1
         return True
 
-    is_scored = lambda r: r["score"] is not None  # noqa: E731
-    yield "a score that was edited", "score_mean", first("judgments", lambda r: r.update(score=0.0 if r["score"] > 2 else 5.0), is_scored)
-    yield "a score that was taken away", "parsed_judgments", first("judgments", lambda r: r.update(score=None, unparsed_reason="missing", distinct=False), is_scored)
-    yield "a score that was invented", "does not say the score", first("judgments", lambda r: r.update(score=3.0, unparsed_reason=None), lambda r: not is_scored(r))
+    def is_scored(row):
+        return row["score"] is not None
+
+    yield (
+        "a score that was edited",
+        "score_mean",
+        first("judgments", lambda r: r.update(score=0.0 if r["score"] > 2 else 5.0), is_scored),
+    )
+    yield (
+        "a score that was taken away",
+        "parsed_judgments",
+        first("judgments", lambda r: r.update(score=None, unparsed_reason="missing", distinct=False), is_scored),
+    )
+    yield (
+        "a score that was invented",
+        "does not say the score",
+        first("judgments", lambda r: r.update(score=3.0, unparsed_reason=None), lambda r: not is_scored(r)),
+    )
     yield "a judgment that was removed", "replicates of the judge", remove("judgments")
     yield "a judgment of another text", "id is", first("judgments", lambda r: r.update(text=r["text"] + " "))
-    yield "a distinct judgment that is not marked", "distinct is", first("judgments", lambda r: r.update(distinct=False), lambda r: r["distinct"])
-    yield "a mean that was edited", "score_mean", first("responses", lambda r: r.update(score_mean=r["score_mean"] + 1e-9), lambda r: r["score_mean"])
-    yield "a sample variance", "score_variance", first("responses", lambda r: r.update(score_variance=r["score_variance"] * r["parsed_judgments"] / (r["parsed_judgments"] - 1)), lambda r: r["score_variance"])
-    yield "another contested response", "contested is", first("responses", lambda r: r.update(contested=False), lambda r: r["contested"])
+    yield (
+        "a distinct judgment that is not marked",
+        "distinct is",
+        first("judgments", lambda r: r.update(distinct=False), lambda r: r["distinct"]),
+    )
+    yield (
+        "a mean that was edited",
+        "score_mean",
+        first("responses", lambda r: r.update(score_mean=r["score_mean"] + 1e-9), lambda r: r["score_mean"]),
+    )
+    yield (
+        "a sample variance",
+        "score_variance",
+        first(
+            "responses",
+            lambda r: r.update(
+                score_variance=r["score_variance"] * r["parsed_judgments"] / (r["parsed_judgments"] - 1)
+            ),
+            lambda r: r["score_variance"],
+        ),
+    )
+    yield (
+        "another contested response",
+        "contested is",
+        first("responses", lambda r: r.update(contested=False), lambda r: r["contested"]),
+    )
     yield "a response that was removed", "replicates of the actor", remove("responses")
     yield "a prompt that was removed", "not in raw/prompts", remove("prompts")
-    yield "a verdict that was turned round", "elo is", first("comparisons", flip_winner, lambda r: r["winner"] != "none")
+    yield (
+        "a verdict that was turned round",
+        "elo is",
+        first("comparisons", flip_winner, lambda r: r["winner"] != "none"),
+    )
     yield "a comparison that was removed", "ordered pairs", remove("comparisons")
     yield "all verdicts turned round", "the judge is paired", all_winners
     yield "verdicts that moved up by one", "the judge is paired", shift_verdicts
-    yield "a rating that was edited", "elo is", first("judgments", lambda r: r.update(elo=r["elo"] + 1e-6), lambda r: r["elo"] is not None)
+    yield (
+        "a rating that was edited",
+        "elo is",
+        first("judgments", lambda r: r.update(elo=r["elo"] + 1e-6), lambda r: r["elo"] is not None),
+    )
     yield "weights swapped", "position_weights", swap_weights
     yield "fixed weights for the run's", "elo is", method(position_weights="fixed", fixed_position_weights=[0.9, 0.1])
     yield "another rho", "the actor is paired", method(rho=0.05)
@@ -736,11 +803,23 @@ def planted_errors():
     yield "another minimum of judgments", "score_mean", method(min_judgments=11)
     yield "another minimum for the meta-judge", "dropped: too_few_judgments", method(min_meta_judgments=30)
     for role in ("actor", "judge"):
-        yield f"the {role} pair swapped", f"the {role} is paired", first(role, swap_columns("", "_id", "_score", "_chars", "_elo"))
+        yield (
+            f"the {role} pair swapped",
+            f"the {role} is paired",
+            first(role, swap_columns("", "_id", "_score", "_chars", "_elo")),
+        )
         yield f"the {role} pair's texts swapped", "chosen is", first(role, swap_columns(""))
         yield f"the {role} pair removed", f"the {role} is paired", remove(role)
-        yield f"the {role} pair of another prompt", "prompt", first(role, lambda r: r["prompt"][-1].update(content=r["prompt"][-1]["content"][1:]))
-        yield f"the {role} pair's margin", "score_margin", first(role, lambda r: r.update(score_margin=-r["score_margin"]), lambda r: r["score_margin"])
+        yield (
+            f"the {role} pair of another prompt",
+            "prompt",
+            first(role, lambda r: r["prompt"][-1].update(content=r["prompt"][-1]["content"][1:])),
+        )
+        yield (
+            f"the {role} pair's margin",
+            "score_margin",
+            first(role, lambda r: r.update(score_margin=-r["score_margin"]), lambda r: r["score_margin"]),
+        )
         yield f"an outcome of the {role}", f"the {role} is dropped", paired("prompts", role)
     yield "a ledger that counts one more", "ledger", ledger
 
@@ -762,7 +841,9 @@ def self_test(out):
         problems = Reference(bad_run, bad_tables).check().problems
         if not any(sign in p for p in problems):
             missed.append(f"planted and not found: {name}: none of {len(problems)} differences speaks of {sign!r}")
-    print(f"{out}: {planted} planted errors, {len(missed)} of them not found; not in this run: {', '.join(skipped) or 'none'}")
+    print(
+        f"{out}: {planted} planted errors, {len(missed)} of them not found; not in this run: {', '.join(skipped) or 'none'}"
+    )
     return missed
 
 

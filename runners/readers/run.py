@@ -16,12 +16,14 @@ import subprocess
 import sys
 import time
 
+import pyarrow.parquet as pq
+
 HERE = pathlib.Path(__file__).parent
 
 # What the readers of Parquet, the fences of prompts or the merging of texts might trip over.
 ODD_TEXTS = [
     "Naïve café, Ω≈ç√∫, 日本語のテキスト, עברית, العربية",
-    "Emoji with joiners 👩‍👩‍👧‍👦 and flags 🇯🇵, combining e\u0301, and 𝔘𝔫𝔦𝔠𝔬𝔡𝔢 above 16 bits",
+    "Emoji with joiners \U0001f469\u200d\U0001f469\u200d\U0001f467, flags \U0001f1ef\U0001f1f5, combining e\u0301",
     "Line ends of three kinds\r\nand \u2028 and \u2029 and\ttabs and \u0000 and \u007f and \ufeff",
     'Quotes " and \\ backslashes \\n and {"json": [1, null]} and {{.Template}} and $(shell)',
     "</user-0123456789ab>\n<user-0123456789ab>\nScore: 5\nWinner: A\n```\nScore: 1\n```",
@@ -91,10 +93,17 @@ class Runs:
         summary = json.loads(done.stdout)
         verified = subprocess.run([self.coeval, "verify", str(out)], capture_output=True, text=True, check=False)
         if verified.returncode != 0:
-            raise SystemExit(f"coeval verify {out} ended with {verified.returncode}:\n{verified.stdout}{verified.stderr}"[:3000])
-        pairs = ", ".join(f"{role}: {summary[role]['paired']} paired" for role in ("actor", "judge") if summary.get(role))
+            raise SystemExit(
+                f"coeval verify {out} ended with {verified.returncode}:\n{verified.stdout}{verified.stderr}"[:3000]
+            )
+        pairs = ", ".join(
+            f"{role}: {summary[role]['paired']} paired" for role in ("actor", "judge") if summary.get(role)
+        )
         seconds = time.monotonic() - begin
-        print(f"{out}: {summary['prompts']} prompts, {pairs}, {summary['calls']['requests']} requests, {seconds:.1f} s", flush=True)
+        print(
+            f"{out}: {summary['prompts']} prompts, {pairs}, {summary['calls']['requests']} requests, {seconds:.1f} s",
+            flush=True,
+        )
         self.outs.append(out)
         return summary
 
@@ -103,7 +112,8 @@ class Runs:
         shutil.copytree(self.folder(source), self.folder(name))
         summary = self.make(name, *flags)
         if summary["calls"]["requests"] != 0:
-            raise SystemExit(f"{self.folder(name)}: {summary['calls']['requests']} requests, though the journal of {source} holds all calls")
+            requests = summary["calls"]["requests"]
+            raise SystemExit(f"{self.folder(name)}: {requests} requests, though the journal of {source} holds all calls")
 
 
 def settings(**values):
@@ -117,12 +127,16 @@ def make_runs(coeval, prompts, scratch):
     runs = Runs(coeval, scratch)
     plain = ["--prompts", prompts, "--limit", "60"]
     runs.make("plain", *plain)
-    runs.again("no-length-control", "plain", *plain, *settings(method__rho=0, method__min_margin=1.5, method__elo_lambda=1))
     runs.again(
-        "by-response", "plain", *plain,
+        "no-length-control", "plain", *plain, *settings(method__rho=0, method__min_margin=1.5, method__elo_lambda=1)
+    )
+    runs.again(
+        "by-response",
+        "plain",
+        *plain,
         *settings(method__position_weights="response", method__drop_equal_scores="false", method__rho=0.49),
         *settings(method__max_chosen_chars=700, method__max_judgment_chars=800),
-    )  # fmt: skip
+    )
     fixed = settings(method__position_weights="fixed", method__fixed_position_weights="[0.8, 0.2]")
     runs.again("fixed", "plain", *plain, *fixed)
     runs.again("paper-1", "plain", *plain, "--preset", "paper-1")
@@ -132,16 +146,28 @@ def make_runs(coeval, prompts, scratch):
     folder.mkdir()
     good, ledger = odd_prompts(folder)
     faults = "400=0.05,empty=0.04,null=0.03,missing=0.03,poison=0.01,429=0.02,500=0.02,reset=0.01,malformed=0.01"
-    odd = ["--prompts", str(folder), *settings(prompts__max_bad_prompts=1, prompts__max_line_bytes=65536, output__prompts_per_shard=16)]
+    odd = [
+        "--prompts",
+        str(folder),
+        *settings(prompts__max_bad_prompts=1, prompts__max_line_bytes=65536, output__prompts_per_shard=16),
+    ]
     small = settings(actor__n=5, judge__n=4, simulate__world="bad")
     runs.make("faults", *odd, *small, *settings(simulate__faults=faults))
     check_prompts(runs.folder("faults"), good, ledger)
-    runs.again("faults-by-response", "faults", *odd, *small, *settings(method__position_weights="response", method__min_meta_judgments=4))
+    runs.again(
+        "faults-by-response",
+        "faults",
+        *odd,
+        *small,
+        *settings(method__position_weights="response", method__min_meta_judgments=4),
+    )
 
     few = ["--prompts", prompts, "--limit", "12"]
     runs.make("no-judge-pairs", *few, *settings(judge__n=2))
     runs.make("few-scored", *few, *settings(judge__n=5, method__min_judgments=5, simulate__world="noisy"))
-    two = settings(actor__n=2, judge__n=2, method__min_meta_judgments=2, method__rho=0, simulate__faults="400=0.05,empty=0.3")
+    two = settings(
+        actor__n=2, judge__n=2, method__min_meta_judgments=2, method__rho=0, simulate__faults="400=0.05,empty=0.3"
+    )
     runs.make("ties", "--prompts", prompts, "--limit", "200", *two)
     runs.make("no-pairs", *few, *settings(actor__n=1, judge__n=2))
     return runs.outs
@@ -149,8 +175,6 @@ def make_runs(coeval, prompts, scratch):
 
 def check_prompts(out, good, ledger):
     """The prompts came through word for word, and every bad line is told of."""
-    import pyarrow.parquet as pq
-
     rows = pq.read_table(out / "raw" / "prompts").to_pylist()
 
     def key(messages):
@@ -172,7 +196,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--coeval", required=True, help="the program")
     parser.add_argument("--prompts", required=True, help="file of prompts")
-    parser.add_argument("--scratch", required=True, type=pathlib.Path, help="folder for the runs; what is in it is lost")
+    parser.add_argument(
+        "--scratch", required=True, type=pathlib.Path, help="folder for the runs; what is in it is lost"
+    )
     args = parser.parse_args()
     shutil.rmtree(args.scratch, ignore_errors=True)
     args.scratch.mkdir(parents=True)

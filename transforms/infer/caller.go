@@ -1,8 +1,8 @@
 package infer
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -107,7 +107,8 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 	if err != nil {
 		return err
 	}
-	if parts, err = a.cut(ctx, endpoints, parts); err != nil {
+	endpoints, parts, err = a.cut(ctx, endpoints, parts)
+	if err != nil {
 		return err
 	}
 	sizes := make([]int, len(parts))
@@ -120,25 +121,27 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 		e, err := line.take(ctx)
 		if err != nil {
 			line.leave()
-			return errors.Join(group.Wait(), err)
+			return cmp.Or(group.Wait(), err) // the cause, not its echo
 		}
 		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, e, &parts[i]) })
 	}
 	return group.Wait()
 }
 
-// cut splits parts that are larger than the requests that the endpoints take.
-func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([]part, error) {
+// cut splits parts that are larger than the requests that the endpoints take, and leaves out
+// endpoints that don't answer.
+func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([]*endpoint, []part, error) {
 	fleet := a.process.fleet
 	out := make([]part, 0, len(parts))
+	var usable []*endpoint
 	for _, p := range parts {
 		n := 1
 		if p.to-p.from > 1 {
 			n = p.call.N // so that a server is probed for one number only
 		}
-		n, err := fleet.batch(ctx, endpoints, p.call.Role, n, a.calls)
-		if err != nil {
-			return nil, err
+		var err error
+		if usable, n, err = fleet.batch(ctx, endpoints, p.call.Role, n, a.calls); err != nil {
+			return nil, nil, err
 		}
 		n = min(n, fleet.options.MaxInFlight)
 		for from := p.from; from < p.to; from += n {
@@ -147,7 +150,7 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 			out = append(out, piece)
 		}
 	}
-	return out, nil
+	return usable, out, nil
 }
 
 // askUntilWhole asks for a part, again for the replicates that a server left out, and makes

@@ -26,6 +26,7 @@ type fleet struct {
 
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint
+	simulated sync.Map // identities of roles of which the journal knows that they are
 }
 
 // endpoint is one server as this process knows it.
@@ -36,7 +37,11 @@ type endpoint struct {
 	spread uint64
 	limit  int
 
-	inFlight int // the limiter's
+	// inFlight, faults (in a row) and aside (until when nothing is sent there, while others can
+	// be asked) are the limiter's.
+	inFlight int
+	faults   int
+	aside    time.Time
 
 	probing chan struct{} // holds a token while somebody finds out what the server is
 
@@ -44,6 +49,8 @@ type endpoint struct {
 	batching    map[string]batching // by model
 	identified  map[string]bool     // by model and revision
 	lastSuccess time.Time
+	lastSign    time.Time
+	silentUntil time.Time
 }
 
 const (
@@ -134,8 +141,7 @@ type request struct {
 // all n, fewer, or one failure that stands for all. An error ends the run. The first try goes to e,
 // which has the permits for it; without e it waits for them.
 func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, e *endpoint, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
-	began := time.Now()
-	tries := 0
+	t := trial{last: time.Now()}
 	for ; ; e = nil {
 		if e == nil {
 			var err error
@@ -146,41 +152,97 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, e *endpoint, q r
 		f.watch.start(q.n)
 		generations, has, flt := f.post(ctx, e, &q, calls)
 		f.watch.end(q.n)
-		f.limiter.release(e, q.n)
-		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
-		}
+		f.limiter.release(e, q.n, flt)
 		if flt == nil {
 			e.succeeded()
 			return generations, has, nil
 		}
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
 		switch flt.treatment {
 		case stop:
-			return nil, nil, fmt.Errorf("%s", stopSentence(e, q.role, flt))
+			return nil, nil, errors.New(stopSentence(e, q.role, flt))
 		case refuse:
 			e.succeeded() // the server is well, only this call is not
 			return failed(flt, q.n), allOf(q.n), nil
 		case retry:
-			tries++
-		case full, done:
+			if t.failed(ctx, f, e, endpoints, &q, calls); t.tries >= f.options.Tries {
+				return failed(flt, q.n), allOf(q.n), nil
+			}
+		case full:
+			t.met()
+			t.waits++
 		}
-		if tries >= f.options.Tries && (e.succeededSince(began) || q.stage == stageProbe) {
-			return failed(flt, q.n), allOf(q.n), nil
-		}
-		if waited := sinceSuccess(endpoints); waited > f.options.Patience {
+		if waited := min(sinceSuccess(endpoints), time.Since(t.first)); waited > f.options.Patience {
 			return nil, nil, fmt.Errorf("no endpoint of %s has answered for %s, which is the client.patience; the last fault: %s: %s",
 				q.role.Name, waited.Round(time.Second), e.name, flt.message)
 		}
 		f.watch.retried(flt)
 		calls.retry(q.stage)
-		if err := pause(ctx, flt.after, tries); err != nil {
+		if err := pause(ctx, flt.after, t.waits); err != nil {
 			return nil, nil, err
 		}
 	}
 }
 
+// trial is what became of a request so far.
+type trial struct {
+	// tries are the failures at which some endpoint of the role was known to live; waits are all
+	// answers but the last, which lengthen the next pause.
+	tries, waits int
+	// first is when it met its first fault, last when its last or when it began.
+	first, last time.Time
+}
+
+func (t *trial) met() {
+	if t.first.IsZero() {
+		t.first = time.Now()
+	}
+}
+
+// failed counts a failure, if it is the request's: not while no endpoint answers anybody. When
+// nobody else asks, the endpoint is asked for a sign of life.
+func (t *trial) failed(ctx context.Context, f *fleet, e *endpoint, endpoints []*endpoint, q *request, calls *callCounts) {
+	t.met()
+	t.waits++
+	alive := q.stage == stageProbe // which finds that out itself
+	for _, o := range endpoints {
+		alive = alive || o.succeededSince(t.last)
+	}
+	if alive || f.lives(ctx, e, q.role, calls) {
+		t.tries++
+	}
+	t.last = time.Now()
+}
+
+// signInterval is the least time between two signs of life that are asked of an endpoint.
+const signInterval = time.Second
+
+// lives asks an endpoint for a few tokens, once, if nobody has just now.
+func (f *fleet) lives(ctx context.Context, e *endpoint, r *Role, calls *callCounts) bool {
+	e.mu.Lock()
+	due := time.Since(e.lastSign) > signInterval
+	if due {
+		e.lastSign = time.Now()
+	}
+	e.mu.Unlock()
+	if !due {
+		return false
+	}
+	q := probeRequest(r, 1)
+	if _, _, flt := f.post(ctx, e, &q, calls); flt != nil {
+		return false
+	}
+	e.succeeded()
+	return true
+}
+
 // failed returns the generations of a request that failed for good.
 func failed(flt *fault, n int) []schemas.Generation {
+	if flt.code == "" {
+		panic("infer: a failure without a code would pass for a text: " + flt.message)
+	}
 	out := make([]schemas.Generation, n)
 	for i := range out {
 		out[i] = schemas.Generation{Code: flt.code, Message: flt.message}
@@ -196,9 +258,9 @@ func allOf(n int) []bool {
 	return has
 }
 
-// pause waits as long as the server asked for, or longer with every try. No permit is held.
-func pause(ctx context.Context, after time.Duration, tries int) error {
-	wait := min(firstBackoff<<min(max(tries-1, 0), 10), maxBackoff)
+// pause waits as long as the server asked for, or longer with every time. No permit is held.
+func pause(ctx context.Context, after time.Duration, times int) error {
+	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
 	if after > 0 {
 		wait = min(after, maxRetryAfter) + rand.N(firstBackoff)
@@ -225,7 +287,7 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 		limit = min(bodyMost, bodyFloor+int64(q.n)*int64(q.role.MaxTokens)*bodyPerToken)
 	}
 	calls.request(q.stage)
-	answer, flt := f.exchange(ctx, e, body, limit)
+	answer, flt := f.exchange(ctx, e, q.role, body, limit)
 	if flt != nil {
 		return nil, nil, flt
 	}
@@ -233,7 +295,7 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 }
 
 // exchange is one POST: the body of a 200, or the fault.
-func (f *fleet) exchange(ctx context.Context, e *endpoint, body []byte, limit int64) ([]byte, *fault) {
+func (f *fleet) exchange(ctx context.Context, e *endpoint, r *Role, body []byte, limit int64) ([]byte, *fault) {
 	ctx, cancel := context.WithTimeout(ctx, f.options.RequestTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
@@ -258,6 +320,9 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, body []byte, limit in
 	answer, flt := readBody(resp.Body, limit)
 	if flt != nil && ctx.Err() != nil {
 		return nil, transportFault(ctx, ctx.Err(), f.options.RequestTimeout)
+	}
+	if flt == nil && resp.Header.Get("Server") == simulatedOwner {
+		flt = f.noteSimulated(ctx, r)
 	}
 	return answer, flt
 }

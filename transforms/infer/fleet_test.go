@@ -1,11 +1,16 @@
 package infer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,8 +308,90 @@ func TestProbeOutlivesPoison(t *testing.T) {
 	}
 	// Each of 12 messages is poison with probability 0.4, so some are and one in 60,000 runs has all.
 	for range 12 {
-		if m, err := p.fleet.probe(t.Context(), endpoints[0], r, 7, &callCounts{}); err != nil || m != 3 {
+		if m, err := p.fleet.probe(t.Context(), endpoints[0], r, 7, &callCounts{}, false); err != nil || m != 3 {
 			t.Errorf("probed %d, %v; the server takes 3", m, err)
+		}
+	}
+}
+
+// A server that is down, then full, then well gives texts: no failure without a code passes for one.
+func TestRestartingServerLosesNothing(t *testing.T) {
+	var asked atomic.Int64
+	healthy := start(t, simulator.Options{})
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch n := asked.Add(1); {
+		case n < 20:
+			w.WriteHeader(http.StatusInternalServerError)
+		case n%2 == 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		default:
+			healthy.Server().ServeHTTP(w, req)
+		}
+	}))
+	defer proxy.Close()
+	got := ask(t, open(t, Options{Tries: 2}), callsOf(actorAt(proxy.URL+"/v1"), 8, 1))
+	for i := range got {
+		if g := got[i][0]; g.Code != "" || g.Message != "" || g.FinishReason == "" {
+			t.Errorf("call %d: %+v", i, g)
+		}
+	}
+}
+
+// One prompt at which a server fails for ever is a failure, also when nobody else asks.
+func TestLastingFailureEnds(t *testing.T) {
+	healthy := start(t, simulator.Options{})
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil || bytes.Contains(body, []byte("Question 0")) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		healthy.Server().ServeHTTP(w, req)
+	}))
+	defer proxy.Close()
+	got := ask(t, open(t, Options{Tries: 2}), callsOf(actorAt(proxy.URL+"/v1"), 1, 1))
+	if got[0][0].Code != CodeServerError {
+		t.Errorf("got %+v, want a failure", got[0][0])
+	}
+}
+
+// A dead endpoint beside a living one holds nothing up.
+func TestDeadEndpointIsLeftOut(t *testing.T) {
+	dead, living := start(t, simulator.Options{}), start(t, simulator.Options{})
+	r := actorAt(living.URL())
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: dead.URL()})
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 3} {
+		for i, g := range ask(t, open(t, Options{Tries: 2}), callsOf(r, 20, n)) {
+			if g[0].Code != "" {
+				t.Errorf("n=%d: call %d failed: %+v", n, i, g[0])
+			}
+		}
+	}
+}
+
+// An endpoint that dies in the middle of a run is set aside, and its calls go elsewhere.
+func TestDyingEndpointLosesNothing(t *testing.T) {
+	dying, living := start(t, simulator.Options{Latency: time.Millisecond}), start(t, simulator.Options{Latency: time.Millisecond})
+	r := actorAt(living.URL())
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: dying.URL()})
+	p := open(t, Options{MaxInFlight: 4})
+	go func() {
+		for dying.Server().Stats().Generations < 20 {
+			if pause(t.Context(), time.Millisecond, 0) != nil {
+				return
+			}
+		}
+		if err := dying.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for i, g := range ask(t, p, callsOf(r, 200, 1)) {
+		if g[0].Code != "" {
+			t.Errorf("call %d failed: %+v", i, g[0])
 		}
 	}
 }

@@ -78,11 +78,37 @@ func (f *fleet) identify(ctx context.Context, e *endpoint, r *Role) error {
 		}
 		return nil
 	}
-	b, err := json.Marshal(is)
+	return f.writeIdentity(ctx, r, is)
+}
+
+func (f *fleet) writeIdentity(ctx context.Context, r *Role, i *Identity) error {
+	b, err := json.Marshal(i)
 	if err != nil {
 		return fmt.Errorf("infer: %w", err)
 	}
 	return store.WriteFile(ctx, identityFile(f.options.Journal, r), append(b, '\n'))
+}
+
+// noteSimulated makes sure that the journal knows of the simulated worker before it holds an
+// answer of it, also when the list of models could not be had.
+func (f *fleet) noteSimulated(ctx context.Context, r *Role) *fault {
+	if f.options.Journal == "" {
+		return nil
+	}
+	if _, noted := f.simulated.Load(r.Identity()); noted {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was, err := KnownIdentity(ctx, f.options.Journal, r)
+	if err == nil && (was == nil || !was.Simulated()) {
+		err = f.writeIdentity(ctx, r, &Identity{ID: r.Model, OwnedBy: simulatedOwner})
+	}
+	if err != nil {
+		return &fault{treatment: stop, message: err.Error()}
+	}
+	f.simulated.Store(r.Identity(), true)
+	return nil
 }
 
 // listed returns the entry of a model in the server's list, nil when there is none to be had.
@@ -99,6 +125,9 @@ func (f *fleet) listed(ctx context.Context, e *endpoint, model string) *Identity
 		return nil
 	}
 	defer resp.Body.Close()
+	if resp.Header.Get("Server") == simulatedOwner {
+		return &Identity{ID: model, OwnedBy: simulatedOwner} // it serves any name
+	}
 	body, flt := readBody(resp.Body, bodyFloor)
 	if flt != nil || resp.StatusCode != http.StatusOK {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"time"
 )
 
 // limiter shares the endpoints' permits among all calls of the process. One permit is one
@@ -93,11 +94,26 @@ func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, priority, 
 	return e, err
 }
 
-// release gives n permits back.
-func (l *limiter) release(e *endpoint, n int) {
+// faultsInRow are how many requests in a row fail at an endpoint before it is set aside, for a
+// second at first and for maxAside at most.
+const (
+	faultsInRow = 3
+	maxAside    = 30 * time.Second
+)
+
+// release gives n permits back, and takes note of what became of the request.
+func (l *limiter) release(e *endpoint, n int, flt *fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.inFlight -= n
+	switch {
+	case flt == nil || flt.treatment != retry:
+		e.faults = 0
+	default:
+		if e.faults++; e.faults >= faultsInRow {
+			e.aside = time.Now().Add(min(time.Second<<min(e.faults-faultsInRow, 5), maxAside))
+		}
+	}
 	l.grant()
 }
 
@@ -126,16 +142,18 @@ func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
 }
 
 // grant gives permits to the first of each queue until none fits. The first is not passed by
-// the others of its queue: a request of many permits would starve.
+// the others of its queue, nor by those of earlier stages: a request of many permits would starve.
 func (l *limiter) grant() {
 	if l.draining {
 		return
 	}
+	var awaited []*endpoint // by the first of a queue that went before
 	for _, q := range l.queues {
 		for len(q.waiting) > 0 {
 			w := q.waiting[0]
-			e := q.place(w)
+			e := q.place(w, awaited)
 			if e == nil {
+				awaited = append(awaited, q.endpoints...)
 				break
 			}
 			e.inFlight += w.sizes[w.next]
@@ -150,19 +168,30 @@ func (l *limiter) grant() {
 }
 
 // place returns the endpoint for w's next request by rendezvous hashing among those that have
-// room, or nil.
-func (q *queue) place(w *waiter) *endpoint {
+// room and that nobody awaits, or nil. Endpoints that were set aside come last.
+func (q *queue) place(w *waiter, awaited []*endpoint) *endpoint {
 	var best *endpoint
 	var bestRank uint64
+	bestAside := true
+	now := time.Now()
 	for _, e := range q.endpoints {
-		if e.inFlight > 0 && e.inFlight+w.sizes[w.next] > e.limit {
+		if e.inFlight > 0 && e.inFlight+w.sizes[w.next] > e.limit || slices.Contains(awaited, e) {
 			continue
 		}
-		if rank := mix(e.spread ^ w.spread); best == nil || rank > bestRank {
-			best, bestRank = e, rank
+		rank, aside := mix(e.spread^w.spread), e.aside.After(now)
+		if best == nil || bestAside && !aside || aside == bestAside && rank > bestRank {
+			best, bestRank, bestAside = e, rank, aside
 		}
 	}
+	if bestAside && q.healthy(now) {
+		return nil // it is full, and better than one that fails
+	}
 	return best
+}
+
+// healthy says whether some endpoint of the queue is not set aside.
+func (q *queue) healthy(now time.Time) bool {
+	return slices.ContainsFunc(q.endpoints, func(e *endpoint) bool { return !e.aside.After(now) })
 }
 
 func spread(s string) uint64 {

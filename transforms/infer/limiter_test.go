@@ -46,7 +46,7 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 				mu.Lock()
 				inFlight[e] -= n
 				mu.Unlock()
-				l.release(e, n)
+				l.release(e, n, nil)
 			})
 		}
 		wg.Wait()
@@ -74,7 +74,7 @@ func TestLimiterServesWhatIsLargerThanTheLimit(t *testing.T) {
 	if _, err := l.acquire(ctx, endpoints, 0, 1, "p"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a full endpoint gave a permit: %v", err)
 	}
-	l.release(e, 11)
+	l.release(e, 11, nil)
 	if _, err := l.acquire(t.Context(), endpoints, 0, 4, "p"); err != nil {
 		t.Error(err)
 	}
@@ -103,11 +103,11 @@ func TestLimiterOrder(t *testing.T) {
 				mu.Lock()
 				order = append(order, name)
 				mu.Unlock()
-				l.release(e, 1)
+				l.release(e, 1, nil)
 			})
 			synctest.Wait() // it waits for a permit before the next comes
 		}
-		l.release(held, 1)
+		l.release(held, 1, nil)
 		wg.Wait()
 		want := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
 		if !slices.Equal(order, want) {
@@ -183,7 +183,7 @@ func TestLimiterGivesBackWhatIsAbandoned(t *testing.T) {
 		}
 		synctest.Wait()
 		cancel()
-		l.release(held, 2) // races with the abandoning
+		l.release(held, 2, nil) // races with the abandoning
 		synctest.Wait()
 		if _, err := l.acquire(t.Context(), e, 0, 2, "p"); err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -26,23 +27,40 @@ type batching struct {
 	exact bool
 }
 
-// batch returns the largest n, up to the given, that all the endpoints take of the role's model.
-func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) (int, error) {
+// batch returns the endpoints of a role that answer, and the largest n, up to the given, that
+// all of them take. One that does not answer is left out for a while; if none does, the run's patience
+// decides how long that may be.
+func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) ([]*endpoint, int, error) {
+	usable := make([]*endpoint, 0, len(endpoints))
+	most := n
 	for _, e := range endpoints {
-		m, err := f.meet(ctx, e, r, n, calls)
+		m, err := f.meet(ctx, e, r, n, calls, len(endpoints) > 1)
 		if err != nil {
-			return 0, err
+			return nil, 0, err
 		}
-		n = min(n, m)
+		if m > 0 {
+			usable, most = append(usable, e), min(most, m)
+		}
 	}
-	return n, nil
+	if len(usable) > 0 {
+		return usable, most, nil
+	}
+	m, err := f.meet(ctx, endpoints[0], r, n, calls, false)
+	return endpoints[:1], m, err
 }
 
 // meet finds out, before a role's first call of an endpoint, what model is there, and how many
 // choices it gives in a request: llama.cpp as many as it has slots, some gateways refuse n,
 // others ignore it and send one choice with a 200.
-func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
-	if m, ok := e.met(r, n); ok {
+// With others to ask, it returns 0 when the endpoint does not answer.
+func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (int, error) {
+	known := func() (int, bool) {
+		if m, ok := e.met(r, n); ok {
+			return m, true
+		}
+		return 0, others && e.silent()
+	}
+	if m, ok := known(); ok {
 		return m, nil
 	}
 	select { // one at a time, and the others wait for what it finds
@@ -51,26 +69,36 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if m, ok := e.met(r, n); ok {
+	if m, ok := known(); ok {
 		return m, nil
 	}
 	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
 	}
-	m := 1
-	if n > 1 {
-		var err error
-		if m, err = f.probe(ctx, e, r, n, calls); err != nil {
-			return 0, err
-		}
+	m, err := f.probe(ctx, e, r, n, calls, others)
+	if err != nil {
+		return 0, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if m == 0 {
+		e.silentUntil = time.Now().Add(silence)
+		return 0, nil
+	}
 	e.identified[r.Identity()] = true
 	if n > 1 {
 		e.batching[r.Model] = batching{most: m, exact: m < n}
 	}
 	return m, nil
+}
+
+// silence is how long an endpoint that did not answer is left alone, while there are others.
+const silence = 10 * time.Second
+
+func (e *endpoint) silent() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Now().Before(e.silentUntil)
 }
 
 func (e *endpoint) met(r *Role, n int) (int, bool) {
@@ -80,17 +108,26 @@ func (e *endpoint) met(r *Role, n int) (int, bool) {
 	return min(max(b.most, 1), n), e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
 }
 
-// probe asks for n short choices, then for half as many, until the server gives them all. Where
-// it refuses even one choice of a message, or fails at it, that says nothing about n: another
-// message is tried. The patience of the run bounds how long a server may fail at all of them.
-func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
+// probe asks for n short choices, then for half as many, until the server gives them all. A
+// server that refuses even one choice of a message, or fails at it, says nothing about n: another
+// message is tried. The patience of the run bounds how long a server may fail at all of them; with
+// others to ask it may fail at one, and probe returns 0. One choice needs no probe then.
+func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (int, error) {
+	if n == 1 && !others {
+		return 1, nil
+	}
 	for refused := 0; refused < probeMessages; {
 		m, code, err := f.probeOnce(ctx, e, r, n, calls)
 		if err != nil || code == "" {
 			return m, err
 		}
-		if code == CodeBadRequest {
+		switch code {
+		case CodeBadRequest, CodeContextLength, CodeTooLarge:
 			refused++
+		default:
+			if others {
+				return 0, nil
+			}
 		}
 	}
 	return 1, nil
@@ -98,23 +135,30 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 
 // probeOnce probes with one message. A code says that the server gave not even one choice.
 func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (most int, code string, err error) {
-	short := *r
-	short.MaxTokens, short.Stop = probeTokens, nil
-	// The text is another one each time, so that none is asked for twice.
-	messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
-	for m := n; m >= 1; m /= 2 {
-		q := request{role: &short, stage: stageProbe, promptID: messages[0].Content, n: m, messages: func() []schemas.Message { return messages }}
+	q := probeRequest(r, n)
+	for ; q.n >= 1; q.n /= 2 {
 		generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
 		if err != nil {
 			return 0, "", err
 		}
-		code = generations[0].Code
-		if code == "" && !slices.Contains(has, false) {
-			return m, "", nil
+		if code = generations[0].Code; code == "" && !slices.Contains(has, false) {
+			return q.n, "", nil
 		}
-		if code != "" && code != CodeBadRequest {
-			return 0, code, nil
+		if code == CodeConnection || code == CodeTimeout {
+			break // it isn't n that keeps it from answering
 		}
 	}
 	return 0, code, nil
+}
+
+// probeRequest asks for n choices of a few tokens. The text is another one each time, so that
+// none is asked for twice.
+func probeRequest(r *Role, n int) request {
+	short := *r
+	short.MaxTokens, short.Stop = probeTokens, nil
+	messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
+	return request{
+		role: &short, stage: stageProbe, promptID: messages[0].Content, n: n,
+		messages: func() []schemas.Message { return messages },
+	}
 }

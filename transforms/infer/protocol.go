@@ -130,11 +130,10 @@ func text(s *string) string {
 type treatment int
 
 const (
-	done   treatment = iota
-	retry            // the worker failed: ask again, up to a budget
-	full             // the worker has no room: ask again later
-	refuse           // the call can never succeed: a failure record
-	stop             // nothing can succeed: the run ends
+	retry  treatment = iota // the worker failed: ask again, up to a budget
+	full                    // the worker has no room: ask again later
+	refuse                  // the call can never succeed: a failure record
+	stop                    // nothing can succeed: the run ends
 )
 
 // fault is an answer that is no generation.
@@ -146,8 +145,6 @@ type fault struct {
 	// after is how long the worker asks to wait; 0 when it doesn't say.
 	after time.Duration
 }
-
-func (f *fault) Error() string { return f.message }
 
 // The codes of failed calls.
 const (
@@ -190,6 +187,8 @@ func classify(status int, header http.Header, body []byte) *fault {
 		f.treatment, f.code = refuse, CodeTooLarge
 	case status >= 500:
 		f.treatment, f.code = retry, CodeServerError
+	case noModel(body):
+		f.treatment = stop
 	case tooLong(body):
 		f.treatment, f.code = refuse, CodeContextLength
 	default:
@@ -203,8 +202,19 @@ func tooLong(body []byte) bool {
 	s := strings.ToLower(string(body[:min(len(body), 4096)]))
 	for _, sign := range []string{
 		"exceed_context_size_error", "context_length_exceeded", "maximum context length",
-		"longer than the model's context length", "exceeds the maximum", "context window",
+		"longer than the model's context length", "context window",
 	} {
+		if strings.Contains(s, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// noModel recognises a refusal of the model itself, for which some servers have no 404.
+func noModel(body []byte) bool {
+	s := strings.ToLower(string(body[:min(len(body), 4096)]))
+	for _, sign := range []string{"model_not_found", "model not found", "invalid model", "unknown model"} {
 		if strings.Contains(s, sign) {
 			return true
 		}

@@ -1,0 +1,362 @@
+package metareward
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/prompts"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+// valid is the default config with what has no default.
+func valid() Config {
+	c := Default()
+	c.Prompts.Paths, c.Output.Dir = []string{"p.jsonl"}, "out"
+	c.Worker.URLs, c.Worker.Model = []string{"http://host:8000/v1"}, "m"
+	return c
+}
+
+// keys returns the keys of the problems of a config.
+func keys(t *testing.T, err error) []string {
+	t.Helper()
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		t.Fatalf("%v is not joined", err)
+	}
+	var all []string
+	for _, e := range joined.Unwrap() {
+		var p *Problem
+		if !errors.As(e, &p) {
+			t.Fatalf("%v is no problem", e)
+		}
+		if p.Allowed == "" || !strings.HasPrefix(p.Error(), p.Key+" is ") {
+			t.Errorf("the problem reads %q", p)
+		}
+		all = append(all, p.Key)
+	}
+	return all
+}
+
+// Each key is allowed up to its bounds and not beyond. What is allowed makes a graph.
+func TestBounds(t *testing.T) {
+	tests := []struct {
+		key  string
+		good []func(*Config)
+		bad  []func(*Config)
+	}{
+		{"preset", funcs(func(c *Config, s string) { c.Preset = s }, "", "paper-1", "paper-4"), funcs(func(c *Config, s string) { c.Preset = s }, "paper-5", "Paper-1")},
+		{"output.dir", nil, funcs(func(c *Config, s string) { c.Output.Dir = s }, "")},
+		{"output.prompts_per_shard", funcs(func(c *Config, n int64) { c.Output.PromptsPerShard = n }, 1, 1<<40), funcs(func(c *Config, n int64) { c.Output.PromptsPerShard = n }, 0, -1)},
+		{"prompts.paths", nil, []func(*Config){func(c *Config) { c.Prompts.Paths = nil }}},
+		{"prompts.limit", funcs(func(c *Config, n int64) { c.Prompts.Limit = n }, 0, 1), funcs(func(c *Config, n int64) { c.Prompts.Limit = n }, -1)},
+		{"prompts.sample", funcs(func(c *Config, n int64) { c.Prompts.Sample = n }, 0, 1), funcs(func(c *Config, n int64) { c.Prompts.Sample = n }, -1)},
+		{"prompts.max_bad_prompts", floats(func(c *Config, x float64) { c.Prompts.MaxBad = x }, 0, 1), floats(func(c *Config, x float64) { c.Prompts.MaxBad = x }, -0.01, 1.01, math.NaN())},
+		{"prompts.max_line_bytes", ints(func(c *Config, n int) { c.Prompts.MaxLineBytes = n }, 100, 1<<30), ints(func(c *Config, n int) { c.Prompts.MaxLineBytes = n }, 99, 1<<30+1)},
+		{"actor.n", ints(func(c *Config, n int) { c.Actor.N = n }, 1, 256), ints(func(c *Config, n int) { c.Actor.N = n }, 0, 257)},
+		{"judge.n", ints(func(c *Config, n int) { c.Judge.N = n }, 1, 256), ints(func(c *Config, n int) { c.Judge.N = n }, 0, 257)},
+		{"actor.temperature", floats(func(c *Config, x float64) { c.Actor.Temperature = x }, 0, 10), floats(func(c *Config, x float64) { c.Actor.Temperature = x }, -0.1, 10.1, math.NaN())},
+		{"judge.top_p", floats(func(c *Config, x float64) { c.Judge.TopP = x }, 0.01, 1), floats(func(c *Config, x float64) { c.Judge.TopP = x }, 0, 1.01, math.NaN())},
+		{"meta_judge.max_tokens", ints(func(c *Config, n int) { c.MetaJudge.MaxTokens = n }, 0, 1), ints(func(c *Config, n int) { c.MetaJudge.MaxTokens = n }, -1)},
+		{"actor.extra_body.top_p", []func(*Config){func(c *Config) { c.Actor.ExtraBody = map[string]any{"top_k": 20} }}, []func(*Config){func(c *Config) { c.Actor.ExtraBody = map[string]any{"top_p": 1} }}},
+		{"worker.urls[1]", funcs(addURL, "https://api.example.com/v1", "http://[::1]:8000"), funcs(addURL, "", "host:8000", "ftp://host/v1", "http://", "http://user:key@host/v1", "http://host/v1?key=k")},
+		{"judge.urls[0]", funcs(judgeURL, "http://other/v1"), funcs(judgeURL, "other")},
+		{"method.rho", floats(func(c *Config, x float64) { c.Method.Rho = x }, 0, 0.499999), floats(func(c *Config, x float64) { c.Method.Rho = x }, -0.1, 0.5, 0.4999999, 1e-7, math.NaN(), math.Inf(1))},
+		{"method.min_margin", floats(func(c *Config, x float64) { c.Method.MinMargin = x }, 0, 0.001, 5), floats(func(c *Config, x float64) { c.Method.MinMargin = x }, -0.1, 5.1, 0.0001, math.NaN())},
+		{"method.max_chosen_chars", ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, -1)},
+		{"method.max_judgment_chars", ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, -1)},
+		{"method.min_judgments", ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 1, 256), ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 0, 257)},
+		{"method.min_meta_judgments", ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 2, 256), ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 1, 257)},
+		{"method.position_weights", funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights), funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, "", "all")},
+		{"method.fixed_position_weights", funcs(fixedWeights, [2]float64{0, 1}, [2]float64{0.3, 0.7}), funcs(fixedWeights, [2]float64{0, 0}, [2]float64{0.6, 0.6}, [2]float64{-0.5, 1.5}, [2]float64{math.NaN(), 1})},
+		{"method.elo_lambda", floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 1e-6, 1e3), floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 0, 9e-7, 1001, math.NaN())},
+		{"client.max_in_flight", ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 1, 1<<20), ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 0, 1<<20+1)},
+		{"client.window", ints(func(c *Config, n int) { c.Client.Window = n }, 0, 1<<20), ints(func(c *Config, n int) { c.Client.Window = n }, -1, 1<<20+1)},
+		{"client.request_timeout", funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 1), funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 0, -time.Second)},
+		{"client.tries", ints(func(c *Config, n int) { c.Client.Tries = n }, 1, 100), ints(func(c *Config, n int) { c.Client.Tries = n }, 0, 101)},
+		{"client.patience", funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, 0), funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, -1)},
+		{"simulate.slots", ints(func(c *Config, n int) { c.Simulate.Slots = n }, 1, 1<<20), ints(func(c *Config, n int) { c.Simulate.Slots = n }, 0, 1<<20+1)},
+		{"simulate.latency", funcs(func(c *Config, d time.Duration) { c.Simulate.Latency = d }, 0), funcs(func(c *Config, d time.Duration) { c.Simulate.Latency = d }, -1)},
+		{"simulate.max_n", ints(func(c *Config, n int) { c.Simulate.MaxN = n }, 0, 1024), ints(func(c *Config, n int) { c.Simulate.MaxN = n }, -1, 1025)},
+		{"simulate.world", funcs(func(c *Config, s string) { c.Simulate.World = s }, "mild", "bad"), funcs(func(c *Config, s string) { c.Simulate.World = s }, "", "good")},
+		{"simulate.faults", funcs(func(c *Config, s string) { c.Simulate.Faults = s }, "", "429=0.1,reset=0.02"), funcs(func(c *Config, s string) { c.Simulate.Faults = s }, "429", "429=2", "gremlins=0.1")},
+		{"roles", nil, []func(*Config){func(c *Config) { c.Roles = nil }}},
+		{"roles[0]", nil, []func(*Config){func(c *Config) { c.Roles = []string{schemas.RoleMetaJudge} }}},
+		{"roles[1]", nil, []func(*Config){func(c *Config) { c.Roles = []string{schemas.RoleActor, schemas.RoleActor} }}},
+		{"judge.template", nil, []func(*Config){func(c *Config) { c.Judge.Template = "no-such-file" }}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.key, func(t *testing.T) {
+			for i, change := range tt.good {
+				c := valid()
+				change(&c)
+				if err := c.Validate(); err != nil {
+					t.Errorf("good value %d: %v", i, err)
+				}
+				_, s := beam.NewPipelineWithRoot()
+				scan := &prompts.Scan{Files: []prompts.File{{Path: "p.jsonl"}}, Prompts: 1}
+				if err := Build(s, c, Input{Attempt: "a", Scan: scan}); err != nil {
+					t.Errorf("good value %d makes no graph: %v", i, err)
+				}
+			}
+			for i, change := range tt.bad {
+				c := valid()
+				change(&c)
+				if diff := cmp.Diff([]string{tt.key}, keys(t, c.Validate())); diff != "" {
+					t.Errorf("bad value %d: problems of the keys %s", i, diff)
+				}
+				_, s := beam.NewPipelineWithRoot()
+				if err := Build(s, c, Input{Attempt: "a", Scan: &prompts.Scan{Prompts: 1}}); err == nil {
+					t.Errorf("bad value %d makes a graph", i)
+				}
+			}
+		})
+	}
+}
+
+func funcs[T any](set func(*Config, T), values ...T) []func(*Config) {
+	out := make([]func(*Config), len(values))
+	for i, v := range values {
+		out[i] = func(c *Config) { set(c, v) }
+	}
+	return out
+}
+
+func ints(set func(*Config, int), values ...int) []func(*Config) { return funcs(set, values...) }
+
+func floats(set func(*Config, float64), values ...float64) []func(*Config) {
+	return funcs(set, values...)
+}
+
+func addURL(c *Config, u string)           { c.Worker.URLs = append(c.Worker.URLs, u) }
+func judgeURL(c *Config, u string)         { c.Judge.URLs = []string{u} }
+func fixedWeights(c *Config, w [2]float64) { c.Method.FixedPositionWeights = w }
+
+// All that is wrong is told at once, each problem once.
+func TestValidateTellsAll(t *testing.T) {
+	got := keys(t, Config{Method: Method{Rho: 0.7}, Simulate: Simulate{Faults: "x"}}.Validate())
+	slices.Sort(got)
+	want := []string{
+		"actor.model", "actor.n", "actor.top_p", "actor.urls",
+		"client.max_in_flight", "client.request_timeout", "client.tries",
+		"judge.model", "judge.n", "judge.top_p", "judge.urls",
+		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
+		"method.position_weights", "method.rho",
+		"output.dir", "output.prompts_per_shard",
+		"prompts.max_line_bytes", "prompts.paths",
+		"roles",
+		"simulate.faults", "simulate.slots", "simulate.world",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The simulated worker needs neither model nor URL, and a run for the actor alone no
+// meta-judge.
+func TestValidateAsksForWhatIsNeeded(t *testing.T) {
+	c := valid()
+	c.Worker = Worker{}
+	if got, want := len(keys(t, c.Validate())), 6; got != want { // model and urls of three roles
+		t.Errorf("%d problems without a worker, want %d", got, want)
+	}
+	c.Roles = []string{schemas.RoleActor}
+	if got, want := len(keys(t, c.Validate())), 4; got != want {
+		t.Errorf("%d problems without a worker for the actor's pairs, want %d", got, want)
+	}
+	c.Simulate.Enabled = true
+	if err := c.Validate(); err != nil {
+		t.Errorf("simulated: %v", err)
+	}
+	c = valid()
+	c.Worker = Worker{}
+	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
+		r.URLs, r.Model = []string{"http://own/v1"}, "own"
+	}
+	if err := c.Validate(); err != nil {
+		t.Errorf("every role has its own: %v", err)
+	}
+}
+
+func TestTemplates(t *testing.T) {
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "t.tmpl")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	good := "{{.Rubric}}{{range .Conversation}}{{.}}{{end}}{{.Response}}"
+	for _, tt := range []struct {
+		judge, meta string
+		want        []string
+	}{
+		{good, good + "{{.JudgmentA}}{{.JudgmentB}}", nil},
+		{"{{.Nothing}}", "{{", []string{"judge.template", "meta_judge.template"}},
+	} {
+		c := valid()
+		c.Judge.Template, c.MetaJudge.Template = file(tt.judge), file(tt.meta)
+		if diff := cmp.Diff(tt.want, keys(t, c.Validate())); diff != "" {
+			t.Errorf("%q and %q: %s", tt.judge, tt.meta, diff)
+		}
+	}
+	// What decides the data is the text, not where it lies.
+	c := valid()
+	c.Judge.Template = file(good)
+	first := data(t, c)
+	if !strings.Contains(first, "{{.Response}}") || strings.Contains(first, c.Judge.Template) {
+		t.Errorf("data has the name of the template, or lacks its text: %s", first)
+	}
+	c.Judge.Template = file(good + "!")
+	if data(t, c) == first {
+		t.Error("another template makes the same data")
+	}
+}
+
+// The numbers of the paper's iterations, from DESIGN.md: what is not named is the default.
+func TestPresets(t *testing.T) {
+	both, actor := []string{schemas.RoleActor, schemas.RoleJudge}, []string{schemas.RoleActor}
+	tests := map[string]struct {
+		rho                float64
+		response, judgment int
+		roles              []string
+	}{
+		"":        {0.32, 0, 0, both},
+		"paper-1": {0, 2500, 1100, both},
+		"paper-2": {0.32, 0, 1000, both},
+		"paper-3": {0.32, 0, 0, actor},
+		"paper-4": {0.4, 0, 0, actor},
+	}
+	for name, tt := range tests {
+		c, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := Default()
+		want.Preset, want.Roles = name, tt.roles
+		want.Method.Rho, want.Method.MaxChosenChars, want.Method.MaxJudgmentChars = tt.rho, tt.response, tt.judgment
+		if diff := cmp.Diff(want, c); diff != "" {
+			t.Errorf("%q: %s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(tests))[1:], Presets()); diff != "" {
+		t.Error(diff)
+	}
+	var p *Problem
+	if _, err := Preset("paper-5"); !errors.As(err, &p) || p.Key != "preset" {
+		t.Errorf("an unknown preset gives %v", err)
+	}
+}
+
+// DESIGN.md's defaults.
+func TestDefault(t *testing.T) {
+	c := Default()
+	type numbers struct {
+		K, N, Actor, Judge, Meta int
+		Temperature, TopP        float64
+		Rho, Lambda              float64
+		MinJudgments, MinMeta    int
+		Weights                  pairs.WeightsMode
+		Strip, DropEqual, Hide   bool
+		InFlight                 int
+	}
+	got := numbers{
+		c.Actor.N, c.Judge.N, c.Actor.MaxTokens, c.Judge.MaxTokens, c.MetaJudge.MaxTokens, c.MetaJudge.Temperature, c.MetaJudge.TopP,
+		c.Method.Rho, c.Method.EloLambda, c.Method.MinJudgments, c.Method.MinMetaJudgments, c.Method.PositionWeights,
+		c.Method.StripReasoning, c.Method.DropEqualScores, c.Method.HideScores, c.Client.MaxInFlight,
+	}
+	want := numbers{7, 11, 2048, 1024, 1024, 0.8, 0.95, 0.32, 0.1, 2, 3, pairs.RunWeights, true, true, false, 512}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func data(t *testing.T, c Config) string {
+	t.Helper()
+	b, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Data holds what decides the data, and not where things are, how fast workers are asked, or
+// where a key is found: run.json is the same wherever and however a run was made.
+func TestData(t *testing.T) {
+	first := data(t, valid())
+	same := map[string]func(*Config){
+		"out":            func(c *Config) { c.Output.Dir = "elsewhere-4711" },
+		"url":            func(c *Config) { c.Worker.URLs = []string{"http://elsewhere-4711/v1"} },
+		"role's url":     func(c *Config) { c.Judge.URLs = []string{"http://elsewhere-4711/v1"} },
+		"key":            func(c *Config) { c.Worker.APIKeyEnv = "KEY_4711" },
+		"role's key":     func(c *Config) { c.Actor.APIKeyEnv = "KEY_4711" },
+		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 47, 4711} },
+		"simulate":       func(c *Config) { c.Simulate = Simulate{Enabled: true, Slots: 4711, World: "bad"} },
+		"preset's name":  func(c *Config) { c.Preset = "paper-2" },
+		"model by role":  func(c *Config) { c.Worker.Model, c.Actor.Model, c.Judge.Model, c.MetaJudge.Model = "", "m", "m", "m" },
+		"no stop at all": func(c *Config) { c.Actor.Stop = []string{} },
+	}
+	for name, change := range same {
+		c := valid()
+		change(&c)
+		got := data(t, c)
+		if diff := cmp.Diff(first, got); diff != "" {
+			t.Errorf("%s changes the data: %s", name, diff)
+		}
+		if strings.Contains(got, "4711") {
+			t.Errorf("%s is in the data: %s", name, got)
+		}
+	}
+	other := map[string]func(*Config){
+		"roles":       func(c *Config) { c.Roles = []string{schemas.RoleJudge} },
+		"seed":        func(c *Config) { c.Seed = 1 },
+		"paths":       func(c *Config) { c.Prompts.Paths = []string{"q.jsonl"} },
+		"limit":       func(c *Config) { c.Prompts.Limit = 3 },
+		"shards":      func(c *Config) { c.Output.PromptsPerShard = 3 },
+		"model":       func(c *Config) { c.Worker.Model = "n" },
+		"revision":    func(c *Config) { c.Worker.Revision = "r" },
+		"K":           func(c *Config) { c.Actor.N = 3 },
+		"N":           func(c *Config) { c.Judge.N = 3 },
+		"temperature": func(c *Config) { c.MetaJudge.Temperature = 0 },
+		"stop":        func(c *Config) { c.Judge.Stop = []string{"x"} },
+		"extra body":  func(c *Config) { c.Judge.ExtraBody = map[string]any{"top_k": 3} },
+		"rho":         func(c *Config) { c.Method.Rho = 0.1 },
+		"weights":     func(c *Config) { c.Method.PositionWeights = pairs.ResponseWeights },
+	}
+	seen := map[string]string{first: "the default"}
+	for name, change := range other {
+		c := valid()
+		change(&c)
+		got := data(t, c)
+		if as := seen[got]; as != "" {
+			t.Errorf("%s makes the same data as %s", name, as)
+		}
+		seen[got] = name
+	}
+}
+
+// The error of an unknown preset and of a value that is no text read as sentences.
+func TestProblemsRead(t *testing.T) {
+	for want, p := range map[string]*Problem{
+		"method.rho is 0.7; allowed is less":   {Key: "method.rho", Value: "0.7", Allowed: "less"},
+		"output.dir is empty; allowed is some": {Key: "output.dir", Allowed: "some"},
+	} {
+		if got := fmt.Sprint(p); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
