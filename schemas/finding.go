@@ -37,6 +37,8 @@ type ResponseFinding struct {
 	Status Status `json:"status"`
 	Chars  int    `json:"chars"`
 	Score  Score  `json:"score"`
+	// FailedJudgments are the judgments of it whose calls failed for good.
+	FailedJudgments int `json:"failed_judgments,omitempty"`
 }
 
 // JudgmentFinding is the numbers of one judgment.
@@ -66,9 +68,17 @@ func (f *Finding) Verdict(m, n int) Winner {
 // NewFinding returns the finding of a dossier, without its origin.
 func NewFinding(d *Dossier) Finding {
 	f := Finding{PromptID: d.Prompt.ID, ContestedID: d.ContestedID, Failed: countFailed(d.Failures)}
+	lost := map[string]int{}
+	for i := range d.Failures {
+		if d.Failures[i].Stage == StageJudge {
+			lost[d.Failures[i].ResponseID]++
+		}
+	}
 	for i := range d.Responses {
 		r := &d.Responses[i]
-		f.Responses = append(f.Responses, ResponseFinding{ID: r.ID, Status: r.Status, Chars: r.Chars(), Score: r.Score})
+		f.Responses = append(f.Responses, ResponseFinding{
+			ID: r.ID, Status: r.Status, Chars: r.Chars(), Score: r.Score, FailedJudgments: lost[r.ID],
+		})
 	}
 	contested := d.Contested()
 	if contested == nil {

@@ -36,8 +36,8 @@ type Journal struct {
 
 // Open returns a journal that appends below dir, which it makes when needed. Close it.
 func Open(dir string) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
@@ -159,6 +159,10 @@ func (j *Journal) commitAll() {
 func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
 	var synced sync.WaitGroup
 	for a, b := range batches {
+		if b.err = j.whyBroken(); b.err != nil { // nothing may follow a frame that is torn
+			close(b.done)
+			continue
+		}
 		frame := j.encoder.EncodeAll(b.lines, nil)
 		if b.err = a.write(frame); b.err != nil {
 			j.fail(b.err)
@@ -197,6 +201,12 @@ func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct
 	}
 }
 
+func (j *Journal) whyBroken() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
 func (j *Journal) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -221,16 +231,13 @@ func (a *appender) write(frame []byte) error {
 
 func (a *appender) open() error {
 	name := filepath.Join(a.journal.dir, filepath.FromSlash(a.name))
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	if err := makeDir(filepath.Dir(name)); err != nil {
+		return err
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	a.file = f
-	if err := syncDir(filepath.Dir(name)); err != nil {
-		return err
-	}
-	return syncDir(a.journal.dir)
+	return syncDir(filepath.Dir(name))
 }

@@ -324,8 +324,8 @@ func readView(dir, bucket, digest string) ([]segment, error) {
 
 // writeWhole writes a file that is there whole or not at all.
 func writeWhole(name string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	if err := makeDir(filepath.Dir(name)); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
 	if err != nil {
@@ -345,6 +345,23 @@ func writeWhole(name string, b []byte) error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return syncDir(filepath.Dir(name))
+}
+
+// makeDir makes a folder and those above it that are missing, durably.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return syncDir(parent)
 }
 
 func syncDir(dir string) error {

@@ -277,7 +277,7 @@ func TestPinMakesTheNextRunAgree(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.Get("k", 0)
-			if err := r.Pin(); err != nil {
+			if err := r.Pin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
@@ -301,7 +301,7 @@ func TestRetriedFailures(t *testing.T) {
 			t.Errorf("%s: used %+v, want %s", key, got, want)
 		}
 	}
-	if err := r.Pin(); err != nil {
+	if err := r.Pin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"cured0": "text", "kept0": "refused"}

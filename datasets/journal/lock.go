@@ -24,10 +24,10 @@ type holder struct {
 
 // Acquire locks a run's folder, which it makes when needed. If another run has it, it says which.
 func Acquire(out string) (*Lock, error) {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
+	name := filepath.Join(out, "operations", ".lock")
+	if err := makeDir(filepath.Dir(name)); err != nil {
+		return nil, err
 	}
-	name := filepath.Join(out, ".lock")
 	l := flock.New(name)
 	ok, err := l.TryLock()
 	if err != nil {

@@ -118,7 +118,7 @@ func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 // Pin makes the next run decide as this one did: where a key that was asked of Get has more
 // than one record, and another would be met first, what was used is written to a segment that
 // sorts before all others. Mostly there is nothing to write.
-func (r *Replay) Pin() error {
+func (r *Replay) Pin(ctx context.Context) error {
 	var pins []Record
 	for _, at := range r.records {
 		if at.got && at.next != nil && at.used.Prompt == nil && *at.next != *at.used {
@@ -126,7 +126,7 @@ func (r *Replay) Pin() error {
 		}
 	}
 	if len(pins) == 0 {
-		return nil
+		return r.saveNext(ctx)
 	}
 	slices.SortFunc(pins, func(a, b Record) int {
 		if c := strings.Compare(a.Key, b.Key); c != 0 {
@@ -143,5 +143,27 @@ func (r *Replay) Pin() error {
 		return fmt.Errorf("journal: %w", err)
 	}
 	defer encoder.Close()
-	return writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), encoder.EncodeAll(lines, nil))
+	if err := writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), encoder.EncodeAll(lines, nil)); err != nil {
+		return err
+	}
+	return r.saveNext(ctx)
+}
+
+// saveNext puts down the view that the next run will have, so that one which appends nothing
+// leaves the journal as it is.
+func (r *Replay) saveNext(ctx context.Context) error {
+	segments, err := listSegments(r.dir, r.bucket)
+	if err != nil {
+		return err
+	}
+	for i := range segments {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if segments[i].Length, err = wholeLength(r.dir, segments[i]); err != nil {
+			return err
+		}
+	}
+	_, err = saveView(r.dir, r.bucket, segments)
+	return err
 }

@@ -68,6 +68,24 @@ func decodeSegment(b []byte, keep func(string) bool, each func(*Record)) (int64,
 	return int64(len(b)), nil
 }
 
+// wholeLength returns how many bytes of a segment are whole frames, without unpacking them.
+func wholeLength(dir string, s segment) (int64, error) {
+	name := filepath.Join(dir, filepath.FromSlash(s.Name))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return 0, fmt.Errorf("journal: %w", err)
+	}
+	at := 0
+	for at < len(b) {
+		n, err := frameLength(b[at:])
+		if err != nil {
+			break
+		}
+		at += n
+	}
+	return int64(at), nil
+}
+
 func decodeLines(b []byte, keep func(string) bool, each func(*Record)) error {
 	for line := range bytes.Lines(b) {
 		r := new(Record)

@@ -196,6 +196,22 @@ func filesIn(folder string) ([]File, error) {
 	return files, nil
 }
 
+func sweepLocal(folder string) error {
+	entries, err := readFolder(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !isPartial(e.Name()) {
+			continue
+		}
+		if err := removeLocal(filepath.Join(folder, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func isPartial(base string) bool {
 	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, partialSuffix)
 }

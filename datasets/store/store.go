@@ -146,6 +146,15 @@ func RemoveAll(ctx context.Context, folder string) error {
 	return removeAllLocal(folder)
 }
 
+// Sweep removes what writers that were killed left in a folder, those below it left out. None
+// may be at work there.
+func Sweep(ctx context.Context, folder string) error {
+	if err := check(ctx, folder); err != nil {
+		return err
+	}
+	return sweepLocal(folder)
+}
+
 // Join puts names below a folder, which may be a URL.
 func Join(folder string, names ...string) string {
 	scheme := schemePattern.FindString(folder)

@@ -81,7 +81,7 @@ type Role struct {
 type Texts []string
 
 // MarshalYAML returns the list as JSON, which is YAML.
-func (t Texts) MarshalYAML() ([]byte, error) { return json.Marshal([]string(t)) }
+func (t Texts) MarshalYAML() ([]byte, error) { return json.Marshal(append([]string{}, t...)) }
 
 // ActorRole is how the actor is asked.
 type ActorRole struct {

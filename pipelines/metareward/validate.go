@@ -166,7 +166,7 @@ func (v *validator) client(c *Client) {
 	v.check(within(c.Window, 0, 1<<20), "client.window", c.Window, "0 to 1048576")
 	v.check(c.RequestTimeout > 0, "client.request_timeout", c.RequestTimeout, "a time above 0, as 10m")
 	v.check(within(c.Tries, 1, 100), "client.tries", c.Tries, "1 to 100")
-	v.check(c.Patience >= 0, "client.patience", c.Patience, "a time, as 10m")
+	v.check(c.Patience > 0, "client.patience", c.Patience, "a time above 0, as 10m")
 }
 
 func (v *validator) simulate(s *Simulate) {

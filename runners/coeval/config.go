@@ -14,6 +14,9 @@ func newConfigCommand() *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config, loadErr := flags.load(c, args)
+			if len(config.Roles) == 0 {
+				return loadErr // nothing could be read
+			}
 			b, err := settings.Print(config)
 			if err != nil {
 				return err

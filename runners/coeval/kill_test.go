@@ -165,11 +165,15 @@ func TestKilledCommits(t *testing.T) {
 	for i := range 10 {
 		other := i%2 == 0
 		p := begin(t, nil, args[other]...)
-		switch moved := r.IntN(total); {
-		case i%5 == 4: // while staged files are being written
-			eventually(t, "files are staged", func() bool { return staged(t, out) > moved || gone(out) || !p.alive() })
-		default:
-			eventually(t, "files are moved", func() bool { return gone(out) && staged(t, out) <= total-moved || !p.alive() })
+		at, most := r.IntN(total), 0
+		if i%5 == 4 { // while they are being written
+			eventually(t, "files are staged", func() bool { return staged(t, out) > at || !p.alive() })
+		} else {
+			eventually(t, "files are moved", func() bool {
+				now := staged(t, out)
+				most = max(most, now)
+				return most-now > at || !p.alive()
+			})
 		}
 		p.kill(t)
 		found, err := verify.Out(t.Context(), out)

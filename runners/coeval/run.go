@@ -60,15 +60,15 @@ func newRunCommand() *cobra.Command {
 	}
 	flags.register(c.Flags())
 	flags.registerRun(c)
+	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
+	c.Flags().BoolVar(&flags.verbose, "verbose", false, "show Beam's own logs")
 	return c
 }
 
 func (f *runFlags) registerRun(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "ask again for calls that failed for good, of all codes or of those given")
 	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
-	c.Flags().BoolVar(&f.json, "json", false, "print the summary as one JSON object on standard output")
-	c.Flags().StringVar(&f.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
-	c.Flags().BoolVar(&f.verbose, "verbose", false, "show Beam's own logs")
+	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON object on standard output")
 }
 
 // run is one attempt.
@@ -149,14 +149,16 @@ func (r *run) checkKeys() error {
 	}
 	var errs []error
 	seen := map[string]bool{"": true}
-	for key, name := range map[string]string{
-		"worker.api_key_env": r.config.Worker.APIKeyEnv, "actor.api_key_env": r.config.Actor.APIKeyEnv,
-		"judge.api_key_env": r.config.Judge.APIKeyEnv, "meta_judge.api_key_env": r.config.MetaJudge.APIKeyEnv,
+	for _, k := range []struct{ key, name string }{
+		{"worker.api_key_env", r.config.Worker.APIKeyEnv},
+		{"actor.api_key_env", r.config.Actor.APIKeyEnv},
+		{"judge.api_key_env", r.config.Judge.APIKeyEnv},
+		{"meta_judge.api_key_env", r.config.MetaJudge.APIKeyEnv},
 	} {
-		if !seen[name] && os.Getenv(name) == "" {
-			errs = append(errs, fmt.Errorf("%s names the environment variable %s, which is not set", key, name))
+		if !seen[k.name] && os.Getenv(k.name) == "" {
+			errs = append(errs, fmt.Errorf("%s names the environment variable %s, which is not set", k.key, k.name))
 		}
-		seen[name] = true
+		seen[k.name] = true
 	}
 	return errors.Join(errs...)
 }
@@ -167,15 +169,7 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if share := float64(s.Bad) / float64(s.Lines); share > c.Prompts.MaxBad {
-		var first strings.Builder
-		for _, f := range s.FirstBad {
-			fmt.Fprintf(&first, "\n  %s:%d: %s: %s", f.File, f.Line, f.Code, f.Message)
-		}
-		return nil, fmt.Errorf("%d of %d lines are no prompt, %.1f %%, more than prompts.max_bad_prompts %g; nothing was asked. The first:%s",
-			s.Bad, s.Lines, 100*share, c.Prompts.MaxBad, first.String())
-	}
-	return s, nil
+	return s, s.CheckBad(c.Prompts.MaxBad)
 }
 
 // build makes the pipeline.
@@ -203,6 +197,8 @@ func (r *run) execute(ctx context.Context, p *beam.Pipeline) (err error) {
 	died := infer.Fatal(r.attempt)
 	err = infer.Close(r.attempt)
 	switch {
+	case ran == nil && err == nil:
+		return nil // complete, even if somebody wanted to stop it
 	case stopped():
 		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine())
 	case died != nil:
@@ -261,7 +257,7 @@ func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: seen.Warnings,
+		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: seen.Warnings, BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

@@ -114,8 +114,13 @@ def undecided(reason, failures, stages):
 
 def actor_choices(scored, failures, method):
     """What the actor's choice may be: one, unless failures tie."""
+    judged = {f["response_id"] for f in failures if f["stage"] == "judge"}
+    lost = sum(f["stage"] == "generate" for f in failures)
+    lost += sum(s.mean is None and s.row["id"] in judged for s in scored)
     scored = [s for s in scored if s.mean is not None]
     if len(scored) < 2:
+        if len(scored) + lost < 2:
+            return {Choice("dropped", "too_few_scored")}  # without the failures too
         return undecided("too_few_scored", failures, ("generate", "judge"))
     rho = Fraction(repr(method["rho"]))
     highest = max(s.mean for s in scored)
@@ -374,7 +379,11 @@ class Reference:
             else:
                 choices = undecided("not_contested", failures, ("generate", "judge"))
         elif not enough:
-            choices = undecided("too_few_judgments", failures, ("judge",))
+            lost = sum(f["stage"] == "judge" and f["response_id"] == most["id"] for f in failures)
+            if len(judgments) + lost < self.method["min_meta_judgments"]:
+                choices = {Choice("dropped", "too_few_judgments")}
+            else:
+                choices = undecided("too_few_judgments", failures, ("judge",))
         else:
             values, choices = self.rate(where, judgments, comparisons, failures)
             eps = {j["id"]: e for j, e in zip(judgments, values)}

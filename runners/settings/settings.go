@@ -196,6 +196,10 @@ func (l *loader) set(fields map[string]field, g given) {
 		return
 	}
 	l.places[g.key] = g.place
+	if _, empty := g.node.(*ast.NullNode); empty {
+		l.problems = append(l.problems, fmt.Errorf("%s: %s has no value; allowed is %s", g.place, g.key, kind(f.value.Type())))
+		return
+	}
 	fresh := reflect.New(f.value.Type())
 	if err := yaml.NodeToValue(g.node, fresh.Interface()); err != nil {
 		l.problems = append(l.problems, fmt.Errorf("%s: %s is %s; allowed is %s", g.place, g.key, strings.TrimSpace(g.node.String()), kind(f.value.Type())))

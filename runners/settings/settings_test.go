@@ -86,6 +86,8 @@ actor:
 client: 5
 rho: 1
 preset: paper-9
+judge:
+  temperature:
 `
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{{Key: "judge.n", Value: "0", From: "--set judge.n=0"}}})
 	joined, ok := err.(interface{ Unwrap() []error })
@@ -96,7 +98,7 @@ preset: paper-9
 		`c.yaml:1: roles[1] is "judgge"`, "c.yaml:3: method.rho is 0.7", "c.yaml:4: unknown key method.min_margn",
 		`c.yaml:5: method.position_weights is "never"`, "c.yaml:7: actor.n is many; allowed is a whole number",
 		"c.yaml:8: actor.extra_body.n is", "c.yaml:9: client is 5; allowed is a mapping", "c.yaml:10: unknown key rho; did you mean method.rho?",
-		"c.yaml:11: preset is ", "--set judge.n=0: judge.n is 0", "output.dir is empty", "prompts.paths is empty", "actor.model is empty",
+		"c.yaml:11: preset is ", "c.yaml:13: judge.temperature has no value", "--set judge.n=0: judge.n is 0", "output.dir is empty", "prompts.paths is empty", "actor.model is empty",
 	} {
 		if !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return strings.HasPrefix(e.Error(), want) }) {
 			t.Errorf("no problem begins with %q in:\n%v", want, err)

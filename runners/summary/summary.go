@@ -29,6 +29,8 @@ type Operation struct {
 	// Series is the load over time.
 	Series   []Point  `json:"series,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+	// BadLines counts the bad lines of the input by code.
+	BadLines map[string]int64 `json:"bad_lines,omitempty"`
 }
 
 // Machine is where an attempt ran.
@@ -54,7 +56,9 @@ type Summary struct {
 	Prompts   int64  `json:"prompts"`
 	Lines     int64  `json:"lines"`
 	BadLines  int64  `json:"bad_lines"`
-	Merged    int64  `json:"merged"`
+	// BadLinesByCode says what was wrong with them.
+	BadLinesByCode map[string]int64 `json:"bad_lines_by_code"`
+	Merged         int64            `json:"merged"`
 	// Actor and Judge are null when the role was not asked for.
 	Actor *Role `json:"actor"`
 	Judge *Role `json:"judge"`
@@ -132,7 +136,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 	st := &run.Stats
 	s := &Summary{
 		Out: op.Config.Output.Dir, Simulated: run.Simulated,
-		Prompts: run.Ledger.Findings, Lines: run.Ledger.Lines, BadLines: run.Ledger.Bad, Merged: run.Ledger.Merged,
+		Prompts: run.Ledger.Findings, Lines: run.Ledger.Lines, BadLines: run.Ledger.Bad, BadLinesByCode: op.BadLines, Merged: run.Ledger.Merged,
 		Calls: callsOf(op.Calls), FailedCalls: st.FailedCalls, FailedByLength: quarters(st.Lengths),
 		SlotUse: op.SlotUse, SlotUseOf: op.SlotUseOf, Seconds: op.Seconds, Files: len(run.Files),
 	}

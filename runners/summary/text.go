@@ -25,6 +25,9 @@ func (s *Summary) Print(w io.Writer) error {
 		line("SIMULATED", "the simulated worker answered: this data shows how things work and trains nothing")
 	}
 	line("prompts", "%s%s", humanize.Comma(s.Prompts), s.lines())
+	if s.BadLines > 0 {
+		line("  bad lines", "%s", counts(s.BadLinesByCode))
+	}
 	for _, r := range []struct {
 		name string
 		role *Role

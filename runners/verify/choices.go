@@ -46,9 +46,16 @@ func (r *run) weights() schemas.PositionWeights {
 // finding returns the numbers and IDs of the prompt, all from texts.
 func (d *dossier) finding() *schemas.Finding {
 	f := &schemas.Finding{PromptID: d.id}
+	lost := map[string]int{}
+	for i := range d.rows.failures {
+		if row := &d.rows.failures[i]; row.Stage == schemas.StageJudge && row.ResponseID != nil {
+			lost[*row.ResponseID]++
+		}
+	}
 	for _, r := range d.responses {
 		f.Responses = append(f.Responses, schemas.ResponseFinding{
 			ID: r.row.ID, Status: schemas.Status(r.row.Status), Chars: int(charsOf(r.row.Text)), Score: r.score,
+			FailedJudgments: lost[r.row.ID],
 		})
 	}
 	if t := &d.trial; t.contested != nil {

@@ -65,12 +65,15 @@ func (o Options) validate() error {
 	if o.Attempt == "" {
 		errs = append(errs, errors.New("infer: Attempt is empty; it must name the run"))
 	}
-	for name, n := range map[string]int64{
-		"Window": int64(o.Window), "MaxInFlight": int64(o.MaxInFlight), "RequestTimeout": int64(o.RequestTimeout),
-		"Tries": int64(o.Tries), "Patience": int64(o.Patience),
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Window", int64(o.Window)}, {"MaxInFlight", int64(o.MaxInFlight)}, {"RequestTimeout", int64(o.RequestTimeout)},
+		{"Tries", int64(o.Tries)}, {"Patience", int64(o.Patience)},
 	} {
-		if n < 0 {
-			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", name, n))
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", f.name, f.value))
 		}
 	}
 	return errors.Join(errs...)

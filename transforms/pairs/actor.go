@@ -67,6 +67,9 @@ func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 		}
 	}
 	if len(scored) < 2 {
+		if len(scored)+lostResponses(f) < 2 { // without the failures too
+			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
+		}
 		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
 	}
 	highest, lowest := scored[0].Score, scored[0].Score
@@ -89,6 +92,22 @@ func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.ChosenTooLong}
 	}
 	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+}
+
+// lostResponses returns how many more responses might have a score if no call had failed.
+func lostResponses(f *schemas.Finding) int {
+	lost := 0
+	for _, c := range f.Failed {
+		if c.Stage == schemas.StageGenerate {
+			lost += c.Calls
+		}
+	}
+	for _, r := range f.Responses {
+		if !r.Score.Scored && r.FailedJudgments > 0 {
+			lost++
+		}
+	}
+	return lost
 }
 
 // tierPair returns the shortest response of the top tier and the longest of the bottom tier.

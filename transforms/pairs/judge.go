@@ -90,6 +90,8 @@ func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) sche
 		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
 	case f.ContestedID == "":
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NotContested}
+	case len(f.Judgments) < o.MinJudgments && len(f.Judgments)+lostJudgments(f) < o.MinJudgments:
+		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewJudgments}
 	case len(f.Judgments) < o.MinJudgments:
 		return undecided(f, schemas.TooFewJudgments, schemas.StageJudge)
 	}
@@ -119,6 +121,16 @@ func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int)
 		return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 	}
 	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+}
+
+// lostJudgments returns how many judgments of the contested response failed for good.
+func lostJudgments(f *schemas.Finding) int {
+	for _, r := range f.Responses {
+		if r.ID == f.ContestedID {
+			return r.FailedJudgments
+		}
+	}
+	return 0
 }
 
 func hasScored(f *schemas.Finding) bool {

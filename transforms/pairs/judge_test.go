@@ -83,7 +83,12 @@ func TestJudge(t *testing.T) {
 		{"nothing scored", &schemas.Finding{}, even, JudgeOptions{}, droppedFor(schemas.NotContested)},
 		{"nothing scored for failures", &schemas.Finding{Failed: failures}, even, JudgeOptions{}, failedWith("context_length")},
 		{"too few judgments", better(2), even, JudgeOptions{}, droppedFor(schemas.TooFewJudgments)},
-		{"too few judgments for failures", change(better(2), func(f *schemas.Finding) { f.Failed = failures }), even, JudgeOptions{}, failedWith("context_length")},
+		{"too few judgments for failures", change(better(2), func(f *schemas.Finding) {
+			f.Failed, f.Responses = failures, []schemas.ResponseFinding{{ID: f.ContestedID, FailedJudgments: 1}}
+		}), even, JudgeOptions{}, failedWith("context_length")},
+		{"too few judgments, and failures of another response", change(better(2), func(f *schemas.Finding) {
+			f.Failed, f.Responses = failures, []schemas.ResponseFinding{{ID: f.ContestedID}, {ID: "another", FailedJudgments: 9}}
+		}), even, JudgeOptions{}, droppedFor(schemas.TooFewJudgments)},
 		{
 			"failures of the actor leave no judgment out", change(better(2), func(f *schemas.Finding) { f.Failed = failures[:1] }),
 			even,

@@ -210,7 +210,7 @@ func (w *dossierWriter) writeBucket(ctx context.Context, records []*schemas.Reco
 			return fmt.Errorf("prompt %s: %w", r.Finding.PromptID, err)
 		}
 	}
-	return replay.Pin()
+	return replay.Pin(ctx)
 }
 
 func (w *dossierWriter) write(ctx context.Context, replay *journal.Replay, r *schemas.Record) error {

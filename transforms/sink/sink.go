@@ -77,9 +77,9 @@ type Options struct {
 
 func (o *Options) validate() error {
 	var errs []error
-	for name, value := range map[string]string{"Out": o.Out, "Attempt": o.Attempt, "Journal": o.Journal} {
-		if value == "" {
-			errs = append(errs, fmt.Errorf("sink: %s is empty; it must be a name", name))
+	for _, f := range []struct{ name, value string }{{"Out", o.Out}, {"Attempt", o.Attempt}, {"Journal", o.Journal}} {
+		if f.value == "" {
+			errs = append(errs, fmt.Errorf("sink: %s is empty; it must be a name", f.name))
 		}
 	}
 	if o.Shards < 1 {
