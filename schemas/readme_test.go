@@ -33,8 +33,8 @@ func TestREADMEHasAllColumns(t *testing.T) {
 			got = append(got, m[1]+": "+regexp.MustCompile(" (for|if|when|before) .*").ReplaceAllString(m[2], ""))
 		}
 		var want []string
-		for i := range row.NumField() {
-			f := row.Field(i)
+		for f := range row.Fields() {
+			f := f
 			column, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 			want = append(want, column+": "+columnType(f.Type))
 		}

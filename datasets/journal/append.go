@@ -135,7 +135,7 @@ func (j *Journal) commitAll() {
 		closing := j.closed
 		j.mu.Unlock()
 		if !closing {
-			time.Sleep(linger)
+			<-time.After(linger)
 		}
 		j.mu.Lock()
 		batches := j.pending

@@ -331,7 +331,7 @@ func writeWhole(name string, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	defer os.Remove(f.Name()) // gone already when all went well
+	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
 	if _, err := f.Write(b); err != nil {
 		return errors.Join(fmt.Errorf("journal: %w", err), f.Close())
 	}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,8 +19,8 @@ func generation(prompt, key string, replicate int, text string) Record {
 	return Record{Key: key, Replicate: replicate, PromptID: prompt, Role: schemas.RoleActor, Text: text, FinishReason: "stop"}
 }
 
-func failure(prompt, key, code string) Record {
-	return Record{Key: key, PromptID: prompt, Code: code, Message: "m"}
+func failure(key, code string) Record {
+	return Record{Key: key, PromptID: "p", Code: code, Message: "m"}
 }
 
 // attempt opens the journal, loads the bucket, appends each record by itself and closes.
@@ -44,6 +43,13 @@ func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin
 		t.Fatal(err)
 	}
 	return v.Origin("")
+}
+
+func closeJournal(tb testing.TB, j *Journal) {
+	tb.Helper()
+	if err := j.Close(); err != nil {
+		tb.Error(err)
+	}
 }
 
 func texts(t *testing.T, dir, bucket string) map[string]string {
@@ -165,7 +171,7 @@ func TestTornLastFrameIsDropped(t *testing.T) {
 	if err != nil || first >= len(whole) {
 		t.Fatalf("frame of %d bytes in %d, %v", first, len(whole), err)
 	}
-	for cut := range len(whole) {
+	for cut := range whole {
 		if err := os.WriteFile(name, whole[:cut], 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +225,7 @@ func TestReplayReadsTheViewOfItsAttempt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer j.Close()
+	defer closeJournal(t, j)
 	zombie, err := j.Load(t.Context(), "b", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -290,8 +296,8 @@ func TestPinMakesTheNextRunAgree(t *testing.T) {
 // A failure that was asked again: a text stands before it, another failure is pinned.
 func TestRetriedFailures(t *testing.T) {
 	dir := t.TempDir()
-	attempt(t, dir, "b", failure("p", "cured", "too_long"), failure("p", "kept", "too_long"))
-	o := attempt(t, dir, "b", generation("p", "cured", 0, "text"), failure("p", "kept", "refused"))
+	attempt(t, dir, "b", failure("cured", "too_long"), failure("kept", "too_long"))
+	o := attempt(t, dir, "b", generation("p", "cured", 0, "text"), failure("kept", "refused"))
 	r, err := NewReplay(t.Context(), dir, o, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +369,7 @@ func FuzzDecodeSegment(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	lines, err := encodeLines(nil, []Record{generation("p", "k", 0, "text"), failure("p", "k2", "code")})
+	lines, err := encodeLines(nil, []Record{generation("p", "k", 0, "text"), failure("k2", "code")})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -418,7 +424,7 @@ func BenchmarkReadSegment(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Read(context.Background(), dir, "b", nil); err != nil {
+		if _, err := Read(b.Context(), dir, "b", nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -430,7 +436,7 @@ func BenchmarkAppend(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer j.Close()
+	defer closeJournal(b, j)
 	v, err := j.Load(b.Context(), "b", nil)
 	if err != nil {
 		b.Fatal(err)
@@ -439,7 +445,7 @@ func BenchmarkAppend(b *testing.B) {
 	b.SetParallelism(128)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if err := v.Append(context.Background(), records[i%len(records)]); err != nil {
+			if err := v.Append(b.Context(), records[i%len(records)]); err != nil {
 				b.Error(err)
 			}
 		}

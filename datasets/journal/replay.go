@@ -58,7 +58,10 @@ func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(prom
 	if !r.twice && sameSegments(order, now) {
 		return r, nil // each record is the only one of its key
 	}
-	return r, r.rank(ctx, now, keep)
+	if err := r.rank(ctx, now, keep); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *Replay) use(rec *Record) {
@@ -142,8 +145,11 @@ func (r *Replay) Pin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	defer encoder.Close()
-	if err := writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), encoder.EncodeAll(lines, nil)); err != nil {
+	frame := encoder.EncodeAll(lines, nil)
+	if err := encoder.Close(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), frame); err != nil {
 		return err
 	}
 	return r.saveNext(ctx)

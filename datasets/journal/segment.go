@@ -76,12 +76,8 @@ func wholeLength(dir string, s segment) (int64, error) {
 		return 0, fmt.Errorf("journal: %w", err)
 	}
 	at := 0
-	for at < len(b) {
-		n, err := frameLength(b[at:])
-		if err != nil {
-			break
-		}
-		at += n
+	for n := 0; err == nil && at < len(b); at += n {
+		n, err = frameLength(b[at:]) // 0 with an error: what is torn does not count
 	}
 	return int64(at), nil
 }

@@ -129,8 +129,8 @@ func Expand(ctx context.Context, paths []string) ([]string, error) {
 func kindOf(path string) (kind, compression string, ok bool) {
 	path = strings.ToLower(path)
 	for _, ending := range []string{".gz", ".zst"} {
-		if strings.HasSuffix(path, ending) {
-			path, compression = strings.TrimSuffix(path, ending), ending
+		if before, ok0 := strings.CutSuffix(path, ending); ok0 {
+			path, compression = before, ending
 			break
 		}
 	}

@@ -133,7 +133,8 @@ func read(t *testing.T, f File, o Options) ([]string, error) {
 	t.Helper()
 	var lines []string
 	err := ReadFile(t.Context(), f, o, func(line Line) error {
-		file, what := line.Prompt.File, ""
+		file := line.Prompt.File
+		var what string
 		if line.Bad != nil {
 			file, what = line.Bad.File, line.Bad.Code
 		} else {

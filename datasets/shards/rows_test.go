@@ -13,7 +13,8 @@ import (
 	"coeval/schemas"
 )
 
-func ptr[V any](v V) *V { return &v }
+//go:fix inline
+func ptr[V any](v V) *V { return new(v) }
 
 func say(role, content string) []schemas.Message {
 	return []schemas.Message{{Role: role, Content: content}}
@@ -30,7 +31,7 @@ func examplePairs() []schemas.Pair {
 	}
 	judge := actor
 	judge.ID, judge.PromptID, judge.OwnID = "a", "p2", nil
-	judge.ResponseID, judge.ChosenElo, judge.RejectedElo = ptr("r1"), ptr(0.0), ptr(-1.25)
+	judge.ResponseID, judge.ChosenElo, judge.RejectedElo = new("r1"), new(0.0), new(-1.25)
 	return []schemas.Pair{actor, judge}
 }
 
@@ -50,8 +51,8 @@ func examplePrompts() []schemas.PromptRow {
 		{ID: "p1", Prompt: say("user", "x"), OwnID: []string{"1"}, SourceFile: "a.jsonl", SourceLine: 7, Metadata: "{}", Chars: 1},
 		{
 			ID: "p2", Prompt: say("user", "y"), SourceFile: "a.jsonl", SourceLine: 1 << 40, Metadata: "{}", Chars: 1,
-			ActorOutcome: ptr("dropped"), ActorReason: ptr("margin"), JudgeOutcome: ptr("paired"), JudgeReason: ptr(""),
-			ContestedResponseID: ptr("r1"),
+			ActorOutcome: new("dropped"), ActorReason: new("margin"), JudgeOutcome: new("paired"), JudgeReason: new(""),
+			ContestedResponseID: new("r1"),
 		},
 	}
 }
@@ -60,39 +61,39 @@ func exampleResponses() []schemas.ResponseRow {
 	return []schemas.ResponseRow{
 		{ID: "r1", PromptID: "p1", Replicates: []int32{0, 3}, Model: "m", Text: "t", Status: "complete", Chars: 1, PromptTokens: 2},
 		{
-			ID: "r0", PromptID: "p2", Replicates: []int32{1}, Model: "m", Reasoning: ptr("because"), Status: "empty",
-			ParsedJudgments: 2, ScoreMean: ptr(2.5), ScoreVariance: ptr(0.0), Contested: true,
+			ID: "r0", PromptID: "p2", Replicates: []int32{1}, Model: "m", Reasoning: new("because"), Status: "empty",
+			ParsedJudgments: 2, ScoreMean: new(2.5), ScoreVariance: new(0.0), Contested: true,
 		},
 	}
 }
 
 func exampleJudgments() []schemas.JudgmentRow {
 	return []schemas.JudgmentRow{
-		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: "m", Text: "Score: 4", Chars: 8, Score: ptr(4.0), Distinct: true, Elo: ptr(0.5)},
-		{ID: "j2", PromptID: "p1", ResponseID: "r1", Replicate: 10, Model: "m", Text: "no", Reasoning: ptr(""), UnparsedReason: ptr("missing")},
+		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: "m", Text: "Score: 4", Chars: 8, Score: new(4.0), Distinct: true, Elo: new(0.5)},
+		{ID: "j2", PromptID: "p1", ResponseID: "r1", Replicate: 10, Model: "m", Text: "no", Reasoning: new(""), UnparsedReason: new("missing")},
 	}
 }
 
 func exampleComparisons() []schemas.ComparisonRow {
 	return []schemas.ComparisonRow{
 		{ID: "c1", PromptID: "p1", ResponseID: "r1", FirstID: "j1", SecondID: "j2", Model: "m", Text: "Winner: A", Winner: "first", PromptTokens: 9},
-		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: "m", Reasoning: ptr("hm"), Winner: "none", UnparsedReason: ptr("missing")},
+		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: "m", Reasoning: new("hm"), Winner: "none", UnparsedReason: new("missing")},
 	}
 }
 
 // exampleFailures are in the order of Compare; two neighbours differ in one column.
 func exampleFailures() []schemas.FailureRow {
-	call := schemas.FailureRow{Stage: "judge", Code: "http_400", Message: "too long", PromptID: ptr("p1"), ResponseID: ptr("r1"), Replicate: ptr(int32(2))}
+	call := schemas.FailureRow{Stage: "judge", Code: "http_400", Message: "too long", PromptID: new("p1"), ResponseID: new("r1"), Replicate: new(int32(2))}
 	later, other, meta, last := call, call, call, call
-	later.Replicate = ptr(int32(10))
-	other.ResponseID = ptr("r2")
-	meta.Stage, meta.FirstID, meta.SecondID = "meta", ptr("j1"), ptr("j2")
-	last.PromptID = ptr("p2")
+	later.Replicate = new(int32(10))
+	other.ResponseID = new("r2")
+	meta.Stage, meta.FirstID, meta.SecondID = "meta", new("j1"), new("j2")
+	last.PromptID = new("p2")
 	return []schemas.FailureRow{
-		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: ptr("a.jsonl"), SourceLine: ptr(int64(9))},
-		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: ptr("a.jsonl"), SourceLine: ptr(int64(10))},
-		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: ptr("b.jsonl"), SourceLine: ptr(int64(1))},
-		{Stage: "prompts", Code: "too_large", Message: "m", SourceFile: ptr("a.jsonl"), SourceLine: ptr(int64(1))},
+		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: new("a.jsonl"), SourceLine: new(int64(9))},
+		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: new("a.jsonl"), SourceLine: new(int64(10))},
+		{Stage: "prompts", Code: "bad_json", Message: "m", SourceFile: new("b.jsonl"), SourceLine: new(int64(1))},
+		{Stage: "prompts", Code: "too_large", Message: "m", SourceFile: new("a.jsonl"), SourceLine: new(int64(1))},
 		call, later, other, meta, last,
 	}
 }

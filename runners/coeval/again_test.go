@@ -221,14 +221,14 @@ func only[T any](all []T, id string, promptID func(T) string) []T {
 // However the work is done, the files are the same.
 func TestSameFilesHoweverTheyAreMade(t *testing.T) {
 	input := mixed(t, 20)
-	make := func(t *testing.T, o simulator.Options, env []string, more ...string) string {
+	run := func(t *testing.T, o simulator.Options, env []string, more ...string) string {
 		t.Helper()
 		o.World = uneven()
 		out := filepath.Join(t.TempDir(), "out")
 		want(t, env, runOf(newWorker(t, o).URL, input, out, append([]string{"--set", "output.prompts_per_shard=8"}, more...)...)...)
 		return out
 	}
-	reference := make(t, simulator.Options{}, nil)
+	reference := run(t, simulator.Options{}, nil)
 	proved(t, reference)
 	wanted := files(t, reference)
 	// 20 prompts by 8 are 3 shards, which the next power of two rounds up; and run.json and the card.
@@ -259,7 +259,7 @@ func TestSameFilesHoweverTheyAreMade(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			out := make(t, tt.worker, tt.env, tt.args...)
+			out := run(t, tt.worker, tt.env, tt.args...)
 			if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
 				t.Error(diff)
 			}
@@ -273,7 +273,7 @@ func TestShardsChangeNoPair(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
 	out := filepath.Join(t.TempDir(), "out")
-	args := runOf(w.URL, mixed(t, 20), out)
+	args := runOf(w.URL, mixed(t, 10), out)
 	complete(t, args...)
 	one := files(t, out)
 	read := func() (all []any) {
@@ -285,17 +285,17 @@ func TestShardsChangeNoPair(t *testing.T) {
 		return all
 	}
 	pairs, asked := read(), w.Stats().Requests
-	// The journal has one bucket now, of which these are parts; and 32 shards of 20 prompts
+	// The journal has one bucket now, of which these are parts; and 16 shards of 10 prompts
 	// leave some empty.
-	for _, per := range []string{"8", "1"} {
+	for _, per := range []string{"4", "1"} {
 		complete(t, append(args, "--set", "output.prompts_per_shard="+per)...)
 		proved(t, out)
 		if diff := cmp.Diff(pairs, read(), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s prompts a shard: %s", per, diff)
 		}
 	}
-	if n := len(readRun(t, out).Files); n != 32*len(shards.Tables) {
-		t.Errorf("%d files, want 32 of each table", n)
+	if n := len(readRun(t, out).Files); n != 16*len(shards.Tables) {
+		t.Errorf("%d files, want 16 of each table", n)
 	}
 	complete(t, args...)
 	if diff := cmp.Diff(one, files(t, out)); diff != "" {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -202,7 +201,7 @@ type process struct {
 // begin starts the program. It is killed if the test ends before it.
 func begin(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.CommandContext(context.Background(), program, args...), ended: make(chan struct{})}
+	p := &process{cmd: exec.CommandContext(t.Context(), program, args...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	p.cmd.Env = append(os.Environ(), env...)
 	if err := p.cmd.Start(); err != nil {
@@ -296,7 +295,7 @@ func promptFile(t *testing.T, n int, more ...string) string {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "prompts.jsonl")
-	lines := append(strings.SplitN(string(b), "\n", n+1)[:n], more...)
+	lines := slices.Concat(strings.SplitN(string(b), "\n", n+1)[:n], more)
 	write(t, name, strings.Join(lines, "\n")+"\n")
 	return name
 }
@@ -309,7 +308,7 @@ func write(t *testing.T, name, text string) {
 }
 
 // files returns the digest of every file below a run's folder that a second run must leave as
-// it is: all but the journal, what is told of each attempt, and the lock.
+// it is: all but the journal and what is told of each attempt.
 func files(t *testing.T, out string) map[string]string {
 	t.Helper()
 	digests := map[string]string{}
@@ -317,7 +316,7 @@ func files(t *testing.T, out string) map[string]string {
 		if err != nil || d.IsDir() && (name == "journal" || name == "operations") {
 			return cmp.Or(err, fs.SkipDir)
 		}
-		if d.IsDir() || name == ".lock" {
+		if d.IsDir() {
 			return nil
 		}
 		b, err := os.ReadFile(filepath.Join(out, name))

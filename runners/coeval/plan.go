@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
@@ -82,7 +83,7 @@ func printStage(w io.Writer, name string, s metareward.StagePlan) {
 }
 
 func lengths(p *metareward.Plan) string {
-	text := ""
+	var text strings.Builder
 	for i, s := range p.Stages {
 		l := p.Assumed[s.Stage]
 		from := "assumed"
@@ -90,9 +91,9 @@ func lengths(p *metareward.Plan) string {
 			from = "measured in the journal"
 		}
 		if i > 0 {
-			text += ", "
+			text.WriteString(", ")
 		}
-		text += fmt.Sprintf("%s %d characters (%s)", s.Stage, l.Chars, from)
+		text.WriteString(fmt.Sprintf("%s %d characters (%s)", s.Stage, l.Chars, from))
 	}
-	return text
+	return text.String()
 }

@@ -169,7 +169,10 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.CheckBad(c.Prompts.MaxBad)
+	if err := s.CheckBad(c.Prompts.MaxBad); err != nil {
+		return nil, fmt.Errorf("%w; nothing was asked", err)
+	}
+	return s, nil
 }
 
 // build makes the pipeline.

@@ -329,7 +329,7 @@ func TestOperations(t *testing.T) {
 	w := newWorker(t, simulator.Options{})
 	out := filepath.Join(t.TempDir(), "out")
 	s := complete(t, runOf(w.URL, promptFile(t, 4), out)...)
-	names, err := filepath.Glob(filepath.Join(out, "operations", "*"))
+	names, err := filepath.Glob(filepath.Join(out, "operations", "*.json"))
 	if err != nil || len(names) != 1 {
 		t.Fatalf("operations are %v (%v), want one file", names, err)
 	}

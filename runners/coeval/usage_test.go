@@ -133,7 +133,7 @@ func TestRunsThatFail(t *testing.T) {
 		asked bool
 	}{
 		// 1 of 31 lines is 3.2 %.
-		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{":31: bad_json", "3.2 %", "prompts.max_bad_prompts", "nothing was asked"}, false},
+		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{"prompts.jsonl:31: the line is not a JSON object", "1 bad_json", "3.2 %", "max_bad_prompts", "nothing was asked"}, false},
 		{"all lines bad", "right", run(promptFile(t, 0, "{", "["), key...), []string{"all 2 lines are bad"}, false},
 		{"no line", "right", run(promptFile(t, 0), key...), []string{"no prompts in", "no line"}, false},
 		{"no prompts", "right", run(filepath.Join(t.TempDir(), "none.jsonl"), key...), []string{"none.jsonl: there is no such file"}, false},

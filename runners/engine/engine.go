@@ -18,8 +18,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
-	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct" // --runner=direct
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx"          // prism, and the runners of clusters
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // prism, and the runners of clusters
 )
 
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.

@@ -89,8 +89,7 @@ func (l *loader) fail(err error) {
 		}
 		return
 	}
-	var p *metareward.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*metareward.Problem](err); ok {
 		if place := l.place(p.Key); place != "" {
 			err = fmt.Errorf("%s: %w", place, err)
 		}

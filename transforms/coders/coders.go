@@ -32,7 +32,8 @@ func init() {
 
 // Beam finds a coder's functions by name, so each type has a named pair.
 
-func encodePrompt(v schemas.Prompt) ([]byte, error)                 { return encode(v) }
+func encodePrompt(v schemas.Prompt) ([]byte, error) { return encode(v) }
+
 func decodePrompt(b []byte) (schemas.Prompt, error)                 { return decode[schemas.Prompt](b) }
 func encodeDossier(v schemas.Dossier) ([]byte, error)               { return encode(v) }
 func decodeDossier(b []byte) (schemas.Dossier, error)               { return decode[schemas.Dossier](b) }
@@ -43,6 +44,7 @@ func encodeTally(v schemas.Tally) ([]byte, error)                   { return enc
 func decodeTally(b []byte) (schemas.Tally, error)                   { return decode[schemas.Tally](b) }
 func encodeManifest(v schemas.Manifest) ([]byte, error)             { return encode(v) }
 func decodeManifest(b []byte) (schemas.Manifest, error)             { return decode[schemas.Manifest](b) }
+
 func decodePositionCounts(b []byte) (schemas.PositionCounts, error) {
 	return decode[schemas.PositionCounts](b)
 }

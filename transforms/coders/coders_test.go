@@ -57,8 +57,8 @@ func TestRoundTrip(t *testing.T) {
 func fillEmpty(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fillEmpty(v.Field(i))
+		for _, field := range v.Fields() {
+			fillEmpty(field)
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -75,8 +75,8 @@ func fill(v reflect.Value, n *int) {
 	*n++
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), n)
+		for _, field := range v.Fields() {
+			fill(field, n)
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -116,8 +116,7 @@ func TestFieldsTravel(t *testing.T) {
 	check = func(path string, typ reflect.Type) {
 		switch typ.Kind() {
 		case reflect.Struct:
-			for i := range typ.NumField() {
-				f := typ.Field(i)
+			for f := range typ.Fields() {
 				if !f.IsExported() || f.Tag.Get("json") == "" {
 					t.Errorf("%s.%s is not exported, or has no name in JSON", path, f.Name)
 				}

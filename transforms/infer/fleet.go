@@ -120,7 +120,7 @@ func apiKey(e Endpoint) (string, error) {
 	if e.APIKeyEnv == "" {
 		return "", nil
 	}
-	key := os.Getenv(e.APIKeyEnv)
+	key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
 	if key == "" {
 		return "", fmt.Errorf("the environment variable %s, which api_key_env names for %s, is not set", e.APIKeyEnv, e.URL)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -93,9 +94,7 @@ func try(ctx context.Context, p *process, calls []Call) ([][]schemas.Generation,
 		}
 		a.view, a.records = v, journal.Records{}
 		for i := range calls {
-			for at, r := range v.Take(calls[i].PromptID) {
-				a.records[at] = r
-			}
+			maps.Copy(a.records, v.Take(calls[i].PromptID))
 		}
 	}
 	return a.Do(ctx, calls)

@@ -42,7 +42,7 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 					t.Errorf("endpoint %s has %d in flight, its limit is %d", e.name, inFlight[e], e.limit)
 				}
 				mu.Unlock()
-				time.Sleep(time.Second) // synctest's clock: takes no time
+				<-time.After(time.Second) // synctest's clock: takes no time
 				mu.Lock()
 				inFlight[e] -= n
 				mu.Unlock()

@@ -69,8 +69,11 @@ func (o Options) validate() error {
 		name  string
 		value int64
 	}{
-		{"Window", int64(o.Window)}, {"MaxInFlight", int64(o.MaxInFlight)}, {"RequestTimeout", int64(o.RequestTimeout)},
-		{"Tries", int64(o.Tries)}, {"Patience", int64(o.Patience)},
+		{"Window", int64(o.Window)},
+		{"MaxInFlight", int64(o.MaxInFlight)},
+		{"RequestTimeout", int64(o.RequestTimeout)},
+		{"Tries", int64(o.Tries)},
+		{"Patience", int64(o.Patience)},
 	} {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", f.name, f.value))

@@ -111,12 +111,12 @@ func TestActor(t *testing.T) {
 		},
 		{
 			"as many calls, the alphabet", withFailures(
-				responses(lost("a", 2), lost("b", 2)), schemas.FailedCalls{Stage: schemas.StageJudge, Code: "timeout", Calls: 2}, schemas.FailedCalls{Stage: schemas.StageJudge, Code: "bad_request", Calls: 2},
+				responses(lost("a"), lost("b")), schemas.FailedCalls{Stage: schemas.StageJudge, Code: "timeout", Calls: 2}, schemas.FailedCalls{Stage: schemas.StageJudge, Code: "bad_request", Calls: 2},
 			), ActorOptions{}, failedWith("bad_request"),
 		},
 		// One response that was scored and one that might have been are two; one lost alone is one.
-		{"a lost response would do", withFailures(responses(scored("a", 1, 1000, 1000), lost("b", 2)), shared...), ActorOptions{}, failedWith("context_length")},
-		{"a lost response would not do", withFailures(responses(lost("b", 2)), shared[1:]...), ActorOptions{}, droppedFor(schemas.TooFewScored)},
+		{"a lost response would do", withFailures(responses(scored("a", 1, 1000, 1000), lost("b")), shared...), ActorOptions{}, failedWith("context_length")},
+		{"a lost response would not do", withFailures(responses(lost("b")), shared[1:]...), ActorOptions{}, droppedFor(schemas.TooFewScored)},
 		{"meta feeds no actor pair", withFailures(responses(), shared[2]), ActorOptions{}, droppedFor(schemas.TooFewScored)},
 		{
 			"a failed call is no excuse for equal scores", withFailures(responses(scored("a", 1, 1000, 1000), scored("b", 1, 1000, 1000)), shared...),
@@ -267,6 +267,6 @@ func ExampleActor() {
 }
 
 // lost is a response without a score, of which calls for judgments failed.
-func lost(id string, failed int) schemas.ResponseFinding {
-	return schemas.ResponseFinding{ID: id, Status: schemas.Complete, Chars: 1, FailedJudgments: failed}
+func lost(id string) schemas.ResponseFinding {
+	return schemas.ResponseFinding{ID: id, Status: schemas.Complete, Chars: 1, FailedJudgments: 2}
 }

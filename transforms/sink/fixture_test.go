@@ -89,8 +89,10 @@ func newTestRun(t *testing.T, out string, shards, bits int, lose func(*journal.R
 		Stage: schemas.StagePrompts, Code: "bad_json", Message: "no JSON", File: "p.jsonl", Line: prompts + 2,
 	}})
 	r.tallies = []schemas.Tally{
-		{Lines: 4, Merged: 0}, {Lines: prompts + 2 - 4, Bad: badLines}, // one line is merged into another
-		{Merged: 1, Findings: 3, Calls: map[string]schemas.CallTally{schemas.StageJudge: {Requests: 2, Generations: 8}}}, {Findings: prompts - 3},
+		{Lines: 4, Merged: 0},
+		{Lines: prompts + 2 - 4, Bad: badLines}, // one line is merged into another
+		{Merged: 1, Findings: 3, Calls: map[string]schemas.CallTally{schemas.StageJudge: {Requests: 2, Generations: 8}}},
+		{Findings: prompts - 3},
 		{BadLines: badLines, Choices: map[string]int64{schemas.RoleActor: 2, schemas.RoleJudge: prompts}},
 		{Choices: map[string]int64{schemas.RoleActor: prompts - 2}},
 	}

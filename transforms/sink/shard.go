@@ -162,7 +162,8 @@ func writeShard(ctx context.Context, o *Options, stage infer.Stage, shard int, r
 			return m, err
 		}
 	}
-	return m, t.close(&m)
+	err = t.close(&m)
+	return m, err
 }
 
 // byBucket cuts the findings where the journal's bucket changes.

@@ -84,8 +84,8 @@ func (w *Window[T]) next(emit func(T)) error {
 	return nil
 }
 
-// CloseAfter, deferred, closes the window when the bundle fails, by an error or by a panic of
-// what comes after it in the graph: a bundle that fails gets no FinishBundle.
+// CloseAfter is to be deferred: it closes the window when the bundle fails, by an error or by a
+// panic of what comes after it in the graph: a bundle that fails gets no FinishBundle.
 func (w *Window[T]) CloseAfter(err *error) {
 	if p := recover(); p != nil {
 		w.Close()

@@ -231,10 +231,10 @@ func TestParents(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var parents [2]context.Context
 			var cancels [2]context.CancelFunc
-			for i := range parents {
-				parents[i], cancels[i] = context.WithCancel(t.Context())
-				defer cancels[i]()
-			}
+			parents[0], cancels[0] = context.WithCancel(t.Context())
+			defer cancels[0]()
+			parents[1], cancels[1] = context.WithCancel(t.Context())
+			defer cancels[1]()
 			w := New[int](1, parents[0], parents[1])
 			if err := w.Start(after(time.Hour, 1), func(int) {}); err != nil {
 				t.Fatal(err)

@@ -76,7 +76,11 @@ func BenchmarkHTTP(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer r.Close()
+	b.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	body, err := json.Marshal(map[string]any{"model": "m", "messages": requests(b, &w)[schemas.RoleMetaJudge], "seed": 1})
 	if err != nil {
 		b.Fatal(err)

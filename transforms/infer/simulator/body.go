@@ -7,9 +7,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"coeval/schemas"
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"coeval/schemas"
 )
 
 // A request is the body of a chat completion, as far as it matters here.

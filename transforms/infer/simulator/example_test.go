@@ -19,7 +19,11 @@ func ExampleStart() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer worker.Close()
+	defer func() {
+		if err := worker.Close(); err != nil {
+			log.Print(err)
+		}
+	}()
 
 	resp, err := http.Post(worker.URL()+"/chat/completions", "application/json", strings.NewReader(
 		`{"model": "m", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "n": 3, "seed": 1}`))

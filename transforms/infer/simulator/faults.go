@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -52,7 +52,7 @@ type Faults map[Fault]float64
 // ParseFaults reads the form "429=0.1,503=0.05,reset=0.02". The empty string is no faults.
 func ParseFaults(s string) (Faults, error) {
 	faults := Faults{}
-	for _, part := range strings.Split(s, ",") {
+	for part := range strings.SplitSeq(s, ",") {
 		part = strings.TrimSpace(part)
 		if part == "" {
 			continue
@@ -110,7 +110,7 @@ func (f Faults) sorted() []Fault {
 	for fault := range f {
 		names = append(names, fault)
 	}
-	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
+	slices.Sort(names)
 	return names
 }
 
@@ -123,10 +123,8 @@ func listFaults() string {
 }
 
 func (f Fault) known() bool {
-	for _, fault := range faultNames {
-		if f == fault {
-			return true
-		}
+	if slices.Contains(faultNames, f) {
+		return true
 	}
 	return f.status() > 400
 }

@@ -12,9 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coeval/schemas"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"coeval/schemas"
 )
 
 const ms = time.Millisecond

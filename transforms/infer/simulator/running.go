@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,7 @@ func Start(o Options) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", s.o.Addr)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", s.o.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("simulator: %w", err)
 	}

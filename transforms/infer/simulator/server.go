@@ -264,8 +264,7 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, b
 	buf := bodies.Get().(*[]byte)
 	body, err := readBody(w, r, *buf)
 	defer func() { giveBack(buf, body) }()
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		s.refuse(w, http.StatusRequestEntityTooLarge, "invalid_request_error", "the body is too large")
 		return request{}, false
 	}

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"coeval/schemas"
 	"github.com/cespare/xxhash/v2"
+
+	"coeval/schemas"
 )
 
 // A World is the hidden truth behind a simulated fleet: how good each response really
@@ -238,7 +239,7 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 		text, end = w.response(&b, q, r)
 	}
 	c := Choice{Text: text, FinishReason: end}
-	if own := rng(r + 0x7e); w.Reasoning > 0 && own.float() < w.Reasoning {
+	if own := r + 0x7e; w.Reasoning > 0 && own.float() < w.Reasoning {
 		c = w.reason(q, own, c)
 	}
 	c.Tokens = tokens(len(c.Reasoning) + len(c.Text))

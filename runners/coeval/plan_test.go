@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+)
+
+// A plan asks nothing, writes nothing, and is right: exactly where the journal holds all, and as an
+// upper bound before.
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, slowly(simulator.Options{}))
+	const prompts = killedPrompts
+	out := filepath.Join(t.TempDir(), "out")
+	args := killedRun(w.URL, mixed(t, prompts), out)
+	plan := func() (p metareward.Plan, stages map[string]metareward.StagePlan) {
+		t.Helper()
+		requests := w.Stats().Requests
+		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"plan"}, args[1:]...)...)), &p); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Stats().Requests; got != requests {
+			t.Errorf("the plan made %d requests", got-requests)
+		}
+		// One prompt is there twice, and one line is none.
+		if p.Lines != prompts+2 || p.Bad != 1 || p.Merged != 1 || p.Prompts != prompts || p.Shards != 1 {
+			t.Errorf("the plan reads the prompts as %+v", p)
+		}
+		stages = map[string]metareward.StagePlan{}
+		for _, s := range p.Stages {
+			if s.Generations != s.Held+s.Ask || s.PromptTokens > 0 != (s.Ask > 0) || s.CompletionTokens > 0 != (s.Ask > 0) {
+				t.Errorf("the plan does not add up: %+v", s)
+			}
+			stages[s.Stage] = metareward.StagePlan{Generations: s.Generations, Held: s.Held, Ask: s.Ask, Requests: s.Requests}
+		}
+		return p, stages
+	}
+
+	p, stages := plan()
+	if _, err := os.Stat(out); !os.IsNotExist(err) {
+		t.Errorf("the plan made the run's folder (%v)", err)
+	}
+	// Per prompt K = 3 responses in a request, N = 4 judgments of each in one, and N(N−1) = 12
+	// comparisons, each alone.
+	if diff := cmp.Diff(map[string]metareward.StagePlan{
+		schemas.StageGenerate: {Generations: 3 * prompts, Ask: 3 * prompts, Requests: prompts},
+		schemas.StageJudge:    {Generations: 12 * prompts, Ask: 12 * prompts, Requests: 3 * prompts},
+		schemas.StageMeta:     {Generations: 12 * prompts, Ask: 12 * prompts, Requests: 12 * prompts},
+	}, stages); diff != "" || p.Known != 0 {
+		t.Errorf("before the run %d prompts are known: %s", p.Known, diff)
+	}
+
+	stats := killAt(t, w, 80, args)
+	before, left := files(t, out), durable(t, out)
+	_, stages = plan()
+	for stage, role := range map[string]string{
+		schemas.StageGenerate: schemas.RoleActor, schemas.StageJudge: schemas.RoleJudge, schemas.StageMeta: schemas.RoleMetaJudge,
+	} {
+		if got := stages[stage].Held; got != left[role] {
+			t.Errorf("the plan finds %d generations of %s, the journal holds %d", got, stage, left[role])
+		}
+	}
+	if diff := cmp.Diff(before, files(t, out)); diff != "" {
+		t.Errorf("the plan changed files: %s", diff)
+	}
+	s := finish(t, w, out, stats, args)
+	var ask int64
+	for _, stage := range stages {
+		ask += stage.Ask
+	}
+	if s.Calls.Generations > ask {
+		t.Errorf("%d generations were asked for, the plan said at most %d", s.Calls.Generations, ask)
+	}
+
+	p, stages = plan()
+	var held int64
+	for stage, s := range stages {
+		if held += s.Held; s.Ask != 0 || s.Requests != 0 {
+			t.Errorf("after the run the plan asks %+v of %s", s, stage)
+		}
+	}
+	if want := s.Calls.Replayed + s.Calls.Generations; held != want || p.Known != prompts {
+		t.Errorf("after the run the plan knows %d prompts and %d generations, want %d and %d", p.Known, held, prompts, want)
+	}
+}
