@@ -88,7 +88,7 @@ func TestBounds(t *testing.T) {
 		{"client.window", ints(func(c *Config, n int) { c.Client.Window = n }, 0, 1<<20), ints(func(c *Config, n int) { c.Client.Window = n }, -1, 1<<20+1)},
 		{"client.request_timeout", funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 1), funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 0, -time.Second)},
 		{"client.tries", ints(func(c *Config, n int) { c.Client.Tries = n }, 1, 100), ints(func(c *Config, n int) { c.Client.Tries = n }, 0, 101)},
-		{"client.patience", funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, 0), funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, -1)},
+		{"client.patience", funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, time.Nanosecond), funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, 0, -1)},
 		{"simulate.slots", ints(func(c *Config, n int) { c.Simulate.Slots = n }, 1, 1<<20), ints(func(c *Config, n int) { c.Simulate.Slots = n }, 0, 1<<20+1)},
 		{"simulate.latency", funcs(func(c *Config, d time.Duration) { c.Simulate.Latency = d }, 0), funcs(func(c *Config, d time.Duration) { c.Simulate.Latency = d }, -1)},
 		{"simulate.max_n", ints(func(c *Config, n int) { c.Simulate.MaxN = n }, 0, 1024), ints(func(c *Config, n int) { c.Simulate.MaxN = n }, -1, 1025)},
@@ -152,7 +152,7 @@ func TestValidateTellsAll(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"actor.model", "actor.n", "actor.top_p", "actor.urls",
-		"client.max_in_flight", "client.request_timeout", "client.tries",
+		"client.max_in_flight", "client.patience", "client.request_timeout", "client.tries",
 		"judge.model", "judge.n", "judge.top_p", "judge.urls",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
 		"method.position_weights", "method.rho",

@@ -93,7 +93,7 @@ func lengths(p *metareward.Plan) string {
 		if i > 0 {
 			text.WriteString(", ")
 		}
-		text.WriteString(fmt.Sprintf("%s %d characters (%s)", s.Stage, l.Chars, from))
+		fmt.Fprintf(&text, "%s %d characters (%s)", s.Stage, l.Chars, from)
 	}
 	return text.String()
 }
