@@ -34,7 +34,6 @@ func TestREADMEHasAllColumns(t *testing.T) {
 		}
 		var want []string
 		for f := range row.Fields() {
-			f := f
 			column, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 			want = append(want, column+": "+columnType(f.Type))
 		}

@@ -75,11 +75,20 @@ func wholeLength(dir string, s segment) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("journal: %w", err)
 	}
+	return int64(wholeFrames(b)), nil
+}
+
+// wholeFrames returns the length of the frames that b begins with and holds whole.
+func wholeFrames(b []byte) int {
 	at := 0
-	for n := 0; err == nil && at < len(b); at += n {
-		n, err = frameLength(b[at:]) // 0 with an error: what is torn does not count
+	for at < len(b) {
+		n, err := frameLength(b[at:])
+		if err != nil {
+			return at
+		}
+		at += n
 	}
-	return int64(at), nil
+	return at
 }
 
 func decodeLines(b []byte, keep func(string) bool, each func(*Record)) error {

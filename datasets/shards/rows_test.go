@@ -13,9 +13,6 @@ import (
 	"coeval/schemas"
 )
 
-//go:fix inline
-func ptr[V any](v V) *V { return new(v) }
-
 func say(role, content string) []schemas.Message {
 	return []schemas.Message{{Role: role, Content: content}}
 }

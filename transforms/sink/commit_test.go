@@ -119,6 +119,7 @@ func TestCommitOfALoss(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			out := t.TempDir()
 			r := newTestRun(t, out, 4, 2, nil)
 			for _, whole := range []bool{false, true} { // the folder was empty, or held a run

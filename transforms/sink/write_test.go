@@ -117,6 +117,7 @@ func TestWriteOfAnotherFinding(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := newTestRun(t, t.TempDir(), 1, 0, nil)
 			f := r.records[3].Finding
 			tt.edit(f)
