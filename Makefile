@@ -25,7 +25,7 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint fmt check bench fuzz readers llm clean
+.PHONY: help build run test race lint fmt check bench chaos fuzz readers llm clean
 
 ##
 ## Targets:
@@ -68,7 +68,11 @@ check:
 
 ## bench: run the benchmarks
 bench:
-	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -timeout=60m $(GOTESTFLAGS) ./...
+	$(GO) test -run='^$$' -bench='$(BENCH)' -skip=Chaos -benchmem -timeout=60m $(GOTESTFLAGS) ./...
+
+## chaos: run the client against servers of all kinds, about 25 minutes (with `BENCH=ChaosFleet` only that)
+chaos:
+	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval
 
 ## fuzz: run each fuzz target for a few seconds
 #

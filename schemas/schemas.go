@@ -84,10 +84,9 @@ type Response struct {
 	Text      string `json:"text"`
 	Reasoning string `json:"reasoning,omitempty"`
 	Status    Status `json:"status"`
-	// PromptTokens and CompletionTokens are those of the first replicate.
-	PromptTokens     int        `json:"prompt_tokens"`
-	CompletionTokens int        `json:"completion_tokens"`
-	Judgments        []Judgment `json:"judgments,omitempty"`
+	// PromptTokens are those of the first replicate.
+	PromptTokens int        `json:"prompt_tokens"`
+	Judgments    []Judgment `json:"judgments,omitempty"`
 	// Score holds the exact sums of the parsed judgments' scores.
 	Score Score `json:"score"`
 }
@@ -126,9 +125,8 @@ type Judgment struct {
 	Unparsed string `json:"unparsed,omitempty"`
 	// Distinct marks the lowest replicate of equal parsed texts, which stands for them
 	// before the meta-judge.
-	Distinct         bool `json:"distinct,omitempty"`
-	PromptTokens     int  `json:"prompt_tokens"`
-	CompletionTokens int  `json:"completion_tokens"`
+	Distinct     bool `json:"distinct,omitempty"`
+	PromptTokens int  `json:"prompt_tokens"`
 }
 
 // Winner is the outcome of one comparison.
@@ -158,15 +156,14 @@ func (w Winner) String() string {
 
 // A Comparison is one verdict of the meta-judge on two judgments, shown in this order.
 type Comparison struct {
-	ID               string `json:"id"`
-	FirstID          string `json:"first_id"`
-	SecondID         string `json:"second_id"`
-	Text             string `json:"text"`
-	Reasoning        string `json:"reasoning,omitempty"`
-	Winner           Winner `json:"winner"`
-	Unparsed         string `json:"unparsed,omitempty"`
-	PromptTokens     int    `json:"prompt_tokens"`
-	CompletionTokens int    `json:"completion_tokens"`
+	ID           string `json:"id"`
+	FirstID      string `json:"first_id"`
+	SecondID     string `json:"second_id"`
+	Text         string `json:"text"`
+	Reasoning    string `json:"reasoning,omitempty"`
+	Winner       Winner `json:"winner"`
+	Unparsed     string `json:"unparsed,omitempty"`
+	PromptTokens int    `json:"prompt_tokens"`
 }
 
 // A Failure is what could not go on: a bad line of the input, or the final failure of a call.

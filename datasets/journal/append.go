@@ -15,7 +15,7 @@ import (
 
 // linger is how long a commit waits for more records: it makes frames that compress well
 // and few calls of fsync. With the fsync itself a record waits about twice that.
-const linger = 8 * time.Millisecond
+const linger = 16 * time.Millisecond
 
 // errClosed is what Append returns after Close.
 var errClosed = errors.New("journal: closed")
@@ -24,10 +24,12 @@ var errClosed = errors.New("journal: closed")
 type Journal struct {
 	dir     string
 	encoder *zstd.Encoder
+	frame   []byte // of the committing goroutine alone
 
 	mu      sync.Mutex
 	pending map[*appender]*batch
 	wake    chan struct{}
+	spare   [][]byte // buffers of batches that are committed
 	closed  bool
 	done    chan struct{}
 	// broken is why nothing can be appended any more.
@@ -117,6 +119,9 @@ func (j *Journal) enqueue(a *appender, lines []byte) (*batch, error) {
 	b := j.pending[a]
 	if b == nil {
 		b = &batch{done: make(chan struct{})}
+		if k := len(j.spare) - 1; k >= 0 {
+			b.lines, j.spare = j.spare[k], j.spare[:k]
+		}
 		j.pending[a] = b
 	}
 	b.lines = append(b.lines, lines...)
@@ -163,8 +168,9 @@ func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct
 			close(b.done)
 			continue
 		}
-		frame := j.encoder.EncodeAll(b.lines, nil)
-		if b.err = a.write(frame); b.err != nil {
+		j.frame = j.encoder.EncodeAll(b.lines, j.frame[:0])
+		j.reuse(b)
+		if b.err = a.write(j.frame); b.err != nil {
 			j.fail(b.err)
 			close(b.done)
 			continue
@@ -180,6 +186,17 @@ func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct
 	}
 	synced.Wait()
 	j.closeIdle(batches, open)
+}
+
+// reuse keeps the buffer of a batch for another, unless many are kept or it is large.
+func (j *Journal) reuse(b *batch) {
+	const most, size = 8, 1 << 20
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.spare) < most && cap(b.lines) <= size {
+		j.spare = append(j.spare, b.lines[:0])
+	}
+	b.lines = nil
 }
 
 // maxOpen bounds the files that stay open between commits.

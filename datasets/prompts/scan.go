@@ -68,8 +68,6 @@ type Scan struct {
 	Lines, Bad, Merged, Distinct int64
 	// Prompts are those that the sample keeps.
 	Prompts int64
-	// OwnIDs counts the lines with an ID of their own.
-	OwnIDs int64
 	// Chars is the number of Unicode code points in the distinct prompts' messages.
 	Chars int64
 	// BadByCode counts the bad lines by their codes; FirstBad are the first few of them.
@@ -133,9 +131,6 @@ func (s *scanner) add(line Line) error {
 			s.scan.FirstBad = append(s.scan.FirstBad, *line.Bad)
 		}
 		return nil
-	}
-	if len(line.Prompt.OwnIDs) > 0 {
-		s.scan.OwnIDs++
 	}
 	id, err := uuid.Parse(line.Prompt.ID)
 	if err != nil {

@@ -65,7 +65,6 @@ func TestScan(t *testing.T) {
 		Files: []File{{Path: a}, {Path: b}},
 		// 5 + 1 + 4 + 1 lines of a, and 1 + 2 of b, of which 7 and the last of a are distinct.
 		Lines: 14, Bad: 2, Merged: 4, Distinct: 8, Prompts: 8,
-		OwnIDs:    11,
 		Chars:     7*int64(len("prompt 1")) + 3,
 		BadByCode: map[string]int64{BadJSON: 1, EmptyPrompt: 1},
 		FirstBad: []schemas.Failure{

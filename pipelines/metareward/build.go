@@ -99,12 +99,12 @@ func Build(s beam.Scope, c Config, in Input) error {
 func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollection, error) {
 	var err error
 	if c.wants(schemas.RoleActor) {
-		if records, err = pairs.ActorPairs(s, records, c.actorOptions()); err != nil {
+		if records, err = pairs.ActorPairs(s, records, c.Method.ActorOptions()); err != nil {
 			return records, err
 		}
 	}
 	if c.wants(schemas.RoleJudge) {
-		records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), c.judgeOptions())
+		records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), c.Method.JudgeOptions())
 	}
 	return records, err
 }
@@ -126,7 +126,8 @@ func (c *Config) Selection() prompts.Selection {
 func (c *Config) inferOptions(in *Input) infer.Options {
 	return infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
-		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout, Tries: c.Client.Tries,
+		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
+		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
 	}
 }
@@ -140,6 +141,6 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (s
 		Out: c.Output.Dir, Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
-		Pairing: c.judgeOptions(), Lines: in.Scan.Lines, Config: data,
+		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,
 	}, nil
 }

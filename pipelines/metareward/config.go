@@ -121,11 +121,13 @@ type Method struct {
 
 // Client says how the workers are asked. It decides nothing of what they say.
 type Client struct {
-	MaxInFlight    int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"generations that each server is asked for at a time; more than it has slots, as a request of n choices ends with its slowest"`
-	Window         int           `yaml:"window"          json:"window"          doc:"prompts under way at a time; 0 is a quarter of max_in_flight"`
-	RequestTimeout time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; longer than the longest generation"`
-	Tries          int           `yaml:"tries"           json:"tries"           doc:"how often a call is asked for that servers fail at, before it is a failure"`
-	Patience       time.Duration `yaml:"patience"        json:"patience"        doc:"how long a run waits while no server answers at all"`
+	MaxInFlight       int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"generations that each server is asked for at a time; 0 is what keeps it busy, which the run finds out"`
+	Window            int           `yaml:"window"          json:"window"          doc:"prompts under way at a time; 0 is as many as keep the servers busy"`
+	RequestsPerMinute int           `yaml:"requests_per_minute" json:"requests_per_minute" doc:"requests that each server is sent in a minute at most; 0 is what its headers allow"`
+	TokensPerMinute   int           `yaml:"tokens_per_minute" json:"tokens_per_minute" doc:"tokens that each server reads and writes in a minute at most; 0 is what its headers allow"`
+	RequestTimeout    time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; 0 is what its tokens take at the server's rate, with much room"`
+	Tries             int           `yaml:"tries"           json:"tries"           doc:"how often a call is asked for that servers fail at, before it is a failure"`
+	Patience          time.Duration `yaml:"patience"        json:"patience"        doc:"how long a run waits while no server answers at all"`
 }
 
 // Simulate replaces the workers by the simulated one, in this process.
@@ -154,7 +156,7 @@ func Default() Config {
 			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
 		},
-		Client:   Client{MaxInFlight: 512, RequestTimeout: 10 * time.Minute, Tries: 5, Patience: 10 * time.Minute},
+		Client:   Client{Tries: 5, Patience: 10 * time.Minute},
 		Simulate: Simulate{Slots: 256, Latency: 20 * time.Millisecond, World: "moderate"},
 	}
 }
@@ -200,7 +202,7 @@ func (c Config) Data() (json.RawMessage, error) {
 		Judge     json.RawMessage `json:"judge,omitempty"`
 		MetaJudge json.RawMessage `json:"meta_judge,omitempty"`
 		Method    Method          `json:"method"`
-	}{Roles: c.Roles, Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
+	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
 	resolved, err := c.resolve()
 	if err != nil {
 		return nil, err

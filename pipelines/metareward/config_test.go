@@ -84,9 +84,11 @@ func TestBounds(t *testing.T) {
 		{"method.position_weights", funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights), funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, "", "all")},
 		{"method.fixed_position_weights", funcs(fixedWeights, [2]float64{0, 1}, [2]float64{0.3, 0.7}), funcs(fixedWeights, [2]float64{0, 0}, [2]float64{0.6, 0.6}, [2]float64{-0.5, 1.5}, [2]float64{math.NaN(), 1})},
 		{"method.elo_lambda", floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 1e-6, 1e3), floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 0, 9e-7, 1001, math.NaN())},
-		{"client.max_in_flight", ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 1, 1<<20), ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 0, 1<<20+1)},
+		{"client.max_in_flight", ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 0, 1<<20), ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, -1, 1<<20+1)},
+		{"client.requests_per_minute", ints(func(c *Config, n int) { c.Client.RequestsPerMinute = n }, 0, 60), ints(func(c *Config, n int) { c.Client.RequestsPerMinute = n }, -1, 1<<30+1)},
+		{"client.tokens_per_minute", ints(func(c *Config, n int) { c.Client.TokensPerMinute = n }, 0, 60), ints(func(c *Config, n int) { c.Client.TokensPerMinute = n }, -1, 1<<30+1)},
 		{"client.window", ints(func(c *Config, n int) { c.Client.Window = n }, 0, 1<<20), ints(func(c *Config, n int) { c.Client.Window = n }, -1, 1<<20+1)},
-		{"client.request_timeout", funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 1), funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 0, -time.Second)},
+		{"client.request_timeout", funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, 0, 1), funcs(func(c *Config, d time.Duration) { c.Client.RequestTimeout = d }, -time.Second)},
 		{"client.tries", ints(func(c *Config, n int) { c.Client.Tries = n }, 1, 100), ints(func(c *Config, n int) { c.Client.Tries = n }, 0, 101)},
 		{"client.patience", funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, time.Nanosecond), funcs(func(c *Config, d time.Duration) { c.Client.Patience = d }, 0, -1)},
 		{"simulate.slots", ints(func(c *Config, n int) { c.Simulate.Slots = n }, 1, 1<<20), ints(func(c *Config, n int) { c.Simulate.Slots = n }, 0, 1<<20+1)},
@@ -152,7 +154,7 @@ func TestValidateTellsAll(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"actor.model", "actor.n", "actor.top_p", "actor.urls",
-		"client.max_in_flight", "client.patience", "client.request_timeout", "client.tries",
+		"client.patience", "client.tries",
 		"judge.model", "judge.n", "judge.top_p", "judge.urls",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
 		"method.position_weights", "method.rho",
@@ -272,14 +274,14 @@ func TestDefault(t *testing.T) {
 		MinJudgments, MinMeta    int
 		Weights                  pairs.WeightsMode
 		Strip, DropEqual, Hide   bool
-		InFlight                 int
+		Tries                    int
 	}
 	got := numbers{
 		c.Actor.N, c.Judge.N, c.Actor.MaxTokens, c.Judge.MaxTokens, c.MetaJudge.MaxTokens, c.MetaJudge.Temperature, c.MetaJudge.TopP,
 		c.Method.Rho, c.Method.EloLambda, c.Method.MinJudgments, c.Method.MinMetaJudgments, c.Method.PositionWeights,
-		c.Method.StripReasoning, c.Method.DropEqualScores, c.Method.HideScores, c.Client.MaxInFlight,
+		c.Method.StripReasoning, c.Method.DropEqualScores, c.Method.HideScores, c.Client.Tries,
 	}
-	want := numbers{7, 11, 2048, 1024, 1024, 0.8, 0.95, 0.32, 0.1, 2, 3, pairs.RunWeights, true, true, false, 512}
+	want := numbers{7, 11, 2048, 1024, 1024, 0.8, 0.95, 0.32, 0.1, 2, 3, pairs.RunWeights, true, true, false, 5}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -304,7 +306,7 @@ func TestData(t *testing.T) {
 		"role's url":     func(c *Config) { c.Judge.URLs = []string{"http://elsewhere-4711/v1"} },
 		"key":            func(c *Config) { c.Worker.APIKeyEnv = "KEY_4711" },
 		"role's key":     func(c *Config) { c.Actor.APIKeyEnv = "KEY_4711" },
-		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 47, 4711} },
+		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 4711, 4711, 47, 4711} },
 		"simulate":       func(c *Config) { c.Simulate = Simulate{Enabled: true, Slots: 4711, World: "bad"} },
 		"preset's name":  func(c *Config) { c.Preset = "paper-2" },
 		"model by role":  func(c *Config) { c.Worker.Model, c.Actor.Model, c.Judge.Model, c.MetaJudge.Model = "", "m", "m", "m" },

@@ -121,16 +121,18 @@ func (c *Config) chain(r *resolved) ([]infer.StageSpec, error) {
 	return append(chain, fourth), nil
 }
 
-func (c *Config) actorOptions() pairs.ActorOptions {
-	return pairs.ActorOptions{Rho: c.Method.Rho, MinMargin: c.Method.MinMargin, MaxChosenChars: c.Method.MaxChosenChars}
+// ActorOptions say how the actor's pairs are chosen.
+func (m *Method) ActorOptions() pairs.ActorOptions {
+	return pairs.ActorOptions{Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars}
 }
 
-func (c *Config) judgeOptions() pairs.JudgeOptions {
-	w := c.Method.FixedPositionWeights
+// JudgeOptions say how the judge's pairs are chosen.
+func (m *Method) JudgeOptions() pairs.JudgeOptions {
+	w := m.FixedPositionWeights
 	return pairs.JudgeOptions{
-		PositionWeights: c.Method.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
-		Lambda: c.Method.EloLambda, MaxJudgmentChars: c.Method.MaxJudgmentChars,
-		KeepEqualScores: !c.Method.DropEqualScores, MinJudgments: c.Method.MinMetaJudgments,
+		PositionWeights: m.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
+		Lambda: m.EloLambda, MaxJudgmentChars: m.MaxJudgmentChars,
+		KeepEqualScores: !m.DropEqualScores, MinJudgments: m.MinMetaJudgments,
 	}
 }
 

@@ -162,9 +162,11 @@ func (v *validator) method(m *Method) {
 }
 
 func (v *validator) client(c *Client) {
-	v.check(within(c.MaxInFlight, 1, 1<<20), "client.max_in_flight", c.MaxInFlight, "1 to 1048576")
+	v.check(within(c.MaxInFlight, 0, 1<<20), "client.max_in_flight", c.MaxInFlight, "0 to 1048576")
 	v.check(within(c.Window, 0, 1<<20), "client.window", c.Window, "0 to 1048576")
-	v.check(c.RequestTimeout > 0, "client.request_timeout", c.RequestTimeout, "a time above 0, as 10m")
+	v.check(within(c.RequestsPerMinute, 0, 1<<30), "client.requests_per_minute", c.RequestsPerMinute, "0 to 1073741824")
+	v.check(within(c.TokensPerMinute, 0, 1<<30), "client.tokens_per_minute", c.TokensPerMinute, "0 to 1073741824")
+	v.check(c.RequestTimeout >= 0, "client.request_timeout", c.RequestTimeout, "0, or a time such as 10m")
 	v.check(within(c.Tries, 1, 100), "client.tries", c.Tries, "1 to 100")
 	v.check(c.Patience > 0, "client.patience", c.Patience, "a time above 0, as 10m")
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"coeval/datasets/prompts"
 	"coeval/transforms/infer/simulator"
@@ -56,50 +57,100 @@ func buildProgram(b *testing.B) string {
 	return name
 }
 
-// startWorker starts the simulated worker as a process and returns its base URL.
-func startWorker(b *testing.B, program string, flags ...string) string {
-	b.Helper()
-	c := exec.Command(program, append([]string{"simulate", "--addr=127.0.0.1:0"}, flags...)...)
-	out, err := c.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := c.Process.Signal(os.Interrupt); err != nil {
-			b.Error(err)
-		}
-		if err := c.Wait(); err != nil {
-			b.Error(err)
-		}
-	})
-	url, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.Fatal(err)
-	}
-	return strings.TrimSpace(url)
+// workerProcess is the simulated worker as a process.
+type workerProcess struct {
+	url     string // base
+	command *exec.Cmd
 }
 
-func workerStats(b *testing.B, url string) simulator.Stats {
+func startWorker(b *testing.B, program, addr string, flags ...string) *workerProcess {
 	b.Helper()
-	resp, err := http.Get(strings.TrimSuffix(url, "/v1") + "/stats")
+	w := &workerProcess{command: exec.Command(program, append([]string{"simulate", "--addr=" + addr}, flags...)...)}
+	out, err := w.command.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer resp.Body.Close()
-	var s simulator.Stats
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+	if err := w.command.Start(); err != nil {
 		b.Fatal(err)
 	}
-	return s
+	b.Cleanup(w.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	w.url = strings.TrimSpace(line)
+	return w
+}
+
+// kill ends the process as a crash would.
+func (w *workerProcess) kill() {
+	_ = w.command.Process.Kill()
+	_ = w.command.Wait()
+}
+
+// stats returns what the worker says, false when it does not.
+func (w *workerProcess) stats() (simulator.Stats, bool) {
+	var s simulator.Stats
+	resp, err := http.Get(strings.TrimSuffix(w.url, "/v1") + "/stats")
+	if err != nil {
+		return s, false
+	}
+	defer resp.Body.Close()
+	return s, json.NewDecoder(resp.Body).Decode(&s) == nil
+}
+
+// history is a worker's stats while a program runs.
+type history struct {
+	seen []simulator.Stats
+	stop func()
+}
+
+// follow looks at a worker every half second until stop.
+func (w *workerProcess) follow() *history {
+	h, done, ended := &history{}, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true
+			case <-time.After(500 * time.Millisecond):
+			}
+			if s, ok := w.stats(); ok {
+				h.seen = append(h.seen, s)
+			}
+		}
+	}()
+	h.stop = func() {
+		close(done)
+		<-ended
+	}
+	return h
+}
+
+func (h *history) last() simulator.Stats {
+	if len(h.seen) == 0 {
+		return simulator.Stats{}
+	}
+	return h.seen[len(h.seen)-1]
+}
+
+// waiting is the mean number of waiting choices after the first tenth of the run.
+func (h *history) waiting() float64 {
+	end := h.last()
+	for _, s := range h.seen {
+		if s.WallSeconds > 0 && s.WallSeconds >= end.WallSeconds/10 {
+			return (end.MeanWaiting*end.WallSeconds - s.MeanWaiting*s.WallSeconds) / (end.WallSeconds - s.WallSeconds)
+		}
+	}
+	return 0
 }
 
 // cost is what a run took.
 type cost struct {
 	cpuSeconds, wallSeconds, peakMB float64
 	requests, generations, replayed float64
+	failed                          float64
 }
 
 func runProgram(b *testing.B, program string, args ...string) cost {
@@ -112,7 +163,7 @@ func runProgram(b *testing.B, program string, args ...string) cost {
 	}
 	var s struct {
 		Seconds float64
-		Calls   struct{ Requests, Generations, Replayed float64 }
+		Calls   struct{ Requests, Generations, Replayed, Failed float64 }
 	}
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
 		b.Fatal(err)
@@ -124,7 +175,7 @@ func runProgram(b *testing.B, program string, args ...string) cost {
 	return cost{
 		cpuSeconds:  (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(),
 		wallSeconds: s.Seconds, peakMB: float64(usage.Maxrss) / 1e3, // kilobytes on Linux
-		requests: s.Calls.Requests, generations: s.Calls.Generations, replayed: s.Calls.Replayed,
+		requests: s.Calls.Requests, generations: s.Calls.Generations, replayed: s.Calls.Replayed, failed: s.Calls.Failed,
 	}
 }
 
@@ -148,7 +199,7 @@ func BenchmarkNoLatency(b *testing.B) {
 	program, file, out := buildProgram(b), benchPrompts(b, 5000), filepath.Join(b.TempDir(), "out")
 	args := []string{"--prompts", file, "--out", out, "--model", "simulated"}
 	b.Run("ask", func(b *testing.B) {
-		url := startWorker(b, program, "--latency=0s")
+		url := startWorker(b, program, anyPort, "--latency=0s").url
 		for b.Loop() {
 			if err := os.RemoveAll(out); err != nil {
 				b.Fatal(err)
@@ -167,21 +218,32 @@ func BenchmarkNoLatency(b *testing.B) {
 	})
 }
 
-// BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms,
-// for each of some fixed limits.
+// BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms:
+// with a limit that the program finds (0), and with given ones.
 func BenchmarkSlots(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 2048)
-	for _, limit := range []int{512, 800, 1200} {
+	for _, limit := range []int{0, 512, 800, 1200} {
 		b.Run(fmt.Sprint("limit=", limit), func(b *testing.B) {
-			url := startWorker(b, program, "--latency=100ms", "--slots=256")
 			for b.Loop() {
+				w := startWorker(b, program, anyPort, "--latency=100ms", "--slots=256")
+				h := w.follow()
 				c := runProgram(b, program, "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated",
-					"--url", url, "--max-in-flight", fmt.Sprint(limit))
-				s := workerStats(b, url)
+					"--url", w.url, "--max-in-flight", fmt.Sprint(limit))
+				h.stop()
 				c.report(b)
-				b.ReportMetric(s.SlotUse, "slot-use")
-				b.ReportMetric(s.MeanWaiting, "mean-waiting")
+				h.report(b)
 			}
 		})
+	}
+}
+
+const anyPort = "127.0.0.1:0"
+
+func (h *history) report(b *testing.B) {
+	s := h.last()
+	b.ReportMetric(s.DeliveredSlotUse, "slot-use")
+	b.ReportMetric(h.waiting()/float64(s.Slots), "waiting/slot")
+	if s.AskedAfterDelivery > 0 {
+		b.Errorf("%d generations were asked for after they had been delivered", s.AskedAfterDelivery)
 	}
 }

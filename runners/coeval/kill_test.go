@@ -116,7 +116,7 @@ func TestKilledRunsOfFreshTexts(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 6 {
+	for range 10 {
 		// An undisturbed run makes about 12·(1 + 3 + 12) = 192 requests.
 		at := 1 + r.Int64N(170)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -141,13 +143,14 @@ func (p *progress) show(s infer.Snapshot) {
 	rate := func(now, before int64) float64 { return float64(now-before) / seconds }
 	busy := 0.0
 	if s.Permits > 0 {
-		busy = 100 * float64(s.InFlight) / float64(s.Permits)
+		busy = 100 * s.Held / float64(s.Permits)
 	}
-	text := fmt.Sprintf("%.0f calls/s · %.0f generations/s · %d of %d in flight (%.0f %%) · %d failed",
-		rate(s.Requests, p.last.Requests), rate(s.Generations, p.last.Generations), s.InFlight, s.Permits, busy, s.Failed)
+	text := fmt.Sprintf("%.0f calls/s · %.0f generations/s · %d in flight, %.0f %% of the limit · %d failed",
+		rate(s.Requests, p.last.Requests), rate(s.Generations, p.last.Generations), s.InFlight, busy, s.Failed)
 	if s.Replayed > 0 {
 		text += fmt.Sprintf(" · %d replayed", s.Replayed)
 	}
+	text += servers(infer.States(p.run.attempt))
 	total := p.run.scan.Prompts
 	if s.Prompts == total {
 		text = "writing files"
@@ -164,6 +167,27 @@ func (p *progress) show(s infer.Snapshot) {
 		line += fmt.Sprintf(" · %d retries, the last: %s", s.Retries, s.LastFault)
 	}
 	fmt.Fprintln(p.run.command.ErrOrStderr(), line)
+}
+
+// servers tells how each of several endpoints fares.
+func servers(states []infer.State) string {
+	if len(states) < 2 {
+		return ""
+	}
+	var b strings.Builder
+	for i, s := range states {
+		b.WriteString([]string{" · ", ", "}[min(i, 1)])
+		name := s.Name
+		if u, err := url.Parse(s.Name); err == nil {
+			name = u.Host
+		}
+		if s.Aside {
+			fmt.Fprintf(&b, "%s fails", name)
+			continue
+		}
+		fmt.Fprintf(&b, "%s %.0f/%.0f", name, s.Held, s.Permits)
+	}
+	return b.String()
 }
 
 func eta(done, total int64, took time.Duration) string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type runFlags struct {
 	json        bool
 	verbose     bool
 	cpuProfile  string
+	metricsAddr string
+	pprof       bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -61,6 +64,8 @@ func newRunCommand() *cobra.Command {
 	flags.register(c.Flags())
 	flags.registerRun(c)
 	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
+	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
+	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
 	c.Flags().BoolVar(&flags.verbose, "verbose", false, "show Beam's own logs")
 	return c
 }
@@ -116,7 +121,12 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(r.execute(ctx, p), stopProfile())
+	stopMetrics, err := r.serveMetrics(ctx)
+	if err != nil {
+		return errors.Join(err, stopProfile())
+	}
+	tuneCollector(cmp.Or(r.config.Client.Window, r.config.Client.MaxInFlight/4, windowOfServer*max(len(r.config.Worker.URLs), 1)))
+	err = errors.Join(r.execute(ctx, p), stopProfile(), stopMetrics())
 	if err != nil {
 		return err
 	}

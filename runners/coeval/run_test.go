@@ -23,19 +23,27 @@ import (
 // n(n−1) comparisons of the n distinct parsed judgments of the contested one; less the calls that
 // failed for good, which have a row of their own each.
 func TestPaperArithmetic(t *testing.T) {
-	const prompts, k, n = 40, 7, 11
-	for _, faults := range []simulator.Faults{nil, {simulator.FaultPermanent: 0.03}} {
+	const k, n = 7, 11
+	for _, tt := range []struct {
+		faults         simulator.Faults
+		prompts, files int
+	}{
+		{nil, 200, 16}, // 200 prompts by 16 are 13 shards, which the next power of two rounds up
+		{simulator.Faults{simulator.FaultPermanent: 0.03}, 40, 4}, // 3 shards
+	} {
+		faults, prompts := tt.faults, tt.prompts
 		t.Run("faults "+faults.String(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorker(t, simulator.Options{Faults: faults})
 			out := filepath.Join(t.TempDir(), "out")
 			s := complete(t, "run", "--url", w.URL, "--model", "simulated", "--out", out, "--json",
-				"--prompts", promptFile(t, prompts), "--set", "output.prompts_per_shard=16")
+				"--prompts", promptFile(t, prompts), "--set", "output.prompts_per_shard=16",
+				"--max-in-flight", "512") // a limit that is found out may cost requests of its own
 			complete := checkTables(t, out, prompts, k, n)
 			run := readRun(t, out)
 
 			ledger := run.Ledger
-			if ledger.Lines != prompts || ledger.Lines != ledger.Bad+ledger.NotDrawn+ledger.Merged+ledger.Findings {
+			if ledger.Lines != int64(prompts) || ledger.Lines != ledger.Bad+ledger.NotDrawn+ledger.Merged+ledger.Findings {
 				t.Errorf("the ledger's lines do not add up: %+v", ledger)
 			}
 			pairs := map[string]int{
@@ -47,14 +55,13 @@ func TestPaperArithmetic(t *testing.T) {
 					t.Errorf("%s: %+v with %d pairs of %d findings", role, o, pairs[role], ledger.Findings)
 				}
 			}
-			// 40 prompts by 16 are 3 shards, which the next power of two rounds up.
-			if got := len(run.Files); got != 4*len(shards.Tables) {
-				t.Errorf("%d files, want 4 of each table", got)
+			if got := len(run.Files); got != tt.files*len(shards.Tables) {
+				t.Errorf("%d files, want %d of each table", got, tt.files)
 			}
 
 			comparisons := run.Stats.Comparisons.Texts
 			failed := int64(len(rows[schemas.FailureRow](t, out, shards.Failures)))
-			if wanted := prompts*k + complete*n + comparisons; faults == nil && (s.Calls.Generations != wanted || failed != 0) {
+			if wanted := int64(prompts*k) + complete*n + comparisons; faults == nil && (s.Calls.Generations != wanted || failed != 0) {
 				t.Errorf("%d generations and %d failures, want %d and none", s.Calls.Generations, failed, wanted)
 			}
 			if faults != nil && failed == 0 {
@@ -66,7 +73,7 @@ func TestPaperArithmetic(t *testing.T) {
 			// One request for each prompt, complete response and comparison; and one probe each
 			// of n = 7 and n = 11, of which the simulator gives all.
 			stats := w.Stats()
-			if wanted := prompts + complete + comparisons + 2; faults == nil && (stats.Requests != wanted || s.Calls.Requests != wanted) {
+			if wanted := int64(prompts) + complete + comparisons + 2; faults == nil && (stats.Requests != wanted || s.Calls.Requests != wanted) {
 				t.Errorf("%d requests were counted, the worker saw %d; want %d", s.Calls.Requests, stats.Requests, wanted)
 			}
 			if stats.AskedTwice != 0 {

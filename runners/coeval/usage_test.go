@@ -78,7 +78,7 @@ roles: [actor, critic]
 			"--set method.rho=0.4999999: method.rho is 0.4999999; allowed is", "--set method.min_margin=0.0001: method.min_margin is 0.0001; allowed is",
 		}},
 		{"template", []string{"run", "--simulate", "--prompts", prompts, "--set", "judge.template=" + file("judge.tmpl", "{{.Nothing}}")}, []string{"judge.template", "judge.tmpl"}},
-		{"many", []string{"run", bad, "--prompts", prompts, "--url", "ftp://x", "--model", "m", "--max-in-flight", "0", "--set", "actor.extra_body={seed: 1}"}, []string{
+		{"many", []string{"run", bad, "--prompts", prompts, "--url", "ftp://x", "--model", "m", "--max-in-flight=-1", "--set", "actor.extra_body={seed: 1}"}, []string{
 			bad + ":2: method.rho is 0.7; allowed is 0 to below 0.5",
 			bad + ":3: method.min_margin is -1; allowed is 0 to 5",
 			bad + ":5: judge.n is 0; allowed is 1 to",
@@ -87,7 +87,7 @@ roles: [actor, critic]
 			bad + ":9: client.patience is soon; allowed is a time, as 90s or 10m",
 			bad + `:10: roles[1] is "critic"; allowed is actor and judge`,
 			`--url: worker.urls[0] is "ftp://x"; allowed is http://`,
-			"--max-in-flight: client.max_in_flight is 0; allowed is 1 to",
+			"--max-in-flight: client.max_in_flight is -1; allowed is 0 to",
 			"--set actor.extra_body={seed: 1}: actor.extra_body.seed is \"set\"; allowed is nothing",
 		}},
 	}
@@ -244,7 +244,7 @@ func TestConfigIsPrintedInFull(t *testing.T) {
 		t.Error(diff)
 	}
 	// The preset's number gives way to --set, and its other numbers stay.
-	for _, wanted := range []string{"rho: 0.2\n", "max_judgment_chars: 1000\n", "preset: paper-2\n", "max_in_flight: 512\n"} {
+	for _, wanted := range []string{"rho: 0.2\n", "max_judgment_chars: 1000\n", "preset: paper-2\n", "tries: 5\n"} {
 		if !strings.Contains(first, wanted) {
 			t.Errorf("%q is not in\n%s", wanted, first)
 		}

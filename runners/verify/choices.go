@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"coeval/schemas"
-	"coeval/transforms/judge"
 	"coeval/transforms/pairs"
 )
 
@@ -20,10 +19,10 @@ func (d *dossier) checkChoices(p *schemas.PromptRow) {
 
 	var actor, judge schemas.Choice
 	if s.run.settings.wants(schemas.RoleActor) {
-		actor = pairs.Actor(found, s.run.settings.actorOptions())
+		actor = pairs.Actor(found, s.run.settings.Method.ActorOptions())
 	}
 	if s.run.settings.wants(schemas.RoleJudge) {
-		judge = pairs.Judge(found, s.run.weights(), s.run.settings.judgeOptions())
+		judge = pairs.Judge(found, s.run.weights(), s.run.settings.Method.JudgeOptions())
 	}
 	checkOutcome(at, schemas.RoleActor, p.ActorOutcome, p.ActorReason, actor)
 	checkOutcome(at, schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason, judge)
@@ -134,7 +133,7 @@ func (d *dossier) judgePair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pa
 	best, worst := t.place(c.ChosenID), t.place(c.RejectedID)
 	chosen, rejected := t.judgments[best], t.judgments[worst]
 	pair := newPair(schemas.RoleJudge, p, c, chosen.row.Text, rejected.row.Text)
-	asked, err := judge.Messages(d.shard.run.settings.Judge, schemas.Prompt{Messages: p.Prompt}, t.contested.row.Text)
+	asked, err := d.shard.run.settings.asked.Messages(p.Prompt, t.contested.row.Text)
 	if err != nil {
 		d.shard.judge.prompt(&d.notes, d.id).add("the judge's prompt can't be made with the config's template: %v", err)
 	}

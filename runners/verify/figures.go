@@ -177,7 +177,7 @@ func (r *run) checkWeights(positions schemas.PositionCounts, found *notes) {
 
 // wantedWeights returns the weights that hold for the whole run, or nil.
 func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionWeights {
-	o := r.settings.judgeOptions()
+	o := r.settings.Method.JudgeOptions()
 	switch {
 	case !r.settings.wants(schemas.RoleJudge), o.PositionWeights == pairs.ResponseWeights:
 		return nil

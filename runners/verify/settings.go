@@ -11,7 +11,6 @@ import (
 	"coeval/transforms/generate"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
-	"coeval/transforms/pairs"
 )
 
 // settings are those of run.json's config that decide what the tables must hold.
@@ -21,6 +20,8 @@ type settings struct {
 	Judge     judge.Options     `json:"judge"`
 	MetaJudge meta.Options      `json:"meta_judge"`
 	Method    metareward.Method `json:"method"`
+
+	asked judge.Template
 }
 
 func decodeSettings(config json.RawMessage) (*settings, error) {
@@ -28,7 +29,7 @@ func decodeSettings(config json.RawMessage) (*settings, error) {
 	if err := json.Unmarshal(config, &s); err != nil {
 		return nil, err
 	}
-	errs := []error{s.actorOptions().Validate()}
+	errs := []error{s.Method.ActorOptions().Validate()}
 	if len(s.Roles) == 0 {
 		errs = append(errs, errors.New("roles is empty"))
 	}
@@ -38,7 +39,7 @@ func decodeSettings(config json.RawMessage) (*settings, error) {
 		}
 	}
 	if s.wants(schemas.RoleJudge) {
-		errs = append(errs, s.judgeOptions().Validate())
+		errs = append(errs, s.Method.JudgeOptions().Validate())
 	}
 	const most = 256
 	for _, number := range []struct {
@@ -54,20 +55,9 @@ func decodeSettings(config json.RawMessage) (*settings, error) {
 			errs = append(errs, fmt.Errorf("%s is %d; allowed is 1 to %d", number.key, number.value, most))
 		}
 	}
-	return &s, errors.Join(errs...)
+	var err error
+	s.asked, err = judge.ParseTemplate(s.Judge.Template)
+	return &s, errors.Join(append(errs, err)...)
 }
 
 func (s *settings) wants(role string) bool { return slices.Contains(s.Roles, role) }
-
-func (s *settings) actorOptions() pairs.ActorOptions {
-	return pairs.ActorOptions{Rho: s.Method.Rho, MinMargin: s.Method.MinMargin, MaxChosenChars: s.Method.MaxChosenChars}
-}
-
-func (s *settings) judgeOptions() pairs.JudgeOptions {
-	w := s.Method.FixedPositionWeights
-	return pairs.JudgeOptions{
-		PositionWeights: s.Method.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
-		Lambda: s.Method.EloLambda, MinJudgments: s.Method.MinMetaJudgments,
-		KeepEqualScores: !s.Method.DropEqualScores, MaxJudgmentChars: s.Method.MaxJudgmentChars,
-	}
-}

@@ -120,7 +120,7 @@ func (o Options) response(promptID string, replicate int, g schemas.Generation) 
 		ID:         schemas.ResponseID(promptID, o.Role.Identity(), text),
 		Replicates: []int{replicate},
 		Text:       text, Reasoning: reasoning, Status: status,
-		PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens,
+		PromptTokens: g.PromptTokens,
 	}
 }
 

@@ -78,10 +78,10 @@ func TestStage(t *testing.T) {
 	id := func(text string) string { return schemas.ResponseID(prompt.ID, "actor-model@2", text) }
 	want := []schemas.Response{
 		// One replicate ended after the same text, so the text is whole.
-		{ID: id("Paris."), Replicates: []int{0, 1, 6}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20, CompletionTokens: 6},
-		{ID: id("It is Paris, which"), Replicates: []int{2}, Text: "It is Paris, which", Status: schemas.Truncated, PromptTokens: 20, CompletionTokens: 18},
+		{ID: id("Paris."), Replicates: []int{0, 1, 6}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20},
+		{ID: id("It is Paris, which"), Replicates: []int{2}, Text: "It is Paris, which", Status: schemas.Truncated, PromptTokens: 20},
 		// The first says nothing; the second was cut off before it could.
-		{ID: id(""), Replicates: []int{4, 5}, Status: schemas.Truncated, PromptTokens: 20, CompletionTokens: 3},
+		{ID: id(""), Replicates: []int{4, 5}, Status: schemas.Truncated, PromptTokens: 20},
 	}
 	if diff := cmp.Diff(want, d.Responses); diff != "" {
 		t.Error(diff)

@@ -30,8 +30,8 @@ type asker struct {
 func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	var missing []part
-	for i := range calls {
-		c, key := &calls[i], calls[i].Key()
+	for i, key := range keys(calls) {
+		c := &calls[i]
 		out[i] = make([]schemas.Generation, c.N)
 		for _, run := range runs(a.replay(c, key, out[i])) {
 			missing = append(missing, part{call: c, key: key, span: run, out: out[i]})
@@ -116,14 +116,14 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 		sizes[i] = parts[i].to - parts[i].from
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	line := fleet.limiter.stand(endpoints, priorities[c.Stage], c.PromptID, sizes)
+	line := fleet.limiter.stand(endpoints, c.Stage, c.PromptID, sizes)
 	for i := range parts {
-		e, err := line.take(ctx)
+		g, err := line.take(ctx)
 		if err != nil {
 			line.leave()
 			return cmp.Or(group.Wait(), err) // the cause, not its echo
 		}
-		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, e, &parts[i]) })
+		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, g, &parts[i]) })
 	}
 	return group.Wait()
 }
@@ -143,7 +143,9 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 		if usable, n, err = fleet.batch(ctx, endpoints, p.call.Role, n, a.calls); err != nil {
 			return nil, nil, err
 		}
-		n = min(n, fleet.options.MaxInFlight)
+		if most := fleet.options.MaxInFlight; most > 0 {
+			n = min(n, most)
+		}
 		for from := p.from; from < p.to; from += n {
 			piece := p
 			piece.span = span{from, min(from+n, p.to)}
@@ -154,13 +156,13 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 }
 
 // askUntilWhole asks for a part, again for the replicates that a server left out, and makes
-// every answer durable. The first request has its permits, at e.
-func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, e *endpoint, p *part) error {
+// every answer durable. The first request has the permits of g.
+func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *grant, p *part) error {
 	short := 0
-	for missing := []span{p.span}; len(missing) > 0; e = nil {
+	for missing := []span{p.span}; len(missing) > 0; g = nil {
 		at := missing[0]
 		missing = missing[1:]
-		generations, has, err := a.process.fleet.ask(ctx, endpoints, e, request{
+		generations, has, err := a.process.fleet.ask(ctx, endpoints, g, request{
 			role: p.call.Role, stage: p.call.Stage, promptID: p.call.PromptID, messages: p.call.Messages,
 			seed: seed(p.key, at.from), n: at.to - at.from,
 		}, a.calls)
@@ -180,7 +182,9 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, e *end
 				left = append(left, at.from+i)
 			}
 		}
-		if err := a.keep(ctx, p.call, p.key, at.from, generations, has); err != nil {
+		err = a.keep(ctx, p.call, p.key, at.from, generations, has)
+		a.process.watch.kept()
+		if err != nil {
 			return err
 		}
 		missing = append(missing, runs(left)...)
@@ -267,8 +271,7 @@ type Replayer struct {
 // Do implements [Caller]. The error of what is not there is a [*Missing].
 func (r Replayer) Do(_ context.Context, calls []Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
-	for i := range calls {
-		key := calls[i].Key()
+	for i, key := range keys(calls) {
 		out[i] = make([]schemas.Generation, calls[i].N)
 		for k := range out[i] {
 			rec, ok := r.Get(key, k)

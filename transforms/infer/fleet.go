@@ -2,12 +2,15 @@ package infer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -15,14 +18,21 @@ import (
 	"time"
 
 	"coeval/schemas"
+	"coeval/transforms/infer/wire"
 )
 
 // fleet is the process's one client of all endpoints.
 type fleet struct {
 	options Options
-	client  *http.Client
+	wire    *wire.Client
+	client  *http.Client // for what isn't a call, and for calls through a proxy
 	limiter limiter
 	watch   *watch
+	meters  *meters
+	// own are the calls of the fleet itself, which belong to no prompt.
+	own  callCounts
+	ctx  context.Context
+	stop context.CancelFunc
 
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint
@@ -31,23 +41,20 @@ type fleet struct {
 
 // endpoint is one server as this process knows it.
 type endpoint struct {
-	url    string // of POST
-	name   string // as the user gave it
-	key    string
-	spread uint64
-	limit  int
-
-	// inFlight, faults (in a row) and aside (until when nothing is sent there, while others can
-	// be asked) are the limiter's.
-	inFlight int
-	faults   int
-	aside    time.Time
+	url     string // of POST
+	name    string // as the user gave it
+	key     string
+	header  http.Header
+	target  *wire.Target // nil when a proxy stands between
+	spread  uint64
+	traffic // the limiter's
 
 	probing chan struct{} // holds a token while somebody finds out what the server is
 
 	mu          sync.Mutex
 	batching    map[string]batching // by model
 	identified  map[string]bool     // by model and revision
+	perToken    float64             // seconds that an answer takes for each token of a choice
 	lastSuccess time.Time
 	lastSign    time.Time
 	silentUntil time.Time
@@ -57,10 +64,13 @@ const (
 	// keepAlive is shorter than uvicorn's 5 s, so that no request meets a connection that the
 	// server is closing.
 	keepAlive       = 4 * time.Second
+	dialTimeout     = 10 * time.Second
 	completionsPath = "/chat/completions"
 	// firstBackoff doubles with each try up to maxBackoff; half of it is jitter.
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 30 * time.Second
+	// fullBackoffs is how often the pause before asking a full server again grows.
+	fullBackoffs = 3
 	// maxRetryAfter bounds what a server may ask for.
 	maxRetryAfter = 5 * time.Minute
 	// bodyPerToken bounds a body by the tokens asked for; bodyFloor is for all else in it.
@@ -72,19 +82,27 @@ const (
 func newFleet(o Options, w *watch) *fleet {
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 10 * time.Second,
-		MaxIdleConnsPerHost: o.MaxInFlight,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConnsPerHost: 64,
 		IdleConnTimeout:     keepAlive,
 		DisableCompression:  true,
 		WriteBufferSize:     16 << 10,
 		ReadBufferSize:      16 << 10,
 	}
 	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &fleet{
+	f := &fleet{
 		options: o, watch: w, endpoints: map[Endpoint]*endpoint{},
-		client: &http.Client{Transport: transport, CheckRedirect: noRedirects},
+		wire:    &wire.Client{KeepAlive: keepAlive, DialTimeout: dialTimeout},
+		client:  &http.Client{Transport: transport, CheckRedirect: noRedirects},
+		limiter: limiter{watch: w},
 	}
+	f.meters = newMeters(f)
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	if o.MaxInFlight == 0 {
+		go f.ebb()
+	}
+	return f
 }
 
 // of returns the endpoints of a role, the same for equal ones.
@@ -95,17 +113,11 @@ func (f *fleet) of(r *Role) ([]*endpoint, error) {
 	for _, spec := range r.Endpoints {
 		e := f.endpoints[spec]
 		if e == nil {
-			key, err := apiKey(spec)
-			if err != nil {
+			var err error
+			if e, err = f.newEndpoint(spec); err != nil {
 				return nil, err
 			}
-			e = &endpoint{
-				url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL, key: key,
-				spread: spread(spec.URL), limit: f.options.MaxInFlight,
-				probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, lastSuccess: time.Now(),
-			}
 			f.endpoints[spec] = e
-			f.watch.addSlots(e.limit)
 		}
 		out = append(out, e)
 	}
@@ -113,6 +125,72 @@ func (f *fleet) of(r *Role) ([]*endpoint, error) {
 		return nil, fmt.Errorf("infer: %s has no endpoint", r.Name)
 	}
 	return out, nil
+}
+
+func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
+	key, err := apiKey(spec)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{
+		url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL,
+		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}},
+		spread: spread(spec.URL), traffic: traffic{pace: newPace(f.options.MaxInFlight)},
+		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, lastSuccess: time.Now(),
+	}
+	if f.options.RequestsPerMinute > 0 || f.options.TokensPerMinute > 0 {
+		e.quota, e.metered = newQuota(&f.options), true
+	}
+	if key != "" {
+		e.key = key
+		e.header.Set("Authorization", "Bearer "+key)
+	}
+	to, err := url.Parse(e.url)
+	if err != nil {
+		return nil, fmt.Errorf("infer: %w", err)
+	}
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: to})
+	if err != nil {
+		return nil, fmt.Errorf("the proxy that the environment names for %s: %w", spec.URL, err)
+	}
+	if proxy != nil {
+		return e, nil
+	}
+	e.target, err = f.wire.Target(to, e.header)
+	return e, err
+}
+
+// ebbEvery is how often requests give permits back before their answers.
+const ebbEvery = 20 * time.Millisecond
+
+func (f *fleet) ebb() {
+	for pauseFor(f.ctx, ebbEvery) {
+		f.limiter.ebb()
+	}
+}
+
+// startObserving watches an endpoint's queue from now on, once.
+func (f *fleet) startObserving(e *endpoint, r *Role) {
+	f.limiter.mu.Lock()
+	defer f.limiter.mu.Unlock()
+	if !e.observed && !e.pace.fixed {
+		e.observed = true
+		go f.observe(f.ctx, e, r)
+	}
+}
+
+// close gives up the connections that no call uses.
+func (f *fleet) close() {
+	f.stop()
+	f.wire.Close()
+	f.client.CloseIdleConnections()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.endpoints {
+		if e.target != nil {
+			e.target.CloseIdle()
+		}
+	}
 }
 
 // apiKey looks the key up. A key travels as the name of a variable, never as itself.
@@ -135,55 +213,87 @@ type request struct {
 	messages func() []schemas.Message
 	seed     int64
 	n        int
+	// timeouts are how many it met: each doubles the time that it may take.
+	timeouts int
 }
 
 // ask sends a request until it is answered or cannot be, and returns the choices that came:
-// all n, fewer, or one failure that stands for all. An error ends the run. The first try goes to e,
-// which has the permits for it; without e it waits for them.
-func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, e *endpoint, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
+// all n, fewer, or one failure that stands for all. An error ends the run. The first try has the
+// permits of g; without g it waits for them. Who gets an answer calls watch.kept when it is kept.
+func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
 	t := trial{last: time.Now()}
-	for ; ; e = nil {
-		if e == nil {
+	for ; ; g = nil {
+		if g == nil {
 			var err error
-			if e, err = f.limiter.acquire(ctx, endpoints, priorities[q.stage], q.n, q.promptID); err != nil {
+			if g, err = f.limiter.acquire(ctx, endpoints, q.stage, q.n, q.promptID, t.waits > 0); err != nil {
 				return nil, nil, err
 			}
 		}
+		e := g.endpoint
 		f.watch.start(q.n)
+		began := time.Now()
 		generations, has, flt := f.post(ctx, e, &q, calls)
 		f.watch.end(q.n)
-		f.limiter.release(e, q.n, flt)
+		took := time.Since(began)
+		f.meters.ended(e, &q, flt, took, generations)
+		f.limiter.release(g, flt)
+		var err error
 		if flt == nil {
 			e.succeeded()
+			e.timed(&q, generations, took)
+			f.limiter.used(g, generations)
+		} else {
+			generations, err = f.treat(ctx, &t, e, endpoints, &q, flt, calls)
+			has = allOf(len(generations))
+		}
+		if generations != nil {
 			return generations, has, nil
 		}
-		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
-		}
-		switch flt.treatment {
-		case stop:
-			return nil, nil, errors.New(stopSentence(e, q.role, flt))
-		case refuse:
-			e.succeeded() // the server is well, only this call is not
-			return failed(flt, q.n), allOf(q.n), nil
-		case retry:
-			if t.failed(ctx, f, e, endpoints, &q, calls); t.tries >= f.options.Tries {
-				return failed(flt, q.n), allOf(q.n), nil
-			}
-		case full:
-			t.met()
-			t.waits++
-		}
-		if waited := min(sinceSuccess(endpoints), time.Since(t.first)); waited > f.options.Patience {
-			return nil, nil, fmt.Errorf("no endpoint of %s has answered for %s, which is the client.patience; the last fault: %s: %s",
-				q.role.Name, waited.Round(time.Second), e.name, flt.message)
+		f.watch.kept()
+		if err != nil {
+			return nil, nil, err
 		}
 		f.watch.retried(flt)
+		f.meters.retries.WithLabelValues(q.stage, outcome(flt)).Inc()
 		calls.retry(q.stage)
-		if err := pause(ctx, flt.after, t.waits); err != nil {
+		waits := t.waits
+		if flt.treatment == full {
+			waits = min(waits, fullBackoffs) // the limiter sees to it that there will be room
+		}
+		if err := pause(ctx, flt.after, waits); err != nil {
 			return nil, nil, err
 		}
 	}
+}
+
+// treat decides what follows from a fault: failures that are the end of the request, an error
+// that ends the run, or neither when the request is to be sent again.
+func (f *fleet) treat(ctx context.Context, t *trial, e *endpoint, endpoints []*endpoint, q *request, flt *fault, calls *callCounts) ([]schemas.Generation, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	switch flt.treatment {
+	case stop:
+		return nil, errors.New(stopSentence(e, q.role, flt))
+	case refuse:
+		e.succeeded() // the server is well, only this call is not
+		return failed(flt, q.n), nil
+	case retry:
+		if flt.code == CodeTimeout {
+			q.timeouts++
+		}
+		if t.failed(ctx, f, e, endpoints, q, calls); t.tries >= f.options.Tries {
+			return failed(flt, q.n), nil
+		}
+	case full:
+		t.met()
+		t.waits++
+	}
+	if waited := min(sinceSuccess(endpoints), time.Since(t.first)); waited > f.options.Patience {
+		return nil, fmt.Errorf("no endpoint of %s has answered for %s, which is the client.patience; the last fault: %s: %s",
+			q.role.Name, waited.Round(time.Second), e.name, flt.message)
+	}
+	return nil, nil
 }
 
 // trial is what became of a request so far.
@@ -265,14 +375,10 @@ func pause(ctx context.Context, after time.Duration, times int) error {
 	if after > 0 {
 		wait = min(after, maxRetryAfter) + rand.N(firstBackoff)
 	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !pauseFor(ctx, wait) {
 		return ctx.Err()
 	}
+	return nil
 }
 
 // post sends the request once. The messages are rendered here, while permits are held: what
@@ -287,7 +393,7 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 		limit = min(bodyMost, bodyFloor+int64(q.n)*int64(q.role.MaxTokens)*bodyPerToken)
 	}
 	calls.request(q.stage)
-	answer, flt := f.exchange(ctx, e, q.role, body, limit)
+	answer, flt := f.exchange(ctx, e, q, body, limit)
 	if flt != nil {
 		return nil, nil, flt
 	}
@@ -295,50 +401,98 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 }
 
 // exchange is one POST: the body of a 200, or the fault.
-func (f *fleet) exchange(ctx context.Context, e *endpoint, r *Role, body []byte, limit int64) ([]byte, *fault) {
-	ctx, cancel := context.WithTimeout(ctx, f.options.RequestTimeout)
+func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []byte, limit int64) ([]byte, *fault) {
+	f.watch.sent()
+	timeout := f.timeout(e, q)
+	a, err := f.send(ctx, e, body, limit, timeout)
+	if a != nil {
+		f.limiter.heed(e, a.Header)
+	}
+	switch {
+	case a != nil && a.Status != http.StatusOK: // the status says enough if the body broke off
+		flt := classify(a.Status, a.Header, a.Body)
+		if e.key != "" { // some gateways say it back
+			flt.message = strings.ReplaceAll(flt.message, e.key, "(the API key)")
+		}
+		return nil, flt
+	case errors.Is(err, wire.ErrTooLarge):
+		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
+	case errors.Is(err, wire.ErrDial):
+		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error()}
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return nil, &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second))}
+	case err != nil && a != nil:
+		return nil, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + err.Error()}
+	case err != nil:
+		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error()}
+	}
+	if a.Header.Get("Server") == simulatedOwner {
+		return a.Body, f.noteSimulated(ctx, q.role)
+	}
+	return a.Body, nil
+}
+
+// How long a request may take, when it isn't given: leastTimeout and twice what as many tokens
+// as it may have take at the endpoint, as far as answers have told; before, at slowToken each.
+// Who waits long at a server gets twice the time with every try.
+const (
+	leastTimeout  = 10 * time.Second
+	mostTimeout   = time.Hour
+	slowToken     = 200 * time.Millisecond
+	unknownTokens = 4096 // where the request names no bound
+)
+
+func (f *fleet) timeout(e *endpoint, q *request) time.Duration {
+	if f.options.RequestTimeout > 0 {
+		return f.options.RequestTimeout
+	}
+	tokens := cmp.Or(q.role.MaxTokens, unknownTokens)
+	e.mu.Lock()
+	perToken := 2 * e.perToken
+	e.mu.Unlock()
+	if perToken == 0 {
+		perToken = slowToken.Seconds()
+	}
+	seconds := leastTimeout.Seconds() + perToken*float64(tokens)
+	return time.Duration(min(seconds*math.Pow(2, float64(q.timeouts)), mostTimeout.Seconds()) * float64(time.Second))
+}
+
+// timed takes note of how long an answer took. The slowest choice of n decides that, and only
+// the sum of their tokens is known: so the time for each token is rather over- than
+// underestimated.
+func (e *endpoint) timed(q *request, generations []schemas.Generation, took time.Duration) {
+	_, tokens := usage(generations)
+	if tokens == 0 || q.stage == stageProbe {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	blend(&e.perToken, took.Seconds()*float64(len(generations))/float64(tokens), 0.05)
+}
+
+func (f *fleet) send(ctx context.Context, e *endpoint, body []byte, limit int64, timeout time.Duration) (*wire.Answer, error) {
+	if e.target != nil {
+		return e.target.Post(ctx, body, time.Now().Add(timeout), limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
 	if err != nil {
-		return nil, &fault{treatment: stop, message: err.Error()}
+		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	e.authorize(req)
-	f.watch.sent()
+	return f.through(req, e, limit)
+}
+
+// through sends a request over net/http, which knows proxies, and reads the answer.
+func (f *fleet) through(req *http.Request, e *endpoint, limit int64) (*wire.Answer, error) {
+	req.Header = e.header.Clone()
 	resp, err := f.client.Do(req)
 	if err != nil {
-		return nil, transportFault(ctx, err, f.options.RequestTimeout)
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		said, flt := readBody(resp.Body, bodyFloor)
-		if flt != nil && flt.code == CodeConnection {
-			said = nil // the status says enough
-		}
-		return nil, classify(resp.StatusCode, resp.Header, said)
-	}
-	answer, flt := readBody(resp.Body, limit)
-	if flt != nil && ctx.Err() != nil {
-		return nil, transportFault(ctx, ctx.Err(), f.options.RequestTimeout)
-	}
-	if flt == nil && resp.Header.Get("Server") == simulatedOwner {
-		flt = f.noteSimulated(ctx, r)
-	}
-	return answer, flt
-}
-
-func (e *endpoint) authorize(req *http.Request) {
-	req.Header.Set("User-Agent", "coeval")
-	if e.key != "" {
-		req.Header.Set("Authorization", "Bearer "+e.key)
-	}
-}
-
-func transportFault(ctx context.Context, err error, timeout time.Duration) *fault {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout)}
-	}
-	return &fault{treatment: retry, code: CodeConnection, message: err.Error()}
+	b, err := wire.ReadBody(resp, limit)
+	return &wire.Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}, err
 }
 
 func (e *endpoint) succeeded() {

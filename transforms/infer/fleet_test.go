@@ -454,3 +454,46 @@ func TestIdentityIsNoticed(t *testing.T) {
 		t.Errorf("warnings %q", got)
 	}
 }
+
+// What is counted for those who watch is what the server saw.
+func TestMetersAgreeWithTheServer(t *testing.T) {
+	faults, err := simulator.ParseFaults("429=0.1,reset=0.05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{Faults: faults})
+	p := open(t, Options{})
+	ask(t, p, callsOf(actorAt(s.URL()), 50, 3))
+	families, err := p.fleet.meters.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "outcome" {
+					name += " " + l.GetValue()
+				}
+			}
+			got[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	stats := s.Server().Stats()
+	// The probe of n = 3 and the 50 calls end well once each; every fault is met once.
+	want := map[string]float64{
+		"coeval_requests_total ok":         51,
+		"coeval_requests_total full":       float64(stats.Rejected[http.StatusTooManyRequests]),
+		"coeval_requests_total connection": float64(stats.Faults[simulator.FaultReset]),
+		"coeval_generations_total":         153,
+		"coeval_retries_total":             float64(stats.Rejected[http.StatusTooManyRequests] + stats.Faults[simulator.FaultReset]),
+		"coeval_in_flight":                 0,
+		"coeval_server_up":                 1,
+	}
+	for name, n := range want {
+		if got[name] != n {
+			t.Errorf("%s is %g, want %g", name, got[name], n)
+		}
+	}
+}

@@ -119,23 +119,20 @@ func (f *fleet) listed(ctx context.Context, e *endpoint, model string) *Identity
 	if err != nil {
 		return nil
 	}
-	e.authorize(req)
-	resp, err := f.client.Do(req)
+	a, err := f.through(req, e, bodyFloor)
 	if err != nil {
 		return nil
 	}
-	defer resp.Body.Close()
-	if resp.Header.Get("Server") == simulatedOwner {
+	if a.Header.Get("Server") == simulatedOwner {
 		return &Identity{ID: model, OwnedBy: simulatedOwner} // it serves any name
 	}
-	body, flt := readBody(resp.Body, bodyFloor)
-	if flt != nil || resp.StatusCode != http.StatusOK {
+	if a.Status != http.StatusOK {
 		return nil
 	}
 	var list struct {
 		Data []Identity `json:"data"`
 	}
-	if json.Unmarshal(body, &list, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) != nil {
+	if json.Unmarshal(a.Body, &list, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) != nil {
 		return nil
 	}
 	for i := range list.Data {

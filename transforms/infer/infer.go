@@ -11,10 +11,14 @@
 // and that a bundle which fails leaves no call behind. It does not promise an order, nor that
 // a worker which ignores seeds says the same twice.
 //
-// An endpoint's limit is fixed (Options.MaxInFlight). What an answer means:
+// How many generations each endpoint is asked for at a time is found out while they are asked
+// for; see pace. The calls of one prompt prefer one endpoint, whose prefix cache serves what
+// they have in common, and any other that would stand idle takes them. What an answer means:
 //
 //	200                   the choices; those that are left out are asked for again
-//	400, 422, other 4xx   the call failed for good: context_length or bad_request
+//	200, content_filter   that choice failed for good
+//	400, 422, other 4xx   the call failed for good: context_length, content_filter or bad_request;
+//	                      so does a 500 that says that the context is too long
 //	413                   the call failed for good: too_large
 //	429, 503, 408         full: asked again after Retry-After or a backoff, without end
 //	                      while others are answered
@@ -157,6 +161,7 @@ func newEngine(encoded string) (*engine, error) {
 
 // run runs the chain on a dossier, with what the view holds of it.
 func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
+	defer e.process.fleet.limiter.forget(d.Prompt.ID)
 	err := e.stage(ctx, &asker{process: e.process, calls: e.calls, records: records, view: view}, d)
 	if err != nil {
 		e.process.died(err)
@@ -185,7 +190,7 @@ func (f *findFn) Setup() error {
 
 // StartBundle opens the bundle's window. It ends with the bundle's context or the process's.
 func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) {
-	f.window = window.New[schemas.Finding](f.engine.process.options.Window, f.engine.process.ctx, ctx)
+	f.window = window.New[schemas.Finding](f.engine.process.window, f.engine.process.ctx, ctx)
 	f.merged, f.findings = 0, 0
 }
 
@@ -210,7 +215,11 @@ func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), ta
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
 	}
-	t := schemas.Tally{Merged: f.merged, Findings: f.findings, Calls: f.engine.calls.take()}
+	calls := f.engine.calls.take()
+	for stage, own := range f.engine.process.fleet.own.take() {
+		calls[stage] = calls[stage].Plus(own)
+	}
+	t := schemas.Tally{Merged: f.merged, Findings: f.findings, Calls: calls}
 	countCalls(ctx, t.Calls)
 	tally(t)
 	return nil
@@ -320,7 +329,7 @@ func (f *applyFn) Setup() error {
 
 // StartBundle opens the bundle's window.
 func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) {
-	f.window = window.New[schemas.Dossier](f.engine.process.options.Window, f.engine.process.ctx, ctx)
+	f.window = window.New[schemas.Dossier](f.engine.process.window, f.engine.process.ctx, ctx)
 }
 
 // ProcessElement starts the chain on a dossier and emits those that are ready.

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"hash/fnv"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -12,31 +13,82 @@ import (
 // generation in flight. A request takes its permits at once, on one endpoint, as taking them
 // one by one deadlocks. Later stages go first, so that dossiers finish and memory stays flat.
 //
-// Requests wait here and not at an endpoint: whichever endpoint has room next takes the first
-// of those that it can serve, so none stands idle while something waits for it.
+// Requests wait here and not at an endpoint, each in the line of its prompt's home: the endpoint
+// whose cache holds what the prompt's calls have in common. An endpoint with room takes from its
+// own lines first, and else from the longest of another, so none stands idle while something
+// waits that it can serve.
 type limiter struct {
 	mu     sync.Mutex
 	queues []*queue // later stages first, then the order in which they were met
+	pools  []*pool
+	// endpoints are those of all pools, each once.
+	endpoints []*endpoint
 	// draining grants nothing any more.
 	draining bool
+	watch    *watch // nil in tests
+}
+
+// pool is endpoints that serve the same roles, with the homes of the prompts under way.
+type pool struct {
+	endpoints []*endpoint
+	homes     map[string]*endpoint
 }
 
 // queue is the requests of one priority that the same endpoints can serve, first come first.
 type queue struct {
-	priority  int
-	endpoints []*endpoint
-	waiting   []*waiter
+	priority int
+	pool     *pool
+	lines    map[*endpoint][]*waiter // by home
 }
 
 // waiter is requests of one prompt that stand in line one behind the other: hundreds wait with
 // no goroutine of their own.
 type waiter struct {
-	sizes []int // permits that each wants
-	next  int   // index of the first that has none yet
-	// spread is the prompt's: its calls prefer one endpoint, whose cache serves them all.
-	spread uint64
-	// got has the endpoints of those before next, in their order.
-	got chan *endpoint
+	stage, promptID string
+	sizes           []int // permits that each wants
+	next            int   // index of the first that has none yet
+	// got has the grants of those before next, in their order.
+	got chan *grant
+}
+
+// grant is the permits of one request in flight.
+type grant struct {
+	endpoint *endpoint
+	class    class
+	since    time.Time
+	// held are the permits that it still holds, level those in flight when it got them.
+	held, level float64
+}
+
+// traffic is what the limiter keeps of an endpoint.
+type traffic struct {
+	pace *pace
+	// inFlight are permits, outstanding generations that were asked for.
+	inFlight    float64
+	outstanding int
+	groups      map[*grant]struct{} // requests that give permits back before their answer
+	homes       int                 // prompts under way whose home it is
+	// shown are the permits that people were told of, shownHeld those held.
+	shown     int
+	shownHeld float64
+	// faults in a row, when the last answer came, and how long answers take, smoothed.
+	faults  int
+	answer  time.Time
+	typical float64 // seconds
+	// aside is until when nothing is sent there while others can be asked, and zero when the
+	// endpoint is well; asides is how often in a row it was set aside. After that trial is the
+	// one request that finds out whether it is back.
+	aside  time.Time
+	asides int
+	trial  *grant
+	// paused is until when the server wants nothing at all; metered says that it allows a
+	// number of requests in a time.
+	paused  time.Time
+	metered bool
+	// quota is nil where none is configured.
+	quota *quota
+	// observed says that somebody watches its queue.
+	observed bool
 }
 
 // line is a place in a queue. It is for one goroutine.
@@ -48,22 +100,35 @@ type line struct {
 }
 
 // stand puts requests of these sizes in line. Who stands must take all or leave.
-func (l *limiter) stand(endpoints []*endpoint, priority int, promptID string, sizes []int) *line {
-	w := &waiter{sizes: sizes, spread: spread(promptID), got: make(chan *endpoint, len(sizes))}
+func (l *limiter) stand(endpoints []*endpoint, stage, promptID string, sizes []int) *line {
+	return l.enter(endpoints, stage, promptID, sizes, false)
+}
+
+func (l *limiter) enter(endpoints []*endpoint, stage, promptID string, sizes []int, atHead bool) *line {
+	w := &waiter{stage: stage, promptID: promptID, sizes: sizes, got: make(chan *grant, len(sizes))}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q := l.queue(endpoints, priority)
-	q.waiting = append(q.waiting, w)
-	l.grant()
+	now := time.Now()
+	q := l.queue(endpoints, priorities[stage])
+	home := q.pool.home(promptID, now)
+	if atHead {
+		q.lines[home] = slices.Insert(q.lines[home], 0, w)
+	} else {
+		q.lines[home] = append(q.lines[home], w)
+	}
+	l.fill(home, now)
+	for _, e := range endpoints {
+		l.fill(e, now)
+	}
 	return &line{limiter: l, queue: q, waiter: w}
 }
 
-// take waits until the next request of the line has its permits, and returns where.
-func (n *line) take(ctx context.Context) (*endpoint, error) {
+// take waits until the next request of the line has its permits.
+func (n *line) take(ctx context.Context) (*grant, error) {
 	select {
-	case e := <-n.waiter.got:
+	case g := <-n.waiter.got:
 		n.taken++
-		return e, nil
+		return g, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -75,46 +140,133 @@ func (n *line) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := n.taken; i < n.waiter.next; i++ {
-		e := <-n.waiter.got
-		e.inFlight -= n.waiter.sizes[i]
+		(<-n.waiter.got).giveBack()
 	}
-	if i := slices.Index(n.queue.waiting, n.waiter); i >= 0 {
-		n.queue.waiting = slices.Delete(n.queue.waiting, i, i+1)
+	for home, line := range n.queue.lines {
+		if i := slices.Index(line, n.waiter); i >= 0 {
+			n.queue.lines[home] = slices.Delete(line, i, i+1)
+		}
 	}
-	l.grant()
+	for _, e := range n.queue.pool.endpoints {
+		l.fill(e, time.Now())
+	}
 }
 
-// acquire waits until one of the endpoints has room for n generations and takes it.
-func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, priority, n int, promptID string) (*endpoint, error) {
-	place := l.stand(endpoints, priority, promptID, []int{n})
-	e, err := place.take(ctx)
+// acquire waits until one of the endpoints has room for n generations and takes it. Again says
+// that the request had its turn before: it goes to the head of its line.
+func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string, again bool) (*grant, error) {
+	place := l.enter(endpoints, stage, promptID, []int{n}, again)
+	g, err := place.take(ctx)
 	if err != nil {
 		place.leave()
 	}
-	return e, err
+	return g, err
 }
 
-// faultsInRow are how many requests in a row fail at an endpoint before it is set aside, for a
-// second at first and for maxAside at most.
+// forget is for when a prompt is done.
+func (l *limiter) forget(promptID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.pools {
+		if home := p.homes[promptID]; home != nil {
+			home.homes--
+			delete(p.homes, promptID)
+		}
+	}
+}
+
+// An endpoint is set aside after faultsInRow requests that failed one after the other, without
+// an answer for minSilence and two mean latencies: for a second at first and for maxAside at
+// most. Then one request at a time finds out whether it is back.
 const (
 	faultsInRow = 3
+	minSilence  = 250 * time.Millisecond
 	maxAside    = 30 * time.Second
 )
 
-// release gives n permits back, and takes note of what became of the request.
-func (l *limiter) release(e *endpoint, n int, flt *fault) {
+// release gives a grant back, and takes note of what became of the request.
+func (l *limiter) release(g *grant, flt *fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e.inFlight -= n
+	now := time.Now()
+	e := g.endpoint
+	level := g.level
+	g.giveBack()
 	switch {
-	case flt == nil || flt.treatment != retry:
-		e.faults = 0
+	case flt == nil || flt.treatment == refuse:
+		e.well(now)
+		blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
+		if flt == nil && g.class.stage != stageProbe {
+			e.pace.answered(now, g.class, now.Sub(g.since), level)
+		}
+	case flt.treatment == full:
+		e.well(now)
+		e.pace.refused(now, level)
 	default:
-		if e.faults++; e.faults >= faultsInRow {
-			e.aside = time.Now().Add(min(time.Second<<min(e.faults-faultsInRow, 5), maxAside))
+		e.faults++
+		silence := max(minSilence, time.Duration(2e9*e.typical))
+		if e.faults >= faultsInRow && !e.aside.After(now) && (e.answer.IsZero() || now.Sub(e.answer) > silence) {
+			l.setAside(e, now)
 		}
 	}
-	l.grant()
+	l.fill(e, now)
+}
+
+func (l *limiter) setAside(e *endpoint, now time.Time) {
+	wait := min(time.Second<<min(e.asides, 5), maxAside)
+	e.aside = now.Add(wait)
+	e.asides++
+	time.AfterFunc(wait+time.Millisecond, l.wake)
+	for _, p := range l.pools {
+		for id, home := range p.homes {
+			if home == e && len(p.endpoints) > 1 {
+				home.homes--
+				delete(p.homes, id)
+			}
+		}
+	}
+	for _, q := range l.queues { // those in its lines find new homes
+		waiting := q.lines[e]
+		if len(q.pool.endpoints) < 2 || len(waiting) == 0 {
+			continue
+		}
+		q.lines[e] = nil
+		for _, w := range waiting {
+			home := q.pool.home(w.promptID, now)
+			q.lines[home] = append(q.lines[home], w)
+		}
+	}
+	for _, o := range l.endpoints {
+		if o != e {
+			l.fill(o, now)
+		}
+	}
+}
+
+// well is for an endpoint that answers.
+func (e *endpoint) well(now time.Time) {
+	e.faults, e.answer, e.asides, e.aside = 0, now, 0, time.Time{}
+}
+
+// pause sends nothing to an endpoint until then.
+func (l *limiter) pause(e *endpoint, until time.Time) {
+	if until.After(e.paused) {
+		e.paused = until
+		time.AfterFunc(time.Until(until)+time.Millisecond, l.wake)
+	}
+}
+
+func (g *grant) giveBack() {
+	e := g.endpoint
+	e.inFlight -= g.held
+	e.outstanding -= g.class.n
+	if e.outstanding == 0 {
+		e.inFlight = 0 // no rest of rounding
+	}
+	delete(e.groups, g)
+	if e.trial == g {
+		e.trial = nil
+	}
 }
 
 // drain stops all granting; what is in flight goes on.
@@ -124,74 +276,201 @@ func (l *limiter) drain() {
 	l.draining = true
 }
 
+// wake fills all endpoints, since time alone may have changed what is possible.
+func (l *limiter) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, e := range l.endpoints {
+		l.fill(e, now)
+	}
+}
+
+// ebb lets requests give back the permits of choices that are probably done.
+func (l *limiter) ebb() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, e := range l.endpoints {
+		for g := range e.groups {
+			held := e.pace.held(g.class, now.Sub(g.since))
+			e.inFlight += held - g.held
+			g.held = held
+		}
+		l.fill(e, now)
+	}
+}
+
+// permits are those of all endpoints together.
+func (l *limiter) permits() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sum := 0
+	for _, e := range l.endpoints {
+		sum += int(e.pace.limit)
+	}
+	return sum
+}
+
 func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
 	at := len(l.queues)
 	for i, q := range l.queues {
-		if q.priority == priority && slices.Equal(q.endpoints, endpoints) {
+		if q.priority == priority && slices.Equal(q.pool.endpoints, endpoints) {
 			return q
 		}
 		if q.priority < priority && i < at {
 			at = i
 		}
 	}
-	q := &queue{priority: priority, endpoints: endpoints}
-	l.queues = append(l.queues, nil)
-	copy(l.queues[at+1:], l.queues[at:])
-	l.queues[at] = q
+	q := &queue{priority: priority, pool: l.pool(endpoints), lines: map[*endpoint][]*waiter{}}
+	l.queues = slices.Insert(l.queues, at, q)
 	return q
 }
 
-// grant gives permits to the first of each queue until none fits. The first is not passed by
-// the others of its queue, nor by those of earlier stages: a request of many permits would starve.
-func (l *limiter) grant() {
-	if l.draining {
-		return
-	}
-	var awaited []*endpoint // by the first of a queue that went before
-	for _, q := range l.queues {
-		for len(q.waiting) > 0 {
-			w := q.waiting[0]
-			e := q.place(w, awaited)
-			if e == nil {
-				awaited = append(awaited, q.endpoints...)
-				break
-			}
-			e.inFlight += w.sizes[w.next]
-			w.next++
-			w.got <- e
-			if w.next == len(w.sizes) {
-				q.waiting[0] = nil
-				q.waiting = q.waiting[1:]
-			}
+func (l *limiter) pool(endpoints []*endpoint) *pool {
+	for _, p := range l.pools {
+		if slices.Equal(p.endpoints, endpoints) {
+			return p
 		}
 	}
+	p := &pool{endpoints: endpoints, homes: map[string]*endpoint{}}
+	l.pools = append(l.pools, p)
+	for _, e := range endpoints {
+		if !slices.Contains(l.endpoints, e) {
+			l.endpoints = append(l.endpoints, e)
+		}
+	}
+	return p
 }
 
-// place returns the endpoint for w's next request by rendezvous hashing among those that have
-// room and that nobody awaits, or nil. Endpoints that were set aside come last.
-func (q *queue) place(w *waiter, awaited []*endpoint) *endpoint {
+// boundedLoad is how much more than its part of the prompts an endpoint may be home of.
+const boundedLoad = 1.25
+
+// home returns the endpoint that a prompt's calls prefer: the first by rendezvous hashing,
+// weighted by what each can do, that isn't home of too many.
+func (p *pool) home(promptID string, now time.Time) *endpoint {
+	if len(p.endpoints) == 1 {
+		return p.endpoints[0]
+	}
+	if home := p.homes[promptID]; home != nil {
+		return home
+	}
+	homes, limits := 1.0, 0.0
+	for _, e := range p.endpoints {
+		homes += float64(e.homes)
+		limits += e.pace.limit
+	}
 	var best *endpoint
-	var bestRank uint64
-	bestAside := true
-	now := time.Now()
-	for _, e := range q.endpoints {
-		if e.inFlight > 0 && e.inFlight+w.sizes[w.next] > e.limit || slices.Contains(awaited, e) {
-			continue
+	bestScore := math.Inf(-1)
+	of := spread(promptID)
+	for _, e := range p.endpoints {
+		// The highest of −limit/ln(u), u in (0, 1), falls on each as often as its limit says.
+		u := (float64(mix(e.spread^of)>>11) + 0.5) / (1 << 53)
+		score := -e.pace.limit / math.Log(u)
+		if float64(e.homes+1) > max(boundedLoad*homes*e.pace.limit/limits, 1) {
+			score -= 1e9
 		}
-		rank, aside := mix(e.spread^w.spread), e.aside.After(now)
-		if best == nil || bestAside && !aside || aside == bestAside && rank > bestRank {
-			best, bestRank, bestAside = e, rank, aside
+		if e.aside.After(now) {
+			score -= 1e12
+		}
+		if score > bestScore {
+			best, bestScore = e, score
 		}
 	}
-	if bestAside && q.healthy(now) {
-		return nil // it is full, and better than one that fails
-	}
+	best.homes++
+	p.homes[promptID] = best
 	return best
 }
 
-// healthy says whether some endpoint of the queue is not set aside.
-func (q *queue) healthy(now time.Time) bool {
-	return slices.ContainsFunc(q.endpoints, func(e *endpoint) bool { return !e.aside.After(now) })
+// fill grants what has room at an endpoint. The first of a stage is not passed by others of its
+// line, nor by those of earlier stages: a request of many permits would starve.
+func (l *limiter) fill(e *endpoint, now time.Time) {
+	if l.draining || e.paused.After(now) {
+		return
+	}
+	for {
+		q, home := l.next(e, now)
+		if q == nil {
+			break
+		}
+		w := q.lines[home][0]
+		n := w.sizes[w.next]
+		if !e.admits(n) {
+			break
+		}
+		if e.quota != nil {
+			if wait := e.quota.take(now, class{w.stage, n}); wait > 0 {
+				l.pause(e, now.Add(wait))
+				break
+			}
+		}
+		e.inFlight += float64(n)
+		e.outstanding += n
+		g := &grant{endpoint: e, class: class{w.stage, n}, since: now, held: float64(n), level: e.inFlight}
+		if n > 1 && !e.pace.fixed {
+			if e.groups == nil {
+				e.groups = map[*grant]struct{}{}
+			}
+			e.groups[g] = struct{}{}
+		}
+		if !e.aside.IsZero() {
+			e.trial = g
+		}
+		w.next++
+		w.got <- g
+		if w.next == len(w.sizes) {
+			q.lines[home][0] = nil
+			q.lines[home] = q.lines[home][1:]
+		}
+	}
+	if l.watch != nil {
+		limit := int(e.pace.limit)
+		l.watch.permitted(limit-e.shown, e.inFlight-e.shownHeld)
+		e.shown, e.shownHeld = limit, e.inFlight
+	}
+}
+
+// mostOutstanding bounds the generations asked for, in permits: requests that hang hold few.
+const mostOutstanding = 4
+
+func (e *endpoint) admits(n int) bool {
+	if !e.aside.IsZero() {
+		return e.trial == nil // one finds out whether it is back
+	}
+	if !e.pace.fixed && e.outstanding > 0 && float64(e.outstanding+n) > mostOutstanding*e.pace.limit {
+		return false
+	}
+	return e.pace.admits(e.inFlight, n)
+}
+
+// next returns the queue, and the home of its line, from which an endpoint with room serves
+// next: of its own lines that of the latest stage, else the longest of the latest stage.
+func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint) {
+	for _, q := range l.queues {
+		if len(q.lines[e]) > 0 && !q.spares(e, now) {
+			return q, e
+		}
+	}
+	for _, q := range l.queues {
+		if q.spares(e, now) || !slices.Contains(q.pool.endpoints, e) {
+			continue
+		}
+		var longest *endpoint
+		for home, line := range q.lines {
+			if len(line) > 0 && (longest == nil || len(line) > len(q.lines[longest])) {
+				longest = home
+			}
+		}
+		if longest != nil {
+			return q, longest
+		}
+	}
+	return nil, nil
+}
+
+// spares says that an endpoint was set aside while others are well.
+func (q *queue) spares(e *endpoint, now time.Time) bool {
+	return e.aside.After(now) && slices.ContainsFunc(q.pool.endpoints, func(e *endpoint) bool { return !e.aside.After(now) })
 }
 
 func spread(s string) uint64 {

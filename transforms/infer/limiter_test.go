@@ -9,15 +9,20 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"coeval/schemas"
 )
 
 func testEndpoints(limits ...int) []*endpoint {
 	var out []*endpoint
 	for i, limit := range limits {
-		out = append(out, &endpoint{name: fmt.Sprint(i), spread: spread(fmt.Sprint(i)), limit: limit})
+		out = append(out, &endpoint{name: fmt.Sprint(i), spread: spread(fmt.Sprint(i)), traffic: traffic{pace: newPace(limit)}})
 	}
 	return out
 }
+
+// stageOf has each stage's priority for an index.
+var stageOf = []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta}
 
 func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -30,23 +35,24 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 		for i := range 300 {
 			n := 1 + i%3
 			wg.Go(func() {
-				e, err := l.acquire(t.Context(), endpoints, i%3, n, fmt.Sprint("prompt", i))
+				g, err := l.acquire(t.Context(), endpoints, stageOf[i%3], n, fmt.Sprint("prompt", i), false)
 				if err != nil {
 					t.Error(err)
 					return
 				}
+				e := g.endpoint
 				mu.Lock()
 				inFlight[e] += n
 				granted += n
-				if inFlight[e] > e.limit {
-					t.Errorf("endpoint %s has %d in flight, its limit is %d", e.name, inFlight[e], e.limit)
+				if limit := int(e.pace.limit); inFlight[e] > limit {
+					t.Errorf("endpoint %s has %d in flight, its limit is %d", e.name, inFlight[e], limit)
 				}
 				mu.Unlock()
 				<-time.After(time.Second) // synctest's clock: takes no time
 				mu.Lock()
 				inFlight[e] -= n
 				mu.Unlock()
-				l.release(e, n, nil)
+				l.release(g, nil)
 			})
 		}
 		wg.Wait()
@@ -55,7 +61,7 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 		}
 		for _, e := range endpoints {
 			if e.inFlight != 0 {
-				t.Errorf("endpoint %s still has %d in flight", e.name, e.inFlight)
+				t.Errorf("endpoint %s still has %g in flight", e.name, e.inFlight)
 			}
 		}
 	})
@@ -65,17 +71,17 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 func TestLimiterServesWhatIsLargerThanTheLimit(t *testing.T) {
 	var l limiter
 	endpoints := testEndpoints(4)
-	e, err := l.acquire(t.Context(), endpoints, 0, 11, "p")
+	g, err := l.acquire(t.Context(), endpoints, stageOf[0], 11, "p", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.acquire(ctx, endpoints, 0, 1, "p"); !errors.Is(err, context.Canceled) {
+	if _, err := l.acquire(ctx, endpoints, stageOf[0], 1, "p", false); !errors.Is(err, context.Canceled) {
 		t.Errorf("a full endpoint gave a permit: %v", err)
 	}
-	l.release(e, 11, nil)
-	if _, err := l.acquire(t.Context(), endpoints, 0, 4, "p"); err != nil {
+	l.release(g, nil)
+	if _, err := l.acquire(t.Context(), endpoints, stageOf[0], 4, "p", false); err != nil {
 		t.Error(err)
 	}
 }
@@ -85,7 +91,7 @@ func TestLimiterOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		endpoints := testEndpoints(1)
-		held, err := l.acquire(t.Context(), endpoints, 0, 1, "holder")
+		held, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "holder", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +101,7 @@ func TestLimiterOrder(t *testing.T) {
 		for i, priority := range []int{0, 1, 0, 2, 1} {
 			name := fmt.Sprintf("%d of priority %d", i, priority)
 			wg.Go(func() {
-				e, err := l.acquire(t.Context(), endpoints, priority, 1, name)
+				g, err := l.acquire(t.Context(), endpoints, stageOf[priority], 1, name, false)
 				if err != nil {
 					t.Error(err)
 					return
@@ -103,11 +109,11 @@ func TestLimiterOrder(t *testing.T) {
 				mu.Lock()
 				order = append(order, name)
 				mu.Unlock()
-				l.release(e, 1, nil)
+				l.release(g, nil)
 			})
 			synctest.Wait() // it waits for a permit before the next comes
 		}
-		l.release(held, 1, nil)
+		l.release(held, nil)
 		wg.Wait()
 		want := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
 		if !slices.Equal(order, want) {
@@ -123,10 +129,11 @@ func TestLimiterPlaces(t *testing.T) {
 	endpoints := testEndpoints(10, 10, 10)
 	var home *endpoint
 	for range 10 {
-		e, err := l.acquire(t.Context(), endpoints, 0, 1, "one prompt")
+		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt", false)
 		if err != nil {
 			t.Fatal(err)
 		}
+		e := g.endpoint
 		if home == nil {
 			home = e
 		}
@@ -135,17 +142,18 @@ func TestLimiterPlaces(t *testing.T) {
 		}
 	}
 	for range 20 {
-		e, err := l.acquire(t.Context(), endpoints, 0, 1, "one prompt")
+		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt", false)
 		if err != nil {
 			t.Fatal(err)
 		}
+		e := g.endpoint
 		if e == home {
 			t.Fatal("a full endpoint was chosen")
 		}
 	}
 	for i := range 3 {
 		if endpoints[i].inFlight != 10 {
-			t.Errorf("endpoint %d has %d in flight", i, endpoints[i].inFlight)
+			t.Errorf("endpoint %d has %g in flight", i, endpoints[i].inFlight)
 		}
 	}
 }
@@ -155,14 +163,14 @@ func TestLimiterQueuesDoNotBlockEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		e := testEndpoints(1, 1)
-		if _, err := l.acquire(t.Context(), e[:1], 2, 1, "p"); err != nil {
+		if _, err := l.acquire(t.Context(), e[:1], stageOf[2], 1, "p", false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go l.acquire(ctx, e[:1], 2, 1, "p") //nolint:errcheck // waits until the end
+		go l.acquire(ctx, e[:1], stageOf[2], 1, "p", false) //nolint:errcheck // waits until the end
 		synctest.Wait()
-		got, err := l.acquire(t.Context(), e[1:], 0, 1, "p")
-		if err != nil || got != e[1] {
+		got, err := l.acquire(t.Context(), e[1:], stageOf[0], 1, "p", false)
+		if err != nil || got.endpoint != e[1] {
 			t.Errorf("got %v, %v", got, err)
 		}
 		cancel()
@@ -173,23 +181,23 @@ func TestLimiterGivesBackWhatIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		e := testEndpoints(2)
-		held, err := l.acquire(t.Context(), e, 0, 2, "p")
+		held, err := l.acquire(t.Context(), e, stageOf[0], 2, "p", false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 5 {
-			go l.acquire(ctx, e, 0, 2, "p") //nolint:errcheck // is abandoned
+			go l.acquire(ctx, e, stageOf[0], 2, "p", false) //nolint:errcheck // is abandoned
 		}
 		synctest.Wait()
 		cancel()
-		l.release(held, 2, nil) // races with the abandoning
+		l.release(held, nil) // races with the abandoning
 		synctest.Wait()
-		if _, err := l.acquire(t.Context(), e, 0, 2, "p"); err != nil {
+		if _, err := l.acquire(t.Context(), e, stageOf[0], 2, "p", false); err != nil {
 			t.Fatal(err)
 		}
 		if e[0].inFlight != 2 {
-			t.Errorf("%d in flight, want 2", e[0].inFlight)
+			t.Errorf("%g in flight, want 2", e[0].inFlight)
 		}
 	})
 }
@@ -201,8 +209,145 @@ func TestDrainGrantsNothingMore(t *testing.T) {
 		l.drain()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if _, err := l.acquire(ctx, e, 0, 1, "p"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := l.acquire(ctx, e, stageOf[0], 1, "p", false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a drained limiter gave a permit: %v", err)
+		}
+	})
+}
+
+// Under more work than the endpoints can do, a prompt's calls stay on one endpoint, and no
+// endpoint has much more than its part, unlike ones in proportion to their limits.
+func TestLimiterKeepsPromptsTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		limits := []int{64, 64, 16, 32}
+		endpoints := testEndpoints(limits...)
+		var mu sync.Mutex
+		served := map[*endpoint]int{}
+		together, all := 0, 0
+		var prompts sync.WaitGroup
+		for i := range 400 {
+			name := fmt.Sprint("prompt ", i)
+			prompts.Go(func() {
+				by := map[*endpoint]int{}
+				for range 3 { // stages of 20 calls at a time
+					var calls sync.WaitGroup
+					for range 20 {
+						calls.Go(func() {
+							g, err := l.acquire(t.Context(), endpoints, schemas.StageMeta, 1, name, false)
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							<-time.After(time.Second)
+							mu.Lock()
+							by[g.endpoint]++
+							served[g.endpoint]++
+							mu.Unlock()
+							l.release(g, nil)
+						})
+					}
+					calls.Wait()
+				}
+				l.forget(name)
+				most := 0
+				for _, n := range by {
+					most = max(most, n)
+				}
+				mu.Lock()
+				together += most
+				all += 60
+				mu.Unlock()
+			})
+		}
+		prompts.Wait()
+		if part := float64(together) / float64(all); part < 0.9 {
+			t.Errorf("%.2f of the calls were where most of their prompt's were, want 0.9", part)
+		}
+		for i, e := range endpoints {
+			// 24,000 calls over 176 permits.
+			part := float64(served[e]) / (24000 * float64(limits[i]) / 176)
+			if part > 1.25 {
+				t.Errorf("endpoint %d served %.2f times its part", i, part)
+			}
+			if e.homes != 0 {
+				t.Errorf("endpoint %d is still home of %d prompts", i, e.homes)
+			}
+		}
+	})
+}
+
+// An endpoint that fails for everyone is set aside, and one request at a time finds out whether
+// it is back; with an answer all may go there again.
+func TestLimiterSetsAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		endpoints := testEndpoints(8, 8)
+		broken := &fault{treatment: retry, code: CodeConnection}
+		take := func() *grant {
+			t.Helper()
+			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return g
+		}
+		first := take()
+		home := first.endpoint
+		l.release(first, broken)
+		for range 2 {
+			l.release(take(), broken)
+		}
+		for range 8 {
+			if g := take(); g.endpoint == home {
+				t.Fatal("a request went to an endpoint that fails for all")
+			}
+		}
+		<-time.After(2 * time.Second)
+		// The other is full now, and one may try whether this one is back.
+		trial := take()
+		if trial.endpoint != home {
+			t.Fatal("a full endpoint took more")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := l.acquire(ctx, endpoints, schemas.StageJudge, 1, "p", false); err == nil {
+			t.Fatal("a second request went to an endpoint of which nobody knows whether it is back")
+		}
+		l.release(trial, nil)
+		for range 8 {
+			if g := take(); g.endpoint != home {
+				t.Fatal("an endpoint that is back was left out")
+			}
+		}
+	})
+}
+
+// A group gives permits back before its answer, and never more than it took.
+func TestLimiterEbbs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		e := &endpoint{name: "e", traffic: traffic{pace: newPace(0)}}
+		e.pace.classes[class{schemas.StageJudge, 11}] = &latencies{mean: 3}
+		g, err := l.acquire(t.Context(), []*endpoint{e}, schemas.StageJudge, 11, "p", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := e.inFlight
+		for range 20 {
+			<-time.After(500 * time.Millisecond)
+			l.ebb()
+			if e.inFlight > before {
+				t.Errorf("%g permits are held after %g", e.inFlight, before)
+			}
+			before = e.inFlight
+		}
+		if before >= 3 || before <= 0 {
+			t.Errorf("%g permits are held after three times the usual time", before)
+		}
+		l.release(g, nil)
+		if e.inFlight != 0 || e.outstanding != 0 {
+			t.Errorf("%g permits and %d generations are left", e.inFlight, e.outstanding)
 		}
 	})
 }

@@ -63,12 +63,21 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	if m, ok := known(); ok {
 		return m, nil
 	}
-	select { // one at a time, and the others wait for what it finds
-	case e.probing <- struct{}{}:
-		defer func() { <-e.probing }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	// One at a time; who has others to ask leaves it out meanwhile, once it was silent.
+	if others && e.wasSilent() {
+		select {
+		case e.probing <- struct{}{}:
+		default:
+			return 0, nil
+		}
+	} else {
+		select {
+		case e.probing <- struct{}{}:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
+	defer func() { <-e.probing }()
 	if m, ok := known(); ok {
 		return m, nil
 	}
@@ -79,6 +88,7 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	if err != nil {
 		return 0, err
 	}
+	f.startObserving(e, r)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if m == 0 {
@@ -94,6 +104,13 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 
 // silence is how long an endpoint that did not answer is left alone, while there are others.
 const silence = 10 * time.Second
+
+// wasSilent says that the endpoint left a probe without an answer.
+func (e *endpoint) wasSilent() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.silentUntil.IsZero()
+}
 
 func (e *endpoint) silent() bool {
 	e.mu.Lock()
@@ -141,6 +158,7 @@ func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, call
 		if err != nil {
 			return 0, "", err
 		}
+		f.watch.kept()
 		if code = generations[0].Code; code == "" && !slices.Contains(has, false) {
 			return q.n, "", nil
 		}

@@ -19,14 +19,20 @@ type Options struct {
 	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
 	// Window is how many prompts a bundle has in flight. More fill the permits better and take
-	// more memory, about 0.25 MB each. Zero means a quarter of MaxInFlight, at least 32.
+	// more memory, about 0.25 MB each. Zero means half of the permits of all endpoints, a quarter
+	// when MaxInFlight is given, and at least 32.
 	Window int `json:"window,omitempty"`
-	// MaxInFlight is how many generations each endpoint is asked for at a time. It should be
-	// larger than the server's slots: a request of n choices holds n permits until its slowest
-	// choice is done, while the slots of the others are long free. Zero means 512.
+	// MaxInFlight is how many generations each endpoint is asked for at a time. Zero means what
+	// keeps it busy, which the process finds out. Where it is given, it should be larger than
+	// the server's slots: a request of n choices then holds n permits until its slowest choice
+	// is done, while the slots of the others are long free.
 	MaxInFlight int `json:"max_in_flight,omitempty"`
+	// RequestsPerMinute and TokensPerMinute are what each endpoint may be asked for, as hosted
+	// APIs allow. Zero means what its headers say.
+	RequestsPerMinute int `json:"requests_per_minute,omitempty"`
+	TokensPerMinute   int `json:"tokens_per_minute,omitempty"`
 	// RequestTimeout bounds one request. It must be longer than the longest generation. Zero
-	// means 10 minutes.
+	// means what the tokens asked for take at the endpoint's rate, with much room.
 	RequestTimeout time.Duration `json:"request_timeout,omitempty"`
 	// Tries is how often a call is asked for that workers fail at, while they answer others.
 	// Zero means 5.
@@ -42,15 +48,6 @@ type Options struct {
 const AllCodes = "all"
 
 func (o Options) withDefaults() Options {
-	if o.MaxInFlight == 0 {
-		o.MaxInFlight = 512
-	}
-	if o.Window == 0 {
-		o.Window = max(o.MaxInFlight/4, 32)
-	}
-	if o.RequestTimeout == 0 {
-		o.RequestTimeout = 10 * time.Minute
-	}
 	if o.Tries == 0 {
 		o.Tries = 5
 	}
@@ -71,6 +68,8 @@ func (o Options) validate() error {
 	}{
 		{"Window", int64(o.Window)},
 		{"MaxInFlight", int64(o.MaxInFlight)},
+		{"RequestsPerMinute", int64(o.RequestsPerMinute)},
+		{"TokensPerMinute", int64(o.TokensPerMinute)},
 		{"RequestTimeout", int64(o.RequestTimeout)},
 		{"Tries", int64(o.Tries)},
 		{"Patience", int64(o.Patience)},
@@ -121,6 +120,7 @@ func processOf(o Options) (*process, error) {
 	if o.Journal != "" {
 		var err error
 		if p.journal, err = journal.Open(o.Journal); err != nil {
+			p.fleet.close()
 			return nil, err
 		}
 	}
@@ -128,6 +128,19 @@ func processOf(o Options) (*process, error) {
 	processes[o.Attempt] = p
 	return p, nil
 }
+
+// window is how many prompts a bundle may have in flight now.
+func (p *process) window() int {
+	switch {
+	case p.options.Window > 0:
+		return p.options.Window
+	case p.options.MaxInFlight > 0:
+		return max(p.fleet.limiter.permits()/4, minWindow)
+	}
+	return max(p.fleet.limiter.permits()/2, minWindow)
+}
+
+const minWindow = 32
 
 func lookup(attempt string) *process {
 	processesMu.Lock()
@@ -163,7 +176,7 @@ func Settle(ctx context.Context, attempt string) {
 		return
 	}
 	p.fleet.limiter.drain()
-	for ctx.Err() == nil && p.watch.snapshot().InFlight > 0 {
+	for ctx.Err() == nil && p.watch.unkept.Load() > 0 {
 		if pause(ctx, 50*time.Millisecond, 0) != nil {
 			return
 		}
@@ -180,7 +193,7 @@ func Close(attempt string) error {
 		return nil
 	}
 	p.cancel()
-	p.fleet.client.CloseIdleConnections()
+	p.fleet.close()
 	if p.journal == nil {
 		return nil
 	}
@@ -196,5 +209,6 @@ func (p *process) died(err error) {
 	defer p.mu.Unlock()
 	if p.fatal == nil {
 		p.fatal = err
+		p.cancel() // what waits must not ask any more
 	}
 }

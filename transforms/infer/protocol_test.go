@@ -52,6 +52,11 @@ func TestDecodeResponse(t *testing.T) {
 		code       string
 	}{
 		{
+			name: "a choice that was withheld", n: 2, has: []bool{true, true},
+			body: `{"choices":[{"index":0,"message":{"content":null},"finish_reason":"content_filter"},{"index":1,"message":{"content":"b"},"finish_reason":"stop"}]}`,
+			want: []schemas.Generation{{Code: CodeContentFilter, Message: "the server's content filter withheld the text"}, {Text: "b", FinishReason: "stop"}},
+		},
+		{
 			name: "two choices, out of order", n: 2, has: []bool{true, true},
 			body: `{"choices":[{"index":1,"message":{"content":"b"},"finish_reason":"length"},{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],` + usage + `}`,
 			want: []schemas.Generation{ // 7 tokens over 2 choices: 4 and 3
@@ -140,6 +145,9 @@ func TestClassify(t *testing.T) {
 		{400, `{"message":"This model's maximum context length is 4096 tokens."}`, refuse, CodeContextLength},
 		{400, `{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens)."}`, refuse, CodeContextLength},
 		{400, `{"error":{"code":"context_length_exceeded"}}`, refuse, CodeContextLength},
+		{500, `{"error":{"message":"the request exceeds the available context size"}}`, refuse, CodeContextLength},
+		{400, `{"error":{"code":"content_filter","innererror":{}}}`, refuse, CodeContentFilter},
+		{400, `{"error":{"code":"content_policy_violation"}}`, refuse, CodeContentFilter},
 	}
 	for _, tt := range tests {
 		f := classify(tt.status, nil, []byte(tt.body))
@@ -188,6 +196,22 @@ func FuzzDecodeResponse(f *testing.F) {
 			if !utf8.ValidString(g.Text) || !utf8.ValidString(g.Reasoning) || !utf8.ValidString(g.FinishReason) {
 				t.Errorf("not UTF-8: %+v", g)
 			}
+		}
+	})
+}
+
+func FuzzAppendQuoted(f *testing.F) {
+	f.Add("plain")
+	f.Add("\"\\\n\r\t\b\f\x00\x1f\x7f\u2028 Größe \U0001f600")
+	f.Add("\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		b, err := appendQuoted(nil, s)
+		if utf8.ValidString(s) != (err == nil) {
+			t.Fatalf("%q: got %v", s, err)
+		}
+		var again string
+		if err == nil && (json.Unmarshal(b, &again) != nil || again != s) {
+			t.Errorf("%q became %s", s, b)
 		}
 	})
 }

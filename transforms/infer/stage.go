@@ -37,8 +37,21 @@ type Call struct {
 }
 
 // Key identifies the call without its replicate: equal keys ask for the same texts.
-func (c *Call) Key() string {
-	return schemas.Digest(append([]string{c.Role.digest()}, c.Inputs...)...)
+func (c *Call) Key() string { return keys([]Call{*c})[0] }
+
+// keys returns the calls' keys. Those of one stage have one role, whose digest is taken once.
+func keys(calls []Call) []string {
+	out := make([]string, len(calls))
+	var role *Role
+	var parts []string
+	for i := range calls {
+		if calls[i].Role != role {
+			role, parts = calls[i].Role, []string{calls[i].Role.digest()}
+		}
+		parts = append(parts[:1], calls[i].Inputs...)
+		out[i] = schemas.Digest(parts...)
+	}
+	return out
 }
 
 // Role is the model that plays a role, how it is asked, and where it is served.

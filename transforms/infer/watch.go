@@ -18,6 +18,9 @@ type Snapshot struct {
 	Requests, Generations, Replayed, Failed, Retries int64
 	// InFlight are the generations asked for now, Permits how many there may be.
 	InFlight, Permits int64
+	// Held are the permits that those in flight still hold: choices that are probably done
+	// hold none.
+	Held float64
 	// PermitUse is the mean share of permits in flight from the first request to the last answer.
 	PermitUse float64
 	// Asking is the time from the first request to the last answer.
@@ -31,13 +34,17 @@ type Snapshot struct {
 // watch counts for people who look on. It decides nothing.
 type watch struct {
 	prompts, requests, generations, replayed, failed, retries atomic.Int64
+	// unkept are the requests that were sent and whose answers are not kept yet.
+	unkept atomic.Int64
 
 	mu       sync.Mutex
 	permits  int64
+	held     float64
 	inFlight int64
 	first    time.Time // first request
 	last     time.Time // last change of inFlight
-	area     float64   // generations in flight × seconds
+	area     float64   // permits held × seconds
+	room     float64   // permits × seconds
 	fault    string
 	warnings []string
 }
@@ -50,25 +57,38 @@ func (w *watch) warn(s string) {
 	}
 }
 
-func (w *watch) addSlots(n int) {
+// permitted changes how many permits there are, and how many are held.
+func (w *watch) permitted(n int, held float64) {
+	w.change(0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.permits += int64(n)
+	w.held += held
 }
 
 func (w *watch) sent() { w.requests.Add(1) }
 
-func (w *watch) start(n int) { w.change(int64(n)) }
-func (w *watch) end(n int)   { w.change(-int64(n)) }
+func (w *watch) start(n int) {
+	w.unkept.Add(1)
+	w.change(int64(n))
+}
+
+func (w *watch) kept() { w.unkept.Add(-1) }
+
+func (w *watch) end(n int) { w.change(-int64(n)) }
 
 func (w *watch) change(n int64) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.first.IsZero() {
+		if n == 0 {
+			return
+		}
 		w.first, w.last = now, now
 	}
-	w.area += float64(w.inFlight) * now.Sub(w.last).Seconds()
+	w.area += w.held * now.Sub(w.last).Seconds()
+	w.room += float64(w.permits) * now.Sub(w.last).Seconds()
 	w.last = now
 	w.inFlight += n
 }
@@ -86,10 +106,10 @@ func (w *watch) snapshot() Snapshot {
 	s := Snapshot{
 		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
-		InFlight: w.inFlight, Permits: w.permits, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: w.last.Sub(w.first),
+		InFlight: w.inFlight, Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: w.last.Sub(w.first),
 	}
-	if whole := s.Asking.Seconds() * float64(w.permits); whole > 0 {
-		s.PermitUse = w.area / whole
+	if w.room > 0 {
+		s.PermitUse = w.area / w.room
 	}
 	return s
 }
@@ -118,5 +138,8 @@ func (c *callCounts) take() map[string]schemas.CallTally {
 	defer c.mu.Unlock()
 	calls := c.calls
 	c.calls = nil
+	if calls == nil {
+		calls = map[string]schemas.CallTally{}
+	}
 	return calls
 }

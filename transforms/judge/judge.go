@@ -3,7 +3,7 @@
 //
 // The judge sees a rubric of five points, the conversation and the response, each text
 // between tags that nothing quoted can close, reasons, and ends with a line "Score: <points>";
-// see [Messages] and [ParseScore].
+// see [Template.Messages] and [ParseScore].
 //
 // It promises that the judgments of a response are in the order of their replicates, that one
 // without a score is kept with its reason, and that a call which failed for good is a failure
@@ -18,6 +18,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/judge/quote"
 )
 
 func init() {
@@ -71,7 +72,7 @@ func Stage(o Options) (infer.Stage, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	t, err := parseTemplate(o.Template)
+	t, err := ParseTemplate(o.Template)
 	if err != nil {
 		return nil, err
 	}
@@ -90,17 +91,18 @@ func decodeStage(options json.RawMessage) (infer.Stage, error) {
 type bench struct {
 	Options
 
-	template promptTemplate
+	template Template
 }
 
 func (b *bench) judge(ctx context.Context, c infer.Caller, d *schemas.Dossier) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	turns := quote.Conversation(d.Prompt.Messages)
 	var calls []infer.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
 		if r := &d.Responses[i]; r.Status == schemas.Complete {
-			calls = append(calls, b.call(d.Prompt, r.Text, stop))
+			calls = append(calls, b.call(d.Prompt.ID, turns, r.Text, stop))
 			judged = append(judged, r)
 		}
 	}
@@ -121,14 +123,15 @@ func (b *bench) judge(ctx context.Context, c infer.Caller, d *schemas.Dossier) e
 }
 
 // call asks for the judgments of one response. A template that fails stops the stage.
-func (b *bench) call(p schemas.Prompt, responseText string, stop context.CancelCauseFunc) infer.Call {
+func (b *bench) call(promptID string, turns []quote.Text, response string, stop context.CancelCauseFunc) infer.Call {
+	quoted := quote.New("response", response)
 	return infer.Call{
-		Role: &b.Role, Stage: schemas.StageJudge, PromptID: p.ID, N: b.N,
-		Inputs: []string{b.template.digest, p.ID, schemas.Digest(responseText)},
+		Role: &b.Role, Stage: schemas.StageJudge, PromptID: promptID, N: b.N,
+		Inputs: []string{b.template.quoting.Digest, promptID, schemas.Digest(response)},
 		Messages: func() []schemas.Message {
-			messages, err := b.template.messages(p.Messages, responseText)
+			messages, err := b.template.render(turns, quoted)
 			if err != nil {
-				stop(fmt.Errorf("prompt %s: %w", p.ID, err))
+				stop(fmt.Errorf("prompt %s: %w", promptID, err))
 			}
 			return messages
 		},
@@ -154,7 +157,7 @@ func (b *bench) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Gen
 			Replicate: replicate,
 			Text:      text, Reasoning: reasoning,
 			Score: score, Unparsed: unparsed,
-			PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens,
+			PromptTokens: g.PromptTokens,
 		})
 	}
 	markDistinct(r.Judgments)

@@ -2,10 +2,8 @@ package judge
 
 import (
 	_ "embed"
-	"errors"
-	"fmt"
+	"slices"
 	"strings"
-	"text/template"
 
 	"coeval/schemas"
 	"coeval/transforms/judge/quote"
@@ -19,77 +17,42 @@ var Rubric string
 //go:embed judge.tmpl
 var builtIn string
 
-// sheet is what a template sees. All quoted texts are fenced.
-type sheet struct {
-	Rubric string
-	// Conversation holds the turns, a system message as the assistant's instructions.
-	Conversation []string
-	// Response is the answer to judge.
-	Response string
-}
+// A Template renders what the judge is asked.
+type Template struct{ quoting *quote.Template }
 
-// Messages returns what the judge is asked about a response to a prompt. It depends on
-// o.Template and the texts alone.
-func Messages(o Options, prompt schemas.Prompt, responseText string) ([]schemas.Message, error) {
-	t, err := parseTemplate(o.Template)
-	if err != nil {
-		return nil, err
-	}
-	return t.messages(prompt.Messages, responseText)
-}
-
-// promptTemplate is a template with the digest of all that decides what it renders.
-type promptTemplate struct {
-	text   *template.Template
-	digest string
-}
-
-// sample is rendered to find out what a template does.
-var sample = []schemas.Message{
-	{Role: "system", Content: "sample instructions"},
-	{Role: "user", Content: "sample question"},
-	{Role: "assistant", Content: "sample answer"},
-	{Role: "user", Content: "sample last question"},
-}
-
-// parseTemplate returns the template of a source, the built-in one if it is empty.
-func parseTemplate(source string) (promptTemplate, error) {
+// ParseTemplate returns the template of a source, the built-in one if it is empty. It returns
+// an error if the source is no text/template that shows the last turn and the response.
+func ParseTemplate(source string) (Template, error) {
 	if source == "" {
 		source = builtIn
 	}
-	text, err := template.New("judge").Parse(source)
-	if err != nil {
-		return promptTemplate{}, fmt.Errorf("judge: template: %w", err)
-	}
-	t := promptTemplate{text: text}
-	rendered, err := t.messages(sample, "sample response")
-	if err != nil {
-		return promptTemplate{}, err
-	}
-	if !strings.Contains(rendered[0].Content, "sample last question") || !strings.Contains(rendered[0].Content, "sample response") {
-		return promptTemplate{}, errors.New("judge: template: it must show .Conversation and .Response")
-	}
-	if _, err := t.messages(sample[1:2], "sample response"); err != nil {
-		return promptTemplate{}, err
-	}
-	t.digest = schemas.Digest(source, rendered[0].Content)
-	return t, nil
+	turns, response := quote.Conversation(quote.SampleTurns), quote.New("response", "sample response")
+	whole, _ := newSheet(turns, response)
+	short, _ := newSheet(turns[1:2], response)
+	t, err := quote.ParseTemplate(quote.Form{
+		Name: "judge", Fields: ".Conversation and .Response",
+		Sheets: []quote.Sheet{whole, short}, Shown: []string{"sample last question", "sample response"},
+	}, source)
+	return Template{t}, err
 }
 
-func (t promptTemplate) messages(conversation []schemas.Message, responseText string) ([]schemas.Message, error) {
-	page := []string{responseText}
-	for _, m := range conversation {
-		page = append(page, m.Content)
-	}
-	var b strings.Builder
-	b.Grow(quote.Room(page))
-	err := t.text.Execute(&b, sheet{
-		Rubric:       strings.TrimSpace(Rubric),
-		Conversation: quote.Conversation(conversation, page...),
-		Response:     quote.Fence("response", responseText, page...),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("judge: template: %w", err)
-	}
-	return []schemas.Message{{Role: "user", Content: strings.TrimSpace(b.String())}}, nil
+// Messages returns what the judge is asked about a response to a conversation. It depends on
+// the template and the texts alone.
+func (t Template) Messages(conversation []schemas.Message, response string) ([]schemas.Message, error) {
+	return t.render(quote.Conversation(conversation), quote.New("response", response))
+}
+
+func (t Template) render(turns []quote.Text, response quote.Text) ([]schemas.Message, error) {
+	return t.quoting.Render(newSheet(turns, response))
+}
+
+// newSheet returns what a template sees, all quoted texts fenced, and the page of these texts.
+// The conversation's items are its turns, a system message as the assistant's instructions.
+func newSheet(turns []quote.Text, response quote.Text) (quote.Sheet, []quote.Text) {
+	page := append(slices.Clone(turns), response)
+	return quote.Sheet{
+		"Rubric":       strings.TrimSpace(Rubric),
+		"Conversation": quote.Fences(turns, page),
+		"Response":     response.Fence(page),
+	}, page
 }

@@ -18,6 +18,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/quote"
 )
 
 func init() {
@@ -93,11 +94,14 @@ func decodeStage(options json.RawMessage) (infer.Stage, error) {
 type bench struct {
 	Options
 
-	template promptTemplate
+	template *quote.Template
 }
 
 // exhibit is a judgment as the meta-judge sees it.
-type exhibit struct{ id, text, digest string }
+type exhibit struct {
+	id, digest string
+	text       quote.Text
+}
 
 func (b *bench) exhibits(r *schemas.Response) []exhibit {
 	var shown []exhibit
@@ -106,7 +110,7 @@ func (b *bench) exhibits(r *schemas.Response) []exhibit {
 		if b.HideScores {
 			text = judge.HideScore(text)
 		}
-		shown = append(shown, exhibit{id: j.ID, text: text, digest: schemas.Digest(text)})
+		shown = append(shown, exhibit{id: j.ID, digest: schemas.Digest(text), text: quote.New("judgment", text)})
 	}
 	return shown
 }
@@ -123,14 +127,17 @@ func (b *bench) compare(ctx context.Context, c infer.Caller, d *schemas.Dossier)
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	response := exhibit{id: contested.ID, text: contested.Text, digest: schemas.Digest(contested.Text)}
+	common := docket{
+		promptID: d.Prompt.ID, turns: quote.Conversation(d.Prompt.Messages),
+		response: exhibit{id: contested.ID, digest: schemas.Digest(contested.Text), text: quote.New("response", contested.Text)},
+	}
 	var calls []infer.Call
 	callOf := map[[2]string]int{} // judgments that are shown alike are compared once
 	for _, p := range orderedPairs(shown) {
 		alike := [2]string{p.first.digest, p.second.digest}
 		if _, ok := callOf[alike]; !ok {
 			callOf[alike] = len(calls)
-			calls = append(calls, b.call(d.Prompt, response, p, stop))
+			calls = append(calls, b.call(&common, p, stop))
 		}
 	}
 	said, err := c.Do(ctx, calls)
@@ -162,15 +169,22 @@ func orderedPairs(shown []exhibit) []pair {
 	return pairs
 }
 
+// docket is what the comparisons of a dossier have in common.
+type docket struct {
+	promptID string
+	turns    []quote.Text
+	response exhibit
+}
+
 // call asks for one comparison. A template that fails stops the stage.
-func (b *bench) call(prompt schemas.Prompt, response exhibit, p pair, stop context.CancelCauseFunc) infer.Call {
+func (b *bench) call(d *docket, p pair, stop context.CancelCauseFunc) infer.Call {
 	return infer.Call{
-		Role: &b.Role, Stage: schemas.StageMeta, PromptID: prompt.ID, N: 1,
-		Inputs: []string{b.template.digest, prompt.ID, response.digest, p.first.digest, p.second.digest},
+		Role: &b.Role, Stage: schemas.StageMeta, PromptID: d.promptID, N: 1,
+		Inputs: []string{b.template.Digest, d.promptID, d.response.digest, p.first.digest, p.second.digest},
 		Messages: func() []schemas.Message {
-			messages, err := b.template.messages(prompt.Messages, response.text, p.first.text, p.second.text)
+			messages, err := b.template.Render(newSheet(d.turns, d.response.text, p.first.text, p.second.text))
 			if err != nil {
-				stop(fmt.Errorf("prompt %s: %w", prompt.ID, err))
+				stop(fmt.Errorf("prompt %s: %w", d.promptID, err))
 			}
 			return messages
 		},
@@ -194,6 +208,6 @@ func (b *bench) read(d *schemas.Dossier, p pair, g schemas.Generation) {
 		FirstID: p.first.id, SecondID: p.second.id,
 		Text: text, Reasoning: reasoning,
 		Winner: winner, Unparsed: unparsed,
-		PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens,
+		PromptTokens: g.PromptTokens,
 	})
 }

@@ -22,7 +22,7 @@ func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 		}
 	}
 	if r.Judge != nil && r.Judge.Outcome == schemas.Paired {
-		pair, err := judgePair(d, r, w.options.Judging)
+		pair, err := judgePair(d, r, w.asked)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func scoreMargin(chosen, rejected schemas.Score) float64 {
 
 // judgePair is the DPO example that trains the judge: its prompt is what the judge was asked,
 // byte for byte.
-func judgePair(d *schemas.Dossier, r *schemas.Record, o judge.Options) (*schemas.Pair, error) {
+func judgePair(d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*schemas.Pair, error) {
 	contested := d.Contested()
 	if contested == nil {
 		return nil, fmt.Errorf("a judge pair without a contested response")
@@ -96,7 +96,7 @@ func judgePair(d *schemas.Dossier, r *schemas.Record, o judge.Options) (*schemas
 	}
 	p := newPair(schemas.RoleJudge, d, r.Judge, chosen.Text, rejected.Text)
 	var err error
-	if p.Prompt, err = judge.Messages(o, d.Prompt, contested.Text); err != nil {
+	if p.Prompt, err = asked.Messages(d.Prompt.Messages, contested.Text); err != nil {
 		return nil, err
 	}
 	p.ResponseID = &contested.ID

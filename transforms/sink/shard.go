@@ -14,6 +14,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/judge"
 )
 
 // stagingFolder holds what has no final name yet.
@@ -156,7 +157,11 @@ func writeShard(ctx context.Context, o *Options, stage infer.Stage, shard int, r
 		return m, err
 	}
 	slices.SortFunc(findings, func(a, b *schemas.Record) int { return cmp.Compare(a.Finding.PromptID, b.Finding.PromptID) })
-	w := &dossierWriter{options: o, stage: stage, tables: t, stats: &m.Stats}
+	asked, err := judge.ParseTemplate(o.Judging.Template)
+	if err != nil {
+		return m, err
+	}
+	w := &dossierWriter{options: o, asked: asked, stage: stage, tables: t, stats: &m.Stats}
 	for bucket := range slices.Values(byBucket(findings)) {
 		if err := w.writeBucket(ctx, bucket); err != nil {
 			return m, err
@@ -182,6 +187,7 @@ func byBucket(findings []*schemas.Record) [][]*schemas.Record {
 // dossierWriter rebuilds dossiers and writes their rows.
 type dossierWriter struct {
 	options *Options
+	asked   judge.Template
 	stage   infer.Stage
 	tables  *tables
 	stats   *schemas.Stats

@@ -231,7 +231,7 @@ func (f *writeFn) Setup() error {
 
 // StartBundle opens the bundle's window.
 func (f *writeFn) StartBundle(ctx context.Context, _ func(schemas.Manifest)) {
-	f.window = window.New[schemas.Manifest](f.options.Workers, ctx)
+	f.window = window.New[schemas.Manifest](func() int { return f.options.Workers }, ctx)
 }
 
 // ProcessElement starts to write a shard and emits the manifests that are ready.

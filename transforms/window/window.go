@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // Window is what one bundle has under way. Its methods are for the bundle's goroutine alone.
@@ -18,7 +19,7 @@ type Window[T any] struct {
 	cancel   context.CancelFunc
 	results  chan result[T]
 	inFlight int
-	limit    int
+	limit    func() int
 }
 
 type result[T any] struct {
@@ -26,14 +27,14 @@ type result[T any] struct {
 	err   error
 }
 
-// New returns a window of limit pieces whose work ends with any of the parents, or when the
-// window is closed.
-func New[T any](limit int, parents ...context.Context) *Window[T] {
+// New returns a window whose work ends with any of the parents, or when the window is closed.
+// Limit is how many pieces it may have under way, at least 1; it is asked when one is to begin.
+func New[T any](limit func() int, parents ...context.Context) *Window[T] {
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, parent := range parents {
 		context.AfterFunc(parent, cancel)
 	}
-	return &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T], limit), limit: limit}
+	return &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T]), limit: limit}
 }
 
 // Context is done when the window's work has to end.
@@ -42,9 +43,14 @@ func (w *Window[T]) Context() context.Context { return w.ctx }
 // Start runs work, which must end soon after its context does. Where the window is full it
 // first waits for a result and gives it to emit.
 func (w *Window[T]) Start(work func(context.Context) (T, error), emit func(T)) error {
-	for w.inFlight == w.limit {
-		if err := w.next(emit); err != nil {
-			return err
+	for w.inFlight >= max(w.limit(), 1) {
+		// The limit may rise before a piece ends.
+		select {
+		case r := <-w.results:
+			if err := w.take(r, emit); err != nil {
+				return err
+			}
+		case <-time.After(recheck):
 		}
 	}
 	w.inFlight++
@@ -74,8 +80,12 @@ func (w *Window[T]) Drain(emit func(T)) error {
 	return nil
 }
 
-func (w *Window[T]) next(emit func(T)) error {
-	r := <-w.results
+// recheck is how soon a limit that rises is noticed.
+const recheck = 50 * time.Millisecond
+
+func (w *Window[T]) next(emit func(T)) error { return w.take(<-w.results, emit) }
+
+func (w *Window[T]) take(r result[T], emit func(T)) error {
 	w.inFlight--
 	if r.err != nil {
 		return r.err

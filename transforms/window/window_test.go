@@ -26,11 +26,13 @@ func after(d time.Duration, n int) func(context.Context) (int, error) {
 	}
 }
 
+func fixed(n int) func() int { return func() int { return n } }
+
 // Every result is handed on once, as work ends, whatever the limit.
 func TestAllResultsAreHandedOn(t *testing.T) {
 	for _, limit := range []int{1, 3, 100} {
 		synctest.Test(t, func(t *testing.T) {
-			w := New[int](limit)
+			w := New[int](fixed(limit))
 			var got []int
 			emit := func(n int) { got = append(got, n) }
 			for i := range 20 {
@@ -65,7 +67,7 @@ func upTo(n int) func(func(int) bool) {
 func TestNoBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		w := New[int](2)
+		w := New[int](fixed(2))
 		for i, seconds := range []int{3, 1, 1, 1} {
 			if err := w.Start(after(time.Duration(seconds)*time.Second, i), func(int) {}); err != nil {
 				t.Fatal(err)
@@ -85,7 +87,7 @@ func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 4
 		var now, most atomic.Int64
-		w := New[int](limit)
+		w := New[int](fixed(limit))
 		for i := range 50 {
 			err := w.Start(func(ctx context.Context) (int, error) {
 				most.Store(max(most.Load(), now.Add(1)))
@@ -107,7 +109,7 @@ func TestLimit(t *testing.T) {
 
 // Results are handed on by the caller's goroutine alone: it is the only one that may emit.
 func TestEmitsOnTheCallersGoroutine(t *testing.T) {
-	w := New[int](8)
+	w := New[int](fixed(8))
 	n := 0 // no lock: the race detector tells
 	emit := func(int) { n++ }
 	for i := range 1000 {
@@ -135,7 +137,7 @@ func TestFirstErrorWins(t *testing.T) {
 	for _, limit := range []int{3, 10} { // the third Start waits for a result, or Drain does
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			w := New[int](limit)
+			w := New[int](fixed(limit))
 			works := []func(context.Context) (int, error){
 				after(time.Hour, 1), fail(2*time.Second, second), fail(time.Second, first), after(time.Hour, 2),
 			}
@@ -163,7 +165,7 @@ func TestFirstErrorWins(t *testing.T) {
 // Results that came before an error are handed on.
 func TestResultsBeforeAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New[int](10)
+		w := New[int](fixed(10))
 		var got []int
 		emit := func(n int) { got = append(got, n) }
 		works := []func(context.Context) (int, error){
@@ -190,7 +192,7 @@ func TestResultsBeforeAnError(t *testing.T) {
 }
 
 func TestPanicBecomesAnError(t *testing.T) {
-	w := New[int](1)
+	w := New[int](fixed(1))
 	if err := w.Start(func(context.Context) (int, error) { panic("spilled milk") }, func(int) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +206,7 @@ func TestPanicBecomesAnError(t *testing.T) {
 // Close cancels the work and waits for it, also for work that takes its time to end.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New[int](5)
+		w := New[int](fixed(5))
 		var ended atomic.Int64
 		for range 5 {
 			err := w.Start(func(ctx context.Context) (int, error) {
@@ -235,7 +237,7 @@ func TestParents(t *testing.T) {
 			defer cancels[0]()
 			parents[1], cancels[1] = context.WithCancel(t.Context())
 			defer cancels[1]()
-			w := New[int](1, parents[0], parents[1])
+			w := New[int](fixed(1), parents[0], parents[1])
 			if err := w.Start(after(time.Hour, 1), func(int) {}); err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +258,7 @@ func TestParents(t *testing.T) {
 func TestCloseAfter(t *testing.T) {
 	for _, how := range []string{"", "error", "panic"} {
 		t.Run(how, func(t *testing.T) {
-			w := New[int](1)
+			w := New[int](fixed(1))
 			process := func() (err error) {
 				defer w.CloseAfter(&err)
 				switch how {

@@ -214,7 +214,7 @@ func TestLatencyIsReproducible(t *testing.T) {
 		}
 		q := s.world.Read(user("q"), "m")
 		for seed := range n {
-			durations[i] = append(durations[i], s.duration(&ask{req: &request{}, q: &q}, int64(seed), 100))
+			durations[i] = append(durations[i], s.duration(&ask{req: &request{}, q: &q}, int64(seed), &Choice{Tokens: 100}))
 		}
 	}
 	if diff := cmp.Diff(durations[0], durations[1]); diff != "" {

@@ -387,7 +387,7 @@ func (s *Server) choices(a *ask) []Choice {
 		choices[i] = s.world.Reply(a.q, asked, a.req.maxTokens)
 		choices[i].stopAt(a.req.stop)
 		if s.timed {
-			a.held[i] = s.duration(a, seed, choices[i].Tokens)
+			a.held[i] = s.duration(a, seed, &choices[i])
 		}
 	}
 	return choices
@@ -395,18 +395,21 @@ func (s *Server) choices(a *ask) []Choice {
 
 // duration returns the time that a choice holds a slot. It depends on the request and the
 // seed alone, also where texts don't.
-func (s *Server) duration(a *ask, seed int64, completion int) time.Duration {
+func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
 	var seconds float64
 	if s.o.Latency > 0 {
 		r := rng(mix(a.q.hash ^ mix(uint64(seed)+0x1a7e)))
 		sigma := max(s.o.Sigma, 0)
 		seconds = s.o.Latency.Seconds() * math.Exp(sigma*r.normal()-sigma*sigma/2)
+		if c.Whole > 0 { // what is cut off ends sooner
+			seconds *= float64(c.Tokens) / float64(c.Whole)
+		}
 	}
 	if s.o.PrefillRate > 0 {
 		seconds += float64(a.q.PromptTokens) / s.o.PrefillRate
 	}
 	if s.o.DecodeRate > 0 {
-		seconds += float64(completion) / s.o.DecodeRate
+		seconds += float64(c.Tokens) / s.o.DecodeRate
 	}
 	if scale, ok := s.o.RoleScale[a.q.Role]; ok {
 		seconds *= scale

@@ -168,6 +168,8 @@ type Choice struct {
 	FinishReason string
 	// Tokens are the completion's, one for every four bytes begun.
 	Tokens int
+	// Whole are the tokens that it would have had when it was cut off, else zero.
+	Whole int
 }
 
 // A Question is what a World understands of a request: who is asked, and about what.
@@ -246,6 +248,7 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	if maxTokens > 0 && c.Tokens > maxTokens {
 		c.Reasoning = cut(c.Reasoning, 4*maxTokens)
 		c.Text = cut(c.Text, 4*maxTokens-len(c.Reasoning))
+		c.Whole = c.Tokens
 		c.FinishReason, c.Tokens = "length", maxTokens
 	}
 	return c

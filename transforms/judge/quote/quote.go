@@ -1,14 +1,16 @@
 // Package quote keeps what a text says apart from what it quotes.
 //
 // Into a prompt it puts the texts of others between tags that nothing quoted can close
-// ([Fence], [Conversation]). In an answer it finds the lines that report a result in the
+// ([Text.Fence], [Template]). In an answer it finds the lines that report a result in the
 // model's own words ([Label.Reports]): a line inside a quoted block never reports one.
 package quote
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"coeval/schemas"
 )
@@ -16,49 +18,29 @@ import (
 // codeLen is the number of hex digits of a tag's code.
 const codeLen = 12
 
-// Fence returns text between a pair of tags such as <user-5d41402abc4b> and
-// </user-5d41402abc4b>. The name is lower-case letters. The code is a hash of the text, so
-// that what stands inside can't close the fence; should text or another text on the page hold
-// the code all the same, the hash is taken again until none does.
-func Fence(name, text string, page ...string) string {
-	tag := name + "-" + code(text, page)
-	return "<" + tag + ">\n" + text + "\n</" + tag + ">"
+// A Text is a text of others and the tags that it is put between, such as <user-5d41402abc4b>
+// and </user-5d41402abc4b>. Their code is a hash of the text.
+type Text struct {
+	name, text string
+	marks      func() marks // taken once, however many prompts quote the text
 }
 
-// Room returns about how many bytes a prompt takes that quotes the texts of a page.
-func Room(page []string) int {
-	n := 4096
-	for _, text := range page {
-		n += len(text) + 64
-	}
-	return n
+// marks are what of a text decides its tags and those of others.
+type marks struct {
+	code string
+	// digits are the runs of hexadecimal digits that are long enough to hold a code.
+	digits []string
 }
 
-func code(text string, page []string) string {
-	for try := 0; ; try++ {
-		c := schemas.Digest(text, strconv.Itoa(try))[:codeLen]
-		if !strings.Contains(text, c) && !anyContains(page, c) {
-			return c
-		}
-	}
+// New returns a text with the name of its tags, which is lower-case letters.
+func New(name, text string) Text {
+	return Text{name, text, sync.OnceValue(func() marks { return marks{code(text, 0), hexRuns(text)} })}
 }
 
-func anyContains(texts []string, s string) bool {
-	for _, text := range texts {
-		if strings.Contains(text, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// Conversation returns the turns of a conversation, each fenced with its role. A system
-// message is fenced as instructions. Page holds what else is quoted in the same prompt.
-func Conversation(messages []schemas.Message, page ...string) []string {
-	for _, m := range messages {
-		page = append(page, m.Content)
-	}
-	turns := make([]string, len(messages))
+// Conversation returns the turns of a conversation, each named after its role, a system
+// message as instructions.
+func Conversation(messages []schemas.Message) []Text {
+	turns := make([]Text, len(messages))
 	for i, m := range messages {
 		name := "user"
 		switch m.Role {
@@ -67,15 +49,63 @@ func Conversation(messages []schemas.Message, page ...string) []string {
 		case "assistant":
 			name = "assistant"
 		}
-		turns[i] = Fence(name, m.Content, page...)
+		turns[i] = New(name, m.Content)
 	}
 	return turns
+}
+
+// Fence returns the text between its tags. Nothing quoted in the same prompt, which is the
+// page, can close them: should a text hold the code, the hash is taken again until none does.
+func (t Text) Fence(page []Text) string {
+	c := t.marks().code
+	for try := 1; t.holds(c) || anyHolds(page, c); try++ {
+		c = code(t.text, try)
+	}
+	tag := t.name + "-" + c
+	return "<" + tag + ">\n" + t.text + "\n</" + tag + ">"
+}
+
+// Fences returns each of the texts between its tags.
+func Fences(texts, page []Text) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = t.Fence(page)
+	}
+	return out
+}
+
+func (t Text) holds(code string) bool {
+	return slices.ContainsFunc(t.marks().digits, func(run string) bool { return strings.Contains(run, code) })
+}
+
+func anyHolds(texts []Text, code string) bool {
+	return slices.ContainsFunc(texts, func(t Text) bool { return t.holds(code) })
+}
+
+// hexRuns returns the runs of codeLen and more hexadecimal digits.
+func hexRuns(text string) []string {
+	var out []string
+	from := 0
+	for i := range len(text) + 1 {
+		if i < len(text) && (text[i] >= '0' && text[i] <= '9' || text[i] >= 'a' && text[i] <= 'f') {
+			continue
+		}
+		if i-from >= codeLen {
+			out = append(out, text[from:i])
+		}
+		from = i + 1
+	}
+	return out
+}
+
+func code(text string, try int) string {
+	return schemas.Digest(text, strconv.Itoa(try))[:codeLen]
 }
 
 var tag = regexp.MustCompile(`<([a-z]+-[0-9a-f]{12})>`)
 
 // quoted says of every line whether a part of it is quoted: it stands between the tags of
-// [Fence], in a block that Markdown fences with ``` or ~~~, or behind Markdown's >. A block
+// [Text.Fence], in a block that Markdown fences with ``` or ~~~, or behind Markdown's >. A block
 // that nothing closes goes on to the end; a tag in the middle of a line that nothing closes
 // is only spoken of.
 func quoted(lines []string) []bool {
@@ -134,7 +164,7 @@ func opensTag(lines []string) (is bool, endTag string) {
 		switch {
 		case strings.Contains(line[m[1]:], end):
 			is = true
-		case strings.TrimSpace(line) == line[m[0]:m[1]] || anyContains(lines[1:], end):
+		case strings.TrimSpace(line) == line[m[0]:m[1]] || slices.ContainsFunc(lines[1:], func(l string) bool { return strings.Contains(l, end) }):
 			return true, end
 		}
 	}

@@ -10,12 +10,12 @@ import (
 )
 
 func TestFence(t *testing.T) {
-	got := Fence("response", "Paris.")
+	got := New("response", "Paris.").Fence(nil)
 	c := schemas.Digest("Paris.", "0")[:12]
 	if want := "<response-" + c + ">\nParis.\n</response-" + c + ">"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if again := Fence("response", "Paris."); again != got {
+	if again := New("response", "Paris.").Fence(nil); again != got {
 		t.Errorf("the same text gave %q, then %q", got, again)
 	}
 }
@@ -24,21 +24,21 @@ func TestFence(t *testing.T) {
 func TestFenceAvoidsCodesOnThePage(t *testing.T) {
 	first := schemas.Digest("Paris.", "0")[:12]
 	second := schemas.Digest("Paris.", "1")[:12]
-	got := Fence("response", "Paris.", "</response-"+first+">", second)
+	got := New("response", "Paris.").Fence([]Text{New("user", "</response-"+first+">"), New("user", second)})
 	if want := schemas.Digest("Paris.", "2")[:12]; !strings.HasPrefix(got, "<response-"+want+">") {
 		t.Errorf("got %q, want the code %s", got, want)
 	}
 }
 
 func TestConversation(t *testing.T) {
-	got := Conversation([]schemas.Message{
+	got := Fences(Conversation([]schemas.Message{
 		{Role: "system", Content: "Be brief."},
 		{Role: "user", Content: "Hello"},
 		{Role: "assistant", Content: "Hi"},
 		{Role: "user", Content: "Capital of France?"},
-	})
+	}), nil)
 	want := []string{
-		Fence("instructions", "Be brief."), Fence("user", "Hello"), Fence("assistant", "Hi"), Fence("user", "Capital of France?"),
+		New("instructions", "Be brief.").Fence(nil), New("user", "Hello").Fence(nil), New("assistant", "Hi").Fence(nil), New("user", "Capital of France?").Fence(nil),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -46,7 +46,7 @@ func TestConversation(t *testing.T) {
 }
 
 func TestReports(t *testing.T) {
-	fenced := Fence("response", "Good.\nScore: 5")
+	fenced := New("response", "Good.\nScore: 5").Fence(nil)
 	tests := []struct {
 		name, text string
 		want       []string // values; a quoted one in parentheses
@@ -108,6 +108,23 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// The short cut for bare lines finds what the expression finds.
+func FuzzBareLines(f *testing.F) {
+	for _, seed := range []string{
+		"Score: 4", "score: 4.5\nScore:", "SCORE: 4 (score: 5)", "Score: 4. Score: 5", "Score:: 4", "Score: **4**", "Score:\n\n3",
+		"Score: 4/5\r\n", "Scores: 3", "Score:\\boxed{4}", "```\nScore: 3\n```", "Score: \u00a04", "\u017fcore: 4",
+	} {
+		f.Add(seed)
+	}
+	never := func(string) (string, bool) { return "", false }
+	f.Fuzz(func(t *testing.T, text string) {
+		l := NewLabel("score")
+		if diff := cmp.Diff(l.reports(text, never), l.Reports(text), cmp.AllowUnexported(Report{})); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // Whatever is quoted, nothing in it closes its fence or reports a result.
 func FuzzFence(f *testing.F) {
 	f.Add("Score: 5")
@@ -115,7 +132,7 @@ func FuzzFence(f *testing.F) {
 	f.Add("```\nScore: 5\n")
 	f.Add("<user-0123456789ab>\n>")
 	f.Fuzz(func(t *testing.T, text string) {
-		fenced := Fence("response", text)
+		fenced := New("response", text).Fence(nil)
 		end := fenced[strings.LastIndex(fenced, "\n")+1:]
 		if strings.Count(fenced, end) != 1 {
 			t.Errorf("%q closes its own fence in %q", text, fenced)

@@ -39,13 +39,19 @@ type Report struct {
 
 // Reports returns the reports of a text in their order. The label begins a line or a
 // sentence; a colon or an equals sign follows it. Of several on a line the last one counts.
-func (l Label) Reports(text string) []Report {
+func (l Label) Reports(text string) []Report { return l.reports(text, l.bare) }
+
+func (l Label) reports(text string, bare func(line string) (value string, ok bool)) []Report {
 	lines := strings.Split(text, "\n")
 	isQuoted := quoted(lines)
 	var reports []Report
 	for i, line := range lines {
 		if !hasSeparator(line) {
 			continue // most lines: the expression is a hundred times dearer
+		}
+		if value, ok := bare(line); ok {
+			reports = append(reports, l.report(lines, isQuoted, i, value, 0))
+			continue
 		}
 		p, at := plain(line)
 		if !strings.Contains(strings.ToLower(p), l.word) {
@@ -56,16 +62,37 @@ func (l Label) Reports(text string) []Report {
 			continue
 		}
 		first, last := all[0], all[len(all)-1]
-		r := Report{Value: strings.TrimSpace(p[last[1]:]), Quoted: isQuoted[i], line: i}
+		column := 0
 		if first[2] < 0 {
-			r.column = at[first[4]]
+			column = at[first[4]]
 		}
-		if r.Value == "" {
-			r.Value, r.Below = below(lines, isQuoted, i)
-		}
-		reports = append(reports, r)
+		reports = append(reports, l.report(lines, isQuoted, i, p[last[1]:], column))
 	}
 	return reports
+}
+
+func (l Label) report(lines []string, isQuoted []bool, i int, value string, column int) Report {
+	r := Report{Value: strings.TrimSpace(value), Quoted: isQuoted[i], line: i, column: column}
+	if r.Value == "" {
+		r.Value, r.Below = below(lines, isQuoted, i)
+	}
+	return r
+}
+
+// bare returns the value of a line that is the label, a colon and a value without anything
+// that the expression or [plain] is there for, as nearly all reports are.
+func (l Label) bare(line string) (value string, ok bool) {
+	k := len(l.word)
+	if len(line) <= k || line[k] != ':' || !strings.EqualFold(line[:k], l.word) {
+		return "", false
+	}
+	value = line[k+1:]
+	for i := range len(value) {
+		if c := value[i]; c >= utf8.RuneSelf || strings.IndexByte("*`_\\", c) >= 0 {
+			return "", false
+		}
+	}
+	return value, !strings.Contains(strings.ToLower(value), l.word)
 }
 
 func hasSeparator(line string) bool {

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What the client makes of servers of all kinds, with nothing configured: make chaos. Each
+// benchmark is one whole run of the program against simulated workers in processes of their
+// own. Latencies are such that a fleet answers about 1,000 requests a second.
+
+// asked runs the program on a file of prompts against these workers.
+func asked(b *testing.B, program, file string, workers []*workerProcess, more ...string) cost {
+	b.Helper()
+	args := []string{"--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated"}
+	for _, w := range workers {
+		args = append(args, "--url", w.url)
+	}
+	return runProgram(b, program, append(args, more...)...)
+}
+
+// BenchmarkChaosColdStart is one server of which nothing is known.
+func BenchmarkChaosColdStart(b *testing.B) {
+	program := buildProgram(b)
+	for _, tt := range []struct {
+		slots   int
+		latency time.Duration
+		prompts int
+		more    []string
+	}{
+		{16, 16 * time.Millisecond, 200, nil},
+		{64, 64 * time.Millisecond, 400, nil},
+		{256, 200 * time.Millisecond, 800, nil},
+		{1024, 800 * time.Millisecond, 1600, nil},
+		{256, 200 * time.Millisecond, 800, []string{"--dialect=none"}},
+		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32"}},
+		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32", "--full-status=429", "--retry-after=1s"}},
+	} {
+		file := benchPrompts(b, tt.prompts)
+		b.Run(fmt.Sprint("slots=", tt.slots, tt.more), func(b *testing.B) {
+			for b.Loop() {
+				w := startWorker(b, program, anyPort, append(tt.more, fmt.Sprint("--slots=", tt.slots), fmt.Sprint("--latency=", tt.latency))...)
+				h := w.follow()
+				c := asked(b, program, file, []*workerProcess{w})
+				h.stop()
+				c.report(b)
+				h.report(b)
+			}
+		})
+	}
+}
+
+// BenchmarkChaosFaults is one server that fails in every way now and then.
+func BenchmarkChaosFaults(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 1600)
+	for b.Loop() {
+		w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms",
+			"--fault=429=0.1,503=0.05,reset=0.02,malformed=0.01,truncated=0.01,hang=0.001")
+		h := w.follow()
+		c := asked(b, program, file, []*workerProcess{w})
+		h.stop()
+		c.report(b)
+		h.report(b)
+		if c.failed > 0 {
+			b.Errorf("%v calls failed for good", c.failed)
+		}
+	}
+}
+
+// fleetOf is four unlike workers: two of 256 slots, one of 64, one of 256 at a quarter of the
+// speed. With a sigma of 0.5 the longest choice of the slow one takes about 15 s; with 0.8 it
+// takes a minute, and the run waits for it alone.
+func fleetOf(b *testing.B, program string) []*workerProcess {
+	b.Helper()
+	var out []*workerProcess
+	for i, flags := range [][]string{
+		{"--slots=256", "--latency=500ms"}, {"--slots=256", "--latency=500ms"}, {"--slots=64", "--latency=500ms"}, {"--slots=256", "--latency=2s"},
+	} {
+		out = append(out, startWorker(b, program, anyPort, append(flags, "--sigma=0.5", fmt.Sprint("--fault-seed=", i))...))
+	}
+	return out
+}
+
+// BenchmarkChaosFleet is four unlike servers, all of them well; then one dies at a third of the
+// run and is back at two thirds.
+func BenchmarkChaosFleet(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 1000)
+	for _, dies := range []bool{false, true} {
+		b.Run(fmt.Sprint("dies=", dies), func(b *testing.B) {
+			for b.Loop() {
+				workers := fleetOf(b, program)
+				histories := make([]*history, len(workers))
+				for i, w := range workers {
+					histories[i] = w.follow()
+				}
+				began := time.Now()
+				var killed, back time.Duration
+				var second *history
+				var dying sync.WaitGroup
+				if dies {
+					dying.Go(func() {
+						<-time.After(45 * time.Second)
+						killed = time.Since(began)
+						workers[0].kill()
+						histories[0].stop()
+						<-time.After(45 * time.Second)
+						back = time.Since(began)
+						u, err := url.Parse(workers[0].url)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						second = startWorker(b, program, u.Host, "--slots=256", "--latency=500ms").follow()
+					})
+				}
+				c := asked(b, program, file, workers)
+				dying.Wait()
+				reportFleet(b, histories, second, killed, back)
+				c.report(b)
+			}
+		})
+	}
+}
+
+// reportFleet tells which share of the capacity that was there was used, from the first request
+// to the end of the last. Of a killed worker the seconds that it had delivered count.
+func reportFleet(b *testing.B, histories []*history, second *history, killed, back time.Duration) {
+	b.Helper()
+	var delivered, capacity float64
+	wall := 0.0
+	for i, h := range histories {
+		if i > 0 || second == nil {
+			h.stop()
+			wall = max(wall, h.last().WallSeconds)
+		}
+	}
+	for i, h := range histories {
+		s := h.last()
+		delivered += s.DeliveredSeconds
+		if i == 0 && second != nil {
+			second.stop()
+			delivered += second.last().DeliveredSeconds
+			capacity += float64(s.Slots) * (min(killed.Seconds(), wall) + max(wall-back.Seconds(), 0))
+			continue
+		}
+		capacity += float64(s.Slots) * wall
+		b.ReportMetric(s.DeliveredSeconds/float64(s.Slots)/wall, fmt.Sprint("slot-use-", i))
+	}
+	b.ReportMetric(delivered/capacity, "slot-use")
+}
+
+// BenchmarkChaosTwoProcesses is two runs of the program on one server at the same time.
+func BenchmarkChaosTwoProcesses(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 600)
+	for b.Loop() {
+		w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms")
+		h := w.follow()
+		var costs [2]cost
+		var both sync.WaitGroup
+		for i := range costs {
+			both.Go(func() { costs[i] = asked(b, program, file, []*workerProcess{w}, "--set", fmt.Sprint("seed=", i+1)) })
+		}
+		both.Wait()
+		h.stop()
+		h.report(b)
+		// The same work in about the same time is about the same part.
+		b.ReportMetric(costs[0].wallSeconds/(costs[0].wallSeconds+costs[1].wallSeconds), "part")
+	}
+}
+
+// BenchmarkChaosSoak is ten minutes at full speed: what the program holds must not grow.
+func BenchmarkChaosSoak(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 8000)
+	for b.Loop() {
+		w := startWorker(b, program, anyPort, "--slots=256", "--latency=100ms")
+		c := exec.Command(program, "run", "--json", "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated", "--url", w.url)
+		c.Stderr = nil
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Wait() }()
+		var seen []footprint
+		for over := false; !over; {
+			select {
+			case err := <-ended:
+				if err != nil {
+					b.Fatal(err)
+				}
+				over = true
+			case <-time.After(5 * time.Second):
+				if f, ok := footprintOf(c.Process.Pid); ok {
+					seen = append(seen, f)
+				}
+			}
+		}
+		// While files are written more memory is used: the asking part ends with the last request.
+		s, _ := w.stats()
+		asking := seen[:min(len(seen), int(s.WallSeconds/5))]
+		early, late := asking[len(asking)/5], asking[len(asking)*9/10]
+		b.ReportMetric(early.megabytes, "early-MB")
+		b.ReportMetric(late.megabytes, "late-MB")
+		b.ReportMetric(float64(early.files), "early-files")
+		b.ReportMetric(float64(late.files), "late-files")
+		b.ReportMetric(s.SlotUse, "slot-use")
+	}
+}
+
+// footprint is what a process holds.
+type footprint struct {
+	megabytes float64
+	files     int
+}
+
+// footprintOf reads Linux's /proc.
+func footprintOf(pid int) (footprint, bool) {
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return footprint{}, false
+	}
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return footprint{}, false
+	}
+	var size, resident float64
+	if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
+		return footprint{}, false
+	}
+	return footprint{resident * float64(os.Getpagesize()) / 1e6, len(files)}, true
+}

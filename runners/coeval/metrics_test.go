@@ -1,0 +1,78 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"coeval/transforms/infer/simulator"
+)
+
+// While a run goes on, people can watch it.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, slowly(simulator.Options{}))
+	out := filepath.Join(t.TempDir(), "out")
+	p := begin(t, nil, runOf(w.URL, promptFile(t, 60), out, "--metrics-addr", "127.0.0.1:0")...)
+	var base string
+	at := regexp.MustCompile(`metrics at (http://\S+)/metrics`)
+	eventually(t, "an address of metrics", func() bool {
+		m := at.FindStringSubmatch(p.stderr.String())
+		if m != nil {
+			base = m[1]
+		}
+		return m != nil
+	})
+	get := func(path string) (string, int) {
+		resp, err := http.Get(base + path)
+		if err != nil {
+			return err.Error(), 0
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(b), resp.StatusCode
+	}
+	if body, status := get("/healthz"); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", status, body)
+	}
+	if _, status := get("/debug/pprof/"); status != http.StatusNotFound {
+		t.Errorf("profiles are served unasked: %d", status)
+	}
+	wanted := []string{
+		`coeval_requests_total{outcome="ok",server_address="` + w.URL + `",stage="generate"} `,
+		`coeval_generations_total{server_address="` + w.URL + `",stage="judge"} `,
+		`coeval_permits{server_address="` + w.URL + `"} `,
+		`coeval_server_up{server_address="` + w.URL + `"} 1`,
+		`coeval_queue{stage="meta"} `,
+		`gen_ai_client_operation_duration_seconds_bucket{`,
+		`gen_ai_client_token_usage_total{gen_ai_token_type="output",`,
+		"process_cpu_seconds_total ",
+	}
+	var page string
+	eventually(t, "metrics of all stages", func() bool {
+		page, _ = get("/metrics")
+		for _, line := range wanted {
+			if !strings.Contains(page, line) {
+				return false
+			}
+		}
+		return true
+	})
+	p.kill(t)
+}
+
+func TestMetricsAddressThatIsTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{})
+	taken := strings.TrimSuffix(strings.TrimPrefix(w.URL, "http://"), "/v1")
+	_, stderr, code := coeval(t, runOf(w.URL, promptFile(t, 1), filepath.Join(t.TempDir(), "out"), "--metrics-addr", taken)...)
+	if code != exitFailed || !strings.Contains(stderr, "--metrics-addr "+taken) || !strings.Contains(stderr, "in use") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}

@@ -1,0 +1,183 @@
+package infer
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coeval/schemas"
+)
+
+// meters count for those who watch from outside. Names and units are those of OpenTelemetry's
+// gen_ai conventions where it has them.
+type meters struct {
+	registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	generations *prometheus.CounterVec
+	retries     *prometheus.CounterVec
+	tokens      *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+}
+
+func newMeters(f *fleet) *meters {
+	m := &meters{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_requests_total", Help: "Requests that ended, by what became of them: ok, full, or a fault's code.",
+		}, []string{"stage", "server_address", "outcome"}),
+		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_generations_total", Help: "Choices that came.",
+		}, []string{"stage", "server_address"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_retries_total", Help: "Requests that are asked again, by why.",
+		}, []string{"stage", "cause"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gen_ai_client_token_usage_total", Help: "Tokens that servers said they read and wrote.",
+		}, []string{"stage", "server_address", "gen_ai_token_type"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to its whole answer.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as the conventions have it and on
+		}, []string{"stage", "server_address", "n"}),
+	}
+	m.registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{fleet: f})
+	return m
+}
+
+// Metrics gathers what this process does for a run; nothing when it has no part in it.
+func Metrics(attempt string) prometheus.Gatherer {
+	p := lookup(attempt)
+	if p == nil {
+		return prometheus.NewRegistry()
+	}
+	return p.fleet.meters.registry
+}
+
+// outcome names what became of a request.
+func outcome(flt *fault) string {
+	switch {
+	case flt == nil:
+		return "ok"
+	case flt.treatment == full:
+		return "full"
+	case flt.treatment == stop:
+		return "stop"
+	}
+	return flt.code
+}
+
+func (m *meters) ended(e *endpoint, q *request, flt *fault, took time.Duration, generations []schemas.Generation) {
+	m.requests.WithLabelValues(q.stage, e.name, outcome(flt)).Inc()
+	if flt != nil {
+		return
+	}
+	m.duration.WithLabelValues(q.stage, e.name, strconv.Itoa(q.n)).Observe(took.Seconds())
+	m.generations.WithLabelValues(q.stage, e.name).Add(float64(len(generations)))
+	input, output := usage(generations)
+	m.tokens.WithLabelValues(q.stage, e.name, "input").Add(float64(input))
+	m.tokens.WithLabelValues(q.stage, e.name, "output").Add(float64(output))
+}
+
+// levels collects what is so now.
+type levels struct{ fleet *fleet }
+
+var (
+	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations that are asked for now.", []string{"server_address"}, nil)
+	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in flight: choices that are probably done hold none.", []string{"server_address"}, nil)
+	permitsLevel  = prometheus.NewDesc("coeval_permits", "How many permits there are: the limit that the client found or was given.", []string{"server_address"}, nil)
+	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Choices that wait at the server for each that runs, as far as it is known.", []string{"server_address"}, nil)
+	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside.", []string{"server_address"}, nil)
+	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait here for a permit.", []string{"stage"}, nil)
+	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts of which all is said.", nil, nil)
+	replayedLevel = prometheus.NewDesc("coeval_replayed_total", "Generations that came from the journal.", nil, nil)
+	failedLevel   = prometheus.NewDesc("coeval_failed_total", "Generations that failed for good.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (l *levels) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, out) }
+
+// Collect implements [prometheus.Collector].
+func (l *levels) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	states, queues := l.fleet.limiter.states()
+	for _, s := range byName(states) {
+		gauge(inFlightLevel, float64(s.Outstanding), s.Name)
+		gauge(heldLevel, s.Held, s.Name)
+		gauge(permitsLevel, s.Permits, s.Name)
+		gauge(waitingLevel, s.Waiting, s.Name)
+		up := 1.0
+		if s.Aside {
+			up = 0
+		}
+		gauge(upLevel, up, s.Name)
+	}
+	for stage, n := range queues {
+		gauge(queueLevel, float64(n), stage)
+	}
+	w := l.fleet.watch
+	for d, n := range map[*prometheus.Desc]int64{promptsLevel: w.prompts.Load(), replayedLevel: w.replayed.Load(), failedLevel: w.failed.Load()} {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
+	}
+}
+
+// byName joins the states of endpoints that differ in their key only: a label has to be one's own.
+func byName(states []State) map[string]State {
+	out := map[string]State{}
+	for _, s := range states {
+		was := out[s.Name]
+		s.Outstanding += was.Outstanding
+		s.Held += was.Held
+		s.Permits += was.Permits
+		s.Waiting = max(s.Waiting, was.Waiting)
+		s.Aside = s.Aside || was.Aside
+		out[s.Name] = s
+	}
+	return out
+}
+
+// A State is how one endpoint fares.
+type State struct {
+	Name string
+	// Outstanding are the generations asked for, Held the permits that they still hold, Permits
+	// how many there may be.
+	Outstanding   int
+	Held, Permits float64
+	// Waiting is the share of waiting to running choices at the server, as far as it is known.
+	Waiting float64
+	// Aside says that it fails and is left alone for now.
+	Aside bool
+}
+
+// States returns how the endpoints of a run fare in this process.
+func States(attempt string) []State {
+	p := lookup(attempt)
+	if p == nil {
+		return nil
+	}
+	states, _ := p.fleet.limiter.states()
+	return states
+}
+
+// states returns how each endpoint fares, and how many requests wait by stage.
+func (l *limiter) states() (states []State, queues map[string]int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	queues = map[string]int{}
+	for _, e := range l.endpoints {
+		states = append(states, State{
+			Name: e.name, Outstanding: e.outstanding, Held: e.inFlight, Permits: e.pace.limit,
+			Waiting: e.pace.share, Aside: e.aside.After(now),
+		})
+	}
+	for _, q := range l.queues {
+		for _, line := range q.lines {
+			for _, w := range line {
+				queues[w.stage] += len(w.sizes) - w.next
+			}
+		}
+	}
+	return states, queues
+}

@@ -1,0 +1,403 @@
+package infer
+
+import (
+	"container/heap"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"coeval/schemas"
+)
+
+// The tests of pace run in virtual time: a server of slots that queues first come, first
+// served, and clients that work on dossiers as the stages do, later stages first.
+
+type vServer struct {
+	slots    int
+	mean     float64 // seconds that a choice holds a slot
+	maxQueue int     // choices; 0 for no bound
+	refuse   float64 // share refused at random
+	slowdown float64 // how much longer a choice takes when all slots are busy
+	told     string  // metrics, waits or nothing
+
+	free                  []float64 // when each slot is free, as a heap
+	starts                []float64 // of the choices that wait, in order
+	busy                  float64
+	waits                 [][2]float64 // from, to
+	refusals              int
+	randomness, durations *rand.Rand
+}
+
+func (s *vServer) Len() int           { return len(s.free) }
+func (s *vServer) Less(i, j int) bool { return s.free[i] < s.free[j] }
+func (s *vServer) Swap(i, j int)      { s.free[i], s.free[j] = s.free[j], s.free[i] }
+func (s *vServer) Push(any)           { panic("never") }
+func (s *vServer) Pop() any           { panic("never") }
+
+func (s *vServer) counts(now float64) (running, waiting int) {
+	for len(s.starts) > 0 && s.starts[0] <= now {
+		s.starts = s.starts[1:]
+	}
+	for _, f := range s.free {
+		if f > now {
+			running++
+		}
+	}
+	return running, len(s.starts)
+}
+
+// serve returns when the last of n choices is done, or false when the server is full.
+func (s *vServer) serve(now float64, n int) (float64, bool) {
+	running, waiting := 0, 0
+	if s.maxQueue > 0 || s.slowdown > 0 {
+		running, waiting = s.counts(now)
+	}
+	if s.maxQueue > 0 && waiting >= s.maxQueue || s.randomness.Float64() < s.refuse {
+		s.refusals++
+		return 0, false
+	}
+	end := 0.0
+	for range n {
+		const sigma = 0.8
+		d := s.mean * math.Exp(sigma*s.durations.NormFloat64()-sigma*sigma/2)
+		d *= 1 + s.slowdown*float64(running)/float64(s.slots)
+		start := max(now, s.free[0])
+		s.free[0] = start + d
+		heap.Fix(s, 0)
+		s.busy += d
+		if start > now {
+			s.starts = append(s.starts, start)
+			s.waits = append(s.waits, [2]float64{now, start})
+		}
+		end = max(end, start+d)
+	}
+	return end, true
+}
+
+type vRequest struct {
+	client  *vClient
+	dossier *vDossier
+	stage   int
+	sent    float64
+	held    float64
+	level   float64
+	full    bool
+	retry   bool
+	short   bool // asks for one token
+	wait    float64
+}
+
+type vDossier struct{ open int }
+
+type vClient struct {
+	pace     *pace
+	prompts  int // not begun
+	begun    int
+	done     int
+	inFlight float64
+	groups   map[*vRequest]struct{}
+	lines    [3][]*vRequest // waiting, by stage
+	answered int            // generations
+}
+
+var vStages = [3]struct {
+	name        string
+	requests, n int
+}{{schemas.StageGenerate, 1, 7}, {schemas.StageJudge, 7, 11}, {schemas.StageMeta, 110, 1}}
+
+type vEvent struct {
+	at      float64
+	request *vRequest // nil for a look at the gauges
+}
+
+type vEvents []vEvent
+
+func (e vEvents) Len() int           { return len(e) }
+func (e vEvents) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e vEvents) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *vEvents) Push(x any)        { *e = append(*e, x.(vEvent)) }
+func (e *vEvents) Pop() any {
+	last := len(*e) - 1
+	x := (*e)[last]
+	*e = (*e)[:last]
+	return x
+}
+
+type vRun struct {
+	server  *vServer
+	clients []*vClient
+	events  vEvents
+	now     float64
+	trace   func(now float64)
+}
+
+func newRun(s *vServer, seed uint64, prompts ...int) *vRun {
+	s.free = make([]float64, s.slots)
+	s.randomness, s.durations = rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
+	r := &vRun{server: s}
+	for _, n := range prompts {
+		r.clients = append(r.clients, &vClient{pace: newPace(0), prompts: n, groups: map[*vRequest]struct{}{}})
+	}
+	return r
+}
+
+var epoch = time.Unix(1e9, 0)
+
+func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * 1e9)) }
+
+func (r *vRun) send(c *vClient) {
+	for c.begun-c.done < max(32, int(c.pace.limit/2)) && c.prompts > 0 {
+		c.prompts--
+		c.begun++
+		c.begin(&vDossier{}, 0)
+	}
+	for stage := 2; stage >= 0; stage-- {
+		for len(c.lines[stage]) > 0 {
+			n := vStages[stage].n
+			if !c.pace.admits(c.inFlight, n) {
+				return
+			}
+			q := c.lines[stage][0]
+			c.lines[stage] = c.lines[stage][1:]
+			q.held = float64(n)
+			c.inFlight += q.held
+			if n > 1 {
+				c.groups[q] = struct{}{}
+			}
+			q.sent, q.level = r.now, c.inFlight
+			end, ok := r.server.serve(r.now, n)
+			q.full = !ok
+			if q.full {
+				end = r.now + 0.01*r.server.mean
+			}
+			heap.Push(&r.events, vEvent{end, q})
+		}
+	}
+}
+
+func (c *vClient) begin(d *vDossier, stage int) {
+	d.open = vStages[stage].requests
+	for range d.open {
+		c.lines[stage] = append(c.lines[stage], &vRequest{client: c, dossier: d, stage: stage})
+	}
+}
+
+func (r *vRun) run() {
+	for _, c := range r.clients {
+		r.send(c)
+	}
+	const interval = 0.25
+	heap.Push(&r.events, vEvent{r.server.mean / 20, nil})
+	left := len(r.clients)
+	looked := 0.0
+	for left > 0 {
+		e := heap.Pop(&r.events).(vEvent)
+		r.now = e.at
+		q := e.request
+		if q == nil {
+			for _, c := range r.clients {
+				for q := range c.groups {
+					held := c.pace.held(class{vStages[q.stage].name, vStages[q.stage].n}, time.Duration((r.now-q.sent)*1e9))
+					c.inFlight += held - q.held
+					q.held = held
+				}
+				r.send(c)
+			}
+			heap.Push(&r.events, vEvent{r.now + r.server.mean/20, nil})
+			if r.now < looked {
+				continue
+			}
+			looked = r.now + interval*r.server.mean
+			running, waiting := r.server.counts(r.now)
+			for _, c := range r.clients {
+				switch r.server.told {
+				case "metrics":
+					c.pace.queued(at(r.now), float64(waiting)/float64(max(running, 1)))
+				case "waits":
+					wait := max(r.server.free[0]-r.now, 0)
+					looked = max(looked, r.now+wait)
+					heap.Push(&r.events, vEvent{r.now + wait, &vRequest{client: c, wait: wait, short: true}})
+				}
+				r.send(c)
+			}
+			continue
+		}
+		c, n := q.client, vStages[q.stage].n
+		if q.short {
+			c.pace.waited(at(r.now), time.Duration(q.wait*1e9))
+			r.send(c)
+			continue
+		}
+		if q.retry {
+			q.retry = false
+			c.lines[q.stage] = append(c.lines[q.stage], q)
+			r.send(c)
+			continue
+		}
+		c.inFlight -= q.held
+		delete(c.groups, q)
+		if q.full {
+			c.pace.refused(at(r.now), q.level)
+			q.retry = true
+			heap.Push(&r.events, vEvent{r.now + r.server.mean*(1+r.server.randomness.Float64()), q})
+			r.send(c)
+			continue
+		}
+		c.answered += n
+		c.pace.answered(at(r.now), class{vStages[q.stage].name, n}, time.Duration((r.now-q.sent)*1e9), q.level)
+		if q.dossier.open--; q.dossier.open == 0 {
+			if q.stage < 2 {
+				c.begin(q.dossier, q.stage+1)
+			} else if c.done++; c.done == c.begun && c.prompts == 0 {
+				left--
+			}
+		}
+		r.send(c)
+		if r.trace != nil {
+			r.trace(r.now)
+		}
+	}
+}
+
+// use is the share of the slots' time that was held, until the last answer.
+func (r *vRun) use() float64 {
+	return r.server.busy / r.now / float64(r.server.slots)
+}
+
+// waiting is the mean number of waiting choices after the first tenth of the run, in slots.
+func (r *vRun) waiting() float64 {
+	from, sum := r.now/10, 0.0
+	for _, w := range r.server.waits {
+		sum += max(0, w[1]-max(w[0], from))
+	}
+	return sum / (r.now - from) / float64(r.server.slots)
+}
+
+// A cold start with nothing configured: slots stay taken, and few requests wait at the server.
+func TestPace(t *testing.T) {
+	tests := []struct {
+		name   string
+		server vServer
+		told   []string
+		// use and waiting are bounds, waiting in slots and after the first tenth.
+		use, waiting float64
+		latencies    int // that each slot has work for
+	}{
+		// A group of 7 or 11 is as much as a small server's slots and half as many again.
+		{"4 slots", vServer{slots: 4}, []string{"metrics", "waits"}, 0.87, 0.6, 1500},
+		{"16 slots", vServer{slots: 16}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
+		{"64 slots", vServer{slots: 64}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
+		// 1,552 latencies are 2,048 prompts.
+		{"256 slots", vServer{slots: 256}, []string{"metrics", "waits"}, 0.97, 0.5, 1552},
+		{"1024 slots", vServer{slots: 1024}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
+		{"503 beyond a queue of 32", vServer{slots: 256, maxQueue: 32}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
+		{"503 beyond a queue of 32, and nothing more", vServer{slots: 256, maxQueue: 32}, []string{"nothing"}, 0.92, 0.5, 1000},
+		{"a fifth is refused at random", vServer{slots: 256, refuse: 0.2}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
+		{"choices take twice as long in a full batch", vServer{slots: 256, slowdown: 1}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
+		// Nothing but the answers tells of the queue: slots come first.
+		{"a server that tells nothing", vServer{slots: 256}, []string{"nothing"}, 0.95, 30, 1000},
+	}
+	for _, tt := range tests {
+		for _, told := range tt.told {
+			t.Run(tt.name+", told "+told, func(t *testing.T) {
+				t.Parallel()
+				s := tt.server
+				s.mean, s.told = 0.1, told
+				r := newRun(&s, 1, tt.latencies*s.slots/194) // choices of a prompt
+				r.run()
+				t.Logf("use %.3f, waiting %.3f slots, limit %.0f, %d refusals", r.use(), r.waiting(), r.clients[0].pace.limit, s.refusals)
+				if r.use() < tt.use || r.waiting() > tt.waiting {
+					t.Errorf("use %.3f and %.3f slots waiting, want at least %.2f and at most %.2f", r.use(), r.waiting(), tt.use, tt.waiting)
+				}
+			})
+		}
+	}
+}
+
+// Two processes on one server share it about evenly and keep it full.
+func TestPaceShares(t *testing.T) {
+	for _, told := range []string{"metrics", "waits"} {
+		s := vServer{slots: 256, mean: 0.1, told: told}
+		r := newRun(&s, 1, 700, 700)
+		half := 0
+		r.trace = func(float64) {
+			if half == 0 && r.clients[0].prompts+r.clients[1].prompts == 0 {
+				half = r.clients[0].answered
+				all := float64(half + r.clients[1].answered)
+				if part := float64(half) / all; part < 0.4 || part > 0.6 {
+					t.Errorf("%s: one process had %.2f of the answers", told, part)
+				}
+			}
+		}
+		r.run()
+		if r.use() < 0.95 {
+			t.Errorf("%s: use %.3f, want at least 0.95", told, r.use())
+		}
+	}
+}
+
+// Whatever a server says and however late, permits stay within bounds.
+func TestPaceBounds(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for range 200 {
+		p := newPace(0)
+		now := 0.0
+		for range 500 {
+			now += r.ExpFloat64() * math.Pow(10, float64(r.IntN(6)-4))
+			switch r.IntN(5) {
+			case 0:
+				p.refused(at(now), r.Float64()*2000)
+			case 1:
+				p.queued(at(now), math.Pow(10, float64(r.IntN(7)-3)))
+			case 2:
+				p.waited(at(now), time.Duration(r.Int64N(1e11)))
+			default:
+				p.answered(at(now), class{vStages[r.IntN(3)].name, 1 + r.IntN(11)}, time.Duration(r.Int64N(1e11)), r.Float64()*2000)
+			}
+			p.admits(r.Float64()*100, 1+r.IntN(11))
+			c := class{vStages[r.IntN(3)].name, 1 + r.IntN(11)}
+			if h := p.held(c, time.Duration(r.Int64N(1e12))); !(h > 0 && h <= float64(c.n)) {
+				t.Fatalf("%v holds %g permits", c, h)
+			}
+			if !(p.limit >= leastPermits && p.limit <= mostPermits) {
+				t.Fatalf("the limit is %g", p.limit)
+			}
+		}
+	}
+}
+
+func TestParseGauges(t *testing.T) {
+	tests := []struct {
+		name, page       string
+		running, waiting float64
+		ok               bool
+	}{
+		{"vLLM, two engines", "# HELP vllm:num_requests_running x\nvllm:num_requests_running{engine=\"0\",model_name=\"a b\"} 3.0\nvllm:num_requests_running{engine=\"1\"} 4.0\n" +
+			"vllm:num_requests_waiting{engine=\"0\"} 1.0\nvllm:num_requests_waiting{engine=\"1\"} 5e0 1700000000000\nvllm:num_requests_waiting_by_reason{reason=\"x\"} 9\n", 7, 6, true},
+		{"SGLang", "sglang:num_running_reqs{model_name=\"m}{\"} 2\r\nsglang:num_queue_reqs{model_name=\"m\"} 0\n", 2, 0, true},
+		{"llama.cpp", "llamacpp:requests_processing 4\nllamacpp:requests_deferred 11\n", 4, 11, true},
+		{"only one of two", "llamacpp:requests_processing 4\n", 4, 0, false},
+		{"another's", "process_open_fds 4\n", 0, 0, false},
+		{"no number", "llamacpp:requests_processing NaN\nllamacpp:requests_deferred -1\n", 0, 0, false},
+		{"a web page", "<html><body>llamacpp:requests_processing</body></html>", 0, 0, false},
+		{"nothing", "", 0, 0, false},
+	}
+	for _, tt := range tests {
+		running, waiting, ok := parseGauges([]byte(tt.page))
+		if running != tt.running || waiting != tt.waiting || ok != tt.ok {
+			t.Errorf("%s: got %g, %g, %t; want %g, %g, %t", tt.name, running, waiting, ok, tt.running, tt.waiting, tt.ok)
+		}
+	}
+}
+
+func FuzzParseGauges(f *testing.F) {
+	f.Add([]byte("vllm:num_requests_running{engine=\"0\"} 3.0\nvllm:num_requests_waiting 1\n"))
+	f.Add([]byte("llamacpp:requests_processing 4\nllamacpp:requests_deferred 1e400\n"))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		running, waiting, ok := parseGauges(page)
+		if ok && !(running >= 0 && waiting >= 0 && running < 1e15 && waiting < 1e15) {
+			t.Errorf("got %g running and %g waiting", running, waiting)
+		}
+	})
+}

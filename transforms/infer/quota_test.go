@@ -1,0 +1,128 @@
+package infer
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coeval/schemas"
+)
+
+func TestLeftover(t *testing.T) {
+	tests := []struct {
+		name    string
+		header  map[string]string
+		wait    time.Duration
+		metered bool
+	}{
+		{"nothing", nil, 0, false},
+		{"some left", map[string]string{"X-Ratelimit-Remaining-Requests": "5", "X-Ratelimit-Reset-Requests": "8s"}, 0, true},
+		{"no requests", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "120ms"}, 120 * time.Millisecond, true},
+		{"no tokens", map[string]string{"X-Ratelimit-Remaining-Requests": "5", "X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "1m2s"}, 62 * time.Second, true},
+		{"neither", map[string]string{
+			"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "2",
+			"X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "3.5",
+		}, 3500 * time.Millisecond, true},
+		{"a long time", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "24h"}, maxRetryAfter, true},
+		{"nonsense", map[string]string{"X-Ratelimit-Remaining-Requests": "many", "X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "-soon"}, 0, true},
+	}
+	for _, tt := range tests {
+		h := http.Header{}
+		for k, v := range tt.header {
+			h.Set(k, v)
+		}
+		if wait, metered := leftover(h); wait != tt.wait || metered != tt.metered {
+			t.Errorf("%s: got %s, %t; want %s, %t", tt.name, wait, metered, tt.wait, tt.metered)
+		}
+	}
+}
+
+// A configured quota is kept to, and used up.
+func TestQuota(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		options Options
+		most    int // requests in the first ten minutes
+	}{
+		// A tenth of a minute's may go at once.
+		{"requests", Options{RequestsPerMinute: 60}, 10*60 + 6},
+		// 4 choices of 25 tokens and a prompt of 100 are 200 tokens: 30 a minute. The first
+		// are taken for 2,000, which is more than may go at once.
+		{"tokens", Options{TokensPerMinute: 6000}, 10*30 + 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var l limiter
+				e := testEndpoints(100)
+				e[0].quota = newQuota(&tt.options)
+				end := time.Now().Add(10 * time.Minute)
+				var mu sync.Mutex
+				sent := 0
+				var askers sync.WaitGroup
+				for i := range 20 {
+					askers.Go(func() {
+						for {
+							g, err := l.acquire(t.Context(), e, schemas.StageJudge, 4, fmt.Sprint(i), false)
+							if err != nil {
+								t.Error(err)
+							}
+							if time.Now().After(end) {
+								l.release(g, nil)
+								return
+							}
+							mu.Lock()
+							sent++
+							mu.Unlock()
+							<-time.After(time.Second)
+							l.used(g, []schemas.Generation{{PromptTokens: 100, CompletionTokens: 25}, {CompletionTokens: 25}, {CompletionTokens: 25}, {CompletionTokens: 25}})
+							l.release(g, nil)
+						}
+					})
+				}
+				askers.Wait()
+				if sent > tt.most || sent < tt.most*9/10 {
+					t.Errorf("%d requests were sent in ten minutes, want %d and not many less", sent, tt.most)
+				}
+			})
+		})
+	}
+}
+
+// A server that says that nothing is left is left alone until it has more.
+func TestRemainingRequestsAreHeeded(t *testing.T) {
+	const reset = 150 * time.Millisecond
+	var mu sync.Mutex
+	var until time.Time
+	early := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodGet {
+			http.NotFound(w, r)
+			return
+		}
+		mu.Lock()
+		if time.Now().Before(until) {
+			early++
+		}
+		until = time.Now().Add(reset - 20*time.Millisecond) // as the client counts from when it has read it
+		mu.Unlock()
+		w.Header().Set("X-Ratelimit-Remaining-Requests", "0")
+		w.Header().Set("X-Ratelimit-Reset-Requests", reset.String())
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"ok"},"finish_reason":"stop"}]}`)
+	}))
+	defer s.Close()
+	// One at a time: what is under way when the server says so can't be held back.
+	for _, said := range ask(t, open(t, Options{MaxInFlight: 1}), callsOf(actorAt(s.URL), 6, 1)) {
+		if said[0].Text != "ok" {
+			t.Errorf("got %+v", said[0])
+		}
+	}
+	if early > 0 {
+		t.Errorf("%d requests came before there was room", early)
+	}
+}

@@ -1,0 +1,173 @@
+package quote
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+	"text/template/parse"
+
+	"coeval/schemas"
+)
+
+// A Template renders a prompt of one message from a sheet of fenced texts.
+type Template struct {
+	name string
+	text *template.Template
+	// pieces are the template again when it only puts fields between texts. Templates are
+	// executed for every call, and this takes a tenth of the time.
+	pieces []piece
+	// Digest covers all that decides what it renders.
+	Digest string
+}
+
+// A Sheet has the fields that a template shows: strings, and lists of strings.
+type Sheet map[string]any
+
+// A Form says what a template has to be.
+type Form struct {
+	// Name begins its errors.
+	Name string
+	// Fields names the fields of the sheet that it must show.
+	Fields string
+	// Sheets are samples; every one must render. The fields of the first have the texts of
+	// Shown in them, which are nowhere else.
+	Sheets []Sheet
+	Shown  []string
+}
+
+// SampleTurns is a conversation for a form's sheets. A template may treat its turns alike or not.
+var SampleTurns = []schemas.Message{
+	{Role: "system", Content: "sample instructions"},
+	{Role: "user", Content: "sample question"},
+	{Role: "assistant", Content: "sample answer"},
+	{Role: "user", Content: "sample last question"},
+}
+
+// ParseTemplate returns the text/template of a source. It returns an error if the template
+// fails on a sample, or leaves out a field that it must show.
+func ParseTemplate(form Form, source string) (*Template, error) {
+	text, err := template.New(form.Name).Option("missingkey=error").Parse(source)
+	if err != nil {
+		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
+	}
+	t := &Template{name: form.Name, text: text}
+	if pieces, plain := cut(text.Root, form.Sheets[0]); plain {
+		t.pieces = pieces
+	}
+	for i, sheet := range form.Sheets {
+		messages, err := t.Render(sheet, nil)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			continue
+		}
+		t.Digest = schemas.Digest(source, messages[0].Content)
+		for _, part := range form.Shown {
+			if !strings.Contains(messages[0].Content, part) {
+				return nil, fmt.Errorf("%s: template: it must show %s", form.Name, form.Fields)
+			}
+		}
+	}
+	return t, nil
+}
+
+// Render returns the message. The page is all that the sheet quotes.
+func (t *Template) Render(sheet Sheet, page []Text) ([]schemas.Message, error) {
+	room := 4096
+	for _, p := range page {
+		room += len(p.text) + 64
+	}
+	var b strings.Builder
+	b.Grow(room)
+	if t.pieces != nil {
+		for i := range t.pieces {
+			t.pieces[i].render(&b, sheet)
+		}
+	} else if err := t.text.Execute(&b, sheet); err != nil {
+		return nil, fmt.Errorf("%s: template: %w", t.name, err)
+	}
+	return []schemas.Message{{Role: "user", Content: strings.TrimSpace(b.String())}}, nil
+}
+
+// piece is a text, a field, or a list's items with pieces around each, of which the piece
+// without any of these is the item.
+type piece struct {
+	text, field string
+	items       []piece
+}
+
+func (p *piece) render(b *strings.Builder, sheet Sheet) {
+	switch {
+	case p.items != nil:
+		for _, item := range sheet[p.field].([]string) {
+			for _, inner := range p.items {
+				if inner.text == "" {
+					b.WriteString(item)
+				}
+				b.WriteString(inner.text)
+			}
+		}
+	case p.field != "":
+		b.WriteString(sheet[p.field].(string))
+	}
+	b.WriteString(p.text)
+}
+
+// cut returns the pieces of a template, and whether they are all of it: texts, {{.Field}} of
+// strings, and {{range .Field}} of lists with texts and {{.}} inside.
+func cut(list *parse.ListNode, sample Sheet) ([]piece, bool) {
+	var out []piece
+	for _, node := range list.Nodes {
+		switch n := node.(type) {
+		case *parse.TextNode:
+			out = append(out, piece{text: string(n.Text)})
+		case *parse.ActionNode:
+			field, ok := fieldOf(n.Pipe)
+			if _, is := sample[field].(string); !ok || !is {
+				return nil, false
+			}
+			out = append(out, piece{field: field})
+		case *parse.RangeNode:
+			field, ok := fieldOf(n.Pipe)
+			items, plain := cutItems(n.List)
+			if _, is := sample[field].([]string); !ok || !is || !plain || n.ElseList != nil {
+				return nil, false
+			}
+			out = append(out, piece{field: field, items: items})
+		default:
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+func cutItems(list *parse.ListNode) ([]piece, bool) {
+	out := []piece{}
+	for _, node := range list.Nodes {
+		switch n := node.(type) {
+		case *parse.TextNode:
+			out = append(out, piece{text: string(n.Text)})
+		case *parse.ActionNode:
+			if n.Pipe.String() != "." {
+				return nil, false
+			}
+			out = append(out, piece{})
+		default:
+			return nil, false
+		}
+	}
+	return out, true
+}
+
+// fieldOf returns the F of a pipe that is no more than .F.
+func fieldOf(p *parse.PipeNode) (string, bool) {
+	if len(p.Decl) != 0 || len(p.Cmds) != 1 || len(p.Cmds[0].Args) != 1 {
+		return "", false
+	}
+	f, ok := p.Cmds[0].Args[0].(*parse.FieldNode)
+	if !ok || len(f.Ident) != 1 {
+		return "", false
+	}
+	return f.Ident[0], true
+}
