@@ -27,6 +27,7 @@ type Config struct {
 	Preset    string    `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
 	Roles     []string  `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
 	Seed      int64     `yaml:"seed"       json:"seed"       doc:"of the run: another one asks for other texts"`
+	Verdicts  string    `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that can are made to end judgments and comparisons in a verdict"`
 	Prompts   Prompts   `yaml:"prompts"    json:"prompts"`
 	Output    Output    `yaml:"output"     json:"output"`
 	Worker    Worker    `yaml:"worker"     json:"worker"`
@@ -58,10 +59,11 @@ type Output struct {
 
 // Worker is what roles have in common where they say nothing of their own.
 type Worker struct {
-	URLs      []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
-	Model     string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
-	Revision  string   `yaml:"revision"    json:"revision"    doc:"label that tells checkpoints apart that are served under one name"`
-	APIKeyEnv string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
+	URLs       []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
+	Model      string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
+	Revision   string   `yaml:"revision"    json:"revision"    doc:"label that tells checkpoints apart that are served under one name"`
+	APIKeyEnv  string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
+	APIKeyFile string   `yaml:"api_key_file" json:"api_key_file" doc:"file that holds the API key, instead of a variable"`
 }
 
 // Role is how a role is asked.
@@ -69,7 +71,8 @@ type Role struct {
 	URLs        []string       `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
 	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
 	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
-	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with this role's key; empty takes worker.api_key_env"`
+	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with this role's key; empty takes the worker's key"`
+	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with this role's key; empty takes the worker's key"`
 	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
 	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
@@ -142,13 +145,19 @@ type Simulate struct {
 	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
 }
 
+// What verdicts may be.
+const (
+	FreeVerdicts     = "free"
+	EnforcedVerdicts = "enforced"
+)
+
 // Default returns the config that holds where nothing is said.
 func Default() Config {
 	role := Role{Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
 	actor := role
 	actor.MaxTokens = 2048
 	return Config{
-		Roles:   []string{schemas.RoleActor, schemas.RoleJudge},
+		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Verdicts: FreeVerdicts,
 		Prompts: Prompts{MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
 		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11}, MetaJudge: MetaRole{Role: role},

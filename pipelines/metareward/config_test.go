@@ -96,6 +96,14 @@ func TestBounds(t *testing.T) {
 		{"simulate.max_n", ints(func(c *Config, n int) { c.Simulate.MaxN = n }, 0, 1024), ints(func(c *Config, n int) { c.Simulate.MaxN = n }, -1, 1025)},
 		{"simulate.world", funcs(func(c *Config, s string) { c.Simulate.World = s }, "mild", "bad"), funcs(func(c *Config, s string) { c.Simulate.World = s }, "", "good")},
 		{"simulate.faults", funcs(func(c *Config, s string) { c.Simulate.Faults = s }, "", "429=0.1,reset=0.02"), funcs(func(c *Config, s string) { c.Simulate.Faults = s }, "429", "429=2", "gremlins=0.1")},
+		{"verdicts", funcs(func(c *Config, s string) { c.Verdicts = s }, "free", "enforced"), funcs(func(c *Config, s string) { c.Verdicts = s }, "", "forced")},
+		{"worker.api_key_file", funcs(func(c *Config, s string) { c.Worker.APIKeyFile = s }, "key"), funcs(func(c *Config, s string) { c.Worker.APIKeyEnv, c.Worker.APIKeyFile = s, s }, "KEY")},
+		{"actor.api_key_file", funcs(func(c *Config, s string) { c.Worker.APIKeyEnv, c.Actor.APIKeyFile = s, s }, "KEY"), funcs(func(c *Config, s string) { c.Actor.APIKeyEnv, c.Actor.APIKeyFile = s, s }, "KEY")},
+		{
+			"judge.extra_body.regex",
+			funcs(func(c *Config, s string) { c.Judge.ExtraBody = map[string]any{s: "a"} }, "regex"),
+			funcs(func(c *Config, s string) { c.Verdicts, c.Judge.ExtraBody = EnforcedVerdicts, map[string]any{s: "a"} }, "regex"),
+		},
 		{"roles", nil, []func(*Config){func(c *Config) { c.Roles = nil }}},
 		{"roles[0]", nil, []func(*Config){func(c *Config) { c.Roles = []string{schemas.RoleMetaJudge} }}},
 		{"roles[1]", nil, []func(*Config){func(c *Config) { c.Roles = []string{schemas.RoleActor, schemas.RoleActor} }}},
@@ -162,6 +170,7 @@ func TestValidateTellsAll(t *testing.T) {
 		"prompts.max_line_bytes", "prompts.paths",
 		"roles",
 		"simulate.faults", "simulate.slots", "simulate.world",
+		"verdicts",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -305,6 +314,7 @@ func TestData(t *testing.T) {
 		"url":            func(c *Config) { c.Worker.URLs = []string{"http://elsewhere-4711/v1"} },
 		"role's url":     func(c *Config) { c.Judge.URLs = []string{"http://elsewhere-4711/v1"} },
 		"key":            func(c *Config) { c.Worker.APIKeyEnv = "KEY_4711" },
+		"key file":       func(c *Config) { c.Worker.APIKeyFile = "file-4711" },
 		"role's key":     func(c *Config) { c.Actor.APIKeyEnv = "KEY_4711" },
 		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 4711, 4711, 47, 4711} },
 		"simulate":       func(c *Config) { c.Simulate = Simulate{Enabled: true, Slots: 4711, World: "bad"} },
@@ -336,6 +346,7 @@ func TestData(t *testing.T) {
 		"temperature": func(c *Config) { c.MetaJudge.Temperature = 0 },
 		"stop":        func(c *Config) { c.Judge.Stop = []string{"x"} },
 		"extra body":  func(c *Config) { c.Judge.ExtraBody = map[string]any{"top_k": 3} },
+		"verdicts":    func(c *Config) { c.Verdicts = EnforcedVerdicts },
 		"rho":         func(c *Config) { c.Method.Rho = 0.1 },
 		"weights":     func(c *Config) { c.Method.PositionWeights = pairs.ResponseWeights },
 	}

@@ -44,6 +44,9 @@ func (c Config) resolve() (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Verdicts == EnforcedVerdicts {
+		judgeRole.Verdict, metaJudge.Verdict = judge.Verdict(), meta.Verdict()
+	}
 	strip := c.Method.StripReasoning
 	return &resolved{
 		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
@@ -76,8 +79,13 @@ func (c *Config) role(name string, r *Role) (*infer.Role, error) {
 	if len(urls) == 0 {
 		urls = c.Worker.URLs
 	}
+	endpoint := infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
+	if endpoint == (infer.Endpoint{}) {
+		endpoint = infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
+	}
 	for _, u := range urls {
-		out.Endpoints = append(out.Endpoints, infer.Endpoint{URL: u, APIKeyEnv: or(r.APIKeyEnv, c.Worker.APIKeyEnv)})
+		endpoint.URL = u
+		out.Endpoints = append(out.Endpoints, endpoint)
 	}
 	if len(r.ExtraBody) > 0 {
 		b, err := json.Marshal(r.ExtraBody) // sorts the keys

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"coeval/schemas"
+	"coeval/transforms/infer"
 	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
@@ -83,6 +84,8 @@ func (v *validator) run(c *Config) {
 		known := role == schemas.RoleActor || role == schemas.RoleJudge
 		v.check(known && !slices.Contains(c.Roles[:i], role), fmt.Sprintf("roles[%d]", i), role, "actor and judge, each once")
 	}
+	v.check(c.Verdicts == FreeVerdicts || c.Verdicts == EnforcedVerdicts, "verdicts", c.Verdicts, "free, enforced")
+	v.keys("worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile)
 	v.check(c.Output.Dir != "", "output.dir", c.Output.Dir, "the name of a folder (--out)")
 	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
 }
@@ -115,6 +118,7 @@ func (v *validator) role(key string, c *Config, r *Role) {
 			v.url(fmt.Sprintf("worker.urls[%d]", i), u)
 		}
 	}
+	v.keys(key, r.APIKeyEnv, r.APIKeyFile)
 	v.check(within(r.Temperature, 0, 10), key+".temperature", r.Temperature, "0 to 10")
 	v.check(r.TopP > 0 && r.TopP <= 1, key+".top_p", r.TopP, "above 0 to 1")
 	v.check(r.MaxTokens >= 0, key+".max_tokens", r.MaxTokens, "at least 0")
@@ -122,6 +126,16 @@ func (v *validator) role(key string, c *Config, r *Role) {
 		_, set := r.ExtraBody[field]
 		v.check(!set, key+".extra_body."+field, "set", "nothing: it has a key of its own")
 	}
+	if c.Verdicts == EnforcedVerdicts && key != "actor" {
+		for _, field := range infer.ConstraintFields() {
+			_, set := r.ExtraBody[field]
+			v.check(!set, key+".extra_body."+field, "set", "nothing while verdicts are enforced")
+		}
+	}
+}
+
+func (v *validator) keys(key, env, file string) {
+	v.check(env == "" || file == "", key+".api_key_file", file, "empty while "+key+".api_key_env is given")
 }
 
 func (v *validator) url(key, value string) {

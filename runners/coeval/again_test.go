@@ -15,6 +15,8 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/infer/simulator"
+	"coeval/transforms/judge"
+	"coeval/transforms/meta"
 )
 
 // uneven is a world in which much of what is said can't be used: texts that are equal, empty,
@@ -324,5 +326,40 @@ func TestLimitThenAll(t *testing.T) {
 	complete(t, runOf(w.URL, input, whole)...)
 	if diff := cmp.Diff(files(t, whole), files(t, out)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Enforced verdicts are other texts than free ones: judgments and comparisons are asked for
+// again, responses are not. All that isn't cut off can be parsed then.
+func TestEnforcedVerdicts(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{World: uneven()})
+	out := filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, promptFile(t, 10), out)
+	free := complete(t, args...)
+	if free.Unparsed == 0 {
+		t.Fatal("free texts are all parsed")
+	}
+	enforced := append(slices.Clone(args), "--set", "verdicts=enforced")
+	responses := int64(len(rows[schemas.ResponseRow](t, out, shards.Responses)))
+	if s := complete(t, enforced...); s.Calls.Replayed != responses {
+		t.Errorf("%d generations were replayed, want the %d responses", s.Calls.Replayed, responses)
+	}
+	for _, j := range rows[schemas.JudgmentRow](t, out, shards.Judgments) {
+		if j.UnparsedReason != nil && *j.UnparsedReason != judge.CutOff {
+			t.Errorf("a judgment is unparsed, %s: %q", *j.UnparsedReason, j.Text)
+		}
+	}
+	for _, c := range rows[schemas.ComparisonRow](t, out, shards.Comparisons) {
+		if c.UnparsedReason != nil && *c.UnparsedReason != meta.CutOff {
+			t.Errorf("a comparison is unparsed, %s: %q", *c.UnparsedReason, c.Text)
+		}
+	}
+	proved(t, out)
+	before := w.Stats()
+	complete(t, enforced...)
+	complete(t, args...)
+	if now := w.Stats(); now.Requests != before.Requests {
+		t.Errorf("what was paid for was asked again: %d requests", now.Requests-before.Requests)
 	}
 }

@@ -17,31 +17,11 @@ func TestMetrics(t *testing.T) {
 	w := newWorker(t, slowly(simulator.Options{}))
 	out := filepath.Join(t.TempDir(), "out")
 	p := begin(t, nil, runOf(w.URL, promptFile(t, 60), out, "--metrics-addr", "127.0.0.1:0")...)
-	var base string
-	at := regexp.MustCompile(`metrics at (http://\S+)/metrics`)
-	eventually(t, "an address of metrics", func() bool {
-		m := at.FindStringSubmatch(p.stderr.String())
-		if m != nil {
-			base = m[1]
-		}
-		return m != nil
-	})
-	get := func(path string) (string, int) {
-		resp, err := http.Get(base + path)
-		if err != nil {
-			return err.Error(), 0
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		return string(b), resp.StatusCode
-	}
-	if body, status := get("/healthz"); status != http.StatusOK || body != "ok\n" {
+	base := metricsOf(t, p)
+	if body, status := get(t, base+"/healthz"); status != http.StatusOK || body != "ok\n" {
 		t.Errorf("/healthz: %d %q", status, body)
 	}
-	if _, status := get("/debug/pprof/"); status != http.StatusNotFound {
+	if _, status := get(t, base+"/debug/pprof/"); status != http.StatusNotFound {
 		t.Errorf("profiles are served unasked: %d", status)
 	}
 	wanted := []string{
@@ -56,7 +36,7 @@ func TestMetrics(t *testing.T) {
 	}
 	var page string
 	eventually(t, "metrics of all stages", func() bool {
-		page, _ = get("/metrics")
+		page, _ = get(t, base+"/metrics")
 		for _, line := range wanted {
 			if !strings.Contains(page, line) {
 				return false
@@ -65,6 +45,35 @@ func TestMetrics(t *testing.T) {
 		return true
 	})
 	p.kill(t)
+}
+
+// metricsOf returns the address that a run serves its metrics at.
+func metricsOf(t *testing.T, p *process) (base string) {
+	t.Helper()
+	at := regexp.MustCompile(`metrics at (http://\S+)/metrics`)
+	eventually(t, "an address of metrics", func() bool {
+		m := at.FindStringSubmatch(p.stderr.String())
+		if m != nil {
+			base = m[1]
+		}
+		return m != nil
+	})
+	return base
+}
+
+// get returns the body and the status, or the error and 0.
+func get(t *testing.T, url string) (string, int) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error(), 0
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error(), 0
+	}
+	return string(b), resp.StatusCode
 }
 
 func TestMetricsAddressThatIsTaken(t *testing.T) {

@@ -158,17 +158,21 @@ func (r *run) checkKeys() error {
 		return nil
 	}
 	var errs []error
-	seen := map[string]bool{"": true}
-	for _, k := range []struct{ key, name string }{
-		{"worker.api_key_env", r.config.Worker.APIKeyEnv},
-		{"actor.api_key_env", r.config.Actor.APIKeyEnv},
-		{"judge.api_key_env", r.config.Judge.APIKeyEnv},
-		{"meta_judge.api_key_env", r.config.MetaJudge.APIKeyEnv},
+	seen := map[infer.Endpoint]bool{}
+	for _, k := range []struct{ key, env, file string }{
+		{"worker", r.config.Worker.APIKeyEnv, r.config.Worker.APIKeyFile},
+		{"actor", r.config.Actor.APIKeyEnv, r.config.Actor.APIKeyFile},
+		{"judge", r.config.Judge.APIKeyEnv, r.config.Judge.APIKeyFile},
+		{"meta_judge", r.config.MetaJudge.APIKeyEnv, r.config.MetaJudge.APIKeyFile},
 	} {
-		if !seen[k.name] && os.Getenv(k.name) == "" {
-			errs = append(errs, fmt.Errorf("%s names the environment variable %s, which is not set", k.key, k.name))
+		e := infer.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
+		if seen[e] {
+			continue
 		}
-		seen[k.name] = true
+		seen[e] = true
+		if _, err := e.APIKey(); err != nil {
+			errs = append(errs, fmt.Errorf("%s.%w", k.key, err))
+		}
 	}
 	return errors.Join(errs...)
 }

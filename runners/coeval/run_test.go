@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,7 +16,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"coeval/datasets/journal"
 	"coeval/datasets/shards"
+	"coeval/pipelines/metareward"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/infer/simulator"
@@ -301,33 +306,106 @@ func TestReasoningModels(t *testing.T) {
 	}
 }
 
-// The key of a server is nowhere but in the requests.
+// The key of a server is nowhere but in the requests, wherever it comes from, and also when a
+// gateway says it back: not in what is printed, the files, the journal's and the tables' rows or
+// the metrics.
 func TestKeyStaysSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "sk-swordfish-4711"
-	w := newWorker(t, simulator.Options{APIKey: secret})
-	out := filepath.Join(t.TempDir(), "out")
-	args := runOf(w.URL, promptFile(t, 3), out, "--set", "worker.api_key_env=COEVAL_TEST_KEY", "--verbose")
-	p := begin(t, []string{"COEVAL_TEST_KEY=" + secret}, args...)
-	if code := p.wait(t); code != exitDone {
-		t.Fatalf("exit code %d\n%s", code, p.stderr.String())
+	keyFile := filepath.Join(t.TempDir(), "key")
+	write(t, keyFile, secret+"\n")
+	for _, tt := range []struct{ name, env, set string }{
+		{"variable", "COEVAL_TEST_KEY=" + secret, "worker.api_key_env=COEVAL_TEST_KEY"},
+		{"file", "COEVAL_TEST_KEY=", "worker.api_key_file=" + keyFile},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t, slowly(simulator.Options{APIKey: secret}))
+			gateway := indiscreet(t, w)
+			out := filepath.Join(t.TempDir(), "out")
+			args := runOf(gateway+"/v1", promptFile(t, 20, `{"prompt":"Question 2?"}`), out, "--set", tt.set, "--verbose", "--metrics-addr", "127.0.0.1:0")
+			p := begin(t, []string{tt.env}, args...)
+			base := metricsOf(t, p)
+			var pages strings.Builder
+			eventually(t, "a refusal in the metrics", func() bool {
+				page, _ := get(t, base+"/metrics")
+				pages.WriteString(page)
+				return strings.Contains(page, `outcome="bad_request"`)
+			})
+			if code := p.wait(t); code != exitDone {
+				t.Fatalf("exit code %d\n%s", code, p.stderr.String())
+			}
+			left := map[string]string{"what is printed": p.stdout.String() + p.stderr.String(), "metrics": pages.String()}
+			left["failures"] = fmt.Sprint(rows[schemas.FailureRow](t, out, shards.Failures))
+			if !strings.Contains(left["failures"], "(the API ke") {
+				t.Errorf("no failure tells of a gateway that says the key back: %s", left["failures"])
+			}
+			left["texts"] = strings.Join(texts(t, out), "\n")
+			err := filepath.WalkDir(out, func(name string, d os.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				b, err := os.ReadFile(name)
+				left[name] = string(b)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			left["journal"] = journalText(t, out)
+			if !strings.Contains(left["journal"], "(the API ke") {
+				t.Error("the journal does not hold the failure")
+			}
+			for what, text := range left {
+				if strings.Contains(text, secret[:len(secret)-5]) {
+					t.Errorf("%s has the key", what)
+				}
+			}
+		})
 	}
-	if strings.Contains(p.stdout.String()+p.stderr.String(), secret) {
-		t.Error("the program prints the key")
-	}
-	err := filepath.WalkDir(out, func(name string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+}
+
+// indiscreet starts a gateway before a worker that refuses the calls about one prompt, and says
+// the key back.
+func indiscreet(t *testing.T, w *worker) (url string) {
+	t.Helper()
+	gateway := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
 		}
-		b, err := os.ReadFile(name)
-		if strings.Contains(string(b), secret) {
-			t.Errorf("%s holds the key", name)
+		if strings.Contains(string(b), "Question 2?") {
+			rw.WriteHeader(http.StatusBadRequest)
+			// So long that the key stands where an excerpt ends.
+			fmt.Fprintf(rw, `{"error":{"message":"%s wrong for %s"}}`, strings.Repeat("x", 250), r.Header.Get("Authorization"))
+			return
 		}
-		return err
-	})
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		w.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(gateway.Close)
+	return gateway.URL
+}
+
+// journalText returns all that the journal of a run says.
+func journalText(t *testing.T, out string) string {
+	t.Helper()
+	var b strings.Builder
+	dir := metareward.JournalDir(out)
+	bits, err := journal.Bits(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range rows[schemas.PromptRow](t, out, shards.Prompts) {
+		contents, err := journal.Read(t.Context(), dir, journal.Bucket(p.ID, bits), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range contents[p.ID] {
+			fmt.Fprintf(&b, "%+v\n", *r)
+		}
+	}
+	return b.String()
 }
 
 // What was noted of the attempt beside the data says what it cost.

@@ -69,7 +69,8 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	f.IntVar(&o.FullStatus, "full-status", 503, "status of that refusal: 503 or 429")
 	f.DurationVar(&o.RetryAfter, "retry-after", 0, "what that refusal asks to wait, in whole seconds")
 	f.IntVar(&o.ContextTokens, "context-tokens", 0, "refuse longer requests; 0 takes all")
-	f.StringVar(&o.Dialect, "dialect", "vllm", "whose metrics and errors: vllm, sglang, llamacpp, none")
+	f.StringVar(&o.Dialect, "dialect", "vllm", "whose metrics, errors and constraints: vllm, sglang, llamacpp, none")
+	f.BoolVar(&o.IgnoreConstraints, "ignore-constraints", false, "ignore the fields that bind a text, as servers do that can't")
 	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
 	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
 	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
@@ -95,9 +96,9 @@ func startSimulator(config *metareward.Config) (*simulator.Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Worker.URLs, config.Worker.APIKeyEnv = []string{server.URL()}, ""
+	config.Worker.URLs, config.Worker.APIKeyEnv, config.Worker.APIKeyFile = []string{server.URL()}, "", ""
 	for _, r := range []*metareward.Role{&config.Actor.Role, &config.Judge.Role, &config.MetaJudge.Role} {
-		r.URLs, r.APIKeyEnv = nil, ""
+		r.URLs, r.APIKeyEnv, r.APIKeyFile = nil, "", ""
 	}
 	return server, nil
 }

@@ -4,9 +4,9 @@
 
 A model of 135 million parameters is no judge: hardly a text of it ends in a score. That is the
 point. First it judges freely, and the run must say that most judgments don't parse, lose none
-and invent no score. Then a grammar makes its judgments and verdicts parse, sent through
-extra_body as users of llama.cpp would, so that the meta-judge has something to compare. Each
-run is verified, recomputed by the reference, and made again, which must ask nothing.
+and invent no score. Then verdicts are enforced, for which the program finds llama.cpp's
+grammar by itself, and all of them must parse, so that the meta-judge has something to compare.
+Each run is verified, recomputed by the reference, and made again, which must ask nothing.
 
 llama.cpp takes no more than one choice for each of its slots in a request: the judge is asked
 for more than that.
@@ -29,7 +29,7 @@ HERE = pathlib.Path(__file__).parent
 REFERENCE = HERE.parent / "readers" / "reference.py"
 
 PROMPTS = 8
-GRAMMAR_PROMPTS = 4
+ENFORCED_PROMPTS = 4
 START_SECONDS = 120
 RUN_SECONDS = 900
 
@@ -44,11 +44,11 @@ FREE = {
     "meta_judge.max_tokens": 32,
     "client.patience": "1m",
 }
-GRAMMAR = FREE | {
-    "judge.n": 3,
+# Two characters of reasoning for each token: 128 and 64, and then the verdict must come.
+ENFORCED = FREE | {
+    "verdicts": "enforced",
+    "judge.max_tokens": 64,
     "judge.stop": "[]",
-    "judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{20,60} "\\nScore: " [0-5]'}),
-    "meta_judge.extra_body": json.dumps({"grammar": 'root ::= [a-zA-Z ,.]{5,20} "\\nWinner: " [AB]'}),
 }
 
 
@@ -180,15 +180,15 @@ def check(coeval, prompts, scratch, server):
     told = "".join(run([coeval, "run", *flags, "--limit", str(PROMPTS), "--out", str(out), *sets(FREE)], server))
     if "unparsed" not in told.lower():
         fail(f"the summary does not tell of unparsed judgments:\n{told}")
-    grammar = make("grammar", flags, GRAMMAR_PROMPTS, GRAMMAR, server, coeval, out)
-    if grammar["calls"]["replayed"] < GRAMMAR_PROMPTS * 2:
+    enforced = make("enforced", flags, ENFORCED_PROMPTS, ENFORCED, server, coeval, out)
+    if enforced["calls"]["replayed"] < ENFORCED_PROMPTS * 2:
         fail(
             f"with another judge only {grammar['calls']['replayed']} generations were replayed: the actor was asked again"
         )
-    if grammar["unparsed"] > 0.1 or grammar["judge"]["paired"] + grammar["judge"]["dropped"] != GRAMMAR_PROMPTS:
-        fail(f"with a grammar {grammar['unparsed']:.1%} don't parse, and the judge's prompts end as {grammar['judge']}")
-    if not (out / "judge").is_dir() or not grammar["actor"]["paired"]:
-        fail("with a grammar there is not one actor pair")
+    if enforced["unparsed"] > 0 or enforced["judge"]["paired"] + enforced["judge"]["dropped"] != ENFORCED_PROMPTS:
+        fail(f"enforced, {grammar['unparsed']:.1%} don't parse, and the judge's prompts end as {grammar['judge']}")
+    if not (out / "judge").is_dir() or not enforced["actor"]["paired"]:
+        fail("with enforced verdicts there is not one actor pair")
 
 
 def sets(settings):

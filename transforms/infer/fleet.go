@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"coeval/schemas"
 	"coeval/transforms/infer/wire"
@@ -54,9 +55,12 @@ type endpoint struct {
 	mu          sync.Mutex
 	batching    map[string]batching // by model
 	identified  map[string]bool     // by model and revision
-	perToken    float64             // seconds that an answer takes for each token of a choice
+	enforcing   map[string]*enforcement
+	perToken    float64 // seconds that an answer takes for each token of a choice
 	lastSuccess time.Time
 	lastSign    time.Time
+	lastFault   string
+	lastFaultAt time.Time
 	silentUntil time.Time
 }
 
@@ -128,15 +132,15 @@ func (f *fleet) of(r *Role) ([]*endpoint, error) {
 }
 
 func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
-	key, err := apiKey(spec)
+	key, err := spec.APIKey()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("infer: %s: %w", spec.URL, err)
 	}
 	e := &endpoint{
 		url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL,
 		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}},
 		spread: spread(spec.URL), traffic: traffic{pace: newPace(f.options.MaxInFlight)},
-		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, lastSuccess: time.Now(),
+		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, enforcing: map[string]*enforcement{}, lastSuccess: time.Now(),
 	}
 	if f.options.RequestsPerMinute > 0 || f.options.TokensPerMinute > 0 {
 		e.quota, e.metered = newQuota(&f.options), true
@@ -193,16 +197,28 @@ func (f *fleet) close() {
 	}
 }
 
-// apiKey looks the key up. A key travels as the name of a variable, never as itself.
-func apiKey(e Endpoint) (string, error) {
-	if e.APIKeyEnv == "" {
-		return "", nil
+// APIKey looks the endpoint's key up; it is empty when none is needed. A key travels as the
+// name of a variable or of a file, never as itself.
+func (e Endpoint) APIKey() (string, error) {
+	switch {
+	case e.APIKeyEnv != "":
+		key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
+		if key == "" {
+			return "", fmt.Errorf("api_key_env names the environment variable %s, which is not set", e.APIKeyEnv)
+		}
+		return key, nil
+	case e.APIKeyFile != "":
+		b, err := os.ReadFile(e.APIKeyFile)
+		if err != nil {
+			return "", fmt.Errorf("api_key_file names a file that can't be read: %w", err)
+		}
+		key := strings.TrimSpace(string(b))
+		if key == "" || strings.ContainsFunc(key, unicode.IsSpace) {
+			return "", fmt.Errorf("api_key_file names %s, which does not hold one key and nothing else", e.APIKeyFile)
+		}
+		return key, nil
 	}
-	key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
-	if key == "" {
-		return "", fmt.Errorf("the environment variable %s, which api_key_env names for %s, is not set", e.APIKeyEnv, e.URL)
-	}
-	return key, nil
+	return "", nil
 }
 
 // request is one POST for a run of replicates.
@@ -213,6 +229,8 @@ type request struct {
 	messages func() []schemas.Message
 	seed     int64
 	n        int
+	// constraint are fields of the body that bind the text, where it isn't the role's verdict.
+	constraint string
 	// timeouts are how many it met: each doubles the time that it may take.
 	timeouts int
 }
@@ -243,6 +261,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 			e.timed(&q, generations, took)
 			f.limiter.used(g, generations)
 		} else {
+			e.faulted(flt)
 			generations, err = f.treat(ctx, &t, e, endpoints, &q, flt, calls)
 			has = allOf(len(generations))
 		}
@@ -289,11 +308,42 @@ func (f *fleet) treat(ctx context.Context, t *trial, e *endpoint, endpoints []*e
 		t.met()
 		t.waits++
 	}
-	if waited := min(sinceSuccess(endpoints), time.Since(t.first)); waited > f.options.Patience {
-		return nil, fmt.Errorf("no endpoint of %s has answered for %s, which is the client.patience; the last fault: %s: %s",
-			q.role.Name, waited.Round(time.Second), e.name, flt.message)
+	return nil, f.patient(endpoints, q.role, t.first)
+}
+
+// patient returns the error that ends the run when no endpoint of the role has answered for as
+// long as the run waits. Since is when the one who asks met its first fault.
+func (f *fleet) patient(endpoints []*endpoint, r *Role, since time.Time) error {
+	waited := min(sinceSuccess(endpoints), time.Since(since))
+	if waited <= f.options.Patience {
+		return nil
 	}
-	return nil, nil
+	last := endpoints[0]
+	for _, e := range endpoints {
+		if e.faultAt().After(last.faultAt()) {
+			last = e
+		}
+	}
+	return fmt.Errorf("no endpoint of %s has answered for %s, which is the client.patience; the last fault: %s: %s",
+		r.Name, waited.Round(time.Second), last.name, last.said())
+}
+
+func (e *endpoint) faulted(flt *fault) {
+	e.mu.Lock()
+	e.lastFault, e.lastFaultAt = flt.message, time.Now()
+	e.mu.Unlock()
+}
+
+func (e *endpoint) faultAt() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lastFaultAt
+}
+
+func (e *endpoint) said() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lastFault
 }
 
 // trial is what became of a request so far.
@@ -384,7 +434,7 @@ func pause(ctx context.Context, after time.Duration, times int) error {
 // post sends the request once. The messages are rendered here, while permits are held: what
 // waits for them is small.
 func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCounts) ([]schemas.Generation, []bool, *fault) {
-	body, err := requestBody(q.role, q.messages(), q.n, q.seed)
+	body, err := requestBody(q.role, q.messages(), q.n, q.seed, cmp.Or(q.constraint, e.constraint(q.role)))
 	if err != nil {
 		return nil, nil, &fault{treatment: refuse, code: CodeBadRequest, message: err.Error()}
 	}
@@ -397,7 +447,19 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 	if flt != nil {
 		return nil, nil, flt
 	}
-	return decodeResponse(answer, q.n)
+	generations, has, flt := decodeResponse(answer, q.n)
+	if flt != nil {
+		_, _, flt = decodeResponse(e.withoutKey(answer), q.n)
+	}
+	return generations, has, flt
+}
+
+// withoutKey takes the API key out of a body: some gateways say it back.
+func (e *endpoint) withoutKey(body []byte) []byte {
+	if e.key == "" {
+		return body
+	}
+	return bytes.ReplaceAll(body, []byte(e.key), []byte("(the API key)"))
 }
 
 // exchange is one POST: the body of a 200, or the fault.
@@ -410,11 +472,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 	}
 	switch {
 	case a != nil && a.Status != http.StatusOK: // the status says enough if the body broke off
-		flt := classify(a.Status, a.Header, a.Body)
-		if e.key != "" { // some gateways say it back
-			flt.message = strings.ReplaceAll(flt.message, e.key, "(the API key)")
-		}
-		return nil, flt
+		return nil, classify(a.Status, a.Header, e.withoutKey(a.Body))
 	case errors.Is(err, wire.ErrTooLarge):
 		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
 	case errors.Is(err, wire.ErrDial):
@@ -523,7 +581,7 @@ func stopSentence(e *endpoint, r *Role, flt *fault) string {
 	var what string
 	switch {
 	case strings.HasPrefix(flt.message, "401"):
-		what = "it wants another API key: name the environment variable that holds it in api_key_env"
+		what = "it wants another API key: name the environment variable that holds it in api_key_env, or its file in api_key_file"
 	case strings.HasPrefix(flt.message, "403"):
 		what = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
 	case strings.HasPrefix(flt.message, "404"):

@@ -280,14 +280,30 @@ func TestPatience(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	_, err := try(t.Context(), open(t, Options{Journal: dir, Patience: 300 * time.Millisecond, Tries: 1}), callsOf(actorAt(url), 3, 1))
-	if err == nil || !strings.Contains(err.Error(), "patience") {
-		t.Fatalf("%v: names not patience", err)
-	}
-	contents, err := journal.Read(t.Context(), dir, "b", nil)
-	if err != nil || len(contents) != 0 {
-		t.Errorf("the journal holds %v, %v", contents, err)
+	one, two := actorAt(url), actorAt(url)
+	two.Endpoints = append(two.Endpoints, Endpoint{URL: strings.Replace(url, "127.0.0.1", "localhost", 1)})
+	for _, tt := range []struct {
+		name string
+		role *Role
+		n    int
+		// With a second of patience, one try of a probe ends long before it.
+		patience time.Duration
+	}{
+		{"no probe", one, 1, 300 * time.Millisecond},
+		{"a probe", one, 3, time.Second},
+		{"two endpoints", two, 3, time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			_, err := try(t.Context(), open(t, Options{Journal: dir, Patience: tt.patience, Tries: 1}), callsOf(tt.role, 3, tt.n))
+			if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), "refused") {
+				t.Fatalf("%v: names not patience and the fault", err)
+			}
+			contents, err := journal.Read(t.Context(), dir, "b", nil)
+			if err != nil || len(contents) != 0 {
+				t.Errorf("the journal holds %v, %v", contents, err)
+			}
+		})
 	}
 }
 

@@ -31,23 +31,32 @@ type batching struct {
 // all of them take. One that does not answer is left out for a while; if none does, the run's patience
 // decides how long that may be.
 func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) ([]*endpoint, int, error) {
-	usable := make([]*endpoint, 0, len(endpoints))
-	most := n
-	for _, e := range endpoints {
-		m, err := f.meet(ctx, e, r, n, calls, len(endpoints) > 1)
-		if err != nil {
+	for began := time.Now(); ; {
+		usable := make([]*endpoint, 0, len(endpoints))
+		most := n
+		for _, e := range endpoints {
+			m, err := f.meet(ctx, e, r, n, calls, len(endpoints) > 1)
+			if err != nil {
+				return nil, 0, err
+			}
+			if m > 0 {
+				usable, most = append(usable, e), min(most, m)
+			}
+		}
+		if len(usable) > 0 {
+			return usable, most, nil
+		}
+		if err := f.patient(endpoints, r, began); err != nil {
 			return nil, 0, err
 		}
-		if m > 0 {
-			usable, most = append(usable, e), min(most, m)
+		if !pauseFor(ctx, betweenMeetings) {
+			return nil, 0, ctx.Err()
 		}
 	}
-	if len(usable) > 0 {
-		return usable, most, nil
-	}
-	m, err := f.meet(ctx, endpoints[0], r, n, calls, false)
-	return endpoints[:1], m, err
 }
+
+// betweenMeetings is how long to wait when no endpoint answers, before all are asked again.
+const betweenMeetings = time.Second
 
 // meet finds out, before a role's first call of an endpoint, what model is there, and how many
 // choices it gives in a request: llama.cpp as many as it has slots, some gateways refuse n,
@@ -88,6 +97,21 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	if err != nil {
 		return 0, err
 	}
+	if m > 0 && r.Verdict != nil {
+		began := time.Now()
+		answers, err := f.prove(ctx, e, r, calls)
+		for err == nil && !answers && !others {
+			if err = f.patient([]*endpoint{e}, r, began); err == nil {
+				answers, err = f.prove(ctx, e, r, calls)
+			}
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !answers {
+			m = 0
+		}
+	}
 	f.startObserving(e, r)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -122,7 +146,8 @@ func (e *endpoint) met(r *Role, n int) (int, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := e.batching[r.Model]
-	return min(max(b.most, 1), n), e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
+	proved := r.Verdict == nil || e.enforcing[enforced(r)] != nil
+	return min(max(b.most, 1), n), proved && e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
 }
 
 // probe asks for n short choices, then for half as many, until the server gives them all. A
@@ -133,6 +158,7 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 	if n == 1 && !others {
 		return 1, nil
 	}
+	began := time.Now()
 	for refused := 0; refused < probeMessages; {
 		m, code, err := f.probeOnce(ctx, e, r, n, calls)
 		if err != nil || code == "" {
@@ -144,6 +170,9 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 		default:
 			if others {
 				return 0, nil
+			}
+			if err := f.patient([]*endpoint{e}, r, began); err != nil {
+				return 0, err
 			}
 		}
 	}
@@ -173,7 +202,7 @@ func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, call
 // none is asked for twice.
 func probeRequest(r *Role, n int) request {
 	short := *r
-	short.MaxTokens, short.Stop = probeTokens, nil
+	short.MaxTokens, short.Stop, short.Verdict = probeTokens, nil, nil
 	messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
 	return request{
 		role: &short, stage: stageProbe, promptID: messages[0].Content, n: n,

@@ -16,9 +16,9 @@ import (
 )
 
 // requestBody renders POST /chat/completions. The role's own fields come first: they are the
-// same in every request of a role.
-func requestBody(r *Role, messages []schemas.Message, n int, seed int64) ([]byte, error) {
-	size := 512
+// same in every request of a role. So is the constraint: fields after a comma, or nothing.
+func requestBody(r *Role, messages []schemas.Message, n int, seed int64, constraint string) ([]byte, error) {
+	size := 512 + len(constraint)
 	for _, m := range messages {
 		size += len(m.Content) + len(m.Content)/16 + 32
 	}
@@ -43,6 +43,7 @@ func requestBody(r *Role, messages []schemas.Message, n int, seed int64) ([]byte
 	if extra := strings.TrimSpace(r.ExtraBody); len(extra) > len("{}") {
 		b = append(append(b, ','), strings.TrimSuffix(strings.TrimPrefix(extra, "{"), "}")...)
 	}
+	b = append(b, constraint...)
 	if n > 1 {
 		b = strconv.AppendInt(append(b, `,"n":`...), int64(n), 10)
 	}

@@ -18,7 +18,7 @@ func TestRequestBody(t *testing.T) {
 		Stop: []string{"\n\n"}, ExtraBody: `{"chat_template_kwargs":{"enable_thinking":false},"top_k":20}`,
 	}
 	messages := []schemas.Message{{Role: "system", Content: "Be \\ brief.\n"}, {Role: "user", Content: "Größe\u2028?"}}
-	b, err := requestBody(r, messages, 7, 42)
+	b, err := requestBody(r, messages, 7, 42, `,"regex":"a"`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestRequestBody(t *testing.T) {
 	}
 	want := map[string]any{
 		"model": `a "model"`, "temperature": 0.8, "top_p": 0.95, "max_tokens": 10.0, "stop": []any{"\n\n"},
-		"chat_template_kwargs": map[string]any{"enable_thinking": false}, "top_k": 20.0, "n": 7.0, "seed": 42.0,
+		"chat_template_kwargs": map[string]any{"enable_thinking": false}, "top_k": 20.0, "n": 7.0, "seed": 42.0, "regex": "a",
 		"messages": []any{
 			map[string]any{"role": "system", "content": "Be \\ brief.\n"},
 			map[string]any{"role": "user", "content": "Größe\u2028?"},
@@ -37,7 +37,7 @@ func TestRequestBody(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if b, err = requestBody(&Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0); err != nil || !json.Valid(b) {
+	if b, err = requestBody(&Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0, ""); err != nil || !json.Valid(b) {
 		t.Errorf("%s, %v", b, err)
 	}
 }

@@ -69,6 +69,9 @@ type Role struct {
 	Stop        []string `json:"stop,omitempty"`
 	// ExtraBody is a JSON object whose fields are sent as they are. May be empty.
 	ExtraBody string `json:"extra_body,omitempty"`
+	// Verdict is how each text has to end, which its endpoints must be able to enforce. Nil
+	// means that the texts are free.
+	Verdict *Verdict `json:"verdict,omitempty"`
 	// Seed is the run's.
 	Seed int64 `json:"seed"`
 }
@@ -79,6 +82,8 @@ type Endpoint struct {
 	URL string `json:"url"`
 	// APIKeyEnv names the environment variable with the key; empty when none is needed.
 	APIKeyEnv string `json:"api_key_env,omitempty"`
+	// APIKeyFile names the file with the key, instead.
+	APIKeyFile string `json:"api_key_file,omitempty"`
 }
 
 // Identity names the model with its revision, as IDs and rows have it.
@@ -92,10 +97,14 @@ func (r *Role) Identity() string {
 // digest covers all of the role that decides what it says. Where it is served does not.
 func (r *Role) digest() string {
 	f := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
-	return schemas.Digest(
+	parts := []string{
 		r.Name, r.Model, r.Revision, f(r.Temperature), f(r.TopP), strconv.Itoa(r.MaxTokens),
 		schemas.Digest(r.Stop...), r.ExtraBody, strconv.FormatInt(r.Seed, 10),
-	)
+	}
+	if r.Verdict != nil {
+		parts = append(parts, r.Verdict.digest(r.reasoning()))
+	}
+	return schemas.Digest(parts...)
 }
 
 // A StageSpec names a stage and its options, so that a chain of stages can travel to the workers.

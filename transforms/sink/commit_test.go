@@ -151,7 +151,7 @@ func TestCommitOfALoss(t *testing.T) {
 func TestLossInThePipeline(t *testing.T) {
 	out := t.TempDir()
 	r := newTestRun(t, out, 4, 2, nil)
-	err := r.pipeline(t, r.records, r.records[1:])
+	err := r.pipeline(t, direct, r.records, r.records[1:])
 	if err == nil || !strings.Contains(err.Error(), "findings made against findings written: 8 against 7") {
 		t.Errorf("with a record lost on its way the pipeline ends with %v", err)
 	}
@@ -300,7 +300,7 @@ func TestEmptyShards(t *testing.T) {
 	out := t.TempDir()
 	r := newTestRun(t, out, 32, 0, nil)
 	r.records, r.tallies, r.options.Lines = nil, nil, 0
-	if err := r.pipeline(t, nil, nil); err != nil {
+	if err := r.pipeline(t, prism, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	complete(t, out)

@@ -28,7 +28,7 @@ func TestPipelineWritesTheSameFiles(t *testing.T) {
 		out := t.TempDir()
 		again := newTestRun(t, out, 4, 2, nil)
 		slices.Reverse(again.records)
-		if err := again.pipeline(t, again.records, again.records); err != nil {
+		if err := again.pipeline(t, prism, again.records, again.records); err != nil {
 			t.Fatal(err)
 		}
 		complete(t, out)
@@ -92,7 +92,7 @@ func TestWriteWithoutARecord(t *testing.T) {
 			for name := range files(t, out) {
 				t.Errorf("%s is left", name)
 			}
-			if err := r.pipeline(t, r.records, r.records); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := r.pipeline(t, direct, r.records, r.records); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the pipeline ends with %v", err)
 			}
 			if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {

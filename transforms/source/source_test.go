@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
+	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/prism"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/passert"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
@@ -197,7 +198,8 @@ func TestFileGone(t *testing.T) {
 	if _, err := Read(s, Options{Files: scan.Files}); err != nil {
 		t.Fatal(err)
 	}
-	if err := ptest.Run(p); err == nil || !strings.Contains(err.Error(), paths[1]) {
+	// Not prism: when a bundle fails, Beam 2.77's harness at times closes a channel that it sends on.
+	if _, err := beam.Run(t.Context(), "direct", p); err == nil || !strings.Contains(err.Error(), paths[1]) {
 		t.Errorf("got %v, want an error that names %s", err, paths[1])
 	}
 }

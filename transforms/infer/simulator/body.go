@@ -22,6 +22,8 @@ type request struct {
 	maxTokens int
 	stop      []string
 	stream    bool
+	// constraints are the fields that bind the text, as they came.
+	constraints map[string]string
 	// sampling is a hash of all other fields, in whatever order they came.
 	sampling uint64
 }
@@ -87,6 +89,12 @@ func (req *request) field(p *parser, name string) error {
 		}
 	default:
 		req.sampling += sampled(name, value)
+		if isConstraint(name) && value != "null" {
+			if req.constraints == nil {
+				req.constraints = map[string]string{}
+			}
+			req.constraints[name] = value
+		}
 	}
 	return err
 }

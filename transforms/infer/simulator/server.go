@@ -61,9 +61,11 @@ type Options struct {
 	RetryAfter time.Duration
 	// ContextTokens refuses longer requests with status 400. Zero means no limit.
 	ContextTokens int
-	// Dialect is whose metrics and errors are spoken: vllm, sglang, llamacpp, or none, which has
-	// OpenAI's errors and no metrics. Empty means vllm.
+	// Dialect is whose metrics, errors and constraints are spoken: vllm, sglang, llamacpp, or
+	// none, which has OpenAI's errors and constraints and no metrics. Empty means vllm.
 	Dialect string
+	// IgnoreConstraints ignores the fields that bind a text, in every dialect.
+	IgnoreConstraints bool
 
 	// Faults are what goes wrong, and how often. None by default.
 	Faults Faults
@@ -249,6 +251,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := s.world.Read(req.messages, req.model)
+	var err error
+	if q.form, err = s.form(&req); err != nil {
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
+		return
+	}
 	if !s.acceptable(w, &req, &q) {
 		return
 	}

@@ -67,6 +67,9 @@ func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
 			b.prose(&r, part)
 		}
 	}
+	if q.form != nil && p >= w.JudgeCutOff {
+		return q.form.verdict(q, b.String(), string(appendPoints(nil, n.score, '.'))), "stop"
+	}
 	b.WriteString("\n\n")
 	switch {
 	case p < w.JudgeCutOff:
@@ -90,6 +93,9 @@ func (w *World) comparison(b *builder, q *Question, r rng) (text, end string) {
 	b.Grow(size + 256)
 	b.WriteString("Both judgments were held against the rubric.")
 	b.prose(&r, size)
+	if q.form != nil && p >= w.MetaCutOff {
+		return q.form.verdict(q, b.String(), winner), "stop"
+	}
 	b.WriteString("\n\n")
 	switch {
 	case p < w.MetaCutOff:

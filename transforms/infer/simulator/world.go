@@ -183,6 +183,8 @@ type Question struct {
 	model         uint64
 	response      code
 	first, second note
+	// form binds the text; nil leaves it free.
+	form *form
 }
 
 // Answer returns what the model says to these messages. A request for n choices with seed s
@@ -240,8 +242,11 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	default:
 		text, end = w.response(&b, q, r)
 	}
+	if q.form != nil && q.Role == schemas.RoleActor {
+		text, end = q.form.verdict(q, text, ""), "stop"
+	}
 	c := Choice{Text: text, FinishReason: end}
-	if own := r + 0x7e; w.Reasoning > 0 && own.float() < w.Reasoning {
+	if own := r + 0x7e; w.Reasoning > 0 && own.float() < w.Reasoning && (q.form == nil || w.ReasoningApart) {
 		c = w.reason(q, own, c)
 	}
 	c.Tokens = tokens(len(c.Reasoning) + len(c.Text))

@@ -1,0 +1,197 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"coeval/schemas"
+)
+
+// A Verdict is how a text has to end: a line of the label and one of the values, as
+// "Score: 3.5". A server that knows only JSON says {"reasoning": …, "score": "3.5"} instead.
+type Verdict struct {
+	Label  string   `json:"label"`
+	Values []string `json:"values"`
+}
+
+// mostReasoning is how many characters may stand before an enforced verdict: 1,000 is the most
+// that RE2 repeats, and about what the paper lets a chosen judgment have.
+const mostReasoning = 1000
+
+// reasoning is how many characters the role may reason: two for each token leave enough tokens
+// for the verdict in nearly every language.
+func (r *Role) reasoning() int {
+	if r.MaxTokens == 0 {
+		return mostReasoning
+	}
+	return min(mostReasoning, 2*r.MaxTokens)
+}
+
+// digest covers all that decides which texts are possible.
+func (v *Verdict) digest(reasoning int) string {
+	return schemas.Digest(append([]string{v.Label, strconv.Itoa(reasoning)}, v.Values...)...)
+}
+
+// An enforcement is a way of telling a server what a text may be. Servers ignore the fields
+// of others, with a 200.
+type enforcement struct {
+	name string
+	// fields returns those of the request, after a comma.
+	fields func(v *Verdict, reasoning int) string
+}
+
+// enforcements are in the order in which they are tried: those with which a text stays as free
+// as it can be go before JSON. The second is of vLLM before 0.12.
+var enforcements = []enforcement{
+	{"structured_outputs", func(v *Verdict, n int) string { return `,"structured_outputs":{"regex":` + quoted(v.pattern(n)) + `}` }},
+	{"guided_regex", func(v *Verdict, n int) string { return `,"guided_regex":` + quoted(v.pattern(n)) }},
+	{"regex", func(v *Verdict, n int) string { return `,"regex":` + quoted(v.pattern(n)) }},
+	{"grammar", func(v *Verdict, n int) string { return `,"grammar":` + quoted(v.grammar(n)) }},
+	{"response_format", func(v *Verdict, n int) string {
+		return `,"response_format":{"type":"json_schema","json_schema":{"name":"verdict","strict":true,"schema":` + v.schema(n) + `}}`
+	}},
+}
+
+// ConstraintFields returns the fields of a request in which a verdict may be enforced.
+func ConstraintFields() []string {
+	names := make([]string, len(enforcements))
+	for i := range enforcements {
+		names[i] = enforcements[i].name
+	}
+	return names
+}
+
+// anyCharacter is a class of all characters but one that no text has. Engines read a dot and [\s\S]
+// differently: to some a dot is no line break, to xgrammar the \s of a class is the letter.
+const anyCharacter = "[^\x7f]"
+
+// pattern is the regular expression of the whole text.
+func (v *Verdict) pattern(reasoning int) string {
+	values := make([]string, len(v.Values))
+	for i, s := range v.Values {
+		values[i] = regexp.QuoteMeta(s)
+	}
+	before := ""
+	if reasoning > 0 {
+		before = fmt.Sprintf("%s{0,%d}", anyCharacter, reasoning)
+	}
+	return before + `\n` + regexp.QuoteMeta(v.Label) + ": (" + strings.Join(values, "|") + ")"
+}
+
+// grammar is the pattern in GBNF, which llama.cpp reads.
+func (v *Verdict) grammar(reasoning int) string {
+	values := make([]string, len(v.Values))
+	for i, s := range v.Values {
+		values[i] = quoted(s)
+	}
+	before := ""
+	if reasoning > 0 {
+		before = fmt.Sprintf(`[^\x7F]{0,%d} `, reasoning)
+	}
+	return "root ::= " + before + quoted("\n"+v.Label+": ") + " (" + strings.Join(values, " | ") + ")"
+}
+
+// schema is that of a JSON object. Its text has no bound: not all servers allow one.
+func (v *Verdict) schema(reasoning int) string {
+	key := quoted(strings.ToLower(v.Label))
+	values := make([]string, len(v.Values))
+	for i, s := range v.Values {
+		values[i] = quoted(s)
+	}
+	free, required := "", key
+	if reasoning > 0 {
+		free, required = `"reasoning":{"type":"string"},`, `"reasoning",`+key
+	}
+	return `{"type":"object","properties":{` + free + key + `:{"type":"string","enum":[` + strings.Join(values, ",") +
+		`]}},"required":[` + required + `],"additionalProperties":false}`
+}
+
+func quoted(s string) string {
+	b, err := jsontext.AppendQuote(nil, s)
+	if err != nil { // labels and values are written in this program
+		panic(fmt.Sprintf("infer: %q: %v", s, err))
+	}
+	return string(b)
+}
+
+// trap is a verdict that nobody gives who isn't made to. No reasoning goes before it.
+var trap = Verdict{Label: "Zebra", Values: []string{"417"}}
+
+// trapTokens are enough for it in any form.
+const trapTokens = 32
+
+// sprung says that the text is the trap's only one.
+func sprung(text string) bool {
+	text = strings.TrimSpace(text)
+	var said map[string]string
+	if json.Unmarshal([]byte(text), &said) == nil {
+		return said[strings.ToLower(trap.Label)] == trap.Values[0]
+	}
+	return text == trap.Label+": "+trap.Values[0]
+}
+
+// enforced is the key of what an endpoint was proved to enforce. What it takes for one role it
+// may refuse for another.
+func enforced(r *Role) string { return r.Name + "\x00" + r.Identity() }
+
+// constraint returns the fields with which the endpoint is told of the role's verdict.
+func (e *endpoint) constraint(r *Role) string {
+	if r.Verdict == nil {
+		return ""
+	}
+	e.mu.Lock()
+	by := e.enforcing[enforced(r)]
+	e.mu.Unlock()
+	if by == nil {
+		return "" // a probe
+	}
+	return by.fields(r.Verdict, r.reasoning())
+}
+
+// prove finds out how the endpoint enforces the role's verdict, and returns false when it
+// doesn't answer. Each way is tried with the trap and then with the verdict itself. An
+// endpoint that enforces nothing ends the run: what it said would pass for enforced.
+func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCounts) (bool, error) {
+	for i := range enforcements {
+		by := &enforcements[i]
+		said, err := f.constrained(ctx, e, r, by.fields(&trap, 0), trapTokens, calls)
+		if err != nil {
+			return false, err
+		}
+		if said.Code == "" && sprung(said.Text) {
+			said, err = f.constrained(ctx, e, r, by.fields(r.Verdict, r.reasoning()), probeTokens, calls)
+			if err != nil {
+				return false, err
+			}
+			if said.Code == "" {
+				e.mu.Lock()
+				e.enforcing[enforced(r)] = by
+				e.mu.Unlock()
+				return true, nil
+			}
+		}
+		switch said.Code {
+		case CodeConnection, CodeTimeout:
+			return false, nil
+		}
+	}
+	return false, fmt.Errorf("%s constrains no output of %s, and verdicts are to be enforced: %s were refused or had no effect; set verdicts: free, or serve the model with structured outputs",
+		e.name, r.Model, strings.Join(ConstraintFields(), ", "))
+}
+
+func (f *fleet) constrained(ctx context.Context, e *endpoint, r *Role, fields string, tokens int, calls *callCounts) (schemas.Generation, error) {
+	q := probeRequest(r, 1)
+	q.role.MaxTokens, q.constraint = tokens, fields
+	generations, _, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
+	if err != nil {
+		return schemas.Generation{}, err
+	}
+	f.watch.kept()
+	return generations[0], nil
+}
