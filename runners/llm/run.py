@@ -183,10 +183,10 @@ def check(coeval, prompts, scratch, server):
     enforced = make("enforced", flags, ENFORCED_PROMPTS, ENFORCED, server, coeval, out)
     if enforced["calls"]["replayed"] < ENFORCED_PROMPTS * 2:
         fail(
-            f"with another judge only {grammar['calls']['replayed']} generations were replayed: the actor was asked again"
+            f"with another judge only {enforced['calls']['replayed']} generations were replayed: the actor was asked again"
         )
     if enforced["unparsed"] > 0 or enforced["judge"]["paired"] + enforced["judge"]["dropped"] != ENFORCED_PROMPTS:
-        fail(f"enforced, {grammar['unparsed']:.1%} don't parse, and the judge's prompts end as {grammar['judge']}")
+        fail(f"enforced, {enforced['unparsed']:.1%} don't parse, and the judge's prompts end as {enforced['judge']}")
     if not (out / "judge").is_dir() or not enforced["actor"]["paired"]:
         fail("with enforced verdicts there is not one actor pair")
 

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,6 +194,87 @@ func TestFaultsAreCured(t *testing.T) {
 	}
 	if stats.AskedAfterDelivery != 0 {
 		t.Errorf("%d generations were asked for after they were delivered", stats.AskedAfterDelivery)
+	}
+}
+
+// onceFaulty is a server whose first answer to each conversation, but a probe's, has a fault.
+func onceFaulty(t *testing.T, fault simulator.Fault) (url string) {
+	t.Helper()
+	healthy := start(t, simulator.Options{}).Server()
+	faulty := start(t, simulator.Options{Faults: simulator.Faults{fault: 1}}).Server()
+	var met sync.Map
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		b, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(b))
+		_, again := met.LoadOrStore(string(b), true)
+		if again || req.Method == http.MethodGet || bytes.Contains(b, []byte("Say OK.")) {
+			healthy.ServeHTTP(w, req)
+			return
+		}
+		faulty.ServeHTTP(w, req)
+	}))
+	t.Cleanup(proxy.Close)
+	return proxy.URL + "/v1"
+}
+
+// What each fault of an answer leads to: the same text after another try, a text, a failure.
+func TestTreatments(t *testing.T) {
+	clean := start(t, simulator.Options{})
+	calls := func(url string) []Call { return callsOf(actorAt(url), 3, 2) }
+	want := ask(t, open(t, Options{}), calls(clean.URL()))
+	cured := func(g, healthy schemas.Generation) bool { return g.Text == healthy.Text && g.Code == "" }
+	for fault, holds := range map[simulator.Fault]func(g, healthy schemas.Generation) bool{
+		simulator.FaultTrickle: cured, simulator.FaultHuge: cured, simulator.FaultReset: cured, simulator.FaultHTML: cured,
+		simulator.FaultErrorObject: cured, simulator.FaultTruncated: cured, simulator.FaultMalformed: cured,
+		simulator.FaultHang: cured, simulator.FaultMissing: cured, "408": cured, "429": cured, "503": cured, "500": cured, "504": cured,
+		simulator.FaultEmpty:  func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == "" },
+		simulator.FaultNull:   func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == "" },
+		simulator.FaultUTF8:   func(g, healthy schemas.Generation) bool { return g.Text == "\uFFFD"+healthy.Text && g.Code == "" },
+		simulator.FaultFilter: func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == CodeContentFilter },
+		"400":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == CodeBadRequest },
+		"413":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == CodeTooLarge },
+		"422":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == CodeBadRequest },
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			// Long enough for a healthy answer on a busy machine; short, as two faults wait for it.
+			p := open(t, Options{Journal: t.TempDir(), RequestTimeout: 3 * time.Second})
+			for i, of := range ask(t, p, calls(onceFaulty(t, fault))) {
+				for k, g := range of {
+					if !holds(g, want[i][k]) {
+						t.Errorf("call %d, choice %d: %.80q, code %q; the healthy server says %.80q", i, k, g.Text, g.Code, want[i][k].Text)
+					}
+				}
+			}
+		})
+	}
+	for fault, sentence := range map[simulator.Fault]string{"302": "it redirects", "403": "the API key may not", "404": "it has no model", "402": "check the URL and the account"} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			_, err := try(t.Context(), open(t, Options{}), calls(onceFaulty(t, fault)))
+			if err == nil || !strings.Contains(err.Error(), sentence) {
+				t.Errorf("%v: does not say that %s", err, sentence)
+			}
+		})
+	}
+}
+
+// An address that leads nowhere is told of with the reason.
+func TestUnreachable(t *testing.T) {
+	plain := start(t, simulator.Options{})
+	for name, tt := range map[string]struct{ url, want string }{
+		"TLS to a server without": {strings.Replace(plain.URL(), "http:", "https:", 1), "tls"},
+		"no such host":            {"http://no-such-host.invalid:8000/v1", "no-such-host.invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(actorAt(tt.url), 1, 1))
+			if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v: names not patience and %s", err, tt.want)
+			}
+		})
 	}
 }
 

@@ -253,8 +253,11 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
 	switch fault {
 	case FaultEmpty:
 		b = append(b, `""`...)
-	case FaultNull:
+	case FaultNull, FaultFilter:
 		b = append(b, `null`...)
+	case FaultUTF8:
+		b = append(b, '"', 0xff)
+		b = append(b, appendQuoted(nil, strings.TrimPrefix(c.Text, "\uFFFD"))[1:]...)
 	default:
 		b = appendQuoted(b, c.Text)
 	}
@@ -263,7 +266,11 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
 		b = appendQuoted(b, c.Reasoning)
 	}
 	b = append(b, `},"logprobs":null,"finish_reason":"`...)
-	b = append(b, c.FinishReason...)
+	if fault == FaultFilter {
+		b = append(b, "content_filter"...)
+	} else {
+		b = append(b, c.FinishReason...)
+	}
 	return append(b, `"}`...)
 }
 

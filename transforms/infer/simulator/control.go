@@ -33,6 +33,9 @@ func (s *Server) refuseWith(w http.ResponseWriter, status int, body map[string]a
 		seconds := math.Ceil(s.o.RetryAfter.Seconds())
 		w.Header().Set("Retry-After", strconv.FormatFloat(seconds, 'f', 0, 64))
 	}
+	if status == http.StatusFound {
+		w.Header().Set("Location", "/login")
+	}
 	w.Header()["Content-Type"] = jsonType
 	w.Header()["Server"] = serverName
 	w.WriteHeader(status)

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 )
 
 // A Fault is one way for a request to go wrong. Besides those below, every HTTP status from
-// 401 to 599 is a fault: the request is refused with it at once, as in "429" or "503".
+// 401 to 599 is a fault: the request is refused with it at once, as in "429" or "503". So is
+// "302", which redirects.
 type Fault string
 
 // The faults. Those of the first group draw anew at each ask of the same request, those of
@@ -30,6 +32,14 @@ const (
 	// and a proxy's page.
 	FaultErrorObject Fault = "error"
 	FaultHTML        Fault = "html"
+	// FaultTrickle takes no slot and sends a body a byte at a time, without end; FaultHuge sends one
+	// of 100 MB.
+	FaultTrickle Fault = "trickle"
+	FaultHuge    Fault = "huge"
+	// FaultUTF8 puts a byte into each choice's content that is no UTF-8, FaultFilter withholds all
+	// contents with finish_reason content_filter.
+	FaultUTF8   Fault = "utf8"
+	FaultFilter Fault = "filter"
 	// FaultEmpty makes each choice's content "", FaultNull null; FaultMissing leaves out the last choice.
 	FaultEmpty   Fault = "empty"
 	FaultNull    Fault = "null"
@@ -43,7 +53,7 @@ const (
 
 var faultNames = []Fault{
 	FaultReset, FaultSlow, FaultHang, FaultTruncated, FaultMalformed, FaultErrorObject, FaultHTML,
-	FaultEmpty, FaultNull, FaultMissing, FaultPermanent, FaultPoison,
+	FaultTrickle, FaultHuge, FaultUTF8, FaultFilter, FaultEmpty, FaultNull, FaultMissing, FaultPermanent, FaultPoison,
 }
 
 // Faults holds the share of requests that meets each fault.
@@ -126,7 +136,7 @@ func (f Fault) known() bool {
 	if slices.Contains(faultNames, f) {
 		return true
 	}
-	return f.status() > 400
+	return f.status() > 0
 }
 
 // lasting says that the fault depends on the messages alone.
@@ -135,7 +145,7 @@ func (f Fault) lasting() bool { return f == FaultPermanent || f == FaultPoison }
 // status returns the status that the fault refuses with, or 0.
 func (f Fault) status() int {
 	n, err := strconv.Atoi(string(f))
-	if err != nil || n < 400 || n > 599 || len(f) != 3 {
+	if err != nil || n != http.StatusFound && (n < 400 || n > 599) || len(f) != 3 {
 		return 0
 	}
 	return n

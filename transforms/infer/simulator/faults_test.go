@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -173,8 +174,15 @@ func TestFaultsOnTheWire(t *testing.T) {
 		FaultErrorObject: func(text []byte, c completion) bool {
 			return bytes.HasPrefix(text, []byte(`{"error":`)) && len(c.Choices) == 0
 		},
-		FaultEmpty:   func(_ []byte, c completion) bool { return len(c.Choices) == 3 && *c.Choices[0].Message.Content == "" },
-		FaultNull:    func(_ []byte, c completion) bool { return len(c.Choices) == 3 && c.Choices[2].Message.Content == nil },
+		FaultEmpty: func(_ []byte, c completion) bool { return len(c.Choices) == 3 && *c.Choices[0].Message.Content == "" },
+		FaultNull:  func(_ []byte, c completion) bool { return len(c.Choices) == 3 && c.Choices[2].Message.Content == nil },
+		FaultUTF8: func(text []byte, c completion) bool {
+			return !utf8.Valid(text) && strings.HasPrefix(*c.Choices[2].Message.Content, "\uFFFD")
+		},
+		FaultFilter: func(_ []byte, c completion) bool {
+			return c.Choices[2].Message.Content == nil && c.Choices[2].FinishReason == "content_filter"
+		},
+		FaultHuge:    func(text []byte, _ completion) bool { return len(text) == hugeBody },
 		FaultMissing: func(_ []byte, c completion) bool { return len(c.Choices) == 2 && *c.Choices[1].Message.Content != "" },
 	} {
 		resp, text, err := meet(t, fault, 3)
@@ -216,6 +224,44 @@ func TestHangEndsWithTheClient(t *testing.T) {
 	}
 	if st := r.Server().Stats(); st.InFlight.Requests != 0 || st.Generations != 0 {
 		t.Errorf("stats are %+v", st)
+	}
+}
+
+// A trickling body has no end: the client's patience ends it.
+func TestTrickle(t *testing.T) {
+	r := start(t, Options{Faults: Faults{FaultTrickle: 1}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL()+"/chat/completions", bytes.NewReader(body("q", nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for range 3 {
+		if _, err := io.ReadFull(resp.Body, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+		t.Error("the body ended")
+	}
+}
+
+func TestRedirect(t *testing.T) {
+	r := start(t, Options{Faults: Faults{"302": 1}})
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Post(r.URL()+"/chat/completions", "application/json", bytes.NewReader(body("q", nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusFound || resp.Header.Get("Location") == "" {
+		t.Errorf("%d to %q", resp.StatusCode, resp.Header.Get("Location"))
 	}
 }
 

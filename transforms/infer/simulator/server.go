@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -263,7 +264,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	s.arrive(a)
 	choices, end := s.work(r.Context(), a)
 	s.leave(a, choices, end)
-	s.answer(w, a, choices, end)
+	s.answer(r.Context(), w, a, choices, end)
 }
 
 // readRequest returns false when it has answered itself.
@@ -350,7 +351,7 @@ const (
 // work takes an ask up to the moment at which its answer is due.
 func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 	switch a.fault {
-	case FaultPoison, FaultErrorObject, FaultHTML:
+	case FaultPoison, FaultErrorObject, FaultHTML, FaultTrickle, FaultHuge:
 		return nil, broken
 	case FaultHang:
 		<-ctx.Done()
@@ -370,7 +371,12 @@ func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 		return nil, abandoned
 	}
 	switch a.fault {
-	case "", FaultSlow:
+	case "", FaultSlow, FaultFilter:
+		return choices, delivered
+	case FaultUTF8:
+		for i := range choices { // as a reader of JSON replaces the byte that answer puts there
+			choices[i].Text = "\uFFFD" + choices[i].Text
+		}
 		return choices, delivered
 	case FaultMissing:
 		return choices[:len(choices)-1], partial
@@ -443,7 +449,7 @@ func (s *Server) wait(ctx context.Context, until time.Duration) bool {
 }
 
 // answer sends what the ask gets.
-func (s *Server) answer(w http.ResponseWriter, a *ask, choices []Choice, end ending) {
+func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choices []Choice, end ending) {
 	switch end {
 	case abandoned:
 		return
@@ -460,6 +466,17 @@ func (s *Server) answer(w http.ResponseWriter, a *ask, choices []Choice, end end
 		return
 	case FaultErrorObject:
 		writeJSON(w, errorBody(None, http.StatusInternalServerError, "server_error", "a simulated fault"))
+		return
+	case FaultTrickle:
+		trickle(ctx, w)
+		return
+	case FaultHuge:
+		w.Header()["Content-Type"] = jsonType
+		for range hugeBody / len(spaces) {
+			if _, err := w.Write(spaces); err != nil {
+				return
+			}
+		}
 		return
 	case FaultHTML:
 		w.Header().Set("Content-Type", "text/html")
@@ -491,6 +508,30 @@ var (
 	jsonType   = []string{"application/json"}
 	serverName = []string{"coeval-simulator"}
 )
+
+const hugeBody = 100 << 20
+
+var spaces = bytes.Repeat([]byte{' '}, 1<<20)
+
+// trickle sends a byte of a body now and then, until the client goes away.
+func trickle(ctx context.Context, w http.ResponseWriter) {
+	w.Header()["Content-Type"] = jsonType
+	every := time.NewTicker(50 * time.Millisecond)
+	defer every.Stop()
+	for {
+		if _, err := w.Write(spaces[:1]); err != nil {
+			return
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return
+		}
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // hangUp closes the connection, so that the client sees a reset where the network has them.
 func hangUp(w http.ResponseWriter) {
