@@ -155,6 +155,39 @@ func reportFleet(b *testing.B, histories []*history, second *history, killed, ba
 	b.ReportMetric(delivered/capacity, "slot-use")
 }
 
+// BenchmarkChaosAffinity is four servers with prefix caches, each of 200,000 tokens: what 26 GB
+// hold of a model with 128 kB a token. Hits-of-one is the share of prompt tokens that their
+// caches had, by the share that one server of the summed size had; heaviest is the most loaded
+// server's time by the mean.
+func BenchmarkChaosAffinity(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 600)
+	share := func(count int, flags ...string) (hits, heaviest float64) {
+		var workers []*workerProcess
+		for range count {
+			workers = append(workers, startWorker(b, program, anyPort, flags...))
+		}
+		asked(b, program, file, workers)
+		var cached, all, busy, most float64
+		for _, w := range workers {
+			s, ok := w.stats()
+			if !ok {
+				b.Fatal("a worker tells nothing")
+			}
+			cached, all = cached+float64(s.CachedTokens), all+float64(s.PromptTokens)
+			busy, most = busy+s.BusySeconds, max(most, s.BusySeconds)
+		}
+		return cached / all, most * float64(count) / busy
+	}
+	for b.Loop() {
+		one, _ := share(1, "--slots=256", "--latency=200ms", "--cache-tokens=800000")
+		four, heaviest := share(4, "--slots=64", "--latency=200ms", "--cache-tokens=200000")
+		b.ReportMetric(one, "hits-one")
+		b.ReportMetric(four, "hits-four")
+		b.ReportMetric(four/one, "hits-of-one")
+		b.ReportMetric(heaviest, "heaviest")
+	}
+}
+
 // BenchmarkChaosTwoProcesses is two runs of the program on one server at the same time.
 func BenchmarkChaosTwoProcesses(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 600)

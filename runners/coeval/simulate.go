@@ -58,6 +58,7 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	f.Float64Var(&o.Sigma, "sigma", 0.8, "standard deviation of the logarithm of that time; negative means that all take the mean")
 	f.Float64Var(&o.PrefillRate, "prefill-rate", 0, "prompt tokens a second, instead of --latency")
 	f.Float64Var(&o.DecodeRate, "decode-rate", 0, "completion tokens a second of a slot, instead of --latency")
+	f.IntVar(&o.CacheTokens, "cache-tokens", 0, "size of a prefix cache; 0 is none")
 	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
 	f.StringVar(&world, "world", "moderate", "how good its judges are: mild, moderate, noisy, bad")
 	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer every ask with another text")

@@ -49,6 +49,9 @@ type Options struct {
 	// PrefillRate and DecodeRate are in tokens a second; a choice takes prompt tokens /
 	// PrefillRate + completion tokens / DecodeRate. Zero leaves a term out. Not with Latency.
 	PrefillRate, DecodeRate float64
+	// CacheTokens is the size of a prefix cache: what it has of a prompt takes no time of
+	// PrefillRate. Zero means that there is none.
+	CacheTokens int
 	// RoleScale multiplies the time of a role's choices. A role that is not there has 1.
 	RoleScale map[string]float64
 
@@ -115,6 +118,7 @@ func (o *Options) Validate() error {
 	check(o.Latency >= 0, "latency", o.Latency, "0 or more")
 	check(o.Sigma <= 5, "sigma", o.Sigma, "at most 5")
 	check(o.PrefillRate >= 0, "prefill rate", o.PrefillRate, "0 or more")
+	check(o.CacheTokens >= 0, "cache tokens", o.CacheTokens, "0 or more")
 	check(o.DecodeRate >= 0, "decode rate", o.DecodeRate, "0 or more")
 	check(o.Latency == 0 || o.PrefillRate == 0 && o.DecodeRate == 0, "latency", o.Latency, "0 when a rate is given")
 	check(o.MaxN >= 0 && o.MaxN <= maxChoices, "max n", o.MaxN, fmt.Sprintf("0 to %d", maxChoices))
@@ -150,6 +154,7 @@ type Server struct {
 	mu    sync.Mutex // guards what follows
 	queue *queue
 	tally tally
+	cache *prefixCache // nil when there is none
 
 	// nonce differs between processes, asks between the asks of this one.
 	nonce uint64
@@ -173,6 +178,9 @@ func New(o Options) (*Server, error) {
 		tally: newTally(),
 	}
 	var nonce [8]byte
+	if o.CacheTokens > 0 {
+		s.cache = newPrefixCache(o.CacheTokens)
+	}
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, fmt.Errorf("simulator: %w", err)
 	}
@@ -294,6 +302,8 @@ type ask struct {
 	q     *Question
 	id    uint64
 	fault Fault
+	// cached are the prompt tokens that the prefix cache had.
+	cached int
 	// full says that the queue was full when the ask came.
 	full bool
 	// held is the time that each choice holds a slot, until when the last of them ends.
@@ -419,7 +429,7 @@ func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
 		}
 	}
 	if s.o.PrefillRate > 0 {
-		seconds += float64(a.q.PromptTokens) / s.o.PrefillRate
+		seconds += float64(a.q.PromptTokens-a.cached) / s.o.PrefillRate
 	}
 	if s.o.DecodeRate > 0 {
 		seconds += float64(c.Tokens) / s.o.DecodeRate

@@ -46,7 +46,9 @@ type Stats struct {
 	SlotUse          float64 `json:"slot_use"`
 	DeliveredSlotUse float64 `json:"delivered_slot_use"`
 
-	PromptTokens     int64 `json:"prompt_tokens"`
+	PromptTokens int64 `json:"prompt_tokens"`
+	// CachedTokens are those of the prompt tokens that the prefix cache had.
+	CachedTokens     int64 `json:"cached_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	// AskedTwice counts the generations that the server worked on more than once,
 	// AskedAfterDelivery those that were asked for again after they had been delivered whole.
@@ -111,7 +113,10 @@ func (s *Server) arrive(a *ask) {
 	load.Generations += a.req.n
 	t.stats.MaxInFlight.Requests = max(t.stats.MaxInFlight.Requests, load.Requests)
 	t.stats.MaxInFlight.Generations = max(t.stats.MaxInFlight.Generations, load.Generations)
-	a.full = s.full(s.now())
+	if a.full = s.full(s.now()); s.cache != nil && !a.full {
+		a.cached = s.cache.serve(a.req.messages)
+		t.stats.CachedTokens += int64(a.cached)
+	}
 	if !s.line.any() {
 		return
 	}
