@@ -15,7 +15,7 @@ import (
 
 // linger is how long a commit waits for more records: it makes frames that compress well
 // and few calls of fsync. With the fsync itself a record waits about twice that.
-const linger = 16 * time.Millisecond
+const linger = 40 * time.Millisecond
 
 // errClosed is what Append returns after Close.
 var errClosed = errors.New("journal: closed")

@@ -549,7 +549,7 @@ func (f *fleet) through(req *http.Request, e *endpoint, limit int64) (*wire.Answ
 		return nil, err
 	}
 	defer resp.Body.Close()
-	b, err := wire.ReadBody(resp, limit)
+	b, err := wire.ReadBody(resp.Body, resp.ContentLength, limit)
 	return &wire.Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/infer/lean"
 )
 
 // requestBody renders POST /chat/completions. The role's own fields come first: they are the
@@ -74,14 +75,10 @@ func appendQuoted(b []byte, s string) ([]byte, error) {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	from := 0
-	for i := range len(s) {
-		c := s[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
+	for i := lean.Plain(s, 0); i < len(s); i = lean.Plain(s, from) {
 		b = append(b, s[from:i]...)
 		from = i + 1
-		switch c {
+		switch c := s[i]; c {
 		case '"', '\\':
 			b = append(b, '\\', c)
 		case '\n':
@@ -95,23 +92,29 @@ func appendQuoted(b []byte, s string) ([]byte, error) {
 	return append(append(b, s[from:]...), '"'), nil
 }
 
-// response is what of POST /chat/completions is read.
+// response is what of POST /chat/completions is read. Null is "" and 0.
 type response struct {
-	Choices []struct {
-		Index   int `json:"index"`
-		Message *struct {
-			Content          string `json:"content"` // null is "", here and below
-			ReasoningContent string `json:"reasoning_content"`
-			Reasoning        string `json:"reasoning"`
-			Refusal          string `json:"refusal"`
-		} `json:"message"`
-		FinishReason string `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *struct {
-		PromptTokens     int `json:"prompt_tokens"`
-		CompletionTokens int `json:"completion_tokens"`
-	} `json:"usage"`
-	Error jsontext.Value `json:"error"`
+	Choices []choice       `json:"choices"`
+	Usage   *tokens        `json:"usage"`
+	Error   jsontext.Value `json:"error"`
+}
+
+type choice struct {
+	Index        int      `json:"index"`
+	Message      *message `json:"message"`
+	FinishReason string   `json:"finish_reason"`
+}
+
+type message struct {
+	Content          string `json:"content"`
+	ReasoningContent string `json:"reasoning_content"`
+	Reasoning        string `json:"reasoning"`
+	Refusal          string `json:"refusal"`
+}
+
+type tokens struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
 }
 
 // generations returns one generation for each index below n that the response has, and whether
@@ -194,8 +197,8 @@ const (
 
 // decodeResponse reads a 200. Choices may be fewer than asked for; none at all is a fault.
 func decodeResponse(body []byte, n int) ([]schemas.Generation, []bool, *fault) {
-	var r response
-	if err := json.Unmarshal(body, &r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)); err != nil {
+	r, err := readResponse(body)
+	if err != nil {
 		return nil, nil, &fault{treatment: retry, code: CodeMalformed, message: "the body is not the JSON of a chat completion: " + excerpt(body)}
 	}
 	if len(r.Error) > 0 && r.Error.Kind() != 'n' {
@@ -208,6 +211,15 @@ func decodeResponse(body []byte, n int) ([]schemas.Generation, []bool, *fault) {
 		}
 	}
 	return nil, nil, &fault{treatment: retry, code: CodeMalformed, message: "200 without a choice: " + excerpt(body)}
+}
+
+func readResponse(body []byte) (response, error) {
+	if r, ok := quickResponse(body); ok {
+		return r, nil
+	}
+	var r response
+	err := json.Unmarshal(body, &r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	return r, err
 }
 
 // classify says what to do about a status that is not 200.

@@ -1,15 +1,20 @@
 package infer
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	v2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
 )
 
 func TestRequestBody(t *testing.T) {
@@ -197,6 +202,73 @@ func FuzzDecodeResponse(f *testing.F) {
 				t.Errorf("not UTF-8: %+v", g)
 			}
 		}
+	})
+}
+
+// What is read quickly is what the library reads.
+func FuzzQuickResponse(f *testing.F) {
+	for _, s := range []string{
+		`{"id":"a","choices":[{"index":0,"message":{"role":"assistant","content":"a\"\\u00e9\\ud83d\\ude00\n","reasoning":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":7}}`,
+		`{"choices":[{"index":0,"index":1}],"choices":[]}`,
+		`{"error":null,"choices":[{"index":-1}]} `,
+		`{"usage":null,"choices":null}`,
+		`{"choices":[{"message":{"content":"\ud800","reasoning_content":"x"},"index":1e0}]}`,
+		`{"choices":[{"message":{"Content":"a","refusal":"no"},"index":01}],"error":{"a":1}}`,
+		`{"choices":[null,{"message":null,"finish_reason":null,"index":null}],"usage":{"prompt_tokens":9223372036854775808}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, ok := quickResponse(body)
+		if !ok {
+			return
+		}
+		var want response
+		if err := v2.Unmarshal(body, &want, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)); err != nil {
+			t.Fatalf("%q: the library says %v", body, err)
+		}
+		if len(want.Choices) == 0 {
+			want.Choices = nil // [] and null are the same
+		}
+		if want.Error.Kind() == 'n' {
+			want.Error = nil
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: %s", body, diff)
+		}
+	})
+}
+
+// The answer of a judge with n=11, as a server sends it.
+func BenchmarkDecodeResponse(b *testing.B) {
+	s, err := simulator.New(simulator.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	body, err := requestBody(&Role{Model: "m"}, []schemas.Message{{Role: "user", Content: "Why is the sky blue?"}}, 11, 1, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/chat/completions", bytes.NewReader(body)))
+	answer := w.Body.Bytes()
+	read := func(b *testing.B, by func() bool) {
+		b.SetBytes(int64(len(answer)))
+		b.ReportAllocs()
+		for b.Loop() {
+			if !by() {
+				b.Fatalf("can't read %s", answer)
+			}
+		}
+	}
+	b.Run("quick", func(b *testing.B) {
+		read(b, func() bool { _, ok := quickResponse(answer); return ok })
+	})
+	b.Run("library", func(b *testing.B) {
+		read(b, func() bool {
+			var r response
+			return v2.Unmarshal(answer, &r, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)) == nil
+		})
 	})
 }
 

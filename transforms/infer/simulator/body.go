@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/infer/lean"
 )
 
 // A request is the body of a chat completion, as far as it matters here.
@@ -40,14 +41,14 @@ func parseRequest(body []byte) (request, error) {
 	if !utf8.Valid(body) {
 		return req, errors.New("the body is no valid UTF-8")
 	}
-	p := parser{s: string(body)}
-	if p.peek() != '{' {
+	p := lean.New(string(body))
+	if p.Peek() != '{' {
 		return req, errors.New("the body must be a JSON object")
 	}
-	if err := p.object(func(name string) error { return req.field(&p, name) }); err != nil {
+	if err := p.Object(func(name string) error { return req.field(&p, name) }); err != nil {
 		return req, err
 	}
-	if p.peek(); p.at < len(p.s) {
+	if !p.Done() {
 		return req, errors.New("the body goes on after its JSON object")
 	}
 	if len(req.messages) == 0 {
@@ -57,20 +58,20 @@ func parseRequest(body []byte) (request, error) {
 }
 
 // field reads the value of one field of the body.
-func (req *request) field(p *parser, name string) error {
+func (req *request) field(p *lean.Parser, name string) error {
 	switch name {
 	case "messages":
 		return req.readMessages(p)
 	case "model":
 		return readText(p, name, &req.model)
 	case "stop":
-		p.peek()
-		start := p.at
+		p.Peek()
+		start := p.Offset()
 		err := req.readStop(p)
-		req.sampling += sampled(name, p.s[start:p.at])
+		req.sampling += sampled(name, p.Since(start))
 		return err
 	}
-	value, err := p.raw()
+	value, err := p.Raw()
 	if err != nil {
 		return err
 	}
@@ -117,21 +118,21 @@ func readInt[T int | int64](name, value string, absent T) (T, error) {
 }
 
 // readText reads a string, and null as none.
-func readText(p *parser, name string, to *string) (err error) {
-	switch p.peek() {
+func readText(p *lean.Parser, name string, to *string) (err error) {
+	switch p.Peek() {
 	case '"':
-		*to, err = p.text()
+		*to, err = p.Text()
 		return err
 	case 'n':
 		*to = ""
-		return p.word("null")
+		return p.Word("null")
 	default:
 		return fmt.Errorf("%s must be a string", name)
 	}
 }
 
 // readStop reads null, a string or a list of strings. Empty strings stop nothing.
-func (req *request) readStop(p *parser) error {
+func (req *request) readStop(p *lean.Parser) error {
 	req.stop = nil
 	add := func() error {
 		var s string
@@ -141,19 +142,19 @@ func (req *request) readStop(p *parser) error {
 		}
 		return err
 	}
-	if p.peek() == '[' {
-		return p.array(add)
+	if p.Peek() == '[' {
+		return p.Array(add)
 	}
 	return add()
 }
 
-func (req *request) readMessages(p *parser) error {
+func (req *request) readMessages(p *lean.Parser) error {
 	req.messages = nil
-	if c := p.peek(); c != '[' && c != 0 {
+	if c := p.Peek(); c != '[' && c != 0 {
 		return errNoMessages
 	}
-	return p.array(func() error {
-		if c := p.peek(); c != '{' && c != 0 {
+	return p.Array(func() error {
+		if c := p.Peek(); c != '{' && c != 0 {
 			return errors.New("each message must be an object")
 		}
 		m, err := readMessage(p)
@@ -162,15 +163,15 @@ func (req *request) readMessages(p *parser) error {
 	})
 }
 
-func readMessage(p *parser) (m schemas.Message, err error) {
-	err = p.object(func(name string) error {
+func readMessage(p *lean.Parser) (m schemas.Message, err error) {
+	err = p.Object(func(name string) error {
 		switch name {
 		case "role":
 			return readText(p, name, &m.Role)
 		case "content":
 			return readContent(p, &m.Content)
 		default:
-			return p.skip()
+			return p.Skip()
 		}
 	})
 	if err == nil && m.Role == "" {
@@ -180,21 +181,21 @@ func readMessage(p *parser) (m schemas.Message, err error) {
 }
 
 // readContent reads a string, null, or a list of parts, whose texts it joins.
-func readContent(p *parser, to *string) error {
-	if p.peek() != '[' {
+func readContent(p *lean.Parser, to *string) error {
+	if p.Peek() != '[' {
 		return readText(p, "content", to)
 	}
 	var texts []string
-	err := p.array(func() error {
+	err := p.Array(func() error {
 		var text string
-		if c := p.peek(); c != '{' && c != 0 {
+		if c := p.Peek(); c != '{' && c != 0 {
 			return errors.New("each part of content must be an object")
 		}
-		err := p.object(func(name string) error {
+		err := p.Object(func(name string) error {
 			if name == "text" {
 				return readText(p, name, &text)
 			}
-			return p.skip()
+			return p.Skip()
 		})
 		texts = append(texts, text)
 		return err

@@ -66,7 +66,7 @@ type conn struct {
 	since  time.Time // when it fell idle
 }
 
-// An Answer is what came back, whatever its status.
+// An Answer is what came back, whatever its status. Of the header it has what [Heeded] names.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -251,16 +251,14 @@ func (t *Target) exchange(ctx context.Context, c *conn, body []byte, deadline ti
 	if _, err := c.reader.Peek(1); err != nil {
 		return nil, true, errors.Join(sent, err)
 	}
-	resp, err := readHead(c.reader) //nolint:bodyclose // its end, or that of the connection, is what counts
+	h, err := readHead(c.reader)
 	if err != nil {
 		return nil, false, err
 	}
-	b, err := ReadBody(resp, limit)
-	keep = err == nil && sent == nil && !resp.Close && c.reader.Buffered() == 0
-	if err != nil {
-		return &Answer{Status: resp.StatusCode, Header: resp.Header}, false, err
-	}
-	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}, false, nil
+	a = &Answer{Status: h.status, Header: h.header}
+	a.Body, err = h.readBody(c.reader, limit)
+	keep = err == nil && sent == nil && !h.close && c.reader.Buffered() == 0
+	return a, false, err
 }
 
 func (t *Target) send(c *conn, body []byte) error {
@@ -271,34 +269,27 @@ func (t *Target) send(c *conn, body []byte) error {
 	return err
 }
 
-// readHead skips interim answers such as 100 Continue.
-func readHead(r *bufio.Reader) (*http.Response, error) {
-	for range 10 {
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil || resp.StatusCode >= 200 {
-			return resp, err
-		}
-	}
-	return nil, errors.New("the server sends interim answers only")
-}
-
 // trusted is up to which length memory is made ready for a body before it is there.
 const trusted = 1 << 20
 
-// ReadBody reads the body, or nothing of one that says that it is too large.
-func ReadBody(resp *http.Response, limit int64) ([]byte, error) {
-	switch n := resp.ContentLength; {
-	case n > limit:
+// ReadBody reads a body of a length that its head told, -1 when it didn't, or nothing of one
+// that is too large.
+func ReadBody(body io.Reader, length, limit int64) ([]byte, error) {
+	switch {
+	case length > limit:
 		return nil, ErrTooLarge
-	case n >= 0 && n <= trusted:
-		b := make([]byte, n)
-		_, err := io.ReadFull(resp.Body, b)
+	case length >= 0 && length <= trusted:
+		b := make([]byte, length)
+		_, err := io.ReadFull(body, b)
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return b, err
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	b, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err == nil && length > int64(len(b)) && int64(len(b)) <= limit {
+		err = io.ErrUnexpectedEOF
+	}
 	if err == nil && int64(len(b)) > limit {
 		err = ErrTooLarge
 	}

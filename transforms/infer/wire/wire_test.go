@@ -46,7 +46,7 @@ func later() time.Time { return time.Now().Add(time.Minute) }
 func echo(connections *atomic.Int64) *httptest.Server {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("X-Saw", fmt.Sprint(r.Method, " ", r.URL.RequestURI(), " ", r.Host, " ", r.Header.Get("Authorization"), " ", r.ContentLength))
+		w.Header().Set("Server", fmt.Sprint(r.Method, " ", r.URL.RequestURI(), " ", r.Host, " ", r.Header.Get("Authorization"), " ", r.ContentLength))
 		if r.URL.Query().Has("chunked") {
 			w.(http.Flusher).Flush()
 		}
@@ -86,8 +86,8 @@ func TestPost(t *testing.T) {
 				}
 				host := strings.TrimPrefix(server.URL, scheme+"://")
 				want := fmt.Sprintf("POST /v1/chat%s %s Bearer secret %d", query, host, len(body))
-				if string(a.Body) != body || a.Header.Get("X-Saw") != want {
-					t.Errorf("%s%s: got %d bytes, saw %q, want %d and %q", scheme, query, len(a.Body), a.Header.Get("X-Saw"), len(body), want)
+				if string(a.Body) != body || a.Header.Get("Server") != want {
+					t.Errorf("%s%s: got %d bytes, saw %q, want %d and %q", scheme, query, len(a.Body), a.Header.Get("Server"), len(body), want)
 				}
 				if status := 200; (query == "?status=500") != (a.Status == 500) {
 					t.Errorf("%s: got status %d, want %d", query, a.Status, status)
