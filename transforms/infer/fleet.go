@@ -270,6 +270,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		}
 		f.watch.kept()
 		if err != nil {
+			f.settle(ctx)
 			return nil, nil, err
 		}
 		f.watch.retried(flt)
@@ -282,6 +283,18 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		if err := pause(ctx, flt.after, waits); err != nil {
 			return nil, nil, err
 		}
+	}
+}
+
+// settleMost is how long a run that ends waits for what others have in flight: it is paid for.
+const settleMost = 20 * time.Second
+
+// settle lets nothing more be asked, and returns when all answers have come and are kept, or the
+// time is over.
+func (f *fleet) settle(ctx context.Context) {
+	f.limiter.drain()
+	for end := time.Now().Add(settleMost); ctx.Err() == nil && f.watch.unkept.Load() > 0 && time.Now().Before(end); {
+		pauseFor(ctx, 20*time.Millisecond)
 	}
 }
 

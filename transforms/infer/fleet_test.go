@@ -346,6 +346,41 @@ func TestWrongKeyStops(t *testing.T) {
 	}
 }
 
+// A run that ends because one server refuses it keeps what it has paid for at others.
+func TestStopKeepsWhatIsInFlight(t *testing.T) {
+	refusing := start(t, simulator.Options{APIKey: "right"})
+	paid := start(t, simulator.Options{Latency: time.Second, Sigma: 0.1})
+	dir := t.TempDir()
+	r := actorAt(paid.URL())
+	calls := callsOf(r, 20, 1)
+	other := actorAt(refusing.URL())
+	other.Name = schemas.RoleJudge
+	p := open(t, Options{Journal: dir})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := try(ctx, p, calls)
+		ended <- err
+	}()
+	for paid.Server().Stats().Running < 3 {
+		pauseFor(ctx, 5*time.Millisecond)
+	}
+	if _, err := try(ctx, p, callsOf(other, 1, 1)); err == nil || !strings.Contains(err.Error(), "another API key") {
+		t.Fatalf("%v: the run does not end", err)
+	}
+	before := paid.Server().Stats()
+	if before.Running != 0 || before.Abandoned != 0 || before.Generations == 0 {
+		t.Errorf("when the run ends, the other server has %d running, %d abandoned, %d delivered", before.Running, before.Abandoned, before.Generations)
+	}
+	cancel()
+	<-ended
+	ask(t, open(t, Options{Journal: dir}), calls)
+	if s := paid.Server().Stats(); s.AskedAfterDelivery != 0 {
+		t.Errorf("%d generations were asked for again", s.AskedAfterDelivery)
+	}
+}
+
 func TestMissingModelStops(t *testing.T) {
 	s := start(t, simulator.Options{Strict: true, Models: []string{"other"}})
 	_, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL()), 2, 1))

@@ -175,12 +175,7 @@ func Settle(ctx context.Context, attempt string) {
 	if p == nil {
 		return
 	}
-	p.fleet.limiter.drain()
-	for ctx.Err() == nil && p.watch.unkept.Load() > 0 {
-		if pause(ctx, 50*time.Millisecond, 0) != nil {
-			return
-		}
-	}
+	p.fleet.settle(ctx)
 }
 
 // Close ends this process's part in a run: calls in flight are given up, the journal is closed.
