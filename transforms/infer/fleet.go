@@ -497,7 +497,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 	case err != nil:
 		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error()}
 	}
-	if a.Header.Get("Server") == simulatedOwner {
+	if a.Server == simulatedOwner {
 		return a.Body, f.noteSimulated(ctx, q.role)
 	}
 	return a.Body, nil
@@ -563,7 +563,7 @@ func (f *fleet) through(req *http.Request, e *endpoint, limit int64) (*wire.Answ
 	}
 	defer resp.Body.Close()
 	b, err := wire.ReadBody(resp.Body, resp.ContentLength, limit)
-	return &wire.Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}, err
+	return &wire.Answer{Status: resp.StatusCode, Server: resp.Header.Get("Server"), Header: resp.Header, Body: b}, err
 }
 
 func (e *endpoint) succeeded() {

@@ -123,7 +123,7 @@ func (f *fleet) listed(ctx context.Context, e *endpoint, model string) *Identity
 	if err != nil {
 		return nil
 	}
-	if a.Header.Get("Server") == simulatedOwner {
+	if a.Server == simulatedOwner {
 		return &Identity{ID: model, OwnedBy: simulatedOwner} // it serves any name
 	}
 	if a.Status != http.StatusOK {

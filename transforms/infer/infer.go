@@ -28,6 +28,9 @@
 //	                      run ends
 //	401 to 405, 3xx       the run ends with a sentence that says what to do
 //
+// Before a run ends, what is in flight elsewhere may come, for a while: it is paid for. No API key
+// is in any message. A role's verdicts can be enforced: see [Verdict].
+//
 // Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
 // replayed, failed.
 package infer

@@ -13,16 +13,17 @@ import (
 	"strings"
 )
 
-// Heeded are the fields of a header that an answer keeps. The others are read over: making a
-// map of all of them costs as much as reading the answer's JSON.
+// Heeded are the fields of a header that an answer keeps, beside Server. The others are read
+// over: making a map of all of them costs as much as reading the answer's JSON.
 var Heeded = []string{
-	"Retry-After", "Server",
+	"Retry-After",
 	"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Requests", "X-Ratelimit-Reset-Tokens",
 }
 
 // head is the head of an answer.
 type head struct {
 	status int
+	server *string // the first
 	header http.Header
 	// length is what Content-Length says, -1 when it says nothing.
 	length  int64
@@ -129,7 +130,7 @@ func (h *head) statusLine(line []byte) error {
 // field reads Name: value.
 func (h *head) field(line []byte) error {
 	name, value, ok := bytes.Cut(line, []byte{':'})
-	if !ok || len(name) == 0 || !token(name) || bytes.ContainsFunc(value, isControl) {
+	if !ok || len(name) == 0 || !token(name) || hasControl(value) {
 		return fmt.Errorf("%w: it has the line %.40q", errHead, line)
 	}
 	value = bytes.Trim(value, " \t")
@@ -154,6 +155,10 @@ func (h *head) field(line []byte) error {
 				h.close = false
 			}
 		}
+	case is(name, "Server"):
+		if h.server == nil {
+			h.server = new(string(value))
+		}
 	default:
 		if i := slices.IndexFunc(Heeded, func(heeded string) bool { return is(name, heeded) }); i >= 0 {
 			if h.header == nil {
@@ -165,10 +170,24 @@ func (h *head) field(line []byte) error {
 	return nil
 }
 
+func (h *head) serverName() string {
+	if h.server == nil {
+		return ""
+	}
+	return *h.server
+}
+
 // is compares without regard to case, and cheaply when the lengths differ.
 func is(b []byte, s string) bool { return len(b) == len(s) && strings.EqualFold(string(b), s) }
 
-func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+func hasControl(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return true
+		}
+	}
+	return false
+}
 
 // token says whether a name is one by RFC 9110, 5.6.2.
 func token(b []byte) bool {

@@ -69,6 +69,7 @@ type conn struct {
 // An Answer is what came back, whatever its status. Of the header it has what [Heeded] names.
 type Answer struct {
 	Status int
+	Server string // what says that it answers
 	Header http.Header
 	Body   []byte
 }
@@ -255,7 +256,7 @@ func (t *Target) exchange(ctx context.Context, c *conn, body []byte, deadline ti
 	if err != nil {
 		return nil, false, err
 	}
-	a = &Answer{Status: h.status, Header: h.header}
+	a = &Answer{Status: h.status, Server: h.serverName(), Header: h.header}
 	a.Body, err = h.readBody(c.reader, limit)
 	keep = err == nil && sent == nil && !h.close && c.reader.Buffered() == 0
 	return a, false, err

@@ -86,8 +86,8 @@ func TestPost(t *testing.T) {
 				}
 				host := strings.TrimPrefix(server.URL, scheme+"://")
 				want := fmt.Sprintf("POST /v1/chat%s %s Bearer secret %d", query, host, len(body))
-				if string(a.Body) != body || a.Header.Get("Server") != want {
-					t.Errorf("%s%s: got %d bytes, saw %q, want %d and %q", scheme, query, len(a.Body), a.Header.Get("Server"), len(body), want)
+				if string(a.Body) != body || a.Server != want {
+					t.Errorf("%s%s: got %d bytes, saw %q, want %d and %q", scheme, query, len(a.Body), a.Server, len(body), want)
 				}
 				if status := 200; (query == "?status=500") != (a.Status == 500) {
 					t.Errorf("%s: got status %d, want %d", query, a.Status, status)
