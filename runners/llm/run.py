@@ -44,10 +44,11 @@ FREE = {
     "meta_judge.max_tokens": 32,
     "client.patience": "1m",
 }
-# Two characters of reasoning for each token: 128 and 64, and then the verdict must come.
+# One character of reasoning for each token but 16: 80 and 48, and then the verdict must come.
 ENFORCED = FREE | {
     "verdicts": "enforced",
-    "judge.max_tokens": 64,
+    "judge.max_tokens": 96,
+    "meta_judge.max_tokens": 64,
     "judge.stop": "[]",
 }
 

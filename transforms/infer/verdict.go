@@ -24,13 +24,16 @@ type Verdict struct {
 // that RE2 repeats, and about what the paper lets a chosen judgment have.
 const mostReasoning = 1000
 
-// reasoning is how many characters the role may reason: two for each token leave enough tokens
-// for the verdict in nearly every language.
+// verdictTokens are kept free for the verdict itself.
+const verdictTokens = 16
+
+// reasoning is how many characters the role may reason: one for each of its tokens but those of
+// the verdict, so that the verdict comes before the tokens are used up.
 func (r *Role) reasoning() int {
 	if r.MaxTokens == 0 {
 		return mostReasoning
 	}
-	return min(mostReasoning, 2*r.MaxTokens)
+	return min(mostReasoning, max(r.MaxTokens-verdictTokens, r.MaxTokens/2))
 }
 
 // digest covers all that decides which texts are possible.
