@@ -122,7 +122,7 @@ func dropsOf(name string, r *summary.Role, prompts int64) []dropped {
 		out = append(out, dropped{Role: name, What: "failed", Reason: code, Prompts: n, Share: ratio(n, prompts), Setting: "--retry-failed=" + code + " asks again"})
 	}
 	slices.SortFunc(out, func(a, b dropped) int {
-		return cmp.Or(cmp.Compare(b.Prompts, a.Prompts), cmp.Compare(a.Reason, b.Reason))
+		return cmp.Or(cmp.Compare(b.Prompts, a.Prompts), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.What, b.What))
 	})
 	return out
 }
@@ -206,7 +206,13 @@ func signed(x float64, digits int) string {
 	return text
 }
 
-func money(x float64) string { return humanize.CommafWithDigits(math.Round(x*100)/100, 2) }
+// money has cents, and parts of one where there are no more.
+func money(x float64) string {
+	if x > 0 && x < 1 {
+		return fmt.Sprintf("%.4f", x)
+	}
+	return humanize.FormatFloat("#,###.##", x)
+}
 
 func duration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
@@ -214,6 +220,13 @@ func duration(seconds float64) string {
 		return d.Round(100 * time.Millisecond).String()
 	}
 	return d.Round(time.Second).String()
+}
+
+func elo(x *float64) string {
+	if x == nil {
+		return "unknown"
+	}
+	return signed(*x, 2)
 }
 
 func visibleLine(s string) string { return plain.Line(s) }
