@@ -105,7 +105,7 @@ browser:
 	$(GO) vet -tags=browser ./runners/coeval
 	$(GO) test -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
 
-## readers: check in Python what a run writes, and each of its choices (installs into .bin/readers)
+## readers: check in Python what a run writes, its choices and its report's figures (installs into .bin/readers)
 readers: build $(BIN)/readers/installed
 	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/readers/scratch
 
