@@ -69,7 +69,7 @@ var pageText string
 var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"comma": comma, "elo": elo, "sorted": sorted, "even": func(c []Chart) bool { return len(c)%2 == 0 },
+	"comma": comma, "elo": elo, "sorted": sorted, "even": isEven,
 	"comma64": func(n int) string { return comma(int64(n)) }, "percent": percent, "signed": signed, "points": points, "money": money, "line": visibleLine, "duration": duration,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(pageText))
