@@ -117,7 +117,7 @@ const look = `(() => {
     ground: getComputedStyle(document.body).backgroundColor, problems: problems.slice(0, 20)};
 })()`
 
-// TestBrowser opens the pages of simulated runs in a browser, in both themes, on a phone, on a
+// TestBrowser opens the pages of simulated runs, and of their comparison, in a browser, in both themes, on a phone, on a
 // desk and on paper.
 func TestBrowser(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
@@ -128,6 +128,7 @@ func TestBrowser(t *testing.T) {
 	for _, out := range []string{plain, hostile} {
 		want(t, nil, "report", "--prompt-price", "0.5", "--gpu-hour-price", "3", out)
 	}
+	want(t, nil, "compare", "--unshared", plain, hostile, plain)
 	browser := newBrowser(t)
 	for _, page := range []struct {
 		name, file string
@@ -136,6 +137,7 @@ func TestBrowser(t *testing.T) {
 	}{
 		{"report", filepath.Join(plain, "report.html"), 9},
 		{"hostile", filepath.Join(hostile, "report.html"), 9},
+		{"compare", filepath.Join(plain, "compare.html"), 6},
 	} {
 		for _, screen := range []struct {
 			name          string
