@@ -122,7 +122,8 @@ const look = `(() => {
 func TestBrowser(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	complete(t, "run", "--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "60", "--out", plain, "--json")
-	hostile := filepath.Join(t.TempDir(), "<b>&'\"hostile")
+	const name = "<b>&'\"hostile"
+	hostile := filepath.Join(t.TempDir(), name)
 	complete(t, "run", "--simulate", "--prompts", hostileFile(t), "--out", hostile, "--json",
 		"--set", "simulate.world=bad", "--set", "simulate.faults=400=0.05", "--set", "prompts.max_bad_prompts=1")
 	for _, out := range []string{plain, hostile} {
@@ -184,9 +185,9 @@ func TestBrowser(t *testing.T) {
 				if want := map[bool]string{false: "rgb(246, 245, 241)", true: "rgb(19, 20, 24)"}[dark]; found.Ground != want && screen.media == "" {
 					t.Errorf("the ground is %s, want %s in the theme %s", found.Ground, want, screen.theme)
 				}
-				checkConsole(t, ctx, messages)
+				checkConsole(ctx, t, messages)
 				if *shots != "" {
-					shoot(t, ctx, page.name+"-"+screen.name+".png")
+					shoot(ctx, t, page.name+"-"+screen.name+".png")
 				}
 			})
 		}
@@ -194,7 +195,7 @@ func TestBrowser(t *testing.T) {
 }
 
 // checkConsole reads what the page said until it says that this was all.
-func checkConsole(t *testing.T, ctx context.Context, messages func(func(chromedp.ConsoleMessage, error) bool)) {
+func checkConsole(ctx context.Context, t *testing.T, messages func(func(chromedp.ConsoleMessage, error) bool)) {
 	t.Helper()
 	const end = "end of the console"
 	if _, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`console.log("`+end+`"), true`)); err != nil {
@@ -211,7 +212,7 @@ func checkConsole(t *testing.T, ctx context.Context, messages func(func(chromedp
 	}
 }
 
-func shoot(t *testing.T, ctx context.Context, name string) {
+func shoot(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {

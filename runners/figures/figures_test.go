@@ -12,8 +12,6 @@ import (
 	"coeval/transforms/pairs"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 // A prompt with two responses:
 //
 //	a  1000 characters  scores 5, 4     S 4.5  V 0.25  contested
@@ -26,22 +24,22 @@ func dossier() *dossiers.Dossier {
 		return dossiers.Judgment{ID: id, ResponseID: response, Score: &score, Distinct: true}
 	}
 	d := &dossiers.Dossier{
-		Prompt: dossiers.Prompt{ID: "p", ContestedResponseID: ptr("a")},
+		Prompt: dossiers.Prompt{ID: "p", ContestedResponseID: new("a")},
 		Responses: []dossiers.Response{
-			{ID: "a", Status: "complete", Chars: 1000, ScoreMean: ptr(4.5), ScoreVariance: ptr(0.25)},
-			{ID: "b", Status: "complete", Chars: 2000, ScoreMean: ptr(7.0 / 3), ScoreVariance: ptr(2.0 / 9)},
+			{ID: "a", Status: "complete", Chars: 1000, ScoreMean: new(4.5), ScoreVariance: new(0.25)},
+			{ID: "b", Status: "complete", Chars: 2000, ScoreMean: new(7.0 / 3), ScoreVariance: new(2.0 / 9)},
 			{ID: "c", Status: "truncated", Chars: 9999},
 		},
 		Judgments: []dossiers.Judgment{
 			judgment("x", "a", 5), judgment("y", "a", 4), judgment("s", "b", 2), judgment("t", "b", 2), judgment("u", "b", 3),
-			{ID: "v", ResponseID: "b", UnparsedReason: ptr("cut_off")},
+			{ID: "v", ResponseID: "b", UnparsedReason: new("cut_off")},
 		},
 		Comparisons: []dossiers.Comparison{
 			{FirstID: "x", SecondID: "y", Winner: "first"},
 			{FirstID: "y", SecondID: "x", Winner: "first"},
 		},
 	}
-	d.Judgments[0].Elo, d.Judgments[1].Elo = ptr(0.75), ptr(-0.75)
+	d.Judgments[0].Elo, d.Judgments[1].Elo = new(0.75), new(-0.75)
 	return d
 }
 
@@ -81,8 +79,8 @@ func TestScores(t *testing.T) {
 
 func TestTies(t *testing.T) {
 	d := dossier()
-	d.Responses[1].ScoreMean = ptr(4.5)
-	d.Responses = append(d.Responses, dossiers.Response{ID: "d", Status: "complete", ScoreMean: ptr(1.0), ScoreVariance: ptr(0.0)})
+	d.Responses[1].ScoreMean = new(4.5)
+	d.Responses = append(d.Responses, dossiers.Response{ID: "d", Status: "complete", ScoreMean: new(1.0), ScoreVariance: new(0.0)})
 	got := tallied(t, d, dossier()).scores.figures()
 	// Of the first prompt one of the three pairs is tied, at the top; of the second none of one.
 	if got.Ties != 0.25 || got.ResponsePairs != 4 || got.TiedTop != 0.5 || math.Abs(got.Spread-(3.5+13.0/6)/2) > 1e-12 {
@@ -145,7 +143,7 @@ func TestControlRecoversTheta(t *testing.T) {
 
 func TestMeta(t *testing.T) {
 	d := dossier()
-	d.Comparisons = append(d.Comparisons, dossiers.Comparison{FirstID: "x", SecondID: "y", Winner: "none", UnparsedReason: ptr("tie")})
+	d.Comparisons = append(d.Comparisons, dossiers.Comparison{FirstID: "x", SecondID: "y", Winner: "none", UnparsedReason: new("tie")})
 	sum := tallied(t, d)
 	got := sum.meta.figures()
 	want := &Meta{
@@ -173,7 +171,7 @@ func TestMeta(t *testing.T) {
 // Shards only change the order in which sums are made.
 func TestJoin(t *testing.T) {
 	other := dossier()
-	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, ptr(3.25)
+	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, new(3.25)
 	whole := tallied(t, dossier(), other, dossier())
 	parts := newTally(pairs.ActorOptions{Rho: 0.32})
 	parts.join(tallied(t, dossier()))

@@ -45,7 +45,10 @@ func Read(ctx context.Context, r *dossiers.Run, name string) (*Dossier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, d.read(ctx, id)
+	if err := d.read(ctx, id); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // listed is what a prompt is found by.

@@ -233,18 +233,18 @@ func (p *printer) matrix() {
 	for _, c := range p.Comparisons {
 		said[[2]string{c.FirstID, c.SecondID}] = c.Winner
 	}
-	head := "\tElo\tscore\tcharacters\t"
+	head := []string{"", "Elo", "score", "characters", ""}
 	for i := range p.Contested {
-		head += fmt.Sprintf("\t%d", i+1)
+		head = append(head, fmt.Sprint(i+1))
 	}
-	rows := []string{head}
+	rows := []string{strings.Join(head, "\t")}
 	for i := range p.Contested {
 		j := &p.Contested[i]
-		row := fmt.Sprintf("  %d\t%s\t%g\t%d\t", i+1, signed(j.Elo), *j.Score, j.Chars)
+		row := []string{fmt.Sprintf("  %d", i+1), signed(j.Elo), fmt.Sprint(*j.Score), fmt.Sprint(j.Chars), ""}
 		for k := range p.Contested {
-			row += "\t" + cell(i == k, said[[2]string{j.ID, p.Contested[k].ID}])
+			row = append(row, cell(i == k, said[[2]string{j.ID, p.Contested[k].ID}]))
 		}
-		rows = append(rows, row)
+		rows = append(rows, strings.Join(row, "\t"))
 	}
 	p.table(rows)
 	p.say("  row shown first, column second: > the first won, < the second, = no verdict, blank no answer")

@@ -32,7 +32,7 @@ func Cut(s string, chars int) (head string, left int) {
 }
 
 func clean(s string, lines bool) string {
-	if strings.IndexFunc(s, func(r rune) bool { return acts(r) }) < 0 && utf8.ValidString(s) {
+	if strings.IndexFunc(s, acts) < 0 && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder

@@ -47,12 +47,10 @@ func writeTable[T shards.Row](t *testing.T, out string, table shards.Table, rows
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // hostileRun writes a run of two prompts in which every text is bad, one of them of 1 MB.
 func hostileRun(t *testing.T) *dossiers.Run {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "<b>out</b>")
+	out := filepath.Join(t.TempDir(), "<b>out")
 	long := hostile + strings.Repeat("w", 1<<20)
 	said := func(text string) []schemas.Message { return []schemas.Message{{Role: "user", Content: text}} }
 	pair := func(id, text string, elo *float64) schemas.Pair {
@@ -62,30 +60,30 @@ func hostileRun(t *testing.T) *dossiers.Run {
 		}
 	}
 	writeTable(t, out, shards.Actor, []schemas.Pair{pair("1", hostile, nil), pair("2", long, nil)})
-	writeTable(t, out, shards.Judge, []schemas.Pair{pair("1", hostile, ptr(1.0)), pair("2", long, ptr(1.0))})
+	writeTable(t, out, shards.Judge, []schemas.Pair{pair("1", hostile, new(1.0)), pair("2", long, new(1.0))})
 	writeTable(t, out, shards.Prompts, []schemas.PromptRow{
-		{ID: "p1", Prompt: said(hostile), SourceFile: hostile, Metadata: hostile, ActorReason: ptr(hostile), ContestedResponseID: ptr("r1")},
+		{ID: "p1", Prompt: said(hostile), SourceFile: hostile, Metadata: hostile, ActorReason: new(hostile), ContestedResponseID: new("r1")},
 		{ID: "p2", Prompt: said(long), SourceFile: hostile, Metadata: hostile},
 	})
 	writeTable(t, out, shards.Responses, []schemas.ResponseRow{
-		{ID: "r1", PromptID: "p1", Model: hostile, Text: hostile, Status: "complete", Chars: 10, ParsedJudgments: 2, ScoreMean: ptr(4.0), ScoreVariance: ptr(1.0)},
-		{ID: "r2", PromptID: "p1", Model: hostile, Text: long, Status: "complete", Chars: 20, ParsedJudgments: 2, ScoreMean: ptr(3.0), ScoreVariance: ptr(0.0)},
+		{ID: "r1", PromptID: "p1", Model: hostile, Text: hostile, Status: "complete", Chars: 10, ParsedJudgments: 2, ScoreMean: new(4.0), ScoreVariance: new(1.0)},
+		{ID: "r2", PromptID: "p1", Model: hostile, Text: long, Status: "complete", Chars: 20, ParsedJudgments: 2, ScoreMean: new(3.0), ScoreVariance: new(0.0)},
 		{ID: "r3", PromptID: "p2", Model: hostile, Text: long, Status: hostile, Chars: 1 << 20},
 	})
 	writeTable(t, out, shards.Judgments, []schemas.JudgmentRow{
-		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: hostile, Score: ptr(5.0), Distinct: true, Elo: ptr(0.5)},
-		{ID: "j2", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: long, Score: ptr(3.0), Distinct: true, Elo: ptr(-0.5)},
-		{ID: "j3", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: ptr(3.0), Distinct: true},
-		{ID: "j4", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: ptr(3.0)},
-		{ID: "j5", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, UnparsedReason: ptr(hostile)},
+		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: hostile, Score: new(5.0), Distinct: true, Elo: new(0.5)},
+		{ID: "j2", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: long, Score: new(3.0), Distinct: true, Elo: new(-0.5)},
+		{ID: "j3", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0), Distinct: true},
+		{ID: "j4", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0)},
+		{ID: "j5", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, UnparsedReason: new(hostile)},
 	})
 	writeTable(t, out, shards.Comparisons, []schemas.ComparisonRow{
 		{ID: "c1", PromptID: "p1", ResponseID: "r1", FirstID: "j1", SecondID: "j2", Model: hostile, Text: hostile, Winner: "first"},
-		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: hostile, Text: long, Winner: "none", UnparsedReason: ptr(hostile)},
+		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: hostile, Text: long, Winner: "none", UnparsedReason: new(hostile)},
 	})
 	writeTable(t, out, shards.Failures, []schemas.FailureRow{
-		{Stage: hostile, Code: hostile, Message: long, SourceFile: ptr(hostile), SourceLine: ptr(int64(1))},
-		{Stage: "judge", Code: hostile, Message: long, PromptID: ptr("p1"), ResponseID: ptr("r1"), Replicate: ptr(int32(1))},
+		{Stage: hostile, Code: hostile, Message: long, SourceFile: new(hostile), SourceLine: new(int64(1))},
+		{Stage: "judge", Code: hostile, Message: long, PromptID: new("p1"), ResponseID: new("r1"), Replicate: new(int32(1))},
 	})
 	run := schemas.Run{
 		Format: schemas.RunFormat,
@@ -98,7 +96,7 @@ func hostileRun(t *testing.T) *dossiers.Run {
 	}
 	writeJSON(t, filepath.Join(out, sink.RunFile), run)
 	writeJSON(t, filepath.Join(out, sink.OperationsFolder, "a.json"), attempt{
-		Attempt: hostile, Runner: hostile, Version: hostile, SlotUse: ptr(0.5), SlotUseOf: hostile, Warnings: []string{hostile},
+		Attempt: hostile, Runner: hostile, Version: hostile, SlotUse: new(0.5), SlotUseOf: hostile, Warnings: []string{hostile},
 		Calls: map[string]schemas.CallTally{"judge": {Generations: 1}, hostile: {Generations: 5}},
 	})
 	r, err := dossiers.Open(t.Context(), out)
@@ -130,7 +128,7 @@ var (
 
 func set(words string) map[string]bool {
 	m := map[string]bool{}
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		m[w] = true
 	}
 	return m
