@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
@@ -154,13 +155,13 @@ func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {
 // prompt is a prompt's scored responses by ID.
 type prompt map[string]float64
 
+// mean is rounded to 1e-9, so that equal means are equal whatever order they were summed in.
 func (p prompt) mean() float64 {
 	scores := make([]float64, 0, len(p))
 	for _, s := range p {
 		scores = append(scores, s)
 	}
-	slices.Sort(scores) // a map has no order, and a sum of floats has one
-	return stat.Mean(scores, nil)
+	return math.Round(stat.Mean(scores, nil)*1e9) / 1e9
 }
 
 func read(ctx context.Context, r *dossiers.Run) (map[string]prompt, error) {

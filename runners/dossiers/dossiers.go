@@ -77,7 +77,7 @@ func Open(ctx context.Context, dir string) (*Run, error) {
 		return nil, fmt.Errorf("%s: config can't be read: %w", name, err)
 	}
 	if err := r.Settings.Method.ActorOptions().Validate(); err != nil {
-		return nil, fmt.Errorf("%s: config: %w", name, err)
+		return nil, fmt.Errorf("%s: config: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, f := range r.Manifest.Files {
 		if strings.HasPrefix(f.Path, string(shards.Prompts)+"/") {

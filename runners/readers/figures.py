@@ -1,4 +1,5 @@
-"""Computes the figures of `coeval report --json` again from the raw tables, and compares.
+"""Computes the figures of `coeval report --json` again from the raw tables, and compares; and
+what `coeval compare --json` finds that each run shares with the next.
 
     figures.py --coeval .bin/coeval OUT...       exits with 1 and a list if anything differs
     figures.py --coeval .bin/coeval --self-test OUT...
@@ -356,6 +357,60 @@ def told(coeval, out):
     return json.loads(done.stdout)
 
 
+def step(before, after):
+    """What two runs share, as `coeval compare --json` tells it."""
+
+    def scored(tables):
+        return {
+            p["id"]: {r["id"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
+            for p, rows in ((p, by_prompt.get(p["id"], [])) for p in tables["prompts"])
+        }
+
+    def ranks(pairs):
+        x, y = np.array(pairs, dtype=float).reshape(-1, 2).T
+        return None if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 else float(stats.spearmanr(x, y).statistic)
+
+    by_prompt = by(before["responses"], "prompt_id")
+    a = scored(before)
+    by_prompt = by(after["responses"], "prompt_id")
+    b = scored(after)
+    shared = sorted(a.keys() & b.keys())
+    both = [[(a[p][r], b[p][r]) for r in a[p].keys() & b[p].keys()] for p in shared]
+    orders = [np.sign(x[0] - y[0]) * np.sign(x[1] - y[1]) for rows in both for x, y in combinations(rows, 2)]
+    ordered = [o for o in orders if o != 0]
+    return {
+        "prompts": len(shared),
+        "overlap": share(len(shared), min(len(a), len(b))),
+        "prompt_ranks": ranks(
+            [(round(np.mean([*a[p].values()]), 9), round(np.mean([*b[p].values()]), 9)) for p in shared if a[p] and b[p]]
+        ),
+        "responses": sum(map(len, both)),
+        "response_ranks": ranks([pair for rows in both for pair in rows]),
+        "order_agreement": float(np.mean([o > 0 for o in ordered])) if ordered else None,
+        "ordered_pairs": len(ordered),
+    }
+
+
+def check_steps(coeval, outs):
+    """Compares each run with the next that shares a prompt with it; returns whether any differs."""
+    failed = False
+    for first, second in zip(outs, outs[1:], strict=False):
+        done = subprocess.run(
+            [coeval, "compare", "--unshared", "--json", first, second], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"coeval compare {first} {second} ended with {done.returncode}: {done.stderr}")
+        got = json.loads(done.stdout)["steps"][0]
+        want = step(read(first)[0], read(second)[0])
+        found = list(differences(want, got))
+        for problem in found:
+            print(f"{first} and {second}: {problem}", file=sys.stderr)
+        failed |= bool(found)
+        if not found:
+            print(f"{first} and {second}: {want['prompts']} prompts and {want['responses']} responses in both: agree")
+    return failed
+
+
 def spoil(tables):
     """Copies of the tables with one thing wrong in each, with what should show it."""
 
@@ -409,6 +464,8 @@ def main():
         failed |= bool(found)
         if not found:
             print(f"{out}: the report's figures agree")
+    if not args.self_test:
+        failed |= check_steps(args.coeval, args.outs)
     return 1 if failed else 0
 
 
