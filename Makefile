@@ -7,6 +7,7 @@
 ##   BENCH        regular expression of the benchmarks to run     (all)
 ##   FUZZTIME     how long each fuzz target runs                  (5s)
 ##   OUT          where `make run` writes                         (out)
+##   SHOTS        where `make browser` puts screenshots           (none)
 ##   PYTHON       the Python, 3.11 or later, for readers and llm  (python3)
 GO ?= go
 GOTESTFLAGS ?=
@@ -25,7 +26,7 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint fmt check bench chaos fuzz readers llm clean
+.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm clean
 
 ##
 ## Targets:
@@ -96,7 +97,15 @@ fuzz:
 		done; \
 	done
 
-## readers: check in Python what a run writes, and each of its choices (installs into .bin/readers)
+## browser: open the pages in Chromium (installs it from Debian's packages where there is none)
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium; }
+	$(GO) vet -tags=browser ./runners/coeval
+	$(GO) test -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
+
+## readers: check in Python what a run writes, its choices and its report's figures (installs into .bin/readers)
 readers: build $(BIN)/readers/installed
 	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/readers/scratch
 

@@ -33,16 +33,62 @@ func ReadTable[T Row](ctx context.Context, path string, each func(row *T) error)
 	return readTable(ctx, r, r.Size(), path, each)
 }
 
-func readTable[T Row](ctx context.Context, r io.ReaderAt, size int64, path string, each func(row *T) error) error {
-	f, err := parquetfile.Open(r, size)
+// ReadColumns is ReadTable for some of the columns: C is a struct of fields of T, with their
+// tags, in their order. Of other columns no page is read. It returns an error too if C has a
+// column that T does not have.
+func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *C) error) (err error) {
+	r, err := store.Open(ctx, path)
+	if err != nil {
+		return fmt.Errorf("shards: %w", err)
+	}
+	defer func() {
+		if closeErr := r.Close(); closeErr != nil {
+			err = errors.Join(err, closeErr)
+		}
+	}()
+	f, err := openTable[T](r, r.Size(), path)
+	if err != nil {
+		return err
+	}
+	schema := parquet.SchemaOf(new(C))
+	for _, column := range schema.Columns() {
+		wanted := describeColumn(schema, column)
+		if _, ok := f.Schema().Lookup(column...); !ok || describeColumn(f.Schema(), column) != wanted {
+			return fmt.Errorf("shards: %s: column %s (%s) is not one of this table", path, strings.Join(column, "."), wanted)
+		}
+	}
+	var rows *parquetfile.Rows
+	err = parquetfile.Guard(func() error {
+		rows, err = parquetfile.NewColumns(f, schema)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("shards: %s: %w", path, err)
 	}
-	schema := parquet.SchemaOf(new(T))
-	if err := sameColumns(f.Schema(), schema); err != nil {
-		return fmt.Errorf("shards: %s: %w", path, err)
+	return eachRow(ctx, rows, schema, path, each)
+}
+
+// openTable opens a file that has exactly the columns of T.
+func openTable[T Row](r io.ReaderAt, size int64, path string) (*parquet.File, error) {
+	f, err := parquetfile.Open(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("shards: %s: %w", path, err)
 	}
-	rows := parquetfile.NewRows(f)
+	if err := sameColumns(f.Schema(), parquet.SchemaOf(new(T))); err != nil {
+		return nil, fmt.Errorf("shards: %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func readTable[T Row](ctx context.Context, r io.ReaderAt, size int64, path string, each func(row *T) error) error {
+	f, err := openTable[T](r, size, path)
+	if err != nil {
+		return err
+	}
+	return eachRow(ctx, parquetfile.NewRows(f), parquet.SchemaOf(new(T)), path, each)
+}
+
+func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet.Schema, path string, each func(row *C) error) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("shards: %s: %w", path, err)
@@ -51,7 +97,7 @@ func readTable[T Row](ctx context.Context, r io.ReaderAt, size int64, path strin
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		var row T
+		var row C
 		if err == nil {
 			err = parquetfile.Guard(func() error { return schema.Reconstruct(&row, values) })
 		}

@@ -415,3 +415,72 @@ func TestPath(t *testing.T) {
 		}
 	}
 }
+
+// Some columns of a table are those of the whole rows; a column that the table lacks, or has with
+// another type, is an error.
+func TestReadColumns(t *testing.T) {
+	type some struct {
+		PromptID      string   `parquet:"prompt_id"`
+		Replicates    []int32  `parquet:"replicates,list"`
+		Status        string   `parquet:"status,dict"`
+		ScoreVariance *float64 `parquet:"score_variance"`
+	}
+	variance := 0.25
+	var rows []schemas.ResponseRow
+	for i := range 1500 { // more than a page of some columns
+		row := schemas.ResponseRow{ID: fmt.Sprintf("%06d", i), PromptID: "p", Replicates: make([]int32, i%4), Status: "complete", Text: strings.Repeat("x", i)}
+		if i%3 == 0 {
+			row.ScoreVariance = &variance
+		}
+		rows = append(rows, row)
+	}
+	path := filepath.Join(t.TempDir(), "part.parquet")
+	var b bytes.Buffer
+	w, err := NewWriter[schemas.ResponseRow](&b, Responses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range rows {
+		if err := w.Write(&rows[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(got *some) error {
+		want := some{PromptID: "p", Replicates: rows[at].Replicates, Status: "complete", ScoreVariance: rows[at].ScoreVariance}
+		if diff := cmp.Diff(&want, got); diff != "" {
+			return fmt.Errorf("row %d: %s", at, diff)
+		}
+		at++
+		return nil
+	})
+	if err != nil || at != len(rows) {
+		t.Errorf("%d rows of %d, %v", at, len(rows), err)
+	}
+
+	type lacking struct {
+		ID    string `parquet:"id"`
+		Score string `parquet:"score"`
+	}
+	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(*lacking) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "column score (required STRING) is not one of this table") {
+		t.Errorf("an unknown column gives %v", err)
+	}
+	type wrong struct {
+		Chars string `parquet:"chars"`
+	}
+	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(*wrong) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "column chars (required STRING) is not one of this table") {
+		t.Errorf("a column of another type gives %v", err)
+	}
+	err = ReadColumns[schemas.JudgmentRow](t.Context(), path, func(*some) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "is wanted") {
+		t.Errorf("another table gives %v", err)
+	}
+}

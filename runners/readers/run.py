@@ -4,7 +4,7 @@
 
 The runs differ in what is rare otherwise: faults, bad lines, conversations, roles without a
 pair, and the settings of the method. check_readers.py then reads their files with four
-libraries, and reference.py recomputes each of their choices.
+libraries, reference.py recomputes each of their choices, and figures.py the report's figures.
 """
 
 import argparse
@@ -209,6 +209,8 @@ def main():
         ["check_readers.py", "--cache", str(args.scratch / "cache"), *outs],
         ["reference.py", *outs],
         ["reference.py", "--self-test", *tested],
+        ["figures.py", "--coeval", args.coeval, *outs],
+        ["figures.py", "--coeval", args.coeval, "--self-test", outs[0]],
     ):
         done = subprocess.run([sys.executable, str(HERE / script), *arguments], check=False)
         failed |= done.returncode != 0

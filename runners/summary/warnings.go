@@ -40,6 +40,9 @@ var settingBehind = map[string]string{
 	schemas.JudgmentTooLong:     "method.max_judgment_chars",
 }
 
+// SettingBehind names what decides how often a reason drops a prompt; empty for what is no reason.
+func SettingBehind(reason string) string { return settingBehind[reason] }
+
 // warnings says what should be looked at before the data is used, each with its threshold.
 func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 	out := []string{}

@@ -37,6 +37,28 @@ func NewRows(f *parquet.File) *Rows {
 	return rows
 }
 
+// NewColumns returns the rows of a file with some of its columns only: those of a schema whose
+// columns the file has, with their types. Pages of other columns are not read.
+func NewColumns(f *parquet.File, columns *parquet.Schema) (*Rows, error) {
+	conversion, err := parquet.Convert(columns, f.Schema())
+	if err != nil {
+		return nil, err
+	}
+	rows := &Rows{}
+	for _, path := range columns.Columns() {
+		leaf, ok := columns.Lookup(path...)
+		if !ok {
+			return nil, fmt.Errorf("column %s is not in its own schema", name(path))
+		}
+		rows.kinds = append(rows.kinds, leaf.Node.Type().Kind())
+	}
+	for _, group := range f.RowGroups() {
+		rows.groups = append(rows.groups, parquet.ConvertRowGroup(group, conversion))
+		rows.want += group.NumRows()
+	}
+	return rows, nil
+}
+
 // Given returns the number of rows that Next has given.
 func (r *Rows) Given() int64 { return r.given }
 

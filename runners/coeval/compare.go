@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/store"
+	"coeval/runners/compare"
+	"coeval/runners/dossiers"
+	"coeval/runners/plain"
+	"coeval/runners/report"
+)
+
+func newCompareCommand() *cobra.Command {
+	var page string
+	var asJSON, unshared bool
+	c := &cobra.Command{
+		Use:   "compare OUT1 OUT2 [OUT3…]",
+		Short: "Hold iterations against each other: does the judge keep up, or saturate",
+		Long: `Hold iterations against each other, in their order: a table of their figures, the published signs
+of saturation from the first to the last, and what they share. The same goes to a page, compare.html in the last
+folder.`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			compared, err := compareRuns(c.Context(), args, unshared)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if asJSON {
+				return printJSON(c, compared)
+			}
+			if page == "" {
+				page = store.Join(args[len(args)-1], report.ComparisonFile)
+			}
+			if err := report.WriteComparison(c.Context(), page, compared); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if err := printComparison(c.OutOrStdout(), compared, page); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&page, "page", "", "file for the page; empty is compare.html in the last folder")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the comparison as one JSON object, and write no page")
+	c.Flags().BoolVar(&unshared, "unshared", false, "compare runs that have no prompt in common too")
+	return c
+}
+
+func compareRuns(ctx context.Context, dirs []string, unshared bool) (*compare.Comparison, error) {
+	runs := make([]*dossiers.Run, len(dirs))
+	for i, dir := range dirs {
+		var err error
+		if runs[i], err = dossiers.Open(ctx, dir); err != nil {
+			return nil, err
+		}
+	}
+	return compare.Runs(ctx, runs, unshared)
+}
+
+func printComparison(w io.Writer, c *compare.Comparison, page string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i := range c.Runs {
+		fmt.Fprintf(t, "%d\t%s\n", i+1, plain.Line(c.Runs[i].Out))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	printRows(w, c)
+	fmt.Fprintln(w)
+	for _, s := range c.Steps {
+		fmt.Fprintf(w, "%d → %d: %d prompts in both (%.1f %% of the smaller run)%s%s\n", s.Before+1, s.After+1, s.Prompts, 100*s.Overlap,
+			correlation(", rank correlation of their scores ", s.PromptRanks), correlation(", of responses judged in both ", s.ResponseRanks))
+	}
+	fmt.Fprintln(w)
+	for _, s := range c.Signs {
+		switch {
+		case s.Seen:
+			fmt.Fprintf(w, "SIGN SEEN: %s: %s (a sign: %s): %s\n", s.Name, s.Evidence, s.Threshold, s.Advice)
+		case s.Known:
+			fmt.Fprintf(w, "not seen: %s: %s\n", s.Name, s.Evidence)
+		default:
+			fmt.Fprintf(w, "not known: %s: %s\n", s.Name, s.Evidence)
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", page)
+	return err
+}
+
+// printRows is the table of the figures: names to the left, numbers to the right.
+func printRows(w io.Writer, c *compare.Comparison) {
+	const nameWidth, valueWidth = 44, 9
+	fmt.Fprintf(w, "%-*s", nameWidth, "")
+	for i := range c.Runs {
+		fmt.Fprintf(w, "%*d", valueWidth, i+1)
+	}
+	fmt.Fprintln(w)
+	for _, row := range c.Rows() {
+		name := row.Name
+		if !row.Percent {
+			name += ", " + row.Unit
+		}
+		fmt.Fprintf(w, "%-*s", nameWidth, name)
+		for _, v := range row.Values {
+			fmt.Fprintf(w, "%*s", valueWidth, row.Show(v))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func correlation(what string, r *float64) string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s%+.2f", what, *r)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/runners/compare"
+	"coeval/transforms/infer/simulator"
+)
+
+// iteration makes a run of 40 prompts in a world.
+func iteration(t *testing.T, change func(*simulator.World)) string {
+	t.Helper()
+	world := simulator.DefaultWorld()
+	change(&world)
+	w := newWorker(t, simulator.Options{World: &world})
+	out := filepath.Join(t.TempDir(), "out")
+	complete(t, "run", "--url", w.URL, "--model", "simulated", "--json", "--prompts", promptFile(t, 40), "--out", out)
+	return out
+}
+
+// Iterations in which a sign of saturation is planted show it and no other; one that differs in
+// nothing but its texts shows none.
+func TestSaturation(t *testing.T) {
+	t.Parallel()
+	first := iteration(t, func(*simulator.World) {})
+	for name, c := range map[string]struct {
+		plant func(*simulator.World)
+		want  []string
+	}{
+		"nothing": {func(w *simulator.World) { w.Seed = 7 }, nil},
+		// The judge gives everything 1.5 points more, and all end at 5.
+		compare.Ceiling: {func(w *simulator.World) { w.Seed, w.Leniency = 7, 1.5 }, []string{compare.Ceiling}},
+		// Three logits per point of score: the higher one wins by the score alone.
+		compare.Higher: {func(w *simulator.World) { w.Seed, w.Taste = 7, 3 }, []string{compare.Higher}},
+		// Two logits for whoever is shown first.
+		compare.Position: {func(w *simulator.World) { w.Seed, w.FirstBias = 7, 2 }, []string{compare.Position}},
+		compare.Longer:   {func(w *simulator.World) { w.Seed, w.ResponseChars = 7, 1300 }, []string{compare.Longer}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			last := iteration(t, c.plant)
+			var found compare.Comparison
+			if err := json.Unmarshal([]byte(want(t, nil, "compare", "--json", first, last)), &found); err != nil {
+				t.Fatal(err)
+			}
+			var seen []string
+			for _, s := range found.Signs {
+				if s.Seen {
+					seen = append(seen, s.Name)
+				}
+			}
+			if diff := cmp.Diff(c.want, seen); diff != "" {
+				t.Errorf("%s\n%+v", diff, found)
+			}
+			if s := found.Steps[0]; s.Prompts != 40 || s.Overlap != 1 {
+				t.Errorf("%+v, want 40 shared prompts", s)
+			}
+		})
+	}
+}
+
+// The table and the page of three runs; runs without a shared prompt are refused with one sentence.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	first := simulatedRun(t, promptFile(t, 6))
+	second := simulatedRun(t, promptFile(t, 8), "--set", "simulate.seed=5")
+	third := simulatedRun(t, promptFile(t, 6), "--set", "roles=[actor]")
+	said := want(t, nil, "compare", first, second, third)
+	for _, text := range []string{"Mean score of a response, points", "The higher score wins", "1 → 2: 6 prompts in both (100.0 % of the smaller run)", "not known: the meta-judge goes by position", "compare.html"} {
+		if !strings.Contains(said, text) {
+			t.Errorf("it doesn't say %q:\n%s", text, said)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(third, "compare.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"Does the judge keep up?", "<svg", "Signs of saturation"} {
+		if !strings.Contains(string(page), text) {
+			t.Errorf("the page lacks %q", text)
+		}
+	}
+
+	other := filepath.Join(t.TempDir(), "other.jsonl")
+	write(t, other, `{"prompt": "of another set"}`+"\n")
+	apart := simulatedRun(t, other)
+	if _, stderr, code := coeval(t, "compare", first, apart); code != exitFailed || !strings.Contains(stderr, "have no prompt in common") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	want(t, nil, "compare", "--unshared", "--page", filepath.Join(t.TempDir(), "page.html"), first, apart)
+	if _, stderr, code := coeval(t, "compare", first); code != exitUsage || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"coeval/runners/dossiers"
+	"coeval/runners/figures"
+	"coeval/runners/report"
+)
+
+func newReportCommand() *cobra.Command {
+	var o report.Options
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "report OUT",
+		Short: "Write OUT/report.html: whether the data is worth training on",
+		Long: `Write OUT/report.html: one page without scripts that tells whether the data is worth training
+on, made from the raw tables. With --json it prints the figures instead.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkPrices(&o.Prices); err != nil {
+				return usage(err)
+			}
+			run, err := dossiers.Open(c.Context(), args[0])
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			if asJSON {
+				f, err := figures.Of(c.Context(), run)
+				if err != nil {
+					return &coded{code: exitFailed, err: err}
+				}
+				return printJSON(c, f)
+			}
+			_, name, err := report.Write(c.Context(), run, o)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s\n", name)
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print the figures as one JSON object, and write no page")
+	f.Float64Var(&o.Prices.PromptTokens, "prompt-price", 0, "price of a million prompt tokens")
+	f.Float64Var(&o.Prices.CompletionTokens, "completion-price", 0, "price of a million completion tokens")
+	f.Float64Var(&o.Prices.GPUHour, "gpu-hour-price", 0, "price of one GPU for an hour")
+	f.Float64Var(&o.Prices.GPUs, "gpus", 1, "how many GPUs the worker had")
+	return c
+}
+
+// checkPrices refuses what is no price.
+func checkPrices(p *report.Prices) error {
+	var errs []error
+	for _, price := range []struct {
+		flag  string
+		value float64
+	}{{"--prompt-price", p.PromptTokens}, {"--completion-price", p.CompletionTokens}, {"--gpu-hour-price", p.GPUHour}, {"--gpus", p.GPUs}} {
+		if !(price.value >= 0 && price.value <= 1e9) {
+			errs = append(errs, fmt.Errorf("%s is %v; allowed is 0 to 1,000,000,000", price.flag, price.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// printJSON prints one object on standard output.
+func printJSON[T any](c *cobra.Command, v *T) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err == nil {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
+	}
+	if err != nil {
+		return &coded{code: exitFailed, err: err}
+	}
+	return nil
+}

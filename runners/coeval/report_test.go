@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"coeval/datasets/shards"
+	"coeval/runners/figures"
+)
+
+// simulatedRun makes a small run and returns its folder.
+func simulatedRun(t *testing.T, prompts string, more ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	complete(t, append([]string{
+		"run", "--simulate", "--set", "simulate.latency=0s", "--json", "--prompts", prompts, "--out", out,
+	}, more...)...)
+	return out
+}
+
+// The page is written, is no file of the run, and its figures are those of --json.
+func TestReport(t *testing.T) {
+	t.Parallel()
+	out := simulatedRun(t, promptFile(t, 20), "--set", "output.prompts_per_shard=8")
+	if said := want(t, nil, "report", out); strings.TrimSpace(said) != filepath.Join(out, "report.html") {
+		t.Errorf("report says %q, want the page's path", said)
+	}
+	page, err := os.ReadFile(filepath.Join(out, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, heading := range []string{"1 · Verdict", "2 · Scores", "3 · Length", "4 · Meta-judge", "5 · Operation", "6 · Examples"} {
+		if !strings.Contains(string(page), heading) {
+			t.Errorf("the page lacks %s", heading)
+		}
+	}
+	want(t, nil, "verify", out)
+	var f figures.Figures
+	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &f); err != nil {
+		t.Fatal(err)
+	}
+	run := readRun(t, out)
+	// The figures come from the raw tables, those of run.json from the run: they are of one thing.
+	if f.Prompts != 20 || f.Length.Pairs != run.Stats.Actor.Pairs || f.Scores.Judgments+f.Scores.Unparsed[1].Unparsed != run.Stats.Judgments.Texts ||
+		f.Meta.Verdicts != run.Stats.Positions.First+run.Stats.Positions.Second || f.Meta.Comparisons != run.Stats.Comparisons.Texts {
+		t.Errorf("%+v\ndiffer from run.json's %+v", f, run.Stats)
+	}
+}
+
+// What is no complete run is refused with one sentence that names it, and nothing is written.
+func TestReportRefuses(t *testing.T) {
+	t.Parallel()
+	good := simulatedRun(t, promptFile(t, 3))
+	foreign, err := os.ReadFile("../../datasets/prompts/testdata/pyarrow.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	responses := shards.Path(shards.Responses, 0, 1)
+	for name, c := range map[string]struct {
+		spoil func(out string) error
+		want  string
+	}{
+		"no folder":          {os.RemoveAll, "there is no run in this folder"},
+		"incomplete":         {func(out string) error { return os.Remove(filepath.Join(out, "run.json")) }, "the same coeval run command finishes it"},
+		"another tool's":     {func(out string) error { return os.WriteFile(filepath.Join(out, responses), foreign, 0o600) }, "column 1 is prompt_id where id (required STRING) is wanted"},
+		"a table is missing": {func(out string) error { return os.Remove(filepath.Join(out, responses)) }, "no such file"},
+		"a table is torn":    {func(out string) error { return os.Truncate(filepath.Join(out, responses), 100) }, "it is cut off, or no Parquet file"},
+		"another format": {func(out string) error {
+			return os.WriteFile(filepath.Join(out, "run.json"), []byte(`{"format": 2}`), 0o600)
+		}, "format is 2; this program reads format 1"},
+		"no JSON": {func(out string) error { return os.WriteFile(filepath.Join(out, "run.json"), []byte(`{`), 0o600) }, "can't be read as JSON"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := filepath.Join(t.TempDir(), "out")
+			if err := os.CopyFS(out, os.DirFS(good)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.spoil(out); err != nil {
+				t.Fatal(err)
+			}
+			_, stderr, code := coeval(t, "report", out)
+			if code != exitFailed || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("exit code %d, said %q, want code 1 and one line with %q", code, stderr, c.want)
+			}
+			if _, err := os.Stat(filepath.Join(out, "report.html")); err == nil {
+				t.Error("there is a page")
+			}
+		})
+	}
+	if _, stderr, code := coeval(t, "report", "--gpus=-1", good); code != exitUsage || !strings.Contains(stderr, "--gpus is -1; allowed is 0 to") {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+}

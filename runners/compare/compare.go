@@ -1,0 +1,275 @@
+// Package compare holds iterations of one loop against each other, in their order: whether the judge
+// keeps up with the actor, or saturates.
+//
+// [Runs] takes each run's figures from package figures, looks at the prompts that a run shares
+// with the one before, and names the published signs of saturation that it sees between the first
+// and the last run. A sign is a threshold on figures, no test of significance: each tells the
+// figures that it is made of.
+//
+// It does not compare the scores of two runs as if one judge had given them: each iteration has a
+// judge of its own.
+package compare
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/stat"
+
+	"coeval/runners/dossiers"
+	"coeval/runners/figures"
+	"coeval/schemas"
+)
+
+// Comparison is what [Runs] found.
+type Comparison struct {
+	Runs []Iteration `json:"runs"`
+	// Steps are from each run to the next.
+	Steps []Step `json:"steps"`
+	Signs []Sign `json:"signs"`
+}
+
+// Iteration is one run's figures, as far as they are compared. Those about the meta-judge are
+// null where nothing was compared.
+type Iteration struct {
+	Out     string `json:"out"`
+	Judge   string `json:"judge"`
+	Prompts int64  `json:"prompts"`
+	// ActorPairs and JudgePairs are pairs per prompt; null when the role was not asked for.
+	ActorPairs *float64 `json:"actor_pairs"`
+	JudgePairs *float64 `json:"judge_pairs"`
+	// MeanScore is the mean S of the responses in points, Deviation their standard deviation,
+	// Spread the mean of Smax − Smin within a prompt, Top the share of judgments that give 5.
+	MeanScore float64 `json:"mean_score"`
+	Deviation float64 `json:"deviation"`
+	Spread    float64 `json:"spread"`
+	Top       float64 `json:"top"`
+	// Ties is the share of equal means among responses to one prompt, Variance the mean V.
+	Ties     float64 `json:"ties"`
+	Variance float64 `json:"variance"`
+	// ChosenChars is the mean length of the actor's chosen responses.
+	ChosenChars float64 `json:"chosen_chars"`
+	// First is the share of verdicts that the first shown won, Conflicts that of the pairs of
+	// judgments whose winner changes with the order, HigherWins that of the verdicts on unlike
+	// scores that the higher one won.
+	First      *float64 `json:"first"`
+	Conflicts  *float64 `json:"conflicts"`
+	HigherWins *float64 `json:"higher_wins"`
+	// UnparsedJudgments and UnparsedComparisons are shares of texts that say nothing.
+	UnparsedJudgments   float64  `json:"unparsed_judgments"`
+	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
+}
+
+// Step is what two runs have in common. Before and After count runs from 0.
+type Step struct {
+	Before int `json:"before"`
+	After  int `json:"after"`
+	// Prompts are in both, Overlap is their share of the run with fewer.
+	Prompts int64   `json:"prompts"`
+	Overlap float64 `json:"overlap"`
+	// PromptRanks is Spearman's correlation of the shared prompts' mean S in both runs: whether
+	// both find the same prompts easy. Null with fewer than 3 prompts or where one has no spread.
+	PromptRanks *float64 `json:"prompt_ranks"`
+	// Responses are scored in both runs: the same text of the same actor. ResponseRanks is
+	// Spearman's correlation of their S, OrderAgreement the share of the pairs of them to one prompt,
+	// of unlike S in both, that both judges order alike.
+	Responses      int64    `json:"responses"`
+	ResponseRanks  *float64 `json:"response_ranks"`
+	OrderAgreement *float64 `json:"order_agreement"`
+	OrderedPairs   int64    `json:"ordered_pairs"`
+}
+
+// Runs compares runs in the order in which they are given, at least two. Runs that follow each
+// other and share no prompt are an error unless unshared says that this is meant.
+func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison, error) {
+	c := &Comparison{}
+	var before map[string]prompt
+	for i, r := range runs {
+		f, err := figures.Of(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		c.Runs = append(c.Runs, newIteration(r, f))
+		after, err := read(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			step := newStep(before, after)
+			step.Before, step.After = i-1, i
+			if step.Prompts == 0 && !unshared {
+				return nil, fmt.Errorf("%s and %s have no prompt in common, so that their figures may differ by the prompts alone; --unshared compares them all the same", runs[i-1].Dir, r.Dir)
+			}
+			c.Steps = append(c.Steps, step)
+		}
+		before = after
+	}
+	c.Signs = signs(&c.Runs[0], &c.Runs[len(c.Runs)-1])
+	return c, nil
+}
+
+func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {
+	it := Iteration{
+		Out: r.Dir, Judge: f.Models.Judge, Prompts: f.Prompts,
+		MeanScore: f.Scores.ResponseMean, Deviation: f.Scores.ResponseDeviation, Spread: f.Scores.Spread, Top: f.Scores.Top,
+		Ties: f.Scores.Ties, Variance: f.Scores.Variance, ChosenChars: f.Length.Chosen,
+	}
+	for _, u := range f.Scores.Unparsed {
+		switch u.Stage {
+		case schemas.StageJudge:
+			it.UnparsedJudgments = u.Share
+		case schemas.StageMeta:
+			if u.Texts > 0 {
+				it.UnparsedComparisons = &u.Share
+			}
+		}
+	}
+	perPrompt := func(role string) *float64 {
+		o, ok := r.Manifest.Ledger.Roles[role]
+		if !ok {
+			return nil
+		}
+		share := 0.0
+		if f.Prompts > 0 {
+			share = float64(o.Paired) / float64(f.Prompts)
+		}
+		return &share
+	}
+	it.ActorPairs, it.JudgePairs = perPrompt(schemas.RoleActor), perPrompt(schemas.RoleJudge)
+	if m := f.Meta; m != nil && m.Verdicts > 0 {
+		it.First = &m.First
+		if m.HigherWinsOf > 0 {
+			it.HigherWins = &m.HigherWins
+		}
+		if m.BothOrders > 0 {
+			conflicts := m.BothFirst + m.BothSecond
+			it.Conflicts = &conflicts
+		}
+	}
+	return it
+}
+
+// prompt is a prompt's scored responses by ID.
+type prompt map[string]float64
+
+// mean is rounded to 1e-9, so that equal means are equal whatever order they were summed in.
+func (p prompt) mean() float64 {
+	scores := make([]float64, 0, len(p))
+	for _, s := range p {
+		scores = append(scores, s)
+	}
+	return math.Round(stat.Mean(scores, nil)*1e9) / 1e9
+}
+
+func read(ctx context.Context, r *dossiers.Run) (map[string]prompt, error) {
+	prompts := map[string]prompt{}
+	for shard := range r.Shards {
+		err := r.EachResponses(ctx, shard, func(d *dossiers.Dossier) error {
+			p := prompt{}
+			for i := range d.Responses {
+				if s := d.Responses[i].ScoreMean; s != nil {
+					p[d.Responses[i].ID] = *s
+				}
+			}
+			prompts[d.Prompt.ID] = p
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return prompts, nil
+}
+
+// pair is one thing's score in both runs.
+type pair struct{ before, after float64 }
+
+func newStep(before, after map[string]prompt) Step {
+	var step Step
+	var prompts, responses []pair
+	var alike int64
+	ids := make([]string, 0, len(after))
+	for id := range after {
+		if _, ok := before[id]; ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	step.Prompts = int64(len(ids))
+	if fewer := min(len(before), len(after)); fewer > 0 {
+		step.Overlap = float64(len(ids)) / float64(fewer)
+	}
+	for _, id := range ids {
+		a, b := before[id], after[id]
+		if len(a) > 0 && len(b) > 0 {
+			prompts = append(prompts, pair{a.mean(), b.mean()})
+		}
+		var both []pair
+		for response, s := range b {
+			if other, ok := a[response]; ok {
+				both = append(both, pair{other, s})
+			}
+		}
+		for i, x := range both {
+			for _, y := range both[:i] {
+				order := cmp.Compare(x.before, y.before) * cmp.Compare(x.after, y.after)
+				if order != 0 {
+					step.OrderedPairs++
+				}
+				if order > 0 {
+					alike++
+				}
+			}
+		}
+		responses = append(responses, both...)
+	}
+	step.Responses = int64(len(responses))
+	step.PromptRanks, step.ResponseRanks = spearman(prompts), spearman(responses)
+	if step.OrderedPairs > 0 {
+		share := float64(alike) / float64(step.OrderedPairs)
+		step.OrderAgreement = &share
+	}
+	return step
+}
+
+// spearman is Pearson's correlation of the ranks, equal values having the mean of theirs.
+func spearman(pairs []pair) *float64 {
+	const least = 3
+	if len(pairs) < least {
+		return nil
+	}
+	slices.SortFunc(pairs, func(a, b pair) int { return cmp.Or(cmp.Compare(a.before, b.before), cmp.Compare(a.after, b.after)) })
+	before, after := make([]float64, len(pairs)), make([]float64, len(pairs))
+	for i, p := range pairs {
+		before[i], after[i] = p.before, p.after
+	}
+	before, after = ranks(before), ranks(after)
+	if stat.Variance(before, nil) == 0 || stat.Variance(after, nil) == 0 {
+		return nil
+	}
+	r := stat.Correlation(before, after, nil)
+	return &r
+}
+
+func ranks(values []float64) []float64 {
+	order := make([]int, len(values))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(values[a], values[b]) })
+	out := make([]float64, len(values))
+	for i := 0; i < len(order); {
+		k := i
+		for k < len(order) && values[order[k]] == values[order[i]] {
+			k++
+		}
+		for _, at := range order[i:k] {
+			out[at] = float64(i+k-1) / 2
+		}
+		i = k
+	}
+	return out
+}

@@ -1,0 +1,96 @@
+package compare
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSpearman(t *testing.T) {
+	for name, c := range map[string]struct {
+		pairs []pair
+		want  float64
+	}{
+		"the same order":  {[]pair{{1, 10}, {2, 100}, {3, 1000}}, 1},
+		"the other order": {[]pair{{1, 3}, {2, 2}, {3, 1}}, -1},
+		// Ranks 0 1 2 3 and 1 0 3 2: 1 − 6·Σd²/(n(n²−1)) = 1 − 6·4/60 = 0.6.
+		"two swaps": {[]pair{{1, 2}, {2, 1}, {3, 4}, {4, 3}}, 0.6},
+		// Ranks 0.5 0.5 2 and 0 1 2: Sxy = −0.5·−1 + −0.5·0 + 1·1 = 1.5, Sxx = 1.5, Syy = 2.
+		"a tie": {[]pair{{1, 1}, {1, 2}, {3, 3}}, 1.5 / math.Sqrt(3)},
+	} {
+		if got := spearman(c.pairs); got == nil || math.Abs(*got-c.want) > 1e-12 {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if got := spearman([]pair{{1, 1}, {2, 2}}); got != nil {
+		t.Errorf("two pairs give %v", *got)
+	}
+	if got := spearman([]pair{{1, 1}, {1, 2}, {1, 3}}); got != nil {
+		t.Errorf("values without spread give %v", *got)
+	}
+}
+
+func TestStep(t *testing.T) {
+	before := map[string]prompt{"p": {"a": 1, "b": 2, "c": 3}, "q": {"d": 1, "e": 2}, "r": {"f": 4}, "alone": {"x": 1}}
+	after := map[string]prompt{"p": {"a": 2, "b": 1, "c": 5}, "q": {"d": 3, "e": 3, "new": 0}, "r": {}, "other": {"y": 1}}
+	got := newStep(before, after)
+	// Shared are p, q and r of four. Of p's pairs, a and b are swapped and the other two alike;
+	// d and e are tied in the second run, which is no order.
+	third := 2.0 / 3
+	if got.Prompts != 3 || got.Overlap != 0.75 || got.Responses != 5 || got.OrderedPairs != 3 || *got.OrderAgreement != third || got.PromptRanks != nil {
+		t.Errorf("%+v", got)
+	}
+	if empty := newStep(before, map[string]prompt{}); empty.Prompts != 0 || empty.OrderAgreement != nil {
+		t.Errorf("%+v", empty)
+	}
+}
+
+// Each sign is there from its threshold on, and not below it.
+func TestSigns(t *testing.T) {
+	share := func(x float64) *float64 { return &x }
+	first := Iteration{MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
+	for name, c := range map[string]struct {
+		change func(*Iteration)
+		want   []string
+	}{
+		"nothing":                         {func(*Iteration) {}, nil},
+		"ceiling":                         {func(i *Iteration) { i.MeanScore, i.Spread, i.Variance = 4.5, 0.8, 0.4 }, []string{Ceiling}},
+		"a climb that keeps its spread":   {func(i *Iteration) { i.MeanScore, i.Variance = 4.5, 0.4 }, nil},
+		"a climb that keeps its variance": {func(i *Iteration) { i.MeanScore, i.Spread = 4.5, 0.8 }, nil},
+		"less spread without a climb":     {func(i *Iteration) { i.Spread, i.Variance = 0.8, 0.4 }, nil},
+		"higher":                          {func(i *Iteration) { i.HigherWins = share(0.76) }, []string{Higher}},
+		"higher, but not yet much":        {func(i *Iteration) { i.HigherWins = share(0.74) }, nil},
+		"conflicts":                       {func(i *Iteration) { i.Conflicts = share(0.41) }, []string{Position}},
+		"conflicts, a few":                {func(i *Iteration) { i.Conflicts = share(0.39) }, nil},
+		"the first shown":                 {func(i *Iteration) { i.First = share(0.61) }, []string{Position}},
+		"the second shown":                {func(i *Iteration) { i.First = share(0.39) }, []string{Position}},
+		"the first shown, a little":       {func(i *Iteration) { i.First = share(0.59) }, nil},
+		"longer":                          {func(i *Iteration) { i.ChosenChars = 1101 }, []string{Longer}},
+		"a little longer":                 {func(i *Iteration) { i.ChosenChars = 1099 }, nil},
+		"nothing compared":                {func(i *Iteration) { i.First, i.Conflicts, i.HigherWins = nil, nil, nil }, nil},
+	} {
+		last := first
+		c.change(&last)
+		var seen []string
+		for _, s := range signs(&first, &last) {
+			if s.Seen {
+				seen = append(seen, s.Name)
+			}
+			if s.Known == (name == "nothing compared" && (s.Name == Higher || s.Name == Position)) {
+				t.Errorf("%s: %s is known: %v", name, s.Name, s.Known)
+			}
+		}
+		if diff := cmp.Diff(c.want, seen); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	// A sign is of growth: what was there from the first run on is none.
+	steady := first
+	steady.HigherWins, steady.First = share(0.9), share(0.7)
+	for _, s := range signs(&steady, &steady) {
+		if s.Seen {
+			t.Errorf("%s is seen between equal runs", s.Name)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package compare
+
+import "fmt"
+
+// Row is a figure of all runs, for tables and charts.
+type Row struct {
+	Name string
+	Unit string
+	// Values are by run; null where a run has no such figure.
+	Values []*float64
+	// Percent says that the values are shares, Digits how many decimals are told.
+	Percent bool
+	Digits  int
+}
+
+// Rows lists the figures of all runs in the order in which they are told.
+func (c *Comparison) Rows() []Row {
+	row := func(name, unit string, digits int, of func(*Iteration) *float64) Row {
+		r := Row{Name: name, Unit: unit, Digits: digits, Percent: unit == "%"}
+		for i := range c.Runs {
+			r.Values = append(r.Values, of(&c.Runs[i]))
+		}
+		return r
+	}
+	return []Row{
+		row("Mean score of a response", "points", 2, func(i *Iteration) *float64 { return &i.MeanScore }),
+		row("Spread within a prompt", "points", 2, func(i *Iteration) *float64 { return &i.Spread }),
+		row("Variance of a response's judgments", "points²", 2, func(i *Iteration) *float64 { return &i.Variance }),
+		row("Judgments at the top", "%", 1, func(i *Iteration) *float64 { return &i.Top }),
+		row("Ties", "%", 1, func(i *Iteration) *float64 { return &i.Ties }),
+		row("Length of chosen responses", "characters", 0, func(i *Iteration) *float64 { return &i.ChosenChars }),
+		row("The first shown wins", "%", 1, func(i *Iteration) *float64 { return i.First }),
+		row("Order conflicts", "%", 1, func(i *Iteration) *float64 { return i.Conflicts }),
+		row("The higher score wins", "%", 1, func(i *Iteration) *float64 { return i.HigherWins }),
+		row("Unparsed judgments", "%", 1, func(i *Iteration) *float64 { return &i.UnparsedJudgments }),
+		row("Unparsed comparisons", "%", 1, func(i *Iteration) *float64 { return i.UnparsedComparisons }),
+		row("Actor pairs per prompt", "pairs", 2, func(i *Iteration) *float64 { return i.ActorPairs }),
+		row("Judge pairs per prompt", "pairs", 2, func(i *Iteration) *float64 { return i.JudgePairs }),
+	}
+}
+
+// Show tells a value of the row as a table does.
+func (r *Row) Show(v *float64) string {
+	switch {
+	case v == nil:
+		return "–"
+	case r.Percent:
+		return fmt.Sprintf("%.*f %%", r.Digits, 100**v)
+	}
+	return fmt.Sprintf("%.*f", r.Digits, *v)
+}

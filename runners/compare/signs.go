@@ -1,0 +1,103 @@
+package compare
+
+import (
+	"fmt"
+	"math"
+)
+
+// The thresholds of the signs, all from the first run to the last. The paper (arXiv 2407.19594)
+// saw mean scores climb from 4.1 to 4.7, a meta-judge that prefers the higher score in 63 and
+// later 97.7 % of cases, and one that follows position in 44 and later 68 %; its metric of
+// position is not defined in our sources, hence the two figures here.
+const (
+	// climb is of the mean score in points, fall the least decrease of spread and of variance,
+	// as a share.
+	climb, fall = 0.2, 0.1
+	// moreHigher is the increase of the share in which the higher score wins, mostHigher what
+	// it comes to.
+	moreHigher, mostHigher = 0.1, 0.75
+	// moreConflicts is the increase of the share of order conflicts; moreFirst that of the
+	// distance of the share of the first shown from a half, mostFirst what that comes to.
+	moreConflicts, moreFirst, mostFirst = 0.1, 0.05, 0.1
+	// growth is of the mean length of chosen responses, as a share.
+	growth = 0.1
+)
+
+// The signs.
+const (
+	Ceiling  = "scores climb into the ceiling"
+	Higher   = "the meta-judge goes by the score"
+	Position = "the meta-judge goes by position"
+	Longer   = "chosen responses grow longer"
+)
+
+// Sign is a published sign of saturation.
+type Sign struct {
+	Name string `json:"name"`
+	// Seen says whether it is there; Known whether the figures that it needs are.
+	Seen  bool `json:"seen"`
+	Known bool `json:"known"`
+	// Evidence tells the figures, Threshold from where on they are the sign, Advice what helps.
+	Evidence  string `json:"evidence"`
+	Threshold string `json:"threshold"`
+	Advice    string `json:"advice"`
+}
+
+// signs looks for each sign between two runs.
+func signs(first, last *Iteration) []Sign {
+	return []Sign{ceiling(first, last), higher(first, last), position(first, last), longer(first, last)}
+}
+
+func ceiling(first, last *Iteration) Sign {
+	falls := func(before, after float64) bool { return before > 0 && after <= (1-fall)*before }
+	return Sign{
+		Name: Ceiling, Known: true,
+		Seen: last.MeanScore-first.MeanScore >= climb && falls(first.Spread, last.Spread) && falls(first.Variance, last.Variance),
+		Evidence: fmt.Sprintf("mean score %.2f → %.2f, spread within a prompt %.2f → %.2f, variance of judgments %.2f → %.2f",
+			first.MeanScore, last.MeanScore, first.Spread, last.Spread, first.Variance, last.Variance),
+		Threshold: fmt.Sprintf("the mean climbs by at least %.1f points while spread and variance each fall by at least %.0f %%", climb, 100*fall),
+		Advice:    "the judge no longer tells good answers apart: a stricter rubric (judge.template), another judge, or recalibration against people",
+	}
+}
+
+func higher(first, last *Iteration) Sign {
+	s := Sign{
+		Name: Higher, Evidence: "nothing was compared in one of the runs",
+		Threshold: fmt.Sprintf("the higher score wins in at least %.0f %%, and in %.0f points more than at first", 100*mostHigher, 100*moreHigher),
+		Advice:    "judge pairs would teach to score high: method.hide_scores, and another meta_judge.model",
+	}
+	if first.HigherWins == nil || last.HigherWins == nil {
+		return s
+	}
+	before, after := *first.HigherWins, *last.HigherWins
+	s.Known, s.Seen = true, after >= mostHigher && after-before >= moreHigher
+	s.Evidence = fmt.Sprintf("the higher score wins %.1f %% → %.1f %%", 100*before, 100*after)
+	return s
+}
+
+func position(first, last *Iteration) Sign {
+	s := Sign{
+		Name: Position, Evidence: "nothing was compared in both orders in one of the runs",
+		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f",
+			100*moreConflicts, 100*moreFirst, 100*mostFirst),
+		Advice: "verdicts carry less and less: a stronger meta_judge.model, or a lower meta_judge.temperature",
+	}
+	if first.First == nil || last.First == nil || first.Conflicts == nil || last.Conflicts == nil {
+		return s
+	}
+	before, after := math.Abs(*first.First-0.5), math.Abs(*last.First-0.5)
+	s.Known = true
+	s.Seen = *last.Conflicts-*first.Conflicts >= moreConflicts || after-before >= moreFirst && after >= mostFirst
+	s.Evidence = fmt.Sprintf("order conflicts %.1f %% → %.1f %%, the first shown wins %.1f %% → %.1f %%", 100**first.Conflicts, 100**last.Conflicts, 100**first.First, 100**last.First)
+	return s
+}
+
+func longer(first, last *Iteration) Sign {
+	return Sign{
+		Name: Longer, Known: first.ChosenChars > 0 && last.ChosenChars > 0,
+		Seen:      first.ChosenChars > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
+		Evidence:  fmt.Sprintf("chosen responses have %.0f → %.0f characters in the mean", first.ChosenChars, last.ChosenChars),
+		Threshold: fmt.Sprintf("they grow by at least %.0f %%", 100*growth),
+		Advice:    "a larger method.rho; coeval report shows what each would have done",
+	}
+}

@@ -1,0 +1,153 @@
+package dossiers_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/shards"
+	"coeval/runners/dossiers"
+	"coeval/schemas"
+)
+
+const config = `{"roles":["actor"],"method":{"rho":0.32}}`
+
+func writeTable[T shards.Row](t *testing.T, out string, table shards.Table, rows ...T) {
+	t.Helper()
+	name := filepath.Join(out, shards.Path(table, 0, 1))
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	w, err := shards.NewWriter[T](&b, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range rows {
+		if err := w.Write(&rows[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, b.Bytes())
+}
+
+func write(t testing.TB, name string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeRun(t testing.TB, out, config string) {
+	t.Helper()
+	b, err := json.Marshal(schemas.Run{
+		Format: schemas.RunFormat, Config: json.RawMessage(config), Files: []schemas.File{{Path: shards.Path(shards.Prompts, 0, 1)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(out, "run.json"), b)
+}
+
+// A run of the prompts a, b and c: b has no response, and a bad line comes before all.
+func newRun(t *testing.T) string {
+	t.Helper()
+	out := t.TempDir()
+	user := []schemas.Message{{Role: "user", Content: "?"}}
+	writeTable(t, out, shards.Prompts, schemas.PromptRow{ID: "a", Prompt: user}, schemas.PromptRow{ID: "b", Prompt: user}, schemas.PromptRow{ID: "c", Prompt: user})
+	writeTable(t, out, shards.Responses,
+		schemas.ResponseRow{ID: "a1", PromptID: "a", Status: "complete", Chars: 3, ScoreMean: new(4.5), ScoreVariance: new(0.25)},
+		schemas.ResponseRow{ID: "a2", PromptID: "a", Status: "empty"},
+		schemas.ResponseRow{ID: "c1", PromptID: "c", Status: "complete"})
+	writeTable(t, out, shards.Judgments, schemas.JudgmentRow{ID: "j", PromptID: "a", ResponseID: "a1", Score: new(4.5), Distinct: true})
+	writeTable(t, out, shards.Comparisons, schemas.ComparisonRow{ID: "x", PromptID: "c", FirstID: "1", SecondID: "2", Winner: "none", UnparsedReason: new("tie")})
+	writeTable(t, out, shards.Failures,
+		schemas.FailureRow{Stage: "prompts", Code: "bad_json", SourceFile: new("f"), SourceLine: new(int64(1))},
+		schemas.FailureRow{Stage: "generate", Code: "timeout", PromptID: new("b"), Replicate: new(int32(0))})
+	writeRun(t, out, config)
+	return out
+}
+
+// Every prompt comes once, with the rows that are its own.
+func TestEach(t *testing.T) {
+	r, err := dossiers.Open(t.Context(), newRun(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = r.Each(t.Context(), 0, func(d *dossiers.Dossier) error {
+		got = append(got, fmt.Sprintf("%s: %d responses, %d judgments, %d comparisons, %d failures", d.Prompt.ID, len(d.Responses), len(d.Judgments), len(d.Comparisons), len(d.Failures)))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"a: 2 responses, 1 judgments, 0 comparisons, 0 failures",
+		"b: 0 responses, 0 judgments, 0 comparisons, 1 failures",
+		"c: 1 responses, 0 judgments, 1 comparisons, 0 failures",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	alone := 0
+	err = r.EachResponses(t.Context(), 0, func(d *dossiers.Dossier) error {
+		alone += len(d.Responses)
+		return nil
+	})
+	if err != nil || alone != 3 {
+		t.Errorf("%d responses alone, %v", alone, err)
+	}
+}
+
+// A row of a prompt that is not there is an error, wherever it stands.
+func TestStrays(t *testing.T) {
+	for _, stray := range []string{"0", "bb", "z"} {
+		out := newRun(t)
+		rows := []schemas.JudgmentRow{{ID: "j", PromptID: "a"}, {ID: "k", PromptID: stray}}
+		if stray < "a" {
+			rows[0], rows[1] = rows[1], rows[0]
+		}
+		writeTable(t, out, shards.Judgments, rows...)
+		r, err := dossiers.Open(t.Context(), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Each(t.Context(), 0, func(*dossiers.Dossier) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "has a row of prompt "+stray) {
+			t.Errorf("a judgment of prompt %s gives %v", stray, err)
+		}
+	}
+}
+
+// FuzzOpen takes any run.json: it is a run with shards and valid settings, or an error.
+func FuzzOpen(f *testing.F) {
+	f.Add([]byte(`{"format":1,"config":` + config + `,"files":[{"path":"raw/prompts/part-00000-of-00001.parquet"}]}`))
+	f.Add([]byte(`{"format":2}`))
+	f.Add([]byte(`{"format":1,"config":{"method":{"rho":0.7}},"files":[{"path":"raw/prompts/x"}]}`))
+	f.Add([]byte(`{"format":1,"config":{"method":{"rho":0.7,"min_margin":9}},"files":[{"path":"raw/prompts/x"}]}`))
+	f.Add([]byte(`{"format":1,"config":null,"files":null}`))
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, b []byte) {
+		write(t, filepath.Join(dir, "run.json"), b)
+		r, err := dossiers.Open(t.Context(), dir)
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than a sentence: %q", err)
+			}
+			return
+		}
+		if r.Shards < 1 || r.Settings.Method.ActorOptions().Validate() != nil {
+			t.Errorf("%q is taken for a run: %+v", b, r)
+		}
+	})
+}

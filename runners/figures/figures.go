@@ -1,0 +1,247 @@
+// Package figures computes from a run's raw tables what tells whether its data is worth
+// training on: how the scores lie, what length does to them, and what the meta-judge goes by.
+//
+// [Of] streams the tables, as many shards at a time as there are cores. Its memory does not grow
+// with the texts, and with the number of prompts only by two numbers for each actor pair and
+// the ratings' spread of each prompt. Figures are the same whatever the number of cores.
+//
+// All means are plain means, all variances and standard deviations those of the population, but
+// for the one that is marked. A share of nothing is 0; its count says so. Every figure is
+// computed again in Python from the same tables by runners/readers/figures.py.
+package figures
+
+import (
+	"context"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"coeval/runners/dossiers"
+	"coeval/schemas"
+)
+
+// Figures are those of a run.
+type Figures struct {
+	Out       string `json:"out"`
+	Simulated bool   `json:"simulated"`
+	Prompts   int64  `json:"prompts"`
+	Models    Models `json:"models"`
+	Scores    Scores `json:"scores"`
+	Length    Length `json:"length"`
+	// Meta is null when no judge pairs were asked for.
+	Meta *Meta `json:"meta"`
+}
+
+// Models are who answered, judged and compared, with revisions.
+type Models struct {
+	Actor     string `json:"actor"`
+	Judge     string `json:"judge"`
+	MetaJudge string `json:"meta_judge"`
+}
+
+// Scores are about the judge's scores, in rubric points.
+type Scores struct {
+	// Judgments are those with a score; Mean and Deviation are of these scores, Top the share
+	// of them that is 5.
+	Judgments int64   `json:"judgments"`
+	Mean      float64 `json:"mean"`
+	Deviation float64 `json:"deviation"`
+	Top       float64 `json:"top"`
+	// Histogram has their scores, each in the bin of the nearest half point, halves upwards:
+	// 0, 0.5, …, 5.
+	Histogram []int64 `json:"histogram"`
+	// Responses are the scored ones, with their means S and variances V.
+	Responses         int64   `json:"responses"`
+	ResponseMean      float64 `json:"response_mean"`
+	ResponseDeviation float64 `json:"response_deviation"`
+	// ResponseHistogram has S in bins of a quarter point from 0 on, the last from 5 on.
+	ResponseHistogram Histogram `json:"response_histogram"`
+	// Variance is the mean of V in squared points, VarianceHistogram has V in bins of 0.1.
+	Variance          float64   `json:"variance"`
+	VarianceHistogram Histogram `json:"variance_histogram"`
+	// Spread is the mean over the prompts with at least two scored responses of Smax − Smin.
+	Spread        float64 `json:"spread"`
+	SpreadPrompts int64   `json:"spread_prompts"`
+	// Ties is the share of equal S among the pairs of scored responses to one prompt; TiedTop
+	// the share of the prompts with at least two scored responses whose Smax several have.
+	Ties          float64 `json:"ties"`
+	ResponsePairs int64   `json:"response_pairs"`
+	TiedTop       float64 `json:"tied_top"`
+	// Unparsed is by stage, in the order of the stages: responses that are not judged,
+	// judgments without a score, comparisons without a verdict.
+	Unparsed []Unparsed `json:"unparsed"`
+}
+
+// Unparsed counts a stage's texts that say nothing.
+type Unparsed struct {
+	Stage    string           `json:"stage"`
+	Texts    int64            `json:"texts"`
+	Unparsed int64            `json:"unparsed"`
+	Share    float64          `json:"share"`
+	Reasons  map[string]int64 `json:"reasons"`
+}
+
+// Histogram counts values in bins of one width from 0 on: [0, Width), [Width, 2·Width), ….
+type Histogram struct {
+	Width  float64 `json:"width"`
+	Counts []int64 `json:"counts"`
+}
+
+// Length is about lengths in characters (Unicode code points).
+type Length struct {
+	// Pairs are the actor pairs that the run's settings give, whether the role was asked for
+	// or not, Chosen and Rejected their mean lengths, Difference the mean of chosen − rejected,
+	// Shorter the share of the pairs whose chosen response is the shorter one.
+	Pairs      int64   `json:"pairs"`
+	Chosen     float64 `json:"chosen"`
+	Rejected   float64 `json:"rejected"`
+	Difference float64 `json:"difference"`
+	Shorter    float64 `json:"shorter"`
+	// Slope is of the least-squares line of S on length over all scored responses, in points
+	// for 1,000 characters, Correlation Pearson's. SlopeWithin and CorrelationWithin are the
+	// same of the deviations from each prompt's means: what length does among the answers to
+	// one prompt. They are 0 where all lengths are the same.
+	Slope             float64 `json:"slope"`
+	Intercept         float64 `json:"intercept"`
+	Correlation       float64 `json:"correlation"`
+	SlopeWithin       float64 `json:"slope_within"`
+	CorrelationWithin float64 `json:"correlation_within"`
+	// LongerWins is the share of the pairs of scored responses to one prompt, of unlike
+	// lengths, whose longer one has the higher S; equal ones count half.
+	LongerWins   float64 `json:"longer_wins"`
+	LongerWinsOf int64   `json:"longer_wins_of"`
+	// Control is the win share of the chosen responses with length taken out; null with fewer
+	// than two pairs.
+	Control *Control `json:"control"`
+	// Rho is what each strength of length control gives, with the run's own other settings.
+	Rho []RhoFigures `json:"rho"`
+	// Grid counts the scored responses by length and S.
+	Grid Grid `json:"grid"`
+}
+
+// Control is the length-controlled win share of chosen over rejected responses.
+//
+// A pair's wins y are the share of all pairs of one judgment of the chosen and one of the
+// rejected response in which the chosen one's score is higher; equal scores count half. With d
+// the length of the chosen less that of the rejected response, and s the sample standard
+// deviation of d over the pairs (n − 1),
+//
+//	P(win) = σ(θ + φ·tanh(d/s))
+//
+// is fitted to y by maximum likelihood with a ridge of (1/1000)·(θ² + φ²)/2 that keeps both
+// finite. σ(θ) is the win share of two responses of the same length. This is length-controlled
+// AlpacaEval (Dubois et al., arXiv 2404.04475) without its term for the difficulty of the
+// instruction, which needs other models' answers.
+type Control struct {
+	// WinShare is the mean of y, Controlled σ(θ).
+	WinShare   float64 `json:"win_share"`
+	Controlled float64 `json:"controlled"`
+	Theta      float64 `json:"theta"`
+	Phi        float64 `json:"phi"`
+	Scale      float64 `json:"scale"`
+}
+
+// RhoFigures are the actor pairs that one rho gives.
+type RhoFigures struct {
+	Rho float64 `json:"rho"`
+	// Own marks the run's own rho.
+	Own   bool  `json:"own"`
+	Pairs int64 `json:"pairs"`
+	// Chosen is their mean length, Difference the mean of chosen − rejected, Margin that of
+	// S(chosen) − S(rejected) in points.
+	Chosen     float64 `json:"chosen"`
+	Difference float64 `json:"difference"`
+	Margin     float64 `json:"margin"`
+}
+
+// Grid counts in cells of CharsWidth characters and a quarter point; the last cell of a row has
+// all that is longer.
+type Grid struct {
+	CharsWidth int `json:"chars_width"`
+	// Counts[i][k] are the responses of S in the quarter i and length in the cell k.
+	Counts [][]int64 `json:"counts"`
+}
+
+// Meta is about the meta-judge.
+type Meta struct {
+	Comparisons int64 `json:"comparisons"`
+	// Verdicts are the comparisons with a winner, First the share of them that the judgment
+	// shown first won.
+	Verdicts int64   `json:"verdicts"`
+	First    float64 `json:"first"`
+	// BothOrders are the pairs of judgments with a winner in both orders. Consistent is the
+	// share with the same judgment in both; of the others, the conflicts, BothFirst is the
+	// share of the pairs in which the first shown won twice, BothSecond the second.
+	BothOrders int64   `json:"both_orders"`
+	Consistent float64 `json:"consistent"`
+	BothFirst  float64 `json:"both_first"`
+	BothSecond float64 `json:"both_second"`
+	// HigherWins is the share of the verdicts on judgments of unlike scores in which the one
+	// with the higher score won.
+	HigherWins   float64 `json:"higher_wins"`
+	HigherWinsOf int64   `json:"higher_wins_of"`
+	// ByGap has the same by the difference of the scores, to the nearest half point, halves
+	// upwards: 0 (below a quarter), 0.5, …, 5.
+	ByGap []GapFigures `json:"by_gap"`
+	// Graphs are the contested responses with a verdict. A graph's nodes are the distinct
+	// judgments, with an edge from each to those that it won against at least once. Connected
+	// is the share in which everybody's wins reach everybody (one strong component), Largest
+	// the mean share of the nodes in the largest strong component.
+	Graphs    int64   `json:"graphs"`
+	Connected float64 `json:"connected"`
+	Largest   float64 `json:"largest"`
+	// EloResponses are the contested responses with ratings. EloSpread is the mean of highest
+	// less lowest, EloHistogram has it in bins of 0.25.
+	EloResponses int64     `json:"elo_responses"`
+	EloSpread    float64   `json:"elo_spread"`
+	EloHistogram Histogram `json:"elo_histogram"`
+}
+
+// GapFigures are the verdicts on judgments whose scores differ by about Gap.
+type GapFigures struct {
+	Gap        float64 `json:"gap"`
+	Verdicts   int64   `json:"verdicts"`
+	HigherWins float64 `json:"higher_wins"`
+}
+
+// Of computes the figures of a run. A table that can't be read is an error.
+func Of(ctx context.Context, r *dossiers.Run) (*Figures, error) {
+	tallies := make([]*tally, r.Shards)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for shard := range tallies {
+		tallies[shard] = newTally(r.Settings.Method.ActorOptions())
+		group.Go(func() error { return r.Each(ctx, shard, tallies[shard].add) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	sum := newTally(r.Settings.Method.ActorOptions())
+	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
+		sum.join(t)
+	}
+	length, err := sum.length.figures()
+	if err != nil {
+		return nil, err
+	}
+	f := &Figures{
+		Out: r.Dir, Simulated: r.Manifest.Simulated, Prompts: sum.prompts,
+		Models: Models{
+			Actor: r.Settings.Actor.Role.Identity(), Judge: r.Settings.Judge.Role.Identity(), MetaJudge: r.Settings.MetaJudge.Role.Identity(),
+		},
+		Scores: sum.scores.figures(), Length: length,
+	}
+	if r.Settings.Wants(schemas.RoleJudge) {
+		f.Meta = sum.meta.figures()
+		f.Scores.Unparsed = append(f.Scores.Unparsed, sum.meta.unparsed())
+	}
+	return f, nil
+}
+
+// share returns part / whole, 0 of nothing.
+func share[N int64 | float64](part N, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}

@@ -1,0 +1,210 @@
+package figures
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"coeval/runners/dossiers"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+// A prompt with two responses:
+//
+//	a  1000 characters  scores 5, 4     S 4.5  V 0.25  contested
+//	b  2000 characters  scores 2, 2, 3  S 7/3  V 2/9
+//
+// and one that is truncated. Of the comparisons of a's judgments x (5) and y (4), both orders
+// have a winner: the first shown.
+func dossier() *dossiers.Dossier {
+	judgment := func(id, response string, score float64) dossiers.Judgment {
+		return dossiers.Judgment{ID: id, ResponseID: response, Score: &score, Distinct: true}
+	}
+	d := &dossiers.Dossier{
+		Prompt: dossiers.Prompt{ID: "p", ContestedResponseID: new("a")},
+		Responses: []dossiers.Response{
+			{ID: "a", Status: "complete", Chars: 1000, ScoreMean: new(4.5), ScoreVariance: new(0.25)},
+			{ID: "b", Status: "complete", Chars: 2000, ScoreMean: new(7.0 / 3), ScoreVariance: new(2.0 / 9)},
+			{ID: "c", Status: "truncated", Chars: 9999},
+		},
+		Judgments: []dossiers.Judgment{
+			judgment("x", "a", 5), judgment("y", "a", 4), judgment("s", "b", 2), judgment("t", "b", 2), judgment("u", "b", 3),
+			{ID: "v", ResponseID: "b", UnparsedReason: new("cut_off")},
+		},
+		Comparisons: []dossiers.Comparison{
+			{FirstID: "x", SecondID: "y", Winner: "first"},
+			{FirstID: "y", SecondID: "x", Winner: "first"},
+		},
+	}
+	d.Judgments[0].Elo, d.Judgments[1].Elo = new(0.75), new(-0.75)
+	return d
+}
+
+func tallied(t *testing.T, dossiers ...*dossiers.Dossier) *tally {
+	t.Helper()
+	sum := newTally(pairs.ActorOptions{Rho: 0.32})
+	for _, d := range dossiers {
+		if err := sum.add(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return sum
+}
+
+var near = cmpopts.EquateApprox(0, 1e-9)
+
+func TestScores(t *testing.T) {
+	got := tallied(t, dossier()).scores.figures()
+	want := Scores{
+		// 5, 4, 2, 2, 3: mean 16/5 = 3.2; Σs² = 58, so that the variance is 58/5 − 3.2² = 1.36.
+		Judgments: 5, Mean: 3.2, Deviation: math.Sqrt(1.36), Top: 0.2, Histogram: []int64{0, 0, 0, 0, 2, 0, 1, 0, 1, 0, 1},
+		// 4.5 and 7/3: mean 41/12, each (4.5 − 7/3)/2 = 13/12 from it. 4.5 is in the bin 18, 7/3 in 9.
+		Responses: 2, ResponseMean: 41.0 / 12, ResponseDeviation: 13.0 / 12,
+		ResponseHistogram: Histogram{0.25, []int64{9: 1, 18: 1}},
+		// (1/4 + 2/9)/2 = 17/72; both lie in [0.2, 0.3).
+		Variance: 17.0 / 72, VarianceHistogram: Histogram{0.1, []int64{0, 0, 2}},
+		Spread: 13.0 / 6, SpreadPrompts: 1, ResponsePairs: 1,
+		Unparsed: []Unparsed{
+			{Stage: "generate", Texts: 3, Unparsed: 1, Share: 1.0 / 3, Reasons: map[string]int64{"truncated": 1}},
+			{Stage: "judge", Texts: 6, Unparsed: 1, Share: 1.0 / 6, Reasons: map[string]int64{"cut_off": 1}},
+		},
+	}
+	if diff := cmp.Diff(want, got, near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTies(t *testing.T) {
+	d := dossier()
+	d.Responses[1].ScoreMean = new(4.5)
+	d.Responses = append(d.Responses, dossiers.Response{ID: "d", Status: "complete", ScoreMean: new(1.0), ScoreVariance: new(0.0)})
+	got := tallied(t, d, dossier()).scores.figures()
+	// Of the first prompt one of the three pairs is tied, at the top; of the second none of one.
+	if got.Ties != 0.25 || got.ResponsePairs != 4 || got.TiedTop != 0.5 || math.Abs(got.Spread-(3.5+13.0/6)/2) > 1e-12 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestLength(t *testing.T) {
+	got, err := tallied(t, dossier(), dossier()).length.figures()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Rho) != 11 || !got.Rho[7].Own || got.Rho[7].Rho != 0.32 {
+		t.Errorf("rho %+v, want 0, 0.05, …, 0.45 and the run's 0.32", got.Rho)
+	}
+	got.Rho, got.Grid = nil, Grid{}
+	want := Length{
+		// a is chosen, b rejected, at every rho.
+		Pairs: 2, Chosen: 1000, Rejected: 2000, Difference: -1000, Shorter: 1,
+		// The line through (1000, 4.5) and (2000, 7/3), and all points lie on it.
+		Slope: -13.0 / 6, Intercept: 4.5 + 13.0/6, Correlation: -1, SlopeWithin: -13.0 / 6, CorrelationWithin: -1,
+		LongerWinsOf: 2,
+		// Each of 5 and 4 is above each of 2, 2 and 3. Both differences are −1000, so that their
+		// deviation is 0 and length explains nothing; θ is the root of 2(1 − σ(θ)) = θ/1000.
+		Control: &Control{WinShare: 1, Controlled: sigmoid(got.Control.Theta), Theta: got.Control.Theta},
+	}
+	if residue := 2*(1-sigmoid(got.Control.Theta)) - got.Control.Theta/1000; math.Abs(residue) > 1e-9 {
+		t.Errorf("θ is %v, off by %v", got.Control.Theta, residue)
+	}
+	if diff := cmp.Diff(want, got, near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// With length and wins apart, the fit recovers what made the wins.
+func TestControlRecoversTheta(t *testing.T) {
+	const theta, phi = 0.8, -0.5
+	var differences, wins []float64
+	for i := range 4001 {
+		differences = append(differences, float64(i-2000))
+	}
+	// The sample variance of −n, …, n is n(n+1)(2n+1)/3 / 2n = (n+1)(2n+1)/6.
+	s := math.Sqrt(2001 * 4001 / 6.0)
+	for _, d := range differences {
+		wins = append(wins, sigmoid(theta+phi*math.Tanh(d/s)))
+	}
+	got, err := control(differences, wins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the ridge the likelihood's maximum is exactly there; the ridge moves it by about
+	// ridge/(n·p(1−p)) ≈ 1e-3/(4001·0.2) ≈ 1e-6.
+	if math.Abs(got.Theta-theta) > 1e-5 || math.Abs(got.Phi-phi) > 1e-5 || math.Abs(got.Scale-s) > 1e-9 {
+		t.Errorf("%+v, want θ %v, φ %v, s %v", got, theta, phi, s)
+	}
+	if got, err := control(differences[:1], wins[:1]); got != nil || err != nil {
+		t.Errorf("one pair gives %+v, %v", got, err)
+	}
+}
+
+func TestMeta(t *testing.T) {
+	d := dossier()
+	d.Comparisons = append(d.Comparisons, dossiers.Comparison{FirstID: "x", SecondID: "y", Winner: "none", UnparsedReason: new("tie")})
+	sum := tallied(t, d)
+	got := sum.meta.figures()
+	want := &Meta{
+		// The judgment shown first won both: 5 over 4, and 4 over 5. So each reaches the other.
+		Comparisons: 3, Verdicts: 2, First: 1, BothOrders: 1, BothFirst: 1,
+		HigherWins: 0.5, HigherWinsOf: 2, ByGap: []GapFigures{{Gap: 1, Verdicts: 2, HigherWins: 0.5}},
+		Graphs: 1, Connected: 1, Largest: 1,
+		EloResponses: 1, EloSpread: 1.5, EloHistogram: Histogram{0.25, []int64{6: 1}},
+	}
+	if diff := cmp.Diff(want, got, near); diff != "" {
+		t.Error(diff)
+	}
+	if u := sum.meta.unparsed(); u.Texts != 3 || u.Unparsed != 1 || u.Reasons["tie"] != 1 {
+		t.Errorf("unparsed %+v", u)
+	}
+
+	d.Comparisons = []dossiers.Comparison{{FirstID: "x", SecondID: "y", Winner: "first"}, {FirstID: "y", SecondID: "x", Winner: "second"}}
+	got = tallied(t, d).meta.figures()
+	// x won twice: consistent, and nobody reaches x, so that each is a component of its own.
+	if got.Consistent != 1 || got.First != 0.5 || got.HigherWins != 1 || got.Connected != 0 || got.Largest != 0.5 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Shards only change the order in which sums are made.
+func TestJoin(t *testing.T) {
+	other := dossier()
+	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, new(3.25)
+	whole := tallied(t, dossier(), other, dossier())
+	parts := newTally(pairs.ActorOptions{Rho: 0.32})
+	parts.join(tallied(t, dossier()))
+	parts.join(tallied(t, other, dossier()))
+	a, err := whole.length.figures()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parts.length.figures()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(a, b, near); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(whole.scores.figures(), parts.scores.figures(), near); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(whole.meta.figures(), parts.meta.figures(), near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A run of nothing has figures too.
+func TestNothing(t *testing.T) {
+	sum := tallied(t, &dossiers.Dossier{Failures: []schemas.FailureRow{{}}})
+	if l, err := sum.length.figures(); err != nil || l.Pairs != 0 || l.Control != nil {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if s := sum.scores.figures(); s.Mean != 0 || s.Judgments != 0 {
+		t.Errorf("%+v", s)
+	}
+	if m := sum.meta.figures(); m.Verdicts != 0 || m.First != 0 {
+		t.Errorf("%+v", m)
+	}
+}

@@ -1,0 +1,284 @@
+package figures
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"gonum.org/v1/gonum/floats"
+	"gonum.org/v1/gonum/mat"
+	"gonum.org/v1/gonum/optimize"
+	"gonum.org/v1/gonum/stat"
+
+	"coeval/runners/dossiers"
+	"coeval/schemas"
+	"coeval/transforms/pairs"
+)
+
+const (
+	// gridChars and gridCells bound the lengths of the grid: what is longer is in the last cell.
+	gridChars, gridCells = 100, 60
+	// ridge keeps θ and φ finite where the chosen response always wins.
+	ridge = 1e-3
+)
+
+// sweptRhos are those whose pairs are told, beside the run's own.
+func sweptRhos(own float64) []float64 {
+	rhos := []float64{own}
+	for hundredths := 0; hundredths <= 45; hundredths += 5 {
+		rhos = append(rhos, float64(hundredths)/100)
+	}
+	slices.Sort(rhos)
+	return slices.Compact(rhos)
+}
+
+type lengthTally struct {
+	options pairs.ActorOptions
+	rhos    []float64
+	swept   []rhoTally
+	// all are of (length, S) over all responses, within of the deviations from each prompt's means.
+	all, within moments
+	longerWins  float64
+	longerOf    int64
+	shorter     int64
+	rejected    int64
+	// differences and wins have d and y of each pair.
+	differences, wins []float64
+	grid              [][]int64
+}
+
+// rhoTally sums over the pairs of one rho.
+type rhoTally struct {
+	pairs, chosen, difference int64
+	margin                    float64
+}
+
+func newLengthTally(o pairs.ActorOptions) lengthTally {
+	rhos := sweptRhos(o.Rho)
+	t := lengthTally{options: o, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
+	for i := range t.grid {
+		t.grid[i] = make([]int64, gridCells)
+	}
+	return t
+}
+
+func (t *lengthTally) add(d *dossiers.Dossier) {
+	f, scores := finding(d)
+	t.addResponses(d)
+	for i, rho := range t.rhos {
+		o := t.options
+		o.Rho = rho
+		choice := pairs.Actor(f, o)
+		if choice.Outcome != schemas.Paired {
+			continue
+		}
+		chosen, rejected := responseOf(f, choice.ChosenID), responseOf(f, choice.RejectedID)
+		s := &t.swept[i]
+		s.pairs++
+		s.chosen += int64(chosen.Chars)
+		s.difference += int64(chosen.Chars - rejected.Chars)
+		s.margin += chosen.Score.Mean() - rejected.Score.Mean()
+		if rho == t.options.Rho {
+			t.rejected += int64(rejected.Chars)
+			if chosen.Chars < rejected.Chars {
+				t.shorter++
+			}
+			t.differences = append(t.differences, float64(chosen.Chars-rejected.Chars))
+			t.wins = append(t.wins, winShare(scores[chosen.ID], scores[rejected.ID]))
+		}
+	}
+}
+
+// finding returns what the actor's choice depends on, and the parsed scores of each response in
+// thousandths.
+func finding(d *dossiers.Dossier) (f *schemas.Finding, scores map[string][]int) {
+	f = &schemas.Finding{PromptID: d.Prompt.ID}
+	scores = make(map[string][]int, len(d.Responses))
+	for i := range d.Judgments {
+		if j := &d.Judgments[i]; j.Score != nil {
+			scores[j.ResponseID] = append(scores[j.ResponseID], thousandths(*j.Score))
+		}
+	}
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		score := schemas.Score{Scored: r.ScoreMean != nil}
+		for _, s := range scores[r.ID] {
+			score.N++
+			score.Sum += int64(s)
+			score.Squares += int64(s) * int64(s)
+		}
+		f.Responses = append(f.Responses, schemas.ResponseFinding{ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: score})
+	}
+	return f, scores
+}
+
+func responseOf(f *schemas.Finding, id string) *schemas.ResponseFinding {
+	for i := range f.Responses {
+		if f.Responses[i].ID == id {
+			return &f.Responses[i]
+		}
+	}
+	return &schemas.ResponseFinding{}
+}
+
+// winShare returns the share of the pairs of a score of a and one of b in which a's is higher;
+// equal ones count half.
+func winShare(a, b []int) float64 {
+	halves := 0
+	for _, x := range a {
+		for _, y := range b {
+			switch {
+			case x > y:
+				halves += 2
+			case x == y:
+				halves++
+			}
+		}
+	}
+	return float64(halves) / float64(2*len(a)*len(b))
+}
+
+// addResponses counts the scored responses of a prompt by length.
+func (t *lengthTally) addResponses(d *dossiers.Dossier) {
+	var own moments
+	var scored []*dossiers.Response
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		if r.ScoreMean == nil {
+			continue
+		}
+		own.add(float64(r.Chars), *r.ScoreMean)
+		t.grid[int(*r.ScoreMean*4)][min(int(r.Chars)/gridChars, gridCells-1)]++
+		for _, other := range scored {
+			longer, shorter := r, other
+			if longer.Chars < shorter.Chars {
+				longer, shorter = shorter, longer
+			}
+			if longer.Chars == shorter.Chars {
+				continue
+			}
+			t.longerOf++
+			switch {
+			case *longer.ScoreMean > *shorter.ScoreMean:
+				t.longerWins++
+			case *longer.ScoreMean == *shorter.ScoreMean:
+				t.longerWins += 0.5
+			}
+		}
+		scored = append(scored, r)
+	}
+	t.all.join(&own)
+	own.meanX, own.meanY = 0, 0 // the deviations from the prompt's means have the mean 0
+	t.within.join(&own)
+}
+
+func (t *lengthTally) join(u *lengthTally) {
+	for i := range t.swept {
+		t.swept[i].pairs += u.swept[i].pairs
+		t.swept[i].chosen += u.swept[i].chosen
+		t.swept[i].difference += u.swept[i].difference
+		t.swept[i].margin += u.swept[i].margin
+	}
+	t.all.join(&u.all)
+	t.within.join(&u.within)
+	t.longerWins += u.longerWins
+	t.longerOf += u.longerOf
+	t.shorter += u.shorter
+	t.rejected += u.rejected
+	t.differences = append(t.differences, u.differences...)
+	t.wins = append(t.wins, u.wins...)
+	for i := range t.grid {
+		for k, n := range u.grid[i] {
+			t.grid[i][k] += n
+		}
+	}
+}
+
+func (t *lengthTally) figures() (Length, error) {
+	const thousand = 1000
+	l := Length{
+		Slope: t.all.slope() * thousand, Intercept: t.all.meanY - t.all.slope()*t.all.meanX, Correlation: t.all.correlation(),
+		SlopeWithin: t.within.slope() * thousand, CorrelationWithin: t.within.correlation(),
+		LongerWins: share(t.longerWins, t.longerOf), LongerWinsOf: t.longerOf,
+		Grid: Grid{CharsWidth: gridChars, Counts: t.grid},
+	}
+	for i, s := range t.swept {
+		l.Rho = append(l.Rho, RhoFigures{
+			Rho: t.rhos[i], Own: t.rhos[i] == t.options.Rho, Pairs: s.pairs,
+			Chosen: share(s.chosen, s.pairs), Difference: share(s.difference, s.pairs), Margin: share(s.margin, s.pairs),
+		})
+		if t.rhos[i] == t.options.Rho {
+			l.Pairs, l.Chosen, l.Difference = s.pairs, share(s.chosen, s.pairs), share(s.difference, s.pairs)
+			l.Rejected, l.Shorter = share(t.rejected, s.pairs), share(t.shorter, s.pairs)
+		}
+	}
+	var err error
+	l.Control, err = control(t.differences, t.wins)
+	return l, err
+}
+
+// control fits P(win) = σ(θ + φ·tanh(d/s)); see [Control].
+func control(differences, wins []float64) (*Control, error) {
+	if len(wins) < 2 {
+		return nil, nil
+	}
+	c := &Control{WinShare: stat.Mean(wins, nil), Scale: stat.StdDev(differences, nil)}
+	x := make([]float64, len(differences))
+	if c.Scale > 0 {
+		for i, d := range differences {
+			x[i] = math.Tanh(d / c.Scale)
+		}
+	}
+	fitted, err := logistic(x, wins)
+	if err != nil {
+		return nil, fmt.Errorf("figures: the length-controlled win share: %w", err)
+	}
+	c.Theta, c.Phi = fitted[0], fitted[1]
+	c.Controlled = sigmoid(c.Theta)
+	return c, nil
+}
+
+func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
+
+// logistic returns the θ and φ that minimise Σ [log(1 + e^z) − y·z] + ridge·(θ² + φ²)/2 with
+// z = θ + φ·x.
+func logistic(x, y []float64) ([]float64, error) {
+	problem := optimize.Problem{
+		Func: func(b []float64) float64 {
+			loss := ridge * floats.Dot(b, b) / 2
+			for i := range x {
+				z := b[0] + b[1]*x[i]
+				loss += max(z, 0) + math.Log1p(math.Exp(-math.Abs(z))) - y[i]*z
+			}
+			return loss
+		},
+		Grad: func(g, b []float64) {
+			g[0], g[1] = ridge*b[0], ridge*b[1]
+			for i := range x {
+				r := sigmoid(b[0]+b[1]*x[i]) - y[i]
+				g[0] += r
+				g[1] += r * x[i]
+			}
+		},
+		Hess: func(h *mat.SymDense, b []float64) {
+			var a, ab, bb float64
+			for i := range x {
+				p := sigmoid(b[0] + b[1]*x[i])
+				w := p * (1 - p)
+				a += w
+				ab += w * x[i]
+				bb += w * x[i] * x[i]
+			}
+			h.SetSym(0, 0, a+ridge)
+			h.SetSym(0, 1, ab)
+			h.SetSym(1, 1, bb+ridge)
+		},
+	}
+	// The gradient is a sum over the pairs: rounding alone leaves some 1e-16 of each.
+	settings := &optimize.Settings{GradientThreshold: 1e-10 * float64(len(x))}
+	found, err := optimize.Minimize(problem, []float64{0, 0}, settings, &optimize.Newton{})
+	if err != nil {
+		return nil, err
+	}
+	return found.X, nil
+}

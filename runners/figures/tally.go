@@ -1,0 +1,98 @@
+package figures
+
+import (
+	"math"
+
+	"coeval/runners/dossiers"
+	"coeval/transforms/pairs"
+)
+
+// A tally adds up what the figures are made of, dossier by dossier.
+type tally struct {
+	prompts int64
+	scores  scoreTally
+	length  lengthTally
+	meta    metaTally
+}
+
+func newTally(o pairs.ActorOptions) *tally {
+	return &tally{scores: newScoreTally(), length: newLengthTally(o), meta: newMetaTally()}
+}
+
+func (t *tally) add(d *dossiers.Dossier) error {
+	t.prompts++
+	t.scores.add(d)
+	t.length.add(d)
+	t.meta.add(d)
+	return nil
+}
+
+func (t *tally) join(u *tally) {
+	t.prompts += u.prompts
+	t.scores.join(&u.scores)
+	t.length.join(&u.length)
+	t.meta.join(&u.meta)
+}
+
+func thousandths(points float64) int { return int(math.Round(points * 1000)) }
+
+// add counts a value of at least 0.
+func (h *Histogram) add(value float64) {
+	bin := int(value / h.Width)
+	for len(h.Counts) <= bin {
+		h.Counts = append(h.Counts, 0)
+	}
+	h.Counts[bin]++
+}
+
+func (h *Histogram) join(o *Histogram) {
+	for bin, n := range o.Counts {
+		for len(h.Counts) <= bin {
+			h.Counts = append(h.Counts, 0)
+		}
+		h.Counts[bin] += n
+	}
+}
+
+// moments are the means of pairs of numbers with the sums of squares and products of their
+// deviations, so that a line can be fitted to more pairs than fit into memory.
+type moments struct {
+	n            int64
+	meanX, meanY float64
+	xx, xy, yy   float64
+}
+
+// add is Welford's step.
+func (m *moments) add(x, y float64) {
+	m.join(&moments{n: 1, meanX: x, meanY: y})
+}
+
+// join is the pairwise step of Chan, Golub and LeVeque.
+func (m *moments) join(o *moments) {
+	if o.n == 0 {
+		return
+	}
+	n := m.n + o.n
+	dx, dy := o.meanX-m.meanX, o.meanY-m.meanY
+	w := float64(m.n) * float64(o.n) / float64(n)
+	m.xx += o.xx + dx*dx*w
+	m.xy += o.xy + dx*dy*w
+	m.yy += o.yy + dy*dy*w
+	m.meanX += dx * float64(o.n) / float64(n)
+	m.meanY += dy * float64(o.n) / float64(n)
+	m.n = n
+}
+
+func (m *moments) slope() float64 {
+	if m.xx == 0 {
+		return 0
+	}
+	return m.xy / m.xx
+}
+
+func (m *moments) correlation() float64 {
+	if m.xx == 0 || m.yy == 0 {
+		return 0
+	}
+	return m.xy / math.Sqrt(m.xx*m.yy)
+}

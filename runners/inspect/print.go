@@ -1,0 +1,325 @@
+package inspect
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"coeval/runners/plain"
+	"coeval/runners/summary"
+	"coeval/schemas"
+)
+
+// A printer writes a dossier for people.
+type printer struct {
+	*Dossier
+	b bytes.Buffer
+	// most is how many characters of each text are shown, negative for all.
+	most int
+}
+
+// Print shows a dossier: so many characters of each text, and with full all of every text, those
+// of judgments and comparisons too. It returns the first error of w.
+func (d *Dossier) Print(w io.Writer, chars int, full bool) error {
+	p := &printer{Dossier: d, most: chars}
+	if full {
+		p.most = -1
+	}
+	p.prompt()
+	p.responses()
+	p.actorPair()
+	p.matrix()
+	p.judgePair()
+	p.failures()
+	if full {
+		p.texts()
+	}
+	_, err := w.Write(p.b.Bytes())
+	return err
+}
+
+func (p *printer) say(format string, args ...any) { fmt.Fprintf(&p.b, format+"\n", args...) }
+
+// heading begins a part.
+func (p *printer) heading(format string, args ...any) {
+	p.say("\n"+format, args...)
+}
+
+// table writes rows of cells that are separated by tabs.
+func (p *printer) table(rows []string) {
+	t := tabwriter.NewWriter(&p.b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, row)
+	}
+	t.Flush() //nolint:errcheck // a buffer takes everything
+}
+
+// text shows a text under a margin.
+func (p *printer) text(s string) {
+	left := 0
+	if p.most >= 0 {
+		s, left = plain.Cut(s, p.most)
+	}
+	for line := range strings.SplitSeq(plain.Text(s), "\n") {
+		p.say("    │ %s", line)
+	}
+	if left > 0 {
+		p.say("    │ … and %d more characters", left)
+	}
+}
+
+func (p *printer) prompt() {
+	r := &p.Prompt
+	p.say("PROMPT %d  %s", p.Number, r.ID)
+	p.say("%s:%d, %d characters%s", plain.Line(r.SourceFile), r.SourceLine, r.Chars, ownIDs(r.OwnID))
+	for _, m := range r.Prompt {
+		p.say("  %s:", plain.Line(m.Role))
+		p.text(m.Content)
+	}
+}
+
+func ownIDs(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return ", own id " + plain.Line(strings.Join(ids, ", "))
+}
+
+// responseNumber is the number that a response is called by, from 1.
+func (p *printer) responseNumber(id string) int {
+	return 1 + slices.IndexFunc(p.Responses, func(r schemas.ResponseRow) bool { return r.ID == id })
+}
+
+func (p *printer) responses() {
+	p.heading("RESPONSES of %s", plain.Line(p.Run.Settings.Actor.Role.Identity()))
+	rows := []string{"\tstatus\tcharacters\tS\tV\tscores\t"}
+	for i := range p.Responses {
+		r := &p.Responses[i]
+		rows = append(rows, fmt.Sprintf("  %d\t%s\t%d\t%s\t%s\t%s\t%s", i+1, plain.Line(r.Status), r.Chars, number(r.ScoreMean), number(r.ScoreVariance), p.scores(r.ID), p.marks(r)))
+	}
+	p.table(rows)
+	for i := range p.Responses {
+		r := &p.Responses[i]
+		p.say("  %d  %s%s", i+1, r.ID, times(len(r.Replicates)))
+		p.text(r.Text)
+	}
+}
+
+func times(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf(", given %d times", n)
+}
+
+func number(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.3f", *x)
+}
+
+func signed(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%+.3f", *x)
+}
+
+// scores lists what each judgment of a response gave, or why it says nothing.
+func (p *printer) scores(id string) string {
+	var parts []string
+	for _, j := range p.Judgments[id] {
+		switch {
+		case j.Score != nil:
+			parts = append(parts, fmt.Sprintf("%g", *j.Score))
+		case j.UnparsedReason != nil:
+			parts = append(parts, plain.Line(*j.UnparsedReason))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func (p *printer) marks(r *schemas.ResponseRow) string {
+	var marks []string
+	if p.Actor != nil && p.Actor.ChosenID == r.ID {
+		marks = append(marks, "chosen")
+	}
+	if p.Actor != nil && p.Actor.RejectedID == r.ID {
+		marks = append(marks, "rejected")
+	}
+	if r.Contested {
+		marks = append(marks, "contested")
+	}
+	return strings.Join(marks, ", ")
+}
+
+// actorPair tells the pair with the tiers that it comes from, or why there is none.
+func (p *printer) actorPair() {
+	if p.Prompt.ActorOutcome == nil {
+		p.heading("ACTOR PAIR  was not asked for")
+		return
+	}
+	if pair := p.Actor; pair != nil {
+		p.heading("ACTOR PAIR  %d over %d: %+.3f points, %+d characters", p.responseNumber(pair.ChosenID), p.responseNumber(pair.RejectedID), pair.ScoreMargin, pair.ChosenChars-pair.RejectedChars)
+	} else {
+		p.none("ACTOR PAIR", *p.Prompt.ActorOutcome, p.Prompt.ActorReason)
+	}
+	p.tiers()
+}
+
+// none says why there is no pair.
+func (p *printer) none(what, outcome string, reason *string) {
+	why := ""
+	if reason != nil {
+		why = ": " + plain.Line(*reason)
+		if setting := summary.SettingBehind(*reason); setting != "" {
+			why += " (see " + setting + ")"
+		}
+	}
+	p.heading("%s  %s%s", what, plain.Line(outcome), why)
+}
+
+// roundings of S and of the tiers' bounds are far below the distance of two means.
+const roundings = 1e-9
+
+// tiers lists the responses that were to choose from.
+func (p *printer) tiers() {
+	var highest, lowest *float64
+	for i := range p.Responses {
+		s := p.Responses[i].ScoreMean
+		if s != nil && (highest == nil || *s > *highest) {
+			highest = s
+		}
+		if s != nil && (lowest == nil || *s < *lowest) {
+			lowest = s
+		}
+	}
+	if highest == nil || *highest == *lowest {
+		return
+	}
+	rho := p.Run.Settings.Method.Rho
+	top, bottom := (1-rho)**highest+rho**lowest, (1-rho)**lowest+rho**highest
+	var above, below []string
+	for i := range p.Responses {
+		s := p.Responses[i].ScoreMean
+		if s != nil && *s >= top-roundings {
+			above = append(above, fmt.Sprint(i+1))
+		}
+		if s != nil && *s <= bottom+roundings {
+			below = append(below, fmt.Sprint(i+1))
+		}
+	}
+	p.say("  top tier, S ≥ %.3f at ρ %g: %s; the shortest is chosen", top, rho, strings.Join(above, " "))
+	p.say("  bottom tier, S ≤ %.3f: %s; the longest is rejected", bottom, strings.Join(below, " "))
+}
+
+// matrix shows who won against whom.
+func (p *printer) matrix() {
+	if p.Prompt.ContestedResponseID == nil {
+		p.heading("CONTESTED  none: no response has judgments that differ")
+		return
+	}
+	p.heading("CONTESTED  response %d, its judgments by %s compared by %s", p.responseNumber(*p.Prompt.ContestedResponseID),
+		plain.Line(p.Run.Settings.Judge.Role.Identity()), plain.Line(p.Run.Settings.MetaJudge.Role.Identity()))
+	if len(p.Comparisons) == 0 {
+		p.say("  nothing was compared")
+		return
+	}
+	said := map[[2]string]string{}
+	for _, c := range p.Comparisons {
+		said[[2]string{c.FirstID, c.SecondID}] = c.Winner
+	}
+	head := []string{"", "Elo", "score", "characters", ""}
+	for i := range p.Contested {
+		head = append(head, fmt.Sprint(i+1))
+	}
+	rows := []string{strings.Join(head, "\t")}
+	for i := range p.Contested {
+		j := &p.Contested[i]
+		row := []string{fmt.Sprintf("  %d", i+1), signed(j.Elo), fmt.Sprint(*j.Score), fmt.Sprint(j.Chars), ""}
+		for k := range p.Contested {
+			row = append(row, cell(i == k, said[[2]string{j.ID, p.Contested[k].ID}]))
+		}
+		rows = append(rows, strings.Join(row, "\t"))
+	}
+	p.table(rows)
+	p.say("  row shown first, column second: > the first won, < the second, = no verdict, blank no answer")
+}
+
+func cell(self bool, winner string) string {
+	switch {
+	case self:
+		return "·"
+	case winner == schemas.First.String():
+		return ">"
+	case winner == schemas.Second.String():
+		return "<"
+	case winner == "":
+		return ""
+	}
+	return "="
+}
+
+func (p *printer) judgePair() {
+	if p.Prompt.JudgeOutcome == nil {
+		p.heading("JUDGE PAIR  was not asked for")
+		return
+	}
+	pair := p.Judge
+	if pair == nil {
+		p.none("JUDGE PAIR", *p.Prompt.JudgeOutcome, p.Prompt.JudgeReason)
+		return
+	}
+	p.heading("JUDGE PAIR  %d over %d: Elo %s against %s, score %g against %g, %+d characters", p.judgmentNumber(pair.ChosenID), p.judgmentNumber(pair.RejectedID),
+		signed(pair.ChosenElo), signed(pair.RejectedElo), pair.ChosenScore, pair.RejectedScore, pair.ChosenChars-pair.RejectedChars)
+	for _, side := range []struct {
+		name     string
+		messages []schemas.Message
+	}{{"chosen", pair.Chosen}, {"rejected", pair.Rejected}} {
+		p.say("  %s:", side.name)
+		for _, m := range side.messages {
+			p.text(m.Content)
+		}
+	}
+}
+
+func (p *printer) judgmentNumber(id string) int {
+	return 1 + slices.IndexFunc(p.Contested, func(j schemas.JudgmentRow) bool { return j.ID == id })
+}
+
+func (p *printer) failures() {
+	if len(p.Failures) == 0 {
+		return
+	}
+	p.heading("FAILED CALLS")
+	for _, f := range p.Failures {
+		message, left := plain.Cut(f.Message, 200)
+		if left > 0 {
+			message += "…"
+		}
+		p.say("  %s %s: %s", plain.Line(f.Stage), plain.Line(f.Code), plain.Line(message))
+	}
+}
+
+// texts shows what the other parts only number.
+func (p *printer) texts() {
+	for i := range p.Responses {
+		for _, j := range p.Judgments[p.Responses[i].ID] {
+			what := "unparsed"
+			if j.Score != nil {
+				what = fmt.Sprintf("score %g", *j.Score)
+			}
+			p.heading("JUDGMENT %d of response %d  %s, %s", j.Replicate, i+1, j.ID, what)
+			p.text(j.Text)
+		}
+	}
+	for i := range p.Comparisons {
+		c := &p.Comparisons[i]
+		p.heading("COMPARISON  %d shown first, %d second: %s", p.judgmentNumber(c.FirstID), p.judgmentNumber(c.SecondID), plain.Line(c.Winner))
+		p.text(c.Text)
+	}
+}

@@ -1,0 +1,71 @@
+// Package plain makes text of models and of strangers harmless to look at.
+//
+// A text can hold characters that act instead of being seen: terminal escapes move the cursor
+// and recolour the screen, bidirectional marks show one text as another, tag characters hide
+// whole sentences. [Text] and [Line] show each of them as what it is. They change nothing else,
+// and don't escape for HTML or any other language.
+package plain
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Text returns s with every character that acts made visible; line feeds and tabs stay.
+func Text(s string) string { return clean(s, true) }
+
+// Line is Text for one line: line feeds and tabs are made visible too.
+func Line(s string) string { return clean(s, false) }
+
+// Cut returns the first so many characters of a text, and how many are left.
+func Cut(s string, chars int) (head string, left int) {
+	at := 0
+	for range chars {
+		if at >= len(s) {
+			return s, 0
+		}
+		_, size := utf8.DecodeRuneInString(s[at:])
+		at += size
+	}
+	return s[:at], utf8.RuneCountInString(s[at:])
+}
+
+func clean(s string, lines bool) string {
+	if strings.IndexFunc(s, acts) < 0 && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for i, r := range s {
+		switch {
+		case r == '\n' && lines, r == '\t' && lines:
+			b.WriteRune(r)
+		case r == '\r' && lines && strings.HasPrefix(s[i+1:], "\n"): // a line end of two characters
+		case r < 0x20:
+			b.WriteRune(0x2400 + r) // ␀ to ␟
+		case r == 0x7f:
+			b.WriteRune('␡')
+		case acts(r):
+			fmt.Fprintf(&b, "⟨U+%04X⟩", r)
+		default:
+			b.WriteRune(r) // what is not valid UTF-8 becomes U+FFFD
+		}
+	}
+	return b.String()
+}
+
+// acts says whether a character is not shown but does something: the controls of C0 and C1, line and
+// paragraph separators, marks of direction, the byte order mark, what annotates, and tags. Joiners
+// stay, since scripts and emoji are made with them.
+func acts(r rune) bool {
+	switch {
+	case r < 0x20, r >= 0x7f && r <= 0x9f:
+	case r == 0x061c, r == 0x200e, r == 0x200f, r == 0x2028, r == 0x2029:
+	case r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x206f:
+	case r == 0xfeff, r >= 0xfff9 && r <= 0xfffb, r >= 0xe0000 && r <= 0xe007f:
+	default:
+		return false
+	}
+	return true
+}

@@ -1,0 +1,473 @@
+"""Computes the figures of `coeval report --json` again from the raw tables, and compares; and
+what `coeval compare --json` finds that each run shares with the next.
+
+    figures.py --coeval .bin/coeval OUT...       exits with 1 and a list if anything differs
+    figures.py --coeval .bin/coeval --self-test OUT...
+
+Nothing of the program is used but its JSON: the tables are read with pyarrow, and every figure
+is computed on whole columns with numpy, scipy and scikit-learn, where the program streams.
+Counts and histograms must agree exactly, means and slopes within 1e-9 (relative, or absolute
+below 1), which is what sums of a million floats in another order may differ by, and the
+maximum-likelihood fit within 1e-6, where the optimisers stop. The self-test spoils the tables
+in many ways, and each of them must be noticed.
+"""
+
+import argparse
+import copy
+import json
+import math
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy import optimize, sparse, special, stats
+from sklearn.linear_model import LogisticRegression
+
+EXACT, CLOSE, FITTED = 0.0, 1e-9, 1e-6
+TABLES = ("prompts", "responses", "judgments", "comparisons")
+
+
+def read(out):
+    tables = {name: pq.read_table(f"{out}/raw/{name}").to_pylist() for name in TABLES}
+    with open(f"{out}/run.json", encoding="utf-8") as f:
+        run = json.load(f)
+    return tables, run
+
+
+def by(rows, column):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(row)
+    return groups
+
+
+def share(part, whole):
+    return part / whole if whole else 0.0
+
+
+def histogram(values, width):
+    """Counts of [0, width), [width, 2·width), …, without empty bins at the end."""
+    return np.bincount(np.floor(np.asarray(values) / width).astype(int)).tolist() if len(values) else None
+
+
+def halves(points):
+    """The nearest half point, halves upwards, as a number of halves."""
+    return np.floor((np.round(np.asarray(points) * 1000) + 250) / 500).astype(int)
+
+
+def unparsed(stage, reasons):
+    said = [r for r in reasons if r is not None]
+    names, counts = np.unique(said, return_counts=True) if said else ([], [])
+    return {
+        "stage": stage,
+        "texts": len(reasons),
+        "unparsed": len(said),
+        "share": share(len(said), len(reasons)),
+        "reasons": {str(n): int(c) for n, c in zip(names, counts, strict=True)},
+    }
+
+
+def scores(tables, meta):
+    points = np.array([j["score"] for j in tables["judgments"] if j["score"] is not None])
+    scored = [r for r in tables["responses"] if r["score_mean"] is not None]
+    mean = np.array([r["score_mean"] for r in scored])
+    variance = np.array([r["score_variance"] for r in scored])
+    spread, equal, pairs, tied_top = [], 0, 0, 0
+    for rows in by(scored, "prompt_id").values():
+        s = np.array([r["score_mean"] for r in rows])
+        if len(s) < 2:
+            continue
+        spread.append(np.ptp(s))
+        equal += sum(a == b for a, b in combinations(s, 2))
+        pairs += math.comb(len(s), 2)
+        tied_top += np.count_nonzero(s == s.max()) > 1
+    stages = [
+        unparsed("generate", [None if r["status"] == "complete" else r["status"] for r in tables["responses"]]),
+        unparsed("judge", [j["unparsed_reason"] for j in tables["judgments"]]),
+    ]
+    if meta:
+        stages.append(unparsed("meta", [c["unparsed_reason"] for c in tables["comparisons"]]))
+    some = len(points) > 0
+    return {
+        "judgments": len(points),
+        "mean": points.mean() if some else 0.0,
+        "deviation": points.std() if some else 0.0,
+        "top": np.mean(points == 5) if some else 0.0,
+        "histogram": np.bincount(halves(points), minlength=11).tolist(),
+        "responses": len(scored),
+        "response_mean": mean.mean() if scored else 0.0,
+        "response_deviation": mean.std() if scored else 0.0,
+        "response_histogram": {"width": 0.25, "counts": histogram(mean, 0.25)},
+        "variance": variance.mean() if scored else 0.0,
+        "variance_histogram": {"width": 0.1, "counts": histogram(variance, 0.1)},
+        "spread": np.mean(spread) if spread else 0.0,
+        "spread_prompts": len(spread),
+        "ties": share(equal, pairs),
+        "response_pairs": pairs,
+        "tied_top": share(tied_top, len(spread)),
+        "unparsed": stages,
+    }
+
+
+def line(x, y):
+    """Slope, intercept and Pearson's correlation of y on x."""
+    if len(x) < 2 or np.ptp(x) == 0:
+        return 0.0, float(np.mean(y)) if len(y) else 0.0, 0.0
+    fit = stats.linregress(x, y)
+    return fit.slope, fit.intercept, 0.0 if np.ptp(y) == 0 else fit.rvalue
+
+
+def choose(rows, totals, method, rho):
+    """The pair by the paper's tiers, in fractions of integers; None if there is none."""
+    from fractions import Fraction
+
+    scored = [(Fraction(sum(totals[r["id"]]), 1000 * len(totals[r["id"]])), r) for r in rows if r["score_mean"] is not None]
+    if len(scored) < 2:
+        return None
+    rho = Fraction(round(rho * 10**6), 10**6)
+    most, least = max(s for s, _ in scored), min(s for s, _ in scored)
+    if most == least:
+        return None
+    top = [(r["chars"], r["id"], s, r) for s, r in scored if s >= (1 - rho) * most + rho * least]
+    bottom = [(-r["chars"], r["id"], s, r) for s, r in scored if s <= (1 - rho) * least + rho * most]
+    _, _, high, chosen = min(top, key=lambda t: t[:2])
+    _, _, low, rejected = min(bottom, key=lambda t: t[:2])
+    if high - low < Fraction(round(method["min_margin"] * 1000), 1000):
+        return None
+    if method["max_chosen_chars"] and chosen["chars"] > method["max_chosen_chars"]:
+        return None
+    return chosen, rejected, float(high - low)
+
+
+def wins(a, b):
+    a, b = np.array(a)[:, None], np.array(b)[None, :]
+    return float(np.mean((a > b) + 0.5 * (a == b)))
+
+
+def control(differences, won):
+    """θ and φ by scipy, and by scikit-learn on each pair taken as a weighted win and a weighted loss."""
+    if len(won) < 2:
+        return None
+    d, y = np.array(differences, dtype=float), np.array(won)
+    scale = d.std(ddof=1)
+    x = np.tanh(d / scale) if scale > 0 else np.zeros(len(d))
+    design = np.column_stack([np.ones(len(x)), x])
+    ridge = 1e-3
+
+    def loss(beta):
+        z = design @ beta
+        return np.sum(np.logaddexp(0, z) - y * z) + ridge * beta @ beta / 2
+
+    def slope(beta):
+        return design.T @ (special.expit(design @ beta) - y) + ridge * beta
+
+    fitted = optimize.minimize(loss, np.zeros(2), jac=slope, method="BFGS", options={"gtol": 1e-9 * len(x)}).x
+    model = LogisticRegression(C=1 / ridge, fit_intercept=False, tol=1e-12, max_iter=10_000)
+    model.fit(
+        np.vstack([design, design]),
+        np.concatenate([np.ones(len(y)), np.zeros(len(y))]),
+        sample_weight=np.concatenate([y, 1 - y]),
+    )
+    other = model.coef_[0]
+    if not np.allclose(fitted, other, rtol=FITTED, atol=FITTED):
+        raise SystemExit(f"scipy finds {fitted}, scikit-learn {other}: the reference does not agree with itself")
+    return {
+        "win_share": y.mean(),
+        "controlled": special.expit(fitted[0]),
+        "theta": fitted[0],
+        "phi": fitted[1],
+        "scale": scale,
+    }
+
+
+def length(tables, method):
+    totals = {}
+    for j in tables["judgments"]:
+        if j["score"] is not None:
+            totals.setdefault(j["response_id"], []).append(round(j["score"] * 1000))
+    scored = [r for r in tables["responses"] if r["score_mean"] is not None]
+    chars = np.array([r["chars"] for r in scored], dtype=float)
+    mean = np.array([r["score_mean"] for r in scored])
+    place = {r["id"]: i for i, r in enumerate(scored)}
+    within_x, within_y = chars.copy(), mean.copy()
+    longer, longer_of = 0.0, 0
+    for rows in by(scored, "prompt_id").values():
+        at = [place[r["id"]] for r in rows]
+        within_x[at] -= chars[at].mean()
+        within_y[at] -= mean[at].mean()
+        for i, k in combinations(at, 2):
+            if chars[i] != chars[k]:
+                longer_of += 1
+                a, b = (i, k) if chars[i] > chars[k] else (k, i)
+                longer += 1.0 if mean[a] > mean[b] else 0.5 if mean[a] == mean[b] else 0.0
+    slope, intercept, correlation = line(chars, mean)
+    slope_within, _, correlation_within = line(within_x, within_y)
+
+    groups = by(tables["responses"], "prompt_id")
+    own = method["rho"]
+    swept, result = [], {}
+    for rho in sorted({own} | {i / 20 for i in range(10)}):
+        found = [c for p in tables["prompts"] if (c := choose(groups.get(p["id"], []), totals, method, rho))]
+        difference = np.array([c["chars"] - r["chars"] for c, r, _ in found], dtype=float)
+        picked = np.array([c["chars"] for c, _, _ in found], dtype=float)
+        row = {
+            "rho": rho,
+            "own": rho == own,
+            "pairs": len(found),
+            "chosen": picked.mean() if found else 0.0,
+            "difference": difference.mean() if found else 0.0,
+            "margin": np.mean([m for _, _, m in found]) if found else 0.0,
+        }
+        swept.append(row)
+        if rho == own:
+            result = {
+                "pairs": len(found),
+                "chosen": row["chosen"],
+                "rejected": np.mean([r["chars"] for _, r, _ in found]) if found else 0.0,
+                "difference": row["difference"],
+                "shorter": np.mean(difference < 0) if found else 0.0,
+                "control": control(difference, [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
+            }
+    grid = np.zeros((21, 60), dtype=int)
+    if scored:
+        np.add.at(grid, (np.floor(mean * 4).astype(int), np.minimum(chars // 100, 59).astype(int)), 1)
+    return result | {
+        "slope": slope * 1000,
+        "intercept": intercept,
+        "correlation": correlation,
+        "slope_within": slope_within * 1000,
+        "correlation_within": correlation_within,
+        "longer_wins": share(longer, longer_of),
+        "longer_wins_of": longer_of,
+        "rho": swept,
+        "grid": {"chars_width": 100, "counts": grid.tolist()},
+    }
+
+
+def meta_judge(tables):
+    comparisons = by(tables["comparisons"], "prompt_id")
+    judgments = by(tables["judgments"], "prompt_id")
+    first = verdicts = both = agree = both_first = both_second = 0
+    gaps, gap_higher = np.zeros(11, dtype=int), np.zeros(11, dtype=int)
+    higher = unlike = graphs = connected = 0
+    largest, spread = [], []
+    for p in tables["prompts"]:
+        rows = comparisons.get(p["id"], [])
+        rated = [j["elo"] for j in judgments.get(p["id"], []) if j["elo"] is not None]
+        if rated:
+            spread.append(max(rated) - min(rated))
+        said = {(c["first_id"], c["second_id"]): c["winner"] for c in rows if c["winner"] != "none"}
+        if not said:
+            continue
+        shown = [
+            j
+            for j in judgments.get(p["id"], [])
+            if j["distinct"] and j["score"] is not None and j["response_id"] == p["contested_response_id"]
+        ]
+        place = {j["id"]: i for i, j in enumerate(shown)}
+        points = {j["id"]: j["score"] for j in shown}
+        beats = np.zeros((len(shown), len(shown)), dtype=bool)
+        for (a, b), winner in said.items():
+            verdicts += 1
+            first += winner == "first"
+            won, lost = (a, b) if winner == "first" else (b, a)
+            beats[place[won], place[lost]] = True
+            if points[a] != points[b]:
+                gap = halves(abs(points[a] - points[b]))
+                unlike += 1
+                gaps[gap] += 1
+                higher += points[won] > points[lost]
+                gap_higher[gap] += points[won] > points[lost]
+            if a < b and (b, a) in said:
+                both += 1
+                other = said[b, a]
+                agree += winner != other
+                both_first += winner == other == "first"
+                both_second += winner == other == "second"
+        n, labels = sparse.csgraph.connected_components(sparse.csr_array(beats), directed=True, connection="strong")
+        graphs += 1
+        connected += n == 1
+        largest.append(np.bincount(labels).max() / len(shown))
+    return {
+        "comparisons": len(tables["comparisons"]),
+        "verdicts": verdicts,
+        "first": share(first, verdicts),
+        "both_orders": both,
+        "consistent": share(agree, both),
+        "both_first": share(both_first, both),
+        "both_second": share(both_second, both),
+        "higher_wins": share(higher, unlike),
+        "higher_wins_of": unlike,
+        "by_gap": [
+            {"gap": i / 2, "verdicts": int(n), "higher_wins": share(gap_higher[i], n)} for i, n in enumerate(gaps) if n
+        ]
+        or None,
+        "graphs": graphs,
+        "connected": share(connected, graphs),
+        "largest": np.mean(largest) if largest else 0.0,
+        "elo_responses": len(spread),
+        "elo_spread": np.mean(spread) if spread else 0.0,
+        "elo_histogram": {"width": 0.25, "counts": histogram(spread, 0.25)},
+    }
+
+
+def figures(tables, run):
+    config = run["config"]
+    meta = "judge" in config["roles"]
+    return {
+        "prompts": len(tables["prompts"]),
+        "scores": scores(tables, meta),
+        "length": length(tables, config["method"]),
+        "meta": meta_judge(tables) if meta else None,
+    }
+
+
+def tolerance(path):
+    if path[-1] in ("theta", "phi", "controlled"):
+        return FITTED
+    return CLOSE
+
+
+def differences(want, got, path=()):
+    """Every place in which two objects differ; keys that only got has are the program's own."""
+    if isinstance(want, dict) and isinstance(got, dict):
+        for key, value in want.items():
+            if key not in got:
+                yield ".".join((*path, key)) + " is missing"
+            else:
+                yield from differences(value, got[key], (*path, key))
+    elif isinstance(want, list) and isinstance(got, list):
+        if len(want) != len(got):
+            yield f"{'.'.join(path)} has {len(got)} entries, should have {len(want)}"
+        for i, (a, b) in enumerate(zip(want, got, strict=False)):
+            yield from differences(a, b, (*path, str(i)))
+    elif isinstance(want, float | np.floating) and isinstance(got, int | float):
+        if not abs(want - got) <= tolerance(path) * max(1.0, abs(want)):
+            yield f"{'.'.join(path)} is {got!r}, should be {float(want)!r}"
+    elif want != got:
+        yield f"{'.'.join(path)} is {got!r}, should be {want!r}"
+
+
+def told(coeval, out):
+    done = subprocess.run([coeval, "report", "--json", out], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"coeval report --json {out} ended with {done.returncode}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def step(before, after):
+    """What two runs share, as `coeval compare --json` tells it."""
+
+    def scored(tables):
+        return {
+            p["id"]: {r["id"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
+            for p, rows in ((p, by_prompt.get(p["id"], [])) for p in tables["prompts"])
+        }
+
+    def ranks(pairs):
+        x, y = np.array(pairs, dtype=float).reshape(-1, 2).T
+        return None if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0 else float(stats.spearmanr(x, y).statistic)
+
+    by_prompt = by(before["responses"], "prompt_id")
+    a = scored(before)
+    by_prompt = by(after["responses"], "prompt_id")
+    b = scored(after)
+    shared = sorted(a.keys() & b.keys())
+    both = [[(a[p][r], b[p][r]) for r in a[p].keys() & b[p].keys()] for p in shared]
+    orders = [np.sign(x[0] - y[0]) * np.sign(x[1] - y[1]) for rows in both for x, y in combinations(rows, 2)]
+    ordered = [o for o in orders if o != 0]
+    return {
+        "prompts": len(shared),
+        "overlap": share(len(shared), min(len(a), len(b))),
+        "prompt_ranks": ranks(
+            [(round(np.mean([*a[p].values()]), 9), round(np.mean([*b[p].values()]), 9)) for p in shared if a[p] and b[p]]
+        ),
+        "responses": sum(map(len, both)),
+        "response_ranks": ranks([pair for rows in both for pair in rows]),
+        "order_agreement": float(np.mean([o > 0 for o in ordered])) if ordered else None,
+        "ordered_pairs": len(ordered),
+    }
+
+
+def check_steps(coeval, outs):
+    """Compares each run with the next that shares a prompt with it; returns whether any differs."""
+    failed = False
+    for first, second in zip(outs, outs[1:], strict=False):
+        done = subprocess.run(
+            [coeval, "compare", "--unshared", "--json", first, second], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"coeval compare {first} {second} ended with {done.returncode}: {done.stderr}")
+        got = json.loads(done.stdout)["steps"][0]
+        want = step(read(first)[0], read(second)[0])
+        found = list(differences(want, got))
+        for problem in found:
+            print(f"{first} and {second}: {problem}", file=sys.stderr)
+        failed |= bool(found)
+        if not found:
+            print(f"{first} and {second}: {want['prompts']} prompts and {want['responses']} responses in both: agree")
+    return failed
+
+
+def spoil(tables):
+    """Copies of the tables with one thing wrong in each, with what should show it."""
+
+    def some(name, wanted):
+        return next(i for i, row in enumerate(tables[name]) if wanted(row))
+
+    def change(name, wanted, **values):
+        spoiled = {key: list(rows) for key, rows in tables.items()}
+        i = some(name, wanted)
+        spoiled[name][i] = spoiled[name][i] | {k: v(spoiled[name][i]) for k, v in values.items()}
+        return spoiled
+
+    scored = lambda row: row.get("score") is not None  # noqa: E731
+    contested = {p["contested_response_id"] for p in tables["prompts"]}
+    yield "scores.mean", change("judgments", scored, score=lambda r: (r["score"] + 1) % 5)
+    yield "scores.unparsed", change("judgments", scored, unparsed_reason=lambda r: "missing")
+    yield "scores.response_mean", change("responses", lambda r: r["score_mean"] is not None, score_mean=lambda r: r["score_mean"] / 2)
+    yield "scores.variance", change("responses", lambda r: r["score_variance"], score_variance=lambda r: r["score_variance"] / 2)
+    yield "length.slope", change("responses", lambda r: r["score_mean"] is not None, chars=lambda r: r["chars"] + 500)
+    yield "meta.first", change("comparisons", lambda c: c["winner"] == "first", winner=lambda c: "second")
+    yield "meta.comparisons", tables | {"comparisons": tables["comparisons"][1:]}
+    yield "meta.elo_spread", change(
+        "judgments", lambda j: j["elo"] is not None and j["response_id"] in contested, elo=lambda j: j["elo"] + 9
+    )
+    yield "prompts", tables | {"prompts": tables["prompts"][1:]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--coeval", required=True, help="the program")
+    parser.add_argument("--self-test", action="store_true", help="check that this check finds errors")
+    parser.add_argument("outs", nargs="+", metavar="OUT")
+    args = parser.parse_args()
+    failed = False
+    for out in args.outs:
+        tables, run = read(out)
+        got = told(args.coeval, out)
+        if args.self_test:
+            count = 0
+            for what, spoiled in spoil(tables):
+                found = list(differences(figures(copy.copy(spoiled), run), got))
+                count += 1
+                if not any(what in f for f in found):
+                    failed = True
+                    print(f"{out}: an error in {what} is not found, only {found[:3]}", file=sys.stderr)
+            print(f"{out}: {count} spoiled tables noticed")
+            continue
+        found = list(differences(figures(tables, run), got))
+        for problem in found[:20]:
+            print(f"{out}: {problem}", file=sys.stderr)
+        failed |= bool(found)
+        if not found:
+            print(f"{out}: the report's figures agree")
+    if not args.self_test:
+        failed |= check_steps(args.coeval, args.outs)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"image/color"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"coeval/runners/figures"
+)
+
+// The size of a chart in its own units: on a phone one is about a pixel, so that text of 11
+// can be read there.
+const chartWidth, chartHeight = 340, 215
+
+// The colours of a chart stand for the page's variables, which know the theme.
+var (
+	ink    = color.NRGBA{1, 1, 1, 255}
+	rule   = color.NRGBA{2, 2, 2, 255}
+	first  = color.NRGBA{3, 3, 3, 255}
+	second = color.NRGBA{4, 4, 4, 255}
+	paper  = color.NRGBA{5, 5, 5, 255}
+
+	themed = strings.NewReplacer(
+		"#010101", "var(--soft)", "#020202", "var(--rule)", "#030303", "var(--first)", "#040404", "var(--second)", "#050505", "var(--paper)",
+	)
+	// shades are the colours shadeMark, percent of opacity, 0.
+	shades   = regexp.MustCompile(`#09([0-9A-Fa-f]{2})00`)
+	svgHead  = regexp.MustCompile(`(?s)^.*?<svg[^>]*>`)
+	svgFont  = regexp.MustCompile(`font-family:[^;"]*;font-variant:[^;"]*;font-weight:[^;"]*;font-style:[^;"]*;?`)
+	decimals = regexp.MustCompile(`(\d+\.\d\d)\d+`)
+)
+
+const shadeMark = 9
+
+// A Chart is a figure of the page.
+type Chart struct {
+	Title string
+	// Note says how to read it.
+	Note string
+	SVG  template.HTML
+}
+
+// newPlot returns an empty plot with the labels of its axes.
+func newPlot(x, y string) *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = color.Transparent
+	p.X.Label.Text, p.Y.Label.Text = x, y
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.Label.TextStyle.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
+		a.Tick.Label.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 10.5}
+		a.Label.TextStyle.Color, a.Tick.Label.Color = ink, ink
+		a.Label.Padding = 4
+		a.Color, a.Tick.Color = rule, rule
+		a.Tick.Length = 3
+		a.Padding = 3
+		a.Tick.Marker = ticks(5)
+	}
+	p.Y.Width, p.Y.Tick.Width = 0, 0
+	p.Y.Min = 0
+	lines := plotter.NewGrid()
+	lines.Vertical.Color = nil
+	lines.Horizontal = draw.LineStyle{Color: rule, Width: 0.75}
+	p.Add(lines)
+	return p
+}
+
+// ticks are about so many round numbers.
+type ticks int
+
+// Ticks implements [plot.Ticker].
+func (n ticks) Ticks(low, high float64) []plot.Tick {
+	if !(high > low) {
+		return []plot.Tick{{Value: low, Label: label(low)}}
+	}
+	step := math.Pow10(int(math.Floor(math.Log10((high - low) / float64(n)))))
+	for _, by := range []float64{1, 2, 2.5, 5, 10} {
+		if (high-low)/(step*by) <= float64(n) {
+			step *= by
+			break
+		}
+	}
+	var out []plot.Tick
+	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
+		out = append(out, plot.Tick{Value: i * step, Label: label(i * step)})
+	}
+	return out
+}
+
+// label is a number with at most two decimals, with the minus of print.
+func label(v float64) string {
+	if v == 0 {
+		return "0"
+	}
+	text := strconv.FormatFloat(math.Round(math.Abs(v)*100)/100, 'f', -1, 64)
+	if math.Abs(v) >= 1000 {
+		text = humanize.Comma(int64(math.Round(math.Abs(v))))
+	}
+	if v < 0 {
+		return "−" + text
+	}
+	return text
+}
+
+// svgOf makes SVG of a plot: it scales with the page, takes the theme's colours, and tells
+// readers of screens what it shows.
+func svgOf(p *plot.Plot, title string) (template.HTML, error) {
+	canvas := vgsvg.New(chartWidth, chartHeight)
+	p.Draw(draw.Crop(draw.New(canvas), 2, -8, 2, -6))
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return "", fmt.Errorf("report: chart %s: %w", title, err)
+	}
+	head := fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="%s">`, chartWidth, chartHeight, template.HTMLEscapeString(title))
+	svg := svgHead.ReplaceAllLiteralString(b.String(), head)
+	svg = svgFont.ReplaceAllLiteralString(svg, "")
+	svg = decimals.ReplaceAllString(svg, "$1")
+	svg = shades.ReplaceAllStringFunc(svg, func(c string) string {
+		percent, _ := strconv.ParseUint(c[3:5], 16, 8)
+		return fmt.Sprintf("var(--first);fill-opacity:%.2f", float64(percent)/100)
+	})
+	return template.HTML(themed.Replace(svg)), nil //nolint:gosec // our own drawing: numbers, and labels that vgsvg escapes
+}
+
+func newChart(p *plot.Plot, title, note string) (Chart, error) {
+	svg, err := svgOf(p, title)
+	return Chart{Title: title, Note: note, SVG: svg}, err
+}
+
+// bars draws counts as shares in percent, from the value low on in bins of one width.
+func bars(p *plot.Plot, low, width float64, counts []int64) {
+	var total int64
+	for _, n := range counts {
+		total += n
+	}
+	h := &plotter.Histogram{FillColor: first, LineStyle: draw.LineStyle{Color: paper, Width: 1}}
+	for i, n := range counts {
+		at := low + float64(i)*width
+		h.Bins = append(h.Bins, plotter.HistogramBin{Min: at, Max: at + width, Weight: 100 * float64(n) / float64(max(total, 1))})
+	}
+	p.Add(h)
+	p.X.Min, p.X.Max = low, low+float64(max(len(counts), 1))*width
+	p.Y.Min, p.Y.Max = 0, max(p.Y.Max, 1)
+}
+
+// curve draws points joined by a line.
+func curve(p *plot.Plot, points plotter.XYs, c color.Color, dots bool) error {
+	line, scatter, err := plotter.NewLinePoints(points)
+	if err != nil {
+		return err
+	}
+	line.LineStyle = draw.LineStyle{Color: c, Width: 1.75}
+	p.Add(line)
+	if dots {
+		scatter.GlyphStyle = draw.GlyphStyle{Color: c, Radius: 2.5, Shape: draw.CircleGlyph{}}
+		p.Add(scatter)
+	}
+	return nil
+}
+
+// level draws a dashed line across the plot.
+func level(p *plot.Plot, y float64) error {
+	line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+	if err != nil {
+		return err
+	}
+	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: []vg.Length{3, 3}}
+	p.Add(line)
+	return nil
+}
+
+// spot marks one point.
+func spot(p *plot.Plot, x, y float64) error {
+	s, err := plotter.NewScatter(plotter.XYs{{X: x, Y: y}})
+	if err != nil {
+		return err
+	}
+	s.GlyphStyle = draw.GlyphStyle{Color: second, Radius: 4.5, Shape: draw.CircleGlyph{}}
+	p.Add(s)
+	return nil
+}
+
+// cells draws a grid's counts as shades of one colour.
+type cells struct {
+	grid *figures.Grid
+	// columns is how many are shown.
+	columns int
+}
+
+// Plot implements [plot.Plotter].
+func (g cells) Plot(c draw.Canvas, p *plot.Plot) {
+	x, y := p.Transforms(&c)
+	var most int64
+	for _, row := range g.grid.Counts {
+		for _, n := range row[:g.columns] {
+			most = max(most, n)
+		}
+	}
+	width := float64(g.grid.CharsWidth)
+	for i, row := range g.grid.Counts {
+		for k, n := range row[:g.columns] {
+			if n == 0 {
+				continue
+			}
+			// Opacity travels as a colour of its own: vgsvg would mix it into the colour.
+			shade := color.NRGBA{R: shadeMark, G: uint8(15 + 85*math.Sqrt(float64(n)/float64(most))), A: 255}
+			low, high := float64(i)/4, float64(i+1)/4
+			c.FillPolygon(shade, []vg.Point{
+				{X: x(float64(k) * width), Y: y(low)},
+				{X: x(float64(k+1) * width), Y: y(low)},
+				{X: x(float64(k+1) * width), Y: y(high)},
+				{X: x(float64(k) * width), Y: y(high)},
+			})
+		}
+	}
+}
+
+// shown returns how many columns of a grid have all but the longest hundredth of what it counts.
+func shown(g *figures.Grid) int {
+	columns := make([]int64, len(g.Counts[0]))
+	var total int64
+	for _, row := range g.Counts {
+		for k, n := range row {
+			columns[k] += n
+			total += n
+		}
+	}
+	var seen int64
+	for k, n := range columns {
+		seen += n
+		if seen*100 >= total*99 {
+			return k + 1
+		}
+	}
+	return len(columns)
+}

@@ -1,0 +1,111 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"html/template"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+
+	"coeval/datasets/store"
+	"coeval/runners/compare"
+)
+
+// ComparisonFile is the name of the page of a comparison in the last run's folder.
+const ComparisonFile = "compare.html"
+
+//go:embed comparison.tmpl
+var comparisonText string
+
+var comparisonTemplate = template.Must(template.New("comparison").Funcs(template.FuncMap{
+	"comma": comma, "percent": percent, "line": visibleLine, "add": func(a, b int) int { return a + b }, "even": isEven, "share": shareOf, "rank": rankOf,
+	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
+}).Parse(comparisonText))
+
+// WriteComparison writes the page of a comparison of runs.
+func WriteComparison(ctx context.Context, name string, c *compare.Comparison) error {
+	charts, err := comparisonCharts(c)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := comparisonTemplate.Execute(&b, struct {
+		*compare.Comparison
+		Charts []Chart
+	}{c, charts}); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return store.WriteFile(ctx, name, b.Bytes())
+}
+
+// chartNotes say how to read the figures that are drawn.
+var chartNotes = map[string]string{
+	"Mean score of a response":           "A climb with less spread is a judge that no longer tells answers apart.",
+	"Spread within a prompt":             "Mean of best less worst response: what pairs are made of.",
+	"Variance of a response's judgments": "What the meta-judge has to compare.",
+	"Length of chosen responses":         "Growth is length for quality, unless the tasks ask for it.",
+	"Order conflicts":                    "The winner changes with the order; tossing a coin gives 50\u00a0%.",
+	"The higher score wins":              "50\u00a0% is blind to scores; the paper's rose to 97.7\u00a0%.",
+}
+
+// comparisonCharts draws the figures of the signs over the runs.
+func comparisonCharts(c *compare.Comparison) ([]Chart, error) {
+	var list charts
+	for _, row := range c.Rows() {
+		note, ok := chartNotes[row.Name]
+		if !ok {
+			continue
+		}
+		var points plotter.XYs
+		for i, v := range row.Values {
+			if v != nil {
+				y := *v
+				if row.Percent {
+					y *= 100
+				}
+				points = append(points, plotter.XY{X: float64(i + 1), Y: y})
+			}
+		}
+		if len(points) == 0 {
+			continue
+		}
+		p := newPlot("run", row.Unit)
+		err := curve(p, points, first, true)
+		p.X.Min, p.X.Max = 0.75, float64(len(c.Runs))+0.25
+		p.X.Tick.Marker = runTicks(len(c.Runs))
+		p.Y.Min, p.Y.Max = 0, max(p.Y.Max*1.08, 0.1)
+		list.add(p, row.Name, note, err)
+	}
+	return list.list, list.err
+}
+
+// runTicks are the numbers of so many runs.
+type runTicks int
+
+// Ticks implements [plot.Ticker].
+func (n runTicks) Ticks(_, _ float64) []plot.Tick {
+	var out []plot.Tick
+	for i := range int(n) {
+		out = append(out, plot.Tick{Value: float64(i + 1), Label: label(float64(i + 1))})
+	}
+	return out
+}
+
+func shareOf(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return percent(*x)
+}
+
+func rankOf(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return signed(*x, 2)
+}
+
+func isEven(c []Chart) bool { return len(c)%2 == 0 }

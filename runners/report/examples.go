@@ -1,0 +1,210 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/sergi/go-diff/diffmatchpatch"
+
+	"coeval/datasets/shards"
+	"coeval/runners/dossiers"
+	"coeval/runners/plain"
+	"coeval/schemas"
+)
+
+// How much of a text the page shows, in characters.
+const mostText, mostPrompt = 4000, 1500
+
+// An exampleGroup is pairs of one role with something in common.
+type exampleGroup struct {
+	Role, Title string
+	Pairs       []example
+}
+
+// An example is a pair to read.
+type example struct {
+	PromptID string
+	// Prompt is what the user asked; for the judge the response that was judged is not repeated.
+	Prompt           text
+	Chosen, Rejected text
+	Pair             *schemas.Pair
+}
+
+// A text is shown in spans, as much of it as the page has room for.
+type text struct {
+	Spans []span
+	// Left is how many characters are not shown.
+	Left int
+}
+
+// A span is marked where the other text of a pair differs.
+type span struct {
+	Text   string
+	Marked bool
+}
+
+// readExamples picks pairs to read from the tables: the widest and the narrowest margins, and
+// the longest chosen text.
+func readExamples(ctx context.Context, r *dossiers.Run) ([]exampleGroup, error) {
+	var groups []exampleGroup
+	for _, t := range []struct {
+		role  string
+		table shards.Table
+	}{{schemas.RoleActor, shards.Actor}, {schemas.RoleJudge, shards.Judge}} {
+		if !r.Settings.Wants(t.role) {
+			continue
+		}
+		picks := newPicks()
+		for shard := range r.Shards {
+			if err := shards.ReadTable(ctx, r.Path(t.table, shard), func(p *schemas.Pair) error {
+				for i := range picks {
+					picks[i].offer(p)
+				}
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		}
+		seen := map[string]bool{}
+		for _, pick := range picks {
+			group := exampleGroup{Role: t.role, Title: pick.title}
+			for _, p := range pick.best {
+				if !seen[p.ID] {
+					seen[p.ID] = true
+					group.Pairs = append(group.Pairs, newExample(t.role, p))
+				}
+			}
+			if len(group.Pairs) > 0 {
+				groups = append(groups, group)
+			}
+		}
+	}
+	return groups, nil
+}
+
+// A pick keeps the best pairs by an order.
+type pick struct {
+	title string
+	most  int
+	order func(a, b *schemas.Pair) int
+	best  []*schemas.Pair
+}
+
+func newPicks() []pick {
+	margin := func(a, b *schemas.Pair) int { return cmp.Compare(a.ScoreMargin, b.ScoreMargin) }
+	return []pick{
+		{title: "Widest margins", most: 2, order: func(a, b *schemas.Pair) int { return margin(b, a) }},
+		{title: "Narrowest margins", most: 2, order: margin},
+		{title: "Longest chosen", most: 1, order: func(a, b *schemas.Pair) int { return cmp.Compare(b.ChosenChars, a.ChosenChars) }},
+	}
+}
+
+// offer takes a pair that is among the best, of equals the one with the lower ID.
+func (p *pick) offer(pair *schemas.Pair) {
+	order := func(a, b *schemas.Pair) int { return cmp.Or(p.order(a, b), cmp.Compare(a.ID, b.ID)) }
+	at, _ := slices.BinarySearchFunc(p.best, pair, order)
+	if at >= p.most {
+		return
+	}
+	p.best = slices.Insert(p.best, at, pair)
+	if len(p.best) > p.most {
+		p.best = p.best[:p.most]
+	}
+}
+
+func newExample(role string, p *schemas.Pair) example {
+	e := example{PromptID: p.PromptID, Pair: p}
+	chosen, rejected := contents(p.Chosen), contents(p.Rejected)
+	if role == schemas.RoleJudge {
+		e.Chosen, e.Rejected = differing(chosen, rejected)
+		e.Prompt = newText(contents(p.Prompt), mostPrompt)
+		return e
+	}
+	e.Chosen, e.Rejected = newText(chosen, mostText), newText(rejected, mostText)
+	e.Prompt = newText(conversation(p.Prompt), mostPrompt)
+	return e
+}
+
+func contents(messages []schemas.Message) string {
+	parts := make([]string, len(messages))
+	for i, m := range messages {
+		parts[i] = m.Content
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// conversation names the roles where there is more than one turn.
+func conversation(messages []schemas.Message) string {
+	if len(messages) == 1 {
+		return messages[0].Content
+	}
+	parts := make([]string, len(messages))
+	for i, m := range messages {
+		parts[i] = fmt.Sprintf("%s: %s", m.Role, m.Content)
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+func newText(s string, most int) text {
+	head, left := plain.Cut(s, most)
+	return text{Spans: []span{{Text: plain.Text(head)}}, Left: left}
+}
+
+// differing marks the words that only one of two texts has at its place.
+func differing(a, b string) (text, text) {
+	headA, leftA := plain.Cut(a, mostText)
+	headB, leftB := plain.Cut(b, mostText)
+	wordsA, wordsB := words(plain.Text(headA)), words(plain.Text(headB))
+	known := map[string]rune{}
+	var names []string
+	encode := func(list []string) []rune {
+		out := make([]rune, len(list))
+		for i, word := range list {
+			if _, ok := known[word]; !ok {
+				known[word] = rune(len(names)) + 1
+				names = append(names, word)
+			}
+			out[i] = known[word]
+		}
+		return out
+	}
+	differ := diffmatchpatch.New()
+	differ.DiffTimeout = 0 // a clock must not decide what is marked
+	left, right := text{Left: leftA}, text{Left: leftB}
+	for _, d := range differ.DiffMainRunes(encode(wordsA), encode(wordsB), false) {
+		var b strings.Builder
+		for _, r := range d.Text {
+			b.WriteString(names[r-1])
+		}
+		s := span{Text: b.String(), Marked: d.Type != diffmatchpatch.DiffEqual && strings.TrimSpace(b.String()) != ""}
+		if d.Type != diffmatchpatch.DiffInsert {
+			left.Spans = append(left.Spans, s)
+		}
+		if d.Type != diffmatchpatch.DiffDelete {
+			right.Spans = append(right.Spans, s)
+		}
+	}
+	return left, right
+}
+
+// words cuts a text before each word, so that the parts together are the text.
+func words(s string) []string {
+	var out []string
+	start, space := 0, true
+	for i, r := range s {
+		blank := unicode.IsSpace(r)
+		if space != blank && i > start {
+			out = append(out, s[start:i])
+			start = i
+		}
+		space = blank
+	}
+	if start < len(s) {
+		out = append(out, s[start:])
+	}
+	return out
+}

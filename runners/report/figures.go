@@ -1,0 +1,181 @@
+package report
+
+import (
+	"fmt"
+	"math"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+
+	"coeval/runners/figures"
+	"coeval/runners/summary"
+)
+
+// charts collects charts and the first error.
+type charts struct {
+	list []Chart
+	err  error
+}
+
+func (c *charts) add(p *plot.Plot, title, note string, errs ...error) {
+	for _, err := range errs {
+		if c.err == nil {
+			c.err = err
+		}
+	}
+	chart, err := newChart(p, title, note)
+	if c.err == nil {
+		c.err = err
+	}
+	c.list = append(c.list, chart)
+}
+
+func scoreCharts(s *figures.Scores) ([]Chart, error) {
+	var c charts
+	p := newPlot("score of a judgment, points", "% of judgments")
+	bars(p, -0.25, 0.5, s.Histogram)
+	p.X.Tick.Marker = whole(5)
+	c.add(p, "Scores of judgments", "To the nearest half point. A tall bar at 5 means that the scale has no room left for better answers.")
+
+	p = newPlot("mean score of a response S, points", "% of responses")
+	bars(p, 0, s.ResponseHistogram.Width, s.ResponseHistogram.Counts)
+	p.X.Min, p.X.Max = 0, 5.25
+	p.X.Tick.Marker = whole(5)
+	c.add(p, "Mean score of each response", "The wider, the more there is to choose from.")
+
+	p = newPlot("variance of a response's scores V, points²", "% of responses")
+	bars(p, 0, s.VarianceHistogram.Width, s.VarianceHistogram.Counts)
+	c.add(p, "Variance of each response's scores", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge.")
+	return c.list, c.err
+}
+
+// whole are ticks at the whole numbers.
+type whole int
+
+// Ticks implements [plot.Ticker].
+func (n whole) Ticks(_, _ float64) []plot.Tick {
+	var out []plot.Tick
+	for i := range int(n) + 1 {
+		out = append(out, plot.Tick{Value: float64(i), Label: label(float64(i))})
+	}
+	return out
+}
+
+func lengthCharts(l *figures.Length) ([]Chart, error) {
+	var c charts
+	columns := shown(&l.Grid)
+	widest := float64(columns * l.Grid.CharsWidth)
+	p := newPlot("length of a response, characters", "mean score S, points")
+	p.Add(cells{grid: &l.Grid, columns: columns})
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, widest, 0, 5.25
+	p.Y.Tick.Marker = whole(5)
+	line := plotter.XYs{}
+	for i := range 51 { // the part of the line that lies on the scale
+		x := widest * float64(i) / 50
+		if y := l.Intercept + l.Slope*x/1000; y >= 0 && y <= 5.25 {
+			line = append(line, plotter.XY{X: x, Y: y})
+		}
+	}
+	var err error
+	if len(line) > 1 {
+		err = curve(p, line, second, false)
+	}
+	c.add(p, "Score against length", fmt.Sprintf(
+		"Stronger colour is more responses; the line is fitted to all: %s points for 1,000 characters more. Among answers to one prompt: %s points.",
+		signed(l.Slope, 2), signed(l.SlopeWithin, 2)), err)
+
+	rho := func(title, y, note string, low float64, of func(r *figures.RhoFigures) float64) {
+		p := newPlot("ρ, strength of length control", y)
+		var points plotter.XYs
+		var own *plotter.XY
+		for i := range l.Rho {
+			at := plotter.XY{X: l.Rho[i].Rho, Y: of(&l.Rho[i])}
+			points = append(points, at)
+			if l.Rho[i].Own {
+				own = &at
+			}
+		}
+		err := curve(p, points, first, true)
+		p.X.Min, p.X.Max = 0, max(0.45, l.Rho[len(l.Rho)-1].Rho)
+		p.Y.Min = min(low, p.Y.Min)
+		p.Y.Max = max(p.Y.Max*1.04, p.Y.Min+1)
+		var errs []error
+		if low < 0 {
+			errs = append(errs, level(p, 0))
+		}
+		if own != nil {
+			errs = append(errs, spot(p, own.X, own.Y))
+		}
+		c.add(p, title, note, append(errs, err)...)
+	}
+	rho("What ρ does to length", "difference, characters", "Mean length of chosen less rejected. Above the dashed line the chosen responses are the longer ones. The larger dot is this run.", -1, func(r *figures.RhoFigures) float64 { return r.Difference })
+	rho("What ρ does to the margin", "margin, points", "Mean of S(chosen) − S(rejected). A clearer difference teaches more. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return r.Margin })
+	rho("What ρ does to the number of pairs", "actor pairs", "With min_margin and max_chosen_chars as in this run. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return float64(r.Pairs) })
+	return c.list, c.err
+}
+
+func metaCharts(m *figures.Meta) ([]Chart, error) {
+	var c charts
+	p := newPlot("difference of the two scores, points", "higher score wins, %")
+	var points plotter.XYs
+	for _, g := range m.ByGap {
+		if g.Verdicts >= leastVerdicts {
+			points = append(points, plotter.XY{X: g.Gap, Y: 100 * g.HigherWins})
+		}
+	}
+	if len(points) > 0 {
+		err := curve(p, points, first, true)
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5, 0, 100
+		p.X.Tick.Marker = whole(5)
+		c.add(p, "Does the higher score win?", fmt.Sprintf(
+			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", leastVerdicts),
+			err, level(p, 50))
+	}
+	p = newPlot("highest − lowest Elo of a response's judgments", "% of responses")
+	bars(p, 0, m.EloHistogram.Width, m.EloHistogram.Counts)
+	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge tells a response's judgments apart: a difference of 1 is a win in 73 % of comparisons.")
+	return c.list, c.err
+}
+
+// leastVerdicts is how many a point of the chart stands for at least.
+const leastVerdicts = 30
+
+func operationCharts(o *summary.Operation) ([]Chart, error) {
+	var c charts
+	if len(o.Series) < 2 {
+		return nil, nil
+	}
+	unit, by := "seconds", 1.0
+	if last := o.Series[len(o.Series)-1].Seconds; last > 3*3600 {
+		unit, by = "hours", 3600
+	} else if last > 300 {
+		unit, by = "minutes", 60
+	}
+	var flight, rate plotter.XYs
+	for i, s := range o.Series {
+		flight = append(flight, plotter.XY{X: s.Seconds / by, Y: float64(s.InFlight)})
+		if i > 0 {
+			before := o.Series[i-1]
+			if d := s.Seconds - before.Seconds; d > 0 {
+				rate = append(rate, plotter.XY{X: s.Seconds / by, Y: math.Max(0, float64(s.Generations-before.Generations)/d)})
+			}
+		}
+	}
+	for _, s := range []struct {
+		points         plotter.XYs
+		y, title, note string
+	}{
+		{flight, "generations in flight", "Asked and not yet answered", "Where it sinks before the end, workers were idle or set aside."},
+		{rate, "generations per second", "What came back", "What the servers delivered, from one look to the next."},
+	} {
+		if len(s.points) < 2 {
+			continue
+		}
+		p := newPlot(unit+" since the start", s.y)
+		err := curve(p, s.points, first, false)
+		p.X.Min = 0
+		p.Y.Min, p.Y.Max = 0, max(p.Y.Max*1.04, 1)
+		c.add(p, s.title, s.note, err)
+	}
+	return c.list, c.err
+}

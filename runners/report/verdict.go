@@ -1,0 +1,239 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"coeval/runners/figures"
+	"coeval/runners/plain"
+	"coeval/runners/summary"
+	"coeval/schemas"
+)
+
+// The thresholds of the report's own warnings; those of the summary come first.
+const (
+	// mostTop is the share of judgments that may give the highest score.
+	mostTop = 0.4
+	// mostFirst bounds the share of verdicts for the judgment shown first, from both sides.
+	mostFirst = 0.65
+	// leastConsistent is the share of pairs with the same winner in both orders.
+	leastConsistent = 0.55
+	// mostWithin is the correlation of score and length among answers to one prompt.
+	mostWithin = 0.4
+	// leastControlled is the win share at equal length.
+	leastControlled = 0.7
+)
+
+// A tile is one of the figures at the top.
+type tile struct{ Value, Name, Note string }
+
+// dropped is a reason why prompts have no pair for a role.
+type dropped struct {
+	Role, What, Reason string
+	Prompts            int64
+	Share              float64
+	Setting            string
+}
+
+// verdict is the paragraph at the top, in sentences.
+func verdict(s *summary.Summary, f *figures.Figures) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	var got []string
+	for _, r := range roles(s) {
+		got = append(got, fmt.Sprintf("%s (%s) gave a pair for the %s", comma(r.role.Paired), percent(ratio(r.role.Paired, s.Prompts)), r.name))
+	}
+	say("Of %s prompts, %s.", comma(s.Prompts), strings.Join(got, " and "))
+	if a := s.Actor; a != nil && a.Paired > 0 {
+		longer := "longer"
+		if a.LengthDifference < 0 {
+			longer = "shorter"
+		}
+		text := fmt.Sprintf("The actor's chosen responses score %s points more than the rejected ones and are %.0f characters %s in the mean", points(a.ScoreMargin), math.Abs(a.LengthDifference), longer)
+		if c := f.Length.Control; c != nil {
+			text += fmt.Sprintf("; at equal length a single judgment would prefer them in %s of cases", percent(c.Controlled))
+		}
+		say("%s.", text)
+	}
+	if c := s.Collapse; c != nil {
+		say("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean.", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
+	}
+	var lost int64
+	for _, r := range roles(s) {
+		if n := r.role.Dropped + r.role.Failed; n > 0 {
+			lost += n
+			say("%s prompts have no pair for the %s: %s.", comma(n), r.name, reasons(r.role))
+		}
+	}
+	if lost == 0 && s.Prompts > 0 {
+		say("No prompt was dropped and none failed.")
+	}
+	if s.BadLines > 0 {
+		say("%s of %s lines of the input were no prompt.", comma(s.BadLines), comma(s.Lines))
+	}
+	return out
+}
+
+type namedRole struct {
+	name string
+	role *summary.Role
+}
+
+func roles(s *summary.Summary) []namedRole {
+	var out []namedRole
+	if s.Actor != nil {
+		out = append(out, namedRole{schemas.RoleActor, s.Actor})
+	}
+	if s.Judge != nil {
+		out = append(out, namedRole{schemas.RoleJudge, s.Judge})
+	}
+	return out
+}
+
+// reasons lists why prompts have no pair, the most frequent first.
+func reasons(r *summary.Role) string {
+	var parts []string
+	for _, d := range dropsOf("", r, 1) {
+		parts = append(parts, fmt.Sprintf("%s %s", d.Reason, comma(d.Prompts)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func drops(s *summary.Summary) []dropped {
+	var out []dropped
+	for _, r := range roles(s) {
+		out = append(out, dropsOf(r.name, r.role, s.Prompts)...)
+	}
+	return out
+}
+
+func dropsOf(name string, r *summary.Role, prompts int64) []dropped {
+	var out []dropped
+	for reason, n := range r.DroppedByReason {
+		out = append(out, dropped{Role: name, What: "dropped", Reason: reason, Prompts: n, Share: ratio(n, prompts), Setting: summary.SettingBehind(reason)})
+	}
+	for code, n := range r.FailedByCode {
+		out = append(out, dropped{Role: name, What: "failed", Reason: code, Prompts: n, Share: ratio(n, prompts), Setting: "--retry-failed=" + code + " asks again"})
+	}
+	slices.SortFunc(out, func(a, b dropped) int {
+		return cmp.Or(cmp.Compare(b.Prompts, a.Prompts), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.What, b.What))
+	})
+	return out
+}
+
+// warnings are those that only the tables show, each with its threshold and what to do.
+func warnings(f *figures.Figures) []string {
+	var out []string
+	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if s := &f.Scores; s.Top > mostTop {
+		warn("%s of the judgments give the highest score (more than %s): the scale has no room left for better answers; a stricter rubric in judge.template, or another judge, has", percent(s.Top), percent(mostTop))
+	}
+	l := &f.Length
+	if l.CorrelationWithin > mostWithin {
+		warn("among answers to one prompt, score and length correlate at %.2f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
+	}
+	if c := l.Control; c != nil && c.Controlled < leastControlled {
+		warn("at equal length a single judgment prefers the chosen response in only %s of cases (less than %s): the pairs say little; a smaller method.rho, a larger method.min_margin or more judgments (judge.n) help", percent(c.Controlled), percent(leastControlled))
+	}
+	m := f.Meta
+	if m == nil || m.Verdicts == 0 {
+		return out
+	}
+	if m.First > mostFirst || m.First < 1-mostFirst {
+		warn("the judgment shown first wins %s of the verdicts (outside %s to %s): the meta-judge goes by position; the weights level that out where both orders are there, and a stronger meta_judge.model does better", percent(m.First), percent(1-mostFirst), percent(mostFirst))
+	}
+	if m.BothOrders > 0 && m.Consistent < leastConsistent {
+		warn("only %s of the pairs of judgments have the same winner in both orders (less than %s; tossing a coin gives 50\u00a0%%): judge pairs carry little; a lower meta_judge.temperature or a stronger meta_judge.model helps", percent(m.Consistent), percent(leastConsistent))
+	}
+	return out
+}
+
+func tiles(s *summary.Summary, f *figures.Figures) []tile {
+	var out []tile
+	for _, r := range roles(s) {
+		out = append(out, tile{comma(r.role.Paired), r.name + " pairs", percent(ratio(r.role.Paired, s.Prompts)) + " of the prompts"})
+	}
+	if s.Actor != nil && s.Actor.Paired > 0 {
+		out = append(out, tile{signed(s.Actor.ScoreMargin, 2), "points of margin", "chosen − rejected response"})
+		out = append(out, tile{signed(s.Actor.LengthDifference, 0), "characters", fmt.Sprintf("chosen − rejected, of %.0f", s.Actor.MeanLength)})
+	}
+	if c := f.Length.Control; c != nil {
+		out = append(out, tile{percent(c.Controlled), "win share", "of the chosen at equal length"})
+	}
+	if m := f.Meta; m != nil && m.Verdicts > 0 {
+		out = append(out, tile{percent(m.HigherWins), "higher score wins", "with the meta-judge; 50 % is blind to scores"})
+	}
+	return out
+}
+
+// A counted thing, as a reason.
+type counted struct {
+	Name  string
+	Count int64
+}
+
+// sorted lists what there is most of first.
+func sorted(counts map[string]int64) []counted {
+	var out []counted
+	for name, n := range counts {
+		out = append(out, counted{name, n})
+	}
+	slices.SortFunc(out, func(a, b counted) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+func comma(n int64) string { return humanize.Comma(n) }
+
+// percent keeps the sign with its number.
+func percent(x float64) string { return fmt.Sprintf("%.1f\u00a0%%", 100*x) }
+
+func points(x float64) string { return fmt.Sprintf("%.2f", x) }
+
+// signed has a plus or the minus of print.
+func signed(x float64, digits int) string {
+	text := fmt.Sprintf("%+.*f", digits, x)
+	if rest, ok := strings.CutPrefix(text, "-"); ok {
+		return "−" + rest
+	}
+	return text
+}
+
+// money has cents, and parts of one where there are no more.
+func money(x float64) string {
+	if x > 0 && x < 1 {
+		return fmt.Sprintf("%.4f", x)
+	}
+	return humanize.FormatFloat("#,###.##", x)
+}
+
+func duration(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d < time.Minute {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func elo(x *float64) string {
+	if x == nil {
+		return "unknown"
+	}
+	return signed(*x, 2)
+}
+
+func visibleLine(s string) string { return plain.Line(s) }
+
+func ratio(part, whole int64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}
