@@ -19,21 +19,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fsouza/fake-gcs-server/fakestorage"
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
-
 	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
 )
 
-// fault stands before a server, and may serve a request itself or let it through.
-type fault func(w http.ResponseWriter, r *http.Request, server http.Handler)
-
 // servers start a store with an empty bucket named "bucket" and make it that of the test's
-// environment. Both are libraries that serve the store's protocol in this process.
-var servers = map[string]func(t *testing.T, f fault){
-	"gs://": serveGCS,
-	"s3://": serveS3,
+// environment.
+var servers = map[string]func(t *testing.T, f storetest.Fault){
+	"gs://": func(t *testing.T, f storetest.Fault) { use(t, storetest.GCS(t, f)) },
+	"s3://": func(t *testing.T, f storetest.Fault) { use(t, storetest.S3(t, f)) },
+}
+
+func use(t *testing.T, e storetest.Environment) {
+	t.Helper()
+	e.Set(t)
+	store.Forget()
+	t.Cleanup(store.Forget)
 }
 
 var folders atomic.Int64
@@ -42,65 +43,6 @@ var folders atomic.Int64
 func folderOf(t *testing.T, scheme string) string {
 	t.Helper()
 	return fmt.Sprintf("%sbucket/new/folder%d", scheme, folders.Add(1))
-}
-
-// serve starts a handler with faults before it and returns its URL.
-func serve(t *testing.T, f fault, handler func(url string) http.Handler) string {
-	t.Helper()
-	var server http.Handler
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f == nil {
-			server.ServeHTTP(w, r)
-			return
-		}
-		f(w, r, server)
-	}))
-	server = handler(s.URL)
-	store.Forget()
-	t.Cleanup(s.Close)
-	t.Cleanup(s.CloseClientConnections)
-	t.Cleanup(store.Forget)
-	return s.URL
-}
-
-func serveGCS(t *testing.T, f fault) {
-	t.Helper()
-	url := serve(t, f, func(url string) http.Handler {
-		s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, ExternalURL: url, Writer: io.Discard})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Stop)
-		s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
-		return s.HTTPHandler()
-	})
-	t.Setenv("STORAGE_EMULATOR_HOST", url)
-}
-
-func serveS3(t *testing.T, f fault) {
-	t.Helper()
-	url := serve(t, f, func(string) http.Handler {
-		backend := s3mem.New()
-		if err := backend.CreateBucket("bucket"); err != nil {
-			t.Fatal(err)
-		}
-		return gofakes3.New(backend).Server()
-	})
-	s3Environment(t)
-	t.Setenv("AWS_ENDPOINT_URL_S3", url)
-}
-
-// s3Environment is that of a user with keys, whatever this machine has.
-func s3Environment(t *testing.T) {
-	t.Helper()
-	none := filepath.Join(t.TempDir(), "none")
-	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-of-the-test", "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
-		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_S3": "",
-	} {
-		t.Setenv(name, value)
-	}
-	store.Forget()
 }
 
 // dice decides at random, the same at every run as far as requests come in one order.
@@ -121,9 +63,9 @@ func (d *dice) one(in int) bool {
 func drop() { panic(http.ErrAbortHandler) }
 
 // faults are what goes wrong with a store, and each is counted.
-func faults(count *atomic.Int64) map[string]fault {
+func faults(count *atomic.Int64) map[string]storetest.Fault {
 	d := newDice()
-	return map[string]fault{
+	return map[string]storetest.Fault{
 		"503": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 			if d.one(4) {
 				count.Add(1)
@@ -295,7 +237,7 @@ func TestReplacedWhileItIsRead(t *testing.T) {
 // A store that never answers well is an error in the end, and one sentence.
 func TestFaultsThatStay(t *testing.T) {
 	t.Cleanup(store.Hasten(50 * time.Millisecond))
-	answer := func(code int, body string) fault {
+	answer := func(code int, body string) storetest.Fault {
 		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.Header().Set("Content-Type", "application/xml")
 			w.WriteHeader(code)
@@ -307,7 +249,7 @@ func TestFaultsThatStay(t *testing.T) {
 	}
 	tests := []struct {
 		what, scheme string
-		fault        fault
+		fault        storetest.Fault
 		bucket, want string
 	}{
 		{"wrong bucket", "gs://", nil, "other", `there is no bucket "other"`},
@@ -336,7 +278,7 @@ func TestFaultsThatStay(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "store: "+name+": ") {
 					t.Errorf("%s: %v\nlacks %q", what, err, test.want)
 				}
-				if err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "secret-of-the-test")) {
+				if err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), storetest.Secret)) {
 					t.Errorf("%s: %q is more than a sentence, or tells a secret", what, err)
 				}
 			}
@@ -348,7 +290,7 @@ func TestNoCredentials(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none.json")
 	t.Setenv("STORAGE_EMULATOR_HOST", "")
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", none)
-	s3Environment(t)
+	use(t, storetest.Keys(t))
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Cleanup(store.Forget)
 	for name, want := range map[string]string{
@@ -360,7 +302,7 @@ func TestNoCredentials(t *testing.T) {
 			t.Errorf("%v\nwant %q", err, want)
 		}
 	}
-	s3Environment(t)
+	use(t, storetest.Keys(t))
 	t.Setenv("AWS_REGION", "")
 	if _, err := store.Stat(t.Context(), "s3://bucket/a"); err == nil || !strings.Contains(err.Error(), "no region for S3: set AWS_REGION") {
 		t.Errorf("without a region: %v", err)
