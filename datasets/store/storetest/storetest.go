@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fsouza/fake-gcs-server/fakestorage"
@@ -40,9 +41,42 @@ func (e Environment) List() []string {
 	return all
 }
 
+// Bucket is what a server holds.
+type Bucket struct{ server *fakestorage.Server }
+
+// Put makes an object of the bucket.
+func (b *Bucket) Put(name string, data []byte) {
+	b.server.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "bucket", Name: name}, Content: data})
+}
+
+// Objects returns the objects whose names begin with prefix, without it.
+func (b *Bucket) Objects(tb testing.TB, prefix string) map[string][]byte {
+	tb.Helper()
+	listed, _, err := b.server.ListObjectsWithOptions("bucket", fakestorage.ListOptions{Prefix: prefix})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	all := make(map[string][]byte, len(listed))
+	for _, o := range listed {
+		// An object that was removed since is none.
+		if got, err := b.server.GetObject("bucket", o.Name); err == nil {
+			all[strings.TrimPrefix(o.Name, prefix)] = got.Content
+		}
+	}
+	return all
+}
+
 // GCS serves gs:// until the test ends.
 func GCS(tb testing.TB, f Fault) Environment {
 	tb.Helper()
+	e, _ := GCSBucket(tb, f)
+	return e
+}
+
+// GCSBucket is [GCS] with a look at what lies there.
+func GCSBucket(tb testing.TB, f Fault) (Environment, *Bucket) {
+	tb.Helper()
+	b := &Bucket{}
 	url := serve(tb, f, func(url string) http.Handler {
 		s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, ExternalURL: url, Writer: io.Discard})
 		if err != nil {
@@ -50,9 +84,10 @@ func GCS(tb testing.TB, f Fault) Environment {
 		}
 		tb.Cleanup(s.Stop)
 		s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
+		b.server = s
 		return s.HTTPHandler()
 	})
-	return Environment{"STORAGE_EMULATOR_HOST": url}
+	return Environment{"STORAGE_EMULATOR_HOST": url}, b
 }
 
 // S3 serves s3:// until the test ends.
