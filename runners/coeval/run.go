@@ -56,6 +56,9 @@ func newRunCommand() *cobra.Command {
 			if err := engine.Init(beamFlagsOf(c.Context()), flags.verbose); err != nil {
 				return usage(err)
 			}
+			if err := checkCluster(&config); err != nil {
+				return usage(err)
+			}
 			r := &run{config: config, flags: &flags, command: c, asGiven: config}
 			if err := r.do(c.Context()); err != nil {
 				return &coded{code: exitFailed, err: err}
@@ -105,6 +108,12 @@ func (r *run) do(ctx context.Context) (err error) {
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}
+	if err := engine.Reach(ctx); err != nil {
+		return err
+	}
+	if engine.DryRun() {
+		return r.dryRun(ctx)
+	}
 	ctx, unlock, err := r.lock(ctx)
 	if err != nil {
 		return err
@@ -137,6 +146,37 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	return r.report(ctx)
+}
+
+// checkCluster refuses what a cluster's workers could not reach.
+func checkCluster(c *metareward.Config) error {
+	if !engine.OnCluster() {
+		return nil
+	}
+	err := c.ValidateCluster()
+	if engine.Runner() == "dataflow" && !strings.HasPrefix(c.Output.Dir, "gs://") {
+		err = errors.Join(err, fmt.Errorf("output.dir is %q; allowed with --runner=dataflow is gs://BUCKET/FOLDER", c.Output.Dir))
+	}
+	return err
+}
+
+// dryRun has the job translated, and prints the steps that would be run.
+func (r *run) dryRun(ctx context.Context) error {
+	p, err := r.build(ctx)
+	if err != nil {
+		return err
+	}
+	steps, err := engine.Steps(p)
+	if err != nil {
+		return err
+	}
+	if err := engine.Run(ctx, p); err != nil {
+		return engine.Cause(err)
+	}
+	for _, step := range steps {
+		fmt.Fprintln(r.command.OutOrStdout(), step)
+	}
+	return nil
 }
 
 // lock makes the folder this run's. The context that it returns ends when the folder is lost.
@@ -219,7 +259,7 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 	}
 	p, s := beam.NewPipelineWithRoot()
 	err = metareward.Build(s, r.config, metareward.Input{
-		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, RetryFailed: r.flags.retryFailed,
+		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
 	})
 	return p, err
 }
