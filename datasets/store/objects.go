@@ -588,10 +588,10 @@ func (r *resuming) Close() error {
 	return nil
 }
 
-// How requests are repeated: after pauses that double from the first to the longest. Eight
-// tries take about half a minute where a store refuses at once.
+// How requests are repeated: after pauses that double from the first to the longest, less some
+// jitter. Ten tries take 16 to 33 seconds where a store refuses at once.
 var (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 10 * time.Second
-	tries        = 8
+	tries        = 10
 )

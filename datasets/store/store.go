@@ -15,7 +15,7 @@
 //   - A name that begins with a dot and ends in ".partial" is the store's own, and never listed.
 //   - A file that is not there is an error for which errors.Is(err, fs.ErrNotExist) holds.
 //   - A read that fails half-way goes on where it stopped, and a request that a store could not
-//     serve just now is made again for about a minute.
+//     serve just now is made again for about half a minute.
 //
 // It does not promise an order between writers; who needs one run at a time takes a lock, or
 // where there are none uses [Swap]. A file that is replaced while it is read goes on to be
