@@ -26,7 +26,7 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm clean
+.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm flink clean
 
 ##
 ## Targets:
@@ -113,12 +113,21 @@ readers: build $(BIN)/readers/installed
 llm: build $(BIN)/llm/installed
 	$(BIN)/llm/bin/python runners/llm/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/llm/scratch
 
+## flink: run on an embedded Flink (needs Java 17 and Maven; installs into .bin/flink)
+flink: $(BIN)/flink/installed
+	$(GO) test -tags=flink -run=Flink -timeout=20m $(GOTESTFLAGS) ./runners/coeval
+
 ## clean: remove what was built and installed
 clean:
 	rm -rf $(BIN)
 
 $(LINT):
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+$(BIN)/flink/installed: runners/flink/pom.xml
+	rm -rf $(@D)
+	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(@D))/lib -DincludeScope=runtime
+	touch $@
 
 # A virtual environment with pinned packages, made anew when the pins change. Where Python
 # comes without ensurepip, the pip of the Python itself fills the environment. The models'

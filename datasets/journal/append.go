@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,11 +12,25 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"coeval/datasets/store"
 )
 
 // linger is how long a commit waits for more records: it makes frames that compress well
 // and few calls of fsync. With the fsync itself a record waits about twice that.
 const linger = 40 * time.Millisecond
+
+// How a journal on an object store is put down. A segment's part goes every few seconds, and
+// earlier where much waits. Append waits itself when the store does not keep up.
+var (
+	putEvery   = 2 * time.Second
+	putSize    = 8 << 20
+	mostUnkept = 64 << 20
+)
+
+// putters is how many parts are put at a time.
+const putters = 16
 
 // errClosed is what Append returns after Close.
 var errClosed = errors.New("journal: closed")
@@ -25,10 +40,14 @@ type Journal struct {
 	dir     string
 	encoder *zstd.Encoder
 	frame   []byte // of the committing goroutine alone
+	// parts says that nothing can be appended to a file here: a segment is a row of parts.
+	parts bool
 
 	mu      sync.Mutex
 	pending map[*appender]*batch
 	wake    chan struct{}
+	unkept  int // bytes of pending and of what is being put
+	full    chan struct{}
 	spare   [][]byte // buffers of batches that are committed
 	closed  bool
 	done    chan struct{}
@@ -38,18 +57,25 @@ type Journal struct {
 
 // Open returns a journal that appends below dir, which it makes when needed. Close it.
 func Open(dir string) (*Journal, error) {
-	if err := makeDir(dir); err != nil {
-		return nil, err
+	parts := !store.HasLocks(dir)
+	if !parts {
+		if err := makeDir(dir); err != nil {
+			return nil, err
+		}
 	}
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := &Journal{
-		dir: dir, encoder: encoder,
-		pending: map[*appender]*batch{}, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		dir: dir, encoder: encoder, parts: parts, pending: map[*appender]*batch{},
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	go j.commitAll()
+	if parts {
+		go j.putAll()
+	} else {
+		go j.commitAll()
+	}
 	return j, nil
 }
 
@@ -60,7 +86,8 @@ func (j *Journal) Close() error {
 	j.closed = true
 	j.mu.Unlock()
 	if first {
-		j.signal()
+		signal(j.wake)
+		signal(j.full)
 	}
 	<-j.done
 	j.mu.Lock()
@@ -68,9 +95,9 @@ func (j *Journal) Close() error {
 	return j.broken
 }
 
-func (j *Journal) signal() {
+func signal(c chan struct{}) {
 	select {
-	case j.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -85,9 +112,13 @@ type batch struct {
 // appender is an attempt's own segment in one bucket.
 type appender struct {
 	journal *Journal
-	name    string // below the journal, with slashes
+	// name is the segment's below the journal, with slashes; that of a segment in parts has no ending.
+	name    string
 	started atomic.Bool
 	file    *os.File // of the committing goroutine alone
+	part    int      // the same
+
+	last *batch // under the journal's lock
 }
 
 func (a *appender) append(ctx context.Context, records []Record) error {
@@ -95,10 +126,27 @@ func (a *appender) append(ctx context.Context, records []Record) error {
 	if err != nil {
 		return err
 	}
-	b, err := a.journal.enqueue(a, lines)
-	if err != nil {
+	b, wait, err := a.journal.enqueue(a, lines)
+	if err != nil || !wait {
 		return err
 	}
+	return b.wait(ctx)
+}
+
+func (a *appender) sync(ctx context.Context) error {
+	if !a.journal.parts { // append has waited
+		return nil
+	}
+	a.journal.mu.Lock()
+	last := a.last // those before it are put before it
+	a.journal.mu.Unlock()
+	if last == nil {
+		return nil
+	}
+	return last.wait(ctx)
+}
+
+func (b *batch) wait(ctx context.Context) error {
 	select {
 	case <-b.done:
 		return b.err
@@ -107,16 +155,17 @@ func (a *appender) append(ctx context.Context, records []Record) error {
 	}
 }
 
-func (j *Journal) enqueue(a *appender, lines []byte) (*batch, error) {
+// enqueue adds lines to the next batch and says whether the caller has to wait for it.
+func (j *Journal) enqueue(a *appender, lines []byte) (b *batch, wait bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.broken != nil {
-		return nil, j.broken
+		return nil, false, j.broken
 	}
 	if j.closed {
-		return nil, errClosed
+		return nil, false, errClosed
 	}
-	b := j.pending[a]
+	b = j.pending[a]
 	if b == nil {
 		b = &batch{done: make(chan struct{})}
 		if k := len(j.spare) - 1; k >= 0 {
@@ -125,9 +174,63 @@ func (j *Journal) enqueue(a *appender, lines []byte) (*batch, error) {
 		j.pending[a] = b
 	}
 	b.lines = append(b.lines, lines...)
+	a.last = b
 	a.started.Store(true)
-	j.signal()
-	return b, nil
+	signal(j.wake)
+	if !j.parts {
+		return b, true, nil
+	}
+	if j.unkept += len(lines); j.unkept > putSize {
+		signal(j.full)
+	}
+	return b, j.unkept > mostUnkept, nil
+}
+
+// putAll puts part after part until the journal is closed.
+func (j *Journal) putAll() {
+	defer close(j.done)
+	for range j.wake {
+		select {
+		case <-j.full: // also when it is closed
+		case <-time.After(putEvery):
+		}
+		j.mu.Lock()
+		batches, closing := j.pending, j.closed
+		j.pending = map[*appender]*batch{}
+		j.mu.Unlock()
+		j.put(batches)
+		if closing {
+			return
+		}
+	}
+}
+
+// put puts each batch as the next part of its segment and returns when all are there.
+func (j *Journal) put(batches map[*appender]*batch) {
+	var group errgroup.Group
+	group.SetLimit(putters)
+	for a, b := range batches {
+		group.Go(func() error {
+			defer close(b.done)
+			if b.err = j.whyBroken(); b.err != nil { // nothing may follow a part that is missing
+				return nil
+			}
+			name := fmt.Sprintf("%s.%06d%s", a.name, a.part, segmentSuffix)
+			a.part++
+			// What was paid for is kept also when its run is given up.
+			b.err = store.WriteFile(context.Background(), store.Join(j.dir, name), j.encoder.EncodeAll(b.lines, nil))
+			if b.err != nil {
+				b.err = fmt.Errorf("journal: %w", b.err)
+				j.fail(b.err)
+			}
+			j.mu.Lock()
+			j.unkept -= len(b.lines)
+			j.mu.Unlock()
+			b.lines = nil
+			return nil
+		})
+	}
+	_ = group.Wait() // each batch has its own error
 }
 
 // commitAll writes batch after batch until the journal is closed. One goroutine for a
@@ -257,4 +360,32 @@ func (a *appender) open() error {
 	}
 	a.file = f
 	return syncDir(filepath.Dir(name))
+}
+
+// makeDir makes a folder and those above it that are missing, durably.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return syncDir(parent)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("journal: %s: %w", dir, err)
+	}
+	return nil
 }

@@ -22,19 +22,17 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
+	"coeval/datasets/store"
 	"coeval/schemas"
 )
 
@@ -84,21 +82,27 @@ func Bucket(promptID string, bits int) string {
 
 // Bits returns the longest prefix among the journal's buckets, 0 when there is none: a run
 // may have more buckets than the one before, never fewer.
-func Bits(dir string) (int, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
+func Bits(ctx context.Context, dir string) (int, error) {
+	names, err := store.Folders(ctx, dir)
 	if err != nil {
 		return 0, fmt.Errorf("journal: %w", err)
 	}
 	longest := 0
-	for _, e := range entries {
-		if e.IsDir() && isBucket(e.Name()) {
-			longest = max(longest, len(e.Name())-1)
+	for _, name := range names {
+		if isBucket(name) {
+			longest = max(longest, len(name)-1)
 		}
 	}
 	return longest, nil
+}
+
+// Exists says whether there is a journal in dir.
+func Exists(ctx context.Context, dir string) (bool, error) {
+	names, err := store.Folders(ctx, dir)
+	if err != nil {
+		return false, fmt.Errorf("journal: %w", err)
+	}
+	return slices.ContainsFunc(names, isBucket), nil
 }
 
 func isBucket(name string) bool {
@@ -121,18 +125,21 @@ const (
 	segmentSuffix = ".jsonl.zst"
 )
 
-// newSegment names a segment so that names sort in the order of their making.
+// newSegment names a segment, without its ending, so that names sort in the order of their making.
 func newSegment() (string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return "", fmt.Errorf("journal: name a segment: %w", err)
 	}
-	return segmentPrefix + id.String() + segmentSuffix, nil
+	return segmentPrefix + id.String(), nil
 }
+
+// pinStamp is the length of a pin's time.
+const pinStamp = 16
 
 // newPin names a pin so that the newest sorts first.
 func newPin() string {
-	return fmt.Sprintf("%s%016x-%s%s", pinPrefix, ^uint64(time.Now().UnixNano()), uuid.NewString(), segmentSuffix)
+	return fmt.Sprintf("%s%0*x-%s%s", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()), uuid.NewString(), segmentSuffix)
 }
 
 // segment is a file of which the first Length bytes count.
@@ -142,33 +149,45 @@ type segment struct {
 	Length int64  `json:"length"`
 }
 
-// listSegments returns the segments of a bucket and its prefixes with their whole lengths,
-// ordered by file name.
-func listSegments(dir, bucket string) ([]segment, error) {
-	var out []segment
-	for _, folder := range folders(bucket) {
-		entries, err := os.ReadDir(filepath.Join(dir, folder))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("journal: %w", err)
-		}
-		for _, e := range entries {
-			if !strings.HasSuffix(e.Name(), segmentSuffix) {
-				continue
+// listing is what lies in a bucket's folder and in those of its shorter prefixes.
+type listing struct {
+	// segments have their whole lengths and are ordered by file name.
+	segments []segment
+	// views are the digests of the views in the bucket's own folder.
+	views map[string]bool
+}
+
+// list lists the folders side by side.
+func list(ctx context.Context, dir, bucket string) (*listing, error) {
+	all := folders(bucket)
+	files := make([][]store.File, len(all))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, folder := range all {
+		group.Go(func() (err error) {
+			files[i], err = store.List(ctx, store.Join(dir, folder)+"/")
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	out := &listing{views: map[string]bool{}}
+	for i, folder := range all {
+		for _, f := range files[i] {
+			base := path.Base(f.Path)
+			if strings.HasSuffix(base, segmentSuffix) {
+				out.segments = append(out.segments, segment{Name: path.Join(folder, base), Length: f.Size})
+			} else if digest, ok := strings.CutSuffix(base, viewSuffix); ok && folder == bucket {
+				out.views[digest] = true
 			}
-			info, err := e.Info()
-			if err != nil {
-				return nil, fmt.Errorf("journal: %w", err)
-			}
-			out = append(out, segment{Name: path.Join(folder, e.Name()), Length: info.Size()})
 		}
 	}
-	slices.SortFunc(out, func(a, b segment) int {
-		return strings.Compare(path.Base(a.Name), path.Base(b.Name))
-	})
+	sortSegments(out.segments)
 	return out, nil
+}
+
+func sortSegments(s []segment) {
+	slices.SortFunc(s, func(a, b segment) int { return strings.Compare(path.Base(a.Name), path.Base(b.Name)) })
 }
 
 // id is what identifies a record within a bucket.
@@ -211,22 +230,17 @@ func Read(ctx context.Context, dir, bucket string, keep func(promptID string) bo
 	return contents, err
 }
 
-func read(ctx context.Context, dir, bucket string, keep func(string) bool) (Contents, []segment, error) {
-	segments, err := listSegments(dir, bucket)
+func read(ctx context.Context, dir, bucket string, keep func(string) bool) (Contents, *listing, error) {
+	l, err := list(ctx, dir, bucket)
 	if err != nil {
 		return nil, nil, err
 	}
 	contents := Contents{}
-	for i := range segments {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, err
-		}
-		segments[i].Length, err = readSegment(dir, segments[i], keep, contents.add)
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	return contents, segments, nil
+	err = readSegments(ctx, dir, l.segments, func(i int, b []byte) error {
+		l.segments[i].Length, err = decodeSegment(b, keep, contents.add)
+		return err
+	})
+	return contents, l, err
 }
 
 // A View is what one attempt sees of a bucket, and where it adds to it. It may be used from
@@ -243,17 +257,20 @@ type View struct {
 // Load fixes the attempt's view of a bucket and reads in it the records of the prompts that
 // keep wants; nil wants all.
 func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID string) bool) (*View, error) {
-	contents, segments, err := read(ctx, j.dir, bucket, keep)
+	contents, l, err := read(ctx, j.dir, bucket, keep)
 	if err != nil {
 		return nil, err
 	}
-	digest, err := saveView(j.dir, bucket, segments)
+	digest, err := saveView(ctx, j.dir, bucket, l)
 	if err != nil {
 		return nil, err
 	}
 	name, err := newSegment()
 	if err != nil {
 		return nil, err
+	}
+	if !j.parts {
+		name += segmentSuffix
 	}
 	own := &appender{journal: j, name: path.Join(bucket, name)}
 	return &View{bucket: bucket, digest: digest, own: own, contents: contents}, nil
@@ -277,38 +294,45 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 	return o
 }
 
-// Append adds records to the attempt's own segment and returns when they are on the disk.
+// Append adds records to the attempt's own segment. On a disk it returns when they are
+// durable, elsewhere at once: see Sync.
 func (v *View) Append(ctx context.Context, records ...Record) error {
 	return v.own.append(ctx, records)
 }
+
+// Sync returns when all that was appended to the view is durable. Nothing that is made of it
+// may leave before that.
+func (v *View) Sync(ctx context.Context) error { return v.own.sync(ctx) }
 
 const viewSuffix = ".view.json"
 
 // saveView puts the list of segments in the bucket's folder under its digest. An empty list
 // needs no file.
-func saveView(dir, bucket string, segments []segment) (string, error) {
-	if len(segments) == 0 {
+func saveView(ctx context.Context, dir, bucket string, l *listing) (string, error) {
+	if len(l.segments) == 0 {
 		return "", nil
 	}
-	b, err := json.Marshal(segments)
+	b, err := json.Marshal(l.segments)
 	if err != nil {
 		return "", fmt.Errorf("journal: %w", err)
 	}
 	sum := sha256.Sum256(b)
 	digest := hex.EncodeToString(sum[:16])
-	name := filepath.Join(dir, bucket, digest+viewSuffix)
-	if _, err := os.Stat(name); err == nil {
+	if l.views[digest] {
 		return digest, nil
 	}
-	return digest, writeWhole(name, b)
+	if err := store.WriteFile(ctx, store.Join(dir, bucket, digest+viewSuffix), b); err != nil {
+		return "", fmt.Errorf("journal: %w", err)
+	}
+	return digest, nil
 }
 
-func readView(dir, bucket, digest string) ([]segment, error) {
+func readView(ctx context.Context, dir, bucket, digest string) ([]segment, error) {
 	if digest == "" {
 		return nil, nil
 	}
-	name := filepath.Join(dir, bucket, digest+viewSuffix)
-	b, err := os.ReadFile(name)
+	name := store.Join(dir, bucket, digest+viewSuffix)
+	b, err := store.ReadFile(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("journal: the view that a finding names: %w", err)
 	}
@@ -320,57 +344,4 @@ func readView(dir, bucket, digest string) ([]segment, error) {
 		return nil, fmt.Errorf("journal: %s: %w", name, err)
 	}
 	return segments, nil
-}
-
-// writeWhole writes a file that is there whole or not at all.
-func writeWhole(name string, b []byte) error {
-	if err := makeDir(filepath.Dir(name)); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already when all went well
-	if _, err := f.Write(b); err != nil {
-		return errors.Join(fmt.Errorf("journal: %w", err), f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("journal: %w", err), f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// makeDir makes a folder and those above it that are missing, durably.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("journal: %s: %w", dir, err)
-	}
-	return nil
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -39,7 +40,7 @@ func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin
 			t.Fatal(err)
 		}
 	}
-	if err := j.Close(); err != nil {
+	if err := errors.Join(v.Sync(t.Context()), j.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return v.Origin("")
@@ -141,7 +142,7 @@ func TestBucketReadsShorterPrefixes(t *testing.T) {
 	if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
 		t.Error(diff)
 	}
-	if bits, err := Bits(dir); err != nil || bits != 2 {
+	if bits, err := Bits(t.Context(), dir); err != nil || bits != 2 {
 		t.Errorf("Bits = %d, %v; want 2", bits, err)
 	}
 }
@@ -454,11 +455,11 @@ func BenchmarkAppend(b *testing.B) {
 
 func TestSecondRunIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	first, err := Acquire(dir)
+	first, err := Acquire(t.Context(), dir, Acquiring{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Acquire(dir)
+	_, err = Acquire(t.Context(), dir, Acquiring{})
 	if err == nil {
 		t.Fatal("two runs have one folder")
 	}
@@ -468,7 +469,7 @@ func TestSecondRunIsRefused(t *testing.T) {
 	if err := first.Release(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Acquire(dir)
+	again, err := Acquire(t.Context(), dir, Acquiring{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +10,26 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"coeval/datasets/store"
 )
 
-// A Lock lets one run at a time work on a folder. The operating system gives it up when the
-// program ends, however that is.
-type Lock struct{ flock *flock.Flock }
+// A Lock lets one run at a time work on a folder. On a disk the operating system gives it up
+// when the program ends, however that is. Elsewhere it is a lease: the run renews it every
+// few seconds, and who finds that nobody does takes it.
+type Lock struct {
+	flock *flock.Flock
+	lease *lease
+}
+
+// Acquiring says how a lock is had. It has no say on a disk.
+type Acquiring struct {
+	// TakeOver takes the lease of another run at once. That run stops when it notices.
+	TakeOver bool
+	// Waiting is called, if it is there, before it is awaited whether another run's lease is
+	// renewed, with who that is and how long it may take.
+	Waiting func(who string, most time.Duration)
+}
 
 // holder is who has the lock, for the sentence that refuses the next.
 type holder struct {
@@ -22,8 +38,27 @@ type holder struct {
 	Since time.Time `json:"since"`
 }
 
+func thisProcess() holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second)}
+}
+
+func (h holder) String() string {
+	return fmt.Sprintf("process %d on %s, since %s", h.PID, h.Host, h.Since.Format(time.RFC3339))
+}
+
 // Acquire locks a run's folder, which it makes when needed. If another run has it, it says which.
-func Acquire(out string) (*Lock, error) {
+func Acquire(ctx context.Context, out string, how Acquiring) (*Lock, error) {
+	if !store.HasLocks(out) {
+		l, err := acquireLease(ctx, out, how)
+		if err != nil {
+			return nil, err
+		}
+		return &Lock{lease: l}, nil
+	}
 	name := filepath.Join(out, "operations", ".lock")
 	if err := makeDir(filepath.Dir(name)); err != nil {
 		return nil, err
@@ -36,11 +71,7 @@ func Acquire(out string) (*Lock, error) {
 	if !ok {
 		return nil, fmt.Errorf("another run works on %s%s: wait until it ends, or give this one another --out", out, heldBy(name))
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	b, err := json.Marshal(holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second)})
+	b, err := json.Marshal(thisProcess())
 	if err == nil {
 		err = os.WriteFile(name, b, 0o644)
 	}
@@ -56,11 +87,24 @@ func heldBy(name string) string {
 	if err != nil || json.Unmarshal(b, &h) != nil {
 		return ""
 	}
-	return fmt.Sprintf(" (process %d on %s, since %s)", h.PID, h.Host, h.Since.Format(time.RFC3339))
+	return " (" + h.String() + ")"
+}
+
+// Context returns a context that ends when the lock is lost, with the cause that says how.
+func (l *Lock) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if l.lease == nil {
+		return ctx, func() { cancel(nil) }
+	}
+	stop := context.AfterFunc(l.lease.held, func() { cancel(context.Cause(l.lease.held)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // Release gives the lock back.
 func (l *Lock) Release() error {
+	if l.lease != nil {
+		return l.lease.release()
+	}
 	if err := l.flock.Unlock(); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}

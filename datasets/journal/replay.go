@@ -2,14 +2,14 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
+	"coeval/datasets/store"
 	"coeval/schemas"
 )
 
@@ -31,29 +31,29 @@ type replayed struct {
 // NewReplay loads the records of the prompts that keep wants, as the attempt of this origin
 // saw them.
 func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
-	order, err := readView(dir, o.Bucket, o.View)
+	order, err := readView(ctx, dir, o.Bucket, o.View)
 	if err != nil {
 		return nil, err
 	}
-	now, err := listSegments(dir, o.Bucket)
+	l, err := list(ctx, dir, o.Bucket)
 	if err != nil {
 		return nil, err
 	}
+	now := l.segments
 	if o.Segment != "" {
-		i := slices.IndexFunc(now, func(s segment) bool { return s.Name == o.Segment })
-		if i < 0 {
-			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", filepath.Join(dir, o.Segment))
+		own := ownSegments(now, o.Segment)
+		if len(own) == 0 {
+			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", store.Join(dir, o.Segment))
 		}
-		order = slices.Insert(order, 0, now[i])
+		order = append(own, order...)
 	}
 	r := &Replay{dir: dir, bucket: o.Bucket, records: map[id]*replayed{}}
-	for _, s := range order {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if _, err := readSegment(dir, s, keep, r.use); err != nil {
-			return nil, err
-		}
+	err = readSegments(ctx, dir, order, func(_ int, b []byte) error {
+		_, err := decodeSegment(b, keep, r.use)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if !r.twice && sameSegments(order, now) {
 		return r, nil // each record is the only one of its key
@@ -62,6 +62,17 @@ func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(prom
 		return nil, err
 	}
 	return r, nil
+}
+
+// ownSegments returns an attempt's own segment, or its parts.
+func ownSegments(all []segment, name string) []segment {
+	var own []segment
+	for _, s := range all {
+		if s.Name == name || strings.HasPrefix(s.Name, name+".") {
+			own = append(own, s)
+		}
+	}
+	return own
 }
 
 func (r *Replay) use(rec *Record) {
@@ -91,21 +102,15 @@ func sameSegments(order, now []segment) bool {
 
 // rank finds what the next load of the bucket would use.
 func (r *Replay) rank(ctx context.Context, now []segment, keep func(string) bool) error {
-	for _, s := range now {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		_, err := readSegment(r.dir, s, keep, func(rec *Record) {
+	return readSegments(ctx, r.dir, now, func(_ int, b []byte) error {
+		_, err := decodeSegment(b, keep, func(rec *Record) {
 			at := r.records[id{rec.Key, rec.Replicate}]
 			if at != nil && (at.next == nil || rec.better(at.next)) {
 				at.next = rec
 			}
 		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return err
+	})
 }
 
 // Get returns the record of a generation or a prompt as the attempt used it.
@@ -137,19 +142,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 		}
 		return a.Replicate - b.Replicate
 	})
-	lines, err := encodeLines(nil, pins)
-	if err != nil {
-		return err
-	}
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	frame := encoder.EncodeAll(lines, nil)
-	if err := encoder.Close(); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	if err := writeWhole(filepath.Join(r.dir, path.Join(r.bucket, newPin())), frame); err != nil {
+	if err := writeRecords(ctx, store.Join(r.dir, r.bucket, newPin()), pins); err != nil {
 		return err
 	}
 	return r.saveNext(ctx)
@@ -158,18 +151,43 @@ func (r *Replay) Pin(ctx context.Context) error {
 // saveNext puts down the view that the next run will have, so that one which appends nothing
 // leaves the journal as it is.
 func (r *Replay) saveNext(ctx context.Context) error {
-	segments, err := listSegments(r.dir, r.bucket)
+	l, err := list(ctx, r.dir, r.bucket)
 	if err != nil {
 		return err
 	}
-	for i := range segments {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if segments[i].Length, err = wholeLength(r.dir, segments[i]); err != nil {
+	if store.HasLocks(r.dir) { // elsewhere all is whole
+		err := readSegments(ctx, r.dir, l.segments, func(i int, b []byte) error {
+			l.segments[i].Length = int64(wholeFrames(b))
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
-	_, err = saveView(r.dir, r.bucket, segments)
+	_, err = saveView(ctx, r.dir, r.bucket, l)
 	return err
+}
+
+// recordsPerFrame bounds what is unpacked at a time of a file that is written at once.
+const recordsPerFrame = 2000
+
+// writeRecords makes a segment of records at once.
+func writeRecords(ctx context.Context, name string, records []Record) (err error) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, encoder.Close()) }()
+	var frames []byte
+	for some := range slices.Chunk(records, recordsPerFrame) {
+		lines, err := encodeLines(nil, some)
+		if err != nil {
+			return err
+		}
+		frames = encoder.EncodeAll(lines, frames)
+	}
+	if err := store.WriteFile(ctx, name, frames); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
 }

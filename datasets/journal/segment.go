@@ -2,14 +2,15 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/go-json-experiment/json"
 	"github.com/klauspost/compress/zstd"
+
+	"coeval/datasets/store"
 )
 
 // maxFrame bounds what one frame may unpack to. A group commit is far smaller.
@@ -26,22 +27,58 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// readSegment gives each the records of a segment that keep wants and returns how many bytes
-// of it count: all but a torn last frame.
-func readSegment(dir string, s segment, keep func(string) bool, each func(*Record)) (int64, error) {
-	name := filepath.Join(dir, filepath.FromSlash(s.Name))
-	b, err := os.ReadFile(name)
+// readers is how many segments are read at a time where a read is a request.
+const readers = 16
+
+// readSegments gives each the bytes of every segment, in their order.
+func readSegments(ctx context.Context, dir string, segments []segment, each func(i int, b []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ahead := 1
+	if !store.HasLocks(dir) {
+		ahead = readers
+	}
+	type result struct {
+		b   []byte
+		err error
+	}
+	results := make([]chan result, len(segments))
+	start := func(i int) {
+		results[i] = make(chan result, 1)
+		go func() {
+			b, err := readSegment(ctx, dir, segments[i])
+			results[i] <- result{b, err}
+		}()
+	}
+	for i := range segments {
+		for next := i; next < min(i+ahead, len(segments)); next++ {
+			if results[next] == nil {
+				start(next)
+			}
+		}
+		r := <-results[i]
+		results[i] = nil
+		if r.err != nil {
+			return r.err
+		}
+		if err := each(i, r.b); err != nil {
+			return fmt.Errorf("journal: %s: %w", store.Join(dir, segments[i].Name), err)
+		}
+	}
+	return nil
+}
+
+// readSegment returns the bytes of a segment that count.
+func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
+	name := store.Join(dir, s.Name)
+	b, err := store.ReadFile(ctx, name)
 	if err != nil {
-		return 0, fmt.Errorf("journal: %w", err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if int64(len(b)) < s.Length {
-		return 0, fmt.Errorf("journal: %s: has %d bytes where there were %d", name, len(b), s.Length)
+		return nil, fmt.Errorf("journal: %s: has %d bytes where there were %d", name, len(b), s.Length)
 	}
-	length, err := decodeSegment(b[:s.Length], keep, each)
-	if err != nil {
-		return 0, fmt.Errorf("journal: %s: %w", name, err)
-	}
-	return length, nil
+	return b[:s.Length], nil
 }
 
 // decodeSegment reads frame after frame and returns the length of those that are whole.
@@ -66,16 +103,6 @@ func decodeSegment(b []byte, keep func(string) bool, each func(*Record)) (int64,
 		at += n
 	}
 	return int64(len(b)), nil
-}
-
-// wholeLength returns how many bytes of a segment are whole frames, without unpacking them.
-func wholeLength(dir string, s segment) (int64, error) {
-	name := filepath.Join(dir, filepath.FromSlash(s.Name))
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return 0, fmt.Errorf("journal: %w", err)
-	}
-	return int64(wholeFrames(b)), nil
 }
 
 // wholeFrames returns the length of the frames that b begins with and holds whole.

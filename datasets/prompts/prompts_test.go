@@ -366,7 +366,7 @@ func TestExpand(t *testing.T) {
 		{[]string{"notes.txt"}, nil, "prompts: notes.txt: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
 		{[]string{"empty"}, nil, "prompts: empty: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
 		{[]string{"a.parquet.gz"}, nil, "prompts: a.parquet.gz: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
-		{[]string{"gs://b/a.jsonl"}, nil, "prompts: store: gs://b/a.jsonl: gs:// is not supported yet; give a local path"},
+		{[]string{"ftp://b/a.jsonl"}, nil, "prompts: store: ftp://b/a.jsonl: no files can be reached by ftp://; give a local path, gs:// or s3://"},
 	}
 	for _, test := range tests {
 		got, err := Expand(t.Context(), test.paths)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +16,36 @@ import (
 // partialSuffix ends the name of a file that is being written. The name begins with a dot.
 const partialSuffix = ".partial"
 
-func openLocal(ctx context.Context, name string) (*Reader, error) {
+// local is the driver of plain paths.
+type local struct{}
+
+// localSource is an open local file.
+type localSource struct {
+	*os.File
+
+	length int64
+}
+
+// ReadAt reads from the file.
+func (s *localSource) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := s.File.ReadAt(p, offset)
+	return n, wrap(err)
+}
+
+func (s *localSource) size() int64 { return s.length }
+
+func (s *localSource) stream(r *Reader, offset int64) io.Reader {
+	return io.NewSectionReader(r, offset, s.length-offset)
+}
+
+// localTarget is a local file under another name until it is published.
+type localTarget struct {
+	*os.File
+
+	name string
+}
+
+func (local) open(_ context.Context, name string) (source, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, wrap(err)
@@ -27,10 +57,23 @@ func openLocal(ctx context.Context, name string) (*Reader, error) {
 	if err != nil {
 		return nil, errors.Join(wrap(err), f.Close())
 	}
-	return &Reader{ctx: ctx, name: name, file: f, size: info.Size()}, nil
+	return &localSource{File: f, length: info.Size()}, nil
 }
 
-func statLocal(name string) (File, error) {
+func (d local) readFile(ctx context.Context, name string) (data []byte, err error) {
+	s, err := d.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, wrap(s.Close())) }()
+	data = make([]byte, s.size())
+	if _, err := io.ReadFull(io.NewSectionReader(s, 0, s.size()), data); err != nil {
+		return nil, fmt.Errorf("store: read %s: %w", name, err)
+	}
+	return data, nil
+}
+
+func (local) stat(_ context.Context, name string) (File, error) {
 	info, err := os.Stat(name)
 	if err == nil {
 		err = refuseFolder(name, info)
@@ -53,7 +96,7 @@ func refuseFolder(name string, info fs.FileInfo) error {
 	return nil
 }
 
-func createLocal(ctx context.Context, name string) (*Writer, error) {
+func (local) create(_ context.Context, name string) (target, error) {
 	folder, base := filepath.Split(name)
 	if err := makeFolder(folder); err != nil {
 		return nil, err
@@ -64,29 +107,31 @@ func createLocal(ctx context.Context, name string) (*Writer, error) {
 	if err != nil {
 		return nil, wrap(err)
 	}
-	return &Writer{ctx: ctx, name: name, partial: f}, nil
+	return &localTarget{File: f, name: name}, nil
 }
 
-func (w *Writer) publishLocal() error {
-	f := w.partial
-	err := errors.Join(f.Sync(), f.Close())
+// Write adds to the file.
+func (t *localTarget) Write(p []byte) (int, error) {
+	n, err := t.File.Write(p)
+	return n, wrap(err)
+}
+
+func (t *localTarget) publish() error {
+	err := errors.Join(t.Sync(), t.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), w.name)
+		err = os.Rename(t.Name(), t.name)
 	}
-	w.partial = nil
 	if err != nil {
-		return errors.Join(wrap(err), removeLocal(f.Name()))
+		return errors.Join(wrap(err), removeLocal(t.Name()))
 	}
-	return syncFolder(filepath.Dir(w.name))
+	return syncFolder(filepath.Dir(t.name))
 }
 
-func (w *Writer) discardLocal() error {
-	f := w.partial
-	w.partial = nil
-	return errors.Join(wrap(f.Close()), removeLocal(f.Name()))
+func (t *localTarget) discard() error {
+	return errors.Join(wrap(t.Close()), removeLocal(t.Name()))
 }
 
-func listLocal(ctx context.Context, prefix string) ([]File, error) {
+func (local) list(ctx context.Context, prefix string) ([]File, error) {
 	folder, _ := filepath.Split(prefix)
 	return listFolder(ctx, nil, folder, prefix)
 }
@@ -147,7 +192,21 @@ func appendFile(files []File, name string, e fs.DirEntry) ([]File, error) {
 	return append(files, File{Path: name, Size: info.Size()}), nil
 }
 
-func findLocal(pattern string) ([]File, error) {
+func (local) folders(_ context.Context, folder string) ([]string, error) {
+	entries, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (local) find(_ context.Context, pattern string) ([]File, error) {
 	info, err := os.Stat(pattern)
 	switch {
 	case err == nil && info.IsDir():
@@ -196,7 +255,7 @@ func filesIn(folder string) ([]File, error) {
 	return files, nil
 }
 
-func sweepLocal(folder string) error {
+func (local) sweep(_ context.Context, folder string) error {
 	entries, err := readFolder(folder)
 	if err != nil {
 		return err
@@ -216,8 +275,8 @@ func isPartial(base string) bool {
 	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, partialSuffix)
 }
 
-func moveLocal(from, to string) error {
-	if _, err := statLocal(from); err != nil {
+func (d local) move(ctx context.Context, from, to string) error {
+	if _, err := d.stat(ctx, from); err != nil {
 		return err
 	}
 	target := filepath.Dir(to)
@@ -229,6 +288,8 @@ func moveLocal(from, to string) error {
 	}
 	return errors.Join(syncFolder(target), syncFolder(filepath.Dir(from)))
 }
+
+func (local) remove(_ context.Context, name string) error { return removeLocal(name) }
 
 func removeLocal(name string) error {
 	info, err := os.Lstat(name)
@@ -247,7 +308,7 @@ func removeLocal(name string) error {
 	return syncFolder(filepath.Dir(name))
 }
 
-func removeAllLocal(folder string) error {
+func (local) removeAll(_ context.Context, folder string) error {
 	if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

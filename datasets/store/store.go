@@ -1,11 +1,11 @@
 // Package store is the seam to where files lie: it opens, creates, lists, moves and
 // removes them by path.
 //
-// A path is a plain local path. The schemes gs:// and s3:// are known and refused with a
-// sentence, as is every other scheme; a path never falls back to a local file of that name.
+// A path is a plain local path, gs://bucket/name for Google Cloud Storage, or s3://bucket/name
+// for S3 and what speaks its protocol. Every other scheme is refused with a sentence; a path
+// never falls back to a local file of that name.
 //
-// The contract is that of an object store, so that a driver for one can stand behind the
-// same functions:
+// The contract is that of an object store, and all drivers keep it:
 //
 //   - A file is whole or not there. What [Create] returns is published by Close and by
 //     nothing else; a reader, a listing and a crash never show a part of it. Two writers of
@@ -14,9 +14,15 @@
 //   - Folders are prefixes of names: they need not be made, and an empty one is the same as none.
 //   - A name that begins with a dot and ends in ".partial" is the store's own, and never listed.
 //   - A file that is not there is an error for which errors.Is(err, fs.ErrNotExist) holds.
+//   - A read that fails half-way goes on where it stopped, and a request that a store could not
+//     serve just now is made again for about half a minute.
 //
-// It does not promise that a file stays the same while it is read, nor an order between
-// writers; who needs one run at a time takes a lock. Nothing here appends to a file.
+// It does not promise an order between writers; who needs one run at a time takes a lock, or
+// where there are none uses [Swap]. A file that is replaced while it is read goes on to be
+// read as it was (local) or is an error (elsewhere). Nothing here appends to a file.
+//
+// Credentials and endpoints are the clouds' own matter: their libraries find them in the
+// environment, as README tells. No error holds one.
 package store
 
 import (
@@ -27,6 +33,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -41,41 +48,47 @@ type File struct {
 
 // Open opens a file for reading. The context covers all that is read from it.
 func Open(ctx context.Context, name string) (*Reader, error) {
-	if err := check(ctx, name); err != nil {
-		return nil, err
-	}
-	return openLocal(ctx, name)
-}
-
-// ReadFile returns all bytes of a file.
-func ReadFile(ctx context.Context, name string) (data []byte, err error) {
-	r, err := Open(ctx, name)
+	d, err := driverOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	data = make([]byte, r.Size())
-	if _, err := io.ReadFull(r.Stream(0), data); err != nil {
-		return nil, fmt.Errorf("store: read %s: %w", name, err)
+	f, err := d.open(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	return data, nil
+	return &Reader{ctx: ctx, name: name, file: f}, nil
+}
+
+// ReadFile returns all bytes of a file. It takes one request where requests are paid for.
+func ReadFile(ctx context.Context, name string) ([]byte, error) {
+	d, err := driverOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return d.readFile(ctx, name)
 }
 
 // Stat returns the size of a file.
 func Stat(ctx context.Context, name string) (File, error) {
-	if err := check(ctx, name); err != nil {
+	d, err := driverOf(ctx, name)
+	if err != nil {
 		return File{}, err
 	}
-	return statLocal(name)
+	return d.stat(ctx, name)
 }
 
 // Create begins a file. Nothing is there under its name, or the file of before stays there,
 // until the writer's Close has returned nil.
 func Create(ctx context.Context, name string) (*Writer, error) {
-	if err := check(ctx, name); err != nil {
+	d, err := driverOf(ctx, name)
+	if err != nil {
 		return nil, err
 	}
-	return createLocal(ctx, name)
+	t, err := d.create(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{ctx: ctx, name: name, partial: t}, nil
 }
 
 // WriteFile makes a file of these bytes.
@@ -94,15 +107,31 @@ func WriteFile(ctx context.Context, name string, data []byte) (err error) {
 // List returns every file whose path begins with prefix, sorted by path. A prefix that ends
 // in a slash is a folder with all that is below it. No file at all is an empty list.
 func List(ctx context.Context, prefix string) ([]File, error) {
-	if err := check(ctx, prefix); err != nil {
+	d, err := driverOf(ctx, prefix)
+	if err != nil {
 		return nil, err
 	}
-	files, err := listLocal(ctx, prefix)
+	files, err := d.list(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
 	sortFiles(files)
 	return files, nil
+}
+
+// Folders returns the names of the folders that lie in a folder, sorted and without what is
+// above them. No folder at all is an empty list.
+func Folders(ctx context.Context, folder string) ([]string, error) {
+	d, err := driverOf(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.folders(ctx, strings.TrimSuffix(folder, "/")+"/")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil // some stores name a folder on each page that has a part of it
 }
 
 // Find returns the files that a user means by pattern, sorted by path: the file of that
@@ -110,10 +139,11 @@ func List(ctx context.Context, prefix string) ([]File, error) {
 // the files that match it in the syntax of [path.Match]. A file whose name begins with a dot
 // is found only by its name or by a pattern that has the dot. No file at all is an empty list.
 func Find(ctx context.Context, pattern string) ([]File, error) {
-	if err := check(ctx, pattern); err != nil {
+	d, err := driverOf(ctx, pattern)
+	if err != nil {
 		return nil, err
 	}
-	files, err := findLocal(pattern)
+	files, err := d.find(ctx, pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -121,38 +151,48 @@ func Find(ctx context.Context, pattern string) ([]File, error) {
 	return files, nil
 }
 
-// Move gives a file another name, over the file that was there. It is one step on a local
-// disk, and a copy with a removal after it on an object store.
+// Move gives a file another name in the same store, over the file that was there. It is one
+// step on a local disk, and a copy with a removal after it on an object store.
 func Move(ctx context.Context, from, to string) error {
-	if err := errors.Join(check(ctx, from), check(ctx, to)); err != nil {
+	d, err := driverOf(ctx, from)
+	if err != nil {
 		return err
 	}
-	return moveLocal(from, to)
+	if _, err := driverOf(ctx, to); err != nil {
+		return err
+	}
+	if schemePattern.FindString(from) != schemePattern.FindString(to) {
+		return fmt.Errorf("store: %s can't be moved to %s, which is another store", from, to)
+	}
+	return d.move(ctx, from, to)
 }
 
 // Remove removes a file. It is no error if there is none.
 func Remove(ctx context.Context, name string) error {
-	if err := check(ctx, name); err != nil {
+	d, err := driverOf(ctx, name)
+	if err != nil {
 		return err
 	}
-	return removeLocal(name)
+	return d.remove(ctx, name)
 }
 
 // RemoveAll removes every file below a folder, and what writers that were killed left there.
 func RemoveAll(ctx context.Context, folder string) error {
-	if err := check(ctx, folder); err != nil {
+	d, err := driverOf(ctx, folder)
+	if err != nil {
 		return err
 	}
-	return removeAllLocal(folder)
+	return d.removeAll(ctx, folder)
 }
 
 // Sweep removes what writers that were killed left in a folder, those below it left out. None
 // may be at work there.
 func Sweep(ctx context.Context, folder string) error {
-	if err := check(ctx, folder); err != nil {
+	d, err := driverOf(ctx, folder)
+	if err != nil {
 		return err
 	}
-	return sweepLocal(folder)
+	return d.sweep(ctx, folder)
 }
 
 // Join puts names below a folder, which may be a URL.
@@ -162,31 +202,71 @@ func Join(folder string, names ...string) string {
 	return scheme + rest
 }
 
+// A Version names one content of a file.
+type Version string
+
+// ErrChanged says that a file no longer has the version that a [Swap] names.
+var ErrChanged = errors.New("somebody else changed it")
+
+// HasLocks says whether the files of a store can be locked by the operating system. Elsewhere
+// there are [ReadVersion] and [Swap].
+func HasLocks(name string) bool { return schemePattern.FindString(name) == "" }
+
+// ReadVersion returns all bytes of a file and the version that they are. It is for stores
+// without locks.
+func ReadVersion(ctx context.Context, name string) ([]byte, Version, error) {
+	d, err := versionedOf(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	return d.readVersion(ctx, name)
+}
+
+// Swap puts new bytes in the place of one version of a file, or makes the file if old is
+// empty, and returns the version that they are. When the file has another version by then,
+// or is there already, the error is [ErrChanged], and nothing has happened. It is for stores
+// without locks.
+func Swap(ctx context.Context, name string, old Version, data []byte) (Version, error) {
+	d, err := versionedOf(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return d.swap(ctx, name, old, data)
+}
+
+func versionedOf(ctx context.Context, name string) (*objects, error) {
+	d, err := driverOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := d.(*objects)
+	if !ok {
+		return nil, fmt.Errorf("store: %s: a local file has locks and no versions", name)
+	}
+	return o, nil
+}
+
 // A Reader is an open file. ReadAt may be called by several goroutines at once.
 type Reader struct {
 	ctx  context.Context
 	name string
-	file *os.File
-	size int64
+	file source
 }
 
 // Size returns the number of bytes that the file had when it was opened.
-func (r *Reader) Size() int64 { return r.size }
+func (r *Reader) Size() int64 { return r.file.size() }
 
 // ReadAt reads len(p) bytes from an offset; see [io.ReaderAt].
 func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return 0, fmt.Errorf("store: read %s: %w", r.name, err)
 	}
-	n, err := r.file.ReadAt(p, offset)
-	return n, wrap(err)
+	return r.file.ReadAt(p, offset)
 }
 
 // Stream returns the bytes from an offset to the end, to be read once and in order, until
 // the reader is closed.
-func (r *Reader) Stream(offset int64) io.Reader {
-	return io.NewSectionReader(r, offset, r.size-offset)
-}
+func (r *Reader) Stream(offset int64) io.Reader { return r.file.stream(r, offset) }
 
 // Close ends the reading.
 func (r *Reader) Close() error { return wrap(r.file.Close()) }
@@ -196,7 +276,7 @@ type Writer struct {
 	ctx  context.Context
 	name string
 	// partial is the file until it is published; nil after Close or Abort.
-	partial *os.File
+	partial target
 }
 
 // Write adds to the file.
@@ -204,8 +284,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.usable(); err != nil {
 		return 0, err
 	}
-	n, err := w.partial.Write(p)
-	return n, wrap(err)
+	return w.partial.Write(p)
 }
 
 // Close publishes the file. After an error the name holds what it held before, or the whole
@@ -214,7 +293,9 @@ func (w *Writer) Close() error {
 	if err := w.usable(); err != nil {
 		return errors.Join(err, w.Abort())
 	}
-	return w.publishLocal()
+	t := w.partial
+	w.partial = nil
+	return t.publish()
 }
 
 // Abort gives the file up and leaves nothing of it. After Close it does nothing, so that it
@@ -223,7 +304,9 @@ func (w *Writer) Abort() error {
 	if w.partial == nil {
 		return nil
 	}
-	return w.discardLocal()
+	t := w.partial
+	w.partial = nil
+	return t.discard()
 }
 
 func (w *Writer) usable() error {
@@ -236,25 +319,59 @@ func (w *Writer) usable() error {
 	return nil
 }
 
+// driver is one kind of store. Paths are complete, with their scheme.
+type driver interface {
+	open(ctx context.Context, name string) (source, error)
+	readFile(ctx context.Context, name string) ([]byte, error)
+	stat(ctx context.Context, name string) (File, error)
+	create(ctx context.Context, name string) (target, error)
+	// list and find need not sort.
+	list(ctx context.Context, prefix string) ([]File, error)
+	find(ctx context.Context, pattern string) ([]File, error)
+	// folders is given a folder that ends in a slash.
+	folders(ctx context.Context, folder string) ([]string, error)
+	move(ctx context.Context, from, to string) error
+	remove(ctx context.Context, name string) error
+	removeAll(ctx context.Context, folder string) error
+	sweep(ctx context.Context, folder string) error
+}
+
+// source is an open file of a driver.
+type source interface {
+	io.ReaderAt
+	io.Closer
+	size() int64
+	stream(r *Reader, offset int64) io.Reader
+}
+
+// target is a file of a driver that is being written.
+type target interface {
+	io.Writer
+	publish() error
+	discard() error
+}
+
 var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
-// check refuses a path that no driver serves, and any work after the context's end.
-func check(ctx context.Context, name string) error {
+// driverOf returns the driver that serves a path. It refuses a path that none serves, and any
+// work after the context's end.
+func driverOf(ctx context.Context, name string) (driver, error) {
 	scheme := schemePattern.FindString(name)
 	switch {
 	case name == "":
-		return errors.New("store: the path is empty")
+		return nil, errors.New("store: the path is empty")
 	case strings.ContainsRune(name, 0):
-		return fmt.Errorf("store: the path %q has a NUL byte in it", name)
-	case scheme == "gs://" || scheme == "s3://":
-		return fmt.Errorf("store: %s: %s is not supported yet; give a local path", name, scheme)
-	case scheme != "":
-		return fmt.Errorf("store: %s: no files can be reached by %s; give a local path", name, scheme)
+		return nil, fmt.Errorf("store: the path %q has a NUL byte in it", name)
+	case scheme != "" && schemes[scheme] == nil:
+		return nil, fmt.Errorf("store: %s: no files can be reached by %s; give a local path, gs:// or s3://", name, scheme)
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("store: %s: %w", name, err)
+		return nil, fmt.Errorf("store: %s: %w", name, err)
 	}
-	return nil
+	if scheme == "" {
+		return local{}, nil
+	}
+	return &objects{scheme: scheme, connect: schemes[scheme]}, nil
 }
 
 func sortFiles(files []File) {

@@ -17,23 +17,35 @@ import (
 	"coeval/datasets/store"
 )
 
-// TestConformance holds what every driver promises. It is given a folder that is not there yet.
+// conformance is what every driver promises. Each test is given a folder that is not there yet.
+var conformance = map[string]func(t *testing.T, folder string){
+	"read":         testRead,
+	"large":        testLarge,
+	"create":       testCreate,
+	"abort":        testAbort,
+	"cancel":       testCancel,
+	"list":         testList,
+	"folders":      testFolders,
+	"find":         testFind,
+	"move":         testMove,
+	"remove":       testRemove,
+	"odd names":    testOddNames,
+	"not there":    testNotThere,
+	"last one won": testTwoWriters,
+}
+
 func TestConformance(t *testing.T) {
-	tests := map[string]func(t *testing.T, folder string){
-		"read":         testRead,
-		"create":       testCreate,
-		"abort":        testAbort,
-		"cancel":       testCancel,
-		"list":         testList,
-		"find":         testFind,
-		"move":         testMove,
-		"remove":       testRemove,
-		"odd names":    testOddNames,
-		"not there":    testNotThere,
-		"last one won": testTwoWriters,
+	for name, test := range conformance {
+		t.Run("local/"+name, func(t *testing.T) { test(t, store.Join(t.TempDir(), "new", "folder")) })
 	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { test(t, store.Join(t.TempDir(), "new", "folder")) })
+	for scheme, serve := range servers {
+		t.Run(scheme, func(t *testing.T) {
+			serve(t, nil)
+			for name, test := range conformance {
+				t.Run(name, func(t *testing.T) { test(t, folderOf(t, scheme)) })
+			}
+			t.Run("swap", func(t *testing.T) { testSwap(t, folderOf(t, scheme)) })
+		})
 	}
 }
 
@@ -67,6 +79,96 @@ func testRead(t *testing.T, folder string) {
 	}
 	if f, err := store.Stat(ctx, name); err != nil || f != (store.File{Path: name, Size: 10}) {
 		t.Errorf("Stat = %v, %v", f, err)
+	}
+}
+
+// testLarge writes and reads a file of more than an upload's part and a reader's blocks, at
+// offsets on both sides of their borders.
+func testLarge(t *testing.T, folder string) {
+	name := store.Join(folder, "large")
+	// Nothing repeats at the size of a part or a block: 997 is prime.
+	data := make([]byte, 20<<20+7)
+	for i := range data {
+		data[i] = byte(i%997) ^ byte(i>>20)
+	}
+	w, err := store.Create(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(data); at += 3 << 20 {
+		if _, err := w.Write(data[at:min(at+3<<20, len(data))]); err != nil {
+			t.Fatal(err)
+		}
+		if got := list(t, folder+"/"); len(got) != 0 {
+			t.Fatalf("before Close the listing has %v", got)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := store.Open(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, offset := range []int64{0, 1<<20 - 3, 8<<20 - 3, 20<<20 - 3} {
+		part := make([]byte, 8)
+		if _, err := r.ReadAt(part, offset); err != nil || !bytes.Equal(part, data[offset:offset+8]) {
+			t.Errorf("ReadAt(%d) = %v, %v", offset, part, err)
+		}
+	}
+	rest, err := io.ReadAll(r.Stream(5))
+	if err != nil || !bytes.Equal(rest, data[5:]) {
+		t.Errorf("Stream(5) gave %d bytes, %v, and they are not the file's", len(rest), err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	to := store.Join(folder, "moved")
+	if err := store.Move(t.Context(), name, to); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, to) != string(data) {
+		t.Error("ReadFile of the moved file gives other bytes")
+	}
+}
+
+func testFolders(t *testing.T, folder string) {
+	for _, name := range []string{"b/2", "b/10", "a", "bb/c/d"} {
+		write(t, store.Join(folder, name), name)
+	}
+	for _, name := range []string{folder, folder + "/"} {
+		got, err := store.Folders(t.Context(), name)
+		if diff := cmp.Diff([]string{"b", "bb"}, got); diff != "" || err != nil {
+			t.Errorf("Folders(%s): %v (-want +got):\n%s", name, err, diff)
+		}
+	}
+	if got, err := store.Folders(t.Context(), folder+"/none"); len(got) != 0 || err != nil {
+		t.Errorf("Folders of nothing = %v, %v", got, err)
+	}
+}
+
+// testSwap is of the stores that have no locks.
+func testSwap(t *testing.T, folder string) {
+	ctx, name := t.Context(), store.Join(folder, "lease")
+	if _, _, err := store.ReadVersion(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ReadVersion of nothing: %v", err)
+	}
+	first, err := store.Swap(ctx, name, "", []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Swap(ctx, name, "", []byte("another")); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("a second file under the name: %v, want ErrChanged", err)
+	}
+	second, err := store.Swap(ctx, name, first, []byte("second"))
+	if err != nil || second == first {
+		t.Fatalf("Swap = %q, %v; the version before was %q", second, err, first)
+	}
+	if _, err := store.Swap(ctx, name, first, []byte("late")); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("a change of what is no more: %v, want ErrChanged", err)
+	}
+	if data, v, err := store.ReadVersion(ctx, name); string(data) != "second" || v != second || err != nil {
+		t.Errorf("ReadVersion = %q, %q, %v", data, v, err)
 	}
 }
 
@@ -250,9 +352,6 @@ func testRemove(t *testing.T, folder string) {
 			t.Errorf("Remove: %v", err)
 		}
 	}
-	if err := store.Remove(ctx, store.Join(folder, "s")); err == nil {
-		t.Error("Remove of a folder gave no error")
-	}
 	killed, err := store.Create(ctx, store.Join(folder, "s/killed"))
 	if err != nil {
 		t.Fatal(err)
@@ -323,12 +422,11 @@ func testTwoWriters(t *testing.T, folder string) {
 func TestPathsThatNoDriverServes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	tests := map[string]string{
-		"gs://bucket/a":    "store: gs://bucket/a: gs:// is not supported yet; give a local path",
-		"s3://bucket/a":    "store: s3://bucket/a: s3:// is not supported yet; give a local path",
-		"https://host/a":   "store: https://host/a: no files can be reached by https://; give a local path",
+		"gcs://bucket/a":   "store: gcs://bucket/a: no files can be reached by gcs://; give a local path, gs:// or s3://",
+		"https://host/a":   "store: https://host/a: no files can be reached by https://; give a local path, gs:// or s3://",
 		"":                 "store: the path is empty",
 		"a\x00b":           `store: the path "a\x00b" has a NUL byte in it`,
-		"file:///tmp/some": "store: file:///tmp/some: no files can be reached by file://; give a local path",
+		"file:///tmp/some": "store: file:///tmp/some: no files can be reached by file://; give a local path, gs:// or s3://",
 	}
 	for name, want := range tests {
 		ctx := t.Context()
@@ -392,6 +490,12 @@ func TestLocal(t *testing.T) {
 	}
 	if _, err := store.Create(ctx, "here/below"); err == nil {
 		t.Error("a file below a file gave no error")
+	}
+	if err := store.Remove(ctx, "."); err == nil {
+		t.Error("Remove of a folder gave no error")
+	}
+	if _, err := store.Swap(ctx, "here", "", nil); err == nil {
+		t.Error("Swap of a local file gave no error")
 	}
 	if _, err := store.Open(ctx, os.DevNull); err == nil {
 		t.Error("a device gave no error")

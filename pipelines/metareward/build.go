@@ -23,12 +23,29 @@ type Input struct {
 	Scan    *prompts.Scan
 	// JournalBits is the longest prefix of the journal's buckets; see [journal.Bits].
 	JournalBits int
+	// Workers is how many processes or machines share the work. Zero means one.
+	Workers int
 	// RetryFailed are the codes of failures that are asked again.
 	RetryFailed []string
 }
 
-// promptsPerBucket bounds what is in memory of the journal at a time.
-const promptsPerBucket = 128
+// Buckets are what a runner deals out to workers: the bounds of how many prompts each has. The
+// upper one bounds what is in memory of the journal at a time.
+const (
+	minPromptsPerBucket = 4
+	maxPromptsPerBucket = 128
+	// bucketsPerWorker make shares even: a share of 32 things that are dealt by hash is mostly
+	// within a third of the mean, and more would only cost folders.
+	bucketsPerWorker = 32
+)
+
+// promptsPerBucket returns the most prompts that a bucket has in the mean.
+func (in *Input) promptsPerBucket() int64 {
+	if in.Workers <= 1 {
+		return maxPromptsPerBucket
+	}
+	return min(max(in.Scan.Prompts/int64(bucketsPerWorker*in.Workers), minPromptsPerBucket), maxPromptsPerBucket)
+}
 
 // Shards returns the number of files of each table: the power of two that leaves each at most
 // prompts_per_shard prompts.
@@ -40,7 +57,7 @@ func (c *Config) Shards(scan *prompts.Scan) int {
 // get fewer.
 func (c *Config) Bits(in *Input) int {
 	atLeast := max(in.JournalBits, bits.TrailingZeros(uint(c.Shards(in.Scan))))
-	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, promptsPerBucket)), journal.MaxBits)
+	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, in.promptsPerBucket())), journal.MaxBits)
 }
 
 // powerOfTwo returns the least p with total / 2^p ≤ each.

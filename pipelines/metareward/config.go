@@ -24,12 +24,15 @@ import (
 // Config is every setting of a run. The doc tags say what each key means; zero values mean
 // what they say, [Default] has the defaults.
 type Config struct {
-	Preset    string    `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
-	Roles     []string  `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
-	Seed      int64     `yaml:"seed"       json:"seed"       doc:"of the run: another one asks for other texts"`
-	Verdicts  string    `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that can are made to end judgments and comparisons in a verdict"`
-	Prompts   Prompts   `yaml:"prompts"    json:"prompts"`
-	Output    Output    `yaml:"output"     json:"output"`
+	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
+	Roles    []string `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
+	Seed     int64    `yaml:"seed"       json:"seed"       doc:"of the run: another one asks for other texts"`
+	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that can are made to end judgments and comparisons in a verdict"`
+	Prompts  Prompts  `yaml:"prompts"    json:"prompts"`
+	Output   Output   `yaml:"output"     json:"output"`
+	// SharedStorage is about machines, not data.
+	SharedStorage bool `yaml:"shared_storage" json:"shared_storage" doc:"local paths are the same folders on every machine of a cluster, as on NFS"`
+
 	Worker    Worker    `yaml:"worker"     json:"worker"`
 	Actor     ActorRole `yaml:"actor"      json:"actor"`
 	Judge     JudgeRole `yaml:"judge"      json:"judge"`

@@ -86,7 +86,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 		return nil, err
 	}
 	dir := JournalDir(c.Output.Dir)
-	bits, err := journal.Bits(dir)
+	bits, err := journal.Bits(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/infer/simulator"
@@ -96,6 +97,22 @@ func (v *validator) prompts(p *Prompts) {
 	v.check(p.Sample >= 0, "prompts.sample", p.Sample, "at least 0")
 	v.check(within(p.MaxBad, 0, 1), "prompts.max_bad_prompts", p.MaxBad, "a share from 0 to 1")
 	v.check(within(p.MaxLineBytes, 100, 1<<30), "prompts.max_line_bytes", p.MaxLineBytes, "100 to 1073741824")
+}
+
+// ValidateCluster returns all problems of the config for workers on other machines, joined as
+// those of Validate. Their local paths are theirs, and a store that only one of the clouds'
+// machines may use is the user's matter.
+func (c Config) ValidateCluster() error {
+	v := &validator{}
+	const allowed = "gs:// or s3://, which all workers reach; or shared_storage: true if it is one folder on all machines, as on NFS"
+	if !c.SharedStorage {
+		v.check(!store.HasLocks(c.Output.Dir), "output.dir", c.Output.Dir, allowed)
+		for i, path := range c.Prompts.Paths {
+			v.check(!store.HasLocks(path), fmt.Sprintf("prompts.paths[%d]", i), path, allowed)
+		}
+	}
+	v.check(!c.Simulate.Enabled, "simulate.enabled", c.Simulate.Enabled, "false: the workers of a cluster can't reach it; start `coeval simulate` where they can, and give its URL (--url)")
+	return errors.Join(v.problems...)
 }
 
 func (v *validator) role(key string, c *Config, r *Role) {

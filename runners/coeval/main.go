@@ -117,6 +117,7 @@ pairs for both roles as Parquet, and pays for no call twice.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w (see %s --help)", err, c.CommandPath()))
 	})
-	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(), newSimulateCommand(), newConfigCommand())
+	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(),
+		newSimulateCommand(), newConfigCommand(), newJournalCommand())
 	return root
 }

@@ -352,7 +352,7 @@ func segments(t *testing.T, out string) map[string]int64 {
 func durable(t *testing.T, out string) map[string]int64 {
 	t.Helper()
 	dir := filepath.Join(out, "journal")
-	bits, err := journal.Bits(dir)
+	bits, err := journal.Bits(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -38,6 +39,7 @@ type runFlags struct {
 	cpuProfile  string
 	metricsAddr string
 	pprof       bool
+	takeover    bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -54,6 +56,9 @@ func newRunCommand() *cobra.Command {
 			if err := engine.Init(beamFlagsOf(c.Context()), flags.verbose); err != nil {
 				return usage(err)
 			}
+			if err := checkCluster(&config); err != nil {
+				return usage(err)
+			}
 			r := &run{config: config, flags: &flags, command: c, asGiven: config}
 			if err := r.do(c.Context()); err != nil {
 				return &coded{code: exitFailed, err: err}
@@ -66,6 +71,7 @@ func newRunCommand() *cobra.Command {
 	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
 	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
 	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
+	c.Flags().BoolVar(&flags.takeover, "takeover", false, "take --out from another run that has it, on gs:// or s3://; that run stops")
 	c.Flags().BoolVar(&flags.verbose, "verbose", false, "show Beam's own logs")
 	return c
 }
@@ -102,18 +108,27 @@ func (r *run) do(ctx context.Context) (err error) {
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}
-	lock, err := journal.Acquire(r.config.Output.Dir)
+	if err := engine.Reach(ctx); err != nil {
+		return err
+	}
+	if engine.DryRun() {
+		return r.dryRun(ctx)
+	}
+	ctx, unlock, err := r.lock(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, err := journal.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), journal.CompactAbove); err != nil {
+		return err
+	}
 	if r.config.Simulate.Enabled {
 		if r.simulator, err = startSimulator(&r.config); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, r.simulator.Close()) }()
 	}
-	p, err := r.build()
+	p, err := r.build(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,6 +146,57 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	return r.report(ctx)
+}
+
+// checkCluster refuses what a cluster's workers could not reach.
+func checkCluster(c *metareward.Config) error {
+	if !engine.OnCluster() {
+		return nil
+	}
+	err := c.ValidateCluster()
+	if engine.Runner() == "dataflow" && !strings.HasPrefix(c.Output.Dir, "gs://") {
+		err = errors.Join(err, fmt.Errorf("output.dir is %q; allowed with --runner=dataflow is gs://BUCKET/FOLDER", c.Output.Dir))
+	}
+	return err
+}
+
+// dryRun has the job translated, and prints the steps that would be run.
+func (r *run) dryRun(ctx context.Context) error {
+	p, err := r.build(ctx)
+	if err != nil {
+		return err
+	}
+	steps, err := engine.Steps(p)
+	if err != nil {
+		return err
+	}
+	if err := engine.Run(ctx, p); err != nil {
+		return engine.Cause(err)
+	}
+	for _, step := range steps {
+		fmt.Fprintln(r.command.OutOrStdout(), step)
+	}
+	return nil
+}
+
+// lock makes the folder this run's. The context that it returns ends when the folder is lost.
+func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
+	lock, err := acquire(ctx, r.config.Output.Dir, r.flags.takeover, r.command.ErrOrStderr())
+	if err != nil {
+		return ctx, nil, err
+	}
+	ctx, cancel := lock.Context(ctx)
+	return ctx, func() error {
+		cancel()
+		return lock.Release()
+	}, nil
+}
+
+// acquire locks a run's folder, and says so when that takes time.
+func acquire(ctx context.Context, out string, takeover bool, stderr io.Writer) (*journal.Lock, error) {
+	return journal.Acquire(ctx, out, journal.Acquiring{TakeOver: takeover, Waiting: func(who string, most time.Duration) {
+		fmt.Fprintf(stderr, "%s has a lease of another run (%s): this one waits up to %s to see whether that run lives, and --takeover doesn't\n", out, who, most)
+	}})
 }
 
 // profile writes a CPU profile until the function that it returns is called.
@@ -190,21 +256,21 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 }
 
 // build makes the pipeline.
-func (r *run) build() (*beam.Pipeline, error) {
-	bits, err := journal.Bits(metareward.JournalDir(r.config.Output.Dir))
+func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
+	bits, err := journal.Bits(ctx, metareward.JournalDir(r.config.Output.Dir))
 	if err != nil {
 		return nil, err
 	}
 	p, s := beam.NewPipelineWithRoot()
 	err = metareward.Build(s, r.config, metareward.Input{
-		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, RetryFailed: r.flags.retryFailed,
+		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
 	})
 	return p, err
 }
 
 // execute runs the pipeline under the eyes of progress and of Ctrl-C.
-func (r *run) execute(ctx context.Context, p *beam.Pipeline) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+func (r *run) execute(locked context.Context, p *beam.Pipeline) (err error) {
+	ctx, cancel := context.WithCancel(locked)
 	defer cancel()
 	stopped := r.onInterrupt(ctx, cancel)
 	watching := r.startProgress(ctx)
@@ -216,6 +282,8 @@ func (r *run) execute(ctx context.Context, p *beam.Pipeline) (err error) {
 	switch {
 	case ran == nil && err == nil:
 		return nil // complete, even if somebody wanted to stop it
+	case locked.Err() != nil:
+		return context.Cause(locked)
 	case stopped():
 		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine())
 	case died != nil:

@@ -392,7 +392,7 @@ func journalText(t *testing.T, out string) string {
 	t.Helper()
 	var b strings.Builder
 	dir := metareward.JournalDir(out)
-	bits, err := journal.Bits(dir)
+	bits, err := journal.Bits(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,12 +11,20 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // prism, and the runners of clusters
 )
@@ -77,6 +85,9 @@ func Init(beams []string, verbose bool) error {
 	if *jobopts.Async {
 		return errors.New("--async is refused: the run is complete when the program ends")
 	}
+	if err := checkRunner(); err != nil {
+		return err
+	}
 	beam.Init()
 	if !verbose { // after Init, which sets loggers of its own
 		slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -100,6 +111,162 @@ func Runner() string {
 		return f.Value.String()
 	}
 	return "prism"
+}
+
+// OnCluster says whether the workers are processes of their own, maybe on other machines.
+func OnCluster() bool {
+	switch Runner() {
+	case "prism", "direct", "dot":
+		return false
+	case "dataflow":
+		return true
+	}
+	return !strings.EqualFold(*jobopts.EnvironmentType, "LOOPBACK")
+}
+
+// Workers returns how many workers Beam's flags ask for, 1 when they don't say.
+func Workers() int {
+	if Runner() != "dataflow" {
+		return max(*jobopts.Parallelism, 1)
+	}
+	n := 1
+	for _, name := range []string{"num_workers", "max_num_workers"} {
+		if asked, err := strconv.Atoi(flagOf(name)); err == nil {
+			n = max(n, asked)
+		}
+	}
+	return n
+}
+
+// DryRun says that the job is translated and not run.
+func DryRun() bool { return Runner() == "dataflow" && flagOf("dry_run") == "true" }
+
+func flagOf(name string) string {
+	if f := flag.Lookup(name); f != nil {
+		return f.Value.String()
+	}
+	return ""
+}
+
+// checkRunner refuses what a runner would refuse late, and gives it what it needs.
+func checkRunner() error {
+	var errs []error
+	// Beam finds project and region in gcloud's environment, too.
+	elsewhere := map[string]func(context.Context) string{"project": gcpopts.GetProjectFromFlagOrEnvironment, "region": gcpopts.GetRegion}
+	need := func(runner, name, what string) {
+		if Runner() != runner {
+			return
+		}
+		if find := elsewhere[name]; flagOf(name) == "" && (find == nil || find(context.Background()) == "") {
+			errs = append(errs, fmt.Errorf("--runner=%s needs --%s, %s", runner, name, what))
+		}
+	}
+	need("dataflow", "project", "the Google Cloud project that pays")
+	need("dataflow", "region", "as us-central1")
+	need("dataflow", "staging_location", "a folder for the program, as gs://BUCKET/staging")
+	need("flink", "endpoint", "the address of Flink's job server, as localhost:8099")
+	if location := flagOf("staging_location"); Runner() == "dataflow" && location != "" && !strings.HasPrefix(location, "gs://") {
+		errs = append(errs, fmt.Errorf("--staging_location is %q; allowed is gs://BUCKET/FOLDER", location))
+	}
+	if err := errors.Join(errs...); err != nil || !OnCluster() || *jobopts.WorkerBinary != "" {
+		return err
+	}
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("the workers of a cluster run Linux and this program is for %s: build it with GOOS=linux, and give that as --worker_binary", runtime.GOOS)
+	}
+	// Without it Beam compiles the program again, which needs its source.
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("give --worker_binary: %w", err)
+	}
+	*jobopts.WorkerBinary = self
+	return nil
+}
+
+// reachTime bounds the wait for a job server's first sign of life.
+const reachTime = 10 * time.Second
+
+// Reach returns an error when the job server that Beam's flags name does not answer.
+func Reach(ctx context.Context) error {
+	if flagOf("endpoint") == "" || Runner() == "dataflow" || Runner() == "prism" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", flagOf("endpoint"))
+	if err != nil {
+		return fmt.Errorf("no job server answers at --endpoint=%s: %w", flagOf("endpoint"), err)
+	}
+	return c.Close()
+}
+
+// Steps lists the transforms of a pipeline as a runner is given it, in the order of the data,
+// each with what it takes. A step on whose input elements are grouped says so: between two
+// such lines a runner may run all in one process, and does.
+func Steps(p *beam.Pipeline) ([]string, error) {
+	edges, _, err := p.Build()
+	if err != nil {
+		return nil, err
+	}
+	model, err := graphx.Marshal(edges, &graphx.Options{Environment: &pipepb.Environment{}})
+	if err != nil {
+		return nil, err
+	}
+	all := model.GetComponents().GetTransforms()
+	madeBy := map[string]string{}
+	for _, t := range all {
+		if len(t.GetSubtransforms()) == 0 {
+			for _, out := range t.GetOutputs() {
+				madeBy[out] = t.GetUniqueName()
+			}
+		}
+	}
+	var steps []string
+	for _, id := range inOrder(model) {
+		t := all[id]
+		from := map[string]bool{}
+		for _, in := range t.GetInputs() {
+			from[madeBy[in]] = true
+		}
+		line := t.GetUniqueName()
+		if urn := t.GetSpec().GetUrn(); urn == graphx.URNGBK || urn == graphx.URNReshuffle {
+			line += " [shuffle]"
+		}
+		if len(from) > 0 {
+			line += " <- " + strings.Join(slices.Sorted(maps.Keys(from)), ", ")
+		}
+		steps = append(steps, line)
+	}
+	return steps, nil
+}
+
+// inOrder returns the IDs of the transforms that do something, each after those that it takes from.
+func inOrder(model *pipepb.Pipeline) []string {
+	all := model.GetComponents().GetTransforms()
+	leaves := slices.Sorted(maps.Keys(all))
+	leaves = slices.DeleteFunc(leaves, func(id string) bool { return len(all[id].GetSubtransforms()) > 0 })
+	slices.SortFunc(leaves, func(a, b string) int { return strings.Compare(all[a].GetUniqueName(), all[b].GetUniqueName()) })
+	made := map[string]bool{}
+	var order []string
+	for len(leaves) > 0 {
+		i := slices.IndexFunc(leaves, func(id string) bool {
+			for _, in := range all[id].GetInputs() {
+				if !made[in] {
+					return false
+				}
+			}
+			return true
+		})
+		if i < 0 { // a graph without end: Beam makes none
+			return append(order, leaves...)
+		}
+		for _, out := range all[leaves[i]].GetOutputs() {
+			made[out] = true
+		}
+		order = append(order, leaves[i])
+		leaves = slices.Delete(leaves, i, i+1)
+	}
+	return order
 }
 
 // Run runs the pipeline to its end.

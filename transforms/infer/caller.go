@@ -17,7 +17,7 @@ import (
 var priorities = map[string]int{stageProbe: 9, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
 
 // asker gets the generations of one prompt from the journal, and from the fleet what is not
-// there. What it returns is durable.
+// there. What it returns is in the journal, and durable after [journal.View.Sync].
 type asker struct {
 	process *process
 	calls   *callCounts
@@ -155,8 +155,8 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 	return usable, out, nil
 }
 
-// askUntilWhole asks for a part, again for the replicates that a server left out, and makes
-// every answer durable. The first request has the permits of g.
+// askUntilWhole asks for a part, again for the replicates that a server left out, and puts
+// every answer into the journal. The first request has the permits of g.
 func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *grant, p *part) error {
 	short := 0
 	for missing := []span{p.span}; len(missing) > 0; g = nil {
@@ -202,7 +202,7 @@ func giveUp(generations []schemas.Generation, has []bool) {
 	}
 }
 
-// keep counts the generations that came and makes them durable.
+// keep counts the generations that came and puts them into the journal.
 func (a *asker) keep(ctx context.Context, c *Call, key string, from int, generations []schemas.Generation, has []bool) error {
 	var t schemas.CallTally
 	records := make([]journal.Record, 0, len(has))

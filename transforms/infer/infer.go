@@ -277,6 +277,11 @@ func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func
 		if err := f.engine.run(ctx, &d, view, records); err != nil {
 			return schemas.Finding{}, err
 		}
+		// No finding leaves before what it was made of is durable.
+		if err := view.Sync(ctx); err != nil {
+			f.engine.process.died(err)
+			return schemas.Finding{}, err
+		}
 		found := schemas.NewFinding(&d)
 		found.Origin = view.Origin(key)
 		return found, nil

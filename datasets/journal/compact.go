@@ -1,0 +1,173 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"coeval/datasets/store"
+)
+
+// CompactAbove is how many segments a bucket may have when a run begins before [Compact] makes
+// few of them.
+const CompactAbove = 64
+
+// Compacted is what [Compact] did.
+type Compacted struct {
+	// Buckets were rewritten. Segments were there, of which Removed are gone.
+	Buckets  int `json:"buckets"`
+	Segments int `json:"segments"`
+	Removed  int `json:"removed"`
+}
+
+// Compact makes one segment of the segments of each bucket that has more than above, and one
+// pin of its pins. The caller holds the run's lock, and no attempt is under way: views are
+// removed with what they list.
+//
+// No call is lost: what the next load would use of each key is durable in the new file before
+// an old one is removed, and a crash in between leaves both, which agree. Records that no load
+// would use are left out. A bucket's file lies within the order of the files that it stands
+// for, so that it decides against those of shorter prefixes as they did.
+func Compact(ctx context.Context, dir string, above int) (Compacted, error) {
+	var done Compacted
+	files, err := store.List(ctx, store.Join(dir)+"/b")
+	if err != nil {
+		return done, fmt.Errorf("journal: %w", err)
+	}
+	byBucket := map[string][]store.File{}
+	for _, f := range files {
+		if bucket := path.Base(path.Dir(f.Path)); isBucket(bucket) && f.Path == store.Join(dir, bucket, path.Base(f.Path)) {
+			byBucket[bucket] = append(byBucket[bucket], f)
+		}
+	}
+	for bucket, files := range byBucket {
+		if err := compactBucket(ctx, dir, bucket, files, above, &done); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func compactBucket(ctx context.Context, dir, bucket string, files []store.File, above int, done *Compacted) error {
+	var segments, pins []segment
+	var views []string
+	for _, f := range files {
+		base := path.Base(f.Path)
+		s := segment{Name: path.Join(bucket, base), Length: f.Size}
+		switch {
+		case strings.HasSuffix(base, viewSuffix):
+			views = append(views, f.Path)
+		case !strings.HasSuffix(base, segmentSuffix):
+		case strings.HasPrefix(base, pinPrefix):
+			pins = append(pins, s)
+		default:
+			segments = append(segments, s)
+		}
+	}
+	done.Segments += len(segments) + len(pins)
+	if len(segments)+len(pins) <= max(above, 1) || len(segments) <= 1 && len(pins) <= 1 {
+		return nil
+	}
+	done.Buckets++
+	for _, class := range [][]segment{pins, segments} {
+		if len(class) <= 1 {
+			continue
+		}
+		removed, err := merge(ctx, dir, class)
+		done.Removed += removed
+		if err != nil {
+			return err
+		}
+	}
+	for _, view := range views {
+		if err := store.Remove(ctx, view); err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// merge puts the records of several segments of one kind into one and removes them.
+func merge(ctx context.Context, dir string, class []segment) (removed int, err error) {
+	sortSegments(class)
+	winners := map[id]*Record{}
+	err = readSegments(ctx, dir, class, func(_ int, b []byte) error {
+		_, err := decodeSegment(b, nil, func(r *Record) {
+			at := id{r.Key, r.Replicate}
+			if old := winners[at]; old == nil || r.better(old) {
+				winners[at] = r
+			}
+		})
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	records := make([]Record, 0, len(winners))
+	for _, r := range winners {
+		records = append(records, *r)
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.Key, b.Key), a.Replicate-b.Replicate)
+	})
+	name := path.Join(path.Dir(class[0].Name), mergedName(path.Base(class[0].Name)))
+	if err := writeRecords(ctx, store.Join(dir, name), records); err != nil {
+		return 0, err
+	}
+	if err := checkMerged(ctx, dir, name, winners); err != nil {
+		return 0, err
+	}
+	for _, s := range class {
+		old := store.Join(dir, s.Name)
+		is, err := store.Stat(ctx, old)
+		if err == nil && is.Size != s.Length {
+			continue // it grew: a run that nobody knows of still writes it
+		}
+		if err == nil {
+			err = store.Remove(ctx, old)
+		}
+		if err != nil {
+			return removed, fmt.Errorf("journal: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// checkMerged reads a new segment back before those that it stands for are removed.
+func checkMerged(ctx context.Context, dir, name string, want map[id]*Record) error {
+	full := store.Join(dir, name)
+	b, err := store.ReadFile(ctx, full)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	same := 0
+	_, err = decodeSegment(b, nil, func(r *Record) {
+		if w := want[id{r.Key, r.Replicate}]; w != nil && (w.Prompt != nil || *w == *r) {
+			same++
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("journal: %s: %w", full, err)
+	}
+	if same != len(want) {
+		return fmt.Errorf("journal: %s: holds %d of %d records after it was written; nothing was removed", full, same, len(want))
+	}
+	return nil
+}
+
+// mergedName names the file that stands for those of which first is the first: directly
+// before it, or beside it where that is a merged one itself.
+func mergedName(first string) string {
+	stem := strings.TrimSuffix(first, segmentSuffix)
+	length := len(segmentPrefix) + len(uuid.Nil.String())
+	if strings.HasPrefix(first, pinPrefix) {
+		length = len(pinPrefix) + pinStamp
+	}
+	return stem[:min(length, len(stem))] + "-" + uuid.NewString() + segmentSuffix
+}

@@ -1,0 +1,202 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/google/uuid"
+
+	"coeval/datasets/store"
+)
+
+// How leases are kept. Nobody's clock is compared with another's: a lease is dead when its
+// content stays the same for as long as a watcher looks.
+var (
+	leaseBeat = 5 * time.Second
+	// leaseExpires is how long a lease is watched before it is taken. Its holder stops itself
+	// when it could not renew it for four fifths of that.
+	leaseExpires = 30 * time.Second
+)
+
+// leaseFile is the lease below a run's folder.
+const leaseFile = "operations/lease.json"
+
+// term is the content of a lease. Each renewal makes another, with the next beat.
+type term struct {
+	holder
+
+	ID       string `json:"id"`
+	Beat     int64  `json:"beat"`
+	Released bool   `json:"released"`
+}
+
+// lease is a lease that this process holds.
+type lease struct {
+	out, name string
+	term      term
+	version   store.Version
+
+	held   context.Context // until it is lost or given back
+	drop   context.CancelCauseFunc
+	beaten chan struct{} // closed when no renewal is under way any more
+}
+
+// errReleased ends the renewing of a lease that is given back.
+var errReleased = errors.New("journal: the lease was given back")
+
+func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error) {
+	l := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(), ID: uuid.NewString()}, beaten: make(chan struct{})}
+	for {
+		was, version, err := readTerm(ctx, l.name)
+		if err != nil {
+			return nil, err
+		}
+		if version != "" && !was.Released && !how.TakeOver {
+			if err := l.awaitDeath(ctx, was, version, how.Waiting); err != nil {
+				return nil, err
+			}
+		}
+		err = l.write(ctx, version)
+		if errors.Is(err, store.ErrChanged) {
+			how.TakeOver = false // somebody else was faster: look again
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return l.begin(), nil
+	}
+}
+
+// begin keeps the lease from now on.
+func (l *lease) begin() *lease {
+	l.held, l.drop = context.WithCancelCause(context.Background())
+	go l.renew()
+	return l
+}
+
+// readTerm returns the lease that is there and its version, which is empty when there is none.
+func readTerm(ctx context.Context, name string) (t term, v store.Version, err error) {
+	b, v, err := store.ReadVersion(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, "", nil
+	}
+	if err != nil {
+		return t, "", fmt.Errorf("journal: %w", err)
+	}
+	if err := json.Unmarshal(b, &t); err != nil {
+		return t, "", fmt.Errorf("journal: %s is no lease: %w", name, err)
+	}
+	return t, v, nil
+}
+
+// write puts the lease's term in the place of a version.
+func (l *lease) write(ctx context.Context, over store.Version) error {
+	b, err := json.Marshal(&l.term)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	v, err := store.Swap(ctx, l.name, over, append(b, '\n'))
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	l.version = v
+	return nil
+}
+
+// awaitDeath returns nil when a lease stays as it is, and an error that names the holder when
+// it is renewed.
+func (l *lease) awaitDeath(ctx context.Context, was term, version store.Version, waiting func(string, time.Duration)) error {
+	if waiting != nil {
+		waiting(was.String(), leaseExpires)
+	}
+	dead := time.After(leaseExpires)
+	look := time.NewTicker(leaseBeat / 4)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-dead:
+			return nil
+		case <-look.C:
+		}
+		is, now, err := readTerm(ctx, l.name)
+		switch {
+		case err != nil:
+			return err
+		case now == version:
+		case now == "" || is.Released:
+			return nil // taken next, or by another: then the write tells
+		default:
+			return fmt.Errorf("another run works on %s (%s): wait until it ends, give this one another --out, or stop that one with --takeover", l.out, is)
+		}
+	}
+}
+
+// renew writes the next term again and again until the lease is lost or given back.
+func (l *lease) renew() {
+	defer close(l.beaten)
+	beat := time.NewTicker(leaseBeat)
+	defer beat.Stop()
+	for deadline := time.Now().Add(leaseExpires * 4 / 5); ; {
+		select {
+		case <-l.held.Done():
+			return
+		case <-beat.C:
+		}
+		began := time.Now()
+		l.term.Beat++
+		ctx, cancel := context.WithDeadline(l.held, deadline)
+		err := l.write(ctx, l.version)
+		cancel()
+		switch {
+		case err == nil:
+			deadline = began.Add(leaseExpires * 4 / 5)
+		case l.held.Err() != nil:
+			return
+		case errors.Is(err, store.ErrChanged):
+			l.drop(l.lostTo())
+			return
+		case !time.Now().Before(deadline):
+			l.drop(fmt.Errorf("the lease on %s could not be renewed for %s, and another run may have taken it: %w", l.out, leaseExpires*4/5, err))
+			return
+		}
+	}
+}
+
+func (l *lease) lostTo() error {
+	ctx, cancel := context.WithTimeout(l.held, leaseBeat)
+	defer cancel()
+	who := "another run"
+	if t, v, err := readTerm(ctx, l.name); err == nil && v != "" {
+		who += " (" + t.String() + ")"
+	}
+	return fmt.Errorf("%s took %s over, and this one stops; nothing that was paid for is lost", who, l.out)
+}
+
+// release gives the lease back. One that was lost is somebody else's.
+func (l *lease) release() error {
+	lost := l.held.Err() != nil
+	l.drop(errReleased)
+	<-l.beaten
+	if lost {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaseExpires)
+	defer cancel()
+	// A renewal that was cut off may have happened: then its version is the one to replace.
+	was, version, err := readTerm(ctx, l.name)
+	if err != nil || was.ID != l.term.ID {
+		return err
+	}
+	l.term.Released = true
+	if err := l.write(ctx, version); err != nil && !errors.Is(err, store.ErrChanged) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"cloud.google.com/go/storage"
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+)
+
+// gcs is Google Cloud Storage, or the emulator that STORAGE_EMULATOR_HOST names.
+var gcs = &once{create: newGCS}
+
+// gcsChunk is what an upload holds in memory; a larger file goes in chunks of it, each of
+// which is sent again if that fails.
+const gcsChunk = 2 << 20
+
+type gcsClient struct{ client *storage.Client }
+
+func newGCS(ctx context.Context) (bucketClient, error) {
+	c, err := storage.NewClient(ctx, storage.WithJSONReads(), option.WithUserAgent("coeval"))
+	if err != nil {
+		return nil, fmt.Errorf("no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS to a key file, "+
+			"run `gcloud auth application-default login`, or give the machine a service account (%w)", err)
+	}
+	// What is not idempotent by itself carries a precondition, or is a whole file, which may
+	// be put twice.
+	c.SetRetry(
+		storage.WithPolicy(storage.RetryAlways), storage.WithErrorFunc(transient), storage.WithMaxAttempts(tries),
+		storage.WithBackoff(gax.Backoff{Initial: firstPause, Max: longestPause, Multiplier: 2}),
+	)
+	return &gcsClient{client: c}, nil
+}
+
+// transient says whether a request may succeed when it is made again. The library's own list
+// lacks a connection that is closed before the answer begins.
+func transient(err error) bool { return storage.ShouldRetry(err) || errors.Is(err, io.EOF) }
+
+func (c *gcsClient) handle(o object) *storage.ObjectHandle {
+	return c.client.Bucket(o.bucket).Object(o.key)
+}
+
+func (c *gcsClient) head(ctx context.Context, o object) (attributes, error) {
+	if o.key == "" {
+		return attributes{}, errNoObject
+	}
+	a, err := c.handle(o).Attrs(ctx)
+	if err != nil {
+		return attributes{}, gcsError(err)
+	}
+	if a.ContentEncoding == "gzip" { // then its size is not that of what is read
+		return attributes{}, errors.New("is stored with Content-Encoding gzip; upload it without, and with a name that ends in .gz")
+	}
+	return gcsAttributes(a), nil
+}
+
+func gcsAttributes(a *storage.ObjectAttrs) attributes {
+	return attributes{key: a.Name, size: a.Size, version: gcsVersion(a.Generation), digest: fmt.Sprint(a.CRC32C)}
+}
+
+func gcsVersion(generation int64) Version { return Version(fmt.Sprint(generation)) }
+
+func generationOf(v Version) (g int64, err error) {
+	if _, err = fmt.Sscan(string(v), &g); err != nil {
+		return 0, fmt.Errorf("%q is no generation: %w", v, err)
+	}
+	return g, nil
+}
+
+func (c *gcsClient) get(ctx context.Context, o object, v Version, offset, length int64) (io.ReadCloser, attributes, error) {
+	h := c.handle(o)
+	if v != "" {
+		g, err := generationOf(v)
+		if err != nil {
+			return nil, attributes{}, err
+		}
+		h = h.Generation(g)
+	}
+	r, err := h.NewRangeReader(ctx, offset, length)
+	if err != nil {
+		if errors.Is(err, storage.ErrObjectNotExist) && v != "" {
+			return nil, attributes{}, errChanged
+		}
+		return nil, attributes{}, gcsError(err)
+	}
+	return r, attributes{key: o.key, size: r.Attrs.Size, version: gcsVersion(r.Attrs.Generation)}, nil
+}
+
+// gcsUpload is a file on its way. Its context ends it: nothing is published then.
+type gcsUpload struct {
+	*storage.Writer
+
+	cancel context.CancelFunc
+}
+
+func (c *gcsClient) upload(ctx context.Context, o object) target {
+	ctx, cancel := context.WithCancel(ctx)
+	return &gcsUpload{Writer: newWriter(ctx, c.handle(o)), cancel: cancel}
+}
+
+// newWriter bounds how often a part of an upload is sent again, which the library does without end.
+func newWriter(ctx context.Context, h *storage.ObjectHandle) *storage.Writer {
+	var failed atomic.Int64
+	w := h.Retryer(storage.WithErrorFunc(func(err error) bool {
+		return transient(err) && failed.Add(1) < int64(tries)
+	})).NewWriter(ctx)
+	w.ChunkSize = gcsChunk
+	w.ProgressFunc = func(int64) { failed.Store(0) }
+	return w
+}
+
+// Write adds to the object.
+func (u *gcsUpload) Write(p []byte) (int, error) {
+	n, err := u.Writer.Write(p)
+	return n, gcsError(err)
+}
+
+func (u *gcsUpload) publish() error {
+	defer u.cancel()
+	return gcsError(u.Close())
+}
+
+func (u *gcsUpload) discard() error {
+	u.cancel()
+	_ = u.Close() // it says that the context has ended
+	return nil
+}
+
+func (c *gcsClient) put(ctx context.Context, o object, v Version, data []byte) (Version, error) {
+	when := storage.Conditions{DoesNotExist: true}
+	if v != "" {
+		g, err := generationOf(v)
+		if err != nil {
+			return "", err
+		}
+		when = storage.Conditions{GenerationMatch: g}
+	}
+	w := newWriter(ctx, c.handle(o).If(when))
+	_, err := io.Copy(w, bytes.NewReader(data))
+	if err := gcsError(errors.Join(err, w.Close())); err != nil {
+		return "", err
+	}
+	return gcsVersion(w.Attrs().Generation), nil
+}
+
+func (c *gcsClient) list(ctx context.Context, o object, flat bool, each func(attributes), folder func(string)) error {
+	q := &storage.Query{Prefix: o.key}
+	if flat {
+		q.Delimiter = "/"
+	}
+	if err := q.SetAttrSelection([]string{"Name", "Size"}); err != nil {
+		return err
+	}
+	for all := c.client.Bucket(o.bucket).Objects(ctx, q); ; {
+		a, err := all.Next()
+		switch {
+		case errors.Is(err, iterator.Done):
+			return nil
+		case err != nil:
+			return gcsError(err)
+		case a.Prefix != "":
+			folder(a.Prefix)
+		default:
+			each(gcsAttributes(a))
+		}
+	}
+}
+
+// copy copies one generation over another, or over none, so that a copy that is repeated, or
+// late, does nothing.
+func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) error {
+	g, err := generationOf(a.version)
+	if err != nil {
+		return err
+	}
+	when := storage.Conditions{DoesNotExist: true}
+	switch was, err := c.head(ctx, to); {
+	case err == nil:
+		if when.GenerationMatch, err = generationOf(was.version); err != nil {
+			return err
+		}
+		when.DoesNotExist = false
+	case !errors.Is(err, errNoObject):
+		return err
+	}
+	_, err = c.handle(to).If(when).CopierFrom(c.handle(from).Generation(g)).Run(ctx)
+	err = gcsError(err)
+	if errors.Is(err, ErrChanged) { // a copy whose answer was lost was made again
+		if is, headErr := c.head(ctx, to); headErr == nil && is.size == a.size && is.digest == a.digest {
+			return nil
+		}
+	}
+	return err
+}
+
+func (c *gcsClient) remove(ctx context.Context, o object) error {
+	if err := gcsError(c.handle(o).Delete(ctx)); !errors.Is(err, errNoObject) {
+		return err
+	}
+	return nil
+}
+
+// gcsError finds the errors that have a meaning here.
+func gcsError(err error) error {
+	var api *googleapi.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, storage.ErrBucketNotExist):
+		return err
+	case errors.As(err, &api) && api.Code == http.StatusNotFound && strings.Contains(api.Message, "bucket"):
+		return fmt.Errorf("%w: %w", storage.ErrBucketNotExist, err)
+	case errors.Is(err, storage.ErrObjectNotExist):
+		return errNoObject
+	case api != nil && api.Code == http.StatusPreconditionFailed:
+		return errChanged
+	}
+	return err
+}
+
+func (c *gcsClient) sentence(err error, o object) string {
+	if errors.Is(err, storage.ErrBucketNotExist) {
+		return noBucket(o)
+	}
+	var api *googleapi.Error
+	if !errors.As(err, &api) {
+		return ""
+	}
+	switch api.Code {
+	case http.StatusNotFound: // of a write: only its bucket can be missing
+		return noBucket(o)
+	case http.StatusUnauthorized:
+		return "the credentials are not accepted (401); see GOOGLE_APPLICATION_CREDENTIALS"
+	case http.StatusForbidden:
+		return noPermission(o) + said(api.Message)
+	}
+	return fmt.Sprintf("the store answered %d%s", api.Code, said(api.Message))
+}
+
+func noBucket(o object) string { return fmt.Sprintf("there is no bucket %q", o.bucket) }
+
+func noPermission(o object) string {
+	return fmt.Sprintf("no permission in the bucket %q (403); runs need to list, read, write and remove", o.bucket)
+}
+
+// said is the first line of what a store said, in brackets.
+func said(message string) string {
+	message, _, _ = strings.Cut(strings.TrimSpace(message), "\n")
+	if message == "" {
+		return ""
+	}
+	const most = 300
+	return fmt.Sprintf(" (%.*s)", most, message)
+}

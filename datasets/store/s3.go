@@ -1,0 +1,314 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+)
+
+// s3Clients is S3, or what AWS_ENDPOINT_URL_S3 names.
+var s3Clients = &once{create: newS3}
+
+const (
+	// s3Part is what an upload holds in memory; a larger file goes in parts of it. S3 takes
+	// 10,000 parts, of at least 5 MiB.
+	s3Part = 8 << 20
+	// s3MaxCopy is what S3 copies at once.
+	s3MaxCopy = 5 << 30
+	// headerTimeout bounds the wait for an answer's first byte.
+	headerTimeout = time.Minute
+)
+
+type s3Client struct{ client *s3.Client }
+
+func newS3(ctx context.Context) (bucketClient, error) {
+	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.ResponseHeaderTimeout = headerTimeout
+		t.MaxIdleConnsPerHost = 64
+	})
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithHTTPClient(transport), config.WithLogger(logging.Nop{}), config.WithAppID("coeval"),
+		config.WithRetryer(func() aws.Retryer {
+			return retry.NewStandard(func(o *retry.StandardOptions) {
+				o.MaxAttempts, o.RateLimiter = tries, ratelimit.None
+				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff))
+				o.Backoff = retry.NewExponentialJitterBackoff(longestPause)
+			})
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("the AWS configuration can't be read: %w", err)
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return nil, errors.New("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role")
+	}
+	region := true
+	c := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.DisableLogOutputChecksumValidationSkipped = true
+		if o.BaseEndpoint == nil {
+			region = o.Region != ""
+			return
+		}
+		// Other stores have no host for each bucket, mostly any region, and not all of S3's
+		// checksums.
+		o.UsePathStyle = true
+		if o.Region == "" {
+			o.Region = "us-east-1"
+		}
+		if cfg.RequestChecksumCalculation == 0 {
+			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		}
+	})
+	if !region {
+		return nil, errors.New("no region for S3: set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store")
+	}
+	return &s3Client{client: c}, nil
+}
+
+// brokenOff says that an answer such as a page of a listing ended half-way.
+func brokenOff(err error) aws.Ternary {
+	if d := (*smithy.DeserializationError)(nil); errors.As(err, &d) {
+		return aws.TrueTernary
+	}
+	return aws.UnknownTernary
+}
+
+func (c *s3Client) head(ctx context.Context, o object) (attributes, error) {
+	if o.key == "" {
+		return attributes{}, errNoObject
+	}
+	a, err := c.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
+	if err != nil {
+		return attributes{}, s3Error(err)
+	}
+	return attributes{key: o.key, size: aws.ToInt64(a.ContentLength), version: Version(aws.ToString(a.ETag)), digest: aws.ToString(a.ETag)}, nil
+}
+
+func (c *s3Client) get(ctx context.Context, o object, v Version, offset, length int64) (io.ReadCloser, attributes, error) {
+	in := &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key}
+	if v != "" {
+		in.IfMatch = aws.String(string(v))
+	}
+	switch {
+	case length > 0:
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", offset, offset+length-1))
+	case offset > 0:
+		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
+	}
+	r, err := c.client.GetObject(ctx, in)
+	if err != nil {
+		return nil, attributes{}, s3Error(err)
+	}
+	if is := Version(aws.ToString(r.ETag)); v != "" && is != v { // a store that knows no If-Match
+		return nil, attributes{}, errors.Join(errChanged, r.Body.Close())
+	}
+	return r.Body, attributes{key: o.key, size: offset + aws.ToInt64(r.ContentLength), version: Version(aws.ToString(r.ETag))}, nil
+}
+
+// s3Upload holds a file until it is published, or its next part if it is large.
+type s3Upload struct {
+	ctx    context.Context
+	client *s3.Client
+	object object
+	buffer bytes.Buffer
+	sent   int64
+	// id is empty until the file has a part.
+	id    *string
+	parts []types.CompletedPart
+}
+
+func (c *s3Client) upload(ctx context.Context, o object) target {
+	return &s3Upload{ctx: ctx, client: c.client, object: o}
+}
+
+// Write adds to the object.
+func (u *s3Upload) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) {
+		if u.buffer.Len() >= s3Part {
+			if err := u.send(); err != nil {
+				return n, err
+			}
+		}
+		k, err := u.buffer.Write(p[n:min(len(p), n+s3Part-u.buffer.Len())])
+		n += k
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// send puts the buffer as a part.
+func (u *s3Upload) send() error {
+	if u.id == nil {
+		m, err := u.client.CreateMultipartUpload(u.ctx, &s3.CreateMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key})
+		if err != nil {
+			return s3Error(err)
+		}
+		u.id = m.UploadId
+	}
+	number := aws.Int32(int32(len(u.parts) + 1))
+	p, err := u.client.UploadPart(u.ctx, &s3.UploadPartInput{
+		Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
+	})
+	if err != nil {
+		return s3Error(err)
+	}
+	u.sent += int64(u.buffer.Len())
+	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number})
+	u.buffer.Reset()
+	return nil
+}
+
+func (u *s3Upload) publish() error {
+	if u.id == nil {
+		_, err := u.client.PutObject(u.ctx, &s3.PutObjectInput{
+			Bucket: &u.object.bucket, Key: &u.object.key, Body: bytes.NewReader(u.buffer.Bytes()),
+		})
+		return s3Error(err)
+	}
+	err := u.send()
+	if err == nil {
+		_, err = u.client.CompleteMultipartUpload(u.ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id,
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: u.parts},
+		})
+		err = s3Error(err)
+	}
+	if errors.Is(err, errNoObject) { // an answer was lost, and the upload is done and gone
+		if a, headErr := (&s3Client{client: u.client}).head(u.ctx, u.object); headErr == nil && a.size == u.sent {
+			return nil
+		}
+		err = errors.New("the upload is gone before it was complete")
+	}
+	if err != nil {
+		return errors.Join(err, u.discard())
+	}
+	return nil
+}
+
+// discardTime bounds how long parts that nobody needs are removed.
+const discardTime = 30 * time.Second
+
+// discard removes the parts, also after the context's end.
+func (u *s3Upload) discard() error {
+	if u.id == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.ctx), discardTime)
+	defer cancel()
+	_, err := u.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id})
+	u.id = nil
+	if err := s3Error(err); err != nil && !errors.Is(err, errNoObject) {
+		return err
+	}
+	return nil
+}
+
+func (c *s3Client) put(ctx context.Context, o object, v Version, data []byte) (Version, error) {
+	in := &s3.PutObjectInput{Bucket: &o.bucket, Key: &o.key, Body: bytes.NewReader(data)}
+	if v == "" {
+		in.IfNoneMatch = aws.String("*")
+	} else {
+		in.IfMatch = aws.String(string(v))
+	}
+	p, err := c.client.PutObject(ctx, in)
+	if err != nil {
+		err = s3Error(err)
+		if errors.Is(err, errNoObject) { // what should be replaced is gone
+			err = errChanged
+		}
+		return "", err
+	}
+	return Version(aws.ToString(p.ETag)), nil
+}
+
+func (c *s3Client) list(ctx context.Context, o object, flat bool, each func(attributes), folder func(string)) error {
+	in := &s3.ListObjectsV2Input{Bucket: &o.bucket, Prefix: &o.key}
+	if flat {
+		in.Delimiter = aws.String("/")
+	}
+	for pages := s3.NewListObjectsV2Paginator(c.client, in); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return s3Error(err)
+		}
+		for i := range page.Contents {
+			each(attributes{key: aws.ToString(page.Contents[i].Key), size: aws.ToInt64(page.Contents[i].Size)})
+		}
+		for i := range page.CommonPrefixes {
+			folder(aws.ToString(page.CommonPrefixes[i].Prefix))
+		}
+	}
+	return nil
+}
+
+// copy may be repeated: it copies one version whatever is there.
+func (c *s3Client) copy(ctx context.Context, from, to object, a attributes) error {
+	if a.size > s3MaxCopy {
+		return fmt.Errorf("the file has %d bytes, and S3 copies at most %d at once; lower output.prompts_per_shard", a.size, int64(s3MaxCopy))
+	}
+	_, err := c.client.CopyObject(ctx, &s3.CopyObjectInput{
+		Bucket: &to.bucket, Key: &to.key, CopySource: aws.String((&url.URL{Path: from.bucket + "/" + from.key}).EscapedPath()),
+		CopySourceIfMatch: aws.String(string(a.version)),
+	})
+	return s3Error(err)
+}
+
+func (c *s3Client) remove(ctx context.Context, o object) error {
+	_, err := c.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key})
+	if err := s3Error(err); err != nil && !errors.Is(err, errNoObject) {
+		return err
+	}
+	return nil
+}
+
+// s3Error finds the errors that have a meaning here.
+func s3Error(err error) error {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return err
+	}
+	switch api.ErrorCode() {
+	case "NoSuchKey", "NotFound", "NoSuchUpload":
+		return errNoObject
+	case "PreconditionFailed", "ConditionalRequestConflict":
+		return errChanged
+	}
+	return err
+}
+
+func (c *s3Client) sentence(err error, o object) string {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return ""
+	}
+	switch api.ErrorCode() {
+	case "NoSuchBucket":
+		return noBucket(o)
+	case "AccessDenied", "Forbidden":
+		return noPermission(o) + said(api.ErrorMessage())
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
+		return fmt.Sprintf("the credentials are not accepted (%s); see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN", api.ErrorCode())
+	case "PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
+		return fmt.Sprintf("the bucket %q lies in another region than AWS_REGION says (%s)%s", o.bucket, api.ErrorCode(), said(api.ErrorMessage()))
+	case "NotImplemented":
+		return "the store doesn't know this request (NotImplemented); a run needs conditional writes (If-Match, If-None-Match)"
+	}
+	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), said(api.ErrorMessage()))
+}

@@ -1,0 +1,352 @@
+package store_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
+)
+
+// servers start a store with an empty bucket named "bucket" and make it that of the test's
+// environment.
+var servers = map[string]func(t *testing.T, f storetest.Fault){
+	"gs://": func(t *testing.T, f storetest.Fault) { use(t, storetest.GCS(t, f)) },
+	"s3://": func(t *testing.T, f storetest.Fault) { use(t, storetest.S3(t, f)) },
+}
+
+func use(t *testing.T, e storetest.Environment) {
+	t.Helper()
+	e.Set(t)
+	store.Forget()
+	t.Cleanup(store.Forget)
+}
+
+var folders atomic.Int64
+
+// folderOf returns a folder that is not there yet.
+func folderOf(t *testing.T, scheme string) string {
+	t.Helper()
+	return fmt.Sprintf("%sbucket/new/folder%d", scheme, folders.Add(1))
+}
+
+// dice decides at random, the same at every run as far as requests come in one order.
+type dice struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func newDice() *dice { return &dice{r: rand.New(rand.NewPCG(1, 2))} }
+
+func (d *dice) one(in int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.r.IntN(in) == 0
+}
+
+// drop closes the connection without an answer.
+func drop() { panic(http.ErrAbortHandler) }
+
+// faults are what goes wrong with a store, and each is counted.
+func faults(count *atomic.Int64) map[string]storetest.Fault {
+	d := newDice()
+	return map[string]storetest.Fault{
+		"503": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if d.one(4) {
+				count.Add(1)
+				http.Error(w, "busy", http.StatusServiceUnavailable)
+				return
+			}
+			server.ServeHTTP(w, r)
+		},
+		"reset before it is done": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if d.one(4) {
+				count.Add(1)
+				_, _ = io.CopyN(io.Discard, r.Body, r.ContentLength/2) // mid-upload
+				drop()
+			}
+			server.ServeHTTP(w, r)
+		},
+		"reset after it is done": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			// Google's store takes a chunk that comes again for what it is, this server appends it.
+			chunk := r.URL.Query().Get("upload_id") != ""
+			if r.Method != http.MethodGet && !chunk && d.one(4) {
+				count.Add(1)
+				server.ServeHTTP(httptest.NewRecorder(), r)
+				drop()
+			}
+			server.ServeHTTP(w, r)
+		},
+		"broken off": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if r.Method == http.MethodGet && d.one(3) {
+				half(w, r, server, count)
+				drop()
+			}
+			server.ServeHTTP(w, r)
+		},
+		"silent": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if isMedia(r) && d.one(4) {
+				half(w, r, server, count)
+				<-r.Context().Done()
+				drop()
+			}
+			server.ServeHTTP(w, r)
+		},
+		"slow": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if r.Method == http.MethodHead {
+				server.ServeHTTP(w, r)
+				return
+			}
+			answer := httptest.NewRecorder()
+			server.ServeHTTP(answer, r)
+			head(w, answer)
+			body := answer.Body.Bytes()
+			for n := max(len(body)/50, 1); len(body) > 0; body = body[min(n, len(body)):] {
+				count.Add(1)
+				_, _ = w.Write(body[:min(n, len(body))])
+				_ = http.NewResponseController(w).Flush()
+			}
+		},
+		"pages": func(w http.ResponseWriter, r *http.Request, server http.Handler) { pages(w, r, server, count) },
+	}
+}
+
+// isMedia says whether a request is for an object's bytes.
+func isMedia(r *http.Request) bool {
+	q := r.URL.Query()
+	return r.Method == http.MethodGet && (q.Get("alt") == "media" || !strings.HasPrefix(r.URL.Path, "/storage/") && q.Get("list-type") == "")
+}
+
+// half answers with the first half of the body.
+func half(w http.ResponseWriter, r *http.Request, server http.Handler, count *atomic.Int64) {
+	count.Add(1)
+	answer := httptest.NewRecorder()
+	server.ServeHTTP(answer, r)
+	head(w, answer)
+	_, _ = w.Write(answer.Body.Bytes()[:answer.Body.Len()/2])
+	_ = http.NewResponseController(w).Flush()
+}
+
+func head(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
+	maps.Copy(w.Header(), answer.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(answer.Body.Len()))
+	w.WriteHeader(answer.Code)
+}
+
+// pages makes every listing one of pages of two. S3's server does that itself.
+func pages(w http.ResponseWriter, r *http.Request, server http.Handler, count *atomic.Int64) {
+	const most = 2
+	q := r.URL.Query()
+	if q.Get("list-type") == "2" {
+		count.Add(1)
+		q.Set("max-keys", strconv.Itoa(most))
+		r.URL.RawQuery = q.Encode()
+	}
+	if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/b/bucket/o") {
+		server.ServeHTTP(w, r)
+		return
+	}
+	answer := httptest.NewRecorder()
+	server.ServeHTTP(answer, r)
+	var listing struct {
+		Items    []json.RawMessage `json:"items,omitempty"`
+		Prefixes []string          `json:"prefixes,omitempty"`
+		Next     string            `json:"nextPageToken,omitempty"`
+	}
+	if json.Unmarshal(answer.Body.Bytes(), &listing) != nil || answer.Code != http.StatusOK {
+		head(w, answer)
+		_, _ = w.Write(answer.Body.Bytes())
+		return
+	}
+	from, _ := strconv.Atoi(q.Get("pageToken")) // of the first page: 0
+	if from > 0 {
+		count.Add(1)
+		listing.Prefixes = nil
+	}
+	listing.Items = listing.Items[min(from, len(listing.Items)):]
+	if len(listing.Items) > most {
+		listing.Items, listing.Next = listing.Items[:most], strconv.Itoa(from+most)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(listing)
+}
+
+// A store with faults keeps all promises.
+func TestConformanceWithFaults(t *testing.T) {
+	t.Cleanup(store.Hasten(200 * time.Millisecond))
+	for scheme, serve := range servers {
+		var count atomic.Int64
+		for name, f := range faults(&count) {
+			t.Run(scheme+"/"+name, func(t *testing.T) {
+				count.Store(0)
+				serve(t, f)
+				for name, test := range conformance {
+					t.Run(name, func(t *testing.T) { test(t, folderOf(t, scheme)) })
+				}
+				t.Run("swap", func(t *testing.T) { testSwap(t, folderOf(t, scheme)) })
+				if count.Load() == 0 {
+					t.Error("there was no fault")
+				}
+			})
+		}
+	}
+}
+
+// A file that is replaced while it is read is an error, never a mixture.
+func TestReplacedWhileItIsRead(t *testing.T) {
+	t.Cleanup(store.Hasten(time.Minute))
+	for scheme, serve := range servers {
+		t.Run(scheme, func(t *testing.T) {
+			serve(t, nil)
+			name := store.Join(folderOf(t, scheme), "a")
+			write(t, name, strings.Repeat("a", 3<<20))
+			r, err := store.Open(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := make([]byte, 1)
+			if _, err := r.ReadAt(part, 0); err != nil {
+				t.Fatal(err)
+			}
+			write(t, name, strings.Repeat("b", 3<<20))
+			if _, err := r.ReadAt(part, 2<<20); !errors.Is(err, store.ErrChanged) {
+				t.Errorf("ReadAt gave %q, %v; want ErrChanged", part, err)
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A store that never answers well is an error in the end, and one sentence.
+func TestFaultsThatStay(t *testing.T) {
+	t.Cleanup(store.Hasten(50 * time.Millisecond))
+	answer := func(code int, body string) storetest.Fault {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	s3XML := func(code, message string) string {
+		return "<Error><Code>" + code + "</Code><Message>" + message + "</Message></Error>"
+	}
+	tests := []struct {
+		what, scheme string
+		fault        storetest.Fault
+		bucket, want string
+	}{
+		{"wrong bucket", "gs://", nil, "other", `there is no bucket "other"`},
+		{"wrong bucket", "s3://", nil, "other", `there is no bucket "other"`},
+		{
+			"no permission", "gs://", answer(403, `{"error":{"code":403,"message":"me@x.iam lacks storage.objects.list\nsee there"}}`), "bucket",
+			`no permission in the bucket "bucket" (403); runs need to list, read, write and remove (me@x.iam lacks storage.objects.list)`,
+		},
+		{
+			"no permission", "s3://", answer(403, s3XML("AccessDenied", "Access Denied")), "bucket",
+			`no permission in the bucket "bucket" (403); runs need to list, read, write and remove (Access Denied)`,
+		},
+		{"wrong key", "gs://", answer(401, `{"error":{"code":401,"message":"Invalid Credentials"}}`), "bucket", "the credentials are not accepted (401)"},
+		{"wrong key", "s3://", answer(403, s3XML("SignatureDoesNotMatch", "no")), "bucket", "the credentials are not accepted (SignatureDoesNotMatch)"},
+		{"another region", "s3://", answer(301, s3XML("PermanentRedirect", "use eu-west-1")), "bucket", "lies in another region than AWS_REGION says"},
+		{"always 503", "gs://", answer(503, `{"error":{"code":503,"message":"busy"}}`), "bucket", "503"},
+		{"always 503", "s3://", answer(503, s3XML("SlowDown", "busy")), "bucket", "SlowDown"},
+	}
+	for _, test := range tests {
+		t.Run(test.scheme+test.what, func(t *testing.T) {
+			servers[test.scheme](t, test.fault)
+			name := test.scheme + test.bucket + "/a"
+			_, listErr := store.List(t.Context(), name)
+			writeErr := store.WriteFile(t.Context(), name, []byte("x"))
+			for what, err := range map[string]error{"List": listErr, "WriteFile": writeErr} {
+				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "store: "+name+": ") {
+					t.Errorf("%s: %v\nlacks %q", what, err, test.want)
+				}
+				if err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), storetest.Secret)) {
+					t.Errorf("%s: %q is more than a sentence, or tells a secret", what, err)
+				}
+			}
+		})
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.json")
+	t.Setenv("STORAGE_EMULATOR_HOST", "")
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", none)
+	use(t, storetest.Keys(t))
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Cleanup(store.Forget)
+	for name, want := range map[string]string{
+		"gs://bucket/a": "store: gs://bucket/a: no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS",
+		"s3://bucket/a": "store: s3://bucket/a: no credentials for S3: set AWS_ACCESS_KEY_ID",
+	} {
+		_, err := store.Stat(t.Context(), name)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v\nwant %q", err, want)
+		}
+	}
+	use(t, storetest.Keys(t))
+	t.Setenv("AWS_REGION", "")
+	if _, err := store.Stat(t.Context(), "s3://bucket/a"); err == nil || !strings.Contains(err.Error(), "no region for S3: set AWS_REGION") {
+		t.Errorf("without a region: %v", err)
+	}
+	if _, err := store.Stat(t.Context(), "gs:///a"); err == nil || !strings.Contains(err.Error(), "the bucket is missing") {
+		t.Errorf("without a bucket: %v", err)
+	}
+}
+
+// A poll never sees a file that is not whole, however it is written.
+func TestNoFileIsEverPartial(t *testing.T) {
+	for scheme, serve := range servers {
+		t.Run(scheme, func(t *testing.T) {
+			serve(t, nil)
+			name := store.Join(folderOf(t, scheme), "a")
+			whole := bytes.Repeat([]byte("x"), 9<<20) // more than a part of either store
+			var done atomic.Bool
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for !done.Load() {
+					data, err := store.ReadFile(t.Context(), name)
+					if err == nil && len(data) != len(whole) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%d of %d bytes, %v", len(data), len(whole), err)
+						return
+					}
+				}
+			})
+			w, err := store.Create(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := 0; at < len(whole); at += 1 << 20 {
+				if _, err := w.Write(whole[at : at+1<<20]); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+			if read(t, name) != string(whole) {
+				t.Error("other bytes were written")
+			}
+			done.Store(true)
+			wg.Wait()
+		})
+	}
+}

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/store/storetest"
+	"coeval/runners/summary"
+	"coeval/transforms/infer/simulator"
+)
+
+// The runs of these tests have their OUT on an object store, at this name.
+const cloudOut = "gs://bucket/runs/out"
+
+// download copies what lies below cloudOut to a local folder.
+func download(t *testing.T, b *storetest.Bucket) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	for name, data := range b.Objects(t, "runs/out/") {
+		full := filepath.Join(out, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// completeAt is complete with an environment.
+func completeAt(t *testing.T, env []string, args ...string) *summary.Summary {
+	t.Helper()
+	var s summary.Summary
+	if err := json.Unmarshal([]byte(want(t, env, args...)), &s); err != nil {
+		t.Fatal(err)
+	}
+	return &s
+}
+
+// poll looks at the bucket again and again until the function that it returns is called, which
+// fails the test if a file had under its final name anything but what it has in the end.
+func poll(t *testing.T, b *storetest.Bucket) (end func()) {
+	t.Helper()
+	seen := map[string]map[string]bool{}
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	looks := 0
+	wg.Go(func() {
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for ; !done.Load(); looks++ {
+			<-tick.C
+			for name, data := range b.Objects(t, "runs/out/") {
+				if isFinal(name) {
+					if seen[name] == nil {
+						seen[name] = map[string]bool{}
+					}
+					seen[name][string(data)] = true
+				}
+			}
+		}
+	})
+	return func() {
+		done.Store(true)
+		wg.Wait()
+		final := b.Objects(t, "runs/out/")
+		for name, contents := range seen {
+			if len(contents) != 1 || !contents[string(final[name])] {
+				t.Errorf("%s: a reader saw %d contents, of which the last is one: %t", name, len(contents), contents[string(final[name])])
+			}
+		}
+		t.Logf("%d looks at the bucket saw %d files", looks, len(seen))
+	}
+}
+
+func isFinal(name string) bool {
+	return !strings.HasPrefix(name, ".staging/") && !strings.HasPrefix(name, "journal/") && !strings.HasPrefix(name, "operations/")
+}
+
+// undisturbed makes a local run and returns its summary and files.
+func undisturbed(t *testing.T, prompts string, args func(url, prompts, out string, more ...string) []string) (*summary.Summary, map[string]string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	s := complete(t, args(newWorker(t, slowly(simulator.Options{})).URL, prompts, out)...)
+	return s, files(t, out)
+}
+
+// A run on an object store makes the files of a local one; it is proved there; and the same
+// command again asks nothing and changes nothing.
+func TestRunOnAnObjectStore(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	_, wanted := undisturbed(t, prompts, runOf)
+	env, b := storetest.GCSBucket(t, nil)
+	w := newWorker(t, slowly(simulator.Options{}))
+	args := runOf(w.URL, prompts, cloudOut)
+	end := poll(t, b)
+	completeAt(t, env.List(), args...)
+	end()
+	out := download(t, b)
+	if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
+		t.Errorf("files differ from those of the local run: %s", diff)
+	}
+	proved(t, out)
+	if said := want(t, env.List(), "verify", cloudOut); !strings.Contains(said, "proved") {
+		t.Errorf("verify says %q", said)
+	}
+	asked, journal := w.Stats().Requests, b.Objects(t, "runs/out/journal/")
+	again := completeAt(t, env.List(), args...)
+	if again.Calls.Generations != 0 || w.Stats().Requests != asked {
+		t.Errorf("the second run asked for %d generations, in %d requests", again.Calls.Generations, w.Stats().Requests-asked)
+	}
+	if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+		t.Errorf("the second run changed files: %s", diff)
+	}
+	if diff := cmp.Diff(journal, b.Objects(t, "runs/out/journal/")); diff != "" {
+		t.Errorf("the second run changed the journal: %s", diff)
+	}
+
+	// A compacted journal holds every call, in fewer files.
+	if said := want(t, env.List(), "journal", "compact", cloudOut); !strings.Contains(said, "segments removed") {
+		t.Errorf("compact says %q", said)
+	}
+	again = completeAt(t, env.List(), args...)
+	if again.Calls.Generations != 0 {
+		t.Errorf("after compaction the run asked for %d generations", again.Calls.Generations)
+	}
+	if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+		t.Errorf("after compaction files differ: %s", diff)
+	}
+}
+
+// Killed again and again, a run on an object store is finished by the same command.
+func TestKilledRunsOnAnObjectStore(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	all, wanted := undisturbed(t, prompts, killedRun)
+	r := rand.New(rand.NewPCG(3, 4))
+	var kept int64
+	t.Cleanup(func() {
+		if kept == 0 {
+			t.Error("no kill left anything in the journal")
+		}
+	})
+	for i := range 3 {
+		at := 1 + r.Int64N(all.Calls.Requests)
+		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			env, b := storetest.GCSBucket(t, nil)
+			w := newWorker(t, slowly(simulator.Options{}))
+			args := killedRun(w.URL, prompts, cloudOut)
+			p := begin(t, env.List(), args...)
+			eventually(t, "requests", func() bool { return w.Stats().Requests >= at || !p.alive() })
+			p.kill(t)
+			was := w.settled(t)
+			left := durableOf(t, b)
+			kept += left
+			if i > 0 { // the first waits until the dead run's lease expires
+				args = append(args, "--takeover")
+			}
+			end := poll(t, b)
+			s := completeAt(t, env.List(), args...)
+			end()
+			if s.Calls.Replayed != left {
+				t.Errorf("%d generations were replayed, %d were durable", s.Calls.Replayed, left)
+			}
+			if got := s.Calls.Replayed + s.Calls.Generations; got != all.Calls.Generations {
+				t.Errorf("%d generations, want those of the undisturbed run, %d", got, all.Calls.Generations)
+			}
+			// In flight at the kill is what was asked and is not durable.
+			if twice, most := w.Stats().AskedTwice-was.AskedTwice, was.Generations-left; twice > most+mostUndurable {
+				t.Errorf("%d generations were asked twice; %d were delivered and not durable, and at most %d under way", twice, most, mostUndurable)
+			}
+			if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+				t.Errorf("files differ from those of the local run: %s", diff)
+			}
+			if said := want(t, env.List(), "verify", cloudOut); !strings.Contains(said, "proved") {
+				t.Errorf("verify says %q", said)
+			}
+		})
+	}
+}
+
+// durableOf counts the generations in the bucket's journal.
+func durableOf(t *testing.T, b *storetest.Bucket) int64 {
+	t.Helper()
+	out := download(t, b)
+	if _, err := os.Stat(filepath.Join(out, "journal")); errors.Is(err, fs.ErrNotExist) {
+		return 0
+	}
+	return sum(durable(t, out))
+}
+
+// With one in twenty of its storage calls failing a run makes the same files.
+func TestObjectStoreThatFails(t *testing.T) {
+	t.Parallel()
+	prompts := mixed(t, killedPrompts)
+	_, wanted := undisturbed(t, prompts, runOf)
+	var mu sync.Mutex
+	r := rand.New(rand.NewPCG(5, 6))
+	failed, calls := 0, 0
+	env, b := storetest.GCSBucket(t, func(w http.ResponseWriter, req *http.Request, server http.Handler) {
+		mu.Lock()
+		calls++
+		fails := r.IntN(20) == 0
+		if fails {
+			failed++
+		}
+		kind := r.IntN(2)
+		mu.Unlock()
+		switch {
+		case fails && kind == 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case fails:
+			panic(http.ErrAbortHandler)
+		default:
+			server.ServeHTTP(w, req)
+		}
+	})
+	w := newWorker(t, slowly(simulator.Options{}))
+	end := poll(t, b)
+	for range 3 { // the second and the third read what the first wrote
+		completeAt(t, env.List(), runOf(w.URL, prompts, cloudOut)...)
+	}
+	end()
+	if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+		t.Errorf("files differ from those of the local run: %s", diff)
+	}
+	want(t, env.List(), "verify", cloudOut)
+	mu.Lock()
+	defer mu.Unlock()
+	if failed == 0 {
+		t.Errorf("none of %d storage calls failed", calls)
+	}
+	t.Logf("%d of %d storage calls failed", failed, calls)
+}
+
+// Prompts, journal and files may lie on stores of different kinds.
+func TestStoresAreMixed(t *testing.T) {
+	t.Parallel()
+	gs, b := storetest.GCSBucket(t, nil)
+	env := append(gs.List(), storetest.S3(t, nil).List()...)
+	input, err := os.ReadFile(promptFile(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(input, []byte("\n"))
+	for i, line := range lines[:3] {
+		b.Put(fmt.Sprintf("prompts/part-%d.jsonl", i), line)
+	}
+	b.Put("prompts/notes.txt", []byte("no prompts"))
+	local := filepath.Join(t.TempDir(), "out")
+	w := newWorker(t, simulator.Options{World: uneven()})
+	var files []int
+	for _, run := range []struct{ prompts, out string }{
+		{"gs://bucket/prompts", local},
+		{"gs://bucket/prompts/part-*.jsonl", "s3://bucket/out"},
+		{"gs://bucket/prompts/", cloudOut},
+	} {
+		s := completeAt(t, env, runOf(w.URL, run.prompts, run.out)...)
+		want(t, env, "verify", run.out)
+		files = append(files, s.Files)
+	}
+	if diff := cmp.Diff([]int{files[0], files[0], files[0]}, files); diff != "" {
+		t.Errorf("number of files: %s", diff)
+	}
+}
+
+// What is wrong with a store is told in one line, before anything is asked.
+func TestStoresThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	refuse := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"error":{"code":403,"message":"nobody@example.iam lacks storage.objects.create"}}`))
+	}
+	prompts := promptFile(t, 2)
+	keys := storetest.Keys(t)
+	noKeys := storetest.Keys(t)
+	noKeys["AWS_ACCESS_KEY_ID"] = ""
+	noRegion := storetest.Keys(t)
+	noRegion["AWS_REGION"] = ""
+	nobody := storetest.Environment{"GOOGLE_APPLICATION_CREDENTIALS": filepath.Join(t.TempDir(), "none.json"), "STORAGE_EMULATOR_HOST": ""}
+	tests := []struct {
+		what         string
+		env          storetest.Environment
+		prompts, out string
+		want         string
+	}{
+		{"wrong bucket", storetest.GCS(t, nil), prompts, "gs://other/out", `there is no bucket "other"`},
+		{"wrong bucket of prompts", storetest.GCS(t, nil), "gs://other/*.jsonl", "gs://bucket/out", `there is no bucket "other"`},
+		{"wrong bucket of S3", storetest.S3(t, nil), prompts, "s3://other/out", `there is no bucket "other"`},
+		{"no permission", storetest.GCS(t, refuse), prompts, cloudOut, `no permission in the bucket "bucket" (403)`},
+		{"no credentials", nobody, prompts, cloudOut, "no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS"},
+		{"no credentials for S3", noKeys, prompts, "s3://bucket/out", "no credentials for S3: set AWS_ACCESS_KEY_ID"},
+		{"no region", noRegion, prompts, "s3://bucket/out", "no region for S3: set AWS_REGION"},
+		{"no bucket", keys, prompts, "s3:///out", "the bucket is missing"},
+		{"another scheme", keys, prompts, "hdfs://host/out", "no files can be reached by hdfs://"},
+	}
+	for _, test := range tests {
+		t.Run(test.what, func(t *testing.T) {
+			w := newWorker(t, simulator.Options{})
+			p := begin(t, test.env.List(), runOf(w.URL, test.prompts, test.out)...)
+			code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
+			if code == exitDone || !strings.Contains(said, test.want) || strings.Contains(said, "\n") {
+				t.Errorf("exit code %d\n%s\nwant one line with %q", code, said, test.want)
+			}
+			if strings.Contains(said, storetest.Secret) {
+				t.Error("it tells the secret key")
+			}
+			if n := w.Stats().Requests; n != 0 {
+				t.Errorf("%d requests were made", n)
+			}
+		})
+	}
+}
+
+// One run at a time works on an OUT without locks, too, and one that is taken over stops.
+func TestLeaseOfARun(t *testing.T) {
+	t.Parallel()
+	env, b := storetest.GCSBucket(t, nil)
+	w := newWorker(t, simulator.Options{World: uneven()})
+	open := w.close(t)
+	args := runOf(w.URL, promptFile(t, 4), cloudOut)
+	first := begin(t, env.List(), args...)
+	eventually(t, "the first run asks", w.holds)
+	second := begin(t, env.List(), args...)
+	if code := second.wait(t); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	if wanted := fmt.Sprintf("another run works on %s (process %d on ", cloudOut, first.cmd.Process.Pid); !strings.Contains(second.stderr.String(), wanted) {
+		t.Errorf("stderr lacks %q:\n%s", wanted, second.stderr.String())
+	}
+	third := begin(t, env.List(), append(args, "--takeover")...)
+	if code := first.wait(t); code != exitFailed {
+		t.Errorf("the first run ended with %d, want %d", code, exitFailed)
+	}
+	if wanted := fmt.Sprintf("another run (process %d on ", third.cmd.Process.Pid); !strings.Contains(first.stderr.String(), wanted) {
+		t.Errorf("stderr of the first run lacks %q:\n%s", wanted, first.stderr.String())
+	}
+	open()
+	if code := third.wait(t); code != exitDone {
+		t.Errorf("exit code %d of the third run\n%s", code, third.stderr.String())
+	}
+	proved(t, download(t, b))
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"flag"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/store/storetest"
+	"coeval/transforms/infer/simulator"
+)
+
+var update = flag.Bool("golden", false, "write the golden files anew") // -update is Beam's
+
+// Dataflow runs in one process what lies between two shuffles. None may lie between the
+// reading of a bucket and the choice of the judge's pairs but the one by which the weights
+// of the whole run are summed, which is a side input.
+func TestDataflowDryRun(t *testing.T) {
+	t.Parallel()
+	env, b := storetest.GCSBucket(t, nil)
+	prompts, err := os.ReadFile(promptFile(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Put("prompts.jsonl", prompts)
+	w := newWorker(t, simulator.Options{})
+	got := want(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
+		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging")...)
+	golden := filepath.Join("testdata", "dataflow.golden.txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wanted, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(wanted), got); diff != "" {
+		t.Errorf("the translated graph is another (-want +got), see -golden:\n%s", diff)
+	}
+	if n := w.Stats().Requests; n != 0 {
+		t.Errorf("a dry run made %d requests", n)
+	}
+	if got := slices.Collect(func(yield func(string) bool) {
+		for name := range b.Objects(t, "runs/") {
+			if !yield(name) {
+				return
+			}
+		}
+	}); len(got) != 0 {
+		t.Errorf("a dry run wrote %v", got)
+	}
+
+	// From the choice of the judge's pairs back along the data: nothing is shuffled until the
+	// buckets are.
+	takes := map[string][]string{}
+	for line := range strings.Lines(got) {
+		step, from, _ := strings.Cut(strings.TrimSpace(line), " <- ")
+		takes[strings.TrimSuffix(step, " [shuffle]")] = strings.Split(from, ", ")
+	}
+	path := []string{}
+	for step := stepNamed(t, takes, "judgePairsFn"); ; {
+		path = append(path, step)
+		if strings.Contains(step, "infer.Findings") && strings.HasSuffix(step, "findFn") {
+			break
+		}
+		from := slices.DeleteFunc(slices.Clone(takes[step]), func(s string) bool { return strings.Contains(s, "PositionCounts") })
+		if len(from) != 1 || len(path) > len(takes) {
+			t.Fatalf("%s takes from %v; the line from the findings breaks there, after %v", step, from, path)
+		}
+		step = from[0]
+	}
+	for _, step := range path {
+		if strings.Contains(got, step+" [shuffle]") {
+			t.Errorf("%s lies between the findings and the judge's pairs", step)
+		}
+	}
+}
+
+// stepNamed returns the one step whose name ends so.
+func stepNamed(t *testing.T, steps map[string][]string, ending string) string {
+	t.Helper()
+	var found []string
+	for step := range steps {
+		if strings.HasSuffix(step, ending) {
+			found = append(found, step)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("steps that end in %s: %v, want one", ending, found)
+	}
+	return found[0]
+}
+
+// What a cluster would refuse late, or its workers could not reach, is refused at once.
+func TestClustersThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	prompts := promptFile(t, 2)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := closed.Addr().String()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dataflow := []string{"--runner=dataflow", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging"}
+	without := func(i int) []string { return slices.Delete(slices.Clone(dataflow), i, i+1) }
+	local := filepath.Join(t.TempDir(), "out")
+	tests := []struct {
+		what, prompts, out string
+		more               []string
+		code               int
+		want               string
+	}{
+		{"no project", "gs://b/p", cloudOut, append([]string{"--"}, without(1)...), exitUsage, "--runner=dataflow needs --project, "},
+		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
+		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
+		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},
+		{"local output", "gs://b/p", local, append([]string{"--set", "shared_storage=true", "--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
+		{"output on S3", "gs://b/p", "s3://b/out", append([]string{"--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
+		{"local prompts", prompts, cloudOut, append([]string{"--"}, dataflow...), exitUsage, "prompts.paths[0] is"},
+		{"no job server given", "gs://b/p", cloudOut, []string{"--", "--runner=flink"}, exitUsage, "--runner=flink needs --endpoint, "},
+		{"local paths on Flink", prompts, "gs://b/o", []string{"--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "or shared_storage: true"},
+		{"simulated worker", "gs://b/p", cloudOut, []string{"--simulate", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "simulate.enabled is true; allowed is false"},
+		{"no job server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
+		{"no job server, NFS", prompts, local, []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
+	}
+	for _, test := range tests {
+		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t, simulator.Options{})
+			env := []string{"CLOUDSDK_CONFIG=" + t.TempDir(), "GOOGLE_CLOUD_PROJECT=", "CLOUDSDK_COMPUTE_REGION="}
+			p := begin(t, env, runOf(w.URL, test.prompts, test.out, test.more...)...)
+			code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
+			if code != test.code || !strings.Contains(said, test.want) || strings.Contains(said, "\n") {
+				t.Errorf("exit code %d\n%s\nwant %d and one line with %q", code, said, test.code, test.want)
+			}
+			if n := w.Stats().Requests; n != 0 {
+				t.Errorf("%d requests were made", n)
+			}
+		})
+	}
+}
