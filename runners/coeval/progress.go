@@ -58,6 +58,9 @@ func (r *run) onInterrupt(ctx context.Context, cancel context.CancelFunc) func()
 	return stopped.Load
 }
 
+// silentAfter is for how long no answer comes before people are told.
+const silentAfter = 5 * time.Second
+
 // progress looks at the run from time to time.
 type progress struct {
 	run      *run
@@ -65,6 +68,9 @@ type progress struct {
 	began    time.Time
 	last     infer.Snapshot
 	lastTime time.Time
+	// answered is when the last generation came, or nothing had failed since; retries are those then.
+	answered time.Time
+	retries  int64
 
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -76,7 +82,7 @@ type progress struct {
 // startProgress shows a bar on a terminal, and a line now and then elsewhere.
 func (r *run) startProgress(ctx context.Context) *progress {
 	ctx, stop := context.WithCancel(ctx)
-	p := &progress{run: r, began: time.Now(), lastTime: time.Now(), stop: stop, every: pointInterval}
+	p := &progress{run: r, began: time.Now(), lastTime: time.Now(), answered: time.Now(), stop: stop, every: pointInterval}
 	interval := lineInterval
 	if stderr, ok := r.command.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(stderr.Fd())) {
 		interval = barInterval
@@ -155,7 +161,13 @@ func (p *progress) show(s infer.Snapshot) {
 	if s.Prompts == total {
 		text = "writing files"
 	}
+	if s.Generations > p.last.Generations || s.Retries == p.retries {
+		p.answered, p.retries = now, s.Retries
+	}
 	p.last, p.lastTime = s, now
+	if silent := now.Sub(p.answered); silent > silentAfter && s.LastFault != "" {
+		text = fmt.Sprintf("no server answers for %s, the run waits up to %s: %s", silent.Round(time.Second), p.run.config.Client.Patience, s.LastFault)
+	}
 	if p.bar != nil {
 		p.bar.Describe(text)
 		if err := p.bar.Set64(s.Prompts); err == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -140,7 +139,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, stopProfile())
 	}
-	tuneCollector(cmp.Or(r.config.Client.Window, r.config.Client.MaxInFlight/4, windowOfServer*max(len(r.config.Worker.URLs), 1)))
+	tuneCollector(underWay(&r.config))
 	err = errors.Join(r.execute(ctx, p), stopProfile(), stopMetrics())
 	if err != nil {
 		return err

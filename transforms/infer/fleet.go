@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ type endpoint struct {
 	perToken    float64 // seconds that an answer takes for each token of a choice
 	lastSuccess time.Time
 	lastSign    time.Time
+	busy        time.Time // when its metrics told of running requests
 	lastFault   string
 	lastFaultAt time.Time
 	silentUntil time.Time
@@ -270,7 +272,9 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		}
 		f.watch.kept()
 		if err != nil {
-			f.settle(ctx)
+			if ctx.Err() == nil { // the run ends, and not only a bundle of it
+				f.settle(ctx)
+			}
 			return nil, nil, err
 		}
 		f.watch.retried(flt)
@@ -320,6 +324,9 @@ func (f *fleet) treat(ctx context.Context, t *trial, e *endpoint, endpoints []*e
 	case full:
 		t.met()
 		t.waits++
+		if slices.ContainsFunc(endpoints, (*endpoint).busyNow) {
+			return nil, nil // it works on long generations
+		}
 	}
 	return nil, f.patient(endpoints, q.role, t.first)
 }
@@ -345,6 +352,20 @@ func (e *endpoint) faulted(flt *fault) {
 	e.mu.Lock()
 	e.lastFault, e.lastFaultAt = flt.message, time.Now()
 	e.mu.Unlock()
+}
+
+// isBusy takes note that the endpoint's metrics tell of running requests.
+func (e *endpoint) isBusy() {
+	e.mu.Lock()
+	e.busy = time.Now()
+	e.mu.Unlock()
+}
+
+// busyNow says that it was busy not long ago. One that says to be full and is busy is alive.
+func (e *endpoint) busyNow() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return time.Since(e.busy) < 5*slowLook
 }
 
 func (e *endpoint) faultAt() time.Time {
@@ -510,7 +531,7 @@ const (
 	leastTimeout  = 10 * time.Second
 	mostTimeout   = time.Hour
 	slowToken     = 200 * time.Millisecond
-	unknownTokens = 4096 // where the request names no bound
+	unknownTokens = 16384 // where the request names no bound
 )
 
 func (f *fleet) timeout(e *endpoint, q *request) time.Duration {

@@ -565,6 +565,9 @@ func TestCancelEndsCalls(t *testing.T) {
 	if got := p.watch.snapshot().InFlight; got != 0 {
 		t.Errorf("%d generations are still in flight", got)
 	}
+	// Another bundle of the process goes on.
+	quick := start(t, simulator.Options{})
+	ask(t, p, callsOf(actorAt(quick.URL()), 3, 1))
 }
 
 // Another checkpoint under the old name is noticed.

@@ -167,6 +167,9 @@ func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View
 	defer e.process.fleet.limiter.forget(d.Prompt.ID)
 	err := e.stage(ctx, &asker{process: e.process, calls: e.calls, records: records, view: view}, d)
 	if err != nil {
+		if ctx.Err() == nil {
+			e.process.fleet.settle(ctx)
+		}
 		e.process.died(err)
 		return err
 	}

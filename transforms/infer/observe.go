@@ -45,6 +45,9 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 			if nothing++; running+waiting > 0 {
 				nothing = 0
 			}
+			if ok && running > 0 {
+				e.isBusy()
+			}
 			if ok && nothing < emptyLooks {
 				f.limiter.queued(e, waiting/max(running, 1))
 				continue
@@ -65,6 +68,7 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 			}
 			continue
 		}
+		e.succeeded()
 		if base == 0 || took < base {
 			base = took
 		}

@@ -125,6 +125,10 @@ func (r *response) generations(n int) ([]schemas.Generation, []bool) {
 		if c.Index < 0 || c.Index >= n || has[c.Index] || c.Message == nil {
 			continue
 		}
+		switch c.FinishReason {
+		case "abort", "error": // the server gave up: vLLM, SGLang and gateways that lose their server
+			continue
+		}
 		g := &out[c.Index]
 		has[c.Index] = true
 		if c.FinishReason == CodeContentFilter {
@@ -249,7 +253,7 @@ func classify(status int, header http.Header, body []byte) *fault {
 // tooLong recognises a context that is exceeded, as llama.cpp, vLLM, SGLang, OpenAI and others
 // say it, some of them with a 500.
 func tooLong(body []byte) bool {
-	s := strings.ToLower(string(body[:min(len(body), 4096)]))
+	s := complaint(body)
 	for _, sign := range []string{
 		"exceed_context_size_error", "context_length_exceeded", "maximum context length",
 		"longer than the model's context length", "context window", "max_new_tokens` must be <=", "prompt is too long",
@@ -262,15 +266,56 @@ func tooLong(body []byte) bool {
 	return false
 }
 
+// complaint returns what a server says is wrong, in lower case: of a JSON object what it calls
+// message, code or type, as some say back in others what they were asked.
+func complaint(body []byte) string {
+	var said struct {
+		Error jsontext.Value `json:"error"`
+		reproach
+	}
+	relaxed := []json.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
+	if json.Unmarshal(body, &said, relaxed...) != nil {
+		return strings.ToLower(string(body[:min(len(body), 4096)]))
+	}
+	inner := said.reproach
+	if said.Error.Kind() == '{' && json.Unmarshal(said.Error, &inner, relaxed...) != nil {
+		return strings.ToLower(string(said.Error))
+	}
+	parts := []string{string(inner.Message), string(inner.Code), string(inner.Type), string(inner.Detail)}
+	if said.Error.Kind() == '"' {
+		parts = append(parts, string(said.Error))
+	}
+	return strings.ToLower(strings.Join(parts, " "))
+}
+
+// reproach is how servers say what is wrong: any of it may be a string, a number or nothing.
+type reproach struct {
+	Message text `json:"message"`
+	Code    text `json:"code"`
+	Type    text `json:"type"`
+	Detail  text `json:"detail"`
+}
+
+// text is a string, or nothing where something else stands.
+type text string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(b []byte) error {
+	if jsontext.Value(b).Kind() != '"' {
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(t), jsontext.AllowInvalidUTF8(true))
+}
+
 // filtered recognises a prompt that a hosted API will not have answered.
 func filtered(body []byte) bool {
-	s := strings.ToLower(string(body[:min(len(body), 4096)]))
+	s := complaint(body)
 	return strings.Contains(s, "content_filter") || strings.Contains(s, "content_policy")
 }
 
 // noModel recognises a refusal of the model itself, for which some servers have no 404.
 func noModel(body []byte) bool {
-	s := strings.ToLower(string(body[:min(len(body), 4096)]))
+	s := complaint(body)
 	for _, sign := range []string{"model_not_found", "model not found", "invalid model", "unknown model"} {
 		if strings.Contains(s, sign) {
 			return true

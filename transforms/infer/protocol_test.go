@@ -62,6 +62,11 @@ func TestDecodeResponse(t *testing.T) {
 			want: []schemas.Generation{{Code: CodeContentFilter, Message: "the server's content filter withheld the text"}, {Text: "b", FinishReason: "stop"}},
 		},
 		{
+			name: "a choice that the server gave up", n: 2, has: []bool{false, true},
+			body: `{"choices":[{"index":0,"message":{"content":"half a te"},"finish_reason":"abort"},{"index":1,"message":{"content":"b"},"finish_reason":"stop"}]}`,
+			want: []schemas.Generation{{}, {Text: "b", FinishReason: "stop"}},
+		},
+		{
 			name: "two choices, out of order", n: 2, has: []bool{true, true},
 			body: `{"choices":[{"index":1,"message":{"content":"b"},"finish_reason":"length"},{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],` + usage + `}`,
 			want: []schemas.Generation{ // 7 tokens over 2 choices: 4 and 3
@@ -153,6 +158,11 @@ func TestClassify(t *testing.T) {
 		{500, `{"error":{"message":"the request exceeds the available context size"}}`, refuse, CodeContextLength},
 		{400, `{"error":{"code":"content_filter","innererror":{}}}`, refuse, CodeContentFilter},
 		{400, `{"error":{"code":"content_policy_violation"}}`, refuse, CodeContentFilter},
+		{400, `{"error":{"message":"The model is unknown","code":"model_not_found"}}`, stop, ""},
+		{400, `{"error":"model not found"}`, stop, ""},
+		// What was asked, said back, is no complaint.
+		{422, `{"detail":[{"msg":"field required","input":"why is my model not found? content_filter, prompt is too long"}]}`, refuse, CodeBadRequest},
+		{400, `{"error":{"message":"bad","param":"unknown model"}}`, refuse, CodeBadRequest},
 	}
 	for _, tt := range tests {
 		f := classify(tt.status, nil, []byte(tt.body))

@@ -47,7 +47,10 @@ func (q *quota) take(now time.Time, c class) (wait time.Duration) {
 		if !ok {
 			each = guessedTokens * float64(c.n)
 		}
-		r := q.tokens.ReserveN(now, min(int(each), q.tokens.Burst()))
+		if int(each) > q.tokens.Burst() { // or it could never go
+			q.tokens.SetBurstAt(now, int(each))
+		}
+		r := q.tokens.ReserveN(now, int(each))
 		if wait = r.DelayFrom(now); wait > 0 {
 			r.CancelAt(now)
 			if one != nil {

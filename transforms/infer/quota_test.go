@@ -54,6 +54,9 @@ func TestQuota(t *testing.T) {
 		// 4 choices of 25 tokens and a prompt of 100 are 200 tokens: 30 a minute. The first
 		// are taken for 2,000, which is more than may go at once.
 		{"tokens", Options{TokensPerMinute: 6000}, 10*30 + 3},
+		// A request is worth more than a tenth of a minute: 200 of 600 tokens, one every 20 s. The
+		// first is taken for 2,000, of which 60 are there and the others take 194 s: that leaves 406 s.
+		{"large requests", Options{TokensPerMinute: 600}, 1 + 406/20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

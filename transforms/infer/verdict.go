@@ -126,8 +126,11 @@ func quoted(s string) string {
 // trap is a verdict that nobody gives who isn't made to. No reasoning goes before it.
 var trap = Verdict{Label: "Zebra", Values: []string{"417"}}
 
-// trapTokens are enough for it in any form.
-const trapTokens = 32
+// trapTokens are enough for it in any form, thoughtTokens for thoughts before it.
+const (
+	trapTokens    = 32
+	thoughtTokens = 2048
+)
 
 // sprung says that the text is the trap's only one.
 func sprung(text string) bool {
@@ -164,6 +167,10 @@ func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCoun
 	for i := range enforcements {
 		by := &enforcements[i]
 		said, err := f.constrained(ctx, e, r, by.fields(&trap, 0), trapTokens, calls)
+		if err == nil && said.Code == "" && strings.TrimSpace(said.Text) == "" {
+			// A model that thinks first has thought only.
+			said, err = f.constrained(ctx, e, r, by.fields(&trap, 0), max(thoughtTokens, r.MaxTokens), calls)
+		}
 		if err != nil {
 			return false, err
 		}
@@ -180,7 +187,8 @@ func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCoun
 			}
 		}
 		switch said.Code {
-		case CodeConnection, CodeTimeout:
+		case "", CodeBadRequest, CodeContextLength, CodeContentFilter, CodeTooLarge: // it has answered
+		default:
 			return false, nil
 		}
 	}

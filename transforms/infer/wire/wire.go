@@ -287,8 +287,11 @@ func ReadBody(body io.Reader, length, limit int64) ([]byte, error) {
 		}
 		return b, err
 	}
-	b, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err == nil && length > int64(len(b)) && int64(len(b)) <= limit {
+	if length < 0 {
+		length = limit + 1 // what is more is too large
+	}
+	b, err := io.ReadAll(io.LimitReader(body, length))
+	if err == nil && length <= limit && int64(len(b)) < length {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && int64(len(b)) > limit {

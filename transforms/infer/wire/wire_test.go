@@ -79,8 +79,8 @@ func TestPost(t *testing.T) {
 		for _, query := range []string{"", "?chunked", "?status=500"} {
 			to := target(t, client, server.URL+"/v1/chat"+query)
 			before := connections.Load()
-			for _, body := range []string{"{}", strings.Repeat("x", 300_000), ""} {
-				a, err := to.Post(t.Context(), []byte(body), later(), 1<<20)
+			for _, body := range []string{"{}", strings.Repeat("x", 300_000), strings.Repeat("y", 2<<20), ""} {
+				a, err := to.Post(t.Context(), []byte(body), later(), 3<<20)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -94,7 +94,7 @@ func TestPost(t *testing.T) {
 				}
 			}
 			if n := connections.Load() - before; n != 1 {
-				t.Errorf("%s%s: 3 requests took %d connections, want 1", scheme, query, n)
+				t.Errorf("%s%s: 4 requests took %d connections, want 1", scheme, query, n)
 			}
 		}
 		server.Close()
