@@ -14,6 +14,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/dossiers"
+	"coeval/runners/estimate"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
@@ -136,7 +137,7 @@ func set(words string) map[string]bool {
 
 func TestHostileTexts(t *testing.T) {
 	r := hostileRun(t)
-	_, name, err := Write(t.Context(), r, Options{Prices: Prices{PromptTokens: 1, GPUHour: 2}})
+	_, name, err := Write(t.Context(), r, Options{Prices: estimate.Prices{PromptTokens: 1, GPUHour: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
