@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -47,8 +48,8 @@ func TestRates(t *testing.T) {
 func TestRatesRefuses(t *testing.T) {
 	for want, h := range map[string]http.HandlerFunc{
 		"status 401":            func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
-		"the answer is no JSON": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) },
-		"tells no token counts": func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"choices":[]}`)) },
+		"the answer is no JSON": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"tells no token counts": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[]}`) },
 	} {
 		_, err := Rates(t.Context(), []Server{{URL: serve(t, h), Model: "m"}}, time.Millisecond)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
