@@ -286,8 +286,13 @@ func TestLabels(t *testing.T) {
 func TestPicks(t *testing.T) {
 	picks := newPicks()
 	for _, p := range []schemas.Pair{
-		{ID: "a", ScoreMargin: 2, ChosenChars: 5}, {ID: "b", ScoreMargin: -3}, {ID: "c", ScoreMargin: 0.5}, {ID: "d", ScoreMargin: 3},
-		{ID: "e", ScoreMargin: 2, ChosenChars: 9}, {ID: "f", ScoreMargin: -0.5}, {ID: "g", ScoreMargin: 1},
+		{ID: "a", ScoreMargin: 2, ChosenChars: 5},
+		{ID: "b", ScoreMargin: -3},
+		{ID: "c", ScoreMargin: 0.5},
+		{ID: "d", ScoreMargin: 3},
+		{ID: "e", ScoreMargin: 2, ChosenChars: 9},
+		{ID: "f", ScoreMargin: -0.5},
+		{ID: "g", ScoreMargin: 1},
 	} {
 		for k := range picks {
 			picks[k].offer(&p)
