@@ -11,15 +11,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/pipelines/metareward"
+	"coeval/runners/estimate"
 )
 
 func newPlanCommand() *cobra.Command {
 	var flags runFlags
+	var fleet fleetFlags
 	c := &cobra.Command{
 		Use:   "plan [CONFIG.yaml] [flags]",
 		Short: "Tell what a run would ask for, and what the journal already holds, without asking",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Tell what a run would ask for, and what the journal already holds, without asking. With rates it tells
+the time, with prices the money; --probe finds the rates, by asking the servers for some seconds.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := fleet.check(); err != nil {
+				return usage(err)
+			}
 			config, err := flags.load(c, args)
 			if err != nil {
 				return err
@@ -32,7 +39,11 @@ func newPlanCommand() *cobra.Command {
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			if err := printPlan(c.OutOrStdout(), p, flags.json); err != nil {
+			if err := fleet.measure(c, &config); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.rates, fleet.prices)
+			if err := printPlan(c.OutOrStdout(), p, e, flags.json); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			return nil
@@ -40,12 +51,16 @@ func newPlanCommand() *cobra.Command {
 	}
 	flags.register(c.Flags())
 	flags.registerRun(c)
+	fleet.register(c.Flags())
 	return c
 }
 
-func printPlan(w io.Writer, p *metareward.Plan, asJSON bool) error {
+func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON bool) error {
 	if asJSON {
-		b, err := json.Marshal(p)
+		b, err := json.Marshal(struct {
+			*metareward.Plan
+			Estimate *estimate.Estimate `json:"estimate"`
+		}{p, e})
 		if err != nil {
 			return err
 		}
@@ -73,7 +88,10 @@ func printPlan(w io.Writer, p *metareward.Plan, asJSON bool) error {
 	}
 	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %d shards\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), p.Shards)
 	fmt.Fprintf(w, "estimated at 4 characters a token, and these mean lengths: %s\n", lengths(p))
-	_, err := fmt.Fprintln(w, "generations are the most that may be needed: merged, unparsed and failed texts make later stages ask for less")
+	if err := printEstimate(w, e); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "\ngenerations are the most that may be needed: merged, unparsed and failed texts make later stages ask for less")
 	return err
 }
 

@@ -2,12 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"coeval/runners/dossiers"
+	"coeval/runners/estimate"
 	"coeval/runners/figures"
 	"coeval/runners/report"
 )
@@ -22,7 +23,7 @@ func newReportCommand() *cobra.Command {
 on, made from the raw tables. With --json it prints the figures instead.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := checkPrices(&o.Prices); err != nil {
+			if err := o.Prices.Validate(); err != nil {
 				return usage(err)
 			}
 			run, err := dossiers.Open(c.Context(), args[0])
@@ -46,25 +47,16 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print the figures as one JSON object, and write no page")
-	f.Float64Var(&o.Prices.PromptTokens, "prompt-price", 0, "price of a million prompt tokens")
-	f.Float64Var(&o.Prices.CompletionTokens, "completion-price", 0, "price of a million completion tokens")
-	f.Float64Var(&o.Prices.GPUHour, "gpu-hour-price", 0, "price of one GPU for an hour")
-	f.Float64Var(&o.Prices.GPUs, "gpus", 1, "how many GPUs the worker had")
+	registerPrices(f, &o.Prices)
 	return c
 }
 
-// checkPrices refuses what is no price.
-func checkPrices(p *report.Prices) error {
-	var errs []error
-	for _, price := range []struct {
-		flag  string
-		value float64
-	}{{"--prompt-price", p.PromptTokens}, {"--completion-price", p.CompletionTokens}, {"--gpu-hour-price", p.GPUHour}, {"--gpus", p.GPUs}} {
-		if !(price.value >= 0 && price.value <= 1e9) {
-			errs = append(errs, fmt.Errorf("%s is %v; allowed is 0 to 1,000,000,000", price.flag, price.value))
-		}
-	}
-	return errors.Join(errs...)
+// registerPrices adds the flags of prices.
+func registerPrices(f *pflag.FlagSet, p *estimate.Prices) {
+	f.Float64Var(&p.PromptTokens, "prompt-price", 0, "price of a million prompt tokens")
+	f.Float64Var(&p.CompletionTokens, "completion-price", 0, "price of a million completion tokens")
+	f.Float64Var(&p.GPUHour, "gpu-hour-price", 0, "price of one GPU for an hour")
+	f.Float64Var(&p.GPUs, "gpus", 1, "how many GPUs the worker has")
 }
 
 // printJSON prints one object on standard output.

@@ -95,3 +95,35 @@ func TestReportRefuses(t *testing.T) {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}
 }
+
+// Runs of which some part is missing have a page, with no figure made of nothing.
+func TestReportOfLittle(t *testing.T) {
+	t.Parallel()
+	for name, settings := range map[string][]string{
+		"one prompt":     nil,
+		"no pairs":       {"--set", "actor.n=1", "--set", "judge.n=2"},
+		"actor alone":    {"--set", "roles=[actor]"},
+		"judge alone":    {"--set", "roles=[judge]"},
+		"nothing scored": {"--set", "simulate.faults=empty=1"},
+		"all calls fail": {"--set", "simulate.faults=400=1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := simulatedRun(t, promptFile(t, 1), settings...)
+			want(t, nil, "report", out)
+			want(t, nil, "compare", out, out)
+			want(t, nil, "inspect", out, "1")
+			for _, file := range []string{"report.html", "compare.html"} {
+				page, err := os.ReadFile(filepath.Join(out, file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, nothing := range []string{"NaN", "Inf", "%!", "nil&gt;"} {
+					if strings.Contains(string(page), nothing) {
+						t.Errorf("%s has %s in it", file, nothing)
+					}
+				}
+			}
+		})
+	}
+}

@@ -41,6 +41,10 @@ type Iteration struct {
 	// ActorPairs and JudgePairs are pairs per prompt; null when the role was not asked for.
 	ActorPairs *float64 `json:"actor_pairs"`
 	JudgePairs *float64 `json:"judge_pairs"`
+	// Responses are the scored ones, Paired the actor pairs that its settings give. Figures
+	// of none of them are 0.
+	Responses int64 `json:"responses"`
+	Paired    int64 `json:"paired"`
 	// MeanScore is the mean S of the responses in points, Deviation their standard deviation,
 	// Spread the mean of Smax − Smin within a prompt, Top the share of judgments that give 5.
 	MeanScore float64 `json:"mean_score"`
@@ -114,6 +118,7 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {
 	it := Iteration{
 		Out: r.Dir, Judge: f.Models.Judge, Prompts: f.Prompts,
+		Responses: f.Scores.Responses, Paired: f.Length.Pairs,
 		MeanScore: f.Scores.ResponseMean, Deviation: f.Scores.ResponseDeviation, Spread: f.Scores.Spread, Top: f.Scores.Top,
 		Ties: f.Scores.Ties, Variance: f.Scores.Variance, ChosenChars: f.Length.Chosen,
 	}

@@ -49,7 +49,7 @@ func TestStep(t *testing.T) {
 // Each sign is there from its threshold on, and not below it.
 func TestSigns(t *testing.T) {
 	share := func(x float64) *float64 { return &x }
-	first := Iteration{MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
+	first := Iteration{Responses: 1, Paired: 1, MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
 	for name, c := range map[string]struct {
 		change func(*Iteration)
 		want   []string
@@ -68,7 +68,10 @@ func TestSigns(t *testing.T) {
 		"the first shown, a little":       {func(i *Iteration) { i.First = share(0.59) }, nil},
 		"longer":                          {func(i *Iteration) { i.ChosenChars = 1101 }, []string{Longer}},
 		"a little longer":                 {func(i *Iteration) { i.ChosenChars = 1099 }, nil},
-		"nothing compared":                {func(i *Iteration) { i.First, i.Conflicts, i.HigherWins = nil, nil, nil }, nil},
+		"nothing scored": {func(i *Iteration) {
+			*i = Iteration{MeanScore: 9, ChosenChars: 9999, First: i.First, Conflicts: i.Conflicts, HigherWins: i.HigherWins}
+		}, nil},
+		"nothing compared": {func(i *Iteration) { i.First, i.Conflicts, i.HigherWins = nil, nil, nil }, nil},
 	} {
 		last := first
 		c.change(&last)
@@ -77,7 +80,7 @@ func TestSigns(t *testing.T) {
 			if s.Seen {
 				seen = append(seen, s.Name)
 			}
-			if s.Known == (name == "nothing compared" && (s.Name == Higher || s.Name == Position)) {
+			if s.Known == (name == "nothing compared" && (s.Name == Higher || s.Name == Position) || name == "nothing scored" && (s.Name == Ceiling || s.Name == Longer)) {
 				t.Errorf("%s: %s is known: %v", name, s.Name, s.Known)
 			}
 		}

@@ -22,13 +22,14 @@ func (c *Comparison) Rows() []Row {
 		}
 		return r
 	}
+	scored := func(i *Iteration, v *float64) *float64 { return known(i.Responses > 0, v) }
 	return []Row{
-		row("Mean score of a response", "points", 2, func(i *Iteration) *float64 { return &i.MeanScore }),
-		row("Spread within a prompt", "points", 2, func(i *Iteration) *float64 { return &i.Spread }),
-		row("Variance of a response's judgments", "points²", 2, func(i *Iteration) *float64 { return &i.Variance }),
-		row("Judgments at the top", "%", 1, func(i *Iteration) *float64 { return &i.Top }),
-		row("Ties", "%", 1, func(i *Iteration) *float64 { return &i.Ties }),
-		row("Length of chosen responses", "characters", 0, func(i *Iteration) *float64 { return &i.ChosenChars }),
+		row("Mean score of a response", "points", 2, func(i *Iteration) *float64 { return scored(i, &i.MeanScore) }),
+		row("Spread within a prompt", "points", 2, func(i *Iteration) *float64 { return scored(i, &i.Spread) }),
+		row("Variance of a response's judgments", "points²", 2, func(i *Iteration) *float64 { return scored(i, &i.Variance) }),
+		row("Judgments at the top", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Top) }),
+		row("Ties", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Ties) }),
+		row("Length of chosen responses", "characters", 0, func(i *Iteration) *float64 { return known(i.Paired > 0, &i.ChosenChars) }),
 		row("The first shown wins", "%", 1, func(i *Iteration) *float64 { return i.First }),
 		row("Order conflicts", "%", 1, func(i *Iteration) *float64 { return i.Conflicts }),
 		row("The higher score wins", "%", 1, func(i *Iteration) *float64 { return i.HigherWins }),
@@ -37,6 +38,14 @@ func (c *Comparison) Rows() []Row {
 		row("Actor pairs per prompt", "pairs", 2, func(i *Iteration) *float64 { return i.ActorPairs }),
 		row("Judge pairs per prompt", "pairs", 2, func(i *Iteration) *float64 { return i.JudgePairs }),
 	}
+}
+
+// known returns a value, or null where it is of nothing.
+func known(is bool, v *float64) *float64 {
+	if !is {
+		return nil
+	}
+	return v
 }
 
 // Show tells a value of the row as a table does.

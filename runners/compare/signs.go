@@ -50,9 +50,10 @@ func signs(first, last *Iteration) []Sign {
 
 func ceiling(first, last *Iteration) Sign {
 	falls := func(before, after float64) bool { return before > 0 && after <= (1-fall)*before }
+	known := first.Responses > 0 && last.Responses > 0
 	return Sign{
-		Name: Ceiling, Known: true,
-		Seen: last.MeanScore-first.MeanScore >= climb && falls(first.Spread, last.Spread) && falls(first.Variance, last.Variance),
+		Name: Ceiling, Known: known,
+		Seen: known && last.MeanScore-first.MeanScore >= climb && falls(first.Spread, last.Spread) && falls(first.Variance, last.Variance),
 		Evidence: fmt.Sprintf("mean score %.2f → %.2f, spread within a prompt %.2f → %.2f, variance of judgments %.2f → %.2f",
 			first.MeanScore, last.MeanScore, first.Spread, last.Spread, first.Variance, last.Variance),
 		Threshold: fmt.Sprintf("the mean climbs by at least %.1f points while spread and variance each fall by at least %.0f %%", climb, 100*fall),
@@ -94,8 +95,8 @@ func position(first, last *Iteration) Sign {
 
 func longer(first, last *Iteration) Sign {
 	return Sign{
-		Name: Longer, Known: first.ChosenChars > 0 && last.ChosenChars > 0,
-		Seen:      first.ChosenChars > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
+		Name: Longer, Known: first.Paired > 0 && last.Paired > 0,
+		Seen:      first.Paired > 0 && last.Paired > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
 		Evidence:  fmt.Sprintf("chosen responses have %.0f → %.0f characters in the mean", first.ChosenChars, last.ChosenChars),
 		Threshold: fmt.Sprintf("they grow by at least %.0f %%", 100*growth),
 		Advice:    "a larger method.rho; coeval report shows what each would have done",

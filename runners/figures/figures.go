@@ -2,8 +2,8 @@
 // training on: how the scores lie, what length does to them, and what the meta-judge goes by.
 //
 // [Of] streams the tables, as many shards at a time as there are cores. Its memory does not grow
-// with the texts, and with the number of prompts only by two numbers for each actor pair and
-// the ratings' spread of each prompt. Figures are the same whatever the number of cores.
+// with the texts, and with the number of prompts only by two numbers for each actor pair.
+// Figures are the same whatever the number of cores.
 //
 // All means are plain means, all variances and standard deviations those of the population, but
 // for the one that is marked. A share of nothing is 0; its count says so. Every figure is

@@ -296,12 +296,24 @@ func (p *printer) failures() {
 		return
 	}
 	p.heading("FAILED CALLS")
-	for _, f := range p.Failures {
-		message, left := plain.Cut(f.Message, 200)
+	type told struct{ stage, code, message string }
+	counts := map[told]int{}
+	for i := range p.Failures {
+		f := &p.Failures[i]
+		counts[told{f.Stage, f.Code, f.Message}]++
+	}
+	for i := range p.Failures { // each message once, where it comes first
+		f := told{p.Failures[i].Stage, p.Failures[i].Code, p.Failures[i].Message}
+		calls := counts[f]
+		if calls == 0 {
+			continue
+		}
+		delete(counts, f)
+		message, left := plain.Cut(f.message, 200)
 		if left > 0 {
 			message += "…"
 		}
-		p.say("  %s %s: %s", plain.Line(f.Stage), plain.Line(f.Code), plain.Line(message))
+		p.say("  %d× %s %s: %s", calls, plain.Line(f.stage), plain.Line(f.code), plain.Line(message))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode"
@@ -28,8 +29,9 @@ type exampleGroup struct {
 // An example is a pair to read.
 type example struct {
 	PromptID string
-	// Prompt is what the user asked; for the judge the response that was judged is not repeated.
+	// Prompt is what the user asked. Response is what both judgments are about, nil for the actor.
 	Prompt           text
+	Response         *text
 	Chosen, Rejected text
 	Pair             *schemas.Pair
 }
@@ -69,13 +71,17 @@ func readExamples(ctx context.Context, r *dossiers.Run) ([]exampleGroup, error) 
 				return nil, err
 			}
 		}
+		asked, err := readAsked(ctx, r, picks)
+		if err != nil {
+			return nil, err
+		}
 		seen := map[string]bool{}
 		for _, pick := range picks {
 			group := exampleGroup{Role: t.role, Title: pick.title}
 			for _, p := range pick.best {
 				if !seen[p.ID] {
 					seen[p.ID] = true
-					group.Pairs = append(group.Pairs, newExample(t.role, p))
+					group.Pairs = append(group.Pairs, newExample(p, asked))
 				}
 			}
 			if len(group.Pairs) > 0 {
@@ -86,25 +92,80 @@ func readExamples(ctx context.Context, r *dossiers.Run) ([]exampleGroup, error) 
 	return groups, nil
 }
 
+// askedPrompt and askedResponse are what judgments are about.
+type askedPrompt struct {
+	ID     string            `parquet:"id"`
+	Prompt []schemas.Message `parquet:"prompt,list"`
+}
+
+type askedResponse struct {
+	ID   string `parquet:"id"`
+	Text string `parquet:"text"`
+}
+
+// readAsked returns, by their IDs, the conversations and the contested responses of the judge pairs
+// among picks: such a pair's own prompt begins with the rubric, which is the same in all.
+func readAsked(ctx context.Context, r *dossiers.Run, picks []pick) (map[string]string, error) {
+	texts, wanted := map[string]string{}, map[int]bool{}
+	for _, pick := range picks {
+		for _, p := range pick.best {
+			if p.ResponseID != nil {
+				texts[p.PromptID], texts[*p.ResponseID] = "", ""
+				wanted[schemas.Shard(p.PromptID, r.Shards)] = true
+			}
+		}
+	}
+	for shard := range wanted {
+		err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *askedPrompt) error {
+			if _, ok := texts[p.ID]; ok {
+				texts[p.ID] = conversation(p.Prompt)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = shards.ReadColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(a *askedResponse) error {
+			if _, ok := texts[a.ID]; ok {
+				texts[a.ID] = a.Text
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return texts, nil
+}
+
 // A pick keeps the best pairs by an order.
 type pick struct {
 	title string
 	most  int
 	order func(a, b *schemas.Pair) int
-	best  []*schemas.Pair
+	// only says which pairs come into question; nil means all.
+	only func(*schemas.Pair) bool
+	best []*schemas.Pair
 }
 
 func newPicks() []pick {
 	margin := func(a, b *schemas.Pair) int { return cmp.Compare(a.ScoreMargin, b.ScoreMargin) }
 	return []pick{
 		{title: "Widest margins", most: 2, order: func(a, b *schemas.Pair) int { return margin(b, a) }},
-		{title: "Narrowest margins", most: 2, order: margin},
+		{title: "Narrowest margins", most: 2, order: func(a, b *schemas.Pair) int {
+			return cmp.Compare(math.Abs(a.ScoreMargin), math.Abs(b.ScoreMargin))
+		}},
+		// A judgment may win with the lower score: here the meta-judge went by what it says.
+		{title: "Lower score chosen", most: 1, order: margin, only: func(p *schemas.Pair) bool { return p.ScoreMargin < 0 }},
 		{title: "Longest chosen", most: 1, order: func(a, b *schemas.Pair) int { return cmp.Compare(b.ChosenChars, a.ChosenChars) }},
 	}
 }
 
 // offer takes a pair that is among the best, of equals the one with the lower ID.
 func (p *pick) offer(pair *schemas.Pair) {
+	if p.only != nil && !p.only(pair) {
+		return
+	}
 	order := func(a, b *schemas.Pair) int { return cmp.Or(p.order(a, b), cmp.Compare(a.ID, b.ID)) }
 	at, _ := slices.BinarySearchFunc(p.best, pair, order)
 	if at >= p.most {
@@ -116,16 +177,18 @@ func (p *pick) offer(pair *schemas.Pair) {
 	}
 }
 
-func newExample(role string, p *schemas.Pair) example {
+func newExample(p *schemas.Pair, asked map[string]string) example {
 	e := example{PromptID: p.PromptID, Pair: p}
 	chosen, rejected := contents(p.Chosen), contents(p.Rejected)
-	if role == schemas.RoleJudge {
-		e.Chosen, e.Rejected = differing(chosen, rejected)
-		e.Prompt = newText(contents(p.Prompt), mostPrompt)
+	if p.ResponseID == nil {
+		e.Chosen, e.Rejected = newText(chosen, mostText), newText(rejected, mostText)
+		e.Prompt = newText(conversation(p.Prompt), mostPrompt)
 		return e
 	}
-	e.Chosen, e.Rejected = newText(chosen, mostText), newText(rejected, mostText)
-	e.Prompt = newText(conversation(p.Prompt), mostPrompt)
+	e.Chosen, e.Rejected = differing(chosen, rejected)
+	e.Prompt = newText(asked[p.PromptID], mostPrompt)
+	response := newText(asked[*p.ResponseID], mostPrompt)
+	e.Response = &response
 	return e
 }
 
@@ -175,7 +238,8 @@ func differing(a, b string) (text, text) {
 	differ := diffmatchpatch.New()
 	differ.DiffTimeout = 0 // a clock must not decide what is marked
 	left, right := text{Left: leftA}, text{Left: leftB}
-	for _, d := range differ.DiffMainRunes(encode(wordsA), encode(wordsB), false) {
+	// Words that both have by chance between others that differ are not worth a gap.
+	for _, d := range differ.DiffCleanupSemantic(differ.DiffMainRunes(encode(wordsA), encode(wordsB), false)) {
 		var b strings.Builder
 		for _, r := range d.Text {
 			b.WriteString(names[r-1])

@@ -23,6 +23,7 @@ import (
 
 	"coeval/datasets/store"
 	"coeval/runners/dossiers"
+	"coeval/runners/estimate"
 	"coeval/runners/figures"
 	"coeval/runners/summary"
 	"coeval/schemas"
@@ -34,17 +35,7 @@ const File = "report.html"
 
 // Options say what the page tells beside the run itself.
 type Options struct {
-	Prices Prices
-}
-
-// Prices are those of the worker. What is zero is not reckoned with.
-type Prices struct {
-	// PromptTokens and CompletionTokens are for a million, GPUHour is for one GPU and GPUs how
-	// many there were. Zero GPUs mean 1.
-	PromptTokens     float64
-	CompletionTokens float64
-	GPUHour          float64
-	GPUs             float64
+	Prices estimate.Prices
 }
 
 // page is what the template shows.
@@ -140,7 +131,7 @@ type operation struct {
 	Asking   float64
 	// Tokens and GPUs are what it costs at the prices that were given; nil without them.
 	Tokens, GPUs *float64
-	Prices       Prices
+	Prices       estimate.Prices
 }
 
 type stageCalls struct {
@@ -180,7 +171,7 @@ func readAttempts(ctx context.Context, dir string) ([]*attempt, error) {
 	return attempts, nil
 }
 
-func newOperation(attempts []*attempt, run *schemas.Run, prices Prices) *operation {
+func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices) *operation {
 	o := &operation{Attempts: attempts, Prices: prices}
 	byStage := map[string]schemas.CallTally{}
 	for _, a := range attempts {
@@ -205,14 +196,7 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices Prices) *operati
 		}
 	}
 	slices.SortStableFunc(o.Failures, func(a, b failures) int { return strings.Compare(a.Stage+a.Code, b.Stage+b.Code) })
-	if prices.PromptTokens > 0 || prices.CompletionTokens > 0 {
-		cost := (float64(o.All.PromptTokens)*prices.PromptTokens + float64(o.All.CompletionTokens)*prices.CompletionTokens) / 1e6
-		o.Tokens = &cost
-	}
-	if prices.GPUHour > 0 {
-		cost := o.Asking / 3600 * prices.GPUHour * max(prices.GPUs, 1)
-		o.GPUs = &cost
-	}
+	o.Tokens, o.GPUs = prices.Tokens(o.All.PromptTokens, o.All.CompletionTokens), prices.Hours(o.Asking)
 	return o
 }
 

@@ -10,10 +10,13 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
 
 	"coeval/datasets/shards"
 	"coeval/runners/dossiers"
+	"coeval/runners/estimate"
+	"coeval/runners/plain"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
@@ -54,8 +57,12 @@ func hostileRun(t *testing.T) *dossiers.Run {
 	long := hostile + strings.Repeat("w", 1<<20)
 	said := func(text string) []schemas.Message { return []schemas.Message{{Role: "user", Content: text}} }
 	pair := func(id, text string, elo *float64) schemas.Pair {
+		var response *string
+		if elo != nil {
+			response = new("r1")
+		}
 		return schemas.Pair{
-			ID: id, PromptID: "p" + id, Prompt: said(text), Chosen: said("chosen " + text), Rejected: said("rejected " + text),
+			ResponseID: response, ID: id, PromptID: "p" + id, Prompt: said(text), Chosen: said("chosen " + text), Rejected: said("rejected " + text),
 			ChosenScore: 4, RejectedScore: 3, ScoreMargin: 1, ChosenChars: 1 << 20, RejectedChars: 1 << 20, ChosenElo: elo, RejectedElo: elo, Metadata: hostile,
 		}
 	}
@@ -136,7 +143,7 @@ func set(words string) map[string]bool {
 
 func TestHostileTexts(t *testing.T) {
 	r := hostileRun(t)
-	_, name, err := Write(t.Context(), r, Options{Prices: Prices{PromptTokens: 1, GPUHour: 2}})
+	_, name, err := Write(t.Context(), r, Options{Prices: estimate.Prices{PromptTokens: 1, GPUHour: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,8 +159,8 @@ func TestHostileTexts(t *testing.T) {
 			t.Errorf("the page has the character %U in it", []rune(acts)[0])
 		}
 	}
-	// Of each 1 MB text the page has the beginning, and 10 pairs of at most 3 texts are shown.
-	if most := 10*3*(2*mostText) + 1<<18; len(page) > most {
+	// Of each 1 MB text the page has the beginning, and 10 pairs of at most 4 texts are shown.
+	if most := 10*4*(2*mostText) + 1<<18; len(page) > most {
 		t.Errorf("the page has %d bytes, want at most %d", len(page), most)
 	}
 	for _, want := range []string{"␛[31mred", "⟨U&#43;202E⟩", "&lt;script&gt;alert(1)", "more characters"} {
@@ -233,6 +240,29 @@ func TestDiffering(t *testing.T) {
 	}
 }
 
+// Marked or not, the spans together are the text.
+func FuzzDiffering(f *testing.F) {
+	f.Add("a b c", "a x c")
+	f.Add("", "only one")
+	f.Add("\x1b one  two\n", "one\ttwo \u202e\xff")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		left, right := differing(a, b)
+		for _, c := range []struct {
+			shown text
+			said  string
+		}{{left, a}, {right, b}} {
+			var got strings.Builder
+			for _, s := range c.shown.Spans {
+				got.WriteString(s.Text)
+			}
+			head, cut := plain.Cut(c.said, mostText)
+			if want := plain.Text(head); got.String() != want || c.shown.Left != cut {
+				t.Errorf("%q is shown as %q with %d left", c.said, got.String(), c.shown.Left)
+			}
+		}
+	})
+}
+
 func marked(t text) string {
 	var b strings.Builder
 	for _, s := range t.Spans {
@@ -250,5 +280,33 @@ func TestLabels(t *testing.T) {
 		if got := label(v); got != want {
 			t.Errorf("label(%v) = %s, want %s", v, got, want)
 		}
+	}
+}
+
+func TestPicks(t *testing.T) {
+	picks := newPicks()
+	for _, p := range []schemas.Pair{
+		{ID: "a", ScoreMargin: 2, ChosenChars: 5},
+		{ID: "b", ScoreMargin: -3},
+		{ID: "c", ScoreMargin: 0.5},
+		{ID: "d", ScoreMargin: 3},
+		{ID: "e", ScoreMargin: 2, ChosenChars: 9},
+		{ID: "f", ScoreMargin: -0.5},
+		{ID: "g", ScoreMargin: 1},
+	} {
+		for k := range picks {
+			picks[k].offer(&p)
+		}
+	}
+	got := map[string]string{}
+	for _, pick := range picks {
+		for _, p := range pick.best {
+			got[pick.title] += p.ID
+		}
+	}
+	// Of equals the lower ID: a before e, c before f.
+	want := map[string]string{"Widest margins": "da", "Narrowest margins": "cf", "Lower score chosen": "b", "Longest chosen": "e"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"coeval/pipelines/metareward"
+	"coeval/runners/estimate"
+	"coeval/runners/probe"
+)
+
+// fleetFlags say how fast the servers are and what they cost.
+type fleetFlags struct {
+	rates  estimate.Rates
+	prices estimate.Prices
+	probe  time.Duration
+}
+
+func (f *fleetFlags) register(flags *pflag.FlagSet) {
+	flags.Float64Var(&f.rates.Prompt, "prompt-rate", 0, "prompt tokens that all servers together read in a second")
+	flags.Float64Var(&f.rates.Completion, "completion-rate", 0, "completion tokens that all servers together write in a second")
+	flags.DurationVar(&f.probe, "probe", 0, "ask the servers for so long to find the rates out, as 20s")
+	registerPrices(flags, &f.prices)
+}
+
+const longestProbe = 10 * time.Minute
+
+// check returns what is wrong with the flags.
+func (f *fleetFlags) check() error {
+	var err error
+	switch {
+	case f.probe < 0 || f.probe > longestProbe:
+		err = fmt.Errorf("--probe is %s; allowed is 0 to %s", f.probe, longestProbe)
+	case f.probe > 0 && (f.rates.Prompt > 0 || f.rates.Completion > 0):
+		err = errors.New("--probe finds what --prompt-rate and --completion-rate state: give one or the other")
+	case (f.rates.Prompt > 0) != (f.rates.Completion > 0):
+		err = errors.New("--prompt-rate and --completion-rate are wanted together: reading and writing take time both")
+	}
+	return errors.Join(f.rates.Validate(), f.prices.Validate(), err)
+}
+
+// measure asks the servers if that is wanted.
+func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error {
+	if f.probe == 0 {
+		return nil
+	}
+	asked := *config
+	if asked.Simulate.Enabled {
+		s, err := startSimulator(&asked)
+		if err != nil {
+			return err
+		}
+		defer s.Close() //nolint:errcheck // it served, and nobody waits for it
+	}
+	rates, err := probe.Rates(c.Context(), probed(&asked), f.probe)
+	f.rates = rates
+	return err
+}
+
+// probed are the servers of all roles, each once, with the first model and key that names it.
+func probed(c *metareward.Config) []probe.Server {
+	var servers []probe.Server
+	seen := map[string]bool{}
+	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
+		urls := r.URLs
+		if len(urls) == 0 {
+			urls = c.Worker.URLs
+		}
+		for _, u := range urls {
+			if !seen[u] {
+				seen[u] = true
+				key := os.Getenv(cmp.Or(r.APIKeyEnv, c.Worker.APIKeyEnv, " "))
+				servers = append(servers, probe.Server{URL: u, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
+			}
+		}
+	}
+	return servers
+}
+
+// printEstimate tells time and money, as far as rates and prices are known, and other numbers.
+func printEstimate(w io.Writer, e *estimate.Estimate) error {
+	if e.All.Seconds == nil {
+		fmt.Fprintln(w, "time: not known without --probe, or --prompt-rate and --completion-rate")
+	} else {
+		fmt.Fprintf(w, "time: %s at %s prompt and %s completion tokens a second:", span(*e.All.Seconds), whole(e.Rates.Prompt), whole(e.Rates.Completion))
+		for _, s := range e.Stages {
+			fmt.Fprintf(w, " %s %s", s.Stage, span(*s.Seconds))
+		}
+		fmt.Fprintln(w)
+	}
+	if e.All.ByTokens == nil && e.All.ByHours == nil {
+		fmt.Fprintln(w, "money: not known without --prompt-price and --completion-price, or --gpu-hour-price and --gpus with rates")
+	} else {
+		fmt.Fprintf(w, "money: %s\n", money(&e.All))
+	}
+	if len(e.Variants) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nwith other numbers, and nothing in the journal:")
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "actor.n (K)\tjudge.n (N)\tcomparisons a prompt\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
+	for i := range e.Variants {
+		v := &e.Variants[i]
+		took, own := "–", ""
+		if v.Seconds != nil {
+			took = span(*v.Seconds)
+		}
+		if v.Own {
+			own = " this run"
+		}
+		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", v.K, v.N, v.Comparisons, humanize.Comma(v.Generations),
+			humanize.Comma(v.PromptTokens), humanize.Comma(v.CompletionTokens), took, money(&v.Cost), own)
+	}
+	return t.Flush()
+}
+
+func money(c *estimate.Cost) string {
+	text := ""
+	if c.ByTokens != nil {
+		text = humanize.FormatFloat("#,###.##", *c.ByTokens) + " by tokens"
+	}
+	if c.ByHours != nil {
+		if text != "" {
+			text += ", "
+		}
+		text += humanize.FormatFloat("#,###.##", *c.ByHours) + " by GPU hours"
+	}
+	return cmp.Or(text, "–")
+}
+
+func whole(x float64) string { return humanize.FormatFloat("#,###.", x) }
+
+func span(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second))
+	if d < time.Minute {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}

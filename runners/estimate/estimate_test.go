@@ -1,0 +1,95 @@
+package estimate
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"coeval/pipelines/metareward"
+)
+
+// A plan of 10 prompts with K = 7 and N = 11, nothing in the journal: for each prompt 7 responses in a
+// request, 77 judgments in 7 and 110 comparisons.
+func plan() *metareward.Plan {
+	return &metareward.Plan{Prompts: 10, Stages: []metareward.StagePlan{
+		{Stage: "generate", Generations: 70, Ask: 70, Requests: 10, PromptTokens: 1000, CompletionTokens: 7000},
+		{Stage: "judge", Generations: 770, Ask: 770, Requests: 70, PromptTokens: 70_000, CompletionTokens: 154_000},
+		{Stage: "meta", Generations: 1100, Ask: 1100, Requests: 1100, PromptTokens: 1_100_000, CompletionTokens: 110_000},
+	}}
+}
+
+var near = cmpopts.EquateApprox(0, 1e-9)
+
+func TestEstimate(t *testing.T) {
+	e := New(plan(), 7, 11, Rates{Prompt: 10_000, Completion: 1000}, Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 3, GPUs: 8})
+	// 1,171,000 prompt tokens at 10,000 a second and 271,000 completion tokens at 1,000: 117.1 + 271 s.
+	// At half a unit and two a million: 0.5855 + 0.542. Of 8 GPUs at 3 an hour: 388.1/3600·24.
+	want := Cost{
+		Generations: 1940, PromptTokens: 1_171_000, CompletionTokens: 271_000,
+		Seconds: new(388.1), ByTokens: new(1.1275), ByHours: new(388.1 / 3600 * 24),
+	}
+	if diff := cmp.Diff(want, e.All, near); diff != "" {
+		t.Error(diff)
+	}
+	// The means are 100 tokens a prompt and 100 a response, 1,000 and 200, 1,000 and 100.
+	// K = 4 and N = 5: for each prompt 4 + 20 + 20 generations; 100 + 4·1000 + 20·1000 tokens
+	// read and 4·100 + 20·200 + 20·100 written.
+	if len(e.Variants) != 6 {
+		t.Fatalf("%d variants, want K of 4 and 7 by N of 5, 7 and 11", len(e.Variants))
+	}
+	small := Variant{K: 4, N: 5, Comparisons: 20, Cost: Cost{
+		Generations: 440, PromptTokens: 241_000, CompletionTokens: 64_000,
+		Seconds: new(88.1), ByTokens: new(0.2485), ByHours: new(88.1 / 3600 * 24),
+	}}
+	if diff := cmp.Diff(small, e.Variants[0], near); diff != "" {
+		t.Error(diff)
+	}
+	// The run's own numbers are those of the plan.
+	own := e.Variants[5]
+	if diff := cmp.Diff(e.All, own.Cost, near); diff != "" || !own.Own || own.Comparisons != 110 {
+		t.Errorf("%+v: %s", own, diff)
+	}
+}
+
+// Without rates there is no time and no price of hours, without prices no price.
+func TestUnknown(t *testing.T) {
+	e := New(plan(), 7, 11, Rates{Completion: 1000}, Prices{GPUHour: 3})
+	if e.All.Seconds != nil || e.All.ByHours != nil || e.All.ByTokens != nil {
+		t.Errorf("%+v", e.All)
+	}
+	// One GPU where none are told.
+	if e := New(plan(), 7, 11, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
+		t.Errorf("%v for %v seconds of one GPU at 1 a second", *e.All.ByHours, *e.All.Seconds)
+	}
+}
+
+// Where the journal holds a whole stage there is nothing to take means from; where no judge pairs are
+// asked for, nothing is compared.
+func TestVariants(t *testing.T) {
+	p := plan()
+	p.Stages[0].Ask, p.Stages[0].Requests, p.Stages[0].PromptTokens, p.Stages[0].CompletionTokens = 0, 0, 0, 0
+	if e := New(p, 7, 11, Rates{}, Prices{}); len(e.Variants) != 0 {
+		t.Errorf("%+v", e.Variants)
+	}
+	p = plan()
+	p.Stages[2] = metareward.StagePlan{Stage: "meta"}
+	e := New(p, 7, 5, Rates{}, Prices{})
+	if len(e.Variants) != 4 || e.Variants[0].Comparisons != 0 || e.Variants[0].Generations != 10*(4+20) {
+		t.Errorf("%+v", e.Variants)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := (&Prices{PromptTokens: 1, GPUs: 8}).Validate(); err != nil {
+		t.Error(err)
+	}
+	err := (&Prices{PromptTokens: -1, GPUs: 2e9}).Validate()
+	if err == nil || !strings.Contains(err.Error(), "--prompt-price is -1; allowed is 0 to") || !strings.Contains(err.Error(), "--gpus is 2e+09") {
+		t.Errorf("%v", err)
+	}
+	if err := (&Rates{Completion: -1}).Validate(); err == nil || !strings.Contains(err.Error(), "--completion-rate is -1") {
+		t.Errorf("%v", err)
+	}
+}

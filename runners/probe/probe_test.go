@@ -1,0 +1,62 @@
+package probe
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"coeval/transforms/infer/simulator"
+)
+
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// Every server is asked, and their tokens add up.
+func TestRates(t *testing.T) {
+	var servers []Server
+	var fleet []*simulator.Server
+	for range 2 {
+		s, err := simulator.New(simulator.Options{APIKey: "secret"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fleet = append(fleet, s)
+		servers = append(servers, Server{URL: serve(t, s) + "/v1/", Key: "secret", Model: "m"})
+	}
+	rates, err := Rates(t.Context(), servers, time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rates.Prompt <= 0 || rates.Completion <= 0 {
+		t.Errorf("%+v", rates)
+	}
+	for i, s := range fleet {
+		// Each of the requests at once is sent at least once in each half.
+		if got := s.Stats().Requests; got < 2*atOnce {
+			t.Errorf("server %d was asked %d times, want at least %d", i, got, 2*atOnce)
+		}
+	}
+}
+
+func TestRatesRefuses(t *testing.T) {
+	for want, h := range map[string]http.HandlerFunc{
+		"status 401":            func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
+		"the answer is no JSON": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"tells no token counts": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[]}`) },
+	} {
+		_, err := Rates(t.Context(), []Server{{URL: serve(t, h), Model: "m"}}, time.Millisecond)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if _, err := Rates(t.Context(), nil, time.Second); err == nil {
+		t.Error("no server has rates")
+	}
+}
