@@ -38,6 +38,7 @@ type fleet struct {
 
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint
+	fatal     error    // of a meeting
 	simulated sync.Map // identities of roles of which the journal knows that they are
 }
 
@@ -64,6 +65,7 @@ type endpoint struct {
 	lastFault   string
 	lastFaultAt time.Time
 	silentUntil time.Time
+	meeting     time.Time // since when somebody finds out what it is
 }
 
 const (
@@ -233,6 +235,8 @@ type request struct {
 	n        int
 	// constraint are fields of the body that bind the text, where it isn't the role's verdict.
 	constraint string
+	// once says that a fault of the server is the end of it.
+	once bool
 	// timeouts are how many it met: each doubles the time that it may take.
 	timeouts int
 }
@@ -245,7 +249,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 	for ; ; g = nil {
 		if g == nil {
 			var err error
-			if g, err = f.limiter.acquire(ctx, endpoints, q.stage, q.n, q.promptID, t.waits > 0); err != nil {
+			if g, err = f.limiter.acquire(ctx, endpoints, q.stage, q.n, q.promptID, t.waits > 0, t.avoid...); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -280,8 +284,15 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		f.watch.retried(flt)
 		f.meters.retries.WithLabelValues(q.stage, outcome(flt)).Inc()
 		calls.retry(q.stage)
+		if !slices.Contains(t.avoid, e) {
+			t.avoid = append(t.avoid, e)
+		}
 		waits := t.waits
 		if flt.treatment == full {
+			if f.limiter.canAvoid(endpoints, t.avoid) {
+				continue // another may have room now
+			}
+			t.avoid = nil
 			waits = min(waits, fullBackoffs) // the limiter sees to it that there will be room
 		}
 		if err := pause(ctx, flt.after, waits); err != nil {
@@ -314,6 +325,12 @@ func (f *fleet) treat(ctx context.Context, t *trial, e *endpoint, endpoints []*e
 	case refuse:
 		e.succeeded() // the server is well, only this call is not
 		return failed(flt, q.n), nil
+	}
+	if q.once {
+		flt.code = cmp.Or(flt.code, CodeServerError)
+		return failed(flt, q.n), nil
+	}
+	switch flt.treatment {
 	case retry:
 		if flt.code == CodeTimeout {
 			q.timeouts++
@@ -385,6 +402,8 @@ type trial struct {
 	// tries are the failures at which some endpoint of the role was known to live; waits are all
 	// answers but the last, which lengthen the next pause.
 	tries, waits int
+	// avoid are the endpoints at which it failed.
+	avoid []*endpoint
 	// first is when it met its first fault, last when its last or when it began.
 	first, last time.Time
 }
@@ -510,7 +529,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 	case errors.Is(err, wire.ErrTooLarge):
 		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
 	case errors.Is(err, wire.ErrDial):
-		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error()}
+		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error(), dial: true}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return nil, &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second))}
 	case err != nil && a != nil:

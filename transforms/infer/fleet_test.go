@@ -633,3 +633,75 @@ func TestMetersAgreeWithTheServer(t *testing.T) {
 		}
 	}
 }
+
+// A server that dies while generations are long fails nothing: others take what it had.
+func TestDyingAmongLongGenerations(t *testing.T) {
+	o := simulator.Options{Latency: time.Second, Sigma: 0.1, Slots: 32}
+	well, dying := start(t, o), start(t, o)
+	r := actorAt(well.URL())
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: dying.URL()})
+	p := open(t, Options{Journal: t.TempDir()})
+	time.AfterFunc(3*time.Second, func() { dying.Close() }) //nolint:errcheck // it dies
+	for i, of := range ask(t, p, callsOf(r, 300, 1)) {
+		if of[0].Code != "" {
+			t.Errorf("call %d failed: %s %s", i, of[0].Code, of[0].Message)
+		}
+	}
+	if s := dying.Server().Stats(); s.Generations == 0 {
+		t.Error("the server that died had done nothing")
+	}
+}
+
+// A server that says it is full for minutes, one that never answers and one that is not there
+// keep no call from the one that is well, at the start and later.
+func TestUselessServersKeepNobodyWaiting(t *testing.T) {
+	well := start(t, simulator.Options{Latency: 20 * time.Millisecond})
+	full := start(t, simulator.Options{Faults: simulator.Faults{"503": 1}, RetryAfter: 5 * time.Minute})
+	hangs := start(t, simulator.Options{Faults: simulator.Faults{simulator.FaultHang: 1}})
+	gone := start(t, simulator.Options{})
+	url := gone.URL()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := actorAt(full.URL())
+	for _, u := range []string{hangs.URL(), url, well.URL()} {
+		r.Endpoints = append(r.Endpoints, Endpoint{URL: u})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // of 5 minutes that one wants, and as much that another takes
+	defer cancel()
+	p := open(t, Options{})
+	for _, n := range []int{1, 3, 5} { // each larger n is a new meeting
+		if _, err := try(ctx, p, callsOf(r, 30, n)); err != nil {
+			t.Fatalf("n=%d: %v", n, err)
+		}
+	}
+}
+
+// A server that turns full and stays so is left alone; what it was asked goes to the other.
+func TestServerThatStaysFull(t *testing.T) {
+	well := start(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8})
+	healthy := start(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8}).Server()
+	var asked, refused atomic.Int64
+	turns := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodPost && asked.Add(1) > 50 {
+			refused.Add(1)
+			w.Header().Set("Retry-After", "300")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		healthy.ServeHTTP(w, req)
+	}))
+	defer turns.Close()
+	r := actorAt(well.URL())
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: turns.URL + "/v1"})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := try(ctx, open(t, Options{}), callsOf(r, 3000, 1)); err != nil {
+		t.Fatal(err)
+	}
+	// Those that it is asked while it still works on earlier ones, and few after that; not one for
+	// each call that waits.
+	if refused.Load() == 0 || refused.Load() > 1000 {
+		t.Errorf("%d of 3,000 calls were refused by the server that is full", refused.Load())
+	}
+}

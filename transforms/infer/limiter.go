@@ -47,6 +47,8 @@ type waiter struct {
 	stage, promptID string
 	sizes           []int // permits that each wants
 	next            int   // index of the first that has none yet
+	// avoid are the endpoints that failed it: they don't get it while another can.
+	avoid []*endpoint
 	// got has the grants of those before next, in their order.
 	got chan *grant
 }
@@ -75,6 +77,11 @@ type traffic struct {
 	faults  int
 	answer  time.Time
 	typical float64 // seconds
+	// delivered is when the last answer came that wasn't that it is full.
+	delivered time.Time
+	// fulls are answers since then that it is full, held until when it therefore gets nothing.
+	fulls int
+	held  time.Time
 	// aside is until when nothing is sent there while others can be asked, and zero when the
 	// endpoint is well; asides is how often in a row it was set aside. After that trial is the
 	// one request that finds out whether it is back.
@@ -101,16 +108,19 @@ type line struct {
 
 // stand puts requests of these sizes in line. Who stands must take all or leave.
 func (l *limiter) stand(endpoints []*endpoint, stage, promptID string, sizes []int) *line {
-	return l.enter(endpoints, stage, promptID, sizes, false)
+	return l.enter(endpoints, sizes, false, &waiter{stage: stage, promptID: promptID})
 }
 
-func (l *limiter) enter(endpoints []*endpoint, stage, promptID string, sizes []int, atHead bool) *line {
-	w := &waiter{stage: stage, promptID: promptID, sizes: sizes, got: make(chan *grant, len(sizes))}
+func (l *limiter) enter(endpoints []*endpoint, sizes []int, atHead bool, w *waiter) *line {
+	w.sizes, w.got = sizes, make(chan *grant, len(sizes))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	q := l.queue(endpoints, priorities[stage])
-	home := q.pool.home(promptID, now)
+	q := l.queue(endpoints, priorities[w.stage])
+	home := q.pool.home(w.promptID, now)
+	if w.avoids(home, q.pool, now) {
+		home = q.elsewhere(w, now)
+	}
 	if atHead {
 		q.lines[home] = slices.Insert(q.lines[home], 0, w)
 	} else {
@@ -152,10 +162,43 @@ func (n *line) leave() {
 	}
 }
 
+// avoids says that an endpoint is not to have the request, since another can.
+func (w *waiter) avoids(e *endpoint, p *pool, now time.Time) bool {
+	return slices.Contains(w.avoid, e) && p.canAvoid(w.avoid, now)
+}
+
+// canAvoid says whether an endpoint that is well is not among these.
+func (p *pool) canAvoid(avoid []*endpoint, now time.Time) bool {
+	return slices.ContainsFunc(p.endpoints, func(e *endpoint) bool { return e.takes(now) && !slices.Contains(avoid, e) })
+}
+
+// takes says that requests may be sent there now, if there is room.
+func (e *endpoint) takes(now time.Time) bool {
+	return !e.aside.After(now) && !e.paused.After(now) && !e.held.After(now)
+}
+
+// elsewhere returns the well endpoint with the shortest line that the request doesn't avoid.
+func (q *queue) elsewhere(w *waiter, now time.Time) *endpoint {
+	var best *endpoint
+	for _, e := range q.pool.endpoints {
+		if e.takes(now) && !slices.Contains(w.avoid, e) && (best == nil || len(q.lines[e]) < len(q.lines[best])) {
+			best = e
+		}
+	}
+	return best
+}
+
+// canAvoid says whether a request can do without these endpoints now.
+func (l *limiter) canAvoid(endpoints, avoid []*endpoint) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return (&pool{endpoints: endpoints}).canAvoid(avoid, time.Now())
+}
+
 // acquire waits until one of the endpoints has room for n generations and takes it. Again says
 // that the request had its turn before: it goes to the head of its line.
-func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string, again bool) (*grant, error) {
-	place := l.enter(endpoints, stage, promptID, []int{n}, again)
+func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string, again bool, avoid ...*endpoint) (*grant, error) {
+	place := l.enter(endpoints, []int{n}, again, &waiter{stage: stage, promptID: promptID, avoid: avoid})
 	g, err := place.take(ctx)
 	if err != nil {
 		place.leave()
@@ -176,11 +219,14 @@ func (l *limiter) forget(promptID string) {
 }
 
 // An endpoint is set aside after faultsInRow requests that failed one after the other, without
-// an answer for minSilence and two mean latencies: for a second at first and for maxAside at
-// most. Then one request at a time finds out whether it is back.
+// an answer for two mean latencies, minSilence at least and maxSilence at most, or none of which
+// found a connection; and after as many that were told that it is full when nothing of ours was
+// there and nothing had come for as long. It is set aside for a second at first and for maxAside at
+// most, or as long as it asks for. Then one request at a time finds out whether it is back.
 const (
 	faultsInRow = 3
 	minSilence  = 250 * time.Millisecond
+	maxSilence  = 2 * time.Second
 	maxAside    = 30 * time.Second
 )
 
@@ -195,25 +241,38 @@ func (l *limiter) release(g *grant, flt *fault) {
 	switch {
 	case flt == nil || flt.treatment == refuse:
 		e.well(now)
+		e.delivered, e.fulls, e.held = now, 0, time.Time{}
 		blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
 		if flt == nil && g.class.stage != stageProbe {
 			e.pace.answered(now, g.class, now.Sub(g.since), level)
 		}
 	case flt.treatment == full:
-		e.well(now)
 		e.pace.refused(now, level)
+		e.fulls++
+		if e.outstanding > 0 || e.fulls < faultsInRow || !e.silentSince(e.delivered, now) {
+			e.well(now)
+		} else if !e.aside.After(now) {
+			l.setAside(e, now, flt.after)
+		}
+		if e.fulls >= faultsInRow {
+			l.hold(e, now)
+		}
 	default:
 		e.faults++
-		silence := max(minSilence, time.Duration(2e9*e.typical))
-		if e.faults >= faultsInRow && !e.aside.After(now) && (e.answer.IsZero() || now.Sub(e.answer) > silence) {
-			l.setAside(e, now)
+		if e.faults >= faultsInRow && !e.aside.After(now) && (flt.dial || e.silentSince(e.answer, now)) {
+			l.setAside(e, now, 0)
 		}
 	}
 	l.fill(e, now)
 }
 
-func (l *limiter) setAside(e *endpoint, now time.Time) {
-	wait := min(time.Second<<min(e.asides, 5), maxAside)
+// silentSince says that a time is longer ago than answers may take here.
+func (e *endpoint) silentSince(last, now time.Time) bool {
+	return last.IsZero() || now.Sub(last) > min(max(minSilence, time.Duration(2e9*e.typical)), maxSilence)
+}
+
+func (l *limiter) setAside(e *endpoint, now time.Time, asked time.Duration) {
+	wait := max(min(time.Second<<min(e.asides, 5), maxAside), min(asked, maxRetryAfter))
 	e.aside = now.Add(wait)
 	e.asides++
 	time.AfterFunc(wait+time.Millisecond, l.wake)
@@ -255,6 +314,21 @@ func (l *limiter) pause(e *endpoint, until time.Time) {
 		time.AfterFunc(time.Until(until)+time.Millisecond, l.wake)
 	}
 }
+
+// hold sends nothing for a while to an endpoint that says that it is full and delivers nothing: for
+// half as long as that has gone on. Its next delivery ends it.
+func (l *limiter) hold(e *endpoint, now time.Time) {
+	wait := min(max(now.Sub(e.delivered)/2, leastHold), mostHold)
+	if until := now.Add(wait); until.After(e.held) {
+		e.held = until
+		time.AfterFunc(wait+time.Millisecond, l.wake)
+	}
+}
+
+const (
+	leastHold = 10 * time.Millisecond
+	mostHold  = time.Second
+)
 
 func (g *grant) giveBack() {
 	e := g.endpoint
@@ -388,12 +462,12 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 	if l.draining || e.paused.After(now) {
 		return
 	}
-	for {
-		q, home := l.next(e, now)
+	for !e.held.After(now) {
+		q, home, at := l.next(e, now)
 		if q == nil {
 			break
 		}
-		w := q.lines[home][0]
+		w := q.lines[home][at]
 		n := w.sizes[w.next]
 		if !e.admits(n) {
 			break
@@ -416,11 +490,18 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 		if !e.aside.IsZero() {
 			e.trial = g
 		}
+		if e.fulls >= faultsInRow {
+			l.hold(e, now) // one finds out whether it still is
+		}
 		w.next++
 		w.got <- g
 		if w.next == len(w.sizes) {
-			q.lines[home][0] = nil
-			q.lines[home] = q.lines[home][1:]
+			if at == 0 {
+				q.lines[home][0] = nil
+				q.lines[home] = q.lines[home][1:]
+			} else {
+				q.lines[home] = slices.Delete(q.lines[home], at, at+1)
+			}
 		}
 	}
 	if l.watch != nil {
@@ -443,12 +524,15 @@ func (e *endpoint) admits(n int) bool {
 	return e.pace.admits(e.inFlight, n)
 }
 
-// next returns the queue, and the home of its line, from which an endpoint with room serves
-// next: of its own lines that of the latest stage, else the longest of the latest stage.
-func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint) {
+// next returns the queue, the home of its line and the place in it of what an endpoint with
+// room serves next: of its own lines that of the latest stage, else the longest of the latest
+// stage.
+func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint, int) {
 	for _, q := range l.queues {
 		if len(q.lines[e]) > 0 && !q.spares(e, now) {
-			return q, e
+			if at := q.first(e, e, now); at >= 0 {
+				return q, e, at
+			}
 		}
 	}
 	for _, q := range l.queues {
@@ -456,16 +540,24 @@ func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint) {
 			continue
 		}
 		var longest *endpoint
+		from := 0
 		for home, line := range q.lines {
 			if len(line) > 0 && (longest == nil || len(line) > len(q.lines[longest])) {
-				longest = home
+				if at := q.first(home, e, now); at >= 0 {
+					longest, from = home, at
+				}
 			}
 		}
 		if longest != nil {
-			return q, longest
+			return q, longest, from
 		}
 	}
-	return nil, nil
+	return nil, nil, 0
+}
+
+// first returns the place of the first in a line that doesn't avoid an endpoint, -1 if all do.
+func (q *queue) first(home, e *endpoint, now time.Time) int {
+	return slices.IndexFunc(q.lines[home], func(w *waiter) bool { return !w.avoids(e, q.pool, now) })
 }
 
 // spares says that an endpoint was set aside while others are well.

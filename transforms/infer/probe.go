@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -28,22 +29,29 @@ type batching struct {
 }
 
 // batch returns the endpoints of a role that answer, and the largest n, up to the given, that
-// all of them take. One that does not answer is left out for a while; if none does, the run's patience
+// all of them take. With several the first that answer are enough: the others are met meanwhile,
+// and one that does not answer is left out for a while. If none does, the run's patience
 // decides how long that may be.
 func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int, calls *callCounts) ([]*endpoint, int, error) {
+	if len(endpoints) == 1 {
+		m, err := f.meet(ctx, endpoints[0], r, n, calls)
+		return endpoints, m, err
+	}
 	for began := time.Now(); ; {
 		usable := make([]*endpoint, 0, len(endpoints))
-		most := n
+		most, coming := n, false
 		for _, e := range endpoints {
-			m, err := f.meet(ctx, e, r, n, calls, len(endpoints) > 1)
-			if err != nil {
-				return nil, 0, err
-			}
-			if m > 0 {
+			if m, ok := e.met(r, n); ok {
 				usable, most = append(usable, e), min(most, m)
+				continue
 			}
+			f.meetSoon(e, r, n)
+			coming = coming || e.expected()
 		}
-		if len(usable) > 0 {
+		if err := f.unmeetable(); err != nil {
+			return nil, 0, err
+		}
+		if len(usable) > 0 && !coming {
 			return usable, most, nil
 		}
 		if err := f.patient(endpoints, r, began); err != nil {
@@ -55,41 +63,81 @@ func (f *fleet) batch(ctx context.Context, endpoints []*endpoint, r *Role, n int
 	}
 }
 
-// betweenMeetings is how long to wait when no endpoint answers, before all are asked again.
-const betweenMeetings = time.Second
+const (
+	// betweenMeetings is how long to wait before all endpoints are looked at again.
+	betweenMeetings = 10 * time.Millisecond
+	// meetingGrace is how long those that answer wait for one that is being met.
+	meetingGrace = 300 * time.Millisecond
+)
 
-// meet finds out, before a role's first call of an endpoint, what model is there, and how many
-// choices it gives in a request: llama.cpp as many as it has slots, some gateways refuse n,
-// others ignore it and send one choice with a 200.
-// With others to ask, it returns 0 when the endpoint does not answer.
-func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (int, error) {
-	known := func() (int, bool) {
-		if m, ok := e.met(r, n); ok {
-			return m, true
-		}
-		return 0, others && e.silent()
+// meetSoon meets an endpoint on a goroutine of the fleet, if nobody does and it wasn't silent just
+// now.
+func (f *fleet) meetSoon(e *endpoint, r *Role, n int) {
+	if e.silent() {
+		return
 	}
-	if m, ok := known(); ok {
+	select {
+	case e.probing <- struct{}{}:
+	default:
+		return
+	}
+	e.mu.Lock()
+	e.meeting = time.Now()
+	e.mu.Unlock()
+	go func() {
+		defer func() {
+			e.mu.Lock()
+			e.meeting = time.Time{}
+			e.mu.Unlock()
+			<-e.probing
+		}()
+		if _, ok := e.met(r, n); ok {
+			return
+		}
+		if _, err := f.meetNow(f.ctx, e, r, n, &f.own, true); err != nil && f.ctx.Err() == nil {
+			f.mu.Lock()
+			f.fatal = cmp.Or(f.fatal, err)
+			f.mu.Unlock()
+		}
+	}()
+}
+
+// expected says that the endpoint is being met, and that it may soon be known.
+func (e *endpoint) expected() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.meeting.IsZero() && time.Since(e.meeting) < meetingGrace
+}
+
+// unmeetable returns the error of a meeting that ends the run.
+func (f *fleet) unmeetable() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fatal
+}
+
+// meet finds out, before a role's first call of its only endpoint, what model is there, and how
+// many choices it gives in a request: llama.cpp as many as it has slots, some gateways refuse n,
+// others ignore it and send one choice with a 200.
+func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (int, error) {
+	if m, ok := e.met(r, n); ok {
 		return m, nil
 	}
-	// One at a time; who has others to ask leaves it out meanwhile, once it was silent.
-	if others && e.wasSilent() {
-		select {
-		case e.probing <- struct{}{}:
-		default:
-			return 0, nil
-		}
-	} else {
-		select {
-		case e.probing <- struct{}{}:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+	select {
+	case e.probing <- struct{}{}: // one at a time
+	case <-ctx.Done():
+		return 0, ctx.Err()
 	}
 	defer func() { <-e.probing }()
-	if m, ok := known(); ok {
+	if m, ok := e.met(r, n); ok {
 		return m, nil
 	}
+	return f.meetNow(ctx, e, r, n, calls, false)
+}
+
+// meetNow is for who holds the endpoint's probing. With others to ask it returns 0 when the
+// endpoint does not answer.
+func (f *fleet) meetNow(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (int, error) {
 	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
 	}
@@ -99,10 +147,10 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	}
 	if m > 0 && r.Verdict != nil {
 		began := time.Now()
-		answers, err := f.prove(ctx, e, r, calls)
+		answers, err := f.prove(ctx, e, r, calls, others)
 		for err == nil && !answers && !others {
 			if err = f.patient([]*endpoint{e}, r, began); err == nil {
-				answers, err = f.prove(ctx, e, r, calls)
+				answers, err = f.prove(ctx, e, r, calls, others)
 			}
 		}
 		if err != nil {
@@ -129,13 +177,6 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 // silence is how long an endpoint that did not answer is left alone, while there are others.
 const silence = 10 * time.Second
 
-// wasSilent says that the endpoint left a probe without an answer.
-func (e *endpoint) wasSilent() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return !e.silentUntil.IsZero()
-}
-
 func (e *endpoint) silent() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -160,7 +201,7 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 	}
 	began := time.Now()
 	for refused := 0; refused < probeMessages; {
-		m, code, err := f.probeOnce(ctx, e, r, n, calls)
+		m, code, err := f.probeOnce(ctx, e, r, n, calls, others)
 		if err != nil || code == "" {
 			return m, err
 		}
@@ -180,8 +221,9 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 }
 
 // probeOnce probes with one message. A code says that the server gave not even one choice.
-func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts) (most int, code string, err error) {
+func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (most int, code string, err error) {
 	q := probeRequest(r, n)
+	q.once = others
 	for ; q.n >= 1; q.n /= 2 {
 		generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
 		if err != nil {

@@ -185,6 +185,8 @@ type fault struct {
 	message string
 	// after is how long the worker asks to wait; 0 when it doesn't say.
 	after time.Duration
+	// dial says that there was no connection.
+	dial bool
 }
 
 // The codes of failed calls.

@@ -163,19 +163,19 @@ func (e *endpoint) constraint(r *Role) string {
 // prove finds out how the endpoint enforces the role's verdict, and returns false when it
 // doesn't answer. Each way is tried with the trap and then with the verdict itself. An
 // endpoint that enforces nothing ends the run: what it said would pass for enforced.
-func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCounts) (bool, error) {
+func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCounts, others bool) (bool, error) {
 	for i := range enforcements {
 		by := &enforcements[i]
-		said, err := f.constrained(ctx, e, r, by.fields(&trap, 0), trapTokens, calls)
+		said, err := f.constrained(ctx, e, r, by.fields(&trap, 0), trapTokens, calls, others)
 		if err == nil && said.Code == "" && strings.TrimSpace(said.Text) == "" {
 			// A model that thinks first has thought only.
-			said, err = f.constrained(ctx, e, r, by.fields(&trap, 0), max(thoughtTokens, r.MaxTokens), calls)
+			said, err = f.constrained(ctx, e, r, by.fields(&trap, 0), max(thoughtTokens, r.MaxTokens), calls, others)
 		}
 		if err != nil {
 			return false, err
 		}
 		if said.Code == "" && sprung(said.Text) {
-			said, err = f.constrained(ctx, e, r, by.fields(r.Verdict, r.reasoning()), probeTokens, calls)
+			said, err = f.constrained(ctx, e, r, by.fields(r.Verdict, r.reasoning()), probeTokens, calls, others)
 			if err != nil {
 				return false, err
 			}
@@ -196,9 +196,9 @@ func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCoun
 		e.name, r.Model, strings.Join(ConstraintFields(), ", "))
 }
 
-func (f *fleet) constrained(ctx context.Context, e *endpoint, r *Role, fields string, tokens int, calls *callCounts) (schemas.Generation, error) {
+func (f *fleet) constrained(ctx context.Context, e *endpoint, r *Role, fields string, tokens int, calls *callCounts, others bool) (schemas.Generation, error) {
 	q := probeRequest(r, 1)
-	q.role.MaxTokens, q.constraint = tokens, fields
+	q.role.MaxTokens, q.constraint, q.once = tokens, fields, others
 	generations, _, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
 	if err != nil {
 		return schemas.Generation{}, err
