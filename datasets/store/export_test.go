@@ -14,7 +14,7 @@ func Forget() {
 // Hasten makes retries quick, and a silent body one that stays so for this long. It returns
 // what undoes it.
 func Hasten(silence time.Duration) (undo func()) {
-	first, longest, was := firstPause, longestPause, stalled
-	firstPause, longestPause, stalled = time.Millisecond, 10*time.Millisecond, silence
-	return func() { firstPause, longestPause, stalled = first, longest, was }
+	first, longest, was, patience := firstPause, longestPause, stalled, answered
+	firstPause, longestPause, stalled, answered = time.Millisecond, 10*time.Millisecond, silence, 60*silence
+	return func() { firstPause, longestPause, stalled, answered = first, longest, was, patience }
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"cloud.google.com/go/storage"
 	"github.com/googleapis/gax-go/v2"
@@ -53,7 +53,11 @@ func (c *gcsClient) head(ctx context.Context, o object) (attributes, error) {
 	if o.key == "" {
 		return attributes{}, errNoObject
 	}
-	a, err := c.handle(o).Attrs(ctx)
+	var a *storage.ObjectAttrs
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		a, err = c.handle(o).Attrs(ctx)
+		return err
+	})
 	if err != nil {
 		return attributes{}, gcsError(err)
 	}
@@ -99,12 +103,16 @@ func (c *gcsClient) get(ctx context.Context, o object, v Version, offset, length
 type gcsUpload struct {
 	*storage.Writer
 
+	ctx    context.Context // of who uploads; the writer's own ends with cancel
 	cancel context.CancelFunc
+	watch  *time.Timer
 }
 
 func (c *gcsClient) upload(ctx context.Context, o object) target {
-	ctx, cancel := context.WithCancel(ctx)
-	return &gcsUpload{Writer: newWriter(ctx, c.handle(o)), cancel: cancel}
+	own, cancel := context.WithCancel(ctx)
+	u := &gcsUpload{Writer: newWriter(own, c.handle(o)), ctx: ctx, cancel: cancel, watch: time.AfterFunc(answered, cancel)}
+	u.watch.Stop()
+	return u
 }
 
 // newWriter bounds how often a part of an upload is sent again, which the library does without end.
@@ -119,14 +127,31 @@ func newWriter(ctx context.Context, h *storage.ObjectHandle) *storage.Writer {
 }
 
 // Write adds to the object.
-func (u *gcsUpload) Write(p []byte) (int, error) {
-	n, err := u.Writer.Write(p)
-	return n, gcsError(err)
+func (u *gcsUpload) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		k := 0
+		err = u.watched(func() error {
+			k, err = u.Writer.Write(p[n:min(len(p), n+gcsChunk)])
+			return err
+		})
+		n += k
+	}
+	return n, err
+}
+
+// watched runs one step of the upload, and ends all of it when the store is silent.
+func (u *gcsUpload) watched(step func() error) error {
+	u.watch.Reset(answered)
+	err := step()
+	if inTime := u.watch.Stop(); !inTime && err != nil && u.ctx.Err() == nil {
+		return errSilent
+	}
+	return gcsError(err)
 }
 
 func (u *gcsUpload) publish() error {
 	defer u.cancel()
-	return gcsError(u.Close())
+	return u.watched(u.Close)
 }
 
 func (u *gcsUpload) discard() error {
@@ -144,9 +169,13 @@ func (c *gcsClient) put(ctx context.Context, o object, v Version, data []byte) (
 		}
 		when = storage.Conditions{GenerationMatch: g}
 	}
-	w := newWriter(ctx, c.handle(o).If(when))
-	_, err := io.Copy(w, bytes.NewReader(data))
-	if err := gcsError(errors.Join(err, w.Close())); err != nil {
+	var w *storage.Writer
+	err := patiently(ctx, func(ctx context.Context) error {
+		w = newWriter(ctx, c.handle(o).If(when))
+		_, err := w.Write(data)
+		return errors.Join(err, w.Close())
+	})
+	if err := gcsError(err); err != nil {
 		return "", err
 	}
 	return gcsVersion(w.Attrs().Generation), nil
@@ -160,9 +189,16 @@ func (c *gcsClient) list(ctx context.Context, o object, flat bool, each func(att
 	if err := q.SetAttrSelection([]string{"Name", "Size"}); err != nil {
 		return err
 	}
-	for all := c.client.Bucket(o.bucket).Objects(ctx, q); ; {
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := time.AfterFunc(answered, cancel) // of each page
+	defer watch.Stop()
+	for all := c.client.Bucket(o.bucket).Objects(own, q); ; {
+		watch.Reset(answered)
 		a, err := all.Next()
 		switch {
+		case err != nil && own.Err() != nil && ctx.Err() == nil:
+			return errSilent
 		case errors.Is(err, iterator.Done):
 			return nil
 		case err != nil:
@@ -192,8 +228,10 @@ func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) err
 	case !errors.Is(err, errNoObject):
 		return err
 	}
-	_, err = c.handle(to).If(when).CopierFrom(c.handle(from).Generation(g)).Run(ctx)
-	err = gcsError(err)
+	err = gcsError(patiently(ctx, func(ctx context.Context) error {
+		_, err := c.handle(to).If(when).CopierFrom(c.handle(from).Generation(g)).Run(ctx)
+		return err
+	}))
 	if errors.Is(err, ErrChanged) { // a copy whose answer was lost was made again
 		if is, headErr := c.head(ctx, to); headErr == nil && is.size == a.size && is.digest == a.digest {
 			return nil
@@ -203,7 +241,7 @@ func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) err
 }
 
 func (c *gcsClient) remove(ctx context.Context, o object) error {
-	if err := gcsError(c.handle(o).Delete(ctx)); !errors.Is(err, errNoObject) {
+	if err := gcsError(patiently(ctx, c.handle(o).Delete)); !errors.Is(err, errNoObject) {
 		return err
 	}
 	return nil

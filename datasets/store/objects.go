@@ -465,8 +465,24 @@ func (e *explained) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// errSilent is the end of a request that a store took and never answered.
+var errSilent = errors.New("the store took a request and does not answer")
+
+// patiently runs a request that must be answered within some time, its repetitions included.
+func patiently(ctx context.Context, request func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, answered)
+	defer cancel()
+	err := request(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return errSilent
+	}
+	return err
+}
+
 // How a read that fails half-way is helped.
 var (
+	// answered is how long a store may take to answer, or to take a part of an upload.
+	answered = 2 * time.Minute
 	// stalled is how long a body may give nothing.
 	stalled = 30 * time.Second
 	// resumes is how often reading begins again without a byte in between.
@@ -499,6 +515,12 @@ func (r *resuming) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		err := r.begin()
+		if errors.Is(err, errSilent) {
+			if err := r.again(err); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -541,13 +563,17 @@ func (r *resuming) begin() error {
 		length = r.end - r.at
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
+	watch := time.AfterFunc(answered, cancel)
 	body, a, err := r.client.get(ctx, r.object, r.version, r.at, length)
 	if err != nil {
+		watch.Stop()
+		if ctx.Err() != nil && r.ctx.Err() == nil {
+			err = errSilent
+		}
 		cancel()
 		return err
 	}
-	r.body, r.cancel, r.version = body, cancel, a.version
-	r.watch = time.AfterFunc(stalled, cancel)
+	r.body, r.cancel, r.version, r.watch = body, cancel, a.version, watch
 	if r.end < 0 {
 		r.end = a.size
 	}

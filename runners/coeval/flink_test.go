@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -154,7 +153,7 @@ func TestFlinkLosesNoRow(t *testing.T) {
 	beam.ParDo(s, arrivePositionCounts, beam.GroupByKey(s, counts))
 	beam.ParDo(s, arriveTally, beam.GroupByKey(s, tallies))
 	beam.ParDo(s, arriveManifest, beam.GroupByKey(s, manifests))
-	if err := engine.Run(context.Background(), p); err != nil {
+	if err := engine.Run(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
 	came[schemas.Prompt](t)
@@ -244,7 +243,7 @@ func jobServer(t *testing.T) string {
 
 // The same prompts make the same files on every runner, whatever the parallelism.
 func TestFlinkEmbedded(t *testing.T) {
-	prompts := mixed(t, 60)
+	prompts := mixed(t, 498)
 	w := newWorker(t, simulator.Options{World: uneven()})
 	run := func(flags ...string) map[string]string {
 		t.Helper()

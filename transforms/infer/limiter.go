@@ -225,6 +225,8 @@ func (l *limiter) forget(promptID string) {
 // most, or as long as it asks for. Then one request at a time finds out whether it is back.
 const (
 	faultsInRow = 3
+	// fullsInRow are answers of full, with no other between, after which it is asked one at a time.
+	fullsInRow = 16
 	minSilence  = 250 * time.Millisecond
 	maxSilence  = 2 * time.Second
 	maxAside    = 30 * time.Second
@@ -254,7 +256,7 @@ func (l *limiter) release(g *grant, flt *fault) {
 		} else if !e.aside.After(now) {
 			l.setAside(e, now, flt.after)
 		}
-		if e.fulls >= faultsInRow {
+		if e.fulls >= fullsInRow {
 			l.hold(e, now)
 		}
 	default:
@@ -490,7 +492,7 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 		if !e.aside.IsZero() {
 			e.trial = g
 		}
-		if e.fulls >= faultsInRow {
+		if e.fulls >= fullsInRow {
 			l.hold(e, now) // one finds out whether it still is
 		}
 		w.next++

@@ -52,12 +52,12 @@ func (b *Bucket) Put(name string, data []byte) {
 // Objects returns the objects whose names begin with prefix, without it.
 func (b *Bucket) Objects(tb testing.TB, prefix string) map[string][]byte {
 	tb.Helper()
-	listed, _, err := b.server.ListObjectsWithOptions("bucket", fakestorage.ListOptions{Prefix: prefix})
+	listed, err := b.server.ListObjectsWithOptionsPaginated("bucket", fakestorage.ListOptions{Prefix: prefix})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	all := make(map[string][]byte, len(listed))
-	for _, o := range listed {
+	all := make(map[string][]byte, len(listed.Objects))
+	for _, o := range listed.Objects {
 		// An object that was removed since is none.
 		if got, err := b.server.GetObject("bucket", o.Name); err == nil {
 			all[strings.TrimPrefix(o.Name, prefix)] = got.Content
