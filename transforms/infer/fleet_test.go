@@ -374,7 +374,9 @@ func TestStopKeepsWhatIsInFlight(t *testing.T) {
 		t.Errorf("when the run ends, the other server has %d running, %d abandoned, %d delivered", before.Running, before.Abandoned, before.Generations)
 	}
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the calls in line end with %v", err)
+	}
 	ask(t, open(t, Options{Journal: dir}), calls)
 	if s := paid.Server().Stats(); s.AskedAfterDelivery != 0 {
 		t.Errorf("%d generations were asked for again", s.AskedAfterDelivery)

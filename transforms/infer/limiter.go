@@ -227,9 +227,9 @@ const (
 	faultsInRow = 3
 	// fullsInRow are answers of full, with no other between, after which it is asked one at a time.
 	fullsInRow = 16
-	minSilence  = 250 * time.Millisecond
-	maxSilence  = 2 * time.Second
-	maxAside    = 30 * time.Second
+	minSilence = 250 * time.Millisecond
+	maxSilence = 2 * time.Second
+	maxAside   = 30 * time.Second
 )
 
 // release gives a grant back, and takes note of what became of the request.
