@@ -2,10 +2,15 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -123,6 +128,9 @@ func BenchmarkChaosFleet(b *testing.B) {
 				dying.Wait()
 				reportFleet(b, histories, second, killed, back)
 				c.report(b)
+				if c.failed > 0 {
+					b.Errorf("%v calls failed for good", c.failed)
+				}
 			}
 		})
 	}
@@ -194,16 +202,22 @@ func BenchmarkChaosTwoProcesses(b *testing.B) {
 	for b.Loop() {
 		w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms")
 		h := w.follow()
-		var costs [2]cost
 		var both sync.WaitGroup
-		for i := range costs {
-			both.Go(func() { costs[i] = asked(b, program, file, []*workerProcess{w}, "--set", fmt.Sprint("seed=", i+1)) })
+		var first sync.Once
+		for i := range 2 {
+			both.Go(func() {
+				c := asked(b, program, file, []*workerProcess{w}, "--set", fmt.Sprint("seed=", i+1))
+				// What the worker has delivered when the first run ends is the first's and the other's part.
+				first.Do(func() {
+					if s, ok := w.stats(); ok {
+						b.ReportMetric(c.generations/float64(s.Generations), "part")
+					}
+				})
+			})
 		}
 		both.Wait()
 		h.stop()
 		h.report(b)
-		// The same work in about the same time is about the same part.
-		b.ReportMetric(costs[0].wallSeconds/(costs[0].wallSeconds+costs[1].wallSeconds), "part")
 	}
 }
 
@@ -212,7 +226,9 @@ func BenchmarkChaosSoak(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 8000)
 	for b.Loop() {
 		w := startWorker(b, program, anyPort, "--slots=256", "--latency=100ms")
-		c := exec.Command(program, "run", "--json", "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated", "--url", w.url)
+		metrics := freeAddress(b)
+		c := exec.Command(program, "run", "--json", "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated", "--url", w.url,
+			"--metrics-addr", metrics)
 		c.Stderr = nil
 		if err := c.Start(); err != nil {
 			b.Fatal(err)
@@ -228,7 +244,7 @@ func BenchmarkChaosSoak(b *testing.B) {
 				}
 				over = true
 			case <-time.After(5 * time.Second):
-				if f, ok := footprintOf(c.Process.Pid); ok {
+				if f, ok := footprintOf(c.Process.Pid, metrics); ok {
 					seen = append(seen, f)
 				}
 			}
@@ -239,6 +255,8 @@ func BenchmarkChaosSoak(b *testing.B) {
 		early, late := asking[len(asking)/5], asking[len(asking)*9/10]
 		b.ReportMetric(early.megabytes, "early-MB")
 		b.ReportMetric(late.megabytes, "late-MB")
+		b.ReportMetric(early.goroutines, "early-goroutines")
+		b.ReportMetric(late.goroutines, "late-goroutines")
 		b.ReportMetric(float64(early.files), "early-files")
 		b.ReportMetric(float64(late.files), "late-files")
 		b.ReportMetric(s.SlotUse, "slot-use")
@@ -247,12 +265,46 @@ func BenchmarkChaosSoak(b *testing.B) {
 
 // footprint is what a process holds.
 type footprint struct {
-	megabytes float64
-	files     int
+	megabytes  float64
+	files      int
+	goroutines float64
 }
 
-// footprintOf reads Linux's /proc.
-func footprintOf(pid int) (footprint, bool) {
+// freeAddress returns an address that nobody listens on.
+func freeAddress(b *testing.B) string {
+	b.Helper()
+	l, err := net.Listen("tcp", anyPort)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+var goroutinesLine = regexp.MustCompile(`(?m)^go_goroutines (\S+)$`)
+
+// goroutinesAt reads a program's metrics.
+func goroutinesAt(metrics string) (n float64, ok bool) {
+	resp, err := http.Get("http://" + metrics + "/metrics")
+	if err != nil {
+		return 0, false
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	m := goroutinesLine.FindSubmatch(page)
+	if err != nil || m == nil {
+		return 0, false
+	}
+	n, err = strconv.ParseFloat(string(m[1]), 64)
+	return n, err == nil
+}
+
+// footprintOf reads Linux's /proc, and the program's metrics.
+func footprintOf(pid int, metrics string) (footprint, bool) {
+	goroutines, ok := goroutinesAt(metrics)
+	if !ok {
+		return footprint{}, false
+	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	if err != nil {
 		return footprint{}, false
@@ -265,5 +317,5 @@ func footprintOf(pid int) (footprint, bool) {
 	if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
 		return footprint{}, false
 	}
-	return footprint{resident * float64(os.Getpagesize()) / 1e6, len(files)}, true
+	return footprint{resident * float64(os.Getpagesize()) / 1e6, len(files), goroutines}, true
 }
