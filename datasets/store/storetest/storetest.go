@@ -121,15 +121,18 @@ func Keys(tb testing.TB) Environment {
 // serve starts a handler with faults before it and returns its URL.
 func serve(tb testing.TB, f Fault, handler func(url string) http.Handler) string {
 	tb.Helper()
-	var server http.Handler
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// The handler is there before the first request: one of a program of another test may come
+	// at once, when the address was that test's.
+	s := httptest.NewUnstartedServer(nil)
+	server := handler("http://" + s.Listener.Addr().String())
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f == nil {
 			server.ServeHTTP(w, r)
 			return
 		}
 		f(w, r, server)
-	}))
-	server = handler(s.URL)
+	})
+	s.Start()
 	tb.Cleanup(s.Close)
 	tb.Cleanup(s.CloseClientConnections)
 	return s.URL
