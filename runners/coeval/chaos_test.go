@@ -277,7 +277,9 @@ func freeAddress(b *testing.B) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
 	return l.Addr().String()
 }
 
