@@ -13,8 +13,11 @@ import (
 	"coeval/schemas"
 )
 
+// probePriority is of what comes before all else at the limiter.
+const probePriority = 9
+
 // priorities say who goes first at the limiter: later stages, so that dossiers finish.
-var priorities = map[string]int{stageProbe: 9, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
+var priorities = map[string]int{stageProbe: probePriority, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
 
 // asker gets the generations of one prompt from the journal, and from the fleet what is not
 // there. What it returns is in the journal, and durable after [journal.View.Sync].

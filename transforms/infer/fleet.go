@@ -168,12 +168,10 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 	return e, err
 }
 
-// ebbEvery is how often requests give permits back before their answers.
-const ebbEvery = 20 * time.Millisecond
-
+// ebb lets requests give permits back before their answers, now and then, until the fleet ends.
 func (f *fleet) ebb() {
-	for pauseFor(f.ctx, ebbEvery) {
-		f.limiter.ebb()
+	for wait := slowEbb; pauseFor(f.ctx, wait); {
+		wait = f.limiter.ebb()
 	}
 }
 

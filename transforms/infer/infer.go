@@ -4,7 +4,7 @@
 // All stages run in one DoFn. It keeps a sliding window of prompts in flight, so that a prompt
 // goes from its first response to its last comparison without a shuffle and without a barrier:
 // the judge works on some prompts while the actor still writes on others. Calls, not elements,
-// are limited, by one limiter for the process, and later stages go first.
+// are limited, by one limiter for the process, and later stages go first until no more prompts come.
 //
 // It promises that every prompt of its input ends as one element of its output, that what is
 // emitted is durable in the journal, that a call whose answer the journal holds is not made,
@@ -207,6 +207,7 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 	f.merged += merged
 	mergedCounter.Inc(ctx, merged)
 	view := f.load(bucket, distinct)
+	f.engine.process.fleet.limiter.ends(false)
 	for _, p := range distinct {
 		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
 			return err
@@ -218,6 +219,7 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 // FinishBundle emits what is still under way, and the bundle's tally.
 func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), tally func(schemas.Tally)) (err error) {
 	defer f.window.CloseAfter(&err)
+	f.engine.process.fleet.limiter.ends(true)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
 	}
@@ -346,12 +348,14 @@ func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) {
 // ProcessElement starts the chain on a dossier and emits those that are ready.
 func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
 	defer f.window.CloseAfter(&err)
+	f.engine.process.fleet.limiter.ends(false)
 	return f.window.Start(f.advance(d), f.emit(ctx, emit))
 }
 
 // FinishBundle emits what is still under way.
 func (f *applyFn) FinishBundle(ctx context.Context, emit func(schemas.Dossier)) (err error) {
 	defer f.window.CloseAfter(&err)
+	f.engine.process.fleet.limiter.ends(true)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
 	}

@@ -19,8 +19,10 @@ import (
 // waits that it can serve.
 type limiter struct {
 	mu     sync.Mutex
-	queues []*queue // later stages first, then the order in which they were met
+	queues []*queue // in the order of their turn, then that in which they were met
 	pools  []*pool
+	// ending says that no more prompts come.
+	ending bool
 	// endpoints are those of all pools, each once.
 	endpoints []*endpoint
 	// draining grants nothing any more.
@@ -226,10 +228,12 @@ func (l *limiter) forget(promptID string) {
 const (
 	faultsInRow = 3
 	// fullsInRow are answers of full, with no other between, after which it is asked one at a time.
-	fullsInRow = 16
+	fullsInRow = 3
 	minSilence = 250 * time.Millisecond
 	maxSilence = 2 * time.Second
 	maxAside   = 30 * time.Second
+	// maxUnheard is for those that make no connection: to try that costs nobody anything.
+	maxUnheard = 2 * time.Second
 )
 
 // release gives a grant back, and takes note of what became of the request.
@@ -254,7 +258,7 @@ func (l *limiter) release(g *grant, flt *fault) {
 		if e.outstanding > 0 || e.fulls < faultsInRow || !e.silentSince(e.delivered, now) {
 			e.well(now)
 		} else if !e.aside.After(now) {
-			l.setAside(e, now, flt.after)
+			l.setAside(e, now, maxAside, flt.after)
 		}
 		if e.fulls >= fullsInRow {
 			l.hold(e, now)
@@ -262,7 +266,11 @@ func (l *limiter) release(g *grant, flt *fault) {
 	default:
 		e.faults++
 		if e.faults >= faultsInRow && !e.aside.After(now) && (flt.dial || e.silentSince(e.answer, now)) {
-			l.setAside(e, now, 0)
+			most := maxAside
+			if flt.dial {
+				most = maxUnheard
+			}
+			l.setAside(e, now, most, 0)
 		}
 	}
 	l.fill(e, now)
@@ -273,8 +281,9 @@ func (e *endpoint) silentSince(last, now time.Time) bool {
 	return last.IsZero() || now.Sub(last) > min(max(minSilence, time.Duration(2e9*e.typical)), maxSilence)
 }
 
-func (l *limiter) setAside(e *endpoint, now time.Time, asked time.Duration) {
-	wait := max(min(time.Second<<min(e.asides, 5), maxAside), min(asked, maxRetryAfter))
+// setAside leaves an endpoint alone for longer each time, up to most, or as long as it asked for.
+func (l *limiter) setAside(e *endpoint, now time.Time, most, asked time.Duration) {
+	wait := max(min(time.Second<<min(e.asides, 5), most), min(asked, maxRetryAfter))
 	e.aside = now.Add(wait)
 	e.asides++
 	time.AfterFunc(wait+time.Millisecond, l.wake)
@@ -362,12 +371,14 @@ func (l *limiter) wake() {
 	}
 }
 
-// ebb lets requests give back the permits of choices that are probably done.
-func (l *limiter) ebb() {
+// ebb lets requests give back the permits of choices that are probably done, and returns when to
+// do that again.
+func (l *limiter) ebb() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
+	now, next := time.Now(), slowEbb
 	for _, e := range l.endpoints {
+		next = min(next, e.pace.betweenEbbs())
 		for g := range e.groups {
 			held := e.pace.held(g.class, now.Sub(g.since))
 			e.inFlight += held - g.held
@@ -375,6 +386,7 @@ func (l *limiter) ebb() {
 		}
 		l.fill(e, now)
 	}
+	return next
 }
 
 // permits are those of all endpoints together.
@@ -389,18 +401,34 @@ func (l *limiter) permits() int {
 }
 
 func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
-	at := len(l.queues)
-	for i, q := range l.queues {
+	for _, q := range l.queues {
 		if q.priority == priority && slices.Equal(q.pool.endpoints, endpoints) {
 			return q
 		}
-		if q.priority < priority && i < at {
-			at = i
-		}
 	}
 	q := &queue{priority: priority, pool: l.pool(endpoints), lines: map[*endpoint][]*waiter{}}
-	l.queues = slices.Insert(l.queues, at, q)
+	l.queues = append(l.queues, q)
+	l.sortQueues()
 	return q
+}
+
+func (l *limiter) sortQueues() {
+	slices.SortStableFunc(l.queues, func(a, b *queue) int {
+		if a.priority == b.priority || a.priority == probePriority || b.priority == probePriority || !l.ending {
+			return b.priority - a.priority
+		}
+		return a.priority - b.priority
+	})
+}
+
+// ends says that no more prompts come, or that some do after all.
+func (l *limiter) ends(ending bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ending != l.ending {
+		l.ending = ending
+		l.sortQueues()
+	}
 }
 
 func (l *limiter) pool(endpoints []*endpoint) *pool {
@@ -532,7 +560,7 @@ func (e *endpoint) admits(n int) bool {
 func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint, int) {
 	for _, q := range l.queues {
 		if len(q.lines[e]) > 0 && !q.spares(e, now) {
-			if at := q.first(e, e, now); at >= 0 {
+			if at := q.first(e, e, now, l.late(e, q.pool, now)); at >= 0 {
 				return q, e, at
 			}
 		}
@@ -541,11 +569,12 @@ func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint, int) {
 		if q.spares(e, now) || !slices.Contains(q.pool.endpoints, e) {
 			continue
 		}
+		late := l.late(e, q.pool, now)
 		var longest *endpoint
 		from := 0
 		for home, line := range q.lines {
 			if len(line) > 0 && (longest == nil || len(line) > len(q.lines[longest])) {
-				if at := q.first(home, e, now); at >= 0 {
+				if at := q.first(home, e, now, late); at >= 0 {
 					longest, from = home, at
 				}
 			}
@@ -557,9 +586,48 @@ func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint, int) {
 	return nil, nil, 0
 }
 
-// first returns the place of the first in a line that doesn't avoid an endpoint, -1 if all do.
-func (q *queue) first(home, e *endpoint, now time.Time) int {
-	return slices.IndexFunc(q.lines[home], func(w *waiter) bool { return !w.avoids(e, q.pool, now) })
+// first returns the place of the first in a line that doesn't avoid an endpoint, -1 if all do. One
+// that is late only gets what another failed at.
+func (q *queue) first(home, e *endpoint, now time.Time, late bool) int {
+	return slices.IndexFunc(q.lines[home], func(w *waiter) bool { return !w.avoids(e, q.pool, now) && (!late || len(w.avoid) > 0) })
+}
+
+// lastChoices is how many times the mean the slowest of the last choices may take.
+const lastChoices = 3
+
+// late says that an endpoint would still work on what it got now when the others of a pool were
+// done with all that waits for it, at the end of a run: a slow one then only keeps the others waiting.
+func (l *limiter) late(e *endpoint, p *pool, now time.Time) bool {
+	if !l.ending || len(p.endpoints) < 2 {
+		return false
+	}
+	rate, fastest := 0.0, math.Inf(1)
+	for _, o := range p.endpoints {
+		if o != e && o.takes(now) && o.pace.rate > 0 && o.pace.service > 0 {
+			rate += o.pace.rate
+			fastest = min(fastest, o.pace.service)
+		}
+	}
+	longer := lastChoices * (e.pace.service - fastest)
+	return longer > 0 && l.waiting(p) < rate*longer
+}
+
+// waiting is how many generations wait for permits of a pool.
+func (l *limiter) waiting(p *pool) float64 {
+	sum := 0
+	for _, q := range l.queues {
+		if q.pool != p {
+			continue
+		}
+		for _, line := range q.lines {
+			for _, w := range line {
+				for _, n := range w.sizes[w.next:] {
+					sum += n
+				}
+			}
+		}
+	}
+	return float64(sum)
 }
 
 // spares says that an endpoint was set aside while others are well.

@@ -86,8 +86,22 @@ func TestLimiterServesWhatIsLargerThanTheLimit(t *testing.T) {
 	}
 }
 
-// Later stages go first, and within a stage those who came first.
+// Later stages go first, and earlier ones when no more prompts come; within a stage those who
+// came first.
 func TestLimiterOrder(t *testing.T) {
+	later := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
+	earlier := []string{"0 of priority 0", "2 of priority 0", "1 of priority 1", "4 of priority 1", "3 of priority 2"}
+	t.Run("prompts come", func(t *testing.T) { testOrder(t, func(*limiter) {}, later) })
+	t.Run("no more come", func(t *testing.T) { testOrder(t, func(l *limiter) { l.ends(true) }, earlier) })
+	t.Run("some come after all", func(t *testing.T) {
+		testOrder(t, func(l *limiter) {
+			l.ends(true)
+			l.ends(false)
+		}, later)
+	})
+}
+
+func testOrder(t *testing.T, then func(*limiter), want []string) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		endpoints := testEndpoints(1)
@@ -113,9 +127,9 @@ func TestLimiterOrder(t *testing.T) {
 			})
 			synctest.Wait() // it waits for a permit before the next comes
 		}
+		then(&l)
 		l.release(held, nil)
 		wg.Wait()
-		want := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
 		if !slices.Equal(order, want) {
 			t.Errorf("order %q, want %q", order, want)
 		}
@@ -321,6 +335,75 @@ func TestLimiterSetsAside(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An endpoint that no connection can be made to is tried every two seconds at least, however long
+// that has gone on.
+func TestLimiterTriesTheUnheardSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		endpoints := testEndpoints(8)
+		for range 20 {
+			began := time.Now()
+			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(began); waited > maxUnheard+10*time.Millisecond {
+				t.Fatalf("it was left alone for %s", waited)
+			}
+			l.release(g, &fault{treatment: retry, code: CodeConnection, dial: true})
+		}
+	})
+}
+
+// At the end of a run a slow endpoint gets nothing that would keep the run waiting for it alone,
+// but what another failed at.
+func TestLimiterSparesTheLate(t *testing.T) {
+	var l limiter
+	endpoints := testEndpoints(0, 0)
+	quick, slow := endpoints[0], endpoints[1]
+	for i, e := range endpoints {
+		e.pace.limit, e.pace.starting = 4, false
+		e.pace.service = []float64{1, 4}[i]
+		e.pace.rate = 4 / e.pace.service
+	}
+	take := func(avoid ...*endpoint) *endpoint {
+		t.Helper()
+		place := l.enter(endpoints, []int{1}, false, &waiter{stage: schemas.StageMeta, promptID: "p", avoid: avoid})
+		if place.waiter.next == 0 {
+			place.leave()
+			return nil
+		}
+		return (<-place.waiter.got).endpoint
+	}
+	// The slowest of the last choices takes 3·(4-1) = 9 s longer there, in which the quick one does
+	// 36. So it gets some of 60 while more than 36 wait, and nothing at the end.
+	l.ends(true)
+	sizes := make([]int, 60)
+	for i := range sizes {
+		sizes[i] = 1
+	}
+	place := l.stand(endpoints, schemas.StageMeta, "p", sizes)
+	if slow.outstanding == 0 || quick.outstanding == 0 {
+		t.Errorf("%d and %d of 60 are in flight", quick.outstanding, slow.outstanding)
+	}
+	place.leave()
+	for range 4 {
+		if e := take(); e != quick {
+			t.Fatal("a slow endpoint got what a quick one has room for")
+		}
+	}
+	if e := take(); e != nil {
+		t.Error("a slow endpoint got one of the last requests")
+	}
+	if e := take(quick); e != slow {
+		t.Error("what the quick one failed at found no endpoint")
+	}
+	l.ends(false)
+	if e := take(); e != slow {
+		t.Error("a slow endpoint stood idle though more prompts come")
+	}
 }
 
 // A group gives permits back before its answer, and never more than it took.

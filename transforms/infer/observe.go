@@ -164,10 +164,14 @@ func sample(line string) (name string, value float64, ok bool) {
 func (l *limiter) look(e *endpoint) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e.pace.starting {
+	return e.pace.betweenLooks()
+}
+
+func (p *pace) betweenLooks() time.Duration {
+	if p.starting {
 		return quickLook
 	}
-	return min(max(time.Duration(e.pace.service*1e9/4), quickLook), slowLook)
+	return min(max(time.Duration(p.service*1e9/4), quickLook), slowLook)
 }
 
 // idle says that nothing is out at an endpoint, or that it fails.

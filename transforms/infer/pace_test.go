@@ -20,6 +20,8 @@ type vServer struct {
 	refuse   float64 // share refused at random
 	slowdown float64 // how much longer a choice takes when all slots are busy
 	told     string  // metrics, waits or nothing
+	rtt      float64 // seconds that a request and its answer are under way
+	after    float64 // seconds after which a refused request is to come again; 0 leaves it to the client
 
 	free                  []float64 // when each slot is free, as a heap
 	starts                []float64 // of the choices that wait, in order
@@ -57,6 +59,7 @@ func (s *vServer) serve(now float64, n int) (float64, bool) {
 		s.refusals++
 		return 0, false
 	}
+	now += s.rtt / 2
 	end := 0.0
 	for range n {
 		const sigma = 0.8
@@ -72,7 +75,15 @@ func (s *vServer) serve(now float64, n int) (float64, bool) {
 		}
 		end = max(end, start+d)
 	}
-	return end, true
+	return end + s.rtt/2, true
+}
+
+// again is in how many seconds a refused request comes again, as pause decides.
+func (s *vServer) again() float64 {
+	if s.after > 0 {
+		return s.after + 0.25*s.randomness.Float64()
+	}
+	return 0.25 * (0.5 + s.randomness.Float64()/2)
 }
 
 type vRequest struct {
@@ -99,6 +110,11 @@ type vClient struct {
 	groups   map[*vRequest]struct{}
 	lines    [3][]*vRequest // waiting, by stage
 	answered int            // generations
+
+	// As the limiter does with an endpoint that says that it is full: answers of that in a row,
+	// until when it therefore gets nothing, and when it delivered last.
+	fulls           int
+	held, delivered float64
 }
 
 var vStages = [3]struct {
@@ -152,10 +168,10 @@ func (r *vRun) send(c *vClient) {
 		c.begun++
 		c.begin(&vDossier{}, 0)
 	}
-	for stage := 2; stage >= 0; stage-- {
+	for _, stage := range c.order() {
 		for len(c.lines[stage]) > 0 {
 			n := vStages[stage].n
-			if !c.pace.admits(c.inFlight, n) {
+			if c.held > r.now || !c.pace.admits(c.inFlight, n) {
 				return
 			}
 			q := c.lines[stage][0]
@@ -167,13 +183,31 @@ func (r *vRun) send(c *vClient) {
 			}
 			q.sent, q.level = r.now, c.inFlight
 			end, ok := r.server.serve(r.now, n)
+			c.hold(r.now)
 			q.full = !ok
 			if q.full {
-				end = r.now + 0.01*r.server.mean
+				end = r.now + r.server.rtt
 			}
 			heap.Push(&r.events, vEvent{end, q})
 		}
 	}
+}
+
+// hold does as limiter.hold.
+func (c *vClient) hold(now float64) {
+	if c.fulls >= fullsInRow {
+		wait := min(max((now-c.delivered)/2, leastHold.Seconds()), mostHold.Seconds())
+		c.held = max(c.held, now+wait)
+	}
+}
+
+// order is that of the stages at the limiter: the later first, and the earlier when no more
+// prompts come.
+func (c *vClient) order() [3]int {
+	if c.prompts == 0 {
+		return [3]int{0, 1, 2}
+	}
+	return [3]int{2, 1, 0}
 }
 
 func (c *vClient) begin(d *vDossier, stage int) {
@@ -187,8 +221,7 @@ func (r *vRun) run() {
 	for _, c := range r.clients {
 		r.send(c)
 	}
-	const interval = 0.25
-	heap.Push(&r.events, vEvent{r.server.mean / 20, nil})
+	heap.Push(&r.events, vEvent{0, nil})
 	left := len(r.clients)
 	looked := 0.0
 	for left > 0 {
@@ -204,11 +237,12 @@ func (r *vRun) run() {
 				}
 				r.send(c)
 			}
-			heap.Push(&r.events, vEvent{r.now + r.server.mean/20, nil})
+			p := r.clients[0].pace
+			heap.Push(&r.events, vEvent{r.now + p.betweenEbbs().Seconds(), nil})
 			if r.now < looked {
 				continue
 			}
-			looked = r.now + interval*r.server.mean
+			looked = r.now + p.betweenLooks().Seconds()
 			running, waiting := r.server.counts(r.now)
 			for _, c := range r.clients {
 				switch r.server.told {
@@ -239,12 +273,15 @@ func (r *vRun) run() {
 		delete(c.groups, q)
 		if q.full {
 			c.pace.refused(at(r.now), q.level)
+			c.fulls++
+			c.hold(r.now)
 			q.retry = true
-			heap.Push(&r.events, vEvent{r.now + r.server.mean*(1+r.server.randomness.Float64()), q})
+			heap.Push(&r.events, vEvent{r.now + r.server.again(), q})
 			r.send(c)
 			continue
 		}
 		c.answered += n
+		c.fulls, c.held, c.delivered = 0, 0, r.now
 		c.pace.answered(at(r.now), class{vStages[q.stage].name, n}, time.Duration((r.now-q.sent)*1e9), q.level)
 		if q.dossier.open--; q.dossier.open == 0 {
 			if q.stage < 2 {
@@ -274,41 +311,50 @@ func (r *vRun) waiting() float64 {
 	return sum / (r.now - from) / float64(r.server.slots)
 }
 
-// A cold start with nothing configured: slots stay taken, and few requests wait at the server.
+// A cold start with nothing configured: slots stay taken, and few requests wait at the server. The
+// servers are those of make chaos, the bounds what is wanted of it. That the last requests leave
+// slots idle is part of it: among a thousand lognormal latencies one is 8 to 16 times the mean.
 func TestPace(t *testing.T) {
+	watched := []string{"metrics", "waits"}
 	tests := []struct {
 		name   string
 		server vServer
 		told   []string
-		// use and waiting are bounds, waiting in slots and after the first tenth.
-		use, waiting float64
-		latencies    int // that each slot has work for
+		// use and waiting are bounds, waiting in slots and after the first tenth; refused is the
+		// most refusals for each request that was answered.
+		use, waiting, refused float64
+		latencies             int // that each slot has work for
 	}{
 		// A group of 7 or 11 is as much as a small server's slots and half as many again.
-		{"4 slots", vServer{slots: 4}, []string{"metrics", "waits"}, 0.87, 0.6, 1500},
-		{"16 slots", vServer{slots: 16}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
-		{"64 slots", vServer{slots: 64}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
+		{"4 slots", vServer{slots: 4, mean: 0.1}, watched, 0.86, 0.6, 0, 1500},
+		{"16 slots", vServer{slots: 16, mean: 0.016}, watched, 0.95, 0.5, 0, 2400},
+		{"64 slots", vServer{slots: 64, mean: 0.064}, watched, 0.97, 0.5, 0, 1200},
 		// 1,552 latencies are 2,048 prompts.
-		{"256 slots", vServer{slots: 256}, []string{"metrics", "waits"}, 0.97, 0.5, 1552},
-		{"1024 slots", vServer{slots: 1024}, []string{"metrics", "waits"}, 0.95, 0.5, 600},
-		{"503 beyond a queue of 32", vServer{slots: 256, maxQueue: 32}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
-		{"503 beyond a queue of 32, and nothing more", vServer{slots: 256, maxQueue: 32}, []string{"nothing"}, 0.92, 0.5, 1000},
-		{"a fifth is refused at random", vServer{slots: 256, refuse: 0.2}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
-		{"choices take twice as long in a full batch", vServer{slots: 256, slowdown: 1}, []string{"metrics", "waits"}, 0.95, 0.5, 1000},
+		{"256 slots", vServer{slots: 256, mean: 0.1}, watched, 0.97, 0.5, 0, 1552},
+		{"1024 slots", vServer{slots: 1024, mean: 0.8}, watched, 0.96, 0.5, 0, 600},
+		{"503 beyond a queue of 32", vServer{slots: 256, mean: 0.2, maxQueue: 32}, watched, 0.96, 0.5, 0.15, 600},
+		{"429 beyond a queue of 32, and again after 1 s", vServer{slots: 256, mean: 0.2, maxQueue: 32, after: 1}, watched, 0.96, 0.5, 0.15, 600},
+		{"503 beyond a queue of 32, and nothing more", vServer{slots: 256, mean: 0.2, maxQueue: 32}, []string{"nothing"}, 0.9, 0.5, 0.5, 600},
+		// A fifth comes to a quarter for each that is answered.
+		{"a fifth is refused at random", vServer{slots: 256, mean: 0.2, refuse: 0.2}, watched, 0.94, 0.5, 0.26, 600},
+		{"choices take twice as long in a full batch", vServer{slots: 256, mean: 0.1, slowdown: 1}, watched, 0.95, 0.5, 0, 1000},
 		// Nothing but the answers tells of the queue: slots come first.
-		{"a server that tells nothing", vServer{slots: 256}, []string{"nothing"}, 0.95, 30, 1000},
+		{"a server that tells nothing", vServer{slots: 256, mean: 0.1}, []string{"nothing"}, 0.95, 30, 0, 1000},
 	}
 	for _, tt := range tests {
 		for _, told := range tt.told {
 			t.Run(tt.name+", told "+told, func(t *testing.T) {
 				t.Parallel()
 				s := tt.server
-				s.mean, s.told = 0.1, told
-				r := newRun(&s, 1, tt.latencies*s.slots/194) // choices of a prompt
+				s.rtt, s.told = 0.002, told
+				prompts := tt.latencies * s.slots / 194 // choices of a prompt
+				r := newRun(&s, 1, prompts)
 				r.run()
-				t.Logf("use %.3f, waiting %.3f slots, limit %.0f, %d refusals", r.use(), r.waiting(), r.clients[0].pace.limit, s.refusals)
-				if r.use() < tt.use || r.waiting() > tt.waiting {
-					t.Errorf("use %.3f and %.3f slots waiting, want at least %.2f and at most %.2f", r.use(), r.waiting(), tt.use, tt.waiting)
+				refused := float64(s.refusals) / float64(118*prompts) // requests of a prompt
+				t.Logf("use %.3f, waiting %.3f slots, limit %.0f, %.3f refused", r.use(), r.waiting(), r.clients[0].pace.limit, refused)
+				if r.use() < tt.use || r.waiting() > tt.waiting || refused > tt.refused {
+					t.Errorf("use %.3f, %.3f slots waiting, %.3f refused; want at least %.2f, at most %.2f and %.2f",
+						r.use(), r.waiting(), refused, tt.use, tt.waiting, tt.refused)
 				}
 			})
 		}
