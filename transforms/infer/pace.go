@@ -43,6 +43,9 @@ type pace struct {
 	// fixed says that the limit was given, and nothing moves it.
 	fixed    bool
 	starting bool
+	// away says that the server knows of less than half of what is in flight: the rest is on its
+	// way or with this process, where more would only wait.
+	away bool
 	// ceiling is what answers that say full allow, modesty the part of the aim that they do.
 	ceiling, modesty float64
 	rejected         rejections
@@ -213,6 +216,9 @@ func (p *pace) waited(now time.Time, wait time.Duration) {
 }
 
 func (p *pace) raise(by float64) {
+	if by > 0 && p.away {
+		return
+	}
 	p.limit = min(max(p.limit+by, leastPermits), p.ceiling, mostPermits)
 }
 
