@@ -88,7 +88,7 @@ const (
 	firstPermits = 16
 	// leastPermits is where no signal lowers the limit any more.
 	leastPermits = 2
-	leastModesty = 0.1
+	leastModesty = 0.33 // a waiting choice for each by which the running ones vary
 	mostPermits  = 1 << 16
 	// roundAnswers is how many answers make a round that tells something.
 	roundAnswers = 48
@@ -239,9 +239,9 @@ func (p *pace) steer() {
 
 // quickEbb and slowEbb bound the time between two looks at which permits of choices that are
 // probably done come back. Looks that are seldom against the time of a choice idle slots: at 16
-// slots of 16 ms use was 0.89 with 20 ms between them, and 0.97 with 1.
+// slots of 16 ms use was 0.89 with 20 ms between them, and 0.97 with 2.
 const (
-	quickEbb = time.Millisecond
+	quickEbb = 2 * time.Millisecond
 	slowEbb  = 20 * time.Millisecond
 )
 
