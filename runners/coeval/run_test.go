@@ -321,6 +321,7 @@ func TestKeyStaysSecret(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorker(t, slowly(simulator.Options{APIKey: secret}))
+			open := w.closeAfter(t, 30) // so that there are metrics of it
 			gateway := indiscreet(t, w)
 			out := filepath.Join(t.TempDir(), "out")
 			args := runOf(gateway+"/v1", promptFile(t, 20, `{"prompt":"Question 2?"}`), out, "--set", tt.set, "--verbose", "--metrics-addr", "127.0.0.1:0")
@@ -332,6 +333,7 @@ func TestKeyStaysSecret(t *testing.T) {
 				pages.WriteString(page)
 				return strings.Contains(page, `outcome="bad_request"`)
 			})
+			open()
 			if code := p.wait(t); code != exitDone {
 				t.Fatalf("exit code %d\n%s", code, p.stderr.String())
 			}
