@@ -91,7 +91,7 @@ func Build(s beam.Scope, c Config, in Input) error {
 	if err != nil {
 		return err
 	}
-	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in))
+	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in, options))
 	if err != nil {
 		return err
 	}
@@ -140,13 +140,19 @@ func (c *Config) Selection() prompts.Selection {
 	return prompts.Selection{Limit: c.Prompts.Limit, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
 }
 
-func (c *Config) inferOptions(in *Input) infer.Options {
-	return infer.Options{
+func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
+	o := infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
 	}
+	for _, asked := range []infer.Role{r.judge.Role, r.meta.Role} {
+		if asked.Verdict != nil && (asked.Name == schemas.RoleJudge || c.wants(schemas.RoleJudge)) {
+			o.Prove = append(o.Prove, asked)
+		}
+	}
+	return o
 }
 
 func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (sink.Options, error) {

@@ -106,6 +106,9 @@ func runs(replicates []int) []span {
 // line at once; a goroutine begins when a request has its permits.
 func (a *asker) askAll(ctx context.Context, parts []part) error {
 	fleet, c := a.process.fleet, parts[0].call
+	if err := a.process.proveAll(ctx, a.calls); err != nil {
+		return err
+	}
 	endpoints, err := fleet.of(c.Role)
 	if err != nil {
 		return err

@@ -285,6 +285,9 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		if !slices.Contains(t.avoid, e) {
 			t.avoid = append(t.avoid, e)
 		}
+		if q.stage != stageProbe {
+			endpoints = f.widened(endpoints, &q)
+		}
 		waits := t.waits
 		if flt.treatment == full {
 			if f.limiter.canAvoid(endpoints, t.avoid) {
@@ -297,6 +300,26 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 			return nil, nil, err
 		}
 	}
+}
+
+// widened returns the endpoints that a request was cut for, and with them those of its role that
+// have been met since and take it, in the role's order. The others are met meanwhile: a request must
+// not wait for ever for the only one that answered when it began.
+func (f *fleet) widened(endpoints []*endpoint, q *request) []*endpoint {
+	all, err := f.of(q.role)
+	if err != nil || len(all) == len(endpoints) {
+		return endpoints
+	}
+	out := make([]*endpoint, 0, len(all))
+	for _, e := range all {
+		n, ok := e.met(q.role, q.n)
+		if slices.Contains(endpoints, e) || ok && n >= q.n {
+			out = append(out, e)
+		} else if !ok {
+			f.meetSoon(e, q.role, q.n)
+		}
+	}
+	return out
 }
 
 // settleMost is how long a run that ends waits for what others have in flight: it is paid for.

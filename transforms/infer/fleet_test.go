@@ -658,6 +658,47 @@ func TestDyingAmongLongGenerations(t *testing.T) {
 	}
 }
 
+// Calls that began when one server of two had answered go to the other once it has, when the one
+// dies: they would wait for the dead one until the run's patience ends.
+func TestServerThatComesLaterTakesOver(t *testing.T) {
+	late := start(t, simulator.Options{})
+	answers := make(chan struct{})
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-answers:
+			late.Server().ServeHTTP(w, req)
+		case <-req.Context().Done():
+		}
+	}))
+	defer gate.Close()
+	var asked atomic.Int64
+	worker := start(t, simulator.Options{})
+	dying := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, completionsPath) {
+			switch n := asked.Add(1); {
+			case n == 6:
+				close(answers)
+				fallthrough
+			case n > 6:
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+		}
+		worker.Server().ServeHTTP(w, req)
+	}))
+	defer dying.Close()
+	r := actorAt(dying.URL + "/v1")
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: gate.URL + "/v1"})
+	for i, of := range ask(t, open(t, Options{Tries: 100, Patience: 20 * time.Second}), callsOf(r, 40, 1)) {
+		if of[0].Code != "" {
+			t.Errorf("call %d failed: %s %s", i, of[0].Code, of[0].Message)
+		}
+	}
+	if got := late.Server().Stats().Generations; got < 30 {
+		t.Errorf("the server that came later gave %d answers", got)
+	}
+}
+
 // A server that says it is full for minutes, one that never answers and one that is not there
 // keep no call from the one that is well, at the start and later.
 func TestUselessServersKeepNobodyWaiting(t *testing.T) {

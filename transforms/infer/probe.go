@@ -94,12 +94,20 @@ func (f *fleet) meetSoon(e *endpoint, r *Role, n int) {
 		if _, ok := e.met(r, n); ok {
 			return
 		}
-		if _, err := f.meetNow(f.ctx, e, r, n, &f.own, true); err != nil && f.ctx.Err() == nil {
-			f.mu.Lock()
-			f.fatal = cmp.Or(f.fatal, err)
-			f.mu.Unlock()
+		if _, err := f.meetNow(f.ctx, e, r, n, &f.own, true); err != nil {
+			f.failedToMeet(f.ctx, err)
 		}
 	}()
+}
+
+// failedToMeet keeps the error of a meeting, which ends the run: who meets next must not ask again.
+func (f *fleet) failedToMeet(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fatal = cmp.Or(f.fatal, err)
 }
 
 // expected says that the endpoint is being met, and that it may soon be known.
@@ -132,7 +140,14 @@ func (f *fleet) meet(ctx context.Context, e *endpoint, r *Role, n int, calls *ca
 	if m, ok := e.met(r, n); ok {
 		return m, nil
 	}
-	return f.meetNow(ctx, e, r, n, calls, false)
+	if err := f.unmeetable(); err != nil {
+		return 0, err
+	}
+	m, err := f.meetNow(ctx, e, r, n, calls, false)
+	if err != nil {
+		f.failedToMeet(ctx, err)
+	}
+	return m, err
 }
 
 // meetNow is for who holds the endpoint's probing. With others to ask it returns 0 when the
@@ -145,7 +160,7 @@ func (f *fleet) meetNow(ctx context.Context, e *endpoint, r *Role, n int, calls 
 	if err != nil {
 		return 0, err
 	}
-	if m > 0 && r.Verdict != nil {
+	if m > 0 && !e.proved(r) {
 		began := time.Now()
 		answers, err := f.prove(ctx, e, r, calls, others)
 		for err == nil && !answers && !others {
@@ -187,8 +202,7 @@ func (e *endpoint) met(r *Role, n int) (int, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	b := e.batching[r.Model]
-	proved := r.Verdict == nil || e.enforcing[enforced(r)] != nil
-	return min(max(b.most, 1), n), proved && e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
+	return min(max(b.most, 1), n), e.isProved(r) && e.identified[r.Identity()] && (n == 1 || b.exact || b.most >= n)
 }
 
 // probe asks for n short choices, then for half as many, until the server gives them all. A

@@ -42,6 +42,9 @@ type Options struct {
 	// RetryFailed are the codes of recorded failures that are asked again; "all" is all. Zero
 	// means none.
 	RetryFailed []string `json:"retry_failed,omitempty"`
+	// Prove are roles whose servers must have been seen to enforce their verdicts before anything
+	// is asked. Zero means that each is when it is asked first.
+	Prove []Role `json:"prove,omitempty"`
 }
 
 // AllCodes in RetryFailed stands for every code.
@@ -96,6 +99,9 @@ type process struct {
 	journal *journal.Journal
 	watch   *watch
 
+	proving chan struct{} // holds a token while somebody does
+	proved  bool          // under proving
+
 	mu    sync.Mutex
 	fatal error
 }
@@ -115,7 +121,7 @@ func processOf(o Options) (*process, error) {
 		}
 		return p, nil
 	}
-	p := &process{options: o, watch: &watch{}}
+	p := &process{options: o, watch: &watch{}, proving: make(chan struct{}, 1)}
 	p.fleet = newFleet(o, p.watch)
 	if o.Journal != "" {
 		var err error

@@ -160,6 +160,45 @@ func (e *endpoint) constraint(r *Role) string {
 	return by.fields(r.Verdict, r.reasoning())
 }
 
+// proved says that the endpoint was seen to enforce the role's verdict, or that none is to be.
+func (e *endpoint) proved(r *Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.isProved(r)
+}
+
+func (e *endpoint) isProved(r *Role) bool { return r.Verdict == nil || e.enforcing[enforced(r)] != nil }
+
+// proveAll finds out, before anything else is asked in this process, that there are servers of
+// each of these roles which enforce its verdict: what an actor had said until the judge's first
+// call was refused would be paid for in vain.
+func (p *process) proveAll(ctx context.Context, calls *callCounts) error {
+	if len(p.options.Prove) == 0 {
+		return nil
+	}
+	select {
+	case p.proving <- struct{}{}: // one at a time, and the others wait
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-p.proving }()
+	if p.proved {
+		return nil
+	}
+	for i := range p.options.Prove {
+		r := &p.options.Prove[i]
+		endpoints, err := p.fleet.of(r)
+		if err != nil {
+			return err
+		}
+		if _, _, err := p.fleet.batch(ctx, endpoints, r, 1, calls); err != nil {
+			return err
+		}
+	}
+	p.proved = true
+	return nil
+}
+
 // prove finds out how the endpoint enforces the role's verdict, and returns false when it
 // doesn't answer. Each way is tried with the trap and then with the verdict itself. An
 // endpoint that enforces nothing ends the run: what it said would pass for enforced.

@@ -98,6 +98,26 @@ func TestUnenforcedVerdictsStop(t *testing.T) {
 	}
 }
 
+// The judge's server is known to enforce nothing before the actor is asked for anything.
+func TestVerdictsAreProvedFirst(t *testing.T) {
+	actors, judges := start(t, simulator.Options{}), start(t, simulator.Options{IgnoreConstraints: true})
+	judge := actorAt(judges.URL())
+	judge.Name, judge.Verdict = schemas.RoleJudge, winner()
+	p := open(t, Options{Prove: []Role{*judge}})
+	for range 2 {
+		if _, err := try(t.Context(), p, callsOf(actorAt(actors.URL()), 3, 4)); err == nil || !strings.Contains(err.Error(), judges.URL()) {
+			t.Fatalf("%v: does not name the judge's server", err)
+		}
+	}
+	if got := actors.Server().Stats().Requests; got != 0 {
+		t.Errorf("the actor was asked %d times", got)
+	}
+	// The trap in each of five ways, and no second time.
+	if got := judges.Server().Stats().Requests; got != int64(len(enforcements)) {
+		t.Errorf("the judge was asked %d times", got)
+	}
+}
+
 func TestVerdictIsPartOfTheKey(t *testing.T) {
 	key := func(v *Verdict, maxTokens int) string {
 		c := Call{Role: &Role{Name: schemas.RoleJudge, Model: "m", MaxTokens: maxTokens, Verdict: v}, Inputs: []string{"a"}}
