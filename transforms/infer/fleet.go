@@ -329,7 +329,7 @@ const settleMost = 20 * time.Second
 // time is over.
 func (f *fleet) settle(ctx context.Context) {
 	f.limiter.drain()
-	for end := time.Now().Add(settleMost); ctx.Err() == nil && f.watch.unkept.Load() > 0 && time.Now().Before(end); {
+	for end := time.Now().Add(settleMost); ctx.Err() == nil && (f.watch.unkept.Load() > 0 || f.limiter.out()) && time.Now().Before(end); {
 		pauseFor(ctx, 20*time.Millisecond)
 	}
 }

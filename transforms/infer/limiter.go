@@ -361,6 +361,13 @@ func (l *limiter) drain() {
 	l.draining = true
 }
 
+// out says that some permits are held: by requests in flight, or by ones that are to be sent now.
+func (l *limiter) out() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.endpoints, func(e *endpoint) bool { return e.outstanding > 0 })
+}
+
 // wake fills all endpoints, since time alone may have changed what is possible.
 func (l *limiter) wake() {
 	l.mu.Lock()
