@@ -215,10 +215,11 @@ func (j *Journal) put(batches map[*appender]*batch) {
 			if b.err = j.whyBroken(); b.err != nil { // nothing may follow a part that is missing
 				return nil
 			}
-			name := fmt.Sprintf("%s.%06d%s", a.name, a.part, segmentSuffix)
+			frame := j.encoder.EncodeAll(b.lines, nil)
+			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, digestOf(frame), segmentSuffix)
 			a.part++
 			// What was paid for is kept also when its run is given up.
-			b.err = store.WriteFile(context.Background(), store.Join(j.dir, name), j.encoder.EncodeAll(b.lines, nil))
+			b.err = store.WriteFile(context.Background(), store.Join(j.dir, name), frame)
 			if b.err != nil {
 				b.err = fmt.Errorf("journal: %w", b.err)
 				j.fail(b.err)

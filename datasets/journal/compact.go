@@ -115,14 +115,17 @@ func merge(ctx context.Context, dir string, class []segment) (removed int, err e
 	slices.SortFunc(records, func(a, b Record) int {
 		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.Key, b.Key), a.Replicate-b.Replicate)
 	})
-	name := path.Join(path.Dir(class[0].Name), mergedName(path.Base(class[0].Name)))
-	if err := writeRecords(ctx, store.Join(dir, name), records); err != nil {
+	name, err := writeRecords(ctx, dir, path.Join(path.Dir(class[0].Name), mergedStem(path.Base(class[0].Name))), records)
+	if err != nil {
 		return 0, err
 	}
 	if err := checkMerged(ctx, dir, name, winners); err != nil {
 		return 0, err
 	}
 	for _, s := range class {
+		if s.Name == name {
+			continue // a compaction that stopped had made it already
+		}
 		old := store.Join(dir, s.Name)
 		is, err := store.Stat(ctx, old)
 		if err == nil && is.Size != s.Length {
@@ -161,13 +164,13 @@ func checkMerged(ctx context.Context, dir, name string, want map[id]*Record) err
 	return nil
 }
 
-// mergedName names the file that stands for those of which first is the first: directly
-// before it, or beside it where that is a merged one itself.
-func mergedName(first string) string {
+// mergedStem begins the name of the file that stands for those of which first is the first:
+// directly before it, or beside it where that is a merged one itself.
+func mergedStem(first string) string {
 	stem := strings.TrimSuffix(first, segmentSuffix)
 	length := len(segmentPrefix) + len(uuid.Nil.String())
 	if strings.HasPrefix(first, pinPrefix) {
 		length = len(pinPrefix) + pinStamp
 	}
-	return stem[:min(length, len(stem))] + "-" + uuid.NewString() + segmentSuffix
+	return stem[:min(length, len(stem))]
 }

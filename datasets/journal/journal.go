@@ -8,8 +8,10 @@
 //
 // It promises that a record is on the disk when Append returns, that loading returns every
 // record of which that was said, and that one view of a bucket, once fixed, reads the same
-// records for ever, whatever is appended beside it. A torn last frame, which a crash leaves,
-// is dropped; damage anywhere else is an error with file and offset.
+// records for ever, whatever is appended beside it. A torn last frame, which a crash leaves in
+// a segment that is appended to, is dropped; damage anywhere else is an error with file and
+// offset. Parts, pins and compacted segments are put whole and bear the digest of their bytes
+// in their names: there anything but what was put is damage.
 //
 // It does not promise that a key has one record only: a run that was started again while its
 // predecessor still wrote leaves two. A text stands before a failure, then the order of the
@@ -125,6 +127,29 @@ const (
 	segmentSuffix = ".jsonl.zst"
 )
 
+// digestLength is that of the digests in names, in hexadecimal digits.
+const digestLength = 32
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:digestLength/2])
+}
+
+// digestIn returns the digest that the name of a segment ends in.
+func digestIn(base string) (string, bool) {
+	stem := strings.TrimSuffix(base, segmentSuffix)
+	digest := stem[strings.LastIndexByte(stem, '-')+1:]
+	_, err := hex.DecodeString(digest)
+	return digest, err == nil && len(digest) == digestLength
+}
+
+// appended says whether a segment is of the kind that is made frame by frame: only there a
+// crash may leave a part of a frame.
+func appended(base string) bool {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(base, segmentSuffix), segmentPrefix)
+	return ok && len(name) == len(uuid.Nil.String())
+}
+
 // newSegment names a segment, without its ending, so that names sort in the order of their making.
 func newSegment() (string, error) {
 	id, err := uuid.NewV7()
@@ -137,9 +162,9 @@ func newSegment() (string, error) {
 // pinStamp is the length of a pin's time.
 const pinStamp = 16
 
-// newPin names a pin so that the newest sorts first.
+// newPin begins the name of a pin so that the newest sorts first.
 func newPin() string {
-	return fmt.Sprintf("%s%0*x-%s%s", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()), uuid.NewString(), segmentSuffix)
+	return fmt.Sprintf("%s%0*x", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()))
 }
 
 // segment is a file of which the first Length bytes count.
@@ -316,8 +341,7 @@ func saveView(ctx context.Context, dir, bucket string, l *listing) (string, erro
 	if err != nil {
 		return "", fmt.Errorf("journal: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	digest := hex.EncodeToString(sum[:16])
+	digest := digestOf(b)
 	if l.views[digest] {
 		return digest, nil
 	}
@@ -336,7 +360,7 @@ func readView(ctx context.Context, dir, bucket, digest string) ([]segment, error
 	if err != nil {
 		return nil, fmt.Errorf("journal: the view that a finding names: %w", err)
 	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:16]) != digest {
+	if digestOf(b) != digest {
 		return nil, fmt.Errorf("journal: %s: the content does not have the digest in its name", name)
 	}
 	var segments []segment

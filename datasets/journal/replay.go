@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -40,16 +41,20 @@ func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(prom
 		return nil, err
 	}
 	now := l.segments
+	var own []segment
 	if o.Segment != "" {
-		own := ownSegments(now, o.Segment)
+		own = ownSegments(now, o.Segment)
 		if len(own) == 0 {
 			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", store.Join(dir, o.Segment))
 		}
 		order = append(own, order...)
 	}
 	r := &Replay{dir: dir, bucket: o.Bucket, records: map[id]*replayed{}}
-	err = readSegments(ctx, dir, order, func(_ int, b []byte) error {
-		_, err := decodeSegment(b, keep, r.use)
+	err = readSegments(ctx, dir, order, func(i int, b []byte) error {
+		length, err := decodeSegment(b, keep, r.use)
+		if err == nil && i >= len(own) && length < int64(len(b)) {
+			return fmt.Errorf("offset %d: damaged: the frame there was whole when the view was fixed", length)
+		}
 		return err
 	})
 	if err != nil {
@@ -142,7 +147,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 		}
 		return a.Replicate - b.Replicate
 	})
-	if err := writeRecords(ctx, store.Join(r.dir, r.bucket, newPin()), pins); err != nil {
+	if _, err := writeRecords(ctx, r.dir, path.Join(r.bucket, newPin()), pins); err != nil {
 		return err
 	}
 	return r.saveNext(ctx)
@@ -171,23 +176,25 @@ func (r *Replay) saveNext(ctx context.Context) error {
 // recordsPerFrame bounds what is unpacked at a time of a file that is written at once.
 const recordsPerFrame = 2000
 
-// writeRecords makes a segment of records at once.
-func writeRecords(ctx context.Context, name string, records []Record) (err error) {
+// writeRecords makes a segment of records at once. Its name begins with stem and ends in its
+// digest.
+func writeRecords(ctx context.Context, dir, stem string, records []Record) (name string, err error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return "", fmt.Errorf("journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, encoder.Close()) }()
 	var frames []byte
 	for some := range slices.Chunk(records, recordsPerFrame) {
 		lines, err := encodeLines(nil, some)
 		if err != nil {
-			return err
+			return "", err
 		}
 		frames = encoder.EncodeAll(lines, frames)
 	}
-	if err := store.WriteFile(ctx, name, frames); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	name = stem + "-" + digestOf(frames) + segmentSuffix
+	if err := store.WriteFile(ctx, store.Join(dir, name), frames); err != nil {
+		return "", fmt.Errorf("journal: %w", err)
 	}
-	return nil
+	return name, nil
 }
