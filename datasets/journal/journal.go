@@ -13,6 +13,12 @@
 // offset. Parts, pins and compacted segments are put whole and bear the digest of their bytes
 // in their names: there anything but what was put is damage.
 //
+// A write that fails, because the disk is full or a store was gone for longer than it is asked
+// again, ends its segment and nothing else: nothing follows it there, who waits for what was
+// appended is told, and so is who appends more. Views that are loaded later have segments of
+// their own, so that work which is begun anew in the same process goes on as soon as there is
+// room; what was not durable is asked for again.
+//
 // It does not promise that a key has one record only: a run that was started again while its
 // predecessor still wrote leaves two. A text stands before a failure, then the order of the
 // names decides: pins first, the newest of them before the others, then segments in the order
@@ -320,7 +326,7 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 }
 
 // Append adds records to the attempt's own segment. On a disk it returns when they are
-// durable, elsewhere at once: see Sync.
+// durable, elsewhere at once: see Sync. A context that ends ends the waiting alone.
 func (v *View) Append(ctx context.Context, records ...Record) error {
 	return v.own.append(ctx, records)
 }

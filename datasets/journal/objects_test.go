@@ -154,42 +154,131 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	}
 }
 
-// A store that refuses to take a part breaks the journal: nothing is put after what is missing,
-// and nobody is told that it is durable.
-func TestAPartThatCannotBePut(t *testing.T) {
-	quickly(t)
-	dir := bucket(t)
-	j, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := j.Load(t.Context(), "b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		if r.Method == http.MethodPost {
-			w.WriteHeader(http.StatusForbidden)
-			return
+// A write that fails ends its segment: nothing is put after what is missing, and nobody is told
+// that it is durable. What is loaded later goes on in the same journal.
+func TestSegmentThatCannotBeWritten(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		j, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
 		}
-		server.ServeHTTP(w, r)
+		load := func() *View {
+			t.Helper()
+			v, err := j.Load(t.Context(), "b", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		v, idle := load(), load()
+		want, mend := refuseWrites(t, dir)
+		err = v.Append(t.Context(), generation("p", "k", 0, "lost"))
+		if err == nil {
+			err = v.Sync(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+		mend()
+		if err := v.Append(t.Context(), generation("p", "k", 1, "after what is lost")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a record after one that is lost: %v; want %q", err, want)
+		}
+		// Another view of before has nothing that is lost, and one of later begins anew.
+		for i, v := range []*View{idle, load()} {
+			err := v.Append(t.Context(), generation("p", "k", 2+i, "text"))
+			if err := errors.Join(err, v.Sync(t.Context())); err != nil {
+				t.Errorf("view %d: %v", i, err)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Errorf("Close tells again what Append and Sync have told: %v", err)
+		}
+		if diff := cmp.Diff(map[string]string{"k2": "text", "k3": "text"}, texts(t, dir, "b")); diff != "" {
+			t.Error(diff)
+		}
 	})
-	if err := v.Append(t.Context(), generation("p", "k", 0, "text")); err != nil {
+}
+
+// refuseWrites lets no segment of the bucket "b" be written until mend is called, and returns what
+// the error says.
+func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
+	t.Helper()
+	if !store.HasLocks(dir) {
+		standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if r.Method == http.MethodPost {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			server.ServeHTTP(w, r)
+		})
+		return "no permission", func() { intercept.Store(nil) }
+	}
+	blocked := filepath.Join(dir, "b") // a file where the folder has to be
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "no permission") {
-		t.Errorf("Sync: %v", err)
+	return "not a directory", func() {
+		if err := os.Remove(blocked); err != nil {
+			t.Error(err)
+		}
 	}
-	intercept.Store(nil)
-	if err := v.Append(t.Context(), generation("p", "k", 1, "text")); err == nil {
-		t.Error("a record was taken after one that is lost")
-	}
-	if err := j.Close(); err == nil {
-		t.Error("Close says that all is well")
-	}
-	if got := names(t, dir); len(got) != 0 {
-		t.Errorf("there are %v", got)
-	}
+}
+
+// Close tells what nobody else was told.
+func TestCloseTellsOfLoss(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		j, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := j.Load(t.Context(), "b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := refuseWrites(t, dir)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := v.Append(gone, generation("p", "k", 0, "lost")); err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := j.Close(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Close: %v; want %q", err, want)
+		}
+	})
+}
+
+// Flush waits for no clock, and not for a context that ended for somebody else.
+func TestFlush(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		putEvery = time.Hour // quickly puts it back
+		t.Cleanup(func() { putEvery = 2 * time.Second })
+		j, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeJournal(t, j)
+		want := map[string]string{}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 3 {
+			v, err := j.Load(t.Context(), "b", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range 2 {
+				if err := v.Append(gone, generation("p", "k", 2*i+k, "text")); err != nil && !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				want[fmt.Sprint("k", 2*i+k)] = "text"
+			}
+		}
+		if err := j.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 // attempts make a journal in which order matters: two buckets of one prompt, failures that were

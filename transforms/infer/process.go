@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,6 +99,8 @@ type process struct {
 
 	mu    sync.Mutex
 	fatal error
+	// before is what ended the process that this one took the place of.
+	before error
 }
 
 var (
@@ -105,28 +108,49 @@ var (
 	processes   = map[string]*process{}
 )
 
-// processOf returns the process's share of a run and makes it when it is the first to ask.
+// processOf returns the process's share of a run and makes it when it is the first to ask. One
+// that was ended by an error is replaced: only a bundle that a runner starts again asks for it.
 func processOf(o Options) (*process, error) {
 	processesMu.Lock()
 	defer processesMu.Unlock()
-	if p := processes[o.Attempt]; p != nil {
-		if !reflect.DeepEqual(p.options, o) {
-			return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
-		}
-		return p, nil
+	was := processes[o.Attempt]
+	if was != nil && !reflect.DeepEqual(was.options, o) {
+		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, was.options, o)
 	}
-	p := &process{options: o, watch: &watch{}}
+	if was != nil && was.ctx.Err() == nil {
+		return was, nil
+	}
+	p := &process{options: o}
+	if was != nil {
+		p.watch, p.journal, p.before = was.watch, was.journal, was.ended()
+		was.fleet.close()
+	} else {
+		p.watch = &watch{}
+		if o.Journal != "" {
+			var err error
+			if p.journal, err = journal.Open(o.Journal); err != nil {
+				return nil, err
+			}
+		}
+	}
 	p.fleet = newFleet(o, p.watch)
-	if o.Journal != "" {
-		var err error
-		if p.journal, err = journal.Open(o.Journal); err != nil {
-			p.fleet.close()
-			return nil, err
-		}
-	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	processes[o.Attempt] = p
 	return p, nil
+}
+
+// flushMost is how long a bundle that failed waits until what was answered is durable.
+const flushMost = 30 * time.Second
+
+// flush makes what was answered durable. Its failure is no news: the bundle has failed, and what
+// can't be kept is asked for again.
+func (p *process) flush() {
+	if p.journal == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushMost)
+	defer cancel()
+	_ = p.journal.Flush(ctx)
 }
 
 // window is how many prompts a bundle may have in flight now.
@@ -164,9 +188,14 @@ func Fatal(attempt string) error {
 	if p == nil {
 		return nil
 	}
+	return p.ended()
+}
+
+// ended returns the error that ended the process, or the one before it.
+func (p *process) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fatal
+	return cmp.Or(p.fatal, p.before)
 }
 
 // Settle stops asking and returns when what is in flight has come and is durable, or ctx ends.
