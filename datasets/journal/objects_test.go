@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -473,7 +474,7 @@ func TestLeaseIsKept(t *testing.T) {
 func TestLeaseOfTheDead(t *testing.T) {
 	quickly(t)
 	out := bucket(t)
-	dead := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(), ID: "dead"}}
+	dead := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "dead"}}
 	if err := dead.write(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -533,5 +534,124 @@ func TestLeaseThatCannotBeRenewed(t *testing.T) {
 	}
 	if err := l.Release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A renewal that arrived and whose answer did not is the holder's own, and no other run's.
+func TestLeaseWhoseAnswerIsLost(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	l, err := Acquire(t.Context(), out, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := l.Context(t.Context())
+	defer cancel()
+	var lost atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost && lost.Add(1)%3 == 1 {
+			server.ServeHTTP(httptest.NewRecorder(), r)
+			<-r.Context().Done() // until the client gives up
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	// Two answers are lost, and the lease is renewed after each.
+	for renewed := int64(0); lost.Load() < 7 && ctx.Err() == nil; {
+		is, _, err := readTerm(t.Context(), l.lease.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is.Beat < renewed {
+			t.Fatalf("beat %d after %d", is.Beat, renewed)
+		}
+		renewed = is.Beat
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the holder lost its lease to itself: %v", context.Cause(ctx))
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if is, _, err := readTerm(t.Context(), l.lease.name); err != nil || !is.Released {
+		t.Errorf("after Release the lease is %+v, %v", is, err)
+	}
+}
+
+// Workers see who has the lock: their own run, also when the program that began it is gone, or
+// another, or nobody.
+func TestFence(t *testing.T) {
+	places(t, func(t *testing.T, out string) {
+		fresh := fenceFresh
+		fenceFresh = 0
+		t.Cleanup(func() { fenceFresh = fresh })
+		check := func(attempt, want string) {
+			t.Helper()
+			err := NewFence(out, attempt).Check(t.Context())
+			var lost *Lost
+			switch {
+			case want == "" && err == nil:
+			case want == "" || !errors.As(err, &lost) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), attempt+" stops"):
+				t.Errorf("attempt %s is told %v, want %q", attempt, err, want)
+			}
+		}
+		check("first", "is gone")
+		first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("first", "")
+		check("second", "another run (process")
+		if err := first.Release(); err != nil {
+			t.Fatal(err)
+		}
+		check("first", "was ended")
+		second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("first", "another run (process")
+		check("second", "")
+		if err := second.Release(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A watching worker is told when another run takes the folder, and goes on while a store that
+// can't be asked may come back.
+func TestFenceWatches(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	go func() { told <- NewFence(out, "first").Watch(t.Context()) }()
+	second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second", TakeOver: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost *Lost
+	if err := <-told; !errors.As(err, &lost) {
+		t.Errorf("the worker is told %v", err)
+	}
+	var refused atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		refused.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	})
+	began := time.Now()
+	err = NewFence(out, "second").Watch(t.Context())
+	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
+		t.Errorf("a worker that can't ask is told %v", err)
+	}
+	if took := time.Since(began); took < leaseExpires || refused.Load() < 2 {
+		t.Errorf("it gave up after %s and %d questions; a lease lives for %s", took, refused.Load(), leaseExpires)
+	}
+	intercept.Store(nil)
+	if err := errors.Join(first.Release(), second.Release()); err != nil {
+		t.Fatal(err)
 	}
 }
