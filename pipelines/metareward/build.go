@@ -27,6 +27,8 @@ type Input struct {
 	Workers int
 	// RetryFailed are the codes of failures that are asked again.
 	RetryFailed []string
+	// Locked says that the attempt has the lock of the run's folder, and must stop when it hasn't.
+	Locked bool
 }
 
 // Buckets are what a runner deals out to workers: the bounds of how many prompts each has. The
@@ -91,7 +93,7 @@ func Build(s beam.Scope, c Config, in Input) error {
 	if err != nil {
 		return err
 	}
-	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in))
+	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in, options))
 	if err != nil {
 		return err
 	}
@@ -140,13 +142,35 @@ func (c *Config) Selection() prompts.Selection {
 	return prompts.Selection{Limit: c.Prompts.Limit, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
 }
 
-func (c *Config) inferOptions(in *Input) infer.Options {
+func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
+	fence := ""
+	if in.Locked {
+		fence = c.Output.Dir
+	}
 	return infer.Options{
-		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Fence: fence, Keys: c.keys(r), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
 	}
+}
+
+// keys returns an endpoint of each API key that a role of the run needs.
+func (c *Config) keys(r *resolved) []infer.Endpoint {
+	roles := []*infer.Role{&r.generate.Role, &r.judge.Role}
+	if c.wants(schemas.RoleJudge) {
+		roles = append(roles, &r.meta.Role)
+	}
+	var keys []infer.Endpoint
+	for _, role := range roles {
+		for _, e := range role.Endpoints {
+			e.URL = ""
+			if e != (infer.Endpoint{}) && !slices.Contains(keys, e) {
+				keys = append(keys, e)
+			}
+		}
+	}
+	return keys
 }
 
 func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (sink.Options, error) {
@@ -155,7 +179,7 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (s
 		return sink.Options{}, err
 	}
 	return sink.Options{
-		Out: c.Output.Dir, Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
+		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
 		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,

@@ -22,7 +22,9 @@ import (
 // bundleOf returns the DoFn of a worker whose chain is this stage.
 func bundleOf(t *testing.T, o Options, stage Stage) *findFn {
 	t.Helper()
-	o.Attempt = uuid.NewString()
+	if o.Attempt == "" {
+		o.Attempt = uuid.NewString()
+	}
 	e := &engine{options: o.withDefaults(), stage: stage, calls: &callCounts{}}
 	if err := e.join(); err != nil {
 		t.Fatal(err)
@@ -184,5 +186,88 @@ func TestBundleIsStartedAgain(t *testing.T) {
 	}
 	if is := Fatal(f.engine.options.Attempt); is == nil || is.Error() != why.Error() {
 		t.Errorf("the error that began it is forgotten: %v", is)
+	}
+}
+
+// A worker stops asking when another run has the folder, keeps what it was answered, and is not
+// begun again: its runner may start the bundle as often as it likes.
+func TestWorkerThatLostItsRun(t *testing.T) {
+	t.Parallel()
+	out := t.TempDir()
+	first, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{})
+	calls := callsOf(actorAt(s.URL()), 1, 1)
+	prompts := promptsOf(calls)
+	asked := make(chan int)
+	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+		for i := 0; ; i++ { // a dossier that never ends
+			again := calls[0]
+			again.Inputs = []string{fmt.Sprint("round ", i)}
+			if _, err := c.Do(ctx, []Call{again}); err != nil {
+				return err
+			}
+			select {
+			case asked <- i:
+			default:
+			}
+		}
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.work(t.Context(), prompts)
+		ended <- err
+	}()
+	<-asked
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Fatal("the bundle is done")
+	}
+	var lost *journal.Lost
+	if err := Fatal("first"); !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
+		t.Errorf("the job is told %v", err)
+	}
+	stats := s.Server().Stats()
+	if _, err := f.work(t.Context(), prompts); !errors.As(err, &lost) {
+		t.Errorf("started again, it ended with %v", err)
+	}
+	if now := s.Server().Stats(); now.Requests != stats.Requests {
+		t.Errorf("%d requests after the folder was lost", now.Requests-stats.Requests)
+	}
+	contents, err := journal.Read(t.Context(), filepath.Join(out, "journal"), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The prompt's own record is there too.
+	if kept := int64(len(contents[prompts[0].ID]) - 1); kept < stats.Generations-1 {
+		t.Errorf("%d generations were given and %d are kept; one may have been in flight", stats.Generations, kept)
+	}
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A worker without its keys says so before it asks anything, and names the variable.
+func TestWorkerWithoutItsKey(t *testing.T) {
+	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
+	o := Options{Attempt: uuid.NewString(), Keys: []Endpoint{{APIKeyEnv: name}}}
+	_, err := processOf(o.withDefaults())
+	if err == nil || !strings.Contains(err.Error(), "has no API key: api_key_env names the environment variable "+name+", which is not set there") {
+		t.Fatalf("it says %v", err)
+	}
+	t.Setenv(name, "secret")
+	if _, err := processOf(o.withDefaults()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Close(o.Attempt); err != nil {
+		t.Error(err)
 	}
 }

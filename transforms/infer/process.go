@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -19,6 +20,11 @@ type Options struct {
 	Attempt string `json:"attempt"`
 	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
+	// Fence is the run's folder, whose lock must name the attempt: else the process stops asking.
+	// Empty looks at none.
+	Fence string `json:"fence,omitempty"`
+	// Keys are the endpoints whose API keys must be there before anything is asked.
+	Keys []Endpoint `json:"keys,omitempty"`
 	// Window is how many prompts a bundle has in flight. More fill the permits better and take
 	// more memory, about 0.25 MB each. Zero means half of the permits of all endpoints, a quarter
 	// when MaxInFlight is given, and at least 32.
@@ -120,6 +126,10 @@ func processOf(o Options) (*process, error) {
 	if was != nil && was.ctx.Err() == nil {
 		return was, nil
 	}
+	fence, err := o.admit()
+	if err != nil {
+		return nil, err
+	}
 	p := &process{options: o}
 	if was != nil {
 		p.watch, p.journal, p.before = was.watch, was.journal, was.ended()
@@ -127,7 +137,6 @@ func processOf(o Options) (*process, error) {
 	} else {
 		p.watch = &watch{}
 		if o.Journal != "" {
-			var err error
 			if p.journal, err = journal.Open(o.Journal); err != nil {
 				return nil, err
 			}
@@ -136,7 +145,43 @@ func processOf(o Options) (*process, error) {
 	p.fleet = newFleet(o, p.watch)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	processes[o.Attempt] = p
+	if fence != nil {
+		go p.watchFence(fence)
+	}
 	return p, nil
+}
+
+// fenceTime bounds the look at the lock before a process begins.
+const fenceTime = 30 * time.Second
+
+// admit returns an error when a process must not begin: a key is missing here, or the run's folder
+// is another run's.
+func (o *Options) admit() (*journal.Fence, error) {
+	for _, e := range o.Keys {
+		if _, err := e.APIKey(); err != nil {
+			host, _ := os.Hostname() //nolint:errcheck // a name that is better than none
+			return nil, fmt.Errorf("the worker process on %q has no API key: %w there; nothing was asked by it", host, err)
+		}
+	}
+	if o.Fence == "" {
+		return nil, nil
+	}
+	fence := journal.NewFence(o.Fence, o.Attempt)
+	ctx, cancel := context.WithTimeout(context.Background(), fenceTime)
+	defer cancel()
+	return fence, fence.Check(ctx)
+}
+
+// watchFence ends the process when the run's folder is another run's, or nobody's. What is in
+// flight may come, and is kept: it is paid for.
+func (p *process) watchFence(fence *journal.Fence) {
+	err := fence.Watch(p.ctx)
+	if err == nil {
+		return
+	}
+	p.fleet.settle(p.ctx)
+	p.flush()
+	p.died(err)
 }
 
 // flushMost is how long a bundle that failed waits until what was answered is durable.
