@@ -41,6 +41,7 @@ var errClosed = errors.New("journal: closed")
 // A Journal appends to the buckets of one folder. Every process that writes has its own.
 type Journal struct {
 	dir     string
+	lengths Lengths
 	encoder *zstd.Encoder
 	frame   []byte // of the committing goroutine alone
 	// parts says that nothing can be appended to a file here: a segment is a row of parts.
@@ -62,8 +63,9 @@ type Journal struct {
 	failed error
 }
 
-// Open returns a journal that appends below dir, which it makes when needed. Close it.
-func Open(dir string) (*Journal, error) {
+// Open returns a journal that appends below dir, which it makes when needed. Its buckets have
+// prefixes of these lengths, beside those that it adds itself. Close it.
+func Open(dir string, lengths Lengths) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
 		if err := makeDir(dir); err != nil {
@@ -75,7 +77,7 @@ func Open(dir string) (*Journal, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := &Journal{
-		dir: dir, encoder: encoder, parts: parts,
+		dir: dir, lengths: lengths, encoder: encoder, parts: parts,
 		pending: map[*appender]*batch{}, unsettled: map[*batch]struct{}{}, untold: map[*appender]struct{}{},
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}

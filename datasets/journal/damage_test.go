@@ -89,7 +89,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 		for i := range records {
 			records[i] = generation("p", "k", half*recordsPerFrame+i, "text")
 		}
-		j, err := Open(dir)
+		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

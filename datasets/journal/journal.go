@@ -88,20 +88,35 @@ func Bucket(promptID string, bits int) string {
 	return string(name)
 }
 
-// Bits returns the longest prefix among the journal's buckets, 0 when there is none: a run
-// may have more buckets than the one before, never fewer.
-func Bits(ctx context.Context, dir string) (int, error) {
+// Lengths are those of the prefixes that a journal's buckets have, ascending. Nil stands for all
+// that there may be.
+type Lengths []int
+
+// Longest returns the longest prefix, 0 when there is none: a run may have more buckets than the
+// one before, never fewer.
+func (l Lengths) Longest() int {
+	if len(l) == 0 {
+		return 0
+	}
+	return l[len(l)-1]
+}
+
+// FindLengths looks which prefixes the journal's buckets have, with one listing of its folders. It
+// is not nil. A run has one length of its own, and no other run is at work: what it is told when
+// it begins holds to its end.
+func FindLengths(ctx context.Context, dir string) (Lengths, error) {
 	names, err := store.Folders(ctx, dir)
 	if err != nil {
-		return 0, fmt.Errorf("journal: %w", err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
-	longest := 0
+	found := Lengths{}
 	for _, name := range names {
 		if isBucket(name) {
-			longest = max(longest, len(name)-1)
+			found = append(found, len(name)-1)
 		}
 	}
-	return longest, nil
+	slices.Sort(found)
+	return slices.Compact(found), nil
 }
 
 // Exists says whether there is a journal in dir.
@@ -117,13 +132,15 @@ func isBucket(name string) bool {
 	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
 }
 
-// folders returns the bucket's own folder and those of its shorter prefixes.
-func folders(bucket string) []string {
+// folders returns the bucket's own folder and those of its shorter prefixes of these lengths.
+func folders(bucket string, lengths Lengths) []string {
 	var out []string
-	for n := 1; n <= len(bucket); n++ {
-		out = append(out, bucket[:n])
+	for n := range len(bucket) - 1 {
+		if lengths == nil || slices.Contains(lengths, n) {
+			out = append(out, bucket[:n+1])
+		}
 	}
-	return out
+	return append(out, bucket)
 }
 
 // The kinds of segments. Pins sort before all others.
@@ -189,8 +206,8 @@ type listing struct {
 }
 
 // list lists the folders side by side.
-func list(ctx context.Context, dir, bucket string) (*listing, error) {
-	all := folders(bucket)
+func list(ctx context.Context, dir, bucket string, lengths Lengths) (*listing, error) {
+	all := folders(bucket, lengths)
 	files := make([][]store.File, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, folder := range all {
@@ -257,12 +274,12 @@ func (c Contents) add(r *Record) {
 // Read returns what a bucket holds now of the prompts that keep wants; nil wants all. It
 // fixes no view and writes nothing.
 func Read(ctx context.Context, dir, bucket string, keep func(promptID string) bool) (Contents, error) {
-	contents, _, err := read(ctx, dir, bucket, keep)
+	contents, _, err := read(ctx, dir, bucket, nil, keep)
 	return contents, err
 }
 
-func read(ctx context.Context, dir, bucket string, keep func(string) bool) (Contents, *listing, error) {
-	l, err := list(ctx, dir, bucket)
+func read(ctx context.Context, dir, bucket string, lengths Lengths, keep func(string) bool) (Contents, *listing, error) {
+	l, err := list(ctx, dir, bucket, lengths)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -288,7 +305,7 @@ type View struct {
 // Load fixes the attempt's view of a bucket and reads in it the records of the prompts that
 // keep wants; nil wants all.
 func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID string) bool) (*View, error) {
-	contents, l, err := read(ctx, j.dir, bucket, keep)
+	contents, l, err := read(ctx, j.dir, bucket, j.lengths, keep)
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func names(t *testing.T, dir string) []string {
 func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	quickly(t)
 	dir := bucket(t)
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	if got := names(t, dir); len(got) < 6 {
 		t.Errorf("the segment has the parts %v", got)
 	}
-	r, err := NewReplay(t.Context(), dir, v.Origin(""), nil)
+	r, err := NewReplay(t.Context(), dir, nil, v.Origin(""), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 // that it is durable. What is loaded later goes on in the same journal.
 func TestSegmentThatCannotBeWritten(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
-		j, err := Open(dir)
+		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,7 +228,7 @@ func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
 // Close tells what nobody else was told.
 func TestCloseTellsOfLoss(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
-		j, err := Open(dir)
+		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,7 +253,7 @@ func TestFlush(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		putEvery = time.Hour // quickly puts it back
 		t.Cleanup(func() { putEvery = 2 * time.Second })
-		j, err := Open(dir)
+		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +288,7 @@ func attempts(t *testing.T, dir string) {
 	t.Helper()
 	attempt(t, dir, "b", generation("p", "shared", 0, "first"), failure("cured", "old"), failure("kept", "old"))
 	var views []*View
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func attempts(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, used := range []int{0, 1} { // the newer pin decides
-		r, err := NewReplay(t.Context(), dir, views[used].Origin(""), nil)
+		r, err := NewReplay(t.Context(), dir, nil, views[used].Origin(""), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -707,5 +707,57 @@ func TestFenceWatches(t *testing.T) {
 	intercept.Store(nil)
 	if err := errors.Join(first.Release(), second.Release()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Loading a bucket takes one listing for each length of prefix that the journal has, mostly one;
+// what shorter prefixes hold is read all the same.
+func TestListingsOfALoad(t *testing.T) {
+	quickly(t)
+	dir := bucket(t)
+	attempt(t, dir, "b01101", generation("p", "k", 0, "own"))
+	attempt(t, dir, "b01", generation("p", "k", 1, "of an earlier run"))
+	found, err := FindLengths(t.Context(), dir)
+	if diff := cmp.Diff(Lengths{2, 5}, found); diff != "" || err != nil {
+		t.Fatalf("%s%v", diff, err)
+	}
+	var listings, reads atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		switch {
+		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/o"):
+			listings.Add(1)
+		case r.Method == http.MethodGet:
+			reads.Add(1)
+		}
+		server.ServeHTTP(w, r)
+	})
+	for _, test := range []struct {
+		bucket          string
+		lengths         Lengths
+		listings, reads int64
+	}{
+		{"b01101", found, 2, 2},
+		{"b01101", nil, 6, 2},
+		{"b01100", found, 2, 1},      // a folder that isn't there yet
+		{"b01101", Lengths{5}, 1, 1}, // as in a journal of one run
+		{"b01101", Lengths{}, 1, 1},  // as when the run began with none
+	} {
+		listings.Store(0)
+		reads.Store(0)
+		j, err := Open(dir, test.lengths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := j.Load(t.Context(), test.bucket, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int64(len(v.Take("p"))); got != test.reads {
+			t.Errorf("%s with %v: %d records, want %d", test.bucket, test.lengths, got, test.reads)
+		}
+		if listings.Load() != test.listings || reads.Load() != test.reads {
+			t.Errorf("%s with %v: %d listings and %d reads, want %d and %d", test.bucket, test.lengths, listings.Load(), reads.Load(), test.listings, test.reads)
+		}
+		closeJournal(t, j)
 	}
 }

@@ -21,8 +21,8 @@ type Input struct {
 	// Attempt names this run of the program.
 	Attempt string
 	Scan    *prompts.Scan
-	// JournalBits is the longest prefix of the journal's buckets; see [journal.Bits].
-	JournalBits int
+	// Journal are the lengths of the prefixes of the journal's buckets; see [journal.FindLengths].
+	Journal journal.Lengths
 	// Workers is how many processes or machines share the work. Zero means one.
 	Workers int
 	// RetryFailed are the codes of failures that are asked again.
@@ -58,7 +58,7 @@ func (c *Config) Shards(scan *prompts.Scan) int {
 // Bits returns the length of the prefix of a bucket: shards are whole buckets, and buckets never
 // get fewer.
 func (c *Config) Bits(in *Input) int {
-	atLeast := max(in.JournalBits, bits.TrailingZeros(uint(c.Shards(in.Scan))))
+	atLeast := max(in.Journal.Longest(), bits.TrailingZeros(uint(c.Shards(in.Scan))))
 	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, in.promptsPerBucket())), journal.MaxBits)
 }
 
@@ -148,7 +148,7 @@ func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
 		fence = c.Output.Dir
 	}
 	return infer.Options{
-		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Fence: fence, Keys: c.keys(r), Window: c.Client.Window,
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Fence: fence, Keys: c.keys(r), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
@@ -179,7 +179,7 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (s
 		return sink.Options{}, err
 	}
 	return sink.Options{
-		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
+		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
 		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,

@@ -256,13 +256,13 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 
 // build makes the pipeline.
 func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
-	bits, err := journal.Bits(ctx, metareward.JournalDir(r.config.Output.Dir))
+	lengths, err := journal.FindLengths(ctx, metareward.JournalDir(r.config.Output.Dir))
 	if err != nil {
 		return nil, err
 	}
 	p, s := beam.NewPipelineWithRoot()
 	err = metareward.Build(s, r.config, metareward.Input{
-		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
+		Attempt: r.attempt, Scan: r.scan, Journal: lengths, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
 		Locked: !engine.DryRun(),
 	})
 	return p, err

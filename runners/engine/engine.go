@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -146,6 +147,9 @@ func flagOf(name string) string {
 	return ""
 }
 
+// regionPattern is what the names of Google's regions have in common.
+var regionPattern = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {
 	var errs []error
@@ -165,6 +169,9 @@ func checkRunner() error {
 	need("flink", "endpoint", "the address of Flink's job server, as localhost:8099")
 	if location := flagOf("staging_location"); Runner() == "dataflow" && location != "" && !strings.HasPrefix(location, "gs://") {
 		errs = append(errs, fmt.Errorf("--staging_location is %q; allowed is gs://BUCKET/FOLDER", location))
+	}
+	if region := flagOf("region"); Runner() == "dataflow" && region != "" && !regionPattern.MatchString(region) {
+		errs = append(errs, fmt.Errorf("--region is %q; allowed is a region as us-central1, which has no letter of a zone at its end", region))
 	}
 	if err := errors.Join(errs...); err != nil || !OnCluster() || *jobopts.WorkerBinary != "" {
 		return err

@@ -174,7 +174,7 @@ func TestBundleIsStartedAgain(t *testing.T) {
 		t.Fatalf("started again: %d of %d findings, %v", len(found), len(calls), err)
 	}
 	for _, r := range found {
-		replay, err := journal.NewReplay(t.Context(), dir, r.Finding.Origin, nil)
+		replay, err := journal.NewReplay(t.Context(), dir, nil, r.Finding.Origin, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,8 @@ type Options struct {
 	Attempt string `json:"attempt"`
 	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
+	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
+	Lengths journal.Lengths `json:"lengths"`
 	// Fence is the run's folder, whose lock must name the attempt: else the process stops asking.
 	// Empty looks at none.
 	Fence string `json:"fence,omitempty"`
@@ -137,7 +139,7 @@ func processOf(o Options) (*process, error) {
 	} else {
 		p.watch = &watch{}
 		if o.Journal != "" {
-			if p.journal, err = journal.Open(o.Journal); err != nil {
+			if p.journal, err = journal.Open(o.Journal, o.Lengths); err != nil {
 				return nil, err
 			}
 		}

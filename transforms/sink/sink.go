@@ -58,6 +58,8 @@ type Options struct {
 	Fence bool `json:"fence,omitempty"`
 	// Journal is the folder that dossiers are rebuilt from. Required.
 	Journal string `json:"journal"`
+	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
+	Lengths journal.Lengths `json:"lengths"`
 	// Shards is the number of files of each table. Required.
 	Shards int `json:"shards"`
 	// Chain is the chain of stages that the findings came from. Required.
