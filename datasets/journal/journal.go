@@ -343,7 +343,7 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 }
 
 // Append adds records to the attempt's own segment. On a disk it returns when they are
-// durable, elsewhere at once: see Sync. A context that ends ends the waiting alone.
+// durable, elsewhere at once: see Sync. When the context ends, only the waiting does.
 func (v *View) Append(ctx context.Context, records ...Record) error {
 	return v.own.append(ctx, records)
 }

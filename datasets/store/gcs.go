@@ -29,7 +29,7 @@ const gcsChunk = 2 << 20
 type gcsClient struct{ client *storage.Client }
 
 func newGCS(ctx context.Context) (bucketClient, error) {
-	base := http.DefaultTransport.(*http.Transport).Clone() //nolint:errcheck // it is one
+	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.MaxIdleConnsPerHost = 64
 	transport := http.RoundTripper(boundedTransport{base})
 	var err error

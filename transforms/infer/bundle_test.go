@@ -202,7 +202,7 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 	calls := callsOf(actorAt(s.URL()), 1, 1)
 	prompts := promptsOf(calls)
 	asked := make(chan int)
-	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c Caller, _ *schemas.Dossier) error {
 		for i := 0; ; i++ { // a dossier that never ends
 			again := calls[0]
 			again.Inputs = []string{fmt.Sprint("round ", i)}

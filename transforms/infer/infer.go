@@ -159,7 +159,8 @@ func newEngine(encoded string) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{options: w.Options.withDefaults(), stage: stage, calls: &callCounts{}}
-	return e, e.join()
+	err = e.join()
+	return e, err
 }
 
 // join makes the engine one of the process that works on the run now.

@@ -161,7 +161,7 @@ const fenceTime = 30 * time.Second
 func (o *Options) admit() (*journal.Fence, error) {
 	for _, e := range o.Keys {
 		if _, err := e.APIKey(); err != nil {
-			host, _ := os.Hostname() //nolint:errcheck // a name that is better than none
+			host, _ := os.Hostname() // a name that is better than none
 			return nil, fmt.Errorf("the worker process on %q has no API key: %w there; nothing was asked by it", host, err)
 		}
 	}
@@ -171,7 +171,8 @@ func (o *Options) admit() (*journal.Fence, error) {
 	fence := journal.NewFence(o.Fence, o.Attempt)
 	ctx, cancel := context.WithTimeout(context.Background(), fenceTime)
 	defer cancel()
-	return fence, fence.Check(ctx)
+	err := fence.Check(ctx)
+	return fence, err
 }
 
 // watchFence ends the process when the run's folder is another run's, or nobody's. What is in
