@@ -1,12 +1,15 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +41,7 @@ var errClosed = errors.New("journal: closed")
 // A Journal appends to the buckets of one folder. Every process that writes has its own.
 type Journal struct {
 	dir     string
+	lengths Lengths
 	encoder *zstd.Encoder
 	frame   []byte // of the committing goroutine alone
 	// parts says that nothing can be appended to a file here: a segment is a row of parts.
@@ -45,18 +49,23 @@ type Journal struct {
 
 	mu      sync.Mutex
 	pending map[*appender]*batch
-	wake    chan struct{}
-	unkept  int // bytes of pending and of what is being put
-	full    chan struct{}
-	spare   [][]byte // buffers of batches that are committed
-	closed  bool
-	done    chan struct{}
-	// broken is why nothing can be appended any more.
-	broken error
+	// unsettled are the batches that are pending or being written.
+	unsettled map[*batch]struct{}
+	wake      chan struct{}
+	unkept    int // bytes of pending and of what is being put
+	full      chan struct{}
+	spare     [][]byte // buffers of batches that are committed
+	closed    bool
+	done      chan struct{}
+	// untold are the segments that broke, until somebody is told.
+	untold map[*appender]struct{}
+	// failed is what closing files came to.
+	failed error
 }
 
-// Open returns a journal that appends below dir, which it makes when needed. Close it.
-func Open(dir string) (*Journal, error) {
+// Open returns a journal that appends below dir, which it makes when needed. Its buckets have
+// prefixes of these lengths, beside those that it adds itself. Close it.
+func Open(dir string, lengths Lengths) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
 		if err := makeDir(dir); err != nil {
@@ -68,7 +77,8 @@ func Open(dir string) (*Journal, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := &Journal{
-		dir: dir, encoder: encoder, parts: parts, pending: map[*appender]*batch{},
+		dir: dir, lengths: lengths, encoder: encoder, parts: parts,
+		pending: map[*appender]*batch{}, unsettled: map[*batch]struct{}{}, untold: map[*appender]struct{}{},
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if parts {
@@ -79,7 +89,7 @@ func Open(dir string) (*Journal, error) {
 	return j, nil
 }
 
-// Close commits what is pending and waits for it.
+// Close commits what is pending and waits for it. Its error is of what nobody else was told of.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	first := !j.closed
@@ -92,7 +102,25 @@ func (j *Journal) Close() error {
 	<-j.done
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.broken
+	err := j.failed
+	for a := range j.untold {
+		err = errors.Join(err, a.broken)
+	}
+	return err
+}
+
+// Flush puts down at once what is pending in all views, and returns when it is durable, could
+// not be made so, or ctx ends.
+func (j *Journal) Flush(ctx context.Context) error {
+	j.mu.Lock()
+	waiting := slices.Collect(maps.Keys(j.unsettled))
+	j.mu.Unlock()
+	signal(j.full)
+	var err error
+	for _, b := range waiting {
+		err = cmp.Or(err, b.wait(ctx))
+	}
+	return err
 }
 
 func signal(c chan struct{}) {
@@ -104,7 +132,9 @@ func signal(c chan struct{}) {
 
 // batch is what becomes one frame of one segment.
 type batch struct {
+	of    *appender
 	lines []byte
+	size  int
 	done  chan struct{}
 	err   error
 }
@@ -118,7 +148,10 @@ type appender struct {
 	file    *os.File // of the committing goroutine alone
 	part    int      // the same
 
-	last *batch // under the journal's lock
+	// Under the journal's lock:
+	last *batch
+	// broken is why nothing can be appended any more.
+	broken error
 }
 
 func (a *appender) append(ctx context.Context, records []Record) error {
@@ -134,9 +167,6 @@ func (a *appender) append(ctx context.Context, records []Record) error {
 }
 
 func (a *appender) sync(ctx context.Context) error {
-	if !a.journal.parts { // append has waited
-		return nil
-	}
 	a.journal.mu.Lock()
 	last := a.last // those before it are put before it
 	a.journal.mu.Unlock()
@@ -149,6 +179,9 @@ func (a *appender) sync(ctx context.Context) error {
 func (b *batch) wait(ctx context.Context) error {
 	select {
 	case <-b.done:
+		if b.err != nil {
+			b.of.journal.told(b.of)
+		}
 		return b.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -159,21 +192,24 @@ func (b *batch) wait(ctx context.Context) error {
 func (j *Journal) enqueue(a *appender, lines []byte) (b *batch, wait bool, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.broken != nil {
-		return nil, false, j.broken
+	if a.broken != nil {
+		delete(j.untold, a)
+		return nil, false, a.broken
 	}
 	if j.closed {
 		return nil, false, errClosed
 	}
 	b = j.pending[a]
 	if b == nil {
-		b = &batch{done: make(chan struct{})}
+		b = &batch{of: a, done: make(chan struct{})}
+		j.unsettled[b] = struct{}{}
 		if k := len(j.spare) - 1; k >= 0 {
 			b.lines, j.spare = j.spare[k], j.spare[:k]
 		}
 		j.pending[a] = b
 	}
 	b.lines = append(b.lines, lines...)
+	b.size += len(lines)
 	a.last = b
 	a.started.Store(true)
 	signal(j.wake)
@@ -211,22 +247,19 @@ func (j *Journal) put(batches map[*appender]*batch) {
 	group.SetLimit(putters)
 	for a, b := range batches {
 		group.Go(func() error {
-			defer close(b.done)
-			if b.err = j.whyBroken(); b.err != nil { // nothing may follow a part that is missing
+			if err := j.whyBroken(a); err != nil { // nothing may follow a part that is missing
+				j.settle(b, err)
 				return nil
 			}
-			name := fmt.Sprintf("%s.%06d%s", a.name, a.part, segmentSuffix)
+			frame := j.encoder.EncodeAll(b.lines, nil)
+			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, digestOf(frame), segmentSuffix)
 			a.part++
 			// What was paid for is kept also when its run is given up.
-			b.err = store.WriteFile(context.Background(), store.Join(j.dir, name), j.encoder.EncodeAll(b.lines, nil))
-			if b.err != nil {
-				b.err = fmt.Errorf("journal: %w", b.err)
-				j.fail(b.err)
+			err := store.WriteFile(context.Background(), store.Join(j.dir, name), frame)
+			if err != nil {
+				err = fmt.Errorf("journal: %w", err)
 			}
-			j.mu.Lock()
-			j.unkept -= len(b.lines)
-			j.mu.Unlock()
-			b.lines = nil
+			j.settle(b, err)
 			return nil
 		})
 	}
@@ -256,9 +289,18 @@ func (j *Journal) commitAll() {
 		}
 	}
 	for a := range open {
-		if err := a.file.Close(); err != nil {
-			j.fail(err)
-		}
+		j.closeFile(a)
+	}
+}
+
+// closeFile closes a segment. What is in it is synced: an error is no loss, and is kept for Close.
+func (j *Journal) closeFile(a *appender) {
+	err := a.file.Close()
+	a.file = nil
+	if err != nil {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.failed = cmp.Or(j.failed, fmt.Errorf("journal: %w", err))
 	}
 }
 
@@ -267,24 +309,25 @@ func (j *Journal) commitAll() {
 func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
 	var synced sync.WaitGroup
 	for a, b := range batches {
-		if b.err = j.whyBroken(); b.err != nil { // nothing may follow a frame that is torn
-			close(b.done)
+		err := j.whyBroken(a) // nothing may follow a frame that is torn
+		if err == nil {
+			j.frame = j.encoder.EncodeAll(b.lines, j.frame[:0])
+			j.reuse(b)
+			err = a.write(j.frame)
+		}
+		if a.file != nil {
+			open[a] = struct{}{}
+		}
+		if err != nil {
+			j.settle(b, err)
 			continue
 		}
-		j.frame = j.encoder.EncodeAll(b.lines, j.frame[:0])
-		j.reuse(b)
-		if b.err = a.write(j.frame); b.err != nil {
-			j.fail(b.err)
-			close(b.done)
-			continue
-		}
-		open[a] = struct{}{}
 		synced.Go(func() {
-			if err := a.file.Sync(); err != nil {
-				b.err = fmt.Errorf("journal: %w", err)
-				j.fail(b.err)
+			err := a.file.Sync()
+			if err != nil {
+				err = fmt.Errorf("journal: %w", err)
 			}
-			close(b.done)
+			j.settle(b, err)
 		})
 	}
 	synced.Wait()
@@ -313,30 +356,42 @@ func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct
 		if _, ok := used[a]; ok {
 			continue
 		}
-		if err := a.file.Close(); err != nil {
-			j.fail(err)
-		}
-		a.file = nil
+		j.closeFile(a)
 		delete(open, a)
 	}
 }
 
-func (j *Journal) whyBroken() error {
+func (j *Journal) whyBroken(a *appender) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.broken
+	return a.broken
 }
 
-func (j *Journal) fail(err error) {
+// settle tells those who wait for a batch what became of it. A segment is broken by the first
+// that failed.
+func (j *Journal) settle(b *batch, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.broken == nil {
-		j.broken = err
+	delete(j.unsettled, b)
+	if j.parts {
+		j.unkept -= b.size
 	}
+	if err != nil && b.of.broken == nil {
+		b.of.broken = err
+		j.untold[b.of] = struct{}{}
+	}
+	b.err, b.lines = err, nil
+	close(b.done)
+}
+
+func (j *Journal) told(a *appender) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.untold, a)
 }
 
 // write appends a frame to the segment. After a write that failed half-way nothing may
-// follow it: the journal is broken then, and the torn frame stays the last.
+// follow it: the segment is broken then, and the torn frame stays its last.
 func (a *appender) write(frame []byte) error {
 	if a.file == nil {
 		if err := a.open(); err != nil {

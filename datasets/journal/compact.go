@@ -7,8 +7,10 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"coeval/datasets/store"
 )
@@ -45,15 +47,27 @@ func Compact(ctx context.Context, dir string, above int) (Compacted, error) {
 			byBucket[bucket] = append(byBucket[bucket], f)
 		}
 	}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(compactors)
 	for bucket, files := range byBucket {
-		if err := compactBucket(ctx, dir, bucket, files, above, &done); err != nil {
-			return done, err
-		}
+		group.Go(func() error {
+			one, err := compactBucket(ctx, dir, bucket, files, above)
+			mu.Lock()
+			defer mu.Unlock()
+			done.Buckets += one.Buckets
+			done.Segments += one.Segments
+			done.Removed += one.Removed
+			return err
+		})
 	}
-	return done, nil
+	return done, group.Wait()
 }
 
-func compactBucket(ctx context.Context, dir, bucket string, files []store.File, above int, done *Compacted) error {
+// compactors is how many buckets are in memory at a time: much of it is waiting for a store.
+const compactors = 4
+
+func compactBucket(ctx context.Context, dir, bucket string, files []store.File, above int) (done Compacted, err error) {
 	var segments, pins []segment
 	var views []string
 	for _, f := range files {
@@ -69,31 +83,32 @@ func compactBucket(ctx context.Context, dir, bucket string, files []store.File, 
 			segments = append(segments, s)
 		}
 	}
-	done.Segments += len(segments) + len(pins)
+	done.Segments = len(segments) + len(pins)
 	if len(segments)+len(pins) <= max(above, 1) || len(segments) <= 1 && len(pins) <= 1 {
-		return nil
+		return done, nil
 	}
-	done.Buckets++
+	done.Buckets = 1
+	var old []string
 	for _, class := range [][]segment{pins, segments} {
 		if len(class) <= 1 {
 			continue
 		}
-		removed, err := merge(ctx, dir, class)
-		done.Removed += removed
+		merged, err := merge(ctx, dir, class)
 		if err != nil {
-			return err
+			return done, err
 		}
+		old = append(old, merged...)
 	}
-	for _, view := range views {
-		if err := store.Remove(ctx, view); err != nil {
-			return fmt.Errorf("journal: %w", err)
-		}
+	if err := store.RemoveFiles(ctx, append(views, old...)); err != nil {
+		return done, fmt.Errorf("journal: %w", err)
 	}
-	return nil
+	done.Removed = len(old)
+	return done, nil
 }
 
-// merge puts the records of several segments of one kind into one and removes them.
-func merge(ctx context.Context, dir string, class []segment) (removed int, err error) {
+// merge puts the records of several segments of one kind into one, and returns those that it
+// stands for.
+func merge(ctx context.Context, dir string, class []segment) (old []string, err error) {
 	sortSegments(class)
 	winners := map[id]*Record{}
 	err = readSegments(ctx, dir, class, func(_ int, b []byte) error {
@@ -106,7 +121,7 @@ func merge(ctx context.Context, dir string, class []segment) (removed int, err e
 		return err
 	})
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	records := make([]Record, 0, len(winners))
 	for _, r := range winners {
@@ -115,28 +130,30 @@ func merge(ctx context.Context, dir string, class []segment) (removed int, err e
 	slices.SortFunc(records, func(a, b Record) int {
 		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.Key, b.Key), a.Replicate-b.Replicate)
 	})
-	name := path.Join(path.Dir(class[0].Name), mergedName(path.Base(class[0].Name)))
-	if err := writeRecords(ctx, store.Join(dir, name), records); err != nil {
-		return 0, err
+	name, err := writeRecords(ctx, dir, path.Join(path.Dir(class[0].Name), mergedStem(path.Base(class[0].Name))), records)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkMerged(ctx, dir, name, winners); err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, s := range class {
-		old := store.Join(dir, s.Name)
-		is, err := store.Stat(ctx, old)
-		if err == nil && is.Size != s.Length {
-			continue // it grew: a run that nobody knows of still writes it
+		if s.Name == name {
+			continue // a compaction that stopped had made it already
 		}
-		if err == nil {
-			err = store.Remove(ctx, old)
+		full := store.Join(dir, s.Name)
+		if appended(path.Base(s.Name)) { // all others stay as they were put
+			is, err := store.Stat(ctx, full)
+			if err != nil {
+				return nil, fmt.Errorf("journal: %w", err)
+			}
+			if is.Size != s.Length {
+				continue // it grew: a run that nobody knows of still writes it
+			}
 		}
-		if err != nil {
-			return removed, fmt.Errorf("journal: %w", err)
-		}
-		removed++
+		old = append(old, full)
 	}
-	return removed, nil
+	return old, nil
 }
 
 // checkMerged reads a new segment back before those that it stands for are removed.
@@ -161,13 +178,13 @@ func checkMerged(ctx context.Context, dir, name string, want map[id]*Record) err
 	return nil
 }
 
-// mergedName names the file that stands for those of which first is the first: directly
-// before it, or beside it where that is a merged one itself.
-func mergedName(first string) string {
+// mergedStem begins the name of the file that stands for those of which first is the first:
+// directly before it, or beside it where that is a merged one itself.
+func mergedStem(first string) string {
 	stem := strings.TrimSuffix(first, segmentSuffix)
 	length := len(segmentPrefix) + len(uuid.Nil.String())
 	if strings.HasPrefix(first, pinPrefix) {
 		length = len(pinPrefix) + pinStamp
 	}
-	return stem[:min(length, len(stem))] + "-" + uuid.NewString() + segmentSuffix
+	return stem[:min(length, len(stem))]
 }

@@ -8,8 +8,16 @@
 //
 // It promises that a record is on the disk when Append returns, that loading returns every
 // record of which that was said, and that one view of a bucket, once fixed, reads the same
-// records for ever, whatever is appended beside it. A torn last frame, which a crash leaves,
-// is dropped; damage anywhere else is an error with file and offset.
+// records for ever, whatever is appended beside it. A torn last frame, which a crash leaves in
+// a segment that is appended to, is dropped; damage anywhere else is an error with file and
+// offset. Parts, pins and compacted segments are put whole and bear the digest of their bytes
+// in their names: there anything but what was put is damage.
+//
+// A write that fails, because the disk is full or a store was gone for longer than it is asked
+// again, ends its segment and nothing else: nothing follows it there, who waits for what was
+// appended is told, and so is who appends more. Views that are loaded later have segments of
+// their own, so that work which is begun anew in the same process goes on as soon as there is
+// room; what was not durable is asked for again.
 //
 // It does not promise that a key has one record only: a run that was started again while its
 // predecessor still wrote leaves two. A text stands before a failure, then the order of the
@@ -80,20 +88,35 @@ func Bucket(promptID string, bits int) string {
 	return string(name)
 }
 
-// Bits returns the longest prefix among the journal's buckets, 0 when there is none: a run
-// may have more buckets than the one before, never fewer.
-func Bits(ctx context.Context, dir string) (int, error) {
+// Lengths are those of the prefixes that a journal's buckets have, ascending. Nil stands for all
+// that there may be.
+type Lengths []int
+
+// Longest returns the longest prefix, 0 when there is none: a run may have more buckets than the
+// one before, never fewer.
+func (l Lengths) Longest() int {
+	if len(l) == 0 {
+		return 0
+	}
+	return l[len(l)-1]
+}
+
+// FindLengths looks which prefixes the journal's buckets have, with one listing of its folders. It
+// is not nil. A run has one length of its own, and no other run is at work: what it is told when
+// it begins holds to its end.
+func FindLengths(ctx context.Context, dir string) (Lengths, error) {
 	names, err := store.Folders(ctx, dir)
 	if err != nil {
-		return 0, fmt.Errorf("journal: %w", err)
+		return nil, fmt.Errorf("journal: %w", err)
 	}
-	longest := 0
+	found := Lengths{}
 	for _, name := range names {
 		if isBucket(name) {
-			longest = max(longest, len(name)-1)
+			found = append(found, len(name)-1)
 		}
 	}
-	return longest, nil
+	slices.Sort(found)
+	return slices.Compact(found), nil
 }
 
 // Exists says whether there is a journal in dir.
@@ -109,13 +132,15 @@ func isBucket(name string) bool {
 	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
 }
 
-// folders returns the bucket's own folder and those of its shorter prefixes.
-func folders(bucket string) []string {
+// folders returns the bucket's own folder and those of its shorter prefixes of these lengths.
+func folders(bucket string, lengths Lengths) []string {
 	var out []string
-	for n := 1; n <= len(bucket); n++ {
-		out = append(out, bucket[:n])
+	for n := range len(bucket) - 1 {
+		if lengths == nil || slices.Contains(lengths, n) {
+			out = append(out, bucket[:n+1])
+		}
 	}
-	return out
+	return append(out, bucket)
 }
 
 // The kinds of segments. Pins sort before all others.
@@ -124,6 +149,29 @@ const (
 	segmentPrefix = "s-"
 	segmentSuffix = ".jsonl.zst"
 )
+
+// digestLength is that of the digests in names, in hexadecimal digits.
+const digestLength = 32
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:digestLength/2])
+}
+
+// digestIn returns the digest that the name of a segment ends in.
+func digestIn(base string) (string, bool) {
+	stem := strings.TrimSuffix(base, segmentSuffix)
+	digest := stem[strings.LastIndexByte(stem, '-')+1:]
+	_, err := hex.DecodeString(digest)
+	return digest, err == nil && len(digest) == digestLength
+}
+
+// appended says whether a segment is of the kind that is made frame by frame: only there a
+// crash may leave a part of a frame.
+func appended(base string) bool {
+	name, ok := strings.CutPrefix(strings.TrimSuffix(base, segmentSuffix), segmentPrefix)
+	return ok && len(name) == len(uuid.Nil.String())
+}
 
 // newSegment names a segment, without its ending, so that names sort in the order of their making.
 func newSegment() (string, error) {
@@ -137,9 +185,9 @@ func newSegment() (string, error) {
 // pinStamp is the length of a pin's time.
 const pinStamp = 16
 
-// newPin names a pin so that the newest sorts first.
+// newPin begins the name of a pin so that the newest sorts first.
 func newPin() string {
-	return fmt.Sprintf("%s%0*x-%s%s", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()), uuid.NewString(), segmentSuffix)
+	return fmt.Sprintf("%s%0*x", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()))
 }
 
 // segment is a file of which the first Length bytes count.
@@ -158,8 +206,8 @@ type listing struct {
 }
 
 // list lists the folders side by side.
-func list(ctx context.Context, dir, bucket string) (*listing, error) {
-	all := folders(bucket)
+func list(ctx context.Context, dir, bucket string, lengths Lengths) (*listing, error) {
+	all := folders(bucket, lengths)
 	files := make([][]store.File, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, folder := range all {
@@ -226,12 +274,12 @@ func (c Contents) add(r *Record) {
 // Read returns what a bucket holds now of the prompts that keep wants; nil wants all. It
 // fixes no view and writes nothing.
 func Read(ctx context.Context, dir, bucket string, keep func(promptID string) bool) (Contents, error) {
-	contents, _, err := read(ctx, dir, bucket, keep)
+	contents, _, err := read(ctx, dir, bucket, nil, keep)
 	return contents, err
 }
 
-func read(ctx context.Context, dir, bucket string, keep func(string) bool) (Contents, *listing, error) {
-	l, err := list(ctx, dir, bucket)
+func read(ctx context.Context, dir, bucket string, lengths Lengths, keep func(string) bool) (Contents, *listing, error) {
+	l, err := list(ctx, dir, bucket, lengths)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -257,7 +305,7 @@ type View struct {
 // Load fixes the attempt's view of a bucket and reads in it the records of the prompts that
 // keep wants; nil wants all.
 func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID string) bool) (*View, error) {
-	contents, l, err := read(ctx, j.dir, bucket, keep)
+	contents, l, err := read(ctx, j.dir, bucket, j.lengths, keep)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +343,7 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 }
 
 // Append adds records to the attempt's own segment. On a disk it returns when they are
-// durable, elsewhere at once: see Sync.
+// durable, elsewhere at once: see Sync. When the context ends, only the waiting does.
 func (v *View) Append(ctx context.Context, records ...Record) error {
 	return v.own.append(ctx, records)
 }
@@ -316,8 +364,7 @@ func saveView(ctx context.Context, dir, bucket string, l *listing) (string, erro
 	if err != nil {
 		return "", fmt.Errorf("journal: %w", err)
 	}
-	sum := sha256.Sum256(b)
-	digest := hex.EncodeToString(sum[:16])
+	digest := digestOf(b)
 	if l.views[digest] {
 		return digest, nil
 	}
@@ -336,7 +383,7 @@ func readView(ctx context.Context, dir, bucket, digest string) ([]segment, error
 	if err != nil {
 		return nil, fmt.Errorf("journal: the view that a finding names: %w", err)
 	}
-	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:16]) != digest {
+	if digestOf(b) != digest {
 		return nil, fmt.Errorf("journal: %s: the content does not have the digest in its name", name)
 	}
 	var segments []segment

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ func failure(key, code string) Record {
 // attempt opens the journal, loads the bucket, appends each record by itself and closes.
 func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin {
 	t.Helper()
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func texts(t *testing.T, dir, bucket string) map[string]string {
 
 func TestAppendIsThereAfterwards(t *testing.T) {
 	dir := t.TempDir()
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +143,8 @@ func TestBucketReadsShorterPrefixes(t *testing.T) {
 	if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
 		t.Error(diff)
 	}
-	if bits, err := Bits(t.Context(), dir); err != nil || bits != 2 {
-		t.Errorf("Bits = %d, %v; want 2", bits, err)
+	if lengths, err := FindLengths(t.Context(), dir); err != nil || !slices.Equal(lengths, Lengths{0, 1, 2}) {
+		t.Errorf("FindLengths = %v, %v; want 0, 1, 2", lengths, err)
 	}
 }
 
@@ -222,7 +223,7 @@ func TestReplayReadsTheViewOfItsAttempt(t *testing.T) {
 	dir := t.TempDir()
 	attempt(t, dir, "b", generation("p", "k", 0, "old"))
 
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +242,7 @@ func TestReplayReadsTheViewOfItsAttempt(t *testing.T) {
 		}
 	}
 	for v, want := range map[*View]string{zombie: "zombie's", second: "second's"} {
-		r, err := NewReplay(t.Context(), dir, v.Origin(""), nil)
+		r, err := NewReplay(t.Context(), dir, nil, v.Origin(""), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +259,7 @@ func TestPinMakesTheNextRunAgree(t *testing.T) {
 	for _, used := range []int{0, 1} {
 		dir := t.TempDir()
 		origins := make([]schemas.Origin, 2)
-		j, err := Open(dir)
+		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +280,7 @@ func TestPinMakesTheNextRunAgree(t *testing.T) {
 		}
 		want := map[string]string{"k0": fmt.Sprint("attempt ", used)}
 		for range 2 { // pinning again changes nothing
-			r, err := NewReplay(t.Context(), dir, origins[used], nil)
+			r, err := NewReplay(t.Context(), dir, nil, origins[used], nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +300,7 @@ func TestRetriedFailures(t *testing.T) {
 	dir := t.TempDir()
 	attempt(t, dir, "b", failure("cured", "too_long"), failure("kept", "too_long"))
 	o := attempt(t, dir, "b", generation("p", "cured", 0, "text"), failure("kept", "refused"))
-	r, err := NewReplay(t.Context(), dir, o, nil)
+	r, err := NewReplay(t.Context(), dir, nil, o, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +324,7 @@ func TestReplayMissesASegment(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, o.Segment)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewReplay(t.Context(), dir, o, nil); err == nil {
+	if _, err := NewReplay(t.Context(), dir, nil, o, nil); err == nil {
 		t.Error("a replay without the attempt's own segment is no error")
 	}
 }
@@ -366,7 +367,7 @@ func TestPromptKeyCoversAllOfIt(t *testing.T) {
 }
 
 func FuzzDecodeSegment(f *testing.F) {
-	j, err := Open(f.TempDir())
+	j, err := Open(f.TempDir(), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -406,7 +407,7 @@ func benchmarkRecords(n int) []Record {
 
 func BenchmarkReadSegment(b *testing.B) {
 	dir := b.TempDir()
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -433,7 +434,7 @@ func BenchmarkReadSegment(b *testing.B) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	j, err := Open(b.TempDir())
+	j, err := Open(b.TempDir(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

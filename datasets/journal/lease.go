@@ -30,7 +30,7 @@ type term struct {
 	holder
 
 	ID       string `json:"id"`
-	Beat     int64  `json:"beat"`
+	Beat     int64  `json:"beat,omitempty"`
 	Released bool   `json:"released"`
 }
 
@@ -49,7 +49,7 @@ type lease struct {
 var errReleased = errors.New("journal: the lease was given back")
 
 func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error) {
-	l := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(), ID: uuid.NewString()}, beaten: make(chan struct{})}
+	l := &lease{out: out, name: lockName(out), term: term{holder: thisProcess(how.Attempt), ID: uuid.NewString()}, beaten: make(chan struct{})}
 	for {
 		was, version, err := readTerm(ctx, l.name)
 		if err != nil {
@@ -94,18 +94,30 @@ func readTerm(ctx context.Context, name string) (t term, v store.Version, err er
 	return t, v, nil
 }
 
-// write puts the lease's term in the place of a version.
+// write puts the lease's term in the place of a version. What is there may be the lease's own,
+// where a write came to its end and its answer did not: then it is written over, whatever its
+// version.
 func (l *lease) write(ctx context.Context, over store.Version) error {
 	b, err := json.Marshal(&l.term)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	v, err := store.Swap(ctx, l.name, over, append(b, '\n'))
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+	for again := false; ; again = true {
+		v, err := store.Swap(ctx, l.name, over, append(b, '\n'))
+		if err == nil {
+			l.version = v
+			return nil
+		}
+		is, now, readErr := readTerm(ctx, l.name)
+		switch {
+		case readErr != nil, is.ID != l.term.ID, now == over, again:
+			return fmt.Errorf("journal: %w", err)
+		case is.Beat == l.term.Beat && is.Released == l.term.Released:
+			l.version = now
+			return nil
+		}
+		over = now
 	}
-	l.version = v
-	return nil
 }
 
 // awaitDeath returns nil when a lease stays as it is, and an error that names the holder when
@@ -151,7 +163,8 @@ func (l *lease) renew() {
 		}
 		began := time.Now()
 		l.term.Beat++
-		ctx, cancel := context.WithDeadline(l.held, deadline)
+		// One that takes longer is made again with the next beat.
+		ctx, cancel := context.WithDeadline(l.held, earlier(deadline, began.Add(leaseExpires/3)))
 		err := l.write(ctx, l.version)
 		cancel()
 		switch {
@@ -167,6 +180,13 @@ func (l *lease) renew() {
 			return
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (l *lease) lostTo() error {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/uuid"
 
 	"coeval/datasets/store"
 )
@@ -19,12 +21,16 @@ import (
 // few seconds, and who finds that nobody does takes it.
 type Lock struct {
 	flock *flock.Flock
+	term  term // of the flock
 	lease *lease
 }
 
-// Acquiring says how a lock is had. It has no say on a disk.
+// Acquiring says how a lock is had.
 type Acquiring struct {
-	// TakeOver takes the lease of another run at once. That run stops when it notices.
+	// Attempt names who has the lock to its workers; see [Fence].
+	Attempt string
+	// TakeOver takes the lease of another run at once. That run stops when it notices. It has
+	// no say on a disk.
 	TakeOver bool
 	// Waiting is called, if it is there, before it is awaited whether another run's lease is
 	// renewed, with who that is and how long it may take.
@@ -36,14 +42,16 @@ type holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
 	Since time.Time `json:"since"`
+	// Attempt is empty where the journal alone is worked on.
+	Attempt string `json:"attempt,omitempty"`
 }
 
-func thisProcess() holder {
+func thisProcess(attempt string) holder {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
-	return holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second)}
+	return holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second), Attempt: attempt}
 }
 
 func (h holder) String() string {
@@ -59,11 +67,11 @@ func Acquire(ctx context.Context, out string, how Acquiring) (*Lock, error) {
 		}
 		return &Lock{lease: l}, nil
 	}
-	name := filepath.Join(out, "operations", ".lock")
+	name := lockName(out)
 	if err := makeDir(filepath.Dir(name)); err != nil {
 		return nil, err
 	}
-	l := flock.New(name)
+	l := flock.New(name, flock.SetPermissions(0o644)) // workers read it, maybe as somebody else
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("journal: lock %s: %w", name, err)
@@ -71,14 +79,39 @@ func Acquire(ctx context.Context, out string, how Acquiring) (*Lock, error) {
 	if !ok {
 		return nil, fmt.Errorf("another run works on %s%s: wait until it ends, or give this one another --out", out, heldBy(name))
 	}
-	b, err := json.Marshal(thisProcess())
-	if err == nil {
-		err = os.WriteFile(name, b, 0o644)
+	t := term{holder: thisProcess(how.Attempt), ID: uuid.NewString()}
+	if err := t.writeLocal(name); err != nil {
+		return nil, errors.Join(err, l.Unlock())
 	}
+	return &Lock{flock: l, term: t}, nil
+}
+
+// lockName returns the file that says who has a run's folder.
+func lockName(out string) string {
+	if store.HasLocks(out) {
+		return filepath.Join(out, "operations", ".lock")
+	}
+	return store.Join(out, leaseFile)
+}
+
+// lockSize is more than a term takes. All terms have it, so that writing one over another is one
+// step, and no reader meets a file that is cut.
+const lockSize = 1024
+
+func (t *term) writeLocal(name string) error {
+	b, err := json.Marshal(t)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("journal: lock %s: %w", name, err), l.Unlock())
+		return fmt.Errorf("journal: lock %s: %w", name, err)
 	}
-	return &Lock{flock: l}, nil
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("journal: lock: %w", err)
+	}
+	_, err = f.WriteAt(append(b, bytes.Repeat([]byte("\n"), max(lockSize-len(b), 0))...), 0)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("journal: lock: %w", err)
+	}
+	return nil
 }
 
 func heldBy(name string) string {
@@ -105,7 +138,9 @@ func (l *Lock) Release() error {
 	if l.lease != nil {
 		return l.lease.release()
 	}
-	if err := l.flock.Unlock(); err != nil {
+	l.term.Released = true
+	err := l.term.writeLocal(l.flock.Path())
+	if err = errors.Join(err, l.flock.Unlock()); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -104,7 +105,7 @@ func names(t *testing.T, dir string) []string {
 func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	quickly(t)
 	dir := bucket(t)
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	if got := names(t, dir); len(got) < 6 {
 		t.Errorf("the segment has the parts %v", got)
 	}
-	r, err := NewReplay(t.Context(), dir, v.Origin(""), nil)
+	r, err := NewReplay(t.Context(), dir, nil, v.Origin(""), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,42 +165,131 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	}
 }
 
-// A store that refuses to take a part breaks the journal: nothing is put after what is missing,
-// and nobody is told that it is durable.
-func TestAPartThatCannotBePut(t *testing.T) {
-	quickly(t)
-	dir := bucket(t)
-	j, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := j.Load(t.Context(), "b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		if r.Method == http.MethodPost {
-			w.WriteHeader(http.StatusForbidden)
-			return
+// A write that fails ends its segment: nothing is put after what is missing, and nobody is told
+// that it is durable. What is loaded later goes on in the same journal.
+func TestSegmentThatCannotBeWritten(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		server.ServeHTTP(w, r)
+		load := func() *View {
+			t.Helper()
+			v, err := j.Load(t.Context(), "b", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		v, idle := load(), load()
+		want, mend := refuseWrites(t, dir)
+		err = v.Append(t.Context(), generation("p", "k", 0, "lost"))
+		if err == nil {
+			err = v.Sync(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q", err, want)
+		}
+		mend()
+		if err := v.Append(t.Context(), generation("p", "k", 1, "after what is lost")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a record after one that is lost: %v; want %q", err, want)
+		}
+		// Another view of before has nothing that is lost, and one of later begins anew.
+		for i, v := range []*View{idle, load()} {
+			err := v.Append(t.Context(), generation("p", "k", 2+i, "text"))
+			if err := errors.Join(err, v.Sync(t.Context())); err != nil {
+				t.Errorf("view %d: %v", i, err)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Errorf("Close tells again what Append and Sync have told: %v", err)
+		}
+		if diff := cmp.Diff(map[string]string{"k2": "text", "k3": "text"}, texts(t, dir, "b")); diff != "" {
+			t.Error(diff)
+		}
 	})
-	if err := v.Append(t.Context(), generation("p", "k", 0, "text")); err != nil {
+}
+
+// refuseWrites lets no segment of the bucket "b" be written until mend is called, and returns what
+// the error says.
+func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
+	t.Helper()
+	if !store.HasLocks(dir) {
+		standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if r.Method == http.MethodPost {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			server.ServeHTTP(w, r)
+		})
+		return "no permission", func() { intercept.Store(nil) }
+	}
+	blocked := filepath.Join(dir, "b") // a file where the folder has to be
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "no permission") {
-		t.Errorf("Sync: %v", err)
+	return "not a directory", func() {
+		if err := os.Remove(blocked); err != nil {
+			t.Error(err)
+		}
 	}
-	intercept.Store(nil)
-	if err := v.Append(t.Context(), generation("p", "k", 1, "text")); err == nil {
-		t.Error("a record was taken after one that is lost")
-	}
-	if err := j.Close(); err == nil {
-		t.Error("Close says that all is well")
-	}
-	if got := names(t, dir); len(got) != 0 {
-		t.Errorf("there are %v", got)
-	}
+}
+
+// Close tells what nobody else was told.
+func TestCloseTellsOfLoss(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := j.Load(t.Context(), "b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := refuseWrites(t, dir)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := v.Append(gone, generation("p", "k", 0, "lost")); err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := j.Close(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Close: %v; want %q", err, want)
+		}
+	})
+}
+
+// Flush waits for no clock, and not for a context that ended for somebody else.
+func TestFlush(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		putEvery = time.Hour // quickly puts it back
+		t.Cleanup(func() { putEvery = 2 * time.Second })
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeJournal(t, j)
+		want := map[string]string{}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 3 {
+			v, err := j.Load(t.Context(), "b", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range 2 {
+				if err := v.Append(gone, generation("p", "k", 2*i+k, "text")); err != nil && !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				want[fmt.Sprint("k", 2*i+k)] = "text"
+			}
+		}
+		if err := j.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 // attempts make a journal in which order matters: two buckets of one prompt, failures that were
@@ -208,7 +298,7 @@ func attempts(t *testing.T, dir string) {
 	t.Helper()
 	attempt(t, dir, "b", generation("p", "shared", 0, "first"), failure("cured", "old"), failure("kept", "old"))
 	var views []*View
-	j, err := Open(dir)
+	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +320,7 @@ func attempts(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, used := range []int{0, 1} { // the newer pin decides
-		r, err := NewReplay(t.Context(), dir, views[used].Origin(""), nil)
+		r, err := NewReplay(t.Context(), dir, nil, views[used].Origin(""), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +387,10 @@ func TestCompactThatStops(t *testing.T) {
 		attempts(t, dir)
 		ctx, cancel := context.WithCancel(t.Context())
 		var changes atomic.Int64
+		var under sync.WaitGroup // of removals that are under way when it stops
 		standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			under.Add(1)
+			defer under.Done()
 			if r.Method != http.MethodGet && changes.Add(1) > int64(stopAt) {
 				cancel() // as a kill does: this request and all after it don't happen
 				panic(http.ErrAbortHandler)
@@ -305,8 +398,24 @@ func TestCompactThatStops(t *testing.T) {
 			server.ServeHTTP(w, r)
 		})
 		_, err := Compact(ctx, dir, 1)
-		intercept.Store(nil)
 		cancel()
+		under.Wait()
+		// What a killed program has sent may come late. It is refused, and then goes on elsewhere.
+		left := map[string][]byte{}
+		for _, name := range names(t, dir) {
+			b, err := store.ReadFile(t.Context(), store.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			left[name] = b
+		}
+		intercept.Store(nil)
+		dir = bucket(t)
+		for name, b := range left {
+			if err := store.WriteFile(t.Context(), store.Join(dir, name), b); err != nil {
+				t.Fatal(err)
+			}
+		}
 		// Two files are written, seven segments and at least one view removed: ten changes or more.
 		if err == nil && stopAt < 10 {
 			t.Errorf("stopped at change %d, and no error", stopAt)
@@ -320,6 +429,41 @@ func TestCompactThatStops(t *testing.T) {
 		if diff := cmp.Diff(decided, texts(t, dir, "b0")); diff != "" {
 			t.Errorf("stopped at change %d and went on: %s", stopAt, diff)
 		}
+	}
+}
+
+// Compaction asks for the removal of objects side by side: what it waits for does not grow with
+// their number alone.
+func TestCompactRemovesSideBySide(t *testing.T) {
+	quickly(t)
+	dir := bucket(t)
+	const parts = 12
+	for i := range parts {
+		attempt(t, dir, "b", generation("p", "k", i, "text"))
+	}
+	// The first removal is answered when a second one has come.
+	var removing atomic.Int64
+	second := make(chan struct{})
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodDelete {
+			switch removing.Add(1) {
+			case 1:
+				select {
+				case <-second:
+				case <-r.Context().Done():
+					return
+				}
+			case 2:
+				close(second)
+			}
+		}
+		server.ServeHTTP(w, r)
+	})
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != parts {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if got := len(texts(t, dir, "b")); got != parts {
+		t.Errorf("%d of %d records are left", got, parts)
 	}
 }
 
@@ -394,7 +538,7 @@ func TestLeaseIsKept(t *testing.T) {
 func TestLeaseOfTheDead(t *testing.T) {
 	expiringSoon(t)
 	out := bucket(t)
-	dead := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(), ID: "dead"}}
+	dead := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "dead"}}
 	if err := dead.write(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -454,5 +598,176 @@ func TestLeaseThatCannotBeRenewed(t *testing.T) {
 	}
 	if err := l.Release(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A renewal that arrived and whose answer did not is the holder's own, and no other run's.
+func TestLeaseWhoseAnswerIsLost(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	l, err := Acquire(t.Context(), out, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := l.Context(t.Context())
+	defer cancel()
+	var lost atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost && lost.Add(1)%3 == 1 {
+			server.ServeHTTP(httptest.NewRecorder(), r)
+			<-r.Context().Done() // until the client gives up
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	// Two answers are lost, and the lease is renewed after each.
+	for renewed := int64(0); lost.Load() < 7 && ctx.Err() == nil; {
+		is, _, err := readTerm(t.Context(), l.lease.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is.Beat < renewed {
+			t.Fatalf("beat %d after %d", is.Beat, renewed)
+		}
+		renewed = is.Beat
+	}
+	if ctx.Err() != nil {
+		t.Errorf("the holder lost its lease to itself: %v", context.Cause(ctx))
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if is, _, err := readTerm(t.Context(), l.lease.name); err != nil || !is.Released {
+		t.Errorf("after Release the lease is %+v, %v", is, err)
+	}
+}
+
+// Workers see who has the lock: their own run, also when the program that began it is gone, or
+// another, or nobody.
+func TestFence(t *testing.T) {
+	places(t, func(t *testing.T, out string) {
+		fresh := fenceFresh
+		fenceFresh = 0
+		t.Cleanup(func() { fenceFresh = fresh })
+		check := func(attempt, want string) {
+			t.Helper()
+			err := NewFence(out, attempt).Check(t.Context())
+			var lost *Lost
+			switch {
+			case want == "" && err == nil:
+			case want == "" || !errors.As(err, &lost) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), attempt+" stops"):
+				t.Errorf("attempt %s is told %v, want %q", attempt, err, want)
+			}
+		}
+		check("first", "is gone")
+		first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("first", "")
+		check("second", "another run (process")
+		if err := first.Release(); err != nil {
+			t.Fatal(err)
+		}
+		check("first", "was ended")
+		second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check("first", "another run (process")
+		check("second", "")
+		if err := second.Release(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A watching worker is told when another run takes the folder, and goes on while a store that
+// can't be asked may come back.
+func TestFenceWatches(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error, 1)
+	go func() { told <- NewFence(out, "first").Watch(t.Context()) }()
+	second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second", TakeOver: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lost *Lost
+	if err := <-told; !errors.As(err, &lost) {
+		t.Errorf("the worker is told %v", err)
+	}
+	var refused atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		refused.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	})
+	began := time.Now()
+	err = NewFence(out, "second").Watch(t.Context())
+	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
+		t.Errorf("a worker that can't ask is told %v", err)
+	}
+	if took := time.Since(began); took < leaseExpires || refused.Load() < 2 {
+		t.Errorf("it gave up after %s and %d questions; a lease lives for %s", took, refused.Load(), leaseExpires)
+	}
+	intercept.Store(nil)
+	if err := errors.Join(first.Release(), second.Release()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Loading a bucket takes one listing for each length of prefix that the journal has, mostly one;
+// what shorter prefixes hold is read all the same.
+func TestListingsOfALoad(t *testing.T) {
+	quickly(t)
+	dir := bucket(t)
+	attempt(t, dir, "b01101", generation("p", "k", 0, "own"))
+	attempt(t, dir, "b01", generation("p", "k", 1, "of an earlier run"))
+	found, err := FindLengths(t.Context(), dir)
+	if diff := cmp.Diff(Lengths{2, 5}, found); diff != "" || err != nil {
+		t.Fatalf("%s%v", diff, err)
+	}
+	var listings, reads atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		switch {
+		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/o"):
+			listings.Add(1)
+		case r.Method == http.MethodGet:
+			reads.Add(1)
+		}
+		server.ServeHTTP(w, r)
+	})
+	for _, test := range []struct {
+		bucket          string
+		lengths         Lengths
+		listings, reads int64
+	}{
+		{"b01101", found, 2, 2},
+		{"b01101", nil, 6, 2},
+		{"b01100", found, 2, 1},      // a folder that isn't there yet
+		{"b01101", Lengths{5}, 1, 1}, // as in a journal of one run
+		{"b01101", Lengths{}, 1, 1},  // as when the run began with none
+	} {
+		listings.Store(0)
+		reads.Store(0)
+		j, err := Open(dir, test.lengths)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := j.Load(t.Context(), test.bucket, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int64(len(v.Take("p"))); got != test.reads {
+			t.Errorf("%s with %v: %d records, want %d", test.bucket, test.lengths, got, test.reads)
+		}
+		if listings.Load() != test.listings || reads.Load() != test.reads {
+			t.Errorf("%s with %v: %d listings and %d reads, want %d and %d", test.bucket, test.lengths, listings.Load(), reads.Load(), test.listings, test.reads)
+		}
+		closeJournal(t, j)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 // first, then those of its view. It is for one goroutine.
 type Replay struct {
 	dir, bucket string
+	lengths     Lengths
 	records     map[id]*replayed
 	twice       bool // some key has more than one record
 }
@@ -29,27 +31,31 @@ type replayed struct {
 }
 
 // NewReplay loads the records of the prompts that keep wants, as the attempt of this origin
-// saw them.
-func NewReplay(ctx context.Context, dir string, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
+// saw them. The lengths are those of its journal.
+func NewReplay(ctx context.Context, dir string, lengths Lengths, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
 	order, err := readView(ctx, dir, o.Bucket, o.View)
 	if err != nil {
 		return nil, err
 	}
-	l, err := list(ctx, dir, o.Bucket)
+	l, err := list(ctx, dir, o.Bucket, lengths)
 	if err != nil {
 		return nil, err
 	}
 	now := l.segments
+	var own []segment
 	if o.Segment != "" {
-		own := ownSegments(now, o.Segment)
+		own = ownSegments(now, o.Segment)
 		if len(own) == 0 {
 			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", store.Join(dir, o.Segment))
 		}
 		order = append(own, order...)
 	}
-	r := &Replay{dir: dir, bucket: o.Bucket, records: map[id]*replayed{}}
-	err = readSegments(ctx, dir, order, func(_ int, b []byte) error {
-		_, err := decodeSegment(b, keep, r.use)
+	r := &Replay{dir: dir, bucket: o.Bucket, lengths: lengths, records: map[id]*replayed{}}
+	err = readSegments(ctx, dir, order, func(i int, b []byte) error {
+		length, err := decodeSegment(b, keep, r.use)
+		if err == nil && i >= len(own) && length < int64(len(b)) {
+			return fmt.Errorf("offset %d: damaged: the frame there was whole when the view was fixed", length)
+		}
 		return err
 	})
 	if err != nil {
@@ -142,7 +148,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 		}
 		return a.Replicate - b.Replicate
 	})
-	if err := writeRecords(ctx, store.Join(r.dir, r.bucket, newPin()), pins); err != nil {
+	if _, err := writeRecords(ctx, r.dir, path.Join(r.bucket, newPin()), pins); err != nil {
 		return err
 	}
 	return r.saveNext(ctx)
@@ -151,7 +157,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 // saveNext puts down the view that the next run will have, so that one which appends nothing
 // leaves the journal as it is.
 func (r *Replay) saveNext(ctx context.Context) error {
-	l, err := list(ctx, r.dir, r.bucket)
+	l, err := list(ctx, r.dir, r.bucket, r.lengths)
 	if err != nil {
 		return err
 	}
@@ -171,23 +177,25 @@ func (r *Replay) saveNext(ctx context.Context) error {
 // recordsPerFrame bounds what is unpacked at a time of a file that is written at once.
 const recordsPerFrame = 2000
 
-// writeRecords makes a segment of records at once.
-func writeRecords(ctx context.Context, name string, records []Record) (err error) {
+// writeRecords makes a segment of records at once. Its name begins with stem and ends in its
+// digest.
+func writeRecords(ctx context.Context, dir, stem string, records []Record) (name string, err error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return "", fmt.Errorf("journal: %w", err)
 	}
 	defer func() { err = errors.Join(err, encoder.Close()) }()
 	var frames []byte
 	for some := range slices.Chunk(records, recordsPerFrame) {
 		lines, err := encodeLines(nil, some)
 		if err != nil {
-			return err
+			return "", err
 		}
 		frames = encoder.EncodeAll(lines, frames)
 	}
-	if err := store.WriteFile(ctx, name, frames); err != nil {
-		return fmt.Errorf("journal: %w", err)
+	name = stem + "-" + digestOf(frames) + segmentSuffix
+	if err := store.WriteFile(ctx, store.Join(dir, name), frames); err != nil {
+		return "", fmt.Errorf("journal: %w", err)
 	}
-	return nil
+	return name, nil
 }

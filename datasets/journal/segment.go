@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"sync"
 
 	"github.com/go-json-experiment/json"
@@ -76,9 +77,34 @@ func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if int64(len(b)) < s.Length {
-		return nil, fmt.Errorf("journal: %s: has %d bytes where there were %d", name, len(b), s.Length)
+		return nil, fmt.Errorf("journal: %s: damaged: has %d bytes where there were %d", name, len(b), s.Length)
+	}
+	if err := checkWhole(path.Base(s.Name), b); err != nil {
+		return nil, fmt.Errorf("journal: %s: %w", name, err)
 	}
 	return b[:s.Length], nil
+}
+
+// checkWhole returns an error when a segment that was put whole is not as it was put.
+func checkWhole(base string, b []byte) error {
+	if appended(base) {
+		return nil
+	}
+	named, ok := digestIn(base)
+	if ok && named == digestOf(b) {
+		return nil
+	}
+	// It is damaged, or of an older version: those had no digest in their names.
+	length, err := decodeSegment(b, func(string) bool { return false }, nil)
+	switch {
+	case err != nil:
+		return err
+	case length == 0 || length < int64(len(b)):
+		return fmt.Errorf("offset %d: damaged: the frame there is not whole, and this file was put whole", length)
+	case ok:
+		return fmt.Errorf("offset %d: damaged: it ends there, and does not have the digest in its name", len(b))
+	}
+	return nil
 }
 
 // decodeSegment reads frame after frame and returns the length of those that are whole.

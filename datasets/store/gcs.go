@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
 	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
 )
 
 // gcs is Google Cloud Storage, or the emulator that STORAGE_EMULATOR_HOST names.
@@ -27,7 +29,18 @@ const gcsChunk = 2 << 20
 type gcsClient struct{ client *storage.Client }
 
 func newGCS(ctx context.Context) (bucketClient, error) {
-	c, err := storage.NewClient(ctx, storage.WithJSONReads(), option.WithUserAgent("coeval"))
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	base.MaxIdleConnsPerHost = 64
+	transport := http.RoundTripper(boundedTransport{base})
+	var err error
+	if os.Getenv("STORAGE_EMULATOR_HOST") == "" { //nolint:forbidigo // as the library does
+		transport, err = htransport.NewTransport(ctx, transport, option.WithUserAgent("coeval"),
+			option.WithScopes(storage.ScopeFullControl, "https://www.googleapis.com/auth/cloud-platform"))
+	}
+	var c *storage.Client
+	if err == nil {
+		c, err = storage.NewClient(ctx, storage.WithJSONReads(), option.WithHTTPClient(&http.Client{Transport: transport}))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS to a key file, "+
 			"run `gcloud auth application-default login`, or give the machine a service account (%w)", err)
@@ -43,7 +56,9 @@ func newGCS(ctx context.Context) (bucketClient, error) {
 
 // transient says whether a request may succeed when it is made again. The library's own list
 // lacks a connection that is closed before the answer begins.
-func transient(err error) bool { return storage.ShouldRetry(err) || errors.Is(err, io.EOF) }
+func transient(err error) bool {
+	return storage.ShouldRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, errSilent)
+}
 
 func (c *gcsClient) handle(o object) *storage.ObjectHandle {
 	return c.client.Bucket(o.bucket).Object(o.key)
@@ -240,6 +255,10 @@ func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) err
 	return err
 }
 
+func (c *gcsClient) removeMany(ctx context.Context, bucket string, keys []string) error {
+	return removeEach(ctx, c, bucket, keys)
+}
+
 func (c *gcsClient) remove(ctx context.Context, o object) error {
 	if err := gcsError(patiently(ctx, c.handle(o).Delete)); !errors.Is(err, errNoObject) {
 		return err
@@ -282,6 +301,10 @@ func (c *gcsClient) sentence(err error, o object) string {
 		return noPermission(o) + said(api.Message)
 	}
 	return fmt.Sprintf("the store answered %d%s", api.Code, said(api.Message))
+}
+
+func (c *gcsClient) whereFrom() string {
+	return "it is Google's, or the one that STORAGE_EMULATOR_HOST names"
 }
 
 func noBucket(o object) string { return fmt.Sprintf("there is no bucket %q", o.bucket) }

@@ -291,7 +291,34 @@ func (d local) move(ctx context.Context, from, to string) error {
 
 func (local) remove(_ context.Context, name string) error { return removeLocal(name) }
 
+func (local) removeFiles(ctx context.Context, names []string) error {
+	folders := map[string]bool{}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("store: remove %s: %w", name, err)
+		}
+		if err := unlink(name); err != nil {
+			return err
+		}
+		folders[filepath.Dir(name)] = true
+	}
+	for folder := range folders {
+		if err := syncFolder(folder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func removeLocal(name string) error {
+	if err := unlink(name); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(name))
+}
+
+// unlink removes a file, if it is there, and not yet durably.
+func unlink(name string) error {
 	info, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -305,7 +332,7 @@ func removeLocal(name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return wrap(err)
 	}
-	return syncFolder(filepath.Dir(name))
+	return nil
 }
 
 func (local) removeAll(_ context.Context, folder string) error {

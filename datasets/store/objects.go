@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"path"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // schemes are the object stores, each with how its client is had.
@@ -67,8 +70,12 @@ type bucketClient interface {
 	// copy copies this version of an object over whatever is there, within a store.
 	copy(ctx context.Context, from, to object, v attributes) error
 	remove(ctx context.Context, o object) error
+	// removeMany removes objects of one bucket, of which some may not be there.
+	removeMany(ctx context.Context, bucket string, keys []string) error
 	// sentence says what went wrong; "" if the error says it best itself.
 	sentence(err error, o object) string
+	// whereFrom says what the name of the store's host comes from.
+	whereFrom() string
 }
 
 // The errors that clients make of those of their libraries.
@@ -104,6 +111,11 @@ func explain(c bucketClient, err error, name string, o object) error {
 		return nil
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrChanged), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store: %s: %w", name, err)
+	case errors.Is(err, errSilent):
+		return fmt.Errorf("store: %s: %w", name, errSilent)
+	}
+	if host := (*net.DNSError)(nil); errors.As(err, &host) {
+		return fmt.Errorf("store: %s: there is no host %q to be found; %s", name, host.Name, c.whereFrom())
 	}
 	if s := c.sentence(err, o); s != "" {
 		return fmt.Errorf("store: %s: %s", name, s)
@@ -320,7 +332,7 @@ func (d *objects) remove(ctx context.Context, name string) error {
 	return explain(c, err, name, o)
 }
 
-// removers is how many files are removed at a time.
+// removers is how many files are removed at a time where each takes a request.
 const removers = 16
 
 func (d *objects) removeAll(ctx context.Context, folder string) error {
@@ -328,17 +340,40 @@ func (d *objects) removeAll(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
-	var wg sync.WaitGroup
-	errs := make([]error, removers)
-	for i := range removers {
-		wg.Go(func() {
-			for k := i; k < len(files) && errs[i] == nil; k += removers {
-				errs[i] = d.remove(ctx, files[k].Path)
-			}
-		})
+	names := make([]string, len(files))
+	for i := range files {
+		names[i] = files[i].Path
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return d.removeFiles(ctx, names)
+}
+
+func (d *objects) removeFiles(ctx context.Context, names []string) error {
+	buckets := map[string][]string{}
+	var c bucketClient
+	for _, name := range names {
+		client, o, err := d.at(ctx, name)
+		if err != nil {
+			return err
+		}
+		c = client
+		buckets[o.bucket] = append(buckets[o.bucket], o.key)
+	}
+	for bucket, keys := range buckets {
+		if err := c.removeMany(ctx, bucket, keys); err != nil {
+			return explain(c, err, d.scheme+bucket+"/"+keys[0], object{bucket: bucket})
+		}
+	}
+	return nil
+}
+
+// removeEach removes objects side by side.
+func removeEach(ctx context.Context, c bucketClient, bucket string, keys []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(removers)
+	for _, key := range keys {
+		group.Go(func() error { return c.remove(ctx, object{bucket: bucket, key: key}) })
+	}
+	return group.Wait()
 }
 
 // sweep has nothing to do: an upload that was given up leaves no name.
@@ -465,29 +500,8 @@ func (e *explained) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errSilent is the end of a request that a store took and never answered.
-var errSilent = errors.New("the store took a request and does not answer")
-
-// patiently runs a request that must be answered within some time, its repetitions included.
-func patiently(ctx context.Context, request func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, answered)
-	defer cancel()
-	err := request(limited)
-	if err != nil && limited.Err() != nil && ctx.Err() == nil {
-		return errSilent
-	}
-	return err
-}
-
-// How a read that fails half-way is helped.
-var (
-	// answered is how long a store may take to answer, or to take a part of an upload.
-	answered = 2 * time.Minute
-	// stalled is how long a body may give nothing.
-	stalled = 30 * time.Second
-	// resumes is how often reading begins again without a byte in between.
-	resumes = 6
-)
+// resumes is how often reading begins again without a byte in between.
+const resumes = 6
 
 // resuming reads an object from one place to another, and begins again where it stopped when
 // the connection breaks or nothing comes.

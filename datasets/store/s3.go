@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -19,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // s3Clients is S3, or what AWS_ENDPOINT_URL_S3 names.
@@ -30,15 +33,14 @@ const (
 	s3Part = 8 << 20
 	// s3MaxCopy is what S3 copies at once.
 	s3MaxCopy = 5 << 30
-	// headerTimeout bounds the wait for an answer's first byte.
-	headerTimeout = time.Minute
+	// s3Removes is how many objects one request may remove.
+	s3Removes = 1000
 )
 
 type s3Client struct{ client *s3.Client }
 
 func newS3(ctx context.Context) (bucketClient, error) {
 	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-		t.ResponseHeaderTimeout = headerTimeout
 		t.MaxIdleConnsPerHost = 64
 	})
 	cfg, err := config.LoadDefaultConfig(ctx,
@@ -46,6 +48,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.MaxAttempts, o.RateLimiter = tries, ratelimit.None
+				o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noHost)}, o.Retryables...)
 				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff))
 				o.Backoff = retry.NewExponentialJitterBackoff(longestPause)
 			})
@@ -53,12 +56,17 @@ func newS3(ctx context.Context) (bucketClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration can't be read: %w", err)
 	}
-	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+	err = patiently(ctx, func(ctx context.Context) error {
+		_, err := cfg.Credentials.Retrieve(ctx)
+		return err
+	})
+	if err != nil {
 		return nil, errors.New("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role")
 	}
 	region := true
 	c := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.DisableLogOutputChecksumValidationSkipped = true
+		o.HTTPClient = boundedClient{o.HTTPClient}
 		if o.BaseEndpoint == nil {
 			region = o.Region != ""
 			return
@@ -79,6 +87,34 @@ func newS3(ctx context.Context) (bucketClient, error) {
 	return &s3Client{client: c}, nil
 }
 
+// boundedClient bounds the tries of the S3 client. It is put around the client that AWS's
+// configuration has made, which knows of AWS_CA_BUNDLE.
+type boundedClient struct{ s3.HTTPClient }
+
+// Do makes one try.
+func (c boundedClient) Do(r *http.Request) (*http.Response, error) {
+	return bounded(r, c.HTTPClient.Do)
+}
+
+// answer runs a request that must be answered within some time, its repetitions included, and
+// finds the errors that have a meaning here.
+func answer[In, Out any](ctx context.Context, send func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In, o ...func(*s3.Options)) (*Out, error) {
+	var out *Out
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		out, err = send(ctx, in, o...)
+		return err
+	})
+	return out, s3Error(err)
+}
+
+// noHost says that a name is known not to be: no region of that name, mostly.
+func noHost(err error) aws.Ternary {
+	if d := (*net.DNSError)(nil); errors.As(err, &d) && d.IsNotFound {
+		return aws.FalseTernary
+	}
+	return aws.UnknownTernary
+}
+
 // brokenOff says that an answer such as a page of a listing ended half-way.
 func brokenOff(err error) aws.Ternary {
 	if d := (*smithy.DeserializationError)(nil); errors.As(err, &d) {
@@ -91,9 +127,9 @@ func (c *s3Client) head(ctx context.Context, o object) (attributes, error) {
 	if o.key == "" {
 		return attributes{}, errNoObject
 	}
-	a, err := c.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
+	a, err := answer(ctx, c.client.HeadObject, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
 	if err != nil {
-		return attributes{}, s3Error(err)
+		return attributes{}, err
 	}
 	return attributes{key: o.key, size: aws.ToInt64(a.ContentLength), version: Version(aws.ToString(a.ETag)), digest: aws.ToString(a.ETag)}, nil
 }
@@ -156,18 +192,18 @@ func (u *s3Upload) Write(p []byte) (int, error) {
 // send puts the buffer as a part.
 func (u *s3Upload) send() error {
 	if u.id == nil {
-		m, err := u.client.CreateMultipartUpload(u.ctx, &s3.CreateMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key})
+		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key})
 		if err != nil {
-			return s3Error(err)
+			return err
 		}
 		u.id = m.UploadId
 	}
 	number := aws.Int32(int32(len(u.parts) + 1))
-	p, err := u.client.UploadPart(u.ctx, &s3.UploadPartInput{
+	p, err := answer(u.ctx, u.client.UploadPart, &s3.UploadPartInput{
 		Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
 	})
 	if err != nil {
-		return s3Error(err)
+		return err
 	}
 	u.sent += int64(u.buffer.Len())
 	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number})
@@ -177,18 +213,17 @@ func (u *s3Upload) send() error {
 
 func (u *s3Upload) publish() error {
 	if u.id == nil {
-		_, err := u.client.PutObject(u.ctx, &s3.PutObjectInput{
+		_, err := answer(u.ctx, u.client.PutObject, &s3.PutObjectInput{
 			Bucket: &u.object.bucket, Key: &u.object.key, Body: bytes.NewReader(u.buffer.Bytes()),
 		})
-		return s3Error(err)
+		return err
 	}
 	err := u.send()
 	if err == nil {
-		_, err = u.client.CompleteMultipartUpload(u.ctx, &s3.CompleteMultipartUploadInput{
+		_, err = answer(u.ctx, u.client.CompleteMultipartUpload, &s3.CompleteMultipartUploadInput{
 			Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: u.parts},
 		})
-		err = s3Error(err)
 	}
 	if errors.Is(err, errNoObject) { // an answer was lost, and the upload is done and gone
 		if a, headErr := (&s3Client{client: u.client}).head(u.ctx, u.object); headErr == nil && a.size == u.sent {
@@ -227,9 +262,8 @@ func (c *s3Client) put(ctx context.Context, o object, v Version, data []byte) (V
 	} else {
 		in.IfMatch = aws.String(string(v))
 	}
-	p, err := c.client.PutObject(ctx, in)
+	p, err := answer(ctx, c.client.PutObject, in)
 	if err != nil {
-		err = s3Error(err)
 		if errors.Is(err, errNoObject) { // what should be replaced is gone
 			err = errChanged
 		}
@@ -244,7 +278,11 @@ func (c *s3Client) list(ctx context.Context, o object, flat bool, each func(attr
 		in.Delimiter = aws.String("/")
 	}
 	for pages := s3.NewListObjectsV2Paginator(c.client, in); pages.HasMorePages(); {
-		page, err := pages.NextPage(ctx)
+		var page *s3.ListObjectsV2Output
+		err := patiently(ctx, func(ctx context.Context) (err error) {
+			page, err = pages.NextPage(ctx)
+			return err
+		})
 		if err != nil {
 			return s3Error(err)
 		}
@@ -263,16 +301,44 @@ func (c *s3Client) copy(ctx context.Context, from, to object, a attributes) erro
 	if a.size > s3MaxCopy {
 		return fmt.Errorf("the file has %d bytes, and S3 copies at most %d at once; lower output.prompts_per_shard", a.size, int64(s3MaxCopy))
 	}
-	_, err := c.client.CopyObject(ctx, &s3.CopyObjectInput{
+	_, err := answer(ctx, c.client.CopyObject, &s3.CopyObjectInput{
 		Bucket: &to.bucket, Key: &to.key, CopySource: aws.String((&url.URL{Path: from.bucket + "/" + from.key}).EscapedPath()),
 		CopySourceIfMatch: aws.String(string(a.version)),
 	})
-	return s3Error(err)
+	return err
+}
+
+// removeMany removes up to a thousand objects with each request. What a store can't do that way,
+// or refuses of it, is removed one by one.
+func (c *s3Client) removeMany(ctx context.Context, bucket string, keys []string) error {
+	for batch := range slices.Chunk(keys, s3Removes) {
+		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
+		for _, key := range batch {
+			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
+		}
+		// Some stores want the digest of the list that S3 no longer does.
+		out, err := answer(ctx, c.client.DeleteObjects, in, s3.WithAPIOptions(smithyhttp.AddContentChecksumMiddleware))
+		left := batch
+		var api smithy.APIError
+		switch {
+		case err == nil:
+			left = nil
+			for i := range out.Errors {
+				left = append(left, aws.ToString(out.Errors[i].Key))
+			}
+		case errors.As(err, &api) && slices.Contains([]string{"NotImplemented", "MethodNotAllowed"}, api.ErrorCode()):
+		default:
+			return err
+		}
+		if err := removeEach(ctx, c, bucket, left); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *s3Client) remove(ctx context.Context, o object) error {
-	_, err := c.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key})
-	if err := s3Error(err); err != nil && !errors.Is(err, errNoObject) {
+	if _, err := answer(ctx, c.client.DeleteObject, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key}); !errors.Is(err, errNoObject) {
 		return err
 	}
 	return nil
@@ -311,4 +377,11 @@ func (c *s3Client) sentence(err error, o object) string {
 		return "the store doesn't know this request (NotImplemented); a run needs conditional writes (If-Match, If-None-Match)"
 	}
 	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), said(api.ErrorMessage()))
+}
+
+func (c *s3Client) whereFrom() string {
+	if region := c.client.Options().Region; c.client.Options().BaseEndpoint == nil {
+		return fmt.Sprintf("AWS_REGION is %q: is there such a region?", region)
+	}
+	return "AWS_ENDPOINT_URL_S3 names it"
 }

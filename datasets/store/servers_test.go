@@ -290,6 +290,10 @@ func TestFaultsThatStay(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body) // else the end of the connection is not seen
 			<-r.Context().Done()
 		}, "bucket", "the store took a request and does not answer"},
+		{"silence", "s3://", func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}, "bucket", "the store took a request and does not answer"},
 		{"always 503", "gs://", answer(503, `{"error":{"code":503,"message":"busy"}}`), "bucket", "503"},
 		{"always 503", "s3://", answer(503, s3XML("SlowDown", "busy")), "bucket", "SlowDown"},
 	}
@@ -373,5 +377,111 @@ func TestNoFileIsEverPartial(t *testing.T) {
 			done.Store(true)
 			wg.Wait()
 		})
+	}
+}
+
+// A request that a store takes and never answers is made again, whatever it is: reading, writing,
+// listing, removing, copying.
+func TestSilenceOnce(t *testing.T) {
+	t.Cleanup(store.Hasten(50 * time.Millisecond))
+	for scheme, serve := range servers {
+		t.Run(scheme, func(t *testing.T) {
+			var requests, silent atomic.Int64
+			serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				if requests.Add(1)%2 == 1 { // every one at first
+					silent.Add(1)
+					_, _ = io.Copy(io.Discard, r.Body)
+					<-r.Context().Done()
+					return
+				}
+				server.ServeHTTP(w, r)
+			})
+			folder := folderOf(t, scheme)
+			name := store.Join(folder, "a")
+			write(t, name, "text")
+			if got := read(t, name); got != "text" {
+				t.Errorf("read %q", got)
+			}
+			if err := store.Move(t.Context(), name, store.Join(folder, "b")); err != nil {
+				t.Error(err)
+			}
+			if got := list(t, folder+"/"); len(got) != 1 {
+				t.Errorf("listed %v", got)
+			}
+			if v, err := store.Swap(t.Context(), store.Join(folder, "lease"), "", []byte("x")); err != nil || v == "" {
+				t.Errorf("Swap = %q, %v", v, err)
+			}
+			if err := store.RemoveAll(t.Context(), folder); err != nil {
+				t.Error(err)
+			}
+			// To write, read, move (head, copy, remove), list, swap and remove takes at least eight.
+			if n := silent.Load(); n < 8 {
+				t.Errorf("%d requests met silence", n)
+			}
+		})
+	}
+}
+
+// Many objects are removed with few requests where a store can, and with one each where it can't.
+func TestRemovalIsBatched(t *testing.T) {
+	const files = 30
+	for _, test := range []struct {
+		what    string
+		refuses string
+		most    int64
+	}{
+		{"at once", "", 1},
+		{"not implemented", "NotImplemented", files + 1},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			var removes, together atomic.Int64
+			servers["s3://"](t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				_, many := r.URL.Query()["delete"]
+				if many {
+					together.Add(1)
+				}
+				if many || r.Method == http.MethodDelete {
+					removes.Add(1)
+				}
+				if many && test.refuses != "" {
+					w.WriteHeader(http.StatusNotImplemented)
+					_, _ = io.WriteString(w, "<Error><Code>"+test.refuses+"</Code></Error>")
+					return
+				}
+				server.ServeHTTP(w, r)
+			})
+			folder := folderOf(t, "s3://")
+			var names []string
+			for i := range files {
+				names = append(names, store.Join(folder, fmt.Sprint(i)))
+				write(t, names[i], "x")
+			}
+			if err := store.RemoveFiles(t.Context(), names); err != nil {
+				t.Fatal(err)
+			}
+			if got := list(t, folder+"/"); len(got) != 0 {
+				t.Errorf("left are %v", got)
+			}
+			if removes.Load() > test.most || together.Load() != 1 {
+				t.Errorf("%d requests to remove %d files, %d of them for many; want at most %d", removes.Load(), files, together.Load(), test.most)
+			}
+		})
+	}
+}
+
+// A region that isn't one is a host that can't be found.
+func TestNoSuchRegion(t *testing.T) {
+	t.Cleanup(store.Hasten(time.Minute))
+	e := storetest.Keys(t)
+	e["AWS_ENDPOINT_URL_S3"] = "http://s3.no-such-region-1.invalid" // RFC 6761: there is none
+	use(t, e)
+	t.Cleanup(store.Forget)
+	_, err := store.Stat(t.Context(), "s3://bucket/a")
+	want := `store: s3://bucket/a: there is no host "s3.no-such-region-1.invalid" to be found; AWS_ENDPOINT_URL_S3 names it`
+	if err == nil || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+	if got := store.WhereFrom("no-such-region-1"); got != `AWS_REGION is "no-such-region-1": is there such a region?` {
+		t.Errorf("of a region it says %q", got)
 	}
 }

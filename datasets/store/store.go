@@ -16,6 +16,9 @@
 //   - A file that is not there is an error for which errors.Is(err, fs.ErrNotExist) holds.
 //   - A read that fails half-way goes on where it stopped, and a request that a store could not
 //     serve just now is made again for about half a minute.
+//   - No request to an object store waits for ever: one that is not answered within a minute is
+//     made again, and is an error after three; an answer that stops coming is given up after half
+//     a minute. How long a local disk may take is the operating system's matter.
 //
 // It does not promise an order between writers; who needs one run at a time takes a lock, or
 // where there are none uses [Swap]. A file that is replaced while it is read goes on to be
@@ -176,6 +179,27 @@ func Remove(ctx context.Context, name string) error {
 	return d.remove(ctx, name)
 }
 
+// RemoveFiles removes files of one store, in as few requests as that takes. It is no error if some
+// are not there. After an error any of them may be left.
+func RemoveFiles(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	d, err := driverOf(ctx, names[0])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := driverOf(ctx, name); err != nil {
+			return err
+		}
+		if schemePattern.FindString(name) != schemePattern.FindString(names[0]) {
+			return fmt.Errorf("store: %s and %s are of two stores", names[0], name)
+		}
+	}
+	return d.removeFiles(ctx, names)
+}
+
 // RemoveAll removes every file below a folder, and what writers that were killed left there.
 func RemoveAll(ctx context.Context, folder string) error {
 	d, err := driverOf(ctx, folder)
@@ -332,6 +356,7 @@ type driver interface {
 	folders(ctx context.Context, folder string) ([]string, error)
 	move(ctx context.Context, from, to string) error
 	remove(ctx context.Context, name string) error
+	removeFiles(ctx context.Context, names []string) error
 	removeAll(ctx context.Context, folder string) error
 	sweep(ctx context.Context, folder string) error
 }

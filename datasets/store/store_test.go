@@ -367,6 +367,26 @@ func testRemove(t *testing.T, folder string) {
 	if got := list(t, folder+"/"); len(got) != 0 {
 		t.Errorf("there are still %v", got)
 	}
+
+	var names []string
+	for i := range 40 {
+		name := store.Join(folder, fmt.Sprintf("many/%d/a+b %d", i%3, i))
+		write(t, name, "x")
+		names = append(names, name)
+	}
+	keep := names[len(names)-1]
+	names[len(names)-1] = store.Join(folder, "many/none")
+	for range 2 { // of the second time none is there
+		if err := store.RemoveFiles(ctx, names); err != nil {
+			t.Errorf("RemoveFiles: %v", err)
+		}
+	}
+	if got := list(t, folder+"/"); len(got) != 1 || got[0].Path != keep {
+		t.Errorf("left are %v, want %s", got, keep)
+	}
+	if err := store.RemoveFiles(ctx, nil); err != nil {
+		t.Errorf("RemoveFiles of nothing: %v", err)
+	}
 }
 
 func testOddNames(t *testing.T, folder string) {

@@ -42,16 +42,21 @@ func TestBits(t *testing.T) {
 		prompts int64
 		workers int
 		bits    int
+		shards  int // of at most 1,250 prompts
 	}{
-		{100, 0, 0},          // one bucket of at most 128
-		{200, 1, 1},          // 2 of 100
-		{500, 8, 7},          // 500/256 = 1, so 4 a bucket: 125, rounded up to 128 buckets
-		{10_000, 8, 9},       // 10,000/256 = 39 a bucket: 256.4, rounded up to 512
-		{10_000_000, 64, 17}, // 128 a bucket: 78,125, rounded up to 131,072
+		{100, 0, 0, 1},             // one bucket of at most 128
+		{200, 1, 1, 1},             // 2 of 100
+		{500, 8, 7, 1},             // 500/256 = 1, so 4 a bucket: 125, rounded up to 128 buckets
+		{10_000, 8, 9, 8},          // 10,000/256 = 39 a bucket: 256.4, rounded up to 512
+		{10_000_000, 64, 17, 8192}, // 128 a bucket: 78,125, rounded up to 131,072; 8,000 shards, rounded up
+		{10_000_000, 1, 17, 8192},  // the same on one machine, whose memory holds a bucket at a time
 	} {
 		in := &Input{Workers: test.workers, Scan: &prompts.Scan{Prompts: test.prompts}}
 		if got := c.Bits(in); got != test.bits {
 			t.Errorf("%d prompts on %d workers have %d bits, want %d", test.prompts, test.workers, got, test.bits)
+		}
+		if got := c.Shards(in.Scan); got != test.shards {
+			t.Errorf("%d prompts have %d shards, want %d", test.prompts, got, test.shards)
 		}
 	}
 }

@@ -21,12 +21,14 @@ type Input struct {
 	// Attempt names this run of the program.
 	Attempt string
 	Scan    *prompts.Scan
-	// JournalBits is the longest prefix of the journal's buckets; see [journal.Bits].
-	JournalBits int
+	// Journal are the lengths of the prefixes of the journal's buckets; see [journal.FindLengths].
+	Journal journal.Lengths
 	// Workers is how many processes or machines share the work. Zero means one.
 	Workers int
 	// RetryFailed are the codes of failures that are asked again.
 	RetryFailed []string
+	// Locked says that the attempt has the lock of the run's folder, and must stop when it hasn't.
+	Locked bool
 }
 
 // Buckets are what a runner deals out to workers: the bounds of how many prompts each has. The
@@ -56,7 +58,7 @@ func (c *Config) Shards(scan *prompts.Scan) int {
 // Bits returns the length of the prefix of a bucket: shards are whole buckets, and buckets never
 // get fewer.
 func (c *Config) Bits(in *Input) int {
-	atLeast := max(in.JournalBits, bits.TrailingZeros(uint(c.Shards(in.Scan))))
+	atLeast := max(in.Journal.Longest(), bits.TrailingZeros(uint(c.Shards(in.Scan))))
 	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, in.promptsPerBucket())), journal.MaxBits)
 }
 
@@ -141,8 +143,12 @@ func (c *Config) Selection() prompts.Selection {
 }
 
 func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
+	fence := ""
+	if in.Locked {
+		fence = c.Output.Dir
+	}
 	o := infer.Options{
-		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Window: c.Client.Window,
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Fence: fence, Keys: c.keys(r), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
@@ -155,13 +161,31 @@ func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
 	return o
 }
 
+// keys returns an endpoint of each API key that a role of the run needs.
+func (c *Config) keys(r *resolved) []infer.Endpoint {
+	roles := []*infer.Role{&r.generate.Role, &r.judge.Role}
+	if c.wants(schemas.RoleJudge) {
+		roles = append(roles, &r.meta.Role)
+	}
+	var keys []infer.Endpoint
+	for _, role := range roles {
+		for _, e := range role.Endpoints {
+			e.URL = ""
+			if e != (infer.Endpoint{}) && !slices.Contains(keys, e) {
+				keys = append(keys, e)
+			}
+		}
+	}
+	return keys
+}
+
 func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (sink.Options, error) {
 	data, err := c.Data()
 	if err != nil {
 		return sink.Options{}, err
 	}
 	return sink.Options{
-		Out: c.Output.Dir, Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Shards: c.Shards(in.Scan),
+		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
 		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,

@@ -86,11 +86,11 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 		return nil, err
 	}
 	dir := JournalDir(c.Output.Dir)
-	bits, err := journal.Bits(ctx, dir)
+	lengths, err := journal.FindLengths(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	in := Input{Scan: scan, JournalBits: bits}
+	in := Input{Scan: scan, Journal: lengths}
 	p := &planner{
 		config: &c, stage: stage, dir: dir, bits: c.Bits(&in), retryFailed: retryFailed,
 		counts: map[string]*StagePlan{}, chars: map[string]*sum{},

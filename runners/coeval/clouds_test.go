@@ -294,6 +294,8 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 	noKeys["AWS_ACCESS_KEY_ID"] = ""
 	noRegion := storetest.Keys(t)
 	noRegion["AWS_REGION"] = ""
+	noSuchRegion := storetest.Keys(t)
+	noSuchRegion["AWS_ENDPOINT_URL_S3"] = "http://s3.no-such-region-1.invalid"
 	nobody := storetest.Environment{"GOOGLE_APPLICATION_CREDENTIALS": filepath.Join(t.TempDir(), "none.json"), "STORAGE_EMULATOR_HOST": ""}
 	tests := []struct {
 		what         string
@@ -307,6 +309,7 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 		{"no permission", storetest.GCS(t, refuse), prompts, cloudOut, `no permission in the bucket "bucket" (403)`},
 		{"no credentials", nobody, prompts, cloudOut, "no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS"},
 		{"no credentials for S3", noKeys, prompts, "s3://bucket/out", "no credentials for S3: set AWS_ACCESS_KEY_ID"},
+		{"no such region", noSuchRegion, prompts, "s3://bucket/out", `there is no host "s3.no-such-region-1.invalid" to be found`},
 		{"no region", noRegion, prompts, "s3://bucket/out", "no region for S3: set AWS_REGION"},
 		{"no bucket", keys, prompts, "s3:///out", "the bucket is missing"},
 		{"another scheme", keys, prompts, "hdfs://host/out", "no files can be reached by hdfs://"},

@@ -123,6 +123,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		want               string
 	}{
 		{"no project", "gs://b/p", cloudOut, append([]string{"--"}, without(1)...), exitUsage, "--runner=dataflow needs --project, "},
+		{"no such region", "gs://b/p", cloudOut, append([]string{"--"}, append(without(2), "--region=us-central1-a")...), exitUsage, `--region is "us-central1-a"; allowed is a region as us-central1`},
 		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
 		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
 		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},

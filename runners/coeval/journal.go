@@ -49,7 +49,7 @@ func compact(c *cobra.Command, out string, takeover bool) (err error) {
 	case !found:
 		return fmt.Errorf("%s: there is no journal in it", out)
 	}
-	lock, err := acquire(c.Context(), out, takeover, c.ErrOrStderr())
+	lock, err := acquire(c.Context(), out, "", takeover, c.ErrOrStderr())
 	if err != nil {
 		return err
 	}

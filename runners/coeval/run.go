@@ -180,7 +180,7 @@ func (r *run) dryRun(ctx context.Context) error {
 
 // lock makes the folder this run's. The context that it returns ends when the folder is lost.
 func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
-	lock, err := acquire(ctx, r.config.Output.Dir, r.flags.takeover, r.command.ErrOrStderr())
+	lock, err := acquire(ctx, r.config.Output.Dir, r.attempt, r.flags.takeover, r.command.ErrOrStderr())
 	if err != nil {
 		return ctx, nil, err
 	}
@@ -192,8 +192,8 @@ func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
 }
 
 // acquire locks a run's folder, and says so when that takes time.
-func acquire(ctx context.Context, out string, takeover bool, stderr io.Writer) (*journal.Lock, error) {
-	return journal.Acquire(ctx, out, journal.Acquiring{TakeOver: takeover, Waiting: func(who string, most time.Duration) {
+func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*journal.Lock, error) {
+	return journal.Acquire(ctx, out, journal.Acquiring{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
 		fmt.Fprintf(stderr, "%s has a lease of another run (%s): this one waits up to %s to see whether that run lives, and --takeover doesn't\n", out, who, most)
 	}})
 }
@@ -219,7 +219,7 @@ func profile(name string) (stop func() error, err error) {
 // checkKeys looks every API key up before anything is done. Workers of a cluster look in
 // their own environment.
 func checkKeys(c *metareward.Config) error {
-	if c.Simulate.Enabled {
+	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
 	}
 	var errs []error
@@ -256,13 +256,14 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 
 // build makes the pipeline.
 func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
-	bits, err := journal.Bits(ctx, metareward.JournalDir(r.config.Output.Dir))
+	lengths, err := journal.FindLengths(ctx, metareward.JournalDir(r.config.Output.Dir))
 	if err != nil {
 		return nil, err
 	}
 	p, s := beam.NewPipelineWithRoot()
 	err = metareward.Build(s, r.config, metareward.Input{
-		Attempt: r.attempt, Scan: r.scan, JournalBits: bits, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
+		Attempt: r.attempt, Scan: r.scan, Journal: lengths, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
+		Locked: !engine.DryRun(),
 	})
 	return p, err
 }
@@ -278,13 +279,16 @@ func (r *run) execute(locked context.Context, p *beam.Pipeline) (err error) {
 	r.seen = infer.Watch(r.attempt)
 	died := infer.Fatal(r.attempt)
 	err = infer.Close(r.attempt)
+	if u := (*engine.Uncancelled)(nil); errors.As(ran, &u) {
+		err = errors.Join(err, u)
+	}
 	switch {
 	case ran == nil && err == nil:
 		return nil // complete, even if somebody wanted to stop it
 	case locked.Err() != nil:
-		return context.Cause(locked)
+		return errors.Join(context.Cause(locked), err)
 	case stopped():
-		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine(os.Args))
+		return errors.Join(fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine(os.Args)), err)
 	case died != nil:
 		return errors.Join(died, err)
 	case ran != nil:

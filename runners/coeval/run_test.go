@@ -395,12 +395,12 @@ func journalText(t *testing.T, out string) string {
 	t.Helper()
 	var b strings.Builder
 	dir := metareward.JournalDir(out)
-	bits, err := journal.Bits(t.Context(), dir)
+	lengths, err := journal.FindLengths(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range rows[schemas.PromptRow](t, out, shards.Prompts) {
-		contents, err := journal.Read(t.Context(), dir, journal.Bucket(p.ID, bits), nil)
+		contents, err := journal.Read(t.Context(), dir, journal.Bucket(p.ID, lengths.Longest()), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,11 +14,11 @@ import (
 	"maps"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
@@ -26,7 +26,6 @@ import (
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // prism, and the runners of clusters
 )
 
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.
@@ -151,6 +150,9 @@ func flagOf(name string) string {
 // runners are those that Beam brings with it.
 var runners = []string{"prism", "direct", "flink", "dataflow", "spark", "universal", "dot"}
 
+// regionPattern is what the names of Google's regions have in common.
+var regionPattern = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {
 	if !slices.Contains(runners, Runner()) {
@@ -174,6 +176,9 @@ func checkRunner() error {
 	if location := flagOf("staging_location"); Runner() == "dataflow" && location != "" && !strings.HasPrefix(location, "gs://") {
 		errs = append(errs, fmt.Errorf("--staging_location is %q; allowed is gs://BUCKET/FOLDER", location))
 	}
+	if region := flagOf("region"); Runner() == "dataflow" && region != "" && !regionPattern.MatchString(region) {
+		errs = append(errs, fmt.Errorf("--region is %q; allowed is a region as us-central1, which has no letter of a zone at its end", region))
+	}
 	if err := errors.Join(errs...); err != nil || !OnCluster() || *jobopts.WorkerBinary != "" {
 		return err
 	}
@@ -189,19 +194,11 @@ func checkRunner() error {
 	return nil
 }
 
-// reachTime bounds the wait for a job server's first sign of life.
-const reachTime = 10 * time.Second
-
-// Reach returns an error when the job server that Beam's flags name does not answer.
-func Reach(ctx context.Context) error {
-	if flagOf("endpoint") == "" || Runner() == "dataflow" || Runner() == "prism" {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
-	defer cancel()
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", flagOf("endpoint"))
+// knock returns an error when nobody listens at the address of a job server.
+func knock(ctx context.Context, endpoint string) error {
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
 	if err != nil {
-		return fmt.Errorf("no job server answers at --endpoint=%s: %w", flagOf("endpoint"), err)
+		return fmt.Errorf("no job server answers at --endpoint=%s: %w", endpoint, err)
 	}
 	return c.Close()
 }
@@ -275,15 +272,12 @@ func inOrder(model *pipepb.Pipeline) []string {
 	return order
 }
 
-// Run runs the pipeline to its end.
-func Run(ctx context.Context, p *beam.Pipeline) error {
-	_, err := beamx.RunWithMetrics(ctx, p)
-	return err
-}
-
 // Cause finds in a runner's error what the user has to know: the last of the causes, which the
 // runners set around with their own words.
 func Cause(err error) error {
+	if r := (*refused)(nil); errors.As(err, &r) {
+		return r
+	}
 	text := err.Error()
 	for _, mark := range []string{"\n\tcaused by:\n", "caused by:", "failed: "} {
 		if i := strings.LastIndex(text, mark); i >= 0 {

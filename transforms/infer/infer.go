@@ -8,7 +8,9 @@
 //
 // It promises that every prompt of its input ends as one element of its output, that what is
 // emitted is durable in the journal, that a call whose answer the journal holds is not made,
-// and that a bundle which fails leaves no call behind. It does not promise an order, nor that
+// and that a bundle which fails leaves no call behind, and what was answered durable, as far as
+// that can be had within half a minute. What ends a run ends all its bundles in the process; a
+// runner that starts one again there begins anew, with the journal. It does not promise an order, nor that
 // a worker which ignores seeds says the same twice.
 //
 // How many generations each endpoint is asked for at a time is found out while they are asked
@@ -141,6 +143,7 @@ func encodeWork(chain []StageSpec, o Options) (string, error) {
 
 // engine is a DoFn's part of the process.
 type engine struct {
+	options Options
 	process *process
 	stage   Stage
 	calls   *callCounts
@@ -155,11 +158,18 @@ func newEngine(encoded string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := processOf(w.Options.withDefaults())
-	if err != nil {
-		return nil, err
+	e := &engine{options: w.Options.withDefaults(), stage: stage, calls: &callCounts{}}
+	err = e.join()
+	return e, err
+}
+
+// join makes the engine one of the process that works on the run now.
+func (e *engine) join() error {
+	p, err := processOf(e.options)
+	if err == nil {
+		e.process = p
 	}
-	return &engine{process: p, stage: stage, calls: &callCounts{}}, nil
+	return err
 }
 
 // run runs the chain on a dossier, with what the view holds of it.
@@ -195,14 +205,18 @@ func (f *findFn) Setup() error {
 }
 
 // StartBundle opens the bundle's window. It ends with the bundle's context or the process's.
-func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) {
+func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) error {
+	if err := f.engine.join(); err != nil {
+		return err
+	}
 	f.window = window.New[schemas.Finding](f.engine.process.window, f.engine.process.ctx, ctx)
 	f.merged, f.findings = 0, 0
+	return nil
 }
 
 // ProcessElement starts the work on a bucket's prompts and emits findings that are ready.
 func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func(*schemas.Prompt) bool, emit func(schemas.Record), _ func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err)
+	defer f.window.CloseAfter(&err, f.engine.process.flush)
 	distinct, merged := merge(prompts)
 	f.merged += merged
 	mergedCounter.Inc(ctx, merged)
@@ -218,7 +232,7 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 
 // FinishBundle emits what is still under way, and the bundle's tally.
 func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), tally func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err)
+	defer f.window.CloseAfter(&err, f.engine.process.flush)
 	f.engine.process.fleet.limiter.ends(true)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
@@ -341,8 +355,12 @@ func (f *applyFn) Setup() error {
 }
 
 // StartBundle opens the bundle's window.
-func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) {
+func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) error {
+	if err := f.engine.join(); err != nil {
+		return err
+	}
 	f.window = window.New[schemas.Dossier](f.engine.process.window, f.engine.process.ctx, ctx)
+	return nil
 }
 
 // ProcessElement starts the chain on a dossier and emits those that are ready.

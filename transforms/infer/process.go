@@ -1,9 +1,11 @@
 package infer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -18,6 +20,13 @@ type Options struct {
 	Attempt string `json:"attempt"`
 	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
+	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
+	Lengths journal.Lengths `json:"lengths"`
+	// Fence is the run's folder, whose lock must name the attempt: else the process stops asking.
+	// Empty looks at none.
+	Fence string `json:"fence,omitempty"`
+	// Keys are the endpoints whose API keys must be there before anything is asked.
+	Keys []Endpoint `json:"keys,omitempty"`
 	// Window is how many prompts a bundle has in flight. More fill the permits better and take
 	// more memory, about 0.25 MB each. Zero means half of the permits of all endpoints, a quarter
 	// when MaxInFlight is given, and at least 32.
@@ -104,6 +113,8 @@ type process struct {
 
 	mu    sync.Mutex
 	fatal error
+	// before is what ended the process that this one took the place of.
+	before error
 }
 
 var (
@@ -111,28 +122,89 @@ var (
 	processes   = map[string]*process{}
 )
 
-// processOf returns the process's share of a run and makes it when it is the first to ask.
+// processOf returns the process's share of a run and makes it when it is the first to ask. One
+// that was ended by an error is replaced: only a bundle that a runner starts again asks for it.
 func processOf(o Options) (*process, error) {
 	processesMu.Lock()
 	defer processesMu.Unlock()
-	if p := processes[o.Attempt]; p != nil {
-		if !reflect.DeepEqual(p.options, o) {
-			return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
-		}
-		return p, nil
+	was := processes[o.Attempt]
+	if was != nil && !reflect.DeepEqual(was.options, o) {
+		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, was.options, o)
 	}
-	p := &process{options: o, watch: &watch{}, proving: make(chan struct{}, 1)}
+	if was != nil && was.ctx.Err() == nil {
+		return was, nil
+	}
+	fence, err := o.admit()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{options: o, proving: make(chan struct{}, 1)}
+	if was != nil {
+		p.watch, p.journal, p.before = was.watch, was.journal, was.ended()
+		was.fleet.close()
+	} else {
+		p.watch = &watch{}
+		if o.Journal != "" {
+			if p.journal, err = journal.Open(o.Journal, o.Lengths); err != nil {
+				return nil, err
+			}
+		}
+	}
 	p.fleet = newFleet(o, p.watch)
-	if o.Journal != "" {
-		var err error
-		if p.journal, err = journal.Open(o.Journal); err != nil {
-			p.fleet.close()
-			return nil, err
-		}
-	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	processes[o.Attempt] = p
+	if fence != nil {
+		go p.watchFence(fence)
+	}
 	return p, nil
+}
+
+// fenceTime bounds the look at the lock before a process begins.
+const fenceTime = 30 * time.Second
+
+// admit returns an error when a process must not begin: a key is missing here, or the run's folder
+// is another run's.
+func (o *Options) admit() (*journal.Fence, error) {
+	for _, e := range o.Keys {
+		if _, err := e.APIKey(); err != nil {
+			host, _ := os.Hostname() // a name that is better than none
+			return nil, fmt.Errorf("the worker process on %q has no API key: %w there; nothing was asked by it", host, err)
+		}
+	}
+	if o.Fence == "" {
+		return nil, nil
+	}
+	fence := journal.NewFence(o.Fence, o.Attempt)
+	ctx, cancel := context.WithTimeout(context.Background(), fenceTime)
+	defer cancel()
+	err := fence.Check(ctx)
+	return fence, err
+}
+
+// watchFence ends the process when the run's folder is another run's, or nobody's. What is in
+// flight may come, and is kept: it is paid for.
+func (p *process) watchFence(fence *journal.Fence) {
+	err := fence.Watch(p.ctx)
+	if err == nil {
+		return
+	}
+	p.fleet.settle(p.ctx)
+	p.flush()
+	p.died(err)
+}
+
+// flushMost is how long a bundle that failed waits until what was answered is durable.
+const flushMost = 30 * time.Second
+
+// flush makes what was answered durable. Its failure is no news: the bundle has failed, and what
+// can't be kept is asked for again.
+func (p *process) flush() {
+	if p.journal == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushMost)
+	defer cancel()
+	_ = p.journal.Flush(ctx)
 }
 
 // window is how many prompts a bundle may have in flight now.
@@ -170,9 +242,14 @@ func Fatal(attempt string) error {
 	if p == nil {
 		return nil
 	}
+	return p.ended()
+}
+
+// ended returns the error that ended the process, or the one before it.
+func (p *process) ended() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.fatal
+	return cmp.Or(p.fatal, p.before)
 }
 
 // Settle stops asking and returns when what is in flight has come and is durable, or ctx ends.

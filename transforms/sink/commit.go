@@ -45,6 +45,9 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if run.Simulated, err = simulated(ctx, o); err != nil {
 		return err
 	}
+	if err := o.fenced(ctx); err != nil {
+		return err
+	}
 	if err := store.Remove(ctx, store.Join(o.Out, RunFile)); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
@@ -54,13 +57,19 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := removeOthers(ctx, o, run.Files); err != nil {
 		return err
 	}
+	if err := o.fenced(ctx); err != nil {
+		return err
+	}
 	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), cardOf(o, run).Markdown()); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	if err := writeJSON(ctx, store.Join(o.Out, CallsFile(o.Attempt)), &sum); err != nil {
 		return err
 	}
-	if err := writeJSON(ctx, store.Join(o.Out, RunFile), run); err != nil {
+	if err := o.fenced(ctx); err != nil {
+		return err
+	}
+	if err := writeRun(ctx, store.Join(o.Out, RunFile), run); err != nil {
 		return err
 	}
 	if err := store.RemoveAll(ctx, store.Join(o.Out, stagingFolder)); err != nil {
@@ -155,6 +164,9 @@ func checkLedger(o *Options, sum *schemas.Tally, run *schemas.Run, manifests []s
 // digest.
 func publish(ctx context.Context, o *Options, files []schemas.File) error {
 	for _, f := range files {
+		if err := o.fenced(ctx); err != nil {
+			return err
+		}
 		staged := store.Join(o.Out, stagingFolder, o.Attempt, f.Path)
 		final := store.Join(o.Out, f.Path)
 		err := store.Move(ctx, staged, final)
@@ -199,6 +211,9 @@ func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
 			if keep[f.Path] || !strings.HasSuffix(f.Path, ".parquet") {
 				continue
 			}
+			if err := o.fenced(ctx); err != nil {
+				return err
+			}
 			if err := store.Remove(ctx, f.Path); err != nil {
 				return fmt.Errorf("sink: remove %s of an earlier run: %w", f.Path, err)
 			}
@@ -207,18 +222,42 @@ func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
 	return nil
 }
 
+// writeRun writes run.json where none is: commit has removed it, and one that is there now is
+// another run's. On a disk nobody else is at work.
+func writeRun(ctx context.Context, name string, run *schemas.Run) error {
+	if store.HasLocks(name) {
+		return writeJSON(ctx, name, run)
+	}
+	b, err := encodeJSON(name, run)
+	if err != nil {
+		return err
+	}
+	if _, err := store.Swap(ctx, name, "", b); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
+}
+
 func writeJSON[T any](ctx context.Context, name string, v *T) error {
+	b, err := encodeJSON(name, v)
+	if err != nil {
+		return err
+	}
+	if err := store.WriteFile(ctx, name, b); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
+}
+
+func encodeJSON[T any](name string, v *T) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	if err := e.Encode(v); err != nil {
-		return fmt.Errorf("sink: %s: %w", name, err)
+		return nil, fmt.Errorf("sink: %s: %w", name, err)
 	}
-	if err := store.WriteFile(ctx, name, b.Bytes()); err != nil {
-		return fmt.Errorf("sink: %w", err)
-	}
-	return nil
+	return b.Bytes(), nil
 }
 
 // cardOf returns the dataset card of a run.

@@ -2,6 +2,8 @@ package sink
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"coeval/datasets/journal"
 	"coeval/datasets/shards"
+	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
 	"coeval/schemas"
 )
 
@@ -312,5 +317,82 @@ func TestEmptyShards(t *testing.T) {
 		if f.Rows != 0 {
 			t.Errorf("%s has %d rows", f.Path, f.Rows)
 		}
+	}
+}
+
+// A job that goes on after its run lost the folder writes no shard and commits nothing: the files
+// stay those of the later run, byte for byte, while that run is at work and after it has ended.
+func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
+	out := t.TempDir()
+	acquire := func(attempt string) *journal.Lock {
+		t.Helper()
+		lock, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: attempt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lock
+	}
+	first := acquire("first")
+	late := newTestRun(t, out, 1, 0, nil)
+	fence := func() { late.options.fence = journal.NewFence(out, "first") } // one that has seen nothing yet
+	fence()
+	manifests := late.writeAll(t)
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := acquire("second")
+	later := newTestRun(t, out, 2, 1, nil)
+	later.options.Attempt = "second"
+	later.options.fence = journal.NewFence(out, "second")
+	later.options.Config = json.RawMessage(`{"seed":1}`)
+	staged := later.writeAll(t)
+	refused := func(when string) {
+		t.Helper()
+		before := files(t, out)
+		fence()
+		err := commit(t.Context(), &late.options, late.tallies, manifests)
+		var lost *journal.Lost
+		if !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
+			t.Errorf("%s, commit: %v", when, err)
+		}
+		fence()
+		if err := publish(t.Context(), &late.options, manifests[0].Files); !errors.As(err, &lost) {
+			t.Errorf("%s, publish: %v", when, err)
+		}
+		fence()
+		if _, err := writeShard(t.Context(), &late.options, late.stage, 0, late.records); !errors.As(err, &lost) {
+			t.Errorf("%s, write: %v", when, err)
+		}
+		if diff := cmp.Diff(before, files(t, out)); diff != "" {
+			t.Errorf("%s, files changed: %s", when, diff)
+		}
+	}
+	refused("before the other commits")
+	later.commit(t, staged)
+	refused("after the other has committed")
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+	refused("after the other has ended")
+	complete(t, out)
+	if got := string(readRun(t, out).Config); !strings.Contains(got, "1") {
+		t.Errorf("run.json is of the first attempt: %s", got)
+	}
+}
+
+// On an object store run.json is made where none is, or it is another run's.
+func TestRunFileOfAnotherRun(t *testing.T) {
+	storetest.GCS(t, nil).Set(t)
+	name := "gs://bucket/out/" + RunFile
+	run := &schemas.Run{Format: schemas.RunFormat, Config: json.RawMessage(`{"seed":0}`)}
+	for range 2 { // an answer that was lost makes the runner commit again
+		if err := writeRun(t.Context(), name, run); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run.Config = json.RawMessage(`{"seed":1}`)
+	if err := writeRun(t.Context(), name, run); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("over the file of another run: %v", err)
 	}
 }

@@ -58,7 +58,7 @@ func newTestRun(t *testing.T, out string, shards, bits int, lose func(*journal.R
 	if r.stage, err = infer.Chain(r.options.Chain); err != nil {
 		t.Fatal(err)
 	}
-	j, err := journal.Open(r.options.Journal)
+	j, err := journal.Open(r.options.Journal, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,6 +134,9 @@ func (t *tables) abort() error {
 // Buckets are ranges of IDs, so that one is in memory at a time.
 func writeShard(ctx context.Context, o *Options, stage infer.Stage, shard int, records []schemas.Record) (m schemas.Manifest, err error) {
 	m = schemas.Manifest{Shard: shard}
+	if err := o.fenced(ctx); err != nil {
+		return m, err
+	}
 	t, err := openTables(ctx, o, shard)
 	if err != nil {
 		return m, fmt.Errorf("sink: shard %d: %w", shard, err)
@@ -205,7 +208,7 @@ func (w *dossierWriter) writeBucket(ctx context.Context, records []*schemas.Reco
 			return fmt.Errorf("bucket %s was found by two attempts, %+v and %+v", origin.Bucket, origin, o)
 		}
 	}
-	replay, err := journal.NewReplay(ctx, w.options.Journal, origin, func(id string) bool { return wanted[id] })
+	replay, err := journal.NewReplay(ctx, w.options.Journal, w.options.Lengths, origin, func(id string) bool { return wanted[id] })
 	if err != nil {
 		return err
 	}
@@ -216,6 +219,9 @@ func (w *dossierWriter) writeBucket(ctx context.Context, records []*schemas.Reco
 		if err := w.write(ctx, replay, r); err != nil {
 			return fmt.Errorf("prompt %s: %w", r.Finding.PromptID, err)
 		}
+	}
+	if err := w.options.fenced(ctx); err != nil {
+		return err
 	}
 	return replay.Pin(ctx)
 }

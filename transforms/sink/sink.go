@@ -7,7 +7,8 @@
 // earlier run, and writes run.json last.
 //
 // It promises that a file under its final name is whole, that a folder with run.json holds the
-// files of one run and no others, that nothing is committed unless every count adds up, and
+// files of one run and no others, that nothing is committed unless every count adds up, that an
+// attempt which lost Out to another run commits nothing and pins nothing (see [journal.Fence]), and
 // that each step can be repeated. It does not promise that OUT is complete while Commit is at
 // work: run.json is not there then.
 //
@@ -25,6 +26,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
+	"coeval/datasets/journal"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
 	"coeval/transforms/infer"
@@ -51,8 +53,13 @@ type Options struct {
 	Out string `json:"out"`
 	// Attempt names the staging folder below Out. Required.
 	Attempt string `json:"attempt"`
+	// Fence says that Out has a lock which must name the attempt: else nothing is given its
+	// final name any more.
+	Fence bool `json:"fence,omitempty"`
 	// Journal is the folder that dossiers are rebuilt from. Required.
 	Journal string `json:"journal"`
+	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
+	Lengths journal.Lengths `json:"lengths"`
 	// Shards is the number of files of each table. Required.
 	Shards int `json:"shards"`
 	// Chain is the chain of stages that the findings came from. Required.
@@ -73,6 +80,19 @@ type Options struct {
 	Config json.RawMessage `json:"config"`
 	// Workers is how many shards a bundle writes at a time. Zero means one for each core.
 	Workers int `json:"workers,omitempty"`
+
+	fence *journal.Fence
+}
+
+// fenced returns an error when Out is another run's.
+func (o *Options) fenced(ctx context.Context) error {
+	if o.fence == nil {
+		return nil
+	}
+	if err := o.fence.Check(ctx); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
 }
 
 func (o *Options) validate() error {
@@ -149,6 +169,9 @@ func decodeOptions(spec string) (*Options, error) {
 	}
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Fence {
+		o.fence = journal.NewFence(o.Out, o.Attempt)
 	}
 	return &o, nil
 }

@@ -95,14 +95,19 @@ func (w *Window[T]) take(r result[T], emit func(T)) error {
 }
 
 // CloseAfter is to be deferred: it closes the window when the bundle fails, by an error or by a
-// panic of what comes after it in the graph: a bundle that fails gets no FinishBundle.
-func (w *Window[T]) CloseAfter(err *error) {
-	if p := recover(); p != nil {
-		w.Close()
-		panic(p)
+// panic of what comes after it in the graph, and calls what is given for that case once no
+// work is under way any more. A bundle that fails gets no FinishBundle.
+func (w *Window[T]) CloseAfter(err *error, then ...func()) {
+	p := recover()
+	if p == nil && *err == nil {
+		return
 	}
-	if *err != nil {
-		w.Close()
+	w.Close()
+	for _, f := range then {
+		f()
+	}
+	if p != nil {
+		panic(p)
 	}
 }
 

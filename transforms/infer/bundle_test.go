@@ -1,0 +1,273 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/store/storetest"
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+)
+
+// bundleOf returns the DoFn of a worker whose chain is this stage.
+func bundleOf(t *testing.T, o Options, stage Stage) *findFn {
+	t.Helper()
+	if o.Attempt == "" {
+		o.Attempt = uuid.NewString()
+	}
+	e := &engine{options: o.withDefaults(), stage: stage, calls: &callCounts{}}
+	if err := e.join(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Close(o.Attempt); err != nil {
+			t.Error(err)
+		}
+	})
+	return &findFn{engine: e}
+}
+
+// work runs one bundle of the prompts, all in one bucket, and returns what is emitted.
+func (f *findFn) work(ctx context.Context, prompts []schemas.Prompt) (found []schemas.Record, err error) {
+	emit := func(r schemas.Record) { found = append(found, r) }
+	tally := func(schemas.Tally) {}
+	if err := f.StartBundle(ctx, emit, tally); err != nil {
+		return nil, err
+	}
+	next := 0
+	err = f.ProcessElement(ctx, "b", func(p *schemas.Prompt) bool {
+		if next == len(prompts) {
+			return false
+		}
+		*p = prompts[next]
+		next++
+		return true
+	}, emit, tally)
+	if err != nil {
+		return nil, err
+	}
+	return found, f.FinishBundle(ctx, emit, tally)
+}
+
+func promptsOf(calls []Call) []schemas.Prompt {
+	prompts := make([]schemas.Prompt, len(calls))
+	for i := range calls {
+		prompts[i] = schemas.Prompt{ID: calls[i].PromptID, Messages: calls[i].Messages(), File: "p.jsonl", Line: int64(i)}
+	}
+	return prompts
+}
+
+// storeFault stands before the one server of gs:// of this package's tests.
+var storeFault atomic.Pointer[storetest.Fault]
+
+var served = sync.OnceValue(func() storetest.Environment {
+	return storetest.GCS(undying{}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if f := storeFault.Load(); f != nil {
+			(*f)(w, r, server)
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+})
+
+// undying stands for the test binary, whose server ends with it.
+type undying struct{ testing.TB }
+
+func (undying) Helper()        {}
+func (undying) Cleanup(func()) {}
+
+// What was answered when a bundle fails is durable when the runner is told: the next thing that it
+// does may be to kill the process.
+func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
+	for _, place := range []string{"local", "gs"} {
+		t.Run(place, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "journal")
+			if place == "gs" {
+				served().Set(t)
+				dir = "gs://bucket/" + uuid.NewString()
+			}
+			s := start(t, simulator.Options{})
+			calls := callsOf(actorAt(s.URL()), 4, 3)
+			last := calls[len(calls)-1].PromptID
+			var answered sync.WaitGroup
+			answered.Add(len(calls) - 1)
+			f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+				if d.Prompt.ID == last {
+					answered.Wait()
+					return errors.New("this prompt is the end of it")
+				}
+				for i := range calls {
+					if calls[i].PromptID == d.Prompt.ID {
+						_, err := c.Do(ctx, calls[i:i+1])
+						answered.Done()
+						if err != nil {
+							return err
+						}
+					}
+				}
+				<-ctx.Done() // as one whose next calls are under way
+				return ctx.Err()
+			})
+			if _, err := f.work(t.Context(), promptsOf(calls)); err == nil || !strings.Contains(err.Error(), "the end of it") {
+				t.Fatalf("the bundle ended with %v", err)
+			}
+			contents, err := journal.Read(t.Context(), dir, "b", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range calls[:len(calls)-1] {
+				for k := range c.N {
+					if r, ok := contents[c.PromptID].Get(c.Key(), k); !ok || r.Text == "" {
+						t.Errorf("replicate %d of prompt %s was answered and is not in the journal", k, c.PromptID)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A store that refuses for a while fails the bundle. The runner starts it again in the same
+// process, and it goes on with what is durable.
+func TestBundleIsStartedAgain(t *testing.T) {
+	served().Set(t)
+	dir := "gs://bucket/" + uuid.NewString()
+	s := start(t, simulator.Options{})
+	calls := callsOf(actorAt(s.URL()), 3, 2)
+	f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+		for i := range calls {
+			if calls[i].PromptID == d.Prompt.ID {
+				_, err := c.Do(ctx, calls[i:i+1])
+				return err
+			}
+		}
+		return fmt.Errorf("no calls of %s", d.Prompt.ID)
+	})
+	refuse := storetest.Fault(func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	storeFault.Store(&refuse)
+	t.Cleanup(func() { storeFault.Store(nil) })
+	if _, err := f.work(t.Context(), promptsOf(calls)); err == nil {
+		t.Fatal("a bundle whose journal can't be written is done")
+	}
+	why := Fatal(f.engine.options.Attempt)
+	if why == nil || !strings.Contains(why.Error(), "no permission") {
+		t.Errorf("the run is told %v", why)
+	}
+	storeFault.Store(nil)
+	found, err := f.work(t.Context(), promptsOf(calls))
+	if err != nil || len(found) != len(calls) {
+		t.Fatalf("started again: %d of %d findings, %v", len(found), len(calls), err)
+	}
+	for _, r := range found {
+		replay, err := journal.NewReplay(t.Context(), dir, nil, r.Finding.Origin, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range calls {
+			if _, ok := replay.Get(c.Key(), 0); !ok {
+				t.Errorf("the journal lacks a call of prompt %s", c.PromptID)
+			}
+		}
+	}
+	if is := Fatal(f.engine.options.Attempt); is == nil || is.Error() != why.Error() {
+		t.Errorf("the error that began it is forgotten: %v", is)
+	}
+}
+
+// A worker stops asking when another run has the folder, keeps what it was answered, and is not
+// begun again: its runner may start the bundle as often as it likes.
+func TestWorkerThatLostItsRun(t *testing.T) {
+	t.Parallel()
+	out := t.TempDir()
+	first, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{})
+	calls := callsOf(actorAt(s.URL()), 1, 1)
+	prompts := promptsOf(calls)
+	asked := make(chan int)
+	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c Caller, _ *schemas.Dossier) error {
+		for i := 0; ; i++ { // a dossier that never ends
+			again := calls[0]
+			again.Inputs = []string{fmt.Sprint("round ", i)}
+			if _, err := c.Do(ctx, []Call{again}); err != nil {
+				return err
+			}
+			select {
+			case asked <- i:
+			default:
+			}
+		}
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.work(t.Context(), prompts)
+		ended <- err
+	}()
+	<-asked
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Fatal("the bundle is done")
+	}
+	var lost *journal.Lost
+	if err := Fatal("first"); !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
+		t.Errorf("the job is told %v", err)
+	}
+	stats := s.Server().Stats()
+	if _, err := f.work(t.Context(), prompts); !errors.As(err, &lost) {
+		t.Errorf("started again, it ended with %v", err)
+	}
+	if now := s.Server().Stats(); now.Requests != stats.Requests {
+		t.Errorf("%d requests after the folder was lost", now.Requests-stats.Requests)
+	}
+	contents, err := journal.Read(t.Context(), filepath.Join(out, "journal"), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The prompt's own record is there too.
+	if kept := int64(len(contents[prompts[0].ID]) - 1); kept < stats.Generations-1 {
+		t.Errorf("%d generations were given and %d are kept; one may have been in flight", stats.Generations, kept)
+	}
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A worker without its keys says so before it asks anything, and names the variable.
+func TestWorkerWithoutItsKey(t *testing.T) {
+	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
+	o := Options{Attempt: uuid.NewString(), Keys: []Endpoint{{APIKeyEnv: name}}}
+	_, err := processOf(o.withDefaults())
+	if err == nil || !strings.Contains(err.Error(), "has no API key: api_key_env names the environment variable "+name+", which is not set there") {
+		t.Fatalf("it says %v", err)
+	}
+	t.Setenv(name, "secret")
+	if _, err := processOf(o.withDefaults()); err != nil {
+		t.Fatal(err)
+	}
+	if err := Close(o.Attempt); err != nil {
+		t.Error(err)
+	}
+}
