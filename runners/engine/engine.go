@@ -32,17 +32,6 @@ import (
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.
 const prismExperiment = "prism_disable_sdf_split"
 
-// IsWorker says whether the program was started by a cluster, as a worker of a run.
-func IsWorker(args []string) bool {
-	return slices.ContainsFunc(args, func(a string) bool { return a == "--worker" || a == "-worker" || a == "--worker=true" })
-}
-
-// Worker is the whole life of a worker. It does not return.
-func Worker() {
-	flag.Parse()
-	beam.Init()
-}
-
 // Split takes Beam's flags out of the arguments: those after "--", and those before it whose
 // names only Beam knows.
 func Split(args []string, ours func(name string) bool) (rest, beams []string) {

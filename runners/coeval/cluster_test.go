@@ -1,0 +1,400 @@
+//go:build flink
+
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/runners/summary"
+	"coeval/transforms/infer/simulator"
+)
+
+var killSeed = flag.Uint64("kill-seed", 0, "decides the moments at which TestCluster kills; 0 draws one")
+
+// cluster is a Flink of processes on this machine: one job manager, task managers with one slot
+// each, which start workers as processes, and Beam's job server.
+type cluster struct {
+	dir       string
+	rest      string // the job manager's REST interface, as host:port
+	rpc       string // the job manager's port for task managers
+	jobServer string
+	tasks     []*process
+}
+
+// flinkLog has Flink log to where the tests read.
+const flinkLog = `rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = Console
+appender.console.name = Console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} %m%n
+`
+
+// The job begins anew when a worker or a task manager dies. A dead task manager is known by the
+// connection that it leaves; its heart is given time, since the machine is busy.
+const flinkConfig = `jobmanager.rpc.address: localhost
+jobmanager.rpc.port: 0
+jobmanager.bind-host: localhost
+jobmanager.memory.process.size: 700m
+rest.address: localhost
+rest.bind-address: localhost
+rest.bind-port: 0
+taskmanager.host: localhost
+taskmanager.bind-host: localhost
+restart-strategy.type: fixed-delay
+restart-strategy.fixed-delay.attempts: 3
+restart-strategy.fixed-delay.delay: 1s
+heartbeat.timeout: 60000
+io.tmp.dirs: %s
+`
+
+// The key that the endpoints ask for is in the environment of the task managers, whose workers
+// have it from there, and not in that of the submitting program.
+const (
+	clusterKey    = "COEVAL_CLUSTER_KEY"
+	clusterSecret = "of the cluster"
+)
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{dir: t.TempDir()}
+	write(t, filepath.Join(c.dir, "flink-conf.yaml"), fmt.Sprintf(flinkConfig, c.dir))
+	write(t, filepath.Join(c.dir, "log4j.properties"), flinkLog)
+	_, at := c.java(t, []string{"Rest endpoint listening at ", "Actor system started at pekko.tcp://flink@localhost:"},
+		"-Xmx400m", "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint", "--executionMode", "cluster")
+	c.rest, c.rpc = at[0], at[1]
+	c.startTaskManager(t)
+	c.startTaskManager(t)
+	c.jobServer = jobServer(t, c.rest)
+	return c
+}
+
+// java starts one of Flink's programs.
+func (c *cluster) java(t *testing.T, marks []string, heap, class string, more ...string) (*process, []string) {
+	t.Helper()
+	return java(t, []string{clusterKey + "=" + clusterSecret}, marks, "flink-cluster/lib", append([]string{
+		heap, "-XX:MaxDirectMemorySize=768m", "-Dlog4j.configurationFile=file:" + filepath.Join(c.dir, "log4j.properties"),
+		class, "--configDir", c.dir,
+	}, more...)...)
+}
+
+// startTaskManager adds a task manager of one slot. What its script would reckon out has to be
+// given. Beam hands the program out to workers through memory outside the heap.
+func (c *cluster) startTaskManager(t *testing.T) {
+	t.Helper()
+	var args []string
+	for _, setting := range []string{
+		"jobmanager.rpc.port=" + c.rpc, fmt.Sprint("taskmanager.resource-id=tm", len(c.tasks)),
+		"taskmanager.numberOfTaskSlots=1", "taskmanager.cpu.cores=1",
+		"taskmanager.memory.framework.heap.size=128m", "taskmanager.memory.task.heap.size=384m",
+		"taskmanager.memory.framework.off-heap.size=128m", "taskmanager.memory.task.off-heap.size=576m",
+		"taskmanager.memory.network.min=64m", "taskmanager.memory.network.max=64m", "taskmanager.memory.managed.size=64m",
+		"taskmanager.memory.jvm-metaspace.size=256m", "taskmanager.memory.jvm-overhead.min=192m", "taskmanager.memory.jvm-overhead.max=192m",
+	} {
+		args = append(args, "-D", setting)
+	}
+	p, _ := c.java(t, []string{"Successful registration at resource manager "}, "-Xmx512m", "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", args...)
+	c.tasks = append(c.tasks, p)
+}
+
+// ask asks the job manager's REST interface.
+func (c *cluster) ask(t *testing.T, method, path string, answer any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+c.rest+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req) //nolint:forbidigo // go test has a timeout
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %s", method, path, resp.Status)
+	}
+	if answer == nil {
+		return
+	}
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// job returns the ID and the state of the job that was submitted last.
+func (c *cluster) job(t *testing.T) (id, state string) {
+	t.Helper()
+	var overview struct {
+		Jobs []struct {
+			ID    string `json:"jid"`
+			State string `json:"state"`
+			Start int64  `json:"start-time"`
+		} `json:"jobs"`
+	}
+	c.ask(t, http.MethodGet, "/jobs/overview", &overview)
+	last := int64(0)
+	for _, j := range overview.Jobs {
+		if j.Start > last {
+			id, state, last = j.ID, j.State, j.Start
+		}
+	}
+	return id, state
+}
+
+// failures counts what made the last job begin anew.
+func (c *cluster) failures(t *testing.T) int {
+	t.Helper()
+	var exceptions struct {
+		History struct {
+			Entries []struct {
+				Name string `json:"exceptionName"`
+			} `json:"entries"`
+		} `json:"exceptionHistory"`
+	}
+	id, _ := c.job(t)
+	c.ask(t, http.MethodGet, "/jobs/"+id+"/exceptions", &exceptions)
+	return len(exceptions.History.Entries)
+}
+
+// workers returns the process IDs of the workers by task manager. They are found in the process
+// group of the one that started them, in which they stay when it dies.
+func (c *cluster) workers(t *testing.T) map[*process][]int {
+	t.Helper()
+	found := map[*process][]int{}
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		command, err := os.ReadFile(name)
+		if err != nil || !strings.Contains(string(command), "\x00--worker=true\x00") {
+			continue // it may have ended
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		group, err := syscall.Getpgid(pid)
+		if err != nil {
+			continue
+		}
+		for _, task := range c.tasks {
+			if task.cmd.Process.Pid == group {
+				found[task] = append(found[task], pid)
+			}
+		}
+	}
+	return found
+}
+
+// clusterRun is a run with many shards whose storage all machines share, which they do here.
+func clusterRun(url, prompts, out string, more ...string) []string {
+	return runOf(url, prompts, out, append([]string{
+		"--set", "output.prompts_per_shard=20", "--set", "shared_storage=true", "--set", "worker.api_key_env=" + clusterKey,
+	}, more...)...)
+}
+
+// submitted is a run under way on the cluster.
+type submitted struct {
+	*process
+
+	w    *worker
+	out  string
+	args []string
+}
+
+// submit begins a run against a worker of its own with 64 slots, of which choices hold one for
+// 60 ms in the mean: 498 prompts of about 25 generations each keep them busy for 12 s at least.
+func (c *cluster) submit(t *testing.T, prompts string) *submitted {
+	t.Helper()
+	w := newWorker(t, simulator.Options{World: uneven(), APIKey: clusterSecret, Latency: 60 * time.Millisecond, Slots: 64})
+	out := filepath.Join(t.TempDir(), "out")
+	args := append(clusterRun(w.URL, prompts, out, "--"), onProcesses(t, c.jobServer, 2)...)
+	return &submitted{process: begin(t, nil, args...), w: w, out: out, args: args}
+}
+
+// summary waits for the end.
+func (s *submitted) summary(t *testing.T) *summary.Summary {
+	t.Helper()
+	<-s.ended // or go test's own timeout
+	if code := s.cmd.ProcessState.ExitCode(); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, s.stderr.String())
+	}
+	var sum summary.Summary
+	if err := json.Unmarshal([]byte(s.stdout.String()), &sum); err != nil {
+		t.Fatal(err)
+	}
+	return &sum
+}
+
+// moment is a run of which all stands still: its workers do, and nothing new gets to the endpoint.
+type moment struct {
+	workers map[*process][]int
+	// undurable is how many generations were asked for and are not durable; those that the
+	// endpoints' probes asked for, 7 by each worker, are among them.
+	undurable int64
+	// open lets requests pass again.
+	open func()
+}
+
+// stop waits until so many requests were made and stops the run.
+func (c *cluster) stop(t *testing.T, s *submitted, requests int64) *moment {
+	t.Helper()
+	m := &moment{}
+	within(t, javaPatience, fmt.Sprintf("both workers ask, %d requests", requests), func() bool {
+		if !s.alive() {
+			t.Fatalf("the run ended before:\n%s", s.stderr.String())
+		}
+		m.workers = c.workers(t)
+		return s.w.Stats().Requests >= requests && len(m.workers) == 2
+	})
+	m.open = s.w.close(t)
+	m.signal(t, syscall.SIGSTOP)
+	eventually(t, "all that was asked for is answered", func() bool { return s.w.Stats().InFlight.Requests == 0 })
+	m.undurable = s.w.Stats().Generations - sum(durable(t, s.out))
+	return m
+}
+
+func (m *moment) signal(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	for _, pids := range m.workers {
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, signal); err != nil && err != syscall.ESRCH {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// resume lets those workers that were not killed go on, and lets requests pass when all of them are
+// gone: those that were not killed are ended by Flink, since all of the job begins anew. What they
+// asked for until then is not counted.
+func (c *cluster) resume(t *testing.T, m *moment) {
+	t.Helper()
+	m.signal(t, syscall.SIGCONT)
+	within(t, javaPatience, "the job's workers are ended", func() bool {
+		for _, pids := range c.workers(t) {
+			for _, pid := range pids {
+				for _, old := range m.workers {
+					if slices.Contains(old, pid) {
+						return false
+					}
+				}
+			}
+		}
+		return true
+	})
+	m.open()
+}
+
+// On a cluster of two task managers, a run makes the files that it makes here, and asks for no more
+// than it must when a worker, a task manager or the submitting program is killed.
+func TestCluster(t *testing.T) {
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-kill-seed=%d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+
+	prompts := mixed(t, 498)
+	here := newWorker(t, simulator.Options{World: uneven(), APIKey: clusterSecret})
+	out := filepath.Join(t.TempDir(), "out")
+	var all summary.Summary
+	if err := json.Unmarshal([]byte(want(t, []string{clusterKey + "=" + clusterSecret}, clusterRun(here.URL, prompts, out)...)), &all); err != nil {
+		t.Fatal(err)
+	}
+	wanted := files(t, out)
+	began := time.Now()
+	c := newCluster(t)
+	t.Logf("the cluster is there after %s", time.Since(began).Round(time.Second))
+
+	// check looks at what a run made.
+	check := func(t *testing.T, out string, s *summary.Summary) {
+		t.Helper()
+		proved(t, out)
+		if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
+			t.Errorf("files differ from those of prism: %s", diff)
+		}
+		if got, want := s.Calls.Replayed+s.Calls.Generations, all.Calls.Generations; got != want {
+			t.Errorf("%d generations, want those of prism, %d", got, want)
+		}
+		t.Logf("%.0f s, slots busy %.1f %%", s.Seconds, 100*0.0)
+	}
+	_ = check
+	// at draws a moment of a run, in requests.
+	at := func() int64 { return all.Calls.Requests * (10 + r.Int64N(70)) / 100 }
+
+	t.Run("undisturbed", func(t *testing.T) {
+		s := c.submit(t, prompts)
+		check(t, s.out, s.summary(t))
+		stats := s.w.Stats()
+		if stats.AskedTwice != 0 {
+			t.Errorf("%d generations were asked twice", stats.AskedTwice)
+		}
+		t.Logf("two workers kept the endpoint's slots busy for %.1f %% of the %.1f s between the first and the last request", 100*stats.SlotUse, stats.WallSeconds)
+	})
+	again := func(t *testing.T, s *submitted, m *moment, sum *summary.Summary) {
+		t.Helper()
+		check(t, s.out, sum)
+		twice := s.w.Stats().AskedTwice
+		t.Logf("killed with %d generations in flight; %d were asked twice", m.undurable, twice)
+		if twice > m.undurable {
+			t.Errorf("%d generations were asked twice, %d were in flight", twice, m.undurable)
+		}
+	}
+	t.Run("killed worker", func(t *testing.T) {
+		s := c.submit(t, prompts)
+		m := c.stop(t, s, at())
+		victim := m.workers[c.tasks[r.IntN(len(c.tasks))]]
+		if err := syscall.Kill(victim[0], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		c.resume(t, m)
+		again(t, s, m, s.summary(t))
+		if c.failures(t) == 0 {
+			t.Error("the job did not begin anew")
+		}
+	})
+	t.Run("killed task manager", func(t *testing.T) {
+		s := c.submit(t, prompts)
+		m := c.stop(t, s, at())
+		i := r.IntN(len(c.tasks))
+		c.tasks[i].kill(t)
+		c.resume(t, m)
+		c.startTaskManager(t) // the job needs two slots
+		again(t, s, m, s.summary(t))
+		if c.failures(t) == 0 {
+			t.Error("the job did not begin anew")
+		}
+	})
+	// The job outlives the program that submitted it. While it lives it would ask for what the next
+	// one asks for: it is cancelled, as the README says.
+	t.Run("killed program", func(t *testing.T) {
+		s := c.submit(t, prompts)
+		m := c.stop(t, s, at())
+		s.kill(t)
+		id, _ := c.job(t)
+		c.ask(t, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil)
+		c.resume(t, m)
+		within(t, javaPatience, "the job is cancelled", func() bool {
+			_, state := c.job(t)
+			return state == "CANCELED"
+		})
+		next := &submitted{process: begin(t, nil, s.args...)}
+		again(t, s, m, next.summary(t))
+	})
+}
