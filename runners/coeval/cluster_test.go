@@ -154,19 +154,26 @@ func (c *cluster) job(t *testing.T) (id, state string) {
 	return id, state
 }
 
-// failures counts what made the last job begin anew.
-func (c *cluster) failures(t *testing.T) int {
+// failures returns what made the last job begin anew.
+func (c *cluster) failures(t *testing.T) []string {
 	t.Helper()
 	var exceptions struct {
 		History struct {
 			Entries []struct {
-				Name string `json:"exceptionName"`
+				Name  string `json:"exceptionName"`
+				Trace string `json:"stacktrace"`
+				Time  int64  `json:"timestamp"`
 			} `json:"entries"`
 		} `json:"exceptionHistory"`
 	}
 	id, _ := c.job(t)
 	c.ask(t, http.MethodGet, "/jobs/"+id+"/exceptions", &exceptions)
-	return len(exceptions.History.Entries)
+	var found []string
+	for _, e := range exceptions.History.Entries {
+		line, _, _ := strings.Cut(e.Trace, "\n")
+		found = append(found, fmt.Sprintf("%s %.200s", time.UnixMilli(e.Time).Format(time.TimeOnly), line))
+	}
+	return found
 }
 
 // workers returns the process IDs of the workers by task manager. They are found in the process
@@ -365,9 +372,9 @@ func TestCluster(t *testing.T) {
 		}
 		c.resume(t, m)
 		again(t, s, m, s.summary(t))
-		if c.failures(t) == 0 {
+		if failures := c.failures(t); len(failures) == 0 {
 			t.Error("the job did not begin anew")
-		}
+		} else { t.Log(strings.Join(failures, "\n")) }
 	})
 	t.Run("killed task manager", func(t *testing.T) {
 		s := c.submit(t, prompts)
@@ -377,9 +384,9 @@ func TestCluster(t *testing.T) {
 		c.resume(t, m)
 		c.startTaskManager(t) // the job needs two slots
 		again(t, s, m, s.summary(t))
-		if c.failures(t) == 0 {
+		if failures := c.failures(t); len(failures) == 0 {
 			t.Error("the job did not begin anew")
-		}
+		} else { t.Log(strings.Join(failures, "\n")) }
 	})
 	// The job outlives the program that submitted it. While it lives it would ask for what the next
 	// one asks for: it is cancelled, as the README says.

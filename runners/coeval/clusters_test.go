@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,6 +115,9 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
+	other := httptest.NewServer(http.NotFoundHandler()) // as Flink's own REST interface is one
+	t.Cleanup(other.Close)
+	noJobServer := other.Listener.Addr().String()
 	dataflow := []string{"--runner=dataflow", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging"}
 	without := func(i int) []string { return slices.Delete(slices.Clone(dataflow), i, i+1) }
 	local := filepath.Join(t.TempDir(), "out")
@@ -133,6 +138,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		{"local paths on Flink", prompts, "gs://b/o", []string{"--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "or shared_storage: true"},
 		{"simulated worker", "gs://b/p", cloudOut, []string{"--simulate", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "simulate.enabled is true; allowed is false"},
 		{"no job server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
+		{"another server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + noJobServer}, exitFailed, "what answers at --endpoint=" + noJobServer + " is no job server of Beam's: "},
 		{"no job server, NFS", prompts, local, []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
 	}
 	for _, test := range tests {

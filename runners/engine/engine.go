@@ -23,10 +23,15 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	beamlog "github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
 	pipepb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/pipeline_v1"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // prism, and the runners of clusters
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.
@@ -175,18 +180,35 @@ func checkRunner() error {
 // reachTime bounds the wait for a job server's first sign of life.
 const reachTime = 10 * time.Second
 
-// Reach returns an error when the job server that Beam's flags name does not answer.
-func Reach(ctx context.Context) error {
-	if flagOf("endpoint") == "" || Runner() == "dataflow" || Runner() == "prism" {
+// Reach returns an error when no job server answers where Beam's flags say. That Flink's own ports
+// are something else is found out here; which version a job server has it doesn't tell.
+func Reach(ctx context.Context) (err error) {
+	at := flagOf("endpoint")
+	if at == "" || Runner() == "dataflow" || Runner() == "prism" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", flagOf("endpoint"))
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", at)
 	if err != nil {
-		return fmt.Errorf("no job server answers at --endpoint=%s: %w", flagOf("endpoint"), err)
+		return fmt.Errorf("no job server answers at --endpoint=%s: %w", at, err)
 	}
-	return c.Close()
+	if err := c.Close(); err != nil {
+		return err
+	}
+	// As Beam does: without a proxy and without TLS.
+	conn, err := grpc.NewClient("passthrough:///"+at, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("--endpoint is %s: %w", at, err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := jobpb.NewJobServiceClient(conn).GetJobs(ctx, &jobpb.GetJobsRequest{}); err != nil {
+		switch status.Code(err) {
+		case codes.Unavailable, codes.DeadlineExceeded, codes.Unimplemented:
+			return fmt.Errorf("what answers at --endpoint=%s is no job server of Beam's: %s", at, status.Convert(err).Message())
+		}
+	}
+	return nil
 }
 
 // Steps lists the transforms of a pipeline as a runner is given it, in the order of the data,
