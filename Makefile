@@ -119,7 +119,7 @@ flink: boot $(BIN)/flink/installed
 
 ## flink-cluster: run on a Flink of one job manager and two task managers, and kill them (as above; 2 GB of memory)
 flink-cluster: boot $(BIN)/flink/installed $(BIN)/flink-cluster/installed
-	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=20m $(GOTESTFLAGS) ./runners/coeval
+	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval
 
 ## boot: build what starts workers on a Flink cluster: .bin/boot and .bin/worker.sh
 boot:

@@ -131,6 +131,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
 		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
 		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},
+		{"a zone", "gs://b/p", cloudOut, append([]string{"--"}, append(without(2), "--region=us-central1-a")...), exitUsage, `--region is "us-central1-a"; allowed is a region`},
 		{"local output", "gs://b/p", local, append([]string{"--set", "shared_storage=true", "--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
 		{"output on S3", "gs://b/p", "s3://b/out", append([]string{"--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
 		{"local prompts", prompts, cloudOut, append([]string{"--"}, dataflow...), exitUsage, "prompts.paths[0] is"},

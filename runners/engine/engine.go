@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -142,6 +143,9 @@ func flagOf(name string) string {
 	return ""
 }
 
+// regionName is how Google names regions. Which ones there are only Google knows.
+var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {
 	var errs []error
@@ -161,6 +165,9 @@ func checkRunner() error {
 	need("flink", "endpoint", "the address of Flink's job server, as localhost:8099")
 	if location := flagOf("staging_location"); Runner() == "dataflow" && location != "" && !strings.HasPrefix(location, "gs://") {
 		errs = append(errs, fmt.Errorf("--staging_location is %q; allowed is gs://BUCKET/FOLDER", location))
+	}
+	if region := flagOf("region"); Runner() == "dataflow" && region != "" && !regionName.MatchString(region) {
+		errs = append(errs, fmt.Errorf("--region is %q; allowed is a region, as us-central1, without a zone", region))
 	}
 	if err := errors.Join(errs...); err != nil || !OnCluster() || *jobopts.WorkerBinary != "" {
 		return err
@@ -295,6 +302,10 @@ func Cause(err error) error {
 			text = text[i+len(mark):]
 			break
 		}
+	}
+	// A worker's words come with the name of the DoFn before them.
+	if name, rest, ok := strings.Cut(text, "] failed:\n"); ok && strings.HasPrefix(strings.TrimSpace(name), "DoFn[") {
+		text = rest
 	}
 	return errors.New(strings.TrimSpace(text))
 }
