@@ -28,6 +28,7 @@ var killSeed = flag.Uint64("kill-seed", 0, "decides the moments at which TestClu
 // cluster is a Flink of processes on this machine: one job manager, task managers with one slot
 // each, which start workers as processes, and Beam's job server.
 type cluster struct {
+	t         *testing.T // of all subtests, with which its processes end
 	dir       string
 	rest      string // the job manager's REST interface, as host:port
 	rpc       string // the job manager's port for task managers
@@ -77,14 +78,14 @@ const (
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{dir: t.TempDir()}
+	c := &cluster{t: t, dir: t.TempDir()}
 	write(t, filepath.Join(c.dir, "flink-conf.yaml"), fmt.Sprintf(flinkConfig, c.dir))
 	write(t, filepath.Join(c.dir, "log4j.properties"), flinkLog)
-	p, at := c.java(t, []string{"Rest endpoint listening at ", "Actor system started at pekko.tcp://flink@localhost:"},
+	p, at := c.java([]string{"Rest endpoint listening at ", "Actor system started at pekko.tcp://flink@localhost:"},
 		"-Xmx400m", "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint", "--executionMode", "cluster")
 	c.rest, c.rpc = at[0], at[1]
-	c.startTaskManager(t)
-	c.startTaskManager(t)
+	c.startTaskManager()
+	c.startTaskManager()
 	c.jobServer = jobServer(t, c.rest)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -96,9 +97,9 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // java starts one of Flink's programs.
-func (c *cluster) java(t *testing.T, marks []string, heap, class string, more ...string) (*process, []string) {
-	t.Helper()
-	return java(t, []string{clusterKey + "=" + clusterSecret}, marks, "flink-cluster/lib", append([]string{
+func (c *cluster) java(marks []string, heap, class string, more ...string) (*process, []string) {
+	c.t.Helper()
+	return java(c.t, []string{clusterKey + "=" + clusterSecret}, marks, "flink-cluster/lib", append([]string{
 		heap, "-XX:MaxDirectMemorySize=768m", "-Dlog4j.configurationFile=file:" + filepath.Join(c.dir, "log4j.properties"),
 		class, "--configDir", c.dir,
 	}, more...)...)
@@ -106,8 +107,8 @@ func (c *cluster) java(t *testing.T, marks []string, heap, class string, more ..
 
 // startTaskManager adds a task manager of one slot. What its script would reckon out has to be
 // given. Beam hands the program out to workers through memory outside the heap.
-func (c *cluster) startTaskManager(t *testing.T) {
-	t.Helper()
+func (c *cluster) startTaskManager() {
+	c.t.Helper()
 	var args []string
 	for _, setting := range []string{
 		"jobmanager.rpc.port=" + c.rpc, fmt.Sprint("taskmanager.resource-id=tm", len(c.tasks)),
@@ -119,7 +120,7 @@ func (c *cluster) startTaskManager(t *testing.T) {
 	} {
 		args = append(args, "-D", setting)
 	}
-	p, _ := c.java(t, []string{"Successful registration at resource manager "}, "-Xmx512m", "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", args...)
+	p, _ := c.java([]string{"Successful registration at resource manager "}, "-Xmx512m", "org.apache.flink.runtime.taskexecutor.TaskManagerRunner", args...)
 	c.tasks = append(c.tasks, p)
 }
 
@@ -130,7 +131,7 @@ func (c *cluster) ask(t *testing.T, method, path string, answer any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req) //nolint:forbidigo // go test has a timeout
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +394,9 @@ func TestCluster(t *testing.T) {
 		again(t, s, m, s.summary(t))
 		if failures := c.failures(t); len(failures) == 0 {
 			t.Error("the job did not begin anew")
-		} else { t.Log(strings.Join(failures, "\n")) }
+		} else {
+			t.Log(strings.Join(failures, "\n"))
+		}
 	})
 	t.Run("killed task manager", func(t *testing.T) {
 		s := c.submit(t, prompts, killedLatency)
@@ -401,11 +404,13 @@ func TestCluster(t *testing.T) {
 		i := r.IntN(len(c.tasks))
 		c.tasks[i].kill(t)
 		c.resume(t, m)
-		c.startTaskManager(t) // the job needs two slots
+		c.startTaskManager() // the job needs two slots
 		again(t, s, m, s.summary(t))
 		if failures := c.failures(t); len(failures) == 0 {
 			t.Error("the job did not begin anew")
-		} else { t.Log(strings.Join(failures, "\n")) }
+		} else {
+			t.Log(strings.Join(failures, "\n"))
+		}
 	})
 	// The job outlives the program that submitted it. While it lives it would ask for what the next
 	// one asks for: it is cancelled, as the README says.

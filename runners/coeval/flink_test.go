@@ -197,7 +197,7 @@ const flinkLib = "flink/lib"
 // installed returns the path of something that the Makefile installs.
 func installed(t *testing.T, name string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../../.bin", name))
+	path, err := filepath.Abs(filepath.Join("..", "..", ".bin", name))
 	if err != nil {
 		t.Fatal(err)
 	}
