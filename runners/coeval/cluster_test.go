@@ -328,6 +328,16 @@ func (c *cluster) resume(t *testing.T, m *moment) {
 	m.open()
 }
 
+// trial is the cluster with what runs on it have to make.
+type trial struct {
+	*cluster
+
+	prompts string
+	wanted  map[string]string
+	all     summary.Summary
+	rand    *rand.Rand
+}
+
 // On a cluster of two task managers, a run makes the files that it makes here, and asks for no more
 // than it must when a worker, a task manager or the submitting program is killed.
 func TestCluster(t *testing.T) {
@@ -336,96 +346,96 @@ func TestCluster(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-kill-seed=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-
-	prompts := mixed(t, 498)
+	c := &trial{prompts: mixed(t, 498), rand: rand.New(rand.NewPCG(seed, 0))}
 	here := newWorker(t, simulator.Options{World: uneven(), APIKey: clusterSecret})
 	out := filepath.Join(t.TempDir(), "out")
-	var all summary.Summary
-	if err := json.Unmarshal([]byte(want(t, []string{clusterKey + "=" + clusterSecret}, clusterRun(here.URL, prompts, out)...)), &all); err != nil {
+	said := want(t, []string{clusterKey + "=" + clusterSecret}, clusterRun(here.URL, c.prompts, out)...)
+	if err := json.Unmarshal([]byte(said), &c.all); err != nil {
 		t.Fatal(err)
 	}
-	wanted := files(t, out)
-	began := time.Now()
-	c := newCluster(t)
-	t.Logf("the cluster is there after %s", time.Since(began).Round(time.Second))
-
-	// check looks at what a run made.
-	check := func(t *testing.T, out string, s *summary.Summary) {
-		t.Helper()
-		proved(t, out)
-		if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
-			t.Errorf("files differ from those of prism: %s", diff)
-		}
-		if got, want := s.Calls.Replayed+s.Calls.Generations, all.Calls.Generations; got != want {
-			t.Errorf("%d generations, want those of prism, %d", got, want)
-		}
-		t.Logf("the run took %.0f s", s.Seconds)
-	}
-	// at draws a moment of a run, in requests.
-	at := func() int64 { return all.Calls.Requests * (10 + r.Int64N(70)) / 100 }
+	c.wanted = files(t, out)
+	c.cluster = newCluster(t)
 
 	t.Run("undisturbed", func(t *testing.T) {
-		s := c.submit(t, prompts, 150*time.Millisecond)
-		check(t, s.out, s.summary(t))
+		s := c.submit(t, c.prompts, 150*time.Millisecond)
+		c.check(t, s.out, s.summary(t))
 		stats := s.w.Stats()
 		if stats.AskedTwice != 0 {
 			t.Errorf("%d generations were asked twice", stats.AskedTwice)
 		}
-		t.Logf("two workers kept the endpoint's slots busy for %.1f %% of the %.1f s between the first and the last request", 100*stats.SlotUse, stats.WallSeconds)
+		t.Logf("the workers kept the endpoint's slots busy for %.1f %% of the %.1f s between the first and the last request", 100*stats.SlotUse, stats.WallSeconds)
 	})
-	again := func(t *testing.T, s *submitted, m *moment, sum *summary.Summary) {
-		t.Helper()
-		check(t, s.out, sum)
-		twice := s.w.Stats().AskedTwice
-		t.Logf("killed with %d generations in flight; %d were asked twice", m.undurable, twice)
-		if twice > m.undurable {
-			t.Errorf("%d generations were asked twice, %d were in flight", twice, m.undurable)
-		}
-	}
 	t.Run("killed worker", func(t *testing.T) {
-		s := c.submit(t, prompts, killedLatency)
-		m := c.stop(t, s, at())
-		victim := m.workers[c.tasks[r.IntN(len(c.tasks))]]
-		if err := syscall.Kill(victim[0], syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		c.resume(t, m)
-		again(t, s, m, s.summary(t))
-		if failures := c.failures(t); len(failures) == 0 {
-			t.Error("the job did not begin anew")
-		} else {
-			t.Log(strings.Join(failures, "\n"))
-		}
+		c.kill(t, func(_ *submitted, m *moment) {
+			victims := m.workers[c.tasks[c.rand.IntN(len(c.tasks))]]
+			if err := syscall.Kill(victims[0], syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}, func(s *submitted) *submitted { return s })
+		c.beganAnew(t)
 	})
 	t.Run("killed task manager", func(t *testing.T) {
-		s := c.submit(t, prompts, killedLatency)
-		m := c.stop(t, s, at())
-		i := r.IntN(len(c.tasks))
-		c.tasks[i].kill(t)
-		c.resume(t, m)
-		c.startTaskManager() // the job needs two slots
-		again(t, s, m, s.summary(t))
-		if failures := c.failures(t); len(failures) == 0 {
-			t.Error("the job did not begin anew")
-		} else {
-			t.Log(strings.Join(failures, "\n"))
-		}
-	})
-	// The job outlives the program that submitted it. While it lives it would ask for what the next
-	// one asks for: it is cancelled, as the README says.
-	t.Run("killed program", func(t *testing.T) {
-		s := c.submit(t, prompts, killedLatency)
-		m := c.stop(t, s, at())
-		s.kill(t)
-		id, _ := c.job(t)
-		c.ask(t, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil)
-		c.resume(t, m)
-		within(t, clusterPatience, "the job is cancelled", func() bool {
-			_, state := c.job(t)
-			return state == "CANCELED"
+		c.kill(t, func(*submitted, *moment) {
+			c.tasks[c.rand.IntN(len(c.tasks))].kill(t)
+		}, func(s *submitted) *submitted {
+			c.startTaskManager() // the job needs two slots
+			return s
 		})
-		next := &submitted{process: begin(t, nil, s.args...)}
-		again(t, s, m, next.summary(t))
+		c.beganAnew(t)
 	})
+	// The job outlives the program that submitted it, and would go on asking beside the next one:
+	// it is cancelled first, as the README says.
+	t.Run("killed program", func(t *testing.T) {
+		c.kill(t, func(s *submitted, _ *moment) {
+			s.kill(t)
+			id, _ := c.job(t)
+			c.ask(t, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil)
+		}, func(s *submitted) *submitted {
+			within(t, clusterPatience, "the job is cancelled", func() bool {
+				_, state := c.job(t)
+				return state == "CANCELED"
+			})
+			return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
+		})
+	})
+}
+
+// check fails the test if a run did not make what it makes here.
+func (c *trial) check(t *testing.T, out string, s *summary.Summary) {
+	t.Helper()
+	t.Logf("the run took %.0f s", s.Seconds)
+	proved(t, out)
+	if diff := cmp.Diff(c.wanted, files(t, out)); diff != "" {
+		t.Errorf("files differ from those of prism: %s", diff)
+	}
+	if got, want := s.Calls.Replayed+s.Calls.Generations, c.all.Calls.Generations; got != want {
+		t.Errorf("%d generations, want those of prism, %d", got, want)
+	}
+}
+
+// kill kills something at a random moment of a run and checks what the run, as again returns it,
+// makes in the end.
+func (c *trial) kill(t *testing.T, kill func(*submitted, *moment), again func(*submitted) *submitted) {
+	t.Helper()
+	s := c.submit(t, c.prompts, killedLatency)
+	m := c.stop(t, s, c.all.Calls.Requests*(10+c.rand.Int64N(70))/100)
+	kill(s, m)
+	c.resume(t, m)
+	s = again(s)
+	c.check(t, s.out, s.summary(t))
+	twice := s.w.Stats().AskedTwice
+	t.Logf("%d generations were in flight at the kill, %d were asked twice", m.undurable, twice)
+	if twice > m.undurable {
+		t.Errorf("%d generations were asked twice, %d were in flight at the kill", twice, m.undurable)
+	}
+}
+
+// beganAnew fails the test if the last job did not begin anew.
+func (c *cluster) beganAnew(t *testing.T) {
+	t.Helper()
+	failures := c.failures(t)
+	if len(failures) == 0 {
+		t.Error("the job did not begin anew")
+	}
+	t.Log(strings.Join(failures, "\n"))
 }

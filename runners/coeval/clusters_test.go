@@ -137,6 +137,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		{"local prompts", prompts, cloudOut, append([]string{"--"}, dataflow...), exitUsage, "prompts.paths[0] is"},
 		{"no job server given", "gs://b/p", cloudOut, []string{"--", "--runner=flink"}, exitUsage, "--runner=flink needs --endpoint, "},
 		{"local paths on Flink", prompts, "gs://b/o", []string{"--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "or shared_storage: true"},
+		{"a relative path", prompts, "out", []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, `output.dir is "out"; allowed is an absolute path`},
 		{"simulated worker", "gs://b/p", cloudOut, []string{"--simulate", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "simulate.enabled is true; allowed is false"},
 		{"no job server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
 		{"another server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + noJobServer}, exitFailed, "what answers at --endpoint=" + noJobServer + " is no job server of Beam's: "},
