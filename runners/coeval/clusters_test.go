@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,4 +159,30 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A worker ends with the process that started it, which is what a runner ends: one that were left
+// behind would go on asking for what its successor asks for.
+func TestWorkerEndsWithItsParent(t *testing.T) {
+	t.Parallel()
+	runner, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and says nothing for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := runner.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	at := runner.Addr().String()
+	boot := launch(t, exec.CommandContext(t.Context(), "sh", "-c", `"$@" & wait`, "boot",
+		program, "--worker=true", "--id=1", "--logging_endpoint="+at, "--control_endpoint="+at))
+	c, err := runner.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	boot.signal(t, os.Kill)
+	// Both write to this process, whose wait for the first is over when the last has ended.
+	eventually(t, "the worker ends", func() bool { return !boot.alive() })
 }
