@@ -45,18 +45,32 @@ func folderOf(t *testing.T, scheme string) string {
 	return fmt.Sprintf("%sbucket/new/folder%d", scheme, folders.Add(1))
 }
 
-// dice decides at random, the same at every run as far as requests come in one order.
+// dice decides at random which requests meet a fault.
 type dice struct {
 	mu sync.Mutex
 	r  *rand.Rand
+	// row is how many faults in a row each request has met, by what it asks for.
+	row map[string]int
 }
 
-func newDice() *dice { return &dice{r: rand.New(rand.NewPCG(1, 2))} }
+func newDice() *dice { return &dice{r: rand.New(rand.NewPCG(1, 2)), row: map[string]int{}} }
 
-func (d *dice) one(in int) bool {
+// longestRow is how often a request meets a fault before it is served: less than the six times
+// that reading begins again without a byte. Requests come in another order at every run, and by
+// chance alone one of some thousands would meet more.
+const longestRow = 4
+
+// hits says whether a request meets the fault that one in so many meets.
+func (d *dice) hits(r *http.Request, in int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.r.IntN(in) == 0
+	what := r.Method + " " + r.URL.String()
+	if d.r.IntN(in) > 0 || d.row[what] == longestRow {
+		d.row[what] = 0
+		return false
+	}
+	d.row[what]++
+	return true
 }
 
 // drop closes the connection without an answer.
@@ -67,7 +81,7 @@ func faults(count *atomic.Int64) map[string]storetest.Fault {
 	d := newDice()
 	return map[string]storetest.Fault{
 		"503": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if d.one(4) {
+			if d.hits(r, 4) {
 				count.Add(1)
 				// Google's library reuses a chunk's memory while an answer that came early
 				// lets the transport still send it, which the race detector sees.
@@ -78,7 +92,7 @@ func faults(count *atomic.Int64) map[string]storetest.Fault {
 			server.ServeHTTP(w, r)
 		},
 		"reset before it is done": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if d.one(4) {
+			if d.hits(r, 4) {
 				count.Add(1)
 				_, _ = io.CopyN(io.Discard, r.Body, r.ContentLength/2) // mid-upload
 				drop()
@@ -88,7 +102,7 @@ func faults(count *atomic.Int64) map[string]storetest.Fault {
 		"reset after it is done": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 			// Google's store takes a chunk that comes again for what it is, this server appends it.
 			chunk := r.URL.Query().Get("upload_id") != ""
-			if r.Method != http.MethodGet && !chunk && d.one(4) {
+			if r.Method != http.MethodGet && !chunk && d.hits(r, 4) {
 				count.Add(1)
 				server.ServeHTTP(httptest.NewRecorder(), r)
 				drop()
@@ -96,14 +110,14 @@ func faults(count *atomic.Int64) map[string]storetest.Fault {
 			server.ServeHTTP(w, r)
 		},
 		"broken off": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if r.Method == http.MethodGet && d.one(3) {
+			if r.Method == http.MethodGet && d.hits(r, 3) {
 				half(w, r, server, count)
 				drop()
 			}
 			server.ServeHTTP(w, r)
 		},
 		"silent": func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if isMedia(r) && d.one(4) {
+			if isMedia(r) && d.hits(r, 4) {
 				// Of no byte at all the half is the whole, and silence would be the next request's.
 				if half(w, r, server, count) {
 					<-r.Context().Done()

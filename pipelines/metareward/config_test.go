@@ -321,6 +321,7 @@ func TestData(t *testing.T) {
 		"preset's name":  func(c *Config) { c.Preset = "paper-2" },
 		"model by role":  func(c *Config) { c.Worker.Model, c.Actor.Model, c.Judge.Model, c.MetaJudge.Model = "", "m", "m", "m" },
 		"no stop at all": func(c *Config) { c.Actor.Stop = []string{} },
+		"roles' order":   func(c *Config) { c.Roles = []string{schemas.RoleJudge, schemas.RoleActor} },
 	}
 	for name, change := range same {
 		c := valid()

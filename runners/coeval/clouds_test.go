@@ -334,7 +334,7 @@ func TestLeaseOfARun(t *testing.T) {
 	t.Parallel()
 	env, b := storetest.GCSBucket(t, nil)
 	w := newWorker(t, simulator.Options{World: uneven()})
-	open := w.close(t)
+	open := w.closeAfter(t, 0)
 	args := runOf(w.URL, promptFile(t, 4), cloudOut)
 	first := begin(t, env.List(), args...)
 	eventually(t, "the first run asks", w.holds)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"text/tabwriter"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
 	"coeval/runners/probe"
+	"coeval/transforms/infer"
 )
 
 // fleetFlags say how fast the servers are and what they cost.
@@ -61,13 +61,19 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 		}
 		defer s.Close() //nolint:errcheck // it served, and nobody waits for it
 	}
-	rates, err := probe.Rates(c.Context(), probed(&asked), f.probe)
-	f.rates = rates
+	servers, err := probed(&asked)
+	if err != nil {
+		return err
+	}
+	f.rates, err = probe.Rates(c.Context(), servers, f.probe)
 	return err
 }
 
 // probed are the servers of all roles, each once, with the first model and key that names it.
-func probed(c *metareward.Config) []probe.Server {
+func probed(c *metareward.Config) ([]probe.Server, error) {
+	if err := checkKeys(c); err != nil {
+		return nil, err
+	}
 	var servers []probe.Server
 	seen := map[string]bool{}
 	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
@@ -75,15 +81,19 @@ func probed(c *metareward.Config) []probe.Server {
 		if len(urls) == 0 {
 			urls = c.Worker.URLs
 		}
+		own := infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
+		key, err := cmp.Or(own, infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}).APIKey()
+		if err != nil {
+			return nil, err
+		}
 		for _, u := range urls {
 			if !seen[u] {
 				seen[u] = true
-				key := os.Getenv(cmp.Or(r.APIKeyEnv, c.Worker.APIKeyEnv, " "))
 				servers = append(servers, probe.Server{URL: u, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
 			}
 		}
 	}
-	return servers
+	return servers, nil
 }
 
 // printEstimate tells time and money, as far as rates and prices are known, and other numbers.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,6 +63,30 @@ func TestPlanEstimate(t *testing.T) {
 	} {
 		if _, stderr, code := coeval(t, append(append([]string{"plan"}, args[1:]...), flag)...); code != exitUsage || !strings.Contains(stderr, wanted) {
 			t.Errorf("%s: exit code %d, said %q", flag, code, stderr)
+		}
+	}
+}
+
+// A probe has the servers' keys wherever they are, and says which is missing.
+func TestProbeHasTheKey(t *testing.T) {
+	t.Parallel()
+	const key = "sk-probed"
+	w := newWorker(t, simulator.Options{APIKey: key})
+	file := filepath.Join(t.TempDir(), "key")
+	write(t, file, key+"\n")
+	plan := append([]string{"plan"}, runOf(w.URL, promptFile(t, 2), filepath.Join(t.TempDir(), "out"), "--probe=1ms")[1:]...)
+	for _, tt := range []struct {
+		env, set string
+		code     int
+		want     string
+	}{
+		{"", "worker.api_key_file=" + file, exitDone, ""},
+		{"COEVAL_TEST_KEY=" + key, "worker.api_key_env=COEVAL_TEST_KEY", exitDone, ""},
+		{"COEVAL_TEST_KEY=", "worker.api_key_env=COEVAL_TEST_KEY", exitFailed, "worker.api_key_env names the environment variable COEVAL_TEST_KEY, which is not set"},
+	} {
+		p := begin(t, []string{tt.env}, append(slices.Clone(plan), "--set", tt.set)...)
+		if code := p.wait(t); code != tt.code || !strings.Contains(p.stderr.String(), tt.want) {
+			t.Errorf("%s: exit code %d, want %d; said %q", tt.set, code, tt.code, p.stderr.String())
 		}
 	}
 }

@@ -244,10 +244,13 @@ func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
 	w := newWorker(t, slowly(simulator.Options{}))
+	open := w.closeAfter(t, 100) // of about 12·(1 + 3 + 12) = 192
 	out := filepath.Join(t.TempDir(), "out")
 	p := begin(t, nil, killedRun(w.URL, prompts, out, "--set", "roles=[actor, judge]")...)
-	eventually(t, "100 requests", func() bool { return w.Stats().Requests >= 100 })
+	eventually(t, "something is in flight", w.holds)
 	p.signal(t, os.Interrupt)
+	eventually(t, "it says that it stops", func() bool { return strings.Contains(p.stderr.String(), "stopping") })
+	open()
 	if code := p.wait(t); code != exitFailed || p.stdout.String() != "" {
 		t.Errorf("exit code %d, stdout %q; want %d and nothing", code, p.stdout.String(), exitFailed)
 	}
@@ -276,11 +279,20 @@ func TestInterrupted(t *testing.T) {
 	proved(t, out)
 }
 
+// A shell reads from the line that people are told to type what the program was given.
+func TestCommandLine(t *testing.T) {
+	args := []string{"printf", "%s|", "", "a b", "roles=[actor, judge]", "it's", `\"$HOME"`, "*", "~", "method.rho=0.3", "!x", "a;b&c", "two\nlines"}
+	said, err := exec.CommandContext(t.Context(), "sh", "-c", commandLine(args)).Output()
+	if want := strings.Join(args[2:], "|") + "|"; err != nil || string(said) != want {
+		t.Errorf("%s: %v\nprints %q\nwant   %q", commandLine(args), err, said, want)
+	}
+}
+
 // The second Ctrl-C does not wait.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
-	w.close(t)
+	w.closeAfter(t, 0)
 	p := begin(t, nil, killedRun(w.URL, promptFile(t, 4), filepath.Join(t.TempDir(), "out"))...)
 	eventually(t, "a request that hangs", w.holds)
 	p.signal(t, syscall.SIGTERM) // as good as Ctrl-C
@@ -299,7 +311,7 @@ func TestInterruptedTwice(t *testing.T) {
 func TestSecondRunIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
-	open := w.close(t)
+	open := w.closeAfter(t, 0)
 	out := filepath.Join(t.TempDir(), "out")
 	args := runOf(w.URL, promptFile(t, 4), out)
 	first := begin(t, nil, args...)

@@ -15,6 +15,8 @@ import (
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, slowly(simulator.Options{}))
+	// Of the 60 prompts 60 requests are the actor's and at most 180 the judge's: more are the meta-judge's.
+	w.closeAfter(t, 400)
 	out := filepath.Join(t.TempDir(), "out")
 	p := begin(t, nil, runOf(w.URL, promptFile(t, 60), out, "--metrics-addr", "127.0.0.1:0")...)
 	base := metricsOf(t, p)

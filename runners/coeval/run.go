@@ -101,7 +101,7 @@ type run struct {
 func (r *run) do(ctx context.Context) (err error) {
 	r.started = time.Now()
 	r.attempt = fmt.Sprintf("%s-%s", r.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
-	if err := r.checkKeys(); err != nil {
+	if err := checkKeys(&r.config); err != nil {
 		return err
 	}
 	if r.scan, err = scan(ctx, &r.config); err != nil {
@@ -218,17 +218,17 @@ func profile(name string) (stop func() error, err error) {
 
 // checkKeys looks every API key up before anything is done. Workers of a cluster look in
 // their own environment, where this program can't look.
-func (r *run) checkKeys() error {
-	if r.config.Simulate.Enabled || engine.OnCluster() {
+func checkKeys(c *metareward.Config) error {
+	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
 	}
 	var errs []error
 	seen := map[infer.Endpoint]bool{}
 	for _, k := range []struct{ key, env, file string }{
-		{"worker", r.config.Worker.APIKeyEnv, r.config.Worker.APIKeyFile},
-		{"actor", r.config.Actor.APIKeyEnv, r.config.Actor.APIKeyFile},
-		{"judge", r.config.Judge.APIKeyEnv, r.config.Judge.APIKeyFile},
-		{"meta_judge", r.config.MetaJudge.APIKeyEnv, r.config.MetaJudge.APIKeyFile},
+		{"worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile},
+		{"actor", c.Actor.APIKeyEnv, c.Actor.APIKeyFile},
+		{"judge", c.Judge.APIKeyEnv, c.Judge.APIKeyFile},
+		{"meta_judge", c.MetaJudge.APIKeyEnv, c.MetaJudge.APIKeyFile},
 	} {
 		e := infer.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
 		if seen[e] {
@@ -284,7 +284,7 @@ func (r *run) execute(locked context.Context, p *beam.Pipeline) (err error) {
 	case locked.Err() != nil:
 		return context.Cause(locked)
 	case stopped():
-		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine())
+		return fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine(os.Args))
 	case died != nil:
 		return errors.Join(died, err)
 	case ran != nil:
@@ -293,12 +293,12 @@ func (r *run) execute(locked context.Context, p *beam.Pipeline) (err error) {
 	return err
 }
 
-// commandLine is what to type to go on.
-func commandLine() string {
-	quoted := make([]string, len(os.Args))
-	for i, a := range os.Args {
+// commandLine is these arguments as a shell reads them.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
 		quoted[i] = a
-		if strings.ContainsAny(a, " \t\n'\"\\$*?[](){}<>|&;#~`!") {
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$*?[](){}<>|&;#~`!") {
 			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
 		}
 	}

@@ -321,9 +321,11 @@ func TestKeyStaysSecret(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorker(t, slowly(simulator.Options{APIKey: secret}))
+			open := w.closeAfter(t, 1) // the probe of n = 3: then the run waits until its metrics were seen
 			gateway := indiscreet(t, w)
 			out := filepath.Join(t.TempDir(), "out")
-			args := runOf(gateway+"/v1", promptFile(t, 20, `{"prompt":"Question 2?"}`), out, "--set", tt.set, "--verbose", "--metrics-addr", "127.0.0.1:0")
+			args := runOf(gateway+"/v1", promptFile(t, 20, `{"prompt":"Question 2?"}`), out, "--set", tt.set, "--verbose", "--metrics-addr", "127.0.0.1:0",
+				"--max-in-flight=100") // room for the first requests of all 21 prompts, one of which the gateway answers
 			p := begin(t, []string{tt.env}, args...)
 			base := metricsOf(t, p)
 			var pages strings.Builder
@@ -332,6 +334,7 @@ func TestKeyStaysSecret(t *testing.T) {
 				pages.WriteString(page)
 				return strings.Contains(page, `outcome="bad_request"`)
 			})
+			open()
 			if code := p.wait(t); code != exitDone {
 				t.Fatalf("exit code %d\n%s", code, p.stderr.String())
 			}

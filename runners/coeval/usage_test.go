@@ -68,6 +68,7 @@ roles: [actor, critic]
 		{"unknown key", []string{"run", "--set", "judge.rho=0.3"}, []string{"--set judge.rho=0.3: unknown key judge.rho; did you mean method.rho?"}},
 		{"unknown preset", []string{"run", "--preset", "paper-5"}, []string{"--preset: preset", "paper-4"}},
 		{"unknown Beam flag", []string{"run", "--simulate", "--prompts", prompts, "--", "--frobnicate"}, []string{"frobnicate"}},
+		{"unknown runner", []string{"run", "--simulate", "--prompts", prompts, "--", "--runner=fling"}, []string{`coeval: --runner is "fling"; allowed is prism, direct, flink`}},
 		{"word after --", []string{"run", "--simulate", "--prompts", prompts, "--", "out"}, []string{`only Beam flags may follow; "out" is none`}},
 		{"async", []string{"run", "--simulate", "--prompts", prompts, "--", "--async"}, []string{"--async is refused"}},
 		{"no file", []string{"run", filepath.Join(dir, "none.yaml")}, []string{"none.yaml", "no such file"}},
@@ -149,7 +150,7 @@ func TestRunsThatFail(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			out := filepath.Join(t.TempDir(), "out")
-			was := asksOf(w)
+			was := w.Stats()
 			p := begin(t, []string{"COEVAL_TEST_KEY=" + tt.key}, append(tt.args, "--out", out)...)
 			if code := p.wait(t); code != exitFailed || p.stdout.String() != "" {
 				t.Errorf("exit code %d, stdout %q; want %d and nothing", code, p.stdout.String(), exitFailed)
@@ -161,7 +162,11 @@ func TestRunsThatFail(t *testing.T) {
 			}
 			// Asked again with a key that is refused, each of the 30 prompts would ask 5 times; one
 			// that has waited for the first's answer may ask before it is told to stop.
-			if got := asksOf(w) - was; got > 10 || (got > 0) != tt.asked {
+			now := w.Stats()
+			if got := refusals(now) - refusals(was); got > 10 {
+				t.Errorf("the worker refused %d requests", got)
+			}
+			if got := refusals(now) + now.Requests - refusals(was) - was.Requests; (got > 0) != tt.asked {
 				t.Errorf("the worker was asked %d times", got)
 			}
 			if _, err := os.Stat(filepath.Join(out, "run.json")); !os.IsNotExist(err) {
@@ -174,10 +179,9 @@ func TestRunsThatFail(t *testing.T) {
 	}
 }
 
-// asksOf counts what a worker was asked, whatever it said.
-func asksOf(w *worker) int64 {
-	s := w.Stats()
-	return s.Requests + s.Rejected[http.StatusUnauthorized] + s.Rejected[http.StatusNotFound]
+// refusals counts the requests that a worker answered with what ends a run.
+func refusals(s simulator.Stats) int64 {
+	return s.Rejected[http.StatusUnauthorized] + s.Rejected[http.StatusNotFound]
 }
 
 // Verify ends with exit code 3 and names what is wrong.
@@ -225,7 +229,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 				t.Fatal(err)
 			}
 			stdout, stderr, code := coeval(t, "verify", out)
-			if code != exitProof || !strings.Contains(stdout, tt.want) || !strings.Contains(stderr, "problems") {
+			if code != exitProof || !strings.Contains(stdout, tt.want) || !strings.Contains(stderr, "problem") {
 				t.Errorf("exit code %d, want %d and %q:\n%s%s", code, exitProof, tt.want, stdout, stderr)
 			}
 		})

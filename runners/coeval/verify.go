@@ -30,7 +30,11 @@ func newVerifyCommand() *cobra.Command {
 			if r.More > 0 {
 				fmt.Fprintf(c.OutOrStdout(), "and %s more\n", humanize.Comma(r.More))
 			}
-			return &coded{code: exitProof, err: fmt.Errorf("%s: %d problems", args[0], int64(len(r.Problems))+r.More)}
+			n, what := int64(len(r.Problems))+r.More, "problems"
+			if n == 1 {
+				what = "problem"
+			}
+			return &coded{code: exitProof, err: fmt.Errorf("%s: %s %s", args[0], humanize.Comma(n), what)}
 		},
 	}
 }

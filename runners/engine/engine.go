@@ -146,8 +146,14 @@ func flagOf(name string) string {
 // regionName is how Google names regions. Which ones there are only Google knows.
 var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
+// runners are those that Beam brings with it.
+var runners = []string{"prism", "direct", "flink", "dataflow", "spark", "universal", "dot"}
+
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {
+	if !slices.Contains(runners, Runner()) {
+		return fmt.Errorf("--runner is %q; allowed is %s", Runner(), strings.Join(runners, ", "))
+	}
 	var errs []error
 	// Beam finds project and region in gcloud's environment, too.
 	elsewhere := map[string]func(context.Context) string{"project": gcpopts.GetProjectFromFlagOrEnvironment, "region": gcpopts.GetRegion}

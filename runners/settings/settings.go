@@ -38,15 +38,12 @@ type Source struct {
 
 // Load returns the config and all that is wrong with it, joined.
 func Load(src Source) (metareward.Config, error) {
-	l := &loader{places: map[string]string{}}
+	l := &loader{places: map[string]string{}, unread: map[string]bool{}}
 	given, err := l.gather(src)
 	if err != nil {
 		return metareward.Config{}, err
 	}
-	c, err := metareward.Preset(l.preset(given))
-	if err != nil {
-		l.fail(err)
-	}
+	c, _ := metareward.Preset(l.preset(given)) // of one that is not known Validate tells
 	fields := fieldsOf(reflect.ValueOf(&c).Elem())
 	for _, g := range given {
 		l.set(fields, g)
@@ -74,7 +71,9 @@ type given struct {
 
 type loader struct {
 	// places says where each key was given last.
-	places   map[string]string
+	places map[string]string
+	// unread are the keys whose values are of another type: nothing follows from what stands instead.
+	unread   map[string]bool
 	problems []error
 }
 
@@ -90,6 +89,9 @@ func (l *loader) fail(err error) {
 		return
 	}
 	if p, ok := errors.AsType[*metareward.Problem](err); ok {
+		if l.unread[p.Key] {
+			return
+		}
 		if place := l.place(p.Key); place != "" {
 			err = fmt.Errorf("%s: %w", place, err)
 		}
@@ -195,6 +197,7 @@ func (l *loader) set(fields map[string]field, g given) {
 		return
 	}
 	l.places[g.key] = g.place
+	l.unread[g.key] = true
 	if _, empty := g.node.(*ast.NullNode); empty {
 		l.problems = append(l.problems, fmt.Errorf("%s: %s has no value; allowed is %s", g.place, g.key, kind(f.value.Type())))
 		return
@@ -205,6 +208,7 @@ func (l *loader) set(fields map[string]field, g given) {
 		return
 	}
 	f.value.Set(fresh.Elem())
+	delete(l.unread, g.key)
 }
 
 // kind names what a field can hold.

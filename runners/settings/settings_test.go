@@ -106,6 +106,26 @@ judge:
 	}
 }
 
+// What is wrong is told once: a value that can't be read is not missing, too.
+func TestEachProblemOnce(t *testing.T) {
+	const file = "preset: paper-9\nprompts:\n  paths: p.jsonl\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
+	_, err := Load(Source{File: []byte(file), Name: "c.yaml"})
+	const want = `c.yaml:3: prompts.paths is p.jsonl; allowed is a list of texts
+c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-4]`
+	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
+		t.Error(diff)
+	}
+	// A flag takes the place of what can't be read, with what is wrong with it.
+	_, err = Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{
+		{Key: "prompts.paths", Value: "[]", From: "--prompts"}, {Key: "preset", Value: "paper-1", From: "--preset"},
+	}})
+	const other = `c.yaml:3: prompts.paths is p.jsonl; allowed is a list of texts
+--prompts: prompts.paths is empty; allowed is at least one file, glob or folder (--prompts)`
+	if diff := cmp.Diff(other, fmt.Sprint(err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNotYAML(t *testing.T) {
 	_, err := Load(Source{File: []byte("a: [1\n"), Name: "c.yaml"})
 	if err == nil || !strings.Contains(err.Error(), "c.yaml") || !strings.Contains(err.Error(), "1:4") {

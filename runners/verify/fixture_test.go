@@ -31,25 +31,31 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	code := m.Run()
-	if scratch != "" {
-		if err := os.RemoveAll(scratch); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
+	code, err := inScratch(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)
 }
 
-// scratch holds the run that tests copy.
-var scratch string
+// inScratch runs the tests in a folder of their own. The files of a run hold the path of its
+// prompts, and the shard of a bad line is by that path: one below a folder whose name is made up
+// anew each time would make other files each time.
+func inScratch(tests func() int) (code int, err error) {
+	scratch, err := os.MkdirTemp("", "coeval-verify-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	if err := os.Chdir(scratch); err != nil {
+		return 1, err
+	}
+	return tests(), nil
+}
 
 // goodRun is a run in several shards, with bad and merged lines and calls that failed for good.
 var goodRun = sync.OnceValues(func() (string, error) {
-	var err error
-	if scratch, err = os.MkdirTemp("", "coeval-verify-"); err != nil {
-		return "", err
-	}
-	out := filepath.Join(scratch, "good")
+	const out = "good"
 	return out, makeRun(context.Background(), out, promptLines(), func(*metareward.Config) {})
 })
 

@@ -122,7 +122,7 @@ func verify(ctx context.Context, dir string, found *notes) (Report, error) {
 func readRun(ctx context.Context, dir string, found *notes) (*schemas.Run, error) {
 	b, err := store.ReadFile(ctx, store.Join(dir, runFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		found.add("%s is missing: the run in %s is not complete; the same command again finishes it", runFile, dir)
+		found.add("%s is missing: the run in %s is not complete, and the same coeval run command finishes it; or there is none", runFile, dir)
 		return nil, nil
 	}
 	if err != nil {

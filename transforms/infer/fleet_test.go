@@ -51,6 +51,10 @@ func open(t *testing.T, o Options) *process {
 		if err := Close(o.Attempt); err != nil {
 			t.Error(err)
 		}
+		// With a journal, Close has waited for the answers on their way into it.
+		if n := p.watch.unkept.Load(); n != 0 && p.journal != nil {
+			t.Errorf("%d requests were neither kept nor given up", n)
+		}
 	})
 	return p
 }
@@ -352,10 +356,10 @@ func TestStopKeepsWhatIsInFlight(t *testing.T) {
 	paid := start(t, simulator.Options{Latency: time.Second, Sigma: 0.1})
 	dir := t.TempDir()
 	r := actorAt(paid.URL())
-	calls := callsOf(r, 20, 1)
+	calls := callsOf(r, 60, 1)
 	other := actorAt(refusing.URL())
 	other.Name = schemas.RoleJudge
-	p := open(t, Options{Journal: dir})
+	p := open(t, Options{Journal: dir, MaxInFlight: 4}) // calls stand in line for 15 seconds
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)

@@ -337,6 +337,32 @@ func TestLimiterSetsAside(t *testing.T) {
 	})
 }
 
+// More permits than what a server knows of twice over don't come to it: the limit stays. (Against a
+// server without latency it once rose to 11,000, with 35,000 goroutines that waited for this
+// process's processors.)
+func TestLimiterSeesWhatIsNotAtTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		endpoints := testEndpoints(0)
+		e := endpoints[0]
+		place := l.stand(endpoints, schemas.StageMeta, "p", slices.Repeat([]int{1}, 5000))
+		defer place.leave()
+		for range 100 {
+			<-time.After(quickLook)
+			l.queued(e, 8, 0)
+		}
+		// 2·8 + 16 may be in flight; the last raise was by half.
+		if e.pace.limit > 1.5*(2*8+firstPermits) {
+			t.Errorf("the limit is %g with 8 running", e.pace.limit)
+		}
+		before := e.pace.limit
+		l.queued(e, e.inFlight, 0)
+		if e.pace.limit <= before {
+			t.Errorf("the limit stays at %g though all of it runs", before)
+		}
+	})
+}
+
 // An endpoint that no connection can be made to is tried every two seconds at least, however long
 // that has gone on.
 func TestLimiterTriesTheUnheardSoon(t *testing.T) {

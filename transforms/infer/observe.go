@@ -49,7 +49,7 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 				e.isBusy()
 			}
 			if ok && nothing < emptyLooks {
-				f.limiter.queued(e, waiting/max(running, 1))
+				f.limiter.queued(e, running, waiting)
 				continue
 			}
 			metricsAt, nothing = now.Add(lookAgain), 0
@@ -188,12 +188,13 @@ func (l *limiter) metered(e *endpoint) bool {
 	return e.metered
 }
 
-// queued passes a share of waiting to running choices on to the endpoint's pace.
-func (l *limiter) queued(e *endpoint, share float64) {
+// queued passes on to the endpoint's pace how many choices run and wait there.
+func (l *limiter) queued(e *endpoint, running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	e.pace.queued(now, share)
+	e.pace.away = e.inFlight > 2*(running+waiting)+firstPermits
+	e.pace.queued(now, waiting/max(running, 1))
 	l.fill(e, now)
 }
 

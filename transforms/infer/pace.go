@@ -43,6 +43,9 @@ type pace struct {
 	// fixed says that the limit was given, and nothing moves it.
 	fixed    bool
 	starting bool
+	// away says that the server knows of less than half of what is in flight: the rest is on its
+	// way or with this process, where more would only wait.
+	away bool
 	// ceiling is what answers that say full allow, modesty the part of the aim that they do.
 	ceiling, modesty float64
 	rejected         rejections
@@ -85,7 +88,7 @@ const (
 	firstPermits = 16
 	// leastPermits is where no signal lowers the limit any more.
 	leastPermits = 2
-	leastModesty = 0.1
+	leastModesty = 0.33 // a waiting choice for each by which the running ones vary
 	mostPermits  = 1 << 16
 	// roundAnswers is how many answers make a round that tells something.
 	roundAnswers = 48
@@ -213,6 +216,9 @@ func (p *pace) waited(now time.Time, wait time.Duration) {
 }
 
 func (p *pace) raise(by float64) {
+	if by > 0 && p.away {
+		return
+	}
 	p.limit = min(max(p.limit+by, leastPermits), p.ceiling, mostPermits)
 }
 
@@ -233,9 +239,9 @@ func (p *pace) steer() {
 
 // quickEbb and slowEbb bound the time between two looks at which permits of choices that are
 // probably done come back. Looks that are seldom against the time of a choice idle slots: at 16
-// slots of 16 ms use was 0.89 with 20 ms between them, and 0.97 with 1.
+// slots of 16 ms use was 0.89 with 20 ms between them, and 0.97 with 2.
 const (
-	quickEbb = time.Millisecond
+	quickEbb = 2 * time.Millisecond
 	slowEbb  = 20 * time.Millisecond
 )
 

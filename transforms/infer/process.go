@@ -178,7 +178,11 @@ func Settle(ctx context.Context, attempt string) {
 	p.fleet.settle(ctx)
 }
 
-// Close ends this process's part in a run: calls in flight are given up, the journal is closed.
+// lastAnswers bounds how long Close waits for answers that came before it gave the calls up.
+const lastAnswers = 5 * time.Second
+
+// Close ends this process's part in a run: calls in flight are given up, and the journal is closed
+// when it has the answers that had come before.
 func Close(attempt string) error {
 	processesMu.Lock()
 	p := processes[attempt]
@@ -192,6 +196,9 @@ func Close(attempt string) error {
 	if p.journal == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	p.fleet.settle(ctx)
 	return p.journal.Close()
 }
 

@@ -74,6 +74,14 @@ func TestJudge(t *testing.T) {
 			// Only b loses: a, c and d are equal at the top.
 			"ties at the top go to the lowest ID", finding("-100", "2-22", "01-0", "010-"), even, JudgeOptions{}, paired("a", "b"),
 		},
+		{
+			// The same with the IDs the other way round: c loses, and d, b and a are equal at the top.
+			"ties do not go by the list's order", change(finding("-100", "2-22", "01-0", "010-"), func(f *schemas.Finding) {
+				for i, id := range []string{"d", "c", "b", "a"} {
+					f.Judgments[i].ID = id
+				}
+			}), even, JudgeOptions{}, paired("a", "c"),
+		},
 		{"longest allowed", better(4), even, JudgeOptions{MaxJudgmentChars: 100}, paired("d", "a")},
 		{"equal scores kept", change(better(3), func(f *schemas.Finding) { f.Judgments[0].Score = 2000 }), even, JudgeOptions{KeepEqualScores: true}, paired("c", "a")},
 		{"two judgments", better(2), even, JudgeOptions{MinJudgments: 2}, paired("b", "a")},

@@ -116,6 +116,9 @@ func (t *Target) Post(ctx context.Context, body []byte, deadline time.Time, limi
 		if c == nil {
 			var err error
 			if c, err = t.dial(ctx, deadline); err != nil {
+				if ctx.Err() == nil && !time.Now().Before(deadline) {
+					err = fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err) // net's is another one
+				}
 				return nil, fmt.Errorf("%w: %w", ErrDial, err)
 			}
 		}

@@ -278,8 +278,8 @@ func TestPostKeepsNoOldConnection(t *testing.T) {
 	}
 }
 
-// Headers that never come, a body that trickles, an address that takes no connection: all end
-// at the deadline or with the context.
+// A connection that takes too long, headers that never come, a body that trickles: all end at the
+// deadline or with the context.
 func TestPostEnds(t *testing.T) {
 	silent := raw(t, func(_ int, c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	trickling := raw(t, func(_ int, c net.Conn) {
@@ -294,6 +294,10 @@ func TestPostEnds(t *testing.T) {
 	})
 	for _, to := range []string{silent, trickling} {
 		to := target(t, &wire.Client{}, to)
+		_, err := to.Post(t.Context(), nil, time.Now().Add(-time.Millisecond), 1<<20)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !errors.Is(err, wire.ErrDial) {
+			t.Errorf("got %v, want a deadline that is exceeded without a connection", err)
+		}
 		if _, err := to.Post(t.Context(), nil, time.Now().Add(100*time.Millisecond), 1<<20); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("got %v, want a deadline that is exceeded", err)
 		}
@@ -327,7 +331,7 @@ func FuzzAnswer(f *testing.F) {
 				_, _ = c.Write(sent)
 			}
 		}))
-		a, err := to.Post(t.Context(), []byte("{}"), time.Now().Add(5*time.Second), 100)
+		a, err := to.Post(t.Context(), []byte("{}"), later(), 100)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal("it hangs")
 		}
