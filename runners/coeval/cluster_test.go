@@ -289,7 +289,7 @@ func (c *cluster) stop(t *testing.T, s *submitted, requests int64) *moment {
 		m.workers = c.workers(t)
 		return len(m.workers) > 0
 	})
-	m.open = s.w.close(t)
+	m.open = s.w.closeAfter(t, 0)
 	m.signal(t, syscall.SIGSTOP)
 	eventually(t, "all that was asked for is answered", func() bool { return s.w.Stats().InFlight.Requests == 0 })
 	m.undurable = s.w.Stats().Generations - sum(durable(t, s.out))
