@@ -434,10 +434,13 @@ func (c *trial) kill(t *testing.T, kill func(*submitted, *moment), again func(*s
 	c.resume(t, m)
 	s = again(s)
 	c.check(t, s.out, s.summary(t))
-	twice := s.w.Stats().AskedTwice
-	t.Logf("%d generations were in flight at the kill, %d were asked twice", m.undurable, twice)
-	if twice > m.undurable {
-		t.Errorf("%d generations were asked twice, %d were in flight at the kill", twice, m.undurable)
+	// Flink may begin a job twice when it loses a task manager: when it misses it, and when it
+	// misses the data that lay there. What is in flight when it does that is asked for again, too.
+	stats := s.w.Stats()
+	most := m.undurable + max(int64(len(c.failures(t)))-1, 0)*int64(stats.MaxInFlight.Generations)
+	t.Logf("%d generations were in flight at the kill, %d were asked twice", m.undurable, stats.AskedTwice)
+	if stats.AskedTwice > most {
+		t.Errorf("%d generations were asked twice, at most %d were in flight when the job began anew", stats.AskedTwice, most)
 	}
 }
 
