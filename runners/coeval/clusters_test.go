@@ -181,8 +181,10 @@ func TestWorkerEndsWithItsParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
 	boot.signal(t, os.Kill)
 	// Both write to this process, whose wait for the first is over when the last has ended.
 	eventually(t, "the worker ends", func() bool { return !boot.alive() })
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }
