@@ -26,7 +26,7 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm flink clean
+.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -34,7 +34,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 
 ## help: print this list
 help:
-	@sed -n 's/^## \{0,1\}//p' $(MAKEFILE_LIST) | awk '/^[a-z]+: / { name = $$1; sub(/^[a-z]+: /, ""); printf "  %-9s %s\n", substr(name, 1, length(name) - 1), $$0; next } { print }'
+	@sed -n 's/^## \{0,1\}//p' $(MAKEFILE_LIST) | awk '/^[a-z-]+: / { name = $$1; sub(/^[a-z-]+: /, ""); printf "  %-13s %s\n", substr(name, 1, length(name) - 1), $$0; next } { print }'
 
 ## build: build the program into .bin/coeval
 build:
@@ -114,8 +114,17 @@ llm: build $(BIN)/llm/installed
 	$(BIN)/llm/bin/python runners/llm/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/llm/scratch
 
 ## flink: run on an embedded Flink (needs Java 17 and Maven; installs into .bin/flink)
-flink: $(BIN)/flink/installed
+flink: boot $(BIN)/flink/installed
 	$(GO) test -tags=flink -run=Flink -timeout=20m $(GOTESTFLAGS) ./runners/coeval
+
+## flink-cluster: run on a Flink of one job manager and two task managers, and kill them (as above; 2 GB of memory)
+flink-cluster: boot $(BIN)/flink/installed $(BIN)/flink-cluster/installed
+	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval
+
+## boot: build what starts workers on a Flink cluster: .bin/boot and .bin/worker.sh
+boot:
+	CGO_ENABLED=0 $(GO) build -o $(BIN)/boot github.com/apache/beam/sdks/v2/go/container
+	install runners/flink/worker.sh $(BIN)/worker.sh
 
 ## clean: remove what was built and installed
 clean:
@@ -127,6 +136,14 @@ $(LINT):
 $(BIN)/flink/installed: runners/flink/pom.xml
 	rm -rf $(@D)
 	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(@D))/lib -DincludeScope=runtime
+	touch $@
+
+$(BIN)/flink-cluster/installed: runners/flink/requirements.txt
+	rm -rf $(@D)
+	mkdir -p $(@D)/lib
+	$(PYTHON) -m pip download --quiet --no-deps --no-binary=:all: --require-hashes --dest $(@D) -r $<
+	tar -xzf $(@D)/apache-flink-libraries-*.tar.gz -C $(@D)/lib --strip-components=3 --wildcards '*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
+	rm $(@D)/apache-flink-libraries-*.tar.gz
 	touch $@
 
 # A virtual environment with pinned packages, made anew when the pins change. Where Python

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -105,11 +106,14 @@ func (v *validator) prompts(p *Prompts) {
 func (c Config) ValidateCluster() error {
 	v := &validator{}
 	const allowed = "gs:// or s3://, which all workers reach; or shared_storage: true if it is one folder on all machines, as on NFS"
-	if !c.SharedStorage {
-		v.check(!store.HasLocks(c.Output.Dir), "output.dir", c.Output.Dir, allowed)
-		for i, path := range c.Prompts.Paths {
-			v.check(!store.HasLocks(path), fmt.Sprintf("prompts.paths[%d]", i), path, allowed)
-		}
+	const absolute = "an absolute path: workers have working directories of their own"
+	path := func(key, path string) {
+		v.check(c.SharedStorage || !store.HasLocks(path), key, path, allowed)
+		v.check(!c.SharedStorage || !store.HasLocks(path) || filepath.IsAbs(path), key, path, absolute)
+	}
+	path("output.dir", c.Output.Dir)
+	for i, p := range c.Prompts.Paths {
+		path(fmt.Sprintf("prompts.paths[%d]", i), p)
 	}
 	v.check(!c.Simulate.Enabled, "simulate.enabled", c.Simulate.Enabled, "false: the workers of a cluster can't reach it; start `coeval simulate` where they can, and give its URL (--url)")
 	return errors.Join(v.problems...)

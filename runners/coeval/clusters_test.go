@@ -3,7 +3,10 @@ package main
 import (
 	"flag"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -113,6 +116,9 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
+	other := httptest.NewServer(http.NotFoundHandler()) // as Flink's own REST interface is one
+	t.Cleanup(other.Close)
+	noJobServer := other.Listener.Addr().String()
 	dataflow := []string{"--runner=dataflow", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging"}
 	without := func(i int) []string { return slices.Delete(slices.Clone(dataflow), i, i+1) }
 	local := filepath.Join(t.TempDir(), "out")
@@ -127,13 +133,16 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
 		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
 		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},
+		{"a zone", "gs://b/p", cloudOut, append([]string{"--"}, append(without(2), "--region=us-central1-a")...), exitUsage, `--region is "us-central1-a"; allowed is a region`},
 		{"local output", "gs://b/p", local, append([]string{"--set", "shared_storage=true", "--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
 		{"output on S3", "gs://b/p", "s3://b/out", append([]string{"--"}, dataflow...), exitUsage, "allowed with --runner=dataflow is gs://BUCKET/FOLDER"},
 		{"local prompts", prompts, cloudOut, append([]string{"--"}, dataflow...), exitUsage, "prompts.paths[0] is"},
 		{"no job server given", "gs://b/p", cloudOut, []string{"--", "--runner=flink"}, exitUsage, "--runner=flink needs --endpoint, "},
 		{"local paths on Flink", prompts, "gs://b/o", []string{"--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "or shared_storage: true"},
+		{"a relative path", prompts, "out", []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, `output.dir is "out"; allowed is an absolute path`},
 		{"simulated worker", "gs://b/p", cloudOut, []string{"--simulate", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "simulate.enabled is true; allowed is false"},
 		{"no job server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
+		{"another server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + noJobServer}, exitFailed, "what answers at --endpoint=" + noJobServer + " is no Beam job server of a version that this program knows"},
 		{"no job server, NFS", prompts, local, []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
 	}
 	for _, test := range tests {
@@ -150,5 +159,33 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 				t.Errorf("%d requests were made", n)
 			}
 		})
+	}
+}
+
+// A worker ends with the process that started it, which is what a runner ends: one that were left
+// behind would go on asking for what its successor asks for.
+func TestWorkerEndsWithItsParent(t *testing.T) {
+	t.Parallel()
+	runner, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and says nothing for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := runner.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	at := runner.Addr().String()
+	boot := launch(t, exec.CommandContext(t.Context(), "sh", "-c", `"$@" & wait`, "boot",
+		program, "--worker=true", "--id=1", "--logging_endpoint="+at, "--control_endpoint="+at))
+	c, err := runner.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot.signal(t, os.Kill)
+	// Both write to this process, whose wait for the first is over when the last has ended.
+	eventually(t, "the worker ends", func() bool { return !boot.alive() })
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,15 +3,17 @@
 package main
 
 import (
-	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,7 +142,7 @@ func arrivePositionCounts(key string, v func(*schemas.PositionCounts) bool, _ fu
 // Every type that travels comes through a Flink shuffle, with nil slices too: rows of a
 // schema with them were lost there, 998 of 1,000, without a word.
 func TestFlinkLosesNoRow(t *testing.T) {
-	server := jobServer(t)
+	server := jobServer(t, "[local]")
 	flag.Parse()
 	if err := engine.Init([]string{"--runner=flink", "--endpoint=" + server, "--environment_type=LOOPBACK", "--parallelism=2"}, false); err != nil {
 		t.Fatal(err)
@@ -189,56 +191,71 @@ func came[T any](t *testing.T) {
 
 // These tests need what `make flink` installs.
 
-// flinkLib is the folder of Flink's jars.
-const flinkLib = "../../.bin/flink/lib"
+// flinkLib is the folder of the jars of Beam's job server and of an embedded Flink.
+const flinkLib = "flink/lib"
 
-// jobServer starts Beam's job server with an embedded Flink and returns its address.
-func jobServer(t *testing.T) string {
+// installed returns the path of something that the Makefile installs.
+func installed(t *testing.T, name string) string {
 	t.Helper()
-	lib, err := filepath.Abs(flinkLib)
+	path, err := filepath.Abs(filepath.Join("..", "..", ".bin", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-Xmx1500m"}
-	for _, open := range []string{"java.lang", "java.util", "java.nio", "sun.nio.ch", "java.util.concurrent"} {
-		args = append(args, "--add-opens=java.base/"+open+"=ALL-UNNAMED")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v: make flink and make flink-cluster install it", err)
 	}
-	args = append(args, "-cp", lib+"/*", "org.apache.beam.runners.flink.FlinkJobServerDriver", "--flink-master", "[local]",
-		"--job-port", "0", "--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", t.TempDir())
-	cmd := exec.Command("java", args...)
-	logs, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
+	return path
+}
+
+// javaPatience bounds how long a Java program may take until it serves.
+const javaPatience = 2 * time.Minute
+
+// java starts a class of the jars in lib, in a process group of its own that ends with the test,
+// whatever it has started by then. For each mark the program logs a line with, it returns the word
+// that follows there.
+func java(t *testing.T, env, marks []string, lib string, args ...string) (*process, []string) {
+	t.Helper()
+	var all []string
+	for _, open := range []string{
+		"java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text", "java.time",
+		"java.util", "java.util.concurrent", "java.util.concurrent.atomic", "java.util.concurrent.locks",
+	} {
+		all = append(all, "--add-opens=java.base/"+open+"=ALL-UNNAMED")
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	address := make(chan string, 1)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for lines := bufio.NewScanner(logs); lines.Scan(); {
-			if _, at, ok := strings.Cut(lines.Text(), "JobService started on "); ok {
-				address <- strings.TrimSpace(at)
-			}
-		}
-		_ = cmd.Wait() // it is killed
-	}()
+	cmd := exec.Command("java", slices.Concat(all, []string{"-cp", installed(t, lib) + "/*"}, args)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p := launch(t, cmd)
 	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Error(err)
 		}
-		<-ended
 	})
-	select {
-	case at := <-address:
-		return at
-	case <-ended:
-		t.Fatal("the job server ended before it served; does `make flink` install into .bin/?")
-	case <-time.After(2 * time.Minute):
-		t.Fatal("the job server said nothing for two minutes")
-	}
-	return ""
+	words := make([]string, len(marks))
+	within(t, javaPatience, fmt.Sprintf("java logs %q", marks), func() bool {
+		if !p.alive() {
+			t.Fatalf("it ended before it served:\n%s", p.logged())
+		}
+		said := p.logged()
+		for i, mark := range marks {
+			if _, rest, ok := strings.Cut(said, mark); ok && strings.Contains(rest, "\n") {
+				words[i] = strings.Fields(rest)[0]
+			}
+		}
+		return !slices.Contains(words, "")
+	})
+	return p, words
+}
+
+func (p *process) logged() string { return p.stdout.String() + p.stderr.String() }
+
+// jobServer starts Beam's job server for a Flink, "[local]" for one within it, and returns its address.
+func jobServer(t *testing.T, master string) string {
+	t.Helper()
+	_, at := java(t, nil, []string{"JobService started on "}, flinkLib,
+		"-Xmx1500m", "org.apache.beam.runners.flink.FlinkJobServerDriver", "--flink-master", master,
+		"--job-port", "0", "--artifact-port", "0", "--expansion-port", "0", "--artifacts-dir", t.TempDir())
+	return at[0]
 }
 
 // The same prompts make the same files on every runner, whatever the parallelism.
@@ -256,7 +273,7 @@ func TestFlinkEmbedded(t *testing.T) {
 	if diff := cmp.Diff(wanted, run("--runner=direct")); diff != "" {
 		t.Errorf("direct: files differ from those of prism: %s", diff)
 	}
-	server := jobServer(t)
+	server := jobServer(t, "[local]")
 	for _, parallelism := range []string{"1", "2", "4"} {
 		got := run("--runner=flink", "--endpoint="+server, "--environment_type=LOOPBACK", "--parallelism="+parallelism)
 		if diff := cmp.Diff(wanted, got); diff != "" {
@@ -269,7 +286,7 @@ func TestFlinkEmbedded(t *testing.T) {
 func TestFlinkEmbeddedKilled(t *testing.T) {
 	prompts := mixed(t, killedPrompts)
 	_, wanted := undisturbed(t, prompts, killedRun)
-	server := jobServer(t)
+	server := jobServer(t, "[local]")
 	w := newWorker(t, slowly(simulator.Options{}))
 	out := filepath.Join(t.TempDir(), "out")
 	args := append(killedRun(w.URL, prompts, out), "--", "--runner=flink", "--endpoint="+server, "--environment_type=LOOPBACK", "--parallelism=2")
@@ -280,5 +297,35 @@ func TestFlinkEmbeddedKilled(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(out, "run.json")); err != nil {
 		t.Error(err)
+	}
+}
+
+// onProcesses are Beam's flags for workers that are processes of the cluster.
+func onProcesses(t *testing.T, server string, parallelism int) []string {
+	t.Helper()
+	return []string{
+		"--runner=flink", "--endpoint=" + server, "--environment_type=PROCESS",
+		fmt.Sprintf(`--environment_config={"command":%q}`, installed(t, "worker.sh")), fmt.Sprint("--parallelism=", parallelism),
+	}
+}
+
+// Workers of a cluster have an environment of their own. A key that is missing there ends the run
+// with one sentence that names its variable, also when the submitting program has it.
+func TestFlinkWorkersWithoutKey(t *testing.T) {
+	w := newWorker(t, simulator.Options{APIKey: "right"})
+	args := runOf(w.URL, promptFile(t, 3), filepath.Join(t.TempDir(), "out"),
+		"--set", "shared_storage=true", "--set", "worker.api_key_env=COEVAL_TEST_KEY", "--")
+	p := begin(t, []string{"COEVAL_TEST_KEY=right"}, append(args, onProcesses(t, jobServer(t, "[local]"), 1)...)...)
+	within(t, javaPatience, "the program ends", func() bool { return !p.alive() })
+	said := strings.TrimSpace(p.stderr.String())
+	if code := p.cmd.ProcessState.ExitCode(); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	lines := strings.Split(said, "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "api_key_env names the environment variable COEVAL_TEST_KEY, which is not set") || len(lines) > 2 {
+		t.Errorf("it does not say in a sentence which variable is missing:\n%s", said)
+	}
+	if n := w.Stats().Requests; n != 0 {
+		t.Errorf("%d requests were made", n)
 	}
 }

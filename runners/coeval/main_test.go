@@ -169,7 +169,13 @@ func (w *worker) settled(t *testing.T) simulator.Stats {
 // the same cores, and the race detector makes all of it some ten times slower.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Minute)
+	within(t, 5*time.Minute, what, so)
+}
+
+// within waits at most so long until something is so.
+func within(t *testing.T, patience time.Duration, what string, so func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !so() {
@@ -208,9 +214,16 @@ type process struct {
 // begin starts the program. It is killed if the test ends before it.
 func begin(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.CommandContext(t.Context(), program, args...), ended: make(chan struct{})}
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Env = append(os.Environ(), env...)
+	return launch(t, cmd)
+}
+
+// launch starts a command. It is killed if the test ends before it.
+func launch(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	p.cmd.Env = append(os.Environ(), env...)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -363,18 +376,25 @@ func durable(t *testing.T, out string) map[string]int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lengths.Longest() > 0 {
-		t.Fatalf("the journal has buckets of %d bits; this counts one bucket only", lengths.Longest())
-	}
-	contents, err := journal.Read(t.Context(), dir, "b", nil)
+	buckets, err := filepath.Glob(filepath.Join(dir, "b*"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	byRole := map[string]int64{}
-	for _, records := range contents {
-		for _, r := range records {
-			if r.Prompt == nil {
-				byRole[r.Role]++
+	for _, bucket := range buckets {
+		name := filepath.Base(bucket)
+		if len(name) != 1+lengths.Longest() {
+			t.Fatalf("the journal has bucket %s beside those of %d bits, which read it too", name, lengths.Longest())
+		}
+		contents, err := journal.Read(t.Context(), dir, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, records := range contents {
+			for _, r := range records {
+				if r.Prompt == nil {
+					byRole[r.Role]++
+				}
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"coeval/runners/engine"
 	"coeval/runners/summary"
 	"coeval/transforms/infer"
 )
@@ -79,10 +80,15 @@ type progress struct {
 	series []summary.Point
 }
 
-// startProgress shows a bar on a terminal, and a line now and then elsewhere.
+// startProgress shows a bar on a terminal, and a line now and then elsewhere. What the workers of a
+// cluster do can't be seen from here.
 func (r *run) startProgress(ctx context.Context) *progress {
 	ctx, stop := context.WithCancel(ctx)
 	p := &progress{run: r, began: time.Now(), lastTime: time.Now(), answered: time.Now(), stop: stop, every: pointInterval}
+	if engine.OnCluster() {
+		fmt.Fprintf(r.command.ErrOrStderr(), "%s runs the job: its own pages tell how far it is\n", engine.Runner())
+		return p
+	}
 	interval := lineInterval
 	if stderr, ok := r.command.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(stderr.Fd())) {
 		interval = barInterval

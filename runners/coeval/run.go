@@ -217,7 +217,7 @@ func profile(name string) (stop func() error, err error) {
 }
 
 // checkKeys looks every API key up before anything is done. Workers of a cluster look in
-// their own environment.
+// their own environment, where this program can't look.
 func checkKeys(c *metareward.Config) error {
 	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil

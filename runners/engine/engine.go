@@ -31,17 +31,6 @@ import (
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.
 const prismExperiment = "prism_disable_sdf_split"
 
-// IsWorker says whether the program was started by a cluster, as a worker of a run.
-func IsWorker(args []string) bool {
-	return slices.ContainsFunc(args, func(a string) bool { return a == "--worker" || a == "-worker" || a == "--worker=true" })
-}
-
-// Worker is the whole life of a worker. It does not return.
-func Worker() {
-	flag.Parse()
-	beam.Init()
-}
-
 // Split takes Beam's flags out of the arguments: those after "--", and those before it whose
 // names only Beam knows.
 func Split(args []string, ours func(name string) bool) (rest, beams []string) {
@@ -147,6 +136,9 @@ func flagOf(name string) string {
 	return ""
 }
 
+// regionName is how Google names regions. Which ones there are only Google knows.
+var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
+
 // runners are those that Beam brings with it.
 var runners = []string{"prism", "direct", "flink", "dataflow", "spark", "universal", "dot"}
 
@@ -176,8 +168,8 @@ func checkRunner() error {
 	if location := flagOf("staging_location"); Runner() == "dataflow" && location != "" && !strings.HasPrefix(location, "gs://") {
 		errs = append(errs, fmt.Errorf("--staging_location is %q; allowed is gs://BUCKET/FOLDER", location))
 	}
-	if region := flagOf("region"); Runner() == "dataflow" && region != "" && !regionPattern.MatchString(region) {
-		errs = append(errs, fmt.Errorf("--region is %q; allowed is a region as us-central1, which has no letter of a zone at its end", region))
+	if region := flagOf("region"); Runner() == "dataflow" && region != "" && !regionName.MatchString(region) {
+		errs = append(errs, fmt.Errorf("--region is %q; allowed is a region as us-central1, without a zone", region))
 	}
 	if err := errors.Join(errs...); err != nil || !OnCluster() || *jobopts.WorkerBinary != "" {
 		return err
@@ -284,6 +276,10 @@ func Cause(err error) error {
 			text = text[i+len(mark):]
 			break
 		}
+	}
+	// A worker's words come with the name of the DoFn before them.
+	if name, rest, ok := strings.Cut(text, "] failed:\n"); ok && strings.HasPrefix(strings.TrimSpace(name), "DoFn[") {
+		text = rest
 	}
 	return errors.New(strings.TrimSpace(text))
 }

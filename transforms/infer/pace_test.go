@@ -383,6 +383,20 @@ func TestPaceShares(t *testing.T) {
 	}
 }
 
+// A process that is done with a small share leaves its part of the server to the other. If it were
+// left idle, the 800 prompts more would be worked on by half of the slots, and the slots be busy for
+// (1,100 + 300) / (600 + 2·800) = 64 % of the time.
+func TestPaceLeavesItsPart(t *testing.T) {
+	for _, told := range []string{"metrics", "waits"} {
+		s := vServer{slots: 256, mean: 0.1, told: told}
+		r := newRun(&s, 1, 300, 1100)
+		r.run()
+		if r.use() < 0.95 {
+			t.Errorf("%s: use %.3f, want at least 0.95", told, r.use())
+		}
+	}
+}
+
 // Whatever a server says and however late, permits stay within bounds.
 func TestPaceBounds(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))

@@ -1,0 +1,21 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+)
+
+// What runners put around an error is not what the user has to know.
+func TestCause(t *testing.T) {
+	const cause = "infer: the key is missing: no wonder"
+	for name, text := range map[string]string{
+		"bare":  cause,
+		"prism": "pipeline failed:\n\tcaused by:\nbundle inst003 failed:\n\tcaused by:\n" + cause + "\n",
+		"Flink": "job go-1 failed:\njava.lang.RuntimeException: Error received from SDK harness for instruction 3: process bundle failed\n\tcaused by:\nsource failed\n\tcaused by:\n" +
+			"DoFn[UID:10, PID:e6, Name: coeval/transforms/infer.findFn] failed:\n" + cause,
+	} {
+		if got := Cause(errors.New(text)).Error(); got != cause {
+			t.Errorf("%s: got %q, want %q", name, got, cause)
+		}
+	}
+}
