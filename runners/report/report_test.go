@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/html"
 
 	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
 	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/plain"
@@ -24,31 +25,6 @@ import (
 // hostile stands in every text of the run.
 const hostile = `<script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`" + `{{.Out}} javascript:alert(1) </style></textarea><!-- ` +
 	"\x1b[31mred\x1b]0;title\x07\x00\u009b \u202etxet\u2066\u200f\ufeff \u2028 \U000e0041"
-
-// writeTable writes a shard of rows.
-func writeTable[T shards.Row](t *testing.T, out string, table shards.Table, rows []T) {
-	t.Helper()
-	name := filepath.Join(out, shards.Path(table, 0, 1))
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w, err := shards.NewWriter[T](&b, table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range rows {
-		if err := w.Write(&rows[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // hostileRun writes a run of two prompts in which every text is bad, one of them of 1 MB.
 func hostileRun(t *testing.T) *dossiers.Run {
@@ -66,32 +42,32 @@ func hostileRun(t *testing.T) *dossiers.Run {
 			ChosenScore: 4, RejectedScore: 3, ScoreMargin: 1, ChosenChars: 1 << 20, RejectedChars: 1 << 20, ChosenElo: elo, RejectedElo: elo, Metadata: hostile,
 		}
 	}
-	writeTable(t, out, shards.Actor, []schemas.Pair{pair("1", hostile, nil), pair("2", long, nil)})
-	writeTable(t, out, shards.Judge, []schemas.Pair{pair("1", hostile, new(1.0)), pair("2", long, new(1.0))})
-	writeTable(t, out, shards.Prompts, []schemas.PromptRow{
+	shardstest.WriteFile(t, out, shards.Actor, []schemas.Pair{pair("1", hostile, nil), pair("2", long, nil)}...)
+	shardstest.WriteFile(t, out, shards.Judge, []schemas.Pair{pair("1", hostile, new(1.0)), pair("2", long, new(1.0))}...)
+	shardstest.WriteFile(t, out, shards.Prompts, []schemas.PromptRow{
 		{ID: "p1", Prompt: said(hostile), SourceFile: hostile, Metadata: hostile, ActorReason: new(hostile), ContestedResponseID: new("r1")},
 		{ID: "p2", Prompt: said(long), SourceFile: hostile, Metadata: hostile},
-	})
-	writeTable(t, out, shards.Responses, []schemas.ResponseRow{
+	}...)
+	shardstest.WriteFile(t, out, shards.Responses, []schemas.ResponseRow{
 		{ID: "r1", PromptID: "p1", Model: hostile, Text: hostile, Status: "complete", Chars: 10, ParsedJudgments: 2, ScoreMean: new(4.0), ScoreVariance: new(1.0)},
 		{ID: "r2", PromptID: "p1", Model: hostile, Text: long, Status: "complete", Chars: 20, ParsedJudgments: 2, ScoreMean: new(3.0), ScoreVariance: new(0.0)},
 		{ID: "r3", PromptID: "p2", Model: hostile, Text: long, Status: hostile, Chars: 1 << 20},
-	})
-	writeTable(t, out, shards.Judgments, []schemas.JudgmentRow{
+	}...)
+	shardstest.WriteFile(t, out, shards.Judgments, []schemas.JudgmentRow{
 		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: hostile, Score: new(5.0), Distinct: true, Elo: new(0.5)},
 		{ID: "j2", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: long, Score: new(3.0), Distinct: true, Elo: new(-0.5)},
 		{ID: "j3", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0), Distinct: true},
 		{ID: "j4", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0)},
 		{ID: "j5", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, UnparsedReason: new(hostile)},
-	})
-	writeTable(t, out, shards.Comparisons, []schemas.ComparisonRow{
+	}...)
+	shardstest.WriteFile(t, out, shards.Comparisons, []schemas.ComparisonRow{
 		{ID: "c1", PromptID: "p1", ResponseID: "r1", FirstID: "j1", SecondID: "j2", Model: hostile, Text: hostile, Winner: "first"},
 		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: hostile, Text: long, Winner: "none", UnparsedReason: new(hostile)},
-	})
-	writeTable(t, out, shards.Failures, []schemas.FailureRow{
+	}...)
+	shardstest.WriteFile(t, out, shards.Failures, []schemas.FailureRow{
 		{Stage: hostile, Code: hostile, Message: long, SourceFile: new(hostile), SourceLine: new(int64(1))},
 		{Stage: "judge", Code: hostile, Message: long, PromptID: new("p1"), ResponseID: new("r1"), Replicate: new(int32(1))},
-	})
+	}...)
 	run := schemas.Run{
 		Format: schemas.RunFormat,
 		Config: json.RawMessage(fmt.Sprintf(`{"roles":["actor","judge"],"actor":{"role":{"model":%[1]q}},"judge":{"role":{"model":%[1]q}},"meta_judge":{"role":{"model":%[1]q}}}`, "<script>m")),
