@@ -146,14 +146,15 @@ def wins(a, b):
     return float(np.mean((a > b) + 0.5 * (a == b)))
 
 
-def control(differences, won):
-    """θ and φ by scipy, and by scikit-learn on each pair taken as a weighted win and a weighted loss."""
+def control(differences, levels, won):
+    """θ, φ and ψ by scipy, and by scikit-learn on each pair taken as a weighted win and a weighted loss."""
     if len(won) < 2:
         return None
-    d, y = np.array(differences, dtype=float), np.array(won)
+    d, y, level = np.array(differences, dtype=float), np.array(won), np.array(levels)
     scale = d.std(ddof=1)
     x = np.tanh(d / scale) if scale > 0 else np.zeros(len(d))
-    design = np.column_stack([np.ones(len(x)), x])
+    hard = (level.mean() - level) / level.std() if level.std() > 1e-9 else np.zeros(len(d))
+    design = np.column_stack([np.ones(len(x)), x, hard])
     ridge = 1e-3
 
     def loss(beta):
@@ -163,7 +164,7 @@ def control(differences, won):
     def slope(beta):
         return design.T @ (special.expit(design @ beta) - y) + ridge * beta
 
-    fitted = optimize.minimize(loss, np.zeros(2), jac=slope, method="BFGS", options={"gtol": 1e-9 * len(x)}).x
+    fitted = optimize.minimize(loss, np.zeros(3), jac=slope, method="BFGS", options={"gtol": 1e-9 * len(x)}).x
     model = LogisticRegression(C=1 / ridge, fit_intercept=False, tol=1e-12, max_iter=10_000)
     model.fit(
         np.vstack([design, design]),
@@ -175,9 +176,10 @@ def control(differences, won):
         raise SystemExit(f"scipy finds {fitted}, scikit-learn {other}: the reference does not agree with itself")
     return {
         "win_share": y.mean(),
-        "controlled": special.expit(fitted[0]),
+        "controlled": special.expit(fitted[0] + fitted[2] * hard).mean(),
         "theta": fitted[0],
         "phi": fitted[1],
+        "psi": fitted[2],
         "scale": scale,
     }
 
@@ -192,9 +194,10 @@ def length(tables, method):
     mean = np.array([r["score_mean"] for r in scored])
     place = {r["id"]: i for i, r in enumerate(scored)}
     within_x, within_y = chars.copy(), mean.copy()
-    longer, longer_of = 0.0, 0
+    longer, longer_of, levels = 0.0, 0, {}
     for rows in by(scored, "prompt_id").values():
         at = [place[r["id"]] for r in rows]
+        levels[rows[0]["prompt_id"]] = mean[at].mean()
         within_x[at] -= chars[at].mean()
         within_y[at] -= mean[at].mean()
         for i, k in combinations(at, 2):
@@ -228,7 +231,7 @@ def length(tables, method):
                 "rejected": np.mean([r["chars"] for _, r, _ in found]) if found else 0.0,
                 "difference": row["difference"],
                 "shorter": np.mean(difference < 0) if found else 0.0,
-                "control": control(difference, [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
+                "control": control(difference, [levels[c["prompt_id"]] for c, _, _ in found], [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
             }
     grid = np.zeros((21, 60), dtype=int)
     if scored:
@@ -325,7 +328,7 @@ def figures(tables, run):
 
 
 def tolerance(path):
-    if path[-1] in ("theta", "phi", "controlled"):
+    if path[-1] in ("theta", "phi", "psi", "controlled"):
         return FITTED
     return CLOSE
 

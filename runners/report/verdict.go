@@ -195,6 +195,8 @@ func comma(n int64) string { return humanize.Comma(n) }
 // percent keeps the sign with its number.
 func percent(x float64) string { return fmt.Sprintf("%.1f\u00a0%%", 100*x) }
 
+func wholeOf(x float64) string { return humanize.FormatFloat("#,###.", x) }
+
 func points(x float64) string { return fmt.Sprintf("%.2f", x) }
 
 // signed has a plus or the minus of print.
@@ -208,18 +210,43 @@ func signed(x float64, digits int) string {
 
 // money has cents, and parts of one where there are no more.
 func money(x float64) string {
-	if x > 0 && x < 1 {
+	switch {
+	case x > 0 && x < 0.0001:
+		return fmt.Sprintf("%.2g", x)
+	case x > 0 && x < 1:
 		return fmt.Sprintf("%.4f", x)
 	}
 	return humanize.FormatFloat("#,###.##", x)
 }
 
+func costOf(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return money(*x)
+}
+
+// per is what one of so many costs.
+func per(x *float64, of int64) string { return money(*x / float64(of)) }
+
+func secondsOf(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return duration(*x)
+}
+
 func duration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
-	if d < time.Minute {
-		return d.Round(100 * time.Millisecond).String()
+	switch {
+	case d < time.Second:
+		d = d.Round(time.Millisecond)
+	case d < time.Minute:
+		d = d.Round(100 * time.Millisecond)
+	default:
+		d = d.Round(time.Second)
 	}
-	return d.Round(time.Second).String()
+	return d.String()
 }
 
 func elo(x *float64) string {
