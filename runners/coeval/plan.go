@@ -42,7 +42,7 @@ the time, with prices the money; --probe finds the rates, by asking the servers 
 			if err := fleet.measure(c, &config); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.rates, fleet.prices)
+			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.others, fleet.rates, fleet.prices)
 			if err := printPlan(c.OutOrStdout(), p, e, flags.json); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}

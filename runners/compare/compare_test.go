@@ -32,8 +32,13 @@ func TestSpearman(t *testing.T) {
 }
 
 func TestStep(t *testing.T) {
-	before := map[string]prompt{"p": {"a": 1, "b": 2, "c": 3}, "q": {"d": 1, "e": 2}, "r": {"f": 4}, "alone": {"x": 1}}
-	after := map[string]prompt{"p": {"a": 2, "b": 1, "c": 5}, "q": {"d": 3, "e": 3, "new": 0}, "r": {}, "other": {"y": 1}}
+	text := func(letter byte) digest { return digest{letter} }
+	before := map[string]prompt{
+		"p": {text('a'): 1, text('b'): 2, text('c'): 3}, "q": {text('d'): 1, text('e'): 2}, "r": {text('f'): 4}, "alone": {text('x'): 1},
+	}
+	after := map[string]prompt{
+		"p": {text('a'): 2, text('b'): 1, text('c'): 5}, "q": {text('d'): 3, text('e'): 3, text('n'): 0}, "r": {}, "other": {text('y'): 1},
+	}
 	got := newStep(before, after)
 	// Shared are p, q and r of four. Of p's pairs, a and b are swapped and the other two alike;
 	// d and e are tied in the second run, which is no order.

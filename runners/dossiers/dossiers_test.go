@@ -77,14 +77,6 @@ func TestEach(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	alone := 0
-	err = r.EachResponses(t.Context(), 0, func(d *dossiers.Dossier) error {
-		alone += len(d.Responses)
-		return nil
-	})
-	if err != nil || alone != 3 {
-		t.Errorf("%d responses alone, %v", alone, err)
-	}
 }
 
 // A row of a prompt that is not there is an error, wherever it stands.

@@ -365,7 +365,7 @@ def step(before, after):
 
     def scored(tables):
         return {
-            p["id"]: {r["id"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
+            p["id"]: {r["text"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
             for p, rows in ((p, by_prompt.get(p["id"], [])) for p in tables["prompts"])
         }
 
