@@ -93,7 +93,7 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 			fmt.Fprintf(w, "not known: %s: %s\n", s.Name, s.Evidence)
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", page)
+	_, err := fmt.Fprintf(w, "\n%s\n", plain.Line(page))
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/plain"
 	"coeval/runners/report"
 )
 
@@ -41,7 +42,7 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s\n", name)
+			fmt.Fprintf(c.OutOrStdout(), "%s\n", plain.Line(name))
 			return nil
 		},
 	}

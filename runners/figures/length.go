@@ -44,7 +44,7 @@ type lengthTally struct {
 	rejected    int64
 	// differences, levels and wins have d, the prompt's mean S and y of each pair.
 	differences, levels, wins []float64
-	grid              [][]int64
+	grid                      [][]int64
 }
 
 // rhoTally sums over the pairs of one rho.

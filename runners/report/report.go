@@ -83,8 +83,8 @@ func render(ctx context.Context, r *dossiers.Run, f *figures.Figures, o Options)
 	var settings summary.Operation // of an attempt the summary takes no more than this
 	settings.Config.Actor.Temperature = r.Settings.Actor.Role.Temperature
 	p.Summary = summary.New(r.Manifest, &settings)
-	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f), tiles(p.Summary, f), drops(p.Summary)
 	p.Warnings = slices.Concat(p.Summary.Warnings, warnings(f))
+	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
 	p.Operation = newOperation(attempts, r.Manifest, o.Prices)
 	p.Operation.Pairs = pairsOf(p.Summary)
 	if p.ScoreCharts, err = scoreCharts(&f.Scores); err != nil {

@@ -41,43 +41,72 @@ type dropped struct {
 	Setting            string
 }
 
-// verdict is the paragraph at the top, in sentences.
-func verdict(s *summary.Summary, f *figures.Figures) []string {
+// verdict is the paragraph at the top, in sentences; warned is how many warnings follow it.
+func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if s.Prompts == 0 {
+		say("There was no prompt, and so there is no pair.")
+		return out
+	}
 	var got []string
 	for _, r := range roles(s) {
-		got = append(got, fmt.Sprintf("%s (%s) gave a pair for the %s", comma(r.role.Paired), percent(ratio(r.role.Paired, s.Prompts)), r.name))
+		got = append(got, fmt.Sprintf("%s a pair for the %s", gave(r.role.Paired, s.Prompts), r.name))
 	}
-	say("Of %s prompts, %s.", comma(s.Prompts), strings.Join(got, " and "))
+	say("Of %s prompts, %s.", comma(s.Prompts), strings.Join(got, ", and "))
 	if a := s.Actor; a != nil && a.Paired > 0 {
-		longer := "longer"
-		if a.LengthDifference < 0 {
-			longer = "shorter"
-		}
-		text := fmt.Sprintf("The actor's chosen responses score %s points more than the rejected ones and are %.0f characters %s in the mean", points(a.ScoreMargin), math.Abs(a.LengthDifference), longer)
+		text := fmt.Sprintf("In the actor's pairs the chosen response scores %s points more than the rejected one and is %s in the mean", points(a.ScoreMargin), longer(a.LengthDifference))
 		if c := f.Length.Control; c != nil {
-			text += fmt.Sprintf("; at equal length a single judgment would prefer them in %s of cases", percent(c.Controlled))
+			text += fmt.Sprintf("; at equal length a single judgment would prefer it in %s of cases", percent(c.Controlled))
 		}
 		say("%s.", text)
 	}
 	if c := s.Collapse; c != nil {
-		say("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean.", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
+		text := fmt.Sprintf("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
+		if m := f.Meta; m != nil && m.BothOrders > 0 {
+			text += fmt.Sprintf("; the meta-judge picks the same winner in both orders in %s of cases, where tossing a coin would in 50\u00a0%%", percent(m.Consistent))
+		}
+		say("%s.", text)
 	}
-	var lost int64
 	for _, r := range roles(s) {
 		if n := r.role.Dropped + r.role.Failed; n > 0 {
-			lost += n
 			say("%s prompts have no pair for the %s: %s.", comma(n), r.name, reasons(r.role))
 		}
-	}
-	if lost == 0 && s.Prompts > 0 {
-		say("No prompt was dropped and none failed.")
 	}
 	if s.BadLines > 0 {
 		say("%s of %s lines of the input were no prompt.", comma(s.BadLines), comma(s.Lines))
 	}
+	switch warned {
+	case 0:
+		say("No figure crossed a threshold: none of them speaks against training on this.")
+	case 1:
+		say("One figure crossed a threshold, and should be looked at before this is trained on.")
+	default:
+		say("%d figures crossed a threshold, and should be looked at before this is trained on.", warned)
+	}
 	return out
+}
+
+// gave says how many of the prompts gave something.
+func gave(part, whole int64) string {
+	switch part {
+	case whole:
+		return "all gave"
+	case 0:
+		return "none gave"
+	}
+	return fmt.Sprintf("%s (%s) gave", comma(part), percent(ratio(part, whole)))
+}
+
+// longer says by how much a text is longer than another.
+func longer(chars float64) string {
+	switch rounded := math.Round(chars); {
+	case rounded > 0:
+		return fmt.Sprintf("%.0f characters longer", rounded)
+	case rounded < 0:
+		return fmt.Sprintf("%.0f characters shorter", -rounded)
+	}
+	return "as long"
 }
 
 type namedRole struct {
