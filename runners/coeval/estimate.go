@@ -144,23 +144,15 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 func money(c *estimate.Cost) string {
 	text := ""
 	if c.ByTokens != nil {
-		text = amount(*c.ByTokens) + " by tokens"
+		text = estimate.Amount(*c.ByTokens) + " by tokens"
 	}
 	if c.ByHours != nil {
 		if text != "" {
 			text += ", "
 		}
-		text += amount(*c.ByHours) + " by GPU hours"
+		text += estimate.Amount(*c.ByHours) + " by GPU hours"
 	}
 	return cmp.Or(text, "–")
-}
-
-// amount has cents, and parts of one where there are no more.
-func amount(x float64) string {
-	if x > 0 && x < 1 {
-		return fmt.Sprintf("%.4f", x)
-	}
-	return humanize.FormatFloat("#,###.##", x)
 }
 
 func whole(x float64) string { return humanize.FormatFloat("#,###.", x) }

@@ -9,7 +9,12 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
 
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
@@ -79,6 +84,20 @@ func (p *Prices) Hours(seconds float64) *float64 {
 	}
 	cost := seconds / 3600 * p.GPUHour * gpus
 	return &cost
+}
+
+// Amount is money for people: with cents, and below 1 with three digits that say something.
+func Amount(x float64) string {
+	const cents, digits = 2, 3
+	if x <= 0 || x >= 1 {
+		return humanize.FormatFloat("#,###.##", x)
+	}
+	decimals := min(digits-1-int(math.Floor(math.Log10(x))), 12)
+	text := strconv.FormatFloat(x, 'f', decimals, 64)
+	for strings.HasSuffix(text, "0") && len(text) > len("0.")+cents {
+		text = text[:len(text)-1]
+	}
+	return text
 }
 
 // Cost is what a number of calls takes. What can't be told without a rate or a price is null.

@@ -99,6 +99,16 @@ func TestVariants(t *testing.T) {
 	}
 }
 
+func TestAmount(t *testing.T) {
+	for x, want := range map[float64]string{
+		0: "0.00", 1234567.891: "1,234,567.89", 1: "1.00", 0.5: "0.50", 0.1761: "0.176", 0.04: "0.04", 0.00123456: "0.00123", 0.0000205: "0.0000205",
+	} {
+		if got := Amount(x); got != want {
+			t.Errorf("Amount(%v) = %s, want %s", x, got, want)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	if err := (&Prices{PromptTokens: 1, GPUs: 8}).Validate(); err != nil {
 		t.Error(err)

@@ -194,7 +194,12 @@ func area(p *plot.Plot, low, high plotter.XYs, c color.Color) error {
 
 // level draws a dashed line across the plot.
 func level(p *plot.Plot, y float64) error {
-	line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+	return dashes(p, plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+}
+
+// dashes draws points joined by a dashed line.
+func dashes(p *plot.Plot, points plotter.XYs) error {
+	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
 	}

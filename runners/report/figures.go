@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"image/color"
 	"math"
@@ -162,8 +163,14 @@ func operationCharts(o *summary.Operation) ([]Chart, error) {
 	}
 	p := newPlot(unit+" since the start", "generations in flight")
 	keys, err := flight(p, o.Series, by)
+	note := "Where it sinks before the end, workers were idle or set aside."
+	limit, limited := permits(o.Series, by)
+	if limited {
+		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be, since choices that are probably done hold none."
+		err = cmp.Or(err, dashes(p, limit))
+	}
 	bounded(p)
-	c.add(p, "Asked and not yet answered", "Where it sinks before the end, workers were idle or set aside.", err)
+	c.add(p, "Asked and not yet answered", note, err)
 	c.list[0].Keys = keys
 	if len(rate) > 1 {
 		p = newPlot(unit+" since the start", "generations per second")
@@ -172,6 +179,15 @@ func operationCharts(o *summary.Operation) ([]Chart, error) {
 		c.add(p, "What came back", "What the servers delivered, from one look to the next.", err)
 	}
 	return c.list, c.err
+}
+
+// permits returns how many permits there were over time, and whether that is known.
+func permits(series []summary.Point, by float64) (line plotter.XYs, known bool) {
+	for _, s := range series {
+		line = append(line, plotter.XY{X: s.Seconds / by, Y: float64(s.Permits)})
+		known = known || s.Permits > 0
+	}
+	return line, known
 }
 
 // bounded has both axes of a plot begin at 0.

@@ -11,53 +11,61 @@ import (
 	"strings"
 
 	"coeval/datasets/store"
+	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
 
-// operation is what all attempts at the run took together.
-type operation struct {
-	Attempts []*attempt
+// Operation is what all attempts at a run took together: those that went to the end.
+type Operation struct {
+	Attempts []*attempt `json:"-"`
 	// Longest is the attempt with the most generations, nil when none asked for any.
-	Longest *attempt
+	Longest *attempt `json:"-"`
+	// Seconds is the time of all attempts, Asking that from their first requests to their last
+	// answers.
+	Seconds float64 `json:"seconds"`
+	Asking  float64 `json:"asking_seconds"`
 	// Stages are what was asked for, in the order of the stages, and All their sum.
-	Stages []stageCalls
-	All    stageCalls
+	Stages []StageCalls `json:"stages"`
+	All    StageCalls   `json:"all"`
 	// Troubles are requests that were asked again, and final failures of the data as it is now.
-	Troubles []trouble
-	Seconds  float64
-	Asking   float64
+	Troubles []Trouble `json:"troubles"`
 	// Pairs are those of all roles, 0 when there are none.
-	Pairs  int64
-	Prices estimate.Prices
+	Pairs  int64           `json:"pairs"`
+	Prices estimate.Prices `json:"prices"`
 }
 
-// stageCalls are a stage's calls in all attempts.
-type stageCalls struct {
-	Stage string
+// StageCalls are a stage's calls in all attempts.
+type StageCalls struct {
+	Stage string `json:"stage"`
 	schemas.CallTally
 	// Seconds is the stage's part of the time of asking: as large as its part of the
-	// generations in flight. Nil where no attempt measured it.
-	Seconds *float64
-	// Tokens and Hours are what it costs at the prices that were given; nil without them.
-	Tokens, Hours *float64
+	// generations in flight. RequestSeconds is the mean time of a request. Null where no attempt
+	// measured it.
+	Seconds        *float64 `json:"seconds"`
+	RequestSeconds *float64 `json:"request_seconds"`
+	// Tokens and Hours are what it costs at the prices that were given; null without them.
+	Tokens *float64 `json:"cost_by_tokens"`
+	Hours  *float64 `json:"cost_by_hours"`
 }
 
-// Request returns how long a request takes in the mean, in seconds; nil when it was not measured.
-func (s *stageCalls) Request() *float64 {
-	if s.RequestMicros == 0 || s.Requests == 0 {
-		return nil
+// Trouble counts what went wrong with a stage's requests by code.
+type Trouble struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Retries int64  `json:"retries"`
+	Failed  int64  `json:"failed"`
+}
+
+// OperationOf returns what a run took, at prices.
+func OperationOf(ctx context.Context, r *dossiers.Run, prices estimate.Prices) (*Operation, error) {
+	attempts, err := readAttempts(ctx, r.Dir)
+	if err != nil {
+		return nil, err
 	}
-	mean := float64(s.RequestMicros) / 1e6 / float64(s.Requests)
-	return &mean
-}
-
-// trouble counts what went wrong with a stage's requests by code.
-type trouble struct {
-	Stage, Code     string
-	Retries, Failed int64
+	return newOperation(attempts, r.Manifest, prices), nil
 }
 
 // attempt is a file of operations/.
@@ -88,9 +96,9 @@ func readAttempts(ctx context.Context, dir string) ([]*attempt, error) {
 	return attempts, nil
 }
 
-func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices) *operation {
-	o := &operation{Attempts: attempts, Prices: prices, All: stageCalls{Stage: "all"}}
-	byStage := map[string]*stageCalls{}
+func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices) *Operation {
+	o := &Operation{Attempts: attempts, Prices: prices, All: StageCalls{Stage: "all"}}
+	byStage := map[string]*StageCalls{}
 	for _, a := range attempts {
 		o.Seconds += a.Seconds
 		o.Asking += a.AskingSeconds
@@ -98,14 +106,16 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices)
 		for stage, calls := range a.Calls {
 			s := byStage[stage]
 			if s == nil {
-				s = &stageCalls{Stage: stage}
+				s = &StageCalls{Stage: stage}
 				byStage[stage] = s
 			}
 			s.CallTally = s.Plus(calls)
 			if all.GenerationMicros > 0 {
-				part := a.AskingSeconds * float64(calls.GenerationMicros) / float64(all.GenerationMicros)
-				s.Seconds, o.All.Seconds = over(s.Seconds, part), over(o.All.Seconds, part)
+				s.Seconds = plus(s.Seconds, a.AskingSeconds*float64(calls.GenerationMicros)/float64(all.GenerationMicros))
 			}
+		}
+		if all.GenerationMicros > 0 {
+			o.All.Seconds = plus(o.All.Seconds, a.AskingSeconds)
 		}
 		if all.Generations > 0 && (o.Longest == nil || all.Generations > sum(o.Longest).Generations) {
 			o.Longest = a
@@ -114,15 +124,28 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices)
 	}
 	for _, stage := range slices.SortedFunc(maps.Keys(byStage), byOrder) {
 		s := byStage[stage]
-		s.Tokens = prices.Tokens(s.PromptTokens, s.CompletionTokens)
 		if s.Seconds != nil {
 			s.Hours = prices.Hours(*s.Seconds)
 		}
+		s.reckon(prices)
 		o.Stages = append(o.Stages, *s)
 	}
-	o.All.Tokens, o.All.Hours = prices.Tokens(o.All.PromptTokens, o.All.CompletionTokens), prices.Hours(o.Asking)
+	o.All.Hours = prices.Hours(o.Asking) // also of attempts that did not measure their stages
+	o.All.reckon(prices)
 	o.Troubles = troubles(byStage, run.Stats.FailedCalls)
+	for _, outcomes := range run.Ledger.Roles {
+		o.Pairs += outcomes.Paired
+	}
 	return o
+}
+
+// reckon fills in what the counts of a stage tell.
+func (s *StageCalls) reckon(prices estimate.Prices) {
+	s.Tokens = prices.Tokens(s.PromptTokens, s.CompletionTokens)
+	if s.RequestMicros > 0 && s.Requests > 0 {
+		mean := float64(s.RequestMicros) / 1e6 / float64(s.Requests)
+		s.RequestSeconds = &mean
+	}
 }
 
 func sum(a *attempt) schemas.CallTally {
@@ -150,12 +173,12 @@ func byOrder(a, b string) int {
 // notTold is the code of retries from before attempts told their codes.
 const notTold = "not recorded"
 
-func troubles(calls map[string]*stageCalls, failed map[string]map[string]int64) []trouble {
-	found := map[[2]string]*trouble{}
-	at := func(stage, code string) *trouble {
+func troubles(calls map[string]*StageCalls, failed map[string]map[string]int64) []Trouble {
+	found := map[[2]string]*Trouble{}
+	at := func(stage, code string) *Trouble {
 		key := [2]string{stage, code}
 		if found[key] == nil {
-			found[key] = &trouble{Stage: stage, Code: code}
+			found[key] = &Trouble{Stage: stage, Code: code}
 		}
 		return found[key]
 	}
@@ -172,25 +195,16 @@ func troubles(calls map[string]*stageCalls, failed map[string]map[string]int64) 
 			at(stage, code).Failed += n
 		}
 	}
-	var out []trouble
+	var out []Trouble
 	for _, t := range found {
 		out = append(out, *t)
 	}
-	slices.SortFunc(out, func(a, b trouble) int { return cmp.Or(byOrder(a.Stage, b.Stage), cmp.Compare(a.Code, b.Code)) })
+	slices.SortFunc(out, func(a, b Trouble) int { return cmp.Or(byOrder(a.Stage, b.Stage), cmp.Compare(a.Code, b.Code)) })
 	return out
 }
 
-// pairsOf counts the pairs of all roles.
-func pairsOf(s *summary.Summary) int64 {
-	var n int64
-	for _, r := range roles(s) {
-		n += r.role.Paired
-	}
-	return n
-}
-
-// over adds to a number that may not be there yet.
-func over(x *float64, more float64) *float64 {
+// plus adds to a number that may not be there yet.
+func plus(x *float64, more float64) *float64 {
 	if x != nil {
 		more += *x
 	}

@@ -44,7 +44,7 @@ type page struct {
 	Dropped  []dropped
 	// Charts are by section.
 	ScoreCharts, LengthCharts, MetaCharts, OperationCharts []Chart
-	Operation                                              *operation
+	Operation                                              *Operation
 	Examples                                               []exampleGroup
 }
 
@@ -56,7 +56,7 @@ var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"comma": comma, "elo": elo, "sorted": sorted, "even": isEven,
-	"comma64": func(n int) string { return comma(int64(n)) }, "percent": percent, "signed": signed, "points": points, "money": money, "line": visibleLine, "duration": duration, "cost": costOf, "seconds": secondsOf, "per": per, "whole": wholeOf,
+	"comma64": func(n int) string { return comma(int64(n)) }, "percent": percent, "signed": signed, "points": points, "money": estimate.Amount, "line": visibleLine, "duration": duration, "cost": costOf, "seconds": secondsOf, "per": per, "whole": wholeOf,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(pageText))
 
@@ -75,18 +75,16 @@ func Write(ctx context.Context, r *dossiers.Run, o Options) (f *figures.Figures,
 
 // render returns the page.
 func render(ctx context.Context, r *dossiers.Run, f *figures.Figures, o Options) ([]byte, error) {
-	attempts, err := readAttempts(ctx, r.Dir)
+	operation, err := OperationOf(ctx, r, o.Prices)
 	if err != nil {
 		return nil, err
 	}
-	p := &page{Run: r, Figures: f}
+	p := &page{Run: r, Figures: f, Operation: operation}
 	var settings summary.Operation // of an attempt the summary takes no more than this
 	settings.Config.Actor.Temperature = r.Settings.Actor.Role.Temperature
 	p.Summary = summary.New(r.Manifest, &settings)
 	p.Warnings = slices.Concat(p.Summary.Warnings, warnings(f))
 	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
-	p.Operation = newOperation(attempts, r.Manifest, o.Prices)
-	p.Operation.Pairs = pairsOf(p.Summary)
 	if p.ScoreCharts, err = scoreCharts(&f.Scores); err != nil {
 		return nil, err
 	}

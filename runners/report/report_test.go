@@ -164,7 +164,7 @@ func TestOperation(t *testing.T) {
 			Requests: 20, Generations: 100, RequestMicros: 60e6, GenerationMicros: 60e6, Retries: 2, RetriesByCode: map[string]int64{"full": 1},
 		}}},
 	}
-	run := &schemas.Run{Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {"timeout": 4}, "meta": {"bad_request": 5}}}}
+	run := &schemas.Run{Ledger: schemas.Ledger{Roles: map[string]schemas.Outcomes{"actor": {Paired: 3}, "judge": {Paired: 2}}}, Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {"timeout": 4}, "meta": {"bad_request": 5}}}}
 	o := newOperation(attempts, run, estimate.Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 36})
 	want := []struct {
 		stage                           string
@@ -178,14 +178,14 @@ func TestOperation(t *testing.T) {
 	near := func(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) < 1e-9 }
 	for i, w := range want {
 		s := o.Stages[i]
-		if s.Stage != w.stage || !near(s.Seconds, w.seconds) || !near(s.Request(), w.request) || !near(s.Tokens, w.tokens) || !near(s.Hours, w.hours) {
-			t.Errorf("%s: %v s, %v s a request, %v and %v, want %+v", s.Stage, *s.Seconds, *s.Request(), *s.Tokens, *s.Hours, w)
+		if s.Stage != w.stage || !near(s.Seconds, w.seconds) || !near(s.RequestSeconds, w.request) || !near(s.Tokens, w.tokens) || !near(s.Hours, w.hours) {
+			t.Errorf("%s: %v s, %v s a request, %v and %v, want %+v", s.Stage, *s.Seconds, *s.RequestSeconds, *s.Tokens, *s.Hours, w)
 		}
 	}
-	if o.Seconds != 132 || o.Asking != 110 || !near(o.All.Seconds, 110) || !near(o.All.Tokens, 4.5) || !near(o.All.Hours, 1.1) || o.Longest != attempts[0] {
+	if o.Pairs != 5 || o.Seconds != 132 || o.Asking != 110 || !near(o.All.Seconds, 110) || !near(o.All.Tokens, 4.5) || !near(o.All.Hours, 1.1) || o.Longest != attempts[0] {
 		t.Errorf("%+v", o)
 	}
-	troubles := []trouble{
+	troubles := []Trouble{
 		{Stage: "judge", Code: "full", Retries: 3},
 		{Stage: "judge", Code: notTold, Retries: 1},
 		{Stage: "judge", Code: "timeout", Retries: 1, Failed: 4},
@@ -196,7 +196,7 @@ func TestOperation(t *testing.T) {
 	}
 	// Attempts that did not measure it tell no time; without prices there is no money.
 	o = newOperation([]*attempt{{AskingSeconds: 5, Calls: map[string]schemas.CallTally{"judge": {Requests: 1}}}}, &schemas.Run{}, estimate.Prices{})
-	if s := o.Stages[0]; s.Seconds != nil || s.Request() != nil || s.Tokens != nil || s.Hours != nil || o.All.Tokens != nil {
+	if s := o.Stages[0]; s.Seconds != nil || s.RequestSeconds != nil || s.Tokens != nil || s.Hours != nil || o.All.Tokens != nil {
 		t.Errorf("%+v", s)
 	}
 }
@@ -227,6 +227,18 @@ func TestVerdict(t *testing.T) {
 	nothing := verdict(&summary.Summary{Prompts: 1, Actor: &summary.Role{Dropped: 1, DroppedByReason: map[string]int64{"equal_scores": 1}}}, &figures.Figures{}, 0)
 	if nothing[0] != "Of 1 prompts, none gave a pair for the actor." || !strings.HasPrefix(nothing[len(nothing)-1], "No figure crossed a threshold") {
 		t.Errorf("%q", nothing)
+	}
+}
+
+func TestSaturation(t *testing.T) {
+	sign := func(seen, known bool) compare.Sign { return compare.Sign{Name: "a sign", Seen: seen, Known: known} }
+	for want, signs := range map[string][]compare.Sign{
+		"None of 2 signs of saturation is seen.":                                      {sign(false, true), sign(false, true)},
+		"2 of 3 signs of saturation: a sign; a sign. Of 1 the figures are not known.": {sign(true, true), sign(false, false), sign(true, true)},
+	} {
+		if got := saturation(&compare.Comparison{Signs: signs}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"coeval/runners/estimate"
 	"coeval/runners/figures"
 	"coeval/runners/plain"
 	"coeval/runners/summary"
@@ -237,26 +238,15 @@ func signed(x float64, digits int) string {
 	return text
 }
 
-// money has cents, and parts of one where there are no more.
-func money(x float64) string {
-	switch {
-	case x > 0 && x < 0.0001:
-		return fmt.Sprintf("%.2g", x)
-	case x > 0 && x < 1:
-		return fmt.Sprintf("%.4f", x)
-	}
-	return humanize.FormatFloat("#,###.##", x)
-}
-
 func costOf(x *float64) string {
 	if x == nil {
 		return "–"
 	}
-	return money(*x)
+	return estimate.Amount(*x)
 }
 
 // per is what one of so many costs.
-func per(x *float64, of int64) string { return money(*x / float64(of)) }
+func per(x *float64, of int64) string { return estimate.Amount(*x / float64(of)) }
 
 func secondsOf(x *float64) string {
 	if x == nil {
