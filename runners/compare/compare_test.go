@@ -5,6 +5,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
+	"coeval/runners/dossiers"
+	"coeval/schemas"
 )
 
 func TestSpearman(t *testing.T) {
@@ -100,5 +105,31 @@ func TestSigns(t *testing.T) {
 		if s.Seen {
 			t.Errorf("%s is seen between equal runs", s.Name)
 		}
+	}
+}
+
+// A response is found in another run by its words, whatever its ID: each iteration has another actor.
+// Unscored ones are in none.
+func TestSharedTexts(t *testing.T) {
+	table := func(rows ...schemas.ResponseRow) map[string]prompt {
+		t.Helper()
+		dir := t.TempDir()
+		asked := []schemas.Message{{Role: "user", Content: "?"}}
+		shardstest.WriteFile(t, dir, shards.Prompts, schemas.PromptRow{ID: "p", Prompt: asked}, schemas.PromptRow{ID: "q", Prompt: asked})
+		shardstest.WriteFile(t, dir, shards.Responses, rows...)
+		prompts, err := read(t.Context(), &dossiers.Run{Dir: dir, Shards: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prompts
+	}
+	row := func(id, prompt, text string, score *float64) schemas.ResponseRow {
+		return schemas.ResponseRow{ID: id, PromptID: prompt, Text: text, ScoreMean: score}
+	}
+	before := table(row("1", "p", "good", new(4.0)), row("2", "p", "bad", new(1.0)), row("3", "p", "cut", nil), row("4", "q", "good", new(2.0)))
+	after := table(row("5", "p", "good", new(3.0)), row("6", "p", "bad", new(3.5)), row("7", "p", "cut", new(2.0)), row("8", "q", "other", new(2.0)))
+	got := newStep(before, after)
+	if got.Prompts != 2 || got.Responses != 2 || got.OrderedPairs != 1 || *got.OrderAgreement != 0 {
+		t.Errorf("%+v, want both texts of p, ordered the other way round", got)
 	}
 }
