@@ -213,7 +213,7 @@ func TestVerdict(t *testing.T) {
 		"Of 1,200 prompts, 1,198 (99.8 %) gave a pair for the actor, and all gave a pair for the judge.",
 		"In the actor's pairs the chosen response scores 1.50 points more than the rejected one and is 95 characters shorter in the mean; at equal length a single judgment would prefer it in 90.0 % of cases.",
 		"In the judge's pairs the chosen judgment gives the higher score in 85.0 %, by −0.25 points in the mean; the meta-judge picks the same winner in both orders in 60.0 % of cases, where tossing a coin would in 50 %.",
-		"2 prompts have no pair for the actor: margin 1, timeout 1.",
+		"No pair for the actor came of 2 prompts: margin 1, timeout 1.",
 		"3 of 1,300 lines of the input were no prompt.",
 		"2 figures crossed a threshold, and should be looked at before this is trained on.",
 	}
@@ -225,7 +225,7 @@ func TestVerdict(t *testing.T) {
 		t.Error(diff)
 	}
 	nothing := verdict(&summary.Summary{Prompts: 1, Actor: &summary.Role{Dropped: 1, DroppedByReason: map[string]int64{"equal_scores": 1}}}, &figures.Figures{}, 0)
-	if nothing[0] != "Of 1 prompts, none gave a pair for the actor." || !strings.HasPrefix(nothing[len(nothing)-1], "No figure crossed a threshold") {
+	if nothing[0] != "Of 1 prompt, none gave a pair for the actor." || !strings.HasPrefix(nothing[len(nothing)-1], "No figure crossed a threshold") {
 		t.Errorf("%q", nothing)
 	}
 }

@@ -54,7 +54,7 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	for _, r := range roles(s) {
 		got = append(got, fmt.Sprintf("%s a pair for the %s", gave(r.role.Paired, s.Prompts), r.name))
 	}
-	say("Of %s prompts, %s.", comma(s.Prompts), strings.Join(got, ", and "))
+	say("Of %s, %s.", prompts(s.Prompts), strings.Join(got, ", and "))
 	if a := s.Actor; a != nil && a.Paired > 0 {
 		text := fmt.Sprintf("In the actor's pairs the chosen response scores %s points more than the rejected one and is %s in the mean", points(a.ScoreMargin), longer(a.LengthDifference))
 		if c := f.Length.Control; c != nil {
@@ -71,7 +71,7 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	}
 	for _, r := range roles(s) {
 		if n := r.role.Dropped + r.role.Failed; n > 0 {
-			say("%s prompts have no pair for the %s: %s.", comma(n), r.name, reasons(r.role))
+			say("No pair for the %s came of %s: %s.", r.name, prompts(n), reasons(r.role))
 		}
 	}
 	if s.BadLines > 0 {
@@ -86,6 +86,13 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 		say("%d figures crossed a threshold, and should be looked at before this is trained on.", warned)
 	}
 	return out
+}
+
+func prompts(n int64) string {
+	if n == 1 {
+		return "1 prompt"
+	}
+	return comma(n) + " prompts"
 }
 
 // gave says how many of the prompts gave something.
