@@ -34,6 +34,12 @@ type Snapshot struct {
 	LastFault string
 }
 
+// use is how the permits were used since the first request.
+type use struct {
+	area float64 // permits held × seconds
+	room float64 // permits × seconds
+}
+
 // watch counts for people who look on. It decides nothing.
 type watch struct {
 	prompts, requests, generations, replayed, failed, retries atomic.Int64
@@ -46,9 +52,10 @@ type watch struct {
 	inFlight int64
 	byStage  map[string]int64
 	first    time.Time // first request
-	last     time.Time // last change of inFlight
-	area     float64   // permits held × seconds
-	room     float64   // permits × seconds
+	last     time.Time // last change of what is counted here
+	now      use       // until last
+	answered time.Time // last answer
+	then     use       // until answered: permits come and go after it too
 	fault    string
 	warnings []string
 }
@@ -91,10 +98,13 @@ func (w *watch) change(stage string, n int64) {
 		}
 		w.first, w.last = now, now
 	}
-	w.area += w.held * now.Sub(w.last).Seconds()
-	w.room += float64(w.permits) * now.Sub(w.last).Seconds()
+	w.now.area += w.held * now.Sub(w.last).Seconds()
+	w.now.room += float64(w.permits) * now.Sub(w.last).Seconds()
 	w.last = now
 	w.inFlight += n
+	if n < 0 {
+		w.answered, w.then = now, w.now
+	}
 	if n != 0 {
 		if w.byStage == nil {
 			w.byStage = map[string]int64{}
@@ -116,10 +126,10 @@ func (w *watch) snapshot() Snapshot {
 	s := Snapshot{
 		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
-		InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: w.last.Sub(w.first),
+		InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: max(0, w.answered.Sub(w.first)),
 	}
-	if w.room > 0 {
-		s.PermitUse = w.area / w.room
+	if w.then.room > 0 {
+		s.PermitUse = w.then.area / w.then.room
 	}
 	return s
 }
