@@ -187,7 +187,7 @@ func area(p *plot.Plot, low, high plotter.XYs, c color.Color) error {
 	if err != nil {
 		return err
 	}
-	filled.Color, filled.LineStyle.Width = c, 0
+	filled.Color, filled.Width = c, 0
 	p.Add(filled)
 	return nil
 }

@@ -148,6 +148,21 @@ func TestWithoutOperations(t *testing.T) {
 	}
 }
 
+// Of what lies in operations/ only attempts that went to the end are told of: no lease of a run on a
+// bucket, and no counts of an attempt that was killed.
+func TestAttempts(t *testing.T) {
+	r := dossierstest.Hostile(t)
+	for _, name := range []string{"lease.json", "killed.calls.json"} {
+		if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := OperationOf(t.Context(), r, estimate.Prices{})
+	if err != nil || len(o.Attempts) != 1 {
+		t.Errorf("%+v, %v, want one attempt", o, err)
+	}
+}
+
 // Time is dealt out by what was in flight, money by tokens and by time, and what went wrong is told by
 // stage and code.
 func TestOperation(t *testing.T) {

@@ -173,7 +173,7 @@ func warnings(f *figures.Figures) []string {
 	}
 	l := &f.Length
 	if l.CorrelationWithin > mostWithin {
-		warn("among answers to one prompt, score and length correlate at %.2f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
+		warn("among answers to one prompt, score and length correlate at %.3f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
 	}
 	if c := l.Control; c != nil && c.Controlled < leastControlled {
 		warn("at equal length a single judgment prefers the chosen response in only %s of cases (less than %s): the pairs say little; a smaller method.rho, a larger method.min_margin or more judgments (judge.n) help", percent(c.Controlled), percent(leastControlled))

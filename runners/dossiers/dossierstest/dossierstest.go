@@ -24,6 +24,8 @@ import (
 const Bad = `<script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`" + `{{.Out}} javascript:alert(1) </style></textarea><!-- ` +
 	"\x1b[31mred\x1b]0;title\x07\x00\u009b \u202etxet\u2066\u200f\ufeff \u2028 \U000e0041"
 
+const badFolder = "<b>out\x1b[31m\u202e"
+
 // Acting are the characters of Bad that act instead of being seen.
 var Acting = []string{"\x1b", "\x07", "\x00", "\u009b", "\u202e", "\u2066", "\u200f", "\ufeff", "\u2028", "\U000e0041"}
 
@@ -31,7 +33,7 @@ var Acting = []string{"\x1b", "\x07", "\x00", "\u009b", "\u202e", "\u2066", "\u2
 // a folder whose name is bad too.
 func Hostile(t *testing.T) *dossiers.Run {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "<b>out\x1b[31m\u202e")
+	out := filepath.Join(t.TempDir(), badFolder)
 	long := Bad + strings.Repeat("w", 1<<20)
 	said := func(text string) []schemas.Message { return []schemas.Message{{Role: "user", Content: text}} }
 	pair := func(id, text string, elo *float64) schemas.Pair {
