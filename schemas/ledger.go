@@ -1,5 +1,7 @@
 package schemas
 
+import "maps"
+
 // A Tally is counts of one bundle, made where the counted things are and added up in Commit.
 type Tally struct {
 	// Lines are the entries read, Bad those that are no prompt, NotDrawn those that the sample
@@ -17,11 +19,17 @@ type Tally struct {
 	Calls map[string]CallTally `json:"calls,omitempty"`
 }
 
-// CallTally counts the calls of a stage. Everything but Requests and Retries is in generations.
+// CallTally counts the calls of a stage. Everything but requests and retries is in generations.
 type CallTally struct {
-	// Requests were sent, Retries of them again after one that failed.
-	Requests int64 `json:"requests"`
-	Retries  int64 `json:"retries"`
+	// Requests were sent, Retries of them again after one that failed, RetriesByCode says of what.
+	Requests      int64            `json:"requests"`
+	Retries       int64            `json:"retries"`
+	RetriesByCode map[string]int64 `json:"retries_by_code,omitempty"`
+	// RequestMicros is the time from sending a request to its answer or fault, over all
+	// requests. GenerationMicros is the same with each request taken as often as it asked for
+	// choices: the stage's part of all that was in flight.
+	RequestMicros    int64 `json:"request_micros"`
+	GenerationMicros int64 `json:"generation_micros"`
 	// Generations came from workers, Replayed from the journal. Failed of both together
 	// were final failures.
 	Generations      int64 `json:"generations"`
@@ -52,6 +60,12 @@ func (t *Tally) Add(u Tally) {
 func (c CallTally) Plus(d CallTally) CallTally {
 	c.Requests += d.Requests
 	c.Retries += d.Retries
+	if len(d.RetriesByCode) > 0 {
+		c.RetriesByCode = maps.Clone(c.RetriesByCode) // others may have it too
+		addCounts(&c.RetriesByCode, d.RetriesByCode)
+	}
+	c.RequestMicros += d.RequestMicros
+	c.GenerationMicros += d.GenerationMicros
 	c.Generations += d.Generations
 	c.Replayed += d.Replayed
 	c.Failed += d.Failed

@@ -123,3 +123,17 @@ func TestStatsAddUpInAnyOrder(t *testing.T) {
 		t.Errorf("judge pairs %+v", up.Judge)
 	}
 }
+
+// A sum of tallies has maps of its own: adding to it changes neither of what it is the sum of.
+func TestCallTallyPlus(t *testing.T) {
+	retried := func(n int64) CallTally { return CallTally{Retries: n, RetriesByCode: map[string]int64{"full": n}} }
+	a, b := retried(1), retried(2)
+	for _, sum := range []CallTally{a.Plus(b), a.Plus(CallTally{}).Plus(b), CallTally{}.Plus(a).Plus(b)} {
+		if sum.Retries != 3 || sum.RetriesByCode["full"] != 3 {
+			t.Errorf("the sum is %+v", sum)
+		}
+	}
+	if a.RetriesByCode["full"] != 1 || b.RetriesByCode["full"] != 2 {
+		t.Errorf("the sums changed %+v and %+v", a, b)
+	}
+}

@@ -1,4 +1,4 @@
-package shards
+package shards_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"coeval/datasets/shards"
 	"coeval/schemas"
 )
 
@@ -35,7 +36,7 @@ func prose(rng *rand.Rand, words []string, chars int) string {
 }
 
 // benchmarkWriter writes b.N rows and tells rows, bytes and compression.
-func benchmarkWriter[T Row](b *testing.B, table Table, row func(rng *rand.Rand, words []string, i int) T) {
+func benchmarkWriter[T shards.Row](b *testing.B, table shards.Table, row func(rng *rand.Rand, words []string, i int) T) {
 	b.Helper()
 	words := words(b)
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -47,7 +48,7 @@ func benchmarkWriter[T Row](b *testing.B, table Table, row func(rng *rand.Rand, 
 	b.ResetTimer()
 	var size int64
 	for done := 0; done < b.N; done += len(rows) {
-		w, err := NewWriter[T](io.Discard, table)
+		w, err := shards.NewWriter[T](io.Discard, table)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -67,7 +68,7 @@ func benchmarkWriter[T Row](b *testing.B, table Table, row func(rng *rand.Rand, 
 }
 
 func BenchmarkWriterJudgments(b *testing.B) {
-	benchmarkWriter(b, Judgments, func(rng *rand.Rand, words []string, i int) schemas.JudgmentRow {
+	benchmarkWriter(b, shards.Judgments, func(rng *rand.Rand, words []string, i int) schemas.JudgmentRow {
 		prompt := schemas.Digest("prompt", strconv.Itoa(i/77))
 		score := float64(rng.IntN(6))
 		return schemas.JudgmentRow{
@@ -79,7 +80,7 @@ func BenchmarkWriterJudgments(b *testing.B) {
 }
 
 func BenchmarkWriterComparisons(b *testing.B) {
-	benchmarkWriter(b, Comparisons, func(rng *rand.Rand, words []string, i int) schemas.ComparisonRow {
+	benchmarkWriter(b, shards.Comparisons, func(rng *rand.Rand, words []string, i int) schemas.ComparisonRow {
 		prompt := schemas.Digest("prompt", strconv.Itoa(i/110))
 		return schemas.ComparisonRow{
 			ID: benchID(i), PromptID: sequence(i/110) + prompt[8:], ResponseID: schemas.Digest("response", prompt),
@@ -91,7 +92,7 @@ func BenchmarkWriterComparisons(b *testing.B) {
 }
 
 func BenchmarkWriterJudgePairs(b *testing.B) {
-	benchmarkWriter(b, Judge, func(rng *rand.Rand, words []string, i int) schemas.Pair {
+	benchmarkWriter(b, shards.Judge, func(rng *rand.Rand, words []string, i int) schemas.Pair {
 		say := func(role string, chars int) []schemas.Message {
 			return []schemas.Message{{Role: role, Content: prose(rng, words, chars)}}
 		}
@@ -119,11 +120,11 @@ func BenchmarkReadTable(b *testing.B) {
 			Model: "llama-3-8b-instruct", Text: prose(rng, words, 700), Score: &score,
 		}
 	}
-	data := encode(b, Judgments, rows)
+	data := encode(b, shards.Judgments, rows)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for done := 0; done < b.N; done += len(rows) {
-		err := readTable(b.Context(), bytes.NewReader(data), int64(len(data)), "bench.parquet", func(*schemas.JudgmentRow) error { return nil })
+		err := shards.ReadFrom(b.Context(), bytes.NewReader(data), int64(len(data)), "bench.parquet", func(*schemas.JudgmentRow) error { return nil })
 		if err != nil {
 			b.Fatal(err)
 		}

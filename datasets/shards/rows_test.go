@@ -1,4 +1,4 @@
-package shards
+package shards_test
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
 	"coeval/schemas"
 )
 
@@ -95,30 +97,10 @@ func exampleFailures() []schemas.FailureRow {
 	}
 }
 
-func writeRows[T Row](tb testing.TB, out io.Writer, table Table, rows []T) Info {
-	tb.Helper()
-	w, err := NewWriter[T](out, table)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for i := range rows {
-		row := rows[i]
-		if err := w.Write(&row); err != nil {
-			tb.Fatal(err)
-		}
-		row = *new(T) // the caller's row is its own again
-	}
-	info, err := w.Close()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return info
-}
-
-func encode[T Row](tb testing.TB, table Table, rows []T) []byte {
+func encode[T shards.Row](tb testing.TB, table shards.Table, rows []T) []byte {
 	tb.Helper()
 	var out bytes.Buffer
-	writeRows(tb, &out, table, rows)
+	shardstest.Write(tb, &out, table, rows)
 	return out.Bytes()
 }
 
@@ -141,7 +123,7 @@ func plainParquet[R any](t *testing.T) []byte {
 }
 
 // everyString makes each string below the row bad in turn and wants the writer to name its column.
-func everyString[T Row](t *testing.T, table Table, row T, bad string) {
+func everyString[T shards.Row](t *testing.T, table shards.Table, row T, bad string) {
 	t.Helper()
 	fields := reflect.TypeFor[T]()
 	for i := range fields.NumField() {
@@ -150,7 +132,7 @@ func everyString[T Row](t *testing.T, table Table, row T, bad string) {
 			continue
 		}
 		column, _, _ := strings.Cut(fields.Field(i).Tag.Get("parquet"), ",")
-		w, err := NewWriter[T](io.Discard, table)
+		w, err := shards.NewWriter[T](io.Discard, table)
 		if err != nil {
 			t.Fatal(err)
 		}

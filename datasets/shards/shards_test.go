@@ -1,4 +1,4 @@
-package shards
+package shards_test
 
 import (
 	"bytes"
@@ -20,28 +20,30 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/parquet-go/parquet-go"
 
+	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
 	"coeval/datasets/store"
 	"coeval/schemas"
 )
 
 func TestRoundTrip(t *testing.T) {
-	t.Run("pairs", func(t *testing.T) { roundTrip(t, Judge, examplePairs()) })
-	t.Run("prompts", func(t *testing.T) { roundTrip(t, Prompts, examplePrompts()) })
-	t.Run("responses", func(t *testing.T) { roundTrip(t, Responses, exampleResponses()) })
-	t.Run("judgments", func(t *testing.T) { roundTrip(t, Judgments, exampleJudgments()) })
-	t.Run("comparisons", func(t *testing.T) { roundTrip(t, Comparisons, exampleComparisons()) })
-	t.Run("failures", func(t *testing.T) { roundTrip(t, Failures, exampleFailures()) })
+	t.Run("pairs", func(t *testing.T) { roundTrip(t, shards.Judge, examplePairs()) })
+	t.Run("prompts", func(t *testing.T) { roundTrip(t, shards.Prompts, examplePrompts()) })
+	t.Run("responses", func(t *testing.T) { roundTrip(t, shards.Responses, exampleResponses()) })
+	t.Run("judgments", func(t *testing.T) { roundTrip(t, shards.Judgments, exampleJudgments()) })
+	t.Run("comparisons", func(t *testing.T) { roundTrip(t, shards.Comparisons, exampleComparisons()) })
+	t.Run("failures", func(t *testing.T) { roundTrip(t, shards.Failures, exampleFailures()) })
 }
 
 // roundTrip writes rows to a file, reads them with this package and with parquet-go alone,
 // and holds what the writer said of the file against the file.
-func roundTrip[T Row](t *testing.T, table Table, rows []T) {
-	path := filepath.Join(t.TempDir(), Path(table, 0, 1))
+func roundTrip[T shards.Row](t *testing.T, table shards.Table, rows []T) {
+	path := filepath.Join(t.TempDir(), shards.Path(table, 0, 1))
 	out, err := store.Create(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info := writeRows(t, out, table, rows)
+	info := shardstest.Write(t, out, table, rows)
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,12 +52,12 @@ func roundTrip[T Row](t *testing.T, table Table, rows []T) {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(data)
-	want := Info{Rows: int64(len(rows)), Bytes: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
+	want := shards.Info{Rows: int64(len(rows)), Bytes: int64(len(data)), SHA256: hex.EncodeToString(sum[:])}
 	if diff := cmp.Diff(want, info); diff != "" {
 		t.Errorf("Info (-want +got):\n%s", diff)
 	}
 	var got []T
-	err = ReadTable(t.Context(), path, func(row *T) error {
+	err = shards.ReadTable(t.Context(), path, func(row *T) error {
 		got = append(got, *row)
 		return nil
 	})
@@ -78,8 +80,8 @@ func roundTrip[T Row](t *testing.T, table Table, rows []T) {
 // list, with other cores.
 func TestSameRowsSameBytes(t *testing.T) {
 	pairs := manyPairs(2500)
-	want := encode(t, Actor, pairs)
-	encode(t, Judgments, exampleJudgments())
+	want := encode(t, shards.Actor, pairs)
+	encode(t, shards.Judgments, exampleJudgments())
 	for i := range pairs {
 		if len(pairs[i].OwnID) == 0 {
 			pairs[i].OwnID = []string{}
@@ -87,19 +89,19 @@ func TestSameRowsSameBytes(t *testing.T) {
 	}
 	for _, cores := range []int{1, 2, 5} {
 		before := runtime.GOMAXPROCS(cores)
-		got := encode(t, Actor, pairs)
+		got := encode(t, shards.Actor, pairs)
 		runtime.GOMAXPROCS(before)
 		if !bytes.Equal(got, want) {
 			t.Errorf("with %d cores the file differs", cores)
 		}
 	}
-	if bytes.Equal(encode(t, Actor, pairs[1:]), want) {
+	if bytes.Equal(encode(t, shards.Actor, pairs[1:]), want) {
 		t.Error("other rows gave the same file")
 	}
 }
 
 func TestLayout(t *testing.T) {
-	f := open(t, encode(t, Actor, manyPairs(25_000)))
+	f := open(t, encode(t, shards.Actor, manyPairs(25_000)))
 	var groups []int64
 	for _, g := range f.RowGroups() {
 		groups = append(groups, g.NumRows())
@@ -146,7 +148,7 @@ func TestLongTextsEndRowGroups(t *testing.T) {
 		rows = append(rows, row)
 	}
 	var groups []int64
-	for _, g := range open(t, encode(t, Responses, rows[1:])).RowGroups() {
+	for _, g := range open(t, encode(t, shards.Responses, rows[1:])).RowGroups() {
 		groups = append(groups, g.NumRows())
 	}
 	if want := []int64{32, 8}; !slices.Equal(groups, want) {
@@ -162,7 +164,7 @@ func TestFooterStaysSmall(t *testing.T) {
 			m[0].Content = strings.Repeat(fmt.Sprint(i, " "), 5000)
 		}
 	}
-	data := encode(t, Judge, pairs)
+	data := encode(t, shards.Judge, pairs)
 	footer := int(data[len(data)-8]) | int(data[len(data)-7])<<8 | int(data[len(data)-6])<<16
 	if limit := 10_000; footer > limit {
 		t.Errorf("the footer has %d bytes, want at most %d", footer, limit)
@@ -170,15 +172,15 @@ func TestFooterStaysSmall(t *testing.T) {
 }
 
 func TestEmptyTable(t *testing.T) {
-	f := open(t, encode[schemas.FailureRow](t, Failures, nil))
+	f := open(t, encode[schemas.FailureRow](t, shards.Failures, nil))
 	if f.NumRows() != 0 {
 		t.Errorf("%d rows, want none", f.NumRows())
 	}
 	path := filepath.Join(t.TempDir(), "empty.parquet")
-	if err := os.WriteFile(path, encode[schemas.Pair](t, Actor, nil), 0o600); err != nil {
+	if err := os.WriteFile(path, encode[schemas.Pair](t, shards.Actor, nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := ReadTable(t.Context(), path, func(*schemas.Pair) error { return errors.New("a row") }); err != nil {
+	if err := shards.ReadTable(t.Context(), path, func(*schemas.Pair) error { return errors.New("a row") }); err != nil {
 		t.Error(err)
 	}
 }
@@ -202,7 +204,7 @@ func TestWriterRefuses(t *testing.T) {
 		{"order", judgment(func(r *schemas.JudgmentRow) { r.ID = "j0" }), "shards: raw/judgments: row j0 is out of order: it was written after row j1"},
 	}
 	for _, test := range tests {
-		w, err := NewWriter[schemas.JudgmentRow](&bytes.Buffer{}, Judgments)
+		w, err := shards.NewWriter[schemas.JudgmentRow](&bytes.Buffer{}, shards.Judgments)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +222,7 @@ func TestWriterRefuses(t *testing.T) {
 }
 
 func TestWriterRefusesAnEmptyConversation(t *testing.T) {
-	w, err := NewWriter[schemas.Pair](&bytes.Buffer{}, Actor)
+	w, err := shards.NewWriter[schemas.Pair](&bytes.Buffer{}, shards.Actor)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +235,7 @@ func TestWriterRefusesAnEmptyConversation(t *testing.T) {
 }
 
 func TestWriterRefusesAnotherTable(t *testing.T) {
-	_, err := NewWriter[schemas.Pair](&bytes.Buffer{}, Judgments)
+	_, err := shards.NewWriter[schemas.Pair](&bytes.Buffer{}, shards.Judgments)
 	want := "shards: table raw/judgments doesn't hold rows of type schemas.Pair, which belong to [actor judge]"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
@@ -243,17 +245,17 @@ func TestWriterRefusesAnotherTable(t *testing.T) {
 // Every string column is checked, also those that are added to a row later.
 func TestEveryStringIsChecked(t *testing.T) {
 	bad := "\xff"
-	everyString(t, Actor, examplePairs()[0], bad)
-	everyString(t, Prompts, examplePrompts()[0], bad)
-	everyString(t, Responses, exampleResponses()[0], bad)
-	everyString(t, Judgments, exampleJudgments()[0], bad)
-	everyString(t, Comparisons, exampleComparisons()[0], bad)
-	everyString(t, Failures, exampleFailures()[0], bad)
+	everyString(t, shards.Actor, examplePairs()[0], bad)
+	everyString(t, shards.Prompts, examplePrompts()[0], bad)
+	everyString(t, shards.Responses, exampleResponses()[0], bad)
+	everyString(t, shards.Judgments, exampleJudgments()[0], bad)
+	everyString(t, shards.Comparisons, exampleComparisons()[0], bad)
+	everyString(t, shards.Failures, exampleFailures()[0], bad)
 }
 
 func TestWriteErrorsAreKept(t *testing.T) {
 	full := errors.New("no space left")
-	w, err := NewWriter[schemas.Pair](failingWriter{full}, Actor)
+	w, err := shards.NewWriter[schemas.Pair](failingWriter{full}, shards.Actor)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +279,7 @@ func TestCompareIsAnOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 20 {
 		rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-		slices.SortFunc(rows, func(a, b schemas.FailureRow) int { return Compare(&a, &b) })
+		slices.SortFunc(rows, func(a, b schemas.FailureRow) int { return shards.Compare(&a, &b) })
 		if diff := cmp.Diff(want, rows); diff != "" {
 			t.Fatalf("sorted failures (-want +got):\n%s", diff)
 		}
@@ -309,14 +311,14 @@ func TestReadTableRefusesOtherColumns(t *testing.T) {
 		"type":     {plainParquet[number](t), "column code is required INT(64,true) where required STRING is wanted"},
 		"nullable": {plainParquet[nullable](t), "column stage is optional STRING where required STRING is wanted"},
 		"more":     {plainParquet[more](t), "column more is not known"},
-		"other":    {encode(t, Actor, examplePairs()), "column 1 is id where stage (required STRING) is wanted"},
+		"other":    {encode(t, shards.Actor, examplePairs()), "column 1 is id where stage (required STRING) is wanted"},
 	}
 	for name, test := range tests {
 		path := filepath.Join(t.TempDir(), "f.parquet")
 		if err := os.WriteFile(path, test.data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		err := ReadTable(t.Context(), path, func(*schemas.FailureRow) error { return nil })
+		err := shards.ReadTable(t.Context(), path, func(*schemas.FailureRow) error { return nil })
 		if want := "shards: " + path + ": " + test.want; err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %q", name, err, want)
 		}
@@ -325,12 +327,12 @@ func TestReadTableRefusesOtherColumns(t *testing.T) {
 
 func TestReadTableStops(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f.parquet")
-	if err := os.WriteFile(path, encode(t, Actor, manyPairs(2000)), 0o600); err != nil {
+	if err := os.WriteFile(path, encode(t, shards.Actor, manyPairs(2000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	enough := errors.New("enough")
 	rows := 0
-	err := ReadTable(t.Context(), path, func(*schemas.Pair) error {
+	err := shards.ReadTable(t.Context(), path, func(*schemas.Pair) error {
 		if rows++; rows == 3 {
 			return enough
 		}
@@ -340,7 +342,7 @@ func TestReadTableStops(t *testing.T) {
 		t.Errorf("stopped after %d rows with %v, want 3 and the error as it is", rows, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err = ReadTable(ctx, path, func(*schemas.Pair) error {
+	err = shards.ReadTable(ctx, path, func(*schemas.Pair) error {
 		cancel()
 		return nil
 	})
@@ -351,9 +353,9 @@ func TestReadTableStops(t *testing.T) {
 
 // A cut and a changed byte give the rows of a small file or an error, wherever they are.
 func TestDamagedFiles(t *testing.T) {
-	whole := encode(t, Judgments, exampleJudgments())
+	whole := encode(t, shards.Judgments, exampleJudgments())
 	read := func(data []byte) (rows int, err error) {
-		err = readTable(t.Context(), bytes.NewReader(data), int64(len(data)), "d.parquet", func(*schemas.JudgmentRow) error {
+		err = shards.ReadFrom(t.Context(), bytes.NewReader(data), int64(len(data)), "d.parquet", func(*schemas.JudgmentRow) error {
 			rows++
 			return nil
 		})
@@ -377,8 +379,8 @@ func TestDamagedFiles(t *testing.T) {
 }
 
 func FuzzReadTable(f *testing.F) {
-	f.Add(encode(f, Judgments, exampleJudgments()))
-	f.Add(encode(f, Actor, examplePairs()))
+	f.Add(encode(f, shards.Judgments, exampleJudgments()))
+	f.Add(encode(f, shards.Actor, examplePairs()))
 	f.Add([]byte("PAR1\x00\x00\x00\x00PAR1"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fuzzRead[schemas.JudgmentRow](t, data)
@@ -388,10 +390,10 @@ func FuzzReadTable(f *testing.F) {
 
 // fuzzRead reads until the end or an error. A footer can promise any number of rows of
 // nothing, so it stops after some.
-func fuzzRead[T Row](t *testing.T, data []byte) {
+func fuzzRead[T shards.Row](t *testing.T, data []byte) {
 	rows := 0
 	enough := errors.New("enough")
-	err := readTable(t.Context(), bytes.NewReader(data), int64(len(data)), "fuzz.parquet", func(*T) error {
+	err := shards.ReadFrom(t.Context(), bytes.NewReader(data), int64(len(data)), "fuzz.parquet", func(*T) error {
 		if rows++; rows == 10_000 {
 			return enough
 		}
@@ -404,10 +406,10 @@ func fuzzRead[T Row](t *testing.T, data []byte) {
 
 func TestPath(t *testing.T) {
 	tests := map[string]string{
-		Path(Actor, 0, 4):          "actor/train-00000-of-00004.parquet",
-		Path(Judge, 3, 4):          "judge/train-00003-of-00004.parquet",
-		Path(Comparisons, 12, 128): "raw/comparisons/part-00012-of-00128.parquet",
-		Path(Failures, 0, 1):       "failures/part-00000-of-00001.parquet",
+		shards.Path(shards.Actor, 0, 4):          "actor/train-00000-of-00004.parquet",
+		shards.Path(shards.Judge, 3, 4):          "judge/train-00003-of-00004.parquet",
+		shards.Path(shards.Comparisons, 12, 128): "raw/comparisons/part-00012-of-00128.parquet",
+		shards.Path(shards.Failures, 0, 1):       "failures/part-00000-of-00001.parquet",
 	}
 	for got, want := range tests {
 		if got != want {
@@ -436,7 +438,7 @@ func TestReadColumns(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "part.parquet")
 	var b bytes.Buffer
-	w, err := NewWriter[schemas.ResponseRow](&b, Responses)
+	w, err := shards.NewWriter[schemas.ResponseRow](&b, shards.Responses)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +454,7 @@ func TestReadColumns(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := 0
-	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(got *some) error {
+	err = shards.ReadColumns[schemas.ResponseRow](t.Context(), path, func(got *some) error {
 		want := some{PromptID: "p", Replicates: rows[at].Replicates, Status: "complete", ScoreVariance: rows[at].ScoreVariance}
 		if diff := cmp.Diff(&want, got); diff != "" {
 			return fmt.Errorf("row %d: %s", at, diff)
@@ -468,18 +470,18 @@ func TestReadColumns(t *testing.T) {
 		ID    string `parquet:"id"`
 		Score string `parquet:"score"`
 	}
-	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(*lacking) error { return nil })
+	err = shards.ReadColumns[schemas.ResponseRow](t.Context(), path, func(*lacking) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "column score (required STRING) is not one of this table") {
 		t.Errorf("an unknown column gives %v", err)
 	}
 	type wrong struct {
 		Chars string `parquet:"chars"`
 	}
-	err = ReadColumns[schemas.ResponseRow](t.Context(), path, func(*wrong) error { return nil })
+	err = shards.ReadColumns[schemas.ResponseRow](t.Context(), path, func(*wrong) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "column chars (required STRING) is not one of this table") {
 		t.Errorf("a column of another type gives %v", err)
 	}
-	err = ReadColumns[schemas.JudgmentRow](t.Context(), path, func(*some) error { return nil })
+	err = shards.ReadColumns[schemas.JudgmentRow](t.Context(), path, func(*some) error { return nil })
 	if err == nil || !strings.Contains(err.Error(), "is wanted") {
 		t.Errorf("another table gives %v", err)
 	}

@@ -45,16 +45,18 @@ type Plan struct {
 	Assumed map[string]Length `json:"assumed"`
 }
 
-// Length is the mean length of a stage's texts.
+// Length is the mean length of a stage's texts, and of what a request shows for them.
 type Length struct {
-	Chars    int64 `json:"chars"`
-	Measured bool  `json:"measured"`
+	Chars       int64 `json:"chars"`
+	Measured    bool  `json:"measured"`
+	PromptChars int64 `json:"prompt_chars"`
 }
 
 // The estimates of Plan. Texts have these lengths until the journal tells better: those of
 // an instruction-tuned model of 8 billion parameters on chat prompts, roughly.
 const (
-	charsPerToken = 4
+	// CharsPerToken is how many characters a token has.
+	CharsPerToken = 4
 	// compression is how much smaller zstd makes such texts in journal and shards: 3 to 5 in
 	// measurements with prose.
 	compression = 3.5
@@ -249,7 +251,7 @@ func (p *planner) length(stage string, maxTokens int, assumed int64) Length {
 		return Length{Chars: s.chars / s.texts, Measured: true}
 	}
 	if maxTokens > 0 {
-		assumed = min(assumed, int64(maxTokens)*charsPerToken)
+		assumed = min(assumed, int64(maxTokens)*CharsPerToken)
 	}
 	return Length{Chars: assumed}
 }
@@ -272,20 +274,24 @@ func (p *planner) plan(scan *prompts.Scan) *Plan {
 		schemas.StageJudge:    rubricChars + prompt + response,
 		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
 	}
-	var chars int64
+	var texts, chars int64
 	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
 		s := p.at(stage)
-		s.PromptTokens = s.Requests * shown[stage] / charsPerToken
-		s.CompletionTokens = s.Ask * out.Assumed[stage].Chars / charsPerToken
-		chars += s.Generations * out.Assumed[stage].Chars
+		l := out.Assumed[stage]
+		l.PromptChars = shown[stage]
+		out.Assumed[stage] = l
+		s.PromptTokens = s.Requests * l.PromptChars / CharsPerToken
+		s.CompletionTokens = s.Ask * l.Chars / CharsPerToken
+		texts += s.Generations
+		chars += s.Generations * l.Chars
 		out.Stages = append(out.Stages, *s)
 	}
-	const idsAndKeys = 150 // bytes a record or row that do not compress
-	var texts int64
-	for _, s := range out.Stages {
-		texts += s.Generations
-	}
-	out.JournalBytes = int64(float64(chars)/compression) + idsAndKeys*texts/2
-	out.OutputBytes = int64(float64(chars)/compression) + idsAndKeys*texts
+	out.JournalBytes, out.OutputBytes = Storage(texts, chars)
 	return out
+}
+
+// Storage returns how many bytes of journal and of tables so many texts take, roughly.
+func Storage(texts, chars int64) (journalBytes, outputBytes int64) {
+	const idsAndKeys = 150 // bytes a record or row that do not compress
+	return int64(float64(chars)/compression) + idsAndKeys*texts/2, int64(float64(chars)/compression) + idsAndKeys*texts
 }

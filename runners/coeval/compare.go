@@ -74,8 +74,13 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 	printRows(w, c)
 	fmt.Fprintln(w)
 	for _, s := range c.Steps {
-		fmt.Fprintf(w, "%d → %d: %d prompts in both (%.1f %% of the smaller run)%s%s\n", s.Before+1, s.After+1, s.Prompts, 100*s.Overlap,
-			correlation(", rank correlation of their scores ", s.PromptRanks), correlation(", of responses judged in both ", s.ResponseRanks))
+		fmt.Fprintf(w, "%d → %d: %d prompts in both (%.1f %% of the smaller run)%s\n", s.Before+1, s.After+1, s.Prompts, 100*s.Overlap,
+			correlation(", rank correlation of their mean scores ", s.PromptRanks))
+		fmt.Fprintf(w, "       %d responses of one text scored in both%s", s.Responses, correlation(", rank correlation of their scores ", s.ResponseRanks))
+		if s.OrderAgreement != nil {
+			fmt.Fprintf(w, ", %.1f %% of %d pairs to one prompt in the same order", 100**s.OrderAgreement, s.OrderedPairs)
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w)
 	for _, s := range c.Signs {
@@ -88,7 +93,7 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 			fmt.Fprintf(w, "not known: %s: %s\n", s.Name, s.Evidence)
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", page)
+	_, err := fmt.Fprintf(w, "\n%s\n", plain.Line(page))
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/compare"
+	"coeval/runners/dossiers/dossierstest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -72,7 +73,7 @@ func TestCompare(t *testing.T) {
 	second := simulatedRun(t, promptFile(t, 8), "--set", "simulate.seed=5")
 	third := simulatedRun(t, promptFile(t, 6), "--set", "roles=[actor]")
 	said := want(t, nil, "compare", first, second, third)
-	for _, text := range []string{"Mean score of a response, points", "The higher score wins", "1 → 2: 6 prompts in both (100.0 % of the smaller run)", "not known: the meta-judge goes by position", "compare.html"} {
+	for _, text := range []string{"Mean score of a response, points", "The higher score wins", "1 → 2: 6 prompts in both (100.0 % of the smaller run)", "0 responses of one text scored in both", "not known: the meta-judge goes by position", "compare.html"} {
 		if !strings.Contains(said, text) {
 			t.Errorf("it doesn't say %q:\n%s", text, said)
 		}
@@ -94,6 +95,13 @@ func TestCompare(t *testing.T) {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}
 	want(t, nil, "compare", "--unshared", "--page", filepath.Join(t.TempDir(), "page.html"), first, apart)
+	bad := dossierstest.Hostile(t).Dir
+	said = want(t, nil, "compare", bad, bad)
+	for _, acts := range dossierstest.Acting {
+		if strings.Contains(said, acts) {
+			t.Errorf("the table has the character %U in it", []rune(acts)[0])
+		}
+	}
 	if _, stderr, code := coeval(t, "compare", first); code != exitUsage || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}

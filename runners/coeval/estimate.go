@@ -23,6 +23,7 @@ type fleetFlags struct {
 	rates  estimate.Rates
 	prices estimate.Prices
 	probe  time.Duration
+	others estimate.Others
 }
 
 func (f *fleetFlags) register(flags *pflag.FlagSet) {
@@ -30,9 +31,26 @@ func (f *fleetFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.rates.Completion, "completion-rate", 0, "completion tokens that all servers together write in a second")
 	flags.DurationVar(&f.probe, "probe", 0, "ask the servers for so long to find the rates out, as 20s")
 	registerPrices(flags, &f.prices)
+	flags.IntSliceVar(&f.others.K, "other-k", nil, "reckon with these numbers of responses too, as 3,5")
+	flags.IntSliceVar(&f.others.N, "other-n", nil, "reckon with these numbers of judgments too")
 }
 
 const longestProbe = 10 * time.Minute
+
+// mostOther bounds the numbers that a plan is reckoned with, and how many of them there are.
+const mostOther, mostOthers = 1000, 20
+
+func checkOthers(flag string, numbers []int) error {
+	if len(numbers) > mostOthers {
+		return fmt.Errorf("%s has %d numbers; allowed are at most %d", flag, len(numbers), mostOthers)
+	}
+	for _, n := range numbers {
+		if n < 1 || n > mostOther {
+			return fmt.Errorf("%s has %d; allowed is 1 to %d", flag, n, mostOther)
+		}
+	}
+	return nil
+}
 
 // check returns what is wrong with the flags.
 func (f *fleetFlags) check() error {
@@ -45,7 +63,7 @@ func (f *fleetFlags) check() error {
 	case (f.rates.Prompt > 0) != (f.rates.Completion > 0):
 		err = errors.New("--prompt-rate and --completion-rate are wanted together: reading and writing take time both")
 	}
-	return errors.Join(f.rates.Validate(), f.prices.Validate(), err)
+	return errors.Join(f.rates.Validate(), f.prices.Validate(), checkOthers("--other-k", f.others.K), checkOthers("--other-n", f.others.N), err)
 }
 
 // measure asks the servers if that is wanted.
@@ -117,7 +135,7 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 	}
 	fmt.Fprintln(w, "\nwith other numbers, and nothing in the journal:")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "actor.n (K)\tjudge.n (N)\tcomparisons a prompt\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
+	fmt.Fprintln(t, "actor.n (K)\tjudge.n (N)\tcomparisons a prompt\tgenerations\tprompt tokens\tcompletion tokens\tstorage\ttime\tmoney\t")
 	for i := range e.Variants {
 		v := &e.Variants[i]
 		took, own := "–", ""
@@ -127,8 +145,8 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 		if v.Own {
 			own = " this run"
 		}
-		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", v.K, v.N, v.Comparisons, humanize.Comma(v.Generations),
-			humanize.Comma(v.PromptTokens), humanize.Comma(v.CompletionTokens), took, money(&v.Cost), own)
+		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.K, v.N, v.Comparisons, humanize.Comma(v.Generations),
+			humanize.Comma(v.PromptTokens), humanize.Comma(v.CompletionTokens), humanize.Bytes(uint64(v.JournalBytes+v.OutputBytes)), took, money(&v.Cost), own)
 	}
 	return t.Flush()
 }
@@ -136,13 +154,13 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 func money(c *estimate.Cost) string {
 	text := ""
 	if c.ByTokens != nil {
-		text = humanize.FormatFloat("#,###.##", *c.ByTokens) + " by tokens"
+		text = estimate.Amount(*c.ByTokens) + " by tokens"
 	}
 	if c.ByHours != nil {
 		if text != "" {
 			text += ", "
 		}
-		text += humanize.FormatFloat("#,###.##", *c.ByHours) + " by GPU hours"
+		text += estimate.Amount(*c.ByHours) + " by GPU hours"
 	}
 	return cmp.Or(text, "–")
 }

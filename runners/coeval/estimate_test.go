@@ -51,7 +51,7 @@ func TestPlanEstimate(t *testing.T) {
 		t.Errorf("after the probe the journal holds %d prompts", held)
 	}
 	want(t, nil, args...)
-	if e := plan("--prompt-rate=1000", "--completion-rate=100").Estimate; *e.All.Seconds != 0 || len(e.Variants) != 0 {
+	if e := plan("--prompt-rate=1000", "--completion-rate=100").Estimate; *e.All.Seconds != 0 || len(e.Variants) == 0 {
 		t.Errorf("after the run %+v", e)
 	}
 
@@ -60,6 +60,8 @@ func TestPlanEstimate(t *testing.T) {
 		"--probe=1h":       "--probe is 1h0m0s; allowed is 0 to 10m0s",
 		"--gpus=-1":        "--gpus is -1; allowed is 0 to 1,000,000,000",
 		"--prompt-price=x": "invalid argument",
+		"--other-k=0":      "--other-k has 0; allowed is 1 to 1000",
+		"--other-n=5,1001": "--other-n has 1001; allowed is 1 to 1000",
 	} {
 		if _, stderr, code := coeval(t, append(append([]string{"plan"}, args[1:]...), flag)...); code != exitUsage || !strings.Contains(stderr, wanted) {
 			t.Errorf("%s: exit code %d, said %q", flag, code, stderr)

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"coeval/pipelines/metareward"
@@ -42,7 +43,7 @@ the time, with prices the money; --probe finds the rates, by asking the servers 
 			if err := fleet.measure(c, &config); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.rates, fleet.prices)
+			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.others, fleet.rates, fleet.prices)
 			if err := printPlan(c.OutOrStdout(), p, e, flags.json); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
@@ -86,7 +87,7 @@ func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON boo
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %d shards\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), p.Shards)
+	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %s\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), english.Plural(p.Shards, "shard", ""))
 	fmt.Fprintf(w, "estimated at 4 characters a token, and these mean lengths: %s\n", lengths(p))
 	if err := printEstimate(w, e); err != nil {
 		return err

@@ -136,7 +136,7 @@ func (p *progress) add(s infer.Snapshot) {
 		return
 	}
 	p.series = append(p.series, summary.Point{
-		Seconds: at.Seconds(), Prompts: s.Prompts, Requests: s.Requests, Generations: s.Generations, InFlight: s.InFlight,
+		Seconds: at.Seconds(), Prompts: s.Prompts, Requests: s.Requests, Generations: s.Generations, InFlight: s.InFlight, Permits: s.Permits, InFlightByStage: s.InFlightByStage,
 	})
 	if len(p.series) < mostPoints {
 		return

@@ -10,6 +10,7 @@ import (
 	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/plain"
 	"coeval/runners/report"
 )
 
@@ -35,13 +36,17 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
-				return printJSON(c, f)
+				operation, err := report.OperationOf(c.Context(), run, o.Prices)
+				if err != nil {
+					return &coded{code: exitFailed, err: err}
+				}
+				return printJSON(c, &toldReport{f, operation})
 			}
 			_, name, err := report.Write(c.Context(), run, o)
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s\n", name)
+			fmt.Fprintf(c.OutOrStdout(), "%s\n", plain.Line(name))
 			return nil
 		},
 	}
@@ -49,6 +54,12 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 	f.BoolVar(&asJSON, "json", false, "print the figures as one JSON object, and write no page")
 	registerPrices(f, &o.Prices)
 	return c
+}
+
+// toldReport is what report --json prints.
+type toldReport struct {
+	*figures.Figures
+	Operation *report.Operation `json:"operation"`
 }
 
 // registerPrices adds the flags of prices.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,7 +51,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// What is no complete run is refused with one sentence that names it, and nothing is written.
+// What is no complete run is refused with one sentence that names it, by whatever shows runs, and
+// nothing is written.
 func TestReportRefuses(t *testing.T) {
 	t.Parallel()
 	good := simulatedRun(t, promptFile(t, 3))
@@ -63,7 +65,10 @@ func TestReportRefuses(t *testing.T) {
 		spoil func(out string) error
 		want  string
 	}{
-		"no folder":          {os.RemoveAll, "there is no run in this folder"},
+		"no folder": {os.RemoveAll, "there is no run in this folder"},
+		"another tool's folder": {func(out string) error {
+			return errors.Join(os.Remove(filepath.Join(out, "run.json")), os.RemoveAll(filepath.Join(out, "journal")))
+		}, "run.json is missing, so this is no folder of a coeval run"},
 		"incomplete":         {func(out string) error { return os.Remove(filepath.Join(out, "run.json")) }, "the same coeval run command finishes it"},
 		"another tool's":     {func(out string) error { return os.WriteFile(filepath.Join(out, responses), foreign, 0o600) }, "column 1 is prompt_id where id (required STRING) is wanted"},
 		"a table is missing": {func(out string) error { return os.Remove(filepath.Join(out, responses)) }, "no such file"},
@@ -82,12 +87,16 @@ func TestReportRefuses(t *testing.T) {
 			if err := c.spoil(out); err != nil {
 				t.Fatal(err)
 			}
-			_, stderr, code := coeval(t, "report", out)
-			if code != exitFailed || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("exit code %d, said %q, want code 1 and one line with %q", code, stderr, c.want)
+			for _, args := range [][]string{{"report", out}, {"compare", good, out}, {"inspect", out, "1"}} {
+				_, stderr, code := coeval(t, args...)
+				if code != exitFailed || !strings.Contains(stderr, c.want) || !strings.Contains(stderr, out) || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("%s: exit code %d, said %q, want code 1 and one line with %q", args[0], code, stderr, c.want)
+				}
 			}
-			if _, err := os.Stat(filepath.Join(out, "report.html")); err == nil {
-				t.Error("there is a page")
+			for _, page := range []string{"report.html", "compare.html"} {
+				if _, err := os.Stat(filepath.Join(out, page)); err == nil {
+					t.Errorf("there is a %s", page)
+				}
 			}
 		})
 	}

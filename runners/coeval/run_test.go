@@ -436,6 +436,11 @@ func TestOperations(t *testing.T) {
 	if calls.Requests != s.Calls.Requests || calls.Generations != s.Calls.Generations || calls.Requests != w.Stats().Requests {
 		t.Errorf("calls are %+v, the summary says %+v, the worker %d requests", calls, s.Calls, w.Stats().Requests)
 	}
+	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
+		if c := op.Calls[stage]; c.RequestMicros <= 0 || c.GenerationMicros < c.RequestMicros {
+			t.Errorf("%s took %+v", stage, c)
+		}
+	}
 	if op.Runner != "prism" || op.Version == "" || op.Machine.Cores < 1 || op.Config.Output.Dir != out || op.Started.IsZero() {
 		t.Errorf("the attempt is told as %+v", op)
 	}

@@ -13,12 +13,14 @@ package compare
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math"
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
 
+	"coeval/datasets/shards"
 	"coeval/runners/dossiers"
 	"coeval/runners/figures"
 	"coeval/schemas"
@@ -77,7 +79,7 @@ type Step struct {
 	// PromptRanks is Spearman's correlation of the shared prompts' mean S in both runs: whether
 	// both find the same prompts easy. Null with fewer than 3 prompts or where one has no spread.
 	PromptRanks *float64 `json:"prompt_ranks"`
-	// Responses are scored in both runs: the same text of the same actor. ResponseRanks is
+	// Responses are scored in both runs: the same text, whoever gave it. ResponseRanks is
 	// Spearman's correlation of their S, OrderAgreement the share of the pairs of them to one prompt,
 	// of unlike S in both, that both judges order alike.
 	Responses      int64    `json:"responses"`
@@ -157,8 +159,11 @@ func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {
 	return it
 }
 
-// prompt is a prompt's scored responses by ID.
-type prompt map[string]float64
+// prompt is a prompt's scored responses by their texts.
+type prompt map[digest]float64
+
+// digest stands for a text: two texts of one digest are one.
+type digest [16]byte
 
 // mean is rounded to 1e-9, so that equal means are equal whatever order they were summed in.
 func (p prompt) mean() float64 {
@@ -169,17 +174,31 @@ func (p prompt) mean() float64 {
 	return math.Round(stat.Mean(scores, nil)*1e9) / 1e9
 }
 
+type promptID struct {
+	ID string `parquet:"id"`
+}
+
+type scored struct {
+	PromptID  string   `parquet:"prompt_id"`
+	Text      string   `parquet:"text"`
+	ScoreMean *float64 `parquet:"score_mean"`
+}
+
 func read(ctx context.Context, r *dossiers.Run) (map[string]prompt, error) {
 	prompts := map[string]prompt{}
 	for shard := range r.Shards {
-		err := r.EachResponses(ctx, shard, func(d *dossiers.Dossier) error {
-			p := prompt{}
-			for i := range d.Responses {
-				if s := d.Responses[i].ScoreMean; s != nil {
-					p[d.Responses[i].ID] = *s
-				}
+		err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *promptID) error {
+			prompts[p.ID] = prompt{}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = shards.ReadColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(row *scored) error {
+			if p := prompts[row.PromptID]; p != nil && row.ScoreMean != nil {
+				sum := sha256.Sum256([]byte(row.Text))
+				p[digest(sum[:len(digest{})])] = *row.ScoreMean
 			}
-			prompts[d.Prompt.ID] = p
 			return nil
 		})
 		if err != nil {

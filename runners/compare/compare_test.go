@@ -5,6 +5,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
+	"coeval/runners/dossiers"
+	"coeval/schemas"
 )
 
 func TestSpearman(t *testing.T) {
@@ -32,8 +37,13 @@ func TestSpearman(t *testing.T) {
 }
 
 func TestStep(t *testing.T) {
-	before := map[string]prompt{"p": {"a": 1, "b": 2, "c": 3}, "q": {"d": 1, "e": 2}, "r": {"f": 4}, "alone": {"x": 1}}
-	after := map[string]prompt{"p": {"a": 2, "b": 1, "c": 5}, "q": {"d": 3, "e": 3, "new": 0}, "r": {}, "other": {"y": 1}}
+	text := func(letter byte) digest { return digest{letter} }
+	before := map[string]prompt{
+		"p": {text('a'): 1, text('b'): 2, text('c'): 3}, "q": {text('d'): 1, text('e'): 2}, "r": {text('f'): 4}, "alone": {text('x'): 1},
+	}
+	after := map[string]prompt{
+		"p": {text('a'): 2, text('b'): 1, text('c'): 5}, "q": {text('d'): 3, text('e'): 3, text('n'): 0}, "r": {}, "other": {text('y'): 1},
+	}
 	got := newStep(before, after)
 	// Shared are p, q and r of four. Of p's pairs, a and b are swapped and the other two alike;
 	// d and e are tied in the second run, which is no order.
@@ -95,5 +105,31 @@ func TestSigns(t *testing.T) {
 		if s.Seen {
 			t.Errorf("%s is seen between equal runs", s.Name)
 		}
+	}
+}
+
+// A response is found in another run by its words, whatever its ID: each iteration has another actor.
+// Unscored ones are in none.
+func TestSharedTexts(t *testing.T) {
+	table := func(rows ...schemas.ResponseRow) map[string]prompt {
+		t.Helper()
+		dir := t.TempDir()
+		asked := []schemas.Message{{Role: "user", Content: "?"}}
+		shardstest.WriteFile(t, dir, shards.Prompts, schemas.PromptRow{ID: "p", Prompt: asked}, schemas.PromptRow{ID: "q", Prompt: asked})
+		shardstest.WriteFile(t, dir, shards.Responses, rows...)
+		prompts, err := read(t.Context(), &dossiers.Run{Dir: dir, Shards: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return prompts
+	}
+	row := func(id, prompt, text string, score *float64) schemas.ResponseRow {
+		return schemas.ResponseRow{ID: id, PromptID: prompt, Text: text, ScoreMean: score}
+	}
+	before := table(row("1", "p", "good", new(4.0)), row("2", "p", "bad", new(1.0)), row("3", "p", "cut", nil), row("4", "q", "good", new(2.0)))
+	after := table(row("5", "p", "good", new(3.0)), row("6", "p", "bad", new(3.5)), row("7", "p", "cut", new(2.0)), row("8", "q", "other", new(2.0)))
+	got := newStep(before, after)
+	if got.Prompts != 2 || got.Responses != 2 || got.OrderedPairs != 1 || *got.OrderAgreement != 0 {
+		t.Errorf("%+v, want both texts of p, ordered the other way round", got)
 	}
 }

@@ -167,32 +167,19 @@ type Comparison struct {
 	UnparsedReason *string `parquet:"unparsed_reason,dict"`
 }
 
-// EachResponses gives the prompts of a shard with their responses alone, in the order of their
-// IDs. A dossier holds until the next one.
-func (r *Run) EachResponses(ctx context.Context, shard int, each func(*Dossier) error) error {
-	return r.each(ctx, shard, false, each)
-}
-
 // Each gives the dossiers of a shard in the order of their IDs. A dossier holds until the next
 // one. A file that is missing, damaged or not one of this program is an error, and so is a row
 // of a prompt that is not there.
 func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) error {
-	return r.each(ctx, shard, true, each)
-}
-
-func (r *Run) each(ctx context.Context, shard int, whole bool, each func(*Dossier) error) error {
 	responses := openTable[schemas.ResponseRow, Response](ctx, r.Path(shards.Responses, shard), responsePrompt)
 	defer responses.stop()
-	judgments, comparisons, failures := none[Judgment](), none[Comparison](), none[schemas.FailureRow]()
-	if whole {
-		judgments = openTable[schemas.JudgmentRow, Judgment](ctx, r.Path(shards.Judgments, shard), judgmentPrompt)
-		defer judgments.stop()
-		comparisons = openTable[schemas.ComparisonRow, Comparison](ctx, r.Path(shards.Comparisons, shard), comparisonPrompt)
-		defer comparisons.stop()
-		failures = openTable[schemas.FailureRow, schemas.FailureRow](ctx, r.Path(shards.Failures, shard), failurePrompt)
-		defer failures.stop()
-		failures.of("") // bad lines of the input come first
-	}
+	judgments := openTable[schemas.JudgmentRow, Judgment](ctx, r.Path(shards.Judgments, shard), judgmentPrompt)
+	defer judgments.stop()
+	comparisons := openTable[schemas.ComparisonRow, Comparison](ctx, r.Path(shards.Comparisons, shard), comparisonPrompt)
+	defer comparisons.stop()
+	failures := openTable[schemas.FailureRow, schemas.FailureRow](ctx, r.Path(shards.Failures, shard), failurePrompt)
+	defer failures.stop()
+	failures.of("") // bad lines of the input come first
 	d := &Dossier{}
 	err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *Prompt) error {
 		d.Prompt = *p

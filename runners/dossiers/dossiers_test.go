@@ -1,7 +1,6 @@
 package dossiers_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,33 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
 	"coeval/runners/dossiers"
 	"coeval/schemas"
 )
 
 const config = `{"roles":["actor"],"method":{"rho":0.32}}`
-
-func writeTable[T shards.Row](t *testing.T, out string, table shards.Table, rows ...T) {
-	t.Helper()
-	name := filepath.Join(out, shards.Path(table, 0, 1))
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w, err := shards.NewWriter[T](&b, table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range rows {
-		if err := w.Write(&rows[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	write(t, name, b.Bytes())
-}
 
 func write(t testing.TB, name string, b []byte) {
 	t.Helper()
@@ -63,14 +41,14 @@ func newRun(t *testing.T) string {
 	t.Helper()
 	out := t.TempDir()
 	user := []schemas.Message{{Role: "user", Content: "?"}}
-	writeTable(t, out, shards.Prompts, schemas.PromptRow{ID: "a", Prompt: user}, schemas.PromptRow{ID: "b", Prompt: user}, schemas.PromptRow{ID: "c", Prompt: user})
-	writeTable(t, out, shards.Responses,
+	shardstest.WriteFile(t, out, shards.Prompts, schemas.PromptRow{ID: "a", Prompt: user}, schemas.PromptRow{ID: "b", Prompt: user}, schemas.PromptRow{ID: "c", Prompt: user})
+	shardstest.WriteFile(t, out, shards.Responses,
 		schemas.ResponseRow{ID: "a1", PromptID: "a", Status: "complete", Chars: 3, ScoreMean: new(4.5), ScoreVariance: new(0.25)},
 		schemas.ResponseRow{ID: "a2", PromptID: "a", Status: "empty"},
 		schemas.ResponseRow{ID: "c1", PromptID: "c", Status: "complete"})
-	writeTable(t, out, shards.Judgments, schemas.JudgmentRow{ID: "j", PromptID: "a", ResponseID: "a1", Score: new(4.5), Distinct: true})
-	writeTable(t, out, shards.Comparisons, schemas.ComparisonRow{ID: "x", PromptID: "c", FirstID: "1", SecondID: "2", Winner: "none", UnparsedReason: new("tie")})
-	writeTable(t, out, shards.Failures,
+	shardstest.WriteFile(t, out, shards.Judgments, schemas.JudgmentRow{ID: "j", PromptID: "a", ResponseID: "a1", Score: new(4.5), Distinct: true})
+	shardstest.WriteFile(t, out, shards.Comparisons, schemas.ComparisonRow{ID: "x", PromptID: "c", FirstID: "1", SecondID: "2", Winner: "none", UnparsedReason: new("tie")})
+	shardstest.WriteFile(t, out, shards.Failures,
 		schemas.FailureRow{Stage: "prompts", Code: "bad_json", SourceFile: new("f"), SourceLine: new(int64(1))},
 		schemas.FailureRow{Stage: "generate", Code: "timeout", PromptID: new("b"), Replicate: new(int32(0))})
 	writeRun(t, out, config)
@@ -99,14 +77,6 @@ func TestEach(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	alone := 0
-	err = r.EachResponses(t.Context(), 0, func(d *dossiers.Dossier) error {
-		alone += len(d.Responses)
-		return nil
-	})
-	if err != nil || alone != 3 {
-		t.Errorf("%d responses alone, %v", alone, err)
-	}
 }
 
 // A row of a prompt that is not there is an error, wherever it stands.
@@ -117,7 +87,7 @@ func TestStrays(t *testing.T) {
 		if stray < "a" {
 			rows[0], rows[1] = rows[1], rows[0]
 		}
-		writeTable(t, out, shards.Judgments, rows...)
+		shardstest.WriteFile(t, out, shards.Judgments, rows...)
 		r, err := dossiers.Open(t.Context(), out)
 		if err != nil {
 			t.Fatal(err)

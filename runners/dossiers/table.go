@@ -40,9 +40,6 @@ func openTable[T shards.Row, C any](ctx context.Context, path string, prompt fun
 	return t
 }
 
-// none is a table without rows.
-func none[C any]() *table[C] { return &table[C]{} }
-
 func (t *table[C]) advance() {
 	row, err, ok := t.next()
 	t.head = nil

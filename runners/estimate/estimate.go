@@ -9,7 +9,12 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dustin/go-humanize"
 
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
@@ -81,6 +86,20 @@ func (p *Prices) Hours(seconds float64) *float64 {
 	return &cost
 }
 
+// Amount is money for people: with cents, and below 1 with three digits that say something.
+func Amount(x float64) string {
+	const cents, digits = 2, 3
+	if x <= 0 || x >= 1 {
+		return humanize.FormatFloat("#,###.##", x)
+	}
+	decimals := min(digits-1-int(math.Floor(math.Log10(x))), 12)
+	text := strconv.FormatFloat(x, 'f', decimals, 64)
+	for strings.HasSuffix(text, "0") && len(text) > len("0.")+cents {
+		text = text[:len(text)-1]
+	}
+	return text
+}
+
 // Cost is what a number of calls takes. What can't be told without a rate or a price is null.
 type Cost struct {
 	Generations      int64    `json:"generations"`
@@ -105,6 +124,9 @@ type Variant struct {
 	// Comparisons are N(N−1) for each prompt; 0 where no judge pairs are asked for.
 	Comparisons int  `json:"comparisons"`
 	Own         bool `json:"own"`
+	// JournalBytes and OutputBytes are what it takes on storage, roughly.
+	JournalBytes int64 `json:"journal_bytes"`
+	OutputBytes  int64 `json:"output_bytes"`
 	Cost
 }
 
@@ -117,8 +139,11 @@ type Estimate struct {
 	Variants []Variant `json:"variants"`
 }
 
+// Others are further K and N that a plan is reckoned with, beside its own and the usual ones.
+type Others struct{ K, N []int }
+
 // New estimates a plan of K responses and N judgments.
-func New(p *metareward.Plan, k, n int, r Rates, prices Prices) *Estimate {
+func New(p *metareward.Plan, k, n int, others Others, r Rates, prices Prices) *Estimate {
 	e := &Estimate{Rates: r, Prices: prices}
 	for _, s := range p.Stages {
 		cost := e.cost(s.Ask, s.PromptTokens, s.CompletionTokens)
@@ -128,7 +153,7 @@ func New(p *metareward.Plan, k, n int, r Rates, prices Prices) *Estimate {
 		e.All.CompletionTokens += s.CompletionTokens
 	}
 	e.All = e.cost(e.All.Generations, e.All.PromptTokens, e.All.CompletionTokens)
-	e.variants(p, k, n)
+	e.variants(p, k, n, others)
 	return e
 }
 
@@ -141,50 +166,51 @@ func (e *Estimate) cost(generations, prompt, completion int64) Cost {
 	return c
 }
 
-// mean is a stage's tokens for each request and for each generation.
-type mean struct{ prompt, completion float64 }
+// usual are numbers that runs are reckoned with unasked: the smaller they are, the cheaper.
+var usual = Others{K: []int{4}, N: []int{5, 7}}
 
-// variants takes the plan's means for the calls of runs with other numbers. A stage that has nothing
-// left to ask has no means, and then there are no variants.
-func (e *Estimate) variants(p *metareward.Plan, k, n int) {
-	means := map[string]mean{}
-	compared := false
-	for _, s := range p.Stages {
-		if s.Generations == 0 {
-			continue // comparisons, when no judge pairs are asked for
-		}
-		if s.Ask == 0 || s.Requests == 0 {
-			return
-		}
-		compared = compared || s.Stage == schemas.StageMeta
-		means[s.Stage] = mean{float64(s.PromptTokens) / float64(s.Requests), float64(s.CompletionTokens) / float64(s.Ask)}
+// variants takes the lengths that the plan assumes for the calls of runs with other numbers.
+func (e *Estimate) variants(p *metareward.Plan, k, n int, others Others) {
+	if p.Prompts == 0 {
+		return
 	}
-	ks, ns := []int{4, k}, []int{5, 7, n}
-	slices.Sort(ks)
-	slices.Sort(ns)
-	ks, ns = slices.Compact(ks), slices.Compact(ns)
-	for _, otherK := range ks {
+	compared := slices.ContainsFunc(p.Stages, func(s metareward.StagePlan) bool { return s.Stage == schemas.StageMeta && s.Generations > 0 })
+	ns := distinct(usual.N, others.N, []int{n})
+	for _, otherK := range distinct(usual.K, others.K, []int{k}) {
 		for _, otherN := range ns {
 			v := Variant{K: otherK, N: otherN, Own: otherK == k && otherN == n}
 			if compared {
 				v.Comparisons = otherN * (otherN - 1)
 			}
-			var generations int64
-			var prompt, completion float64
-			for _, c := range []struct {
-				stage                 string
-				requests, generations int
-			}{
-				{schemas.StageGenerate, 1, v.K},
-				{schemas.StageJudge, v.K, v.K * v.N},
-				{schemas.StageMeta, v.Comparisons, v.Comparisons},
-			} {
-				generations += p.Prompts * int64(c.generations)
-				prompt += float64(p.Prompts) * float64(c.requests) * means[c.stage].prompt
-				completion += float64(p.Prompts) * float64(c.generations) * means[c.stage].completion
-			}
-			v.Cost = e.cost(generations, int64(prompt+0.5), int64(completion+0.5))
+			e.reckon(p, &v)
 			e.Variants = append(e.Variants, v)
 		}
 	}
+}
+
+func distinct(numbers ...[]int) []int {
+	all := slices.Concat(numbers...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// reckon fills in what a variant takes.
+func (e *Estimate) reckon(p *metareward.Plan, v *Variant) {
+	var generations, prompt, completion, chars int64
+	for _, c := range []struct {
+		stage                 string
+		requests, generations int64
+	}{
+		{schemas.StageGenerate, 1, int64(v.K)},
+		{schemas.StageJudge, int64(v.K), int64(v.K * v.N)},
+		{schemas.StageMeta, int64(v.Comparisons), int64(v.Comparisons)},
+	} {
+		length := p.Assumed[c.stage]
+		generations += p.Prompts * c.generations
+		prompt += p.Prompts * c.requests * length.PromptChars / metareward.CharsPerToken
+		completion += p.Prompts * c.generations * length.Chars / metareward.CharsPerToken
+		chars += p.Prompts * c.generations * length.Chars
+	}
+	v.Cost = e.cost(generations, prompt, completion)
+	v.JournalBytes, v.OutputBytes = metareward.Storage(generations, chars)
 }

@@ -13,7 +13,12 @@ import (
 // A plan of 10 prompts with K = 7 and N = 11, nothing in the journal: for each prompt 7 responses in a
 // request, 77 judgments in 7 and 110 comparisons.
 func plan() *metareward.Plan {
-	return &metareward.Plan{Prompts: 10, Stages: []metareward.StagePlan{
+	// At 4 characters a token: 100 tokens are shown and 100 written for a response, 1,000 and 200 for a
+	// judgment, 1,000 and 100 for a comparison.
+	lengths := map[string]metareward.Length{
+		"generate": {PromptChars: 400, Chars: 400}, "judge": {PromptChars: 4000, Chars: 800}, "meta": {PromptChars: 4000, Chars: 400},
+	}
+	return &metareward.Plan{Prompts: 10, Assumed: lengths, Stages: []metareward.StagePlan{
 		{Stage: "generate", Generations: 70, Ask: 70, Requests: 10, PromptTokens: 1000, CompletionTokens: 7000},
 		{Stage: "judge", Generations: 770, Ask: 770, Requests: 70, PromptTokens: 70_000, CompletionTokens: 154_000},
 		{Stage: "meta", Generations: 1100, Ask: 1100, Requests: 1100, PromptTokens: 1_100_000, CompletionTokens: 110_000},
@@ -23,7 +28,7 @@ func plan() *metareward.Plan {
 var near = cmpopts.EquateApprox(0, 1e-9)
 
 func TestEstimate(t *testing.T) {
-	e := New(plan(), 7, 11, Rates{Prompt: 10_000, Completion: 1000}, Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 3, GPUs: 8})
+	e := New(plan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 3, GPUs: 8})
 	// 1,171,000 prompt tokens at 10,000 a second and 271,000 completion tokens at 1,000: 117.1 + 271 s.
 	// At half a unit and two a million: 0.5855 + 0.542. Of 8 GPUs at 3 an hour: 388.1/3600·24.
 	want := Cost{
@@ -33,13 +38,14 @@ func TestEstimate(t *testing.T) {
 	if diff := cmp.Diff(want, e.All, near); diff != "" {
 		t.Error(diff)
 	}
-	// The means are 100 tokens a prompt and 100 a response, 1,000 and 200, 1,000 and 100.
 	// K = 4 and N = 5: for each prompt 4 + 20 + 20 generations; 100 + 4·1000 + 20·1000 tokens
 	// read and 4·100 + 20·200 + 20·100 written.
 	if len(e.Variants) != 6 {
 		t.Fatalf("%d variants, want K of 4 and 7 by N of 5, 7 and 11", len(e.Variants))
 	}
-	small := Variant{K: 4, N: 5, Comparisons: 20, Cost: Cost{
+	// Their 440 texts have 40·400 + 200·800 + 200·400 = 256,000 characters. At a compression of 3.5 and
+	// 75 and 150 bytes of IDs for each, that is 73,142 and 33,000 bytes of journal, 66,000 of IDs in tables.
+	small := Variant{K: 4, N: 5, Comparisons: 20, JournalBytes: 106_142, OutputBytes: 139_142, Cost: Cost{
 		Generations: 440, PromptTokens: 241_000, CompletionTokens: 64_000,
 		Seconds: new(88.1), ByTokens: new(0.2485), ByHours: new(88.1 / 3600 * 24),
 	}}
@@ -55,29 +61,51 @@ func TestEstimate(t *testing.T) {
 
 // Without rates there is no time and no price of hours, without prices no price.
 func TestUnknown(t *testing.T) {
-	e := New(plan(), 7, 11, Rates{Completion: 1000}, Prices{GPUHour: 3})
+	e := New(plan(), 7, 11, Others{}, Rates{Completion: 1000}, Prices{GPUHour: 3})
 	if e.All.Seconds != nil || e.All.ByHours != nil || e.All.ByTokens != nil {
 		t.Errorf("%+v", e.All)
 	}
 	// One GPU where none are told.
-	if e := New(plan(), 7, 11, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
+	if e := New(plan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
 		t.Errorf("%v for %v seconds of one GPU at 1 a second", *e.All.ByHours, *e.All.Seconds)
 	}
 }
 
-// Where the journal holds a whole stage there is nothing to take means from; where no judge pairs are
-// asked for, nothing is compared.
+// What the journal holds changes nothing of what other numbers would take from nothing; where no judge
+// pairs are asked for, nothing is compared; numbers that are asked for are there once.
 func TestVariants(t *testing.T) {
 	p := plan()
-	p.Stages[0].Ask, p.Stages[0].Requests, p.Stages[0].PromptTokens, p.Stages[0].CompletionTokens = 0, 0, 0, 0
-	if e := New(p, 7, 11, Rates{}, Prices{}); len(e.Variants) != 0 {
-		t.Errorf("%+v", e.Variants)
+	for i := range p.Stages {
+		p.Stages[i] = metareward.StagePlan{Stage: p.Stages[i].Stage, Generations: p.Stages[i].Generations, Held: p.Stages[i].Generations}
 	}
-	p = plan()
+	if diff := cmp.Diff(New(plan(), 7, 11, Others{}, Rates{}, Prices{}).Variants, New(p, 7, 11, Others{}, Rates{}, Prices{}).Variants); diff != "" {
+		t.Error(diff)
+	}
 	p.Stages[2] = metareward.StagePlan{Stage: "meta"}
-	e := New(p, 7, 5, Rates{}, Prices{})
+	e := New(p, 7, 5, Others{}, Rates{}, Prices{})
 	if len(e.Variants) != 4 || e.Variants[0].Comparisons != 0 || e.Variants[0].Generations != 10*(4+20) {
 		t.Errorf("%+v", e.Variants)
+	}
+	var got [][2]int
+	for _, v := range New(plan(), 7, 11, Others{K: []int{4, 2}, N: []int{11, 7, 3}}, Rates{}, Prices{}).Variants {
+		got = append(got, [2]int{v.K, v.N})
+	}
+	want := [][2]int{{2, 3}, {2, 5}, {2, 7}, {2, 11}, {4, 3}, {4, 5}, {4, 7}, {4, 11}, {7, 3}, {7, 5}, {7, 7}, {7, 11}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if e := New(&metareward.Plan{}, 7, 11, Others{}, Rates{}, Prices{}); e.Variants != nil {
+		t.Errorf("%+v of no prompt", e.Variants)
+	}
+}
+
+func TestAmount(t *testing.T) {
+	for x, want := range map[float64]string{
+		0: "0.00", 1234567.891: "1,234,567.89", 1: "1.00", 0.5: "0.50", 0.1761: "0.176", 0.04: "0.04", 0.00123456: "0.00123", 0.0000205: "0.0000205",
+	} {
+		if got := Amount(x); got != want {
+			t.Errorf("Amount(%v) = %s, want %s", x, got, want)
+		}
 	}
 }
 

@@ -2,7 +2,7 @@
 // training on: how the scores lie, what length does to them, and what the meta-judge goes by.
 //
 // [Of] streams the tables, as many shards at a time as there are cores. Its memory does not grow
-// with the texts, and with the number of prompts only by two numbers for each actor pair.
+// with the texts, and with the number of prompts only by three numbers for each actor pair.
 // Figures are the same whatever the number of cores.
 //
 // All means are plain means, all variances and standard deviations those of the population, but
@@ -123,21 +123,27 @@ type Length struct {
 //
 // A pair's wins y are the share of all pairs of one judgment of the chosen and one of the
 // rejected response in which the chosen one's score is higher; equal scores count half. With d
-// the length of the chosen less that of the rejected response, and s the sample standard
-// deviation of d over the pairs (n − 1),
+// the length of the chosen less that of the rejected response, s the sample standard deviation of
+// d over the pairs (n − 1), and γ how hard the prompt is,
 //
-//	P(win) = σ(θ + φ·tanh(d/s))
+//	P(win) = σ(θ + φ·tanh(d/s) + ψ·γ)
 //
-// is fitted to y by maximum likelihood with a ridge of (1/1000)·(θ² + φ²)/2 that keeps both
-// finite. σ(θ) is the win share of two responses of the same length. This is length-controlled
-// AlpacaEval (Dubois et al., arXiv 2404.04475) without its term for the difficulty of the
-// instruction, which needs other models' answers.
+// is fitted to y by maximum likelihood with a ridge of (1/1000)·(θ² + φ² + ψ²)/2 that keeps all
+// finite. The win share at equal length is the mean of σ(θ + ψ·γ) over the pairs.
+//
+// This is length-controlled AlpacaEval (Dubois et al., arXiv 2404.04475) but for where γ comes
+// from. There it is a number for each instruction, fitted to the answers of many models. One run
+// has one pair for each prompt, to which such a number would fit whatever is left of y, so that
+// it can't be told from noise. So γ is measured instead: the mean S of all scored responses to the
+// prompt, standardised over the pairs (population) and turned round, so that hard is positive.
+// It is the same whichever of the two responses was chosen.
 type Control struct {
-	// WinShare is the mean of y, Controlled σ(θ).
+	// WinShare is the mean of y, Controlled the win share at equal length.
 	WinShare   float64 `json:"win_share"`
 	Controlled float64 `json:"controlled"`
 	Theta      float64 `json:"theta"`
 	Phi        float64 `json:"phi"`
+	Psi        float64 `json:"psi"`
 	Scale      float64 `json:"scale"`
 }
 

@@ -115,28 +115,36 @@ func TestLength(t *testing.T) {
 	}
 }
 
-// With length and wins apart, the fit recovers what made the wins.
-func TestControlRecoversTheta(t *testing.T) {
-	const theta, phi = 0.8, -0.5
-	var differences, wins []float64
-	for i := range 4001 {
-		differences = append(differences, float64(i-2000))
-	}
+// With length, hardness and wins apart, the fit recovers what made the wins.
+func TestControlRecovers(t *testing.T) {
+	const theta, phi, psi = 0.8, -0.5, 0.3
+	const n = 2000
 	// The sample variance of −n, …, n is n(n+1)(2n+1)/3 / 2n = (n+1)(2n+1)/6.
-	s := math.Sqrt(2001 * 4001 / 6.0)
-	for _, d := range differences {
-		wins = append(wins, sigmoid(theta+phi*math.Tanh(d/s)))
+	s := math.Sqrt((n + 1) * (2*n + 1) / 6.0)
+	// Levels are 3.5 at the n+1 even places and 2.5 at the n odd ones: their mean is 3 + 0.5/(2n+1),
+	// their variance 0.25 less the square of what the mean is off 3.
+	off := 0.5 / (2*n + 1)
+	deviation := math.Sqrt(0.25 - off*off)
+	var differences, levels, wins []float64
+	controlled := 0.0
+	for i := -n; i <= n; i++ {
+		level := 3.5 - math.Abs(float64(i%2))
+		d, gamma := float64(i), (3+off-level)/deviation
+		differences, levels = append(differences, d), append(levels, level)
+		wins = append(wins, sigmoid(theta+phi*math.Tanh(d/s)+psi*gamma))
+		controlled += sigmoid(theta+psi*gamma) / (2*n + 1)
 	}
-	got, err := control(differences, wins)
+	got, err := control(differences, levels, wins)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Without the ridge the likelihood's maximum is exactly there; the ridge moves it by about
 	// ridge/(n·p(1−p)) ≈ 1e-3/(4001·0.2) ≈ 1e-6.
-	if math.Abs(got.Theta-theta) > 1e-5 || math.Abs(got.Phi-phi) > 1e-5 || math.Abs(got.Scale-s) > 1e-9 {
-		t.Errorf("%+v, want θ %v, φ %v, s %v", got, theta, phi, s)
+	want := &Control{WinShare: got.WinShare, Controlled: controlled, Theta: theta, Phi: phi, Psi: psi, Scale: s}
+	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-5)); diff != "" {
+		t.Error(diff)
 	}
-	if got, err := control(differences[:1], wins[:1]); got != nil || err != nil {
+	if got, err := control(differences[:1], levels[:1], wins[:1]); got != nil || err != nil {
 		t.Errorf("one pair gives %+v, %v", got, err)
 	}
 }

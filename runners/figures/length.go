@@ -18,7 +18,7 @@ import (
 const (
 	// gridChars and gridCells bound the lengths of the grid: what is longer is in the last cell.
 	gridChars, gridCells = 100, 60
-	// ridge keeps θ and φ finite where the chosen response always wins.
+	// ridge keeps the fit finite where the chosen response always wins.
 	ridge = 1e-3
 )
 
@@ -42,9 +42,9 @@ type lengthTally struct {
 	longerOf    int64
 	shorter     int64
 	rejected    int64
-	// differences and wins have d and y of each pair.
-	differences, wins []float64
-	grid              [][]int64
+	// differences, levels and wins have d, the prompt's mean S and y of each pair.
+	differences, levels, wins []float64
+	grid                      [][]int64
 }
 
 // rhoTally sums over the pairs of one rho.
@@ -64,7 +64,7 @@ func newLengthTally(o pairs.ActorOptions) lengthTally {
 
 func (t *lengthTally) add(d *dossiers.Dossier) {
 	f, scores := finding(d)
-	t.addResponses(d)
+	level := t.addResponses(d)
 	for i, rho := range t.rhos {
 		o := t.options
 		o.Rho = rho
@@ -84,6 +84,7 @@ func (t *lengthTally) add(d *dossiers.Dossier) {
 				t.shorter++
 			}
 			t.differences = append(t.differences, float64(chosen.Chars-rejected.Chars))
+			t.levels = append(t.levels, level)
 			t.wins = append(t.wins, winShare(scores[chosen.ID], scores[rejected.ID]))
 		}
 	}
@@ -138,8 +139,8 @@ func winShare(a, b []int) float64 {
 	return float64(halves) / float64(2*len(a)*len(b))
 }
 
-// addResponses counts the scored responses of a prompt by length.
-func (t *lengthTally) addResponses(d *dossiers.Dossier) {
+// addResponses counts the scored responses of a prompt by length and returns their mean S.
+func (t *lengthTally) addResponses(d *dossiers.Dossier) (level float64) {
 	var own moments
 	var scored []*dossiers.Response
 	for i := range d.Responses {
@@ -168,8 +169,10 @@ func (t *lengthTally) addResponses(d *dossiers.Dossier) {
 		scored = append(scored, r)
 	}
 	t.all.join(&own)
+	level = own.meanY
 	own.meanX, own.meanY = 0, 0 // the deviations from the prompt's means have the mean 0
 	t.within.join(&own)
+	return level
 }
 
 func (t *lengthTally) join(u *lengthTally) {
@@ -186,6 +189,7 @@ func (t *lengthTally) join(u *lengthTally) {
 	t.shorter += u.shorter
 	t.rejected += u.rejected
 	t.differences = append(t.differences, u.differences...)
+	t.levels = append(t.levels, u.levels...)
 	t.wins = append(t.wins, u.wins...)
 	for i := range t.grid {
 		for k, n := range u.grid[i] {
@@ -213,70 +217,80 @@ func (t *lengthTally) figures() (Length, error) {
 		}
 	}
 	var err error
-	l.Control, err = control(t.differences, t.wins)
+	l.Control, err = control(t.differences, t.levels, t.wins)
 	return l, err
 }
 
-// control fits P(win) = σ(θ + φ·tanh(d/s)); see [Control].
-func control(differences, wins []float64) (*Control, error) {
+// control fits P(win) = σ(θ + φ·tanh(d/s) + ψ·γ); see [Control].
+func control(differences, levels, wins []float64) (*Control, error) {
 	if len(wins) < 2 {
 		return nil, nil
 	}
 	c := &Control{WinShare: stat.Mean(wins, nil), Scale: stat.StdDev(differences, nil)}
-	x := make([]float64, len(differences))
-	if c.Scale > 0 {
-		for i, d := range differences {
-			x[i] = math.Tanh(d / c.Scale)
+	rows := make([][terms]float64, len(wins))
+	for i, d := range differences {
+		rows[i][0] = 1
+		if c.Scale > 0 {
+			rows[i][1] = math.Tanh(d / c.Scale)
 		}
 	}
-	fitted, err := logistic(x, wins)
+	mean, deviation := stat.PopMeanStdDev(levels, nil)
+	if deviation > leastDeviation {
+		for i, level := range levels {
+			rows[i][2] = (mean - level) / deviation
+		}
+	}
+	fitted, err := logistic(rows, wins)
 	if err != nil {
 		return nil, fmt.Errorf("figures: the length-controlled win share: %w", err)
 	}
-	c.Theta, c.Phi = fitted[0], fitted[1]
-	c.Controlled = sigmoid(c.Theta)
+	c.Theta, c.Phi, c.Psi = fitted[0], fitted[1], fitted[2]
+	for i := range rows {
+		c.Controlled += sigmoid(c.Theta+c.Psi*rows[i][2]) / float64(len(rows))
+	}
 	return c, nil
 }
 
 func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
 
-// logistic returns the θ and φ that minimise Σ [log(1 + e^z) − y·z] + ridge·(θ² + φ²)/2 with
-// z = θ + φ·x.
-func logistic(x, y []float64) ([]float64, error) {
+const (
+	// terms are how many the fit has: θ, φ and ψ.
+	terms = 3
+	// leastDeviation of the prompts' mean scores is above what rounding makes of equal ones.
+	leastDeviation = 1e-9
+)
+
+// logistic returns the b that minimise Σ [log(1 + e^z) − y·z] + ridge·|b|²/2 with z = row·b.
+func logistic(rows [][terms]float64, y []float64) ([]float64, error) {
 	problem := optimize.Problem{
 		Func: func(b []float64) float64 {
 			loss := ridge * floats.Dot(b, b) / 2
-			for i := range x {
-				z := b[0] + b[1]*x[i]
+			for i := range rows {
+				z := floats.Dot(b, rows[i][:])
 				loss += max(z, 0) + math.Log1p(math.Exp(-math.Abs(z))) - y[i]*z
 			}
 			return loss
 		},
 		Grad: func(g, b []float64) {
-			g[0], g[1] = ridge*b[0], ridge*b[1]
-			for i := range x {
-				r := sigmoid(b[0]+b[1]*x[i]) - y[i]
-				g[0] += r
-				g[1] += r * x[i]
+			floats.ScaleTo(g, ridge, b)
+			for i := range rows {
+				floats.AddScaled(g, sigmoid(floats.Dot(b, rows[i][:]))-y[i], rows[i][:])
 			}
 		},
 		Hess: func(h *mat.SymDense, b []float64) {
-			var a, ab, bb float64
-			for i := range x {
-				p := sigmoid(b[0] + b[1]*x[i])
-				w := p * (1 - p)
-				a += w
-				ab += w * x[i]
-				bb += w * x[i] * x[i]
+			h.Zero()
+			for i := range terms {
+				h.SetSym(i, i, ridge)
 			}
-			h.SetSym(0, 0, a+ridge)
-			h.SetSym(0, 1, ab)
-			h.SetSym(1, 1, bb+ridge)
+			for i := range rows {
+				p := sigmoid(floats.Dot(b, rows[i][:]))
+				h.SymRankOne(h, p*(1-p), mat.NewVecDense(terms, rows[i][:]))
+			}
 		},
 	}
 	// The gradient is a sum over the pairs: rounding alone leaves some 1e-16 of each.
-	settings := &optimize.Settings{GradientThreshold: 1e-10 * float64(len(x))}
-	found, err := optimize.Minimize(problem, []float64{0, 0}, settings, &optimize.Newton{})
+	settings := &optimize.Settings{GradientThreshold: 1e-10 * float64(len(rows))}
+	found, err := optimize.Minimize(problem, make([]float64, terms), settings, &optimize.Newton{})
 	if err != nil {
 		return nil, err
 	}

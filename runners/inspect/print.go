@@ -74,18 +74,30 @@ func (p *printer) text(s string) {
 func (p *printer) prompt() {
 	r := &p.Prompt
 	p.say("PROMPT %d  %s", p.Number, r.ID)
-	p.say("%s:%d, %d characters%s", plain.Line(r.SourceFile), r.SourceLine, r.Chars, ownIDs(r.OwnID))
+	p.say("%s:%d, %d characters%s", name(r.SourceFile), r.SourceLine, r.Chars, ownIDs(r.OwnID))
 	for _, m := range r.Prompt {
 		p.say("  %s:", plain.Line(m.Role))
 		p.text(m.Content)
 	}
 }
 
+// mostName bounds what names a thing in a line.
+const mostName = 200
+
+// name shows what a file or a server calls something, as one line of some length.
+func name(s string) string {
+	head, left := plain.Cut(s, mostName)
+	if left > 0 {
+		head += "…"
+	}
+	return plain.Line(head)
+}
+
 func ownIDs(ids []string) string {
 	if len(ids) == 0 {
 		return ""
 	}
-	return ", own id " + plain.Line(strings.Join(ids, ", "))
+	return ", own id " + name(strings.Join(ids, ", "))
 }
 
 // responseNumber is the number that a response is called by, from 1.
@@ -309,11 +321,7 @@ func (p *printer) failures() {
 			continue
 		}
 		delete(counts, f)
-		message, left := plain.Cut(f.message, 200)
-		if left > 0 {
-			message += "…"
-		}
-		p.say("  %d× %s %s: %s", calls, plain.Line(f.stage), plain.Line(f.code), plain.Line(message))
+		p.say("  %d× %s %s: %s", calls, name(f.stage), name(f.code), name(f.message))
 	}
 }
 

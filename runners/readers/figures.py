@@ -1,5 +1,5 @@
-"""Computes the figures of `coeval report --json` again from the raw tables, and compares; and
-what `coeval compare --json` finds that each run shares with the next.
+"""Computes the figures of `coeval report --json` again from the raw tables and operations/, and
+compares; and what `coeval compare --json` finds that each run shares with the next.
 
     figures.py --coeval .bin/coeval OUT...       exits with 1 and a list if anything differs
     figures.py --coeval .bin/coeval --self-test OUT...
@@ -16,6 +16,7 @@ import argparse
 import copy
 import json
 import math
+import pathlib
 import subprocess
 import sys
 from itertools import combinations
@@ -34,6 +35,15 @@ def read(out):
     with open(f"{out}/run.json", encoding="utf-8") as f:
         run = json.load(f)
     return tables, run
+
+
+def attempts_of(out):
+    """The attempts that went to the end, the earliest first."""
+    attempts = []
+    for name in sorted(pathlib.Path(out, "operations").glob("*.json")):
+        if name.name.count(".") == 1 and name.name != "lease.json":
+            attempts.append(json.loads(name.read_text(encoding="utf-8")))
+    return attempts
 
 
 def by(rows, column):
@@ -146,14 +156,15 @@ def wins(a, b):
     return float(np.mean((a > b) + 0.5 * (a == b)))
 
 
-def control(differences, won):
-    """θ and φ by scipy, and by scikit-learn on each pair taken as a weighted win and a weighted loss."""
+def control(differences, levels, won):
+    """θ, φ and ψ by scipy, and by scikit-learn on each pair taken as a weighted win and a weighted loss."""
     if len(won) < 2:
         return None
-    d, y = np.array(differences, dtype=float), np.array(won)
+    d, y, level = np.array(differences, dtype=float), np.array(won), np.array(levels)
     scale = d.std(ddof=1)
     x = np.tanh(d / scale) if scale > 0 else np.zeros(len(d))
-    design = np.column_stack([np.ones(len(x)), x])
+    hard = (level.mean() - level) / level.std() if level.std() > 1e-9 else np.zeros(len(d))
+    design = np.column_stack([np.ones(len(x)), x, hard])
     ridge = 1e-3
 
     def loss(beta):
@@ -163,7 +174,7 @@ def control(differences, won):
     def slope(beta):
         return design.T @ (special.expit(design @ beta) - y) + ridge * beta
 
-    fitted = optimize.minimize(loss, np.zeros(2), jac=slope, method="BFGS", options={"gtol": 1e-9 * len(x)}).x
+    fitted = optimize.minimize(loss, np.zeros(3), jac=slope, method="BFGS", options={"gtol": 1e-9 * len(x)}).x
     model = LogisticRegression(C=1 / ridge, fit_intercept=False, tol=1e-12, max_iter=10_000)
     model.fit(
         np.vstack([design, design]),
@@ -175,9 +186,10 @@ def control(differences, won):
         raise SystemExit(f"scipy finds {fitted}, scikit-learn {other}: the reference does not agree with itself")
     return {
         "win_share": y.mean(),
-        "controlled": special.expit(fitted[0]),
+        "controlled": special.expit(fitted[0] + fitted[2] * hard).mean(),
         "theta": fitted[0],
         "phi": fitted[1],
+        "psi": fitted[2],
         "scale": scale,
     }
 
@@ -192,9 +204,10 @@ def length(tables, method):
     mean = np.array([r["score_mean"] for r in scored])
     place = {r["id"]: i for i, r in enumerate(scored)}
     within_x, within_y = chars.copy(), mean.copy()
-    longer, longer_of = 0.0, 0
+    longer, longer_of, levels = 0.0, 0, {}
     for rows in by(scored, "prompt_id").values():
         at = [place[r["id"]] for r in rows]
+        levels[rows[0]["prompt_id"]] = mean[at].mean()
         within_x[at] -= chars[at].mean()
         within_y[at] -= mean[at].mean()
         for i, k in combinations(at, 2):
@@ -228,7 +241,7 @@ def length(tables, method):
                 "rejected": np.mean([r["chars"] for _, r, _ in found]) if found else 0.0,
                 "difference": row["difference"],
                 "shorter": np.mean(difference < 0) if found else 0.0,
-                "control": control(difference, [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
+                "control": control(difference, [levels[c["prompt_id"]] for c, _, _ in found], [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
             }
     grid = np.zeros((21, 60), dtype=int)
     if scored:
@@ -313,6 +326,60 @@ def meta_judge(tables):
     }
 
 
+FLAGS = {"prompt-price": "prompt_tokens", "completion-price": "completion_tokens", "gpu-hour-price": "gpu_hour", "gpus": "gpus"}
+PRICES = {"prompt_tokens": 0.5, "completion_tokens": 1.5, "gpu_hour": 36.0, "gpus": 2.0}
+
+
+def operation(attempts, run, prices):
+    """What all attempts took: each one's time of asking dealt out by what its stages had in flight."""
+    stages = sorted({s for a in attempts for s in a["calls"]}, key=lambda s: (["generate", "judge", "meta"] + [s]).index(s))
+
+    def column(name, stage):
+        return np.array([a["calls"].get(stage, {}).get(name, 0) for a in attempts], dtype=np.int64)
+
+    asking = np.array([a["asking_seconds"] for a in attempts])
+    micros = np.array([column("generation_micros", s) for s in stages], dtype=float).reshape(len(stages), len(attempts))
+    flown = micros.sum(axis=0) if len(stages) else np.zeros(len(attempts))
+    dealt = np.divide(micros, flown, out=np.zeros_like(micros), where=flown > 0) @ asking
+
+    def calls(name, at, seconds, hours):
+        counts = {c: int(sum(column(c, s).sum() for s in at)) for c in ("requests", "retries", "generations", "replayed", "failed")}
+        tokens = [int(sum(column(c, s).sum() for s in at)) for c in ("prompt_tokens", "completion_tokens")]
+        took = int(sum(column("request_micros", s).sum() for s in at))
+        return counts | {
+            "stage": name,
+            "prompt_tokens": tokens[0],
+            "completion_tokens": tokens[1],
+            "seconds": seconds,
+            "request_seconds": took / 1e6 / counts["requests"] if took and counts["requests"] else None,
+            "cost_by_tokens": (tokens[0] * prices["prompt_tokens"] + tokens[1] * prices["completion_tokens"]) / 1e6,
+            "cost_by_hours": None if hours is None else hours / 3600 * prices["gpu_hour"] * prices["gpus"],
+        }
+
+    told = [
+        calls(s, [s], float(dealt[i]), float(dealt[i])) if any(a["calls"].get(s) is not None and f > 0 for a, f in zip(attempts, flown, strict=True)) else calls(s, [s], None, None)
+        for i, s in enumerate(stages)
+    ]
+    retried = {}
+    for a in attempts:
+        for stage, c in a["calls"].items():
+            for code, n in c.get("retries_by_code", {}).items():
+                retried[stage, code] = retried.get((stage, code), 0) + n
+    failed = {(s, code): n for s, codes in run["stats"].get("failed_calls", {}).items() for code, n in codes.items()}
+    order = sorted(retried.keys() | failed.keys(), key=lambda k: (["generate", "judge", "meta", k[0]].index(k[0]), k[1]))
+    return {
+        "seconds": sum(a["seconds"] for a in attempts),
+        "asking_seconds": float(asking.sum()),
+        "stages": told or None,
+        "all": calls("all", stages, float(asking[flown > 0].sum()) if (flown > 0).any() else None, float(asking.sum())),
+        "troubles": [
+            {"stage": s, "code": c, "retries": retried.get((s, c), 0), "failed": failed.get((s, c), 0)} for s, c in order
+        ]
+        or None,
+        "pairs": sum(role["paired"] for role in run["ledger"]["roles"].values()),
+    }
+
+
 def figures(tables, run):
     config = run["config"]
     meta = "judge" in config["roles"]
@@ -325,7 +392,7 @@ def figures(tables, run):
 
 
 def tolerance(path):
-    if path[-1] in ("theta", "phi", "controlled"):
+    if path[-1] in ("theta", "phi", "psi", "controlled"):
         return FITTED
     return CLOSE
 
@@ -351,7 +418,8 @@ def differences(want, got, path=()):
 
 
 def told(coeval, out):
-    done = subprocess.run([coeval, "report", "--json", out], capture_output=True, text=True, check=False)
+    prices = [f"--{flag}={PRICES[key]}" for flag, key in FLAGS.items()]
+    done = subprocess.run([coeval, "report", "--json", *prices, out], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"coeval report --json {out} ended with {done.returncode}: {done.stderr}")
     return json.loads(done.stdout)
@@ -362,7 +430,7 @@ def step(before, after):
 
     def scored(tables):
         return {
-            p["id"]: {r["id"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
+            p["id"]: {r["text"]: r["score_mean"] for r in rows if r["score_mean"] is not None}
             for p, rows in ((p, by_prompt.get(p["id"], [])) for p in tables["prompts"])
         }
 
@@ -456,9 +524,17 @@ def main():
                 if not any(what in f for f in found):
                     failed = True
                     print(f"{out}: an error in {what} is not found, only {found[:3]}", file=sys.stderr)
-            print(f"{out}: {count} spoiled tables noticed")
+            longer = [a | {"asking_seconds": a["asking_seconds"] + 1} for a in attempts_of(out)]
+            found = list(differences({"operation": operation(longer, run, PRICES)}, got))
+            for what in ("operation.asking_seconds", "operation.stages.0.seconds", "operation.all.cost_by_hours"):
+                count += 1
+                if not any(what in f for f in found):
+                    failed = True
+                    print(f"{out}: an error in {what} is not found, only {found[:3]}", file=sys.stderr)
+            print(f"{out}: {count} errors were planted")
             continue
-        found = list(differences(figures(tables, run), got))
+        want = figures(tables, run) | {"operation": operation(attempts_of(out), run, PRICES)}
+        found = list(differences(want, got))
         for problem in found[:20]:
             print(f"{out}: {problem}", file=sys.stderr)
         failed |= bool(found)

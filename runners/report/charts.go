@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,9 +33,10 @@ var (
 	first  = color.NRGBA{3, 3, 3, 255}
 	second = color.NRGBA{4, 4, 4, 255}
 	paper  = color.NRGBA{5, 5, 5, 255}
+	third  = color.NRGBA{6, 6, 6, 255}
 
 	themed = strings.NewReplacer(
-		"#010101", "var(--soft)", "#020202", "var(--rule)", "#030303", "var(--first)", "#040404", "var(--second)", "#050505", "var(--paper)",
+		"#010101", "var(--soft)", "#020202", "var(--rule)", "#030303", "var(--first)", "#040404", "var(--second)", "#050505", "var(--paper)", "#060606", "var(--third)",
 	)
 	// shades are the colours shadeMark, percent of opacity, 0.
 	shades   = regexp.MustCompile(`#09([0-9A-Fa-f]{2})00`)
@@ -50,8 +52,13 @@ type Chart struct {
 	Title string
 	// Note says how to read it.
 	Note string
+	// Keys name the colours where there are several.
+	Keys []Key
 	SVG  template.HTML
 }
+
+// A Key names a colour of a chart: first, second or third.
+type Key struct{ Colour, Name string }
 
 // newPlot returns an empty plot with the labels of its axes.
 func newPlot(x, y string) *plot.Plot {
@@ -170,9 +177,29 @@ func curve(p *plot.Plot, points plotter.XYs, c color.Color, dots bool) error {
 	return nil
 }
 
+// area fills what lies between two curves over the same points.
+func area(p *plot.Plot, low, high plotter.XYs, c color.Color) error {
+	outline := slices.Clone(high)
+	for _, at := range slices.Backward(low) {
+		outline = append(outline, at)
+	}
+	filled, err := plotter.NewPolygon(outline)
+	if err != nil {
+		return err
+	}
+	filled.Color, filled.Width = c, 0
+	p.Add(filled)
+	return nil
+}
+
 // level draws a dashed line across the plot.
 func level(p *plot.Plot, y float64) error {
-	line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+	return dashes(p, plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+}
+
+// dashes draws points joined by a dashed line.
+func dashes(p *plot.Plot, points plotter.XYs) error {
+	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
 	}

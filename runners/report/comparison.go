@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -34,11 +35,34 @@ func WriteComparison(ctx context.Context, name string, c *compare.Comparison) er
 	var b bytes.Buffer
 	if err := comparisonTemplate.Execute(&b, struct {
 		*compare.Comparison
-		Charts []Chart
-	}{c, charts}); err != nil {
+		Charts  []Chart
+		Verdict string
+	}{c, charts, saturation(c)}); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return store.WriteFile(ctx, name, b.Bytes())
+}
+
+// saturation sums the signs up.
+func saturation(c *compare.Comparison) string {
+	var seen []string
+	unknown := 0
+	for _, s := range c.Signs {
+		switch {
+		case s.Seen:
+			seen = append(seen, s.Name)
+		case !s.Known:
+			unknown++
+		}
+	}
+	text := fmt.Sprintf("None of %d signs of saturation is seen.", len(c.Signs))
+	if len(seen) > 0 {
+		text = fmt.Sprintf("%d of %d signs of saturation: %s.", len(seen), len(c.Signs), strings.Join(seen, "; "))
+	}
+	if unknown > 0 {
+		text += fmt.Sprintf(" Of %d the figures are not known.", unknown)
+	}
+	return text
 }
 
 // chartNotes say how to read the figures that are drawn.

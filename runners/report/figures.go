@@ -1,8 +1,11 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"image/color"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -151,31 +154,72 @@ func operationCharts(o *summary.Operation) ([]Chart, error) {
 	} else if last > 300 {
 		unit, by = "minutes", 60
 	}
-	var flight, rate plotter.XYs
-	for i, s := range o.Series {
-		flight = append(flight, plotter.XY{X: s.Seconds / by, Y: float64(s.InFlight)})
-		if i > 0 {
-			before := o.Series[i-1]
-			if d := s.Seconds - before.Seconds; d > 0 {
-				rate = append(rate, plotter.XY{X: s.Seconds / by, Y: math.Max(0, float64(s.Generations-before.Generations)/d)})
-			}
+	var rate plotter.XYs
+	for i, s := range o.Series[1:] {
+		before := o.Series[i]
+		if d := s.Seconds - before.Seconds; d > 0 {
+			rate = append(rate, plotter.XY{X: s.Seconds / by, Y: math.Max(0, float64(s.Generations-before.Generations)/d)})
 		}
 	}
-	for _, s := range []struct {
-		points         plotter.XYs
-		y, title, note string
-	}{
-		{flight, "generations in flight", "Asked and not yet answered", "Where it sinks before the end, workers were idle or set aside."},
-		{rate, "generations per second", "What came back", "What the servers delivered, from one look to the next."},
-	} {
-		if len(s.points) < 2 {
-			continue
-		}
-		p := newPlot(unit+" since the start", s.y)
-		err := curve(p, s.points, first, false)
-		p.X.Min = 0
-		p.Y.Min, p.Y.Max = 0, max(p.Y.Max*1.04, 1)
-		c.add(p, s.title, s.note, err)
+	p := newPlot(unit+" since the start", "generations in flight")
+	keys, err := flight(p, o.Series, by)
+	note := "Where it sinks before the end, workers were idle or set aside."
+	limit, limited := permits(o.Series, by)
+	if limited {
+		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be, since choices that are probably done hold none."
+		err = cmp.Or(err, dashes(p, limit))
+	}
+	bounded(p)
+	c.add(p, "Asked and not yet answered", note, err)
+	c.list[0].Keys = keys
+	if len(rate) > 1 {
+		p = newPlot(unit+" since the start", "generations per second")
+		err := curve(p, rate, first, false)
+		bounded(p)
+		c.add(p, "What came back", "What the servers delivered, from one look to the next.", err)
 	}
 	return c.list, c.err
+}
+
+// permits returns how many permits there were over time, and whether that is known.
+func permits(series []summary.Point, by float64) (line plotter.XYs, known bool) {
+	for _, s := range series {
+		line = append(line, plotter.XY{X: s.Seconds / by, Y: float64(s.Permits)})
+		known = known || s.Permits > 0
+	}
+	return line, known
+}
+
+// bounded has both axes of a plot begin at 0.
+func bounded(p *plot.Plot) {
+	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
+}
+
+// flight draws what was in flight, stage upon stage where they were told apart.
+func flight(p *plot.Plot, series []summary.Point, by float64) ([]Key, error) {
+	low, all := make(plotter.XYs, len(series)), make(plotter.XYs, len(series))
+	told := false
+	for i, s := range series {
+		low[i].X, all[i].X, all[i].Y = s.Seconds/by, s.Seconds/by, float64(s.InFlight)
+		told = told || s.InFlightByStage != nil
+	}
+	if !told {
+		return nil, curve(p, all, first, false)
+	}
+	var keys []Key
+	for i, stage := range stageOrder {
+		high := slices.Clone(low)
+		for k, s := range series {
+			high[k].Y += float64(s.InFlightByStage[stage])
+		}
+		look := []struct {
+			name   string
+			colour color.Color
+		}{{"third", third}, {"second", second}, {"first", first}}[i]
+		if err := area(p, low, high, look.colour); err != nil {
+			return nil, err
+		}
+		keys, low = append(keys, Key{look.name, stage}), high
+	}
+	return keys, nil
 }

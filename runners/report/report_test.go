@@ -2,8 +2,8 @@ package report
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,124 +13,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
 
-	"coeval/datasets/shards"
+	"coeval/runners/compare"
 	"coeval/runners/dossiers"
+	"coeval/runners/dossiers/dossierstest"
 	"coeval/runners/estimate"
+	"coeval/runners/figures"
 	"coeval/runners/plain"
+	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
 
-// hostile stands in every text of the run.
-const hostile = `<script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`" + `{{.Out}} javascript:alert(1) </style></textarea><!-- ` +
-	"\x1b[31mred\x1b]0;title\x07\x00\u009b \u202etxet\u2066\u200f\ufeff \u2028 \U000e0041"
-
-// writeTable writes a shard of rows.
-func writeTable[T shards.Row](t *testing.T, out string, table shards.Table, rows []T) {
-	t.Helper()
-	name := filepath.Join(out, shards.Path(table, 0, 1))
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	w, err := shards.NewWriter[T](&b, table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range rows {
-		if err := w.Write(&rows[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// hostileRun writes a run of two prompts in which every text is bad, one of them of 1 MB.
-func hostileRun(t *testing.T) *dossiers.Run {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "<b>out")
-	long := hostile + strings.Repeat("w", 1<<20)
-	said := func(text string) []schemas.Message { return []schemas.Message{{Role: "user", Content: text}} }
-	pair := func(id, text string, elo *float64) schemas.Pair {
-		var response *string
-		if elo != nil {
-			response = new("r1")
-		}
-		return schemas.Pair{
-			ResponseID: response, ID: id, PromptID: "p" + id, Prompt: said(text), Chosen: said("chosen " + text), Rejected: said("rejected " + text),
-			ChosenScore: 4, RejectedScore: 3, ScoreMargin: 1, ChosenChars: 1 << 20, RejectedChars: 1 << 20, ChosenElo: elo, RejectedElo: elo, Metadata: hostile,
-		}
-	}
-	writeTable(t, out, shards.Actor, []schemas.Pair{pair("1", hostile, nil), pair("2", long, nil)})
-	writeTable(t, out, shards.Judge, []schemas.Pair{pair("1", hostile, new(1.0)), pair("2", long, new(1.0))})
-	writeTable(t, out, shards.Prompts, []schemas.PromptRow{
-		{ID: "p1", Prompt: said(hostile), SourceFile: hostile, Metadata: hostile, ActorReason: new(hostile), ContestedResponseID: new("r1")},
-		{ID: "p2", Prompt: said(long), SourceFile: hostile, Metadata: hostile},
-	})
-	writeTable(t, out, shards.Responses, []schemas.ResponseRow{
-		{ID: "r1", PromptID: "p1", Model: hostile, Text: hostile, Status: "complete", Chars: 10, ParsedJudgments: 2, ScoreMean: new(4.0), ScoreVariance: new(1.0)},
-		{ID: "r2", PromptID: "p1", Model: hostile, Text: long, Status: "complete", Chars: 20, ParsedJudgments: 2, ScoreMean: new(3.0), ScoreVariance: new(0.0)},
-		{ID: "r3", PromptID: "p2", Model: hostile, Text: long, Status: hostile, Chars: 1 << 20},
-	})
-	writeTable(t, out, shards.Judgments, []schemas.JudgmentRow{
-		{ID: "j1", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: hostile, Score: new(5.0), Distinct: true, Elo: new(0.5)},
-		{ID: "j2", PromptID: "p1", ResponseID: "r1", Model: hostile, Text: long, Score: new(3.0), Distinct: true, Elo: new(-0.5)},
-		{ID: "j3", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0), Distinct: true},
-		{ID: "j4", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, Score: new(3.0)},
-		{ID: "j5", PromptID: "p1", ResponseID: "r2", Model: hostile, Text: hostile, UnparsedReason: new(hostile)},
-	})
-	writeTable(t, out, shards.Comparisons, []schemas.ComparisonRow{
-		{ID: "c1", PromptID: "p1", ResponseID: "r1", FirstID: "j1", SecondID: "j2", Model: hostile, Text: hostile, Winner: "first"},
-		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: "j2", SecondID: "j1", Model: hostile, Text: long, Winner: "none", UnparsedReason: new(hostile)},
-	})
-	writeTable(t, out, shards.Failures, []schemas.FailureRow{
-		{Stage: hostile, Code: hostile, Message: long, SourceFile: new(hostile), SourceLine: new(int64(1))},
-		{Stage: "judge", Code: hostile, Message: long, PromptID: new("p1"), ResponseID: new("r1"), Replicate: new(int32(1))},
-	})
-	run := schemas.Run{
-		Format: schemas.RunFormat,
-		Config: json.RawMessage(fmt.Sprintf(`{"roles":["actor","judge"],"actor":{"role":{"model":%[1]q}},"judge":{"role":{"model":%[1]q}},"meta_judge":{"role":{"model":%[1]q}}}`, "<script>m")),
-		Ledger: schemas.Ledger{Lines: 3, Bad: 1, Findings: 2, Roles: map[string]schemas.Outcomes{
-			"actor": {Paired: 1, Dropped: map[string]int64{hostile: 1}, Failed: map[string]int64{hostile: 1}}, "judge": {Paired: 2},
-		}},
-		Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {hostile: 3}}, Actor: schemas.ActorPairStats{Pairs: 1}},
-		Files: []schemas.File{{Path: shards.Path(shards.Prompts, 0, 1)}},
-	}
-	writeJSON(t, filepath.Join(out, sink.RunFile), run)
-	writeJSON(t, filepath.Join(out, sink.OperationsFolder, "a.json"), attempt{
-		Attempt: hostile, Runner: hostile, Version: hostile, SlotUse: new(0.5), SlotUseOf: hostile, Warnings: []string{hostile},
-		Calls: map[string]schemas.CallTally{"judge": {Generations: 1}, hostile: {Generations: 5}},
-	})
-	r, err := dossiers.Open(t.Context(), out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func writeJSON[T any](t *testing.T, name string, v T) {
-	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // The elements and attributes that the page is made of: what else is on it came from a text.
 var (
-	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer svg g path text")
-	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir viewbox style d transform x y")
+	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer svg g path text i br")
+	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir data-label viewbox style d transform x y")
 )
 
 func set(words string) map[string]bool {
@@ -142,23 +39,12 @@ func set(words string) map[string]bool {
 }
 
 func TestHostileTexts(t *testing.T) {
-	r := hostileRun(t)
+	r := dossierstest.Hostile(t)
 	_, name, err := Write(t.Context(), r, Options{Prices: estimate.Prices{PromptTokens: 1, GPUHour: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !utf8.Valid(page) {
-		t.Error("the page is no UTF-8")
-	}
-	for _, acts := range []string{"\x1b", "\x07", "\x00", "\u009b", "\u202e", "\u2066", "\u200f", "\ufeff", "\u2028", "\U000e0041"} {
-		if bytes.Contains(page, []byte(acts)) {
-			t.Errorf("the page has the character %U in it", []rune(acts)[0])
-		}
-	}
+	page := checkPage(t, name)
 	// Of each 1 MB text the page has the beginning, and 10 pairs of at most 4 texts are shown.
 	if most := 10*4*(2*mostText) + 1<<18; len(page) > most {
 		t.Errorf("the page has %d bytes, want at most %d", len(page), most)
@@ -166,6 +52,38 @@ func TestHostileTexts(t *testing.T) {
 	for _, want := range []string{"␛[31mred", "⟨U&#43;202E⟩", "&lt;script&gt;alert(1)", "more characters"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+func TestHostileComparison(t *testing.T) {
+	runs := []*dossiers.Run{dossierstest.Hostile(t), dossierstest.Hostile(t)}
+	c, err := compare.Runs(t.Context(), runs, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), ComparisonFile)
+	if err := WriteComparison(t.Context(), name, c); err != nil {
+		t.Fatal(err)
+	}
+	if page := checkPage(t, name); !bytes.Contains(page, []byte("&lt;script&gt;alert(1)")) || len(page) > 1<<18 {
+		t.Errorf("the page has %d bytes, or lacks the judge's name", len(page))
+	}
+}
+
+// checkPage wants a page that is made of nothing but its own elements, and returns it.
+func checkPage(t *testing.T, name string) []byte {
+	t.Helper()
+	page, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !utf8.Valid(page) {
+		t.Error("the page is no UTF-8")
+	}
+	for _, acts := range dossierstest.Acting {
+		if bytes.Contains(page, []byte(acts)) {
+			t.Errorf("the page has the character %U in it", []rune(acts)[0])
 		}
 	}
 	z := html.NewTokenizer(bytes.NewReader(page))
@@ -186,11 +104,12 @@ func TestHostileTexts(t *testing.T) {
 			}
 		}
 	}
+	return page
 }
 
 // The same run gives the same page.
 func TestSamePage(t *testing.T) {
-	r := hostileRun(t)
+	r := dossierstest.Hostile(t)
 	var pages [2][]byte
 	for i := range pages {
 		_, name, err := Write(t.Context(), r, Options{})
@@ -212,7 +131,7 @@ func TestSamePage(t *testing.T) {
 
 // A run without operations/ has a page that says so; prices are not asked for what is not known.
 func TestWithoutOperations(t *testing.T) {
-	r := hostileRun(t)
+	r := dossierstest.Hostile(t)
 	if err := os.RemoveAll(filepath.Join(r.Dir, sink.OperationsFolder)); err != nil {
 		t.Fatal(err)
 	}
@@ -226,6 +145,115 @@ func TestWithoutOperations(t *testing.T) {
 	}
 	if !bytes.Contains(page, []byte("nothing is known of the attempts")) {
 		t.Error("the page doesn't say that operations/ is not there")
+	}
+}
+
+// Of what lies in operations/ only attempts that went to the end are told of: no lease of a run on a
+// bucket, and no counts of an attempt that was killed.
+func TestAttempts(t *testing.T) {
+	r := dossierstest.Hostile(t)
+	for _, name := range []string{"lease.json", "killed.calls.json"} {
+		if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := OperationOf(t.Context(), r, estimate.Prices{})
+	if err != nil || len(o.Attempts) != 1 {
+		t.Errorf("%+v, %v, want one attempt", o, err)
+	}
+}
+
+// Time is dealt out by what was in flight, money by tokens and by time, and what went wrong is told by
+// stage and code.
+func TestOperation(t *testing.T) {
+	attempts := []*attempt{
+		// Of 100 s the judge had 3/4 of what was in flight; of another 10 s all.
+		{Seconds: 120, AskingSeconds: 100, Calls: map[string]schemas.CallTally{
+			"generate": {Requests: 10, Generations: 70, PromptTokens: 1e6, RequestMicros: 20e6, GenerationMicros: 100e6},
+			"judge": {
+				Requests: 40, Generations: 400, CompletionTokens: 2e6, RequestMicros: 60e6, GenerationMicros: 300e6,
+				Retries: 3, RetriesByCode: map[string]int64{"full": 2, "timeout": 1},
+			},
+		}},
+		{Seconds: 12, AskingSeconds: 10, Calls: map[string]schemas.CallTally{"judge": {
+			Requests: 20, Generations: 100, RequestMicros: 60e6, GenerationMicros: 60e6, Retries: 2, RetriesByCode: map[string]int64{"full": 1},
+		}}},
+	}
+	run := &schemas.Run{Ledger: schemas.Ledger{Roles: map[string]schemas.Outcomes{"actor": {Paired: 3}, "judge": {Paired: 2}}}, Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {"timeout": 4}, "meta": {"bad_request": 5}}}}
+	o := newOperation(attempts, run, estimate.Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 36})
+	want := []struct {
+		stage                           string
+		seconds, request, tokens, hours float64
+	}{
+		// 25 s; 20 s / 10; a million tokens at 0.5; 25 s at 36 an hour.
+		{"generate", 25, 2, 0.5, 0.25},
+		// 75 + 10 s; 120 s / 60; two million at 2; 85 s at 36 an hour.
+		{"judge", 85, 2, 4, 0.85},
+	}
+	near := func(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) < 1e-9 }
+	for i, w := range want {
+		s := o.Stages[i]
+		if s.Stage != w.stage || !near(s.Seconds, w.seconds) || !near(s.RequestSeconds, w.request) || !near(s.Tokens, w.tokens) || !near(s.Hours, w.hours) {
+			t.Errorf("%s: %v s, %v s a request, %v and %v, want %+v", s.Stage, *s.Seconds, *s.RequestSeconds, *s.Tokens, *s.Hours, w)
+		}
+	}
+	if o.Pairs != 5 || o.Seconds != 132 || o.Asking != 110 || !near(o.All.Seconds, 110) || !near(o.All.Tokens, 4.5) || !near(o.All.Hours, 1.1) || o.Longest != attempts[0] {
+		t.Errorf("%+v", o)
+	}
+	troubles := []Trouble{
+		{Stage: "judge", Code: "full", Retries: 3},
+		{Stage: "judge", Code: notTold, Retries: 1},
+		{Stage: "judge", Code: "timeout", Retries: 1, Failed: 4},
+		{Stage: "meta", Code: "bad_request", Failed: 5},
+	}
+	if diff := cmp.Diff(troubles, o.Troubles); diff != "" {
+		t.Error(diff)
+	}
+	// Attempts that did not measure it tell no time; without prices there is no money.
+	o = newOperation([]*attempt{{AskingSeconds: 5, Calls: map[string]schemas.CallTally{"judge": {Requests: 1}}}}, &schemas.Run{}, estimate.Prices{})
+	if s := o.Stages[0]; s.Seconds != nil || s.RequestSeconds != nil || s.Tokens != nil || s.Hours != nil || o.All.Tokens != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	s := &summary.Summary{
+		Prompts: 1200, Lines: 1300, BadLines: 3,
+		Actor:    &summary.Role{Paired: 1198, Dropped: 1, Failed: 1, DroppedByReason: map[string]int64{"margin": 1}, FailedByCode: map[string]int64{"timeout": 1}, ScoreMargin: 1.5, LengthDifference: -95.4},
+		Judge:    &summary.Role{Paired: 1200},
+		Collapse: &summary.Collapse{HigherChosen: 0.85, ScoreDifference: -0.25},
+	}
+	f := &figures.Figures{Length: figures.Length{Control: &figures.Control{Controlled: 0.9}}, Meta: &figures.Meta{BothOrders: 9, Consistent: 0.6}}
+	want := []string{
+		"Of 1,200 prompts, 1,198 (99.8 %) gave a pair for the actor, and all gave a pair for the judge.",
+		"In the actor's pairs the chosen response scores 1.50 points more than the rejected one and is 95 characters shorter in the mean; at equal length a single judgment would prefer it in 90.0 % of cases.",
+		"In the judge's pairs the chosen judgment gives the higher score in 85.0 %, by −0.25 points in the mean; the meta-judge picks the same winner in both orders in 60.0 % of cases, where tossing a coin would in 50 %.",
+		"No pair for the actor came of 2 prompts: margin 1, timeout 1.",
+		"3 of 1,300 lines of the input were no prompt.",
+		"2 figures crossed a threshold, and should be looked at before this is trained on.",
+	}
+	var got []string
+	for _, sentence := range verdict(s, f, 2) {
+		got = append(got, strings.ReplaceAll(sentence, "\u00a0", " "))
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	nothing := verdict(&summary.Summary{Prompts: 1, Actor: &summary.Role{Dropped: 1, DroppedByReason: map[string]int64{"equal_scores": 1}}}, &figures.Figures{}, 0)
+	if nothing[0] != "Of 1 prompt, none gave a pair for the actor." || !strings.HasPrefix(nothing[len(nothing)-1], "No figure crossed a threshold") {
+		t.Errorf("%q", nothing)
+	}
+}
+
+func TestSaturation(t *testing.T) {
+	sign := func(seen, known bool) compare.Sign { return compare.Sign{Name: "a sign", Seen: seen, Known: known} }
+	for want, signs := range map[string][]compare.Sign{
+		"None of 2 signs of saturation is seen.":                                      {sign(false, true), sign(false, true)},
+		"2 of 3 signs of saturation: a sign; a sign. Of 1 the figures are not known.": {sign(true, true), sign(false, false), sign(true, true)},
+	} {
+		if got := saturation(&compare.Comparison{Signs: signs}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"coeval/runners/estimate"
 	"coeval/runners/figures"
 	"coeval/runners/plain"
 	"coeval/runners/summary"
@@ -41,43 +42,79 @@ type dropped struct {
 	Setting            string
 }
 
-// verdict is the paragraph at the top, in sentences.
-func verdict(s *summary.Summary, f *figures.Figures) []string {
+// verdict is the paragraph at the top, in sentences; warned is how many warnings follow it.
+func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if s.Prompts == 0 {
+		say("There was no prompt, and so there is no pair.")
+		return out
+	}
 	var got []string
 	for _, r := range roles(s) {
-		got = append(got, fmt.Sprintf("%s (%s) gave a pair for the %s", comma(r.role.Paired), percent(ratio(r.role.Paired, s.Prompts)), r.name))
+		got = append(got, fmt.Sprintf("%s a pair for the %s", gave(r.role.Paired, s.Prompts), r.name))
 	}
-	say("Of %s prompts, %s.", comma(s.Prompts), strings.Join(got, " and "))
+	say("Of %s, %s.", prompts(s.Prompts), strings.Join(got, ", and "))
 	if a := s.Actor; a != nil && a.Paired > 0 {
-		longer := "longer"
-		if a.LengthDifference < 0 {
-			longer = "shorter"
-		}
-		text := fmt.Sprintf("The actor's chosen responses score %s points more than the rejected ones and are %.0f characters %s in the mean", points(a.ScoreMargin), math.Abs(a.LengthDifference), longer)
+		text := fmt.Sprintf("In the actor's pairs the chosen response scores %s points more than the rejected one and is %s in the mean", points(a.ScoreMargin), longer(a.LengthDifference))
 		if c := f.Length.Control; c != nil {
-			text += fmt.Sprintf("; at equal length a single judgment would prefer them in %s of cases", percent(c.Controlled))
+			text += fmt.Sprintf("; at equal length a single judgment would prefer it in %s of cases", percent(c.Controlled))
 		}
 		say("%s.", text)
 	}
 	if c := s.Collapse; c != nil {
-		say("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean.", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
+		text := fmt.Sprintf("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
+		if m := f.Meta; m != nil && m.BothOrders > 0 {
+			text += fmt.Sprintf("; the meta-judge picks the same winner in both orders in %s of cases, where tossing a coin would in 50\u00a0%%", percent(m.Consistent))
+		}
+		say("%s.", text)
 	}
-	var lost int64
 	for _, r := range roles(s) {
 		if n := r.role.Dropped + r.role.Failed; n > 0 {
-			lost += n
-			say("%s prompts have no pair for the %s: %s.", comma(n), r.name, reasons(r.role))
+			say("No pair for the %s came of %s: %s.", r.name, prompts(n), reasons(r.role))
 		}
-	}
-	if lost == 0 && s.Prompts > 0 {
-		say("No prompt was dropped and none failed.")
 	}
 	if s.BadLines > 0 {
 		say("%s of %s lines of the input were no prompt.", comma(s.BadLines), comma(s.Lines))
 	}
+	switch warned {
+	case 0:
+		say("No figure crossed a threshold: none of them speaks against training on this.")
+	case 1:
+		say("One figure crossed a threshold, and should be looked at before this is trained on.")
+	default:
+		say("%d figures crossed a threshold, and should be looked at before this is trained on.", warned)
+	}
 	return out
+}
+
+func prompts(n int64) string {
+	if n == 1 {
+		return "1 prompt"
+	}
+	return comma(n) + " prompts"
+}
+
+// gave says how many of the prompts gave something.
+func gave(part, whole int64) string {
+	switch part {
+	case whole:
+		return "all gave"
+	case 0:
+		return "none gave"
+	}
+	return fmt.Sprintf("%s (%s) gave", comma(part), percent(ratio(part, whole)))
+}
+
+// longer says by how much a text is longer than another.
+func longer(chars float64) string {
+	switch rounded := math.Round(chars); {
+	case rounded > 0:
+		return fmt.Sprintf("%.0f characters longer", rounded)
+	case rounded < 0:
+		return fmt.Sprintf("%.0f characters shorter", -rounded)
+	}
+	return "as long"
 }
 
 type namedRole struct {
@@ -136,7 +173,7 @@ func warnings(f *figures.Figures) []string {
 	}
 	l := &f.Length
 	if l.CorrelationWithin > mostWithin {
-		warn("among answers to one prompt, score and length correlate at %.2f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
+		warn("among answers to one prompt, score and length correlate at %.3f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
 	}
 	if c := l.Control; c != nil && c.Controlled < leastControlled {
 		warn("at equal length a single judgment prefers the chosen response in only %s of cases (less than %s): the pairs say little; a smaller method.rho, a larger method.min_margin or more judgments (judge.n) help", percent(c.Controlled), percent(leastControlled))
@@ -195,6 +232,8 @@ func comma(n int64) string { return humanize.Comma(n) }
 // percent keeps the sign with its number.
 func percent(x float64) string { return fmt.Sprintf("%.1f\u00a0%%", 100*x) }
 
+func wholeOf(x float64) string { return humanize.FormatFloat("#,###.", x) }
+
 func points(x float64) string { return fmt.Sprintf("%.2f", x) }
 
 // signed has a plus or the minus of print.
@@ -206,20 +245,34 @@ func signed(x float64, digits int) string {
 	return text
 }
 
-// money has cents, and parts of one where there are no more.
-func money(x float64) string {
-	if x > 0 && x < 1 {
-		return fmt.Sprintf("%.4f", x)
+func costOf(x *float64) string {
+	if x == nil {
+		return "–"
 	}
-	return humanize.FormatFloat("#,###.##", x)
+	return estimate.Amount(*x)
+}
+
+// per is what one of so many costs.
+func per(x *float64, of int64) string { return estimate.Amount(*x / float64(of)) }
+
+func secondsOf(x *float64) string {
+	if x == nil {
+		return "–"
+	}
+	return duration(*x)
 }
 
 func duration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
-	if d < time.Minute {
-		return d.Round(100 * time.Millisecond).String()
+	switch {
+	case d < time.Second:
+		d = d.Round(time.Millisecond)
+	case d < time.Minute:
+		d = d.Round(100 * time.Millisecond)
+	default:
+		d = d.Round(time.Second)
 	}
-	return d.Round(time.Second).String()
+	return d.String()
 }
 
 func elo(x *float64) string {

@@ -47,6 +47,10 @@ type Point struct {
 	Requests    int64   `json:"requests"`
 	Generations int64   `json:"generations"`
 	InFlight    int64   `json:"in_flight"`
+	// Permits is how many permits there were.
+	Permits int64 `json:"permits,omitempty"`
+	// InFlightByStage are those of each stage.
+	InFlightByStage map[string]int64 `json:"in_flight_by_stage,omitempty"`
 }
 
 // Summary is what --json prints.

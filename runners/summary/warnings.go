@@ -79,15 +79,15 @@ func warnRole(warn func(string, ...any), name string, r *Role, prompts int64) {
 		}
 	}
 	if r.Paired > 0 && math.Abs(r.LengthDifference) > mostLength*r.MeanLength {
-		advice := "a larger method.rho chooses shorter ones"
+		advice, than := "a larger method.rho chooses shorter ones", "longer"
 		if r.LengthDifference < 0 {
-			advice = "a smaller method.rho chooses longer ones"
+			advice, than = "a smaller method.rho chooses longer ones", "shorter"
 		}
 		if name == schemas.RoleJudge {
 			advice = "method.max_judgment_chars bounds the chosen ones"
 		}
-		warn("chosen texts of the %s are %+.0f characters against rejected ones, %s of the mean length %.0f (more than %s): %s",
-			name, r.LengthDifference, percent(math.Abs(r.LengthDifference)/r.MeanLength), r.MeanLength, percent(mostLength), advice)
+		warn("chosen texts of the %s are %.0f characters %s than rejected ones, %s of the mean length %.0f (more than %s): %s",
+			name, math.Abs(r.LengthDifference), than, percent(math.Abs(r.LengthDifference)/r.MeanLength), r.MeanLength, percent(mostLength), advice)
 	}
 }
 

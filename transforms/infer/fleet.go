@@ -252,10 +252,10 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 			}
 		}
 		e := g.endpoint
-		f.watch.start(q.n)
+		f.watch.start(q.stage, q.n)
 		began := time.Now()
 		generations, has, flt := f.post(ctx, e, &q, calls)
-		f.watch.end(q.n)
+		f.watch.end(q.stage, q.n)
 		took := time.Since(began)
 		f.meters.ended(e, &q, flt, took, generations)
 		f.limiter.release(g, flt)
@@ -281,7 +281,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		}
 		f.watch.retried(flt)
 		f.meters.retries.WithLabelValues(q.stage, outcome(flt)).Inc()
-		calls.retry(q.stage)
+		calls.retry(q.stage, outcome(flt))
 		if !slices.Contains(t.avoid, e) {
 			t.avoid = append(t.avoid, e)
 		}
@@ -516,8 +516,9 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 	if q.role.MaxTokens > 0 {
 		limit = min(bodyMost, bodyFloor+int64(q.n)*int64(q.role.MaxTokens)*bodyPerToken)
 	}
-	calls.request(q.stage)
+	began := time.Now()
 	answer, flt := f.exchange(ctx, e, q, body, limit)
+	calls.request(q.stage, q.n, time.Since(began))
 	if flt != nil {
 		return nil, nil, flt
 	}

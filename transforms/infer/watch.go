@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ type Snapshot struct {
 	Requests, Generations, Replayed, Failed, Retries int64
 	// InFlight are the generations asked for now, Permits how many there may be.
 	InFlight, Permits int64
+	// InFlightByStage are those of each stage.
+	InFlightByStage map[string]int64
 	// Held are the permits that those in flight still hold: choices that are probably done
 	// hold none.
 	Held float64
@@ -31,6 +34,12 @@ type Snapshot struct {
 	LastFault string
 }
 
+// use is how the permits were used since the first request.
+type use struct {
+	area float64 // permits held × seconds
+	room float64 // permits × seconds
+}
+
 // watch counts for people who look on. It decides nothing.
 type watch struct {
 	prompts, requests, generations, replayed, failed, retries atomic.Int64
@@ -41,10 +50,12 @@ type watch struct {
 	permits  int64
 	held     float64
 	inFlight int64
+	byStage  map[string]int64
 	first    time.Time // first request
-	last     time.Time // last change of inFlight
-	area     float64   // permits held × seconds
-	room     float64   // permits × seconds
+	last     time.Time // last change of what is counted here
+	now      use       // until last
+	answered time.Time // last answer
+	then     use       // until answered: permits come and go after it too
 	fault    string
 	warnings []string
 }
@@ -59,7 +70,7 @@ func (w *watch) warn(s string) {
 
 // permitted changes how many permits there are, and how many are held.
 func (w *watch) permitted(n int, held float64) {
-	w.change(0)
+	w.change("", 0)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.permits += int64(n)
@@ -68,16 +79,16 @@ func (w *watch) permitted(n int, held float64) {
 
 func (w *watch) sent() { w.requests.Add(1) }
 
-func (w *watch) start(n int) {
+func (w *watch) start(stage string, n int) {
 	w.unkept.Add(1)
-	w.change(int64(n))
+	w.change(stage, int64(n))
 }
 
 func (w *watch) kept() { w.unkept.Add(-1) }
 
-func (w *watch) end(n int) { w.change(-int64(n)) }
+func (w *watch) end(stage string, n int) { w.change(stage, -int64(n)) }
 
-func (w *watch) change(n int64) {
+func (w *watch) change(stage string, n int64) {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -87,10 +98,19 @@ func (w *watch) change(n int64) {
 		}
 		w.first, w.last = now, now
 	}
-	w.area += w.held * now.Sub(w.last).Seconds()
-	w.room += float64(w.permits) * now.Sub(w.last).Seconds()
+	w.now.area += w.held * now.Sub(w.last).Seconds()
+	w.now.room += float64(w.permits) * now.Sub(w.last).Seconds()
 	w.last = now
 	w.inFlight += n
+	if n < 0 {
+		w.answered, w.then = now, w.now
+	}
+	if n != 0 {
+		if w.byStage == nil {
+			w.byStage = map[string]int64{}
+		}
+		w.byStage[stage] += n
+	}
 }
 
 func (w *watch) retried(f *fault) {
@@ -106,10 +126,10 @@ func (w *watch) snapshot() Snapshot {
 	s := Snapshot{
 		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
-		InFlight: w.inFlight, Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: w.last.Sub(w.first),
+		InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: max(0, w.answered.Sub(w.first)),
 	}
-	if w.room > 0 {
-		s.PermitUse = w.area / w.room
+	if w.then.room > 0 {
+		s.PermitUse = w.then.area / w.then.room
 	}
 	return s
 }
@@ -129,8 +149,13 @@ func (c *callCounts) add(stage string, t schemas.CallTally) {
 	c.calls[stage] = c.calls[stage].Plus(t)
 }
 
-func (c *callCounts) request(stage string) { c.add(stage, schemas.CallTally{Requests: 1}) }
-func (c *callCounts) retry(stage string)   { c.add(stage, schemas.CallTally{Retries: 1}) }
+func (c *callCounts) request(stage string, n int, took time.Duration) {
+	c.add(stage, schemas.CallTally{Requests: 1, RequestMicros: took.Microseconds(), GenerationMicros: int64(n) * took.Microseconds()})
+}
+
+func (c *callCounts) retry(stage, code string) {
+	c.add(stage, schemas.CallTally{Retries: 1, RetriesByCode: map[string]int64{code: 1}})
+}
 
 // take returns the counts and starts anew.
 func (c *callCounts) take() map[string]schemas.CallTally {

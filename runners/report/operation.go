@@ -1,0 +1,212 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"coeval/datasets/store"
+	"coeval/runners/dossiers"
+	"coeval/runners/estimate"
+	"coeval/runners/summary"
+	"coeval/schemas"
+	"coeval/transforms/sink"
+)
+
+// Operation is what all attempts at a run took together: those that went to the end.
+type Operation struct {
+	Attempts []*attempt `json:"-"`
+	// Longest is the attempt with the most generations, nil when none asked for any.
+	Longest *attempt `json:"-"`
+	// Seconds is the time of all attempts, Asking that from their first requests to their last
+	// answers.
+	Seconds float64 `json:"seconds"`
+	Asking  float64 `json:"asking_seconds"`
+	// Stages are what was asked for, in the order of the stages, and All their sum.
+	Stages []StageCalls `json:"stages"`
+	All    StageCalls   `json:"all"`
+	// Troubles are requests that were asked again, and final failures of the data as it is now.
+	Troubles []Trouble `json:"troubles"`
+	// Pairs are those of all roles, 0 when there are none.
+	Pairs  int64           `json:"pairs"`
+	Prices estimate.Prices `json:"prices"`
+}
+
+// StageCalls are a stage's calls in all attempts.
+type StageCalls struct {
+	Stage string `json:"stage"`
+	schemas.CallTally
+	// Seconds is the stage's part of the time of asking: as large as its part of the
+	// generations in flight. RequestSeconds is the mean time of a request. Null where no attempt
+	// measured it.
+	Seconds        *float64 `json:"seconds"`
+	RequestSeconds *float64 `json:"request_seconds"`
+	// Tokens and Hours are what it costs at the prices that were given; null without them.
+	Tokens *float64 `json:"cost_by_tokens"`
+	Hours  *float64 `json:"cost_by_hours"`
+}
+
+// Trouble counts what went wrong with a stage's requests by code.
+type Trouble struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Retries int64  `json:"retries"`
+	Failed  int64  `json:"failed"`
+}
+
+// OperationOf returns what a run took, at prices.
+func OperationOf(ctx context.Context, r *dossiers.Run, prices estimate.Prices) (*Operation, error) {
+	attempts, err := readAttempts(ctx, r.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return newOperation(attempts, r.Manifest, prices), nil
+}
+
+// attempt is a file of operations/.
+type attempt = summary.Operation
+
+// readAttempts returns the attempts in the order in which they began.
+func readAttempts(ctx context.Context, dir string) ([]*attempt, error) {
+	files, err := store.List(ctx, store.Join(dir, sink.OperationsFolder)+"/")
+	if err != nil {
+		return nil, err
+	}
+	var attempts []*attempt
+	for _, f := range files {
+		name := path.Base(f.Path)
+		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
+			continue // counts of an attempt that was not complete, and who has the folder
+		}
+		b, err := store.ReadFile(ctx, f.Path)
+		if err != nil {
+			return nil, err
+		}
+		var a attempt
+		if err := json.Unmarshal(b, &a); err != nil {
+			return nil, fmt.Errorf("%s can't be read: %w; without the file the report leaves section 5 out", f.Path, err)
+		}
+		attempts = append(attempts, &a)
+	}
+	return attempts, nil
+}
+
+func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices) *Operation {
+	o := &Operation{Attempts: attempts, Prices: prices, All: StageCalls{Stage: "all"}}
+	byStage := map[string]*StageCalls{}
+	for _, a := range attempts {
+		o.Seconds += a.Seconds
+		o.Asking += a.AskingSeconds
+		all := sum(a)
+		for stage, calls := range a.Calls {
+			s := byStage[stage]
+			if s == nil {
+				s = &StageCalls{Stage: stage}
+				byStage[stage] = s
+			}
+			s.CallTally = s.Plus(calls)
+			if all.GenerationMicros > 0 {
+				s.Seconds = plus(s.Seconds, a.AskingSeconds*float64(calls.GenerationMicros)/float64(all.GenerationMicros))
+			}
+		}
+		if all.GenerationMicros > 0 {
+			o.All.Seconds = plus(o.All.Seconds, a.AskingSeconds)
+		}
+		if all.Generations > 0 && (o.Longest == nil || all.Generations > sum(o.Longest).Generations) {
+			o.Longest = a
+		}
+		o.All.CallTally = o.All.Plus(all)
+	}
+	for _, stage := range slices.SortedFunc(maps.Keys(byStage), byOrder) {
+		s := byStage[stage]
+		if s.Seconds != nil {
+			s.Hours = prices.Hours(*s.Seconds)
+		}
+		s.reckon(prices)
+		o.Stages = append(o.Stages, *s)
+	}
+	o.All.Hours = prices.Hours(o.Asking) // also of attempts that did not measure their stages
+	o.All.reckon(prices)
+	o.Troubles = troubles(byStage, run.Stats.FailedCalls)
+	for _, outcomes := range run.Ledger.Roles {
+		o.Pairs += outcomes.Paired
+	}
+	return o
+}
+
+// reckon fills in what the counts of a stage tell.
+func (s *StageCalls) reckon(prices estimate.Prices) {
+	s.Tokens = prices.Tokens(s.PromptTokens, s.CompletionTokens)
+	if s.RequestMicros > 0 && s.Requests > 0 {
+		mean := float64(s.RequestMicros) / 1e6 / float64(s.Requests)
+		s.RequestSeconds = &mean
+	}
+}
+
+func sum(a *attempt) schemas.CallTally {
+	var all schemas.CallTally
+	for _, calls := range a.Calls {
+		all = all.Plus(calls)
+	}
+	return all
+}
+
+// stageOrder is that in which a prompt goes through the stages.
+var stageOrder = []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta}
+
+// byOrder puts what is no stage of the method, as probes of servers, last.
+func byOrder(a, b string) int {
+	at := func(stage string) int {
+		if i := slices.Index(stageOrder, stage); i >= 0 {
+			return i
+		}
+		return len(stageOrder)
+	}
+	return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b))
+}
+
+// notTold is the code of retries from before attempts told their codes.
+const notTold = "not recorded"
+
+func troubles(calls map[string]*StageCalls, failed map[string]map[string]int64) []Trouble {
+	found := map[[2]string]*Trouble{}
+	at := func(stage, code string) *Trouble {
+		key := [2]string{stage, code}
+		if found[key] == nil {
+			found[key] = &Trouble{Stage: stage, Code: code}
+		}
+		return found[key]
+	}
+	for stage, c := range calls {
+		for code, n := range c.RetriesByCode {
+			at(stage, code).Retries += n
+		}
+		if rest := c.Retries - schemas.Sum(c.RetriesByCode); rest > 0 {
+			at(stage, notTold).Retries += rest
+		}
+	}
+	for stage, codes := range failed {
+		for code, n := range codes {
+			at(stage, code).Failed += n
+		}
+	}
+	var out []Trouble
+	for _, t := range found {
+		out = append(out, *t)
+	}
+	slices.SortFunc(out, func(a, b Trouble) int { return cmp.Or(byOrder(a.Stage, b.Stage), cmp.Compare(a.Code, b.Code)) })
+	return out
+}
+
+// plus adds to a number that may not be there yet.
+func plus(x *float64, more float64) *float64 {
+	if x != nil {
+		more += *x
+	}
+	return &more
+}
