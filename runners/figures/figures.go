@@ -210,13 +210,13 @@ func Of(ctx context.Context, r *dossiers.Run) (*Figures, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for shard := range tallies {
-		tallies[shard] = newTally(r.Settings.Method.ActorOptions())
+		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
 		group.Go(func() error { return r.Each(ctx, shard, tallies[shard].add) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	sum := newTally(r.Settings.Method.ActorOptions())
+	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
 	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
 		sum.join(t)
 	}
