@@ -21,6 +21,7 @@ import (
 
 	"coeval/runners/dossiers"
 	"coeval/runners/figures"
+	"coeval/runners/rank"
 	"coeval/schemas"
 )
 
@@ -240,7 +241,7 @@ func newStep(before, after map[string]prompt) Step {
 	return step
 }
 
-// spearman is Pearson's correlation of the ranks, equal values having the mean of theirs.
+// spearman is that of package rank, of at least 3 pairs in any order.
 func spearman(pairs []pair) *float64 {
 	const least = 3
 	if len(pairs) < least {
@@ -251,30 +252,9 @@ func spearman(pairs []pair) *float64 {
 	for i, p := range pairs {
 		before[i], after[i] = p.before, p.after
 	}
-	before, after = ranks(before), ranks(after)
-	if stat.Variance(before, nil) == 0 || stat.Variance(after, nil) == 0 {
+	r, ok := rank.Spearman(before, after)
+	if !ok {
 		return nil
 	}
-	r := stat.Correlation(before, after, nil)
 	return &r
-}
-
-func ranks(values []float64) []float64 {
-	order := make([]int, len(values))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(values[a], values[b]) })
-	out := make([]float64, len(values))
-	for i := 0; i < len(order); {
-		k := i
-		for k < len(order) && values[order[k]] == values[order[i]] {
-			k++
-		}
-		for _, at := range order[i:k] {
-			out[at] = float64(i+k-1) / 2
-		}
-		i = k
-	}
-	return out
 }

@@ -45,6 +45,8 @@ var (
 
 const shadeMark = 9
 
+var dashes = []vg.Length{3, 3}
+
 // A Chart is a figure of the page.
 type Chart struct {
 	Title string
@@ -176,7 +178,7 @@ func level(p *plot.Plot, y float64) error {
 	if err != nil {
 		return err
 	}
-	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: []vg.Length{3, 3}}
+	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: dashes}
 	p.Add(line)
 	return nil
 }
