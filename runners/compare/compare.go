@@ -19,6 +19,7 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
+	"coeval/runners/calibrate"
 	"coeval/runners/dossiers"
 	"coeval/runners/figures"
 	"coeval/runners/rank"
@@ -66,6 +67,15 @@ type Iteration struct {
 	// UnparsedJudgments and UnparsedComparisons are shares of texts that say nothing.
 	UnparsedJudgments   float64  `json:"unparsed_judgments"`
 	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
+	// Agreement is the judge's with people, ties counting half, as coeval calibrate left it in the
+	// run's folder; null where it did not, or asked another judge than the run. Labels is the
+	// SHA-256 of the file of labels.
+	Agreement *float64 `json:"agreement"`
+	Labels    string   `json:"labels,omitempty"`
+
+	// people is what Agreement was computed from; unknown says why there is none.
+	people  *calibrate.Figures
+	unknown string
 }
 
 // Step is what two runs have in common. Before and After count runs from 0.
@@ -97,7 +107,11 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 		if err != nil {
 			return nil, err
 		}
-		c.Runs = append(c.Runs, newIteration(r, f))
+		it := newIteration(r, f)
+		if err := it.addPeople(ctx); err != nil {
+			return nil, err
+		}
+		c.Runs = append(c.Runs, it)
 		after, err := read(ctx, r)
 		if err != nil {
 			return nil, err
@@ -112,7 +126,7 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 		}
 		before = after
 	}
-	c.Signs = signs(&c.Runs[0], &c.Runs[len(c.Runs)-1])
+	c.Signs = append(signs(&c.Runs[0], &c.Runs[len(c.Runs)-1]), people(c.Runs))
 	return c, nil
 }
 
