@@ -22,7 +22,9 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-func id(text string) string { return schemas.PromptID([]schemas.Message{{Role: "user", Content: text}}) }
+func id(text string) string {
+	return schemas.PromptID([]schemas.Message{{Role: "user", Content: text}})
+}
 
 func TestPairs(t *testing.T) {
 	path := write(t, "pairs.jsonl", "\uFEFF"+`{"prompt": "p", "response_1": " a ", "response_2": "b", "label": 1, "who": "x"}

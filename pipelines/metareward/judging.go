@@ -85,4 +85,3 @@ func (c Config) CalibrationWarnings() ([]string, error) {
 	}
 	return warnings, nil
 }
-

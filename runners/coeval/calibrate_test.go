@@ -276,6 +276,14 @@ func TestRunWithACalibration(t *testing.T) {
 		t.Errorf("judgments changed: %s", diff)
 	}
 
+	want(t, nil, "report", out)
+	if page, err := os.ReadFile(filepath.Join(out, "report.html")); err != nil || !strings.Contains(string(page), "Mean scores are on people") {
+		t.Errorf("the report doesn't tell that scores are mapped: %v", err)
+	}
+	if err := os.Remove(filepath.Join(out, "report.html")); err != nil {
+		t.Fatal(err)
+	}
+
 	// The content decides, not the name; and the file is not needed to prove what was made with it.
 	moved := filepath.Join(t.TempDir(), "moved.json")
 	if err := os.Rename(file, moved); err != nil {

@@ -21,7 +21,7 @@ func judged(out string, agree int) Iteration {
 		case i < agree+2:
 			value = 0.5
 		}
-		f.Responses = append(f.Responses, calibrate.Response{PromptID: string(rune('A'+i))})
+		f.Responses = append(f.Responses, calibrate.Response{PromptID: string(rune('A' + i))})
 		f.Pairs = append(f.Pairs, calibrate.Pair{First: i, Agree: &value})
 	}
 	share := float64(agree+1) / 100

@@ -36,8 +36,8 @@ func sweptRhos(own float64) []float64 {
 type lengthTally struct {
 	options     pairs.ActorOptions
 	calibration *score.Calibration
-	rhos    []float64
-	swept   []rhoTally
+	rhos        []float64
+	swept       []rhoTally
 	// all are of (length, S) over all responses, within of the deviations from each prompt's means.
 	all, within moments
 	longerWins  float64

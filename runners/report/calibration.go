@@ -25,9 +25,11 @@ var calibrationTemplate = template.Must(template.New("calibration").Funcs(templa
 	"comma": comma, "percent": percent, "line": visibleLine, "even": isEven, "share": shareOf,
 	"number": func(x float64) string { return signed(x, 2) }, "points": points,
 	"estimate": func(e *calibrate.Estimate) string { return estimateOf(e, percent) },
-	"rank":     func(e *calibrate.Estimate) string { return estimateOf(e, func(x float64) string { return signed(x, 3) }) },
-	"style":    func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
-	"count":    func(n int) string { return comma(int64(n)) },
+	"rank": func(e *calibrate.Estimate) string {
+		return estimateOf(e, func(x float64) string { return signed(x, 3) })
+	},
+	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
+	"count": func(n int) string { return comma(int64(n)) },
 }).Parse(calibrationText))
 
 // WriteCalibration writes the page of a judge held against people into a folder and returns its name.

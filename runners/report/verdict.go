@@ -61,6 +61,9 @@ func verdict(s *summary.Summary, f *figures.Figures) []string {
 		}
 		say("%s.", text)
 	}
+	if c := f.Calibration; c != nil {
+		say("Mean scores are on people's scale, by a map of %s from %s responses; single judgments, and the variance of those of a response, are on the judge's own.", plain.Line(c.Date), comma(int64(c.Responses)))
+	}
 	if c := s.Collapse; c != nil {
 		say("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean.", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
 	}

@@ -18,7 +18,9 @@ func calibration(points ...CalibrationPoint) *Calibration {
 	}
 }
 
-func scored(n int, sum int64) schemas.Score { return schemas.Score{N: n, Sum: sum, Squares: 7, Scored: true} }
+func scored(n int, sum int64) schemas.Score {
+	return schemas.Score{N: n, Sum: sum, Squares: 7, Scored: true}
+}
 
 func TestApply(t *testing.T) {
 	c := calibration(CalibrationPoint{1000, 500}, CalibrationPoint{2000, 1000}, CalibrationPoint{4000, 4500})
