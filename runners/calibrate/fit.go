@@ -11,6 +11,9 @@ import (
 // point is a value to be fitted at a place.
 type point struct{ at, value float64 }
 
+// equal is how close the means of two blocks are that differ by rounding alone.
+const equal = 1e-12
+
 // isotonic returns the blocks of the isotonic regression of the points in their order: of all
 // functions that never fall, the one with the least sum of squares. It pools adjacent violators
 // (Ayer et al., 1955): whenever a block's mean is not above that of the one before, both become one.
@@ -18,26 +21,38 @@ type point struct{ at, value float64 }
 func isotonic(points []point) []Block {
 	points = slices.Clone(points)
 	slices.SortFunc(points, func(a, b point) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.value, b.value)) })
-	var blocks []Block
+	var pools []pool
 	for i := 0; i < len(points); {
-		own := Block{From: points[i].at, To: points[i].at, At: points[i].at}
-		for ; i < len(points) && points[i].at == own.At; i++ { // at one place there is one value
-			own.People += points[i].value
-			own.Labels++
+		own := pool{from: points[i].at, to: points[i].at}
+		for ; i < len(points) && points[i].at == own.from; i++ { // at one place there is one value
+			own.at += points[i].at
+			own.people += points[i].value
+			own.labels++
 		}
-		own.People /= float64(own.Labels)
-		for k := len(blocks) - 1; k >= 0 && blocks[k].People >= own.People; k-- {
-			own = pool(blocks[k], own)
-			blocks = blocks[:k]
+		for k := len(pools) - 1; k >= 0 && pools[k].mean() >= own.mean()-equal; k-- {
+			own = pools[k].join(own)
+			pools = pools[:k]
 		}
-		blocks = append(blocks, own)
+		pools = append(pools, own)
+	}
+	blocks := make([]Block, len(pools))
+	for i, p := range pools {
+		blocks[i] = Block{From: p.from, To: p.to, At: p.at / float64(p.labels), People: p.mean(), Labels: p.labels}
 	}
 	return blocks
 }
 
-func pool(a, b Block) Block {
-	n, m := float64(a.Labels), float64(b.Labels)
-	return Block{From: a.From, To: b.To, At: (n*a.At + m*b.At) / (n + m), People: (n*a.People + m*b.People) / (n + m), Labels: a.Labels + b.Labels}
+// pool is a block with the sums of its points' places and values, which are the same in whatever
+// order pools are joined, as far as they can be held exactly: means of means are not.
+type pool struct {
+	from, to, at, people float64
+	labels               int
+}
+
+func (p pool) mean() float64 { return p.people / float64(p.labels) }
+
+func (p pool) join(q pool) pool {
+	return pool{from: p.from, to: q.to, at: p.at + q.at, people: p.people + q.people, labels: p.labels + q.labels}
 }
 
 // at is the map of blocks: linear between them, level outside.
@@ -125,15 +140,16 @@ func mapped(all []point, prompts []string) *float64 {
 // thousandths makes a map of blocks. Those that share a thousandth of S become one.
 func thousandths(blocks []Block) []score.CalibrationPoint {
 	var points []score.CalibrationPoint
-	var last Block
+	var last pool
 	round := func(x float64) score.Points { return score.Points(math.Round(1000 * x)) }
 	for _, b := range blocks {
+		own := pool{people: b.People * float64(b.Labels), labels: b.Labels}
 		if k := len(points) - 1; k >= 0 && points[k].Score == round(b.At) {
-			last = pool(last, b)
-			points[k].People = round(last.People)
+			last = last.join(own)
+			points[k].People = round(last.mean())
 			continue
 		}
-		last = b
+		last = own
 		points = append(points, score.CalibrationPoint{Score: round(b.At), People: round(b.People)})
 	}
 	return points

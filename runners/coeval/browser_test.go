@@ -132,9 +132,9 @@ func TestBrowser(t *testing.T) {
 		want(t, nil, "report", "--prompt-price", "0.5", "--gpu-hour-price", "3", out)
 	}
 	want(t, nil, "compare", "--unshared", plain, hostile, plain)
-	want(t, nil, "calibrate", "--simulate", "--labels", "../../datasets/llmbar/llmbar-natural.json", "--out", plain)
+	want(t, nil, "calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--out", plain)
 	world := simulator.DefaultWorld()
-	want(t, nil, "calibrate", "--simulate", "--labels", scoredLabels(t, &world, 30, 4), "--out", hostile)
+	want(t, nil, "calibrate", "--simulate", "--people", scoredLabels(t, &world, 30, 4), "--out", hostile)
 	browser := newBrowser(t)
 	for _, page := range []struct {
 		name, file string

@@ -36,7 +36,7 @@ type calibrateFlags struct {
 func newCalibrateCommand() *cobra.Command {
 	var flags calibrateFlags
 	c := &cobra.Command{
-		Use:   "calibrate [CONFIG.yaml] --labels FILE --out OUT [flags]",
+		Use:   "calibrate [CONFIG.yaml] --people FILE --out OUT [flags]",
 		Short: "Hold the judge against people: agreement, ranks, certainty, and a map to their scale",
 		Long: `Hold the judge against people. Labels are pairs of responses with a preference, as
 {"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
@@ -57,7 +57,7 @@ With --map a map to people's scale is written, for judge.calibration of a run; i
 	}
 	flags.registerAsking(c.Flags())
 	flags.registerRun(c)
-	c.Flags().StringVar(&flags.labels, "labels", "", "file of labels: JSONL or a JSON array (.gz and .zst too)")
+	c.Flags().StringVar(&flags.labels, "people", "", "file of people's labels: JSONL or a JSON array (.gz and .zst too)")
 	c.Flags().StringVar(&flags.scale, "scale", "0:5", "lowest and highest score that people could give; it is laid onto 0 to 5")
 	c.Flags().StringVar(&flags.mapTo, "map", "", "write the map to people's scale to this file")
 	c.Flags().IntVar(&flags.resamples, "resamples", 1000, "resamples that intervals are made of, 100 to 100000")
@@ -89,7 +89,7 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 		errs = append(errs, fmt.Errorf("--resamples is %d; allowed is 100 to 100000", f.resamples))
 	}
 	if f.labels == "" {
-		errs = append(errs, errors.New("--labels is missing; it names the file of labels"))
+		errs = append(errs, errors.New("--people is missing; it names the file of labels"))
 	}
 	if len(errs) > 0 {
 		return nil, usage(errors.Join(errs...))
@@ -186,7 +186,7 @@ func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls sche
 			*calibrate.Figures
 			Warnings []string          `json:"warnings"`
 			Calls    schemas.CallTally `json:"calls"`
-		}{f, append(f.Warnings(), k.seen.Warnings...), calls}
+		}{f, append(append([]string{}, f.Warnings()...), k.seen.Warnings...), calls}
 		b, err := json.Marshal(told)
 		if err != nil {
 			return err

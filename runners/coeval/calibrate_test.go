@@ -103,7 +103,7 @@ func TestCalibrationRecoversTheScale(t *testing.T) {
 			const nu, tau = 0.09, 0.72
 			w := newWorker(t, simulator.Options{World: &world})
 			file, dir := scoredLabels(t, &world, 300, 4), t.TempDir()
-			f := calibrated(t, "--labels", file, "--out", filepath.Join(dir, "out"), "--map", filepath.Join(dir, "map.json"), "--url", w.URL, "--model", "simulated", "--resamples", "100")
+			f := calibrated(t, "--people", file, "--out", filepath.Join(dir, "out"), "--map", filepath.Join(dir, "map.json"), "--url", w.URL, "--model", "simulated", "--resamples", "100")
 			b, err := os.ReadFile(filepath.Join(dir, "map.json"))
 			if err != nil {
 				t.Fatal(err)
@@ -184,7 +184,7 @@ func TestCalibrateAsksOnce(t *testing.T) {
 	w := newWorker(t, simulator.Options{World: &world, Latency: 10 * time.Millisecond})
 	labels, out := pairLabels(t, &world, 30), filepath.Join(t.TempDir(), "out")
 	args := []string{
-		"calibrate", "--labels", labels, "--out", out, "--url", w.URL, "--model", "simulated", "--set", "judge.n=4", "--json",
+		"calibrate", "--people", labels, "--out", out, "--url", w.URL, "--model", "simulated", "--set", "judge.n=4", "--json",
 		// Two requests at a time, so that some are durable and some not yet asked when the client dies.
 		"--max-in-flight", "8",
 	}
@@ -252,7 +252,7 @@ func TestRunWithACalibration(t *testing.T) {
 	labels, file := filepath.Join(dir, "labels.jsonl"), filepath.Join(dir, "map.json")
 	write(t, labels, b.String())
 	before, requests := files(t, out), w.Stats().Requests
-	f := calibrated(t, "--labels", labels, "--scale", "1:10", "--out", out, "--url", w.URL, "--model", "simulated", "--set", "judge.n=4", "--map", file)
+	f := calibrated(t, "--people", labels, "--scale", "1:10", "--out", out, "--url", w.URL, "--model", "simulated", "--set", "judge.n=4", "--map", file)
 	if got := w.Stats().Requests - requests; got != 0 || f.Calls.Replayed == 0 {
 		t.Errorf("%d requests for what the run has asked: %+v", got, f.Calls)
 	}
@@ -360,11 +360,11 @@ func TestWrongCalibration(t *testing.T) {
 		args  []string
 		wants []string
 	}{
-		{[]string{"calibrate"}, []string{"output.dir is empty", "judge.model is empty", "judge.urls is empty", "--labels is missing"}},
-		{[]string{"calibrate", "--simulate", "--out", out, "--labels", pairs, "--scale", "5:1", "--resamples", "1"}, []string{`--scale is "5:1"; allowed are`, "--resamples is 1; allowed is 100 to 100000"}},
-		{[]string{"calibrate", "--simulate", "--out", out, "--labels", filepath.Join(dir, "none.jsonl")}, []string{"none.jsonl"}},
-		{[]string{"calibrate", "--simulate", "--out", out, "--labels", high}, []string{"high.jsonl:1: score is 7; allowed is 0 to 5", "high.jsonl:2: none of the fields"}},
-		{[]string{"calibrate", "--simulate", "--out", out, "--labels", pairs, "--map", filepath.Join(dir, "map.json")}, []string{"a map needs labels with scores"}},
+		{[]string{"calibrate"}, []string{"output.dir is empty", "judge.model is empty", "judge.urls is empty", "--people is missing"}},
+		{[]string{"calibrate", "--simulate", "--out", out, "--people", pairs, "--scale", "5:1", "--resamples", "1"}, []string{`--scale is "5:1"; allowed are`, "--resamples is 1; allowed is 100 to 100000"}},
+		{[]string{"calibrate", "--simulate", "--out", out, "--people", filepath.Join(dir, "none.jsonl")}, []string{"none.jsonl"}},
+		{[]string{"calibrate", "--simulate", "--out", out, "--people", high}, []string{"high.jsonl:1: score is 7; allowed is 0 to 5", "high.jsonl:2: none of the fields"}},
+		{[]string{"calibrate", "--simulate", "--out", out, "--people", pairs, "--map", filepath.Join(dir, "map.json")}, []string{"a map needs labels with scores"}},
 		{append(run, "--set", "judge.calibration="+filepath.Join(dir, "none.json")), []string{`none.json"; allowed is a file of coeval calibrate --map`}},
 		{append(run, "--set", "judge.calibration="+file("level.json", level)), []string{"points[1].people is 1 after 2; a map may not reverse an order"}},
 		{append(run, "--set", "judge.calibration="+file("version.json", strings.Replace(level, `"version": 1`, `"version": 9`, 1))), []string{"version is 9; this program reads version 1"}},
@@ -390,7 +390,7 @@ func TestWrongCalibration(t *testing.T) {
 func TestCalibrateSimulated(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
-	said := want(t, nil, "calibrate", "--simulate", "--labels", "../../datasets/llmbar/llmbar-natural.json", "--out", out)
+	said := want(t, nil, "calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--out", out)
 	for _, text := range []string{"SIMULATED", "100 pairs on 100 prompts, 200 responses", "agreement", "Spearman", "calibration error", "intervals", "2,200 generations in"} {
 		if !strings.Contains(said, text) {
 			t.Errorf("it doesn't say %q:\n%s", text, said)

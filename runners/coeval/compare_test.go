@@ -78,7 +78,7 @@ func TestSaturationByPeople(t *testing.T) {
 		w := newWorker(t, simulator.Options{World: &world})
 		out := filepath.Join(t.TempDir(), "out")
 		complete(t, runOf(w.URL, prompts, out, "--set", "judge.model="+model)...)
-		calibrated(t, "--labels", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100")
+		calibrated(t, "--people", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100")
 		return out
 	}
 	first := judged("first", func(w *simulator.World) { w.JudgePersistent = 0.5 })
@@ -103,7 +103,7 @@ func TestSaturationByPeople(t *testing.T) {
 	if s := sign(first, second, alike); !s.Known || s.Seen {
 		t.Errorf("not planted, and %+v", s)
 	}
-	calibrated(t, "--labels", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100")
+	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100")
 	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked another in") {
 		t.Errorf("another judge than the run's, and %+v", s)
 	}

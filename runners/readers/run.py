@@ -121,7 +121,7 @@ class Runs:
     def calibrate(self, name, labels, *flags):
         """Holds the judge of a run, or of an empty folder, against labels."""
         out = self.folder(name)
-        command = [self.coeval, "calibrate", "--simulate", "--json", "--out", str(out), "--labels", str(labels), *flags]
+        command = [self.coeval, "calibrate", "--simulate", "--json", "--out", str(out), "--people", str(labels), *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}")
