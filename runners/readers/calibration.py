@@ -391,7 +391,7 @@ def self_test(told, labels, digest):
             "a block": set_at("fit", "blocks", -1, "at", change=more),
             "the error of maps": set_at("fit", "mapped", change=more),
         }
-    missed = []
+    missed = [f"nothing was spoiled, but: {p}" for p in compare(told, labels, digest).problems]
     for what, spoil in ways.items():
         bad = copy.deepcopy(told)
         spoil(bad)
