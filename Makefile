@@ -24,6 +24,8 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # Prompts that the repository ships.
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
+# Pairs with people's preferences that it ships.
+PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
@@ -105,9 +107,9 @@ browser:
 	$(GO) vet -tags=browser ./runners/coeval
 	$(GO) test -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
 
-## readers: check in Python what a run writes, its choices and its report's figures (installs into .bin/readers)
+## readers: check in Python what a run writes, its choices, its report's figures and calibrate's (installs into .bin/readers)
 readers: build $(BIN)/readers/installed
-	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/readers/scratch
+	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --pairs $(PAIRS) --scratch $(BIN)/readers/scratch
 
 ## llm: run with a real model of 135 million parameters on this CPU (installs into .bin/llm)
 llm: build $(BIN)/llm/installed

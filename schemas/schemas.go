@@ -96,10 +96,13 @@ func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
 
 // Score is the sums of n parsed scores in thousandths; the zero Score is unscored.
 type Score struct {
-	// N is the number of parsed scores, Sum their sum, Squares the sum of their squares.
+	// N is the number of parsed scores, Sum n times the mean S, Squares the sum of the squares
+	// of the scores as the judge wrote them.
 	N       int   `json:"n"`
 	Sum     int64 `json:"sum"`
 	Squares int64 `json:"squares"`
+	// Shift is what a calibration added to the sum of the scores as written; 0 without one.
+	Shift int64 `json:"shift,omitempty"`
 	// Scored says that N reached min_judgments.
 	Scored bool `json:"scored"`
 }
@@ -107,10 +110,14 @@ type Score struct {
 // Mean returns S_k in rubric points.
 func (s Score) Mean() float64 { return float64(s.Sum) / float64(s.N) / 1000 }
 
-// Variance returns the population variance V_k = (n·Σs² − (Σs)²)/n² in squared rubric points.
+// Written returns the sum of the scores as the judge wrote them.
+func (s Score) Written() int64 { return s.Sum - s.Shift }
+
+// Variance returns the population variance V_k = (n·Σs² − (Σs)²)/n² of the scores as written,
+// in squared rubric points.
 func (s Score) Variance() float64 {
 	n := int64(s.N)
-	return float64(n*s.Squares-s.Sum*s.Sum) / float64(n*n) / 1e6
+	return float64(n*s.Squares-s.Written()*s.Written()) / float64(n*n) / 1e6
 }
 
 // A Judgment is one text of the judge on a response.

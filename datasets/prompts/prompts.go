@@ -29,6 +29,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -175,6 +176,25 @@ func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error
 	}()
 	return readJSONL(ctx, text, f, o, each)
 }
+
+// Text returns the text of a file of lines whose ending says how it is compressed. A file of
+// another kind is an error.
+func Text(r io.Reader, path string) (io.ReadCloser, error) {
+	kind, compression, ok := kindOf(path)
+	if !ok || kind == ".parquet" {
+		return nil, fmt.Errorf("prompts: %s: files of this kind can't be read; supported are %s, each also with .gz or .zst",
+			path, strings.Join(kinds[:len(kinds)-1], ", "))
+	}
+	text, err := decompress(r, compression)
+	if err != nil {
+		return nil, fmt.Errorf("prompts: %s: %w", path, err)
+	}
+	return text, nil
+}
+
+// Parse makes a prompt, without its place, of a line with a JSON object, or says why it is none.
+// Fields that are not its own are in its metadata.
+func Parse(line []byte, o Options) (schemas.Prompt, *schemas.Failure) { return parse(line, o) }
 
 // bad is the failure of a line.
 func bad(code, format string, args ...any) *schemas.Failure {

@@ -93,7 +93,7 @@ func Build(s beam.Scope, c Config, in Input) error {
 	if err != nil {
 		return err
 	}
-	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in, options))
+	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in, options.asked(&c)...))
 	if err != nil {
 		return err
 	}
@@ -142,34 +142,39 @@ func (c *Config) Selection() prompts.Selection {
 	return prompts.Selection{Limit: c.Prompts.Limit, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
 }
 
-func (c *Config) inferOptions(in *Input, r *resolved) infer.Options {
-	fence := ""
-	if in.Locked {
-		fence = c.Output.Dir
+// asked are the roles that a run asks.
+func (r *resolved) asked(c *Config) []*infer.Role {
+	roles := []*infer.Role{&r.generate.Role, &r.judge.Role}
+	if c.wants(schemas.RoleJudge) {
+		roles = append(roles, &r.meta.Role)
 	}
+	return roles
+}
+
+// inferOptions say how these roles are asked.
+func (c *Config) inferOptions(in *Input, asked ...*infer.Role) infer.Options {
 	o := infer.Options{
-		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Fence: fence, Keys: c.keys(r), Window: c.Client.Window,
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
 	}
-	for _, asked := range []infer.Role{r.judge.Role, r.meta.Role} {
-		if asked.Verdict != nil && (asked.Name == schemas.RoleJudge || c.wants(schemas.RoleJudge)) {
-			o.Prove = append(o.Prove, asked)
+	if in.Locked {
+		o.Fence = c.Output.Dir
+	}
+	for _, r := range asked {
+		if r.Verdict != nil {
+			o.Prove = append(o.Prove, *r)
 		}
 	}
 	return o
 }
 
-// keys returns an endpoint of each API key that a role of the run needs.
-func (c *Config) keys(r *resolved) []infer.Endpoint {
-	roles := []*infer.Role{&r.generate.Role, &r.judge.Role}
-	if c.wants(schemas.RoleJudge) {
-		roles = append(roles, &r.meta.Role)
-	}
+// keysOf returns an endpoint of each API key that these roles need.
+func keysOf(asked []*infer.Role) []infer.Endpoint {
 	var keys []infer.Endpoint
-	for _, role := range roles {
-		for _, e := range role.Endpoints {
+	for _, r := range asked {
+		for _, e := range r.Endpoints {
 			e.URL = ""
 			if e != (infer.Endpoint{}) && !slices.Contains(keys, e) {
 				keys = append(keys, e)

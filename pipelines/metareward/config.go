@@ -19,6 +19,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/pairs"
+	"coeval/transforms/score"
 )
 
 // Config is every setting of a run. The doc tags say what each key means; zero values mean
@@ -100,6 +101,8 @@ type JudgeRole struct {
 	Role     `yaml:",inline"`
 	N        int    `yaml:"n"        json:"n"        doc:"judgments of a response"`
 	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one"`
+	// Calibration decides nothing of what is asked.
+	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
 }
 
 // MetaRole is how the meta-judge is asked. Its n is not a setting: it is asked once for each
@@ -214,6 +217,8 @@ func (c Config) Data() (json.RawMessage, error) {
 		Judge     json.RawMessage `json:"judge,omitempty"`
 		MetaJudge json.RawMessage `json:"meta_judge,omitempty"`
 		Method    Method          `json:"method"`
+		// Calibration is the file's content: with it the tables can be proved without the file.
+		Calibration *score.Calibration `json:"calibration,omitempty"`
 	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
 	resolved, err := c.resolve()
 	if err != nil {
@@ -230,6 +235,7 @@ func (c Config) Data() (json.RawMessage, error) {
 			return nil, err
 		}
 	}
+	data.Calibration = resolved.score.Calibration
 	b, err := json.Marshal(data)
 	if err != nil {
 		return nil, fmt.Errorf("metareward: %w", err)

@@ -32,6 +32,10 @@ func (c Config) resolve() (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
+	calibration, err := readCalibration(c.Judge.Calibration)
+	if err != nil {
+		return nil, err
+	}
 	actor, err := c.role(schemas.RoleActor, &c.Actor.Role)
 	if err != nil {
 		return nil, err
@@ -51,7 +55,7 @@ func (c Config) resolve() (*resolved, error) {
 	return &resolved{
 		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
 		judge:    judge.Options{Role: *judgeRole, N: c.Judge.N, StripReasoning: strip, Template: judging},
-		score:    score.Options{MinJudgments: c.Method.MinJudgments},
+		score:    score.Options{MinJudgments: c.Method.MinJudgments, Calibration: calibration},
 		meta: meta.Options{
 			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
 			HideScores: c.Method.HideScores, StripReasoning: strip, Template: comparing,
@@ -68,6 +72,25 @@ func readTemplate(key, name string) (string, error) {
 		return "", &Problem{Key: key, Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
 	}
 	return string(b), nil
+}
+
+// readCalibration returns the content of a calibration file: it travels to the workers, not the file.
+func readCalibration(name string) (*score.Calibration, error) {
+	if name == "" {
+		return nil, nil
+	}
+	b, err := store.ReadFile(context.Background(), name)
+	problem := func(err error) error {
+		return &Problem{Key: "judge.calibration", Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("a file of coeval calibrate --map (%v)", err)}
+	}
+	if err != nil {
+		return nil, problem(err)
+	}
+	c, err := score.ParseCalibration(b)
+	if err != nil {
+		return nil, problem(err)
+	}
+	return c, nil
 }
 
 func (c *Config) role(name string, r *Role) (*infer.Role, error) {

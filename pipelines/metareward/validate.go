@@ -45,12 +45,27 @@ func (c Config) Validate() error {
 	v.run(&c)
 	v.prompts(&c.Prompts)
 	v.role("actor", &c, &c.Actor.Role)
+	v.worker(&c)
 	v.check(within(c.Actor.N, 1, most), "actor.n", c.Actor.N, fmt.Sprintf("1 to %d", most))
 	v.check(within(c.Judge.N, 1, most), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", most))
 	v.role("judge", &c, &c.Judge.Role)
 	if c.wants(schemas.RoleJudge) {
 		v.role("meta_judge", &c, &c.MetaJudge.Role)
 	}
+	v.templates(&c)
+	v.method(&c.Method)
+	v.client(&c.Client)
+	v.simulate(&c.Simulate)
+	return errors.Join(v.problems...)
+}
+
+// ValidateJudging is Validate for asking the judge alone: prompts and other roles are nothing to it.
+func (c Config) ValidateJudging() error {
+	v := &validator{}
+	v.run(&c)
+	v.role("judge", &c, &c.Judge.Role)
+	v.worker(&c)
+	v.check(within(c.Judge.N, 1, most), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", most))
 	v.templates(&c)
 	v.method(&c.Method)
 	v.client(&c.Client)
@@ -134,11 +149,6 @@ func (v *validator) role(key string, c *Config, r *Role) {
 			v.url(fmt.Sprintf("%s.urls[%d]", key, i), u)
 		}
 	}
-	if key == "actor" {
-		for i, u := range c.Worker.URLs { // once is enough
-			v.url(fmt.Sprintf("worker.urls[%d]", i), u)
-		}
-	}
 	v.keys(key, r.APIKeyEnv, r.APIKeyFile)
 	v.check(within(r.Temperature, 0, 10), key+".temperature", r.Temperature, "0 to 10")
 	v.check(r.TopP > 0 && r.TopP <= 1, key+".top_p", r.TopP, "above 0 to 1")
@@ -152,6 +162,12 @@ func (v *validator) role(key string, c *Config, r *Role) {
 			_, set := r.ExtraBody[field]
 			v.check(!set, key+".extra_body."+field, "set", "nothing while verdicts are enforced")
 		}
+	}
+}
+
+func (v *validator) worker(c *Config) {
+	for i, u := range c.Worker.URLs {
+		v.url(fmt.Sprintf("worker.urls[%d]", i), u)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
+
+	"coeval/transforms/infer/simulator"
 )
 
 // `make browser` runs these tests: they need Chromium.
@@ -130,6 +132,9 @@ func TestBrowser(t *testing.T) {
 		want(t, nil, "report", "--prompt-price", "0.5", "--gpu-hour-price", "3", out)
 	}
 	want(t, nil, "compare", "--unshared", plain, hostile, plain)
+	want(t, nil, "calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--out", plain)
+	world := simulator.DefaultWorld()
+	want(t, nil, "calibrate", "--simulate", "--people", scoredLabels(t, &world, 30, 4), "--out", hostile)
 	browser := newBrowser(t)
 	for _, page := range []struct {
 		name, file string
@@ -139,6 +144,8 @@ func TestBrowser(t *testing.T) {
 		{"report", filepath.Join(plain, "report.html"), 9},
 		{"hostile", filepath.Join(hostile, "report.html"), 9},
 		{"compare", filepath.Join(plain, "compare.html"), 6},
+		{"calibration", filepath.Join(plain, "calibration.html"), 2},
+		{"scale", filepath.Join(hostile, "calibration.html"), 3},
 	} {
 		for _, screen := range []struct {
 			name          string

@@ -66,6 +66,50 @@ func TestSaturation(t *testing.T) {
 	}
 }
 
+// Agreement with people that falls back after its peak is seen; where the last judge is only
+// another one, or stays as good, it is not.
+func TestSaturationByPeople(t *testing.T) {
+	t.Parallel()
+	world := simulator.DefaultWorld()
+	labels := pairLabels(t, &world, 120)
+	prompts := promptFile(t, 8)
+	judged := func(model string, change func(*simulator.World)) string {
+		world := simulator.DefaultWorld() // the same seed has the same truth
+		change(&world)
+		w := newWorker(t, simulator.Options{World: &world})
+		out := filepath.Join(t.TempDir(), "out")
+		complete(t, runOf(w.URL, prompts, out, "--set", "judge.model="+model)...)
+		calibrated(t, "--people", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100")
+		return out
+	}
+	first := judged("first", func(w *simulator.World) { w.JudgePersistent = 0.5 })
+	second := judged("second", func(w *simulator.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
+	// A judge that goes by an error of its own of two points, where true differences are below one.
+	last := judged("last", func(w *simulator.World) { w.JudgePersistent = 2 })
+	alike := judged("alike", func(w *simulator.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
+	sign := func(outs ...string) compare.Sign {
+		var found compare.Comparison
+		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"compare", "--json"}, outs...)...)), &found); err != nil {
+			t.Fatal(err)
+		}
+		s := found.Signs[len(found.Signs)-1]
+		if s.Name != compare.People {
+			t.Fatalf("the last sign is %s", s.Name)
+		}
+		return s
+	}
+	if s := sign(first, second, last); !s.Known || !s.Seen {
+		t.Errorf("planted, and %+v", s)
+	}
+	if s := sign(first, second, alike); !s.Known || s.Seen {
+		t.Errorf("not planted, and %+v", s)
+	}
+	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100")
+	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked another in") {
+		t.Errorf("another judge than the run's, and %+v", s)
+	}
+}
+
 // The table and the page of three runs; runs without a shared prompt are refused with one sentence.
 func TestCompare(t *testing.T) {
 	t.Parallel()

@@ -89,7 +89,7 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 
 // probed are the servers of all roles, each once, with the first model and key that names it.
 func probed(c *metareward.Config) ([]probe.Server, error) {
-	if err := checkKeys(c); err != nil {
+	if err := checkKeys(c, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
 		return nil, err
 	}
 	var servers []probe.Server

@@ -30,15 +30,20 @@ type configFlags struct {
 }
 
 func (f *configFlags) register(flags *pflag.FlagSet) {
+	f.registerAsking(flags)
 	flags.StringArrayVar(&f.prompts, "prompts", nil, "file, glob or folder of prompts (repeatable)")
+	flags.Int64Var(&f.limit, "limit", 0, "read no more than the first so many prompts")
+	flags.Int64Var(&f.sample, "sample", 0, "draw so many prompts")
+	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
+}
+
+// registerAsking adds the flags that say nothing of prompts.
+func (f *configFlags) registerAsking(flags *pflag.FlagSet) {
 	flags.StringVar(&f.out, "out", "", "folder of the run and of its journal")
 	flags.StringArrayVar(&f.urls, "url", nil, "base URL of an OpenAI-compatible server (repeatable)")
 	flags.StringVar(&f.model, "model", "", "model of every role")
 	flags.StringVar(&f.preset, "preset", "", "settings of the paper's iterations: paper-1, paper-2, paper-3, paper-4")
 	flags.BoolVar(&f.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
-	flags.Int64Var(&f.limit, "limit", 0, "read no more than the first so many prompts")
-	flags.Int64Var(&f.sample, "sample", 0, "draw so many prompts")
-	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
 	flags.IntVar(&f.maxInFlight, "max-in-flight", 0, "generations that each server is asked for at a time")
 	flags.StringArrayVar(&f.sets, "set", nil, "any key of the config, as --set method.rho=0.32 (repeatable)")
 }
@@ -82,7 +87,12 @@ func list(texts []string) string {
 
 // load returns the config of the file, if there is one, and the flags.
 func (f *configFlags) load(c *cobra.Command, args []string) (metareward.Config, error) {
-	src := settings.Source{}
+	return f.loadFor(c, args, metareward.Config.Validate)
+}
+
+// loadFor is load for what wants another part of the config.
+func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(metareward.Config) error) (metareward.Config, error) {
+	src := settings.Source{Validate: validate}
 	if len(args) > 0 {
 		b, err := os.ReadFile(args[0])
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ type run struct {
 func (r *run) do(ctx context.Context) (err error) {
 	r.started = time.Now()
 	r.attempt = fmt.Sprintf("%s-%s", r.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
-	if err := checkKeys(&r.config); err != nil {
+	if err := checkKeys(&r.config, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
 		return err
 	}
 	if r.scan, err = scan(ctx, &r.config); err != nil {
@@ -140,7 +141,8 @@ func (r *run) do(ctx context.Context) (err error) {
 		return errors.Join(err, stopProfile())
 	}
 	tuneCollector(underWay(&r.config))
-	err = errors.Join(r.execute(ctx, p), stopProfile(), stopMetrics())
+	ask := func(ctx context.Context) error { return engine.Run(ctx, p) }
+	err = errors.Join(r.execute(ctx, ask), stopProfile(), stopMetrics())
 	if err != nil {
 		return err
 	}
@@ -216,9 +218,9 @@ func profile(name string) (stop func() error, err error) {
 	}, nil
 }
 
-// checkKeys looks every API key up before anything is done. Workers of a cluster look in
-// their own environment, where this program can't look.
-func checkKeys(c *metareward.Config) error {
+// checkKeys looks every API key of these roles up before anything is done. Workers of a cluster
+// look in their own environment, where this program can't look.
+func checkKeys(c *metareward.Config, roles ...string) error {
 	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
 	}
@@ -226,10 +228,13 @@ func checkKeys(c *metareward.Config) error {
 	seen := map[infer.Endpoint]bool{}
 	for _, k := range []struct{ key, env, file string }{
 		{"worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile},
-		{"actor", c.Actor.APIKeyEnv, c.Actor.APIKeyFile},
-		{"judge", c.Judge.APIKeyEnv, c.Judge.APIKeyFile},
-		{"meta_judge", c.MetaJudge.APIKeyEnv, c.MetaJudge.APIKeyFile},
+		{schemas.RoleActor, c.Actor.APIKeyEnv, c.Actor.APIKeyFile},
+		{schemas.RoleJudge, c.Judge.APIKeyEnv, c.Judge.APIKeyFile},
+		{schemas.RoleMetaJudge, c.MetaJudge.APIKeyEnv, c.MetaJudge.APIKeyFile},
 	} {
+		if k.key != "worker" && !slices.Contains(roles, k.key) {
+			continue
+		}
 		e := infer.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
 		if seen[e] {
 			continue
@@ -268,13 +273,13 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 	return p, err
 }
 
-// execute runs the pipeline under the eyes of progress and of Ctrl-C.
-func (r *run) execute(locked context.Context, p *beam.Pipeline) (err error) {
+// execute has something asked under the eyes of progress and of Ctrl-C.
+func (r *run) execute(locked context.Context, ask func(context.Context) error) (err error) {
 	ctx, cancel := context.WithCancel(locked)
 	defer cancel()
 	stopped := r.onInterrupt(ctx, cancel)
 	watching := r.startProgress(ctx)
-	ran := engine.Run(ctx, p)
+	ran := ask(ctx)
 	r.series = watching.end()
 	r.seen = infer.Watch(r.attempt)
 	died := infer.Fatal(r.attempt)
@@ -341,11 +346,15 @@ func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 		return nil, err
 	}
 	seen := r.seen
+	calibration, err := r.config.CalibrationWarnings()
+	if err != nil {
+		return nil, err
+	}
 	op := &summary.Operation{
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: seen.Warnings, BadLines: r.scan.BadByCode,
+		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: append(calibration, seen.Warnings...), BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

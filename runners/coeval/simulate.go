@@ -16,6 +16,7 @@ func newSimulateCommand() *cobra.Command {
 	var o simulator.Options
 	var world, faults string
 	var seed uint64
+	var bend float64
 	c := &cobra.Command{
 		Use:   "simulate [flags]",
 		Short: "Serve the simulated worker: an OpenAI-compatible server without a model",
@@ -27,7 +28,7 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 			if err != nil {
 				return usage(err)
 			}
-			w.Seed = seed
+			w.Seed, w.JudgeBend = seed, bend
 			o.World = &w
 			if o.Faults, err = simulator.ParseFaults(faults); err != nil {
 				return usage(err)
@@ -61,6 +62,7 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	f.IntVar(&o.CacheTokens, "cache-tokens", 0, "size of a prefix cache; 0 is none")
 	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
 	f.StringVar(&world, "world", "moderate", "how good its judges are: mild, moderate, noisy, bad")
+	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: of x points it makes 5·(x/5)^(2^BEND), -4 to 4")
 	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer every ask with another text")
 	f.BoolVar(&o.Record, "record", false, "remember the texts that were sent, for POST /sent")
 	f.StringVar(&faults, "fault", "", "faults to inject, as 429=0.1,reset=0.02")

@@ -21,8 +21,10 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"coeval/datasets/shards"
+	"coeval/runners/calibrate"
 	"coeval/runners/dossiers"
 	"coeval/runners/figures"
+	"coeval/runners/rank"
 	"coeval/schemas"
 )
 
@@ -67,6 +69,15 @@ type Iteration struct {
 	// UnparsedJudgments and UnparsedComparisons are shares of texts that say nothing.
 	UnparsedJudgments   float64  `json:"unparsed_judgments"`
 	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
+	// Agreement is the judge's with people, ties counting half, as coeval calibrate left it in the
+	// run's folder; null where it did not, or asked another judge than the run. Labels is the
+	// SHA-256 of the file of labels.
+	Agreement *float64 `json:"agreement"`
+	Labels    string   `json:"labels,omitempty"`
+
+	// people is what Agreement was computed from; unknown says why there is none.
+	people  *calibrate.Figures
+	unknown string
 }
 
 // Step is what two runs have in common. Before and After count runs from 0.
@@ -98,7 +109,11 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 		if err != nil {
 			return nil, err
 		}
-		c.Runs = append(c.Runs, newIteration(r, f))
+		it := newIteration(r, f)
+		if err := it.addPeople(ctx); err != nil {
+			return nil, err
+		}
+		c.Runs = append(c.Runs, it)
 		after, err := read(ctx, r)
 		if err != nil {
 			return nil, err
@@ -113,7 +128,7 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 		}
 		before = after
 	}
-	c.Signs = signs(&c.Runs[0], &c.Runs[len(c.Runs)-1])
+	c.Signs = append(signs(&c.Runs[0], &c.Runs[len(c.Runs)-1]), people(c.Runs))
 	return c, nil
 }
 
@@ -259,7 +274,7 @@ func newStep(before, after map[string]prompt) Step {
 	return step
 }
 
-// spearman is Pearson's correlation of the ranks, equal values having the mean of theirs.
+// spearman is that of package rank, of at least 3 pairs in any order.
 func spearman(pairs []pair) *float64 {
 	const least = 3
 	if len(pairs) < least {
@@ -270,30 +285,9 @@ func spearman(pairs []pair) *float64 {
 	for i, p := range pairs {
 		before[i], after[i] = p.before, p.after
 	}
-	before, after = ranks(before), ranks(after)
-	if stat.Variance(before, nil) == 0 || stat.Variance(after, nil) == 0 {
+	r, ok := rank.Spearman(before, after)
+	if !ok {
 		return nil
 	}
-	r := stat.Correlation(before, after, nil)
 	return &r
-}
-
-func ranks(values []float64) []float64 {
-	order := make([]int, len(values))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(values[a], values[b]) })
-	out := make([]float64, len(values))
-	for i := 0; i < len(order); {
-		k := i
-		for k < len(order) && values[order[k]] == values[order[i]] {
-			k++
-		}
-		for _, at := range order[i:k] {
-			out[at] = float64(i+k-1) / 2
-		}
-		i = k
-	}
-	return out
 }

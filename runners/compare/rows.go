@@ -29,6 +29,7 @@ func (c *Comparison) Rows() []Row {
 		row("Variance of a response's judgments", "points²", 2, func(i *Iteration) *float64 { return scored(i, &i.Variance) }),
 		row("Judgments at the top", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Top) }),
 		row("Ties", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Ties) }),
+		row("Agreement of judge and people", "%", 1, func(i *Iteration) *float64 { return i.Agreement }),
 		row("Length of chosen responses", "characters", 0, func(i *Iteration) *float64 { return known(i.Paired > 0, &i.ChosenChars) }),
 		row("The first shown wins", "%", 1, func(i *Iteration) *float64 { return i.First }),
 		row("Order conflicts", "%", 1, func(i *Iteration) *float64 { return i.Conflicts }),

@@ -21,6 +21,10 @@ const (
 	moreConflicts, moreFirst, mostFirst = 0.1, 0.05, 0.1
 	// growth is of the mean length of chosen responses, as a share.
 	growth = 0.1
+	// fallBack is how far agreement with people is below its peak, and fallErrors that in standard
+	// errors: both are of the same labels, and a few hundred of them tell 3 points from nothing
+	// only where the two judges mostly agree with each other.
+	fallBack, fallErrors = 0.03, 2
 )
 
 // The signs.
@@ -29,6 +33,7 @@ const (
 	Higher   = "the meta-judge goes by the score"
 	Position = "the meta-judge goes by position"
 	Longer   = "chosen responses grow longer"
+	People   = "agreement with people falls back after its peak"
 )
 
 // Sign is a published sign of saturation.

@@ -25,6 +25,7 @@ import (
 	"coeval/transforms/generate"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
+	"coeval/transforms/score"
 	"coeval/transforms/sink"
 )
 
@@ -45,6 +46,8 @@ type Settings struct {
 	Judge     judge.Options     `json:"judge"`
 	MetaJudge meta.Options      `json:"meta_judge"`
 	Method    metareward.Method `json:"method"`
+	// Calibration is what S was mapped with; nil without one.
+	Calibration *score.Calibration `json:"calibration"`
 }
 
 // Wants says whether pairs of a role were asked for.
@@ -78,6 +81,11 @@ func Open(ctx context.Context, dir string) (*Run, error) {
 	}
 	if err := r.Settings.Method.ActorOptions().Validate(); err != nil {
 		return nil, fmt.Errorf("%s: config: %s", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if c := r.Settings.Calibration; c != nil {
+		if err := c.Validate(); err != nil {
+			return nil, fmt.Errorf("%s: config: calibration: %w", name, err)
+		}
 	}
 	for _, f := range r.Manifest.Files {
 		if strings.HasPrefix(f.Path, string(shards.Prompts)+"/") {

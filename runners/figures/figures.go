@@ -26,8 +26,10 @@ type Figures struct {
 	Simulated bool   `json:"simulated"`
 	Prompts   int64  `json:"prompts"`
 	Models    Models `json:"models"`
-	Scores    Scores `json:"scores"`
-	Length    Length `json:"length"`
+	// Calibration is the map that brought S to people's scale; null where S is on the judge's.
+	Calibration *Calibration `json:"calibration"`
+	Scores      Scores       `json:"scores"`
+	Length      Length       `json:"length"`
 	// Meta is null when no judge pairs were asked for.
 	Meta *Meta `json:"meta"`
 }
@@ -37,6 +39,12 @@ type Models struct {
 	Actor     string `json:"actor"`
 	Judge     string `json:"judge"`
 	MetaJudge string `json:"meta_judge"`
+}
+
+// Calibration is when a map was made, and from people's scores of how many responses.
+type Calibration struct {
+	Date      string `json:"date"`
+	Responses int    `json:"responses"`
 }
 
 // Scores are about the judge's scores, in rubric points.
@@ -216,13 +224,13 @@ func Of(ctx context.Context, r *dossiers.Run) (*Figures, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for shard := range tallies {
-		tallies[shard] = newTally(r.Settings.Method.ActorOptions())
+		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
 		group.Go(func() error { return r.Each(ctx, shard, tallies[shard].add) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	sum := newTally(r.Settings.Method.ActorOptions())
+	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
 	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
 		sum.join(t)
 	}
@@ -236,6 +244,9 @@ func Of(ctx context.Context, r *dossiers.Run) (*Figures, error) {
 			Actor: r.Settings.Actor.Role.Identity(), Judge: r.Settings.Judge.Role.Identity(), MetaJudge: r.Settings.MetaJudge.Role.Identity(),
 		},
 		Scores: sum.scores.figures(), Length: length,
+	}
+	if c := r.Settings.Calibration; c != nil {
+		f.Calibration = &Calibration{Date: c.Date, Responses: c.Responses}
 	}
 	if r.Settings.Wants(schemas.RoleJudge) {
 		f.Meta = sum.meta.figures()

@@ -45,7 +45,7 @@ func dossier() *dossiers.Dossier {
 
 func tallied(t *testing.T, dossiers ...*dossiers.Dossier) *tally {
 	t.Helper()
-	sum := newTally(pairs.ActorOptions{Rho: 0.32})
+	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil)
 	for _, d := range dossiers {
 		if err := sum.add(d); err != nil {
 			t.Fatal(err)
@@ -181,7 +181,7 @@ func TestJoin(t *testing.T) {
 	other := dossier()
 	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, new(3.25)
 	whole := tallied(t, dossier(), other, dossier())
-	parts := newTally(pairs.ActorOptions{Rho: 0.32})
+	parts := newTally(pairs.ActorOptions{Rho: 0.32}, nil)
 	parts.join(tallied(t, dossier()))
 	parts.join(tallied(t, other, dossier()))
 	a, err := whole.length.figures()

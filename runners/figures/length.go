@@ -13,6 +13,7 @@ import (
 	"coeval/runners/dossiers"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
+	"coeval/transforms/score"
 )
 
 const (
@@ -33,9 +34,10 @@ func sweptRhos(own float64) []float64 {
 }
 
 type lengthTally struct {
-	options pairs.ActorOptions
-	rhos    []float64
-	swept   []rhoTally
+	options     pairs.ActorOptions
+	calibration *score.Calibration
+	rhos        []float64
+	swept       []rhoTally
 	// all are of (length, S) over all responses, within of the deviations from each prompt's means.
 	all, within moments
 	longerWins  float64
@@ -53,9 +55,9 @@ type rhoTally struct {
 	margin                    float64
 }
 
-func newLengthTally(o pairs.ActorOptions) lengthTally {
+func newLengthTally(o pairs.ActorOptions, c *score.Calibration) lengthTally {
 	rhos := sweptRhos(o.Rho)
-	t := lengthTally{options: o, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
+	t := lengthTally{options: o, calibration: c, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
 	for i := range t.grid {
 		t.grid[i] = make([]int64, gridCells)
 	}
@@ -63,7 +65,7 @@ func newLengthTally(o pairs.ActorOptions) lengthTally {
 }
 
 func (t *lengthTally) add(d *dossiers.Dossier) {
-	f, scores := finding(d)
+	f, scores := finding(d, t.calibration)
 	level := t.addResponses(d)
 	for i, rho := range t.rhos {
 		o := t.options
@@ -91,8 +93,8 @@ func (t *lengthTally) add(d *dossiers.Dossier) {
 }
 
 // finding returns what the actor's choice depends on, and the parsed scores of each response in
-// thousandths.
-func finding(d *dossiers.Dossier) (f *schemas.Finding, scores map[string][]int) {
+// thousandths, as they were written.
+func finding(d *dossiers.Dossier, c *score.Calibration) (f *schemas.Finding, scores map[string][]int) {
 	f = &schemas.Finding{PromptID: d.Prompt.ID}
 	scores = make(map[string][]int, len(d.Responses))
 	for i := range d.Judgments {
@@ -102,13 +104,15 @@ func finding(d *dossiers.Dossier) (f *schemas.Finding, scores map[string][]int) 
 	}
 	for i := range d.Responses {
 		r := &d.Responses[i]
-		score := schemas.Score{Scored: r.ScoreMean != nil}
+		sums := schemas.Score{Scored: r.ScoreMean != nil}
 		for _, s := range scores[r.ID] {
-			score.N++
-			score.Sum += int64(s)
-			score.Squares += int64(s) * int64(s)
+			sums.N++
+			sums.Sum += int64(s)
+			sums.Squares += int64(s) * int64(s)
 		}
-		f.Responses = append(f.Responses, schemas.ResponseFinding{ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: score})
+		f.Responses = append(f.Responses, schemas.ResponseFinding{
+			ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: c.Apply(sums),
+		})
 	}
 	return f, scores
 }

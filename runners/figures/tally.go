@@ -5,6 +5,7 @@ import (
 
 	"coeval/runners/dossiers"
 	"coeval/transforms/pairs"
+	"coeval/transforms/score"
 )
 
 // A tally adds up what the figures are made of, dossier by dossier.
@@ -15,8 +16,8 @@ type tally struct {
 	meta    metaTally
 }
 
-func newTally(o pairs.ActorOptions) *tally {
-	return &tally{scores: newScoreTally(), length: newLengthTally(o), meta: newMetaTally()}
+func newTally(o pairs.ActorOptions, c *score.Calibration) *tally {
+	return &tally{scores: newScoreTally(), length: newLengthTally(o, c), meta: newMetaTally()}
 }
 
 func (t *tally) add(d *dossiers.Dossier) error {

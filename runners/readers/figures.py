@@ -19,6 +19,7 @@ import math
 import pathlib
 import subprocess
 import sys
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -129,11 +130,28 @@ def line(x, y):
     return fit.slope, fit.intercept, 0.0 if np.ptp(y) == 0 else fit.rvalue
 
 
-def choose(rows, totals, method, rho):
-    """The pair by the paper's tiers, in fractions of integers; None if there is none."""
-    from fractions import Fraction
+def image(calibration, mean):
+    """A mean on the scale of people, to the nearest thousandth, halves upwards."""
+    if not calibration:
+        return mean
+    points = [(Fraction(str(p["score"])), Fraction(str(p["people"]))) for p in calibration["points"]]
+    (x, y), *rest = points
+    for x1, y1 in rest:
+        if x < mean:
+            value = y1 if mean >= x1 else y + (y1 - y) * (mean - x) / (x1 - x)
+        x, y = x1, y1
+    exact = points[0][1] if mean <= points[0][0] else value
+    return Fraction(math.floor(exact * 1000 + Fraction(1, 2)), 1000)
 
-    scored = [(Fraction(sum(totals[r["id"]]), 1000 * len(totals[r["id"]])), r) for r in rows if r["score_mean"] is not None]
+
+def choose(rows, totals, config, rho):
+    """The pair by the paper's tiers, in fractions of integers; None if there is none."""
+    method, calibration = config["method"], config.get("calibration")
+    scored = [
+        (image(calibration, Fraction(sum(totals[r["id"]]), 1000 * len(totals[r["id"]]))), r)
+        for r in rows
+        if r["score_mean"] is not None
+    ]
     if len(scored) < 2:
         return None
     rho = Fraction(round(rho * 10**6), 10**6)
@@ -194,7 +212,7 @@ def control(differences, levels, won):
     }
 
 
-def length(tables, method):
+def length(tables, config):
     totals = {}
     for j in tables["judgments"]:
         if j["score"] is not None:
@@ -219,10 +237,10 @@ def length(tables, method):
     slope_within, _, correlation_within = line(within_x, within_y)
 
     groups = by(tables["responses"], "prompt_id")
-    own = method["rho"]
+    own = config["method"]["rho"]
     swept, result = [], {}
     for rho in sorted({own} | {i / 20 for i in range(10)}):
-        found = [c for p in tables["prompts"] if (c := choose(groups.get(p["id"], []), totals, method, rho))]
+        found = [c for p in tables["prompts"] if (c := choose(groups.get(p["id"], []), totals, config, rho))]
         difference = np.array([c["chars"] - r["chars"] for c, r, _ in found], dtype=float)
         picked = np.array([c["chars"] for c, _, _ in found], dtype=float)
         row = {
@@ -386,7 +404,7 @@ def figures(tables, run):
     return {
         "prompts": len(tables["prompts"]),
         "scores": scores(tables, meta),
-        "length": length(tables, config["method"]),
+        "length": length(tables, config),
         "meta": meta_judge(tables) if meta else None,
     }
 

@@ -76,13 +76,27 @@ class Scored:
     variance: Fraction | None
 
 
-def score(row, judgments, min_judgments):
-    """S_k and V_k; None for both when too few judgments were parsed."""
+def image(points, mean):
+    """What a calibration makes of a mean: linear between its points, level outside, in thousandths."""
+    at = [Fraction(thousandths(p["score"]), 1000) for p in points]
+    people = [Fraction(thousandths(p["people"]), 1000) for p in points]
+    mean = min(max(mean, at[0]), at[-1])
+    i = max(k for k in range(len(at) - 1) if at[k] <= mean)
+    exact = people[i] + (mean - at[i]) * (people[i + 1] - people[i]) / (at[i + 1] - at[i])
+    return Fraction((exact * 1000 + Fraction(1, 2)).__floor__(), 1000)
+
+
+def score(row, judgments, min_judgments, calibration=None):
+    """S_k and V_k; None for both when too few judgments were parsed.
+
+    S_k is on the scale of people where the run has a calibration, V_k always on the judge's own.
+    """
     parsed = [Fraction(thousandths(j["score"]), 1000) for j in judgments if j["score"] is not None]
     if len(parsed) < min_judgments:
         return Scored(row, parsed, None, None)
     mean = sum(parsed) / len(parsed)
-    return Scored(row, parsed, mean, sum((s - mean) ** 2 for s in parsed) / len(parsed))
+    variance = sum((s - mean) ** 2 for s in parsed) / len(parsed)
+    return Scored(row, parsed, image(calibration["points"], mean) if calibration else mean, variance)
 
 
 def contested(scored):
@@ -339,7 +353,7 @@ class Reference:
         seen = set()
         for j in judgments:
             self.check_judgment(j, seen)
-        result = score(r, judgments, self.method["min_judgments"])
+        result = score(r, judgments, self.method["min_judgments"], self.config.get("calibration"))
         self.report.equal(where, "parsed_judgments", r["parsed_judgments"], len(result.parsed))
         self.report.close(where, "score_mean", r["score_mean"], result.mean, 1e-12)
         self.report.close(where, "score_variance", r["score_variance"], result.variance, 1e-12)
@@ -740,6 +754,13 @@ def planted_errors():
         run["ledger"]["roles"][run["config"]["roles"][0]]["paired"] += 1
         return True
 
+    def calibration(run, tables):
+        points = [{"score": 0, "people": 0}, {"score": 5, "people": 4}]
+        if run["config"].get("calibration", {}).get("points") == points:
+            return False
+        run["config"]["calibration"] = {"points": points}
+        return True
+
     def is_scored(row):
         return row["score"] is not None
 
@@ -809,6 +830,7 @@ def planted_errors():
     yield "another lambda", "elo is", method(elo_lambda=0.35)
     yield "a limit on chosen responses", "dropped: chosen_too_long", method(max_chosen_chars=500)
     yield "a limit on judgments", "dropped: judgment_too_long", method(max_judgment_chars=700)
+    yield "another calibration", "score_mean", calibration
     yield "another minimum of judgments", "score_mean", method(min_judgments=11)
     yield "another minimum for the meta-judge", "dropped: too_few_judgments", method(min_meta_judgments=30)
     for role in ("actor", "judge"):

@@ -1,14 +1,16 @@
 """Makes runs with the simulated worker and checks what they wrote, in Python.
 
-    run.py --coeval .bin/coeval --prompts FILE --scratch DIR
+    run.py --coeval .bin/coeval --prompts FILE --pairs FILE --scratch DIR
 
 The runs differ in what is rare otherwise: faults, bad lines, conversations, roles without a
 pair, and the settings of the method. check_readers.py then reads their files with four
-libraries, reference.py recomputes each of their choices, and figures.py the report's figures.
+libraries, reference.py recomputes each of their choices, figures.py the report's figures, and
+calibration.py those of a judge held against people.
 """
 
 import argparse
 import gzip
+import hashlib
 import json
 import pathlib
 import shutil
@@ -116,6 +118,18 @@ class Runs:
             raise SystemExit(f"{self.folder(name)}: {requests} requests, though the journal of {source} holds all calls")
 
 
+    def calibrate(self, name, labels, *flags):
+        """Holds the judge of a run, or of an empty folder, against labels."""
+        out = self.folder(name)
+        command = [self.coeval, "calibrate", "--simulate", "--json", "--out", str(out), "--people", str(labels), *flags]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-3000:]}")
+        told = json.loads(done.stdout)
+        print(f"{out}: {told['labels']['labels']} labels, {told['calls']['requests']} requests", flush=True)
+        return told
+
+
 def settings(**values):
     flags = []
     for key, value in values.items():
@@ -123,7 +137,26 @@ def settings(**values):
     return flags
 
 
-def make_runs(coeval, prompts, scratch):
+def people_score(out, file):
+    """Writes what people might give to the responses of a run, on a scale of 1 to 10.
+
+    Theirs is another scale than the judge's, bent, in steps of a half, and with an error of theirs;
+    some responses have two labels.
+    """
+    conversations = {p["id"]: p["prompt"] for p in pq.read_table(out / "raw" / "prompts").to_pylist()}
+    lines = []
+    for row in pq.read_table(out / "raw" / "responses").to_pylist():
+        if row["status"] != "complete":
+            continue
+        chance = hashlib.sha256(row["id"].encode()).digest()
+        for error in chance[: 1 + (chance[-1] < 40)]:
+            points = 10 * ((row["score_mean"] or 0) / 5) ** 0.5 + (error / 255 - 0.5) * 4
+            label = {"messages": conversations[row["prompt_id"]], "response": row["text"], "score": min(max(round(2 * points) / 2, 1), 10)}
+            lines.append(json.dumps(label, ensure_ascii=len(lines) % 2 == 0))
+    file.write_text("\n".join(lines), encoding="utf-8")
+
+
+def make_runs(coeval, prompts, pairs, scratch):
     runs = Runs(coeval, scratch)
     plain = ["--prompts", prompts, "--limit", "60"]
     runs.make("plain", *plain)
@@ -141,6 +174,14 @@ def make_runs(coeval, prompts, scratch):
     runs.again("fixed", "plain", *plain, *fixed)
     runs.again("paper-1", "plain", *plain, "--preset", "paper-1")
     runs.again("actor-only", "plain", *plain, "--preset", "paper-4")
+
+    runs.calibrate("people", pairs, "--resamples", "2000")
+    scores = scratch / "scores.jsonl"
+    people_score(runs.folder("plain"), scores)
+    told = runs.calibrate("plain", scores, "--scale", "1:10", "--map", str(scratch / "map.json"))
+    if told["calls"]["requests"] != 0:
+        raise SystemExit(f"calibrating asked {told['calls']['requests']} times for what the run had asked")
+    runs.again("calibrated", "plain", *plain, *settings(judge__calibration=scratch / "map.json", method__min_margin=0.5))
 
     folder = scratch / "prompts"
     folder.mkdir()
@@ -196,14 +237,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--coeval", required=True, help="the program")
     parser.add_argument("--prompts", required=True, help="file of prompts")
+    parser.add_argument("--pairs", required=True, help="file of pairs with people's preferences")
     parser.add_argument(
         "--scratch", required=True, type=pathlib.Path, help="folder for the runs; what is in it is lost"
     )
     args = parser.parse_args()
     shutil.rmtree(args.scratch, ignore_errors=True)
     args.scratch.mkdir(parents=True)
-    outs = [str(out) for out in make_runs(args.coeval, args.prompts, args.scratch)]
-    tested = [str(args.scratch / name / "out") for name in ("plain", "faults")]
+    outs = [str(out) for out in make_runs(args.coeval, args.prompts, args.pairs, args.scratch)]
+    tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated")]
+    scores, plain = str(args.scratch / "scores.jsonl"), str(args.scratch / "plain" / "out")
+    people = str(args.scratch / "people" / "out")
     failed = False
     for script, *arguments in (
         ["check_readers.py", "--cache", str(args.scratch / "cache"), *outs],
@@ -211,6 +255,10 @@ def main():
         ["reference.py", "--self-test", *tested],
         ["figures.py", "--coeval", args.coeval, *outs],
         ["figures.py", "--coeval", args.coeval, "--self-test", outs[0]],
+        ["calibration.py", args.pairs, people],
+        ["calibration.py", scores, plain],
+        ["calibration.py", "--self-test", args.pairs, people],
+        ["calibration.py", "--self-test", scores, plain],
     ):
         done = subprocess.run([sys.executable, str(HERE / script), *arguments], check=False)
         failed |= done.returncode != 0

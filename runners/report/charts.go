@@ -47,6 +47,8 @@ var (
 
 const shadeMark = 9
 
+var dashLengths = []vg.Length{3, 3}
+
 // A Chart is a figure of the page.
 type Chart struct {
 	Title string
@@ -203,7 +205,7 @@ func dashes(p *plot.Plot, points plotter.XYs) error {
 	if err != nil {
 		return err
 	}
-	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: []vg.Length{3, 3}}
+	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: dashLengths}
 	p.Add(line)
 	return nil
 }

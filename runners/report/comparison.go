@@ -70,6 +70,7 @@ var chartNotes = map[string]string{
 	"Mean score of a response":           "A climb with less spread is a judge that no longer tells answers apart.",
 	"Spread within a prompt":             "Mean of best less worst response: what pairs are made of.",
 	"Variance of a response's judgments": "What the meta-judge has to compare.",
+	"Agreement of judge and people":      "On the same labels: the paper's judge fell back after its peak.",
 	"Length of chosen responses":         "Growth is length for quality, unless the tasks ask for it.",
 	"Order conflicts":                    "The winner changes with the order; tossing a coin gives 50\u00a0%.",
 	"The higher score wins":              "50\u00a0% is blind to scores; the paper's rose to 97.7\u00a0%.",

@@ -62,6 +62,9 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 		}
 		say("%s.", text)
 	}
+	if c := f.Calibration; c != nil {
+		say("Mean scores are on people's scale, by a map of %s from %s responses; single judgments, and the variance of those of a response, are on the judge's own.", plain.Line(c.Date), comma(int64(c.Responses)))
+	}
 	if c := s.Collapse; c != nil {
 		text := fmt.Sprintf("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
 		if m := f.Meta; m != nil && m.BothOrders > 0 {

@@ -34,6 +34,8 @@ type Source struct {
 	Name string
 	// Settings stand before the file, and later ones before earlier ones.
 	Settings []Setting
+	// Validate tells all that is wrong with the values. Nil means [metareward.Config.Validate].
+	Validate func(metareward.Config) error
 }
 
 // Load returns the config and all that is wrong with it, joined.
@@ -48,7 +50,11 @@ func Load(src Source) (metareward.Config, error) {
 	for _, g := range given {
 		l.set(fields, g)
 	}
-	l.fail(c.Validate())
+	validate := metareward.Config.Validate
+	if src.Validate != nil {
+		validate = src.Validate
+	}
+	l.fail(validate(c))
 	return c, errors.Join(l.problems...)
 }
 

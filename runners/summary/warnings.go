@@ -28,7 +28,7 @@ const (
 // settingBehind names what decides how often a reason drops a prompt.
 var settingBehind = map[string]string{
 	schemas.TooFewScored:        "method.min_judgments, actor.max_tokens and judge.max_tokens decide how many responses are scored",
-	schemas.EqualScores:         "judge.n: more judgments make equal means rarer",
+	schemas.EqualScores:         "judge.n: more judgments make equal means rarer; a judge.calibration makes ties where it is level",
 	schemas.Margin:              "method.min_margin",
 	schemas.ChosenTooLong:       "method.max_chosen_chars",
 	schemas.NotContested:        "judge.n and judge.temperature: no response had judgments that differ",

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/big"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"coeval/schemas"
 	"coeval/transforms/judge"
+	"coeval/transforms/score"
 )
 
 // dossierRows are what the tables hold of one prompt.
@@ -284,7 +286,8 @@ func (d *dossier) checkDistinct(r *response) {
 	}
 }
 
-// checkScore computes n, S and V from the texts of the judgments.
+// checkScore computes n, S and V from the texts of the judgments, S on the scale of people
+// where the run has a calibration.
 func (d *dossier) checkScore(r *response) {
 	for _, j := range r.judgments {
 		if j.parsed {
@@ -295,6 +298,10 @@ func (d *dossier) checkScore(r *response) {
 		}
 	}
 	r.score.Scored = r.score.N >= d.shard.run.settings.Method.MinJudgments
+	if c := d.shard.run.settings.Calibration; c != nil && r.score.Scored {
+		r.score.Shift = imageOf(c.Points, big.NewRat(r.score.Sum, int64(r.score.N)))*int64(r.score.N) - r.score.Sum
+		r.score.Sum += r.score.Shift
+	}
 	at := d.shard.responses.row(&d.notes, r.row)
 	same(at, "parsed_judgments", r.row.ParsedJudgments, int32(r.score.N))
 	var mean, variance *float64
@@ -304,4 +311,23 @@ func (d *dossier) checkScore(r *response) {
 	}
 	sameNullable(at, "score_mean", r.row.ScoreMean, mean)
 	sameNullable(at, "score_variance", r.row.ScoreVariance, variance)
+}
+
+// imageOf returns what a calibration makes of a mean of thousandths: the line through the
+// points around it, of the nearest point where it lies outside, to the nearest thousandth and
+// halves up.
+func imageOf(points []score.CalibrationPoint, mean *big.Rat) int64 {
+	first, last := points[0], points[len(points)-1]
+	if mean.Cmp(big.NewRat(int64(first.Score), 1)) <= 0 {
+		return int64(first.People)
+	}
+	if mean.Cmp(big.NewRat(int64(last.Score), 1)) >= 0 {
+		return int64(last.People)
+	}
+	i := slices.IndexFunc(points, func(p score.CalibrationPoint) bool { return mean.Cmp(big.NewRat(int64(p.Score), 1)) < 0 })
+	low, high := points[i-1], points[i]
+	image := new(big.Rat).Sub(mean, big.NewRat(int64(low.Score), 1))
+	image.Mul(image, big.NewRat(int64(high.People-low.People), int64(high.Score-low.Score)))
+	image.Add(image, big.NewRat(2*int64(low.People)+1, 2)) // half a thousandth more, and cut off
+	return new(big.Int).Quo(image.Num(), image.Denom()).Int64()
 }

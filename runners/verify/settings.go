@@ -11,6 +11,7 @@ import (
 	"coeval/transforms/generate"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
+	"coeval/transforms/score"
 )
 
 // settings are those of run.json's config that decide what the tables must hold.
@@ -20,6 +21,8 @@ type settings struct {
 	Judge     judge.Options     `json:"judge"`
 	MetaJudge meta.Options      `json:"meta_judge"`
 	Method    metareward.Method `json:"method"`
+	// Calibration maps S; nil leaves it on the judge's scale.
+	Calibration *score.Calibration `json:"calibration"`
 
 	asked judge.Template
 }
@@ -40,6 +43,11 @@ func decodeSettings(config json.RawMessage) (*settings, error) {
 	}
 	if s.wants(schemas.RoleJudge) {
 		errs = append(errs, s.Method.JudgeOptions().Validate())
+	}
+	if s.Calibration != nil {
+		if err := s.Calibration.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("calibration: %w", err))
+		}
 	}
 	const most = 256
 	for _, number := range []struct {

@@ -73,7 +73,7 @@ func mostContested(responses []*response) *response {
 // variance returns V = Σs²/n − (Σs/n)² in squared thousandths.
 func variance(s schemas.Score) *big.Rat {
 	n := int64(s.N)
-	mean := big.NewRat(s.Sum, n)
+	mean := big.NewRat(s.Written(), n)
 	return new(big.Rat).Sub(big.NewRat(s.Squares, n), mean.Mul(mean, mean))
 }
 

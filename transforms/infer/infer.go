@@ -43,7 +43,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -220,7 +219,11 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 	distinct, merged := merge(prompts)
 	f.merged += merged
 	mergedCounter.Inc(ctx, merged)
-	view := f.load(bucket, distinct)
+	wanted := make(map[string]bool, len(distinct))
+	for i := range distinct {
+		wanted[distinct[i].ID] = true
+	}
+	view := f.engine.process.load(f.window.Context(), bucket, wanted)
 	f.engine.process.fleet.limiter.ends(false)
 	for _, p := range distinct {
 		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
@@ -253,26 +256,6 @@ func (f *findFn) emit(ctx context.Context, emit func(schemas.Record)) func(schem
 		f.findings++
 		emit(schemas.Record{Finding: &found})
 	}
-}
-
-// load returns a function that loads the bucket once, for whoever needs it first.
-func (f *findFn) load(bucket string, prompts []schemas.Prompt) func() (*journal.View, error) {
-	process := f.engine.process
-	ctx := f.window.Context()
-	wanted := make(map[string]bool, len(prompts))
-	for i := range prompts {
-		wanted[prompts[i].ID] = true
-	}
-	return sync.OnceValues(func() (*journal.View, error) {
-		if process.journal == nil {
-			return nil, nil
-		}
-		v, err := process.journal.Load(ctx, bucket, func(id string) bool { return wanted[id] })
-		if err != nil {
-			process.died(err)
-		}
-		return v, err
-	})
 }
 
 func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func(context.Context) (schemas.Finding, error) {

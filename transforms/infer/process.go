@@ -207,6 +207,21 @@ func (p *process) flush() {
 	_ = p.journal.Flush(ctx)
 }
 
+// load returns a function that loads what a bucket holds of some prompts once, for whoever needs
+// it first.
+func (p *process) load(ctx context.Context, bucket string, wanted map[string]bool) func() (*journal.View, error) {
+	return sync.OnceValues(func() (*journal.View, error) {
+		if p.journal == nil {
+			return nil, nil
+		}
+		v, err := p.journal.Load(ctx, bucket, func(id string) bool { return wanted[id] })
+		if err != nil {
+			p.died(err)
+		}
+		return v, err
+	})
+}
+
 // window is how many prompts a bundle may have in flight now.
 func (p *process) window() int {
 	switch {

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"coeval/datasets/journal"
+	"coeval/schemas"
 )
 
 // An answer that was read before the run was given up is kept: the journal takes it until then.
@@ -19,7 +20,7 @@ func TestCloseKeepsWhatWasRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.watch.start(1)
+		p.watch.start(schemas.StageJudge, 1)
 		ended := make(chan error, 1)
 		go func() { ended <- Close("closed") }()
 		synctest.Wait() // it has done all that it does without the answer
@@ -34,7 +35,7 @@ func TestCloseKeepsWhatWasRead(t *testing.T) {
 		if p, err = processOf(Options{Attempt: "closed", Journal: dir}.withDefaults()); err != nil {
 			t.Fatal(err)
 		}
-		p.watch.start(1)
+		p.watch.start(schemas.StageJudge, 1)
 		if err := Close("closed"); err != nil {
 			t.Error(err)
 		}

@@ -42,6 +42,9 @@ func (t Template) Messages(conversation []schemas.Message, response string) ([]s
 	return t.render(quote.Conversation(conversation), quote.New("response", response))
 }
 
+// Digest identifies all of what the judge is asked but for the quoted texts.
+func (t Template) Digest() string { return t.quoting.Digest }
+
 func (t Template) render(turns []quote.Text, response quote.Text) ([]schemas.Message, error) {
 	return t.quoting.Render(newSheet(turns, response))
 }

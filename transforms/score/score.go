@@ -9,6 +9,11 @@
 // V_k being the population variance. It promises exact arithmetic: scores are integer
 // thousandths, the sums are integers, and variances are compared as fractions of integers, so
 // that two that are equal tie. A judgment without a score counts for nothing: not as 0.
+//
+// A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each
+// score, since it was fitted to means: so no two responses ever change places. V_k, and with it
+// the contested response, stays that of the scores as the judge wrote them, so that another
+// calibration changes the actor's pairs alone and asks nobody anything.
 package score
 
 import (
@@ -39,6 +44,8 @@ type Options struct {
 	// MinJudgments is how many parsed judgments a response needs, 1 to 256. More leave out
 	// responses whose mean is unsure, and with 1 a variance of nothing is 0. Zero means 2.
 	MinJudgments int `json:"min_judgments"`
+	// Calibration maps S to the scale of people. Nil leaves it on the judge's.
+	Calibration *Calibration `json:"calibration,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
@@ -51,6 +58,11 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	if o.MinJudgments < 1 || o.MinJudgments > 256 {
 		return fmt.Errorf("score: min_judgments is %d; allowed is 1 to 256", o.MinJudgments)
+	}
+	if o.Calibration != nil {
+		if err := o.Calibration.Validate(); err != nil {
+			return fmt.Errorf("score: calibration: %w", err)
+		}
 	}
 	return nil
 }
@@ -114,6 +126,7 @@ func Dossier(d *schemas.Dossier, o Options) {
 		r := &d.Responses[i]
 		r.Score = Sum(r.Judgments)
 		r.Score.Scored = r.Score.N >= o.MinJudgments
+		r.Score = o.Calibration.Apply(r.Score)
 		if !r.Score.Scored || spread(r.Score) == 0 {
 			continue
 		}
@@ -139,7 +152,7 @@ func Sum(judgments []schemas.Judgment) schemas.Score {
 // spread returns n²·V in squared thousandths. With scores of at most 5,000 and n of at most
 // 256 each product is at most 256·256·2.5e7 = 1.7e12.
 func spread(s schemas.Score) int64 {
-	return int64(s.N)*s.Squares - s.Sum*s.Sum
+	return int64(s.N)*s.Squares - s.Written()*s.Written()
 }
 
 // compareVariance returns the sign of V_a − V_b, from spread_a·n_b² and spread_b·n_a². A

@@ -3,6 +3,8 @@ package simulator
 import (
 	"strconv"
 	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // A code stands in every response and names it: the prompt, and the sample of the prompt.
@@ -120,6 +122,33 @@ func parseCode(s string) (code, bool) {
 	}
 	sample, err := strconv.ParseUint(s[9:], 16, 64)
 	return code{prompt: uint32(prompt), sample: sample}, err == nil && sample != 0
+}
+
+// fenceMark begins the tag before a response that is quoted.
+const fenceMark = "<response-"
+
+// foreign returns the code of a response without one that stands between tags.
+func foreign(s string) (code, bool) {
+	for at := 0; ; {
+		i := strings.Index(s[at:], fenceMark)
+		if i < 0 {
+			return code{}, false
+		}
+		begin := at + i
+		at = begin + len(fenceMark)
+		const digits = 12
+		if len(s) <= at+digits || s[at+digits] != '>' {
+			continue
+		}
+		end := strings.Index(s[at:], "</response-"+s[at:at+digits]+">")
+		if end < 0 {
+			continue
+		}
+		text := s[at+digits+1 : at+end]
+		return code{
+			prompt: uint32(xxhash.Sum64String(s[:begin]) >> 32), sample: bits48(mix(xxhash.Sum64String(text))),
+		}, true
+	}
 }
 
 // bits48 takes a code's 48 bits out of a hash.

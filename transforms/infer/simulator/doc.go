@@ -8,7 +8,8 @@
 // finds out from the messages alone who is asked. Every response carries a code, as in
 // "(ref 5f3a9c01-d2aa01b3c4f5)", and every judgment one with its response's code and its score,
 // hidden from eyes; no code means that the actor is asked, two judgments' codes that the
-// meta-judge is, else the judge. So it depends on no template's wording.
+// meta-judge is, else the judge. So it depends on no template's wording. A response of somebody
+// else, without a code, is judged where it stands between tags as <response-0123456789ab>.
 //
 // With independent standard normals e drawn from the hash of the code or of the request:
 //
@@ -18,7 +19,7 @@
 //	score    = quality + Leniency + JudgeLengthBias·z + JudgePersistent·e(response, judge) + JudgeNoise·e(request)
 //	P(A)     = sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
 //
-// where a score is rounded to ScoreStep and clipped to [0, 5], error = |score − quality|, and A is
+// where a score is bent to 5·(score/5)^(2^JudgeBend), rounded to ScoreStep and clipped to [0, 5], error = |score − quality|, and A is
 // the judgment that stands first. Quality is not clipped: two responses never tie. Choice i of
 // a request with seed s is the choice of a single request with seed s+i; a request without a
 // seed has seed 0. Texts are filler that zstd makes about four times smaller.

@@ -48,6 +48,9 @@ type World struct {
 	JudgeLengthBias float64 `json:"judge_length_bias"`
 	JudgePersistent float64 `json:"judge_persistent"`
 	Leniency        float64 `json:"leniency"`
+	// JudgeBend distorts the judge's scale and leaves its order: of x points it makes
+	// 5·(x/5)^(2^JudgeBend), so that 1 squares and −1 draws the root of the share of all points.
+	JudgeBend float64 `json:"judge_bend"`
 	// ScoreStep is what a score is rounded to, in points. Zero means thousandths.
 	ScoreStep float64 `json:"score_step"`
 	// JudgmentChars is the mean length of a judgment.
@@ -135,6 +138,7 @@ func (w *World) Validate() error {
 		{"judge_length_bias", w.JudgeLengthBias, -100, 100},
 		{"judge_persistent", w.JudgePersistent, 0, 100},
 		{"leniency", w.Leniency, -100, 100},
+		{"judge_bend", w.JudgeBend, -4, 4},
 		{"score_step", w.ScoreStep, 0, 5},
 		{"judgment_chars", w.JudgmentChars, 0, maxChars},
 		{"judge_unparsed", w.JudgeUnparsed, 0, 1},
@@ -196,7 +200,9 @@ func (w *World) Answer(messages []schemas.Message, model string, seed int64, max
 
 // Read finds out who is asked. Codes in the turns of an assistant are history and don't count.
 // With no code the actor is asked; with the codes of two judgments the meta-judge, about the
-// last two of them, the earlier one being A; else the judge, about the last response.
+// last two of them, the earlier one being A; else the judge, about the last response. A response
+// that somebody else wrote has no code: the judge is asked about it where it stands between tags as
+// <response-0123456789ab>, and what is hidden behind it is drawn from its text and what stands before.
 func (w *World) Read(messages []schemas.Message, model string) Question {
 	q := Question{Role: schemas.RoleActor, model: xxhash.Sum64String(model)}
 	content := mix(w.Seed + 1)
@@ -209,7 +215,9 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 		if m.Role == "assistant" {
 			continue
 		}
+		coded := false
 		scan(m.Content, func(c code, n note) {
+			coded = true
 			if n.nonce == 0 {
 				q.response = c
 				return
@@ -217,6 +225,9 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 			notes++
 			q.first, q.second = q.second, n
 		})
+		if c, ok := foreign(m.Content); ok && !coded {
+			q.response = c
+		}
 	}
 	q.content = content
 	q.hash = mix(content ^ q.model)
@@ -329,15 +340,25 @@ func (w *World) hidden(c code) (quality, lengthZ float64) {
 //
 //	quality + Leniency + JudgeLengthBias·z + persistent(response, model) + noise
 //
-// rounded to ScoreStep and clipped to [0, 5].
+// bent by JudgeBend, rounded to ScoreStep and clipped to [0, 5].
 func (w *World) score(q *Question, r *rng) int {
 	quality, z := w.hidden(q.response)
 	own := rng(mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ mix(q.model)))
 	s := quality + w.Leniency + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
+	s = w.Bend(s)
 	if w.ScoreStep > 0 {
 		s = math.Round(s/w.ScoreStep) * w.ScoreStep
 	}
 	return int(math.Round(1000 * min(max(s, 0), 5)))
+}
+
+// Bend returns what the judge's scale makes of so many points.
+func (w *World) Bend(points float64) float64 {
+	if w.JudgeBend == 0 {
+		return points
+	}
+	const most = 5
+	return most * math.Pow(min(max(points, 0), most)/most, math.Exp2(w.JudgeBend))
 }
 
 // firstWins returns the probability that the meta-judge names judgment A:

@@ -447,3 +447,49 @@ func FuzzTruth(f *testing.F) {
 		}
 	})
 }
+
+// A bent scale keeps its ends and its order, and 0 bends nothing.
+func TestBend(t *testing.T) {
+	straight := World{}
+	if got := straight.Bend(7.5); got != 7.5 {
+		t.Errorf("without a bend 7.5 becomes %v", got)
+	}
+	for bend, want := range map[float64]float64{1: 1.8, -1: math.Sqrt(15)} { // 5·(3/5)² and 5·√(3/5)
+		w := World{JudgeBend: bend}
+		if got := w.Bend(3); math.Abs(got-want) > 1e-12 {
+			t.Errorf("bend %v: 3 becomes %v, want %v", bend, got, want)
+		}
+		if w.Bend(-1) != 0 || w.Bend(6) != 5 {
+			t.Errorf("bend %v: the ends become %v and %v", bend, w.Bend(-1), w.Bend(6))
+		}
+		for x := 0.0; x < 5; x += 0.01 {
+			if w.Bend(x) >= w.Bend(x+0.01) {
+				t.Fatalf("bend %v reverses %v", bend, x)
+			}
+		}
+	}
+	if err := (&World{JudgeBend: 5}).Validate(); err == nil || !strings.Contains(err.Error(), "judge_bend is 5; allowed is -4 to 4") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A response that nobody of this world wrote is judged where it stands between tags, the same text
+// always the same way, and only there.
+func TestForeignResponses(t *testing.T) {
+	w := DefaultWorld()
+	w.JudgeNoise, w.JudgeUnparsed, w.JudgeCutOff = 0, 0, 0
+	graded := func(text string) Question {
+		return w.Read(user("Grade it.\n<user-0123456789ab>\nWhy?\n</user-0123456789ab>\n<response-ba9876543210>\n"+text+"\n</response-ba9876543210>\nScore:"), "m")
+	}
+	one, same, other := graded("Because."), graded("Because."), graded("No.")
+	if one.Role != schemas.RoleJudge || one.response != same.response || one.response.sample == other.response.sample || one.response.prompt != other.response.prompt {
+		t.Errorf("%+v, %+v, %+v", one, same, other)
+	}
+	for _, text := range []string{
+		"What is <response-ba9876543210>?", "<response-ba98>x</response-ba98>", "<response-ba9876543210>", "<user-ba9876543210>\nx\n</user-ba9876543210>",
+	} {
+		if q := w.Read(user(text), "m"); q.Role != schemas.RoleActor {
+			t.Errorf("%q is taken for a question to the %s", text, q.Role)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package metareward
+
+import (
+	"fmt"
+
+	"coeval/datasets/journal"
+	"coeval/transforms/infer"
+	"coeval/transforms/judge"
+	"coeval/transforms/score"
+)
+
+// Judging is how the judge of a config is asked about responses that are given.
+type Judging struct {
+	// Chain judges and scores. Its calls are those of a run, but its scores stay on the judge's
+	// scale: that is what a calibration is made from.
+	Chain []infer.StageSpec
+	// Infer says how the calls are made, Bits into how many buckets of the journal.
+	Infer infer.Options
+	Bits  int
+	Role  infer.Role
+	// N is how many judgments each response gets, Template the digest of what asks for them.
+	N        int
+	Template string
+}
+
+// NewJudging returns how the judge is asked about so many prompts' responses. It returns an error
+// if the config is invalid.
+func NewJudging(c Config, attempt string, prompts int64, lengths journal.Lengths, retryFailed []string) (*Judging, error) {
+	if err := c.ValidateJudging(); err != nil {
+		return nil, err
+	}
+	options, err := c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	options.score.Calibration = nil
+	judging, err := judge.Spec(options.judge)
+	if err != nil {
+		return nil, err
+	}
+	scoring, err := score.Spec(options.score)
+	if err != nil {
+		return nil, err
+	}
+	template, err := judge.ParseTemplate(options.judge.Template)
+	if err != nil {
+		return nil, err
+	}
+	return &Judging{
+		Chain: []infer.StageSpec{judging, scoring},
+		Infer: c.inferOptions(&Input{Attempt: attempt, Journal: lengths, RetryFailed: retryFailed}, &options.judge.Role),
+		Bits:  max(lengths.Longest(), powerOfTwo(prompts, maxPromptsPerBucket)),
+		Role:  options.judge.Role, N: options.judge.N, Template: template.Digest(),
+	}, nil
+}
+
+// CalibrationWarnings says in what the judge differs from the one that its calibration was made
+// for, each in one sentence; nothing without a calibration.
+func (c Config) CalibrationWarnings() ([]string, error) {
+	options, err := c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	made := options.score.Calibration
+	if made == nil {
+		return nil, nil
+	}
+	template, err := judge.ParseTemplate(options.judge.Template)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	warn := func(format string, args ...any) {
+		text := fmt.Sprintf(format, args...)
+		warnings = append(warnings, fmt.Sprintf("%s: %s: coeval calibrate makes another", c.Judge.Calibration, text))
+	}
+	was := infer.Role{Model: made.Judge.Model, Revision: made.Judge.Revision}
+	if is := options.judge.Role.Identity(); was.Identity() != is {
+		warn("the calibration of %s was made for the judge %s, this run's is %s", made.Date, was.Identity(), is)
+	}
+	if is := template.Digest(); made.Judge.Template != is {
+		warn("the calibration of %s was made with another judge.template", made.Date)
+	}
+	if is := options.judge.N; made.Judge.Judgments != is {
+		warn("the calibration of %s was made from means of %d judgments, this run's are of %d (judge.n)", made.Date, made.Judge.Judgments, is)
+	}
+	return warnings, nil
+}

@@ -1,0 +1,464 @@
+// Package calibrate holds a judge against people: how often it prefers what they prefer, whether it
+// ranks as they do, how far its certainty can be trusted, and what map brings its scores to their
+// scale.
+//
+// The judge scores single responses, so that nothing it says depends on which of two responses is
+// shown first: position is that of a response in the file of labels, which tells whether people
+// went by it. A pair's judgment is the comparison of both responses' means S. Scored labels give
+// pairs too: those of responses to one prompt.
+//
+// The judge is asked beside a pipeline, by [infer.Dossiers]: labels are few, their texts are at hand,
+// and nothing is written but figures. It goes through the same fleet to the same journal, under
+// the lock of its OUT, by the same calls as those of a run. So what a run has paid for is not asked
+// again, nor the other way round; a second time asks nothing; and another judge costs its own
+// calls only.
+//
+// [Of] is a function of labels and judgments alone: the same figures come of the same journal.
+// Intervals are of a bootstrap with a fixed seed. Every figure is computed again in Python by
+// runners/readers/calibration.py.
+package calibrate
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"coeval/datasets/labels"
+	"coeval/datasets/store"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/score"
+)
+
+// File is the name of the figures in the folder whose journal they came from.
+const File = "calibration.json"
+
+// version is the form of the figures.
+const version = 1
+
+// Figures are what a set of labels says of a judge. A pointer is null where there is nothing to
+// compute it from.
+type Figures struct {
+	Version   int    `json:"version"`
+	Simulated bool   `json:"simulated"`
+	Judge     Judge  `json:"judge"`
+	Labels    Labels `json:"labels"`
+	// Unparsed counts the judgments without a score, FailedCalls those that never came, by code.
+	Unparsed    Unparsed         `json:"unparsed"`
+	FailedCalls map[string]int64 `json:"failed_calls,omitempty"`
+	// Agreement, Reliability and Curve are of the pairs with two scored responses.
+	Agreement   *Agreement   `json:"agreement"`
+	Reliability *Reliability `json:"reliability"`
+	Curve       []Block      `json:"curve,omitempty"`
+	Ranks       Ranks        `json:"ranks"`
+	// Fit is of people's scores, null when the labels are preferences: those say which response is
+	// better and not by how much, so that no scale can be fitted to them.
+	Fit       *Fit      `json:"fit"`
+	Bootstrap Bootstrap `json:"bootstrap"`
+	// Responses, Pairs and Scores are what all of it was computed from.
+	Responses []Response `json:"responses"`
+	Pairs     []Pair     `json:"pairs"`
+	Scores    []Score    `json:"scores,omitempty"`
+}
+
+// Judge is who was asked, and how.
+type Judge struct {
+	score.CalibratedJudge
+
+	// MinJudgments is how many parsed judgments a response needs to be scored.
+	MinJudgments int `json:"min_judgments"`
+}
+
+// Identity is the judge's name with its revision, as a run's tables have it.
+func (j *Judge) Identity() string {
+	r := infer.Role{Model: j.Model, Revision: j.Revision}
+	return r.Identity()
+}
+
+// Labels counts what people said.
+type Labels struct {
+	score.CalibrationLabels
+
+	Kind labels.Kind `json:"kind"`
+	// Scale is people's, as it was laid onto 0 to 5; empty for pairs.
+	Scale   string `json:"scale,omitempty"`
+	Labels  int    `json:"labels"`
+	Prompts int    `json:"prompts"`
+	// Responses are distinct, Unscored those of them without enough parsed judgments.
+	Responses int `json:"responses"`
+	Unscored  int `json:"unscored"`
+}
+
+// Unparsed counts judgments that say nothing.
+type Unparsed struct {
+	Judgments int64            `json:"judgments"`
+	Unparsed  int64            `json:"unparsed"`
+	Share     float64          `json:"share"`
+	Reasons   map[string]int64 `json:"reasons,omitempty"`
+}
+
+// Estimate is a figure with its interval, null where too few resamples had the figure.
+type Estimate struct {
+	Value float64  `json:"value"`
+	Low   *float64 `json:"low"`
+	High  *float64 `json:"high"`
+}
+
+// Agreement is how often the judge prefers what people prefer.
+type Agreement struct {
+	// Pairs have two scored responses, Unscored pairs don't and are in no figure.
+	Pairs    int `json:"pairs"`
+	Unscored int `json:"unscored"`
+	// JudgeTies are the pairs of equal S, PeopleTies those that people call a tie, BothTie both.
+	JudgeTies  int `json:"judge_ties"`
+	PeopleTies int `json:"people_ties"`
+	BothTie    int `json:"both_tie"`
+	// WithoutTies is the share of the pairs in which neither ties, Decided, with one winner.
+	// WithTies is over all pairs: equal verdicts count 1, a tie against a winner a half.
+	Decided     int       `json:"decided"`
+	WithoutTies *Estimate `json:"without_ties"`
+	WithTies    *Estimate `json:"with_ties"`
+	// ByLength and ByPosition are WithTies of the pairs with a winner by people: by how much longer
+	// that one is than the other, and by whether it stands first in the file.
+	ByLength   []Slice `json:"by_length"`
+	ByPosition []Slice `json:"by_position"`
+	// PeopleFirst and JudgeFirst are the shares of the first response in the file among the winners.
+	PeopleFirst *float64 `json:"people_first"`
+	JudgeFirst  *float64 `json:"judge_first"`
+}
+
+// Slice is the agreement on some of the pairs; null of none.
+type Slice struct {
+	Name  string   `json:"name"`
+	Pairs int      `json:"pairs"`
+	Agree *float64 `json:"agree"`
+}
+
+// Reliability says whether the judge is as sure as it is right.
+//
+// Of a pair with n₁ and n₂ parsed judgments, the predicted probability that a response wins is the
+// share of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, equal ones
+// counting half. The confidence c ≥ ½ is that of the response that is favoured so; y is 1 if people
+// prefer it, ½ for a tie, 0 otherwise, and ½ if none is favoured. With the pairs in ten equal bins of
+// c from ½ to 1 (a bin has its lower bound, the last both),
+//
+//	error = Σ_bins (pairs of the bin / all pairs) · |mean y − mean c|
+//
+// which is the expected calibration error (Naeini et al., 2015) of a choice of two. It doesn't depend
+// on the order of the responses.
+type Reliability struct {
+	Pairs int     `json:"pairs"`
+	Error float64 `json:"error"`
+	// Bins are those with pairs.
+	Bins []Bin `json:"bins"`
+}
+
+// Bin is the pairs with a confidence of From to To.
+type Bin struct {
+	From      float64 `json:"from"`
+	To        float64 `json:"to"`
+	Pairs     int     `json:"pairs"`
+	Predicted float64 `json:"predicted"`
+	Observed  float64 `json:"observed"`
+}
+
+// Ranks are correlations of ranks: of scored labels between S and people's score; of preferences
+// between the difference of both S and the label (1, 0, −1), every pair in both orders, so that which
+// response the file has first decides nothing.
+type Ranks struct {
+	// Of is the number of labels with a score.
+	Of       int       `json:"of"`
+	Spearman *Estimate `json:"spearman"`
+	// Kendall is τ_b.
+	Kendall *Estimate `json:"kendall"`
+}
+
+// Block is a block of an isotonic regression: from where to where it reaches, the mean of these
+// places, and the mean of what people said there.
+type Block struct {
+	From   float64 `json:"from"`
+	To     float64 `json:"to"`
+	At     float64 `json:"at"`
+	People float64 `json:"people"`
+	Labels int     `json:"labels"`
+}
+
+// Fit is the isotonic regression of people's scores on S: of all maps that never fall, the one with the
+// least sum of squares. Each block's fitted value stands at the mean S of the block, and the map is
+// linear between blocks (centred isotonic regression, Oron and Flournoy, 2017), which makes no ties
+// where the plain one has steps.
+type Fit struct {
+	Labels int     `json:"labels"`
+	Blocks []Block `json:"blocks"`
+	// Bias is the mean of S − people's score, Error the root of the mean square of it, and Mapped
+	// the same error of labels that a map fitted to the others gives: in five parts by prompt, the
+	// i-th prompt by ID being in part i mod 5. Null with fewer than five prompts.
+	Bias   float64  `json:"bias"`
+	Error  float64  `json:"error"`
+	Mapped *float64 `json:"mapped"`
+	// Points are the map: the blocks in thousandths. Problem says why there is none.
+	Points  []score.CalibrationPoint `json:"points,omitempty"`
+	Problem string                   `json:"problem,omitempty"`
+}
+
+// Bootstrap says how intervals were made: percentiles of so many resamples of the prompts, each with
+// all its labels.
+type Bootstrap struct {
+	Resamples int     `json:"resamples"`
+	Seed      uint64  `json:"seed"`
+	Level     float64 `json:"level"`
+}
+
+// Response is a distinct response with what the judge gave it.
+type Response struct {
+	PromptID string `json:"prompt_id"`
+	Chars    int    `json:"chars"`
+	// Scores are those of the parsed judgments in points, in their order; Mean is S, null when unscored.
+	Scores []score.Points `json:"scores"`
+	Mean   *float64       `json:"mean"`
+
+	sums schemas.Score
+}
+
+// Pair is two responses by their places in Responses, with who wins.
+type Pair struct {
+	// Line is where the label stands; of two scored labels the first, Other the second.
+	Line   int64 `json:"line"`
+	Other  int64 `json:"other,omitempty"`
+	First  int   `json:"first"`
+	Second int   `json:"second"`
+	// People and Judge are first, second or tie; Judge is empty when a response is unscored.
+	People Verdict `json:"people"`
+	Judge  Verdict `json:"judge,omitempty"`
+	// Agree is 1, a half or 0; null when a response is unscored.
+	Agree *float64 `json:"agree"`
+}
+
+// Verdict is who wins a pair.
+type Verdict string
+
+// The verdicts on a pair.
+const (
+	First  Verdict = "first"
+	Second Verdict = "second"
+	Tie    Verdict = "tie"
+)
+
+// sign is 1 for the first, −1 for the second, 0 for a tie.
+func (v Verdict) sign() float64 {
+	switch v {
+	case First:
+		return 1
+	case Second:
+		return -1
+	default:
+		return 0
+	}
+}
+
+func verdictOf(order int) Verdict { return []Verdict{Second, Tie, First}[order+1] }
+
+// Score is what people gave a response.
+type Score struct {
+	Line     int64   `json:"line"`
+	Response int     `json:"response"`
+	People   float64 `json:"people"`
+}
+
+// Asked says who judged, and how.
+type Asked struct {
+	Judge     Judge
+	Simulated bool
+	Scale     labels.Scale
+	// Resamples is how many the bootstrap draws. Zero means 1,000.
+	Resamples int
+}
+
+// mostLabels is how many scored labels of one prompt make pairs with each other.
+const mostLabels = 50
+
+// Of computes the figures. The dossiers are those of the set, judged and scored.
+func Of(set *labels.Set, dossiers []schemas.Dossier, a Asked) *Figures {
+	f := &Figures{
+		Version: version, Simulated: a.Simulated, Judge: a.Judge,
+		Labels: Labels{
+			CalibrationLabels: score.CalibrationLabels{File: set.File, SHA256: set.SHA256},
+			Kind:              set.Kind, Labels: len(set.Pairs) + len(set.Scores), Prompts: len(set.Prompts),
+		},
+		Bootstrap: Bootstrap{Resamples: cmp.Or(a.Resamples, 1000), Level: 0.95},
+	}
+	places := f.addResponses(dossiers)
+	for _, p := range set.Pairs {
+		f.addPair(Pair{Line: p.Line, First: places[text{p.PromptID, p.First}], Second: places[text{p.PromptID, p.Second}], People: peopleOf(p.Preferred)})
+	}
+	if set.Kind == labels.Scores {
+		f.Labels.Scale = a.Scale.String()
+		f.addScores(set, places)
+	}
+	usable := slices.DeleteFunc(slices.Clone(f.Pairs), func(p Pair) bool { return p.Agree == nil })
+	if len(f.Pairs) > 0 {
+		f.Agreement = f.agreement(usable)
+	}
+	if len(usable) > 0 {
+		f.Reliability = f.reliability(usable)
+		f.Curve = f.curve(usable)
+	}
+	f.bootstrap()
+	return f
+}
+
+func peopleOf(w schemas.Winner) Verdict {
+	switch w {
+	case schemas.First:
+		return First
+	case schemas.Second:
+		return Second
+	default:
+		return Tie
+	}
+}
+
+// text is a response by what it says to which prompt.
+type text struct{ promptID, text string }
+
+func (f *Figures) addResponses(dossiers []schemas.Dossier) map[text]int {
+	places := map[text]int{}
+	f.Unparsed.Reasons = map[string]int64{}
+	for i := range dossiers {
+		d := &dossiers[i]
+		for k := range d.Responses {
+			r := &d.Responses[k]
+			places[text{d.Prompt.ID, r.Text}] = len(f.Responses)
+			out := Response{PromptID: d.Prompt.ID, Chars: r.Chars(), Scores: []score.Points{}, sums: r.Score}
+			for _, j := range r.Judgments {
+				f.Unparsed.Judgments++
+				if j.Unparsed != "" {
+					f.Unparsed.Unparsed++
+					f.Unparsed.Reasons[j.Unparsed]++
+					continue
+				}
+				out.Scores = append(out.Scores, score.Points(j.Score))
+			}
+			if r.Score.Scored {
+				mean := out.mean()
+				out.Mean = &mean
+			} else {
+				f.Labels.Unscored++
+			}
+			f.Responses = append(f.Responses, out)
+		}
+		for _, failed := range d.Failures {
+			if f.FailedCalls == nil {
+				f.FailedCalls = map[string]int64{}
+			}
+			f.FailedCalls[failed.Code]++
+		}
+	}
+	f.Labels.Responses = len(f.Responses)
+	f.Unparsed.Share = share(f.Unparsed.Unparsed, f.Unparsed.Judgments)
+	return places
+}
+
+// mean is S with one rounding, so that equal means are equal floats.
+func (r *Response) mean() float64 { return float64(r.sums.Sum) / float64(1000*r.sums.N) }
+
+func share[N int | int64](part, whole N) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
+}
+
+// addPair adds a pair with what the judge says of it.
+func (f *Figures) addPair(p Pair) {
+	a, b := f.Responses[p.First].sums, f.Responses[p.Second].sums
+	if a.Scored && b.Scored {
+		p.Judge = verdictOf(cmp.Compare(a.Sum*int64(b.N), b.Sum*int64(a.N)))
+		agree := 0.0
+		switch {
+		case p.Judge == p.People:
+			agree = 1
+		case p.Judge == Tie || p.People == Tie:
+			agree = 0.5
+		}
+		p.Agree = &agree
+	}
+	f.Pairs = append(f.Pairs, p)
+}
+
+// addScores adds the labels, the fit to them, and the pairs that they make.
+func (f *Figures) addScores(set *labels.Set, places map[text]int) {
+	byPrompt := map[string][]Score{}
+	for _, s := range set.Scores {
+		own := Score{Line: s.Line, Response: places[text{s.PromptID, s.Response}], People: s.Points}
+		f.Scores = append(f.Scores, own)
+		others := byPrompt[s.PromptID]
+		if len(others) == mostLabels {
+			continue
+		}
+		for _, other := range others {
+			if other.Response != own.Response {
+				f.addPair(Pair{
+					Line: other.Line, Other: own.Line, First: other.Response, Second: own.Response,
+					People: verdictOf(cmp.Compare(other.People, own.People)),
+				})
+			}
+		}
+		byPrompt[s.PromptID] = append(others, own)
+	}
+	f.Fit = f.fit()
+}
+
+// Write writes the figures into the folder whose journal they came from.
+func (f *Figures) Write(ctx context.Context, out string) error {
+	b, err := json.MarshalIndent(f, "", " ")
+	if err != nil {
+		return fmt.Errorf("calibrate: %w", err)
+	}
+	return store.WriteFile(ctx, store.Join(out, File), append(b, '\n'))
+}
+
+// Read returns the figures in a folder, nil when it has none.
+func Read(ctx context.Context, out string) (*Figures, error) {
+	name := store.Join(out, File)
+	b, err := store.ReadFile(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var f Figures
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, fmt.Errorf("%s can't be read: %w", name, err)
+	}
+	if f.Version != version {
+		return nil, fmt.Errorf("%s: version is %d; this program reads version %d", name, f.Version, version)
+	}
+	return &f, nil
+}
+
+// Calibration returns the map for judge.calibration, or why there is none.
+func (f *Figures) Calibration(date string) (*score.Calibration, error) {
+	if f.Fit == nil {
+		return nil, errors.New("preferences say which response is better and not by how much: a map needs labels with scores")
+	}
+	if f.Fit.Problem != "" {
+		return nil, errors.New(f.Fit.Problem)
+	}
+	prompts, responses := map[string]bool{}, map[int]bool{}
+	for _, s := range f.Scores {
+		if r := &f.Responses[s.Response]; r.Mean != nil {
+			prompts[r.PromptID], responses[s.Response] = true, true
+		}
+	}
+	c := &score.Calibration{
+		Version: score.CalibrationVersion, Date: date, Judge: f.Judge.CalibratedJudge,
+		Responses: len(responses), Prompts: len(prompts), Labels: f.Labels.CalibrationLabels, Points: f.Fit.Points,
+	}
+	return c, c.Validate()
+}

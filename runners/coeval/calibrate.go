@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/labels"
+	"coeval/datasets/prompts"
+	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
+	"coeval/runners/calibrate"
+	"coeval/runners/report"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/score"
+)
+
+// calibrateFlags are those of calibrate beside the config's.
+type calibrateFlags struct {
+	runFlags
+
+	labels    string
+	scale     string
+	mapTo     string
+	resamples int
+}
+
+func newCalibrateCommand() *cobra.Command {
+	var flags calibrateFlags
+	c := &cobra.Command{
+		Use:   "calibrate [CONFIG.yaml] --people FILE --out OUT [flags]",
+		Short: "Hold the judge against people: agreement, ranks, certainty, and a map to their scale",
+		Long: `Hold the judge against people. Labels are pairs of responses with a preference, as
+{"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
+as {"prompt": …, "response": …, "score": 3.5}. The judge of the config is asked, through the journal of OUT, as a
+run asks it: what is there is not asked again. The figures go to OUT/calibration.json and to a page, calibration.html.
+With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			k, err := flags.prepare(c, args)
+			if err != nil {
+				return err
+			}
+			if err := k.do(c.Context()); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	flags.registerAsking(c.Flags())
+	flags.registerRun(c)
+	c.Flags().StringVar(&flags.labels, "people", "", "file of people's labels: JSONL or a JSON array (.gz and .zst too)")
+	c.Flags().StringVar(&flags.scale, "scale", "0:5", "lowest and highest score that people could give; it is laid onto 0 to 5")
+	c.Flags().StringVar(&flags.mapTo, "map", "", "write the map to people's scale to this file")
+	c.Flags().IntVar(&flags.resamples, "resamples", 1000, "resamples that intervals are made of, 100 to 100000")
+	c.Flags().BoolVar(&flags.takeover, "takeover", false, "take --out from another run that has it, on gs:// or s3://; that run stops")
+	return c
+}
+
+// calibration is one attempt.
+type calibration struct {
+	*run
+
+	flags *calibrateFlags
+	set   *labels.Set
+	scale labels.Scale
+}
+
+// prepare reads config and labels. Its errors are of usage.
+func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration, error) {
+	config, err := f.loadFor(c, args, metareward.Config.ValidateJudging)
+	k := &calibration{flags: f}
+	var errs []error
+	if c := (*coded)(nil); errors.As(err, &c) {
+		errs = append(errs, c.err)
+	}
+	if k.scale, err = labels.ParseScale(f.scale); err != nil {
+		errs = append(errs, fmt.Errorf("--%w", err))
+	}
+	if f.resamples < 100 || f.resamples > 100_000 {
+		errs = append(errs, fmt.Errorf("--resamples is %d; allowed is 100 to 100000", f.resamples))
+	}
+	if f.labels == "" {
+		errs = append(errs, errors.New("--people is missing; it names the file of labels"))
+	}
+	if len(errs) > 0 {
+		return nil, usage(errors.Join(errs...))
+	}
+	if k.set, err = labels.Read(c.Context(), f.labels, k.scale); err != nil {
+		return nil, usage(err)
+	}
+	if f.mapTo != "" && k.set.Kind == labels.Pairs {
+		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which say what is better and not by how much: a map needs labels with scores", f.mapTo, f.labels))
+	}
+	k.run = &run{
+		config: config, asGiven: config, flags: &f.runFlags, command: c, started: time.Now(),
+		scan: &prompts.Scan{Prompts: int64(len(k.set.Prompts))},
+	}
+	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
+	return k, nil
+}
+
+// do asks what is missing, under the lock of OUT, and tells the figures.
+func (k *calibration) do(ctx context.Context) (err error) {
+	if err := checkKeys(&k.config, schemas.RoleJudge); err != nil {
+		return err
+	}
+	ctx, unlock, err := k.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if _, err := journal.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), journal.CompactAbove); err != nil {
+		return err
+	}
+	if k.config.Simulate.Enabled {
+		if k.simulator, err = startSimulator(&k.config); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, k.simulator.Close()) }()
+	}
+	f, calls, err := k.ask(ctx)
+	if err != nil {
+		return err
+	}
+	return k.tell(ctx, f, calls)
+}
+
+// ask has the responses judged and returns what comes of it.
+func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.CallTally, error) {
+	dir := metareward.JournalDir(k.config.Output.Dir)
+	lengths, err := journal.FindLengths(ctx, dir)
+	if err != nil {
+		return nil, schemas.CallTally{}, err
+	}
+	j, err := metareward.NewJudging(k.config, k.attempt, k.scan.Prompts, lengths, k.flags.retryFailed)
+	if err != nil {
+		return nil, schemas.CallTally{}, err
+	}
+	dossiers := k.set.Dossiers()
+	var calls map[string]schemas.CallTally
+	err = k.execute(ctx, func(ctx context.Context) (err error) {
+		calls, err = infer.Dossiers(ctx, dossiers, j.Bits, j.Chain, j.Infer)
+		return err
+	})
+	var sum schemas.CallTally
+	for _, c := range calls {
+		sum = sum.Plus(c)
+	}
+	if err != nil {
+		return nil, sum, err
+	}
+	identity, err := infer.KnownIdentity(ctx, dir, &j.Role)
+	if err != nil {
+		return nil, sum, err
+	}
+	return calibrate.Of(k.set, dossiers, calibrate.Asked{
+		Judge: calibrate.Judge{
+			CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: j.N, Template: j.Template},
+			MinJudgments:    k.config.Method.MinJudgments,
+		},
+		Simulated: identity != nil && identity.Simulated(), Scale: k.scale, Resamples: k.flags.resamples,
+	}), sum, nil
+}
+
+// tell writes the figures, the page and the map, and prints the first.
+func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
+	out := k.config.Output.Dir
+	if err := f.Write(ctx, out); err != nil {
+		return err
+	}
+	page, err := report.WriteCalibration(ctx, out, f)
+	if err != nil {
+		return err
+	}
+	if k.flags.json {
+		told := struct {
+			*calibrate.Figures
+			Warnings []string          `json:"warnings"`
+			Calls    schemas.CallTally `json:"calls"`
+		}{f, append(append([]string{}, f.Warnings()...), k.seen.Warnings...), calls}
+		b, err := json.Marshal(told)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(k.command.OutOrStdout(), "%s\n", b); err != nil {
+			return err
+		}
+		return k.writeMap(ctx, f)
+	}
+	w := k.command.OutOrStdout()
+	if err := f.Print(w); err != nil {
+		return err
+	}
+	for _, warning := range k.seen.Warnings {
+		fmt.Fprintf(w, "WARNING: %s\n", warning)
+	}
+	if err := k.writeMap(ctx, f); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\n%s generations in %s requests, %s replayed from the journal; %s and %s\n",
+		humanize.Comma(calls.Generations), humanize.Comma(calls.Requests), humanize.Comma(calls.Replayed), page, store.Join(out, calibrate.File))
+	return err
+}
+
+// writeMap writes the map if that is wanted. The day is that of its making: nothing else in it
+// depends on the clock.
+func (k *calibration) writeMap(ctx context.Context, f *calibrate.Figures) error {
+	if k.flags.mapTo == "" {
+		return nil
+	}
+	c, err := f.Calibration(k.started.UTC().Format(time.DateOnly))
+	if err != nil {
+		return fmt.Errorf("--map %s: %w", k.flags.mapTo, err)
+	}
+	b, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	if err := store.WriteFile(ctx, k.flags.mapTo, b); err != nil {
+		return err
+	}
+	if k.flags.json {
+		return nil
+	}
+	_, err = fmt.Fprintf(k.command.OutOrStdout(), "\nthe map is %s: --set judge.calibration=%s\n", k.flags.mapTo, k.flags.mapTo)
+	return err
+}

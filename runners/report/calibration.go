@@ -1,0 +1,158 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"html/template"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg/draw"
+
+	"coeval/datasets/store"
+	"coeval/runners/calibrate"
+)
+
+// CalibrationFile is the name of the page of a judge held against people.
+const CalibrationFile = "calibration.html"
+
+//go:embed calibration.tmpl
+var calibrationText string
+
+var calibrationTemplate = template.Must(template.New("calibration").Funcs(template.FuncMap{
+	"comma": comma, "percent": percent, "line": visibleLine, "even": isEven, "share": shareOf,
+	"number": func(x float64) string { return signed(x, 2) }, "points": points,
+	"estimate": func(e *calibrate.Estimate) string { return estimateOf(e, percent) },
+	"rank": func(e *calibrate.Estimate) string {
+		return estimateOf(e, func(x float64) string { return signed(x, 3) })
+	},
+	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
+	"count": func(n int) string { return comma(int64(n)) },
+}).Parse(calibrationText))
+
+// WriteCalibration writes the page of a judge held against people into a folder and returns its name.
+func WriteCalibration(ctx context.Context, out string, f *calibrate.Figures) (string, error) {
+	list, err := calibrationCharts(f)
+	if err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	if err := calibrationTemplate.Execute(&b, struct {
+		*calibrate.Figures
+		Charts []Chart
+	}{f, list}); err != nil {
+		return "", fmt.Errorf("report: %w", err)
+	}
+	name := store.Join(out, CalibrationFile)
+	return name, store.WriteFile(ctx, name, b.Bytes())
+}
+
+func estimateOf(e *calibrate.Estimate, format func(float64) string) string {
+	switch {
+	case e == nil:
+		return "–"
+	case e.Low == nil:
+		return format(e.Value)
+	}
+	return fmt.Sprintf("%s (%s to %s)", format(e.Value), format(*e.Low), format(*e.High))
+}
+
+func calibrationCharts(f *calibrate.Figures) ([]Chart, error) {
+	var list charts
+	if f.Reliability != nil {
+		p := newPlot("judgments for the favoured response, %", "people prefer it, %")
+		var points plotter.XYs
+		for _, b := range f.Reliability.Bins {
+			points = append(points, plotter.XY{X: 100 * b.Predicted, Y: 100 * b.Observed})
+		}
+		err := diagonal(p, 50, 100)
+		if err == nil {
+			err = curve(p, points, first, true)
+		}
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 50, 102, 0, 104
+		list.add(p, "How sure, and how right", "On the dashed line a judge is as sure as it is right; below it, too sure.", err)
+	}
+	if len(f.Curve) > 0 {
+		p := newPlot("difference of scores, points", "people prefer the first, %")
+		list.add(p, "What a difference of scores is worth", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", steps(p, f.Curve))
+		p.Y.Min, p.Y.Max = 0, 104
+	}
+	if f.Fit != nil && len(f.Fit.Blocks) > 0 {
+		p := newPlot("S of the judge, points", "people, points")
+		var labelled plotter.XYs
+		for _, s := range f.Scores {
+			if mean := f.Responses[s.Response].Mean; mean != nil {
+				labelled = append(labelled, plotter.XY{X: *mean, Y: s.People})
+			}
+		}
+		err := diagonal(p, 0, 5)
+		if err == nil {
+			err = dots(p, thinned(labelled))
+		}
+		if err == nil {
+			err = blocks(p, f.Fit.Blocks)
+		}
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5.1, 0, 5.2
+		list.add(p, "The judge's scale and people's", "Dots are labels, the line is the map; on the dashed line both scales are one.", err)
+	}
+	return list.list, list.err
+}
+
+// mostDots is how many labels are drawn.
+const mostDots = 2000
+
+// thinned leaves out points in even steps where there are too many to be seen.
+func thinned(points plotter.XYs) plotter.XYs {
+	step := (len(points) + mostDots - 1) / mostDots
+	if step <= 1 {
+		return points
+	}
+	var out plotter.XYs
+	for i := 0; i < len(points); i += step {
+		out = append(out, points[i])
+	}
+	return out
+}
+
+// diagonal draws the line on which both axes agree.
+func diagonal(p *plot.Plot, low, high float64) error {
+	line, err := plotter.NewLine(plotter.XYs{{X: low, Y: low}, {X: high, Y: high}})
+	if err != nil {
+		return err
+	}
+	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: dashLengths}
+	p.Add(line)
+	return nil
+}
+
+// dots draws points without a line.
+func dots(p *plot.Plot, points plotter.XYs) error {
+	s, err := plotter.NewScatter(points)
+	if err != nil {
+		return err
+	}
+	s.GlyphStyle = draw.GlyphStyle{Color: rule, Radius: 1.5, Shape: draw.CircleGlyph{}}
+	p.Add(s)
+	return nil
+}
+
+// steps draws an isotonic regression of shares as it is.
+func steps(p *plot.Plot, all []calibrate.Block) error {
+	var points plotter.XYs
+	for _, b := range all {
+		points = append(points, plotter.XY{X: b.From, Y: 100 * b.People}, plotter.XY{X: b.To, Y: 100 * b.People})
+	}
+	return curve(p, points, first, false)
+}
+
+// blocks draws the map that goes through the middles of an isotonic regression.
+func blocks(p *plot.Plot, all []calibrate.Block) error {
+	var points plotter.XYs
+	for _, b := range all {
+		points = append(points, plotter.XY{X: b.At, Y: b.People})
+	}
+	const few = 30
+	return curve(p, points, first, len(points) <= few)
+}
