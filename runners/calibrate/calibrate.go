@@ -460,5 +460,8 @@ func (f *Figures) Calibration(date string) (*score.Calibration, error) {
 		Version: score.CalibrationVersion, Date: date, Judge: f.Judge.CalibratedJudge,
 		Responses: len(responses), Prompts: len(prompts), Labels: f.Labels.CalibrationLabels, Points: f.Fit.Points,
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }

@@ -195,7 +195,7 @@ func FuzzParseCalibration(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for sum := int64(0); sum < 5000; sum++ {
+		for sum := range int64(5000) {
 			if c.image(1, sum) > c.image(1, sum+1) {
 				t.Fatalf("%d has a higher image than %d by %+v", sum, sum+1, c.Points)
 			}
