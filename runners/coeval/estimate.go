@@ -15,6 +15,7 @@ import (
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
 	"coeval/runners/probe"
+	"coeval/schemas"
 	"coeval/transforms/infer"
 )
 
