@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"coeval/runners/calibrate"
+	"coeval/runners/plain"
 )
 
 // addPeople adds what coeval calibrate found of the run's judge.
@@ -17,11 +18,11 @@ func (i *Iteration) addPeople(ctx context.Context) error {
 	case err != nil:
 		return err
 	case f == nil:
-		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", i.Out)
+		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", plain.Line(i.Out))
 	case f.Judge.Identity() != i.Judge:
-		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", f.Judge.Identity(), i.Out, i.Judge)
+		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", plain.Line(f.Judge.Identity()), plain.Line(i.Out), plain.Line(i.Judge))
 	case f.Agreement == nil || f.Agreement.WithTies == nil:
-		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", i.Out)
+		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", plain.Line(i.Out))
 	default:
 		i.people, i.Labels, i.Agreement = f, f.Labels.SHA256, &f.Agreement.WithTies.Value
 	}
@@ -51,7 +52,7 @@ func people(runs []Iteration) Sign {
 		case r.people == nil:
 			unknown = cmp.Or(unknown, r.unknown)
 		case r.Labels != last.Labels:
-			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", r.Out, last.Out))
+			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", plain.Line(r.Out), plain.Line(last.Out)))
 		default:
 			told = append(told, fmt.Sprintf("%.1f %%", 100**r.Agreement))
 			if peak == nil || *r.Agreement > *peak.Agreement {

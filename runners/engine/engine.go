@@ -142,9 +142,6 @@ var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 // runners are those that Beam brings with it.
 var runners = []string{"prism", "direct", "flink", "dataflow", "spark", "universal", "dot"}
 
-// regionPattern is what the names of Google's regions have in common.
-var regionPattern = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
-
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {
 	if !slices.Contains(runners, Runner()) {
