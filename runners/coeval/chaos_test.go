@@ -61,7 +61,10 @@ func BenchmarkChaosColdStart(b *testing.B) {
 	}
 }
 
-// BenchmarkChaosFaults is one server that fails in every way now and then.
+// BenchmarkChaosFaults is one server that fails in every way now and then. A client of no cost that
+// knows the capacity would keep every slot busy, and of that time the faults would leave delivered
+// what they leave of this one's: so its share of that client's deliveries, of-ideal, is the share of
+// slots' time that was held at all.
 func BenchmarkChaosFaults(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 1600)
 	for b.Loop() {
@@ -72,6 +75,7 @@ func BenchmarkChaosFaults(b *testing.B) {
 		h.stop()
 		c.report(b)
 		h.report(b)
+		b.ReportMetric(h.last().SlotUse, "of-ideal")
 		if c.failed > 0 {
 			b.Errorf("%v calls failed for good", c.failed)
 		}
