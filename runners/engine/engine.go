@@ -278,5 +278,11 @@ func Cause(err error) error {
 	if name, rest, ok := strings.Cut(text, "] failed:\n"); ok && strings.HasPrefix(strings.TrimSpace(name), "DoFn[") {
 		text = rest
 	}
-	return errors.New(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	for _, lost := range []string{"SDK worker disconnected", "error reading from server"} {
+		if strings.Contains(text, lost) {
+			return fmt.Errorf("the runner lost its connection to a worker, as when a machine stands still for long (%s); the same command goes on, and asks again what was in flight", oneLine(errors.New(text)))
+		}
+	}
+	return errors.New(text)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -17,5 +18,9 @@ func TestCause(t *testing.T) {
 		if got := Cause(errors.New(text)).Error(); got != cause {
 			t.Errorf("%s: got %q, want %q", name, got, cause)
 		}
+	}
+	const gone = "rpc error: code = Unavailable desc = error reading from server: connection reset by peer"
+	if got := Cause(errors.New("pipeline failed:\n\tcaused by:\n" + gone)).Error(); !strings.Contains(got, gone) || !strings.Contains(got, "the same command goes on") {
+		t.Errorf("got %q, which doesn't say what to do", got)
 	}
 }
