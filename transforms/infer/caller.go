@@ -16,7 +16,8 @@ import (
 // probePriority is of what comes before all else at the limiter.
 const probePriority = 9
 
-// priorities say who goes first at the limiter: later stages, so that dossiers finish.
+// priorities say who goes first at the limiter: later stages, so that dossiers finish; the other way
+// round when no more prompts come.
 var priorities = map[string]int{stageProbe: probePriority, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
 
 // asker gets the generations of one prompt from the journal, and from the fleet what is not

@@ -17,7 +17,7 @@ import (
 // window; calls that o.Journal holds in buckets of this many bits are not made, and what is
 // returned is durable there. [Watch], [Fatal] and [Settle] tell and do the same, and [Close] has
 // to be called. It returns an error if the chain or o is invalid, or the run has to stop.
-func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain []StageSpec, o Options) (_ map[string]schemas.CallTally, err error) {
+func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain []StageSpec, o Options) (map[string]schemas.CallTally, error) {
 	encoded, err := encodeWork(chain, o)
 	if err != nil {
 		return nil, err
@@ -38,6 +38,8 @@ func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain [
 		}
 		wanted[bucket][id] = true
 	}
+	e.feeds(true)
+	defer e.failed()
 	w := window.New[struct{}](e.process.window, e.process.ctx, ctx)
 	defer w.Close()
 	loads := make(map[string]func() (*journal.View, error), len(wanted))
@@ -54,6 +56,7 @@ func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain [
 			return nil, err
 		}
 	}
+	e.feeds(false)
 	if err := w.Drain(done); err != nil {
 		return nil, err
 	}

@@ -146,7 +146,24 @@ type engine struct {
 	process *process
 	stage   Stage
 	calls   *callCounts
+	fed     *limiter // which counts the bundle among those that may get more prompts
 }
+
+// feeds says whether more prompts may come.
+func (e *engine) feeds(more bool) {
+	l := &e.process.fleet.limiter
+	if e.fed != nil && (e.fed != l || !more) {
+		e.fed.feed(-1)
+		e.fed = nil
+	}
+	if more && e.fed == nil {
+		l.feed(1)
+		e.fed = l
+	}
+}
+
+// failed is for a bundle that ended in an error: it gets no more prompts.
+func (e *engine) failed() { e.feeds(false) }
 
 func newEngine(encoded string) (*engine, error) {
 	var w work
@@ -208,6 +225,7 @@ func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func
 	if err := f.engine.join(); err != nil {
 		return err
 	}
+	f.engine.feeds(true)
 	f.window = window.New[schemas.Finding](f.engine.process.window, f.engine.process.ctx, ctx)
 	f.merged, f.findings = 0, 0
 	return nil
@@ -215,7 +233,7 @@ func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func
 
 // ProcessElement starts the work on a bucket's prompts and emits findings that are ready.
 func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func(*schemas.Prompt) bool, emit func(schemas.Record), _ func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.process.flush)
+	defer f.window.CloseAfter(&err, f.engine.failed, f.engine.process.flush)
 	distinct, merged := merge(prompts)
 	f.merged += merged
 	mergedCounter.Inc(ctx, merged)
@@ -224,7 +242,6 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 		wanted[distinct[i].ID] = true
 	}
 	view := f.engine.process.load(f.window.Context(), bucket, wanted)
-	f.engine.process.fleet.limiter.ends(false)
 	for _, p := range distinct {
 		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
 			return err
@@ -235,8 +252,8 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 
 // FinishBundle emits what is still under way, and the bundle's tally.
 func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), tally func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.process.flush)
-	f.engine.process.fleet.limiter.ends(true)
+	defer f.window.CloseAfter(&err, f.engine.failed, f.engine.process.flush)
+	f.engine.feeds(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
 	}
@@ -342,21 +359,21 @@ func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) erro
 	if err := f.engine.join(); err != nil {
 		return err
 	}
+	f.engine.feeds(true)
 	f.window = window.New[schemas.Dossier](f.engine.process.window, f.engine.process.ctx, ctx)
 	return nil
 }
 
 // ProcessElement starts the chain on a dossier and emits those that are ready.
 func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
-	defer f.window.CloseAfter(&err)
-	f.engine.process.fleet.limiter.ends(false)
+	defer f.window.CloseAfter(&err, f.engine.failed)
 	return f.window.Start(f.advance(d), f.emit(ctx, emit))
 }
 
 // FinishBundle emits what is still under way.
 func (f *applyFn) FinishBundle(ctx context.Context, emit func(schemas.Dossier)) (err error) {
-	defer f.window.CloseAfter(&err)
-	f.engine.process.fleet.limiter.ends(true)
+	defer f.window.CloseAfter(&err, f.engine.failed)
+	f.engine.feeds(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
 		return err
 	}

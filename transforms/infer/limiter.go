@@ -21,8 +21,9 @@ type limiter struct {
 	mu     sync.Mutex
 	queues []*queue // in the order of their turn, then that in which they were met
 	pools  []*pool
-	// ending says that no more prompts come.
-	ending bool
+	// feeders are the bundles that may still get prompts; ending says that there are none any more.
+	feeders int
+	ending  bool
 	// endpoints are those of all pools, each once.
 	endpoints []*endpoint
 	// draining grants nothing any more.
@@ -262,6 +263,11 @@ func (l *limiter) release(g *grant, flt *fault) {
 		}
 		if e.fulls >= fullsInRow {
 			l.hold(e, now)
+			for _, o := range l.endpoints {
+				if o != e { // what avoids another must not wait for this one
+					l.fill(o, now)
+				}
+			}
 		}
 	default:
 		e.faults++
@@ -428,11 +434,12 @@ func (l *limiter) sortQueues() {
 	})
 }
 
-// ends says that no more prompts come, or that some do after all.
-func (l *limiter) ends(ending bool) {
+// feed changes how many bundles may still get prompts.
+func (l *limiter) feed(by int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ending != l.ending {
+	l.feeders += by
+	if ending := l.feeders == 0; ending != l.ending {
 		l.ending = ending
 		l.sortQueues()
 	}
@@ -494,7 +501,7 @@ func (p *pool) home(promptID string, now time.Time) *endpoint {
 }
 
 // fill grants what has room at an endpoint. The first of a stage is not passed by others of its
-// line, nor by those of earlier stages: a request of many permits would starve.
+// line, nor by those of stages whose turn is later: a request of many permits would starve.
 func (l *limiter) fill(e *endpoint, now time.Time) {
 	if l.draining || e.paused.After(now) {
 		return
@@ -562,7 +569,7 @@ func (e *endpoint) admits(n int) bool {
 }
 
 // next returns the queue, the home of its line and the place in it of what an endpoint with
-// room serves next: of its own lines that of the latest stage, else the longest of the latest
+// room serves next: of its own lines that of the stage whose turn it is, else the longest of that
 // stage.
 func (l *limiter) next(e *endpoint, now time.Time) (*queue, *endpoint, int) {
 	for _, q := range l.queues {
@@ -616,25 +623,27 @@ func (l *limiter) late(e *endpoint, p *pool, now time.Time) bool {
 		}
 	}
 	longer := lastChoices * (e.pace.service - fastest)
-	return longer > 0 && l.waiting(p) < rate*longer
+	return longer > 0 && !l.waits(e, p, rate*longer)
 }
 
-// waiting is how many generations wait for permits of a pool.
-func (l *limiter) waiting(p *pool) float64 {
+// waits says whether at least so many generations wait for permits of a pool's other endpoints.
+func (l *limiter) waits(e *endpoint, p *pool, least float64) bool {
 	sum := 0
 	for _, q := range l.queues {
-		if q.pool != p {
+		if !slices.ContainsFunc(q.pool.endpoints, func(o *endpoint) bool { return o != e && slices.Contains(p.endpoints, o) }) {
 			continue
 		}
 		for _, line := range q.lines {
 			for _, w := range line {
 				for _, n := range w.sizes[w.next:] {
-					sum += n
+					if sum += n; float64(sum) >= least {
+						return true
+					}
 				}
 			}
 		}
 	}
-	return float64(sum)
+	return false
 }
 
 // spares says that an endpoint was set aside while others are well.

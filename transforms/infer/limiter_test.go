@@ -92,11 +92,17 @@ func TestLimiterOrder(t *testing.T) {
 	later := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
 	earlier := []string{"0 of priority 0", "2 of priority 0", "1 of priority 1", "4 of priority 1", "3 of priority 2"}
 	t.Run("prompts come", func(t *testing.T) { testOrder(t, func(*limiter) {}, later) })
-	t.Run("no more come", func(t *testing.T) { testOrder(t, func(l *limiter) { l.ends(true) }, earlier) })
+	t.Run("no more come", func(t *testing.T) {
+		testOrder(t, func(l *limiter) {
+			l.feed(1)
+			l.feed(-1)
+		}, earlier)
+	})
 	t.Run("some come after all", func(t *testing.T) {
 		testOrder(t, func(l *limiter) {
-			l.ends(true)
-			l.ends(false)
+			l.feed(2)
+			l.feed(-2)
+			l.feed(1)
 		}, later)
 	})
 }
@@ -355,7 +361,24 @@ func TestLimiterSeesWhatIsNotAtTheServer(t *testing.T) {
 		if e.pace.limit > 1.5*(2*8+firstPermits) {
 			t.Errorf("the limit is %g with 8 running", e.pace.limit)
 		}
+		// A balancer's metrics tell of a part: the limit rises while that brings more answers.
+		for _, rate := range []float64{100, 150, 220} {
+			before := e.pace.limit
+			e.pace.rate = rate
+			l.queued(e, 8, 0)
+			if e.pace.limit <= before {
+				t.Errorf("the limit stays at %g though answers are %g a second", before, rate)
+			}
+			at := e.pace.limit
+			if l.queued(e, 8, 0); e.pace.limit > at {
+				t.Errorf("the limit rises from %g to %g and nothing says that it helps", at, e.pace.limit)
+			}
+		}
+		// Nor do metrics that are there no more hold it.
 		before := e.pace.limit
+		if l.untold(e); e.pace.away {
+			t.Error("metrics that tell nothing hold the limit")
+		}
 		l.queued(e, e.inFlight, 0)
 		if e.pace.limit <= before {
 			t.Errorf("the limit stays at %g though all of it runs", before)
@@ -405,7 +428,12 @@ func TestLimiterSparesTheLate(t *testing.T) {
 	}
 	// The slowest of the last choices takes 3·(4-1) = 9 s longer there, in which the quick one does
 	// 36. So it gets some of 60 while more than 36 wait, and nothing at the end.
-	l.ends(true)
+	l.feed(2)
+	l.feed(-1) // another bundle may get prompts yet
+	if l.ending {
+		t.Error("it ends while a bundle may get prompts")
+	}
+	l.feed(-1)
 	sizes := make([]int, 60)
 	for i := range sizes {
 		sizes[i] = 1
@@ -426,7 +454,7 @@ func TestLimiterSparesTheLate(t *testing.T) {
 	if e := take(quick); e != slow {
 		t.Error("what the quick one failed at found no endpoint")
 	}
-	l.ends(false)
+	l.feed(1)
 	if e := take(); e != slow {
 		t.Error("a slow endpoint stood idle though more prompts come")
 	}

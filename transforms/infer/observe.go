@@ -53,6 +53,7 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 				continue
 			}
 			metricsAt, nothing = now.Add(lookAgain), 0
+			f.limiter.untold(e)
 		}
 		if useless || f.limiter.metered(e) {
 			continue
@@ -193,9 +194,16 @@ func (l *limiter) queued(e *endpoint, running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	e.pace.away = e.inFlight > 2*(running+waiting)+firstPermits
+	e.pace.known(running+waiting, e.inFlight)
 	e.pace.queued(now, waiting/max(running, 1))
 	l.fill(e, now)
+}
+
+// untold is for when the server's metrics tell nothing any more.
+func (l *limiter) untold(e *endpoint) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.pace.known(0, 0)
 }
 
 // waited passes on how long a request took that without waiting takes no longer than base. It

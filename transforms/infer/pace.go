@@ -17,7 +17,7 @@ import (
 // What is steered is the share of waiting to running choices. The aim is (2 + 3√r)/r, and at
 // most 0.3, where r is how many run for this process: several processes that see the same queue
 // settle at equal parts, since the smaller one aims higher. The share is known in one of three
-// ways, the first that a server has (see watchEndpoint):
+// ways, the first that a server has (see fleet.observe):
 //
 //  1. The server tells it in its metrics.
 //  2. A request for one token, sent now and then, tells how long requests wait. The mean time
@@ -43,9 +43,10 @@ type pace struct {
 	// fixed says that the limit was given, and nothing moves it.
 	fixed    bool
 	starting bool
-	// away says that the server knows of less than half of what is in flight: the rest is on its
-	// way or with this process, where more would only wait.
-	away bool
+	// away says that most of what is in flight is not at the server, and that more of it brought no
+	// more answers: it waits on its way or with this process. awayRate is the rate before that.
+	away     bool
+	awayRate float64
 	// ceiling is what answers that say full allow, modesty the part of the aim that they do.
 	ceiling, modesty float64
 	rejected         rejections
@@ -212,6 +213,19 @@ func (p *pace) waited(now time.Time, wait time.Duration) {
 	case p.starting && p.round.limited:
 		p.raise(p.limit / 2)
 		p.round.limited = false
+	}
+}
+
+// known takes note of how many choices the server knows of while so many permits are in flight. A
+// server behind a balancer tells of its part alone: so what counts is whether the last raise helped.
+func (p *pace) known(there, inFlight float64) {
+	switch {
+	case there == 0 || inFlight <= 2*there+firstPermits:
+		p.away, p.awayRate = false, 0
+	case p.rate > 1.05*p.awayRate:
+		p.away, p.awayRate = false, p.rate
+	default:
+		p.away = true
 	}
 }
 

@@ -216,6 +216,7 @@ func (p *process) load(ctx context.Context, bucket string, wanted map[string]boo
 		}
 		v, err := p.journal.Load(ctx, bucket, func(id string) bool { return wanted[id] })
 		if err != nil {
+			p.fleet.settle(ctx)
 			p.died(err)
 		}
 		return v, err
