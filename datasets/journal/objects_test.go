@@ -400,7 +400,7 @@ func TestCompactThatStops(t *testing.T) {
 		_, err := Compact(ctx, dir, 1)
 		cancel()
 		under.Lock()
-		under.Unlock() //nolint:staticcheck // nothing is done meanwhile: it is waited for
+		under.Unlock() //nolint:gocritic,staticcheck // nothing is done meanwhile: it is waited for
 		// What a killed program has sent may come late. It is refused, and then goes on elsewhere.
 		left := map[string][]byte{}
 		for _, name := range names(t, dir) {
