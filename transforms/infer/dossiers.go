@@ -26,6 +26,9 @@ func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain [
 	if err != nil {
 		return nil, err
 	}
+	if err := e.join(); err != nil {
+		return nil, err
+	}
 	wanted := map[string]map[string]bool{}
 	for i := range dossiers {
 		id := dossiers[i].Prompt.ID

@@ -174,12 +174,11 @@ func newEngine(encoded string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{options: w.Options.withDefaults(), stage: stage, calls: &callCounts{}}
-	err = e.join()
-	return e, err
+	return &engine{options: w.Options.withDefaults(), stage: stage, calls: &callCounts{}}, nil
 }
 
-// join makes the engine one of the process that works on the run now.
+// join makes the engine one of the process that works on the run now. It is called when a bundle
+// starts and not in Setup: of an error there Flink waits for the worker in vain.
 func (e *engine) join() error {
 	p, err := processOf(e.options)
 	if err == nil {
@@ -213,7 +212,7 @@ type findFn struct {
 	findings int64
 }
 
-// Setup starts this process's part in the run, or joins it.
+// Setup reads what is to be done.
 func (f *findFn) Setup() error {
 	var err error
 	f.engine, err = newEngine(f.Work)
@@ -347,7 +346,7 @@ type applyFn struct {
 	window *window.Window[schemas.Dossier]
 }
 
-// Setup starts this process's part in the run, or joins it.
+// Setup reads what is to be done.
 func (f *applyFn) Setup() error {
 	var err error
 	f.engine, err = newEngine(f.Work)
