@@ -110,7 +110,9 @@ func (l *lease) write(ctx context.Context, over store.Version) error {
 		}
 		is, now, readErr := readTerm(ctx, l.name)
 		switch {
-		case readErr != nil, is.ID != l.term.ID, now == over, again:
+		case readErr != nil:
+			return readErr // whose write is there is told with the next beat
+		case is.ID != l.term.ID, now == over, again:
 			return fmt.Errorf("journal: %w", err)
 		case is.Beat == l.term.Beat && is.Released == l.term.Released:
 			l.version = now
