@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -26,7 +27,7 @@ func bundleOf(t *testing.T, o Options, stage Stage) *findFn {
 		o.Attempt = uuid.NewString()
 	}
 	e := &engine{options: o.withDefaults(), stage: stage, calls: &callCounts{}}
-	if err := e.join(); err != nil {
+	if err := e.join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -255,16 +256,52 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 	}
 }
 
+// A process that takes the place of one that died shows its own permits, and counts the other's probes.
+func TestReplacedProcess(t *testing.T) {
+	s := start(t, simulator.Options{})
+	o := Options{Attempt: uuid.NewString(), MaxInFlight: 8}
+	r := actorAt(s.URL())
+	join := func() *process {
+		p, err := processOf(t.Context(), o.withDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask(t, p, callsOf(r, 20, 1))
+		return p
+	}
+	first := join()
+	first.fleet.own.request(stageProbe, 1, time.Second)
+	first.died(errors.New("it is over"))
+	second := join()
+	defer func() {
+		if err := Close(o.Attempt); err != nil {
+			t.Error(err)
+		}
+	}()
+	if first == second {
+		t.Fatal("a dead process goes on")
+	}
+	if got := Watch(o.Attempt); got.Permits != 8 || got.Held != 0 {
+		t.Errorf("%d permits, %g held; want 8 and none", got.Permits, got.Held)
+	}
+	if got := second.fleet.own.take()[stageProbe]; got.Requests != 1 {
+		t.Errorf("the calls of the first fleet are %+v", got)
+	}
+	if got := fmt.Sprint(Fatal(o.Attempt)); got != "it is over" {
+		t.Errorf("the run is told %q", got)
+	}
+}
+
 // A worker without its keys says so before it asks anything, and names the variable.
 func TestWorkerWithoutItsKey(t *testing.T) {
 	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
 	o := Options{Attempt: uuid.NewString(), Keys: []Endpoint{{APIKeyEnv: name}}}
-	_, err := processOf(o.withDefaults())
+	_, err := processOf(t.Context(), o.withDefaults())
 	if err == nil || !strings.Contains(err.Error(), "has no API key: api_key_env names the environment variable "+name+", which is not set there") {
 		t.Fatalf("it says %v", err)
 	}
 	t.Setenv(name, "secret")
-	if _, err := processOf(o.withDefaults()); err != nil {
+	if _, err := processOf(t.Context(), o.withDefaults()); err != nil {
 		t.Fatal(err)
 	}
 	if err := Close(o.Attempt); err != nil {

@@ -124,13 +124,15 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	line := fleet.limiter.stand(endpoints, c.Stage, c.PromptID, sizes)
+	largest := request{role: c.Role, stage: c.Stage, n: slices.Max(sizes)}
 	for i := range parts {
-		g, err := line.take(ctx)
+		g, wider, err := fleet.take(ctx, line, endpoints, &largest)
 		if err != nil {
 			line.leave()
 			return cmp.Or(group.Wait(), err) // the cause, not its echo
 		}
-		group.Go(func() error { return a.askUntilWhole(ctx, endpoints, g, &parts[i]) })
+		endpoints = wider
+		group.Go(func() error { return a.askUntilWhole(ctx, wider, g, &parts[i]) })
 	}
 	return group.Wait()
 }

@@ -26,7 +26,7 @@ func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain [
 	if err != nil {
 		return nil, err
 	}
-	if err := e.join(); err != nil {
+	if err := e.join(ctx); err != nil {
 		return nil, err
 	}
 	wanted := map[string]map[string]bool{}

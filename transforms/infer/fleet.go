@@ -188,6 +188,7 @@ func (f *fleet) startObserving(e *endpoint, r *Role) {
 // close gives up the connections that no call uses.
 func (f *fleet) close() {
 	f.stop()
+	f.limiter.retire()
 	f.wire.Close()
 	f.client.CloseIdleConnections()
 	f.mu.Lock()
@@ -247,7 +248,9 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 	for ; ; g = nil {
 		if g == nil {
 			var err error
-			if g, err = f.limiter.acquire(ctx, endpoints, q.stage, q.n, q.promptID, t.waits > 0, t.avoid...); err != nil {
+			line := f.limiter.enter(endpoints, []int{q.n}, t.waits > 0, &waiter{stage: q.stage, promptID: q.promptID, avoid: t.avoid})
+			if g, endpoints, err = f.take(ctx, line, endpoints, &q); err != nil {
+				line.leave()
 				return nil, nil, err
 			}
 		}
@@ -300,6 +303,28 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 			return nil, nil, err
 		}
 	}
+}
+
+// betweenWidenings is how often who waits for some endpoints of a role looks for the others.
+const betweenWidenings = time.Second
+
+// take waits for the next permits of a line, and returns with them the endpoints that it stands for
+// now: those of its role that were met only after it began are added while it waits.
+func (f *fleet) take(ctx context.Context, n *line, endpoints []*endpoint, q *request) (*grant, []*endpoint, error) {
+	for q.stage != stageProbe && len(endpoints) < len(q.role.Endpoints) {
+		limited, cancel := context.WithTimeout(ctx, betweenWidenings)
+		g, err := n.take(limited)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return g, endpoints, err
+		}
+		if wider := f.widened(endpoints, q); len(wider) > len(endpoints) {
+			n.widen(wider)
+			endpoints = wider
+		}
+	}
+	g, err := n.take(ctx)
+	return g, endpoints, err
 }
 
 // widened returns the endpoints that a request was cut for, and with them those of its role that

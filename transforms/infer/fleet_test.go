@@ -43,7 +43,7 @@ func start(t *testing.T, o simulator.Options) *simulator.Running {
 func open(t *testing.T, o Options) *process {
 	t.Helper()
 	o.Attempt = uuid.NewString()
-	p, err := processOf(o.withDefaults())
+	p, err := processOf(t.Context(), o.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -702,6 +702,54 @@ func TestServerThatComesLaterTakesOver(t *testing.T) {
 	if got := late.Server().Stats().Generations; got < 30 {
 		t.Errorf("the server that came later gave %d answers", got)
 	}
+}
+
+// Those that stand in line for one server of two, and were never sent, go to the other as well once it
+// answers: the one may be dead.
+func TestWaitingCallsAreWidened(t *testing.T) {
+	late := start(t, simulator.Options{})
+	answers := make(chan struct{})
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-answers:
+			late.Server().ServeHTTP(w, req)
+		case <-req.Context().Done():
+		}
+	}))
+	defer gate.Close()
+	var asked atomic.Int64
+	worker := start(t, simulator.Options{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, completionsPath) && asked.Add(1) > 6 {
+			_, _ = io.Copy(io.Discard, req.Body) // or the server doesn't see the client leave
+			<-req.Context().Done()
+			return
+		}
+		worker.Server().ServeHTTP(w, req)
+	}))
+	defer hanging.Close()
+	r := actorAt(hanging.URL + "/v1")
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: gate.URL + "/v1"})
+	p := open(t, Options{MaxInFlight: 1, RequestTimeout: time.Minute})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a := asker{process: p, calls: &callCounts{}}
+		_, _ = a.Do(ctx, callsOf(r, 40, 1)) // the one that hangs is given up in the end
+	}()
+	for asked.Load() <= 6 {
+		pauseFor(t.Context(), time.Millisecond)
+	}
+	close(answers)
+	for end := time.Now().Add(30 * time.Second); late.Server().Stats().Generations < 30; pauseFor(t.Context(), 10*time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("the server that came later gave %d answers, while others waited for one that hangs", late.Server().Stats().Generations)
+			break
+		}
+	}
+	cancel()
+	<-ended
 }
 
 // A server that says it is full for minutes, one that never answers and one that is not there

@@ -179,8 +179,8 @@ func newEngine(encoded string) (*engine, error) {
 
 // join makes the engine one of the process that works on the run now. It is called when a bundle
 // starts and not in Setup: of an error there Flink waits for the worker in vain.
-func (e *engine) join() error {
-	p, err := processOf(e.options)
+func (e *engine) join(ctx context.Context) error {
+	p, err := processOf(ctx, e.options)
 	if err == nil {
 		e.process = p
 	}
@@ -221,7 +221,7 @@ func (f *findFn) Setup() error {
 
 // StartBundle opens the bundle's window. It ends with the bundle's context or the process's.
 func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) error {
-	if err := f.engine.join(); err != nil {
+	if err := f.engine.join(ctx); err != nil {
 		return err
 	}
 	f.engine.feeds(true)
@@ -355,7 +355,7 @@ func (f *applyFn) Setup() error {
 
 // StartBundle opens the bundle's window.
 func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) error {
-	if err := f.engine.join(); err != nil {
+	if err := f.engine.join(ctx); err != nil {
 		return err
 	}
 	f.engine.feeds(true)

@@ -147,6 +147,34 @@ func (n *line) take(ctx context.Context) (*grant, error) {
 	}
 }
 
+// widen stands what has no permits yet in line for these endpoints, before those that came later.
+func (n *line) widen(endpoints []*endpoint) {
+	l := n.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !n.queue.remove(n.waiter) {
+		return // all have theirs
+	}
+	now := time.Now()
+	n.queue = l.queue(endpoints, n.queue.priority)
+	home := n.queue.pool.home(n.waiter.promptID, now)
+	n.queue.lines[home] = slices.Insert(n.queue.lines[home], 0, n.waiter)
+	for _, e := range endpoints {
+		l.fill(e, now)
+	}
+}
+
+// remove takes a waiter out of its line, and returns false when it stood in none.
+func (q *queue) remove(w *waiter) bool {
+	for home, line := range q.lines {
+		if i := slices.Index(line, w); i >= 0 {
+			q.lines[home] = slices.Delete(line, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
 // leave gives up the place and what was granted but not taken.
 func (n *line) leave() {
 	l := n.limiter
@@ -155,11 +183,7 @@ func (n *line) leave() {
 	for i := n.taken; i < n.waiter.next; i++ {
 		(<-n.waiter.got).giveBack()
 	}
-	for home, line := range n.queue.lines {
-		if i := slices.Index(line, n.waiter); i >= 0 {
-			n.queue.lines[home] = slices.Delete(line, i, i+1)
-		}
-	}
+	n.queue.remove(n.waiter)
 	for _, e := range n.queue.pool.endpoints {
 		l.fill(e, time.Now())
 	}
@@ -198,10 +222,9 @@ func (l *limiter) canAvoid(endpoints, avoid []*endpoint) bool {
 	return (&pool{endpoints: endpoints}).canAvoid(avoid, time.Now())
 }
 
-// acquire waits until one of the endpoints has room for n generations and takes it. Again says
-// that the request had its turn before: it goes to the head of its line.
-func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string, again bool, avoid ...*endpoint) (*grant, error) {
-	place := l.enter(endpoints, []int{n}, again, &waiter{stage: stage, promptID: promptID, avoid: avoid})
+// acquire waits until one of the endpoints has room for n generations and takes it.
+func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string) (*grant, error) {
+	place := l.stand(endpoints, stage, promptID, []int{n})
 	g, err := place.take(ctx)
 	if err != nil {
 		place.leave()
@@ -329,6 +352,9 @@ func (l *limiter) pause(e *endpoint, until time.Time) {
 	if until.After(e.paused) {
 		e.paused = until
 		time.AfterFunc(time.Until(until)+time.Millisecond, l.wake)
+		if len(l.endpoints) > 1 {
+			go l.wake() // what avoids another must not wait for this one
+		}
 	}
 }
 
@@ -365,6 +391,21 @@ func (l *limiter) drain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.draining = true
+}
+
+// retire drains for good: permits that are still out are nobody's any more.
+func (l *limiter) retire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.draining = true
+	if l.watch == nil {
+		return
+	}
+	for _, e := range l.endpoints {
+		l.watch.permitted(-e.shown, -e.shownHeld)
+		e.shown, e.shownHeld = 0, 0
+	}
+	l.watch = nil
 }
 
 // out says that some permits are held: by requests in flight, or by ones that are to be sent now.

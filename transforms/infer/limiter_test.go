@@ -35,7 +35,7 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 		for i := range 300 {
 			n := 1 + i%3
 			wg.Go(func() {
-				g, err := l.acquire(t.Context(), endpoints, stageOf[i%3], n, fmt.Sprint("prompt", i), false)
+				g, err := l.acquire(t.Context(), endpoints, stageOf[i%3], n, fmt.Sprint("prompt", i))
 				if err != nil {
 					t.Error(err)
 					return
@@ -71,17 +71,17 @@ func TestLimiterNeverExceedsTheLimit(t *testing.T) {
 func TestLimiterServesWhatIsLargerThanTheLimit(t *testing.T) {
 	var l limiter
 	endpoints := testEndpoints(4)
-	g, err := l.acquire(t.Context(), endpoints, stageOf[0], 11, "p", false)
+	g, err := l.acquire(t.Context(), endpoints, stageOf[0], 11, "p")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := l.acquire(ctx, endpoints, stageOf[0], 1, "p", false); !errors.Is(err, context.Canceled) {
+	if _, err := l.acquire(ctx, endpoints, stageOf[0], 1, "p"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a full endpoint gave a permit: %v", err)
 	}
 	l.release(g, nil)
-	if _, err := l.acquire(t.Context(), endpoints, stageOf[0], 4, "p", false); err != nil {
+	if _, err := l.acquire(t.Context(), endpoints, stageOf[0], 4, "p"); err != nil {
 		t.Error(err)
 	}
 }
@@ -111,7 +111,7 @@ func testOrder(t *testing.T, then func(*limiter), want []string) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		endpoints := testEndpoints(1)
-		held, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "holder", false)
+		held, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "holder")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func testOrder(t *testing.T, then func(*limiter), want []string) {
 		for i, priority := range []int{0, 1, 0, 2, 1} {
 			name := fmt.Sprintf("%d of priority %d", i, priority)
 			wg.Go(func() {
-				g, err := l.acquire(t.Context(), endpoints, stageOf[priority], 1, name, false)
+				g, err := l.acquire(t.Context(), endpoints, stageOf[priority], 1, name)
 				if err != nil {
 					t.Error(err)
 					return
@@ -149,7 +149,7 @@ func TestLimiterPlaces(t *testing.T) {
 	endpoints := testEndpoints(10, 10, 10)
 	var home *endpoint
 	for range 10 {
-		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt", false)
+		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestLimiterPlaces(t *testing.T) {
 		}
 	}
 	for range 20 {
-		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt", false)
+		g, err := l.acquire(t.Context(), endpoints, stageOf[0], 1, "one prompt")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,13 +183,13 @@ func TestLimiterQueuesDoNotBlockEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		e := testEndpoints(1, 1)
-		if _, err := l.acquire(t.Context(), e[:1], stageOf[2], 1, "p", false); err != nil {
+		if _, err := l.acquire(t.Context(), e[:1], stageOf[2], 1, "p"); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go l.acquire(ctx, e[:1], stageOf[2], 1, "p", false) //nolint:errcheck // waits until the end
+		go l.acquire(ctx, e[:1], stageOf[2], 1, "p") //nolint:errcheck // waits until the end
 		synctest.Wait()
-		got, err := l.acquire(t.Context(), e[1:], stageOf[0], 1, "p", false)
+		got, err := l.acquire(t.Context(), e[1:], stageOf[0], 1, "p")
 		if err != nil || got.endpoint != e[1] {
 			t.Errorf("got %v, %v", got, err)
 		}
@@ -201,19 +201,19 @@ func TestLimiterGivesBackWhatIsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l limiter
 		e := testEndpoints(2)
-		held, err := l.acquire(t.Context(), e, stageOf[0], 2, "p", false)
+		held, err := l.acquire(t.Context(), e, stageOf[0], 2, "p")
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 5 {
-			go l.acquire(ctx, e, stageOf[0], 2, "p", false) //nolint:errcheck // is abandoned
+			go l.acquire(ctx, e, stageOf[0], 2, "p") //nolint:errcheck // is abandoned
 		}
 		synctest.Wait()
 		cancel()
 		l.release(held, nil) // races with the abandoning
 		synctest.Wait()
-		if _, err := l.acquire(t.Context(), e, stageOf[0], 2, "p", false); err != nil {
+		if _, err := l.acquire(t.Context(), e, stageOf[0], 2, "p"); err != nil {
 			t.Fatal(err)
 		}
 		if e[0].inFlight != 2 {
@@ -229,7 +229,7 @@ func TestDrainGrantsNothingMore(t *testing.T) {
 		l.drain()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		if _, err := l.acquire(ctx, e, stageOf[0], 1, "p", false); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := l.acquire(ctx, e, stageOf[0], 1, "p"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a drained limiter gave a permit: %v", err)
 		}
 	})
@@ -254,7 +254,7 @@ func TestLimiterKeepsPromptsTogether(t *testing.T) {
 					var calls sync.WaitGroup
 					for range 20 {
 						calls.Go(func() {
-							g, err := l.acquire(t.Context(), endpoints, schemas.StageMeta, 1, name, false)
+							g, err := l.acquire(t.Context(), endpoints, schemas.StageMeta, 1, name)
 							if err != nil {
 								t.Error(err)
 								return
@@ -297,6 +297,32 @@ func TestLimiterKeepsPromptsTogether(t *testing.T) {
 	})
 }
 
+// A request that avoids one endpoint for another goes there after all when the other wants a pause.
+func TestLimiterPauseOfTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		e := testEndpoints(1, 1)
+		held, err := l.acquire(t.Context(), e[:1], schemas.StageJudge, 1, "p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.release(held, nil)
+		n := l.enter(e, []int{1}, true, &waiter{stage: schemas.StageJudge, promptID: "q", avoid: e[1:]})
+		l.mu.Lock()
+		l.pause(e[0], time.Now().Add(time.Minute))
+		l.mu.Unlock()
+		began := time.Now()
+		g, err := n.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); g.endpoint != e[1] || waited > time.Second {
+			t.Errorf("it went to endpoint %v after %s", g.endpoint.name, waited)
+		}
+		l.release(g, nil)
+	})
+}
+
 // An endpoint that fails for everyone is set aside, and one request at a time finds out whether
 // it is back; with an answer all may go there again.
 func TestLimiterSetsAside(t *testing.T) {
@@ -306,7 +332,7 @@ func TestLimiterSetsAside(t *testing.T) {
 		broken := &fault{treatment: retry, code: CodeConnection}
 		take := func() *grant {
 			t.Helper()
-			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p", false)
+			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -331,7 +357,7 @@ func TestLimiterSetsAside(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := l.acquire(ctx, endpoints, schemas.StageJudge, 1, "p", false); err == nil {
+		if _, err := l.acquire(ctx, endpoints, schemas.StageJudge, 1, "p"); err == nil {
 			t.Fatal("a second request went to an endpoint of which nobody knows whether it is back")
 		}
 		l.release(trial, nil)
@@ -394,7 +420,7 @@ func TestLimiterTriesTheUnheardSoon(t *testing.T) {
 		endpoints := testEndpoints(8)
 		for range 20 {
 			began := time.Now()
-			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p", false)
+			g, err := l.acquire(t.Context(), endpoints, schemas.StageJudge, 1, "p")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -466,7 +492,7 @@ func TestLimiterEbbs(t *testing.T) {
 		var l limiter
 		e := &endpoint{name: "e", traffic: traffic{pace: newPace(0)}}
 		e.pace.classes[class{schemas.StageJudge, 11}] = &latencies{mean: 3}
-		g, err := l.acquire(t.Context(), []*endpoint{e}, schemas.StageJudge, 11, "p", false)
+		g, err := l.acquire(t.Context(), []*endpoint{e}, schemas.StageJudge, 11, "p")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"coeval/datasets/journal"
+	"coeval/schemas"
 )
 
 // Options say how the stages' calls are made. They decide nothing of what is said.
@@ -108,8 +109,9 @@ type process struct {
 	journal *journal.Journal
 	watch   *watch
 
-	proving chan struct{} // holds a token while somebody does
-	proved  bool          // under proving
+	fenced  sync.WaitGroup // who looks at the fence
+	proving chan struct{}  // holds a token while somebody does
+	proved  bool           // under proving
 
 	mu    sync.Mutex
 	fatal error
@@ -124,24 +126,26 @@ var (
 
 // processOf returns the process's share of a run and makes it when it is the first to ask. One
 // that was ended by an error is replaced: only a bundle that a runner starts again asks for it.
-func processOf(o Options) (*process, error) {
-	processesMu.Lock()
-	defer processesMu.Unlock()
-	was := processes[o.Attempt]
-	if was != nil && !reflect.DeepEqual(was.options, o) {
-		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, was.options, o)
+func processOf(ctx context.Context, o Options) (*process, error) {
+	if p, err := running(o); p != nil || err != nil {
+		return p, err
 	}
-	if was != nil && was.ctx.Err() == nil {
-		return was, nil
-	}
-	fence, err := o.admit()
+	fence, err := o.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
+	processesMu.Lock()
+	defer processesMu.Unlock()
+	was := processes[o.Attempt]
+	if was != nil && was.ctx.Err() == nil {
+		return was, nil // another bundle was faster
+	}
 	p := &process{options: o, proving: make(chan struct{}, 1)}
+	var own map[string]schemas.CallTally
 	if was != nil {
 		p.watch, p.journal, p.before = was.watch, was.journal, was.ended()
 		was.fleet.close()
+		own = was.fleet.own.take()
 	} else {
 		p.watch = &watch{}
 		if o.Journal != "" {
@@ -151,10 +155,27 @@ func processOf(o Options) (*process, error) {
 		}
 	}
 	p.fleet = newFleet(o, p.watch)
+	for stage, t := range own {
+		p.fleet.own.add(stage, t)
+	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	processes[o.Attempt] = p
 	if fence != nil {
-		go p.watchFence(fence)
+		p.fenced.Go(func() { p.watchFence(fence) })
+	}
+	return p, nil
+}
+
+// running returns the process that works on a run now, nil when none does.
+func running(o Options) (*process, error) {
+	p := lookup(o.Attempt)
+	switch {
+	case p == nil:
+		return nil, nil
+	case !reflect.DeepEqual(p.options, o):
+		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
+	case p.ctx.Err() != nil:
+		return nil, nil
 	}
 	return p, nil
 }
@@ -164,7 +185,7 @@ const fenceTime = 30 * time.Second
 
 // admit returns an error when a process must not begin: a key is missing here, or the run's folder
 // is another run's.
-func (o *Options) admit() (*journal.Fence, error) {
+func (o *Options) admit(ctx context.Context) (*journal.Fence, error) {
 	for _, e := range o.Keys {
 		if _, err := e.APIKey(); err != nil {
 			host, _ := os.Hostname() // a name that is better than none
@@ -175,7 +196,7 @@ func (o *Options) admit() (*journal.Fence, error) {
 		return nil, nil
 	}
 	fence := journal.NewFence(o.Fence, o.Attempt)
-	ctx, cancel := context.WithTimeout(context.Background(), fenceTime)
+	ctx, cancel := context.WithTimeout(ctx, fenceTime)
 	defer cancel()
 	err := fence.Check(ctx)
 	return fence, err
@@ -188,9 +209,10 @@ func (p *process) watchFence(fence *journal.Fence) {
 	if err == nil {
 		return
 	}
+	p.blame(err)
 	p.fleet.settle(p.ctx)
 	p.flush()
-	p.died(err)
+	p.cancel()
 }
 
 // flushMost is how long a bundle that failed waits until what was answered is durable.
@@ -275,6 +297,9 @@ func Settle(ctx context.Context, attempt string) {
 		return
 	}
 	p.fleet.settle(ctx)
+	if p.journal != nil {
+		_ = p.journal.Flush(ctx) // what can't be kept is asked for again
+	}
 }
 
 // lastAnswers bounds how long Close waits for answers that came before it gave the calls up.
@@ -291,6 +316,7 @@ func Close(attempt string) error {
 		return nil
 	}
 	p.cancel()
+	p.fenced.Wait()
 	p.fleet.close()
 	if p.journal == nil {
 		return nil
@@ -306,10 +332,13 @@ func (p *process) died(err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
+	p.blame(err)
+	p.cancel() // what waits must not ask any more
+}
+
+// blame takes note of what ends the run, if nothing did before.
+func (p *process) blame(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.fatal == nil {
-		p.fatal = err
-		p.cancel() // what waits must not ask any more
-	}
+	p.fatal = cmp.Or(p.fatal, err)
 }

@@ -12,7 +12,7 @@ import (
 func TestCloseKeepsWhatWasRead(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := processOf(Options{Attempt: "closed", Journal: dir}.withDefaults())
+		p, err := processOf(t.Context(), Options{Attempt: "closed", Journal: dir}.withDefaults())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestCloseKeepsWhatWasRead(t *testing.T) {
 			t.Error(err)
 		}
 		// One whose answer never comes holds nothing up for long.
-		if p, err = processOf(Options{Attempt: "closed", Journal: dir}.withDefaults()); err != nil {
+		if p, err = processOf(t.Context(), Options{Attempt: "closed", Journal: dir}.withDefaults()); err != nil {
 			t.Fatal(err)
 		}
 		p.watch.start(schemas.StageJudge, 1)

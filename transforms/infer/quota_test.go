@@ -70,7 +70,7 @@ func TestQuota(t *testing.T) {
 				for i := range 20 {
 					askers.Go(func() {
 						for {
-							g, err := l.acquire(t.Context(), e, schemas.StageJudge, 4, fmt.Sprint(i), false)
+							g, err := l.acquire(t.Context(), e, schemas.StageJudge, 4, fmt.Sprint(i))
 							if err != nil {
 								t.Error(err)
 							}
