@@ -19,6 +19,7 @@ type vServer struct {
 	maxQueue int     // choices; 0 for no bound
 	refuse   float64 // share refused at random
 	slowdown float64 // how much longer a choice takes when all slots are busy
+	stalls   float64 // mean of the seconds between two in which nothing happens for a tenth
 	told     string  // metrics, waits or nothing
 	rtt      float64 // seconds that a request and its answer are under way
 	after    float64 // seconds after which a refused request is to come again; 0 leaves it to the client
@@ -27,6 +28,7 @@ type vServer struct {
 	starts                []float64 // of the choices that wait, in order
 	busy                  float64
 	waits                 [][2]float64 // from, to
+	stall                 float64      // when the next is
 	refusals              int
 	randomness, durations *rand.Rand
 }
@@ -60,6 +62,13 @@ func (s *vServer) serve(now float64, n int) (float64, bool) {
 		return 0, false
 	}
 	now += s.rtt / 2
+	if s.stalls > 0 && now > s.stall {
+		for i := range s.free {
+			s.free[i] = max(s.free[i], now) + 0.1
+		}
+		heap.Init(s)
+		s.stall = now + s.stalls*s.randomness.ExpFloat64()
+	}
 	end := 0.0
 	for range n {
 		const sigma = 0.8
@@ -339,7 +348,7 @@ func TestPace(t *testing.T) {
 		{"a fifth is refused at random", vServer{slots: 256, mean: 0.2, refuse: 0.2}, watched, 0.94, 0.5, 0.26, 600},
 		{"choices take twice as long in a full batch", vServer{slots: 256, mean: 0.1, slowdown: 1}, watched, 0.95, 0.5, 0, 1000},
 		// Nothing but the answers tells of the queue: slots come first.
-		{"a server that tells nothing", vServer{slots: 256, mean: 0.1}, []string{"nothing"}, 0.95, 30, 0, 1000},
+		{"a server that tells nothing", vServer{slots: 256, mean: 0.1}, []string{"nothing"}, 0.95, 6, 0, 1000},
 	}
 	for _, tt := range tests {
 		for _, told := range tt.told {
@@ -393,6 +402,22 @@ func TestPaceLeavesItsPart(t *testing.T) {
 		r.run()
 		if r.use() < 0.95 {
 			t.Errorf("%s: use %.3f, want at least 0.95", told, r.use())
+		}
+	}
+}
+
+// Where what is in flight brings nothing, since the client or its machine is what bounds the answers,
+// and these come unevenly, the limit stays where it is.
+func TestPaceWithoutUse(t *testing.T) {
+	for seed := range uint64(5) {
+		s := vServer{slots: 4, mean: 0.001, rtt: 0.002, stalls: 0.5, told: "nothing"}
+		r := newRun(&s, seed, 5000)
+		most := 0.0
+		r.trace = func(float64) { most = max(most, r.clients[0].pace.limit) }
+		r.run()
+		t.Logf("seed %d: use %.3f in %.0f s, limit %.0f, %.0f at most", seed, r.use(), r.now, r.clients[0].pace.limit, most)
+		if most > 200 {
+			t.Errorf("seed %d: the limit was %.0f; the server has 4 slots", seed, most)
 		}
 	}
 }
