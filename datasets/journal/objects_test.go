@@ -77,6 +77,14 @@ func expiringSoon(t *testing.T) {
 	t.Cleanup(func() { leaseExpires = expires })
 }
 
+// atOnce lets what was just written be compacted until the test ends.
+func atOnce(t *testing.T) {
+	t.Helper()
+	was := settled
+	settled = 0
+	t.Cleanup(func() { settled = was })
+}
+
 // places are a folder of a disk and one of an object store.
 func places(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Helper()
@@ -344,6 +352,7 @@ var decided = map[string]string{
 // What a journal decides is the same before and after, and it has one segment and one pin in
 // each bucket.
 func TestCompactLosesNothing(t *testing.T) {
+	atOnce(t)
 	places(t, func(t *testing.T, dir string) {
 		attempts(t, dir)
 		if diff := cmp.Diff(decided, texts(t, dir, "b0")); diff != "" {
@@ -468,8 +477,99 @@ func TestCompactRemovesSideBySide(t *testing.T) {
 	}
 }
 
+// Attempts that don't know yet that their run has lost the folder go on appending while another
+// run compacts it: what they were told is kept stays there.
+func TestCompactBesideWriters(t *testing.T) {
+	atOnce(t)
+	dir := t.TempDir()
+	var writers sync.WaitGroup
+	const attempts, each = 4, 12
+	for i := range attempts {
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { closeJournal(t, j) })
+		v, err := j.Load(t.Context(), "b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers.Go(func() {
+			for n := range each {
+				if err := v.Append(t.Context(), generation("p", fmt.Sprint("k", i, "-"), n, "text")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		writers.Wait()
+		close(done)
+	}()
+	removed := 0
+	for going := true; going; {
+		select {
+		case <-done:
+			going = false
+		default:
+		}
+		compacted, err := Compact(t.Context(), dir, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed += compacted.Removed
+	}
+	if got := len(texts(t, dir, "b")); got != attempts*each || removed == 0 {
+		t.Errorf("%d of %d records are there, %d segments were removed", got, attempts*each, removed)
+	}
+}
+
+// A segment that grew after it was read stays, under another name.
+func TestRetireOfASegmentThatGrew(t *testing.T) {
+	dir := t.TempDir()
+	attempt(t, dir, "b", generation("p", "k", 0, "text"))
+	name := names(t, dir)[0]
+	is, err := store.Stat(t.Context(), store.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired, grew, err := retire(t.Context(), dir, segment{Name: name, Length: is.Size - 1})
+	if err != nil || !grew || retired == store.Join(dir, name) {
+		t.Errorf("%s is now %s, grew is %t, %v", name, retired, grew, err)
+	}
+	if diff := cmp.Diff(map[string]string{"k0": "text"}, texts(t, dir, "b")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Buckets that somebody wrote to a moment ago are left alone.
+func TestCompactOfARecentBucket(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		attempt(t, dir, "b", generation("p", "k", i, "text"))
+	}
+	before := names(t, dir)
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed > 0 || done.Recent != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if diff := cmp.Diff(before, names(t, dir)); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range before {
+		long := time.Now().Add(-settled)
+		if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 2 || done.Recent != 0 {
+		t.Errorf("later: %+v, %v", done, err)
+	}
+}
+
 // A damaged segment is not thrown away.
 func TestCompactOfADamagedJournal(t *testing.T) {
+	atOnce(t)
 	dir := t.TempDir()
 	attempts(t, dir)
 	before := names(t, dir)
