@@ -807,16 +807,75 @@ func TestFenceWatches(t *testing.T) {
 		refused.Add(1)
 		w.WriteHeader(http.StatusForbidden)
 	})
+	blind := fenceBlind
+	fenceBlind = 300 * time.Millisecond
+	t.Cleanup(func() { fenceBlind = blind })
 	began := time.Now()
 	err = NewFence(out, "second").Watch(t.Context())
 	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
 		t.Errorf("a worker that can't ask is told %v", err)
 	}
-	if took := time.Since(began); took < leaseExpires || refused.Load() < 2 {
-		t.Errorf("it gave up after %s and %d questions; a lease lives for %s", took, refused.Load(), leaseExpires)
+	if took := time.Since(began); took < fenceBlind || refused.Load() < 2 {
+		t.Errorf("it gave up after %s and %d questions, and not %s", took, refused.Load(), fenceBlind)
 	}
 	intercept.Store(nil)
 	if err := errors.Join(first.Release(), second.Release()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A look that gets no answer holds up nobody for ever: who asks may leave, who waits is told, and
+// all wait for one look.
+func TestFenceWithoutAnswer(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	lock, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	intercepted, open := make(chan struct{}), make(chan struct{})
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodGet {
+			if asked.Add(1) == 1 {
+				close(intercepted)
+			}
+			<-open
+		}
+		server.ServeHTTP(w, r)
+	})
+	f := NewFence(out, "first")
+	ctx, leave := context.WithCancel(t.Context())
+	var left sync.WaitGroup
+	left.Go(func() {
+		if err := f.Check(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("who left is told %v", err)
+		}
+	})
+	<-intercepted
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Check(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("who asks beside it and is gone is told %v", err)
+	}
+	answer := fenceAnswer
+	fenceAnswer = 50 * time.Millisecond
+	t.Cleanup(func() { fenceAnswer = answer })
+	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be told: no answer for 50ms") {
+		t.Errorf("who waits is told %v", err)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d looks at a time", n)
+	}
+	leave()
+	left.Wait()
+	fenceAnswer = answer
+	close(open)
+	if err := f.Check(t.Context()); err != nil {
+		t.Errorf("when the answer has come: %v", err)
+	}
+	intercept.Store(nil)
+	if err := lock.Release(); err != nil {
 		t.Fatal(err)
 	}
 }
