@@ -75,6 +75,7 @@ func (s *jobService) Cancel(context.Context, *jobpb.CancelJobRequest) (*jobpb.Ca
 func (s *jobService) DescribePipelineOptions(ctx context.Context, _ *jobpb.DescribePipelineOptionsRequest) (*jobpb.DescribePipelineOptionsResponse, error) {
 	if s.silent {
 		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	return &jobpb.DescribePipelineOptionsResponse{}, nil
 }
