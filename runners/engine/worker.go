@@ -38,10 +38,10 @@ const parentCheck = 100 * time.Millisecond
 
 // endWithParent ends this process when the one that started it is gone. That is Beam's boot, which
 // a runner ends when a stage is over or is begun again, and which leaves its child behind: it would
-// go on asking for what its successor asks for, too. A boot that is a container's first process ends
-// the container with it.
+// go on asking for what its successor asks for, too. A boot that is a container's first process takes
+// its child along.
 func endWithParent(parent int) {
-	for ; parent != 1; time.Sleep(parentCheck) {
+	for ; ; time.Sleep(parentCheck) {
 		if os.Getppid() != parent {
 			os.Exit(1)
 		}
