@@ -134,8 +134,7 @@ func TestDataflowJobThatGoesOn(t *testing.T) {
 		<-goesOn
 		return "", nil
 	})
-	var u *Uncancelled
-	if !errors.As(err, &u) {
+	if _, ok := errors.AsType[*Uncancelled](err); !ok {
 		t.Errorf("it says %v", err)
 	}
 }

@@ -41,11 +41,10 @@ const parentCheck = 100 * time.Millisecond
 // go on asking for what its successor asks for, too. A boot that is a container's first process takes
 // its child along.
 func endWithParent(parent int) {
-	for ; ; time.Sleep(parentCheck) {
-		if os.Getppid() != parent {
-			os.Exit(1)
-		}
+	for tick := time.Tick(parentCheck); os.Getppid() == parent; {
+		<-tick
 	}
+	os.Exit(1)
 }
 
 // removeCopy removes the file of this program, when it is the copy that Beam's boot makes for each
