@@ -289,15 +289,20 @@ type moment struct {
 	// undurable is how many generations were asked for and are not durable; those that the
 	// endpoints' probes asked for, 7 by each worker, are among them.
 	undurable int64
-	// open lets requests pass again.
-	open func()
+	// open lets requests pass again, and waiting is how many do not pass.
+	open    func()
+	waiting func() int
 }
 
 // stop waits until so many requests were made and some are under way, and stops the run. Not each
 // task manager need have a worker then: one may be done with its share before the other begins.
 func (c *cluster) stop(t *testing.T, s *submitted, requests int64) *moment {
 	t.Helper()
-	m := &moment{}
+	m := &moment{waiting: func() int {
+		s.w.mu.Lock()
+		defer s.w.mu.Unlock()
+		return s.w.waiting
+	}}
 	within(t, clusterPatience, fmt.Sprintf("workers ask, %d requests", requests), func() bool {
 		if !s.alive() {
 			t.Fatalf("the run ended before:\n%s", s.stderr.String())
@@ -333,7 +338,7 @@ func (m *moment) victim(c *trial) *process {
 }
 
 // resume lets those workers that were not killed go on, and lets requests pass when all of them are
-// gone: Flink ends those that were not killed, too, when all of the job begins anew. What they
+// gone, and their requests with them: Flink ends those that were not killed, too, when all of the job begins anew. What they
 // asked for until then is not counted. One that is still there after a while goes on with its work,
 // and may be ended later: resume returns whether there is one.
 func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
@@ -348,13 +353,13 @@ func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
 	defer tick.Stop()
 	for {
 		left := slices.DeleteFunc(slices.Concat(slices.Collect(maps.Values(c.workers(t)))...), func(pid int) bool { return !slices.Contains(old, pid) })
-		if len(left) == 0 {
+		if len(left) == 0 && m.waiting() == 0 {
 			return false
 		}
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Logf("workers %v go on", left)
+			t.Logf("workers %v go on, %d requests wait", left, m.waiting())
 			return true
 		}
 	}
