@@ -419,17 +419,18 @@ func TestCluster(t *testing.T) {
 		})
 		c.beganAnew(t)
 	})
-	// The job outlives the program that submitted it, and would go on asking beside the next one:
-	// it is cancelled first, as the README says.
+	// The job outlives the program that submitted it, and holds the slots that the next one needs: it
+	// is cancelled first, as the README says. Beam's runner at times leaves a worker of a cancelled
+	// job alive, which stops asking when it sees that another run has the folder.
 	t.Run("killed program", func(t *testing.T) {
 		c.kill(t, func(s *submitted, _ *moment) {
 			s.kill(t)
 			id, _ := c.job(t)
 			c.ask(t, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil)
 		}, func(s *submitted) *submitted {
-			within(t, clusterPatience, "the job is cancelled and its workers are gone", func() bool {
+			within(t, clusterPatience, "the job is cancelled", func() bool {
 				_, state := c.job(t)
-				return state == "CANCELED" && len(c.workers(t)) == 0
+				return state == "CANCELED"
 			})
 			return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
 		})
