@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -43,7 +44,7 @@ type Journal struct {
 	dir     string
 	lengths Lengths
 	encoder *zstd.Encoder
-	frame   []byte // of the committing goroutine alone
+	frames  [][]byte // of the committing goroutine alone, one for each batch of a commit
 	// parts says that nothing can be appended to a file here: a segment is a row of parts.
 	parts bool
 
@@ -308,29 +309,27 @@ func (j *Journal) closeFile(a *appender) {
 // synced side by side.
 func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
 	var synced sync.WaitGroup
+	n := 0
 	for a, b := range batches {
-		err := j.whyBroken(a) // nothing may follow a frame that is torn
-		if err == nil {
-			j.frame = j.encoder.EncodeAll(b.lines, j.frame[:0])
-			j.reuse(b)
-			err = a.write(j.frame)
-		}
-		if a.file != nil {
-			open[a] = struct{}{}
-		}
-		if err != nil {
+		if err := j.whyBroken(a); err != nil { // nothing may follow a frame that is torn
 			j.settle(b, err)
 			continue
 		}
-		synced.Go(func() {
-			err := a.file.Sync()
-			if err != nil {
-				err = fmt.Errorf("journal: %w", err)
-			}
-			j.settle(b, err)
-		})
+		if n == len(j.frames) {
+			j.frames = append(j.frames, nil)
+		}
+		frame := j.encoder.EncodeAll(b.lines, j.frames[n][:0])
+		j.frames[n] = frame
+		n++
+		j.reuse(b)
+		synced.Go(func() { j.settle(b, a.commit(frame)) })
 	}
 	synced.Wait()
+	for a := range batches {
+		if a.file != nil {
+			open[a] = struct{}{}
+		}
+	}
 	j.closeIdle(batches, open)
 }
 
@@ -390,22 +389,59 @@ func (j *Journal) told(a *appender) {
 	delete(j.untold, a)
 }
 
-// write appends a frame to the segment. After a write that failed half-way nothing may
-// follow it: the segment is broken then, and the torn frame stays its last.
-func (a *appender) write(frame []byte) error {
-	if a.file == nil {
-		if err := a.open(); err != nil {
-			return err
+// anew is how often a frame is written whose segment is removed meanwhile.
+const anew = 3
+
+// commit appends a frame to the segment and returns when it is on the disk. After a write that
+// failed half-way nothing may follow it: the segment is broken then, and the torn frame stays its
+// last.
+//
+// A run that lost its folder may not know it yet, and the next one compacts what it finds. A frame
+// that came too late for that is written anew, into a segment of the same name.
+func (a *appender) commit(frame []byte) error {
+	for range anew {
+		if a.file == nil {
+			if err := a.open(); err != nil {
+				return err
+			}
 		}
+		_, err := a.file.Write(frame)
+		if err == nil {
+			err = a.file.Sync()
+		}
+		removed := errors.Is(err, syscall.ESTALE) // so says NFS
+		if err == nil {
+			removed, err = a.removed()
+		}
+		if !removed {
+			if err != nil {
+				return fmt.Errorf("journal: %w", err)
+			}
+			return nil
+		}
+		_ = a.file.Close() // what is in it doesn't count
+		a.file = nil
 	}
-	if _, err := a.file.Write(frame); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return nil
+	return fmt.Errorf("journal: the segment %s was removed %d times while it was written", a.name, anew)
 }
 
+// removed says whether the open file is no longer the segment.
+func (a *appender) removed() (bool, error) {
+	is, err := a.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := os.Stat(a.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && !os.SameFile(is, named), err
+}
+
+func (a *appender) path() string { return filepath.Join(a.journal.dir, filepath.FromSlash(a.name)) }
+
 func (a *appender) open() error {
-	name := filepath.Join(a.journal.dir, filepath.FromSlash(a.name))
+	name := a.path()
 	if err := makeDir(filepath.Dir(name)); err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -21,10 +23,12 @@ const CompactAbove = 64
 
 // Compacted is what [Compact] did.
 type Compacted struct {
-	// Buckets were rewritten. Segments were there, of which Removed are gone.
+	// Buckets were rewritten. Segments were there, of which Removed are gone. Recent buckets were
+	// left as they are.
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Removed  int `json:"removed"`
+	Recent   int `json:"recent"`
 }
 
 // Compact makes one segment of the segments of each bucket that has more than above, and one
@@ -35,6 +39,10 @@ type Compacted struct {
 // an old one is removed, and a crash in between leaves both, which agree. Records that no load
 // would use are left out. A bucket's file lies within the order of the files that it stands
 // for, so that it decides against those of shorter prefixes as they did.
+//
+// On a disk a worker of a run that lost the lock may not know it yet and still append. A bucket
+// where that happened a moment ago is left for another time, and what is appended all the same is
+// kept.
 func Compact(ctx context.Context, dir string, above int) (Compacted, error) {
 	var done Compacted
 	files, err := store.List(ctx, store.Join(dir)+"/b")
@@ -58,6 +66,7 @@ func Compact(ctx context.Context, dir string, above int) (Compacted, error) {
 			done.Buckets += one.Buckets
 			done.Segments += one.Segments
 			done.Removed += one.Removed
+			done.Recent += one.Recent
 			return err
 		})
 	}
@@ -86,6 +95,10 @@ func compactBucket(ctx context.Context, dir, bucket string, files []store.File, 
 	done.Segments = len(segments) + len(pins)
 	if len(segments)+len(pins) <= max(above, 1) || len(segments) <= 1 && len(pins) <= 1 {
 		return done, nil
+	}
+	if recent, err := anyRecent(dir, segments); err != nil || recent {
+		done.Recent = 1
+		return done, err
 	}
 	done.Buckets = 1
 	var old []string
@@ -141,19 +154,61 @@ func merge(ctx context.Context, dir string, class []segment) (old []string, err 
 		if s.Name == name {
 			continue // a compaction that stopped had made it already
 		}
-		full := store.Join(dir, s.Name)
-		if appended(path.Base(s.Name)) { // all others stay as they were put
-			is, err := store.Stat(ctx, full)
-			if err != nil {
-				return nil, fmt.Errorf("journal: %w", err)
-			}
-			if is.Size != s.Length {
-				continue // it grew: a run that nobody knows of still writes it
-			}
+		if !mayGrow(dir, s) {
+			old = append(old, store.Join(dir, s.Name))
+			continue
 		}
-		old = append(old, full)
+		retired, grew, err := retire(ctx, dir, s)
+		if err != nil {
+			return nil, err
+		}
+		if !grew {
+			old = append(old, retired)
+		}
 	}
 	return old, nil
+}
+
+// mayGrow says whether a segment is of the kind that is appended to. All others stay as they were put.
+func mayGrow(dir string, s segment) bool { return store.HasLocks(dir) && appended(path.Base(s.Name)) }
+
+// settled is how long a segment that may grow must have stayed as it is: as long as a worker may
+// take to see that its run has lost the folder.
+var settled = leaseExpires
+
+func anyRecent(dir string, segments []segment) (bool, error) {
+	for _, s := range segments {
+		if !mayGrow(dir, s) {
+			continue
+		}
+		info, err := os.Stat(store.Join(dir, s.Name))
+		if err != nil {
+			return false, fmt.Errorf("journal: %w", err)
+		}
+		if time.Since(info.ModTime()) < settled {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// retire gives a segment that was read another name, which no writer knows, and says whether it has
+// grown since. A writer makes sure of the name of its segment after each frame: what it took for
+// kept is seen here, and what comes later it writes anew.
+func retire(ctx context.Context, dir string, s segment) (name string, grew bool, err error) {
+	base, err := newSegment()
+	if err != nil {
+		return "", false, err
+	}
+	name = store.Join(dir, path.Dir(s.Name), base+segmentSuffix)
+	if err := store.Move(ctx, store.Join(dir, s.Name), name); err != nil {
+		return "", false, fmt.Errorf("journal: %w", err)
+	}
+	is, err := store.Stat(ctx, name)
+	if err != nil {
+		return "", false, fmt.Errorf("journal: %w", err)
+	}
+	return name, is.Size != s.Length, nil
 }
 
 // checkMerged reads a new segment back before those that it stands for are removed.

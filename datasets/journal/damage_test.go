@@ -83,6 +83,7 @@ func TestDamagedParts(t *testing.T) {
 
 // Of several frames one may be missing without a trace in the others.
 func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
+	atOnce(t)
 	dir := t.TempDir()
 	for half := range 2 {
 		records := make([]Record, recordsPerFrame)
@@ -127,6 +128,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 // Journals of before have no digests in their names. They are read, and held against what zstd
 // itself keeps.
 func TestJournalsWithoutDigests(t *testing.T) {
+	atOnce(t)
 	quickly(t)
 	dir := bucket(t)
 	attempts(t, dir)

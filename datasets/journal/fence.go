@@ -22,15 +22,26 @@ import (
 type Fence struct {
 	out, attempt string
 
-	mu   sync.Mutex
-	held time.Time // when it was seen last that the lock is the attempt's
+	mu      sync.Mutex
+	held    time.Time // when the look began that saw last that the lock is the attempt's
+	looking *look     // nil when none is under way
 }
 
-// How often fences look. A worker that can't tell goes on for as long as the holder of a lease
-// that it can't renew.
+// look is one look at the lock, for all who wait for it.
+type look struct {
+	done chan struct{}
+	err  error // when done
+}
+
+// How fences look.
 var (
 	fenceFresh = time.Second
 	fenceTries = 5
+	// fenceAnswer bounds one look.
+	fenceAnswer = leaseExpires / 2
+	// fenceBlind is how long a worker that can't tell goes on: as long as the holder of a lease
+	// that it can't renew.
+	fenceBlind = leaseExpires
 )
 
 // NewFence returns the fence of an attempt on a run's folder, the one that [Acquire] was told of.
@@ -42,19 +53,59 @@ type Lost struct{ why string }
 func (l *Lost) Error() string { return l.why }
 
 // Check returns nil when the lock is the attempt's, a [*Lost] when it isn't, and another error
-// when that can't be told. What was seen within the last second is not looked up again.
+// when that can't be told, in time or before ctx ends. What was seen within the last second is not
+// looked up again, and who asks while somebody looks waits for the same answer.
 func (f *Fence) Check(ctx context.Context) error {
+	late := time.NewTimer(fenceAnswer)
+	defer late.Stop()
+	for began := time.Now(); ; {
+		l := f.lookSince(began)
+		if l == nil {
+			return nil
+		}
+		select {
+		case <-l.done:
+			if l.err != nil {
+				return l.err
+			}
+		case <-late.C:
+			return f.unknown(fmt.Errorf("no answer for %s", fenceAnswer))
+		case <-ctx.Done():
+			return f.unknown(ctx.Err())
+		}
+	}
+}
+
+// lookSince returns a look that is under way, or nil where one has told enough for a check that
+// began then. A look has its own time: it is not only for the one who asked first.
+func (f *Fence) lookSince(began time.Time) *look {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	began := time.Now()
-	if began.Sub(f.held) < fenceFresh {
+	if began.Sub(f.held) < max(fenceFresh, 1) {
 		return nil
 	}
-	if err := f.look(ctx); err != nil {
-		return err
+	if f.looking != nil {
+		return f.looking
 	}
-	f.held = began
-	return nil
+	now, l := time.Now(), &look{done: make(chan struct{})}
+	f.looking = l
+	go func() {
+		defer close(l.done)
+		ctx, cancel := context.WithTimeout(context.Background(), fenceAnswer)
+		defer cancel()
+		l.err = f.look(ctx)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.looking = nil
+		if l.err == nil {
+			f.held = now
+		}
+	}()
+	return l
+}
+
+func (f *Fence) unknown(why error) error {
+	return fmt.Errorf("journal: whether attempt %s still has %s can't be told: %w", f.attempt, f.out, why)
 }
 
 func (f *Fence) look(ctx context.Context) error {
@@ -66,7 +117,7 @@ func (f *Fence) look(ctx context.Context) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return lost("the lock of %s is gone", f.out)
 	case err != nil:
-		return fmt.Errorf("journal: whether attempt %s still has %s can't be told: %w", f.attempt, f.out, err)
+		return f.unknown(err)
 	case t.Attempt != f.attempt:
 		return lost("another run (%s) has %s", t, f.out)
 	case t.Released:
@@ -106,16 +157,14 @@ func (f *Fence) Watch(ctx context.Context) error {
 		case <-beat.C:
 		}
 		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, leaseExpires/2)
-		err := f.Check(limited)
-		cancel()
+		err := f.Check(ctx)
 		var lost *Lost
 		switch {
 		case err == nil:
 			sure = began
 		case ctx.Err() != nil:
 			return nil
-		case errors.As(err, &lost), time.Since(sure) > leaseExpires:
+		case errors.As(err, &lost), time.Since(sure) > fenceBlind:
 			return err
 		}
 	}

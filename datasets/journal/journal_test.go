@@ -478,3 +478,25 @@ func TestSecondRunIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Who may read the lock doesn't depend on the file that an earlier run left.
+func TestLockIsReadByAll(t *testing.T) {
+	dir := t.TempDir()
+	name := lockName(dir)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Acquire(t.Context(), dir, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("its mode is %v, %v", info.Mode(), err)
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -71,7 +71,7 @@ func Acquire(ctx context.Context, out string, how Acquiring) (*Lock, error) {
 	if err := makeDir(filepath.Dir(name)); err != nil {
 		return nil, err
 	}
-	l := flock.New(name, flock.SetPermissions(0o644)) // workers read it, maybe as somebody else
+	l := flock.New(name, flock.SetPermissions(lockMode))
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("journal: lock %s: %w", name, err)
@@ -94,6 +94,9 @@ func lockName(out string) string {
 	return store.Join(out, leaseFile)
 }
 
+// lockMode lets workers read the lock, maybe as somebody else.
+const lockMode = 0o644
+
 // lockSize is more than a term takes. All terms have it, so that writing one over another is one
 // step, and no reader meets a file that is cut.
 const lockSize = 1024
@@ -108,6 +111,9 @@ func (t *term) writeLocal(name string) error {
 		return fmt.Errorf("journal: lock: %w", err)
 	}
 	_, err = f.WriteAt(append(b, bytes.Repeat([]byte("\n"), max(lockSize-len(b), 0))...), 0)
+	if info, statErr := f.Stat(); statErr == nil && info.Mode().Perm()&lockMode != lockMode {
+		_ = f.Chmod(info.Mode().Perm() | lockMode) // whose the file is not can't, and could write it all the same
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("journal: lock: %w", err)
 	}

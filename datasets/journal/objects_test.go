@@ -77,6 +77,14 @@ func expiringSoon(t *testing.T) {
 	t.Cleanup(func() { leaseExpires = expires })
 }
 
+// atOnce lets what was just written be compacted until the test ends.
+func atOnce(t *testing.T) {
+	t.Helper()
+	was := settled
+	settled = 0
+	t.Cleanup(func() { settled = was })
+}
+
 // places are a folder of a disk and one of an object store.
 func places(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Helper()
@@ -344,6 +352,7 @@ var decided = map[string]string{
 // What a journal decides is the same before and after, and it has one segment and one pin in
 // each bucket.
 func TestCompactLosesNothing(t *testing.T) {
+	atOnce(t)
 	places(t, func(t *testing.T, dir string) {
 		attempts(t, dir)
 		if diff := cmp.Diff(decided, texts(t, dir, "b0")); diff != "" {
@@ -468,8 +477,99 @@ func TestCompactRemovesSideBySide(t *testing.T) {
 	}
 }
 
+// Attempts that don't know yet that their run has lost the folder go on appending while another
+// run compacts it: what they were told is kept stays there.
+func TestCompactBesideWriters(t *testing.T) {
+	atOnce(t)
+	dir := t.TempDir()
+	var writers sync.WaitGroup
+	const attempts, each = 4, 12
+	for i := range attempts {
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { closeJournal(t, j) })
+		v, err := j.Load(t.Context(), "b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers.Go(func() {
+			for n := range each {
+				if err := v.Append(t.Context(), generation("p", fmt.Sprint("k", i, "-"), n, "text")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		writers.Wait()
+		close(done)
+	}()
+	removed := 0
+	for going := true; going; {
+		select {
+		case <-done:
+			going = false
+		default:
+		}
+		compacted, err := Compact(t.Context(), dir, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed += compacted.Removed
+	}
+	if got := len(texts(t, dir, "b")); got != attempts*each || removed == 0 {
+		t.Errorf("%d of %d records are there, %d segments were removed", got, attempts*each, removed)
+	}
+}
+
+// A segment that grew after it was read stays, under another name.
+func TestRetireOfASegmentThatGrew(t *testing.T) {
+	dir := t.TempDir()
+	attempt(t, dir, "b", generation("p", "k", 0, "text"))
+	name := names(t, dir)[0]
+	is, err := store.Stat(t.Context(), store.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired, grew, err := retire(t.Context(), dir, segment{Name: name, Length: is.Size - 1})
+	if err != nil || !grew || retired == store.Join(dir, name) {
+		t.Errorf("%s is now %s, grew is %t, %v", name, retired, grew, err)
+	}
+	if diff := cmp.Diff(map[string]string{"k0": "text"}, texts(t, dir, "b")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Buckets that somebody wrote to a moment ago are left alone.
+func TestCompactOfARecentBucket(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		attempt(t, dir, "b", generation("p", "k", i, "text"))
+	}
+	before := names(t, dir)
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed > 0 || done.Recent != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if diff := cmp.Diff(before, names(t, dir)); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range before {
+		long := time.Now().Add(-settled)
+		if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 2 || done.Recent != 0 {
+		t.Errorf("later: %+v, %v", done, err)
+	}
+}
+
 // A damaged segment is not thrown away.
 func TestCompactOfADamagedJournal(t *testing.T) {
+	atOnce(t)
 	dir := t.TempDir()
 	attempts(t, dir)
 	before := names(t, dir)
@@ -720,16 +820,75 @@ func TestFenceWatches(t *testing.T) {
 		refused.Add(1)
 		w.WriteHeader(http.StatusForbidden)
 	})
+	blind := fenceBlind
+	fenceBlind = 300 * time.Millisecond
+	t.Cleanup(func() { fenceBlind = blind })
 	began := time.Now()
 	err = NewFence(out, "second").Watch(t.Context())
 	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
 		t.Errorf("a worker that can't ask is told %v", err)
 	}
-	if took := time.Since(began); took < leaseExpires || refused.Load() < 2 {
-		t.Errorf("it gave up after %s and %d questions; a lease lives for %s", took, refused.Load(), leaseExpires)
+	if took := time.Since(began); took < fenceBlind || refused.Load() < 2 {
+		t.Errorf("it gave up after %s and %d questions, and not %s", took, refused.Load(), fenceBlind)
 	}
 	intercept.Store(nil)
 	if err := errors.Join(first.Release(), second.Release()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A look that gets no answer holds up nobody for ever: who asks may leave, who waits is told, and
+// all wait for one look.
+func TestFenceWithoutAnswer(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	lock, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	intercepted, open := make(chan struct{}), make(chan struct{})
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodGet {
+			if asked.Add(1) == 1 {
+				close(intercepted)
+			}
+			<-open
+		}
+		server.ServeHTTP(w, r)
+	})
+	f := NewFence(out, "first")
+	ctx, leave := context.WithCancel(t.Context())
+	var left sync.WaitGroup
+	left.Go(func() {
+		if err := f.Check(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("who left is told %v", err)
+		}
+	})
+	<-intercepted
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Check(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("who asks beside it and is gone is told %v", err)
+	}
+	answer := fenceAnswer
+	fenceAnswer = 50 * time.Millisecond
+	t.Cleanup(func() { fenceAnswer = answer })
+	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be told: no answer for 50ms") {
+		t.Errorf("who waits is told %v", err)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d looks at a time", n)
+	}
+	leave()
+	left.Wait()
+	fenceAnswer = answer
+	close(open)
+	if err := f.Check(t.Context()); err != nil {
+		t.Errorf("when the answer has come: %v", err)
+	}
+	intercept.Store(nil)
+	if err := lock.Release(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -519,23 +519,16 @@ type resuming struct {
 	failed int
 }
 
-// Read reads on.
+// Read reads on. It begins no request when it has waited for as long as one may take.
 func (r *resuming) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for {
+	for began := time.Now(); ; {
 		if r.end >= 0 && r.at >= r.end && r.body == nil {
 			return 0, io.EOF
 		}
-		err := r.begin()
-		if errors.Is(err, errSilent) {
-			if err := r.again(err); err != nil {
-				return 0, err
-			}
-			continue
-		}
-		if err != nil {
+		if err := r.begin(); err != nil { // it has had its repetitions
 			return 0, err
 		}
 		if left := r.end - r.at; r.end >= 0 && int64(len(p)) > left {
@@ -561,7 +554,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 		if closeErr := r.Close(); closeErr != nil && errors.Is(err, io.EOF) {
 			err = closeErr
 		}
-		if err := r.again(err); err != nil {
+		if err := r.again(err, began); err != nil {
 			return 0, err
 		}
 	}
@@ -594,12 +587,12 @@ func (r *resuming) begin() error {
 	return nil
 }
 
-// again waits a little, or returns the error when it was enough.
-func (r *resuming) again(err error) error {
+// again waits a little, or returns the error when it was enough since a read began.
+func (r *resuming) again(err error, began time.Time) error {
 	if ctxErr := r.ctx.Err(); ctxErr != nil {
 		return ctxErr
 	}
-	if r.failed++; r.failed > resumes {
+	if r.failed++; r.failed > resumes || time.Since(began) > answered {
 		if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
 			err = io.ErrUnexpectedEOF
 		}

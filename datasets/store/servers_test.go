@@ -422,6 +422,53 @@ func TestSilenceOnce(t *testing.T) {
 	}
 }
 
+// A store that takes requests and gives nothing is given up after the time of one request with its
+// repetitions, also when that happens while a file is read.
+func TestSilentReadsEnd(t *testing.T) {
+	const silence = 50 * time.Millisecond
+	const answered = 60 * silence // of one request with its repetitions, as Hasten sets it
+	t.Cleanup(store.Hasten(silence))
+	for scheme, serve := range servers {
+		t.Run(scheme, func(t *testing.T) {
+			var silent atomic.Bool
+			serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				if silent.Load() {
+					<-r.Context().Done()
+					return
+				}
+				server.ServeHTTP(w, r)
+			})
+			name := store.Join(folderOf(t, scheme), "a")
+			write(t, name, strings.Repeat("a", 3<<20))
+			r, err := store.Open(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			silent.Store(true)
+			var reads sync.WaitGroup
+			for what, read := range map[string]func() error{
+				"ReadFile": func() error { _, err := store.ReadFile(t.Context(), name); return err },
+				"ReadAt":   func() error { _, err := r.ReadAt(make([]byte, 1), 2<<20); return err },
+			} {
+				reads.Go(func() {
+					began := time.Now()
+					err := read()
+					if err == nil || !strings.Contains(err.Error(), "does not answer") {
+						t.Errorf("%s: %v", what, err)
+					}
+					if took := time.Since(began); took > 2*answered {
+						t.Errorf("%s took %s, want about %s", what, took, answered)
+					}
+				})
+			}
+			reads.Wait()
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // Many objects are removed with few requests where a store can, and with one each where it can't.
 func TestRemovalIsBatched(t *testing.T) {
 	const files = 30

@@ -67,6 +67,7 @@ restart-strategy.fixed-delay.attempts: 3
 restart-strategy.fixed-delay.delay: 5s
 heartbeat.interval: 1000
 heartbeat.timeout: 60000
+metrics.fetcher.update-interval: 500
 io.tmp.dirs: %s
 `
 
@@ -166,6 +167,24 @@ func (c *cluster) job(t *testing.T) (id, state string) {
 		}
 	}
 	return id, state
+}
+
+// restarts returns how often the last job began anew. Flink tells it while the job runs.
+func (c *cluster) restarts(t *testing.T) int64 {
+	t.Helper()
+	id, _ := c.job(t)
+	var metrics []struct {
+		Value string `json:"value"`
+	}
+	c.ask(t, http.MethodGet, "/jobs/"+id+"/metrics?get=numRestarts", &metrics)
+	if len(metrics) == 0 {
+		return 0
+	}
+	n, err := strconv.ParseInt(metrics[0].Value, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // failures returns what made the last job begin anew.
@@ -270,15 +289,20 @@ type moment struct {
 	// undurable is how many generations were asked for and are not durable; those that the
 	// endpoints' probes asked for, 7 by each worker, are among them.
 	undurable int64
-	// open lets requests pass again.
-	open func()
+	// open lets requests pass again, and waiting is how many do not pass.
+	open    func()
+	waiting func() int
 }
 
 // stop waits until so many requests were made and some are under way, and stops the run. Not each
 // task manager need have a worker then: one may be done with its share before the other begins.
 func (c *cluster) stop(t *testing.T, s *submitted, requests int64) *moment {
 	t.Helper()
-	m := &moment{}
+	m := &moment{waiting: func() int {
+		s.w.mu.Lock()
+		defer s.w.mu.Unlock()
+		return s.w.waiting
+	}}
 	within(t, clusterPatience, fmt.Sprintf("workers ask, %d requests", requests), func() bool {
 		if !s.alive() {
 			t.Fatalf("the run ended before:\n%s", s.stderr.String())
@@ -314,7 +338,7 @@ func (m *moment) victim(c *trial) *process {
 }
 
 // resume lets those workers that were not killed go on, and lets requests pass when all of them are
-// gone: Flink ends those that were not killed, too, when all of the job begins anew. What they
+// gone, and their requests with them: Flink ends those that were not killed, too, when all of the job begins anew. What they
 // asked for until then is not counted. One that is still there after a while goes on with its work,
 // and may be ended later: resume returns whether there is one.
 func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
@@ -329,13 +353,13 @@ func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
 	defer tick.Stop()
 	for {
 		left := slices.DeleteFunc(slices.Concat(slices.Collect(maps.Values(c.workers(t)))...), func(pid int) bool { return !slices.Contains(old, pid) })
-		if len(left) == 0 {
+		if len(left) == 0 && m.waiting() == 0 {
 			return false
 		}
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Logf("workers %v go on", left)
+			t.Logf("workers %v go on, %d requests wait", left, m.waiting())
 			return true
 		}
 	}
@@ -395,17 +419,18 @@ func TestCluster(t *testing.T) {
 		})
 		c.beganAnew(t)
 	})
-	// The job outlives the program that submitted it, and would go on asking beside the next one:
-	// it is cancelled first, as the README says.
+	// The job outlives the program that submitted it, and holds the slots that the next one needs: it
+	// is cancelled first, as the README says. Beam's runner at times leaves a worker of a cancelled
+	// job alive, which stops asking when it sees that another run has the folder.
 	t.Run("killed program", func(t *testing.T) {
 		c.kill(t, func(s *submitted, _ *moment) {
 			s.kill(t)
 			id, _ := c.job(t)
 			c.ask(t, http.MethodPatch, "/jobs/"+id+"?mode=cancel", nil)
 		}, func(s *submitted) *submitted {
-			within(t, clusterPatience, "the job is cancelled and its workers are gone", func() bool {
+			within(t, clusterPatience, "the job is cancelled", func() bool {
 				_, state := c.job(t)
-				return state == "CANCELED" && len(c.workers(t)) == 0
+				return state == "CANCELED"
 			})
 			return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
 		})
@@ -434,18 +459,20 @@ func (c *trial) kill(t *testing.T, kill func(*submitted, *moment), again func(*s
 	kill(s, m)
 	goesOn := c.resume(t, m)
 	s = again(s)
+	begun := int64(1)
+	for tick := time.NewTicker(time.Second); s.alive(); <-tick.C { // or go test's own timeout
+		begun = max(begun, c.restarts(t))
+	}
 	c.check(t, s.out, s.summary(t))
 	// Flink may begin a job twice when it loses a task manager: when it misses it, and when it
 	// misses the data that lay there. What is in flight when it does that is asked for again, too.
 	stats := s.w.Stats()
-	ends := max(len(c.failures(t))-1, 0)
 	if goesOn {
-		ends++
+		begun++
 	}
-	most := m.undurable + int64(ends*stats.MaxInFlight.Generations)
-	t.Logf("%d generations were in flight at the kill, %d were asked twice", m.undurable, stats.AskedTwice)
-	if stats.AskedTwice > most {
-		t.Errorf("%d generations were asked twice, at most %d were in flight when workers were ended", stats.AskedTwice, most)
+	t.Logf("%d generations were in flight at the kill, %d were asked twice, what was asked for was begun anew %d times", m.undurable, stats.AskedTwice, begun)
+	if most := m.undurable * begun; stats.AskedTwice > most {
+		t.Errorf("%d generations were asked twice, want at most %d", stats.AskedTwice, most)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,23 @@ func TestTakenOverOnACluster(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, p.stderr.String())
 	}
 	s.isCancelled(t)
+}
+
+// A worker whose boot was gone before it began ends, and does not take another parent for it.
+func TestWorkerOfABootThatIsGone(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // where nobody answers, so that it waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	at := l.Addr().String()
+	p := begin(t, []string{"COEVAL_BOOT=" + strconv.Itoa(os.Getppid())}, "--worker=true", "--id=1", "--logging_endpoint="+at, "--control_endpoint="+at)
+	eventually(t, "the worker ends", func() bool { return !p.alive() })
 }
 
 // What answers where a job server should be, and takes no job of this program, is told in one

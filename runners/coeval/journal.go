@@ -60,6 +60,9 @@ func compact(c *cobra.Command, out string, takeover bool) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%d of %d segments removed, in %d buckets\n", done.Removed, done.Segments, done.Buckets)
+	if _, err = fmt.Fprintf(c.OutOrStdout(), "%d of %d segments removed, in %d buckets\n", done.Removed, done.Segments, done.Buckets); err != nil || done.Recent == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%d buckets are left as they are: something was written there a moment ago\n", done.Recent)
 	return err
 }

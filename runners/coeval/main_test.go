@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -67,6 +68,8 @@ type worker struct {
 	gate    chan struct{}
 	through int
 	held    int
+	// waiting are held now.
+	waiting int
 }
 
 // newWorker starts a worker that ends with the test.
@@ -105,16 +108,33 @@ func (w *worker) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		w.through--
 	default:
 		w.held++
+		w.waiting++
 	}
 	w.mu.Unlock()
-	if gate != nil {
-		select {
-		case <-gate:
-		case <-r.Context().Done():
-			return
-		}
+	if gate == nil || w.passes(r, gate) {
+		w.Server.ServeHTTP(rw, r)
 	}
-	w.Server.ServeHTTP(rw, r)
+}
+
+// passes holds a request until the gate is opened, and returns false when its client goes before:
+// a server sees that only when it has read all of the request.
+func (w *worker) passes(r *http.Request, gate <-chan struct{}) bool {
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.waiting--
+	}()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return false
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	select {
+	case <-gate:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
 }
 
 // closeAfter lets so many requests through and holds all others until the function that it returns

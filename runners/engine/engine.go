@@ -264,8 +264,8 @@ func inOrder(model *pipepb.Pipeline) []string {
 // Cause finds in a runner's error what the user has to know: the last of the causes, which the
 // runners set around with their own words.
 func Cause(err error) error {
-	if r := (*refused)(nil); errors.As(err, &r) {
-		return r
+	if t := (*told)(nil); errors.As(err, &t) {
+		return t
 	}
 	text := err.Error()
 	for _, mark := range []string{"\n\tcaused by:\n", "caused by:", "failed: "} {

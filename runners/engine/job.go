@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,25 +13,29 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	beamcore "github.com/apache/beam/sdks/v2/go/pkg/beam/core"
 	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/dataflow/dataflowlib"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/util/grpcx"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx"
-	df "google.golang.org/api/dataflow/v1b3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
-const (
-	// reachTime bounds the wait for a job server's first sign of life.
-	reachTime = 10 * time.Second
+// How long is waited for runners.
+var (
+	// reachTime bounds the wait for a job server's connection, answerTime that for its first answer.
+	reachTime  = 10 * time.Second
+	answerTime = time.Minute
 	// submitTime bounds the answer to the submission, whatever becomes of the run meanwhile.
 	submitTime = time.Minute
 	// cancelTime bounds the cancelling of a job, and the wait for its end.
 	cancelTime = 30 * time.Second
+	// goneTime is how long a job is not given up whose job server can't be asked.
+	goneTime = 2 * time.Minute
+	// requestTime bounds one question on a job's state.
+	requestTime = 20 * time.Second
+	// askAgain is how often a job server is asked for a job's state.
+	askAgain = time.Second
 )
 
 // remote says whether the job is one of a job server, which goes on when this program ends.
@@ -70,8 +75,10 @@ func uncancelled(what, where string, err error) error {
 type job struct {
 	endpoint string
 
-	mu sync.Mutex
-	id string
+	mu    sync.Mutex
+	id    string
+	state jobpb.JobState_Enum
+	lost  error // why nobody knows what becomes of it
 }
 
 func runRemote(ctx context.Context, p *beam.Pipeline, endpoint string) error {
@@ -85,16 +92,61 @@ func runRemote(ctx context.Context, p *beam.Pipeline, endpoint string) error {
 	}
 	defer func() { grpcx.Dial = dial }()
 	_, err := beamx.RunWithMetrics(ctx, p)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !j.ended() {
 		return errors.Join(err, j.cancel())
 	}
+	return j.verdict(err)
+}
+
+// verdict is what a run came to whose runner returned err: nil for a job that is done, and for no
+// other. A job that may still run is cancelled.
+func (j *job) verdict(err error) error {
+	j.mu.Lock()
+	id, state, lost := j.id, j.state, j.lost
+	j.mu.Unlock()
+	switch {
+	case id != "" && state == jobpb.JobState_DONE:
+		return nil // even if its metrics could not be had
+	case lost != nil:
+		return errors.Join(lost, j.cancel())
+	case id != "" && !hasEnded(state):
+		return errors.Join(cmp.Or(j.explain(err), error(&told{fmt.Sprintf("what became of the job %s at %s can't be told", id, j.endpoint)})), j.cancel())
+	case id != "" && err == nil:
+		return notDone("the job "+id+" at "+j.endpoint, state.String())
+	}
 	return j.explain(err)
+}
+
+func notDone(what, state string) error {
+	return &told{fmt.Sprintf("%s ended %s, not DONE: the run is not complete; nothing that was paid for is lost, and the same command goes on", what, strings.TrimPrefix(state, "JOB_STATE_"))}
+}
+
+func hasEnded(state jobpb.JobState_Enum) bool {
+	switch state {
+	case jobpb.JobState_CANCELLED, jobpb.JobState_DONE, jobpb.JobState_FAILED, jobpb.JobState_DRAINED, jobpb.JobState_UPDATED:
+		return true
+	}
+	return false
+}
+
+func (j *job) saw(state jobpb.JobState_Enum) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !hasEnded(j.state) { // a stream that begins again tells the old states again
+		j.state = state
+	}
+}
+
+func (j *job) ended() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return hasEnded(j.state)
 }
 
 // dial connects to the job server, which has been reached before.
 func (j *job) dial() (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+j.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), grpc.WithUnaryInterceptor(j.note))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), grpc.WithUnaryInterceptor(j.note), grpc.WithStreamInterceptor(j.follow))
 }
 
 // note takes the job's ID from the answer to its submission. That is waited for also when the
@@ -113,6 +165,109 @@ func (j *job) note(ctx context.Context, method string, request, reply any, cc *g
 		j.mu.Unlock()
 	}
 	return err
+}
+
+// follow makes of the stream of a job's messages one that goes on until the job has ended, also when
+// the connection breaks: Beam takes its end for the job's.
+func (j *job) follow(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+	if desc.StreamName != "GetMessageStream" {
+		return open(ctx, desc, cc, method, o...)
+	}
+	return &messages{job: j, ctx: ctx, client: jobpb.NewJobServiceClient(cc), open: func() (grpc.ClientStream, error) {
+		return open(ctx, desc, cc, method, o...)
+	}}, nil
+}
+
+// messages is the stream of a job's messages and states, over as many connections as it takes.
+type messages struct {
+	grpc.ClientStream // nil before the first message and after a break
+
+	job     *job
+	ctx     context.Context
+	client  jobpb.JobServiceClient
+	open    func() (grpc.ClientStream, error)
+	request any
+}
+
+// SendMsg keeps the request for each time that the stream is opened.
+func (m *messages) SendMsg(request any) error {
+	m.request = request
+	return nil
+}
+
+// CloseSend has nothing to do: there is one request.
+func (m *messages) CloseSend() error { return nil }
+
+// RecvMsg returns the next message. When none comes any more and the job has not ended, the job
+// server is asked for its state, and where that is the end, it is the next message.
+func (m *messages) RecvMsg(reply any) error {
+	for {
+		err := m.receive(reply)
+		message, ok := reply.(*jobpb.JobMessagesResponse)
+		if err == nil {
+			if state := message.GetStateResponse(); ok && state != nil {
+				m.job.saw(state.GetState())
+			}
+			return nil
+		}
+		m.ClientStream = nil
+		if !ok || m.job.ended() || m.ctx.Err() != nil {
+			return err
+		}
+		state, lost := m.job.ask(m.ctx, m.client)
+		if lost != nil {
+			return lost
+		}
+		if m.job.saw(state); hasEnded(state) {
+			message.Response = &jobpb.JobMessagesResponse_StateResponse{StateResponse: &jobpb.JobStateEvent{State: state}}
+			return nil
+		}
+	}
+}
+
+func (m *messages) receive(reply any) error {
+	if m.ClientStream == nil {
+		stream, err := m.open()
+		if err == nil {
+			err = errors.Join(stream.SendMsg(m.request), stream.CloseSend())
+		}
+		if err != nil {
+			return err
+		}
+		m.ClientStream = stream
+	}
+	return m.ClientStream.RecvMsg(reply)
+}
+
+// ask returns the job's state as soon as the job server tells it. Where it doesn't, the job is lost.
+func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.JobState_Enum, error) {
+	lose := func(why string, err error) error {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.lost = &told{fmt.Sprintf("the job server at --endpoint=%s %s (%s), so that the job %s may go on without this program: see in the runner's own pages that it has ended; the same command then goes on, and nothing that was paid for is lost",
+			j.endpoint, why, oneLine(err), j.id)}
+		return j.lost
+	}
+	for deadline := time.Now().Add(goneTime); ; {
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		limited, cancel := context.WithTimeout(ctx, requestTime)
+		is, err := client.GetState(limited, &jobpb.GetJobStateRequest{JobId: j.id})
+		cancel()
+		switch {
+		case err == nil:
+			return is.GetState(), nil
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case status.Code(err) == codes.NotFound:
+			return 0, lose("doesn't know its job any more, as after a restart", err)
+		case !time.Now().Before(deadline):
+			return 0, lose(fmt.Sprintf("can't be asked for %s", goneTime), err)
+		}
+	}
 }
 
 // cancel cancels the job and returns when it has ended, or nothing was submitted.
@@ -144,8 +299,7 @@ func (j *job) cancel() (err error) {
 		if err != nil {
 			return err
 		}
-		switch is.GetState() {
-		case jobpb.JobState_CANCELLED, jobpb.JobState_DONE, jobpb.JobState_FAILED, jobpb.JobState_DRAINED, jobpb.JobState_UPDATED:
+		if hasEnded(is.GetState()) {
 			return nil
 		}
 		select {
@@ -156,10 +310,10 @@ func (j *job) cancel() (err error) {
 	}
 }
 
-// refused is the error of a job that a job server did not take.
-type refused struct{ why string }
+// told is an error in words for people.
+type told struct{ why string }
 
-func (r *refused) Error() string { return r.why }
+func (t *told) Error() string { return t.why }
 
 // explain tells a job that was not taken from one that failed. The job API has no call that tells
 // a server's version, so that a wrong one shows by what it refuses.
@@ -169,7 +323,7 @@ func (j *job) explain(err error) error {
 	}
 	for _, step := range []string{"job failed to prepare", "failed to submit job", "failed to stage artifacts", "unexpected job update"} {
 		if strings.Contains(err.Error(), step) {
-			return &refused{fmt.Sprintf("the job server at --endpoint=%s did not take the job: %s (%s); this program is made with Beam %s, and a job server of that version takes its jobs",
+			return &told{fmt.Sprintf("the job server at --endpoint=%s did not take the job: %s (%s); this program is made with Beam %s, and a job server of that version takes its jobs",
 				j.endpoint, step, oneLine(Cause(err)), beamcore.SdkVersion)}
 		}
 	}
@@ -184,9 +338,9 @@ func Reach(ctx context.Context) (err error) {
 		return nil
 	}
 	j := &job{endpoint: flagOf("endpoint")}
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	knocking, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()
-	if err := knock(ctx, j.endpoint); err != nil {
+	if err := knock(knocking, j.endpoint); err != nil {
 		return err
 	}
 	cc, err := j.dial()
@@ -194,70 +348,18 @@ func Reach(ctx context.Context) (err error) {
 		return fmt.Errorf("--endpoint=%s: %w", j.endpoint, err)
 	}
 	defer func() { err = errors.Join(err, cc.Close()) }()
-	_, err = jobpb.NewJobServiceClient(cc).DescribePipelineOptions(ctx, &jobpb.DescribePipelineOptionsRequest{})
+	limited, done := context.WithTimeout(ctx, answerTime)
+	defer done()
+	_, err = jobpb.NewJobServiceClient(cc).DescribePipelineOptions(limited, &jobpb.DescribePipelineOptionsRequest{})
 	said := status.Convert(err)
 	switch {
 	case err == nil, said.Code() == codes.Unimplemented && !strings.Contains(said.Message(), "unknown service"):
 		return nil // some servers lack this call, and no more
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case said.Code() == codes.DeadlineExceeded:
+		return fmt.Errorf("what listens at --endpoint=%s takes a question and did not answer it for %s: if it is the job server, it has too much to do, and the same command may do later", j.endpoint, answerTime)
 	}
 	return fmt.Errorf("what answers at --endpoint=%s is no Beam job server of a version that this program knows (Beam %s): give the address of its job port, 8099 if it was not set (%s: %s)",
 		j.endpoint, beamcore.SdkVersion, said.Code(), oneLine(errors.New(said.Message())))
-}
-
-// runDataflow runs the job on Dataflow. Beam's runner there takes no notice of the context.
-func runDataflow(ctx context.Context, p *beam.Pipeline) error {
-	if *jobopts.JobName == "" { // Beam's own is another each time that it is asked for
-		*jobopts.JobName = fmt.Sprintf("coeval-%d", time.Now().UnixNano())
-	}
-	ended := make(chan struct{})
-	var cancelled sync.WaitGroup
-	var cancelErr error
-	cancelled.Go(func() {
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			cancelErr = cancelDataflow(ended, dataflowJob{
-				project: gcpopts.GetProjectFromFlagOrEnvironment(context.Background()), region: gcpopts.GetRegion(context.Background()),
-				endpoint: flagOf("dataflow_endpoint"), name: *jobopts.JobName,
-			})
-		}
-	})
-	_, err := beamx.RunWithMetrics(ctx, p)
-	close(ended)
-	cancelled.Wait()
-	return errors.Join(err, cancelErr)
-}
-
-// dataflowJob is where a job of Dataflow is found.
-type dataflowJob struct{ project, region, endpoint, name string }
-
-// lookAgain is how often a job that is being submitted is looked for.
-var lookAgain = 5 * time.Second
-
-// cancelDataflow cancels a job as soon as Dataflow knows it, unless it ends before.
-func cancelDataflow(ended <-chan struct{}, j dataflowJob) error {
-	ctx := context.Background()
-	client, err := dataflowlib.NewClient(ctx, j.endpoint)
-	for err == nil {
-		var found *df.Job
-		if found, err = dataflowlib.GetRunningJobByName(client, j.project, j.region, j.name); err == nil {
-			_, err = client.Projects.Locations.Jobs.Update(j.project, j.region, found.Id, &df.Job{RequestedState: "JOB_STATE_CANCELLED"}).Context(ctx).Do()
-			break
-		}
-		if !strings.Contains(err.Error(), "Unable to find") {
-			break
-		}
-		select {
-		case <-ended:
-			return nil
-		case <-time.After(lookAgain):
-			err = nil
-		}
-	}
-	if err != nil {
-		return uncancelled("the Dataflow job "+j.name, "with `gcloud dataflow jobs cancel`", err)
-	}
-	return nil
 }

@@ -1,123 +1,206 @@
 package engine
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
+	"context"
 	"errors"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
+	"flag"
+	"net"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
+
+	jobpb "github.com/apache/beam/sdks/v2/go/pkg/beam/model/jobmanagement_v1"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/universal/runnerlib"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
-// dataflow is as much of Google's service as cancelling a job needs, with credentials for it. The
-// job is known to it from the second question on.
-func dataflow(t *testing.T, known bool) (endpoint string, asked *atomic.Int64, cancelled func() []string) {
+// jobService is a job server of one job. It breaks off the first streams of its messages, and tells
+// the states one after the other, the last one for ever.
+type jobService struct {
+	jobpb.UnimplementedJobServiceServer
+
+	// breaks are the errors that streams end with before they tell anything; nil is an orderly end.
+	breaks []error
+	// states are what GetState tells; an error stands before them if it is there.
+	states   []jobpb.JobState_Enum
+	stateErr error
+	// silent says that no question is answered.
+	silent bool
+
+	mu        sync.Mutex
+	streams   int
+	cancelled int
+}
+
+func (s *jobService) GetMessageStream(_ *jobpb.JobMessagesRequest, stream jobpb.JobService_GetMessageStreamServer) error {
+	s.mu.Lock()
+	n := s.streams
+	s.streams++
+	s.mu.Unlock()
+	if n < len(s.breaks) {
+		return s.breaks[n]
+	}
+	return stream.Send(&jobpb.JobMessagesResponse{Response: &jobpb.JobMessagesResponse_StateResponse{
+		StateResponse: &jobpb.JobStateEvent{State: s.states[len(s.states)-1]},
+	}})
+}
+
+func (s *jobService) GetState(context.Context, *jobpb.GetJobStateRequest) (*jobpb.JobStateEvent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stateErr != nil {
+		return nil, s.stateErr
+	}
+	state := s.states[0]
+	if len(s.states) > 1 {
+		s.states = s.states[1:]
+	}
+	return &jobpb.JobStateEvent{State: state}, nil
+}
+
+func (s *jobService) Cancel(context.Context, *jobpb.CancelJobRequest) (*jobpb.CancelJobResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cancelled++
+	if s.stateErr != nil {
+		return nil, s.stateErr
+	}
+	s.states = []jobpb.JobState_Enum{jobpb.JobState_CANCELLED}
+	return &jobpb.CancelJobResponse{}, nil
+}
+
+func (s *jobService) DescribePipelineOptions(ctx context.Context, _ *jobpb.DescribePipelineOptionsRequest) (*jobpb.DescribePipelineOptionsResponse, error) {
+	if s.silent {
+		<-ctx.Done()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	return &jobpb.DescribePipelineOptionsResponse{}, nil
+}
+
+// serve returns the service's address.
+func serve(t *testing.T, s *jobService) (endpoint string) {
 	t.Helper()
-	asked = new(atomic.Int64)
-	var updates atomic.Pointer[[]string]
-	answer := func(w http.ResponseWriter, body string) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, body)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, `{"access_token": "token", "token_type": "Bearer", "expires_in": 3600}`)
-	})
-	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central1/jobs", func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) > 1 && known {
-			answer(w, `{"jobs": [{"id": "other", "name": "another"}, {"id": "id-1", "name": "coeval-1"}]}`)
-			return
-		}
-		answer(w, `{"jobs": [{"id": "other", "name": "another"}]}`)
-	})
-	mux.HandleFunc("PUT /v1b3/projects/p/locations/us-central1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		updates.Store(&[]string{r.PathValue("id"), strings.TrimSpace(string(body))})
-		answer(w, `{}`)
-	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(map[string]string{
-		"type": "service_account", "client_email": "me@p.iam.gserviceaccount.com", "token_uri": s.URL + "/token",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "account.json")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
-	return s.URL + "/", asked, func() []string {
-		if u := updates.Load(); u != nil {
-			return *u
+	server := grpc.NewServer()
+	jobpb.RegisterJobServiceServer(server, s)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-		return nil
-	}
+	})
+	return l.Addr().String()
 }
 
-// hasten makes the looks for a job quick until the test ends.
-func hasten(t *testing.T) {
+// shorten sets one of the package's times until the test ends.
+func shorten(t *testing.T, which *time.Duration, to time.Duration) {
 	t.Helper()
-	was := lookAgain
-	lookAgain = time.Millisecond
-	t.Cleanup(func() { lookAgain = was })
+	was := *which
+	*which = to
+	t.Cleanup(func() { *which = was })
 }
 
-// A job of Dataflow is cancelled by its name, also one that is only being submitted.
-func TestCancelDataflow(t *testing.T) {
-	hasten(t)
-	endpoint, asked, cancelled := dataflow(t, true)
-	err := cancelDataflow(make(chan struct{}), dataflowJob{project: "p", region: "us-central1", endpoint: endpoint, name: "coeval-1"})
+// A job whose messages break off is followed to its end, and is done when its state is that.
+func TestFollowedJobs(t *testing.T) {
+	shorten(t, &askAgain, time.Millisecond)
+	shorten(t, &goneTime, 20*time.Millisecond)
+	const (
+		running   = jobpb.JobState_RUNNING
+		done      = jobpb.JobState_DONE
+		cancelled = jobpb.JobState_CANCELLED
+		failed    = jobpb.JobState_FAILED
+	)
+	broken := status.Error(codes.Unavailable, "the connection is gone")
+	for _, test := range []struct {
+		what      string
+		server    *jobService
+		want      string
+		cancelled int
+	}{
+		{"undisturbed", &jobService{states: []jobpb.JobState_Enum{done}}, "", 0},
+		{"broken once", &jobService{breaks: []error{broken}, states: []jobpb.JobState_Enum{running, done}}, "", 0},
+		{"ended before the job, again and again", &jobService{breaks: make([]error, 9), states: []jobpb.JobState_Enum{running, running, done}}, "", 0},
+		{"cancelled", &jobService{states: []jobpb.JobState_Enum{cancelled}}, "ended CANCELLED, not DONE", 0},
+		{"cancelled meanwhile", &jobService{breaks: []error{nil}, states: []jobpb.JobState_Enum{cancelled}}, "ended CANCELLED, not DONE", 0},
+		{"failed meanwhile", &jobService{breaks: []error{broken}, states: []jobpb.JobState_Enum{running, failed}}, "failed", 0},
+		{"drained", &jobService{breaks: []error{nil}, states: []jobpb.JobState_Enum{jobpb.JobState_DRAINED}}, "ended DRAINED, not DONE", 0},
+		{"no answer", &jobService{breaks: []error{broken}, stateErr: broken}, "may go on without this program", 1},
+		{"restarted", &jobService{breaks: []error{broken}, stateErr: status.Error(codes.NotFound, "no such job")}, "doesn't know its job any more", 1},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			if test.server.breaks != nil && len(test.server.states) > 0 && test.server.states[0] != running {
+				test.server.breaks = make([]error, 1000) // nothing but the state tells
+			}
+			j := &job{endpoint: serve(t, test.server), id: "job-1"}
+			cc, err := j.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = j.verdict(runnerlib.WaitForCompletion(t.Context(), jobpb.NewJobServiceClient(cc), "job-1"))
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("it says %v, want %q", err, test.want)
+			}
+			if u := (*Uncancelled)(nil); errors.As(err, &u) != (test.cancelled > 0) {
+				t.Errorf("it says %v", err)
+			}
+			if test.server.cancelled != test.cancelled {
+				t.Errorf("cancelled %d times, want %d", test.server.cancelled, test.cancelled)
+			}
+			if err := cc.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A run that is stopped while it waits for an answer does not wait on.
+func TestFollowedJobIsLeft(t *testing.T) {
+	shorten(t, &askAgain, time.Millisecond)
+	j := &job{endpoint: serve(t, &jobService{breaks: make([]error, 1), stateErr: status.Error(codes.Unavailable, "no")}), id: "job-1"}
+	cc, err := j.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := cancelled(); len(got) != 2 || got[0] != "id-1" || got[1] != `{"requestedState":"JOB_STATE_CANCELLED"}` {
-		t.Errorf("asked for %q after %d looks", got, asked.Load())
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := runnerlib.WaitForCompletion(ctx, jobpb.NewJobServiceClient(cc), "job-1"); err == nil {
+		t.Error("it says nothing")
+	}
+	if err := cc.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
-// One that Dataflow never comes to know is looked for until the run ends.
-func TestCancelDataflowOfNoJob(t *testing.T) {
-	hasten(t)
-	endpoint, asked, cancelled := dataflow(t, false)
-	ended, done := make(chan struct{}), make(chan error, 1)
-	go func() {
-		done <- cancelDataflow(ended, dataflowJob{project: "p", region: "us-central1", endpoint: endpoint, name: "coeval-1"})
-	}()
-	for asked.Load() < 3 {
-		select {
-		case err := <-done:
-			t.Fatalf("it ended with %v before the run did", err)
-		case <-time.After(time.Millisecond):
+// A job server that is slow is not taken for something else.
+func TestReachOfASlowJobServer(t *testing.T) {
+	shorten(t, &answerTime, 50*time.Millisecond)
+	for _, name := range []string{"runner", "endpoint"} {
+		was := flagOf(name)
+		t.Cleanup(func() {
+			if err := flag.Set(name, was); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	reach := func(s *jobService) error {
+		if err := errors.Join(flag.Set("runner", "flink"), flag.Set("endpoint", serve(t, s))); err != nil {
+			t.Fatal(err)
 		}
+		return Reach(t.Context())
 	}
-	close(ended)
-	if err := <-done; err != nil || cancelled() != nil {
-		t.Errorf("%v, cancelled %q", err, cancelled())
-	}
-}
-
-// What can't be cancelled says what to do.
-func TestCancelDataflowFails(t *testing.T) {
-	endpoint, _, _ := dataflow(t, true)
-	err := cancelDataflow(make(chan struct{}), dataflowJob{project: "another", region: "us-central1", endpoint: endpoint, name: "coeval-1"})
-	var u *Uncancelled
-	if !errors.As(err, &u) || !strings.Contains(err.Error(), "the Dataflow job coeval-1 could not be cancelled") || strings.Contains(err.Error(), "\n") {
+	if err := reach(&jobService{silent: true}); err == nil || !strings.Contains(err.Error(), "did not answer it for 50ms") || strings.Contains(err.Error(), "is no Beam job server") {
 		t.Errorf("it says %v", err)
+	}
+	shorten(t, &answerTime, time.Minute)
+	if err := reach(&jobService{}); err != nil {
+		t.Errorf("of one that answers it says %v", err)
 	}
 }

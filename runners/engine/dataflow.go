@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/dataflow/dataflowlib"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx"
+	df "google.golang.org/api/dataflow/v1b3"
+	"google.golang.org/api/googleapi"
+)
+
+// How Dataflow is asked.
+var (
+	// lookAgain is how often a job that is being submitted is looked for, and a request is made again.
+	lookAgain = 5 * time.Second
+	// lookTime bounds the cancelling of a job, which may still be on its way to Dataflow, and the
+	// asking for its state.
+	lookTime = 5 * time.Minute
+)
+
+// runDataflow runs the job on Dataflow. Beam's runner there takes no notice of the context: it
+// returns when the job has ended, and is not waited for where the job could not be cancelled.
+func runDataflow(ctx context.Context, p *beam.Pipeline) error {
+	if *jobopts.JobName == "" { // Beam's own is another each time that it is asked for
+		*jobopts.JobName = fmt.Sprintf("coeval-%d", time.Now().UnixNano())
+	}
+	j := dataflowJob{
+		project: gcpopts.GetProjectFromFlagOrEnvironment(context.Background()), region: gcpopts.GetRegion(context.Background()),
+		endpoint: flagOf("dataflow_endpoint"), name: *jobopts.JobName,
+	}
+	return j.await(ctx, func() (id string, err error) {
+		result, err := beamx.RunWithMetrics(context.WithoutCancel(ctx), p)
+		if err != nil || flagOf("template_location") != "" { // then no job was made
+			return "", err
+		}
+		return result.JobID(), nil
+	})
+}
+
+// dataflowJob is where a job of Dataflow is found.
+type dataflowJob struct{ project, region, endpoint, name string }
+
+// await returns what a job comes to: nil if it is done. It cancels the job when ctx ends.
+func (j dataflowJob) await(ctx context.Context, run func() (id string, err error)) error {
+	var id string
+	var err error
+	ended := make(chan struct{})
+	go func() { // left behind where the job goes on: the program ends then
+		defer close(ended)
+		id, err = run()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		if err := j.cancel(ended); err != nil {
+			return err
+		}
+		<-ended
+	}
+	if err != nil || id == "" {
+		return err
+	}
+	return j.done(context.WithoutCancel(ctx), id)
+}
+
+// done returns an error when a job that has ended is not done.
+func (j dataflowJob) done(ctx context.Context, id string) error {
+	what := fmt.Sprintf("the Dataflow job %s (%s)", j.name, id)
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	client, err := dataflowlib.NewClient(ctx, j.endpoint)
+	var is *df.Job
+	if err == nil {
+		err = repeat(ctx, func(ctx context.Context) (err error) {
+			is, err = client.Projects.Locations.Jobs.Get(j.project, j.region, id).Context(ctx).Do()
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		return &told{fmt.Sprintf("%s has ended, and how can't be told: %s", what, oneLine(err))}
+	case is.CurrentState != "JOB_STATE_DONE":
+		return notDone(what, is.CurrentState)
+	}
+	return nil
+}
+
+// cancel cancels a job as soon as Dataflow knows it, unless it ends before.
+func (j dataflowJob) cancel(ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+	defer cancel()
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	client, err := dataflowlib.NewClient(ctx, j.endpoint)
+	if err == nil {
+		err = repeat(ctx, func(ctx context.Context) error {
+			id, err := j.find(ctx, client)
+			if err == nil {
+				_, err = client.Projects.Locations.Jobs.Update(j.project, j.region, id, &df.Job{RequestedState: "JOB_STATE_CANCELLED"}).Context(ctx).Do()
+			}
+			return err
+		})
+	}
+	select {
+	case <-ended:
+		return nil
+	default:
+	}
+	if err != nil {
+		return uncancelled("the Dataflow job "+j.name, "with `gcloud dataflow jobs cancel`", err)
+	}
+	return nil
+}
+
+// errNoJob says that Dataflow does not know a job, or not yet.
+var errNoJob = errors.New("there is no active job of that name")
+
+// find returns the ID of the active job of that name.
+func (j dataflowJob) find(ctx context.Context, client *df.Service) (id string, err error) {
+	err = client.Projects.Locations.Jobs.List(j.project, j.region).Filter("ACTIVE").Context(ctx).Pages(ctx, func(page *df.ListJobsResponse) error {
+		for _, job := range page.Jobs {
+			if job.Name == j.name {
+				id = job.Id
+			}
+		}
+		return nil
+	})
+	if err == nil && id == "" {
+		err = errNoJob
+	}
+	return id, err
+}
+
+// repeat asks Google until there is an answer, an error that stays, or ctx ends.
+func repeat(ctx context.Context, ask func(context.Context) error) error {
+	for {
+		limited, cancel := context.WithTimeout(ctx, requestTime)
+		err := ask(limited)
+		cancel()
+		if answer := (*googleapi.Error)(nil); err == nil || errors.As(err, &answer) && stays(answer.Code) {
+			return err
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// stays says whether a request that was answered so is answered so again.
+func stays(code int) bool {
+	return code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests
+}
