@@ -341,4 +341,32 @@ func TestFile(t *testing.T) {
 	if diff := cmp.Diff(f, got, cmpopts.IgnoreUnexported(Response{})); diff != "" {
 		t.Error(diff)
 	}
+	// Whoever reads a file that was changed is told, and looks for no response that is not there.
+	for wanted, spoil := range map[string]func(*Figures){
+		"pairs[5] is of responses 10 and 11; there are 11": func(f *Figures) { f.Responses = f.Responses[:11] },
+		"pairs[0] is of responses 0 and -1; there are 12":  func(f *Figures) { f.Pairs[0].Second = -1 },
+		"scores[0] is of response 12; there are 12":        func(f *Figures) { f.Scores = []Score{{Response: 12}} },
+	} {
+		bad := sixPairs().figures(t)
+		spoil(bad)
+		if err := bad.Write(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(t.Context(), out); err == nil || !strings.Contains(err.Error(), wanted) {
+			t.Errorf("%v, want %q", err, wanted)
+		}
+	}
+}
+
+// Many labels on few prompts are few: what is drawn are prompts.
+func TestFewPrompts(t *testing.T) {
+	for _, c := range []struct {
+		labels, prompts int
+		want            string
+	}{{99, 99, "99 labels are few"}, {100, 29, "of 29 prompts only"}, {100, 30, ""}} {
+		f := &Figures{Labels: Labels{Labels: c.labels, Prompts: c.prompts}}
+		if got := strings.Join(f.Warnings(), "\n"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%d labels on %d prompts: %q, want %q", c.labels, c.prompts, got, c.want)
+		}
+	}
 }
