@@ -27,8 +27,8 @@ const (
 	barInterval  = 250 * time.Millisecond
 	lineInterval = 10 * time.Second
 	// pointInterval is between two points of the series; every time that there are mostPoints,
-	// each other is dropped and it doubles.
-	pointInterval = time.Second
+	// each other is dropped and it doubles. A first run of some seconds has a curve.
+	pointInterval = 250 * time.Millisecond
 	mostPoints    = 1000
 	// firstKeep is when what is known of the attempt is first written. From then on it is again when
 	// the attempt is twice as old, and every keepInterval: so much of it a kill can take.
