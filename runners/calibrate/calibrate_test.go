@@ -430,3 +430,30 @@ func TestBins(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Each other warning is there beyond its threshold, and not at it.
+func TestWarnings(t *testing.T) {
+	figures := func() *Figures {
+		low, mapped := 0.51, 0.9
+		return &Figures{
+			Labels: Labels{Labels: fewLabels, Prompts: fewPrompts}, Unparsed: Unparsed{Share: mostUnparsed},
+			Agreement:   &Agreement{WithTies: &Estimate{Low: &low}},
+			Reliability: &Reliability{Error: mostUncertain}, Fit: &Fit{Error: 1, Mapped: &mapped},
+		}
+	}
+	if got := figures().Warnings(); got != nil {
+		t.Errorf("at the thresholds: %q", got)
+	}
+	for wanted, change := range map[string]func(*Figures){
+		"have no score":                func(f *Figures) { f.Unparsed.Share += 0.01 },
+		"tossing a coin":               func(f *Figures) { *f.Agreement.WithTies.Low = 0.5 },
+		"the calibration error":        func(f *Figures) { f.Reliability.Error += 0.01 },
+		"it would make nothing better": func(f *Figures) { *f.Fit.Mapped = 1 },
+	} {
+		f := figures()
+		change(f)
+		if got := f.Warnings(); len(got) != 1 || !strings.Contains(got[0], wanted) {
+			t.Errorf("%q, want %q alone", got, wanted)
+		}
+	}
+}

@@ -354,3 +354,36 @@ func TestPicks(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Each of the report's own warnings is there beyond its threshold, and not at it.
+func TestWarnings(t *testing.T) {
+	figure := func() *figures.Figures {
+		return &figures.Figures{
+			Scores: figures.Scores{Top: mostTop},
+			Length: figures.Length{CorrelationWithin: mostWithin, Control: &figures.Control{Controlled: leastControlled}},
+			Meta:   &figures.Meta{Verdicts: 9, First: mostFirst, BothOrders: 9, Consistent: leastConsistent},
+		}
+	}
+	if got := warnings(figure()); got != nil {
+		t.Errorf("at the thresholds: %q", got)
+	}
+	for wanted, change := range map[string]func(*figures.Figures){
+		"give the highest score":               func(f *figures.Figures) { f.Scores.Top += 0.01 },
+		"score and length correlate":           func(f *figures.Figures) { f.Length.CorrelationWithin += 0.01 },
+		"at equal length a single judgment":    func(f *figures.Figures) { f.Length.Control.Controlled -= 0.01 },
+		"the judgment shown first wins 66.0":   func(f *figures.Figures) { f.Meta.First = 0.66 },
+		"the judgment shown first wins 34.0":   func(f *figures.Figures) { f.Meta.First = 0.34 },
+		"the same winner in both orders (less": func(f *figures.Figures) { f.Meta.Consistent -= 0.01 },
+	} {
+		f := figure()
+		change(f)
+		if got := warnings(f); len(got) != 1 || !strings.Contains(got[0], wanted) {
+			t.Errorf("%q, want %q alone", got, wanted)
+		}
+	}
+	silent := figure()
+	silent.Meta = &figures.Meta{}
+	if got := warnings(silent); got != nil {
+		t.Errorf("without a verdict: %q", got)
+	}
+}
