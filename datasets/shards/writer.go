@@ -29,6 +29,15 @@ const (
 // smaller for half as much CPU again (BenchmarkWriter).
 var codec = &zstd.Codec{Level: zstd.SpeedFastest}
 
+// Compressed returns how many bytes a page of text takes in a shard.
+func Compressed(text []byte) (int, error) {
+	b, err := codec.Encode(nil, text)
+	if err != nil {
+		return 0, fmt.Errorf("shards: %w", err)
+	}
+	return len(b), nil
+}
+
 // Info is what is known of a file once it is written.
 type Info struct {
 	Rows  int64

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/infer/simulator"
 )
 
 // StagePlan is what a stage would ask for.
@@ -37,12 +42,26 @@ type Plan struct {
 	Stages   []StagePlan `json:"stages"`
 	// Known are the prompts whose dossiers the journal holds whole.
 	Known int64 `json:"known"`
-	// JournalBytes and OutputBytes are what all of it takes on storage, roughly.
+	// JournalBytes and OutputBytes are what all of it takes on storage, roughly: of the journal
+	// what it takes now, and what is left to ask.
 	JournalBytes int64 `json:"journal_bytes"`
 	OutputBytes  int64 `json:"output_bytes"`
+	// Compression is what they were estimated with.
+	Compression Compression `json:"compression"`
 	// Assumed are the lengths in characters that tokens and bytes were estimated from, and
 	// whether they were measured in the journal.
 	Assumed map[string]Length `json:"assumed"`
+
+	// again is the bytes of texts that the tables have beside those of the stages: prompts and pairs.
+	again int64
+}
+
+// Compression is how much smaller the texts are in the tables, and in the journal.
+type Compression struct {
+	Tables  float64 `json:"tables"`
+	Journal float64 `json:"journal"`
+	// Measured says that the texts of the journal were compressed to know it.
+	Measured bool `json:"measured"`
 }
 
 // Length is the mean length of a stage's texts, and of what a request shows for them.
@@ -57,9 +76,19 @@ type Length struct {
 const (
 	// CharsPerToken is how many characters a token has.
 	CharsPerToken = 4
-	// compression is how much smaller zstd makes such texts in journal and shards: 3 to 5 in
-	// measurements with prose.
-	compression = 3.5
+	// compression is how much smaller zstd makes such texts in the tables: 3 to 5 in measurements
+	// with prose. Those of the simulated worker repeat themselves more.
+	compression, simulatedCompression = 3.5, 4.6
+	// frames is how much larger the journal's frames are than pages of the same texts, where answers
+	// come one by one: between 1 at hundreds of answers a second and 2 at tens.
+	frames = 1.5
+	// rowBytes and recordBytes are what does not compress in a row and in a record: IDs and keys.
+	rowBytes, recordBytes = 47, 35
+	// shardBytes are those of the seven files of a shard without rows.
+	shardBytes = 20_000
+	// mostSampled is how much of a stage's texts is compressed to see how far that goes, a page
+	// at a time.
+	mostSampled, page = 1 << 20, 256 << 10
 
 	responseChars   = 1500
 	judgmentChars   = 900
@@ -100,11 +129,21 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	if err := p.readAll(ctx, scan); err != nil {
 		return nil, err
 	}
-	return p.plan(scan), nil
+	files, err := store.List(ctx, dir+"/")
+	if err != nil {
+		return nil, fmt.Errorf("metareward: %w", err)
+	}
+	for _, f := range files {
+		p.journalBytes += f.Size
+	}
+	return p.plan(scan)
 }
 
-// sum is the lengths of texts in the journal.
-type sum struct{ texts, chars int64 }
+// sum is the lengths of a stage's texts in the journal, and some of them.
+type sum struct {
+	texts, chars int64
+	sample       []byte
+}
 
 type planner struct {
 	config *Config
@@ -116,6 +155,8 @@ type planner struct {
 	counts      map[string]*StagePlan
 	chars       map[string]*sum
 	known       int64
+	// journalBytes is what the journal takes now.
+	journalBytes int64
 }
 
 // readAll counts what the journal holds of the prompts, a bucket at a time.
@@ -136,7 +177,8 @@ func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
 			return fmt.Errorf("metareward: %w", err)
 		}
 	}
-	for bucket, ids := range byBucket {
+	for _, bucket := range slices.Sorted(maps.Keys(byBucket)) { // in one order, for the sample's sake
+		ids := byBucket[bucket]
 		wanted := make(map[string]bool, len(ids))
 		for _, id := range ids {
 			wanted[id] = true
@@ -244,6 +286,48 @@ func (p *planner) measure(stage string, r *journal.Record) {
 	}
 	s.texts++
 	s.chars += int64(len(r.Text) + len(r.Reasoning))
+	if len(s.sample) < mostSampled {
+		s.sample = append(append(s.sample, r.Text...), r.Reasoning...)
+	}
+}
+
+// compression returns how much smaller the texts become.
+func (p *planner) compression() (Compression, error) {
+	c := Compression{Tables: compression}
+	if p.config.Simulate.Enabled {
+		c.Tables = simulatedCompression
+	}
+	var texts, compressed int
+	for _, stage := range slices.Sorted(maps.Keys(p.chars)) {
+		for part := range slices.Chunk(p.chars[stage].sample, page) {
+			n, err := shards.Compressed(part)
+			if err != nil {
+				return c, err
+			}
+			texts += len(part)
+			compressed += n
+		}
+	}
+	if texts >= page { // less tells too little
+		c.Tables, c.Measured = float64(texts)/float64(compressed), true
+	}
+	c.Journal = c.Tables / frames
+	if p.config.Simulate.Enabled { // it answers hundreds of times a second
+		c.Journal = c.Tables
+	}
+	return c, nil
+}
+
+// assumed are the lengths of texts until the journal tells better.
+func (p *planner) assumed() (response, judgment, comparison int64) {
+	if !p.config.Simulate.Enabled {
+		return responseChars, judgmentChars, comparisonChars
+	}
+	w, err := simulator.NamedWorld(p.config.Simulate.World)
+	if err != nil { // Validate knows the names
+		w = simulator.DefaultWorld()
+	}
+	return int64(w.ResponseChars), int64(w.JudgmentChars), int64(w.ComparisonChars)
 }
 
 func (p *planner) length(stage string, maxTokens int, assumed int64) Length {
@@ -256,15 +340,20 @@ func (p *planner) length(stage string, maxTokens int, assumed int64) Length {
 	return Length{Chars: assumed}
 }
 
-func (p *planner) plan(scan *prompts.Scan) *Plan {
+func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	c := p.config
+	compression, err := p.compression()
+	if err != nil {
+		return nil, fmt.Errorf("metareward: %w", err)
+	}
+	answer, verdict, comparison := p.assumed()
 	out := &Plan{
 		Lines: scan.Lines, Bad: scan.Bad, Merged: scan.Merged, NotDrawn: scan.Distinct - scan.Prompts, Prompts: scan.Prompts,
-		Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known,
+		Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
 		Assumed: map[string]Length{
-			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, responseChars),
-			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, judgmentChars),
-			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparisonChars),
+			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, answer),
+			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, verdict),
+			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparison),
 		},
 	}
 	prompt := scan.Chars / max(scan.Distinct, 1)
@@ -274,7 +363,14 @@ func (p *planner) plan(scan *prompts.Scan) *Plan {
 		schemas.StageJudge:    rubricChars + prompt + response,
 		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
 	}
-	var texts, chars int64
+	out.again = scan.Prompts * prompt
+	if c.wants(schemas.RoleActor) {
+		out.again += scan.Prompts * (prompt + 2*response)
+	}
+	if c.wants(schemas.RoleJudge) {
+		out.again += scan.Prompts * (shown[schemas.StageJudge] + 2*judgment)
+	}
+	var texts, chars, left, leftChars int64
 	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
 		s := p.at(stage)
 		l := out.Assumed[stage]
@@ -284,14 +380,20 @@ func (p *planner) plan(scan *prompts.Scan) *Plan {
 		s.CompletionTokens = s.Ask * l.Chars / CharsPerToken
 		texts += s.Generations
 		chars += s.Generations * l.Chars
+		left += s.Ask
+		leftChars += s.Ask * l.Chars
 		out.Stages = append(out.Stages, *s)
 	}
-	out.JournalBytes, out.OutputBytes = Storage(texts, chars)
-	return out
+	_, out.OutputBytes = out.Storage(texts, chars)
+	out.JournalBytes, _ = out.Storage(left, leftChars)
+	out.JournalBytes += p.journalBytes
+	return out, nil
 }
 
-// Storage returns how many bytes of journal and of tables so many texts take, roughly.
-func Storage(texts, chars int64) (journalBytes, outputBytes int64) {
-	const idsAndKeys = 150 // bytes a record or row that do not compress
-	return int64(float64(chars)/compression) + idsAndKeys*texts/2, int64(float64(chars)/compression) + idsAndKeys*texts
+// Storage returns how many bytes of journal and of tables so many texts for the plan's prompts take,
+// roughly.
+func (p *Plan) Storage(texts, chars int64) (journalBytes, outputBytes int64) {
+	journalBytes = int64(float64(chars)/p.Compression.Journal) + recordBytes*texts
+	outputBytes = int64(float64(chars+p.again)/p.Compression.Tables) + rowBytes*texts + shardBytes*int64(p.Shards)
+	return journalBytes, outputBytes
 }

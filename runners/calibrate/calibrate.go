@@ -439,7 +439,26 @@ func Read(ctx context.Context, out string) (*Figures, error) {
 	if f.Version != version {
 		return nil, fmt.Errorf("%s: version is %d; this program reads version %d", name, f.Version, version)
 	}
+	if err := f.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w; coeval calibrate writes it anew", name, err)
+	}
 	return &f, nil
+}
+
+// check returns what is wrong with figures that somebody may have changed.
+func (f *Figures) check() error {
+	is := func(place int) bool { return place >= 0 && place < len(f.Responses) }
+	for i, p := range f.Pairs {
+		if !is(p.First) || !is(p.Second) {
+			return fmt.Errorf("pairs[%d] is of responses %d and %d; there are %d", i, p.First, p.Second, len(f.Responses))
+		}
+	}
+	for i, s := range f.Scores {
+		if !is(s.Response) {
+			return fmt.Errorf("scores[%d] is of response %d; there are %d", i, s.Response, len(f.Responses))
+		}
+	}
+	return nil
 }
 
 // Calibration returns the map for judge.calibration, or why there is none.

@@ -316,11 +316,16 @@ func TestIntervals(t *testing.T) {
 		b.pair(prompt, better, worse, preferred)
 	}
 	b.set.Kind = labels.Pairs
-	e := b.figures(t).Agreement.WithTies
+	for i := range b.dossiers {
+		score.Dossier(&b.dossiers[i], score.Options{})
+	}
+	e := Of(b.set, b.dossiers, Asked{Resamples: 4000}).Agreement.WithTies
 	half := 1.96 * math.Sqrt(0.8*0.2/n)
-	// An end of 200 resamples has a standard error of √(0.025·0.975/200)/φ(1.96) = 0.19 standard
-	// deviations, a tenth of the half width: 4 of them.
-	if math.Abs(e.Value-0.8) > 1e-12 || math.Abs(e.Value-*e.Low-half) > 0.4*half || math.Abs(*e.High-e.Value-half) > 0.4*half {
+	// An end of 4,000 resamples has a standard error of √(0.025·0.975/4000)/φ(1.96) = 0.042 standard
+	// deviations, 2.2 % of the half width, and values are in steps of 1/400, or 6.4 % of it: 3 errors and a
+	// step. An interval of 90 % would be 16 % narrower.
+	const within = 3*0.022 + 0.064
+	if math.Abs(e.Value-0.8) > 1e-12 || math.Abs(e.Value-*e.Low-half) > within*half || math.Abs(*e.High-e.Value-half) > within*half {
 		t.Errorf("%v (%v to %v), want 0.8 ± %v", e.Value, *e.Low, *e.High, half)
 	}
 }
@@ -340,5 +345,115 @@ func TestFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(f, got, cmpopts.IgnoreUnexported(Response{})); diff != "" {
 		t.Error(diff)
+	}
+	// Whoever reads a file that was changed is told, and looks for no response that is not there.
+	for wanted, spoil := range map[string]func(*Figures){
+		"pairs[5] is of responses 10 and 11; there are 11": func(f *Figures) { f.Responses = f.Responses[:11] },
+		"pairs[0] is of responses 0 and -1; there are 12":  func(f *Figures) { f.Pairs[0].Second = -1 },
+		"scores[0] is of response 12; there are 12":        func(f *Figures) { f.Scores = []Score{{Response: 12}} },
+	} {
+		bad := sixPairs().figures(t)
+		spoil(bad)
+		if err := bad.Write(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(t.Context(), out); err == nil || !strings.Contains(err.Error(), wanted) {
+			t.Errorf("%v, want %q", err, wanted)
+		}
+	}
+}
+
+// Many labels on few prompts are few: what is drawn are prompts.
+func TestFewPrompts(t *testing.T) {
+	for _, c := range []struct {
+		labels, prompts int
+		want            string
+	}{{99, 99, "99 labels are few"}, {100, 29, "of 29 prompts only"}, {100, 30, ""}} {
+		f := &Figures{Labels: Labels{Labels: c.labels, Prompts: c.prompts}}
+		if got := strings.Join(f.Warnings(), "\n"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%d labels on %d prompts: %q, want %q", c.labels, c.prompts, got, c.want)
+		}
+	}
+}
+
+// An end of an interval is linear between the two values around its place.
+func TestQuantile(t *testing.T) {
+	values := []float64{1, 2, 4, 8}
+	// Places are q·3: 0, 0.3, 1.5, 3.
+	for q, want := range map[float64]float64{0: 1, 0.1: 1.3, 0.5: 3, 1: 8} {
+		if got := quantile(values, q); math.Abs(got-want) > 1e-12 {
+			t.Errorf("the quantile %v is %v, want %v", q, got, want)
+		}
+	}
+}
+
+// A map is tried on the prompts that it was not fitted to.
+func TestMapped(t *testing.T) {
+	var all []point
+	var prompts []string
+	for i := range 5 {
+		all, prompts = append(all, point{float64(i), float64(i)}), append(prompts, string(rune('p'+i)))
+	}
+	// Those in the middle lie on the line between their neighbours. Without the first the map is level at
+	// 1 there, without the last at 3: two of five are off by 1.
+	if got := mapped(all, prompts); got == nil || math.Abs(*got-math.Sqrt(0.4)) > 1e-12 {
+		t.Errorf("%v, want √0.4", got)
+	}
+	if got := mapped(all[:4], prompts[:4]); got != nil {
+		t.Errorf("four prompts give %v", *got)
+	}
+}
+
+// Blocks that share a thousandth of S are one point, with the mean of all their labels.
+func TestThousandths(t *testing.T) {
+	blocks := []Block{{At: 1.0001, People: 1, Labels: 1}, {At: 1.0002, People: 2, Labels: 2}, {At: 1.0003, People: 3, Labels: 5}, {At: 2, People: 4, Labels: 1}}
+	// (1 + 2·2 + 5·3)/8 = 2.5.
+	want := []score.CalibrationPoint{{Score: 1000, People: 2500}, {Score: 2000, People: 4000}}
+	if diff := cmp.Diff(want, thousandths(blocks)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A pair is in the bin of its confidence, which has its lower bound.
+func TestBins(t *testing.T) {
+	b := newBuilder(labels.Pairs)
+	add := func(prompt string, aScores, bScores []int) {
+		first := b.response(prompt, "a", 10, aScores...)
+		b.pair(prompt, first, b.response(prompt, "b", 10, bScores...), schemas.First)
+	}
+	// Half wins of a: 2·(1 + 2) = 6 of 8, so that c is 0.75.
+	add("p", []int{4000, 4000}, []int{4000, 3000})
+	// 4 against 3, 3, 4: 2 + 2 + 1 = 5 for each of three: 15 of 18, c = 0.8333.
+	add("q", []int{4000, 4000, 4000}, []int{3000, 3000, 4000})
+	want := []Bin{{0.75, 0.8, 1, 0.75, 1}, {0.8, 0.85, 1, 15.0 / 18, 1}}
+	if diff := cmp.Diff(want, b.figures(t).Reliability.Bins, near); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Each other warning is there beyond its threshold, and not at it.
+func TestWarnings(t *testing.T) {
+	figures := func() *Figures {
+		low, mapped := 0.51, 0.9
+		return &Figures{
+			Labels: Labels{Labels: fewLabels, Prompts: fewPrompts}, Unparsed: Unparsed{Share: mostUnparsed},
+			Agreement:   &Agreement{WithTies: &Estimate{Low: &low}},
+			Reliability: &Reliability{Error: mostUncertain}, Fit: &Fit{Error: 1, Mapped: &mapped},
+		}
+	}
+	if got := figures().Warnings(); got != nil {
+		t.Errorf("at the thresholds: %q", got)
+	}
+	for wanted, change := range map[string]func(*Figures){
+		"have no score":                func(f *Figures) { f.Unparsed.Share += 0.01 },
+		"tossing a coin":               func(f *Figures) { *f.Agreement.WithTies.Low = 0.5 },
+		"the calibration error":        func(f *Figures) { f.Reliability.Error += 0.01 },
+		"it would make nothing better": func(f *Figures) { *f.Fit.Mapped = 1 },
+	} {
+		f := figures()
+		change(f)
+		if got := f.Warnings(); len(got) != 1 || !strings.Contains(got[0], wanted) {
+			t.Errorf("%q, want %q alone", got, wanted)
+		}
 	}
 }

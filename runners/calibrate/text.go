@@ -21,6 +21,8 @@ const (
 	// fewLabels is below how many labels intervals are too wide to tell judges apart: of 100 pairs
 	// an agreement of 80 % has one of ±8 points.
 	fewLabels = 100
+	// fewPrompts is the same of the prompts, which are what is drawn: labels of one go together.
+	fewPrompts = 30
 	// mostUnparsed is the share of judgments that may say nothing.
 	mostUnparsed = 0.2
 	// mostUncertain is an error of confidence above which the judge is not as sure as it is right.
@@ -33,6 +35,8 @@ func (f *Figures) Warnings() []string {
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if f.Labels.Labels < fewLabels {
 		warn("%d labels are few (less than %d): look at the intervals", f.Labels.Labels, fewLabels)
+	} else if f.Labels.Prompts < fewPrompts {
+		warn("the labels are of %d prompts only (less than %d): intervals are of the prompts, and of so few they are too narrow", f.Labels.Prompts, fewPrompts)
 	}
 	if f.Unparsed.Share > mostUnparsed {
 		warn("%s of the judgments have no score (more than %s): look at judge.max_tokens, verdicts: enforced, and whether the model is up to it", percent(f.Unparsed.Share), percent(mostUnparsed))

@@ -114,6 +114,11 @@ const look = `(() => {
     if (b.width === 0 || b.height === 0) problems.push(name(e) + " has no size");
     if (!e.closest(".scroll, .said") && b.right > document.documentElement.clientWidth + 1) problems.push(name(e) + " sticks out to the right");
   }
+  const said = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
+  for (const tr of document.querySelectorAll(".facts tr")) {
+    const [a, b] = [said(tr.cells[0]), said(tr.cells[1])];
+    if (a.right > b.left - 5 && a.top < b.bottom && b.top < a.bottom) problems.push(name(tr) + " has name and value in one place");
+  }
   const root = document.scrollingElement;
   return {title: document.title, width: root.clientWidth, scroll: root.scrollWidth, figures: document.querySelectorAll("figure svg").length,
     ground: getComputedStyle(document.body).backgroundColor, problems: problems.slice(0, 20)};

@@ -108,6 +108,12 @@ func TestSaturationByPeople(t *testing.T) {
 	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked another in") {
 		t.Errorf("another judge than the run's, and %+v", s)
 	}
+	template := filepath.Join(t.TempDir(), "judge.tmpl")
+	write(t, template, "{{.Rubric}} {{range .Conversation}}{{.}}{{end}} {{.Response}} In other words.")
+	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "last", "--resamples", "100", "--set", "judge.template="+template)
+	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked with another judge.template in") {
+		t.Errorf("another template than the run's, and %+v", s)
+	}
 }
 
 // The table and the page of three runs; runs without a shared prompt are refused with one sentence.
@@ -136,6 +142,17 @@ func TestCompare(t *testing.T) {
 	write(t, other, `{"prompt": "of another set"}`+"\n")
 	apart := simulatedRun(t, other)
 	if _, stderr, code := coeval(t, "compare", first, apart); code != exitFailed || !strings.Contains(stderr, "have no prompt in common") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("exit code %d, said %q", code, stderr)
+	}
+	// Each has a prompt in common with the next, but what is compared are the first and the last.
+	both := filepath.Join(t.TempDir(), "both.jsonl")
+	b, err := os.ReadFile(promptFile(t, 6))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, both, string(b)+`{"prompt": "of another set"}`+"\n")
+	between := simulatedRun(t, both)
+	if _, stderr, code := coeval(t, "compare", first, between, apart); code != exitFailed || !strings.Contains(stderr, first+" and "+apart+" have no prompt in common") {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}
 	want(t, nil, "compare", "--unshared", "--page", filepath.Join(t.TempDir(), "page.html"), first, apart)

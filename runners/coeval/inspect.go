@@ -17,7 +17,7 @@ func newInspectCommand() *cobra.Command {
 		Short: "Show all that was said about one prompt, and why it has the pairs that it has",
 		Long: `Show all that was said about one prompt: responses with scores, the contested one with its win
 matrix and ratings, the pairs and why. The prompt is named by its ID, the beginning of it, an ID that the
-input gave, or its number in the input from 1 on.`,
+input gave, or its number in the input from 1 on, several files being in the order of their names.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if chars < 0 {

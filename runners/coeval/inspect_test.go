@@ -36,7 +36,7 @@ func TestInspect(t *testing.T) {
 		}
 	}
 	full := want(t, nil, "inspect", "--full", out, "7")
-	judgments, comparisons := 0, 0
+	judgments, comparisons, first := 0, 0, 0
 	for _, j := range rows[schemas.JudgmentRow](t, out, shards.Judgments) {
 		if j.PromptID == row.ID {
 			judgments++
@@ -45,6 +45,9 @@ func TestInspect(t *testing.T) {
 	for _, c := range rows[schemas.ComparisonRow](t, out, shards.Comparisons) {
 		if c.PromptID == row.ID {
 			comparisons++
+			if c.Winner == schemas.First.String() {
+				first++
+			}
 		}
 	}
 	if got := strings.Count(full, "\nJUDGMENT "); got != judgments {
@@ -58,6 +61,9 @@ func TestInspect(t *testing.T) {
 	matrix, _, _ = strings.Cut(matrix, "row shown first")
 	if marks := strings.Count(matrix, ">") + strings.Count(matrix, "<") + strings.Count(matrix, "="); marks != comparisons {
 		t.Errorf("%d marks in the matrix, want %d:\n%s", marks, comparisons, matrix)
+	}
+	if won := strings.Count(matrix, ">"); won != first || 2*first == comparisons {
+		t.Errorf("the first shown wins %d times in the matrix, and %d of %d times in the table", won, first, comparisons)
 	}
 	for _, p := range rows[schemas.Pair](t, out, shards.Actor) {
 		if p.PromptID == row.ID && !strings.Contains(text, fmt.Sprintf("%+.3f points, %+d characters", p.ScoreMargin, p.ChosenChars-p.RejectedChars)) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -263,6 +265,10 @@ func TestInterrupted(t *testing.T) {
 	if stats.Abandoned != 0 {
 		t.Errorf("%d requests were given up", stats.Abandoned)
 	}
+	// What it cost is known.
+	if o := attempts(t, out)[0]; !o.Unfinished || spent(o).Requests != stats.Requests || o.Calls[schemas.StageMeta].Generations != stats.Roles[schemas.RoleMetaJudge].Generations || o.AskingSeconds <= 0 || o.SlotUse == nil {
+		t.Errorf("%+v is kept of an attempt that asked %+v", o, stats)
+	}
 	// Probes count as the actor's, so the actor's figure says less.
 	left := durable(t, out)
 	for _, role := range []string{schemas.RoleJudge, schemas.RoleMetaJudge} {
@@ -277,6 +283,74 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("%d generations were asked twice", stats.AskedTwice)
 	}
 	proved(t, out)
+}
+
+// An attempt that is killed leaves what it has asked for, and one that goes on in its place adds to that.
+func TestKilledRunIsToldOf(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, slowly(simulator.Options{}))
+	open := w.closeAfter(t, 100)
+	out := filepath.Join(t.TempDir(), "out")
+	args := killedRun(w.URL, mixed(t, killedPrompts), out)
+	p := begin(t, nil, args...)
+	eventually(t, "what is known of the attempt is written", func() bool {
+		all := attempts(t, out)
+		return w.holds() && len(all) == 1 && spent(all[0]).Requests >= 50
+	})
+	p.kill(t)
+	killed := attempts(t, out)[0]
+	if !killed.Unfinished || killed.Seconds <= 0 || len(killed.Calls) < 2 {
+		t.Errorf("%+v is kept of the killed attempt", killed)
+	}
+	open()
+	w.settled(t)
+	s := complete(t, args...)
+	all := attempts(t, out)
+	if len(all) != 2 || all[1].Unfinished || spent(all[1]).Requests != s.Calls.Requests {
+		t.Fatalf("%d attempts, the last is %+v; want two, and %+v", len(all), all[len(all)-1], s.Calls)
+	}
+	var told struct {
+		Operation struct {
+			Unfinished int `json:"unfinished_attempts"`
+			All        schemas.CallTally
+		}
+	}
+	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &told); err != nil {
+		t.Fatal(err)
+	}
+	if o := told.Operation; o.Unfinished != 1 || o.All.Generations != spent(killed).Generations+s.Calls.Generations {
+		t.Errorf("the report tells %+v; want what both attempts asked for", o)
+	}
+}
+
+// attempts are what operations/ has, the earliest first.
+func attempts(t *testing.T, out string) []summary.Operation {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(out, "operations", "*Z-????????.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make([]summary.Operation, len(names))
+	for i, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, &all[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.SortFunc(all, func(a, b summary.Operation) int { return a.Started.Compare(b.Started) })
+	return all
+}
+
+// spent is what all stages of an attempt asked for.
+func spent(o summary.Operation) schemas.CallTally {
+	var sum schemas.CallTally
+	for _, c := range o.Calls {
+		sum = sum.Plus(c)
+	}
+	return sum
 }
 
 // A shell reads from the line that people are told to type what the program was given.

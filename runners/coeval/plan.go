@@ -88,7 +88,8 @@ func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON boo
 		return err
 	}
 	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %s\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), english.Plural(p.Shards, "shard", ""))
-	fmt.Fprintf(w, "estimated at 4 characters a token, and these mean lengths: %s\n", lengths(p))
+	fmt.Fprintf(w, "estimated at 4 characters a token, texts that become %s times smaller (%s), and these mean lengths: %s\n",
+		humanize.FtoaWithDigits(p.Compression.Tables, 1), measured(p.Compression.Measured), lengths(p))
 	if err := printEstimate(w, e); err != nil {
 		return err
 	}
@@ -101,18 +102,21 @@ func printStage(w io.Writer, name string, s metareward.StagePlan) {
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, n(s.Generations), n(s.Held), n(s.Ask), n(s.Requests), n(s.PromptTokens), n(s.CompletionTokens))
 }
 
+func measured(is bool) string {
+	if is {
+		return "measured in the journal"
+	}
+	return "assumed"
+}
+
 func lengths(p *metareward.Plan) string {
 	var text strings.Builder
 	for i, s := range p.Stages {
 		l := p.Assumed[s.Stage]
-		from := "assumed"
-		if l.Measured {
-			from = "measured in the journal"
-		}
 		if i > 0 {
 			text.WriteString(", ")
 		}
-		fmt.Fprintf(&text, "%s %d characters (%s)", s.Stage, l.Chars, from)
+		fmt.Fprintf(&text, "%s %d characters (%s)", s.Stage, l.Chars, measured(l.Measured))
 	}
 	return text.String()
 }

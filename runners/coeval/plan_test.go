@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/infer/simulator"
@@ -89,5 +91,46 @@ func TestPlan(t *testing.T) {
 	}
 	if want := s.Calls.Replayed + s.Calls.Generations; held != want || p.Known != prompts {
 		t.Errorf("after the run the plan knows %d prompts and %d generations, want %d and %d", p.Known, held, prompts, want)
+	}
+}
+
+// What a simulated run takes on storage is what the plan said, within a quarter: before it, where texts
+// are assumed, and after it, where they are measured and the journal is as large as it is.
+func TestPlanStorage(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "out")
+	args := []string{"--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "40", "--out", out, "--json"}
+	plan := func() (p metareward.Plan) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"plan"}, args...)...)), &p); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	size := func(folder string) (bytes int64) {
+		t.Helper()
+		found, err := store.List(t.Context(), folder+"/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			bytes += f.Size
+		}
+		return bytes
+	}
+	before := plan()
+	s := complete(t, append([]string{"run"}, args...)...)
+	after, journal := plan(), size(filepath.Join(out, "journal"))
+	for what, c := range map[string]struct{ told, is int64 }{
+		"journal before": {before.JournalBytes, journal}, "tables before": {before.OutputBytes, s.Bytes}, "tables after": {after.OutputBytes, s.Bytes},
+	} {
+		if off := float64(c.told)/float64(c.is) - 1; math.Abs(off) > 0.25 {
+			t.Errorf("%s: %d bytes were told and %d taken, %+.0f %%", what, c.told, c.is, 100*off)
+		} else {
+			t.Logf("%s: %+.1f %%", what, 100*off)
+		}
+	}
+	if after.JournalBytes != journal || before.Compression.Measured || !after.Compression.Measured {
+		t.Errorf("after the run %d bytes of journal are told, %d are there; compression %+v and %+v", after.JournalBytes, journal, before.Compression, after.Compression)
 	}
 }

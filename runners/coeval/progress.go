@@ -27,9 +27,13 @@ const (
 	barInterval  = 250 * time.Millisecond
 	lineInterval = 10 * time.Second
 	// pointInterval is between two points of the series; every time that there are mostPoints,
-	// each other is dropped and it doubles.
-	pointInterval = time.Second
+	// each other is dropped and it doubles. A first run of some seconds has a curve.
+	pointInterval = 250 * time.Millisecond
 	mostPoints    = 1000
+	// firstKeep is when what is known of the attempt is first written. From then on it is again when
+	// the attempt is twice as old, and every keepInterval: so much of it a kill can take.
+	firstKeep    = 100 * time.Millisecond
+	keepInterval = 30 * time.Second
 )
 
 // onInterrupt cancels the run at Ctrl-C, after what is in flight has come. The second Ctrl-C
@@ -78,6 +82,8 @@ type progress struct {
 	every time.Duration
 	// series is of the looking goroutine alone until done.
 	series []summary.Point
+	// unkept says that people were told that it can't be written.
+	unkept bool
 }
 
 // startProgress shows a bar on a terminal, and a line now and then elsewhere. What the workers of a
@@ -105,15 +111,29 @@ func (p *progress) look(ctx context.Context, interval time.Duration) {
 	show, point := time.NewTicker(interval), time.NewTicker(pointInterval)
 	defer show.Stop()
 	defer point.Stop()
+	keep := time.NewTimer(firstKeep)
+	defer keep.Stop()
 	for {
 		select {
 		case <-show.C:
 			p.show(infer.Watch(p.run.attempt))
 		case <-point.C:
 			p.add(infer.Watch(p.run.attempt))
+		case <-keep.C:
+			p.keep(ctx)
+			keep.Reset(min(time.Since(p.began), keepInterval))
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// keep has what is known so far written. A failure is told once, and is none of the run.
+func (p *progress) keep(ctx context.Context) {
+	err := p.run.keep(ctx, infer.Watch(p.run.attempt), p.series)
+	if err != nil && ctx.Err() == nil && !p.unkept {
+		p.unkept = true
+		fmt.Fprintf(p.run.command.ErrOrStderr(), "what is known of the attempt can't be written, and is missing if it is killed: %v\n", err)
 	}
 }
 

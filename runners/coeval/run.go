@@ -96,6 +96,8 @@ type run struct {
 	simulator *simulator.Running
 	series    []summary.Point
 	seen      infer.Snapshot
+	// keeps says that what is known of the attempt is written while it goes on.
+	keeps bool
 }
 
 // do runs the attempt from the lock to the summary.
@@ -122,6 +124,9 @@ func (r *run) do(ctx context.Context) (err error) {
 	if _, err := journal.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), journal.CompactAbove); err != nil {
 		return err
 	}
+	if err := store.Sweep(ctx, store.Join(r.config.Output.Dir, sink.OperationsFolder)); err != nil {
+		return err
+	}
 	if r.config.Simulate.Enabled {
 		if r.simulator, err = startSimulator(&r.config); err != nil {
 			return err
@@ -142,9 +147,10 @@ func (r *run) do(ctx context.Context) (err error) {
 	}
 	tuneCollector(underWay(&r.config))
 	ask := func(ctx context.Context) error { return engine.Run(ctx, p) }
+	r.keeps = true
 	err = errors.Join(r.execute(ctx, ask), stopProfile(), stopMetrics())
 	if err != nil {
-		return err
+		return errors.Join(err, r.keepLast(ctx))
 	}
 	return r.report(ctx)
 }
@@ -337,24 +343,32 @@ func (r *run) report(ctx context.Context) error {
 	return s.Print(r.command.ErrOrStderr())
 }
 
-// operation writes and returns what is known of the attempt beside the data.
+// operation writes and returns what is known of the attempt beside the data, once it is complete.
 func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
-	out := r.config.Output.Dir
-	callsFile := store.Join(out, sink.CallsFile(r.attempt))
+	callsFile := store.Join(r.config.Output.Dir, sink.CallsFile(r.attempt))
 	var tally schemas.Tally
 	if err := readJSON(ctx, callsFile, &tally); err != nil {
 		return nil, err
 	}
-	seen := r.seen
 	calibration, err := r.config.CalibrationWarnings()
 	if err != nil {
 		return nil, err
 	}
+	op := r.known(r.seen, r.series)
+	op.Calls, op.Warnings = tally.Calls, append(calibration, op.Warnings...)
+	if err := r.write(ctx, op); err != nil {
+		return nil, err
+	}
+	return op, store.Remove(ctx, callsFile)
+}
+
+// known returns what this process knows of the attempt.
+func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operation {
 	op := &summary.Operation{
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.asGiven, Calls: tally.Calls, Series: r.series, Warnings: append(calibration, seen.Warnings...), BadLines: r.scan.BadByCode,
+		Config:  r.asGiven, Calls: seen.Calls, Series: series, Warnings: seen.Warnings, BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:
@@ -365,14 +379,36 @@ func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 		use := seen.PermitUse
 		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("%d generations that may be in flight", seen.Permits)
 	}
+	return op
+}
+
+// keep writes what is known of an attempt that goes on, or came to no end: what it has asked for is
+// paid for. One that asked nothing leaves nothing.
+func (r *run) keep(ctx context.Context, seen infer.Snapshot, series []summary.Point) error {
+	if !r.keeps || seen.Requests == 0 {
+		return nil
+	}
+	op := r.known(seen, series)
+	op.Unfinished = true
+	return r.write(ctx, op)
+}
+
+// keepTime bounds the last look at an attempt that came to no end.
+const keepTime = 10 * time.Second
+
+// keepLast is keep for an attempt that has ended; ctx may have, too.
+func (r *run) keepLast(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
+	defer cancel()
+	return r.keep(ctx, r.seen, r.series)
+}
+
+func (r *run) write(ctx context.Context, op *summary.Operation) error {
 	b, err := json.MarshalIndent(op, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := store.WriteFile(ctx, store.Join(out, sink.OperationsFolder, r.attempt+".json"), append(b, '\n')); err != nil {
-		return nil, err
-	}
-	return op, store.Remove(ctx, callsFile)
+	return store.WriteFile(ctx, store.Join(r.config.Output.Dir, sink.OperationsFolder, r.attempt+".json"), append(b, '\n'))
 }
 
 func readJSON[T any](ctx context.Context, name string, v *T) error {

@@ -70,7 +70,7 @@ type Iteration struct {
 	UnparsedJudgments   float64  `json:"unparsed_judgments"`
 	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
 	// Agreement is the judge's with people, ties counting half, as coeval calibrate left it in the
-	// run's folder; null where it did not, or asked another judge than the run. Labels is the
+	// run's folder; null where it did not, or asked another judge than the run, or in other words. Labels is the
 	// SHA-256 of the file of labels.
 	Agreement *float64 `json:"agreement"`
 	Labels    string   `json:"labels,omitempty"`
@@ -100,17 +100,18 @@ type Step struct {
 }
 
 // Runs compares runs in the order in which they are given, at least two. Runs that follow each
-// other and share no prompt are an error unless unshared says that this is meant.
+// other and share no prompt are an error, and so are the first and the last, unless unshared says that
+// this is meant.
 func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison, error) {
 	c := &Comparison{}
-	var before map[string]prompt
+	var first, before map[string]prompt
 	for i, r := range runs {
 		f, err := figures.Of(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		it := newIteration(r, f)
-		if err := it.addPeople(ctx); err != nil {
+		if err := it.addPeople(ctx, &r.Settings.Judge); err != nil {
 			return nil, err
 		}
 		c.Runs = append(c.Runs, it)
@@ -122,14 +123,33 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 			step := newStep(before, after)
 			step.Before, step.After = i-1, i
 			if step.Prompts == 0 && !unshared {
-				return nil, fmt.Errorf("%s and %s have no prompt in common, so that their figures may differ by the prompts alone; --unshared compares them all the same", runs[i-1].Dir, r.Dir)
+				return nil, apart(runs[i-1], r)
 			}
 			c.Steps = append(c.Steps, step)
+		} else {
+			first = after
 		}
 		before = after
 	}
+	if !unshared && !share(first, before) { // signs are from the first to the last
+		return nil, apart(runs[0], runs[len(runs)-1])
+	}
 	c.Signs = append(signs(&c.Runs[0], &c.Runs[len(c.Runs)-1]), people(c.Runs))
 	return c, nil
+}
+
+func apart(a, b *dossiers.Run) error {
+	return fmt.Errorf("%s and %s have no prompt in common, so that their figures may differ by the prompts alone; --unshared compares them all the same", a.Dir, b.Dir)
+}
+
+// share says whether a prompt is in both runs.
+func share(a, b map[string]prompt) bool {
+	for id := range b {
+		if _, ok := a[id]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {

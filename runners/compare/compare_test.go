@@ -51,6 +51,12 @@ func TestStep(t *testing.T) {
 	if got.Prompts != 3 || got.Overlap != 0.75 || got.Responses != 5 || got.OrderedPairs != 3 || *got.OrderAgreement != third || got.PromptRanks != nil {
 		t.Errorf("%+v", got)
 	}
+	// Of the smaller run, whichever that is: p and q of two.
+	delete(after, "r")
+	delete(after, "other")
+	if a, b := newStep(before, after).Overlap, newStep(after, before).Overlap; a != 1 || b != 1 {
+		t.Errorf("the overlap is %v and %v, want 1", a, b)
+	}
 	if empty := newStep(before, map[string]prompt{}); empty.Prompts != 0 || empty.OrderAgreement != nil {
 		t.Errorf("%+v", empty)
 	}

@@ -9,18 +9,26 @@ import (
 
 	"coeval/runners/calibrate"
 	"coeval/runners/plain"
+	"coeval/transforms/judge"
 )
 
 // addPeople adds what coeval calibrate found of the run's judge.
-func (i *Iteration) addPeople(ctx context.Context) error {
+func (i *Iteration) addPeople(ctx context.Context, o *judge.Options) error {
 	f, err := calibrate.Read(ctx, i.Out)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	template, err := judge.ParseTemplate(o.Template)
+	if err != nil {
+		return fmt.Errorf("compare: %s: %w", i.Out, err)
+	}
+	switch {
 	case f == nil:
 		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", plain.Line(i.Out))
 	case f.Judge.Identity() != i.Judge:
 		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", plain.Line(f.Judge.Identity()), plain.Line(i.Out), plain.Line(i.Judge))
+	case f.Judge.Template != template.Digest():
+		i.unknown = fmt.Sprintf("coeval calibrate asked with another judge.template in %s than the run", plain.Line(i.Out))
 	case f.Agreement == nil || f.Agreement.WithTies == nil:
 		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", plain.Line(i.Out))
 	default:
@@ -53,6 +61,9 @@ func people(runs []Iteration) Sign {
 			unknown = cmp.Or(unknown, r.unknown)
 		case r.Labels != last.Labels:
 			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", plain.Line(r.Out), plain.Line(last.Out)))
+		case r.people.Judge.Judgments != last.people.Judge.Judgments:
+			unknown = cmp.Or(unknown, fmt.Sprintf("coeval calibrate asked for %d judgments of a response in %s and for %d in %s",
+				r.people.Judge.Judgments, plain.Line(r.Out), last.people.Judge.Judgments, plain.Line(last.Out)))
 		default:
 			told = append(told, fmt.Sprintf("%.1f %%", 100**r.Agreement))
 			if peak == nil || *r.Agreement > *peak.Agreement {

@@ -84,7 +84,7 @@ func higher(first, last *Iteration) Sign {
 func position(first, last *Iteration) Sign {
 	s := Sign{
 		Name: Position, Evidence: "nothing was compared in both orders in one of the runs",
-		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f",
+		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f points from it",
 			100*moreConflicts, 100*moreFirst, 100*mostFirst),
 		Advice: "verdicts carry less and less: a stronger meta_judge.model, or a lower meta_judge.temperature",
 	}

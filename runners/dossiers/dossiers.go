@@ -10,6 +10,7 @@ package dossiers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -177,7 +178,7 @@ type Comparison struct {
 
 // Each gives the dossiers of a shard in the order of their IDs. A dossier holds until the next
 // one. A file that is missing, damaged or not one of this program is an error, and so is a row
-// of a prompt that is not there.
+// of a prompt that is not there, and a score that nobody can give.
 func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) error {
 	responses := openTable[schemas.ResponseRow, Response](ctx, r.Path(shards.Responses, shard), responsePrompt)
 	defer responses.stop()
@@ -196,12 +197,42 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) er
 		if err := errors.Join(responses.err, judgments.err, comparisons.err, failures.err); err != nil {
 			return err
 		}
+		if err := d.check(); err != nil {
+			return fmt.Errorf("%s: %w; coeval verify tells more", r.Dir, err)
+		}
 		return each(d)
 	})
 	if err != nil {
 		return err
 	}
 	return errors.Join(responses.end(), judgments.end(), comparisons.end(), failures.end())
+}
+
+// check returns an error for a number that no run writes.
+func (d *Dossier) check() error {
+	const most, mostVariance, mostElo = 5, 6.25, 1e6
+	within := func(what, id string, x *float64, low, high float64) error {
+		if x == nil || *x >= low && *x <= high { // NaN is not
+			return nil
+		}
+		return fmt.Errorf("%s of %s is %v; allowed is %v to %v", what, id, *x, low, high)
+	}
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		if err := cmp.Or(within("score_mean", r.ID, r.ScoreMean, 0, most), within("score_variance", r.ID, r.ScoreVariance, 0, mostVariance)); err != nil {
+			return err
+		}
+		if r.Chars < 0 {
+			return fmt.Errorf("chars of %s is %d; allowed is at least 0", r.ID, r.Chars)
+		}
+	}
+	for i := range d.Judgments {
+		j := &d.Judgments[i]
+		if err := cmp.Or(within("score", j.ID, j.Score, 0, most), within("elo", j.ID, j.Elo, -mostElo, mostElo)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func responsePrompt(r *Response) string     { return r.PromptID }

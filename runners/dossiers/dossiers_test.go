@@ -3,6 +3,7 @@ package dossiers_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,38 @@ func TestStrays(t *testing.T) {
 		err = r.Each(t.Context(), 0, func(*dossiers.Dossier) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "has a row of prompt "+stray) {
 			t.Errorf("a judgment of prompt %s gives %v", stray, err)
+		}
+	}
+}
+
+// A number that no run writes is an error, before anything is counted by it.
+func TestNumbers(t *testing.T) {
+	response := func(change func(*schemas.ResponseRow)) func(string) {
+		r := schemas.ResponseRow{ID: "a1", PromptID: "a", Status: "complete"}
+		change(&r)
+		return func(out string) { shardstest.WriteFile(t, out, shards.Responses, r) }
+	}
+	judgment := func(score, elo *float64) func(string) {
+		return func(out string) {
+			shardstest.WriteFile(t, out, shards.Judgments, schemas.JudgmentRow{ID: "j", PromptID: "a", Score: score, Elo: elo})
+		}
+	}
+	for wanted, spoil := range map[string]func(string){
+		"score_mean of a1 is NaN; allowed is 0 to 5":       response(func(r *schemas.ResponseRow) { r.ScoreMean = new(math.NaN()) }),
+		"score_mean of a1 is 1e+300; allowed is 0 to 5":    response(func(r *schemas.ResponseRow) { r.ScoreMean = new(1e300) }),
+		"score_variance of a1 is -1; allowed is 0 to 6.25": response(func(r *schemas.ResponseRow) { r.ScoreVariance = new(-1.0) }),
+		"chars of a1 is -1; allowed is at least 0":         response(func(r *schemas.ResponseRow) { r.Chars = -1 }),
+		"score of j is 5.5; allowed is 0 to 5":             judgment(new(5.5), nil),
+		"elo of j is +Inf; allowed is -1e+06 to 1e+06":     judgment(nil, new(math.Inf(1))),
+	} {
+		out := newRun(t)
+		spoil(out)
+		r, err := dossiers.Open(t.Context(), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Each(t.Context(), 0, func(*dossiers.Dossier) error { return nil }); err == nil || !strings.Contains(err.Error(), wanted) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v, want %q", err, wanted)
 		}
 	}
 }

@@ -212,5 +212,5 @@ func (e *Estimate) reckon(p *metareward.Plan, v *Variant) {
 		chars += p.Prompts * c.generations * length.Chars
 	}
 	v.Cost = e.cost(generations, prompt, completion)
-	v.JournalBytes, v.OutputBytes = metareward.Storage(generations, chars)
+	v.JournalBytes, v.OutputBytes = p.Storage(generations, chars)
 }

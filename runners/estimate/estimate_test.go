@@ -18,7 +18,7 @@ func plan() *metareward.Plan {
 	lengths := map[string]metareward.Length{
 		"generate": {PromptChars: 400, Chars: 400}, "judge": {PromptChars: 4000, Chars: 800}, "meta": {PromptChars: 4000, Chars: 400},
 	}
-	return &metareward.Plan{Prompts: 10, Assumed: lengths, Stages: []metareward.StagePlan{
+	return &metareward.Plan{Prompts: 10, Shards: 1, Compression: metareward.Compression{Tables: 4, Journal: 2}, Assumed: lengths, Stages: []metareward.StagePlan{
 		{Stage: "generate", Generations: 70, Ask: 70, Requests: 10, PromptTokens: 1000, CompletionTokens: 7000},
 		{Stage: "judge", Generations: 770, Ask: 770, Requests: 70, PromptTokens: 70_000, CompletionTokens: 154_000},
 		{Stage: "meta", Generations: 1100, Ask: 1100, Requests: 1100, PromptTokens: 1_100_000, CompletionTokens: 110_000},
@@ -43,9 +43,9 @@ func TestEstimate(t *testing.T) {
 	if len(e.Variants) != 6 {
 		t.Fatalf("%d variants, want K of 4 and 7 by N of 5, 7 and 11", len(e.Variants))
 	}
-	// Their 440 texts have 40·400 + 200·800 + 200·400 = 256,000 characters. At a compression of 3.5 and
-	// 75 and 150 bytes of IDs for each, that is 73,142 and 33,000 bytes of journal, 66,000 of IDs in tables.
-	small := Variant{K: 4, N: 5, Comparisons: 20, JournalBytes: 106_142, OutputBytes: 139_142, Cost: Cost{
+	// Their 440 texts have 40·400 + 200·800 + 200·400 = 256,000 characters. In the journal that is
+	// half as much and 35 bytes for each, in the tables a quarter, 47 bytes for each and 20,000 of a shard.
+	small := Variant{K: 4, N: 5, Comparisons: 20, JournalBytes: 143_400, OutputBytes: 104_680, Cost: Cost{
 		Generations: 440, PromptTokens: 241_000, CompletionTokens: 64_000,
 		Seconds: new(88.1), ByTokens: new(0.2485), ByHours: new(88.1 / 3600 * 24),
 	}}

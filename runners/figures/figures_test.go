@@ -216,3 +216,27 @@ func TestNothing(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+// Scores between the half points go to the nearest one, halves upwards, and so do differences.
+func TestHalfPoints(t *testing.T) {
+	d := dossier()
+	*d.Judgments[0].Score, *d.Judgments[1].Score = 4.5, 3.7 // a difference of 0.8 is nearest to 1
+	*d.Judgments[2].Score, *d.Judgments[3].Score, *d.Judgments[4].Score = 2.25, 2.24, 0.2
+	sum := tallied(t, d)
+	if diff := cmp.Diff([]int64{1, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0}, sum.scores.figures().Histogram); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]GapFigures{{Gap: 1, Verdicts: 2, HigherWins: 0.5}}, sum.meta.figures().ByGap); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A chosen response that is as long as the rejected one is not the shorter one, and neither is longer.
+func TestEqualLengths(t *testing.T) {
+	d := dossier()
+	d.Responses[1].Chars = d.Responses[0].Chars
+	got, err := tallied(t, d).length.figures()
+	if err != nil || got.Pairs != 1 || got.Shorter != 0 || got.LongerWinsOf != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -38,7 +38,8 @@ type Dossier struct {
 }
 
 // Read returns the dossier of the prompt that name means: its ID, the beginning of its ID if no other's is
-// the same, an ID that the input gave, or its number in the input from 1 on.
+// the same, an ID that the input gave, or its number in the input from 1 on, several files being in the
+// order of their names.
 func Read(ctx context.Context, r *dossiers.Run, name string) (*Dossier, error) {
 	d := &Dossier{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
 	id, err := d.find(ctx, name)

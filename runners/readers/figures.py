@@ -39,7 +39,7 @@ def read(out):
 
 
 def attempts_of(out):
-    """The attempts that went to the end, the earliest first."""
+    """The attempts that left figures, the earliest first."""
     attempts = []
     for name in sorted(pathlib.Path(out, "operations").glob("*.json")):
         if name.name.count(".") == 1 and name.name != "lease.json":
@@ -386,6 +386,7 @@ def operation(attempts, run, prices):
     failed = {(s, code): n for s, codes in run["stats"].get("failed_calls", {}).items() for code, n in codes.items()}
     order = sorted(retried.keys() | failed.keys(), key=lambda k: (["generate", "judge", "meta", k[0]].index(k[0]), k[1]))
     return {
+        "unfinished_attempts": sum(a.get("unfinished", False) for a in attempts),
         "seconds": sum(a["seconds"] for a in attempts),
         "asking_seconds": float(asking.sum()),
         "stages": told or None,

@@ -18,9 +18,11 @@ import (
 	"coeval/transforms/sink"
 )
 
-// Operation is what all attempts at a run took together: those that went to the end.
+// Operation is what all attempts at a run took together, as far as they left figures.
 type Operation struct {
 	Attempts []*attempt `json:"-"`
+	// Unfinished is how many of them did not go to the end.
+	Unfinished int `json:"unfinished_attempts"`
 	// Longest is the attempt with the most generations, nil when none asked for any.
 	Longest *attempt `json:"-"`
 	// Seconds is the time of all attempts, Asking that from their first requests to their last
@@ -100,6 +102,9 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices)
 	o := &Operation{Attempts: attempts, Prices: prices, All: StageCalls{Stage: "all"}}
 	byStage := map[string]*StageCalls{}
 	for _, a := range attempts {
+		if a.Unfinished {
+			o.Unfinished++
+		}
 		o.Seconds += a.Seconds
 		o.Asking += a.AskingSeconds
 		all := sum(a)

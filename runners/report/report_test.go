@@ -148,8 +148,8 @@ func TestWithoutOperations(t *testing.T) {
 	}
 }
 
-// Of what lies in operations/ only attempts that went to the end are told of: no lease of a run on a
-// bucket, and no counts of an attempt that was killed.
+// Of what lies in operations/ only attempts are told of, those that were killed too: no lease of a run
+// on a bucket, and no counts that are of no attempt yet.
 func TestAttempts(t *testing.T) {
 	r := dossierstest.Hostile(t)
 	for _, name := range []string{"lease.json", "killed.calls.json"} {
@@ -158,8 +158,24 @@ func TestAttempts(t *testing.T) {
 		}
 	}
 	o, err := OperationOf(t.Context(), r, estimate.Prices{})
-	if err != nil || len(o.Attempts) != 1 {
-		t.Errorf("%+v, %v, want one attempt", o, err)
+	if err != nil || len(o.Attempts) != 1 || o.Unfinished != 0 {
+		t.Fatalf("%+v, %v, want one attempt", o, err)
+	}
+	before := o.All.PromptTokens
+	killed := `{"attempt": "killed", "unfinished": true, "seconds": 9, "asking_seconds": 8, "calls": {"judge": {"requests": 5, "prompt_tokens": 700}}}`
+	if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, "killed.json"), []byte(killed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err = OperationOf(t.Context(), r, estimate.Prices{})
+	if err != nil || len(o.Attempts) != 2 || o.Unfinished != 1 || o.All.PromptTokens != before+700 {
+		t.Errorf("%+v, %v, want two attempts, of which one was killed, and its tokens", o, err)
+	}
+	_, name, err := Write(t.Context(), r, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page := checkPage(t, name); !bytes.Contains(page, []byte("One of them did not go to the end")) {
+		t.Error("the page doesn't say that an attempt was killed")
 	}
 }
 
@@ -336,5 +352,38 @@ func TestPicks(t *testing.T) {
 	want := map[string]string{"Widest margins": "da", "Narrowest margins": "cf", "Lower score chosen": "b", "Longest chosen": "e"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Each of the report's own warnings is there beyond its threshold, and not at it.
+func TestWarnings(t *testing.T) {
+	figure := func() *figures.Figures {
+		return &figures.Figures{
+			Scores: figures.Scores{Top: mostTop},
+			Length: figures.Length{CorrelationWithin: mostWithin, Control: &figures.Control{Controlled: leastControlled}},
+			Meta:   &figures.Meta{Verdicts: 9, First: mostFirst, BothOrders: 9, Consistent: leastConsistent},
+		}
+	}
+	if got := warnings(figure()); got != nil {
+		t.Errorf("at the thresholds: %q", got)
+	}
+	for wanted, change := range map[string]func(*figures.Figures){
+		"give the highest score":               func(f *figures.Figures) { f.Scores.Top += 0.01 },
+		"score and length correlate":           func(f *figures.Figures) { f.Length.CorrelationWithin += 0.01 },
+		"at equal length a single judgment":    func(f *figures.Figures) { f.Length.Control.Controlled -= 0.01 },
+		"the judgment shown first wins 66.0":   func(f *figures.Figures) { f.Meta.First = 0.66 },
+		"the judgment shown first wins 34.0":   func(f *figures.Figures) { f.Meta.First = 0.34 },
+		"the same winner in both orders (less": func(f *figures.Figures) { f.Meta.Consistent -= 0.01 },
+	} {
+		f := figure()
+		change(f)
+		if got := warnings(f); len(got) != 1 || !strings.Contains(got[0], wanted) {
+			t.Errorf("%q, want %q alone", got, wanted)
+		}
+	}
+	silent := figure()
+	silent.Meta = &figures.Meta{}
+	if got := warnings(silent); got != nil {
+		t.Errorf("without a verdict: %q", got)
 	}
 }

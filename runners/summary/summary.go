@@ -12,9 +12,12 @@ import (
 
 // Operation is what is known of one attempt beside the data: operations/ATTEMPT.json.
 type Operation struct {
-	Attempt string    `json:"attempt"`
-	Started time.Time `json:"started"`
-	Seconds float64   `json:"seconds"`
+	Attempt string `json:"attempt"`
+	// Unfinished says that it did not go to the end, or not yet. The figures are those of the last look
+	// at it: of one that was killed they lack what it did after that.
+	Unfinished bool      `json:"unfinished,omitempty"`
+	Started    time.Time `json:"started"`
+	Seconds    float64   `json:"seconds"`
 	// Asking is the time from the first request to the last answer, 0 when nothing was asked.
 	AskingSeconds float64                      `json:"asking_seconds"`
 	Runner        string                       `json:"runner"`

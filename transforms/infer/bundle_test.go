@@ -122,6 +122,9 @@ func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 			if _, err := f.work(t.Context(), promptsOf(calls)); err == nil || !strings.Contains(err.Error(), "the end of it") {
 				t.Fatalf("the bundle ended with %v", err)
 			}
+			if got := Watch(f.engine.options.Attempt).Calls[calls[0].Stage]; got.Generations != int64(3*(len(calls)-1)) || got.CompletionTokens == 0 {
+				t.Errorf("of a bundle that failed %+v is told, want 3 generations of each of %d calls", got, len(calls)-1)
+			}
 			contents, err := journal.Read(t.Context(), dir, "b", nil)
 			if err != nil {
 				t.Fatal(err)

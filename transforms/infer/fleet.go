@@ -104,6 +104,7 @@ func newFleet(o Options, w *watch) *fleet {
 		wire:    &wire.Client{KeepAlive: keepAlive, DialTimeout: dialTimeout},
 		client:  &http.Client{Transport: transport, CheckRedirect: noRedirects},
 		limiter: limiter{watch: w},
+		own:     callCounts{whole: &w.calls},
 	}
 	f.meters = newMeters(f)
 	f.ctx, f.stop = context.WithCancel(context.Background())

@@ -181,10 +181,14 @@ func newEngine(encoded string) (*engine, error) {
 // starts and not in Setup: of an error there Flink waits for the worker in vain.
 func (e *engine) join(ctx context.Context) error {
 	p, err := processOf(ctx, e.options)
-	if err == nil {
-		e.process = p
+	if err != nil {
+		return err
 	}
-	return err
+	e.process = p
+	if e.calls.whole == nil { // the watch outlives the process
+		e.calls.whole = &p.watch.calls
+	}
+	return nil
 }
 
 // run runs the chain on a dossier, with what the view holds of it.

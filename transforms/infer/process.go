@@ -155,9 +155,7 @@ func processOf(ctx context.Context, o Options) (*process, error) {
 		}
 	}
 	p.fleet = newFleet(o, p.watch)
-	for stage, t := range own {
-		p.fleet.own.add(stage, t)
-	}
+	p.fleet.own.calls = own
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	processes[o.Attempt] = p
 	if fence != nil {

@@ -21,6 +21,8 @@ type Snapshot struct {
 	InFlight, Permits int64
 	// InFlightByStage are those of each stage.
 	InFlightByStage map[string]int64
+	// Calls are those of each stage, of bundles that failed too: what they cost is paid for.
+	Calls map[string]schemas.CallTally
 	// Held are the permits that those in flight still hold: choices that are probably done
 	// hold none.
 	Held float64
@@ -45,6 +47,8 @@ type watch struct {
 	prompts, requests, generations, replayed, failed, retries atomic.Int64
 	// unkept are the requests that were sent and whose answers are not kept yet.
 	unkept atomic.Int64
+	// calls are those of all bundles, and of the fleet.
+	calls callCounts
 
 	mu       sync.Mutex
 	permits  int64
@@ -126,7 +130,7 @@ func (w *watch) snapshot() Snapshot {
 	s := Snapshot{
 		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
-		InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: max(0, w.answered.Sub(w.first)),
+		Calls: w.calls.told(), InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: max(0, w.answered.Sub(w.first)),
 	}
 	if w.then.room > 0 {
 		s.PermitUse = w.then.area / w.then.room
@@ -136,11 +140,17 @@ func (w *watch) snapshot() Snapshot {
 
 // callCounts are the calls of one bundle, which end in a tally.
 type callCounts struct {
+	// whole counts them too, and all others; nil where nobody looks on.
+	whole *callCounts
+
 	mu    sync.Mutex
 	calls map[string]schemas.CallTally
 }
 
 func (c *callCounts) add(stage string, t schemas.CallTally) {
+	if c.whole != nil {
+		c.whole.add(stage, t)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.calls == nil {
@@ -155,6 +165,13 @@ func (c *callCounts) request(stage string, n int, took time.Duration) {
 
 func (c *callCounts) retry(stage, code string) {
 	c.add(stage, schemas.CallTally{Retries: 1, RetriesByCode: map[string]int64{code: 1}})
+}
+
+// told returns the counts so far.
+func (c *callCounts) told() map[string]schemas.CallTally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.calls) // add changes no tally's own map
 }
 
 // take returns the counts and starts anew.

@@ -75,10 +75,8 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := store.RemoveAll(ctx, store.Join(o.Out, stagingFolder)); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
-	for _, folder := range []string{o.Out, store.Join(o.Out, OperationsFolder)} {
-		if err := store.Sweep(ctx, folder); err != nil {
-			return fmt.Errorf("sink: %w", err)
-		}
+	if err := store.Sweep(ctx, o.Out); err != nil {
+		return fmt.Errorf("sink: %w", err)
 	}
 	return nil
 }
