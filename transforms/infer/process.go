@@ -172,10 +172,10 @@ func running(o Options) (*process, error) {
 		return nil, nil
 	case !reflect.DeepEqual(p.options, o):
 		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
-	case p.ctx.Err() != nil:
-		return nil, nil
+	case p.ctx.Err() == nil:
+		return p, nil
 	}
-	return p, nil
+	return nil, nil
 }
 
 // fenceTime bounds the look at the lock before a process begins.
