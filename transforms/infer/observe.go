@@ -195,6 +195,9 @@ func (l *limiter) queued(e *endpoint, running, waiting float64) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	e.pace.known(running+waiting, e.inFlight)
+	if running+waiting == 0 {
+		return // requests are out, and nothing is there: it is quicker than the look
+	}
 	e.pace.queued(now, waiting/max(running, 1))
 	l.fill(e, now)
 }
