@@ -663,11 +663,11 @@ func TestDyingAmongLongGenerations(t *testing.T) {
 	}
 }
 
-// Calls that began when one server of two had answered go to the other once it has, when the one
-// dies: they would wait for the dead one until the run's patience ends.
-func TestServerThatComesLaterTakesOver(t *testing.T) {
-	late := start(t, simulator.Options{})
-	answers := make(chan struct{})
+// startLate starts a server, and returns the URL of one before it that answers nobody until answers
+// is closed.
+func startLate(t *testing.T) (late *simulator.Running, answers chan struct{}, url string) {
+	t.Helper()
+	late, answers = start(t, simulator.Options{}), make(chan struct{})
 	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		select {
 		case <-answers:
@@ -675,7 +675,14 @@ func TestServerThatComesLaterTakesOver(t *testing.T) {
 		case <-req.Context().Done():
 		}
 	}))
-	defer gate.Close()
+	t.Cleanup(gate.Close)
+	return late, answers, gate.URL + "/v1"
+}
+
+// Calls that began when one server of two had answered go to the other once it has, when the one
+// dies: they would wait for the dead one until the run's patience ends.
+func TestServerThatComesLaterTakesOver(t *testing.T) {
+	late, answers, url := startLate(t)
 	var asked atomic.Int64
 	worker := start(t, simulator.Options{})
 	dying := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -693,7 +700,7 @@ func TestServerThatComesLaterTakesOver(t *testing.T) {
 	}))
 	defer dying.Close()
 	r := actorAt(dying.URL + "/v1")
-	r.Endpoints = append(r.Endpoints, Endpoint{URL: gate.URL + "/v1"})
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: url})
 	for i, of := range ask(t, open(t, Options{Tries: 100, Patience: 20 * time.Second}), callsOf(r, 40, 1)) {
 		if of[0].Code != "" {
 			t.Errorf("call %d failed: %s %s", i, of[0].Code, of[0].Message)
@@ -707,16 +714,7 @@ func TestServerThatComesLaterTakesOver(t *testing.T) {
 // Those that stand in line for one server of two, and were never sent, go to the other as well once it
 // answers: the one may be dead.
 func TestWaitingCallsAreWidened(t *testing.T) {
-	late := start(t, simulator.Options{})
-	answers := make(chan struct{})
-	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		select {
-		case <-answers:
-			late.Server().ServeHTTP(w, req)
-		case <-req.Context().Done():
-		}
-	}))
-	defer gate.Close()
+	late, answers, url := startLate(t)
 	var asked atomic.Int64
 	worker := start(t, simulator.Options{})
 	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -729,7 +727,7 @@ func TestWaitingCallsAreWidened(t *testing.T) {
 	}))
 	defer hanging.Close()
 	r := actorAt(hanging.URL + "/v1")
-	r.Endpoints = append(r.Endpoints, Endpoint{URL: gate.URL + "/v1"})
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: url})
 	p := open(t, Options{MaxInFlight: 1, RequestTimeout: time.Minute})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

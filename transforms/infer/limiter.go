@@ -222,16 +222,6 @@ func (l *limiter) canAvoid(endpoints, avoid []*endpoint) bool {
 	return (&pool{endpoints: endpoints}).canAvoid(avoid, time.Now())
 }
 
-// acquire waits until one of the endpoints has room for n generations and takes it.
-func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string) (*grant, error) {
-	place := l.stand(endpoints, stage, promptID, []int{n})
-	g, err := place.take(ctx)
-	if err != nil {
-		place.leave()
-	}
-	return g, err
-}
-
 // forget is for when a prompt is done.
 func (l *limiter) forget(promptID string) {
 	l.mu.Lock()

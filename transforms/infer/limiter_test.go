@@ -21,6 +21,16 @@ func testEndpoints(limits ...int) []*endpoint {
 	return out
 }
 
+// acquire waits until one of the endpoints has room for n generations and takes it.
+func (l *limiter) acquire(ctx context.Context, endpoints []*endpoint, stage string, n int, promptID string) (*grant, error) {
+	place := l.stand(endpoints, stage, promptID, []int{n})
+	g, err := place.take(ctx)
+	if err != nil {
+		place.leave()
+	}
+	return g, err
+}
+
 // stageOf has each stage's priority for an index.
 var stageOf = []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta}
 

@@ -355,21 +355,23 @@ func blend(x *float64, y, share float64) {
 	*x += share * (y - *x)
 }
 
-// try looks for a limit that brings more answers, or as many with less in flight.
+// try looks for the limit when nothing but the answers tells of it.
 func (p *pace) try(before, age float64) {
-	switch {
-	case p.starting && p.rate > 1.15*before:
+	if p.starting && p.rate > 1.15*before {
 		p.raise(p.limit)
 		return
-	case p.starting:
-		p.starting = false
 	}
-	if p.modesty < 1 { // it says itself when it has too much
-		if p.round.limited {
-			p.raise(p.limit / 16)
-		}
-		return
+	p.starting = false
+	switch {
+	case p.modesty == 1:
+		p.compare(age)
+	case p.round.limited: // it says itself when it has too much
+		p.raise(p.limit / 16)
 	}
+}
+
+// compare tries other limits for one that brings more answers, or as many with less in flight.
+func (p *pace) compare(age float64) {
 	t := &p.trial
 	if t.phase == 0 && !p.round.limited {
 		*t = trialOf{less: t.less} // nobody wants more
@@ -385,19 +387,16 @@ func (p *pace) try(before, age float64) {
 	switch t.phase {
 	case 0:
 		t.phase, t.from = 1, p.limit
-		p.limit = t.other()
-		p.raise(0) // within bounds
+		p.raise(t.other() - p.limit)
 	case 1:
 		t.phase = 2
-		p.limit = min(t.from, p.ceiling)
+		p.raise(t.from - p.limit)
 	default:
-		if !t.brings() {
-			*t = trialOf{less: !t.less}
-			return
+		brings := t.brings()
+		if brings {
+			p.raise(t.other() - p.limit)
 		}
-		p.limit = t.other()
-		p.raise(0)
-		*t = trialOf{less: t.less}
+		*t = trialOf{less: t.less == brings}
 	}
 }
 

@@ -127,7 +127,8 @@ var (
 // processOf returns the process's share of a run and makes it when it is the first to ask. One
 // that was ended by an error is replaced: only a bundle that a runner starts again asks for it.
 func processOf(ctx context.Context, o Options) (*process, error) {
-	if p, err := running(o); p != nil || err != nil {
+	if p := lookup(o.Attempt); p.goesOn() {
+		err := p.agrees(o)
 		return p, err
 	}
 	fence, err := o.admit(ctx)
@@ -137,8 +138,8 @@ func processOf(ctx context.Context, o Options) (*process, error) {
 	processesMu.Lock()
 	defer processesMu.Unlock()
 	was := processes[o.Attempt]
-	if was != nil && was.ctx.Err() == nil {
-		return was, nil // another bundle was faster
+	if err := was.agrees(o); err != nil || was.goesOn() { // another bundle was faster
+		return was, err
 	}
 	p := &process{options: o, proving: make(chan struct{}, 1)}
 	var own map[string]schemas.CallTally
@@ -164,22 +165,16 @@ func processOf(ctx context.Context, o Options) (*process, error) {
 	return p, nil
 }
 
-// running returns the process that works on a run now, nil when none does.
-func running(o Options) (*process, error) {
-	p := lookup(o.Attempt)
-	switch {
-	case p == nil:
-		return nil, nil
-	case !reflect.DeepEqual(p.options, o):
-		return nil, fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
-	case p.ctx.Err() == nil:
-		return p, nil
-	}
-	return nil, nil
-}
+// goesOn says that there is a process, and that nothing has ended it.
+func (p *process) goesOn() bool { return p != nil && p.ctx.Err() == nil }
 
-// fenceTime bounds the look at the lock before a process begins.
-const fenceTime = 30 * time.Second
+// agrees returns an error when a process of a run is there that has other options.
+func (p *process) agrees(o Options) error {
+	if p == nil || reflect.DeepEqual(p.options, o) {
+		return nil
+	}
+	return fmt.Errorf("infer: attempt %s runs here already with other options: %+v, these are %+v", o.Attempt, p.options, o)
+}
 
 // admit returns an error when a process must not begin: a key is missing here, or the run's folder
 // is another run's.
@@ -194,8 +189,6 @@ func (o *Options) admit(ctx context.Context) (*journal.Fence, error) {
 		return nil, nil
 	}
 	fence := journal.NewFence(o.Fence, o.Attempt)
-	ctx, cancel := context.WithTimeout(ctx, fenceTime)
-	defer cancel()
 	err := fence.Check(ctx)
 	return fence, err
 }
