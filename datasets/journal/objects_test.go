@@ -63,26 +63,29 @@ func standBefore(t *testing.T, f storetest.Fault) {
 // late as ever: a machine with much to do may well not renew one for half a second.
 func quickly(t *testing.T) {
 	t.Helper()
-	every, beat := putEvery, leaseBeat
-	putEvery, leaseBeat = 20*time.Millisecond, 50*time.Millisecond
-	t.Cleanup(func() { putEvery, leaseBeat = every, beat })
+	set(t, &putEvery, 20*time.Millisecond)
+	set(t, &leaseBeat, 50*time.Millisecond)
+}
+
+// set changes one of the package's times until the test ends.
+func set(t *testing.T, which *time.Duration, to time.Duration) {
+	t.Helper()
+	was := *which
+	*which = to
+	t.Cleanup(func() { *which = was })
 }
 
 // expiringSoon is for tests that wait for the end of a lease.
 func expiringSoon(t *testing.T) {
 	t.Helper()
 	quickly(t)
-	expires := leaseExpires
-	leaseExpires = 500 * time.Millisecond
-	t.Cleanup(func() { leaseExpires = expires })
+	set(t, &leaseExpires, 500*time.Millisecond)
 }
 
 // atOnce lets what was just written be compacted until the test ends.
 func atOnce(t *testing.T) {
 	t.Helper()
-	was := settled
-	settled = 0
-	t.Cleanup(func() { settled = was })
+	set(t, &settled, 0)
 }
 
 // places are a folder of a disk and one of an object store.
@@ -706,9 +709,7 @@ func TestLeaseThatCannotBeRenewed(t *testing.T) {
 // when it can't be told at once whose it is.
 func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	quickly(t)
-	expires := leaseExpires
-	leaseExpires = 3 * time.Second
-	t.Cleanup(func() { leaseExpires = expires })
+	set(t, &leaseExpires, 3*time.Second)
 	out := bucket(t)
 	l, err := Acquire(t.Context(), out, Acquiring{})
 	if err != nil {
@@ -760,9 +761,7 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 // another, or nobody.
 func TestFence(t *testing.T) {
 	places(t, func(t *testing.T, out string) {
-		fresh := fenceFresh
-		fenceFresh = 0
-		t.Cleanup(func() { fenceFresh = fresh })
+		set(t, &fenceFresh, 0)
 		check := func(attempt, want string) {
 			t.Helper()
 			err := NewFence(out, attempt).Check(t.Context())
@@ -820,9 +819,7 @@ func TestFenceWatches(t *testing.T) {
 		refused.Add(1)
 		w.WriteHeader(http.StatusForbidden)
 	})
-	blind := fenceBlind
-	fenceBlind = 300 * time.Millisecond
-	t.Cleanup(func() { fenceBlind = blind })
+	set(t, &fenceBlind, 300*time.Millisecond)
 	began := time.Now()
 	err = NewFence(out, "second").Watch(t.Context())
 	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
@@ -872,8 +869,7 @@ func TestFenceWithoutAnswer(t *testing.T) {
 		t.Errorf("who asks beside it and is gone is told %v", err)
 	}
 	answer := fenceAnswer
-	fenceAnswer = 50 * time.Millisecond
-	t.Cleanup(func() { fenceAnswer = answer })
+	set(t, &fenceAnswer, 50*time.Millisecond)
 	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be told: no answer for 50ms") {
 		t.Errorf("who waits is told %v", err)
 	}

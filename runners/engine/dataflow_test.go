@@ -88,17 +88,9 @@ func jobAt(project, endpoint string) dataflowJob {
 	return dataflowJob{project: project, region: "us-central1", endpoint: endpoint, name: "coeval-1"}
 }
 
-// hasten makes the looks for a job quick until the test ends.
-func hasten(t *testing.T) {
-	t.Helper()
-	was := lookAgain
-	lookAgain = time.Millisecond
-	t.Cleanup(func() { lookAgain = was })
-}
-
 // A job of Dataflow is cancelled by its name, also one that is only being submitted.
 func TestCancelDataflow(t *testing.T) {
-	hasten(t)
+	shorten(t, &lookAgain, time.Millisecond)
 	endpoint, asked, cancelled := dataflow(t, true)
 	err := jobAt("p", endpoint).cancel(make(chan struct{}))
 	if err != nil {
@@ -111,10 +103,8 @@ func TestCancelDataflow(t *testing.T) {
 
 // Cancelling has an end, too.
 func TestCancelDataflowInTime(t *testing.T) {
-	hasten(t)
-	was := lookTime
-	lookTime = 100 * time.Millisecond
-	t.Cleanup(func() { lookTime = was })
+	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &lookTime, 100*time.Millisecond)
 	endpoint, asked, _ := dataflow(t, false)
 	err := jobAt("p", endpoint).cancel(make(chan struct{}))
 	var u *Uncancelled
@@ -141,7 +131,7 @@ func TestDataflowJobThatGoesOn(t *testing.T) {
 
 // Only a job that is done makes a run complete: Beam takes a cancelled one for as good.
 func TestDataflowJobsThatAreNotDone(t *testing.T) {
-	hasten(t)
+	shorten(t, &lookAgain, time.Millisecond)
 	endpoint, _, _ := dataflow(t, true)
 	for id, want := range map[string]string{
 		"done": "", "cancelled": "the Dataflow job coeval-1 (cancelled) ended CANCELLED, not DONE", "drained": "ended DRAINED", "updated": "ended UPDATED",
@@ -159,7 +149,7 @@ func TestDataflowJobsThatAreNotDone(t *testing.T) {
 
 // One that Dataflow never comes to know is looked for until the run ends.
 func TestCancelDataflowOfNoJob(t *testing.T) {
-	hasten(t)
+	shorten(t, &lookAgain, time.Millisecond)
 	endpoint, asked, cancelled := dataflow(t, false)
 	ended, done := make(chan struct{}), make(chan error, 1)
 	go func() {
