@@ -25,6 +25,7 @@ import (
 	"coeval/runners/engine"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
+	"coeval/transforms/coders/coderstest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -61,53 +62,8 @@ const travellers = 999
 // empty ones, and one with entries.
 func traveller[T any](i int) T {
 	var v T
-	fill(reflect.ValueOf(&v).Elem(), i%3, &i)
+	coderstest.Fill(reflect.ValueOf(&v).Elem(), i%3-1, &i)
 	return v
-}
-
-// fill gives every field a value of its own.
-func fill(v reflect.Value, entries int, n *int) {
-	*n++
-	switch v.Kind() {
-	case reflect.Struct:
-		for _, field := range v.Fields() {
-			fill(field, entries, n)
-		}
-	case reflect.Pointer:
-		if entries > 0 {
-			v.Set(reflect.New(v.Type().Elem()))
-			fill(v.Elem(), entries, n)
-		}
-	case reflect.Slice:
-		if entries > 0 {
-			v.Set(reflect.MakeSlice(v.Type(), entries-1, entries-1))
-		}
-		for i := range v.Len() {
-			fill(v.Index(i), entries, n)
-		}
-	case reflect.Map:
-		if entries > 0 {
-			v.Set(reflect.MakeMap(v.Type()))
-		}
-		if entries > 1 {
-			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-			fill(key, entries, n)
-			fill(value, entries, n)
-			v.SetMapIndex(key, value)
-		}
-	case reflect.String:
-		v.SetString(fmt.Sprint("ä 😀 ", *n))
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int, reflect.Int32, reflect.Int64:
-		v.SetInt(-int64(*n))
-	case reflect.Uint8:
-		v.SetUint(uint64(*n % 256))
-	case reflect.Float64:
-		v.SetFloat(float64(*n) / 3)
-	default:
-		panic(fmt.Sprintf("fill does not know %s", v.Type()))
-	}
 }
 
 // throughCoder is what a value's coder makes of it and reads again: of slices and maps it keeps the length.

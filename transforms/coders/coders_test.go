@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"coeval/schemas"
+	"coeval/transforms/coders/coderstest"
 )
 
 // registered are the types with a coder of their own. Which types cross a shuffle the test of
@@ -32,9 +33,9 @@ func TestRoundTrip(t *testing.T) {
 			continue
 		}
 		empty, full := reflect.New(typ).Elem(), reflect.New(typ).Elem()
-		fillEmpty(empty)
 		n := 0
-		fill(full, &n)
+		coderstest.Fill(empty, 0, &n)
+		coderstest.Fill(full, 2, &n)
 		for name, v := range map[string]reflect.Value{"zero": reflect.Zero(typ), "empty": empty, "full": full} {
 			t.Run(typ.Name()+"/"+name, func(t *testing.T) {
 				b, ok := c.Enc.Fn.Call([]any{v.Interface()})[0].([]byte)
@@ -50,63 +51,6 @@ func TestRoundTrip(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// fillEmpty makes every slice and map one of length 0 that is not nil.
-func fillEmpty(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for _, field := range v.Fields() {
-			fillEmpty(field)
-		}
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fillEmpty(v.Elem())
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
-	case reflect.Map:
-		v.Set(reflect.MakeMap(v.Type()))
-	}
-}
-
-// fill gives every field a value of its own, so that one that is not carried shows.
-func fill(v reflect.Value, n *int) {
-	*n++
-	switch v.Kind() {
-	case reflect.Struct:
-		for _, field := range v.Fields() {
-			fill(field, n)
-		}
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), n)
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
-		for i := range v.Len() {
-			fill(v.Index(i), n)
-		}
-	case reflect.Map:
-		v.Set(reflect.MakeMap(v.Type()))
-		for range 2 {
-			key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-			fill(key, n)
-			fill(value, n)
-			v.SetMapIndex(key, value)
-		}
-	case reflect.String:
-		// What JSON has to escape, and what Beam's own coders have stumbled over.
-		v.SetString(fmt.Sprintf("text %d: ä 語 😀 \"<&>\"\u2028\x00\n\t\\", *n))
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int, reflect.Int32, reflect.Int64:
-		v.SetInt(-int64(*n))
-	case reflect.Uint8:
-		v.SetUint(uint64(*n % 256))
-	case reflect.Float64:
-		v.SetFloat(float64(*n) / 3)
-	default:
-		panic(fmt.Sprintf("fill does not know %s", v.Type()))
 	}
 }
 
