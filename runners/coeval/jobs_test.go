@@ -22,6 +22,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/datasets/store/storetest"
+	"coeval/runners/engine/enginetest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -45,21 +46,11 @@ const jobID = "job-7"
 // serveJobs starts a job server that ends with the test.
 func serveJobs(t *testing.T, refuses error) *jobService {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &jobService{endpoint: l.Addr().String(), refuses: refuses, submitted: make(chan struct{}), ended: make(chan struct{})}
-	server := grpc.NewServer()
-	jobpb.RegisterJobServiceServer(server, s)
-	jobpb.RegisterArtifactStagingServiceServer(server, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+	s := &jobService{refuses: refuses, submitted: make(chan struct{}), ended: make(chan struct{})}
+	enginetest.Serve(t, func(server *grpc.Server, address string) {
+		s.endpoint = address
+		jobpb.RegisterJobServiceServer(server, s)
+		jobpb.RegisterArtifactStagingServiceServer(server, s)
 	})
 	return s
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"coeval/runners/engine/enginetest"
 )
 
 // jobService is a job server of one job. It breaks off the first streams of its messages, and tells
@@ -83,21 +84,7 @@ func (s *jobService) DescribePipelineOptions(ctx context.Context, _ *jobpb.Descr
 // serve returns the service's address.
 func serve(t *testing.T, s *jobService) (endpoint string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	jobpb.RegisterJobServiceServer(server, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	return enginetest.Serve(t, func(server *grpc.Server, _ string) { jobpb.RegisterJobServiceServer(server, s) })
 }
 
 // shorten sets one of the package's times until the test ends.
