@@ -210,7 +210,8 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) er
 
 // check returns an error for a number that no run writes.
 func (d *Dossier) check() error {
-	const most, mostVariance, mostElo = 5, 6.25, 1e6
+	const most, mostElo = judge.MaxScore / 1000.0, 1e6
+	const mostVariance = most / 2 * most / 2 // half of the scores at each end
 	within := func(what, id string, x *float64, low, high float64) error {
 		if x == nil || *x >= low && *x <= high { // NaN is not
 			return nil

@@ -7,14 +7,12 @@ import (
 
 	"coeval/runners/dossiers"
 	"coeval/schemas"
+	"coeval/transforms/judge"
 )
-
-// maxScore is the rubric's highest score in thousandths.
-const maxScore = 5000
 
 type scoreTally struct {
 	// judgments counts scores by thousandths.
-	judgments [maxScore + 1]int64
+	judgments [judge.MaxScore + 1]int64
 	// means are of (S, V).
 	means             moments
 	response          Histogram
@@ -60,7 +58,7 @@ func (t *scoreTally) add(d *dossiers.Dossier) {
 		j := &d.Judgments[i]
 		t.judging.add(j.UnparsedReason)
 		if j.Score != nil {
-			t.judgments[max(0, min(thousandths(*j.Score), maxScore))]++
+			t.judgments[max(0, min(thousandths(*j.Score), judge.MaxScore))]++
 		}
 	}
 	var scored []float64
@@ -151,7 +149,7 @@ func (t *scoreTally) figures() Scores {
 		var variance float64
 		s.Mean, variance = stat.PopMeanVariance(points, weights)
 		s.Deviation = math.Sqrt(variance)
-		s.Top = share(t.judgments[maxScore], s.Judgments)
+		s.Top = share(t.judgments[judge.MaxScore], s.Judgments)
 	}
 	return s
 }
