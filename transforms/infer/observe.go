@@ -194,12 +194,9 @@ func (l *limiter) queued(e *endpoint, running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	e.pace.known(running+waiting, e.inFlight)
-	if running+waiting == 0 {
-		return // requests are out, and nothing is there: it is quicker than the look
+	if e.pace.gauged(now, running, waiting, e.inFlight) {
+		l.fill(e, now)
 	}
-	e.pace.queued(now, waiting/max(running, 1))
-	l.fill(e, now)
 }
 
 // untold is for when the server's metrics tell nothing any more.

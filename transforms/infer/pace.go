@@ -16,7 +16,9 @@ import (
 //
 // What is steered is the share of waiting to running choices. The aim is (2 + 3√r)/r, and at
 // most 0.3, where r is how many run for this process: several processes that see the same queue
-// settle at equal parts, since the smaller one aims higher. The share is known in one of three
+// settle at equal parts, since the smaller one aims higher. Where gauges show that slots idle
+// although more is wanted, it may be more than 0.3: the groups of a far or a quick server come in
+// bursts, of which one look sees many waiting and the next an idle server. The share is known in one of three
 // ways, the first that a server has (see fleet.observe):
 //
 //  1. The server tells it in its metrics.
@@ -45,10 +47,11 @@ type pace struct {
 	// fixed says that the limit was given, and nothing moves it.
 	fixed    bool
 	starting bool
-	// away says that most of what is in flight is not at the server, and that more of it brought no
-	// more answers: it waits on its way or with this process. awayRate is the rate before that.
-	away     bool
-	awayRate float64
+	// away says that most of what is in flight is not at the server, and that a quarter more of it
+	// brought no more answers: it waits on its way or with this process. awayRate and awayInFlight
+	// are the rate and what was in flight before that.
+	away                   bool
+	awayRate, awayInFlight float64
 	// ceiling is what answers that say full allow, modesty the part of the aim that they do.
 	ceiling, modesty float64
 	rejected         rejections
@@ -59,6 +62,8 @@ type pace struct {
 	// share is of waiting to running choices, smoothed, and seen when it was last known.
 	share float64
 	seen  time.Time
+	// busy is how many choices run when more are wanted, slots how many when some wait, both smoothed.
+	busy, slots float64
 
 	round struct {
 		began time.Time
@@ -106,6 +111,11 @@ const (
 	minRound = 0.01
 	// shareAge is how old a share may be to be believed.
 	shareAge = 5 * time.Second
+	// mostAim is the most of waiting to running choices that is aimed at, and idleGain how much it
+	// grows with the share of slots that idle, above one that is hard to see.
+	mostAim  = 0.3
+	idleGain = 4
+	fewIdle  = 0.02
 	// taken is the share above which all slots surely are.
 	taken = 0.05
 	// trialRounds and trialTime, in seconds, are the least that a phase of a trial lasts.
@@ -191,6 +201,23 @@ func (p *pace) refused(now time.Time, level float64) {
 	p.endRound(now)
 }
 
+// gauged takes note of how many choices run and wait at the server, which is of no use where
+// permits are in flight and nothing is there: it is quicker than the look.
+func (p *pace) gauged(now time.Time, running, waiting, inFlight float64) bool {
+	p.known(running+waiting, inFlight)
+	if waiting > 0 {
+		blend(&p.slots, running, 0.1)
+	}
+	if p.round.limited {
+		blend(&p.busy, running, 0.1)
+	}
+	if running+waiting == 0 {
+		return false
+	}
+	p.queued(now, waiting/max(running, 1))
+	return true
+}
+
 // queued takes note of the share of waiting to running choices.
 func (p *pace) queued(now time.Time, share float64) {
 	if p.fixed {
@@ -232,9 +259,9 @@ func (p *pace) known(there, inFlight float64) {
 	case there == 0 || inFlight <= 2*there+firstPermits:
 		p.away, p.awayRate = false, 0
 	case p.rate > 1.05*p.awayRate:
-		p.away, p.awayRate = false, p.rate
+		p.away, p.awayRate, p.awayInFlight = false, p.rate, inFlight
 	default:
-		p.away = true
+		p.away = inFlight > 1.25*p.awayInFlight
 	}
 }
 
@@ -246,14 +273,19 @@ func (p *pace) raise(by float64) {
 }
 
 // aim is the share of waiting to running choices that is wanted when this many run.
-func aim(running float64) float64 {
-	return min(0.3, (2+3*math.Sqrt(running))/running)
+func (p *pace) aim(running float64) float64 {
+	most := mostAim
+	if p.slots > 0 {
+		running = min(running, p.slots)
+		most += idleGain * max(1-p.busy/p.slots-fewIdle, 0)
+	}
+	return min(most, (2+3*math.Sqrt(running))/running)
 }
 
 // steer moves the limit towards the share that is wanted.
 func (p *pace) steer() {
 	running := max(p.rate*p.service, 1)
-	by := 0.3 * running * (p.modesty*aim(running) - p.share)
+	by := 0.3 * running * (p.modesty*p.aim(running) - p.share)
 	if by > 0 && !p.round.limited {
 		return // nobody wants more
 	}

@@ -256,7 +256,7 @@ func (r *vRun) run() {
 			for _, c := range r.clients {
 				switch r.server.told {
 				case "metrics":
-					c.pace.queued(at(r.now), float64(waiting)/float64(max(running, 1)))
+					c.pace.gauged(at(r.now), float64(running), float64(waiting), c.inFlight)
 				case "waits":
 					wait := max(r.server.free[0]-r.now, 0)
 					looked = max(looked, r.now+wait)
@@ -422,6 +422,38 @@ func TestPaceWithoutUse(t *testing.T) {
 	}
 }
 
+// A server whose answers are long under way against the time of a choice, or that is quicker than
+// the looks at it, shows bursts: the limit doesn't take one for a queue and fall to its least. With
+// the aim of 0.3 alone, use was 0.70, 0.87, 0.07 and 0.23.
+func TestPaceFar(t *testing.T) {
+	tests := []struct {
+		server vServer
+		use    float64
+	}{
+		{vServer{slots: 4, mean: 0.1, rtt: 0.1}, 0.78},
+		{vServer{slots: 16, mean: 0.1, rtt: 0.1}, 0.86},
+		{vServer{slots: 4, mean: 0.001, rtt: 0.02}, 0.14},
+		{vServer{slots: 4, mean: 0.001, rtt: 0.002, stalls: 0.5}, 0.35},
+	}
+	for _, tt := range tests {
+		s := tt.server
+		s.told = "metrics"
+		r := newRun(&s, 1, 1500)
+		answers, low := 0, 0
+		r.trace = func(float64) {
+			if answers++; r.clients[0].pace.limit < 2*leastPermits {
+				low++
+			}
+		}
+		r.run()
+		t.Logf("%d slots of %g s, %g s away: use %.3f, %.2f waiting, %d of %d answers at the least limit", s.slots, s.mean, s.rtt, r.use(), r.waiting(), low, answers)
+		if r.use() < tt.use || low > answers/4 {
+			t.Errorf("%d slots of %g s, %g s away: use %.3f, want at least %.2f; %d of %d answers came at the least limit",
+				s.slots, s.mean, s.rtt, r.use(), tt.use, low, answers)
+		}
+	}
+}
+
 // Whatever a server says and however late, permits stay within bounds.
 func TestPaceBounds(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
@@ -434,7 +466,7 @@ func TestPaceBounds(t *testing.T) {
 			case 0:
 				p.refused(at(now), r.Float64()*2000)
 			case 1:
-				p.queued(at(now), math.Pow(10, float64(r.IntN(7)-3)))
+				p.gauged(at(now), float64(r.IntN(3)*r.IntN(300)), float64(r.IntN(3)*r.IntN(300)), r.Float64()*2000)
 			case 2:
 				p.waited(at(now), time.Duration(r.Int64N(1e11)))
 			default:
