@@ -42,7 +42,7 @@ func BenchmarkChaosColdStart(b *testing.B) {
 		{16, 16 * time.Millisecond, 200, nil},
 		{64, 64 * time.Millisecond, 400, nil},
 		{256, 200 * time.Millisecond, 800, nil},
-		{1024, 800 * time.Millisecond, 1600, nil},
+		{1024, 800 * time.Millisecond, 3200, nil},
 		{256, 200 * time.Millisecond, 800, []string{"--dialect=none"}},
 		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32"}},
 		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32", "--full-status=429", "--retry-after=1s"}},
