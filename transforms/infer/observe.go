@@ -203,7 +203,7 @@ func (l *limiter) queued(e *endpoint, running, waiting float64) {
 func (l *limiter) untold(e *endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e.pace.known(0, 0)
+	e.pace.untold()
 }
 
 // waited passes on how long a request took that without waiting takes no longer than base. It

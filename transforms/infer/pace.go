@@ -18,8 +18,8 @@ import (
 // most 0.3, where r is how many run for this process: several processes that see the same queue
 // settle at equal parts, since the smaller one aims higher. Where gauges show that slots idle
 // although more is wanted, it may be more than 0.3: the groups of a far or a quick server come in
-// bursts, of which one look sees many waiting and the next an idle server. The share is known in one of three
-// ways, the first that a server has (see fleet.observe):
+// bursts, of which one look sees many waiting and the next an idle server. The share is known in
+// one of three ways, the first that a server has (see fleet.observe):
 //
 //  1. The server tells it in its metrics.
 //  2. A request for one token, sent now and then, tells how long requests wait. The mean time
@@ -201,8 +201,8 @@ func (p *pace) refused(now time.Time, level float64) {
 	p.endRound(now)
 }
 
-// gauged takes note of how many choices run and wait at the server, which is of no use where
-// permits are in flight and nothing is there: it is quicker than the look.
+// gauged takes note of how many choices run and wait at the server. It returns false where
+// requests are out and nothing is there, which tells of no queue: it is quicker than the look.
 func (p *pace) gauged(now time.Time, running, waiting, inFlight float64) bool {
 	p.known(running+waiting, inFlight)
 	if waiting > 0 {
@@ -216,6 +216,12 @@ func (p *pace) gauged(now time.Time, running, waiting, inFlight float64) bool {
 	}
 	p.queued(now, waiting/max(running, 1))
 	return true
+}
+
+// untold is for when gauges tell nothing any more: what they told of slots is forgotten.
+func (p *pace) untold() {
+	p.known(0, 0)
+	p.busy, p.slots = 0, 0
 }
 
 // queued takes note of the share of waiting to running choices.
@@ -253,7 +259,7 @@ func (p *pace) waited(now time.Time, wait time.Duration) {
 }
 
 // known takes note of how many choices the server knows of while so many permits are in flight. A
-// server behind a balancer tells of its part alone: so what counts is whether the last raise helped.
+// server behind a balancer tells of its part alone: so what counts is whether a quarter more helped.
 func (p *pace) known(there, inFlight float64) {
 	switch {
 	case there == 0 || inFlight <= 2*there+firstPermits:
