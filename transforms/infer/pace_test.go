@@ -154,6 +154,7 @@ type vRun struct {
 	clients []*vClient
 	events  vEvents
 	now     float64
+	looked  float64 // until when nobody looks at the server
 	trace   func(now float64)
 }
 
@@ -231,53 +232,66 @@ func (r *vRun) run() {
 		r.send(c)
 	}
 	heap.Push(&r.events, vEvent{0, nil})
-	left := len(r.clients)
-	looked := 0.0
-	for left > 0 {
+	for !r.over() {
 		e := heap.Pop(&r.events).(vEvent)
 		r.now = e.at
-		q := e.request
-		if q == nil {
-			for _, c := range r.clients {
-				for q := range c.groups {
-					held := c.pace.held(class{vStages[q.stage].name, vStages[q.stage].n}, time.Duration((r.now-q.sent)*1e9))
-					c.inFlight += held - q.held
-					q.held = held
-				}
-				r.send(c)
-			}
-			p := r.clients[0].pace
-			heap.Push(&r.events, vEvent{r.now + p.betweenEbbs().Seconds(), nil})
-			if r.now < looked {
-				continue
-			}
-			looked = r.now + p.betweenLooks().Seconds()
-			running, waiting := r.server.counts(r.now)
-			for _, c := range r.clients {
-				switch r.server.told {
-				case "metrics":
-					c.pace.gauged(at(r.now), float64(running), float64(waiting), c.inFlight)
-				case "waits":
-					wait := max(r.server.free[0]-r.now, 0)
-					looked = max(looked, r.now+wait)
-					heap.Push(&r.events, vEvent{r.now + wait, &vRequest{client: c, wait: wait, short: true}})
-				}
-				r.send(c)
-			}
-			continue
+		if e.request == nil {
+			r.tick()
+		} else {
+			r.arrive(e.request)
 		}
-		c, n := q.client, vStages[q.stage].n
-		if q.short {
-			c.pace.waited(at(r.now), time.Duration(q.wait*1e9))
-			r.send(c)
-			continue
+	}
+}
+
+func (r *vRun) over() bool {
+	for _, c := range r.clients {
+		if c.prompts > 0 || c.done < c.begun {
+			return false
 		}
-		if q.retry {
-			q.retry = false
-			c.lines[q.stage] = append(c.lines[q.stage], q)
-			r.send(c)
-			continue
+	}
+	return true
+}
+
+// tick gives permits of groups back, and looks at the server when it is time for that.
+func (r *vRun) tick() {
+	for _, c := range r.clients {
+		for q := range c.groups {
+			held := c.pace.held(class{vStages[q.stage].name, vStages[q.stage].n}, time.Duration((r.now-q.sent)*1e9))
+			c.inFlight += held - q.held
+			q.held = held
 		}
+		r.send(c)
+	}
+	p := r.clients[0].pace
+	heap.Push(&r.events, vEvent{r.now + p.betweenEbbs().Seconds(), nil})
+	if r.now < r.looked {
+		return
+	}
+	r.looked = r.now + p.betweenLooks().Seconds()
+	running, waiting := r.server.counts(r.now)
+	for _, c := range r.clients {
+		switch r.server.told {
+		case "metrics":
+			c.pace.gauged(at(r.now), float64(running), float64(waiting), c.inFlight)
+		case "waits":
+			wait := max(r.server.free[0]-r.now, 0)
+			r.looked = max(r.looked, r.now+wait)
+			heap.Push(&r.events, vEvent{r.now + wait, &vRequest{client: c, wait: wait, short: true}})
+		}
+		r.send(c)
+	}
+}
+
+// arrive is the end of a request: of one that measures the wait, of a pause, or its answer.
+func (r *vRun) arrive(q *vRequest) {
+	c, n := q.client, vStages[q.stage].n
+	switch {
+	case q.short:
+		c.pace.waited(at(r.now), time.Duration(q.wait*1e9))
+	case q.retry:
+		q.retry = false
+		c.lines[q.stage] = append(c.lines[q.stage], q)
+	default:
 		c.inFlight -= q.held
 		delete(c.groups, q)
 		if q.full {
@@ -286,8 +300,7 @@ func (r *vRun) run() {
 			c.hold(r.now)
 			q.retry = true
 			heap.Push(&r.events, vEvent{r.now + r.server.again(), q})
-			r.send(c)
-			continue
+			break
 		}
 		c.answered += n
 		c.fulls, c.held, c.delivered = 0, 0, r.now
@@ -295,15 +308,15 @@ func (r *vRun) run() {
 		if q.dossier.open--; q.dossier.open == 0 {
 			if q.stage < 2 {
 				c.begin(q.dossier, q.stage+1)
-			} else if c.done++; c.done == c.begun && c.prompts == 0 {
-				left--
+			} else {
+				c.done++
 			}
 		}
-		r.send(c)
 		if r.trace != nil {
-			r.trace(r.now)
+			defer r.trace(r.now)
 		}
 	}
+	r.send(c)
 }
 
 // use is the share of the slots' time that was held, until the last answer.
