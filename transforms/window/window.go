@@ -17,6 +17,7 @@ import (
 type Window[T any] struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
+	stops    []func() bool // each leaves a parent alone
 	results  chan result[T]
 	inFlight int
 	limit    func() int
@@ -31,10 +32,11 @@ type result[T any] struct {
 // Limit is how many pieces it may have under way, at least 1; it is asked when one is to begin.
 func New[T any](limit func() int, parents ...context.Context) *Window[T] {
 	ctx, cancel := context.WithCancel(context.Background())
+	w := &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T]), limit: limit}
 	for _, parent := range parents {
-		context.AfterFunc(parent, cancel)
+		w.stops = append(w.stops, context.AfterFunc(parent, cancel))
 	}
-	return &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T]), limit: limit}
+	return w
 }
 
 // Context is done when the window's work has to end.
@@ -111,9 +113,12 @@ func (w *Window[T]) CloseAfter(err *error, then ...func()) {
 	}
 }
 
-// Close ends all work and waits for it.
+// Close ends all work and waits for it. Nothing of the window stays with its parents.
 func (w *Window[T]) Close() {
 	w.cancel()
+	for _, stop := range w.stops {
+		stop()
+	}
 	for ; w.inFlight > 0; w.inFlight-- {
 		<-w.results
 	}

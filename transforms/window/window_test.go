@@ -254,6 +254,41 @@ func TestParents(t *testing.T) {
 	}
 }
 
+// counted is a context that counts what is to be called when it ends.
+type counted struct {
+	context.Context
+
+	done    chan struct{}
+	waiting int
+}
+
+func (c *counted) Done() <-chan struct{} { return c.done }
+
+func (c *counted) AfterFunc(func()) func() bool {
+	c.waiting++
+	return func() bool { c.waiting--; return true }
+}
+
+// A parent that outlives many windows keeps nothing of them.
+func TestCloseLeavesParents(t *testing.T) {
+	parent := &counted{Context: t.Context(), done: make(chan struct{})}
+	for _, end := range []func(*Window[int]) error{
+		func(w *Window[int]) error { return w.Drain(func(int) {}) },
+		func(w *Window[int]) error { w.Close(); return nil },
+	} {
+		w := New[int](fixed(1), parent, t.Context())
+		if parent.waiting != 1 {
+			t.Fatalf("an open window has %d calls with its parent, want 1", parent.waiting)
+		}
+		if err := end(w); err != nil {
+			t.Fatal(err)
+		}
+		if parent.waiting != 0 {
+			t.Errorf("%d calls are left with the parent", parent.waiting)
+		}
+	}
+}
+
 // CloseAfter closes the window of a bundle that fails, by an error or a panic, and of no other.
 func TestCloseAfter(t *testing.T) {
 	for _, how := range []string{"", "error", "panic"} {
