@@ -8,12 +8,14 @@
 ##   FUZZTIME     how long each fuzz target runs                  (5s)
 ##   OUT          where `make run` writes                         (out)
 ##   SHOTS        where `make browser` puts screenshots           (none)
+##   SLOT_USE     what `make flink-cluster` wants of the slots     (0.93)
 ##   PYTHON       the Python, 3.11 or later, for readers and llm  (python3)
 GO ?= go
 GOTESTFLAGS ?=
 BENCH ?= .
 FUZZTIME ?= 5s
 OUT ?= out
+SLOT_USE ?= 0.93
 PYTHON ?= python3
 
 # All that is installed or built goes here.
@@ -121,7 +123,7 @@ flink: boot $(BIN)/flink/installed
 
 ## flink-cluster: run on a Flink of one job manager and two task managers, and kill them (as above; 2 GB of memory)
 flink-cluster: boot $(BIN)/flink/installed $(BIN)/flink-cluster/installed
-	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval
+	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval -least-slot-use=$(SLOT_USE)
 
 ## boot: build what starts workers on a Flink cluster: .bin/boot and .bin/worker.sh
 boot:

@@ -24,7 +24,10 @@ import (
 	"coeval/transforms/infer/simulator"
 )
 
-var killSeed = flag.Uint64("kill-seed", 0, "decides the moments at which TestCluster kills; 0 draws one")
+var (
+	killSeed     = flag.Uint64("kill-seed", 0, "decides the moments at which TestCluster kills; 0 draws one")
+	leastSlotUse = flag.Float64("least-slot-use", 0, "the part of the slots' time that TestCluster's workers must use")
+)
 
 // cluster is a Flink of processes on this machine: one job manager, task managers with one slot
 // each, which start workers as processes, and Beam's job server.
@@ -375,6 +378,20 @@ type trial struct {
 	rand    *rand.Rand
 }
 
+// newTrial makes here, on prism, what a run of so many prompts has to make.
+func newTrial(t *testing.T, prompts int) *trial {
+	t.Helper()
+	c := &trial{prompts: mixed(t, prompts)}
+	here := newWorker(t, simulator.Options{World: uneven(), APIKey: clusterSecret})
+	out := filepath.Join(t.TempDir(), "out")
+	said := want(t, []string{clusterKey + "=" + clusterSecret}, clusterRun(here.URL, c.prompts, out)...)
+	if err := json.Unmarshal([]byte(said), &c.all); err != nil {
+		t.Fatal(err)
+	}
+	c.wanted = files(t, out)
+	return c
+}
+
 // On a cluster of two task managers, a run makes the files that it makes here, and asks for no more
 // than it must when a worker, a task manager or the submitting program is killed.
 func TestCluster(t *testing.T) {
@@ -383,24 +400,23 @@ func TestCluster(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-kill-seed=%d", seed)
-	c := &trial{prompts: mixed(t, 498), rand: rand.New(rand.NewPCG(seed, 0))}
-	here := newWorker(t, simulator.Options{World: uneven(), APIKey: clusterSecret})
-	out := filepath.Join(t.TempDir(), "out")
-	said := want(t, []string{clusterKey + "=" + clusterSecret}, clusterRun(here.URL, c.prompts, out)...)
-	if err := json.Unmarshal([]byte(said), &c.all); err != nil {
-		t.Fatal(err)
-	}
-	c.wanted = files(t, out)
+	c, long := newTrial(t, 498), newTrial(t, 1498)
+	c.rand = rand.New(rand.NewPCG(seed, 0))
 	c.cluster = newCluster(t)
+	long.cluster = c.cluster
 
+	// So many that the start of the second worker and the last, longest choices are a small part.
 	t.Run("undisturbed", func(t *testing.T) {
-		s := c.submit(t, c.prompts, 150*time.Millisecond)
-		c.check(t, s.out, s.summary(t))
+		s := c.submit(t, long.prompts, 100*time.Millisecond)
+		long.check(t, s.out, s.summary(t))
 		stats := s.w.Stats()
 		if stats.AskedTwice != 0 {
 			t.Errorf("%d generations were asked twice", stats.AskedTwice)
 		}
 		t.Logf("the workers kept the endpoint's slots busy for %.1f %% of the %.1f s between the first and the last request", 100*stats.SlotUse, stats.WallSeconds)
+		if stats.SlotUse < *leastSlotUse {
+			t.Errorf("slot use is %.3f, want at least %g", stats.SlotUse, *leastSlotUse)
+		}
 	})
 	t.Run("killed worker", func(t *testing.T) {
 		c.kill(t, func(_ *submitted, m *moment) {
@@ -434,6 +450,17 @@ func TestCluster(t *testing.T) {
 			})
 			return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
 		})
+	})
+	// Nobody cancels it: it ends when its workers have seen often enough that another run has the
+	// folder, or when it is done.
+	t.Run("killed program, whose job is left", func(t *testing.T) {
+		s := c.submit(t, c.prompts, killedLatency)
+		some := c.all.Calls.Requests * (5 + c.rand.Int64N(30)) / 100
+		within(t, clusterPatience, fmt.Sprintf("%d requests were made", some), func() bool { return s.w.Stats().Requests > some })
+		s.kill(t)
+		again := &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
+		c.check(t, again.out, again.summary(t))
+		t.Logf("%d generations were asked twice", s.w.Stats().AskedTwice)
 	})
 }
 
