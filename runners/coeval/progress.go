@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,9 +74,8 @@ type progress struct {
 	began    time.Time
 	last     infer.Snapshot
 	lastTime time.Time
-	// answered is when the last generation came, or nothing had failed since; retries are those then.
+	// answered is when the last generation came, or some server did not fail.
 	answered time.Time
-	retries  int64
 
 	stop  context.CancelFunc
 	done  sync.WaitGroup
@@ -182,13 +182,14 @@ func (p *progress) show(s infer.Snapshot) {
 	if s.Replayed > 0 {
 		text += fmt.Sprintf(" · %d replayed", s.Replayed)
 	}
-	text += servers(infer.States(p.run.attempt))
+	states := infer.States(p.run.attempt)
+	text += servers(states)
 	total := p.run.scan.Prompts
 	if s.Prompts == total {
 		text = "writing files"
 	}
-	if s.Generations > p.last.Generations || s.Retries == p.retries {
-		p.answered, p.retries = now, s.Retries
+	if s.Generations > p.last.Generations || slices.ContainsFunc(states, func(s infer.State) bool { return !s.Aside }) {
+		p.answered = now
 	}
 	p.last, p.lastTime = s, now
 	if silent := now.Sub(p.answered); silent > silentAfter && s.LastFault != "" {

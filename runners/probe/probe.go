@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coeval/runners/estimate"
+	"coeval/transforms/infer"
 )
 
 // A Server is asked at URL/chat/completions.
@@ -135,6 +136,7 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 	}
 	if answer.StatusCode != http.StatusOK {
 		const shown = 200
+		said = infer.WithoutKey(said, s.Key)
 		return u, fmt.Errorf("status %d: %q", answer.StatusCode, said[:min(len(said), shown)])
 	}
 	var told struct {

@@ -165,9 +165,9 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 }
 
 // askUntilWhole asks for a part, again for the replicates that a server left out, and puts
-// every answer into the journal. The first request has the permits of g.
+// every answer into the journal. It ends: an answer without any choice is a fault, of which a
+// request may meet few. The first request has the permits of g.
 func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *grant, p *part) error {
-	short := 0
 	for missing := []span{p.span}; len(missing) > 0; g = nil {
 		at := missing[0]
 		missing = missing[1:]
@@ -177,11 +177,6 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *gra
 		}, a.calls)
 		if err != nil {
 			return err
-		}
-		if slices.Contains(has, false) {
-			if short++; short > a.process.options.Tries {
-				giveUp(generations, has)
-			}
 		}
 		var left []int
 		for i, ok := range has {
@@ -199,16 +194,6 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *gra
 		missing = append(missing, runs(left)...)
 	}
 	return nil
-}
-
-// giveUp makes failures of the choices that a server leaves out again and again.
-func giveUp(generations []schemas.Generation, has []bool) {
-	for i, ok := range has {
-		if !ok {
-			generations[i] = schemas.Generation{Code: CodeMalformed, Message: "the server leaves out choices that it was asked for"}
-			has[i] = true
-		}
-	}
 }
 
 // keep counts the generations that came and puts them into the journal.

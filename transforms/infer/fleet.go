@@ -35,11 +35,16 @@ type fleet struct {
 	own  callCounts
 	ctx  context.Context
 	stop context.CancelFunc
+	// begun are the fleet's goroutines, which end with ctx.
+	begun sync.WaitGroup
 
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint
-	fatal     error    // of a meeting
-	simulated sync.Map // identities of roles of which the journal knows that they are
+	fatal     error // of a meeting
+	closed    bool
+
+	identities sync.Mutex // held while the journal's record of a model is read and written
+	simulated  sync.Map   // identities of roles of which the journal knows that they are
 }
 
 // endpoint is one server as this process knows it.
@@ -58,7 +63,12 @@ type endpoint struct {
 	batching    map[string]batching // by model
 	identified  map[string]bool     // by model and revision
 	enforcing   map[string]*enforcement
-	perToken    float64 // seconds that an answer takes for each token of a choice
+	perToken    map[string]float64 // by model: seconds that an answer takes for each token of a choice
+	each        float64            // tokens that a request takes, on average
+	owed        int                // requests under way
+	heard       time.Time          // when it last answered anything at all, or began to owe something
+	alive       context.Context    // until it is given up, with what was asked of it
+	giveUp      context.CancelCauseFunc
 	lastSuccess time.Time
 	lastSign    time.Time
 	busy        time.Time // when its metrics told of running requests
@@ -109,9 +119,19 @@ func newFleet(o Options, w *watch) *fleet {
 	f.meters = newMeters(f)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	if o.MaxInFlight == 0 {
-		go f.ebb()
+		f.begin(f.ebb)
 	}
 	return f
+}
+
+// begin starts a goroutine that ends when f.ctx does, if that isn't over.
+func (f *fleet) begin(work func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.begun.Go(work)
+	}
+	return !f.closed
 }
 
 // of returns the endpoints of a role, the same for equal ones.
@@ -145,8 +165,9 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 		url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL,
 		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}},
 		spread: spread(spec.URL), traffic: traffic{pace: newPace(f.options.MaxInFlight)},
-		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, enforcing: map[string]*enforcement{}, lastSuccess: time.Now(),
+		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, enforcing: map[string]*enforcement{}, perToken: map[string]float64{}, lastSuccess: time.Now(),
 	}
+	e.alive, e.giveUp = context.WithCancelCause(context.Background())
 	if f.options.RequestsPerMinute > 0 || f.options.TokensPerMinute > 0 {
 		e.quota, e.metered = newQuota(&f.options), true
 	}
@@ -179,16 +200,25 @@ func (f *fleet) ebb() {
 // startObserving watches an endpoint's queue from now on, once.
 func (f *fleet) startObserving(e *endpoint, r *Role) {
 	f.limiter.mu.Lock()
-	defer f.limiter.mu.Unlock()
-	if !e.observed && !e.pace.fixed {
-		e.observed = true
-		go f.observe(f.ctx, e, r)
+	first := !e.observed
+	e.observed = true
+	f.limiter.mu.Unlock()
+	if !first {
+		return
+	}
+	f.begin(func() { f.listen(f.ctx, e) })
+	if !e.pace.fixed {
+		f.begin(func() { f.observe(f.ctx, e, r) })
 	}
 }
 
-// close gives up the connections that no call uses.
+// close ends the fleet's goroutines and gives up the connections that no call uses.
 func (f *fleet) close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
 	f.stop()
+	f.begun.Wait()
 	f.limiter.retire()
 	f.wire.Close()
 	f.client.CloseIdleConnections()
@@ -261,12 +291,12 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		generations, has, flt := f.post(ctx, e, &q, calls)
 		f.watch.end(q.stage, q.n)
 		took := time.Since(began)
-		f.meters.ended(e, &q, flt, took, generations)
+		f.meters.ended(e, &q, flt, took, generations, has)
 		f.limiter.release(g, flt)
 		var err error
 		if flt == nil {
 			e.succeeded()
-			e.timed(&q, generations, took)
+			e.timed(&q, generations, has, took)
 			f.limiter.used(g, generations)
 		} else {
 			e.faulted(flt)
@@ -386,8 +416,9 @@ func (f *fleet) treat(ctx context.Context, t *trial, e *endpoint, endpoints []*e
 			return failed(flt, q.n), nil
 		}
 	case full:
-		t.met()
-		t.waits++
+		if t.turnedAway(f.options.Patience, endpoints) {
+			return failed(flt, q.n), nil
+		}
 		if slices.ContainsFunc(endpoints, (*endpoint).busyNow) {
 			return nil, nil // it works on long generations
 		}
@@ -447,8 +478,9 @@ func (e *endpoint) said() string {
 // trial is what became of a request so far.
 type trial struct {
 	// tries are the failures at which some endpoint of the role was known to live; waits are all
-	// answers but the last, which lengthen the next pause.
-	tries, waits int
+	// answers but the last, which lengthen the next pause; fulls are those that said full while
+	// others had answers.
+	tries, waits, fulls int
 	// avoid are the endpoints at which it failed.
 	avoid []*endpoint
 	// first is when it met its first fault, last when its last or when it began.
@@ -459,6 +491,22 @@ func (t *trial) met() {
 	if t.first.IsZero() {
 		t.first = time.Now()
 	}
+}
+
+// mostFulls is how often a request may be told that there is no room while others have answers.
+const mostFulls = 200
+
+// turnedAway counts an answer that says full, and says whether they are so many, for longer than
+// the run is patient, that the request itself must be the reason: some servers and gateways call
+// it full when they die of one.
+func (t *trial) turnedAway(patience time.Duration, endpoints []*endpoint) bool {
+	t.met()
+	t.waits++
+	if slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) }) {
+		t.fulls++
+	}
+	t.last = time.Now()
+	return t.fulls >= mostFulls && time.Since(t.first) > patience
 }
 
 // failed counts a failure, if it is the request's: not while no endpoint answers anybody. When
@@ -555,41 +603,53 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 	return generations, has, flt
 }
 
-// withoutKey takes the API key out of a body: some gateways say it back.
-func (e *endpoint) withoutKey(body []byte) []byte {
-	if e.key == "" {
-		return body
+// withoutKey takes the endpoint's API key out of what it says.
+func (e *endpoint) withoutKey(said []byte) []byte { return WithoutKey(said, e.key) }
+
+// WithoutKey takes an API key out of what a server says: some gateways say it back.
+func WithoutKey(said []byte, key string) []byte {
+	if key == "" {
+		return said
 	}
-	return bytes.ReplaceAll(body, []byte(e.key), []byte("(the API key)"))
+	return bytes.ReplaceAll(said, []byte(key), []byte("(the API key)"))
 }
 
 // exchange is one POST: the body of a 200, or the fault.
 func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []byte, limit int64) ([]byte, *fault) {
 	f.watch.sent()
 	timeout := f.timeout(e, q)
+	whole := ctx
+	ctx, done := e.whileAlive(whole)
+	defer done()
 	a, err := f.send(ctx, e, body, limit, timeout)
 	if a != nil {
+		e.hear()
 		f.limiter.heed(e, a.Header)
 	}
 	switch {
+	case err != nil && whole.Err() == nil && errors.Is(context.Cause(ctx), errDeaf):
+		return nil, &fault{treatment: retry, code: CodeTimeout, message: errDeaf.Error()}
 	case a != nil && a.Status != http.StatusOK: // the status says enough if the body broke off
 		return nil, classify(a.Status, a.Header, e.withoutKey(a.Body))
 	case errors.Is(err, wire.ErrTooLarge):
 		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
 	case errors.Is(err, wire.ErrDial):
-		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error(), dial: true}
+		return nil, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err), dial: true}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return nil, &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second))}
 	case err != nil && a != nil:
-		return nil, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + err.Error()}
+		return nil, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + e.saidBy(err)}
 	case err != nil:
-		return nil, &fault{treatment: retry, code: CodeConnection, message: err.Error()}
+		return nil, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err)}
 	}
 	if a.Server == simulatedOwner {
-		return a.Body, f.noteSimulated(ctx, q.role)
+		return a.Body, f.noteSimulated(whole, q.role)
 	}
 	return a.Body, nil
 }
+
+// saidBy is an error's text, which may quote the server.
+func (e *endpoint) saidBy(err error) string { return string(e.withoutKey([]byte(err.Error()))) }
 
 // How long a request may take, when it isn't given: leastTimeout and twice what as many tokens
 // as it may have take at the endpoint, as far as answers have told; before, at slowToken each.
@@ -607,7 +667,7 @@ func (f *fleet) timeout(e *endpoint, q *request) time.Duration {
 	}
 	tokens := cmp.Or(q.role.MaxTokens, unknownTokens)
 	e.mu.Lock()
-	perToken := 2 * e.perToken
+	perToken := 2 * e.perToken[q.role.Model]
 	e.mu.Unlock()
 	if perToken == 0 {
 		perToken = slowToken.Seconds()
@@ -616,17 +676,31 @@ func (f *fleet) timeout(e *endpoint, q *request) time.Duration {
 	return time.Duration(min(seconds*math.Pow(2, float64(q.timeouts)), mostTimeout.Seconds()) * float64(time.Second))
 }
 
-// timed takes note of how long an answer took. The slowest choice of n decides that, and only
-// the sum of their tokens is known: so the time for each token is rather over- than
-// underestimated.
-func (e *endpoint) timed(q *request, generations []schemas.Generation, took time.Duration) {
-	_, tokens := usage(generations)
+// timed takes note of how long an answer took, as its model does: a gateway may have a quick one
+// and a slow one. The slowest choice decides that, and only the sum of their tokens is known: so
+// the time for each token is rather over- than underestimated.
+func (e *endpoint) timed(q *request, generations []schemas.Generation, has []bool, took time.Duration) {
+	prompt, tokens := usage(generations)
 	if tokens == 0 || q.stage == stageProbe {
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	blend(&e.perToken, took.Seconds()*float64(len(generations))/float64(tokens), 0.05)
+	blend(&e.each, float64(prompt+tokens), 0.05)
+	perToken := e.perToken[q.role.Model]
+	blend(&perToken, took.Seconds()*float64(came(has))/float64(tokens), 0.05)
+	e.perToken[q.role.Model] = perToken
+}
+
+// came counts the choices that came.
+func came(has []bool) int {
+	n := 0
+	for _, ok := range has {
+		if ok {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *fleet) send(ctx context.Context, e *endpoint, body []byte, limit int64, timeout time.Duration) (*wire.Answer, error) {

@@ -66,8 +66,8 @@ func (f *fleet) identify(ctx context.Context, e *endpoint, r *Role) error {
 	if is == nil {
 		return ctx.Err()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.identities.Lock()
+	defer f.identities.Unlock()
 	was, err := KnownIdentity(ctx, f.options.Journal, r)
 	if err != nil {
 		return err
@@ -98,8 +98,8 @@ func (f *fleet) noteSimulated(ctx context.Context, r *Role) *fault {
 	if _, noted := f.simulated.Load(r.Identity()); noted {
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.identities.Lock()
+	defer f.identities.Unlock()
 	was, err := KnownIdentity(ctx, f.options.Journal, r)
 	if err == nil && (was == nil || !was.Simulated()) {
 		err = f.writeIdentity(ctx, r, &Identity{ID: r.Model, OwnedBy: simulatedOwner})

@@ -450,10 +450,27 @@ func (l *limiter) queue(endpoints []*endpoint, priority int) *queue {
 			return q
 		}
 	}
+	l.prune()
 	q := &queue{priority: priority, pool: l.pool(endpoints), lines: map[*endpoint][]*waiter{}}
 	l.queues = append(l.queues, q)
 	l.sortQueues()
 	return q
+}
+
+// prune forgets queues in which nobody stands and pools that nobody uses: while endpoints are met
+// one by one, requests stand for ever more of them.
+func (l *limiter) prune() {
+	l.queues = slices.DeleteFunc(l.queues, func(q *queue) bool {
+		for _, line := range q.lines {
+			if len(line) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	l.pools = slices.DeleteFunc(l.pools, func(p *pool) bool {
+		return len(p.homes) == 0 && !slices.ContainsFunc(l.queues, func(q *queue) bool { return q.pool == p })
+	})
 }
 
 func (l *limiter) sortQueues() {
@@ -549,7 +566,7 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 		}
 		if e.quota != nil {
 			if wait := e.quota.take(now, class{w.stage, n}); wait > 0 {
-				l.pause(e, now.Add(wait))
+				l.pause(e, now.Add(min(wait, quotaLook)))
 				break
 			}
 		}

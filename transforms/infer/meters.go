@@ -1,6 +1,8 @@
 package infer
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,29 +18,33 @@ type meters struct {
 	requests    *prometheus.CounterVec
 	generations *prometheus.CounterVec
 	retries     *prometheus.CounterVec
-	tokens      *prometheus.CounterVec
+	tokens      *prometheus.HistogramVec
 	duration    *prometheus.HistogramVec
 }
+
+// genAI are the labels of what the conventions name.
+var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
 
 func newMeters(f *fleet) *meters {
 	m := &meters{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coeval_requests_total", Help: "Requests that ended, by what became of them: ok, full, or a fault's code.",
-		}, []string{"stage", "server_address", "outcome"}),
+		}, []string{"role", "stage", "server_address", "outcome"}),
 		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coeval_generations_total", Help: "Choices that came.",
-		}, []string{"stage", "server_address"}),
+			Name: "coeval_generations_total", Help: "Choices that came: ok, or the code of one that the server withheld.",
+		}, []string{"role", "stage", "server_address", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coeval_retries_total", Help: "Requests that are asked again, by why.",
 		}, []string{"stage", "cause"}),
-		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gen_ai_client_token_usage_total", Help: "Tokens that servers said they read and wrote.",
-		}, []string{"stage", "server_address", "gen_ai_token_type"}),
+		tokens: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gen_ai_client_token_usage", Help: "Tokens that servers said they read and wrote for a request.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 14), // the conventions'
+		}, append(genAI, "gen_ai_token_type")),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to its whole answer.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as the conventions have it and on
-		}, []string{"stage", "server_address", "n"}),
+		}, append(genAI, "n")),
 	}
 	m.registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{fleet: f})
 	return m
@@ -66,16 +72,21 @@ func outcome(flt *fault) string {
 	return flt.code
 }
 
-func (m *meters) ended(e *endpoint, q *request, flt *fault, took time.Duration, generations []schemas.Generation) {
-	m.requests.WithLabelValues(q.stage, e.name, outcome(flt)).Inc()
+func (m *meters) ended(e *endpoint, q *request, flt *fault, took time.Duration, generations []schemas.Generation, has []bool) {
+	m.requests.WithLabelValues(q.role.Name, q.stage, e.name, outcome(flt)).Inc()
 	if flt != nil {
 		return
 	}
-	m.duration.WithLabelValues(q.stage, e.name, strconv.Itoa(q.n)).Observe(took.Seconds())
-	m.generations.WithLabelValues(q.stage, e.name).Add(float64(len(generations)))
+	const operation = "chat"
+	m.duration.WithLabelValues(operation, q.role.Model, e.name, q.stage, strconv.Itoa(q.n)).Observe(took.Seconds())
+	for i, ok := range has {
+		if ok {
+			m.generations.WithLabelValues(q.role.Name, q.stage, e.name, cmp.Or(generations[i].Code, outcome(nil))).Inc()
+		}
+	}
 	input, output := usage(generations)
-	m.tokens.WithLabelValues(q.stage, e.name, "input").Add(float64(input))
-	m.tokens.WithLabelValues(q.stage, e.name, "output").Add(float64(output))
+	m.tokens.WithLabelValues(operation, q.role.Model, e.name, q.stage, "input").Observe(float64(input))
+	m.tokens.WithLabelValues(operation, q.role.Model, e.name, q.stage, "output").Observe(float64(output))
 }
 
 // levels collects what is so now.
@@ -86,6 +97,7 @@ var (
 	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in flight: choices that are probably done hold none.", []string{"server_address"}, nil)
 	permitsLevel  = prometheus.NewDesc("coeval_permits", "How many permits there are: the limit that the client found or was given.", []string{"server_address"}, nil)
 	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Choices that wait at the server for each that runs, as far as it is known.", []string{"server_address"}, nil)
+	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that run at the server: all, as its metrics tell, else this process's, by how many come and how long they take.", []string{"server_address"}, nil)
 	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside.", []string{"server_address"}, nil)
 	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait here for a permit.", []string{"stage"}, nil)
 	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts of which all is said.", nil, nil)
@@ -107,6 +119,7 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 		gauge(heldLevel, s.Held, s.Name)
 		gauge(permitsLevel, s.Permits, s.Name)
 		gauge(waitingLevel, s.Waiting, s.Name)
+		gauge(busyLevel, s.Running, s.Name)
 		up := 1.0
 		if s.Aside {
 			up = 0
@@ -131,6 +144,7 @@ func byName(states []State) map[string]State {
 		s.Held += was.Held
 		s.Permits += was.Permits
 		s.Waiting = max(s.Waiting, was.Waiting)
+		s.Running = max(s.Running, was.Running)
 		s.Aside = s.Aside || was.Aside
 		out[s.Name] = s
 	}
@@ -144,9 +158,10 @@ type State struct {
 	// how many there may be.
 	Outstanding   int
 	Held, Permits float64
-	// Waiting is the share of waiting to running choices at the server, as far as it is known.
-	Waiting float64
-	// Aside says that it fails and is left alone for now.
+	// Running are the choices at work at the server, Waiting is the share of waiting to running
+	// ones, as far as they are known.
+	Running, Waiting float64
+	// Aside says that it fails, and is asked now and then whether it is back.
 	Aside bool
 }
 
@@ -164,12 +179,11 @@ func States(attempt string) []State {
 func (l *limiter) states() (states []State, queues map[string]int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
 	queues = map[string]int{}
 	for _, e := range l.endpoints {
 		states = append(states, State{
 			Name: e.name, Outstanding: e.outstanding, Held: e.inFlight, Permits: e.pace.limit,
-			Waiting: e.pace.share, Aside: e.aside.After(now),
+			Running: e.pace.working(), Waiting: e.pace.share, Aside: !e.aside.IsZero(),
 		})
 	}
 	for _, q := range l.queues {

@@ -62,8 +62,9 @@ type pace struct {
 	// share is of waiting to running choices, smoothed, and seen when it was last known.
 	share float64
 	seen  time.Time
-	// busy is how many choices run when more are wanted, slots how many when some wait, both smoothed.
-	busy, slots float64
+	// busy is how many choices run when more are wanted, slots how many when some wait, both smoothed;
+	// running is how many did at the last look, -1 where nobody tells.
+	busy, slots, running float64
 
 	round struct {
 		began time.Time
@@ -124,7 +125,7 @@ const (
 )
 
 func newPace(fixed int) *pace {
-	p := &pace{limit: firstPermits, starting: true, ceiling: mostPermits, modesty: 1, classes: map[class]*latencies{}}
+	p := &pace{limit: firstPermits, starting: true, running: -1, ceiling: mostPermits, modesty: 1, classes: map[class]*latencies{}}
 	if fixed > 0 {
 		p.limit, p.fixed, p.starting = float64(fixed), true, false
 	}
@@ -205,6 +206,7 @@ func (p *pace) refused(now time.Time, level float64) {
 // requests are out and nothing is there, which tells of no queue: it is quicker than the look.
 func (p *pace) gauged(now time.Time, running, waiting, inFlight float64) bool {
 	p.known(running+waiting, inFlight)
+	p.running = running
 	if waiting > 0 {
 		blend(&p.slots, running, 0.1)
 	}
@@ -221,7 +223,15 @@ func (p *pace) gauged(now time.Time, running, waiting, inFlight float64) bool {
 // untold is for when gauges tell nothing any more: what they told of slots is forgotten.
 func (p *pace) untold() {
 	p.known(0, 0)
-	p.busy, p.slots = 0, 0
+	p.busy, p.slots, p.running = 0, 0, -1
+}
+
+// working is how many choices the server works on: all that it tells of, or this process's.
+func (p *pace) working() float64 {
+	if p.running >= 0 {
+		return p.running
+	}
+	return p.rate * p.service
 }
 
 // queued takes note of the share of waiting to running choices.

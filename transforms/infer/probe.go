@@ -84,20 +84,24 @@ func (f *fleet) meetSoon(e *endpoint, r *Role, n int) {
 	e.mu.Lock()
 	e.meeting = time.Now()
 	e.mu.Unlock()
-	go func() {
-		defer func() {
-			e.mu.Lock()
-			e.meeting = time.Time{}
-			e.mu.Unlock()
-			<-e.probing
-		}()
+	over := func() {
+		e.mu.Lock()
+		e.meeting = time.Time{}
+		e.mu.Unlock()
+		<-e.probing
+	}
+	begun := f.begin(func() {
+		defer over()
 		if _, ok := e.met(r, n); ok {
 			return
 		}
 		if _, err := f.meetNow(f.ctx, e, r, n, &f.own, true); err != nil {
 			f.failedToMeet(f.ctx, err)
 		}
-	}()
+	})
+	if !begun {
+		over()
+	}
 }
 
 // failedToMeet keeps the error of a meeting, which ends the run: who meets next must not ask again.

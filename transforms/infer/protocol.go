@@ -232,8 +232,13 @@ func readResponse(body []byte) (response, error) {
 func classify(status int, header http.Header, body []byte) *fault {
 	f := &fault{message: fmt.Sprintf("%d %s: %s", status, http.StatusText(status), excerpt(body))}
 	switch {
+	case status == http.StatusServiceUnavailable && lost(body):
+		f.treatment, f.code = retry, CodeServerError
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusRequestTimeout:
-		f.treatment, f.after = full, retryAfter(header)
+		// The code is for one that is turned away for ever.
+		f.treatment, f.code, f.after = full, CodeServerError, retryAfter(header)
+	case status == http.StatusForbidden && filtered(body):
+		f.treatment, f.code = refuse, CodeContentFilter
 	case status < 400, status >= 401 && status <= 405:
 		f.treatment = stop // a redirect, no or a wrong key, nothing paid, no such model, a wrong path
 	case status == http.StatusRequestEntityTooLarge:
@@ -259,7 +264,7 @@ func tooLong(body []byte) bool {
 	for _, sign := range []string{
 		"exceed_context_size_error", "context_length_exceeded", "maximum context length",
 		"longer than the model's context length", "context window", "max_new_tokens` must be <=", "prompt is too long",
-		"requested tokens exceed", "exceeds the available context size",
+		"requested tokens exceed", "exceeds the available context size", "context length is only", "maximum model length",
 	} {
 		if strings.Contains(s, sign) {
 			return true
@@ -313,6 +318,13 @@ func (t *text) UnmarshalJSON(b []byte) error {
 func filtered(body []byte) bool {
 	s := complaint(body)
 	return strings.Contains(s, "content_filter") || strings.Contains(s, "content_policy")
+}
+
+// lost recognises a 503 with which Envoy, and the gateways made of it, say that the server closed
+// the connection or could not be reached: it isn't full, but may have died of the request.
+func lost(body []byte) bool {
+	s := complaint(body)
+	return strings.Contains(s, "reset reason:") && !strings.Contains(s, "reset reason: overflow")
 }
 
 // noModel recognises a refusal of the model itself, for which some servers have no 404.

@@ -136,9 +136,11 @@ func TestClassify(t *testing.T) {
 		want   treatment
 		code   string
 	}{
-		{429, "", full, ""},
-		{503, "", full, ""},
-		{408, "", full, ""},
+		{429, "", full, CodeServerError},
+		{503, "", full, CodeServerError},
+		{408, "", full, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", retry, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", full, CodeServerError},
 		{500, "", retry, CodeServerError},
 		{502, "<html>", retry, CodeServerError},
 		{504, "", retry, CodeServerError},
@@ -155,6 +157,9 @@ func TestClassify(t *testing.T) {
 		{400, `{"message":"This model's maximum context length is 4096 tokens."}`, refuse, CodeContextLength},
 		{400, `{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens)."}`, refuse, CodeContextLength},
 		{400, `{"error":{"code":"context_length_exceeded"}}`, refuse, CodeContextLength},
+		{400, `{"error":{"message":"You passed 9000 input tokens and requested 2048 output tokens. However, the model's context length is only 8192 tokens"}}`, refuse, CodeContextLength},
+		{500, `{"detail":"The prompt (total length 9000) is longer than the maximum model length of 8192."}`, refuse, CodeContextLength},
+		{403, `{"error":{"code":"content_filter","message":"flagged"}}`, refuse, CodeContentFilter},
 		{500, `{"error":{"message":"the request exceeds the available context size"}}`, refuse, CodeContextLength},
 		{400, `{"error":{"code":"content_filter","innererror":{}}}`, refuse, CodeContentFilter},
 		{400, `{"error":{"code":"content_policy_violation"}}`, refuse, CodeContentFilter},

@@ -14,9 +14,13 @@ import (
 // it; a config may say what it is.
 type quota struct {
 	requests, tokens *rate.Limiter // nil where nothing is configured
+	burst            int           // tokens that may go at once, where a request takes fewer
 	// each is how many tokens a request of a class takes, as answers have told.
 	each map[class]float64
 }
+
+// quotaLook is after how long a quota is asked again: answers may have told that requests take less.
+const quotaLook = time.Second
 
 // guessedTokens is what a choice is taken for before an answer has told.
 const guessedTokens = 500
@@ -26,10 +30,15 @@ func newQuota(o *Options) *quota {
 		if n <= 0 {
 			return nil
 		}
-		// What a tenth of a minute allows may go at once.
-		return rate.NewLimiter(rate.Limit(float64(n)/60), max(n/10, 1))
+		// What a second allows may go at once, and is taken off the rest of the minute.
+		burst := max(n/60, 1)
+		return rate.NewLimiter(rate.Limit(max(float64(n-burst), 0.5)/60), burst)
 	}
-	return &quota{requests: perMinute(o.RequestsPerMinute), tokens: perMinute(o.TokensPerMinute), each: map[class]float64{}}
+	q := &quota{requests: perMinute(o.RequestsPerMinute), tokens: perMinute(o.TokensPerMinute), each: map[class]float64{}}
+	if q.tokens != nil {
+		q.burst = q.tokens.Burst()
+	}
+	return q
 }
 
 // take takes what a request needs, or returns how long to wait before it may.
@@ -47,9 +56,7 @@ func (q *quota) take(now time.Time, c class) (wait time.Duration) {
 		if !ok {
 			each = guessedTokens * float64(c.n)
 		}
-		if int(each) > q.tokens.Burst() { // or it could never go
-			q.tokens.SetBurstAt(now, int(each))
-		}
+		q.tokens.SetBurstAt(now, max(q.burst, int(each))) // or it could never go
 		r := q.tokens.ReserveN(now, int(each))
 		if wait = r.DelayFrom(now); wait > 0 {
 			r.CancelAt(now)
@@ -69,36 +76,62 @@ func (q *quota) used(c class, tokens int) {
 	q.each[c] = each
 }
 
-// leftover reads from a server's headers how long it wants no more requests, and whether it
-// says how many it allows at all. The names are OpenAI's, which many take over.
-func leftover(h http.Header) (wait time.Duration, metered bool) {
-	for _, of := range []string{"Requests", "Tokens"} {
+// leftover reads from a server's headers how long it has no room for a request of so many tokens,
+// and whether it says how much it allows at all. The names are OpenAI's, which many take over.
+func leftover(h http.Header, tokens float64) (wait time.Duration, metered bool) {
+	for of, needed := range map[string]float64{"Requests": 1, "Tokens": max(tokens, 1)} {
 		left, err := strconv.ParseFloat(h.Get("X-Ratelimit-Remaining-"+of), 64)
 		if err != nil {
 			continue
 		}
 		metered = true
-		if left < 1 {
-			wait = max(wait, resetAfter(h.Get("X-Ratelimit-Reset-"+of)))
+		if left < needed {
+			wait = max(wait, refilled(h, of, left, needed))
 		}
 	}
 	return min(wait, maxRetryAfter), metered
 }
 
-// resetAfter reads a time such as 6m0s, 20ms, or a number of seconds.
+// leastRefill is the least part of a reset to wait for: where all comes at once at its end, few
+// requests find that out.
+const leastRefill = 0.05
+
+// refilled returns how long it takes until a request has room. A reset is when all of the limit is
+// there again, of which as much comes back every second; where the limit isn't told it has to be waited for.
+func refilled(h http.Header, of string, left, needed float64) time.Duration {
+	reset := resetAfter(h.Get("X-Ratelimit-Reset-" + of))
+	limit, err := strconv.ParseFloat(h.Get("X-Ratelimit-Limit-"+of), 64)
+	if err != nil || limit <= needed || left < 0 {
+		return reset
+	}
+	return time.Duration(max((needed-left)/(limit-left), leastRefill) * float64(reset))
+}
+
+// resetAfter reads a time such as 6m0s or 20ms, a number of seconds, or when that is: a date, or
+// the seconds of Unix.
 func resetAfter(s string) time.Duration {
 	if d, err := time.ParseDuration(s); err == nil {
 		return max(d, 0)
 	}
-	if seconds, err := strconv.ParseFloat(s, 64); err == nil && seconds >= 0 && seconds < 1e6 {
-		return time.Duration(seconds * float64(time.Second))
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return max(time.Until(at), 0)
 	}
-	return 0
+	seconds, err := strconv.ParseFloat(s, 64)
+	switch {
+	case err != nil || seconds < 0 || seconds > 1e10:
+		return 0
+	case seconds > 1e9:
+		return max(time.Until(time.Unix(int64(seconds), 0)), 0)
+	}
+	return time.Duration(min(seconds, 1e6) * float64(time.Second))
 }
 
 // heed takes note of what a server's headers say.
 func (l *limiter) heed(e *endpoint, h http.Header) {
-	wait, metered := leftover(h)
+	e.mu.Lock()
+	each := e.each
+	e.mu.Unlock()
+	wait, metered := leftover(h, each)
 	if !metered {
 		return
 	}

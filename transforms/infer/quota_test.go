@@ -28,6 +28,15 @@ func TestLeftover(t *testing.T) {
 			"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "2",
 			"X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "3.5",
 		}, 3500 * time.Millisecond, true},
+		// A hundredth of the limit is there in a hundredth of the reset, but a twentieth is waited for.
+		{"little is needed of much", map[string]string{"X-Ratelimit-Limit-Requests": "100", "X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "60s"}, 3 * time.Second, true},
+		{"tokens for one request more", map[string]string{"X-Ratelimit-Limit-Tokens": "10000", "X-Ratelimit-Remaining-Tokens": "1000", "X-Ratelimit-Reset-Tokens": "54s"}, 0, true},
+		// 700 tokens of the 9,700 that come back in 58.2 s.
+		{"tokens for less than a request", map[string]string{"X-Ratelimit-Limit-Tokens": "10000", "X-Ratelimit-Remaining-Tokens": "300", "X-Ratelimit-Reset-Tokens": "58.2s"}, 4200 * time.Millisecond, true},
+		{"a request is more than the limit", map[string]string{"X-Ratelimit-Limit-Tokens": "900", "X-Ratelimit-Remaining-Tokens": "300", "X-Ratelimit-Reset-Tokens": "40s"}, 40 * time.Second, true},
+		{"a date that is over", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "2024-01-01T00:00:00Z"}, 0, true},
+		{"a date", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "2099-01-01T00:00:00Z"}, maxRetryAfter, true},
+		{"seconds of Unix", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "4070908800"}, maxRetryAfter, true},
 		{"a long time", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "24h"}, maxRetryAfter, true},
 		{"nonsense", map[string]string{"X-Ratelimit-Remaining-Requests": "many", "X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "-soon"}, 0, true},
 	}
@@ -36,7 +45,7 @@ func TestLeftover(t *testing.T) {
 		for k, v := range tt.header {
 			h.Set(k, v)
 		}
-		if wait, metered := leftover(h); wait != tt.wait || metered != tt.metered {
+		if wait, metered := leftover(h, 1000); wait.Round(time.Millisecond) != tt.wait || metered != tt.metered {
 			t.Errorf("%s: got %s, %t; want %s, %t", tt.name, wait, metered, tt.wait, tt.metered)
 		}
 	}
@@ -47,16 +56,16 @@ func TestQuota(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		options Options
-		most    int // requests in the first ten minutes
+		most    int // requests in a minute
+		all     int // in ten minutes at least
 	}{
-		// A tenth of a minute's may go at once.
-		{"requests", Options{RequestsPerMinute: 60}, 10*60 + 6},
+		{"requests", Options{RequestsPerMinute: 60}, 60, 10 * 58},
 		// 4 choices of 25 tokens and a prompt of 100 are 200 tokens: 30 a minute. The first
 		// are taken for 2,000, which is more than may go at once.
-		{"tokens", Options{TokensPerMinute: 6000}, 10*30 + 3},
-		// A request is worth more than a tenth of a minute: 200 of 600 tokens, one every 20 s. The
-		// first is taken for 2,000, of which 60 are there and the others take 194 s: that leaves 406 s.
-		{"large requests", Options{TokensPerMinute: 600}, 1 + 406/20},
+		{"tokens", Options{TokensPerMinute: 6000}, 30, 10 * 28},
+		// A request is worth more than a second: 200 of 600 tokens, one every 20 s. The first is
+		// taken for 2,000, of which 10 are there and the others take 202 s: that leaves 398 s.
+		{"large requests", Options{TokensPerMinute: 600}, 3, 1 + 398/21},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -65,7 +74,7 @@ func TestQuota(t *testing.T) {
 				e[0].quota = newQuota(&tt.options)
 				end := time.Now().Add(10 * time.Minute)
 				var mu sync.Mutex
-				sent := 0
+				var sent []time.Time
 				var askers sync.WaitGroup
 				for i := range 20 {
 					askers.Go(func() {
@@ -79,7 +88,7 @@ func TestQuota(t *testing.T) {
 								return
 							}
 							mu.Lock()
-							sent++
+							sent = append(sent, time.Now())
 							mu.Unlock()
 							<-time.After(time.Second)
 							l.used(g, []schemas.Generation{{PromptTokens: 100, CompletionTokens: 25}, {CompletionTokens: 25}, {CompletionTokens: 25}, {CompletionTokens: 25}})
@@ -88,8 +97,17 @@ func TestQuota(t *testing.T) {
 					})
 				}
 				askers.Wait()
-				if sent > tt.most || sent < tt.most*9/10 {
-					t.Errorf("%d requests were sent in ten minutes, want %d and not many less", sent, tt.most)
+				for i := range sent {
+					n := 0
+					for n < len(sent)-i && sent[i+n].Sub(sent[i]) < time.Minute {
+						n++
+					}
+					if n > tt.most {
+						t.Fatalf("%d requests were sent in a minute, want at most %d", n, tt.most)
+					}
+				}
+				if len(sent) < tt.all {
+					t.Errorf("%d requests were sent in ten minutes, want at least %d", len(sent), tt.all)
 				}
 			})
 		})

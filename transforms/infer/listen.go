@@ -1,0 +1,102 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A request may take long, and a time-out by its size lets it. A server that died without a word,
+// with its machine or in its own lock, would hold it that long, and only then the run's patience
+// would begin. So one that owes answers and has said nothing at all for a while is asked for its
+// models, which takes a server no time, whatever it works on: any answer will do.
+
+// errDeaf is why requests to a server that says nothing any more are given up.
+var errDeaf = errors.New("it has long said nothing, not even which models it has")
+
+const (
+	// A server is asked for a sign when it was silent for a deafPart of the patience or for
+	// deafTimes what answers take there, whichever is longer, and before its first answer for half
+	// of the patience. After deafLooks signs in a row that don't come it is given up.
+	deafPart  = 5
+	deafTimes = 3
+	deafLooks = 3
+)
+
+// listen gives up what an endpoint owes when it says nothing any more, until ctx ends.
+func (f *fleet) listen(ctx context.Context, e *endpoint) {
+	look := f.options.Patience / (deafPart * deafLooks)
+	for missed := 0; pauseFor(ctx, look); {
+		if !f.deaf(e) || f.speaks(ctx, e, look) {
+			missed = 0
+			continue
+		}
+		if missed++; missed < deafLooks || ctx.Err() != nil {
+			continue
+		}
+		missed = 0
+		e.mu.Lock()
+		e.giveUp(errDeaf)
+		e.alive, e.giveUp = context.WithCancelCause(context.Background())
+		e.mu.Unlock()
+	}
+}
+
+// deaf says that an endpoint owes answers and has long said nothing.
+func (f *fleet) deaf(e *endpoint) bool {
+	f.limiter.mu.Lock()
+	typical := time.Duration(e.typical * float64(time.Second))
+	f.limiter.mu.Unlock()
+	least := f.options.Patience / 2
+	if typical > 0 {
+		least = max(f.options.Patience/deafPart, deafTimes*typical)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.owed > 0 && time.Since(e.heard) > least
+}
+
+// speaks asks a server for its models, and returns whether anything came.
+func (f *fleet) speaks(ctx context.Context, e *endpoint, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, min(within, dialTimeout))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.url, completionsPath)+"/models", nil)
+	if err != nil {
+		return false
+	}
+	a, _ := f.through(req, e, bodyFloor)
+	if a == nil {
+		return false
+	}
+	e.hear()
+	return true
+}
+
+// hear takes note that an endpoint said something.
+func (e *endpoint) hear() {
+	e.mu.Lock()
+	e.heard = time.Now()
+	e.mu.Unlock()
+}
+
+// whileAlive returns a context for a request, which ends when the endpoint is given up, and what to
+// call when the request is over.
+func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
+	e.mu.Lock()
+	alive := e.alive
+	if e.owed++; e.owed == 1 {
+		e.heard = time.Now() // what it said before is no sign that it hears this
+	}
+	e.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(alive, func() { cancel(context.Cause(alive)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		e.mu.Lock()
+		e.owed--
+		e.mu.Unlock()
+	}
+}

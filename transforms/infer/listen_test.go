@@ -1,0 +1,275 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/infer/simulator"
+)
+
+// muted starts a server that says nothing any more, to nobody, once it is told to be mute.
+func muted(t *testing.T, o simulator.Options) (url string, mute *atomic.Bool) {
+	t.Helper()
+	worker, mute := start(t, o).Server(), &atomic.Bool{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if mute.Load() {
+			_, _ = io.Copy(io.Discard, req.Body) // or the server doesn't see the client leave
+			<-req.Context().Done()
+			return
+		}
+		worker.ServeHTTP(w, req)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL + "/v1", mute
+}
+
+// A server that dies without a word is noticed long before its requests' time is over: the run ends
+// when it has been patient, or goes on with the others.
+func TestMuteServerIsGivenUp(t *testing.T) {
+	t.Run("alone", func(t *testing.T) {
+		t.Parallel()
+		url, mute := muted(t, simulator.Options{})
+		p := open(t, Options{Patience: 1500 * time.Millisecond}) // a request may take 10 seconds at least
+		ask(t, p, callsOf(actorAt(url), 3, 2))
+		mute.Store(true)
+		_, err := try(t.Context(), p, callsOf(actorAt(url), 5, 2))
+		if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), errDeaf.Error()) {
+			t.Errorf("%v: names not the patience and that the server says nothing", err)
+		}
+	})
+	t.Run("one of two", func(t *testing.T) {
+		t.Parallel()
+		url, mute := muted(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8})
+		well := start(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8})
+		r := actorAt(url)
+		r.Endpoints = append(r.Endpoints, Endpoint{URL: well.URL()})
+		p := open(t, Options{Patience: 3 * time.Second, RequestTimeout: time.Hour})
+		ask(t, p, callsOf(r, 50, 2))
+		mute.Store(true)
+		for i, of := range ask(t, p, callsOf(r, 200, 2)) {
+			for _, g := range of {
+				if g.Code != "" {
+					t.Errorf("call %d failed: %s %s", i, g.Code, g.Message)
+				}
+			}
+		}
+	})
+}
+
+// One that works on long generations and says so is let.
+func TestLongGenerationsAreNotGivenUp(t *testing.T) {
+	s := start(t, simulator.Options{Latency: 3 * time.Second, Sigma: 0.01})
+	for _, of := range ask(t, open(t, Options{Patience: 600 * time.Millisecond}), callsOf(actorAt(s.URL()), 4, 1)) {
+		if of[0].Code != "" {
+			t.Errorf("a call failed: %s %s", of[0].Code, of[0].Message)
+		}
+	}
+	if stats := s.Server().Stats(); stats.Abandoned != 0 || stats.AskedTwice != 0 {
+		t.Errorf("%d requests were given up, %d generations asked twice", stats.Abandoned, stats.AskedTwice)
+	}
+}
+
+// A prompt at which every server's worker dies, which a gateway calls 503, is a failure after some
+// tries, and takes no server from the others.
+func TestPoisonBehindAGateway(t *testing.T) {
+	const poison = "Question 7"
+	var met atomic.Int64
+	r := actorAt("")
+	r.Endpoints = nil
+	for range 2 {
+		worker := start(t, simulator.Options{Latency: 10 * time.Millisecond}).Server()
+		gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			b, err := io.ReadAll(req.Body)
+			if err != nil {
+				return
+			}
+			if strings.Contains(string(b), poison+`"`) {
+				met.Add(1)
+				w.WriteHeader(http.StatusServiceUnavailable)
+				_, _ = io.WriteString(w, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
+				return
+			}
+			req.Body = io.NopCloser(strings.NewReader(string(b)))
+			worker.ServeHTTP(w, req)
+		}))
+		t.Cleanup(gateway.Close)
+		r.Endpoints = append(r.Endpoints, Endpoint{URL: gateway.URL + "/v1"})
+	}
+	p := open(t, Options{Tries: 3})
+	for i, of := range ask(t, p, callsOf(r, 40, 2)) {
+		want := ""
+		if i == 7 {
+			want = CodeServerError
+		}
+		if of[0].Code != want || of[1].Code != want {
+			t.Errorf("call %d: codes %q and %q, want %q", i, of[0].Code, of[1].Code, want)
+		}
+	}
+	// A try counts when some server has answered since the last: a few may not.
+	if n := met.Load(); n < 3 || n > 12 {
+		t.Errorf("the poison was sent %d times, with 3 tries", n)
+	}
+	for _, s := range States(p.options.Attempt) {
+		if s.Aside {
+			t.Errorf("%s is set aside", s.Name)
+		}
+	}
+}
+
+// What is told again and again that there is no room, while others find some, for longer than the
+// run is patient, has failed. Nobody's fault is it while others are told the same.
+func TestTurnedAwayForEver(t *testing.T) {
+	for _, tt := range []struct {
+		others, want int // after how many of its answers others have one; the answer that is its last
+	}{
+		{1, 602},  // the first that comes more than 600 s after the first
+		{7, 1401}, // the 200th that follows one of others'
+		{0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			e, tr, last := &endpoint{}, trial{}, 0
+			for n := 1; n <= 5000; n++ {
+				if tr.turnedAway(10*time.Minute, []*endpoint{e}) {
+					last = n
+					break
+				}
+				if pauseFor(t.Context(), time.Second/2); tt.others > 0 && n%tt.others == 0 {
+					e.succeeded()
+				}
+				pauseFor(t.Context(), time.Second/2)
+			}
+			if last != tt.want {
+				t.Errorf("others have one after each %d: its last answer was number %d, want %d", tt.others, last, tt.want)
+			}
+		})
+	}
+}
+
+// The time that a request may take follows what its model's tokens take at the endpoint.
+func TestTimeoutBySize(t *testing.T) {
+	f := &fleet{}
+	e := &endpoint{perToken: map[string]float64{}}
+	role := func(model string, tokens int) *Role { return &Role{Model: model, MaxTokens: tokens} }
+	answer := func(model string, tokens, n int, took time.Duration) {
+		generations, has := make([]schemas.Generation, n), allOf(n)
+		for i := range generations {
+			generations[i].CompletionTokens = tokens
+		}
+		e.timed(&request{role: role(model, 0), stage: schemas.StageJudge}, generations, has, took)
+	}
+	check := func(what string, q request, want time.Duration) {
+		t.Helper()
+		if got := f.timeout(e, &q); got.Round(time.Millisecond) != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
+		}
+	}
+	check("nothing known, 100 tokens of 0.2 s", request{role: role("slow", 100)}, 30*time.Second)
+	check("nothing known, no bound: 16,384 tokens", request{role: role("slow", 0)}, 3286800*time.Millisecond)
+	check("more than an hour", request{role: role("slow", 50000)}, time.Hour)
+	// The slowest of 4 choices of 50 tokens takes 5 s: 0.1 s a token, at most.
+	answer("slow", 50, 4, 5*time.Second)
+	for range 1000 { // many quick ones of another model change nothing
+		answer("quick", 100, 1, 100*time.Millisecond)
+	}
+	check("twice 2,000 tokens of 0.1 s", request{role: role("slow", 2000)}, 410*time.Second)
+	check("twice 2,000 tokens of 1 ms", request{role: role("quick", 2000)}, 14*time.Second)
+	check("the third try", request{role: role("quick", 2000), timeouts: 2}, 56*time.Second)
+	f.options.RequestTimeout = time.Minute
+	check("as given", request{role: role("slow", 2000), timeouts: 2}, time.Minute)
+}
+
+// A choice that did not come isn't counted.
+func TestMetersCountWhatCame(t *testing.T) {
+	p := open(t, Options{})
+	e := &endpoint{name: "s"}
+	generations := []schemas.Generation{{Text: "a"}, {}, {Code: CodeContentFilter}}
+	p.fleet.meters.ended(e, &request{role: actorAt("s"), stage: schemas.StageGenerate, n: 3}, nil, time.Second, generations, []bool{true, false, true})
+	got := map[string]float64{}
+	families, err := p.fleet.meters.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == "coeval_generations_total" && l.GetName() == "outcome" {
+					got[l.GetValue()] += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	if got["ok"] != 1 || got[CodeContentFilter] != 1 || len(got) != 2 {
+		t.Errorf("counted %v, want one ok and one %s", got, CodeContentFilter)
+	}
+}
+
+// A server that died and is back gets its part again.
+func TestServerIsTakenBack(t *testing.T) {
+	o := simulator.Options{Latency: 20 * time.Millisecond, Slots: 8}
+	worker, well := start(t, o).Server(), start(t, o)
+	var down atomic.Bool
+	var served atomic.Int64
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if down.Load() {
+			panic(http.ErrAbortHandler) // closes the connection
+		}
+		served.Add(1)
+		worker.ServeHTTP(w, req)
+	}))
+	defer gate.Close()
+	r := actorAt(gate.URL + "/v1")
+	r.Endpoints = append(r.Endpoints, Endpoint{URL: well.URL()})
+	p := open(t, Options{})
+	ask(t, p, callsOf(r, 100, 1))
+	state := func() State {
+		for _, s := range States(p.options.Attempt) {
+			if s.Name == gate.URL+"/v1" {
+				return s
+			}
+		}
+		return State{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { // asks on and on, other prompts each time
+		var err error
+		for round := 0; err == nil && ctx.Err() == nil; round++ {
+			calls := callsOf(r, 200, 1)
+			for i := range calls {
+				messages := []schemas.Message{{Role: "user", Content: fmt.Sprint("Round ", round, ", question ", i)}}
+				calls[i].PromptID = schemas.PromptID(messages)
+				calls[i].Messages = func() []schemas.Message { return messages }
+			}
+			_, err = try(ctx, p, calls)
+		}
+		ended <- err
+	}()
+	wait := func(what string, so func() bool) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); !so(); pauseFor(ctx, 5*time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: not within 30 s", what)
+			}
+		}
+	}
+	down.Store(true)
+	wait("the dead server is set aside", func() bool { return state().Aside })
+	before := served.Load()
+	down.Store(false)
+	wait("it is taken back and serves as before", func() bool { return !state().Aside && served.Load() > before+200 })
+	cancel()
+	<-ended
+	if n := p.watch.snapshot().Failed; n != 0 {
+		t.Errorf("%d calls failed", n)
+	}
+}
