@@ -18,7 +18,16 @@ import (
 
 // What the client makes of servers of all kinds, with nothing configured: make chaos. Each
 // benchmark is one whole run of the program against simulated workers in processes of their
-// own. Latencies are such that a fleet answers about 1,000 requests a second.
+// own. Latencies are such that a fleet answers about 1,000 requests a second. What must hold is an
+// error where it doesn't; the machine has to be quiet, as the program and its workers share it.
+
+// wants fails the benchmark, which goes on, where a figure isn't within bounds.
+func wants(b *testing.B, what string, got, least, most float64) {
+	b.Helper()
+	if !(got >= least && got <= most) {
+		b.Errorf("%s is %.4g, want %g to %g", what, got, least, most)
+	}
+}
 
 // asked runs the program on a file of prompts against these workers.
 func asked(b *testing.B, program, file string, workers []*workerProcess, more ...string) cost {
@@ -37,15 +46,16 @@ func BenchmarkChaosColdStart(b *testing.B) {
 		slots   int
 		latency time.Duration
 		prompts int
+		use     float64 // at least
 		more    []string
 	}{
-		{16, 16 * time.Millisecond, 200, nil},
-		{64, 64 * time.Millisecond, 400, nil},
-		{256, 200 * time.Millisecond, 800, nil},
-		{1024, 800 * time.Millisecond, 3200, nil},
-		{256, 200 * time.Millisecond, 800, []string{"--dialect=none"}},
-		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32"}},
-		{256, 200 * time.Millisecond, 800, []string{"--max-queue=32", "--full-status=429", "--retry-after=1s"}},
+		{16, 16 * time.Millisecond, 200, 0.95, nil},
+		{64, 64 * time.Millisecond, 400, 0.95, nil},
+		{256, 200 * time.Millisecond, 2048, 0.97, nil},
+		{1024, 800 * time.Millisecond, 3200, 0.95, nil},
+		{256, 200 * time.Millisecond, 800, 0.95, []string{"--dialect=none"}},
+		{256, 200 * time.Millisecond, 800, 0.95, []string{"--max-queue=32"}},
+		{256, 200 * time.Millisecond, 800, 0.95, []string{"--max-queue=32", "--full-status=429", "--retry-after=1s"}},
 	} {
 		file := benchPrompts(b, tt.prompts)
 		b.Run(fmt.Sprint("slots=", tt.slots, tt.more), func(b *testing.B) {
@@ -56,6 +66,8 @@ func BenchmarkChaosColdStart(b *testing.B) {
 				h.stop()
 				c.report(b)
 				h.report(b)
+				wants(b, "slot use", h.last().DeliveredSlotUse, tt.use, 1)
+				wants(b, "waiting choices a slot", h.waiting()/float64(tt.slots), 0, 0.5)
 			}
 		})
 	}
@@ -76,6 +88,7 @@ func BenchmarkChaosFaults(b *testing.B) {
 		c.report(b)
 		h.report(b)
 		b.ReportMetric(h.last().SlotUse, "of-ideal")
+		wants(b, "slot use of that of an ideal client", h.last().SlotUse, 0.9, 1)
 		if c.failed > 0 {
 			b.Errorf("%v calls failed for good", c.failed)
 		}
@@ -99,7 +112,8 @@ func fleetOf(b *testing.B, program string) []*workerProcess {
 // BenchmarkChaosFleet is four unlike servers, all of them well; then one dies at a third of the
 // run and is back at two thirds.
 func BenchmarkChaosFleet(b *testing.B) {
-	program, file := buildProgram(b), benchPrompts(b, 1000)
+	const prompts = 1000
+	program, file := buildProgram(b), benchPrompts(b, prompts)
 	for _, dies := range []bool{false, true} {
 		b.Run(fmt.Sprint("dies=", dies), func(b *testing.B) {
 			for b.Loop() {
@@ -114,11 +128,12 @@ func BenchmarkChaosFleet(b *testing.B) {
 				var dying sync.WaitGroup
 				if dies {
 					dying.Go(func() {
-						<-time.After(45 * time.Second)
+						waitFor(b, workers, prompts*perPrompt/3)
 						killed = time.Since(began)
+						lost, _ := workers[0].stats()
 						workers[0].kill()
 						histories[0].stop()
-						<-time.After(45 * time.Second)
+						waitFor(b, workers[1:], prompts*perPrompt*2/3-lost.Generations)
 						back = time.Since(began)
 						u, err := url.Parse(workers[0].url)
 						if err != nil {
@@ -130,7 +145,12 @@ func BenchmarkChaosFleet(b *testing.B) {
 				}
 				c := asked(b, program, file, workers)
 				dying.Wait()
-				reportFleet(b, histories, second, killed, back)
+				use := reportFleet(b, histories, second, killed, back)
+				if dies {
+					wants(b, "slot use", use, 0.93, 1)
+				} else {
+					wants(b, "slot use", use, 0.95, 1)
+				}
 				c.report(b)
 				if c.failed > 0 {
 					b.Errorf("%v calls failed for good", c.failed)
@@ -140,9 +160,34 @@ func BenchmarkChaosFleet(b *testing.B) {
 	}
 }
 
+// perPrompt is how many generations a prompt takes, about: 7 responses, 77 judgments, and 110
+// comparisons where 11 judgments of the contested response make 55 pairs in both orders; some
+// tie or don't parse.
+const perPrompt = 190
+
+// waitFor waits until workers have delivered so many generations, all together.
+func waitFor(b *testing.B, workers []*workerProcess, generations int64) {
+	b.Helper()
+	for end := time.Now().Add(10 * time.Minute); ; <-time.After(500 * time.Millisecond) {
+		sum := int64(0)
+		for _, w := range workers {
+			if s, ok := w.stats(); ok {
+				sum += s.Generations
+			}
+		}
+		if sum >= generations {
+			return
+		}
+		if time.Now().After(end) {
+			b.Errorf("%d generations came, want %d", sum, generations)
+			return
+		}
+	}
+}
+
 // reportFleet tells which share of the capacity that was there was used, from the first request
-// to the end of the last. Of a killed worker the seconds that it had delivered count.
-func reportFleet(b *testing.B, histories []*history, second *history, killed, back time.Duration) {
+// to the end of the last, and returns it. Of a killed worker the seconds that it had delivered count.
+func reportFleet(b *testing.B, histories []*history, second *history, killed, back time.Duration) float64 {
 	b.Helper()
 	var delivered, capacity float64
 	wall := 0.0
@@ -165,6 +210,7 @@ func reportFleet(b *testing.B, histories []*history, second *history, killed, ba
 		b.ReportMetric(s.DeliveredSeconds/float64(s.Slots)/wall, fmt.Sprint("slot-use-", i))
 	}
 	b.ReportMetric(delivered/capacity, "slot-use")
+	return delivered / capacity
 }
 
 // BenchmarkChaosAffinity is four servers with prefix caches, each of 200,000 tokens: what 26 GB
@@ -197,6 +243,8 @@ func BenchmarkChaosAffinity(b *testing.B) {
 		b.ReportMetric(four, "hits-four")
 		b.ReportMetric(four/one, "hits-of-one")
 		b.ReportMetric(heaviest, "heaviest")
+		wants(b, "the share of one's hits", four/one, 0.9, 1.1)
+		wants(b, "the heaviest load by the mean", heaviest, 1, 1.25)
 	}
 }
 
@@ -214,7 +262,9 @@ func BenchmarkChaosTwoProcesses(b *testing.B) {
 				// What the worker has delivered when the first run ends is the first's and the other's part.
 				first.Do(func() {
 					if s, ok := w.stats(); ok {
-						b.ReportMetric(c.generations/float64(s.Generations), "part")
+						part := c.generations / float64(s.Generations)
+						b.ReportMetric(part, "part")
+						wants(b, "one's part", part, 0.4, 0.6)
 					}
 				})
 			})
@@ -222,6 +272,7 @@ func BenchmarkChaosTwoProcesses(b *testing.B) {
 		both.Wait()
 		h.stop()
 		h.report(b)
+		wants(b, "slot use", h.last().DeliveredSlotUse, 0.95, 1)
 	}
 }
 
@@ -264,6 +315,10 @@ func BenchmarkChaosSoak(b *testing.B) {
 		b.ReportMetric(float64(early.files), "early-files")
 		b.ReportMetric(float64(late.files), "late-files")
 		b.ReportMetric(s.SlotUse, "slot-use")
+		// What it knows of finished prompts grows, by some bytes each.
+		wants(b, "memory at the end by that at the start", late.megabytes/early.megabytes, 0, 1.25)
+		wants(b, "goroutines, likewise", late.goroutines/early.goroutines, 0, 1.25)
+		wants(b, "open files, likewise", float64(late.files)/float64(early.files), 0, 1.25)
 	}
 }
 

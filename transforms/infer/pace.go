@@ -36,12 +36,7 @@ import (
 // percent a round, so that a server with a short queue is refused by rarely: with a queue of 32
 // the limit alone led to 19,000 to 79,000 refusals of 92,000 requests, with the aim to 4,000 to 7,000.
 //
-// Tried and left, in virtual time (see pace_test.go), 256 slots, K=7, N=11: a limit on permits
-// that are held until the answer idles slots or queues as the mix of stages changes (use 0.93
-// at a mean queue of 0.25 slots; with permits given back 0.98 at 0.18). Vegas, which takes what
-// exceeds a base latency for waiting, learns bases under the queue of a cold start on a small
-// server and never finds down (16 slots: 20 to 170 times as many waiting as running), and
-// starves itself where the first answers were the quick ones.
+// What was tried instead is in the package's documentation.
 type pace struct {
 	limit float64
 	// fixed says that the limit was given, and nothing moves it.
