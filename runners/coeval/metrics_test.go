@@ -27,13 +27,14 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("profiles are served unasked: %d", status)
 	}
 	wanted := []string{
-		`coeval_requests_total{outcome="ok",server_address="` + w.URL + `",stage="generate"} `,
-		`coeval_generations_total{server_address="` + w.URL + `",stage="judge"} `,
+		`coeval_requests_total{outcome="ok",role="actor",server_address="` + w.URL + `",stage="generate"} `,
+		`coeval_generations_total{outcome="ok",role="judge",server_address="` + w.URL + `",stage="judge"} `,
+		`coeval_slots_busy{server_address="` + w.URL + `"} `,
 		`coeval_permits{server_address="` + w.URL + `"} `,
 		`coeval_server_up{server_address="` + w.URL + `"} 1`,
 		`coeval_queue{stage="meta"} `,
-		`gen_ai_client_operation_duration_seconds_bucket{`,
-		`gen_ai_client_token_usage_total{gen_ai_token_type="output",`,
+		`gen_ai_client_operation_duration_seconds_bucket{gen_ai_operation_name="chat",gen_ai_request_model="simulated",n="`,
+		`gen_ai_client_token_usage_sum{gen_ai_operation_name="chat",gen_ai_request_model="simulated",gen_ai_token_type="output",server_address="` + w.URL + `",stage="judge"} `,
 		"process_cpu_seconds_total ",
 	}
 	var page string
@@ -46,6 +47,19 @@ func TestMetrics(t *testing.T) {
 		}
 		return true
 	})
+	p.kill(t)
+}
+
+// Profiles are served to who asks for them.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, slowly(simulator.Options{}))
+	w.closeAfter(t, 1) // so that the run waits
+	p := begin(t, nil, runOf(w.URL, promptFile(t, 2), filepath.Join(t.TempDir(), "out"), "--metrics-addr", "127.0.0.1:0", "--pprof")...)
+	base := metricsOf(t, p)
+	if page, status := get(t, base+"/debug/pprof/goroutine?debug=1"); status != http.StatusOK || !strings.Contains(page, "goroutine profile: total") {
+		t.Errorf("/debug/pprof/goroutine: %d %.200q", status, page)
+	}
 	p.kill(t)
 }
 

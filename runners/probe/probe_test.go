@@ -50,9 +50,12 @@ func TestRatesRefuses(t *testing.T) {
 		"status 401":            func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
 		"the answer is no JSON": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
 		"tells no token counts": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[]}`) },
+		"wrong: Bearer (the API key)": func(w http.ResponseWriter, r *http.Request) {
+			http.Error(w, "wrong: "+r.Header.Get("Authorization"), http.StatusForbidden)
+		},
 	} {
-		_, err := Rates(t.Context(), []Server{{URL: serve(t, h), Model: "m"}}, time.Millisecond)
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		_, err := Rates(t.Context(), []Server{{URL: serve(t, h), Key: "sk-swordfish", Model: "m"}}, time.Millisecond)
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "swordfish") {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

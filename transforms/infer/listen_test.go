@@ -273,3 +273,100 @@ func TestServerIsTakenBack(t *testing.T) {
 		t.Errorf("%d calls failed", n)
 	}
 }
+
+// Forty servers of one role all have their part.
+func TestFortyServers(t *testing.T) {
+	r := actorAt("")
+	r.Endpoints = nil
+	var servers []*simulator.Server
+	for range 40 {
+		s := start(t, simulator.Options{Latency: 50 * time.Millisecond, Slots: 4})
+		servers = append(servers, s.Server())
+		r.Endpoints = append(r.Endpoints, Endpoint{URL: s.URL()})
+	}
+	const prompts, n = 3000, 2
+	for i, of := range ask(t, open(t, Options{}), callsOf(r, prompts, n)) {
+		for _, g := range of {
+			if g.Code != "" {
+				t.Errorf("call %d failed: %s %s", i, g.Code, g.Message)
+			}
+		}
+	}
+	sum, mean := int64(0), float64(prompts*n)/40
+	for i, s := range servers {
+		got := s.Stats().Generations
+		sum += got
+		if float64(got) < mean/3 || float64(got) > 2*mean {
+			t.Errorf("server %d gave %d generations, the mean is %g", i, got, mean)
+		}
+	}
+	if sum < prompts*n {
+		t.Errorf("%d generations came, want %d", sum, prompts*n)
+	}
+}
+
+// When the patience is over, the same calls go on where the run ended, once servers are back.
+func TestAfterThePatienceItGoesOn(t *testing.T) {
+	dir := t.TempDir()
+	dies := start(t, simulator.Options{})
+	calls := callsOf(actorAt(dies.URL()), 20, 2)
+	p := open(t, Options{Journal: dir, Patience: 300 * time.Millisecond})
+	ask(t, p, calls[:8])
+	if err := dies.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := try(t.Context(), p, calls); err == nil || !strings.Contains(err.Error(), "patience") {
+		t.Fatalf("%v: names not the patience", err)
+	}
+	back := start(t, simulator.Options{})
+	for i, of := range ask(t, open(t, Options{Journal: dir}), callsOf(actorAt(back.URL()), 20, 2)) {
+		if of[0].Code != "" || of[1].Code != "" {
+			t.Errorf("call %d failed: %+v", i, of)
+		}
+	}
+	// The probe of n = 2, and the 12 calls that are missing.
+	if got := back.Server().Stats().Generations; got != 2+12*2 {
+		t.Errorf("%d generations were asked for after it, want %d", got, 2+12*2)
+	}
+}
+
+// Whatever a server says back, no failure and no error has the key.
+func TestKeyIsTakenOut(t *testing.T) {
+	const secret = "sk-swordfish-4711"
+	t.Setenv("COEVAL_TEST_KEY", secret)
+	for _, tt := range []struct {
+		status  int
+		said    string // %s is the Authorization header
+		isError bool
+	}{
+		{http.StatusForbidden, "no: %s", true},
+		{http.StatusFound, "elsewhere: %s", true},
+		{http.StatusBadRequest, "no: %s", false},
+		{http.StatusInternalServerError, "died of %s", false},
+		{http.StatusOK, "<html>%s", false},
+		{http.StatusOK, `{"error":{"message":"no: %s"}}`, false},
+		{http.StatusOK, `{"choices":[],"why":"%s"}`, false},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			b, err := io.ReadAll(req.Body)
+			switch {
+			case err != nil:
+			case req.Method == http.MethodGet:
+				w.WriteHeader(http.StatusNotFound)
+			case strings.Contains(string(b), "Say OK."): // it is well
+				_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"OK"},"finish_reason":"stop"}]}`)
+			default:
+				w.WriteHeader(tt.status)
+				fmt.Fprintf(w, tt.said, req.Header.Get("Authorization"))
+			}
+		}))
+		r := actorAt(s.URL)
+		r.Endpoints[0].APIKeyEnv = "COEVAL_TEST_KEY"
+		got, err := try(t.Context(), open(t, Options{Tries: 1}), callsOf(r, 1, 1))
+		text := fmt.Sprint(got, err)
+		if (err != nil) != tt.isError || !strings.Contains(text, "(the API key)") || strings.Contains(text, "swordfish") {
+			t.Errorf("%d %s: %s", tt.status, tt.said, text)
+		}
+		s.Close()
+	}
+}
