@@ -37,11 +37,16 @@ func (f *fleet) listen(ctx context.Context, e *endpoint) {
 			continue
 		}
 		missed = 0
-		e.mu.Lock()
-		e.giveUp(errDeaf)
-		e.alive, e.giveUp = context.WithCancelCause(context.Background())
-		e.mu.Unlock()
+		e.giveUpAll()
 	}
+}
+
+// giveUpAll ends what is asked of an endpoint now.
+func (e *endpoint) giveUpAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.giveUp(errDeaf)
+	e.alive, e.giveUp = context.WithCancelCause(context.Background())
 }
 
 // deaf says that an endpoint owes answers and has long said nothing.

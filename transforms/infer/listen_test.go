@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -268,7 +269,9 @@ func TestServerIsTakenBack(t *testing.T) {
 	down.Store(false)
 	wait("it is taken back and serves as before", func() bool { return !state().Aside && served.Load() > before+200 })
 	cancel()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	if n := p.watch.snapshot().Failed; n != 0 {
 		t.Errorf("%d calls failed", n)
 	}
@@ -357,7 +360,7 @@ func TestKeyIsTakenOut(t *testing.T) {
 				_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"OK"},"finish_reason":"stop"}]}`)
 			default:
 				w.WriteHeader(tt.status)
-				fmt.Fprintf(w, tt.said, req.Header.Get("Authorization"))
+				_, _ = fmt.Fprintf(w, tt.said, req.Header.Get("Authorization"))
 			}
 		}))
 		r := actorAt(s.URL)
