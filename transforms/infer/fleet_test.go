@@ -631,7 +631,7 @@ func TestMetersAgreeWithTheServer(t *testing.T) {
 		"coeval_requests_total ok":         {51, 51},
 		"coeval_requests_total full":       {full - signs, full},
 		"coeval_requests_total connection": {reset - signs, reset},
-		"coeval_generations_total":         {153, 153},
+		"coeval_generations_total ok":      {153, 153},
 		"coeval_retries_total":             {full + reset - signs, full + reset},
 		"coeval_in_flight":                 {0, 0},
 		"coeval_server_up":                 {1, 1},
