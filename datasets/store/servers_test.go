@@ -315,6 +315,17 @@ func TestFaultsThatStay(t *testing.T) {
 	}
 }
 
+// A bucket that is not there is no missing file to who reads, whatever the store's words are.
+func TestReadOfAWrongBucket(t *testing.T) {
+	for scheme, serve := range servers {
+		serve(t, nil)
+		want := "store: " + scheme + `other/a: there is no bucket "other"`
+		if _, err := store.ReadFile(t.Context(), scheme+"other/a"); err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
+
 func TestNoCredentials(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none.json")
 	t.Setenv("STORAGE_EMULATOR_HOST", "")
