@@ -77,7 +77,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		if o.Region == "" {
 			o.Region = "us-east-1"
 		}
-		if cfg.RequestChecksumCalculation == 0 {
+		if !wantsChecksums(&cfg) {
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		}
 	})
@@ -85,6 +85,24 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		return nil, errors.New("no region for S3: set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store")
 	}
 	return &s3Client{client: c}, nil
+}
+
+// wantsChecksums says whether the environment or the profile asks for checksums: the configuration
+// itself has them where neither says anything.
+func wantsChecksums(cfg *aws.Config) bool {
+	for _, source := range cfg.ConfigSources {
+		said := aws.RequestChecksumCalculationUnset
+		switch c := source.(type) {
+		case config.EnvConfig:
+			said = c.RequestChecksumCalculation
+		case config.SharedConfig:
+			said = c.RequestChecksumCalculation
+		}
+		if said != aws.RequestChecksumCalculationUnset { // the environment comes first
+			return said == aws.RequestChecksumCalculationWhenSupported
+		}
+	}
+	return false
 }
 
 // boundedClient bounds the tries of the S3 client. It is put around the client that AWS's
@@ -162,13 +180,20 @@ type s3Upload struct {
 	object object
 	buffer bytes.Buffer
 	sent   int64
+	// checksum is how parts are checked, or empty. An upload that has it must begin and end with it,
+	// or S3 finds none of the parts.
+	checksum types.ChecksumAlgorithm
 	// id is empty until the file has a part.
 	id    *string
 	parts []types.CompletedPart
 }
 
 func (c *s3Client) upload(ctx context.Context, o object) target {
-	return &s3Upload{ctx: ctx, client: c.client, object: o}
+	u := &s3Upload{ctx: ctx, client: c.client, object: o}
+	if c.client.Options().RequestChecksumCalculation == aws.RequestChecksumCalculationWhenSupported {
+		u.checksum = types.ChecksumAlgorithmCrc32
+	}
+	return u
 }
 
 // Write adds to the object.
@@ -192,7 +217,9 @@ func (u *s3Upload) Write(p []byte) (int, error) {
 // send puts the buffer as a part.
 func (u *s3Upload) send() error {
 	if u.id == nil {
-		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key})
+		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{
+			Bucket: &u.object.bucket, Key: &u.object.key, ChecksumAlgorithm: u.checksum,
+		})
 		if err != nil {
 			return err
 		}
@@ -201,12 +228,13 @@ func (u *s3Upload) send() error {
 	number := aws.Int32(int32(len(u.parts) + 1))
 	p, err := answer(u.ctx, u.client.UploadPart, &s3.UploadPartInput{
 		Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
+		ChecksumAlgorithm: u.checksum,
 	})
 	if err != nil {
 		return err
 	}
 	u.sent += int64(u.buffer.Len())
-	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number})
+	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number, ChecksumCRC32: p.ChecksumCRC32})
 	u.buffer.Reset()
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
@@ -225,6 +228,83 @@ func TestConformanceWithFaults(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// checkedParts answers as S3 does where parts come with checksums: an upload that was not begun with
+// their algorithm, or does not end with each of them, has no such part.
+type checkedParts struct {
+	mu sync.Mutex
+	// uploads are the objects whose uploads were begun with the algorithm.
+	uploads map[string]bool
+	parts   map[string][]string
+	headers map[string]bool // of all requests, those that tell of checksums
+}
+
+func (c *checkedParts) fault(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range r.Header {
+		name = strings.ToLower(name)
+		if strings.HasPrefix(name, "x-amz-checksum-") && name != "x-amz-checksum-mode" || name == "x-amz-trailer" || name == "x-amz-sdk-checksum-algorithm" {
+			c.headers[r.Method+" "+name] = true
+		}
+	}
+	q := r.URL.Query()
+	switch checksum := r.Header.Get("x-amz-checksum-crc32"); {
+	case r.Method == http.MethodPost && q.Has("uploads"):
+		c.uploads[r.URL.Path] = r.Header.Get("x-amz-checksum-algorithm") == "CRC32"
+	case q.Has("partNumber") && checksum != "":
+		c.parts[r.URL.Path] = append(c.parts[r.URL.Path], "<ChecksumCRC32>"+checksum+"</ChecksumCRC32>")
+		w.Header().Set("x-amz-checksum-crc32", checksum)
+	case r.Method == http.MethodPost && q.Has("uploadId"):
+		body, _ := io.ReadAll(r.Body)
+		for _, part := range c.parts[r.URL.Path] {
+			if !c.uploads[r.URL.Path] || !bytes.Contains(body, []byte(part)) {
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, "<Error><Code>InvalidPart</Code><Message>One or more of the specified parts could not be found.</Message></Error>")
+				return
+			}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	server.ServeHTTP(w, r)
+}
+
+// Stores that are not S3 itself are sent no checksums that nothing asks for, and those that the user
+// asks for end an upload as S3 wants it.
+func TestChecksums(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(profile, []byte("[default]\nrequest_checksum_calculation = when_supported\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]bool{"PUT x-amz-checksum-crc32": true, "PUT x-amz-sdk-checksum-algorithm": true, "POST x-amz-checksum-algorithm": true}
+	tests := []struct {
+		what string
+		env  storetest.Environment
+		want map[string]bool
+	}{
+		{"nobody asks", nil, map[string]bool{}},
+		{"the environment asks", storetest.Environment{"AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}, checked},
+		{"the profile asks", storetest.Environment{"AWS_CONFIG_FILE": profile}, checked},
+		{"the environment says no", storetest.Environment{"AWS_CONFIG_FILE": profile, "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}, map[string]bool{}},
+	}
+	for _, test := range tests {
+		t.Run(test.what, func(t *testing.T) {
+			c := &checkedParts{uploads: map[string]bool{}, parts: map[string][]string{}, headers: map[string]bool{}}
+			servers["s3://"](t, c.fault)
+			test.env.Set(t)
+			folder := folderOf(t, "s3://")
+			testLarge(t, folder)
+			write(t, store.Join(folder, "small"), "x")
+			testSwap(t, folder)
+			if diff := cmp.Diff(test.want, c.headers); diff != "" {
+				t.Errorf("headers that tell of checksums: %s", diff)
+			}
+			if parts := len(c.parts["/bucket"+strings.TrimPrefix(folder, "s3://bucket")+"/large"]); (parts == 3) != (len(test.want) > 0) {
+				t.Errorf("%d parts of 20 MiB had checksums", parts)
+			}
+		})
 	}
 }
 
