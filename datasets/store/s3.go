@@ -49,7 +49,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.MaxAttempts, o.RateLimiter = tries, ratelimit.None
 				o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noHost)}, o.Retryables...)
-				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff))
+				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff), retry.RetryableErrorCode{Codes: conflicts})
 				o.Backoff = retry.NewExponentialJitterBackoff(longestPause)
 			})
 		}))
@@ -132,6 +132,10 @@ func noHost(err error) aws.Ternary {
 	}
 	return aws.UnknownTernary
 }
+
+// conflicts are the answers 409 that S3 wants asked again: two requests met, and it says nothing of
+// what is there now.
+var conflicts = map[string]struct{}{"ConditionalRequestConflict": {}, "OperationAborted": {}}
 
 // brokenOff says that an answer such as a page of a listing ended half-way.
 func brokenOff(err error) aws.Ternary {
@@ -381,7 +385,7 @@ func s3Error(err error) error {
 	switch api.ErrorCode() {
 	case "NoSuchKey", "NotFound", "NoSuchUpload":
 		return errNoObject
-	case "PreconditionFailed", "ConditionalRequestConflict":
+	case "PreconditionFailed":
 		return errChanged
 	}
 	return err

@@ -308,6 +308,40 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
+// S3's answer to conditional writes that meet is no word on what is there: it is asked again, and if
+// it stays, the file has not changed.
+func TestConflicts(t *testing.T) {
+	t.Cleanup(store.Hasten(time.Minute))
+	const often = 3
+	var conflicts, left atomic.Int64
+	left.Store(often)
+	servers["s3://"](t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPut && conflicts.Add(1) <= left.Load() {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code><Message>The conditional request cannot succeed due to a conflicting operation against this resource.</Message></Error>")
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	name := store.Join(folderOf(t, "s3://"), "lease")
+	first, err := store.Swap(t.Context(), name, "", []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conflicts.Store(0)
+	if _, err = store.Swap(t.Context(), name, first, []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	conflicts.Store(0)
+	left.Store(1000)
+	if _, err = store.Swap(t.Context(), name, first, []byte("third")); err == nil || errors.Is(err, store.ErrChanged) || !strings.Contains(err.Error(), "ConditionalRequestConflict") {
+		t.Errorf("a conflict that stays: %v", err)
+	}
+	if n := conflicts.Load(); n <= often || n > 100 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
 // A file that is replaced while it is read is an error, never a mixture.
 func TestReplacedWhileItIsRead(t *testing.T) {
 	t.Cleanup(store.Hasten(time.Minute))
