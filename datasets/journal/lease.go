@@ -50,20 +50,23 @@ var errReleased = errors.New("journal: the lease was given back")
 
 func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error) {
 	l := &lease{out: out, name: lockName(out), term: term{holder: thisProcess(how.Attempt), ID: uuid.NewString()}, beaten: make(chan struct{})}
+	var from *string // whose lease was there at first, and may be taken over
 	for {
 		was, version, err := readTerm(ctx, l.name)
 		if err != nil {
 			return nil, err
 		}
-		if version != "" && !was.Released && !how.TakeOver {
+		if from == nil {
+			from = &was.ID
+		}
+		if version != "" && !was.Released && (!how.TakeOver || was.ID != *from) {
 			if err := l.awaitDeath(ctx, was, version, how.Waiting); err != nil {
 				return nil, err
 			}
 		}
 		err = l.write(ctx, version)
 		if errors.Is(err, store.ErrChanged) {
-			how.TakeOver = false // somebody else was faster: look again
-			continue
+			continue // the holder has renewed it, or somebody else was faster: look again
 		}
 		if err != nil {
 			return nil, err
@@ -94,9 +97,12 @@ func readTerm(ctx context.Context, name string) (t term, v store.Version, err er
 	return t, v, nil
 }
 
+// errUnwritten says that the lease is still this process's, and not renewed.
+var errUnwritten = errors.New("the store refused to change what nobody else has changed")
+
 // write puts the lease's term in the place of a version. What is there may be the lease's own,
 // where a write came to its end and its answer did not: then it is written over, whatever its
-// version.
+// version. It returns [store.ErrChanged] only if what is there is somebody else's.
 func (l *lease) write(ctx context.Context, over store.Version) error {
 	b, err := json.Marshal(&l.term)
 	if err != nil {
@@ -112,6 +118,8 @@ func (l *lease) write(ctx context.Context, over store.Version) error {
 		switch {
 		case readErr != nil:
 			return readErr // whose write is there is told with the next beat
+		case is.ID == l.term.ID && errors.Is(err, store.ErrChanged) && (now == over || again):
+			return fmt.Errorf("journal: %s: %w", l.name, errUnwritten)
 		case is.ID != l.term.ID, now == over, again:
 			return fmt.Errorf("journal: %w", err)
 		case is.Beat == l.term.Beat && is.Released == l.term.Released:
