@@ -65,21 +65,74 @@ func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error
 			}
 		}
 		err = l.write(ctx, version)
-		if errors.Is(err, store.ErrChanged) {
-			continue // the holder has renewed it, or somebody else was faster: look again
+		switch {
+		case errors.Is(err, store.ErrChanged): // the holder has renewed it, or somebody else was faster: look again
+		case err != nil && version == "":
+			return nil, l.unable("create", err)
+		case err != nil:
+			return nil, l.unable("write over", err)
+		default:
+			if err := l.begin(ctx); err != nil {
+				return nil, err
+			}
+			return l, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		return l.begin(), nil
 	}
 }
 
-// begin keeps the lease from now on.
-func (l *lease) begin() *lease {
+// begin keeps the lease from now on, if the store is found to be one that runs can work on.
+func (l *lease) begin(ctx context.Context) error {
 	l.held, l.drop = context.WithCancelCause(context.Background())
-	go l.renew()
-	return l
+	was, version := l.term, l.version
+	l.term.Beat++
+	inTime, cancel := context.WithTimeout(ctx, leaseExpires*4/5)
+	err := l.write(inTime, version)
+	cancel()
+	switch {
+	case err == nil:
+		go l.renew()
+		if err = l.prove(ctx, was, version); err == nil {
+			return nil
+		}
+	case errors.Is(err, store.ErrChanged):
+		close(l.beaten)
+		return l.lostTo()
+	default:
+		close(l.beaten)
+		err = l.unable("write over", err)
+	}
+	_ = l.release() // what went wrong is told already
+	return err
+}
+
+// unable says what a run must be able to do and is not.
+func (l *lease) unable(what string, err error) error {
+	return fmt.Errorf("a run must be able to %s files in %s: %w", what, l.out, err)
+}
+
+// probeFile is a name that no file has.
+const probeFile = "operations/probe"
+
+// prove ends a run before it asks for anything where the store would let it down later. What names
+// an older version of the lease must not be written over it: a store that ignores the condition
+// (If-Match) would let two runs have one lease. And a run must be allowed to remove files, which
+// a store tells also of one that is not there.
+func (l *lease) prove(ctx context.Context, was term, version store.Version) error {
+	b, err := json.Marshal(&was)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	_, err = store.Swap(ctx, l.name, version, append(b, '\n'))
+	switch {
+	case err == nil:
+		return fmt.Errorf("the store of %s ignores the conditions of writes, and two runs could have one folder: a run needs a store with conditional writes (If-Match, If-None-Match)", l.out)
+	case !errors.Is(err, store.ErrChanged):
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := store.Remove(ctx, store.Join(l.out, probeFile)); err != nil {
+		return l.unable("remove", err)
+	}
+	return nil
 }
 
 // readTerm returns the lease that is there and its version, which is empty when there is none.

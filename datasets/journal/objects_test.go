@@ -854,6 +854,55 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 	}
 }
 
+// A store that writes over a file whatever its version keeps no leases, and no run begins there.
+func TestStoreWithoutConditions(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		q := r.URL.Query()
+		q.Del("ifGenerationMatch")
+		r.URL.RawQuery = q.Encode()
+		server.ServeHTTP(w, r)
+	})
+	_, err := Acquire(t.Context(), out, Acquiring{})
+	if want := "the store of " + out + " ignores the conditions of writes"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %q", err, want)
+	}
+	l, err := Acquire(t.Context(), out, Acquiring{Waiting: func(string, time.Duration) { t.Error("it waits for a lease that was given back") }})
+	if err == nil {
+		t.Errorf("a second run began: %v", l.Release())
+	}
+}
+
+// What a lease costs when nobody else has it: to look, to take, to renew at once, to see that an
+// older version of it can't be written over, to remove nothing, and to give it back.
+func TestCostOfALease(t *testing.T) {
+	quickly(t)
+	set(t, &leaseBeat, time.Hour)
+	out := bucket(t)
+	var mu sync.Mutex
+	requests := map[string]int{}
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		mu.Lock()
+		requests[r.Method]++
+		mu.Unlock()
+		server.ServeHTTP(w, r)
+	})
+	l, err := Acquire(t.Context(), out, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{http.MethodGet: 3, http.MethodPost: 4, http.MethodDelete: 1}
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff(want, requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
+	}
+}
+
 // Workers see who has the lock: their own run, also when the program that began it is gone, or
 // another, or nobody.
 func TestFence(t *testing.T) {
