@@ -61,7 +61,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		return err
 	})
 	if err != nil {
-		return nil, errors.New("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role")
+		return nil, fmt.Errorf("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role (%w)", err)
 	}
 	region := true
 	c := s3.NewFromConfig(cfg, func(o *s3.Options) {

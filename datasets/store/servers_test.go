@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -638,6 +639,76 @@ func TestRemovalIsBatched(t *testing.T) {
 				t.Errorf("%d requests to remove %d files, %d of them for many; want at most %d", removes.Load(), files, together.Load(), test.most)
 			}
 		})
+	}
+}
+
+// assumed is the environment of a user whose keys are those of a role, which this handler gives out.
+func assumed(t *testing.T, roles http.HandlerFunc) storetest.Environment {
+	t.Helper()
+	sts := httptest.NewServer(roles)
+	t.Cleanup(sts.Close)
+	e := storetest.S3(t, nil)
+	e["AWS_CONFIG_FILE"] = filepath.Join(t.TempDir(), "config")
+	profile := "[profile team]\nrole_arn = arn:aws:iam::123456789012:role/team\nsource_profile = me\n" +
+		"[profile me]\naws_access_key_id = key\naws_secret_access_key = " + storetest.Secret + "\n"
+	if err := os.WriteFile(e["AWS_CONFIG_FILE"], []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e["AWS_ACCESS_KEY_ID"], e["AWS_PROFILE"], e["AWS_ENDPOINT_URL_STS"] = "", "team", sts.URL
+	return e
+}
+
+// Credentials that are there and can't be used are not only missing: it is told why.
+func TestCredentialsThatAreRefused(t *testing.T) {
+	use(t, assumed(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>")
+	}))
+	_, err := store.Stat(t.Context(), "s3://bucket/a")
+	for _, want := range []string{"store: s3://bucket/a: no credentials for S3: set ", "AccessDenied: not authorized to perform: sts:AssumeRole"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+	if said := fmt.Sprint(err); strings.Contains(said, "\n") || strings.Contains(said, storetest.Secret) {
+		t.Errorf("%q is more than a sentence, or tells a secret", said)
+	}
+}
+
+// Credentials that are long in coming hold up nobody who has to go, and all wait for the same ones.
+func TestCredentialsThatAreSlow(t *testing.T) {
+	asked, open := make(chan struct{}), make(chan struct{})
+	var requests atomic.Int64
+	use(t, assumed(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests.Add(1) == 1 {
+			close(asked)
+		}
+		<-open
+		_, _ = io.WriteString(w, "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>key</AccessKeyId>"+
+			"<SecretAccessKey>"+storetest.Secret+"</SecretAccessKey><SessionToken>token</SessionToken>"+
+			"<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>")
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var gone, waiting sync.WaitGroup
+	for range 3 {
+		gone.Go(func() {
+			if _, err := store.List(ctx, "s3://bucket/"); !errors.Is(err, context.Canceled) {
+				t.Errorf("who had to go is told %v", err)
+			}
+		})
+		waiting.Go(func() {
+			if _, err := store.List(t.Context(), "s3://bucket/"); err != nil {
+				t.Errorf("who waited is told %v", err)
+			}
+		})
+	}
+	<-asked
+	cancel()
+	gone.Wait()
+	close(open)
+	waiting.Wait()
+	if n := requests.Load(); n != 1 {
+		t.Errorf("credentials were asked for %d times", n)
 	}
 }
 

@@ -172,7 +172,7 @@ func Keys(tb testing.TB) Environment {
 	return Environment{
 		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": Secret, "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
 		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_S3": "",
-		"AWS_REQUEST_CHECKSUM_CALCULATION": "",
+		"AWS_REQUEST_CHECKSUM_CALCULATION": "", "AWS_ENDPOINT_URL_STS": "",
 	}
 }
 
