@@ -405,7 +405,8 @@ func removeEach(ctx context.Context, c bucketClient, bucket string, keys []strin
 	return group.Wait()
 }
 
-// sweep has nothing to do: an upload that was given up leaves no name.
+// sweep has nothing to do: an upload that was given up leaves no name. What S3 keeps of it is a
+// matter of the bucket's lifecycle, as README tells.
 func (*objects) sweep(context.Context, string) error { return nil }
 
 // The blocks that an open object is read in at offsets. A file of Parquet is read at some
