@@ -85,12 +85,13 @@ func (l *lease) begin(ctx context.Context) error {
 	l.held, l.drop = context.WithCancelCause(context.Background())
 	was, version := l.term, l.version
 	l.term.Beat++
+	began := time.Now()
 	inTime, cancel := context.WithTimeout(ctx, leaseExpires*4/5)
 	err := l.write(inTime, version)
 	cancel()
 	switch {
 	case err == nil:
-		go l.renew()
+		go l.renew(began)
 		if err = l.prove(ctx, was, version); err == nil {
 			return nil
 		}
@@ -213,12 +214,13 @@ func (l *lease) awaitDeath(ctx context.Context, was term, version store.Version,
 	}
 }
 
-// renew writes the next term again and again until the lease is lost or given back.
-func (l *lease) renew() {
+// renew writes the next term again and again until the lease is lost or given back. The last one was
+// written at some time since began.
+func (l *lease) renew(began time.Time) {
 	defer close(l.beaten)
 	beat := time.NewTicker(leaseBeat)
 	defer beat.Stop()
-	for deadline := time.Now().Add(leaseExpires * 4 / 5); ; {
+	for deadline := began.Add(leaseExpires * 4 / 5); ; {
 		select {
 		case <-l.held.Done():
 			return
