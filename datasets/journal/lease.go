@@ -50,33 +50,90 @@ var errReleased = errors.New("journal: the lease was given back")
 
 func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error) {
 	l := &lease{out: out, name: lockName(out), term: term{holder: thisProcess(how.Attempt), ID: uuid.NewString()}, beaten: make(chan struct{})}
+	var from *string // whose lease was there at first, and may be taken over
 	for {
 		was, version, err := readTerm(ctx, l.name)
 		if err != nil {
 			return nil, err
 		}
-		if version != "" && !was.Released && !how.TakeOver {
+		if from == nil {
+			from = &was.ID
+		}
+		if version != "" && !was.Released && (!how.TakeOver || was.ID != *from) {
 			if err := l.awaitDeath(ctx, was, version, how.Waiting); err != nil {
 				return nil, err
 			}
 		}
 		err = l.write(ctx, version)
-		if errors.Is(err, store.ErrChanged) {
-			how.TakeOver = false // somebody else was faster: look again
-			continue
+		switch {
+		case errors.Is(err, store.ErrChanged): // the holder has renewed it, or somebody else was faster: look again
+		case err != nil && version == "":
+			return nil, l.unable("create", err)
+		case err != nil:
+			return nil, l.unable("write over", err)
+		default:
+			if err := l.begin(ctx); err != nil {
+				return nil, err
+			}
+			return l, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		return l.begin(), nil
 	}
 }
 
-// begin keeps the lease from now on.
-func (l *lease) begin() *lease {
+// begin keeps the lease from now on, if the store is found to be one that runs can work on.
+func (l *lease) begin(ctx context.Context) error {
 	l.held, l.drop = context.WithCancelCause(context.Background())
-	go l.renew()
-	return l
+	was, version := l.term, l.version
+	l.term.Beat++
+	began := time.Now()
+	inTime, cancel := context.WithTimeout(ctx, leaseExpires*4/5)
+	err := l.write(inTime, version)
+	cancel()
+	switch {
+	case err == nil:
+		go l.renew(began)
+		if err = l.prove(ctx, was, version); err == nil {
+			return nil
+		}
+	case errors.Is(err, store.ErrChanged):
+		close(l.beaten)
+		return l.lostTo()
+	default:
+		close(l.beaten)
+		err = l.unable("write over", err)
+	}
+	_ = l.release() // what went wrong is told already
+	return err
+}
+
+// unable says what a run must be able to do and is not.
+func (l *lease) unable(what string, err error) error {
+	return fmt.Errorf("a run must be able to %s files in %s: %w", what, l.out, err)
+}
+
+// probeFile is a name that no file has.
+const probeFile = "operations/probe"
+
+// prove ends a run before it asks for anything where the store would let it down later. What names
+// an older version of the lease must not be written over it: a store that ignores the condition
+// (If-Match) would let two runs have one lease. And a run must be allowed to remove files, which
+// a store tells also of one that is not there.
+func (l *lease) prove(ctx context.Context, was term, version store.Version) error {
+	b, err := json.Marshal(&was)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	_, err = store.Swap(ctx, l.name, version, append(b, '\n'))
+	switch {
+	case err == nil:
+		return fmt.Errorf("the store of %s ignores the conditions of writes, and two runs could have one folder: a run needs a store with conditional writes (If-Match, If-None-Match)", l.out)
+	case !errors.Is(err, store.ErrChanged):
+		return fmt.Errorf("journal: %w", err)
+	}
+	if err := store.Remove(ctx, store.Join(l.out, probeFile)); err != nil {
+		return l.unable("remove", err)
+	}
+	return nil
 }
 
 // readTerm returns the lease that is there and its version, which is empty when there is none.
@@ -94,9 +151,12 @@ func readTerm(ctx context.Context, name string) (t term, v store.Version, err er
 	return t, v, nil
 }
 
+// errUnwritten says that the lease is still this process's, and not renewed.
+var errUnwritten = errors.New("the store refused to change what nobody else has changed")
+
 // write puts the lease's term in the place of a version. What is there may be the lease's own,
 // where a write came to its end and its answer did not: then it is written over, whatever its
-// version.
+// version. It returns [store.ErrChanged] only if what is there is somebody else's.
 func (l *lease) write(ctx context.Context, over store.Version) error {
 	b, err := json.Marshal(&l.term)
 	if err != nil {
@@ -112,6 +172,8 @@ func (l *lease) write(ctx context.Context, over store.Version) error {
 		switch {
 		case readErr != nil:
 			return readErr // whose write is there is told with the next beat
+		case is.ID == l.term.ID && errors.Is(err, store.ErrChanged) && (now == over || again):
+			return fmt.Errorf("journal: %s: %w", l.name, errUnwritten)
 		case is.ID != l.term.ID, now == over, again:
 			return fmt.Errorf("journal: %w", err)
 		case is.Beat == l.term.Beat && is.Released == l.term.Released:
@@ -152,12 +214,13 @@ func (l *lease) awaitDeath(ctx context.Context, was term, version store.Version,
 	}
 }
 
-// renew writes the next term again and again until the lease is lost or given back.
-func (l *lease) renew() {
+// renew writes the next term again and again until the lease is lost or given back. The last one was
+// written at some time since began.
+func (l *lease) renew(began time.Time) {
 	defer close(l.beaten)
 	beat := time.NewTicker(leaseBeat)
 	defer beat.Stop()
-	for deadline := time.Now().Add(leaseExpires * 4 / 5); ; {
+	for deadline := began.Add(leaseExpires * 4 / 5); ; {
 		select {
 		case <-l.held.Done():
 			return

@@ -59,6 +59,8 @@ func (h holder) String() string {
 }
 
 // Acquire locks a run's folder, which it makes when needed. If another run has it, it says which.
+// On an object store it also proves that the lock will hold and that files there can be written
+// over and removed; it is an error that says what is missing if they can't.
 func Acquire(ctx context.Context, out string, how Acquiring) (*Lock, error) {
 	if !store.HasLocks(out) {
 		l, err := acquireLease(ctx, out, how)

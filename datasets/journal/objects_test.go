@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -754,6 +755,151 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	}
 	if is, _, err := readTerm(t.Context(), l.lease.name); err != nil || !is.Released {
 		t.Errorf("after Release the lease is %+v, %v", is, err)
+	}
+}
+
+// A store that refuses a renewal while the lease is as it was has given it to nobody.
+func TestLeaseThatNobodyElseHas(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	l, err := Acquire(t.Context(), out, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := l.Context(t.Context())
+	defer cancel()
+	const refusals = 3
+	var puts atomic.Int64
+	renewed := make(chan struct{})
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost {
+			switch n := puts.Add(1); {
+			case n <= refusals:
+				w.WriteHeader(http.StatusPreconditionFailed)
+				return
+			case n == refusals+2: // the one before was renewed
+				close(renewed)
+			}
+		}
+		server.ServeHTTP(w, r)
+	})
+	select {
+	case <-renewed:
+	case <-ctx.Done():
+		t.Errorf("the holder lost its lease to itself: %v", context.Cause(ctx))
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A holder that renews its lease between the look of who takes it over and the write that does so
+// loses it all the same; another run that took it there keeps it.
+func TestTakeOverOfWhatIsRenewed(t *testing.T) {
+	quickly(t)
+	for _, test := range []struct{ who, id, want string }{
+		{"the holder", "first", ""},
+		{"another", "another", "another run works on"},
+	} {
+		t.Run(test.who, func(t *testing.T) {
+			out := bucket(t)
+			var mu sync.Mutex
+			holder := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "first"}}
+			if err := holder.write(t.Context(), ""); err != nil {
+				t.Fatal(err)
+			}
+			var renewed atomic.Bool
+			standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+				if r.Method == http.MethodPost && renewed.CompareAndSwap(false, true) {
+					mu.Lock()
+					defer mu.Unlock()
+					holder.term.ID, holder.term.Beat = test.id, 1
+					b, err := json.Marshal(&holder.term)
+					if err != nil {
+						t.Error(err)
+					}
+					if _, err = store.Swap(t.Context(), holder.name, holder.version, b); err != nil {
+						t.Error(err)
+					}
+				}
+				server.ServeHTTP(w, r)
+			})
+			beat := func(string, time.Duration) { // the other renews its own
+				mu.Lock()
+				defer mu.Unlock()
+				_, v, err := readTerm(t.Context(), holder.name)
+				if err != nil {
+					t.Error(err)
+				}
+				holder.term.Beat++
+				holder.version = v
+				if err := holder.write(t.Context(), v); err != nil {
+					t.Error(err)
+				}
+			}
+			second, err := Acquire(t.Context(), out, Acquiring{TakeOver: true, Waiting: beat})
+			if test.want != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+					t.Fatalf("%v\nwant %q", err, test.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := second.Release(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A store that writes over a file whatever its version keeps no leases, and no run begins there.
+func TestStoreWithoutConditions(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		q := r.URL.Query()
+		q.Del("ifGenerationMatch")
+		r.URL.RawQuery = q.Encode()
+		server.ServeHTTP(w, r)
+	})
+	_, err := Acquire(t.Context(), out, Acquiring{})
+	if want := "the store of " + out + " ignores the conditions of writes"; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %q", err, want)
+	}
+	l, err := Acquire(t.Context(), out, Acquiring{Waiting: func(string, time.Duration) { t.Error("it waits for a lease that was given back") }})
+	if err == nil {
+		t.Errorf("a second run began: %v", l.Release())
+	}
+}
+
+// What a lease costs when nobody else has it: to look, to take, to renew at once, to see that an
+// older version of it can't be written over, to remove nothing, and to give it back.
+func TestCostOfALease(t *testing.T) {
+	quickly(t)
+	set(t, &leaseBeat, time.Hour)
+	out := bucket(t)
+	var mu sync.Mutex
+	requests := map[string]int{}
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		mu.Lock()
+		requests[r.Method]++
+		mu.Unlock()
+		server.ServeHTTP(w, r)
+	})
+	l, err := Acquire(t.Context(), out, Acquiring{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{http.MethodGet: 3, http.MethodPost: 4, http.MethodDelete: 1}
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff(want, requests); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
 

@@ -14,9 +14,7 @@ func WhereFrom(region string) string {
 // Forget drops the clients, so that the next call makes new ones of the environment.
 func Forget() {
 	for _, o := range []*once{gcs, s3Clients} {
-		o.mu.Lock()
-		o.made = nil
-		o.mu.Unlock()
+		o.set(nil)
 	}
 }
 

@@ -266,19 +266,24 @@ func (c *gcsClient) remove(ctx context.Context, o object) error {
 	return nil
 }
 
+// gcsNoBucket is what Google says of a bucket that is not there. Of an object it says "No such
+// object: BUCKET/NAME", and the library takes either for a missing object.
+const gcsNoBucket = "The specified bucket does not exist"
+
 // gcsError finds the errors that have a meaning here.
 func gcsError(err error) error {
-	var api *googleapi.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, storage.ErrBucketNotExist):
+	if err == nil || errors.Is(err, storage.ErrBucketNotExist) {
 		return err
-	case errors.As(err, &api) && api.Code == http.StatusNotFound && strings.Contains(api.Message, "bucket"):
+	}
+	var api *googleapi.Error
+	said := errors.As(err, &api)
+	switch {
+	// The answer to a read is text, and has no message.
+	case said && api.Code == http.StatusNotFound && strings.Contains(api.Message+api.Body, gcsNoBucket):
 		return fmt.Errorf("%w: %w", storage.ErrBucketNotExist, err)
 	case errors.Is(err, storage.ErrObjectNotExist):
 		return errNoObject
-	case api != nil && api.Code == http.StatusPreconditionFailed:
+	case said && api.Code == http.StatusPreconditionFailed:
 		return errChanged
 	}
 	return err

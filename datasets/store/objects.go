@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 )
 
 // schemes are the object stores, each with how its client is had.
@@ -24,23 +25,51 @@ var schemes = map[string]func(context.Context) (bucketClient, error){
 
 // once is a client that is made when it is first asked for, and again if that failed.
 type once struct {
-	mu     sync.Mutex
-	made   bucketClient
 	create func(context.Context) (bucketClient, error)
+	making singleflight.Group
+
+	mu   sync.Mutex
+	made bucketClient
 }
 
+// client returns the client, which is made once for all who ask meanwhile. Each of them may leave
+// before that is done.
 func (o *once) client(ctx context.Context) (bucketClient, error) {
+	if c := o.get(); c != nil {
+		return c, nil
+	}
+	done := o.making.DoChan("", func() (any, error) {
+		if c := o.get(); c != nil {
+			return c, nil
+		}
+		// The client outlives the context that it was first asked for with.
+		c, err := o.create(context.WithoutCancel(ctx))
+		if err == nil {
+			o.set(c)
+		}
+		return c, err
+	})
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(bucketClient), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (o *once) get() bucketClient {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.made != nil {
-		return o.made, nil
-	}
-	// The client outlives the context that it was first asked for with.
-	c, err := o.create(context.WithoutCancel(ctx))
-	if err == nil {
-		o.made = c
-	}
-	return c, err
+	return o.made
+}
+
+func (o *once) set(c bucketClient) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.made = c
 }
 
 // object is a name in a bucket. An empty key is the bucket itself.
@@ -376,7 +405,8 @@ func removeEach(ctx context.Context, c bucketClient, bucket string, keys []strin
 	return group.Wait()
 }
 
-// sweep has nothing to do: an upload that was given up leaves no name.
+// sweep has nothing to do: an upload that was given up leaves no name. What S3 keeps of it is a
+// matter of the bucket's lifecycle, as README tells.
 func (*objects) sweep(context.Context, string) error { return nil }
 
 // The blocks that an open object is read in at offsets. A file of Parquet is read at some

@@ -49,7 +49,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.MaxAttempts, o.RateLimiter = tries, ratelimit.None
 				o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noHost)}, o.Retryables...)
-				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff))
+				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff), retry.RetryableErrorCode{Codes: conflicts})
 				o.Backoff = retry.NewExponentialJitterBackoff(longestPause)
 			})
 		}))
@@ -61,7 +61,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		return err
 	})
 	if err != nil {
-		return nil, errors.New("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role")
+		return nil, fmt.Errorf("no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role (%w)", err)
 	}
 	region := true
 	c := s3.NewFromConfig(cfg, func(o *s3.Options) {
@@ -77,7 +77,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		if o.Region == "" {
 			o.Region = "us-east-1"
 		}
-		if cfg.RequestChecksumCalculation == 0 {
+		if !wantsChecksums(&cfg) {
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		}
 	})
@@ -85,6 +85,24 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		return nil, errors.New("no region for S3: set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store")
 	}
 	return &s3Client{client: c}, nil
+}
+
+// wantsChecksums says whether the environment or the profile asks for checksums: the configuration
+// itself has them where neither says anything.
+func wantsChecksums(cfg *aws.Config) bool {
+	for _, source := range cfg.ConfigSources {
+		said := aws.RequestChecksumCalculationUnset
+		switch c := source.(type) {
+		case config.EnvConfig:
+			said = c.RequestChecksumCalculation
+		case config.SharedConfig:
+			said = c.RequestChecksumCalculation
+		}
+		if said != aws.RequestChecksumCalculationUnset { // the environment comes first
+			return said == aws.RequestChecksumCalculationWhenSupported
+		}
+	}
+	return false
 }
 
 // boundedClient bounds the tries of the S3 client. It is put around the client that AWS's
@@ -114,6 +132,10 @@ func noHost(err error) aws.Ternary {
 	}
 	return aws.UnknownTernary
 }
+
+// conflicts are the answers 409 that S3 wants asked again: two requests met, and it says nothing of
+// what is there now.
+var conflicts = map[string]struct{}{"ConditionalRequestConflict": {}, "OperationAborted": {}}
 
 // brokenOff says that an answer such as a page of a listing ended half-way.
 func brokenOff(err error) aws.Ternary {
@@ -162,13 +184,20 @@ type s3Upload struct {
 	object object
 	buffer bytes.Buffer
 	sent   int64
+	// checksum is how parts are checked, or empty. An upload that has it must begin and end with it,
+	// or S3 finds none of the parts.
+	checksum types.ChecksumAlgorithm
 	// id is empty until the file has a part.
 	id    *string
 	parts []types.CompletedPart
 }
 
 func (c *s3Client) upload(ctx context.Context, o object) target {
-	return &s3Upload{ctx: ctx, client: c.client, object: o}
+	u := &s3Upload{ctx: ctx, client: c.client, object: o}
+	if c.client.Options().RequestChecksumCalculation == aws.RequestChecksumCalculationWhenSupported {
+		u.checksum = types.ChecksumAlgorithmCrc32
+	}
+	return u
 }
 
 // Write adds to the object.
@@ -192,7 +221,9 @@ func (u *s3Upload) Write(p []byte) (int, error) {
 // send puts the buffer as a part.
 func (u *s3Upload) send() error {
 	if u.id == nil {
-		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key})
+		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{
+			Bucket: &u.object.bucket, Key: &u.object.key, ChecksumAlgorithm: u.checksum,
+		})
 		if err != nil {
 			return err
 		}
@@ -201,12 +232,13 @@ func (u *s3Upload) send() error {
 	number := aws.Int32(int32(len(u.parts) + 1))
 	p, err := answer(u.ctx, u.client.UploadPart, &s3.UploadPartInput{
 		Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
+		ChecksumAlgorithm: u.checksum,
 	})
 	if err != nil {
 		return err
 	}
 	u.sent += int64(u.buffer.Len())
-	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number})
+	u.parts = append(u.parts, types.CompletedPart{ETag: p.ETag, PartNumber: number, ChecksumCRC32: p.ChecksumCRC32})
 	u.buffer.Reset()
 	return nil
 }
@@ -353,7 +385,7 @@ func s3Error(err error) error {
 	switch api.ErrorCode() {
 	case "NoSuchKey", "NotFound", "NoSuchUpload":
 		return errNoObject
-	case "PreconditionFailed", "ConditionalRequestConflict":
+	case "PreconditionFailed":
 		return errChanged
 	}
 	return err

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +20,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
@@ -228,6 +232,117 @@ func TestConformanceWithFaults(t *testing.T) {
 	}
 }
 
+// checkedParts answers as S3 does where parts come with checksums: an upload that was not begun with
+// their algorithm, or does not end with each of them, has no such part.
+type checkedParts struct {
+	mu sync.Mutex
+	// uploads are the objects whose uploads were begun with the algorithm.
+	uploads map[string]bool
+	parts   map[string][]string
+	headers map[string]bool // of all requests, those that tell of checksums
+}
+
+func (c *checkedParts) fault(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range r.Header {
+		name = strings.ToLower(name)
+		if strings.HasPrefix(name, "x-amz-checksum-") && name != "x-amz-checksum-mode" || name == "x-amz-trailer" || name == "x-amz-sdk-checksum-algorithm" {
+			c.headers[r.Method+" "+name] = true
+		}
+	}
+	q := r.URL.Query()
+	switch checksum := r.Header.Get("x-amz-checksum-crc32"); {
+	case r.Method == http.MethodPost && q.Has("uploads"):
+		c.uploads[r.URL.Path] = r.Header.Get("x-amz-checksum-algorithm") == "CRC32"
+	case q.Has("partNumber") && checksum != "":
+		c.parts[r.URL.Path] = append(c.parts[r.URL.Path], "<ChecksumCRC32>"+checksum+"</ChecksumCRC32>")
+		w.Header().Set("x-amz-checksum-crc32", checksum)
+	case r.Method == http.MethodPost && q.Has("uploadId"):
+		body, _ := io.ReadAll(r.Body)
+		for _, part := range c.parts[r.URL.Path] {
+			if !c.uploads[r.URL.Path] || !bytes.Contains(body, []byte(part)) {
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = io.WriteString(w, "<Error><Code>InvalidPart</Code><Message>One or more of the specified parts could not be found.</Message></Error>")
+				return
+			}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	server.ServeHTTP(w, r)
+}
+
+// Stores that are not S3 itself are sent no checksums that nothing asks for, and those that the user
+// asks for end an upload as S3 wants it.
+func TestChecksums(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(profile, []byte("[default]\nrequest_checksum_calculation = when_supported\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]bool{"PUT x-amz-checksum-crc32": true, "PUT x-amz-sdk-checksum-algorithm": true, "POST x-amz-checksum-algorithm": true}
+	tests := []struct {
+		what string
+		env  storetest.Environment
+		want map[string]bool
+	}{
+		{"nobody asks", nil, map[string]bool{}},
+		{"the environment asks", storetest.Environment{"AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported"}, checked},
+		{"the profile asks", storetest.Environment{"AWS_CONFIG_FILE": profile}, checked},
+		{"the environment says no", storetest.Environment{"AWS_CONFIG_FILE": profile, "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}, map[string]bool{}},
+	}
+	for _, test := range tests {
+		t.Run(test.what, func(t *testing.T) {
+			c := &checkedParts{uploads: map[string]bool{}, parts: map[string][]string{}, headers: map[string]bool{}}
+			servers["s3://"](t, c.fault)
+			test.env.Set(t)
+			folder := folderOf(t, "s3://")
+			testLarge(t, folder)
+			write(t, store.Join(folder, "small"), "x")
+			testSwap(t, folder)
+			if diff := cmp.Diff(test.want, c.headers); diff != "" {
+				t.Errorf("headers that tell of checksums: %s", diff)
+			}
+			if parts := len(c.parts["/bucket"+strings.TrimPrefix(folder, "s3://bucket")+"/large"]); (parts == 3) != (len(test.want) > 0) {
+				t.Errorf("%d parts of 20 MiB had checksums", parts)
+			}
+		})
+	}
+}
+
+// S3's answer to conditional writes that meet is no word on what is there: it is asked again, and if
+// it stays, the file has not changed.
+func TestConflicts(t *testing.T) {
+	t.Cleanup(store.Hasten(time.Minute))
+	const often = 3
+	var conflicts, left atomic.Int64
+	left.Store(often)
+	servers["s3://"](t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPut && conflicts.Add(1) <= left.Load() {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, "<Error><Code>ConditionalRequestConflict</Code><Message>The conditional request cannot succeed due to a conflicting operation against this resource.</Message></Error>")
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	name := store.Join(folderOf(t, "s3://"), "lease")
+	first, err := store.Swap(t.Context(), name, "", []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conflicts.Store(0)
+	if _, err = store.Swap(t.Context(), name, first, []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	conflicts.Store(0)
+	left.Store(1000)
+	if _, err = store.Swap(t.Context(), name, first, []byte("third")); err == nil || errors.Is(err, store.ErrChanged) || !strings.Contains(err.Error(), "ConditionalRequestConflict") {
+		t.Errorf("a conflict that stays: %v", err)
+	}
+	if n := conflicts.Load(); n <= often || n > 100 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
+
 // A file that is replaced while it is read is an error, never a mixture.
 func TestReplacedWhileItIsRead(t *testing.T) {
 	t.Cleanup(store.Hasten(time.Minute))
@@ -312,6 +427,17 @@ func TestFaultsThatStay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A bucket that is not there is no missing file to who reads, whatever the store's words are.
+func TestReadOfAWrongBucket(t *testing.T) {
+	for scheme, serve := range servers {
+		serve(t, nil)
+		want := "store: " + scheme + `other/a: there is no bucket "other"`
+		if _, err := store.ReadFile(t.Context(), scheme+"other/a"); err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
 	}
 }
 
@@ -513,6 +639,76 @@ func TestRemovalIsBatched(t *testing.T) {
 				t.Errorf("%d requests to remove %d files, %d of them for many; want at most %d", removes.Load(), files, together.Load(), test.most)
 			}
 		})
+	}
+}
+
+// assumed is the environment of a user whose keys are those of a role, which this handler gives out.
+func assumed(t *testing.T, roles http.HandlerFunc) storetest.Environment {
+	t.Helper()
+	sts := httptest.NewServer(roles)
+	t.Cleanup(sts.Close)
+	e := storetest.S3(t, nil)
+	e["AWS_CONFIG_FILE"] = filepath.Join(t.TempDir(), "config")
+	profile := "[profile team]\nrole_arn = arn:aws:iam::123456789012:role/team\nsource_profile = me\n" +
+		"[profile me]\naws_access_key_id = key\naws_secret_access_key = " + storetest.Secret + "\n"
+	if err := os.WriteFile(e["AWS_CONFIG_FILE"], []byte(profile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e["AWS_ACCESS_KEY_ID"], e["AWS_PROFILE"], e["AWS_ENDPOINT_URL_STS"] = "", "team", sts.URL
+	return e
+}
+
+// Credentials that are there and can't be used are not only missing: it is told why.
+func TestCredentialsThatAreRefused(t *testing.T) {
+	use(t, assumed(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>")
+	}))
+	_, err := store.Stat(t.Context(), "s3://bucket/a")
+	for _, want := range []string{"store: s3://bucket/a: no credentials for S3: set ", "AccessDenied: not authorized to perform: sts:AssumeRole"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %q", err, want)
+		}
+	}
+	if said := fmt.Sprint(err); strings.Contains(said, "\n") || strings.Contains(said, storetest.Secret) {
+		t.Errorf("%q is more than a sentence, or tells a secret", said)
+	}
+}
+
+// Credentials that are long in coming hold up nobody who has to go, and all wait for the same ones.
+func TestCredentialsThatAreSlow(t *testing.T) {
+	asked, open := make(chan struct{}), make(chan struct{})
+	var requests atomic.Int64
+	use(t, assumed(t, func(w http.ResponseWriter, _ *http.Request) {
+		if requests.Add(1) == 1 {
+			close(asked)
+		}
+		<-open
+		_, _ = io.WriteString(w, "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>key</AccessKeyId>"+
+			"<SecretAccessKey>"+storetest.Secret+"</SecretAccessKey><SessionToken>token</SessionToken>"+
+			"<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>")
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var gone, waiting sync.WaitGroup
+	for range 3 {
+		gone.Go(func() {
+			if _, err := store.List(ctx, "s3://bucket/"); !errors.Is(err, context.Canceled) {
+				t.Errorf("who had to go is told %v", err)
+			}
+		})
+		waiting.Go(func() {
+			if _, err := store.List(t.Context(), "s3://bucket/"); err != nil {
+				t.Errorf("who waited is told %v", err)
+			}
+		})
+	}
+	<-asked
+	cancel()
+	gone.Wait()
+	close(open)
+	waiting.Wait()
+	if n := requests.Load(); n != 1 {
+		t.Errorf("credentials were asked for %d times", n)
 	}
 }
 

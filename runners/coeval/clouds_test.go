@@ -288,6 +288,32 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte(`{"error":{"code":403,"message":"nobody@example.iam lacks storage.objects.create"}}`))
 	}
+	// What some credentials may not: to remove, or to write over what is there. A write with a
+	// condition on a version is one over a file.
+	denied := func(of func(*http.Request) bool) storetest.Fault {
+		return func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if !of(r) {
+				server.ServeHTTP(w, r)
+				return
+			}
+			if strings.HasPrefix(r.URL.Path, "/bucket") {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = w.Write([]byte("<Error><Code>AccessDenied</Code><Message>not authorized to perform this</Message></Error>"))
+				return
+			}
+			refuse(w, r, server)
+		}
+	}
+	removals := denied(func(r *http.Request) bool { return r.Method == http.MethodDelete || r.URL.Query().Has("delete") })
+	overwrites := denied(func(r *http.Request) bool {
+		g := r.URL.Query().Get("ifGenerationMatch")
+		return g != "" && g != "0" || r.Header.Get("If-Match") != ""
+	})
+	unconditional := func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		r.Header.Del("If-Match")
+		r.Header.Del("If-None-Match")
+		server.ServeHTTP(w, r)
+	}
 	prompts := promptFile(t, 2)
 	keys := storetest.Keys(t)
 	noKeys := storetest.Keys(t)
@@ -307,6 +333,11 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 		{"wrong bucket of prompts", storetest.GCS(t, nil), "gs://other/*.jsonl", "gs://bucket/out", `there is no bucket "other"`},
 		{"wrong bucket of S3", storetest.S3(t, nil), prompts, "s3://other/out", `there is no bucket "other"`},
 		{"no permission", storetest.GCS(t, refuse), prompts, cloudOut, `no permission in the bucket "bucket" (403)`},
+		{"no permission to remove", storetest.GCS(t, removals), prompts, cloudOut, "a run must be able to remove files in " + cloudOut + ": "},
+		{"no permission to remove", storetest.S3(t, removals), prompts, "s3://bucket/out", "a run must be able to remove files in s3://bucket/out: "},
+		{"no permission to write over", storetest.GCS(t, overwrites), prompts, cloudOut, "a run must be able to write over files in " + cloudOut + ": "},
+		{"no permission to write over", storetest.S3(t, overwrites), prompts, "s3://bucket/out", "a run must be able to write over files in s3://bucket/out: "},
+		{"no conditional writes", storetest.S3(t, unconditional), prompts, "s3://bucket/out", "the store of s3://bucket/out ignores the conditions of writes"},
 		{"no credentials", nobody, prompts, cloudOut, "no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS"},
 		{"no credentials for S3", noKeys, prompts, "s3://bucket/out", "no credentials for S3: set AWS_ACCESS_KEY_ID"},
 		{"no such region", noSuchRegion, prompts, "s3://bucket/out", `there is no host "s3.no-such-region-1.invalid" to be found`},

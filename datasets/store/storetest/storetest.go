@@ -5,6 +5,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -85,9 +86,65 @@ func GCSBucket(tb testing.TB, f Fault) (Environment, *Bucket) {
 		tb.Cleanup(s.Stop)
 		s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
 		b.server = s
-		return s.HTTPHandler()
+		return googleWords(s.HTTPHandler())
 	})
 	return Environment{"STORAGE_EMULATOR_HOST": url}, b
+}
+
+// googleWords has a server say what Google says of what is not there. The server of the tests says
+// "Not Found" of all of it, and Google names an object with its bucket, whose name may be any.
+func googleWords(server http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server.ServeHTTP(&wording{ResponseWriter: w, request: r}, r)
+	})
+}
+
+// wording is an answer of googleWords.
+type wording struct {
+	http.ResponseWriter
+
+	request *http.Request
+	said    bool
+}
+
+// Unwrap returns the writer below.
+func (w *wording) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader begins an answer, and makes all of it if nothing is there.
+func (w *wording) WriteHeader(code int) {
+	if code != http.StatusNotFound {
+		w.ResponseWriter.WriteHeader(code)
+		return
+	}
+	w.said = true
+	_, path, _ := strings.Cut(w.request.URL.Path, "/b/")
+	bucket, name, _ := strings.Cut(path, "/o/")
+	name, _, _ = strings.Cut(name, "/rewriteTo/")
+	message := "The specified bucket does not exist."
+	if bucket == "bucket" {
+		message = "No such object: " + bucket + "/" + name
+	}
+	w.Header().Del("Content-Length")
+	if w.request.URL.Query().Get("alt") == "media" {
+		w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+		w.ResponseWriter.WriteHeader(code)
+		_, _ = io.WriteString(w.ResponseWriter, message)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.ResponseWriter.WriteHeader(code)
+	_ = json.NewEncoder(w.ResponseWriter).Encode(map[string]any{"error": map[string]any{
+		"code": code, "message": message,
+		"errors": []map[string]string{{"message": message, "domain": "global", "reason": "notFound"}},
+	}})
+}
+
+// Write adds to the answer, but to one that has been made.
+func (w *wording) Write(p []byte) (int, error) {
+	if w.said {
+		return len(p), nil
+	}
+	return w.ResponseWriter.Write(p)
 }
 
 // S3 serves s3:// until the test ends.
@@ -115,6 +172,7 @@ func Keys(tb testing.TB) Environment {
 	return Environment{
 		"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": Secret, "AWS_REGION": "us-east-1", "AWS_PROFILE": "",
 		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL_S3": "",
+		"AWS_REQUEST_CHECKSUM_CALCULATION": "", "AWS_ENDPOINT_URL_STS": "",
 	}
 }
 
