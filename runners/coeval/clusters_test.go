@@ -30,7 +30,7 @@ func TestDataflowDryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Put("prompts.jsonl", prompts)
+	b.Put(t, "prompts.jsonl", prompts)
 	w := newWorker(t, simulator.Options{})
 	got := want(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
 		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging")...)
