@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/store/storetest"
+	"coeval/runners/engine/enginetest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -129,7 +130,6 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		want               string
 	}{
 		{"no project", "gs://b/p", cloudOut, append([]string{"--"}, without(1)...), exitUsage, "--runner=dataflow needs --project, "},
-		{"no such region", "gs://b/p", cloudOut, append([]string{"--"}, append(without(2), "--region=us-central1-a")...), exitUsage, `--region is "us-central1-a"; allowed is a region as us-central1`},
 		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
 		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
 		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},
@@ -159,6 +159,32 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 				t.Errorf("%d requests were made", n)
 			}
 		})
+	}
+}
+
+// A region where Dataflow is not is refused in one line that names it, before anything is asked.
+func TestNoSuchRegionOfDataflow(t *testing.T) {
+	t.Parallel()
+	env, b := storetest.GCSBucket(t, nil)
+	prompts, err := os.ReadFile(promptFile(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Put(t, "prompts.jsonl", prompts)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central9/jobs", func(w http.ResponseWriter, _ *http.Request) {
+		enginetest.Answer(w, http.StatusBadRequest, enginetest.WrongRegion)
+	})
+	endpoint, credentials := enginetest.Google(t, mux)
+	w := newWorker(t, simulator.Options{})
+	p := begin(t, append(env.List(), "GOOGLE_APPLICATION_CREDENTIALS="+credentials), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
+		"--", "--runner=dataflow", "--project=p", "--region=us-central9", "--staging_location=gs://bucket/staging", "--dataflow_endpoint="+endpoint)...)
+	code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
+	if wanted := "--region=us-central9 of --project=p: Dataflow takes no jobs there"; code != exitFailed || !strings.Contains(said, wanted) || strings.Contains(said, "\n") {
+		t.Errorf("exit code %d\n%s\nwant %d and one line with %q", code, said, exitFailed, wanted)
+	}
+	if n, left := w.Stats().Requests, b.Objects(t, "runs/"); n != 0 || len(left) != 0 {
+		t.Errorf("%d requests were made, and %d objects written", n, len(left))
 	}
 }
 
