@@ -74,5 +74,6 @@ func Answer(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
-// WrongRegion is what Google answers for a region where Dataflow is not, with the status 400.
+// WrongRegion is an answer with the status 400, in the words in which Google refuses jobs for a region
+// where Dataflow is not.
 const WrongRegion = `{"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "(0): The workflow could not be created,\nsince it was sent to an invalid regional endpoint."}}`
