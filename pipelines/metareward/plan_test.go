@@ -81,13 +81,38 @@ func put(t *testing.T, dir string, length int, records []journal.Record) {
 // listings stands before an object store and counts its listings while it is told to. None of a
 // bucket's is answered before another bucket's has come.
 type listings struct {
-	counted chan string
-	both    chan struct{}
-	alone   atomic.Bool // a bucket waited in vain
+	both  chan struct{}
+	alone atomic.Bool // a bucket waited in vain
 
 	mu      sync.Mutex
 	on      bool
+	counted []string // their prefixes
 	buckets map[string]bool
+}
+
+// process stands for the test binary, whose server ends with it: clients are the process's, too.
+type process struct{ testing.TB }
+
+func (process) Cleanup(func()) {}
+
+var (
+	before    atomic.Pointer[listings] // what stands before the server
+	serveOnce sync.Once
+	serverEnv storetest.Environment
+	folderNo  atomic.Int64
+)
+
+// bucket returns a folder of gs:// that is empty.
+func bucket(t *testing.T, l *listings) string {
+	t.Helper()
+	before.Store(l)
+	serveOnce.Do(func() {
+		serverEnv = storetest.GCS(process{t}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			before.Load().handle(w, r, server)
+		})
+	})
+	serverEnv.Set(t)
+	return fmt.Sprintf("gs://bucket/%d", folderNo.Add(1))
 }
 
 func (l *listings) handle(w http.ResponseWriter, r *http.Request, server http.Handler) {
@@ -101,7 +126,7 @@ func (l *listings) see(prefix string) {
 	l.mu.Lock()
 	on := l.on
 	if on {
-		l.counted <- prefix
+		l.counted = append(l.counted, prefix)
 	}
 	own := on && len(filepath.Base(prefix)) == len("b000")
 	if own && !l.buckets[prefix] {
@@ -123,8 +148,7 @@ func (l *listings) see(prefix string) {
 // A plan lists a bucket once for each length of prefix that the journal has, several buckets at a
 // time, and finds all that is there.
 func TestListingsOfAPlan(t *testing.T) {
-	l := &listings{counted: make(chan string, 1000), both: make(chan struct{}), buckets: map[string]bool{}}
-	storetest.GCS(t, l.handle).Set(t)
+	l := &listings{both: make(chan struct{}), buckets: map[string]bool{}}
 	const count = 24
 	var lines strings.Builder
 	for i := range count {
@@ -136,7 +160,7 @@ func TestListingsOfAPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := valid()
-	c.Prompts.Paths, c.Output.Dir = []string{file}, "gs://bucket/out"
+	c.Prompts.Paths, c.Output.Dir = []string{file}, bucket(t, l)
 	scan, err := prompts.ScanFiles(t.Context(), c.Prompts.Paths, c.Reading(), c.Selection())
 	if err != nil {
 		t.Fatal(err)
@@ -167,13 +191,8 @@ func TestListingsOfAPlan(t *testing.T) {
 	}
 	// The journal's folders, each bucket's folder of 3 bits and that of 1 bit, and all files for
 	// their sizes.
-	close(l.counted)
-	var prefixes []string
-	for prefix := range l.counted {
-		prefixes = append(prefixes, prefix)
-	}
-	if want := 1 + 2*len(buckets) + 1; len(prefixes) != want {
-		t.Errorf("%d listings, want %d of %d buckets: %q", len(prefixes), want, len(buckets), prefixes)
+	if want := 1 + 2*len(buckets) + 1; len(l.counted) != want {
+		t.Errorf("%d listings, want %d of %d buckets: %q", len(l.counted), want, len(buckets), l.counted)
 	}
 	k := int64(c.Actor.N)
 	got := p.Stages[0]
