@@ -46,7 +46,7 @@ func damages(whole []byte) map[string][]byte {
 // refused fails the test if a damaged journal is read as if it were well.
 func refused(t *testing.T, what, dir, name string) {
 	t.Helper()
-	_, err := Read(t.Context(), dir, "b", nil)
+	_, err := Read(t.Context(), dir, nil, "b", nil)
 	if err == nil {
 		t.Errorf("%s: %s is read as if nothing were missing", path.Base(name), what)
 		return

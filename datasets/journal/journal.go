@@ -271,10 +271,10 @@ func (c Contents) add(r *Record) {
 	}
 }
 
-// Read returns what a bucket holds now of the prompts that keep wants; nil wants all. It
-// fixes no view and writes nothing.
-func Read(ctx context.Context, dir, bucket string, keep func(promptID string) bool) (Contents, error) {
-	contents, _, err := read(ctx, dir, bucket, nil, keep)
+// Read returns what a bucket holds now of the prompts that keep wants; nil wants all. The lengths are
+// those of its journal. It fixes no view and writes nothing.
+func Read(ctx context.Context, dir string, lengths Lengths, bucket string, keep func(promptID string) bool) (Contents, error) {
+	contents, _, err := read(ctx, dir, bucket, lengths, keep)
 	return contents, err
 }
 

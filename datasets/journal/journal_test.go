@@ -56,7 +56,7 @@ func closeJournal(tb testing.TB, j *Journal) {
 
 func texts(t *testing.T, dir, bucket string) map[string]string {
 	t.Helper()
-	contents, err := Read(t.Context(), dir, bucket, nil)
+	contents, err := Read(t.Context(), dir, nil, bucket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestAppendIsThereAfterwards(t *testing.T) {
 	}
 	wg.Wait()
 	// Not closed: what Append returned for is there whatever happens next.
-	contents, err := Read(t.Context(), dir, "b", func(p string) bool { return p == "p" })
+	contents, err := Read(t.Context(), dir, nil, "b", func(p string) bool { return p == "p" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestDamageElsewhereIsAnError(t *testing.T) {
 		if err := os.WriteFile(name, damaged, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		contents, err := Read(t.Context(), dir, "b", nil)
+		contents, err := Read(t.Context(), dir, nil, "b", nil)
 		if err == nil && len(contents["p"]) == 2 && contents["p"][id{"k", 0}].Text == "first" {
 			continue // a bit that means nothing: RFC 8878 has one in the frame header
 		}
@@ -426,7 +426,7 @@ func BenchmarkReadSegment(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Read(b.Context(), dir, "b", nil); err != nil {
+		if _, err := Read(b.Context(), dir, nil, "b", nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -129,7 +129,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for !done.Load() {
-			contents, err := Read(t.Context(), dir, "b", nil)
+			contents, err := Read(t.Context(), dir, nil, "b", nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -151,7 +151,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 			if err := v.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			contents, err := Read(t.Context(), dir, "b", nil)
+			contents, err := Read(t.Context(), dir, nil, "b", nil)
 			if err != nil || len(contents["p"]) <= i {
 				t.Errorf("after Sync %d records are there, %v; %d were appended", len(contents["p"]), err, i+1)
 			}

@@ -7,6 +7,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
 	"coeval/datasets/shards"
@@ -123,7 +126,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	}
 	in := Input{Scan: scan, Journal: lengths}
 	p := &planner{
-		config: &c, stage: stage, dir: dir, bits: c.Bits(&in), retryFailed: retryFailed,
+		config: &c, stage: stage, dir: dir, lengths: lengths, bits: c.Bits(&in), retryFailed: retryFailed,
 		counts: map[string]*StagePlan{}, chars: map[string]*sum{},
 	}
 	if err := p.readAll(ctx, scan); err != nil {
@@ -148,8 +151,10 @@ type sum struct {
 type planner struct {
 	config *Config
 	stage  infer.Stage
-	dir    string
-	bits   int
+	// dir is the journal, lengths are those of its prefixes, and bits that of the run's buckets.
+	dir     string
+	lengths journal.Lengths
+	bits    int
 	// retryFailed are the codes of recorded failures that are asked again.
 	retryFailed []string
 	counts      map[string]*StagePlan
@@ -159,41 +164,66 @@ type planner struct {
 	journalBytes int64
 }
 
-// readAll counts what the journal holds of the prompts, a bucket at a time.
+// readers is how many buckets are in memory at a time, of some 200 KB for each of their prompts: on an
+// object store reading one is mostly waiting.
+const readers = 8
+
+// readAll counts what the journal holds of the prompts, some buckets at a time.
 func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
-	byBucket := map[string][]string{}
-	seen := map[string]bool{}
-	for _, f := range scan.Files {
-		err := prompts.ReadFile(ctx, f, p.config.Reading(), func(line prompts.Line) error {
-			id := line.Prompt.ID
-			if line.Bad == nil && scan.Sample.Keep(id) && !seen[id] {
-				seen[id] = true
-				b := journal.Bucket(id, p.bits)
-				byBucket[b] = append(byBucket[b], id)
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("metareward: %w", err)
-		}
+	byBucket, err := p.byBucket(ctx, scan)
+	if err != nil {
+		return err
 	}
-	for _, bucket := range slices.Sorted(maps.Keys(byBucket)) { // in one order, for the sample's sake
-		ids := byBucket[bucket]
-		wanted := make(map[string]bool, len(ids))
-		for _, id := range ids {
-			wanted[id] = true
+	buckets := slices.Sorted(maps.Keys(byBucket)) // in one order, for the sample's sake
+	for some := range slices.Chunk(buckets, readers) {
+		ids, contents := make([][]string, len(some)), make([]journal.Contents, len(some))
+		group, reading := errgroup.WithContext(ctx)
+		for i, bucket := range some {
+			group.Go(func() (err error) {
+				wanted := map[string]bool{}
+				for _, id := range byBucket[bucket] {
+					if s := id.String(); !wanted[s] {
+						wanted[s] = true
+						ids[i] = append(ids[i], s)
+					}
+				}
+				contents[i], err = journal.Read(reading, p.dir, p.lengths, bucket, func(id string) bool { return wanted[id] })
+				return err
+			})
 		}
-		contents, err := journal.Read(ctx, p.dir, bucket, func(id string) bool { return wanted[id] })
-		if err != nil {
+		if err := group.Wait(); err != nil {
 			return fmt.Errorf("metareward: %w", err)
 		}
-		for _, id := range ids {
-			if err := p.count(ctx, id, contents[id]); err != nil {
-				return err
+		for i := range some {
+			for _, id := range ids[i] {
+				if err := p.count(ctx, id, contents[i][id]); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// byBucket returns the IDs of the run's prompts, merged ones too, by the bucket that they are looked for
+// in. Where the run's own buckets will be smaller than the journal's, it is one of the journal's.
+func (p *planner) byBucket(ctx context.Context, scan *prompts.Scan) (map[string][]uuid.UUID, error) {
+	byBucket := map[string][]uuid.UUID{}
+	for _, f := range scan.Files {
+		err := prompts.ReadFile(ctx, f, p.config.Reading(), func(line prompts.Line) error {
+			if line.Bad != nil || !scan.Sample.Keep(line.Prompt.ID) {
+				return nil
+			}
+			id, err := uuid.Parse(line.Prompt.ID)
+			bucket := journal.Bucket(line.Prompt.ID, p.lengths.Longest())
+			byBucket[bucket] = append(byBucket[bucket], id)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("metareward: %w", err)
+		}
+	}
+	return byBucket, nil
 }
 
 // errGap ends the stages of a dossier that is not whole.

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -216,6 +218,62 @@ func BenchmarkNoLatency(b *testing.B) {
 			c.report(b)
 		}
 	})
+}
+
+// memoryPrompts are the numbers of prompts of BenchmarkMemory.
+var memoryPrompts = flag.String("memory", "1000,10000,30000", "numbers of prompts whose runs BenchmarkMemory measures, ascending")
+
+// mostPerPrompt is how many kilobytes a prompt may take.
+const mostPerPrompt = 30
+
+// BenchmarkMemory is the peak memory of runs of more and more prompts of 500 characters, with few texts
+// each, against a worker without latency, and what each prompt more than those of the first takes. Up to
+// some 10,000 prompts most of that is garbage, which grows until tuneCollector's limit: what is in use
+// shows with a GOGC of 50 and GOMEMLIMIT=off, which reach the program, or in larger runs.
+func BenchmarkMemory(b *testing.B) {
+	program := buildProgram(b)
+	url := startWorker(b, program, anyPort, "--latency=0s").url
+	var first, slope float64 // of the runs with the least prompts, of the last ones
+	var least int
+	for field := range strings.SplitSeq(*memoryPrompts, ",") {
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint("prompts=", n), func(b *testing.B) {
+			file := longPrompts(b, n)
+			for b.Loop() {
+				c := runProgram(b, program, "--prompts", file, "--out", filepath.Join(b.TempDir(), "out"), "--model", "simulated", "--url", url,
+					"--set", "actor.n=2", "--set", "judge.n=3")
+				c.report(b)
+				if least == 0 {
+					first, least = c.peakMB, n
+				}
+				if n > least {
+					slope = 1000 * (c.peakMB - first) / float64(n-least)
+					b.ReportMetric(slope, "kB/prompt")
+				}
+			}
+		})
+	}
+	if slope >= mostPerPrompt {
+		b.Errorf("a prompt takes %.1f kB, want less than %d", slope, mostPerPrompt)
+	}
+}
+
+// longPrompts writes n prompts of 500 characters.
+func longPrompts(b *testing.B, n int) string {
+	b.Helper()
+	var lines bytes.Buffer
+	for i := range n {
+		text := fmt.Sprintf("Question %d: what is a long question good for? ", i)
+		fmt.Fprintf(&lines, "{\"prompt\":%q}\n", strings.Repeat(text, 500/len(text)+1)[:500])
+	}
+	name := filepath.Join(b.TempDir(), "prompts.jsonl")
+	if err := os.WriteFile(name, lines.Bytes(), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return name
 }
 
 // BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms:

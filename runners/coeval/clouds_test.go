@@ -145,7 +145,7 @@ func TestRunOnAnObjectStore(t *testing.T) {
 	}
 }
 
-// Killed again and again, a run on an object store is finished by the same command.
+// Killed at any moment, a run on an object store is finished by the same command.
 func TestKilledRunsOnAnObjectStore(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
@@ -162,29 +162,8 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
 			env, b := storetest.GCSBucket(t, nil)
 			w := newWorker(t, slowly(simulator.Options{}))
-			args := killedRun(w.URL, prompts, cloudOut)
-			p := begin(t, env.List(), args...)
-			eventually(t, "requests", func() bool { return w.Stats().Requests >= at || !p.alive() })
-			p.kill(t)
-			was := w.settled(t)
-			left := durableOf(t, b)
-			kept += left
-			if i > 0 { // the first waits until the dead run's lease expires
-				args = append(args, "--takeover")
-			}
-			end := poll(t, b)
-			s := completeAt(t, env.List(), args...)
-			end()
-			if s.Calls.Replayed != left {
-				t.Errorf("%d generations were replayed, %d were durable", s.Calls.Replayed, left)
-			}
-			if got := s.Calls.Replayed + s.Calls.Generations; got != all.Calls.Generations {
-				t.Errorf("%d generations, want those of the undisturbed run, %d", got, all.Calls.Generations)
-			}
-			// In flight at the kill is what was asked and is not durable.
-			if twice, most := w.Stats().AskedTwice-was.AskedTwice, was.Generations-left; twice > most+mostUndurable {
-				t.Errorf("%d generations were asked twice; %d were delivered and not durable, and at most %d under way", twice, most, mostUndurable)
-			}
+			// The first waits until the dead run's lease expires.
+			kept += killAndGoOn(t, w, at, all, env, b, killedRun(w.URL, prompts, cloudOut), i > 0)
 			if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
 				t.Errorf("files differ from those of the local run: %s", diff)
 			}
@@ -193,6 +172,35 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// killAndGoOn kills a run when the worker has seen so many requests, gives the same command again,
+// and holds what that asks against the journal that the dead run left. It returns how many
+// generations that has, of all.
+func killAndGoOn(t *testing.T, w *worker, at int64, all *summary.Summary, env storetest.Environment, b *storetest.Bucket, args []string, takeOver bool) (left int64) {
+	t.Helper()
+	p := begin(t, env.List(), args...)
+	eventually(t, "requests", func() bool { return w.Stats().Requests >= at || !p.alive() })
+	p.kill(t)
+	was := w.settled(t)
+	left = durableOf(t, b)
+	if takeOver {
+		args = append(args, "--takeover")
+	}
+	end := poll(t, b)
+	s := completeAt(t, env.List(), args...)
+	end()
+	if s.Calls.Replayed != left {
+		t.Errorf("%d generations were replayed, %d were durable", s.Calls.Replayed, left)
+	}
+	if got := s.Calls.Replayed + s.Calls.Generations; got != all.Calls.Generations {
+		t.Errorf("%d generations, want those of the undisturbed run, %d", got, all.Calls.Generations)
+	}
+	// In flight at the kill is what was asked and is not durable.
+	if twice, most := w.Stats().AskedTwice-was.AskedTwice, was.Generations-left; twice > most+mostUndurable {
+		t.Errorf("%d generations were asked twice; %d were delivered and not durable, and at most %d under way", twice, most, mostUndurable)
+	}
+	return left
 }
 
 // durableOf counts the generations in the bucket's journal.
@@ -205,48 +213,71 @@ func durableOf(t *testing.T, b *storetest.Bucket) int64 {
 	return sum(durable(t, out))
 }
 
-// With one in twenty of its storage calls failing a run makes the same files.
+// failures lets one in twenty storage calls fail.
+type failures struct {
+	mu            sync.Mutex
+	random        *rand.Rand
+	failed, calls int
+}
+
+func (f *failures) handle(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	f.mu.Lock()
+	f.calls++
+	fails, answered := f.random.IntN(20) == 0, f.random.IntN(2) == 0
+	if fails {
+		f.failed++
+	}
+	f.mu.Unlock()
+	switch {
+	case fails && answered:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case fails:
+		panic(http.ErrAbortHandler)
+	default:
+		server.ServeHTTP(w, r)
+	}
+}
+
+// With one in twenty of its storage calls failing, a run that is killed is finished by the same command,
+// and makes the same files.
 func TestObjectStoreThatFails(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
-	_, wanted := undisturbed(t, prompts, runOf)
-	var mu sync.Mutex
-	r := rand.New(rand.NewPCG(5, 6))
-	failed, calls := 0, 0
-	env, b := storetest.GCSBucket(t, func(w http.ResponseWriter, req *http.Request, server http.Handler) {
-		mu.Lock()
-		calls++
-		fails := r.IntN(20) == 0
-		if fails {
-			failed++
-		}
-		kind := r.IntN(2)
-		mu.Unlock()
-		switch {
-		case fails && kind == 0:
-			w.WriteHeader(http.StatusServiceUnavailable)
-		case fails:
-			panic(http.ErrAbortHandler)
-		default:
-			server.ServeHTTP(w, req)
-		}
-	})
-	w := newWorker(t, slowly(simulator.Options{}))
-	end := poll(t, b)
-	for range 3 { // the second and the third read what the first wrote
-		completeAt(t, env.List(), runOf(w.URL, prompts, cloudOut)...)
+	all, wanted := undisturbed(t, prompts, killedRun)
+	for _, test := range []struct {
+		out   string
+		serve func(testing.TB, storetest.Fault) (storetest.Environment, *storetest.Bucket)
+	}{
+		{cloudOut, storetest.GCSBucket}, {"s3://bucket/runs/out", storetest.S3Bucket},
+	} {
+		t.Run(test.out[:2], func(t *testing.T) {
+			t.Parallel()
+			f := &failures{random: rand.New(rand.NewPCG(5, 6))}
+			env, b := test.serve(t, f.handle)
+			w := newWorker(t, slowly(simulator.Options{}))
+			args := killedRun(w.URL, prompts, test.out)
+			left := killAndGoOn(t, w, all.Calls.Requests*3/4, all, env, b, args, true)
+			same := func(when string) {
+				t.Helper()
+				if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+					t.Errorf("%s files differ from those of the local run: %s", when, diff)
+				}
+			}
+			same("after the kill")
+			again := completeAt(t, env.List(), args...) // reads what the others wrote
+			same("when run again")
+			if again.Calls.Generations != 0 {
+				t.Errorf("run again it asked for %d generations", again.Calls.Generations)
+			}
+			want(t, env.List(), "verify", test.out)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.failed == 0 {
+				t.Errorf("none of %d storage calls failed", f.calls)
+			}
+			t.Logf("%d of %d storage calls failed; the kill left %d of %d generations", f.failed, f.calls, left, all.Calls.Generations)
+		})
 	}
-	end()
-	if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
-		t.Errorf("files differ from those of the local run: %s", diff)
-	}
-	want(t, env.List(), "verify", cloudOut)
-	mu.Lock()
-	defer mu.Unlock()
-	if failed == 0 {
-		t.Errorf("none of %d storage calls failed", calls)
-	}
-	t.Logf("%d of %d storage calls failed", failed, calls)
 }
 
 // Prompts, journal and files may lie on stores of different kinds.
@@ -260,9 +291,9 @@ func TestStoresAreMixed(t *testing.T) {
 	}
 	lines := bytes.SplitAfter(input, []byte("\n"))
 	for i, line := range lines[:3] {
-		b.Put(fmt.Sprintf("prompts/part-%d.jsonl", i), line)
+		b.Put(t, fmt.Sprintf("prompts/part-%d.jsonl", i), line)
 	}
-	b.Put("prompts/notes.txt", []byte("no prompts"))
+	b.Put(t, "prompts/notes.txt", []byte("no prompts"))
 	local := filepath.Join(t.TempDir(), "out")
 	w := newWorker(t, simulator.Options{World: uneven()})
 	var files []int

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"net"
 	"net/http"
@@ -8,13 +9,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime/graphx"
 	"github.com/google/go-cmp/cmp"
+	df "google.golang.org/api/dataflow/v1b3"
 
 	"coeval/datasets/store/storetest"
+	"coeval/runners/engine/enginetest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -30,7 +36,7 @@ func TestDataflowDryRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Put("prompts.jsonl", prompts)
+	b.Put(t, "prompts.jsonl", prompts)
 	w := newWorker(t, simulator.Options{})
 	got := want(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
 		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging")...)
@@ -89,6 +95,104 @@ func TestDataflowDryRun(t *testing.T) {
 	}
 }
 
+// transform finds the transforms that have a spec in a pipeline's text: their names and URNs.
+var transform = regexp.MustCompile(`unique_name:\s*"([^"]+)"\s+spec:\s*\{\s*urn:\s*"([^"]+)"`)
+
+// The job that Dataflow is sent has no steps of its own: with Runner v2 it runs the pipeline that
+// pipelineUrl names. Both are logged in a dry run: that pipeline has the steps and shuffles of the
+// summary, and no shuffle beside them, and the job has what Beam's flags say.
+func TestDataflowJob(t *testing.T) {
+	t.Parallel()
+	env, b := storetest.GCSBucket(t, nil)
+	prompts, err := os.ReadFile(promptFile(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Put(t, "prompts.jsonl", prompts)
+	p := begin(t, env.List(), append(runOf("http://127.0.0.1:1/v1", "gs://bucket/prompts.jsonl", cloudOut, "--verbose"),
+		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging", "--num_workers=2",
+		"--autoscaling_algorithm=NONE", "--worker_machine_type=n2-standard-2", "--service_account_email=coeval@p.iam.gserviceaccount.com",
+		"--subnetwork=regions/us-central1/subnetworks/s", "--no_use_public_ips")...)
+	if code := p.wait(t); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, p.stderr.String())
+	}
+	var model string
+	var job df.Job
+	for line := range strings.Lines(p.stderr.String()) {
+		_, quoted, _ := strings.Cut(strings.TrimSpace(line), " msg=")
+		switch said, err := strconv.Unquote(quoted); {
+		case err != nil:
+		case strings.HasPrefix(said, "components:"):
+			model = said
+		case strings.HasPrefix(said, "{"):
+			if err := json.Unmarshal([]byte(said), &job); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	steps, shuffles := map[string]bool{}, map[string]bool{}
+	for _, found := range transform.FindAllStringSubmatch(model, -1) {
+		steps[found[1]] = true
+		if found[2] == graphx.URNGBK {
+			shuffles[found[1]] = true
+		}
+	}
+	wantShuffles := map[string]bool{}
+	for line := range strings.Lines(p.stdout.String()) {
+		step, _, _ := strings.Cut(strings.TrimSpace(line), " <- ")
+		step, shuffle := strings.CutSuffix(step, " [shuffle]")
+		if shuffle {
+			wantShuffles[step] = true
+		}
+		if !steps[step] {
+			t.Errorf("the pipeline that Dataflow is given has no step %s", step)
+		}
+	}
+	if diff := cmp.Diff(wantShuffles, shuffles); diff != "" || len(shuffles) == 0 {
+		t.Errorf("shuffles of the pipeline that Dataflow is given: %s", diff)
+	}
+
+	checkDataflowJob(t, &job)
+}
+
+// checkDataflowJob holds a job against what the flags of TestDataflowJob say.
+func checkDataflowJob(t *testing.T, job *df.Job) {
+	t.Helper()
+	if job.Type != "JOB_TYPE_BATCH" || job.ProjectId != "p" || len(job.Steps) != 0 || job.Environment == nil || len(job.Environment.WorkerPools) != 1 {
+		t.Fatalf("job %s of %s with %d steps and environment %+v", job.Type, job.ProjectId, len(job.Steps), job.Environment)
+	}
+	for _, experiment := range []string{"use_runner_v2", "use_portable_job_submission"} {
+		if !slices.Contains(job.Environment.Experiments, experiment) {
+			t.Errorf("experiments %v, without %s the pipeline is not what is run", job.Environment.Experiments, experiment)
+		}
+	}
+	var given struct {
+		Options struct{ PipelineURL, Region, TempLocation string } `json:"options"`
+	}
+	if err := json.Unmarshal(job.Environment.SdkPipelineOptions, &given); err != nil {
+		t.Fatal(err)
+	}
+	if o := given.Options; o.Region != "us-central1" || !strings.HasPrefix(o.PipelineURL, "gs://bucket/staging/") || !strings.HasPrefix(o.TempLocation, "gs://bucket/staging") {
+		t.Errorf("options %+v", o)
+	}
+	if got, want := job.Environment.ServiceAccountEmail, "coeval@p.iam.gserviceaccount.com"; got != want {
+		t.Errorf("service account %s, want %s", got, want)
+	}
+	pool := job.Environment.WorkerPools[0]
+	pool.SdkHarnessContainerImages, pool.WorkerHarnessContainerImage = nil, "" // Beam's, of its version
+	if len(pool.Packages) != 1 || pool.Packages[0].Name != "worker" || !strings.HasPrefix(pool.Packages[0].Location, "gs://bucket/staging/") {
+		t.Errorf("packages %+v", pool.Packages)
+	}
+	pool.Packages = nil
+	if diff := cmp.Diff(&df.WorkerPool{
+		AutoscalingSettings: &df.AutoscalingSettings{Algorithm: "AUTOSCALING_ALGORITHM_NONE"}, IpConfiguration: "WORKER_IP_PRIVATE",
+		Kind: "harness", MachineType: "n2-standard-2", NumWorkers: 2, Subnetwork: "regions/us-central1/subnetworks/s",
+	}, pool); diff != "" {
+		t.Errorf("workers: %s", diff)
+	}
+}
+
 // stepNamed returns the one step whose name ends so.
 func stepNamed(t *testing.T, steps map[string][]string, ending string) string {
 	t.Helper()
@@ -129,7 +233,6 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		want               string
 	}{
 		{"no project", "gs://b/p", cloudOut, append([]string{"--"}, without(1)...), exitUsage, "--runner=dataflow needs --project, "},
-		{"no such region", "gs://b/p", cloudOut, append([]string{"--"}, append(without(2), "--region=us-central1-a")...), exitUsage, `--region is "us-central1-a"; allowed is a region as us-central1`},
 		{"no region", "gs://b/p", cloudOut, append([]string{"--"}, without(2)...), exitUsage, "--runner=dataflow needs --region, "},
 		{"no staging", "gs://b/p", cloudOut, append([]string{"--"}, without(3)...), exitUsage, "--runner=dataflow needs --staging_location, "},
 		{"local staging", "gs://b/p", cloudOut, append([]string{"--"}, append(without(3), "--staging_location=/tmp/x")...), exitUsage, `--staging_location is "/tmp/x"; allowed is gs://`},
@@ -159,6 +262,32 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 				t.Errorf("%d requests were made", n)
 			}
 		})
+	}
+}
+
+// A region where Dataflow is not is refused in one line that names it, before anything is asked.
+func TestNoSuchRegionOfDataflow(t *testing.T) {
+	t.Parallel()
+	env, b := storetest.GCSBucket(t, nil)
+	prompts, err := os.ReadFile(promptFile(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Put(t, "prompts.jsonl", prompts)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central9/jobs", func(w http.ResponseWriter, _ *http.Request) {
+		enginetest.Answer(w, http.StatusBadRequest, enginetest.WrongRegion)
+	})
+	endpoint, credentials := enginetest.Google(t, mux)
+	w := newWorker(t, simulator.Options{})
+	p := begin(t, append(env.List(), "GOOGLE_APPLICATION_CREDENTIALS="+credentials), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
+		"--", "--runner=dataflow", "--project=p", "--region=us-central9", "--staging_location=gs://bucket/staging", "--dataflow_endpoint="+endpoint)...)
+	code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
+	if wanted := "--region=us-central9 of --project=p: Dataflow takes no jobs there"; code != exitFailed || !strings.Contains(said, wanted) || strings.Contains(said, "\n") {
+		t.Errorf("exit code %d\n%s\nwant %d and one line with %q", code, said, exitFailed, wanted)
+	}
+	if n, left := w.Stats().Requests, b.Objects(t, "runs/"); n != 0 || len(left) != 0 {
+		t.Errorf("%d requests were made, and %d objects written", n, len(left))
 	}
 }
 

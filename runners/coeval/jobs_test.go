@@ -170,11 +170,11 @@ func TestTakenOverOnACluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Put("prompts.jsonl", input)
+	b.Put(t, "prompts.jsonl", input)
 	w := newWorker(t, simulator.Options{})
 	p := begin(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut), s.flags()...)...)
 	eventually(t, "the job is submitted", func() bool { return isClosed(s.submitted) || !p.alive() })
-	b.Put("runs/out/operations/lease.json", []byte(`{"pid":1,"host":"elsewhere","since":"2026-01-01T00:00:00Z","attempt":"other","id":"other","released":false}`))
+	b.Put(t, "runs/out/operations/lease.json", []byte(`{"pid":1,"host":"elsewhere","since":"2026-01-01T00:00:00Z","attempt":"other","id":"other","released":false}`))
 	if code := p.wait(t); code != exitFailed || !strings.Contains(p.stderr.String(), "another run (process 1 on elsewhere") {
 		t.Errorf("exit code %d\n%s", code, p.stderr.String())
 	}

@@ -406,7 +406,7 @@ func durable(t *testing.T, out string) map[string]int64 {
 		if len(name) != 1+lengths.Longest() {
 			t.Fatalf("the journal has bucket %s beside those of %d bits, which read it too", name, lengths.Longest())
 		}
-		contents, err := journal.Read(t.Context(), dir, name, nil)
+		contents, err := journal.Read(t.Context(), dir, lengths, name, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

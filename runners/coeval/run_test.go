@@ -400,7 +400,7 @@ func journalText(t *testing.T, out string) string {
 		t.Fatal(err)
 	}
 	for _, p := range rows[schemas.PromptRow](t, out, shards.Prompts) {
-		contents, err := journal.Read(t.Context(), dir, journal.Bucket(p.ID, lengths.Longest()), nil)
+		contents, err := journal.Read(t.Context(), dir, lengths, journal.Bucket(p.ID, lengths.Longest()), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

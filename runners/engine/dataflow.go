@@ -31,11 +31,7 @@ func runDataflow(ctx context.Context, p *beam.Pipeline) error {
 	if *jobopts.JobName == "" { // Beam's own is another each time that it is asked for
 		*jobopts.JobName = fmt.Sprintf("coeval-%d", time.Now().UnixNano())
 	}
-	j := dataflowJob{
-		project: gcpopts.GetProjectFromFlagOrEnvironment(context.Background()), region: gcpopts.GetRegion(context.Background()),
-		endpoint: flagOf("dataflow_endpoint"), name: *jobopts.JobName,
-	}
-	return j.await(ctx, func() (id string, err error) {
+	return dataflowHere().await(ctx, func() (id string, err error) {
 		result, err := beamx.RunWithMetrics(context.WithoutCancel(ctx), p)
 		if err != nil || flagOf("template_location") != "" { // then no job was made
 			return "", err
@@ -46,6 +42,41 @@ func runDataflow(ctx context.Context, p *beam.Pipeline) error {
 
 // dataflowJob is where a job of Dataflow is found.
 type dataflowJob struct{ project, region, endpoint, name string }
+
+// dataflowHere is the job of Beam's flags.
+func dataflowHere() dataflowJob {
+	return dataflowJob{
+		project: gcpopts.GetProjectFromFlagOrEnvironment(context.Background()), region: gcpopts.GetRegion(context.Background()),
+		endpoint: flagOf("dataflow_endpoint"), name: *jobopts.JobName,
+	}
+}
+
+// reach returns an error when Dataflow would not take the job for its project or region: which regions
+// there are only Google knows, and refuses to list the jobs of another.
+func (j dataflowJob) reach(ctx context.Context) error {
+	client, err := dataflowlib.NewClient(ctx, j.endpoint)
+	if err != nil {
+		return fmt.Errorf("no credentials for --runner=dataflow: set GOOGLE_APPLICATION_CREDENTIALS or run `gcloud auth application-default login` (%s)", oneLine(err))
+	}
+	limited, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	err = repeat(limited, func(ctx context.Context) error {
+		_, err := client.Projects.Locations.Jobs.List(j.project, j.region).Filter("ACTIVE").PageSize(1).Context(ctx).Do()
+		return err
+	})
+	answer := (*googleapi.Error)(nil)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.As(err, &answer) || !stays(answer.Code):
+		return fmt.Errorf("--region=%s of --project=%s: for %s Dataflow could not be asked whether it takes jobs there (%s)", j.region, j.project, answerTime, oneLine(err))
+	case answer.Code == http.StatusUnauthorized, answer.Code == http.StatusForbidden:
+		return fmt.Errorf("--project=%s: no permission for its Dataflow jobs (%d: %s)", j.project, answer.Code, oneLine(errors.New(answer.Message)))
+	}
+	return fmt.Errorf("--region=%s of --project=%s: Dataflow takes no jobs there; allowed is a region of Dataflow as us-central1 (%d: %s)", j.region, j.project, answer.Code, oneLine(errors.New(answer.Message)))
+}
 
 // await returns what a job comes to: nil if it is done. It cancels the job when ctx ends.
 func (j dataflowJob) await(ctx context.Context, run func() (id string, err error)) error {

@@ -2,52 +2,41 @@ package engine
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"coeval/runners/engine/enginetest"
 )
 
-// dataflow is as much of Google's service as cancelling a job needs, with credentials for it. The
+// dataflow is as much of Google's service as looking for a job and cancelling it needs, with credentials
+// for it. The
 // job is known to it from the second question on, and is in the state that it was asked to be in.
 func dataflow(t *testing.T, known bool) (endpoint string, asked *atomic.Int64, cancelled func() []string) {
 	t.Helper()
 	asked = new(atomic.Int64)
 	var updates atomic.Pointer[[]string]
 	var busy atomic.Int64
-	answer := func(w http.ResponseWriter, body string) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, body)
-	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, `{"access_token": "token", "token_type": "Bearer", "expires_in": 3600}`)
-	})
 	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central1/jobs", func(w http.ResponseWriter, _ *http.Request) {
 		if asked.Add(1) > 1 && known {
-			answer(w, `{"jobs": [{"id": "other", "name": "another"}, {"id": "id-1", "name": "coeval-1"}]}`)
+			enginetest.Answer(w, http.StatusOK, `{"jobs": [{"id": "other", "name": "another"}, {"id": "id-1", "name": "coeval-1"}]}`)
 			return
 		}
-		answer(w, `{"jobs": [{"id": "other", "name": "another"}]}`)
+		enginetest.Answer(w, http.StatusOK, `{"jobs": [{"id": "other", "name": "another"}]}`)
 	})
 	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1)%2 == 1 {
 			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return
 		}
-		answer(w, fmt.Sprintf(`{"id": %q, "currentState": "JOB_STATE_%s"}`, r.PathValue("id"), strings.ToUpper(r.PathValue("id"))))
+		enginetest.Answer(w, http.StatusOK, fmt.Sprintf(`{"id": %q, "currentState": "JOB_STATE_%s"}`, r.PathValue("id"), strings.ToUpper(r.PathValue("id"))))
 	})
 	mux.HandleFunc("PUT /v1b3/projects/p/locations/us-central1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if busy.Add(1)%2 == 1 {
@@ -56,27 +45,25 @@ func dataflow(t *testing.T, known bool) (endpoint string, asked *atomic.Int64, c
 		}
 		body, _ := io.ReadAll(r.Body)
 		updates.Store(&[]string{r.PathValue("id"), strings.TrimSpace(string(body))})
-		answer(w, `{}`)
+		enginetest.Answer(w, http.StatusOK, `{}`)
 	})
-	s := httptest.NewServer(mux)
-	t.Cleanup(s.Close)
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(map[string]string{
-		"type": "service_account", "client_email": "me@p.iam.gserviceaccount.com", "token_uri": s.URL + "/token",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
+	mux.HandleFunc("GET /v1b3/projects/{project}/locations/{region}/jobs", func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); {
+		case r.PathValue("project") == "p":
+			enginetest.Answer(w, http.StatusBadRequest, enginetest.WrongRegion)
+		case r.PathValue("project") == "busy" && asked.Load() == 1:
+			enginetest.Answer(w, http.StatusServiceUnavailable, `{}`)
+		case r.PathValue("project") == "busy":
+			enginetest.Answer(w, http.StatusOK, `{}`)
+		case r.PathValue("project") == "gone":
+			enginetest.Answer(w, http.StatusServiceUnavailable, `{}`)
+		default:
+			enginetest.Answer(w, http.StatusForbidden, `{"error": {"code": 403, "message": "me lacks dataflow.jobs.list"}}`)
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "account.json")
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
-	return s.URL + "/", asked, func() []string {
+	endpoint, credentials := enginetest.Google(t, mux)
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", credentials)
+	return endpoint, asked, func() []string {
 		if u := updates.Load(); u != nil {
 			return *u
 		}
@@ -175,5 +162,32 @@ func TestCancelDataflowFails(t *testing.T) {
 	var u *Uncancelled
 	if !errors.As(err, &u) || !strings.Contains(err.Error(), "the Dataflow job coeval-1 could not be cancelled") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("it says %v", err)
+	}
+}
+
+// Whether Dataflow takes jobs of a project in a region is known before anything is asked.
+func TestReachOfDataflow(t *testing.T) {
+	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &answerTime, 10*time.Second)
+	for _, test := range []struct{ project, region, want string }{
+		{"p", "us-central1", ""},
+		{"busy", "us-central1", ""}, // at first
+		{"p", "us-central9", "--region=us-central9 of --project=p: Dataflow takes no jobs there; allowed is a region of Dataflow as us-central1 (400: (0): The workflow could not be created, since"},
+		{"another", "us-central1", "--project=another: no permission for its Dataflow jobs (403: me lacks dataflow.jobs.list)"},
+	} {
+		endpoint, _, _ := dataflow(t, true)
+		err := dataflowJob{project: test.project, region: test.region, endpoint: endpoint}.reach(t.Context())
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s in %s: it says %v, want %q", test.project, test.region, err, test.want)
+		}
+	}
+	shorten(t, &answerTime, 20*time.Millisecond)
+	endpoint, _, _ := dataflow(t, true)
+	if err := jobAt("gone", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "for 20ms Dataflow could not be asked") {
+		t.Errorf("of a service that is gone it says %v", err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "none.json"))
+	if err := jobAt("p", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "no credentials for --runner=dataflow: set GOOGLE_APPLICATION_CREDENTIALS") {
+		t.Errorf("without credentials it says %v", err)
 	}
 }

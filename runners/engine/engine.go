@@ -194,7 +194,8 @@ func knock(ctx context.Context, endpoint string) error {
 
 // Steps lists the transforms of a pipeline as a runner is given it, in the order of the data,
 // each with what it takes. A step on whose input elements are grouped says so: between two
-// such lines a runner may run all in one process, and does.
+// such lines a runner may run all in one process, and does. It is what runners of portable pipelines are
+// sent, and what Dataflow's job names: that has no steps of its own.
 func Steps(p *beam.Pipeline) ([]string, error) {
 	edges, _, err := p.Build()
 	if err != nil {

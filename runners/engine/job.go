@@ -332,8 +332,12 @@ func (j *job) explain(err error) error {
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// Reach returns an error when no job server answers where Beam's flags say.
+// Reach returns an error when no job server answers where Beam's flags say, or Dataflow takes no jobs
+// there.
 func Reach(ctx context.Context) (err error) {
+	if Runner() == "dataflow" && !DryRun() {
+		return dataflowHere().reach(ctx)
+	}
 	if !remote() {
 		return nil
 	}

@@ -125,7 +125,7 @@ func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 			if got := Watch(f.engine.options.Attempt).Calls[calls[0].Stage]; got.Generations != int64(3*(len(calls)-1)) || got.CompletionTokens == 0 {
 				t.Errorf("of a bundle that failed %+v is told, want 3 generations of each of %d calls", got, len(calls)-1)
 			}
-			contents, err := journal.Read(t.Context(), dir, "b", nil)
+			contents, err := journal.Read(t.Context(), dir, nil, "b", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,7 +246,7 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 	if now := s.Server().Stats(); now.Requests != stats.Requests {
 		t.Errorf("%d requests after the folder was lost", now.Requests-stats.Requests)
 	}
-	contents, err := journal.Read(t.Context(), filepath.Join(out, "journal"), "b", nil)
+	contents, err := journal.Read(t.Context(), filepath.Join(out, "journal"), nil, "b", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

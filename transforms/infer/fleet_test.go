@@ -422,7 +422,7 @@ func TestPatience(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), "refused") {
 				t.Fatalf("%v: names not patience and the fault", err)
 			}
-			contents, err := journal.Read(t.Context(), dir, "b", nil)
+			contents, err := journal.Read(t.Context(), dir, nil, "b", nil)
 			if err != nil || len(contents) != 0 {
 				t.Errorf("the journal holds %v, %v", contents, err)
 			}

@@ -40,7 +40,7 @@ func TestCloseKeepsWhatWasRead(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	contents, err := journal.Read(t.Context(), dir, "b", nil)
+	contents, err := journal.Read(t.Context(), dir, nil, "b", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,9 @@
 package storetest
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -43,25 +45,33 @@ func (e Environment) List() []string {
 }
 
 // Bucket is what a server holds.
-type Bucket struct{ server *fakestorage.Server }
+type Bucket struct {
+	put  func(name string, data []byte) error
+	list func(prefix string) (names []string, err error)
+	// get returns false for an object that isn't there.
+	get func(name string) ([]byte, bool)
+}
 
 // Put makes an object of the bucket.
-func (b *Bucket) Put(name string, data []byte) {
-	b.server.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "bucket", Name: name}, Content: data})
+func (b *Bucket) Put(tb testing.TB, name string, data []byte) {
+	tb.Helper()
+	if err := b.put(name, data); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Objects returns the objects whose names begin with prefix, without it.
 func (b *Bucket) Objects(tb testing.TB, prefix string) map[string][]byte {
 	tb.Helper()
-	listed, err := b.server.ListObjectsWithOptionsPaginated("bucket", fakestorage.ListOptions{Prefix: prefix})
+	names, err := b.list(prefix)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	all := make(map[string][]byte, len(listed.Objects))
-	for _, o := range listed.Objects {
+	all := make(map[string][]byte, len(names))
+	for _, name := range names {
 		// An object that was removed since is none.
-		if got, err := b.server.GetObject("bucket", o.Name); err == nil {
-			all[strings.TrimPrefix(o.Name, prefix)] = got.Content
+		if data, ok := b.get(name); ok {
+			all[strings.TrimPrefix(name, prefix)] = data
 		}
 	}
 	return all
@@ -77,7 +87,7 @@ func GCS(tb testing.TB, f Fault) Environment {
 // GCSBucket is [GCS] with a look at what lies there.
 func GCSBucket(tb testing.TB, f Fault) (Environment, *Bucket) {
 	tb.Helper()
-	b := &Bucket{}
+	var b *Bucket
 	url := serve(tb, f, func(url string) http.Handler {
 		s, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, ExternalURL: url, Writer: io.Discard})
 		if err != nil {
@@ -85,10 +95,33 @@ func GCSBucket(tb testing.TB, f Fault) (Environment, *Bucket) {
 		}
 		tb.Cleanup(s.Stop)
 		s.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: "bucket"})
-		b.server = s
+		b = bucketOfGCS(s)
 		return googleWords(s.HTTPHandler())
 	})
 	return Environment{"STORAGE_EMULATOR_HOST": url}, b
+}
+
+func bucketOfGCS(s *fakestorage.Server) *Bucket {
+	return &Bucket{
+		put: func(name string, data []byte) error {
+			s.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "bucket", Name: name}, Content: data})
+			return nil
+		},
+		list: func(prefix string) (names []string, err error) {
+			listed, err := s.ListObjectsWithOptionsPaginated("bucket", fakestorage.ListOptions{Prefix: prefix})
+			if err != nil {
+				return nil, err
+			}
+			for _, o := range listed.Objects {
+				names = append(names, o.Name)
+			}
+			return names, nil
+		},
+		get: func(name string) ([]byte, bool) {
+			o, err := s.GetObject("bucket", name)
+			return o.Content, err == nil
+		},
+	}
 }
 
 // googleWords has a server say what Google says of what is not there. The server of the tests says
@@ -150,16 +183,47 @@ func (w *wording) Write(p []byte) (int, error) {
 // S3 serves s3:// until the test ends.
 func S3(tb testing.TB, f Fault) Environment {
 	tb.Helper()
-	url := serve(tb, f, func(string) http.Handler {
-		backend := s3mem.New()
-		if err := backend.CreateBucket("bucket"); err != nil {
-			tb.Fatal(err)
-		}
-		return gofakes3.New(backend).Server()
-	})
-	e := Keys(tb)
-	e["AWS_ENDPOINT_URL_S3"] = url
+	e, _ := S3Bucket(tb, f)
 	return e
+}
+
+// S3Bucket is [S3] with a look at what lies there.
+func S3Bucket(tb testing.TB, f Fault) (Environment, *Bucket) {
+	tb.Helper()
+	backend := s3mem.New()
+	if err := backend.CreateBucket("bucket"); err != nil {
+		tb.Fatal(err)
+	}
+	e := Keys(tb)
+	e["AWS_ENDPOINT_URL_S3"] = serve(tb, f, func(string) http.Handler { return gofakes3.New(backend).Server() })
+	return e, bucketOfS3(backend)
+}
+
+func bucketOfS3(backend *s3mem.Backend) *Bucket {
+	return &Bucket{
+		put: func(name string, data []byte) error {
+			_, err := backend.PutObject("bucket", name, nil, bytes.NewReader(data), int64(len(data)), nil)
+			return err
+		},
+		list: func(prefix string) (names []string, err error) {
+			listed, err := backend.ListBucket("bucket", &gofakes3.Prefix{HasPrefix: true, Prefix: prefix}, gofakes3.ListBucketPage{})
+			if err != nil {
+				return nil, err
+			}
+			for _, o := range listed.Contents {
+				names = append(names, o.Key)
+			}
+			return names, nil
+		},
+		get: func(name string) ([]byte, bool) {
+			o, err := backend.GetObject("bucket", name, nil)
+			if err != nil {
+				return nil, false
+			}
+			data, err := io.ReadAll(o.Contents)
+			return data, errors.Join(err, o.Contents.Close()) == nil
+		},
+	}
 }
 
 // Secret is the secret key of [Keys]. Nothing may tell it.

@@ -1,0 +1,203 @@
+package metareward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/prompts"
+	"coeval/datasets/store/storetest"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+)
+
+// firstCall is a Caller that keeps the first call and answers none.
+type firstCall struct{ call *infer.Call }
+
+// Do implements [infer.Caller].
+func (f *firstCall) Do(_ context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+	f.call = &calls[0]
+	return nil, errGap
+}
+
+// actorRecords returns all that a journal holds of a prompt whose actor has answered.
+func actorRecords(t *testing.T, c *Config, id string) []journal.Record {
+	t.Helper()
+	options, err := c.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := c.chain(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage, err := infer.Chain(chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first firstCall
+	if err := stage(t.Context(), &first, &schemas.Dossier{Prompt: schemas.Prompt{ID: id}}); !errors.Is(err, errGap) {
+		t.Fatal(err)
+	}
+	records := make([]journal.Record, first.call.N)
+	for k := range records {
+		records[k] = journal.Record{Key: first.call.Key(), Replicate: k, PromptID: id, Role: schemas.RoleActor, Text: fmt.Sprint("answer ", k), FinishReason: "stop"}
+	}
+	return records
+}
+
+// put appends records to the buckets of this length.
+func put(t *testing.T, dir string, length int, records []journal.Record) {
+	t.Helper()
+	j, err := journal.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		v, err := j.Load(t.Context(), journal.Bucket(r.PromptID, length), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Append(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listings stands before an object store and counts its listings while it is told to. None of a
+// bucket's is answered before another bucket's has come.
+type listings struct {
+	both  chan struct{}
+	alone atomic.Bool // a bucket waited in vain
+
+	mu      sync.Mutex
+	on      bool
+	counted []string // their prefixes
+	buckets map[string]bool
+}
+
+// process stands for the test binary, whose server ends with it: clients are the process's, too.
+type process struct{ testing.TB }
+
+func (process) Cleanup(func()) {}
+
+var (
+	before    atomic.Pointer[listings] // what stands before the server
+	serveOnce sync.Once
+	serverEnv storetest.Environment
+	folderNo  atomic.Int64
+)
+
+// bucket returns a folder of gs:// that is empty.
+func bucket(t *testing.T, l *listings) string {
+	t.Helper()
+	before.Store(l)
+	serveOnce.Do(func() {
+		serverEnv = storetest.GCS(process{t}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			before.Load().handle(w, r, server)
+		})
+	})
+	serverEnv.Set(t)
+	return fmt.Sprintf("gs://bucket/%d", folderNo.Add(1))
+}
+
+func (l *listings) handle(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/o") {
+		l.see(r.URL.Query().Get("prefix"))
+	}
+	server.ServeHTTP(w, r)
+}
+
+func (l *listings) see(prefix string) {
+	l.mu.Lock()
+	on := l.on
+	if on {
+		l.counted = append(l.counted, prefix)
+	}
+	own := on && len(filepath.Base(prefix)) == len("b000")
+	if own && !l.buckets[prefix] {
+		l.buckets[prefix] = true
+		if len(l.buckets) == 2 {
+			close(l.both)
+		}
+	}
+	l.mu.Unlock()
+	if own {
+		select {
+		case <-l.both:
+		case <-time.After(10 * time.Second):
+			l.alone.Store(true)
+		}
+	}
+}
+
+// A plan lists a bucket once for each length of prefix that the journal has, several buckets at a
+// time, and finds all that is there.
+func TestListingsOfAPlan(t *testing.T) {
+	l := &listings{both: make(chan struct{}), buckets: map[string]bool{}}
+	const count = 24
+	var lines strings.Builder
+	for i := range count {
+		fmt.Fprintf(&lines, "{\"prompt\": \"prompt %d\"}\n", i)
+	}
+	lines.WriteString("{\"prompt\": \"prompt 0\"}\n") // is merged
+	file := filepath.Join(t.TempDir(), "prompts.jsonl")
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := valid()
+	c.Prompts.Paths, c.Output.Dir = []string{file}, bucket(t, l)
+	scan, err := prompts.ScanFiles(t.Context(), c.Prompts.Paths, c.Reading(), c.Selection())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// A run with two buckets got one answer to each prompt, and one with eight the others.
+	var first, others []journal.Record
+	buckets := map[string]bool{}
+	for i := range count {
+		id := schemas.PromptID([]schemas.Message{{Role: "user", Content: fmt.Sprint("prompt ", i)}})
+		all := actorRecords(t, &c, id)
+		first, others = append(first, all[0]), append(others, all[1:]...)
+		buckets[journal.Bucket(id, 3)] = true
+	}
+	dir := JournalDir(c.Output.Dir)
+	put(t, dir, 1, first)
+	put(t, dir, 3, others)
+
+	l.mu.Lock()
+	l.on = true
+	l.mu.Unlock()
+	p, err := NewPlan(t.Context(), c, scan, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.alone.Load() {
+		t.Error("no two buckets were listed at a time")
+	}
+	// The journal's folders, each bucket's folder of 3 bits and that of 1 bit, and all files for
+	// their sizes.
+	if want := 1 + 2*len(buckets) + 1; len(l.counted) != want {
+		t.Errorf("%d listings, want %d of %d buckets: %q", len(l.counted), want, len(buckets), l.counted)
+	}
+	k := int64(c.Actor.N)
+	got := p.Stages[0]
+	got.PromptTokens, got.CompletionTokens = 0, 0
+	if diff := cmp.Diff(StagePlan{Stage: schemas.StageGenerate, Generations: k * count, Held: k * count}, got); diff != "" {
+		t.Errorf("of the actor: %s", diff)
+	}
+}
