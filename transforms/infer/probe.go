@@ -238,18 +238,18 @@ func (f *fleet) probe(ctx context.Context, e *endpoint, r *Role, n int, calls *c
 	return 1, nil
 }
 
-// probeOnce probes with one message. A code says that the server gave not even one choice.
+// probeOnce probes once with each n. A code says that the server gave not even one choice.
 func (f *fleet) probeOnce(ctx context.Context, e *endpoint, r *Role, n int, calls *callCounts, others bool) (most int, code string, err error) {
-	q := probeRequest(r, n)
-	q.once = others
-	for ; q.n >= 1; q.n /= 2 {
+	for ; n >= 1; n /= 2 {
+		q := probeRequest(r, n)
+		q.once = others
 		generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
 		if err != nil {
 			return 0, "", err
 		}
 		f.watch.kept()
 		if code = generations[0].Code; code == "" && !slices.Contains(has, false) {
-			return q.n, "", nil
+			return n, "", nil
 		}
 		if code == CodeConnection || code == CodeTimeout {
 			break // it isn't n that keeps it from answering
