@@ -279,12 +279,13 @@ func longPrompts(b *testing.B, n int) string {
 // BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms:
 // with a limit that the program finds (0), and with given ones.
 //
-// Where the program's time goes in it (--cpu-profile, 300 prompts, 2026-11-24): 51 % asks, of
-// which sending is 11 % (writev, which on loopback does the receiver's work too), reading an
-// answer's head and body 10, its JSON 4, rendering the request 8, the journal's part 6; 17 %
-// writes the files, of which replay and rebuilding are 10 and Parquet with zstd 6; 11 % the stages,
+// Where the program's time goes in it (--cpu-profile, 400 prompts, 2026-11-27): 47 % asks, of
+// which sending is 9 % (writev, which on loopback does the receiver's work too), reading an
+// answer's head and body 5, its JSON 4, rendering the request 4, the journal's part 7; 16 %
+// writes the files, of which replay and rebuilding are 10 and Parquet with zstd 5; 13 % the stages,
 // of which reading scores and verdicts is 8; 5 % the journal's commits; the rest is the runtime:
-// scheduling 9, collecting garbage 4, growing stacks 3.
+// scheduling 6, collecting garbage 4, growing stacks 1. Without latency the same work takes 0.6 of the
+// CPU time: what wakes an idle CPU for each answer is spread over all of it.
 func BenchmarkSlots(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 2048)
 	for _, limit := range []int{0, 512, 800, 1200} {
