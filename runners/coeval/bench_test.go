@@ -206,7 +206,9 @@ func BenchmarkNoLatency(b *testing.B) {
 			if err := os.RemoveAll(out); err != nil {
 				b.Fatal(err)
 			}
-			runProgram(b, program, append(args, "--url", url)...).report(b)
+			c := runProgram(b, program, append(args, "--url", url)...)
+			c.report(b)
+			wants(b, "CPU-s for 1,000 requests", 1000*c.cpuSeconds/c.requests, 0, 0.15)
 		}
 	})
 	b.Run("pairAgain", func(b *testing.B) {
