@@ -50,7 +50,8 @@ var errReleased = errors.New("journal: the lease was given back")
 
 func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error) {
 	l := &lease{out: out, name: lockName(out), term: term{holder: thisProcess(how.Attempt), ID: uuid.NewString()}, beaten: make(chan struct{})}
-	var from *string // whose lease was there at first, and may be taken over
+	var from *string           // whose lease was there at first, and may be taken over
+	var refused *store.Version // the last that could not be written over
 	for {
 		was, version, err := readTerm(ctx, l.name)
 		if err != nil {
@@ -66,7 +67,15 @@ func acquireLease(ctx context.Context, out string, how Acquiring) (*lease, error
 		}
 		err = l.write(ctx, version)
 		switch {
+		case errors.Is(err, store.ErrChanged) && refused != nil && version == *refused:
+			return nil, fmt.Errorf("journal: %s: %w", l.name, errUnwritten)
 		case errors.Is(err, store.ErrChanged): // the holder has renewed it, or somebody else was faster: look again
+			refused = &version
+			select {
+			case <-time.After(lookAgain):
+			case <-ctx.Done():
+				return nil, fmt.Errorf("journal: %s: %w", l.name, ctx.Err())
+			}
 		case err != nil && version == "":
 			return nil, l.unable("create", err)
 		case err != nil:
@@ -106,8 +115,14 @@ func (l *lease) begin(ctx context.Context) error {
 	return err
 }
 
+// lookAgain is how long to wait before a lease is read that somebody else changed meanwhile.
+const lookAgain = 100 * time.Millisecond
+
 // unable says what a run must be able to do and is not.
 func (l *lease) unable(what string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("journal: %s: %w", l.name, err)
+	}
 	return fmt.Errorf("a run must be able to %s files in %s: %w", what, l.out, err)
 }
 

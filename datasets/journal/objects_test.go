@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -851,6 +852,33 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A store that refuses to change what nobody else has changed is told of, and not asked on and on.
+func TestTakeOverThatIsRefused(t *testing.T) {
+	quickly(t)
+	out := bucket(t)
+	holder := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "first"}}
+	if err := holder.write(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	var writes atomic.Int64
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost {
+			writes.Add(1)
+			_, _ = io.Copy(io.Discard, r.Body)
+			http.Error(w, "changed", http.StatusPreconditionFailed)
+			return
+		}
+		server.ServeHTTP(w, r)
+	})
+	_, err := Acquire(t.Context(), out, Acquiring{TakeOver: true})
+	if !errors.Is(err, errUnwritten) {
+		t.Errorf("%v, want %v", err, errUnwritten)
+	}
+	if n := writes.Load(); n > 4 {
+		t.Errorf("it was written %d times", n)
 	}
 }
 

@@ -66,6 +66,7 @@ type endpoint struct {
 	perToken    map[string]float64 // by model: seconds that an answer takes for each token of a choice
 	each        float64            // tokens that a request takes, on average
 	owed        int                // requests under way
+	givenUp     int                // how often it was, since it said nothing
 	heard       time.Time          // when it last answered anything at all, or began to owe something
 	alive       context.Context    // until it is given up, with what was asked of it
 	giveUp      context.CancelCauseFunc
@@ -724,6 +725,7 @@ func (f *fleet) through(req *http.Request, e *endpoint, limit int64) (*wire.Answ
 		return nil, err
 	}
 	defer resp.Body.Close()
+	e.hear()
 	b, err := wire.ReadBody(resp.Body, resp.ContentLength, limit)
 	return &wire.Answer{Status: resp.StatusCode, Server: resp.Header.Get("Server"), Header: resp.Header, Body: b}, err
 }

@@ -262,7 +262,9 @@ func (l *limiter) release(g *grant, flt *fault) {
 	case flt == nil || flt.treatment == refuse:
 		e.well(now)
 		e.delivered, e.fulls, e.held = now, 0, time.Time{}
-		blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
+		if g.class.stage != stageProbe {
+			blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
+		}
 		if flt == nil && g.class.stage != stageProbe {
 			e.pace.answered(now, g.class, now.Sub(g.since), level)
 		}
@@ -566,7 +568,7 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 		}
 		if e.quota != nil {
 			if wait := e.quota.take(now, class{w.stage, n}); wait > 0 {
-				l.pause(e, now.Add(min(wait, quotaLook)))
+				l.pause(e, now.Add(wait))
 				break
 			}
 		}

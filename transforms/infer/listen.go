@@ -11,7 +11,8 @@ import (
 // A request may take long, and a time-out by its size lets it. A server that died without a word,
 // with its machine or in its own lock, would hold it that long, and only then the run's patience
 // would begin. So one that owes answers and has said nothing at all for a while is asked for its
-// models, which takes a server no time, whatever it works on: any answer will do.
+// models, which takes a server no time, whatever it works on: any answer will do. Some can't answer
+// while they generate: so each time that one is given up it may be silent for twice as long.
 
 // errDeaf is why requests to a server that says nothing any more are given up.
 var errDeaf = errors.New("it has long said nothing, not even which models it has")
@@ -19,10 +20,12 @@ var errDeaf = errors.New("it has long said nothing, not even which models it has
 const (
 	// A server is asked for a sign when it was silent for a deafPart of the patience or for
 	// deafTimes what answers take there, whichever is longer, and before its first answer for half
-	// of the patience. After deafLooks signs in a row that don't come it is given up.
-	deafPart  = 5
-	deafTimes = 3
-	deafLooks = 3
+	// of the patience. After deafLooks signs in a row that don't come it is given up. The time doubles
+	// mostDeafer times.
+	deafPart   = 5
+	deafTimes  = 3
+	deafLooks  = 3
+	mostDeafer = 3
 )
 
 // listen gives up what an endpoint owes when it says nothing any more, until ctx ends.
@@ -33,7 +36,7 @@ func (f *fleet) listen(ctx context.Context, e *endpoint) {
 			missed = 0
 			continue
 		}
-		if missed++; missed < deafLooks || ctx.Err() != nil {
+		if missed++; missed < deafLooks || !f.deaf(e) || ctx.Err() != nil {
 			continue
 		}
 		missed = 0
@@ -46,6 +49,8 @@ func (e *endpoint) giveUpAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.giveUp(errDeaf)
+	e.givenUp++
+	e.heard = time.Now()
 	e.alive, e.giveUp = context.WithCancelCause(context.Background())
 }
 
@@ -60,7 +65,7 @@ func (f *fleet) deaf(e *endpoint) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.owed > 0 && time.Since(e.heard) > least
+	return e.owed > 0 && time.Since(e.heard) > least<<min(e.givenUp, mostDeafer)
 }
 
 // speaks asks a server for its models, and returns whether anything came.
@@ -72,11 +77,7 @@ func (f *fleet) speaks(ctx context.Context, e *endpoint, within time.Duration) b
 		return false
 	}
 	a, _ := f.through(req, e, bodyFloor)
-	if a == nil {
-		return false
-	}
-	e.hear()
-	return true
+	return a != nil
 }
 
 // hear takes note that an endpoint said something.

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -76,6 +78,64 @@ func TestLongGenerationsAreNotGivenUp(t *testing.T) {
 	}
 	if stats := s.Server().Stats(); stats.Abandoned != 0 || stats.AskedTwice != 0 {
 		t.Errorf("%d requests were given up, %d generations asked twice", stats.Abandoned, stats.AskedTwice)
+	}
+}
+
+// One that can answer nothing else while it generates is given up once or twice at most, and no call
+// fails of it.
+func TestBlockingServerIsLet(t *testing.T) {
+	worker := start(t, simulator.Options{}).Server()
+	var one sync.Mutex
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		b, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(b))
+		one.Lock()
+		defer one.Unlock()
+		if req.Method == http.MethodPost && !bytes.Contains(b, []byte("Say OK.")) {
+			pauseFor(req.Context(), 1500*time.Millisecond)
+		}
+		worker.ServeHTTP(w, req)
+	}))
+	defer s.Close()
+	// Silence of 0.75 s is long at first, with 0.3 s for looks; twice that the next time.
+	p := open(t, Options{Patience: 1500 * time.Millisecond, RequestTimeout: time.Hour})
+	for _, of := range ask(t, p, callsOf(actorAt(s.URL+"/v1"), 3, 2)) {
+		for _, g := range of {
+			if g.Code != "" {
+				t.Errorf("a call failed: %s %s", g.Code, g.Message)
+			}
+		}
+	}
+}
+
+// How many choices a server works on is told as far as it is known.
+func TestSlotsBusy(t *testing.T) {
+	e := testEndpoints(0, 8)
+	l := limiter{endpoints: e}
+	running := func(i int) float64 {
+		states, _ := l.states()
+		return states[i].Running
+	}
+	for _, tt := range []struct {
+		what  string
+		so    func()
+		first float64 // of the endpoint whose limit is found
+		given float64 // of that with a given one
+	}{
+		{"nothing is out", func() {}, 0, 0},
+		{"some are, of which nothing is known", func() { e[0].outstanding, e[1].outstanding = 3, 3 }, 0, -1},
+		{"they come at 20 a second and take 0.1 s", func() { e[0].pace.rate, e[0].pace.service = 20, 0.1 }, 2, -1},
+		{"its metrics tell", func() { e[0].pace.gauged(time.Now(), 7, 1, 8) }, 7, -1},
+		{"they tell no more", func() { e[0].pace.untold() }, 2, -1},
+		{"it is set aside", func() { e[0].aside = time.Now() }, 0, -1},
+	} {
+		tt.so()
+		if got, given := running(0), running(1); got != tt.first || given != tt.given {
+			t.Errorf("%s: %g and %g, want %g and %g", tt.what, got, given, tt.first, tt.given)
+		}
 	}
 }
 

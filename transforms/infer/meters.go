@@ -97,7 +97,7 @@ var (
 	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in flight: choices that are probably done hold none.", []string{"server_address"}, nil)
 	permitsLevel  = prometheus.NewDesc("coeval_permits", "How many permits there are: the limit that the client found or was given.", []string{"server_address"}, nil)
 	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Choices that wait at the server for each that runs, as far as it is known.", []string{"server_address"}, nil)
-	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that run at the server: all, as its metrics tell, else this process's, by how many come and how long they take.", []string{"server_address"}, nil)
+	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that run at the server: all, as its metrics tell, else this process's, by how many come and how long they take; not with a given limit.", []string{"server_address"}, nil)
 	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside.", []string{"server_address"}, nil)
 	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait here for a permit.", []string{"stage"}, nil)
 	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts of which all is said.", nil, nil)
@@ -119,7 +119,9 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 		gauge(heldLevel, s.Held, s.Name)
 		gauge(permitsLevel, s.Permits, s.Name)
 		gauge(waitingLevel, s.Waiting, s.Name)
-		gauge(busyLevel, s.Running, s.Name)
+		if s.Running >= 0 {
+			gauge(busyLevel, s.Running, s.Name)
+		}
 		up := 1.0
 		if s.Aside {
 			up = 0
@@ -139,7 +141,10 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 func byName(states []State) map[string]State {
 	out := map[string]State{}
 	for _, s := range states {
-		was := out[s.Name]
+		was, also := out[s.Name]
+		if !also {
+			was.Running = s.Running
+		}
 		s.Outstanding += was.Outstanding
 		s.Held += was.Held
 		s.Permits += was.Permits
@@ -158,8 +163,8 @@ type State struct {
 	// how many there may be.
 	Outstanding   int
 	Held, Permits float64
-	// Running are the choices at work at the server, Waiting is the share of waiting to running
-	// ones, as far as they are known.
+	// Running are the choices at work at the server, -1 where that isn't known, as with a given
+	// limit; Waiting is the share of waiting to running ones, as far as it is known.
 	Running, Waiting float64
 	// Aside says that it fails, and is asked now and then whether it is back.
 	Aside bool
@@ -181,9 +186,13 @@ func (l *limiter) states() (states []State, queues map[string]int) {
 	defer l.mu.Unlock()
 	queues = map[string]int{}
 	for _, e := range l.endpoints {
+		running := 0.0
+		if e.outstanding > 0 && e.aside.IsZero() {
+			running = e.pace.working()
+		}
 		states = append(states, State{
 			Name: e.name, Outstanding: e.outstanding, Held: e.inFlight, Permits: e.pace.limit,
-			Running: e.pace.working(), Waiting: e.pace.share, Aside: !e.aside.IsZero(),
+			Running: running, Waiting: e.pace.share, Aside: !e.aside.IsZero(),
 		})
 	}
 	for _, q := range l.queues {

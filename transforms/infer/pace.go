@@ -221,10 +221,14 @@ func (p *pace) untold() {
 	p.busy, p.slots, p.running = 0, 0, -1
 }
 
-// working is how many choices the server works on: all that it tells of, or this process's.
+// working is how many choices the server works on while some are out: all that it tells of, or this
+// process's; -1 where that isn't known.
 func (p *pace) working() float64 {
-	if p.running >= 0 {
+	switch {
+	case p.running >= 0:
 		return p.running
+	case p.fixed:
+		return -1
 	}
 	return p.rate * p.service
 }

@@ -321,10 +321,10 @@ func filtered(body []byte) bool {
 }
 
 // lost recognises a 503 with which Envoy, and the gateways made of it, say that the server closed
-// the connection or could not be reached: it isn't full, but may have died of the request.
+// the connection on which it had the request: it isn't full, but may have died of it.
 func lost(body []byte) bool {
 	s := complaint(body)
-	return strings.Contains(s, "reset reason:") && !strings.Contains(s, "reset reason: overflow")
+	return strings.Contains(s, "reset reason: connection termination") || strings.Contains(s, "reset reason: remote reset")
 }
 
 // noModel recognises a refusal of the model itself, for which some servers have no 404.

@@ -141,6 +141,7 @@ func TestClassify(t *testing.T) {
 		{408, "", full, CodeServerError},
 		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", retry, CodeServerError},
 		{503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", full, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure", full, CodeServerError},
 		{500, "", retry, CodeServerError},
 		{502, "<html>", retry, CodeServerError},
 		{504, "", retry, CodeServerError},

@@ -14,13 +14,9 @@ import (
 // it; a config may say what it is.
 type quota struct {
 	requests, tokens *rate.Limiter // nil where nothing is configured
-	burst            int           // tokens that may go at once, where a request takes fewer
 	// each is how many tokens a request of a class takes, as answers have told.
 	each map[class]float64
 }
-
-// quotaLook is after how long a quota is asked again: answers may have told that requests take less.
-const quotaLook = time.Second
 
 // guessedTokens is what a choice is taken for before an answer has told.
 const guessedTokens = 500
@@ -34,39 +30,41 @@ func newQuota(o *Options) *quota {
 		burst := max(n/60, 1)
 		return rate.NewLimiter(rate.Limit(max(float64(n-burst), 0.5)/60), burst)
 	}
-	q := &quota{requests: perMinute(o.RequestsPerMinute), tokens: perMinute(o.TokensPerMinute), each: map[class]float64{}}
-	if q.tokens != nil {
-		q.burst = q.tokens.Burst()
-	}
-	return q
+	return &quota{requests: perMinute(o.RequestsPerMinute), tokens: perMinute(o.TokensPerMinute), each: map[class]float64{}}
 }
 
 // take takes what a request needs, or returns how long to wait before it may.
 func (q *quota) take(now time.Time, c class) (wait time.Duration) {
-	var one *rate.Reservation
-	if q.requests != nil {
-		one = q.requests.ReserveN(now, 1)
-		if wait = one.DelayFrom(now); wait > 0 {
-			one.CancelAt(now)
-			return wait
-		}
+	each, ok := q.each[c]
+	if !ok {
+		each = guessedTokens * float64(c.n)
 	}
-	if q.tokens != nil {
-		each, ok := q.each[c]
-		if !ok {
-			each = guessedTokens * float64(c.n)
-		}
-		q.tokens.SetBurstAt(now, max(q.burst, int(each))) // or it could never go
-		r := q.tokens.ReserveN(now, int(each))
-		if wait = r.DelayFrom(now); wait > 0 {
-			r.CancelAt(now)
-			if one != nil {
-				one.CancelAt(now)
-			}
-			return wait
-		}
+	if wait = max(lack(q.requests, now, 1), lack(q.tokens, now, int(each))); wait == 0 {
+		spend(q.requests, now, 1)
+		spend(q.tokens, now, int(each))
 	}
-	return 0
+	return wait
+}
+
+// lack returns how long it takes until so much may be spent. More than may go at once needs only as
+// much: the rest is owed.
+func lack(l *rate.Limiter, now time.Time, n int) time.Duration {
+	if l == nil {
+		return 0
+	}
+	missing := float64(min(n, l.Burst())) - l.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return time.Duration(missing/float64(l.Limit())*float64(time.Second)) + time.Millisecond
+}
+
+func spend(l *rate.Limiter, now time.Time, n int) {
+	for l != nil && n > 0 {
+		part := min(n, l.Burst())
+		l.ReserveN(now, part)
+		n -= part
+	}
 }
 
 // used takes note of how many tokens a request took.

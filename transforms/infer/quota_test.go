@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -111,6 +112,77 @@ func TestQuota(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A large request goes although small ones, whose turn is first, come now and then.
+func TestQuotaOfTwoKinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l limiter
+		e := testEndpoints(100)
+		// 983 tokens come back in a second, of which a small request each 5 s takes 60.
+		e[0].quota = newQuota(&Options{TokensPerMinute: 60_000})
+		const large, small = 7000, 300
+		e[0].quota.each[class{schemas.StageGenerate, 1}], e[0].quota.each[class{schemas.StageMeta, 1}] = large, small
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		sent := map[string]int{}
+		var mu sync.Mutex
+		var askers sync.WaitGroup
+		ask := func(stage string, tokens int, between time.Duration) {
+			askers.Go(func() {
+				for pauseFor(ctx, between) {
+					g, err := l.acquire(ctx, e, stage, 1, stage)
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					sent[stage]++
+					mu.Unlock()
+					l.used(g, []schemas.Generation{{CompletionTokens: tokens}})
+					l.release(g, nil)
+				}
+			})
+		}
+		ask(schemas.StageGenerate, large, 0)
+		ask(schemas.StageMeta, small, 5*time.Second)
+		askers.Wait()
+		// In 600 s 590,000 tokens come; up to 120 small ones take 36,000 of them.
+		if n := sent[schemas.StageGenerate]; n < 70 || n > 85 {
+			t.Errorf("%d large requests went, want about 79", n)
+		}
+		if n := sent[schemas.StageMeta]; n < 50 {
+			t.Errorf("%d small requests went", n)
+		}
+	})
+}
+
+// The wait for one request of many is short where the server says how many it allows: all of the
+// header's fields get there.
+func TestLimitHeadersAreHeeded(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodGet {
+			http.NotFound(w, r)
+			return
+		}
+		for name, value := range map[string]string{"Limit": "100", "Remaining": "0", "Reset": "1000s"} {
+			w.Header().Set("X-Ratelimit-"+name+"-Requests", value)
+		}
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"ok"},"finish_reason":"stop"}]}`)
+	}))
+	defer s.Close()
+	p := open(t, Options{MaxInFlight: 1})
+	ask(t, p, callsOf(actorAt(s.URL), 1, 1))
+	e, err := p.fleet.of(actorAt(s.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.fleet.limiter.mu.Lock()
+	defer p.fleet.limiter.mu.Unlock()
+	// A twentieth of the reset, 50 s, is waited for.
+	if wait := time.Until(e[0].paused); wait < 20*time.Second || wait > 50*time.Second {
+		t.Errorf("it is left alone for %s, want 50 s less what the test takes", wait)
 	}
 }
 

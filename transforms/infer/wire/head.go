@@ -17,6 +17,7 @@ import (
 // over: making a map of all of them costs as much as reading the answer's JSON.
 var Heeded = []string{
 	"Retry-After",
+	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Limit-Tokens",
 	"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Requests", "X-Ratelimit-Reset-Tokens",
 }
 
