@@ -75,7 +75,7 @@ check:
 bench:
 	$(GO) test -run='^$$' -bench='$(BENCH)' -skip=Chaos -benchmem -timeout=60m $(GOTESTFLAGS) ./...
 
-## chaos: run the client against servers of all kinds, about 25 minutes (with `BENCH=ChaosFleet` only that)
+## chaos: run the client against servers of all kinds, about 50 minutes (with `BENCH=ChaosFleet` only that)
 chaos:
 	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval
 
