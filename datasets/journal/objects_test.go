@@ -640,14 +640,21 @@ func TestLeaseIsKept(t *testing.T) {
 	}
 }
 
+// leaseOf returns the lease of a folder that is held by a run of this ID, which does not renew it.
+func leaseOf(t *testing.T, out, id string) *lease {
+	t.Helper()
+	l := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: id}}
+	if err := l.write(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // A run that died renews nothing, and its lease is taken.
 func TestLeaseOfTheDead(t *testing.T) {
 	expiringSoon(t)
 	out := bucket(t)
-	dead := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "dead"}}
-	if err := dead.write(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
+	leaseOf(t, out, "dead")
 	l, err := Acquire(t.Context(), out, Acquiring{})
 	if err != nil {
 		t.Fatal(err)
@@ -805,10 +812,7 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 		t.Run(test.who, func(t *testing.T) {
 			out := bucket(t)
 			var mu sync.Mutex
-			holder := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "first"}}
-			if err := holder.write(t.Context(), ""); err != nil {
-				t.Fatal(err)
-			}
+			holder := leaseOf(t, out, "first")
 			var renewed atomic.Bool
 			standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 				if r.Method == http.MethodPost && renewed.CompareAndSwap(false, true) {
@@ -859,10 +863,7 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 func TestTakeOverThatIsRefused(t *testing.T) {
 	quickly(t)
 	out := bucket(t)
-	holder := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: "first"}}
-	if err := holder.write(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
+	leaseOf(t, out, "first")
 	var writes atomic.Int64
 	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodPost {

@@ -272,6 +272,12 @@ func (c *cluster) submit(t *testing.T, prompts string, latency time.Duration) *s
 	return &submitted{process: begin(t, nil, args...), w: w, out: out, args: args}
 }
 
+// again gives the same command once more.
+func (s *submitted) again(t *testing.T) *submitted {
+	t.Helper()
+	return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out, args: s.args}
+}
+
 // summary waits for the end.
 func (s *submitted) summary(t *testing.T) *summary.Summary {
 	t.Helper()
@@ -448,7 +454,7 @@ func TestCluster(t *testing.T) {
 				_, state := c.job(t)
 				return state == "CANCELED"
 			})
-			return &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
+			return s.again(t)
 		})
 	})
 	// Nobody cancels it: it ends when its workers have seen often enough that another run has the
@@ -458,7 +464,7 @@ func TestCluster(t *testing.T) {
 		some := c.all.Calls.Requests * (5 + c.rand.Int64N(30)) / 100
 		within(t, clusterPatience, fmt.Sprintf("%d requests were made", some), func() bool { return s.w.Stats().Requests > some })
 		s.kill(t)
-		again := &submitted{process: begin(t, nil, s.args...), w: s.w, out: s.out}
+		again := s.again(t)
 		c.check(t, again.out, again.summary(t))
 		t.Logf("%d generations were asked twice", s.w.Stats().AskedTwice)
 	})

@@ -26,17 +26,24 @@ import (
 
 var update = flag.Bool("golden", false, "write the golden files anew") // -update is Beam's
 
+// bucketWithPrompts serves a gs:// with n prompts in gs://bucket/prompts.jsonl.
+func bucketWithPrompts(t *testing.T, n int) (storetest.Environment, *storetest.Bucket) {
+	t.Helper()
+	env, b := storetest.GCSBucket(t, nil)
+	prompts, err := os.ReadFile(promptFile(t, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Put(t, "prompts.jsonl", prompts)
+	return env, b
+}
+
 // Dataflow runs in one process what lies between two shuffles. None may lie between the
 // reading of a bucket and the choice of the judge's pairs but the one by which the weights
 // of the whole run are summed, which is a side input.
 func TestDataflowDryRun(t *testing.T) {
 	t.Parallel()
-	env, b := storetest.GCSBucket(t, nil)
-	prompts, err := os.ReadFile(promptFile(t, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Put(t, "prompts.jsonl", prompts)
+	env, b := bucketWithPrompts(t, 3)
 	w := newWorker(t, simulator.Options{})
 	got := want(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
 		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging")...)
@@ -103,12 +110,7 @@ var transform = regexp.MustCompile(`unique_name:\s*"([^"]+)"\s+spec:\s*\{\s*urn:
 // summary, and no shuffle beside them, and the job has what Beam's flags say.
 func TestDataflowJob(t *testing.T) {
 	t.Parallel()
-	env, b := storetest.GCSBucket(t, nil)
-	prompts, err := os.ReadFile(promptFile(t, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Put(t, "prompts.jsonl", prompts)
+	env, _ := bucketWithPrompts(t, 3)
 	p := begin(t, env.List(), append(runOf("http://127.0.0.1:1/v1", "gs://bucket/prompts.jsonl", cloudOut, "--verbose"),
 		"--", "--runner=dataflow", "--dry_run", "--project=p", "--region=us-central1", "--staging_location=gs://bucket/staging", "--num_workers=2",
 		"--autoscaling_algorithm=NONE", "--worker_machine_type=n2-standard-2", "--service_account_email=coeval@p.iam.gserviceaccount.com",
@@ -268,12 +270,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 // A region where Dataflow is not is refused in one line that names it, before anything is asked.
 func TestNoSuchRegionOfDataflow(t *testing.T) {
 	t.Parallel()
-	env, b := storetest.GCSBucket(t, nil)
-	prompts, err := os.ReadFile(promptFile(t, 3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Put(t, "prompts.jsonl", prompts)
+	env, b := bucketWithPrompts(t, 3)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1b3/projects/p/locations/us-central9/jobs", func(w http.ResponseWriter, _ *http.Request) {
 		enginetest.Answer(w, http.StatusBadRequest, enginetest.WrongRegion)

@@ -21,7 +21,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"coeval/datasets/journal"
-	"coeval/datasets/store/storetest"
 	"coeval/runners/engine/enginetest"
 	"coeval/transforms/infer/simulator"
 )
@@ -165,12 +164,7 @@ func isClosed(c chan struct{}) bool {
 func TestTakenOverOnACluster(t *testing.T) {
 	t.Parallel()
 	s := serveJobs(t, nil)
-	env, b := storetest.GCSBucket(t, nil)
-	input, err := os.ReadFile(promptFile(t, 4))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.Put(t, "prompts.jsonl", input)
+	env, b := bucketWithPrompts(t, 4)
 	w := newWorker(t, simulator.Options{})
 	p := begin(t, env.List(), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut), s.flags()...)...)
 	eventually(t, "the job is submitted", func() bool { return isClosed(s.submitted) || !p.alive() })

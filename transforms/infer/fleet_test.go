@@ -201,27 +201,37 @@ func TestFaultsAreCured(t *testing.T) {
 	}
 }
 
+// before starts what stands before a worker, and returns its URL: takes has each request with its
+// whole body, and returns false for what the worker is to answer.
+func before(t *testing.T, worker http.Handler, takes func(w http.ResponseWriter, req *http.Request, body []byte) bool) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		b, err := io.ReadAll(req.Body)
+		if err != nil || takes(w, req, b) {
+			return
+		}
+		req.Body = io.NopCloser(bytes.NewReader(b))
+		worker.ServeHTTP(w, req)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL + "/v1"
+}
+
 // onceFaulty is a server whose first answer to each conversation, but a probe's, has a fault.
 func onceFaulty(t *testing.T, fault simulator.Fault) (url string) {
 	t.Helper()
 	healthy := start(t, simulator.Options{}).Server()
 	faulty := start(t, simulator.Options{Faults: simulator.Faults{fault: 1}}).Server()
 	var met sync.Map
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		b, err := io.ReadAll(req.Body)
-		if err != nil {
-			return
+	return before(t, healthy, func(w http.ResponseWriter, req *http.Request, body []byte) bool {
+		_, again := met.LoadOrStore(string(body), true)
+		if again || req.Method == http.MethodGet || bytes.Contains(body, []byte("Say OK.")) {
+			return false
 		}
-		req.Body = io.NopCloser(bytes.NewReader(b))
-		_, again := met.LoadOrStore(string(b), true)
-		if again || req.Method == http.MethodGet || bytes.Contains(b, []byte("Say OK.")) {
-			healthy.ServeHTTP(w, req)
-			return
-		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
 		faulty.ServeHTTP(w, req)
-	}))
-	t.Cleanup(proxy.Close)
-	return proxy.URL + "/v1"
+		return true
+	})
 }
 
 // What each fault of an answer leads to: the same text after another try, a text, a failure.
@@ -597,15 +607,9 @@ func TestIdentityIsNoticed(t *testing.T) {
 	}
 }
 
-// What is counted for those who watch is what the server saw.
-func TestMetersAgreeWithTheServer(t *testing.T) {
-	faults, err := simulator.ParseFaults("429=0.1,reset=0.05")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, simulator.Options{Faults: faults})
-	p := open(t, Options{})
-	ask(t, p, callsOf(actorAt(s.URL()), 50, 3))
+// gathered returns the sums of what is counted for those who watch, by name, and outcome where it has one.
+func gathered(t *testing.T, p *process) map[string]float64 {
+	t.Helper()
 	families, err := p.fleet.meters.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -622,6 +626,19 @@ func TestMetersAgreeWithTheServer(t *testing.T) {
 			got[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
+	return got
+}
+
+// What is counted for those who watch is what the server saw.
+func TestMetersAgreeWithTheServer(t *testing.T) {
+	faults, err := simulator.ParseFaults("429=0.1,reset=0.05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, simulator.Options{Faults: faults})
+	p := open(t, Options{})
+	ask(t, p, callsOf(actorAt(s.URL()), 50, 3))
+	got := gathered(t, p)
 	stats := s.Server().Stats()
 	// The probe of n = 3 and the 50 calls end well once each; every fault is met once, if not by a
 	// request for a sign of life, which is no call.
@@ -717,16 +734,13 @@ func TestWaitingCallsAreWidened(t *testing.T) {
 	late, answers, url := startLate(t)
 	var asked atomic.Int64
 	worker := start(t, simulator.Options{})
-	hanging := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if strings.HasSuffix(req.URL.Path, completionsPath) && asked.Add(1) > 6 {
-			_, _ = io.Copy(io.Discard, req.Body) // or the server doesn't see the client leave
+	r := actorAt(before(t, worker.Server(), func(_ http.ResponseWriter, req *http.Request, _ []byte) bool {
+		hangs := strings.HasSuffix(req.URL.Path, completionsPath) && asked.Add(1) > 6
+		if hangs {
 			<-req.Context().Done()
-			return
 		}
-		worker.Server().ServeHTTP(w, req)
+		return hangs
 	}))
-	defer hanging.Close()
-	r := actorAt(hanging.URL + "/v1")
 	r.Endpoints = append(r.Endpoints, Endpoint{URL: url})
 	p := open(t, Options{MaxInFlight: 1, RequestTimeout: time.Minute})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,17 +22,14 @@ import (
 // muted starts a server that says nothing any more, to nobody, once it is told to be mute.
 func muted(t *testing.T, o simulator.Options) (url string, mute *atomic.Bool) {
 	t.Helper()
-	worker, mute := start(t, o).Server(), &atomic.Bool{}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if mute.Load() {
-			_, _ = io.Copy(io.Discard, req.Body) // or the server doesn't see the client leave
-			<-req.Context().Done()
-			return
+	mute = &atomic.Bool{}
+	return before(t, start(t, o).Server(), func(_ http.ResponseWriter, req *http.Request, _ []byte) bool {
+		if !mute.Load() {
+			return false
 		}
-		worker.ServeHTTP(w, req)
-	}))
-	t.Cleanup(s.Close)
-	return s.URL + "/v1", mute
+		<-req.Context().Done()
+		return true
+	}), mute
 }
 
 // A server that dies without a word is noticed long before its requests' time is over: the run ends
@@ -84,25 +81,18 @@ func TestLongGenerationsAreNotGivenUp(t *testing.T) {
 // One that can answer nothing else while it generates is given up once or twice at most, and no call
 // fails of it.
 func TestBlockingServerIsLet(t *testing.T) {
-	worker := start(t, simulator.Options{}).Server()
 	var one sync.Mutex
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		b, err := io.ReadAll(req.Body)
-		if err != nil {
-			return
-		}
-		req.Body = io.NopCloser(bytes.NewReader(b))
+	url := before(t, start(t, simulator.Options{}).Server(), func(_ http.ResponseWriter, req *http.Request, body []byte) bool {
 		one.Lock()
 		defer one.Unlock()
-		if req.Method == http.MethodPost && !bytes.Contains(b, []byte("Say OK.")) {
+		if req.Method == http.MethodPost && !bytes.Contains(body, []byte("Say OK.")) {
 			pauseFor(req.Context(), 1500*time.Millisecond)
 		}
-		worker.ServeHTTP(w, req)
-	}))
-	defer s.Close()
+		return false
+	})
 	// Silence of 0.75 s is long at first, with 0.3 s for looks; twice that the next time.
 	p := open(t, Options{Patience: 1500 * time.Millisecond, RequestTimeout: time.Hour})
-	for _, of := range ask(t, p, callsOf(actorAt(s.URL+"/v1"), 3, 2)) {
+	for _, of := range ask(t, p, callsOf(actorAt(url), 3, 2)) {
 		for _, g := range of {
 			if g.Code != "" {
 				t.Errorf("a call failed: %s %s", g.Code, g.Message)
@@ -148,22 +138,16 @@ func TestPoisonBehindAGateway(t *testing.T) {
 	r.Endpoints = nil
 	for range 2 {
 		worker := start(t, simulator.Options{Latency: 10 * time.Millisecond}).Server()
-		gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			b, err := io.ReadAll(req.Body)
-			if err != nil {
-				return
+		gateway := before(t, worker, func(w http.ResponseWriter, _ *http.Request, body []byte) bool {
+			if !bytes.Contains(body, []byte(poison+`"`)) {
+				return false
 			}
-			if strings.Contains(string(b), poison+`"`) {
-				met.Add(1)
-				w.WriteHeader(http.StatusServiceUnavailable)
-				_, _ = io.WriteString(w, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
-				return
-			}
-			req.Body = io.NopCloser(strings.NewReader(string(b)))
-			worker.ServeHTTP(w, req)
-		}))
-		t.Cleanup(gateway.Close)
-		r.Endpoints = append(r.Endpoints, Endpoint{URL: gateway.URL + "/v1"})
+			met.Add(1)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "upstream connect error or disconnect/reset before headers. reset reason: connection termination")
+			return true
+		})
+		r.Endpoints = append(r.Endpoints, Endpoint{URL: gateway})
 	}
 	p := open(t, Options{Tries: 3})
 	for i, of := range ask(t, p, callsOf(r, 40, 2)) {
@@ -254,18 +238,11 @@ func TestMetersCountWhatCame(t *testing.T) {
 	e := &endpoint{name: "s"}
 	generations := []schemas.Generation{{Text: "a"}, {}, {Code: CodeContentFilter}}
 	p.fleet.meters.ended(e, &request{role: actorAt("s"), stage: schemas.StageGenerate, n: 3}, nil, time.Second, generations, []bool{true, false, true})
+	const name = "coeval_generations_total "
 	got := map[string]float64{}
-	families, err := p.fleet.meters.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if f.GetName() == "coeval_generations_total" && l.GetName() == "outcome" {
-					got[l.GetValue()] += m.GetCounter().GetValue()
-				}
-			}
+	for series, n := range gathered(t, p) {
+		if outcome, ok := strings.CutPrefix(series, name); ok {
+			got[outcome] = n
 		}
 	}
 	if got["ok"] != 1 || got[CodeContentFilter] != 1 || len(got) != 2 {
@@ -279,21 +256,20 @@ func TestServerIsTakenBack(t *testing.T) {
 	worker, well := start(t, o).Server(), start(t, o)
 	var down atomic.Bool
 	var served atomic.Int64
-	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	gate := before(t, worker, func(http.ResponseWriter, *http.Request, []byte) bool {
 		if down.Load() {
 			panic(http.ErrAbortHandler) // closes the connection
 		}
 		served.Add(1)
-		worker.ServeHTTP(w, req)
-	}))
-	defer gate.Close()
-	r := actorAt(gate.URL + "/v1")
+		return false
+	})
+	r := actorAt(gate)
 	r.Endpoints = append(r.Endpoints, Endpoint{URL: well.URL()})
 	p := open(t, Options{})
 	ask(t, p, callsOf(r, 100, 1))
 	state := func() State {
 		for _, s := range States(p.options.Attempt) {
-			if s.Name == gate.URL+"/v1" {
+			if s.Name == gate {
 				return s
 			}
 		}
