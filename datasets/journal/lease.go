@@ -166,7 +166,7 @@ func readTerm(ctx context.Context, name string) (t term, v store.Version, err er
 	return t, v, nil
 }
 
-// errUnwritten says that the lease is still this process's, and not renewed.
+// errUnwritten says that the lease is still whose it was: it was not written, and nobody else did.
 var errUnwritten = errors.New("the store refused to change what nobody else has changed")
 
 // write puts the lease's term in the place of a version. What is there may be the lease's own,

@@ -41,7 +41,6 @@ type fleet struct {
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint
 	fatal     error // of a meeting
-	closed    bool
 
 	identities sync.Mutex // held while the journal's record of a model is read and written
 	simulated  sync.Map   // identities of roles of which the journal knows that they are
@@ -129,10 +128,11 @@ func newFleet(o Options, w *watch) *fleet {
 func (f *fleet) begin(work func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.closed {
-		f.begun.Go(work)
+	if f.ctx.Err() != nil {
+		return false
 	}
-	return !f.closed
+	f.begun.Go(work)
+	return true
 }
 
 // of returns the endpoints of a role, the same for equal ones.
@@ -198,7 +198,7 @@ func (f *fleet) ebb() {
 	}
 }
 
-// startObserving watches an endpoint's queue from now on, once.
+// startObserving listens to an endpoint and watches its queue from now on, once.
 func (f *fleet) startObserving(e *endpoint, r *Role) {
 	f.limiter.mu.Lock()
 	first := !e.observed
@@ -215,10 +215,9 @@ func (f *fleet) startObserving(e *endpoint, r *Role) {
 
 // close ends the fleet's goroutines and gives up the connections that no call uses.
 func (f *fleet) close() {
-	f.mu.Lock()
-	f.closed = true
-	f.mu.Unlock()
+	f.mu.Lock() // or one begins while the others are waited for
 	f.stop()
+	f.mu.Unlock()
 	f.begun.Wait()
 	f.limiter.retire()
 	f.wire.Close()
@@ -716,6 +715,20 @@ func (f *fleet) send(ctx context.Context, e *endpoint, body []byte, limit int64,
 	}
 	return f.through(req, e, limit)
 }
+
+// get asks a server for a page, with as much time for it.
+func (f *fleet) get(ctx context.Context, e *endpoint, url string, limit int64, within time.Duration) (*wire.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.through(req, e, limit)
+}
+
+// base is the endpoint's URL as OpenAI's API has it, to which the names of its pages are added.
+func (e *endpoint) base() string { return strings.TrimSuffix(e.url, completionsPath) }
 
 // through sends a request over net/http, which knows proxies, and reads the answer.
 func (f *fleet) through(req *http.Request, e *endpoint, limit int64) (*wire.Answer, error) {

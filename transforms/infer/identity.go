@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -30,6 +29,7 @@ const (
 	// identityTimeout is short: a run goes on without.
 	identityTimeout = 5 * time.Second
 	identityFolder  = "models"
+	modelsPath      = "/models"
 )
 
 // identityFile names the record of a role's model below the journal.
@@ -113,13 +113,7 @@ func (f *fleet) noteSimulated(ctx context.Context, r *Role) *fault {
 
 // listed returns the entry of a model in the server's list, nil when there is none to be had.
 func (f *fleet) listed(ctx context.Context, e *endpoint, model string) *Identity {
-	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.url, completionsPath)+"/models", nil)
-	if err != nil {
-		return nil
-	}
-	a, err := f.through(req, e, bodyFloor)
+	a, err := f.get(ctx, e, e.base()+modelsPath, bodyFloor, identityTimeout)
 	if err != nil {
 		return nil
 	}

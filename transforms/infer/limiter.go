@@ -97,7 +97,7 @@ type traffic struct {
 	metered bool
 	// quota is nil where none is configured.
 	quota *quota
-	// observed says that somebody watches its queue.
+	// observed says that somebody listens to it, and watches its queue where that is of use.
 	observed bool
 }
 
@@ -262,10 +262,11 @@ func (l *limiter) release(g *grant, flt *fault) {
 	case flt == nil || flt.treatment == refuse:
 		e.well(now)
 		e.delivered, e.fulls, e.held = now, 0, time.Time{}
-		if g.class.stage != stageProbe {
-			blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
+		if g.class.stage == stageProbe {
+			break
 		}
-		if flt == nil && g.class.stage != stageProbe {
+		blend(&e.typical, now.Sub(g.since).Seconds(), 0.05)
+		if flt == nil {
 			e.pace.answered(now, g.class, now.Sub(g.since), level)
 		}
 	case flt.treatment == full:

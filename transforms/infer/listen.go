@@ -3,8 +3,6 @@ package infer
 import (
 	"context"
 	"errors"
-	"net/http"
-	"strings"
 	"time"
 )
 
@@ -70,13 +68,7 @@ func (f *fleet) deaf(e *endpoint) bool {
 
 // speaks asks a server for its models, and returns whether anything came.
 func (f *fleet) speaks(ctx context.Context, e *endpoint, within time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, min(within, dialTimeout))
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(e.url, completionsPath)+"/models", nil)
-	if err != nil {
-		return false
-	}
-	a, _ := f.through(req, e, bodyFloor)
+	a, _ := f.get(ctx, e, e.base()+modelsPath, bodyFloor, min(within, dialTimeout))
 	return a != nil
 }
 

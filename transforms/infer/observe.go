@@ -100,14 +100,7 @@ func (f *fleet) short(ctx context.Context, e *endpoint, r *Role) (time.Duration,
 
 // gauges reads how many requests run and wait at a server, of vLLM, SGLang or llama.cpp.
 func (f *fleet) gauges(ctx context.Context, e *endpoint) (running, waiting float64, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
-	defer cancel()
-	base := strings.TrimSuffix(strings.TrimSuffix(e.url, completionsPath), "/v1")
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/metrics", nil)
-	if err != nil {
-		return 0, 0, false
-	}
-	a, err := f.through(req, e, metricsMost)
+	a, err := f.get(ctx, e, strings.TrimSuffix(e.base(), "/v1")+"/metrics", metricsMost, metricsTimeout)
 	if err != nil || a.Status != http.StatusOK {
 		return 0, 0, false
 	}

@@ -77,14 +77,17 @@ func (q *quota) used(c class, tokens int) {
 // leftover reads from a server's headers how long it has no room for a request of so many tokens,
 // and whether it says how much it allows at all. The names are OpenAI's, which many take over.
 func leftover(h http.Header, tokens float64) (wait time.Duration, metered bool) {
-	for of, needed := range map[string]float64{"Requests": 1, "Tokens": max(tokens, 1)} {
-		left, err := strconv.ParseFloat(h.Get("X-Ratelimit-Remaining-"+of), 64)
+	for _, of := range []struct {
+		what   string
+		needed float64
+	}{{"Requests", 1}, {"Tokens", max(tokens, 1)}} {
+		left, err := strconv.ParseFloat(h.Get("X-Ratelimit-Remaining-"+of.what), 64)
 		if err != nil {
 			continue
 		}
 		metered = true
-		if left < needed {
-			wait = max(wait, refilled(h, of, left, needed))
+		if left < of.needed {
+			wait = max(wait, refilled(h, of.what, left, of.needed))
 		}
 	}
 	return min(wait, maxRetryAfter), metered
@@ -126,6 +129,9 @@ func resetAfter(s string) time.Duration {
 
 // heed takes note of what a server's headers say.
 func (l *limiter) heed(e *endpoint, h http.Header) {
+	if len(h) == 0 {
+		return
+	}
 	e.mu.Lock()
 	each := e.each
 	e.mu.Unlock()
