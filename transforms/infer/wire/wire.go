@@ -218,6 +218,7 @@ func (t *Target) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	if err != nil {
 		return nil, cause(ctx, err)
 	}
+	c = quick(c)
 	if t.tls != nil {
 		secure := tls.Client(c, t.tls)
 		ctx, cancel := context.WithDeadline(ctx, deadline)
@@ -268,7 +269,11 @@ func (t *Target) exchange(ctx context.Context, c *conn, body []byte, deadline ti
 func (t *Target) send(c *conn, body []byte) error {
 	head := make([]byte, 0, len(t.head)+16)
 	head = strconv.AppendInt(append(head, t.head...), int64(len(body)), 10)
-	parts := net.Buffers{append(head, "\r\n\r\n"...), body}
+	head = append(head, "\r\n\r\n"...)
+	if whole, ok := c.Conn.(interface{ writeParts(a, b []byte) error }); ok {
+		return whole.writeParts(head, body)
+	}
+	parts := net.Buffers{head, body}
 	_, err := parts.WriteTo(c.Conn)
 	return err
 }
