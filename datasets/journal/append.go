@@ -156,16 +156,26 @@ type appender struct {
 }
 
 func (a *appender) append(ctx context.Context, records []Record) error {
-	lines, err := encodeLines(nil, records)
+	buffer, _ := encodings.Get().(*[]byte)
+	lines, err := encodeLines((*buffer)[:0], records)
 	if err != nil {
 		return err
 	}
 	b, wait, err := a.journal.enqueue(a, lines)
+	if *buffer = lines; cap(lines) <= mostEncoding {
+		encodings.Put(buffer)
+	}
 	if err != nil || !wait {
 		return err
 	}
 	return b.wait(ctx)
 }
+
+// encodings are buffers for the lines of a call of append, mostEncoding the size of one that is
+// kept.
+var encodings = sync.Pool{New: func() any { return new([]byte) }}
+
+const mostEncoding = 64 << 10
 
 func (a *appender) sync(ctx context.Context) error {
 	a.journal.mu.Lock()

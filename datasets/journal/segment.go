@@ -8,7 +8,6 @@ import (
 	"path"
 	"sync"
 
-	"github.com/go-json-experiment/json"
 	"github.com/klauspost/compress/zstd"
 
 	"coeval/datasets/store"
@@ -144,22 +143,6 @@ func wholeFrames(b []byte) int {
 	return at
 }
 
-func decodeLines(b []byte, keep func(string) bool, each func(*Record)) error {
-	for line := range bytes.Lines(b) {
-		r := new(Record)
-		if err := json.Unmarshal(line, r); err != nil {
-			return fmt.Errorf("not a record: %w", err)
-		}
-		if r.Key == "" || r.PromptID == "" {
-			return errors.New("a record without key or prompt_id")
-		}
-		if keep == nil || keep(r.PromptID) {
-			each(r)
-		}
-	}
-	return nil
-}
-
 var frameMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
 // frameLength returns the length of the zstd frame that b begins with, by walking its block
@@ -216,16 +199,4 @@ func frameAfter(decoder *zstd.Decoder, b []byte) bool {
 		}
 		b = b[len(frameMagic):]
 	}
-}
-
-// encodeLines appends the records as JSON lines.
-func encodeLines(b []byte, records []Record) ([]byte, error) {
-	for i := range records {
-		line, err := json.Marshal(&records[i])
-		if err != nil {
-			return nil, fmt.Errorf("journal: record of prompt %s: %w", records[i].PromptID, err)
-		}
-		b = append(append(b, line...), '\n')
-	}
-	return b, nil
 }

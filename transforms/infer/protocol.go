@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
-	"coeval/transforms/infer/lean"
+	"coeval/schemas/lean"
 )
 
 // requestBody renders POST /chat/completions. The role's own fields come first: they are the
@@ -67,29 +67,12 @@ func appendMessages(b []byte, messages []schemas.Message) ([]byte, error) {
 	return append(b, "]}"...), nil
 }
 
-// appendQuoted is jsontext.AppendQuote in a quarter of the time, for the prompts of all calls.
+// appendQuoted appends a JSON string, or says what is wrong with it.
 func appendQuoted(b []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
 		return jsontext.AppendQuote(b, s) // which says what is wrong with it
 	}
-	const hex = "0123456789abcdef"
-	b = append(b, '"')
-	from := 0
-	for i := lean.Plain(s, 0); i < len(s); i = lean.Plain(s, from) {
-		b = append(b, s[from:i]...)
-		from = i + 1
-		switch c := s[i]; c {
-		case '"', '\\':
-			b = append(b, '\\', c)
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\t':
-			b = append(b, '\\', 't')
-		default:
-			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-		}
-	}
-	return append(append(b, s[from:]...), '"'), nil
+	return lean.AppendQuoted(b, s), nil
 }
 
 // response is what of POST /chat/completions is read. Null is "" and 0.

@@ -287,19 +287,3 @@ func BenchmarkDecodeResponse(b *testing.B) {
 		})
 	})
 }
-
-func FuzzAppendQuoted(f *testing.F) {
-	f.Add("plain")
-	f.Add("\"\\\n\r\t\b\f\x00\x1f\x7f\u2028 Größe \U0001f600")
-	f.Add("\xff")
-	f.Fuzz(func(t *testing.T, s string) {
-		b, err := appendQuoted(nil, s)
-		if utf8.ValidString(s) != (err == nil) {
-			t.Fatalf("%q: got %v", s, err)
-		}
-		var again string
-		if err == nil && (json.Unmarshal(b, &again) != nil || again != s) {
-			t.Errorf("%q became %s", s, b)
-		}
-	})
-}

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"coeval/transforms/infer/lean"
+	"coeval/schemas/lean"
 )
 
 // errUnusual is the error of a body that needs the library: it is wrong, or right in a way that

@@ -8,10 +8,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
-	"coeval/transforms/infer/lean"
+	"coeval/schemas/lean"
 )
 
 // A request is the body of a chat completion, as far as it matters here.
@@ -276,8 +275,7 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
 }
 
 // appendQuoted writes s as a JSON string. What is no UTF-8 becomes the replacement
-// character, which is all that the error would say.
+// character.
 func appendQuoted(b []byte, s string) []byte {
-	b, _ = jsontext.AppendQuote(b, s)
-	return b
+	return lean.AppendQuoted(b, strings.ToValidUTF8(s, "\uFFFD"))
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Plain finds what a loop over the bytes finds, wherever it stands.
@@ -46,6 +48,22 @@ func FuzzParser(f *testing.F) {
 			if got, err := p.Copy(); err != nil || got != want {
 				t.Errorf("%q: %q, %v, want %q", s, got, err, want)
 			}
+		}
+	})
+}
+
+// A string is written as the library writes it.
+func FuzzAppendQuoted(f *testing.F) {
+	f.Add("plain")
+	f.Add("\"\\\n\r\t\b\f\x00\x1f\x7f\u2028 Größe \U0001f600")
+	f.Add("\xff")
+	f.Fuzz(func(t *testing.T, s string) {
+		want, err := jsontext.AppendQuote(nil, s)
+		if err != nil {
+			return
+		}
+		if got := AppendQuoted(nil, s); string(got) != string(want) {
+			t.Errorf("%q became %s, want %s", s, got, want)
 		}
 	})
 }
