@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -57,6 +58,11 @@ func newID(space uuid.UUID, parts ...string) string {
 // AppendParts appends the parts to b, each with its length before it. Two lists of
 // parts give the same bytes only when they are equal.
 func AppendParts(b []byte, parts ...string) []byte {
+	size := 0
+	for _, p := range parts {
+		size += len(p) + binary.MaxVarintLen32
+	}
+	b = slices.Grow(b, size)
 	for _, p := range parts {
 		b = binary.AppendUvarint(b, uint64(len(p)))
 		b = append(b, p...)
@@ -66,7 +72,8 @@ func AppendParts(b []byte, parts ...string) []byte {
 
 // Digest returns 128 bits of the SHA-256 of the parts, in hex.
 func Digest(parts ...string) string {
-	sum := sha256.Sum256(AppendParts(nil, parts...))
+	var few [512]byte // on the stack
+	sum := sha256.Sum256(AppendParts(few[:0], parts...))
 	return hex.EncodeToString(sum[:16])
 }
 

@@ -582,9 +582,13 @@ func pause(ctx context.Context, after time.Duration, times int) error {
 // post sends the request once. The messages are rendered here, while permits are held: what
 // waits for them is small.
 func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCounts) ([]schemas.Generation, []bool, *fault) {
-	body, err := requestBody(q.role, q.messages(), q.n, q.seed, cmp.Or(q.constraint, e.constraint(q.role)))
+	buffer, _ := bodies.Get().(*[]byte)
+	body, err := appendBody((*buffer)[:0], q.role, q.messages(), q.n, q.seed, cmp.Or(q.constraint, e.constraint(q.role)))
 	if err != nil {
 		return nil, nil, &fault{treatment: refuse, code: CodeBadRequest, message: err.Error()}
+	}
+	if e.target != nil && cap(body) <= mostBody { // net/http may read a body when its answer is long there
+		defer func() { *buffer = body; bodies.Put(buffer) }()
 	}
 	limit := int64(bodyMost)
 	if q.role.MaxTokens > 0 {
@@ -602,6 +606,11 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 	}
 	return generations, has, flt
 }
+
+// bodies are buffers for the bodies of requests, mostBody the size of one that is kept.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const mostBody = 64 << 10
 
 // withoutKey takes the endpoint's API key out of what it says.
 func (e *endpoint) withoutKey(said []byte) []byte { return WithoutKey(said, e.key) }

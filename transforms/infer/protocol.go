@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,15 +17,14 @@ import (
 	"coeval/schemas/lean"
 )
 
-// requestBody renders POST /chat/completions. The role's own fields come first: they are the
+// appendBody renders POST /chat/completions. The role's own fields come first: they are the
 // same in every request of a role. So is the constraint: fields after a comma, or nothing.
-func requestBody(r *Role, messages []schemas.Message, n int, seed int64, constraint string) ([]byte, error) {
+func appendBody(b []byte, r *Role, messages []schemas.Message, n int, seed int64, constraint string) ([]byte, error) {
 	size := 512 + len(constraint)
 	for _, m := range messages {
 		size += len(m.Content) + len(m.Content)/16 + 32
 	}
-	b := make([]byte, 0, size)
-	b = append(b, `{"model":`...)
+	b = append(slices.Grow(b, size), `{"model":`...)
 	var err error
 	if b, err = jsontext.AppendQuote(b, r.Model); err != nil {
 		return nil, fmt.Errorf("infer: model %q: %w", r.Model, err)

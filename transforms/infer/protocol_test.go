@@ -23,7 +23,7 @@ func TestRequestBody(t *testing.T) {
 		Stop: []string{"\n\n"}, ExtraBody: `{"chat_template_kwargs":{"enable_thinking":false},"top_k":20}`,
 	}
 	messages := []schemas.Message{{Role: "system", Content: "Be \\ brief.\n"}, {Role: "user", Content: "Größe\u2028?"}}
-	b, err := requestBody(r, messages, 7, 42, `,"regex":"a"`)
+	b, err := appendBody(nil, r, messages, 7, 42, `,"regex":"a"`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestRequestBody(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if b, err = requestBody(&Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0, ""); err != nil || !json.Valid(b) {
+	if b, err = appendBody(nil, &Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0, ""); err != nil || !json.Valid(b) {
 		t.Errorf("%s, %v", b, err)
 	}
 }
@@ -261,7 +261,7 @@ func BenchmarkDecodeResponse(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	body, err := requestBody(&Role{Model: "m"}, []schemas.Message{{Role: "user", Content: "Why is the sky blue?"}}, 11, 1, "")
+	body, err := appendBody(nil, &Role{Model: "m"}, []schemas.Message{{Role: "user", Content: "Why is the sky blue?"}}, 11, 1, "")
 	if err != nil {
 		b.Fatal(err)
 	}

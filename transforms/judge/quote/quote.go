@@ -27,14 +27,18 @@ type Text struct {
 
 // marks are what of a text decides its tags and those of others.
 type marks struct {
-	code string
+	// code is that of its tags on nearly all pages, and fenced the text between those.
+	code, fenced string
 	// digits are the runs of hexadecimal digits that are long enough to hold a code.
 	digits []string
 }
 
 // New returns a text with the name of its tags, which is lower-case letters.
 func New(name, text string) Text {
-	return Text{name, text, sync.OnceValue(func() marks { return marks{code(text, 0), hexRuns(text)} })}
+	return Text{name, text, sync.OnceValue(func() marks {
+		c := code(text, 0)
+		return marks{c, between(name, text, c), hexRuns(text)}
+	})}
 }
 
 // Conversation returns the turns of a conversation, each named after its role, a system
@@ -57,12 +61,20 @@ func Conversation(messages []schemas.Message) []Text {
 // Fence returns the text between its tags. Nothing quoted in the same prompt, which is the
 // page, can close them: should a text hold the code, the hash is taken again until none does.
 func (t Text) Fence(page []Text) string {
-	c := t.marks().code
+	m := t.marks()
+	c := m.code
 	for try := 1; t.holds(c) || anyHolds(page, c); try++ {
 		c = code(t.text, try)
 	}
-	tag := t.name + "-" + c
-	return "<" + tag + ">\n" + t.text + "\n</" + tag + ">"
+	if c == m.code {
+		return m.fenced
+	}
+	return between(t.name, t.text, c)
+}
+
+func between(name, text, code string) string {
+	tag := name + "-" + code
+	return "<" + tag + ">\n" + text + "\n</" + tag + ">"
 }
 
 // Fences returns each of the texts between its tags.

@@ -16,6 +16,7 @@ type Template struct {
 	// pieces are the template again when it only puts fields between texts. Templates are
 	// executed for every call, and this takes a tenth of the time.
 	pieces []piece
+	size   int // of the source
 	// Digest covers all that decides what it renders.
 	Digest string
 }
@@ -50,7 +51,7 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
 	}
-	t := &Template{name: form.Name, text: text}
+	t := &Template{name: form.Name, text: text, size: len(source)}
 	if pieces, plain := cut(text.Root, form.Sheets[0]); plain {
 		t.pieces = pieces
 	}
@@ -74,7 +75,7 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 
 // Render returns the message. The page is all that the sheet quotes.
 func (t *Template) Render(sheet Sheet, page []Text) ([]schemas.Message, error) {
-	room := 4096
+	room := t.size
 	for _, p := range page {
 		room += len(p.text) + 64
 	}
