@@ -113,7 +113,7 @@ func newFleet(o Options, w *watch) *fleet {
 		options: o, watch: w, endpoints: map[Endpoint]*endpoint{},
 		wire:    &wire.Client{KeepAlive: keepAlive, DialTimeout: dialTimeout},
 		client:  &http.Client{Transport: transport, CheckRedirect: noRedirects},
-		limiter: limiter{watch: w},
+		limiter: limiter{watch: w, grouped: make(chan struct{}, 1)},
 		own:     callCounts{whole: &w.calls},
 	}
 	f.meters = newMeters(f)
@@ -191,10 +191,18 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 	return e, err
 }
 
-// ebb lets requests give permits back before their answers, now and then, until the fleet ends.
+// ebb lets requests give permits back before their answers, now and then while there are any that
+// do, until the fleet ends.
 func (f *fleet) ebb() {
-	for wait := slowEbb; pauseFor(f.ctx, wait); {
-		wait = f.limiter.ebb()
+	for f.ctx.Err() == nil {
+		if wait := f.limiter.ebb(); wait > 0 {
+			pauseFor(f.ctx, wait)
+			continue
+		}
+		select {
+		case <-f.limiter.grouped:
+		case <-f.ctx.Done():
+		}
 	}
 }
 

@@ -28,7 +28,9 @@ type limiter struct {
 	endpoints []*endpoint
 	// draining grants nothing any more.
 	draining bool
-	watch    *watch // nil in tests
+	// grouped is told when there are requests that give permits back before their answer.
+	grouped chan struct{}
+	watch   *watch // nil in tests
 }
 
 // pool is endpoints that serve the same roles, with the homes of the prompts under way.
@@ -419,13 +421,18 @@ func (l *limiter) wake() {
 }
 
 // ebb lets requests give back the permits of choices that are probably done, and returns when to
-// do that again.
+// do that again: 0 while no request does.
 func (l *limiter) ebb() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, next := time.Now(), slowEbb
+	now, next := time.Now(), time.Duration(0)
 	for _, e := range l.endpoints {
-		next = min(next, e.pace.betweenEbbs())
+		if len(e.groups) == 0 {
+			continue
+		}
+		if wait := e.pace.betweenEbbs(); next == 0 || wait < next {
+			next = wait
+		}
 		for g := range e.groups {
 			held := e.pace.held(g.class, now.Sub(g.since))
 			e.inFlight += held - g.held
@@ -581,6 +588,10 @@ func (l *limiter) fill(e *endpoint, now time.Time) {
 				e.groups = map[*grant]struct{}{}
 			}
 			e.groups[g] = struct{}{}
+			select {
+			case l.grouped <- struct{}{}:
+			default: // it is told already, or nobody listens
+			}
 		}
 		if !e.aside.IsZero() {
 			e.trial = g

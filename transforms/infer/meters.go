@@ -1,9 +1,9 @@
 package infer
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,14 +20,31 @@ type meters struct {
 	retries     *prometheus.CounterVec
 	tokens      *prometheus.HistogramVec
 	duration    *prometheus.HistogramVec
+
+	mu    sync.Mutex
+	known map[kind]*answers
 }
+
+// kind is what answers have in common that are counted together, and answers what counts them:
+// to look each up by its labels takes longer than to read an answer's head.
+type (
+	kind struct {
+		role, model, stage string
+		e                  *endpoint
+		n                  int
+	}
+	answers struct {
+		requests, generations   prometheus.Counter
+		duration, input, output prometheus.Observer
+	}
+)
 
 // genAI are the labels of what the conventions name.
 var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
 
 func newMeters(f *fleet) *meters {
 	m := &meters{
-		registry: prometheus.NewRegistry(),
+		registry: prometheus.NewRegistry(), known: map[kind]*answers{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coeval_requests_total", Help: "Requests that ended, by what became of them: ok, full, or a fault's code.",
 		}, []string{"role", "stage", "server_address", "outcome"}),
@@ -73,20 +90,44 @@ func outcome(flt *fault) string {
 }
 
 func (m *meters) ended(e *endpoint, q *request, flt *fault, took time.Duration, generations []schemas.Generation, has []bool) {
-	m.requests.WithLabelValues(q.role.Name, q.stage, e.name, outcome(flt)).Inc()
 	if flt != nil {
+		m.requests.WithLabelValues(q.role.Name, q.stage, e.name, outcome(flt)).Inc()
 		return
 	}
-	const operation = "chat"
-	m.duration.WithLabelValues(operation, q.role.Model, e.name, q.stage, strconv.Itoa(q.n)).Observe(took.Seconds())
+	a := m.of(kind{q.role.Name, q.role.Model, q.stage, e, q.n})
+	a.requests.Inc()
+	a.duration.Observe(took.Seconds())
 	for i, ok := range has {
-		if ok {
-			m.generations.WithLabelValues(q.role.Name, q.stage, e.name, cmp.Or(generations[i].Code, outcome(nil))).Inc()
+		switch {
+		case !ok:
+		case generations[i].Code == "":
+			a.generations.Inc()
+		default:
+			m.generations.WithLabelValues(q.role.Name, q.stage, e.name, generations[i].Code).Inc()
 		}
 	}
 	input, output := usage(generations)
-	m.tokens.WithLabelValues(operation, q.role.Model, e.name, q.stage, "input").Observe(float64(input))
-	m.tokens.WithLabelValues(operation, q.role.Model, e.name, q.stage, "output").Observe(float64(output))
+	a.input.Observe(float64(input))
+	a.output.Observe(float64(output))
+}
+
+func (m *meters) of(k kind) *answers {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.known[k]
+	if a == nil {
+		const operation = "chat"
+		ok := outcome(nil)
+		a = &answers{
+			requests:    m.requests.WithLabelValues(k.role, k.stage, k.e.name, ok),
+			generations: m.generations.WithLabelValues(k.role, k.stage, k.e.name, ok),
+			duration:    m.duration.WithLabelValues(operation, k.model, k.e.name, k.stage, strconv.Itoa(k.n)),
+			input:       m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "input"),
+			output:      m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "output"),
+		}
+		m.known[k] = a
+	}
+	return a
 }
 
 // levels collects what is so now.

@@ -33,7 +33,7 @@ func StripReasoning(g schemas.Generation) (text, reasoning string, cut bool) {
 	text = g.Text
 	// What was on both sides of a thought can make a new tag, hence the loop. Each pass
 	// removes at least one tag.
-	for thinkTag.MatchString(text) {
+	for strings.Contains(text, "think") && thinkTag.MatchString(text) {
 		var open bool
 		text, open = cutThoughts(text, think)
 		cut = cut || open

@@ -27,11 +27,9 @@ func ParseTemplate(source string) (Template, error) {
 		source = builtIn
 	}
 	turns, response := quote.Conversation(quote.SampleTurns), quote.New("response", "sample response")
-	whole, _ := newSheet(turns, response)
-	short, _ := newSheet(turns[1:2], response)
 	t, err := quote.ParseTemplate(quote.Form{
 		Name: "judge", Fields: ".Conversation and .Response",
-		Sheets: []quote.Sheet{whole, short}, Shown: []string{"sample last question", "sample response"},
+		Sheets: []quote.Sheet{newSheet(turns, response), newSheet(turns[1:2], response)}, Shown: []string{"sample last question", "sample response"},
 	}, source)
 	return Template{t}, err
 }
@@ -49,13 +47,13 @@ func (t Template) render(turns []quote.Text, response quote.Text) ([]schemas.Mes
 	return t.quoting.Render(newSheet(turns, response))
 }
 
-// newSheet returns what a template sees, all quoted texts fenced, and the page of these texts.
+// newSheet returns what a template sees, all quoted texts fenced.
 // The conversation's items are its turns, a system message as the assistant's instructions.
-func newSheet(turns []quote.Text, response quote.Text) (quote.Sheet, []quote.Text) {
+func newSheet(turns []quote.Text, response quote.Text) quote.Sheet {
 	page := append(slices.Clone(turns), response)
 	return quote.Sheet{
 		"Rubric":       strings.TrimSpace(Rubric),
 		"Conversation": quote.Fences(turns, page),
 		"Response":     response.Fence(page),
-	}, page
+	}
 }

@@ -18,18 +18,16 @@ func parseTemplate(source string) (*quote.Template, error) {
 	}
 	turns, response := quote.Conversation(quote.SampleTurns), quote.New("response", "sample response")
 	a, b := quote.New("judgment", "sample judgment a"), quote.New("judgment", "sample judgment b")
-	whole, _ := newSheet(turns, response, a, b)
-	short, _ := newSheet(turns[1:2], response, a, b)
 	return quote.ParseTemplate(quote.Form{
 		Name: "meta", Fields: ".Conversation, .Response, .JudgmentA and .JudgmentB",
-		Sheets: []quote.Sheet{whole, short},
+		Sheets: []quote.Sheet{newSheet(turns, response, a, b), newSheet(turns[1:2], response, a, b)},
 		Shown:  []string{"sample last question", "sample response", "sample judgment a", "sample judgment b"},
 	}, source)
 }
 
-// newSheet returns what a template sees, all quoted texts fenced, and the page of these texts.
+// newSheet returns what a template sees, all quoted texts fenced.
 // The conversation's items are its turns, a system message as the assistant's instructions.
-func newSheet(turns []quote.Text, response, first, second quote.Text) (quote.Sheet, []quote.Text) {
+func newSheet(turns []quote.Text, response, first, second quote.Text) quote.Sheet {
 	page := make([]quote.Text, 0, len(turns)+3)
 	page = append(append(page, turns...), response, first, second)
 	return quote.Sheet{
@@ -38,5 +36,5 @@ func newSheet(turns []quote.Text, response, first, second quote.Text) (quote.She
 		"Response":     response.Fence(page),
 		"JudgmentA":    first.Fence(page),
 		"JudgmentB":    second.Fence(page),
-	}, page
+	}
 }

@@ -16,7 +16,6 @@ type Template struct {
 	// pieces are the template again when it only puts fields between texts. Templates are
 	// executed for every call, and this takes a tenth of the time.
 	pieces []piece
-	size   int // of the source
 	// Digest covers all that decides what it renders.
 	Digest string
 }
@@ -51,12 +50,12 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
 	}
-	t := &Template{name: form.Name, text: text, size: len(source)}
+	t := &Template{name: form.Name, text: text}
 	if pieces, plain := cut(text.Root, form.Sheets[0]); plain {
 		t.pieces = pieces
 	}
 	for i, sheet := range form.Sheets {
-		messages, err := t.Render(sheet, nil)
+		messages, err := t.Render(sheet)
 		if err != nil {
 			return nil, err
 		}
@@ -73,22 +72,24 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 	return t, nil
 }
 
-// Render returns the message. The page is all that the sheet quotes.
-func (t *Template) Render(sheet Sheet, page []Text) ([]schemas.Message, error) {
-	room := t.size
-	for _, p := range page {
-		room += len(p.text) + 64
+// Render returns the message.
+func (t *Template) Render(sheet Sheet) ([]schemas.Message, error) {
+	if t.pieces != nil {
+		parts := make([]string, 0, 64)
+		for i := range t.pieces {
+			parts = t.pieces[i].appendTo(parts, sheet)
+		}
+		return message(strings.Join(parts, "")), nil
 	}
 	var b strings.Builder
-	b.Grow(room)
-	if t.pieces != nil {
-		for i := range t.pieces {
-			t.pieces[i].render(&b, sheet)
-		}
-	} else if err := t.text.Execute(&b, sheet); err != nil {
+	if err := t.text.Execute(&b, sheet); err != nil {
 		return nil, fmt.Errorf("%s: template: %w", t.name, err)
 	}
-	return []schemas.Message{{Role: "user", Content: strings.TrimSpace(b.String())}}, nil
+	return message(b.String()), nil
+}
+
+func message(s string) []schemas.Message {
+	return []schemas.Message{{Role: "user", Content: strings.TrimSpace(s)}}
 }
 
 // piece is a text, a field, or a list's items with pieces around each, of which the piece
@@ -98,21 +99,23 @@ type piece struct {
 	items       []piece
 }
 
-func (p *piece) render(b *strings.Builder, sheet Sheet) {
+// appendTo appends the strings that it stands for.
+func (p *piece) appendTo(parts []string, sheet Sheet) []string {
 	switch {
 	case p.items != nil:
 		for _, item := range sheet[p.field].([]string) {
 			for _, inner := range p.items {
 				if inner.text == "" {
-					b.WriteString(item)
+					parts = append(parts, item)
+				} else {
+					parts = append(parts, inner.text)
 				}
-				b.WriteString(inner.text)
 			}
 		}
 	case p.field != "":
-		b.WriteString(sheet[p.field].(string))
+		parts = append(parts, sheet[p.field].(string))
 	}
-	b.WriteString(p.text)
+	return append(parts, p.text)
 }
 
 // cut returns the pieces of a template, and whether they are all of it: texts, {{.Field}} of

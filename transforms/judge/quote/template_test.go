@@ -41,7 +41,7 @@ func TestPieces(t *testing.T) {
 			if err := made.text.Execute(&want, s); err != nil {
 				t.Fatal(err)
 			}
-			got, err := made.Render(s, nil)
+			got, err := made.Render(s)
 			if err != nil {
 				t.Fatal(err)
 			}
