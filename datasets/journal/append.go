@@ -26,7 +26,7 @@ import (
 const linger = 40 * time.Millisecond
 
 // How a journal on an object store is put down. A segment's part goes every few seconds, and
-// earlier where much waits. Append waits itself when the store does not keep up.
+// earlier where much waits. Who has appended waits when the store does not keep up.
 var (
 	putEvery   = 2 * time.Second
 	putSize    = 8 << 20
@@ -155,20 +155,17 @@ type appender struct {
 	broken error
 }
 
-func (a *appender) append(ctx context.Context, records []Record) error {
+func (a *appender) append(records []Record) error {
 	buffer, _ := encodings.Get().(*[]byte)
 	lines, err := encodeLines((*buffer)[:0], records)
 	if err != nil {
 		return err
 	}
-	b, wait, err := a.journal.enqueue(a, lines)
+	err = a.journal.enqueue(a, lines)
 	if *buffer = lines; cap(lines) <= mostEncoding {
 		encodings.Put(buffer)
 	}
-	if err != nil || !wait {
-		return err
-	}
-	return b.wait(ctx)
+	return err
 }
 
 // encodings are buffers for the lines of a call of append, mostEncoding the size of one that is
@@ -176,6 +173,18 @@ func (a *appender) append(ctx context.Context, records []Record) error {
 var encodings = sync.Pool{New: func() any { return new([]byte) }}
 
 const mostEncoding = 64 << 10
+
+// ready waits on a disk, and where more waits than can be put.
+func (a *appender) ready(ctx context.Context) error {
+	j := a.journal
+	j.mu.Lock()
+	waits := !j.parts || j.unkept > mostUnkept
+	j.mu.Unlock()
+	if !waits {
+		return nil
+	}
+	return a.sync(ctx)
+}
 
 func (a *appender) sync(ctx context.Context) error {
 	a.journal.mu.Lock()
@@ -199,18 +208,18 @@ func (b *batch) wait(ctx context.Context) error {
 	}
 }
 
-// enqueue adds lines to the next batch and says whether the caller has to wait for it.
-func (j *Journal) enqueue(a *appender, lines []byte) (b *batch, wait bool, err error) {
+// enqueue adds lines to the next batch.
+func (j *Journal) enqueue(a *appender, lines []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a.broken != nil {
 		delete(j.untold, a)
-		return nil, false, a.broken
+		return a.broken
 	}
 	if j.closed {
-		return nil, false, errClosed
+		return errClosed
 	}
-	b = j.pending[a]
+	b := j.pending[a]
 	if b == nil {
 		b = &batch{of: a, done: make(chan struct{})}
 		j.unsettled[b] = struct{}{}
@@ -224,13 +233,10 @@ func (j *Journal) enqueue(a *appender, lines []byte) (b *batch, wait bool, err e
 	a.last = b
 	a.started.Store(true)
 	signal(j.wake)
-	if !j.parts {
-		return b, true, nil
-	}
 	if j.unkept += len(lines); j.unkept > putSize {
 		signal(j.full)
 	}
-	return b, j.unkept > mostUnkept, nil
+	return nil
 }
 
 // putAll puts part after part until the journal is closed.
@@ -382,9 +388,7 @@ func (j *Journal) settle(b *batch, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.unsettled, b)
-	if j.parts {
-		j.unkept -= b.size
-	}
+	j.unkept -= b.size
 	if err != nil && b.of.broken == nil {
 		b.of.broken = err
 		j.untold[b.of] = struct{}{}

@@ -98,7 +98,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := v.Append(t.Context(), records...); err != nil {
+		if err := v.Append(records...); err != nil {
 			t.Fatal(err)
 		}
 		closeJournal(t, j)

@@ -6,10 +6,11 @@
 // lines in zstd frames (zstdcat and jq read them). A segment has one writer, is appended and
 // never rewritten. One record is one generation, the final failure of one, or a prompt.
 //
-// It promises that a record is on the disk when Append returns, that loading returns every
-// record of which that was said, and that one view of a bucket, once fixed, reads the same
-// records for ever, whatever is appended beside it. A torn last frame, which a crash leaves in
-// a segment that is appended to, is dropped; damage anywhere else is an error with file and
+// It promises that all that was appended to a view is on the disk when its Sync returns, and never
+// a record without those that were appended before it; that loading returns every record that is
+// there; and that one view of a bucket, once fixed, reads the same records for ever, whatever is
+// appended beside it. A torn last frame, which a crash leaves in a segment that is appended to, is
+// dropped; damage anywhere else is an error with file and
 // offset. Parts, pins and compacted segments are put whole and bear the digest of their bytes
 // in their names: there anything but what was put is damage.
 //
@@ -342,11 +343,13 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 	return o
 }
 
-// Append adds records to the attempt's own segment. On a disk it returns when they are
-// durable, elsewhere at once: see Sync. When the context ends, only the waiting does.
-func (v *View) Append(ctx context.Context, records ...Record) error {
-	return v.own.append(ctx, records)
-}
+// Append adds records to the attempt's own segment. It waits for nothing: see Ready and Sync.
+func (v *View) Append(records ...Record) error { return v.own.append(records) }
+
+// Ready returns when what was appended may be used, so that not much more than what is in flight
+// is lost with the process: on a disk when it is durable, elsewhere at once as long as the store
+// keeps up. When the context ends, only the waiting does.
+func (v *View) Ready(ctx context.Context) error { return v.own.ready(ctx) }
 
 // Sync returns when all that was appended to the view is durable. Nothing that is made of it
 // may leave before that.

@@ -1,7 +1,7 @@
 package journal
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -25,7 +25,15 @@ func failure(key, code string) Record {
 	return Record{Key: key, PromptID: "p", Code: code, Message: "m"}
 }
 
-// attempt opens the journal, loads the bucket, appends each record by itself and closes.
+// keep appends records and waits until they are durable.
+func keep(ctx context.Context, v *View, records ...Record) error {
+	if err := v.Append(records...); err != nil {
+		return err
+	}
+	return v.Sync(ctx)
+}
+
+// attempt opens the journal, loads the bucket, keeps the records and closes.
 func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin {
 	t.Helper()
 	j, err := Open(dir, nil)
@@ -36,13 +44,33 @@ func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range records {
-		if err := v.Append(t.Context(), r); err != nil {
+	if len(records) > 0 {
+		if err := keep(t.Context(), v, records...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(v.Sync(t.Context()), j.Close()); err != nil {
+	if err := j.Close(); err != nil {
 		t.Fatal(err)
+	}
+	return v.Origin("")
+}
+
+// twoFrames makes a segment in which each of two records has a frame of its own.
+func twoFrames(t *testing.T, dir string) schemas.Origin {
+	t.Helper()
+	j, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeJournal(t, j)
+	v, err := j.Load(t.Context(), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range []string{"first", "second"} {
+		if err := keep(t.Context(), v, generation("p", "k", i, text)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return v.Origin("")
 }
@@ -69,7 +97,7 @@ func texts(t *testing.T, dir, bucket string) map[string]string {
 	return out
 }
 
-func TestAppendIsThereAfterwards(t *testing.T) {
+func TestSyncedIsThereAfterwards(t *testing.T) {
 	dir := t.TempDir()
 	j, err := Open(dir, nil)
 	if err != nil {
@@ -85,7 +113,7 @@ func TestAppendIsThereAfterwards(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() {
 			text := strings.Repeat("täxt\n", i)
-			if err := v.Append(t.Context(), generation("p", "k", i, text), generation("q", "k", i, text+"!")); err != nil {
+			if err := keep(t.Context(), v, generation("p", "k", i, text), generation("q", "k", i, text+"!")); err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
@@ -94,7 +122,7 @@ func TestAppendIsThereAfterwards(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// Not closed: what Append returned for is there whatever happens next.
+	// Not closed: what Sync returned for is there whatever happens next.
 	contents, err := Read(t.Context(), dir, nil, "b", func(p string) bool { return p == "p" })
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +140,8 @@ func TestAppendIsThereAfterwards(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Append(t.Context(), generation("p", "k", 99, "")); err == nil {
-		t.Error("an append after Close says that it is durable")
+	if err := v.Append(generation("p", "k", 99, "")); err == nil {
+		t.Error("an append after Close is no error")
 	}
 }
 
@@ -163,7 +191,7 @@ func TestBucketIsAPrefixOfItsLonger(t *testing.T) {
 // A crash leaves a segment cut at any byte: what is before the cut frame is read.
 func TestTornLastFrameIsDropped(t *testing.T) {
 	dir := t.TempDir()
-	o := attempt(t, dir, "b", generation("p", "k", 0, "first"), generation("p", "k", 1, "second"))
+	o := twoFrames(t, dir)
 	name := filepath.Join(dir, o.Segment)
 	whole, err := os.ReadFile(name)
 	if err != nil {
@@ -189,7 +217,7 @@ func TestTornLastFrameIsDropped(t *testing.T) {
 
 func TestDamageElsewhereIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	o := attempt(t, dir, "b", generation("p", "k", 0, "first"), generation("p", "k", 1, "second"))
+	o := twoFrames(t, dir)
 	name := filepath.Join(dir, o.Segment)
 	whole, err := os.ReadFile(name)
 	if err != nil {
@@ -237,7 +265,7 @@ func TestReplayReadsTheViewOfItsAttempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for v, text := range map[*View]string{zombie: "zombie's", second: "second's"} {
-		if err := v.Append(t.Context(), generation("p", "k", 1, text)); err != nil {
+		if err := keep(t.Context(), v, generation("p", "k", 1, text)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -270,7 +298,7 @@ func TestPinMakesTheNextRunAgree(t *testing.T) {
 			}
 		}
 		for i, v := range views {
-			if err := v.Append(t.Context(), generation("p", "k", 0, fmt.Sprint("attempt ", i))); err != nil {
+			if err := v.Append(generation("p", "k", 0, fmt.Sprint("attempt ", i))); err != nil {
 				t.Fatal(err)
 			}
 			origins[i] = v.Origin("")
@@ -417,7 +445,7 @@ func BenchmarkReadSegment(b *testing.B) {
 	}
 	records := benchmarkRecords(10_000)
 	for i := 0; i < len(records); i += 100 {
-		if err := v.Append(b.Context(), records[i:i+100]...); err != nil {
+		if err := v.Append(records[i : i+100]...); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -447,11 +475,14 @@ func BenchmarkAppend(b *testing.B) {
 	b.SetParallelism(128)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			if err := v.Append(b.Context(), records[i%len(records)]); err != nil {
+			if err := v.Append(records[i%len(records)]); err != nil {
 				b.Error(err)
 			}
 		}
 	})
+	if err := v.Sync(b.Context()); err != nil {
+		b.Error(err)
+	}
 }
 
 func TestSecondRunIsRefused(t *testing.T) {

@@ -115,9 +115,9 @@ func names(t *testing.T, dir string) []string {
 
 // Whenever somebody looks, what is durable has no gap: a record is never there without those
 // that were appended before it.
-func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
-	quickly(t)
-	dir := bucket(t)
+func TestNoChildIsDurableWithoutItsParent(t *testing.T) { places(t, noChildWithoutParent) }
+
+func noChildWithoutParent(t *testing.T, dir string) {
 	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	})
 	const records = 300
 	for i := range records {
-		if err := v.Append(t.Context(), generation("p", "k", i, "text")); err != nil {
+		if err := v.Append(generation("p", "k", i, "text")); err != nil {
 			t.Fatal(err)
 		}
 		if i%50 == 49 {
@@ -163,8 +163,8 @@ func TestNoChildIsDurableWithoutItsParent(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// Six times Sync returned, and nothing was appended meanwhile: at least six parts.
-	if got := names(t, dir); len(got) < 6 {
+	// Six times Sync returned, and nothing was appended meanwhile: at least six parts where it has parts.
+	if got := names(t, dir); len(got) < 6 && !store.HasLocks(dir) {
 		t.Errorf("the segment has the parts %v", got)
 	}
 	r, err := NewReplay(t.Context(), dir, nil, v.Origin(""), nil)
@@ -196,21 +196,17 @@ func TestSegmentThatCannotBeWritten(t *testing.T) {
 		}
 		v, idle := load(), load()
 		want, mend := refuseWrites(t, dir)
-		err = v.Append(t.Context(), generation("p", "k", 0, "lost"))
-		if err == nil {
-			err = v.Sync(t.Context())
-		}
+		err = keep(t.Context(), v, generation("p", "k", 0, "lost"))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %q", err, want)
 		}
 		mend()
-		if err := v.Append(t.Context(), generation("p", "k", 1, "after what is lost")); err == nil || !strings.Contains(err.Error(), want) {
+		if err := v.Append(generation("p", "k", 1, "after what is lost")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a record after one that is lost: %v; want %q", err, want)
 		}
 		// Another view of before has nothing that is lost, and one of later begins anew.
 		for i, v := range []*View{idle, load()} {
-			err := v.Append(t.Context(), generation("p", "k", 2+i, "text"))
-			if err := errors.Join(err, v.Sync(t.Context())); err != nil {
+			if err := keep(t.Context(), v, generation("p", "k", 2+i, "text")); err != nil {
 				t.Errorf("view %d: %v", i, err)
 			}
 		}
@@ -262,7 +258,10 @@ func TestCloseTellsOfLoss(t *testing.T) {
 		want, _ := refuseWrites(t, dir)
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := v.Append(gone, generation("p", "k", 0, "lost")); err != nil && !errors.Is(err, context.Canceled) {
+		if err := v.Append(generation("p", "k", 0, "lost")); err != nil {
+			t.Error(err)
+		}
+		if err := v.Ready(gone); err != nil && !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		if err := j.Close(); err == nil || !strings.Contains(err.Error(), want) {
@@ -290,8 +289,11 @@ func TestFlush(t *testing.T) {
 				t.Fatal(err)
 			}
 			for k := range 2 {
-				if err := v.Append(gone, generation("p", "k", 2*i+k, "text")); err != nil && !errors.Is(err, context.Canceled) {
+				if err := v.Append(generation("p", "k", 2*i+k, "text")); err != nil {
 					t.Fatal(err)
+				}
+				if err := v.Ready(gone); err != nil && !errors.Is(err, context.Canceled) {
+					t.Error(err)
 				}
 				want[fmt.Sprint("k", 2*i+k)] = "text"
 			}
@@ -323,7 +325,7 @@ func attempts(t *testing.T, dir string) {
 		views = append(views, v)
 	}
 	for i, v := range views {
-		err := v.Append(t.Context(), generation("p", "twice", 0, fmt.Sprint("attempt ", i)), generation("p", fmt.Sprint("own", i), 0, "text"),
+		err := v.Append(generation("p", "twice", 0, fmt.Sprint("attempt ", i)), generation("p", fmt.Sprint("own", i), 0, "text"),
 			generation("p", "cured", 0, "text"), failure("kept", "new"))
 		if err := errors.Join(err, v.Sync(t.Context())); err != nil {
 			t.Fatal(err)
@@ -501,7 +503,7 @@ func TestCompactBesideWriters(t *testing.T) {
 		}
 		writers.Go(func() {
 			for n := range each {
-				if err := v.Append(t.Context(), generation("p", fmt.Sprint("k", i, "-"), n, "text")); err != nil {
+				if err := keep(t.Context(), v, generation("p", fmt.Sprint("k", i, "-"), n, "text")); err != nil {
 					t.Error(err)
 				}
 			}

@@ -69,7 +69,7 @@ func put(t *testing.T, dir string, length int, records []journal.Record) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := v.Append(t.Context(), r); err != nil {
+		if err := v.Append(r); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -122,7 +122,8 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 	for i := range parts {
 		sizes[i] = parts[i].to - parts[i].from
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	whole := ctx
+	group, ctx := errgroup.WithContext(whole)
 	line := fleet.limiter.stand(endpoints, c.Stage, c.PromptID, sizes)
 	largest := request{role: c.Role, stage: c.Stage, n: slices.Max(sizes)}
 	for i := range parts {
@@ -134,7 +135,10 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 		endpoints = wider
 		group.Go(func() error { return a.askUntilWhole(ctx, wider, g, &parts[i]) })
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil || a.view == nil {
+		return err
+	}
+	return a.view.Ready(whole)
 }
 
 // cut splits parts that are larger than the requests that the endpoints take, and leaves out
@@ -186,7 +190,7 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *gra
 				left = append(left, at.from+i)
 			}
 		}
-		err = a.keep(ctx, p.call, p.key, at.from, generations, has)
+		err = a.keep(p.call, p.key, at.from, generations, has)
 		a.process.watch.kept()
 		if err != nil {
 			return err
@@ -197,7 +201,7 @@ func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *gra
 }
 
 // keep counts the generations that came and puts them into the journal.
-func (a *asker) keep(ctx context.Context, c *Call, key string, from int, generations []schemas.Generation, has []bool) error {
+func (a *asker) keep(c *Call, key string, from int, generations []schemas.Generation, has []bool) error {
 	var t schemas.CallTally
 	records := make([]journal.Record, 0, len(has))
 	for i, ok := range has {
@@ -219,7 +223,7 @@ func (a *asker) keep(ctx context.Context, c *Call, key string, from int, generat
 	if a.view == nil {
 		return nil
 	}
-	return a.view.Append(ctx, records...)
+	return a.view.Append(records...)
 }
 
 func recordOf(c *Call, key string, replicate int, g *schemas.Generation) journal.Record {

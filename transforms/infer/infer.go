@@ -70,6 +70,7 @@ package infer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -321,7 +322,8 @@ func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func
 		}
 		records, key := view.Take(p.ID), journal.PromptKey(&p)
 		if _, ok := records.Get(key, 0); !ok {
-			if err := view.Append(ctx, journal.Record{Key: key, PromptID: p.ID, Prompt: &p}); err != nil {
+			prompt := journal.Record{Key: key, PromptID: p.ID, Prompt: &p}
+			if err := errors.Join(view.Append(prompt), view.Ready(ctx)); err != nil {
 				f.engine.process.died(err)
 				return schemas.Finding{}, err
 			}

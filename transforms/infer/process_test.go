@@ -24,7 +24,7 @@ func TestCloseKeepsWhatWasRead(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- Close("closed") }()
 		synctest.Wait() // it has done all that it does without the answer
-		if err := v.Append(t.Context(), journal.Record{Key: "k", PromptID: "p", Text: "paid for"}); err != nil {
+		if err := v.Append(journal.Record{Key: "k", PromptID: "p", Text: "paid for"}); err != nil {
 			t.Errorf("the answer is lost: %v", err)
 		}
 		p.watch.kept()

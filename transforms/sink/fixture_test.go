@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -138,7 +139,7 @@ func (r *run) find(t *testing.T, p schemas.Prompt, view *journal.View, lose func
 		t.Fatal(err)
 	}
 	kept := slices.DeleteFunc(said.records, func(r journal.Record) bool { return lose != nil && lose(&r) })
-	if err := view.Append(t.Context(), kept...); err != nil {
+	if err := errors.Join(view.Append(kept...), view.Sync(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	f := schemas.NewFinding(&d)
