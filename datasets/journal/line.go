@@ -16,15 +16,15 @@ import (
 func encodeLines(b []byte, records []Record) ([]byte, error) {
 	for i := range records {
 		r := &records[i]
-		if line, ok := appendQuick(b, r); ok {
-			b = append(line, '\n')
-			continue
+		var ok bool
+		if b, ok = appendQuick(b, r); !ok {
+			line, err := json.Marshal(r)
+			if err != nil {
+				return nil, fmt.Errorf("journal: record of prompt %s: %w", r.PromptID, err)
+			}
+			b = append(b, line...)
 		}
-		line, err := json.Marshal(r)
-		if err != nil {
-			return nil, fmt.Errorf("journal: record of prompt %s: %w", r.PromptID, err)
-		}
-		b = append(append(b, line...), '\n')
+		b = append(b, '\n')
 	}
 	return b, nil
 }
@@ -76,8 +76,9 @@ var fields = []field{
 // It leaves to the library what has a prompt, or what is no UTF-8.
 func appendQuick(b []byte, r *Record) ([]byte, bool) {
 	if r.Prompt != nil {
-		return nil, false
+		return b, false
 	}
+	before := len(b)
 	separator := byte('{')
 	for i := range fields {
 		f := &fields[i]
@@ -92,7 +93,7 @@ func appendQuick(b []byte, r *Record) ([]byte, bool) {
 			continue
 		}
 		if !utf8.ValidString(s) {
-			return nil, false
+			return b[:before], false
 		}
 		b = append(append(append(b, separator, '"'), f.name...), '"', ':')
 		b = lean.AppendQuoted(b, s)

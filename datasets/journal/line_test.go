@@ -14,8 +14,8 @@ import (
 func TestFieldsAreAllOfARecord(t *testing.T) {
 	typ := reflect.TypeFor[Record]()
 	var names []string
-	for i := range typ.NumField() {
-		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+	for f := range typ.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		names = append(names, name)
 	}
 	var known []string
@@ -57,6 +57,9 @@ func FuzzAppendQuick(f *testing.F) {
 			t.Fatalf("%+v: quick %t, library %v", r, ok, err)
 		}
 		if !ok {
+			if string(line) != "before" {
+				t.Errorf("%q was left", line)
+			}
 			return
 		}
 		if string(line) != "before"+string(want) {
