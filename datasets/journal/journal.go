@@ -6,13 +6,13 @@
 // lines in zstd frames (zstdcat and jq read them). A segment has one writer, is appended and
 // never rewritten. One record is one generation, the final failure of one, or a prompt.
 //
-// It promises that all that was appended to a view is on the disk when its Sync returns, and never
-// a record without those that were appended before it; that loading returns every record that is
+// It promises that all that was appended to a view is durable when its Sync returns, and never a
+// record without those that were appended before it; that loading returns every record that is
 // there; and that one view of a bucket, once fixed, reads the same records for ever, whatever is
 // appended beside it. A torn last frame, which a crash leaves in a segment that is appended to, is
-// dropped; damage anywhere else is an error with file and
-// offset. Parts, pins and compacted segments are put whole and bear the digest of their bytes
-// in their names: there anything but what was put is damage.
+// dropped; damage anywhere else is an error with file and offset. Parts, pins and compacted
+// segments are put whole and bear the digest of their bytes in their names: there anything but
+// what was put is damage.
 //
 // A write that fails, because the disk is full or a store was gone for longer than it is asked
 // again, ends its segment and nothing else: nothing follows it there, who waits for what was

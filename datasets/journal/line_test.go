@@ -32,16 +32,9 @@ func TestPromptsAreLeftToTheLibrary(t *testing.T) {
 	if _, ok := appendQuick(nil, &r); ok {
 		t.Error("its prompt is left out")
 	}
-	line, err := encodeLines(nil, []Record{r})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := readQuick(string(line)); ok {
-		t.Error("its prompt is not read")
-	}
 }
 
-// What the quick way writes the library writes too, and both read the same.
+// What the quick way writes the library writes too.
 func FuzzAppendQuick(f *testing.F) {
 	f.Add("key", 3, "p", "judge", "Score: 4\n\"\\\t\x00 ü", "", "stop", 12, 345, "", "")
 	f.Add("key", 0, "p", "", "", "", "", 0, -1, "timeout", "no whole answer within 10s")
@@ -65,42 +58,12 @@ func FuzzAppendQuick(f *testing.F) {
 		if string(line) != "before"+string(want) {
 			t.Fatalf("got %s, want %s", line, want)
 		}
-		if got, ok := readQuick(string(want)); !ok || *got != r {
-			t.Errorf("%s is read as %+v, %t", want, got, ok)
-		}
-	})
-}
-
-// What the quick way reads the library reads as the same.
-func FuzzReadQuick(f *testing.F) {
-	for _, s := range []string{
-		`{"key":"k","replicate":1,"prompt_id":"p","text":"a\nb"}`, `{"replicate":1,"key":"k"}`, `{"key":"k","key":"l"}`, `{"key":null}`,
-		`{"key":"k","replicate":1.0}`, `{"key":"k","replicate":-0}`, `{"replicate":01}`, `{"key":"\ud800"}`, `{"key":"k"} x`, `{"text":"\u0041"}`, `{"other":1}`, ` { } `,
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, line string) {
-		got, ok := readQuick(line)
-		if !ok {
-			return
-		}
-		var want Record
-		if err := json.Unmarshal([]byte(line), &want); err != nil || *got != want {
-			t.Errorf("%q is read as %+v, by the library as %+v, %v", line, got, want, err)
-		}
 	})
 }
 
 // BenchmarkLines compares the quick way of one record with the library's.
 func BenchmarkLines(b *testing.B) {
 	records := benchmarkRecords(1000)
-	lines := make([][]byte, len(records))
-	for i := range records {
-		var err error
-		if lines[i], err = json.Marshal(&records[i]); err != nil {
-			b.Fatal(err)
-		}
-	}
 	each := func(name string, work func(i int) bool) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -112,8 +75,6 @@ func BenchmarkLines(b *testing.B) {
 		})
 	}
 	var buffer []byte
-	each("write/quick", func(i int) (ok bool) { buffer, ok = appendQuick(buffer[:0], &records[i]); return ok })
-	each("write/library", func(i int) bool { _, err := json.Marshal(&records[i]); return err == nil })
-	each("read/quick", func(i int) bool { _, ok := readQuick(string(lines[i])); return ok })
-	each("read/library", func(i int) bool { return json.Unmarshal(lines[i], new(Record)) == nil })
+	each("quick", func(i int) (ok bool) { buffer, ok = appendQuick(buffer[:0], &records[i]); return ok })
+	each("library", func(i int) bool { _, err := json.Marshal(&records[i]); return err == nil })
 }

@@ -1,6 +1,6 @@
-// Package lean reads JSON in one pass and without reflection, for what there is most of: the
-// simulated worker's requests, the answers of a fleet, and the records of the journal. A library
-// takes nearly twice as long, and twice as long to write a string; see BenchmarkDecodeResponse of
+// Package lean reads JSON in one pass and without reflection, for bodies of which few fields
+// matter: those of the simulated worker's requests and of the answers of a fleet. A library takes
+// nearly twice as long, and four times as long to write a string; see BenchmarkDecodeResponse of
 // package infer and BenchmarkLines of package journal.
 //
 // It promises to refuse all that is no JSON (RFC 8259). Of an object it gives every field,

@@ -56,12 +56,12 @@ func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain [
 			return struct{}{}, e.advance(ctx, d, loads[journal.Bucket(d.Prompt.ID, bits)])
 		}
 		if err := w.Start(work, done); err != nil {
-			return nil, err
+			return nil, e.process.cause(err)
 		}
 	}
 	e.feeds(false)
 	if err := w.Drain(done); err != nil {
-		return nil, err
+		return nil, e.process.cause(err)
 	}
 	calls := e.calls.take()
 	for stage, own := range e.process.fleet.own.take() {

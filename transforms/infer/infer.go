@@ -70,7 +70,6 @@ package infer
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -278,7 +277,7 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 	view := f.engine.process.load(f.window.Context(), bucket, wanted)
 	for _, p := range distinct {
 		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
-			return err
+			return f.engine.process.cause(err)
 		}
 	}
 	return nil
@@ -289,7 +288,7 @@ func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), ta
 	defer f.window.CloseAfter(&err, f.engine.failed, f.engine.process.flush)
 	f.engine.feeds(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
-		return err
+		return f.engine.process.cause(err)
 	}
 	calls := f.engine.calls.take()
 	for stage, own := range f.engine.process.fleet.own.take() {
@@ -322,8 +321,11 @@ func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func
 		}
 		records, key := view.Take(p.ID), journal.PromptKey(&p)
 		if _, ok := records.Get(key, 0); !ok {
-			prompt := journal.Record{Key: key, PromptID: p.ID, Prompt: &p}
-			if err := errors.Join(view.Append(prompt), view.Ready(ctx)); err != nil {
+			err := view.Append(journal.Record{Key: key, PromptID: p.ID, Prompt: &p})
+			if err == nil {
+				err = view.Ready(ctx)
+			}
+			if err != nil {
 				f.engine.process.died(err)
 				return schemas.Finding{}, err
 			}
@@ -402,7 +404,7 @@ func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) erro
 // ProcessElement starts the chain on a dossier and emits those that are ready.
 func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
 	defer f.window.CloseAfter(&err, f.engine.failed)
-	return f.window.Start(f.advance(d), f.emit(ctx, emit))
+	return f.engine.process.cause(f.window.Start(f.advance(d), f.emit(ctx, emit)))
 }
 
 // FinishBundle emits what is still under way.
@@ -410,7 +412,7 @@ func (f *applyFn) FinishBundle(ctx context.Context, emit func(schemas.Dossier)) 
 	defer f.window.CloseAfter(&err, f.engine.failed)
 	f.engine.feeds(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
-		return err
+		return f.engine.process.cause(err)
 	}
 	countCalls(ctx, f.engine.calls.take())
 	return nil

@@ -327,6 +327,17 @@ func (p *process) died(err error) {
 	p.cancel() // what waits must not ask any more
 }
 
+// cause is why a bundle failed: what ended the run, where err is no more than that the rest of it was
+// given up.
+func (p *process) cause(err error) error {
+	if !errors.Is(err, context.Canceled) {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cmp.Or(p.fatal, err)
+}
+
 // blame takes note of what ends the run, if nothing did before.
 func (p *process) blame(err error) {
 	p.mu.Lock()

@@ -45,6 +45,10 @@ func TestRequestBody(t *testing.T) {
 	if b, err = appendBody(nil, &Role{Model: "m", ExtraBody: "{}"}, messages[:1], 1, 0, ""); err != nil || !json.Valid(b) {
 		t.Errorf("%s, %v", b, err)
 	}
+	messages[0].Content = "\xff"
+	if b, err = appendBody(nil, r, messages, 1, 0, ""); err == nil {
+		t.Errorf("what is no UTF-8 is sent: %s", b)
+	}
 }
 
 func TestDecodeResponse(t *testing.T) {

@@ -45,7 +45,8 @@ type use struct {
 // watch counts for people who look on. It decides nothing.
 type watch struct {
 	prompts, requests, generations, replayed, failed, retries atomic.Int64
-	// unkept are the requests that were sent and whose answers are not kept yet.
+	// unkept are the requests that were sent and whose answers the journal hasn't got yet. When it
+	// has, they are as good as kept: its Flush and its Close make them durable.
 	unkept atomic.Int64
 	// calls are those of all bundles, and of the fleet.
 	calls callCounts

@@ -277,5 +277,8 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
 // appendQuoted writes s as a JSON string. What is no UTF-8 becomes the replacement
 // character.
 func appendQuoted(b []byte, s string) []byte {
-	return lean.AppendQuoted(b, strings.ToValidUTF8(s, "\uFFFD"))
+	if !utf8.ValidString(s) {
+		s = string([]rune(s)) // one for each byte
+	}
+	return lean.AppendQuoted(b, s)
 }

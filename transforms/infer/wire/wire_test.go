@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -145,6 +146,50 @@ func read(c net.Conn) bool {
 	}
 	_, _ = io.Copy(io.Discard, r.Body)
 	return true
+}
+
+// A body that is larger than what the kernel takes at once goes on from where it stopped, and ends
+// where the request does.
+func TestPostToASlowReader(t *testing.T) {
+	body := make([]byte, 24<<20)
+	for i := range body {
+		body[i] = byte(i * i >> 7)
+	}
+	url := raw(t, func(n int, c net.Conn) {
+		if n > 1 {
+			<-t.Context().Done() // reads nothing
+			return
+		}
+		r, err := http.ReadRequest(bufio.NewReaderSize(slowly{c}, 1<<20))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sum := sha256.New()
+		if _, err := io.Copy(sum, r.Body); err != nil {
+			t.Error(err)
+		}
+		_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 64\r\n\r\n%x", sum.Sum(nil))
+	})
+	to := target(t, &wire.Client{}, url)
+	a, err := to.Post(t.Context(), body, later(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%x", sha256.Sum256(body)); string(a.Body) != want {
+		t.Errorf("another body came: %s, want %s", a.Body, want)
+	}
+	if _, err := to.Post(t.Context(), body, time.Now().Add(100*time.Millisecond), 100); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a body that nobody reads: %v", err)
+	}
+}
+
+// slowly reads with pauses.
+type slowly struct{ io.Reader }
+
+func (s slowly) Read(b []byte) (int, error) {
+	time.Sleep(time.Millisecond)
+	return s.Reader.Read(b)
 }
 
 func TestAnswers(t *testing.T) {
