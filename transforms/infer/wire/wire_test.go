@@ -188,7 +188,7 @@ func TestPostToASlowReader(t *testing.T) {
 type slowly struct{ io.Reader }
 
 func (s slowly) Read(b []byte) (int, error) {
-	time.Sleep(time.Millisecond)
+	<-time.After(time.Millisecond)
 	return s.Reader.Read(b)
 }
 
