@@ -635,16 +635,15 @@ func WithoutKey(said []byte, key string) []byte {
 func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []byte, limit int64) ([]byte, *fault) {
 	f.watch.sent()
 	timeout := f.timeout(e, q)
-	whole := ctx
-	ctx, done := e.whileAlive(whole)
-	defer done()
+	e.owes(1)
+	defer e.owes(-1)
 	a, err := f.send(ctx, e, body, limit, timeout)
 	if a != nil {
 		e.hear()
 		f.limiter.heed(e, a.Header)
 	}
 	switch {
-	case err != nil && whole.Err() == nil && errors.Is(context.Cause(ctx), errDeaf):
+	case errors.Is(err, errDeaf):
 		return nil, &fault{treatment: retry, code: CodeTimeout, message: errDeaf.Error()}
 	case a != nil && a.Status != http.StatusOK: // the status says enough if the body broke off
 		return nil, classify(a.Status, a.Header, e.withoutKey(a.Body))
@@ -660,7 +659,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 		return nil, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err)}
 	}
 	if a.Server == simulatedOwner {
-		return a.Body, f.noteSimulated(whole, q.role)
+		return a.Body, f.noteSimulated(ctx, q.role)
 	}
 	return a.Body, nil
 }
@@ -722,15 +721,25 @@ func came(has []bool) int {
 
 func (f *fleet) send(ctx context.Context, e *endpoint, body []byte, limit int64, timeout time.Duration) (*wire.Answer, error) {
 	if e.target != nil {
-		return e.target.Post(ctx, body, time.Now().Add(timeout), limit)
+		a, err := e.target.Post(ctx, body, time.Now().Add(timeout), limit)
+		if errors.Is(err, wire.ErrDropped) {
+			err = errDeaf
+		}
+		return a, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, done := e.whileAlive(ctx)
+	defer done()
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(within, http.MethodPost, e.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	return f.through(req, e, limit)
+	a, err := f.through(req, e, limit)
+	if err != nil && errors.Is(context.Cause(ctx), errDeaf) {
+		err = errDeaf
+	}
+	return a, err
 }
 
 // get asks a server for a page, with as much time for it.

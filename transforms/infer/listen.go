@@ -46,9 +46,13 @@ func (f *fleet) listen(ctx context.Context, e *endpoint) {
 func (e *endpoint) giveUpAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.giveUp(errDeaf)
 	e.givenUp++
 	e.heard = time.Now()
+	if e.target != nil {
+		e.target.Drop()
+		return
+	}
+	e.giveUp(errDeaf)
 	e.alive, e.giveUp = context.WithCancelCause(context.Background())
 }
 
@@ -79,22 +83,26 @@ func (e *endpoint) hear() {
 	e.mu.Unlock()
 }
 
-// whileAlive returns a context for a request, which ends when the endpoint is given up, and what to
-// call when the request is over.
+// owes takes note that an endpoint has one more request to answer, or one less.
+func (e *endpoint) owes(by int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.owed == 0 {
+		e.heard = time.Now() // what it said before is no sign that it hears this
+	}
+	e.owed += by
+}
+
+// whileAlive returns a context for a request over net/http, which ends when the endpoint is given
+// up, and what to call when the request is over.
 func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 	e.mu.Lock()
 	alive := e.alive
-	if e.owed++; e.owed == 1 {
-		e.heard = time.Now() // what it said before is no sign that it hears this
-	}
 	e.mu.Unlock()
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(alive, func() { cancel(context.Cause(alive)) })
 	return ctx, func() {
 		stop()
 		cancel(nil)
-		e.mu.Lock()
-		e.owed--
-		e.mu.Unlock()
 	}
 }

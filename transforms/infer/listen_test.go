@@ -35,17 +35,26 @@ func muted(t *testing.T, o simulator.Options) (url string, mute *atomic.Bool) {
 // A server that dies without a word is noticed long before its requests' time is over: the run ends
 // when it has been patient, or goes on with the others.
 func TestMuteServerIsGivenUp(t *testing.T) {
-	t.Run("alone", func(t *testing.T) {
-		t.Parallel()
-		url, mute := muted(t, simulator.Options{})
-		p := open(t, Options{Patience: 1500 * time.Millisecond}) // a request may take 10 seconds at least
-		ask(t, p, callsOf(actorAt(url), 3, 2))
-		mute.Store(true)
-		_, err := try(t.Context(), p, callsOf(actorAt(url), 5, 2))
-		if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), errDeaf.Error()) {
-			t.Errorf("%v: names not the patience and that the server says nothing", err)
-		}
-	})
+	for _, proxied := range []bool{false, true} {
+		t.Run(fmt.Sprint("alone, behind a proxy: ", proxied), func(t *testing.T) {
+			t.Parallel()
+			url, mute := muted(t, simulator.Options{})
+			p, r := open(t, Options{Patience: 1500 * time.Millisecond}), actorAt(url) // a request may take 10 seconds at least
+			if proxied {
+				met, err := p.fleet.of(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				met[0].target = nil // as of one that the environment has a proxy for
+			}
+			ask(t, p, callsOf(r, 3, 2))
+			mute.Store(true)
+			_, err := try(t.Context(), p, callsOf(r, 5, 2))
+			if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), errDeaf.Error()) {
+				t.Errorf("%v: names not the patience and that the server says nothing", err)
+			}
+		})
+	}
 	t.Run("one of two", func(t *testing.T) {
 		t.Parallel()
 		url, mute := muted(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"unicode/utf8"
+	"unsafe"
 
 	"coeval/schemas/lean"
 )
@@ -18,7 +19,7 @@ func quickResponse(body []byte) (r response, ok bool) {
 	if !utf8.Valid(body) {
 		return r, false
 	}
-	p := lean.New(string(body))
+	p := lean.New(unsafe.String(unsafe.SliceData(body), len(body))) // nobody changes it, and what is kept is copied
 	q := quick{Parser: &p}
 	err := q.fields(func(name string) error {
 		switch name {

@@ -31,6 +31,9 @@ import (
 // ErrTooLarge is the error of an answer with a larger body than allowed.
 var ErrTooLarge = errors.New("the body is larger than allowed")
 
+// ErrDropped is the error of a request that [Target.Drop] ended.
+var ErrDropped = errors.New("the request was given up")
+
 // ErrDial is the error of a connection that could not be made, whatever the reason.
 var ErrDial = errors.New("no connection")
 
@@ -56,6 +59,7 @@ type Target struct {
 
 	mu   sync.Mutex
 	idle []*conn // the one used last is last
+	busy map[*conn]struct{}
 }
 
 // conn is a connection between two requests or in one.
@@ -64,6 +68,8 @@ type conn struct {
 
 	reader *bufio.Reader
 	since  time.Time // when it fell idle
+	// dropped says that its request was given up. Under the target's lock.
+	dropped bool
 }
 
 // An Answer is what came back, whatever its status. Of the header it has what [Heeded] names.
@@ -76,7 +82,7 @@ type Answer struct {
 
 // Target returns the target of a URL with the headers that each request carries.
 func (c *Client) Target(to *url.URL, header http.Header) (*Target, error) {
-	t := &Target{client: c}
+	t := &Target{client: c, busy: map[*conn]struct{}{}}
 	port := "80"
 	switch to.Scheme {
 	case "http":
@@ -123,7 +129,7 @@ func (t *Target) Post(ctx context.Context, body []byte, deadline time.Time, limi
 			}
 		}
 		answer, silent, err := t.exchange(ctx, c, body, deadline, limit)
-		if err == nil || !stale || !silent || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil || !stale || !silent || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ErrDropped) {
 			return answer, cause(ctx, err)
 		}
 		c, stale = nil, false // it was closed while it was idle: a new one is as good as the first
@@ -164,14 +170,24 @@ func (t *Target) take() (c *conn, idle time.Duration) {
 	return nil, 0
 }
 
-// put keeps a connection for the next request, and closes those that nobody needed for long.
-func (t *Target) put(c *conn) {
+// begin lets a connection have a request until the deadline.
+func (t *Target) begin(c *conn, deadline time.Time) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy[c] = struct{}{}
+	return c.SetDeadline(deadline)
+}
+
+// end keeps a connection for the next request, or closes it, and closes those that nobody needed
+// for long. It says whether the request was given up.
+func (t *Target) end(c *conn, keep bool) (dropped bool) {
 	c.since = time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.client.isClosed() {
+	delete(t.busy, c)
+	if !keep || c.dropped || t.client.isClosed() {
 		c.Close() //nolint:errcheck // nothing is lost with it
-		return
+		return c.dropped
 	}
 	old := 0
 	for old < len(t.idle) && c.since.Sub(t.idle[old].since) >= t.client.KeepAlive {
@@ -182,6 +198,17 @@ func (t *Target) put(c *conn) {
 		t.idle = append(t.idle[:0], t.idle[old:]...)
 	}
 	t.idle = append(t.idle, c)
+	return false
+}
+
+// Drop gives up the requests that wait for an answer: they end with [ErrDropped].
+func (t *Target) Drop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.busy {
+		c.dropped = true
+		c.SetDeadline(past) //nolint:errcheck // it is closed, then
+	}
 }
 
 // CloseIdle closes the connections that no request uses.
@@ -239,13 +266,11 @@ var past = time.Unix(1, 0)
 func (t *Target) exchange(ctx context.Context, c *conn, body []byte, deadline time.Time, limit int64) (a *Answer, silent bool, err error) {
 	keep := false
 	defer func() {
-		if keep {
-			t.put(c)
-		} else {
-			c.Close() //nolint:errcheck // nothing is lost with it
+		if t.end(c, keep) && err != nil {
+			err = ErrDropped
 		}
 	}()
-	if err := c.SetDeadline(deadline); err != nil {
+	if err := t.begin(c, deadline); err != nil {
 		return nil, true, err
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(past) }) //nolint:errcheck // it is closed, then

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -354,6 +355,52 @@ func TestPostEnds(t *testing.T) {
 		if _, err := to.Post(ctx, nil, later(), 1<<20); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
+	}
+}
+
+// What waits for an answer is given up, once; what comes later, and idle connections, are not.
+func TestDrop(t *testing.T) {
+	var asked sync.WaitGroup
+	const requests = 3
+	asked.Add(requests)
+	to := target(t, &wire.Client{}, raw(t, func(n int, c net.Conn) {
+		for i := 0; read(c); i++ {
+			if n > 1 && n <= 1+requests || n == 1 && i == 1 {
+				asked.Done()
+				_, _ = io.Copy(io.Discard, c) // until it is closed
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	}))
+	post := func() error {
+		_, err := to.Post(t.Context(), []byte("{}"), later(), 100)
+		return err
+	}
+	if err := post(); err != nil { // its connection is idle after that, and used again
+		t.Fatal(err)
+	}
+	ended := make(chan error, requests)
+	for range requests {
+		go func() { ended <- post() }()
+	}
+	asked.Wait()
+	to.Drop()
+	for range requests {
+		if err := <-ended; !errors.Is(err, wire.ErrDropped) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+	to.Drop() // nothing waits
+	asked.Add(1)
+	go func() { ended <- post() }()
+	asked.Wait()
+	to.Drop()
+	if err := <-ended; !errors.Is(err, wire.ErrDropped) {
+		t.Errorf("a later one ended with %v", err)
+	}
+	if err := post(); err != nil {
+		t.Errorf("after that: %v", err)
 	}
 }
 
