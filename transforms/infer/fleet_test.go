@@ -383,6 +383,7 @@ func TestStopKeepsWhatIsInFlight(t *testing.T) {
 	if _, err := try(ctx, p, callsOf(other, 1, 1)); err == nil || !strings.Contains(err.Error(), "another API key") {
 		t.Fatalf("%v: the run does not end", err)
 	}
+	p.flush() // as a bundle that fails
 	before := paid.Server().Stats()
 	if before.Running != 0 || before.Abandoned != 0 || before.Generations == 0 {
 		t.Errorf("when the run ends, the other server has %d running, %d abandoned, %d delivered", before.Running, before.Abandoned, before.Generations)
