@@ -36,6 +36,12 @@ func keep(ctx context.Context, v *View, records ...Record) error {
 // attempt opens the journal, loads the bucket, keeps the records and closes.
 func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin {
 	t.Helper()
+	return attemptInFrames(t, dir, bucket, records)
+}
+
+// attemptInFrames keeps the records of each frame before those of the next.
+func attemptInFrames(t *testing.T, dir, bucket string, frames ...[]Record) schemas.Origin {
+	t.Helper()
 	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -44,33 +50,16 @@ func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(records) > 0 {
+	for _, records := range frames {
+		if len(records) == 0 {
+			continue
+		}
 		if err := keep(t.Context(), v, records...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
-	}
-	return v.Origin("")
-}
-
-// twoFrames makes a segment in which each of two records has a frame of its own.
-func twoFrames(t *testing.T, dir string) schemas.Origin {
-	t.Helper()
-	j, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeJournal(t, j)
-	v, err := j.Load(t.Context(), "b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, text := range []string{"first", "second"} {
-		if err := keep(t.Context(), v, generation("p", "k", i, text)); err != nil {
-			t.Fatal(err)
-		}
 	}
 	return v.Origin("")
 }
@@ -191,7 +180,7 @@ func TestBucketIsAPrefixOfItsLonger(t *testing.T) {
 // A crash leaves a segment cut at any byte: what is before the cut frame is read.
 func TestTornLastFrameIsDropped(t *testing.T) {
 	dir := t.TempDir()
-	o := twoFrames(t, dir)
+	o := attemptInFrames(t, dir, "b", []Record{generation("p", "k", 0, "first")}, []Record{generation("p", "k", 1, "second")})
 	name := filepath.Join(dir, o.Segment)
 	whole, err := os.ReadFile(name)
 	if err != nil {
@@ -217,7 +206,7 @@ func TestTornLastFrameIsDropped(t *testing.T) {
 
 func TestDamageElsewhereIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	o := twoFrames(t, dir)
+	o := attemptInFrames(t, dir, "b", []Record{generation("p", "k", 0, "first")}, []Record{generation("p", "k", 1, "second")})
 	name := filepath.Join(dir, o.Segment)
 	whole, err := os.ReadFile(name)
 	if err != nil {

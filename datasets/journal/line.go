@@ -46,55 +46,35 @@ func decodeLines(b []byte, keep func(string) bool, each func(*Record)) error {
 	return nil
 }
 
-// field is one that a generation's record has: a string or an integer.
-type field struct {
-	name   string
-	text   func(*Record) *string
-	number func(*Record) *int
-	always bool // also when it is ""
-}
-
-// fields are all but the prompt, in their order.
-var fields = []field{
-	{name: "key", text: func(r *Record) *string { return &r.Key }, always: true},
-	{name: "replicate", number: func(r *Record) *int { return &r.Replicate }},
-	{name: "prompt_id", text: func(r *Record) *string { return &r.PromptID }, always: true},
-	{name: "role", text: func(r *Record) *string { return &r.Role }},
-	{name: "text", text: func(r *Record) *string { return &r.Text }},
-	{name: "reasoning", text: func(r *Record) *string { return &r.Reasoning }},
-	{name: "finish_reason", text: func(r *Record) *string { return &r.FinishReason }},
-	{name: "prompt_tokens", number: func(r *Record) *int { return &r.PromptTokens }},
-	{name: "completion_tokens", number: func(r *Record) *int { return &r.CompletionTokens }},
-	{name: "code", text: func(r *Record) *string { return &r.Code }},
-	{name: "message", text: func(r *Record) *string { return &r.Message }},
-}
-
 // appendQuick appends a generation's record as the library writes it, in half of the time.
 // It leaves to the library what has a prompt, or what is no UTF-8.
 func appendQuick(b []byte, r *Record) ([]byte, bool) {
 	if r.Prompt != nil {
 		return b, false
 	}
-	before := len(b)
-	separator := byte('{')
-	for i := range fields {
-		f := &fields[i]
-		if f.text == nil {
-			b = append(append(append(b, separator, '"'), f.name...), '"', ':')
-			b = strconv.AppendInt(b, int64(*f.number(r)), 10)
-			separator = ','
-			continue
-		}
-		s := *f.text(r)
-		if s == "" && !f.always {
-			continue
-		}
+	for _, s := range [...]string{r.Key, r.PromptID, r.Role, r.Text, r.Reasoning, r.FinishReason, r.Code, r.Message} {
 		if !utf8.ValidString(s) {
-			return b[:before], false
+			return b, false
 		}
-		b = append(append(append(b, separator, '"'), f.name...), '"', ':')
-		b = lean.AppendQuoted(b, s)
-		separator = ','
 	}
+	b = lean.AppendQuoted(append(b, `{"key":`...), r.Key)
+	b = strconv.AppendInt(append(b, `,"replicate":`...), int64(r.Replicate), 10)
+	b = lean.AppendQuoted(append(b, `,"prompt_id":`...), r.PromptID)
+	b = appendText(b, `,"role":`, r.Role)
+	b = appendText(b, `,"text":`, r.Text)
+	b = appendText(b, `,"reasoning":`, r.Reasoning)
+	b = appendText(b, `,"finish_reason":`, r.FinishReason)
+	b = strconv.AppendInt(append(b, `,"prompt_tokens":`...), int64(r.PromptTokens), 10)
+	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), int64(r.CompletionTokens), 10)
+	b = appendText(b, `,"code":`, r.Code)
+	b = appendText(b, `,"message":`, r.Message)
 	return append(b, '}'), true
+}
+
+// appendText appends a field that is left out when it is empty.
+func appendText(b []byte, name, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return lean.AppendQuoted(append(b, name...), s)
 }

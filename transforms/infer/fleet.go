@@ -721,11 +721,7 @@ func came(has []bool) int {
 
 func (f *fleet) send(ctx context.Context, e *endpoint, body []byte, limit int64, timeout time.Duration) (*wire.Answer, error) {
 	if e.target != nil {
-		a, err := e.target.Post(ctx, body, time.Now().Add(timeout), limit)
-		if errors.Is(err, wire.ErrDropped) {
-			err = errDeaf
-		}
-		return a, err
+		return e.target.Post(ctx, body, time.Now().Add(timeout), limit)
 	}
 	ctx, done := e.whileAlive(ctx)
 	defer done()

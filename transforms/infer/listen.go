@@ -49,7 +49,7 @@ func (e *endpoint) giveUpAll() {
 	e.givenUp++
 	e.heard = time.Now()
 	if e.target != nil {
-		e.target.Drop()
+		e.target.Drop(errDeaf)
 		return
 	}
 	e.giveUp(errDeaf)

@@ -70,7 +70,7 @@ func appendMessages(b []byte, messages []schemas.Message) ([]byte, error) {
 // appendQuoted appends a JSON string, or says what is wrong with it.
 func appendQuoted(b []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
-		return jsontext.AppendQuote(b, s) // which says what is wrong with it
+		return jsontext.AppendQuote(b, s)
 	}
 	return lean.AppendQuoted(b, s), nil
 }

@@ -4,5 +4,6 @@ package wire
 
 import "net"
 
-// quick returns c: what a socket of Linux saves was measured nowhere else, and see it for race.
+// quick returns c: what the socket of Linux saves was measured nowhere else, and the race detector
+// can't look through it.
 func quick(c net.Conn) net.Conn { return c }

@@ -31,9 +31,6 @@ import (
 // ErrTooLarge is the error of an answer with a larger body than allowed.
 var ErrTooLarge = errors.New("the body is larger than allowed")
 
-// ErrDropped is the error of a request that [Target.Drop] ended.
-var ErrDropped = errors.New("the request was given up")
-
 // ErrDial is the error of a connection that could not be made, whatever the reason.
 var ErrDial = errors.New("no connection")
 
@@ -68,8 +65,8 @@ type conn struct {
 
 	reader *bufio.Reader
 	since  time.Time // when it fell idle
-	// dropped says that its request was given up. Under the target's lock.
-	dropped bool
+	// dropped is why its request was given up. Under the target's lock.
+	dropped error
 }
 
 // An Answer is what came back, whatever its status. Of the header it has what [Heeded] names.
@@ -129,7 +126,7 @@ func (t *Target) Post(ctx context.Context, body []byte, deadline time.Time, limi
 			}
 		}
 		answer, silent, err := t.exchange(ctx, c, body, deadline, limit)
-		if err == nil || !stale || !silent || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ErrDropped) {
+		if err == nil || !stale || !silent || ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			return answer, cause(ctx, err)
 		}
 		c, stale = nil, false // it was closed while it was idle: a new one is as good as the first
@@ -179,13 +176,13 @@ func (t *Target) begin(c *conn, deadline time.Time) error {
 }
 
 // end keeps a connection for the next request, or closes it, and closes those that nobody needed
-// for long. It says whether the request was given up.
-func (t *Target) end(c *conn, keep bool) (dropped bool) {
+// for long. It returns why the request was given up, nil if it wasn't.
+func (t *Target) end(c *conn, keep bool) (dropped error) {
 	c.since = time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.busy, c)
-	if !keep || c.dropped || t.client.isClosed() {
+	if !keep || c.dropped != nil || t.client.isClosed() {
 		c.Close() //nolint:errcheck // nothing is lost with it
 		return c.dropped
 	}
@@ -198,15 +195,15 @@ func (t *Target) end(c *conn, keep bool) (dropped bool) {
 		t.idle = append(t.idle[:0], t.idle[old:]...)
 	}
 	t.idle = append(t.idle, c)
-	return false
+	return nil
 }
 
-// Drop gives up the requests that wait for an answer: they end with [ErrDropped].
-func (t *Target) Drop() {
+// Drop gives up the requests that wait for an answer: they end with this error.
+func (t *Target) Drop(why error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.busy {
-		c.dropped = true
+		c.dropped = why
 		c.SetDeadline(past) //nolint:errcheck // it is closed, then
 	}
 }
@@ -266,8 +263,8 @@ var past = time.Unix(1, 0)
 func (t *Target) exchange(ctx context.Context, c *conn, body []byte, deadline time.Time, limit int64) (a *Answer, silent bool, err error) {
 	keep := false
 	defer func() {
-		if t.end(c, keep) && err != nil {
-			err = ErrDropped
+		if dropped := t.end(c, keep); dropped != nil && err != nil {
+			silent, err = false, dropped // it is not sent again
 		}
 	}()
 	if err := t.begin(c, deadline); err != nil {

@@ -360,6 +360,7 @@ func TestPostEnds(t *testing.T) {
 
 // What waits for an answer is given up, once; what comes later, and idle connections, are not.
 func TestDrop(t *testing.T) {
+	errGone := errors.New("the server is gone")
 	var asked sync.WaitGroup
 	const requests = 3
 	asked.Add(requests)
@@ -385,18 +386,18 @@ func TestDrop(t *testing.T) {
 		go func() { ended <- post() }()
 	}
 	asked.Wait()
-	to.Drop()
+	to.Drop(errGone)
 	for range requests {
-		if err := <-ended; !errors.Is(err, wire.ErrDropped) {
+		if err := <-ended; !errors.Is(err, errGone) {
 			t.Errorf("it ended with %v", err)
 		}
 	}
-	to.Drop() // nothing waits
+	to.Drop(errGone) // nothing waits
 	asked.Add(1)
 	go func() { ended <- post() }()
 	asked.Wait()
-	to.Drop()
-	if err := <-ended; !errors.Is(err, wire.ErrDropped) {
+	to.Drop(errGone)
+	if err := <-ended; !errors.Is(err, errGone) {
 		t.Errorf("a later one ended with %v", err)
 	}
 	if err := post(); err != nil {
