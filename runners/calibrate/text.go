@@ -13,7 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"coeval/datasets/labels"
-	"coeval/runners/plain"
+	"coeval/schemas/sanitize"
 )
 
 // The thresholds of the warnings.
@@ -61,7 +61,7 @@ func (f *Figures) Print(w io.Writer) error {
 	if f.Simulated {
 		line("SIMULATED", "the simulated worker answered: this shows how things work and says nothing about a judge")
 	}
-	line("judge", "%s, %d judgments of each response", plain.Line(f.Judge.Identity()), f.Judge.Judgments)
+	line("judge", "%s, %d judgments of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments)
 	f.printLabels(line)
 	if f.Agreement != nil {
 		f.printAgreement(line)
@@ -92,7 +92,7 @@ func (f *Figures) printLabels(line printer) {
 		what = "scores of " + f.Labels.Scale
 	}
 	line("labels", "%d %s on %d prompts, %d responses (%d without a score of the judge)", f.Labels.Labels, what, f.Labels.Prompts, f.Labels.Responses, f.Labels.Unscored)
-	line("", "%s, SHA-256 %.12s…", plain.Line(f.Labels.File), f.Labels.SHA256)
+	line("", "%s, SHA-256 %.12s…", sanitize.Line(f.Labels.File), f.Labels.SHA256)
 }
 
 func (f *Figures) printAgreement(line printer) {

@@ -17,7 +17,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/calibrate"
-	"coeval/runners/report"
+	"coeval/runners/pages"
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/score"
@@ -177,7 +177,7 @@ func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls sche
 	if err := f.Write(ctx, out); err != nil {
 		return err
 	}
-	page, err := report.WriteCalibration(ctx, out, f)
+	page, err := pages.WriteCalibration(ctx, out, f)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,9 @@ import (
 
 	"coeval/datasets/store"
 	"coeval/runners/compare"
-	"coeval/runners/dossiers"
-	"coeval/runners/plain"
-	"coeval/runners/report"
+	"coeval/runners/pages"
+	"coeval/runners/runs"
+	"coeval/schemas/sanitize"
 )
 
 func newCompareCommand() *cobra.Command {
@@ -34,9 +34,9 @@ folder.`,
 				return printJSON(c, compared)
 			}
 			if page == "" {
-				page = store.Join(args[len(args)-1], report.ComparisonFile)
+				page = store.Join(args[len(args)-1], pages.ComparisonFile)
 			}
-			if err := report.WriteComparison(c.Context(), page, compared); err != nil {
+			if err := pages.WriteComparison(c.Context(), page, compared); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			if err := printComparison(c.OutOrStdout(), compared, page); err != nil {
@@ -52,20 +52,20 @@ folder.`,
 }
 
 func compareRuns(ctx context.Context, dirs []string, unshared bool) (*compare.Comparison, error) {
-	runs := make([]*dossiers.Run, len(dirs))
+	opened := make([]*runs.Run, len(dirs))
 	for i, dir := range dirs {
 		var err error
-		if runs[i], err = dossiers.Open(ctx, dir); err != nil {
+		if opened[i], err = runs.Open(ctx, dir); err != nil {
 			return nil, err
 		}
 	}
-	return compare.Runs(ctx, runs, unshared)
+	return compare.Runs(ctx, opened, unshared)
 }
 
 func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := range c.Runs {
-		fmt.Fprintf(t, "%d\t%s\n", i+1, plain.Line(c.Runs[i].Out))
+		fmt.Fprintf(t, "%d\t%s\n", i+1, sanitize.Line(c.Runs[i].Out))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -93,7 +93,7 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 			fmt.Fprintf(w, "not known: %s: %s\n", s.Name, s.Evidence)
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", plain.Line(page))
+	_, err := fmt.Fprintf(w, "\n%s\n", sanitize.Line(page))
 	return err
 }
 

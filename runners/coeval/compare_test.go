@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/compare"
-	"coeval/runners/dossiers/dossierstest"
+	"coeval/runners/runs/runstest"
 	"coeval/transforms/infer/simulator"
 )
 
@@ -156,9 +156,9 @@ func TestCompare(t *testing.T) {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}
 	want(t, nil, "compare", "--unshared", "--page", filepath.Join(t.TempDir(), "page.html"), first, apart)
-	bad := dossierstest.Hostile(t).Dir
+	bad := runstest.Hostile(t).Dir
 	said = want(t, nil, "compare", bad, bad)
-	for _, acts := range dossierstest.Acting {
+	for _, acts := range runstest.Acting {
 		if strings.Contains(said, acts) {
 			t.Errorf("the table has the character %U in it", []rune(acts)[0])
 		}

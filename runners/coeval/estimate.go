@@ -14,7 +14,6 @@ import (
 
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
-	"coeval/runners/probe"
 	"coeval/schemas"
 	"coeval/transforms/infer"
 )
@@ -84,16 +83,16 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 	if err != nil {
 		return err
 	}
-	f.rates, err = probe.Rates(c.Context(), servers, f.probe)
+	f.rates, err = estimate.MeasureRates(c.Context(), servers, f.probe)
 	return err
 }
 
 // probed are the servers of all roles, each once, with the first model and key that names it.
-func probed(c *metareward.Config) ([]probe.Server, error) {
+func probed(c *metareward.Config) ([]estimate.Server, error) {
 	if err := checkKeys(c, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
 		return nil, err
 	}
-	var servers []probe.Server
+	var servers []estimate.Server
 	seen := map[string]bool{}
 	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
 		urls := r.URLs
@@ -108,7 +107,7 @@ func probed(c *metareward.Config) ([]probe.Server, error) {
 		for _, u := range urls {
 			if !seen[u] {
 				seen[u] = true
-				servers = append(servers, probe.Server{URL: u, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
+				servers = append(servers, estimate.Server{URL: u, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
 			}
 		}
 	}

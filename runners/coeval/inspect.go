@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coeval/runners/dossiers"
 	"coeval/runners/inspect"
+	"coeval/runners/runs"
 )
 
 func newInspectCommand() *cobra.Command {
@@ -23,7 +23,7 @@ input gave, or its number in the input from 1 on, several files being in the ord
 			if chars < 0 {
 				return usage(fmt.Errorf("--chars is %d; allowed is 0 or more", chars))
 			}
-			run, err := dossiers.Open(c.Context(), args[0])
+			run, err := runs.Open(c.Context(), args[0])
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}

@@ -7,15 +7,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
-	"coeval/runners/plain"
-	"coeval/runners/report"
+	"coeval/runners/pages"
+	"coeval/runners/runs"
+	"coeval/schemas/sanitize"
 )
 
 func newReportCommand() *cobra.Command {
-	var o report.Options
+	var o pages.Options
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "report OUT",
@@ -27,7 +27,7 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 			if err := o.Prices.Validate(); err != nil {
 				return usage(err)
 			}
-			run, err := dossiers.Open(c.Context(), args[0])
+			run, err := runs.Open(c.Context(), args[0])
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
@@ -36,17 +36,17 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
-				operation, err := report.OperationOf(c.Context(), run, o.Prices)
+				operation, err := pages.OperationOf(c.Context(), run, o.Prices)
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
 				return printJSON(c, &toldReport{f, operation})
 			}
-			_, name, err := report.Write(c.Context(), run, o)
+			_, name, err := pages.Write(c.Context(), run, o)
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "%s\n", plain.Line(name))
+			fmt.Fprintf(c.OutOrStdout(), "%s\n", sanitize.Line(name))
 			return nil
 		},
 	}
@@ -59,7 +59,7 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 // toldReport is what report --json prints.
 type toldReport struct {
 	*figures.Figures
-	Operation *report.Operation `json:"operation"`
+	Operation *pages.Operation `json:"operation"`
 }
 
 // registerPrices adds the flags of prices.

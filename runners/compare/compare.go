@@ -22,9 +22,8 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/calibrate"
-	"coeval/runners/dossiers"
 	"coeval/runners/figures"
-	"coeval/runners/rank"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -102,7 +101,7 @@ type Step struct {
 // Runs compares runs in the order in which they are given, at least two. Runs that follow each
 // other and share no prompt are an error, and so are the first and the last, unless unshared says that
 // this is meant.
-func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison, error) {
+func Runs(ctx context.Context, runs []*runs.Run, unshared bool) (*Comparison, error) {
 	c := &Comparison{}
 	var first, before map[string]prompt
 	for i, r := range runs {
@@ -138,7 +137,7 @@ func Runs(ctx context.Context, runs []*dossiers.Run, unshared bool) (*Comparison
 	return c, nil
 }
 
-func apart(a, b *dossiers.Run) error {
+func apart(a, b *runs.Run) error {
 	return fmt.Errorf("%s and %s have no prompt in common, so that their figures may differ by the prompts alone; --unshared compares them all the same", a.Dir, b.Dir)
 }
 
@@ -152,7 +151,7 @@ func share(a, b map[string]prompt) bool {
 	return false
 }
 
-func newIteration(r *dossiers.Run, f *figures.Figures) Iteration {
+func newIteration(r *runs.Run, f *figures.Figures) Iteration {
 	it := Iteration{
 		Out: r.Dir, Judge: f.Models.Judge, Prompts: f.Prompts,
 		Responses: f.Scores.Responses, Paired: f.Length.Pairs,
@@ -219,7 +218,7 @@ type scored struct {
 	ScoreMean *float64 `parquet:"score_mean"`
 }
 
-func read(ctx context.Context, r *dossiers.Run) (map[string]prompt, error) {
+func read(ctx context.Context, r *runs.Run) (map[string]prompt, error) {
 	prompts := map[string]prompt{}
 	for shard := range r.Shards {
 		err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *promptID) error {
@@ -305,7 +304,7 @@ func spearman(pairs []pair) *float64 {
 	for i, p := range pairs {
 		before[i], after[i] = p.before, p.after
 	}
-	r, ok := rank.Spearman(before, after)
+	r, ok := figures.Spearman(before, after)
 	if !ok {
 		return nil
 	}

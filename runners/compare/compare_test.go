@@ -8,7 +8,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/datasets/shards/shardstest"
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -123,7 +123,7 @@ func TestSharedTexts(t *testing.T) {
 		asked := []schemas.Message{{Role: "user", Content: "?"}}
 		shardstest.WriteFile(t, dir, shards.Prompts, schemas.PromptRow{ID: "p", Prompt: asked}, schemas.PromptRow{ID: "q", Prompt: asked})
 		shardstest.WriteFile(t, dir, shards.Responses, rows...)
-		prompts, err := read(t.Context(), &dossiers.Run{Dir: dir, Shards: 1})
+		prompts, err := read(t.Context(), &runs.Run{Dir: dir, Shards: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"coeval/runners/calibrate"
-	"coeval/runners/plain"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/judge"
 )
 
@@ -24,13 +24,13 @@ func (i *Iteration) addPeople(ctx context.Context, o *judge.Options) error {
 	}
 	switch {
 	case f == nil:
-		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", plain.Line(i.Out))
+		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", sanitize.Line(i.Out))
 	case f.Judge.Identity() != i.Judge:
-		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", plain.Line(f.Judge.Identity()), plain.Line(i.Out), plain.Line(i.Judge))
+		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", sanitize.Line(f.Judge.Identity()), sanitize.Line(i.Out), sanitize.Line(i.Judge))
 	case f.Judge.Template != template.Digest():
-		i.unknown = fmt.Sprintf("coeval calibrate asked with another judge.template in %s than the run", plain.Line(i.Out))
+		i.unknown = fmt.Sprintf("coeval calibrate asked with another judge.template in %s than the run", sanitize.Line(i.Out))
 	case f.Agreement == nil || f.Agreement.WithTies == nil:
-		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", plain.Line(i.Out))
+		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", sanitize.Line(i.Out))
 	default:
 		i.people, i.Labels, i.Agreement = f, f.Labels.SHA256, &f.Agreement.WithTies.Value
 	}
@@ -60,10 +60,10 @@ func people(runs []Iteration) Sign {
 		case r.people == nil:
 			unknown = cmp.Or(unknown, r.unknown)
 		case r.Labels != last.Labels:
-			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", plain.Line(r.Out), plain.Line(last.Out)))
+			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", sanitize.Line(r.Out), sanitize.Line(last.Out)))
 		case r.people.Judge.Judgments != last.people.Judge.Judgments:
 			unknown = cmp.Or(unknown, fmt.Sprintf("coeval calibrate asked for %d judgments of a response in %s and for %d in %s",
-				r.people.Judge.Judgments, plain.Line(r.Out), last.people.Judge.Judgments, plain.Line(last.Out)))
+				r.people.Judge.Judgments, sanitize.Line(r.Out), last.people.Judge.Judgments, sanitize.Line(last.Out)))
 		default:
 			told = append(told, fmt.Sprintf("%.1f %%", 100**r.Agreement))
 			if peak == nil || *r.Agreement > *peak.Agreement {

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -219,7 +219,7 @@ type GapFigures struct {
 }
 
 // Of computes the figures of a run. A table that can't be read is an error.
-func Of(ctx context.Context, r *dossiers.Run) (*Figures, error) {
+func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	tallies := make([]*tally, r.Shards)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))

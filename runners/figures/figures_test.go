@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -19,22 +19,22 @@ import (
 //
 // and one that is truncated. Of the comparisons of a's judgments x (5) and y (4), both orders
 // have a winner: the first shown.
-func dossier() *dossiers.Dossier {
-	judgment := func(id, response string, score float64) dossiers.Judgment {
-		return dossiers.Judgment{ID: id, ResponseID: response, Score: &score, Distinct: true}
+func dossier() *runs.Numbers {
+	judgment := func(id, response string, score float64) runs.Judgment {
+		return runs.Judgment{ID: id, ResponseID: response, Score: &score, Distinct: true}
 	}
-	d := &dossiers.Dossier{
-		Prompt: dossiers.Prompt{ID: "p", ContestedResponseID: new("a")},
-		Responses: []dossiers.Response{
+	d := &runs.Numbers{
+		Prompt: runs.Prompt{ID: "p", ContestedResponseID: new("a")},
+		Responses: []runs.Response{
 			{ID: "a", Status: "complete", Chars: 1000, ScoreMean: new(4.5), ScoreVariance: new(0.25)},
 			{ID: "b", Status: "complete", Chars: 2000, ScoreMean: new(7.0 / 3), ScoreVariance: new(2.0 / 9)},
 			{ID: "c", Status: "truncated", Chars: 9999},
 		},
-		Judgments: []dossiers.Judgment{
+		Judgments: []runs.Judgment{
 			judgment("x", "a", 5), judgment("y", "a", 4), judgment("s", "b", 2), judgment("t", "b", 2), judgment("u", "b", 3),
 			{ID: "v", ResponseID: "b", UnparsedReason: new("cut_off")},
 		},
-		Comparisons: []dossiers.Comparison{
+		Comparisons: []runs.Comparison{
 			{FirstID: "x", SecondID: "y", Winner: "first"},
 			{FirstID: "y", SecondID: "x", Winner: "first"},
 		},
@@ -43,7 +43,7 @@ func dossier() *dossiers.Dossier {
 	return d
 }
 
-func tallied(t *testing.T, dossiers ...*dossiers.Dossier) *tally {
+func tallied(t *testing.T, dossiers ...*runs.Numbers) *tally {
 	t.Helper()
 	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil)
 	for _, d := range dossiers {
@@ -80,7 +80,7 @@ func TestScores(t *testing.T) {
 func TestTies(t *testing.T) {
 	d := dossier()
 	d.Responses[1].ScoreMean = new(4.5)
-	d.Responses = append(d.Responses, dossiers.Response{ID: "d", Status: "complete", ScoreMean: new(1.0), ScoreVariance: new(0.0)})
+	d.Responses = append(d.Responses, runs.Response{ID: "d", Status: "complete", ScoreMean: new(1.0), ScoreVariance: new(0.0)})
 	got := tallied(t, d, dossier()).scores.figures()
 	// Of the first prompt one of the three pairs is tied, at the top; of the second none of one.
 	if got.Ties != 0.25 || got.ResponsePairs != 4 || got.TiedTop != 0.5 || math.Abs(got.Spread-(3.5+13.0/6)/2) > 1e-12 {
@@ -151,7 +151,7 @@ func TestControlRecovers(t *testing.T) {
 
 func TestMeta(t *testing.T) {
 	d := dossier()
-	d.Comparisons = append(d.Comparisons, dossiers.Comparison{FirstID: "x", SecondID: "y", Winner: "none", UnparsedReason: new("tie")})
+	d.Comparisons = append(d.Comparisons, runs.Comparison{FirstID: "x", SecondID: "y", Winner: "none", UnparsedReason: new("tie")})
 	sum := tallied(t, d)
 	got := sum.meta.figures()
 	want := &Meta{
@@ -168,7 +168,7 @@ func TestMeta(t *testing.T) {
 		t.Errorf("unparsed %+v", u)
 	}
 
-	d.Comparisons = []dossiers.Comparison{{FirstID: "x", SecondID: "y", Winner: "first"}, {FirstID: "y", SecondID: "x", Winner: "second"}}
+	d.Comparisons = []runs.Comparison{{FirstID: "x", SecondID: "y", Winner: "first"}, {FirstID: "y", SecondID: "x", Winner: "second"}}
 	got = tallied(t, d).meta.figures()
 	// x won twice: consistent, and nobody reaches x, so that each is a component of its own.
 	if got.Consistent != 1 || got.First != 0.5 || got.HigherWins != 1 || got.Connected != 0 || got.Largest != 0.5 {
@@ -205,7 +205,7 @@ func TestJoin(t *testing.T) {
 
 // A run of nothing has figures too.
 func TestNothing(t *testing.T) {
-	sum := tallied(t, &dossiers.Dossier{Failures: []schemas.FailureRow{{}}})
+	sum := tallied(t, &runs.Numbers{Failures: []schemas.FailureRow{{}}})
 	if l, err := sum.length.figures(); err != nil || l.Pairs != 0 || l.Control != nil {
 		t.Errorf("%+v, %v", l, err)
 	}

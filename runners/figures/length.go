@@ -10,7 +10,7 @@ import (
 	"gonum.org/v1/gonum/optimize"
 	"gonum.org/v1/gonum/stat"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
@@ -64,7 +64,7 @@ func newLengthTally(o pairs.ActorOptions, c *score.Calibration) lengthTally {
 	return t
 }
 
-func (t *lengthTally) add(d *dossiers.Dossier) {
+func (t *lengthTally) add(d *runs.Numbers) {
 	f, scores := finding(d, t.calibration)
 	level := t.addResponses(d)
 	for i, rho := range t.rhos {
@@ -94,7 +94,7 @@ func (t *lengthTally) add(d *dossiers.Dossier) {
 
 // finding returns what the actor's choice depends on, and the parsed scores of each response in
 // thousandths, as they were written.
-func finding(d *dossiers.Dossier, c *score.Calibration) (f *schemas.Finding, scores map[string][]int) {
+func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores map[string][]int) {
 	f = &schemas.Finding{PromptID: d.Prompt.ID}
 	scores = make(map[string][]int, len(d.Responses))
 	for i := range d.Judgments {
@@ -144,9 +144,9 @@ func winShare(a, b []int) float64 {
 }
 
 // addResponses counts the scored responses of a prompt by length and returns their mean S.
-func (t *lengthTally) addResponses(d *dossiers.Dossier) (level float64) {
+func (t *lengthTally) addResponses(d *runs.Numbers) (level float64) {
 	var own moments
-	var scored []*dossiers.Response
+	var scored []*runs.Response
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		if r.ScoreMean == nil {

@@ -4,7 +4,7 @@ import (
 	"gonum.org/v1/gonum/graph/simple"
 	"gonum.org/v1/gonum/graph/topo"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -26,7 +26,7 @@ func newMetaTally() metaTally {
 	return metaTally{texts: newUnparsed(schemas.StageMeta), elo: Histogram{Width: 0.25}}
 }
 
-func (t *metaTally) add(d *dossiers.Dossier) {
+func (t *metaTally) add(d *runs.Numbers) {
 	t.addElo(d.Judgments)
 	if len(d.Comparisons) == 0 {
 		return
@@ -52,7 +52,7 @@ func (t *metaTally) add(d *dossiers.Dossier) {
 	t.addGraph(scores, winners)
 }
 
-func contested(d *dossiers.Dossier, j *dossiers.Judgment) bool {
+func contested(d *runs.Numbers, j *runs.Judgment) bool {
 	return d.Prompt.ContestedResponseID != nil && *d.Prompt.ContestedResponseID == j.ResponseID
 }
 
@@ -127,7 +127,7 @@ func (t *metaTally) addGraph(scores map[string]int, winners map[[2]string]bool) 
 	}
 }
 
-func (t *metaTally) addElo(judgments []dossiers.Judgment) {
+func (t *metaTally) addElo(judgments []runs.Judgment) {
 	highest, lowest, rated := 0.0, 0.0, false
 	for i := range judgments {
 		if e := judgments[i].Elo; e != nil {

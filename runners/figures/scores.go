@@ -5,7 +5,7 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 	"coeval/transforms/judge"
 )
@@ -53,7 +53,7 @@ func (u Unparsed) figures() Unparsed {
 	return u
 }
 
-func (t *scoreTally) add(d *dossiers.Dossier) {
+func (t *scoreTally) add(d *runs.Numbers) {
 	for i := range d.Judgments {
 		j := &d.Judgments[i]
 		t.judging.add(j.UnparsedReason)

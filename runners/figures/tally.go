@@ -3,7 +3,7 @@ package figures
 import (
 	"math"
 
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
 )
@@ -20,7 +20,7 @@ func newTally(o pairs.ActorOptions, c *score.Calibration) *tally {
 	return &tally{scores: newScoreTally(), length: newLengthTally(o, c), meta: newMetaTally()}
 }
 
-func (t *tally) add(d *dossiers.Dossier) error {
+func (t *tally) add(d *runs.Numbers) error {
 	t.prompts++
 	t.scores.add(d)
 	t.length.add(d)

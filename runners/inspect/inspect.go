@@ -2,7 +2,7 @@
 // responses with their scores, the contested one with its win matrix and ratings, and the pairs
 // with the reason why they were picked or why there are none.
 //
-// Text of models is shown by package plain, so that none of it acts on the terminal.
+// Text of models is shown by package sanitize, so that none of it acts on the terminal.
 package inspect
 
 import (
@@ -14,14 +14,14 @@ import (
 	"strings"
 
 	"coeval/datasets/shards"
-	"coeval/runners/dossiers"
-	"coeval/runners/plain"
+	"coeval/runners/runs"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // A Dossier is a prompt with the rows of all tables about it, in the order in which they are shown.
 type Dossier struct {
-	Run *dossiers.Run
+	Run *runs.Run
 	// Number is the prompt's place in the input, from 1 and without merged and bad lines.
 	Number    int
 	Prompt    schemas.PromptRow
@@ -40,7 +40,7 @@ type Dossier struct {
 // Read returns the dossier of the prompt that name means: its ID, the beginning of its ID if no other's is
 // the same, an ID that the input gave, or its number in the input from 1 on, several files being in the
 // order of their names.
-func Read(ctx context.Context, r *dossiers.Run, name string) (*Dossier, error) {
+func Read(ctx context.Context, r *runs.Run, name string) (*Dossier, error) {
 	d := &Dossier{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
 	id, err := d.find(ctx, name)
 	if err != nil {
@@ -89,12 +89,12 @@ func (d *Dossier) find(ctx context.Context, name string) (string, error) {
 	switch len(found) {
 	case 0:
 		return "", fmt.Errorf("%s has no prompt %s: wanted is a prompt's ID, at least its first %d characters, an ID that the input gave, or a number from 1 to %d",
-			d.Run.Dir, plain.Line(strconv.Quote(name)), leastPrefix, len(all))
+			d.Run.Dir, sanitize.Line(strconv.Quote(name)), leastPrefix, len(all))
 	case 1:
 		d.Number = found[0] + 1
 		return all[found[0]].ID, nil
 	}
-	return "", fmt.Errorf("%s has %d prompts %s, as %s and %s: give more of the ID", d.Run.Dir, len(found), plain.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
+	return "", fmt.Errorf("%s has %d prompts %s, as %s and %s: give more of the ID", d.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
 }
 
 // leastPrefix is how much of an ID must be given.

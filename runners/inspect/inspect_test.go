@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/runners/dossiers/dossierstest"
 	"coeval/runners/inspect"
+	"coeval/runners/runs/runstest"
 )
 
 // Nothing of what was said acts on the terminal, and a text of 1 MB is shown as far as was asked for.
 func TestHostileTexts(t *testing.T) {
-	r := dossierstest.Hostile(t)
+	r := runstest.Hostile(t)
 	for _, prompt := range []string{"1", "2"} {
 		d, err := inspect.Read(t.Context(), r, prompt)
 		if err != nil {
@@ -22,7 +22,7 @@ func TestHostileTexts(t *testing.T) {
 			if err := d.Print(&b, 300, full); err != nil {
 				t.Fatal(err)
 			}
-			for _, acts := range dossierstest.Acting {
+			for _, acts := range runstest.Acting {
 				if bytes.Contains(b.Bytes(), []byte(acts)) {
 					t.Errorf("prompt %s, full %v: the character %U is in it", prompt, full, []rune(acts)[0])
 				}

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"coeval/runners/plain"
 	"coeval/runners/summary"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // A printer writes a dossier for people.
@@ -61,9 +61,9 @@ func (p *printer) table(rows []string) {
 func (p *printer) text(s string) {
 	left := 0
 	if p.most >= 0 {
-		s, left = plain.Cut(s, p.most)
+		s, left = sanitize.Cut(s, p.most)
 	}
-	for line := range strings.SplitSeq(plain.Text(s), "\n") {
+	for line := range strings.SplitSeq(sanitize.Text(s), "\n") {
 		p.say("    │ %s", line)
 	}
 	if left > 0 {
@@ -76,7 +76,7 @@ func (p *printer) prompt() {
 	p.say("PROMPT %d  %s", p.Number, r.ID)
 	p.say("%s:%d, %d characters%s", name(r.SourceFile), r.SourceLine, r.Chars, ownIDs(r.OwnID))
 	for _, m := range r.Prompt {
-		p.say("  %s:", plain.Line(m.Role))
+		p.say("  %s:", sanitize.Line(m.Role))
 		p.text(m.Content)
 	}
 }
@@ -86,11 +86,11 @@ const mostName = 200
 
 // name shows what a file or a server calls something, as one line of some length.
 func name(s string) string {
-	head, left := plain.Cut(s, mostName)
+	head, left := sanitize.Cut(s, mostName)
 	if left > 0 {
 		head += "…"
 	}
-	return plain.Line(head)
+	return sanitize.Line(head)
 }
 
 func ownIDs(ids []string) string {
@@ -106,11 +106,11 @@ func (p *printer) responseNumber(id string) int {
 }
 
 func (p *printer) responses() {
-	p.heading("RESPONSES of %s", plain.Line(p.Run.Settings.Actor.Role.Identity()))
+	p.heading("RESPONSES of %s", sanitize.Line(p.Run.Settings.Actor.Role.Identity()))
 	rows := []string{"\tstatus\tcharacters\tS\tV\tscores\t"}
 	for i := range p.Responses {
 		r := &p.Responses[i]
-		rows = append(rows, fmt.Sprintf("  %d\t%s\t%d\t%s\t%s\t%s\t%s", i+1, plain.Line(r.Status), r.Chars, number(r.ScoreMean), number(r.ScoreVariance), p.scores(r.ID), p.marks(r)))
+		rows = append(rows, fmt.Sprintf("  %d\t%s\t%d\t%s\t%s\t%s\t%s", i+1, sanitize.Line(r.Status), r.Chars, number(r.ScoreMean), number(r.ScoreVariance), p.scores(r.ID), p.marks(r)))
 	}
 	p.table(rows)
 	for i := range p.Responses {
@@ -149,7 +149,7 @@ func (p *printer) scores(id string) string {
 		case j.Score != nil:
 			parts = append(parts, fmt.Sprintf("%g", *j.Score))
 		case j.UnparsedReason != nil:
-			parts = append(parts, plain.Line(*j.UnparsedReason))
+			parts = append(parts, sanitize.Line(*j.UnparsedReason))
 		}
 	}
 	return strings.Join(parts, " ")
@@ -187,12 +187,12 @@ func (p *printer) actorPair() {
 func (p *printer) none(what, outcome string, reason *string) {
 	why := ""
 	if reason != nil {
-		why = ": " + plain.Line(*reason)
+		why = ": " + sanitize.Line(*reason)
 		if setting := summary.SettingBehind(*reason); setting != "" {
 			why += " (see " + setting + ")"
 		}
 	}
-	p.heading("%s  %s%s", what, plain.Line(outcome), why)
+	p.heading("%s  %s%s", what, sanitize.Line(outcome), why)
 }
 
 // roundings of S and of the tiers' bounds are far below the distance of two means.
@@ -236,7 +236,7 @@ func (p *printer) matrix() {
 		return
 	}
 	p.heading("CONTESTED  response %d, its judgments by %s compared by %s", p.responseNumber(*p.Prompt.ContestedResponseID),
-		plain.Line(p.Run.Settings.Judge.Role.Identity()), plain.Line(p.Run.Settings.MetaJudge.Role.Identity()))
+		sanitize.Line(p.Run.Settings.Judge.Role.Identity()), sanitize.Line(p.Run.Settings.MetaJudge.Role.Identity()))
 	if len(p.Comparisons) == 0 {
 		p.say("  nothing was compared")
 		return
@@ -339,7 +339,7 @@ func (p *printer) texts() {
 	}
 	for i := range p.Comparisons {
 		c := &p.Comparisons[i]
-		p.heading("COMPARISON  %d shown first, %d second: %s", p.judgmentNumber(c.FirstID), p.judgmentNumber(c.SecondID), plain.Line(c.Winner))
+		p.heading("COMPARISON  %d shown first, %d second: %s", p.judgmentNumber(c.FirstID), p.judgmentNumber(c.SecondID), sanitize.Line(c.Winner))
 		p.text(c.Text)
 	}
 }

@@ -8,7 +8,7 @@
 //
 // The page is made of the tables, of run.json, and of operations/ where that is there. It says
 // nothing of the time at which it was made, so that the same run gives the same page.
-package report
+package pages
 
 import (
 	"bytes"
@@ -19,9 +19,9 @@ import (
 	"slices"
 
 	"coeval/datasets/store"
-	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/runs"
 	"coeval/runners/summary"
 )
 
@@ -35,7 +35,7 @@ type Options struct {
 
 // page is what the template shows.
 type page struct {
-	Run      *dossiers.Run
+	Run      *runs.Run
 	Figures  *figures.Figures
 	Summary  *summary.Summary
 	Verdict  []string
@@ -61,7 +61,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 }).Parse(pageText))
 
 // Write computes the figures of a run and writes its page. It returns both.
-func Write(ctx context.Context, r *dossiers.Run, o Options) (f *figures.Figures, name string, err error) {
+func Write(ctx context.Context, r *runs.Run, o Options) (f *figures.Figures, name string, err error) {
 	if f, err = figures.Of(ctx, r); err != nil {
 		return nil, "", err
 	}
@@ -74,7 +74,7 @@ func Write(ctx context.Context, r *dossiers.Run, o Options) (f *figures.Figures,
 }
 
 // render returns the page.
-func render(ctx context.Context, r *dossiers.Run, f *figures.Figures, o Options) ([]byte, error) {
+func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]byte, error) {
 	operation, err := OperationOf(ctx, r, o.Prices)
 	if err != nil {
 		return nil, err

@@ -6,7 +6,7 @@
 // prompt. No text column is read, which is why a run of gigabytes takes seconds.
 //
 // It does not prove that rows agree with each other or with run.json: package verify does.
-package dossiers
+package runs
 
 import (
 	"bytes"
@@ -122,9 +122,9 @@ func (r *Run) Path(table shards.Table, shard int) string {
 	return store.Join(r.Dir, shards.Path(table, shard, r.Shards))
 }
 
-// A Dossier is what the tables hold of a prompt, but for its texts. Rows are in the order of
+// A Numbers is what the tables hold of a prompt, but for its texts. Rows are in the order of
 // their files.
-type Dossier struct {
+type Numbers struct {
 	Prompt      Prompt
 	Responses   []Response
 	Judgments   []Judgment
@@ -179,7 +179,7 @@ type Comparison struct {
 // Each gives the dossiers of a shard in the order of their IDs. A dossier holds until the next
 // one. A file that is missing, damaged or not one of this program is an error, and so is a row
 // of a prompt that is not there, and a score that nobody can give.
-func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) error {
+func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) error {
 	responses := openTable[schemas.ResponseRow, Response](ctx, r.Path(shards.Responses, shard), responsePrompt)
 	defer responses.stop()
 	judgments := openTable[schemas.JudgmentRow, Judgment](ctx, r.Path(shards.Judgments, shard), judgmentPrompt)
@@ -189,7 +189,7 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) er
 	failures := openTable[schemas.FailureRow, schemas.FailureRow](ctx, r.Path(shards.Failures, shard), failurePrompt)
 	defer failures.stop()
 	failures.of("") // bad lines of the input come first
-	d := &Dossier{}
+	d := &Numbers{}
 	err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *Prompt) error {
 		d.Prompt = *p
 		d.Responses, d.Judgments = responses.of(p.ID), judgments.of(p.ID)
@@ -209,7 +209,7 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Dossier) error) er
 }
 
 // check returns an error for a number that no run writes.
-func (d *Dossier) check() error {
+func (d *Numbers) check() error {
 	const most, mostElo = judge.MaxScore / 1000.0, 1e6
 	const mostVariance = most / 2 * most / 2 // half of the scores at each end
 	within := func(what, id string, x *float64, low, high float64) error {

@@ -1,10 +1,10 @@
-// Package plain makes text of models and of strangers harmless to look at.
+// Package sanitize makes text of models and of strangers harmless to look at.
 //
 // A text can hold characters that act instead of being seen: terminal escapes move the cursor
 // and recolour the screen, bidirectional marks show one text as another, tag characters hide
 // whole sentences. [Text] and [Line] show each of them as what it is. They change nothing else,
 // and don't escape for HTML or any other language.
-package plain
+package sanitize
 
 import (
 	"fmt"

@@ -1,7 +1,7 @@
-// Package dossierstest makes runs for tests that no model would let one make.
+// Package runstest makes runs for tests that no model would let one make.
 //
 // Nothing but tests may import it.
-package dossierstest
+package runstest
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/datasets/shards/shardstest"
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/sink"
@@ -31,7 +31,7 @@ var Acting = []string{"\x1b", "\x07", "\x00", "\u009b", "\u202e", "\u2066", "\u2
 
 // Hostile writes a run of two prompts in which every text is bad, some of them of 1 MB in one line, in
 // a folder whose name is bad too.
-func Hostile(t *testing.T) *dossiers.Run {
+func Hostile(t *testing.T) *runs.Run {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), badFolder)
 	long := Bad + strings.Repeat("w", 1<<20)
@@ -90,7 +90,7 @@ func Hostile(t *testing.T) *dossiers.Run {
 		Attempt: Bad, Runner: Bad, Version: Bad, SlotUse: new(0.5), SlotUseOf: Bad, Warnings: []string{Bad},
 		Calls: map[string]schemas.CallTally{"judge": {Generations: 1}, Bad: {Generations: 5, Retries: 2, RetriesByCode: map[string]int64{Bad: 1}}},
 	})
-	r, err := dossiers.Open(t.Context(), out)
+	r, err := runs.Open(t.Context(), out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package report
+package pages
 
 import (
 	"cmp"
@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"coeval/datasets/store"
-	"coeval/runners/dossiers"
 	"coeval/runners/estimate"
+	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/sink"
@@ -62,7 +62,7 @@ type Trouble struct {
 }
 
 // OperationOf returns what a run took, at prices.
-func OperationOf(ctx context.Context, r *dossiers.Run, prices estimate.Prices) (*Operation, error) {
+func OperationOf(ctx context.Context, r *runs.Run, prices estimate.Prices) (*Operation, error) {
 	attempts, err := readAttempts(ctx, r.Dir)
 	if err != nil {
 		return nil, err

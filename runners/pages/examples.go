@@ -1,4 +1,4 @@
-package report
+package pages
 
 import (
 	"cmp"
@@ -12,9 +12,9 @@ import (
 	"github.com/sergi/go-diff/diffmatchpatch"
 
 	"coeval/datasets/shards"
-	"coeval/runners/dossiers"
-	"coeval/runners/plain"
+	"coeval/runners/runs"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // How much of a text the page shows, in characters.
@@ -51,7 +51,7 @@ type span struct {
 
 // readExamples picks pairs to read from the tables: the widest and the narrowest margins, and
 // the longest chosen text.
-func readExamples(ctx context.Context, r *dossiers.Run) ([]exampleGroup, error) {
+func readExamples(ctx context.Context, r *runs.Run) ([]exampleGroup, error) {
 	var groups []exampleGroup
 	for _, t := range []struct {
 		role  string
@@ -105,7 +105,7 @@ type askedResponse struct {
 
 // readAsked returns, by their IDs, the conversations and the contested responses of the judge pairs
 // among picks: such a pair's own prompt begins with the rubric, which is the same in all.
-func readAsked(ctx context.Context, r *dossiers.Run, picks []pick) (map[string]string, error) {
+func readAsked(ctx context.Context, r *runs.Run, picks []pick) (map[string]string, error) {
 	texts, wanted := map[string]string{}, map[int]bool{}
 	for _, pick := range picks {
 		for _, p := range pick.best {
@@ -213,15 +213,15 @@ func conversation(messages []schemas.Message) string {
 }
 
 func newText(s string, most int) text {
-	head, left := plain.Cut(s, most)
-	return text{Spans: []span{{Text: plain.Text(head)}}, Left: left}
+	head, left := sanitize.Cut(s, most)
+	return text{Spans: []span{{Text: sanitize.Text(head)}}, Left: left}
 }
 
 // differing marks the words that only one of two texts has at its place.
 func differing(a, b string) (text, text) {
-	headA, leftA := plain.Cut(a, mostText)
-	headB, leftB := plain.Cut(b, mostText)
-	wordsA, wordsB := words(plain.Text(headA)), words(plain.Text(headB))
+	headA, leftA := sanitize.Cut(a, mostText)
+	headB, leftB := sanitize.Cut(b, mostText)
+	wordsA, wordsB := words(sanitize.Text(headA)), words(sanitize.Text(headB))
 	known := map[string]rune{}
 	var names []string
 	encode := func(list []string) []rune {

@@ -1,4 +1,4 @@
-package probe
+package estimate
 
 import (
 	"fmt"
@@ -30,7 +30,7 @@ func TestRates(t *testing.T) {
 		fleet = append(fleet, s)
 		servers = append(servers, Server{URL: serve(t, s) + "/v1/", Key: "secret", Model: "m"})
 	}
-	rates, err := Rates(t.Context(), servers, time.Millisecond)
+	rates, err := MeasureRates(t.Context(), servers, time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,12 +54,12 @@ func TestRatesRefuses(t *testing.T) {
 			http.Error(w, "wrong: "+r.Header.Get("Authorization"), http.StatusForbidden)
 		},
 	} {
-		_, err := Rates(t.Context(), []Server{{URL: serve(t, h), Key: "sk-swordfish", Model: "m"}}, time.Millisecond)
+		_, err := MeasureRates(t.Context(), []Server{{URL: serve(t, h), Key: "sk-swordfish", Model: "m"}}, time.Millisecond)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "swordfish") {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if _, err := Rates(t.Context(), nil, time.Second); err == nil {
+	if _, err := MeasureRates(t.Context(), nil, time.Second); err == nil {
 		t.Error("no server has rates")
 	}
 }

@@ -1,9 +1,4 @@
-// Package rank computes correlations of ranks: whether two measures put things into one order,
-// whatever their scales.
-//
-// Both are functions of the order of the values and of their ties alone. They are computed again by
-// scipy in runners/readers.
-package rank
+package figures
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package dossiers_test
+package runs_test
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/datasets/shards/shardstest"
-	"coeval/runners/dossiers"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -58,12 +58,12 @@ func newRun(t *testing.T) string {
 
 // Every prompt comes once, with the rows that are its own.
 func TestEach(t *testing.T) {
-	r, err := dossiers.Open(t.Context(), newRun(t))
+	r, err := runs.Open(t.Context(), newRun(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	err = r.Each(t.Context(), 0, func(d *dossiers.Dossier) error {
+	err = r.Each(t.Context(), 0, func(d *runs.Numbers) error {
 		got = append(got, fmt.Sprintf("%s: %d responses, %d judgments, %d comparisons, %d failures", d.Prompt.ID, len(d.Responses), len(d.Judgments), len(d.Comparisons), len(d.Failures)))
 		return nil
 	})
@@ -89,11 +89,11 @@ func TestStrays(t *testing.T) {
 			rows[0], rows[1] = rows[1], rows[0]
 		}
 		shardstest.WriteFile(t, out, shards.Judgments, rows...)
-		r, err := dossiers.Open(t.Context(), out)
+		r, err := runs.Open(t.Context(), out)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = r.Each(t.Context(), 0, func(*dossiers.Dossier) error { return nil })
+		err = r.Each(t.Context(), 0, func(*runs.Numbers) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "has a row of prompt "+stray) {
 			t.Errorf("a judgment of prompt %s gives %v", stray, err)
 		}
@@ -122,11 +122,11 @@ func TestNumbers(t *testing.T) {
 	} {
 		out := newRun(t)
 		spoil(out)
-		r, err := dossiers.Open(t.Context(), out)
+		r, err := runs.Open(t.Context(), out)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Each(t.Context(), 0, func(*dossiers.Dossier) error { return nil }); err == nil || !strings.Contains(err.Error(), wanted) || strings.Contains(err.Error(), "\n") {
+		if err := r.Each(t.Context(), 0, func(*runs.Numbers) error { return nil }); err == nil || !strings.Contains(err.Error(), wanted) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v, want %q", err, wanted)
 		}
 	}
@@ -142,7 +142,7 @@ func FuzzOpen(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		write(t, filepath.Join(dir, "run.json"), b)
-		r, err := dossiers.Open(t.Context(), dir)
+		r, err := runs.Open(t.Context(), dir)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than a sentence: %q", err)

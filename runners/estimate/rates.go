@@ -1,12 +1,4 @@
-// Package probe measures for some seconds how fast servers read and write.
-//
-// Half of the time goes into long prompts with one token to write, half into short prompts with a
-// text to write, on all servers at once, so many requests at a time that a server of common size is
-// full. Every prompt begins otherwise, so that no cache serves it. Nothing of it goes into a journal.
-//
-// The rates are those of such load, and rather too low than too high: what is asked when the time
-// is over is waited for, while the servers run empty.
-package probe
+package estimate
 
 import (
 	"bytes"
@@ -23,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"coeval/runners/estimate"
 	"coeval/transforms/infer"
 )
 
@@ -41,32 +32,39 @@ const (
 	// longWords and shortTokens are the load of the two halves.
 	longWords   = 1500
 	shortTokens = 128
-	// most is how long one request may take, and mostBytes how long its answer may be.
-	most      = 2 * time.Minute
-	mostBytes = 8 << 20
+	// requestTimeout bounds one request, maxAnswerBytes its answer.
+	requestTimeout = 2 * time.Minute
+	maxAnswerBytes = 8 << 20
 )
 
-// Rates asks all servers for a time and returns the tokens that they read and wrote in a second, all
-// together. The first request that fails is an error, since a fleet that fails has no rate.
-func Rates(ctx context.Context, servers []Server, duration time.Duration) (estimate.Rates, error) {
+// MeasureRates loads all servers for a duration and returns the total number of tokens per second that
+// they read and wrote.
+//
+// Half of the time goes to long prompts with one token of output, half to short prompts with
+// shortTokens of output. Each server gets atOnce requests at a time, which fills a server of usual
+// size. Every prompt starts with its own random words, so that no prefix cache helps. Nothing is
+// journaled. The rates come out slightly low: the last requests are awaited while servers run empty.
+//
+// The first request that fails is returned as an error: a fleet that fails has no rate.
+func MeasureRates(ctx context.Context, servers []Server, duration time.Duration) (Rates, error) {
 	if len(servers) == 0 {
-		return estimate.Rates{}, errors.New("probe: there is no server to ask")
+		return Rates{}, errors.New("probe: there is no server to ask")
 	}
-	client := &http.Client{Timeout: most, Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment}}
+	client := &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment}}
 	defer client.CloseIdleConnections()
 	long := strings.Repeat("Some words that are there to be read. ", longWords/8)
 	read, _, err := ask(ctx, client, servers, duration/2, long, 1)
 	if err != nil {
-		return estimate.Rates{}, err
+		return Rates{}, err
 	}
 	_, written, err := ask(ctx, client, servers, duration/2, "Tell a long story of the sea.", shortTokens)
 	if err != nil {
-		return estimate.Rates{}, err
+		return Rates{}, err
 	}
 	if read == 0 || written == 0 {
-		return estimate.Rates{}, fmt.Errorf("probe: %s tells no token counts (usage), so that its rates can't be measured; state them with --prompt-rate and --completion-rate", servers[0].URL)
+		return Rates{}, fmt.Errorf("probe: %s tells no token counts (usage), so that its rates can't be measured; state them with --prompt-rate and --completion-rate", servers[0].URL)
 	}
-	return estimate.Rates{Prompt: read, Completion: written}, nil
+	return Rates{Prompt: read, Completion: written}, nil
 }
 
 // ask sends requests for a time, waits for the last, and returns the tokens per second.
@@ -130,7 +128,7 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 		return u, err
 	}
 	defer answer.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(answer.Body, mostBytes))
+	said, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
 	if err != nil {
 		return u, err
 	}

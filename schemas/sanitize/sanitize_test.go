@@ -1,11 +1,11 @@
-package plain_test
+package sanitize_test
 
 import (
 	"strings"
 	"testing"
 	"unicode/utf8"
 
-	"coeval/runners/plain"
+	"coeval/schemas/sanitize"
 )
 
 func TestText(t *testing.T) {
@@ -21,10 +21,10 @@ func TestText(t *testing.T) {
 		{"joiners stay", "\U0001f469\u200d\U0001f467", "\U0001f469\u200d\U0001f467", "\U0001f469\u200d\U0001f467"},
 		{"no UTF-8", "a\xffb", "a\ufffdb", "a\ufffdb"},
 	} {
-		if got := plain.Text(c.text); got != c.want {
+		if got := sanitize.Text(c.text); got != c.want {
 			t.Errorf("%s: Text gives %q, want %q", c.name, got, c.want)
 		}
-		if got := plain.Line(c.text); got != c.line {
+		if got := sanitize.Line(c.text); got != c.line {
 			t.Errorf("%s: Line gives %q, want %q", c.name, got, c.line)
 		}
 	}
@@ -37,7 +37,7 @@ func TestCut(t *testing.T) {
 		head  string
 		left  int
 	}{{"äöü", 2, "äö", 1}, {"äöü", 3, "äöü", 0}, {"", 5, "", 0}, {"a", 0, "", 1}} {
-		if head, left := plain.Cut(c.text, c.chars); head != c.head || left != c.left {
+		if head, left := sanitize.Cut(c.text, c.chars); head != c.head || left != c.left {
 			t.Errorf("Cut(%q, %d) = %q, %d; want %q, %d", c.text, c.chars, head, left, c.head, c.left)
 		}
 	}
@@ -46,7 +46,7 @@ func TestCut(t *testing.T) {
 func FuzzText(f *testing.F) {
 	f.Add("a\x1b]0;title\x07\u202e\xff\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		text, line := plain.Text(s), plain.Line(s)
+		text, line := sanitize.Text(s), sanitize.Line(s)
 		for _, got := range []string{text, line} {
 			if !utf8.ValidString(got) {
 				t.Errorf("%q is no UTF-8", got)
@@ -60,7 +60,7 @@ func FuzzText(f *testing.F) {
 		if strings.ContainsAny(line, "\n\t") {
 			t.Errorf("%q is more than a line", line)
 		}
-		if plain.Text(text) != text {
+		if sanitize.Text(text) != text {
 			t.Errorf("%q is not clean", text)
 		}
 	})

@@ -1,4 +1,4 @@
-package dossiers
+package runs
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package report
+package pages
 
 import (
 	"bytes"
@@ -14,13 +14,13 @@ import (
 	"golang.org/x/net/html"
 
 	"coeval/runners/compare"
-	"coeval/runners/dossiers"
-	"coeval/runners/dossiers/dossierstest"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
-	"coeval/runners/plain"
+	"coeval/runners/runs"
+	"coeval/runners/runs/runstest"
 	"coeval/runners/summary"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/sink"
 )
 
@@ -39,7 +39,7 @@ func set(words string) map[string]bool {
 }
 
 func TestHostileTexts(t *testing.T) {
-	r := dossierstest.Hostile(t)
+	r := runstest.Hostile(t)
 	_, name, err := Write(t.Context(), r, Options{Prices: estimate.Prices{PromptTokens: 1, GPUHour: 2}})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestHostileTexts(t *testing.T) {
 }
 
 func TestHostileComparison(t *testing.T) {
-	runs := []*dossiers.Run{dossierstest.Hostile(t), dossierstest.Hostile(t)}
+	runs := []*runs.Run{runstest.Hostile(t), runstest.Hostile(t)}
 	c, err := compare.Runs(t.Context(), runs, false)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func checkPage(t *testing.T, name string) []byte {
 	if !utf8.Valid(page) {
 		t.Error("the page is no UTF-8")
 	}
-	for _, acts := range dossierstest.Acting {
+	for _, acts := range runstest.Acting {
 		if bytes.Contains(page, []byte(acts)) {
 			t.Errorf("the page has the character %U in it", []rune(acts)[0])
 		}
@@ -109,7 +109,7 @@ func checkPage(t *testing.T, name string) []byte {
 
 // The same run gives the same page.
 func TestSamePage(t *testing.T) {
-	r := dossierstest.Hostile(t)
+	r := runstest.Hostile(t)
 	var pages [2][]byte
 	for i := range pages {
 		_, name, err := Write(t.Context(), r, Options{})
@@ -131,7 +131,7 @@ func TestSamePage(t *testing.T) {
 
 // A run without operations/ has a page that says so; prices are not asked for what is not known.
 func TestWithoutOperations(t *testing.T) {
-	r := dossierstest.Hostile(t)
+	r := runstest.Hostile(t)
 	if err := os.RemoveAll(filepath.Join(r.Dir, sink.OperationsFolder)); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestWithoutOperations(t *testing.T) {
 // Of what lies in operations/ only attempts are told of, those that were killed too: no lease of a run
 // on a bucket, and no counts that are of no attempt yet.
 func TestAttempts(t *testing.T) {
-	r := dossierstest.Hostile(t)
+	r := runstest.Hostile(t)
 	for _, name := range []string{"lease.json", "killed.calls.json"} {
 		if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
 			t.Fatal(err)
@@ -299,8 +299,8 @@ func FuzzDiffering(f *testing.F) {
 			for _, s := range c.shown.Spans {
 				got.WriteString(s.Text)
 			}
-			head, cut := plain.Cut(c.said, mostText)
-			if want := plain.Text(head); got.String() != want || c.shown.Left != cut {
+			head, cut := sanitize.Cut(c.said, mostText)
+			if want := sanitize.Text(head); got.String() != want || c.shown.Left != cut {
 				t.Errorf("%q is shown as %q with %d left", c.said, got.String(), c.shown.Left)
 			}
 		}

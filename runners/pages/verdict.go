@@ -1,4 +1,4 @@
-package report
+package pages
 
 import (
 	"cmp"
@@ -12,9 +12,9 @@ import (
 
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
-	"coeval/runners/plain"
 	"coeval/runners/summary"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // The thresholds of the report's own warnings; those of the summary come first.
@@ -63,7 +63,7 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 		say("%s.", text)
 	}
 	if c := f.Calibration; c != nil {
-		say("Mean scores are on people's scale, by a map of %s from %s responses; single judgments, and the variance of those of a response, are on the judge's own.", plain.Line(c.Date), comma(int64(c.Responses)))
+		say("Mean scores are on people's scale, by a map of %s from %s responses; single judgments, and the variance of those of a response, are on the judge's own.", sanitize.Line(c.Date), comma(int64(c.Responses)))
 	}
 	if c := s.Collapse; c != nil {
 		text := fmt.Sprintf("In the judge's pairs the chosen judgment gives the higher score in %s, by %s points in the mean", percent(c.HigherChosen), signed(c.ScoreDifference, 2))
@@ -285,7 +285,7 @@ func elo(x *float64) string {
 	return signed(*x, 2)
 }
 
-func visibleLine(s string) string { return plain.Line(s) }
+func visibleLine(s string) string { return sanitize.Line(s) }
 
 func ratio(part, whole int64) float64 {
 	if whole == 0 {
