@@ -75,8 +75,8 @@ type Role struct {
 	URLs        []string       `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
 	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
 	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
-	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with this role's key; empty takes the worker's key"`
-	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with this role's key; empty takes the worker's key"`
+	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with the API key of this role; empty uses the worker's key, unless the role has urls of its own"`
+	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with the API key of this role, instead of a variable"`
 	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
 	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`

@@ -97,18 +97,7 @@ func (c *Config) role(name string, r *Role) (*infer.Role, error) {
 	out := &infer.Role{
 		Name: name, Model: or(r.Model, c.Worker.Model), Revision: or(r.Revision, c.Worker.Revision),
 		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.MaxTokens, Stop: r.Stop, Seed: c.Seed,
-	}
-	urls := r.URLs
-	if len(urls) == 0 {
-		urls = c.Worker.URLs
-	}
-	endpoint := infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
-	if endpoint == (infer.Endpoint{}) {
-		endpoint = infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
-	}
-	for _, u := range urls {
-		endpoint.URL = u
-		out.Endpoints = append(out.Endpoints, endpoint)
+		Endpoints: c.Endpoints(r),
 	}
 	if len(r.ExtraBody) > 0 {
 		b, err := json.Marshal(r.ExtraBody) // sorts the keys

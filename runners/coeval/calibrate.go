@@ -113,6 +113,7 @@ func (k *calibration) do(ctx context.Context) (err error) {
 	if err := checkKeys(&k.config, schemas.RoleJudge); err != nil {
 		return err
 	}
+	warnOfKeys(k.command.ErrOrStderr(), &k.config)
 	ctx, unlock, err := k.lock(ctx)
 	if err != nil {
 		return err

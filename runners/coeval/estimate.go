@@ -15,7 +15,6 @@ import (
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
 	"coeval/schemas"
-	"coeval/transforms/infer"
 )
 
 // fleetFlags say how fast the servers are and what they cost.
@@ -79,6 +78,7 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 		}
 		defer s.Close() //nolint:errcheck // it served, and nobody waits for it
 	}
+	warnOfKeys(c.ErrOrStderr(), &asked)
 	servers, err := probed(&asked)
 	if err != nil {
 		return err
@@ -87,28 +87,27 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 	return err
 }
 
-// probed are the servers of all roles, each once, with the first model and key that names it.
+// probed returns the servers of all roles, each once, with the first model and the first key that a
+// role uses there.
 func probed(c *metareward.Config) ([]estimate.Server, error) {
 	if err := checkKeys(c, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
 		return nil, err
 	}
 	var servers []estimate.Server
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
-		urls := r.URLs
-		if len(urls) == 0 {
-			urls = c.Worker.URLs
-		}
-		own := infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
-		key, err := cmp.Or(own, infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}).APIKey()
-		if err != nil {
-			return nil, err
-		}
-		for _, u := range urls {
-			if !seen[u] {
-				seen[u] = true
-				servers = append(servers, estimate.Server{URL: u, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
+		for _, e := range c.Endpoints(r) {
+			key, err := e.APIKey()
+			if err != nil {
+				return nil, err
 			}
+			at, known := seen[e.URL]
+			if !known {
+				seen[e.URL] = len(servers)
+				servers = append(servers, estimate.Server{URL: e.URL, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
+				continue
+			}
+			servers[at].Key = cmp.Or(servers[at].Key, key)
 		}
 	}
 	return servers, nil

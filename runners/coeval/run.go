@@ -107,6 +107,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err := checkKeys(&r.config, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
 		return err
 	}
+	warnOfKeys(r.command.ErrOrStderr(), &r.config)
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}
@@ -253,6 +254,13 @@ func checkKeys(c *metareward.Config, roles ...string) error {
 	return errors.Join(errs...)
 }
 
+// warnOfKeys prints which keys are sent unencrypted, before they are.
+func warnOfKeys(w io.Writer, c *metareward.Config) {
+	for _, warning := range c.KeyWarnings() {
+		fmt.Fprintln(w, "WARNING:", warning)
+	}
+}
+
 // scan reads the prompts once, before anything is asked.
 func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 	s, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
@@ -368,7 +376,7 @@ func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operat
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.asGiven, Calls: seen.Calls, Series: series, Warnings: seen.Warnings, BadLines: r.scan.BadByCode,
+		Config:  r.asGiven, Calls: seen.Calls, Series: series, Warnings: append(r.asGiven.KeyWarnings(), seen.Warnings...), BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

@@ -50,7 +50,12 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 	if len(servers) == 0 {
 		return Rates{}, errors.New("probe: there is no server to ask")
 	}
-	client := &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment}}
+	client := &http.Client{
+		Timeout:   requestTimeout,
+		Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment},
+		// A redirect may lead to a host that the key is not for.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	defer client.CloseIdleConnections()
 	long := strings.Repeat("Some words that are there to be read. ", longWords/8)
 	read, _, err := ask(ctx, client, servers, duration/2, long, 1)

@@ -1,0 +1,80 @@
+package metareward
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"coeval/schemas"
+	"coeval/transforms/infer"
+)
+
+// Endpoints returns the servers of a role, each with the key that is sent to it.
+//
+// A key belongs to the URLs beside it. A role with URLs of its own never inherits worker's key:
+// its servers may belong to somebody else. A role with a key of its own may use it at worker.urls.
+func (c *Config) Endpoints(r *Role) []infer.Endpoint {
+	urls, key := r.URLs, infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
+	if len(urls) == 0 {
+		urls = c.Worker.URLs
+		if key == (infer.Endpoint{}) {
+			key = infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
+		}
+	}
+	endpoints := make([]infer.Endpoint, len(urls))
+	for i, u := range urls {
+		key.URL = u
+		endpoints[i] = key
+	}
+	return endpoints
+}
+
+// Asked returns the roles that a run asks, by name.
+func (c *Config) Asked() map[string]*Role {
+	asked := map[string]*Role{schemas.RoleActor: &c.Actor.Role, schemas.RoleJudge: &c.Judge.Role}
+	if c.wants(schemas.RoleJudge) {
+		asked[schemas.RoleMetaJudge] = &c.MetaJudge.Role
+	}
+	return asked
+}
+
+// KeyWarnings returns one sentence for each server that would get a key unencrypted over a public
+// network: a URL with http whose host is neither loopback nor private.
+func (c *Config) KeyWarnings() []string {
+	if c.Simulate.Enabled {
+		return nil
+	}
+	var warnings []string
+	for _, r := range c.Asked() {
+		for _, e := range c.Endpoints(r) {
+			u, err := url.Parse(e.URL)
+			if err != nil || u.Scheme != "http" || privateHost(u.Hostname()) || (e.APIKeyEnv == "" && e.APIKeyFile == "") {
+				continue
+			}
+			warnings = append(warnings, fmt.Sprintf("the API key for %s is sent unencrypted, over http to a public host; use https", e.URL))
+		}
+	}
+	slices.Sort(warnings)
+	return slices.Compact(warnings)
+}
+
+// privateSuffixes end the names of hosts in private networks, as clusters and home routers give them.
+var privateSuffixes = []string{".localhost", ".local", ".internal", ".lan", ".home.arpa", ".svc", ".test"}
+
+// privateNetworks are private beside those that netip knows: carrier-grade NAT, which overlay
+// networks use.
+var privateNetworks = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}
+
+// privateHost reports whether a host is this machine or in a private network. A name without a dot
+// is private: no public host has one.
+func privateHost(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() ||
+			slices.ContainsFunc(privateNetworks, func(p netip.Prefix) bool { return p.Contains(ip) })
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return !strings.Contains(host, ".") || slices.ContainsFunc(privateSuffixes, func(s string) bool { return strings.HasSuffix(host, s) })
+}
