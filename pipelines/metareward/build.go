@@ -14,6 +14,7 @@ import (
 	"coeval/transforms/pairs"
 	"coeval/transforms/sink"
 	"coeval/transforms/source"
+	"coeval/transforms/stage"
 )
 
 // Input is what is known of the prompts and of the journal before the graph is made.
@@ -143,8 +144,8 @@ func (c *Config) Selection() prompts.Selection {
 }
 
 // asked are the roles that a run asks.
-func (r *resolved) asked(c *Config) []*infer.Role {
-	roles := []*infer.Role{&r.generate.Role, &r.judge.Role}
+func (r *resolved) asked(c *Config) []*stage.Role {
+	roles := []*stage.Role{&r.generate.Role, &r.judge.Role}
 	if c.wants(schemas.RoleJudge) {
 		roles = append(roles, &r.meta.Role)
 	}
@@ -152,7 +153,7 @@ func (r *resolved) asked(c *Config) []*infer.Role {
 }
 
 // inferOptions say how these roles are asked.
-func (c *Config) inferOptions(in *Input, asked ...*infer.Role) infer.Options {
+func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 	o := infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
@@ -171,12 +172,12 @@ func (c *Config) inferOptions(in *Input, asked ...*infer.Role) infer.Options {
 }
 
 // keysOf returns an endpoint of each API key that these roles need.
-func keysOf(asked []*infer.Role) []infer.Endpoint {
-	var keys []infer.Endpoint
+func keysOf(asked []*stage.Role) []stage.Endpoint {
+	var keys []stage.Endpoint
 	for _, r := range asked {
 		for _, e := range r.Endpoints {
 			e.URL = ""
-			if e != (infer.Endpoint{}) && !slices.Contains(keys, e) {
+			if e != (stage.Endpoint{}) && !slices.Contains(keys, e) {
 				keys = append(keys, e)
 			}
 		}
@@ -184,7 +185,7 @@ func keysOf(asked []*infer.Role) []infer.Endpoint {
 	return keys
 }
 
-func (c *Config) sinkOptions(in *Input, r *resolved, chain []infer.StageSpec) (sink.Options, error) {
+func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.Options, error) {
 	data, err := c.Data()
 	if err != nil {
 		return sink.Options{}, err

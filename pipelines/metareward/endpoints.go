@@ -8,22 +8,22 @@ import (
 	"strings"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // Endpoints returns the servers of a role, each with the key that is sent to it.
 //
 // A key belongs to the URLs beside it. A role with URLs of its own never inherits worker's key:
 // its servers may belong to somebody else. A role with a key of its own may use it at worker.urls.
-func (c *Config) Endpoints(r *Role) []infer.Endpoint {
-	urls, key := r.URLs, infer.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
+func (c *Config) Endpoints(r *Role) []stage.Endpoint {
+	urls, key := r.URLs, stage.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
 	if len(urls) == 0 {
 		urls = c.Worker.URLs
-		if key == (infer.Endpoint{}) {
-			key = infer.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
+		if key == (stage.Endpoint{}) {
+			key = stage.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
 		}
 	}
-	endpoints := make([]infer.Endpoint, len(urls))
+	endpoints := make([]stage.Endpoint, len(urls))
 	for i, u := range urls {
 		key.URL = u
 		endpoints[i] = key

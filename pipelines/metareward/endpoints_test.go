@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // A key is sent to the URLs beside it. A role inherits the worker's key with the worker's URLs, and
@@ -16,15 +16,15 @@ func TestKeysBelongToTheirURLs(t *testing.T) {
 	tests := []struct {
 		name string
 		role Role
-		want []infer.Endpoint
+		want []stage.Endpoint
 	}{
-		{"nothing of its own", Role{}, []infer.Endpoint{{URL: worker, APIKeyEnv: "WORKER"}}},
-		{"own URL", Role{URLs: []string{own}}, []infer.Endpoint{{URL: own}}},
-		{"own URL that is the worker's", Role{URLs: []string{worker}}, []infer.Endpoint{{URL: worker}}},
-		{"two own URLs", Role{URLs: []string{own, worker}}, []infer.Endpoint{{URL: own}, {URL: worker}}},
-		{"own URL and variable", Role{URLs: []string{own}, APIKeyEnv: "OWN"}, []infer.Endpoint{{URL: own, APIKeyEnv: "OWN"}}},
-		{"own URL and file", Role{URLs: []string{own}, APIKeyFile: "own"}, []infer.Endpoint{{URL: own, APIKeyFile: "own"}}},
-		{"own key", Role{APIKeyEnv: "OWN"}, []infer.Endpoint{{URL: worker, APIKeyEnv: "OWN"}}},
+		{"nothing of its own", Role{}, []stage.Endpoint{{URL: worker, APIKeyEnv: "WORKER"}}},
+		{"own URL", Role{URLs: []string{own}}, []stage.Endpoint{{URL: own}}},
+		{"own URL that is the worker's", Role{URLs: []string{worker}}, []stage.Endpoint{{URL: worker}}},
+		{"two own URLs", Role{URLs: []string{own, worker}}, []stage.Endpoint{{URL: own}, {URL: worker}}},
+		{"own URL and variable", Role{URLs: []string{own}, APIKeyEnv: "OWN"}, []stage.Endpoint{{URL: own, APIKeyEnv: "OWN"}}},
+		{"own URL and file", Role{URLs: []string{own}, APIKeyFile: "own"}, []stage.Endpoint{{URL: own, APIKeyFile: "own"}}},
+		{"own key", Role{APIKeyEnv: "OWN"}, []stage.Endpoint{{URL: worker, APIKeyEnv: "OWN"}}},
 	}
 	for _, tt := range tests {
 		for _, name := range []string{"actor", "judge", "meta_judge"} {
@@ -37,7 +37,7 @@ func TestKeysBelongToTheirURLs(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := map[string][]infer.Endpoint{
+				got := map[string][]stage.Endpoint{
 					"actor": options.generate.Role.Endpoints, "judge": options.judge.Role.Endpoints, "meta_judge": options.meta.Role.Endpoints,
 				}[name]
 				if diff := cmp.Diff(tt.want, got); diff != "" {

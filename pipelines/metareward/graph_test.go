@@ -23,10 +23,10 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
 )
 
 func TestMain(m *testing.M) {

@@ -7,17 +7,18 @@ import (
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/score"
+	"coeval/transforms/stage"
 )
 
 // Judging is how the judge of a config is asked about responses that are given.
 type Judging struct {
 	// Chain judges and scores. Its calls are those of a run, but its scores stay on the judge's
 	// scale: that is what a calibration is made from.
-	Chain []infer.StageSpec
+	Chain []stage.Spec
 	// Infer says how the calls are made, Bits into how many buckets of the journal.
 	Infer infer.Options
 	Bits  int
-	Role  infer.Role
+	Role  stage.Role
 	// N is how many judgments each response gets, Template the digest of what asks for them.
 	N        int
 	Template string
@@ -47,7 +48,7 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.Lengths
 		return nil, err
 	}
 	return &Judging{
-		Chain: []infer.StageSpec{judging, scoring},
+		Chain: []stage.Spec{judging, scoring},
 		Infer: c.inferOptions(&Input{Attempt: attempt, Journal: lengths, RetryFailed: retryFailed}, &options.judge.Role),
 		Bits:  max(lengths.Longest(), powerOfTwo(prompts, maxPromptsPerBucket)),
 		Role:  options.judge.Role, N: options.judge.N, Template: template.Digest(),
@@ -74,7 +75,7 @@ func (c Config) CalibrationWarnings() ([]string, error) {
 		text := fmt.Sprintf(format, args...)
 		warnings = append(warnings, fmt.Sprintf("%s: %s: coeval calibrate makes another", c.Judge.Calibration, text))
 	}
-	was := infer.Role{Model: made.Judge.Model, Revision: made.Judge.Revision}
+	was := stage.Role{Model: made.Judge.Model, Revision: made.Judge.Revision}
 	if is := options.judge.Role.Identity(); was.Identity() != is {
 		warn("the calibration of %s was made for the judge %s, this run's is %s", made.Date, was.Identity(), is)
 	}

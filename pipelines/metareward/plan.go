@@ -16,7 +16,8 @@ import (
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 // StagePlan is what a stage would ask for.
@@ -115,7 +116,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	if err != nil {
 		return nil, err
 	}
-	stage, err := infer.Chain(chain)
+	stage, err := stage.Chain(chain)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +151,7 @@ type sum struct {
 
 type planner struct {
 	config *Config
-	stage  infer.Stage
+	stage  stage.Stage
 	// dir is the journal, lengths are those of its prefixes, and bits that of the run's buckets.
 	dir     string
 	lengths journal.Lengths
@@ -280,8 +281,8 @@ type tracer struct {
 	gap     string // the stage with the first gap
 }
 
-// Do implements [infer.Caller].
-func (t *tracer) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+// Do implements [stage.Caller].
+func (t *tracer) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	for i := range calls {
 		c := &calls[i]
 		key, held, requests := c.Key(), int64(0), int64(0)

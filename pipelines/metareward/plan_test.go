@@ -19,14 +19,14 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/store/storetest"
 	"coeval/schemas"
-	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // firstCall is a Caller that keeps the first call and answers none.
-type firstCall struct{ call *infer.Call }
+type firstCall struct{ call *stage.Call }
 
-// Do implements [infer.Caller].
-func (f *firstCall) Do(_ context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+// Do implements [stage.Caller].
+func (f *firstCall) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	f.call = &calls[0]
 	return nil, errGap
 }
@@ -42,7 +42,7 @@ func actorRecords(t *testing.T, c *Config, id string) []journal.Record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage, err := infer.Chain(chain)
+	stage, err := stage.Chain(chain)
 	if err != nil {
 		t.Fatal(err)
 	}

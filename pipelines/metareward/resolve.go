@@ -8,11 +8,11 @@ import (
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/generate"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
+	"coeval/transforms/stage"
 )
 
 // resolved are the options of the stages that a config comes to.
@@ -93,8 +93,8 @@ func readCalibration(name string) (*score.Calibration, error) {
 	return c, nil
 }
 
-func (c *Config) role(name string, r *Role) (*infer.Role, error) {
-	out := &infer.Role{
+func (c *Config) role(name string, r *Role) (*stage.Role, error) {
+	out := &stage.Role{
 		Name: name, Model: or(r.Model, c.Worker.Model), Revision: or(r.Revision, c.Worker.Revision),
 		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.MaxTokens, Stop: r.Stop, Seed: c.Seed,
 		Endpoints: c.Endpoints(r),
@@ -117,7 +117,7 @@ func or(s, otherwise string) string {
 }
 
 // chain returns the stages of a run: without the role judge nothing is compared.
-func (c *Config) chain(r *resolved) ([]infer.StageSpec, error) {
+func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 	first, err := generate.Spec(r.generate)
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (c *Config) chain(r *resolved) ([]infer.StageSpec, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain := []infer.StageSpec{first, second, third}
+	chain := []stage.Spec{first, second, third}
 	if !c.wants(schemas.RoleJudge) {
 		return chain, nil
 	}

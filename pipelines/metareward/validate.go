@@ -12,10 +12,10 @@ import (
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
+	"coeval/transforms/simulator"
 )
 
 // A Problem is a setting that is not allowed.

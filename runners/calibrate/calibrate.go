@@ -30,8 +30,8 @@ import (
 	"coeval/datasets/labels"
 	"coeval/datasets/store"
 	"coeval/schemas"
-	"coeval/transforms/infer"
 	"coeval/transforms/score"
+	"coeval/transforms/stage"
 )
 
 // File is the name of the figures in the folder whose journal they came from.
@@ -75,7 +75,7 @@ type Judge struct {
 
 // Identity is the judge's name with its revision, as a run's tables have it.
 func (j *Judge) Identity() string {
-	r := infer.Role{Model: j.Model, Revision: j.Revision}
+	r := stage.Role{Model: j.Model, Revision: j.Revision}
 	return r.Identity()
 }
 

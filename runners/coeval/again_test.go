@@ -14,9 +14,9 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
+	"coeval/transforms/simulator"
 )
 
 // uneven is a world in which much of what is said can't be used: texts that are equal, empty,

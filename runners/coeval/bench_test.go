@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"coeval/datasets/prompts"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // The cost of orchestration: the program against the simulated worker, each in a process of

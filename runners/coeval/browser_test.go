@@ -17,7 +17,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // `make browser` runs these tests: they need Chromium.

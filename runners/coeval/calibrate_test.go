@@ -15,8 +15,8 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/calibrate"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
 )
 
 // scoredLabels writes a file of responses of a world's actor, each with its true quality on the

@@ -20,7 +20,7 @@ import (
 
 	"coeval/datasets/store/storetest"
 	"coeval/runners/summary"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // The runs of these tests have their OUT on an object store, at this name.

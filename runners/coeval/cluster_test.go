@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/summary"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 var (

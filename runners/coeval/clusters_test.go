@@ -21,7 +21,7 @@ import (
 
 	"coeval/datasets/store/storetest"
 	"coeval/runners/engine/enginetest"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 var update = flag.Bool("golden", false, "write the golden files anew") // -update is Beam's

@@ -11,7 +11,7 @@ import (
 
 	"coeval/runners/compare"
 	"coeval/runners/runs/runstest"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // iteration makes a run of 40 prompts in a world.

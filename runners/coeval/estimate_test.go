@@ -9,7 +9,7 @@ import (
 
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // With rates and prices a plan tells time and money, of what is left to ask alone; a probe asks the

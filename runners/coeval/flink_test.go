@@ -26,7 +26,7 @@ import (
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
 	"coeval/transforms/coders/coderstest"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func init() {

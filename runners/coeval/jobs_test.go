@@ -22,7 +22,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/runners/engine/enginetest"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // jobService is a job server whose jobs run until they are cancelled, and do nothing.

@@ -21,7 +21,7 @@ import (
 	"coeval/runners/summary"
 	"coeval/runners/verify"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // The killed runs: 12 prompts, of which two are under way at a time.

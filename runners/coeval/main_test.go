@@ -27,7 +27,7 @@ import (
 	"coeval/runners/summary"
 	"coeval/runners/verify"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // The tests run the program as people do: the binary in a process of its own, against a

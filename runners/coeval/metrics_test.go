@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // While a run goes on, people can watch it.

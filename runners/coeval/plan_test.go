@@ -12,7 +12,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // A plan asks nothing, writes nothing, and is right: exactly where the journal holds all, and as an

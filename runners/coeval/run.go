@@ -25,8 +25,9 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 	"coeval/transforms/sink"
+	"coeval/transforms/stage"
 )
 
 // runFlags are those of run beside the config's.
@@ -232,7 +233,7 @@ func checkKeys(c *metareward.Config, roles ...string) error {
 		return nil
 	}
 	var errs []error
-	seen := map[infer.Endpoint]bool{}
+	seen := map[stage.Endpoint]bool{}
 	for _, k := range []struct{ key, env, file string }{
 		{"worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile},
 		{schemas.RoleActor, c.Actor.APIKeyEnv, c.Actor.APIKeyFile},
@@ -242,7 +243,7 @@ func checkKeys(c *metareward.Config, roles ...string) error {
 		if k.key != "worker" && !slices.Contains(roles, k.key) {
 			continue
 		}
-		e := infer.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
+		e := stage.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
 		if seen[e] {
 			continue
 		}

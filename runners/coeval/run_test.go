@@ -21,7 +21,7 @@ import (
 	"coeval/pipelines/metareward"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // The paper's numbers: K = 7 responses to a prompt, N = 11 judgments of a complete response,

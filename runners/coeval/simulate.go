@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/pipelines/metareward"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func newSimulateCommand() *cobra.Command {

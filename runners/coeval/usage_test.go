@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	_ "coeval/runners/engine" // registers Beam's flags
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // Beam's flags follow "--", and those that only Beam knows may stand before it: no flag of ours

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func serve(t *testing.T, h http.Handler) string {

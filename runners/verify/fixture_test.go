@@ -22,7 +22,7 @@ import (
 	"coeval/runners/engine"
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func TestMain(m *testing.M) {

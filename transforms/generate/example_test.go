@@ -12,7 +12,8 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -29,7 +30,7 @@ func ExampleGenerate() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	actor := infer.Role{Name: schemas.RoleActor, Model: "actor-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
+	actor := stage.Role{Name: schemas.RoleActor, Model: "actor-model", Endpoints: []stage.Endpoint{{URL: worker.URL()}}}
 
 	p, s := beam.NewPipelineWithRoot()
 	prompts := beam.Create(s, newPrompt("Why is the sky blue?"), newPrompt("What is rain?"))

@@ -12,17 +12,17 @@ import (
 	"fmt"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 func init() {
-	infer.RegisterStage(schemas.StageGenerate, decodeStage)
+	stage.Register(schemas.StageGenerate, decodeStage)
 }
 
 // Options say who answers, and how often.
 type Options struct {
 	// Role is the actor. Required.
-	Role infer.Role `json:"role"`
+	Role stage.Role `json:"role"`
 	// N is K, the number of responses to a prompt, 1 to 256. More widen the gap between the
 	// best and the worst, at N judged responses a prompt. Zero means 7.
 	N int `json:"n"`
@@ -49,16 +49,16 @@ func (o Options) validate() error {
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
-func Spec(o Options) (infer.StageSpec, error) {
+func Spec(o Options) (stage.Spec, error) {
 	if err := o.withDefaults().validate(); err != nil {
-		return infer.StageSpec{}, err
+		return stage.Spec{}, err
 	}
-	return infer.Spec(schemas.StageGenerate, o)
+	return stage.NewSpec(schemas.StageGenerate, o)
 }
 
 // Stage returns the stage that gives a dossier its responses. It returns an error if o is
 // invalid.
-func Stage(o Options) (infer.Stage, error) {
+func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func Stage(o Options) (infer.Stage, error) {
 	return o.generate, nil
 }
 
-func decodeStage(options json.RawMessage) (infer.Stage, error) {
+func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	var o Options
 	if err := json.Unmarshal(options, &o); err != nil {
 		return nil, fmt.Errorf("generate: options: %w", err)
@@ -74,9 +74,9 @@ func decodeStage(options json.RawMessage) (infer.Stage, error) {
 	return Stage(o)
 }
 
-func (o Options) generate(ctx context.Context, c infer.Caller, d *schemas.Dossier) error {
+func (o Options) generate(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	conversation := d.Prompt.Messages
-	said, err := c.Do(ctx, []infer.Call{{
+	said, err := c.Do(ctx, []stage.Call{{
 		Role: &o.Role, Stage: schemas.StageGenerate, PromptID: d.Prompt.ID, N: o.N,
 		Inputs:   []string{"", d.Prompt.ID}, // the actor has no template
 		Messages: func() []schemas.Message { return conversation },
@@ -108,7 +108,7 @@ func (o Options) generate(ctx context.Context, c infer.Caller, d *schemas.Dossie
 // response reads one replicate. A text that was cut off is truncated, even if nothing of it
 // is left.
 func (o Options) response(promptID string, replicate int, g schemas.Generation) schemas.Response {
-	text, reasoning, cut := infer.ReadText(g, o.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, o.StripReasoning)
 	status := schemas.Complete
 	switch {
 	case cut:

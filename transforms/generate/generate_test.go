@@ -16,7 +16,8 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 // answers is a Caller that answers every call with these replicates.
 type answers []schemas.Generation
 
-func (a answers) Do(_ context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (a answers) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	for i, c := range calls {
 		out[i] = a[:c.N]
@@ -43,7 +44,7 @@ func says(text, finish string) schemas.Generation {
 }
 
 var (
-	role   = infer.Role{Name: schemas.RoleActor, Model: "actor-model", Revision: "2"}
+	role   = stage.Role{Name: schemas.RoleActor, Model: "actor-model", Revision: "2"}
 	prompt = newPrompt("What is the capital of France?")
 )
 
@@ -164,7 +165,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage, err := infer.Chain([]infer.StageSpec{spec})
+	stage, err := stage.Chain([]stage.Spec{spec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func TestGenerate(t *testing.T) {
 		}
 	})
 	served := role
-	served.Endpoints = []infer.Endpoint{{URL: worker.URL()}}
+	served.Endpoints = []stage.Endpoint{{URL: worker.URL()}}
 
 	p, s := beam.NewPipelineWithRoot()
 	prompts := beam.Create(s, newPrompt("one"), newPrompt("two"), newPrompt("three"))

@@ -6,6 +6,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -23,7 +24,7 @@ func Generate(s beam.Scope, prompts beam.PCollection, o Options, io infer.Option
 		return beam.PCollection{}, err
 	}
 	s = s.Scope("generate.Generate")
-	return infer.Apply(s, beam.ParDo(s, openDossierFn, prompts), []infer.StageSpec{spec}, io)
+	return infer.Apply(s, beam.ParDo(s, openDossierFn, prompts), []stage.Spec{spec}, io)
 }
 
 // openDossierFn returns the empty dossier of a prompt.

@@ -18,7 +18,8 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -52,7 +53,7 @@ func TestFailedBundleCallsNobody(t *testing.T) {
 		messages := []schemas.Message{{Role: "user", Content: fmt.Sprint("Question ", i)}}
 		prompts[i] = schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages, Metadata: "{}"}
 	}
-	role := infer.Role{Name: schemas.RoleActor, Model: "simulated", Endpoints: []infer.Endpoint{{URL: s.URL()}}, Temperature: 1, TopP: 1}
+	role := stage.Role{Name: schemas.RoleActor, Model: "simulated", Endpoints: []stage.Endpoint{{URL: s.URL()}}, Temperature: 1, TopP: 1}
 	spec, err := generate.Spec(generate.Options{Role: role, N: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +66,7 @@ func TestFailedBundleCallsNobody(t *testing.T) {
 	})
 
 	p, scope := beam.NewPipelineWithRoot()
-	found, err := infer.Findings(scope, beam.ParDo(scope, inOneBucket, beam.CreateList(scope, prompts)), []infer.StageSpec{spec}, o)
+	found, err := infer.Findings(scope, beam.ParDo(scope, inOneBucket, beam.CreateList(scope, prompts)), []stage.Spec{spec}, o)
 	if err != nil {
 		t.Fatal(err)
 	}

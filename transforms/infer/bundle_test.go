@@ -17,7 +17,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/datasets/store/storetest"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // bundleOf returns the DoFn of a worker whose chain is this stage.

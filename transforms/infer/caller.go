@@ -11,6 +11,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
+	"coeval/transforms/stage"
 )
 
 // probePriority is of what comes before all else at the limiter.
@@ -34,7 +35,7 @@ type asker struct {
 func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	var missing []part
-	for i, key := range keys(calls) {
+	for i, key := range stage.Keys(calls) {
 		c := &calls[i]
 		out[i] = make([]schemas.Generation, c.N)
 		for _, run := range runs(a.replay(c, key, out[i])) {
@@ -269,7 +270,7 @@ type Replayer struct {
 // Do implements [Caller]. The error of what is not there is a [*Missing].
 func (r Replayer) Do(_ context.Context, calls []Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
-	for i, key := range keys(calls) {
+	for i, key := range stage.Keys(calls) {
 		out[i] = make([]schemas.Generation, calls[i].N)
 		for k := range out[i] {
 			rec, ok := r.Get(key, k)

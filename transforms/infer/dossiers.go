@@ -6,6 +6,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
+	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
 
@@ -17,7 +18,7 @@ import (
 // window; calls that o.Journal holds in buckets of this many bits are not made, and what is
 // returned is durable there. [Watch], [Fatal] and [Settle] tell and do the same, and [Close] has
 // to be called. It returns an error if the chain or o is invalid, or the run has to stop.
-func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain []StageSpec, o Options) (map[string]schemas.CallTally, error) {
+func Dossiers(ctx context.Context, dossiers []schemas.Dossier, bits int, chain []stage.Spec, o Options) (map[string]schemas.CallTally, error) {
 	encoded, err := encodeWork(chain, o)
 	if err != nil {
 		return nil, err

@@ -7,14 +7,15 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 // judged has responses of other people's judged outside of a pipeline.
 func judged(t *testing.T, attempt, url, journal string) ([]schemas.Dossier, map[string]schemas.CallTally) {
 	t.Helper()
-	role := infer.Role{Name: schemas.RoleJudge, Model: "m", Endpoints: []infer.Endpoint{{URL: url}}}
+	role := stage.Role{Name: schemas.RoleJudge, Model: "m", Endpoints: []stage.Endpoint{{URL: url}}}
 	spec, err := judge.Spec(judge.Options{Role: role, N: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +29,7 @@ func judged(t *testing.T, attempt, url, journal string) ([]schemas.Dossier, map[
 			d.Responses = append(d.Responses, schemas.Response{ID: schemas.ResponseID(d.Prompt.ID, "", text), Text: text, Status: schemas.Complete})
 		}
 	}
-	calls, err := infer.Dossiers(t.Context(), dossiers, 2, []infer.StageSpec{spec}, infer.Options{Attempt: attempt, Journal: journal})
+	calls, err := infer.Dossiers(t.Context(), dossiers, 2, []stage.Spec{spec}, infer.Options{Attempt: attempt, Journal: journal})
 	if closeErr := infer.Close(attempt); err != nil || closeErr != nil {
 		t.Fatal(err, closeErr)
 	}
@@ -85,7 +86,7 @@ func TestDossiersThatCannotBe(t *testing.T) {
 	if _, err := infer.Dossiers(t.Context(), nil, 0, nil, infer.Options{}); err == nil || !strings.Contains(err.Error(), "Attempt is empty") {
 		t.Errorf("no attempt: %v", err)
 	}
-	unknown := []infer.StageSpec{{Name: "fly"}}
+	unknown := []stage.Spec{{Name: "fly"}}
 	if _, err := infer.Dossiers(t.Context(), nil, 0, unknown, infer.Options{Attempt: "dossiers-3"}); err == nil || !strings.Contains(err.Error(), `no stage "fly"`) {
 		t.Errorf("an unknown stage: %v", err)
 	}

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"coeval/schemas"
 	"coeval/transforms/infer/wire"
@@ -237,30 +236,6 @@ func (f *fleet) close() {
 			e.target.CloseIdle()
 		}
 	}
-}
-
-// APIKey looks the endpoint's key up; it is empty when none is needed. A key travels as the
-// name of a variable or of a file, never as itself.
-func (e Endpoint) APIKey() (string, error) {
-	switch {
-	case e.APIKeyEnv != "":
-		key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
-		if key == "" {
-			return "", fmt.Errorf("api_key_env names the environment variable %s, which is not set", e.APIKeyEnv)
-		}
-		return key, nil
-	case e.APIKeyFile != "":
-		b, err := os.ReadFile(e.APIKeyFile)
-		if err != nil {
-			return "", fmt.Errorf("api_key_file names a file that can't be read: %w", err)
-		}
-		key := strings.TrimSpace(string(b))
-		if key == "" || strings.ContainsFunc(key, unicode.IsSpace) {
-			return "", fmt.Errorf("api_key_file names %s, which does not hold one key and nothing else", e.APIKeyFile)
-		}
-		return key, nil
-	}
-	return "", nil
 }
 
 // request is one POST for a run of replicates.

@@ -21,7 +21,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // start returns a simulated worker that ends with the test.

@@ -80,6 +80,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
+	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
 
@@ -105,7 +106,7 @@ type Outputs struct {
 // It takes a PCollection<KV<string, schemas.Prompt>> keyed by the journal's bucket. Prompts
 // with the same ID are merged: own IDs are joined, the least file and line stay. It returns an
 // error if the chain or o is invalid.
-func Findings(s beam.Scope, prompts beam.PCollection, chain []StageSpec, o Options) (Outputs, error) {
+func Findings(s beam.Scope, prompts beam.PCollection, chain []stage.Spec, o Options) (Outputs, error) {
 	spec, err := encodeWork(chain, o)
 	if err != nil {
 		return Outputs{}, err
@@ -119,7 +120,7 @@ func Findings(s beam.Scope, prompts beam.PCollection, chain []StageSpec, o Optio
 //
 // It takes a PCollection<schemas.Dossier> and returns one of the same length. It returns an
 // error if the chain or o is invalid. It keeps no journal: its calls are made anew each time.
-func Apply(s beam.Scope, dossiers beam.PCollection, chain []StageSpec, o Options) (beam.PCollection, error) {
+func Apply(s beam.Scope, dossiers beam.PCollection, chain []stage.Spec, o Options) (beam.PCollection, error) {
 	spec, err := encodeWork(chain, o)
 	if err != nil {
 		return beam.PCollection{}, err
@@ -152,15 +153,15 @@ func countCalls(ctx context.Context, calls map[string]schemas.CallTally) {
 
 // work is what a DoFn of this package does; it travels as JSON.
 type work struct {
-	Chain   []StageSpec `json:"chain"`
-	Options Options     `json:"options"`
+	Chain   []stage.Spec `json:"chain"`
+	Options Options      `json:"options"`
 }
 
-func encodeWork(chain []StageSpec, o Options) (string, error) {
+func encodeWork(chain []stage.Spec, o Options) (string, error) {
 	if err := o.validate(); err != nil {
 		return "", err
 	}
-	if _, err := Chain(chain); err != nil {
+	if _, err := stage.Chain(chain); err != nil {
 		return "", err
 	}
 	b, err := json.Marshal(work{Chain: chain, Options: o})
@@ -200,11 +201,11 @@ func newEngine(encoded string) (*engine, error) {
 	if err := json.Unmarshal([]byte(encoded), &w); err != nil {
 		return nil, fmt.Errorf("infer: %w", err)
 	}
-	stage, err := Chain(w.Chain)
+	run, err := stage.Chain(w.Chain)
 	if err != nil {
 		return nil, err
 	}
-	return &engine{options: w.Options.withDefaults(), stage: stage, calls: &callCounts{}}, nil
+	return &engine{options: w.Options.withDefaults(), stage: run, calls: &callCounts{}}, nil
 }
 
 // join makes the engine one of the process that works on the run now. It is called when a bundle

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 // muted starts a server that says nothing any more, to nobody, once it is told to be mute.

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func TestRequestBody(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -12,34 +11,6 @@ import (
 
 	"coeval/schemas"
 )
-
-// A Verdict is how a text has to end: a line of the label and one of the values, as
-// "Score: 3.5". A server that knows only JSON says {"reasoning": …, "score": "3.5"} instead.
-type Verdict struct {
-	Label  string   `json:"label"`
-	Values []string `json:"values"`
-}
-
-// mostReasoning is how many characters may stand before an enforced verdict: 1,000 is the most
-// that RE2 repeats, and about what the paper lets a chosen judgment have.
-const mostReasoning = 1000
-
-// verdictTokens are kept free for the verdict itself.
-const verdictTokens = 16
-
-// reasoning is how many characters the role may reason: one for each of its tokens but those of
-// the verdict, so that the verdict comes before the tokens are used up.
-func (r *Role) reasoning() int {
-	if r.MaxTokens == 0 {
-		return mostReasoning
-	}
-	return min(mostReasoning, max(r.MaxTokens-verdictTokens, r.MaxTokens/2))
-}
-
-// digest covers all that decides which texts are possible.
-func (v *Verdict) digest(reasoning int) string {
-	return schemas.Digest(append([]string{v.Label, strconv.Itoa(reasoning)}, v.Values...)...)
-}
 
 // An enforcement is a way of telling a server what a text may be. Servers ignore the fields
 // of others, with a 200.
@@ -52,12 +23,12 @@ type enforcement struct {
 // enforcements are in the order in which they are tried: those with which a text stays as free
 // as it can be go before JSON. The second is of vLLM before 0.12.
 var enforcements = []enforcement{
-	{"structured_outputs", func(v *Verdict, n int) string { return `,"structured_outputs":{"regex":` + quoted(v.pattern(n)) + `}` }},
-	{"guided_regex", func(v *Verdict, n int) string { return `,"guided_regex":` + quoted(v.pattern(n)) }},
-	{"regex", func(v *Verdict, n int) string { return `,"regex":` + quoted(v.pattern(n)) }},
-	{"grammar", func(v *Verdict, n int) string { return `,"grammar":` + quoted(v.grammar(n)) }},
+	{"structured_outputs", func(v *Verdict, n int) string { return `,"structured_outputs":{"regex":` + quoted(pattern(v, n)) + `}` }},
+	{"guided_regex", func(v *Verdict, n int) string { return `,"guided_regex":` + quoted(pattern(v, n)) }},
+	{"regex", func(v *Verdict, n int) string { return `,"regex":` + quoted(pattern(v, n)) }},
+	{"grammar", func(v *Verdict, n int) string { return `,"grammar":` + quoted(grammar(v, n)) }},
 	{"response_format", func(v *Verdict, n int) string {
-		return `,"response_format":{"type":"json_schema","json_schema":{"name":"verdict","strict":true,"schema":` + v.schema(n) + `}}`
+		return `,"response_format":{"type":"json_schema","json_schema":{"name":"verdict","strict":true,"schema":` + schema(v, n) + `}}`
 	}},
 }
 
@@ -75,7 +46,7 @@ func ConstraintFields() []string {
 const anyCharacter = "[^\x7f]"
 
 // pattern is the regular expression of the whole text.
-func (v *Verdict) pattern(reasoning int) string {
+func pattern(v *Verdict, reasoning int) string {
 	values := make([]string, len(v.Values))
 	for i, s := range v.Values {
 		values[i] = regexp.QuoteMeta(s)
@@ -88,7 +59,7 @@ func (v *Verdict) pattern(reasoning int) string {
 }
 
 // grammar is the pattern in GBNF, which llama.cpp reads.
-func (v *Verdict) grammar(reasoning int) string {
+func grammar(v *Verdict, reasoning int) string {
 	values := make([]string, len(v.Values))
 	for i, s := range v.Values {
 		values[i] = quoted(s)
@@ -101,7 +72,7 @@ func (v *Verdict) grammar(reasoning int) string {
 }
 
 // schema is that of a JSON object. Its text has no bound: not all servers allow one.
-func (v *Verdict) schema(reasoning int) string {
+func schema(v *Verdict, reasoning int) string {
 	key := quoted(strings.ToLower(v.Label))
 	values := make([]string, len(v.Values))
 	for i, s := range v.Values {
@@ -157,7 +128,7 @@ func (e *endpoint) constraint(r *Role) string {
 	if by == nil {
 		return "" // a probe
 	}
-	return by.fields(r.Verdict, r.reasoning())
+	return by.fields(r.Verdict, r.MaxReasoning())
 }
 
 // proved says that the endpoint was seen to enforce the role's verdict, or that none is to be.
@@ -214,7 +185,7 @@ func (f *fleet) prove(ctx context.Context, e *endpoint, r *Role, calls *callCoun
 			return false, err
 		}
 		if said.Code == "" && sprung(said.Text) {
-			said, err = f.constrained(ctx, e, r, by.fields(r.Verdict, r.reasoning()), probeTokens, calls, others)
+			said, err = f.constrained(ctx, e, r, by.fields(r.Verdict, r.MaxReasoning()), probeTokens, calls, others)
 			if err != nil {
 				return false, err
 			}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"coeval/schemas"
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func winner() *Verdict { return &Verdict{Label: "Winner", Values: []string{"A", "B"}} }
@@ -15,7 +15,7 @@ func winner() *Verdict { return &Verdict{Label: "Winner", Values: []string{"A", 
 // The pattern takes what ends in a verdict, and nothing else.
 func TestVerdictPattern(t *testing.T) {
 	v := Verdict{Label: "Score", Values: []string{"0", "0.5", "5"}}
-	pattern := regexp.MustCompile("^(?:" + v.pattern(1000) + ")$")
+	pattern := regexp.MustCompile("^(?:" + pattern(&v, 1000) + ")$")
 	thousand := strings.Repeat("é", 1000)
 	for text, want := range map[string]bool{
 		"Good.\nIt is.\n\nScore: 0.5": true,
@@ -34,16 +34,16 @@ func TestVerdictPattern(t *testing.T) {
 		}
 	}
 	// By the rules of llama.cpp's grammars/README.md; that a server takes it is what make llm shows.
-	if got, want := v.grammar(10), `root ::= [^\x7F]{0,10} "\nScore: " ("0" | "0.5" | "5")`; got != want {
+	if got, want := grammar(&v, 10), `root ::= [^\x7F]{0,10} "\nScore: " ("0" | "0.5" | "5")`; got != want {
 		t.Errorf("the grammar is %s, want %s", got, want)
 	}
 	for _, reasoning := range []int{0, 10} {
-		var schema struct {
+		var made struct {
 			Properties map[string]any `json:"properties"`
 			Required   []string       `json:"required"`
 		}
-		if err := json.Unmarshal([]byte(v.schema(reasoning)), &schema); err != nil || len(schema.Properties) != len(schema.Required) {
-			t.Errorf("schema %s: %v", v.schema(reasoning), err)
+		if err := json.Unmarshal([]byte(schema(&v, reasoning)), &made); err != nil || len(made.Properties) != len(made.Required) {
+			t.Errorf("schema %s: %v", schema(&v, reasoning), err)
 		}
 	}
 }

@@ -11,8 +11,9 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -38,7 +39,7 @@ func ExampleJudge() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	served := infer.Role{Name: schemas.RoleJudge, Model: "judge-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
+	served := stage.Role{Name: schemas.RoleJudge, Model: "judge-model", Endpoints: []stage.Endpoint{{URL: worker.URL()}}}
 	d := dossier(world.Answer(conversation, "actor-model", 1, 0).Text, "Cut off in the")
 	d.Responses[1].Status = schemas.Truncated
 

@@ -17,18 +17,18 @@ import (
 	"fmt"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
 )
 
 func init() {
-	infer.RegisterStage(schemas.StageJudge, decodeStage)
+	stage.Register(schemas.StageJudge, decodeStage)
 }
 
 // Options say who judges, and how.
 type Options struct {
 	// Role is the judge. Required.
-	Role infer.Role `json:"role"`
+	Role stage.Role `json:"role"`
 	// N is the number of judgments of a response, 1 to 256. More make the mean surer and give
 	// the meta-judge more to compare, at N·(N−1) comparisons. Zero means 11.
 	N int `json:"n"`
@@ -58,16 +58,16 @@ func (o Options) validate() error {
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
-func Spec(o Options) (infer.StageSpec, error) {
+func Spec(o Options) (stage.Spec, error) {
 	if _, err := Stage(o); err != nil {
-		return infer.StageSpec{}, err
+		return stage.Spec{}, err
 	}
-	return infer.Spec(schemas.StageJudge, o)
+	return stage.NewSpec(schemas.StageJudge, o)
 }
 
 // Stage returns the stage that adds to every complete response its judgments, all asked for
 // at once. It returns an error if o is invalid.
-func Stage(o Options) (infer.Stage, error) {
+func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func Stage(o Options) (infer.Stage, error) {
 	return (&bench{Options: o, template: t}).judge, nil
 }
 
-func decodeStage(options json.RawMessage) (infer.Stage, error) {
+func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	var o Options
 	if err := json.Unmarshal(options, &o); err != nil {
 		return nil, fmt.Errorf("judge: options: %w", err)
@@ -94,11 +94,11 @@ type bench struct {
 	template Template
 }
 
-func (b *bench) judge(ctx context.Context, c infer.Caller, d *schemas.Dossier) error {
+func (b *bench) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	turns := quote.Conversation(d.Prompt.Messages)
-	var calls []infer.Call
+	var calls []stage.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
 		if r := &d.Responses[i]; r.Status == schemas.Complete {
@@ -123,9 +123,9 @@ func (b *bench) judge(ctx context.Context, c infer.Caller, d *schemas.Dossier) e
 }
 
 // call asks for the judgments of one response. A template that fails stops the stage.
-func (b *bench) call(promptID string, turns []quote.Text, response string, stop context.CancelCauseFunc) infer.Call {
+func (b *bench) call(promptID string, turns []quote.Text, response string, stop context.CancelCauseFunc) stage.Call {
 	quoted := quote.New("response", response)
-	return infer.Call{
+	return stage.Call{
 		Role: &b.Role, Stage: schemas.StageJudge, PromptID: promptID, N: b.N,
 		Inputs: []string{b.template.quoting.Digest, promptID, schemas.Digest(response)},
 		Messages: func() []schemas.Message {
@@ -146,10 +146,10 @@ func (b *bench) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Gen
 			d.Fail(schemas.StageJudge, replicate, g, schemas.Failure{ResponseID: r.ID})
 			continue
 		}
-		text, reasoning, cut := infer.ReadText(g, b.StripReasoning)
+		text, reasoning, cut := stage.ReadText(g, b.StripReasoning)
 		finish := g.FinishReason
 		if cut {
-			finish = infer.FinishLength
+			finish = stage.FinishLength
 		}
 		score, unparsed := ParseScore(text, finish)
 		r.Judgments = append(r.Judgments, schemas.Judgment{

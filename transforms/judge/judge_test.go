@@ -18,8 +18,9 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 // answers is a Caller that answers from a function of the call's messages and the replicate.
 type answers func(message string, replicate int) schemas.Generation
 
-func (f answers) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (f answers) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	for i, c := range calls {
 		messages := c.Messages()
@@ -54,7 +55,7 @@ func says(text string) schemas.Generation {
 }
 
 var (
-	role         = infer.Role{Name: schemas.RoleJudge, Model: "judge-model"}
+	role         = stage.Role{Name: schemas.RoleJudge, Model: "judge-model"}
 	conversation = []schemas.Message{
 		{Role: "system", Content: "Answer in one sentence."},
 		{Role: "user", Content: "What is the capital of France?"},
@@ -74,7 +75,7 @@ func dossier(texts ...string) schemas.Dossier {
 	return d
 }
 
-func run(t *testing.T, o judge.Options, c infer.Caller, d *schemas.Dossier) {
+func run(t *testing.T, o judge.Options, c stage.Caller, d *schemas.Dossier) {
 	t.Helper()
 	stage, err := judge.Stage(o)
 	if err != nil {
@@ -183,9 +184,9 @@ func TestStage(t *testing.T) {
 }
 
 // recorder is a Caller that keeps what it was asked.
-type recorder struct{ calls [][]infer.Call }
+type recorder struct{ calls [][]stage.Call }
 
-func (r *recorder) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (r *recorder) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	r.calls = append(r.calls, calls)
 	return answers(func(string, int) schemas.Generation { return says("Score: 1") }).Do(ctx, calls)
 }
@@ -266,7 +267,7 @@ func TestJudge(t *testing.T) {
 		}
 	})
 	served := role
-	served.Endpoints = []infer.Endpoint{{URL: worker.URL()}}
+	served.Endpoints = []stage.Endpoint{{URL: worker.URL()}}
 	o := judge.Options{Role: served, N: 3}
 
 	p, s := beam.NewPipelineWithRoot()

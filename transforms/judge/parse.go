@@ -7,8 +7,8 @@ import (
 	"strings"
 	"unicode"
 
-	"coeval/transforms/infer"
 	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
 )
 
 // The reasons why a judgment has no score, as raw/judgments names them.
@@ -64,7 +64,7 @@ var (
 // Quoted lines (see package quote) and an echo of the instruction, "Score: <points>", are no
 // score lines.
 func ParseScore(text, finishReason string) (thousandths int, unparsed string) {
-	if finishReason == infer.FinishLength {
+	if finishReason == stage.FinishLength {
 		return 0, CutOff
 	}
 	if strings.TrimSpace(text) == "" {

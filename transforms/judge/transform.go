@@ -4,6 +4,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
 	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // Judge runs this stage alone: it adds to every complete response its judgments.
@@ -16,5 +17,5 @@ func Judge(s beam.Scope, dossiers beam.PCollection, o Options, io infer.Options)
 	if err != nil {
 		return beam.PCollection{}, err
 	}
-	return infer.Apply(s.Scope("judge.Judge"), dossiers, []infer.StageSpec{spec}, io)
+	return infer.Apply(s.Scope("judge.Judge"), dossiers, []stage.Spec{spec}, io)
 }

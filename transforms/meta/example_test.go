@@ -12,10 +12,11 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -34,8 +35,8 @@ func ExampleMeta() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	served := func(name string) infer.Role {
-		return infer.Role{Name: name, Model: name + "-model", Endpoints: []infer.Endpoint{{URL: worker.URL()}}}
+	served := func(name string) stage.Role {
+		return stage.Role{Name: name, Model: name + "-model", Endpoints: []stage.Endpoint{{URL: worker.URL()}}}
 	}
 	io := infer.Options{Attempt: "example"}
 

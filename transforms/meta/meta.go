@@ -16,19 +16,19 @@ import (
 	"fmt"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
 )
 
 func init() {
-	infer.RegisterStage(schemas.StageMeta, decodeStage)
+	stage.Register(schemas.StageMeta, decodeStage)
 }
 
 // Options say who compares, and what is shown.
 type Options struct {
 	// Role is the meta-judge. Required.
-	Role infer.Role `json:"role"`
+	Role stage.Role `json:"role"`
 	// MinJudgments is how many distinct parsed judgments the contested response needs, 2 to
 	// 256; with fewer nothing is compared. Zero means 3.
 	MinJudgments int `json:"min_judgments"`
@@ -61,16 +61,16 @@ func (o Options) validate() error {
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
-func Spec(o Options) (infer.StageSpec, error) {
+func Spec(o Options) (stage.Spec, error) {
 	if _, err := Stage(o); err != nil {
-		return infer.StageSpec{}, err
+		return stage.Spec{}, err
 	}
-	return infer.Spec(schemas.StageMeta, o)
+	return stage.NewSpec(schemas.StageMeta, o)
 }
 
 // Stage returns the stage that compares the judgments of the contested response, all pairs
 // asked for at once. It returns an error if o is invalid.
-func Stage(o Options) (infer.Stage, error) {
+func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func Stage(o Options) (infer.Stage, error) {
 	return (&bench{Options: o, template: t}).compare, nil
 }
 
-func decodeStage(options json.RawMessage) (infer.Stage, error) {
+func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	var o Options
 	if err := json.Unmarshal(options, &o); err != nil {
 		return nil, fmt.Errorf("meta: options: %w", err)
@@ -115,7 +115,7 @@ func (b *bench) exhibits(r *schemas.Response) []exhibit {
 	return shown
 }
 
-func (b *bench) compare(ctx context.Context, c infer.Caller, d *schemas.Dossier) error {
+func (b *bench) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	d.Comparisons = nil
 	contested := d.Contested()
 	if contested == nil {
@@ -131,7 +131,7 @@ func (b *bench) compare(ctx context.Context, c infer.Caller, d *schemas.Dossier)
 		promptID: d.Prompt.ID, turns: quote.Conversation(d.Prompt.Messages),
 		response: exhibit{id: contested.ID, digest: schemas.Digest(contested.Text), text: quote.New("response", contested.Text)},
 	}
-	var calls []infer.Call
+	var calls []stage.Call
 	callOf := map[[2]string]int{} // judgments that are shown alike are compared once
 	for _, p := range orderedPairs(shown) {
 		alike := [2]string{p.first.digest, p.second.digest}
@@ -177,8 +177,8 @@ type docket struct {
 }
 
 // call asks for one comparison. A template that fails stops the stage.
-func (b *bench) call(d *docket, p pair, stop context.CancelCauseFunc) infer.Call {
-	return infer.Call{
+func (b *bench) call(d *docket, p pair, stop context.CancelCauseFunc) stage.Call {
+	return stage.Call{
 		Role: &b.Role, Stage: schemas.StageMeta, PromptID: d.promptID, N: 1,
 		Inputs: []string{b.template.Digest, d.promptID, d.response.digest, p.first.digest, p.second.digest},
 		Messages: func() []schemas.Message {
@@ -197,10 +197,10 @@ func (b *bench) read(d *schemas.Dossier, p pair, g schemas.Generation) {
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})
 		return
 	}
-	text, reasoning, cut := infer.ReadText(g, b.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, b.StripReasoning)
 	finish := g.FinishReason
 	if cut {
-		finish = infer.FinishLength
+		finish = stage.FinishLength
 	}
 	winner, unparsed := ParseVerdict(text, finish)
 	d.Comparisons = append(d.Comparisons, schemas.Comparison{

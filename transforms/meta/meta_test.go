@@ -19,9 +19,10 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -37,10 +38,10 @@ func TestMain(m *testing.M) {
 // answers is a Caller that answers from a function of the call's message, and keeps the calls.
 type answers struct {
 	say   func(message string) schemas.Generation
-	calls *[]infer.Call
+	calls *[]stage.Call
 }
 
-func (a answers) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (a answers) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	for i, c := range calls {
 		messages := c.Messages()
@@ -60,7 +61,7 @@ func says(text string) schemas.Generation {
 }
 
 var (
-	role         = infer.Role{Name: schemas.RoleMetaJudge, Model: "meta-model"}
+	role         = stage.Role{Name: schemas.RoleMetaJudge, Model: "meta-model"}
 	conversation = []schemas.Message{{Role: "user", Content: "What is the capital of Italy?"}}
 	prompt       = schemas.Prompt{ID: schemas.PromptID(conversation), Messages: conversation, Metadata: "{}"}
 )
@@ -78,7 +79,7 @@ func dossier(texts ...string) schemas.Dossier {
 	return schemas.Dossier{Prompt: prompt, Responses: []schemas.Response{r}, ContestedID: r.ID}
 }
 
-func run(t *testing.T, o meta.Options, c infer.Caller, d *schemas.Dossier) {
+func run(t *testing.T, o meta.Options, c stage.Caller, d *schemas.Dossier) {
 	t.Helper()
 	stage, err := meta.Stage(o)
 	if err != nil {
@@ -219,7 +220,7 @@ func TestStageWithTooLittle(t *testing.T) {
 	run(t, meta.Options{Role: role}, never, &uncontested)
 	run(t, meta.Options{Role: role}, never, &two)
 
-	var calls []infer.Call
+	var calls []stage.Call
 	run(t, meta.Options{Role: role, MinJudgments: 2}, answers{say: func(string) schemas.Generation { return says("Winner: A") }, calls: &calls}, &two)
 	if len(calls) != 2 || len(two.Comparisons) != 2 {
 		t.Errorf("got %d calls and %d comparisons, want 2 of each", len(calls), len(two.Comparisons))
@@ -230,7 +231,7 @@ func TestHideScores(t *testing.T) {
 	// The first two differ in their scores alone.
 	texts := []string{"Good.\n\nScore: 4", "Good.\n\nScore: 3", "Bad.\n\n**Score:** 1/5"}
 	d := dossier(texts...)
-	var calls []infer.Call
+	var calls []stage.Call
 	say := func(message string) schemas.Generation {
 		if strings.Contains(message, "Score: ") || strings.Contains(message, "Score:**") {
 			t.Errorf("a score is shown:\n%s", message)
@@ -347,7 +348,7 @@ func TestMeta(t *testing.T) {
 		}
 	})
 	served := role
-	served.Endpoints = []infer.Endpoint{{URL: worker.URL()}}
+	served.Endpoints = []stage.Endpoint{{URL: worker.URL()}}
 
 	p, s := beam.NewPipelineWithRoot()
 	dossiers := beam.Create(s, dossier(three...), dossier(three[:2]...), dossier())

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
 )
 
 // The reasons why a comparison has no verdict, as raw/comparisons names them.
@@ -50,7 +50,7 @@ var (
 // Quoted lines (see package quote) and an echo of the instruction, "Winner: <A or B>", are no
 // verdict lines.
 func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
-	if finishReason == infer.FinishLength {
+	if finishReason == stage.FinishLength {
 		return schemas.NoWins, CutOff
 	}
 	if strings.TrimSpace(text) == "" {

@@ -4,6 +4,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
 	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // Meta runs this stage alone: it compares the judgments of every contested response.
@@ -16,5 +17,5 @@ func Meta(s beam.Scope, dossiers beam.PCollection, o Options, io infer.Options) 
 	if err != nil {
 		return beam.PCollection{}, err
 	}
-	return infer.Apply(s.Scope("meta.Meta"), dossiers, []infer.StageSpec{spec}, io)
+	return infer.Apply(s.Scope("meta.Meta"), dossiers, []stage.Spec{spec}, io)
 }

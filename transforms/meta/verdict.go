@@ -1,8 +1,8 @@
 package meta
 
-import "coeval/transforms/infer"
+import "coeval/transforms/stage"
 
 // Verdict is how a comparison ends where verdicts are enforced.
-func Verdict() *infer.Verdict {
-	return &infer.Verdict{Label: "Winner", Values: []string{"A", "B"}}
+func Verdict() *stage.Verdict {
+	return &stage.Verdict{Label: "Winner", Values: []string{"A", "B"}}
 }

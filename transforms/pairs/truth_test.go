@@ -12,19 +12,19 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/generate"
-	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 // worker is a Caller that asks a simulated world in this process. Who plays a role is told
 // by the name of its model.
 type worker struct{ world *simulator.World }
 
-func (w worker) Do(_ context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (w worker) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	for i := range calls {
 		c := &calls[i]
@@ -47,17 +47,17 @@ func iteration(t *testing.T, world simulator.World, prompts int) []schemas.Dossi
 	if err := world.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	stages, errs := make([]infer.StageSpec, 4), make([]error, 4)
-	stages[0], errs[0] = generate.Spec(generate.Options{Role: infer.Role{Name: schemas.RoleActor, Model: "actor"}, StripReasoning: true})
-	stages[1], errs[1] = judge.Spec(judge.Options{Role: infer.Role{Name: schemas.RoleJudge, Model: "judge"}, StripReasoning: true})
+	stages, errs := make([]stage.Spec, 4), make([]error, 4)
+	stages[0], errs[0] = generate.Spec(generate.Options{Role: stage.Role{Name: schemas.RoleActor, Model: "actor"}, StripReasoning: true})
+	stages[1], errs[1] = judge.Spec(judge.Options{Role: stage.Role{Name: schemas.RoleJudge, Model: "judge"}, StripReasoning: true})
 	stages[2], errs[2] = score.Spec(score.Options{})
-	stages[3], errs[3] = meta.Spec(meta.Options{Role: infer.Role{Name: schemas.RoleMetaJudge, Model: "meta"}, StripReasoning: true})
+	stages[3], errs[3] = meta.Spec(meta.Options{Role: stage.Role{Name: schemas.RoleMetaJudge, Model: "meta"}, StripReasoning: true})
 	for _, err := range errs {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	chain, err := infer.Chain(stages)
+	chain, err := stage.Chain(stages)
 	if err != nil {
 		t.Fatal(err)
 	}

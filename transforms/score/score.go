@@ -28,13 +28,13 @@ import (
 
 	"coeval/schemas"
 	_ "coeval/transforms/coders" // dossiers cross shuffles
-	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 const stageName = "score"
 
 func init() {
-	infer.RegisterStage(stageName, decodeStage)
+	stage.Register(stageName, decodeStage)
 	register.DoFn1x1[schemas.Dossier, schemas.Dossier](&scoreFn{})
 	beam.RegisterType(reflect.TypeFor[Options]())
 }
@@ -68,26 +68,26 @@ func (o Options) validate() error {
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
-func Spec(o Options) (infer.StageSpec, error) {
+func Spec(o Options) (stage.Spec, error) {
 	if err := o.withDefaults().validate(); err != nil {
-		return infer.StageSpec{}, err
+		return stage.Spec{}, err
 	}
-	return infer.Spec(stageName, o)
+	return stage.NewSpec(stageName, o)
 }
 
 // Stage returns the stage that calls [Dossier]. It asks nobody. It returns an error if o is
 // invalid.
-func Stage(o Options) (infer.Stage, error) {
+func Stage(o Options) (stage.Stage, error) {
 	if err := o.withDefaults().validate(); err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, _ infer.Caller, d *schemas.Dossier) error {
+	return func(_ context.Context, _ stage.Caller, d *schemas.Dossier) error {
 		Dossier(d, o)
 		return nil
 	}, nil
 }
 
-func decodeStage(options json.RawMessage) (infer.Stage, error) {
+func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	var o Options
 	if err := json.Unmarshal(options, &o); err != nil {
 		return nil, fmt.Errorf("score: options: %w", err)

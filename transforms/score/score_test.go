@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
-	"coeval/transforms/infer"
 	"coeval/transforms/score"
+	"coeval/transforms/stage"
 )
 
 func init() {
@@ -175,7 +175,7 @@ func TestStage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stage, err := infer.Chain([]infer.StageSpec{spec})
+	stage, err := stage.Chain([]stage.Spec{spec})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/pairs"
+	"coeval/transforms/stage"
 )
 
 // RunFile is the name of run.json below a run's folder.
@@ -120,7 +121,7 @@ func positionWeights(o *Options, c schemas.PositionCounts) *schemas.PositionWeig
 
 // simulated says whether the simulated worker played a role, as the journal noted when it was asked.
 func simulated(ctx context.Context, o *Options) (bool, error) {
-	for _, r := range []*infer.Role{&o.Actor, &o.Judging.Role, &o.MetaJudge} {
+	for _, r := range []*stage.Role{&o.Actor, &o.Judging.Role, &o.MetaJudge} {
 		i, err := infer.KnownIdentity(ctx, o.Journal, r)
 		if err != nil {
 			return false, fmt.Errorf("sink: %w", err)

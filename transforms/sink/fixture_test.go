@@ -23,12 +23,12 @@ import (
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/generate"
-	"coeval/transforms/infer"
-	"coeval/transforms/infer/simulator"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // A run is what comes to the sink: options, the journal that they name, records and tallies.
 type run struct {
 	options Options
-	stage   infer.Stage
+	stage   stage.Stage
 	records []schemas.Record
 	tallies []schemas.Tally
 }
@@ -56,7 +56,7 @@ func newTestRun(t *testing.T, out string, shards, bits int, lose func(*journal.R
 	t.Helper()
 	r := &run{options: options(t, out, shards)}
 	var err error
-	if r.stage, err = infer.Chain(r.options.Chain); err != nil {
+	if r.stage, err = stage.Chain(r.options.Chain); err != nil {
 		t.Fatal(err)
 	}
 	j, err := journal.Open(r.options.Journal, nil)
@@ -103,11 +103,11 @@ func newTestRun(t *testing.T, out string, shards, bits int, lose func(*journal.R
 
 func options(t *testing.T, out string, shards int) Options {
 	t.Helper()
-	role := func(name string) infer.Role {
-		return infer.Role{Name: name, Model: "m", Revision: "r1", Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
+	role := func(name string) stage.Role {
+		return stage.Role{Name: name, Model: "m", Revision: "r1", Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
 	}
 	judging := judge.Options{Role: role(schemas.RoleJudge), N: 4}
-	chain := make([]infer.StageSpec, 4)
+	chain := make([]stage.Spec, 4)
 	errs := make([]error, 4)
 	chain[0], errs[0] = generate.Spec(generate.Options{Role: role(schemas.RoleActor), N: 3})
 	chain[1], errs[1] = judge.Spec(judging)
@@ -151,7 +151,7 @@ func (r *run) find(t *testing.T, p schemas.Prompt, view *journal.View, lose func
 // judgment of the first response is a call that failed for good.
 type answers struct{ records []journal.Record }
 
-func (a *answers) Do(_ context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (a *answers) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	world := simulator.DefaultWorld()
 	out := make([][]schemas.Generation, len(calls))
 	for i := range calls {

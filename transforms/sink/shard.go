@@ -15,6 +15,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
+	"coeval/transforms/stage"
 )
 
 // stagingFolder holds what has no final name yet.
@@ -132,7 +133,7 @@ func (t *tables) abort() error {
 
 // writeShard writes the files of one shard, prompt by prompt in the order of their IDs.
 // Buckets are ranges of IDs, so that one is in memory at a time.
-func writeShard(ctx context.Context, o *Options, stage infer.Stage, shard int, records []schemas.Record) (m schemas.Manifest, err error) {
+func writeShard(ctx context.Context, o *Options, stage stage.Stage, shard int, records []schemas.Record) (m schemas.Manifest, err error) {
 	m = schemas.Manifest{Shard: shard}
 	if err := o.fenced(ctx); err != nil {
 		return m, err
@@ -191,7 +192,7 @@ func byBucket(findings []*schemas.Record) [][]*schemas.Record {
 type dossierWriter struct {
 	options *Options
 	asked   judge.Template
-	stage   infer.Stage
+	stage   stage.Stage
 	tables  *tables
 	stats   *schemas.Stats
 }
@@ -236,7 +237,7 @@ func (w *dossierWriter) write(ctx context.Context, replay *journal.Replay, r *sc
 }
 
 // rebuild runs the stages against the journal and returns the dossier that the finding came from.
-func rebuild(ctx context.Context, stage infer.Stage, replay *journal.Replay, f *schemas.Finding) (*schemas.Dossier, error) {
+func rebuild(ctx context.Context, stage stage.Stage, replay *journal.Replay, f *schemas.Finding) (*schemas.Dossier, error) {
 	rec, ok := replay.Get(f.Origin.Prompt, 0)
 	if !ok || rec.Prompt == nil {
 		return nil, fmt.Errorf("the journal lacks its record %s", f.Origin.Prompt)

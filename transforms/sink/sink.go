@@ -29,9 +29,9 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/pairs"
+	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
 
@@ -63,12 +63,12 @@ type Options struct {
 	// Shards is the number of files of each table. Required.
 	Shards int `json:"shards"`
 	// Chain is the chain of stages that the findings came from. Required.
-	Chain []infer.StageSpec `json:"chain"`
+	Chain []stage.Spec `json:"chain"`
 	// Roles are those whose pairs are asked for. Required.
 	Roles []string `json:"roles"`
 	// Actor and MetaJudge are the roles whose models the rows name.
-	Actor     infer.Role `json:"actor"`
-	MetaJudge infer.Role `json:"meta_judge"`
+	Actor     stage.Role `json:"actor"`
+	MetaJudge stage.Role `json:"meta_judge"`
 	// Judging has the judge's role, and renders the prompts of judge pairs. Required.
 	Judging judge.Options `json:"judging"`
 	// Pairing tells which position weights were used. Required for the role judge.
@@ -238,7 +238,7 @@ type writeFn struct {
 	Spec string
 
 	options *Options
-	stage   infer.Stage
+	stage   stage.Stage
 	window  *window.Window[schemas.Manifest]
 }
 
@@ -248,7 +248,7 @@ func (f *writeFn) Setup() error {
 	if f.options, err = decodeOptions(f.Spec); err != nil {
 		return err
 	}
-	f.stage, err = infer.Chain(f.options.Chain)
+	f.stage, err = stage.Chain(f.options.Chain)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/stage"
 )
 
 // The pipeline on the local runner writes the files that one loop over the shards writes,
@@ -183,7 +184,7 @@ type listener struct {
 	asked map[string]bool
 }
 
-func (l *listener) Do(ctx context.Context, calls []infer.Call) ([][]schemas.Generation, error) {
+func (l *listener) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	for i := range calls {
 		if calls[i].Stage == schemas.StageJudge {
 			l.asked[join(calls[i].Messages())] = true

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"coeval/transforms/infer/simulator"
+	"coeval/transforms/simulator"
 )
 
 func ExampleStart() {

@@ -1,0 +1,116 @@
+package stage
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"coeval/schemas"
+)
+
+// Role is a model in one part of the method: how it is asked and where it is served.
+type Role struct {
+	// Name is actor, judge or meta_judge.
+	Name  string `json:"name"`
+	Model string `json:"model"`
+	// Revision distinguishes checkpoints that are served under one name. May be empty.
+	Revision  string     `json:"revision,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+
+	Temperature float64  `json:"temperature"`
+	TopP        float64  `json:"top_p"`
+	MaxTokens   int      `json:"max_tokens"`
+	Stop        []string `json:"stop,omitempty"`
+	// ExtraBody is a JSON object whose fields are sent unchanged. May be empty.
+	ExtraBody string `json:"extra_body,omitempty"`
+	// Verdict is the ending that the servers must enforce on each text. Nil leaves texts free.
+	Verdict *Verdict `json:"verdict,omitempty"`
+	// Seed is the run's seed.
+	Seed int64 `json:"seed"`
+}
+
+// Endpoint is one OpenAI-compatible server.
+type Endpoint struct {
+	// URL is the base URL, as in http://host:8000/v1.
+	URL string `json:"url"`
+	// APIKeyEnv names the environment variable that contains the API key. Empty means none.
+	APIKeyEnv string `json:"api_key_env,omitempty"`
+	// APIKeyFile names the file that contains the API key, instead.
+	APIKeyFile string `json:"api_key_file,omitempty"`
+}
+
+// APIKey reads the endpoint's key. It is empty when the endpoint needs none. Configs and
+// pipelines carry the name of a variable or a file, never the key itself.
+func (e Endpoint) APIKey() (string, error) {
+	switch {
+	case e.APIKeyEnv != "":
+		key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
+		if key == "" {
+			return "", fmt.Errorf("api_key_env names the environment variable %s, which is not set", e.APIKeyEnv)
+		}
+		return key, nil
+	case e.APIKeyFile != "":
+		b, err := os.ReadFile(e.APIKeyFile)
+		if err != nil {
+			return "", fmt.Errorf("api_key_file names a file that can't be read: %w", err)
+		}
+		key := strings.TrimSpace(string(b))
+		if key == "" || strings.ContainsFunc(key, unicode.IsSpace) {
+			return "", fmt.Errorf("api_key_file names %s, which does not hold one key and nothing else", e.APIKeyFile)
+		}
+		return key, nil
+	}
+	return "", nil
+}
+
+// Identity returns the model with its revision, as IDs and rows show it.
+func (r *Role) Identity() string {
+	if r.Revision == "" {
+		return r.Model
+	}
+	return r.Model + "@" + r.Revision
+}
+
+// digest covers every field that influences the texts. The endpoints do not.
+func (r *Role) digest() string {
+	f := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
+	parts := []string{
+		r.Name, r.Model, r.Revision, f(r.Temperature), f(r.TopP), strconv.Itoa(r.MaxTokens),
+		schemas.Digest(r.Stop...), r.ExtraBody, strconv.FormatInt(r.Seed, 10),
+	}
+	if r.Verdict != nil {
+		parts = append(parts, r.Verdict.digest(r.MaxReasoning()))
+	}
+	return schemas.Digest(parts...)
+}
+
+// A Verdict is the line that must end a text: the label and one of the values, as in
+// "Score: 3.5". Servers that can enforce only JSON return {"reasoning": …, "score": "3.5"}.
+type Verdict struct {
+	Label  string   `json:"label"`
+	Values []string `json:"values"`
+}
+
+const (
+	// maxReasoning bounds the characters before an enforced verdict. RE2 repeats at most 1,000
+	// times, and the paper bounds a chosen judgment at about the same length.
+	maxReasoning = 1000
+	// verdictTokens are reserved for the verdict line.
+	verdictTokens = 16
+)
+
+// MaxReasoning returns how many characters may precede an enforced verdict: one for each token
+// of the role except those of the verdict, so that the verdict comes before the tokens run out.
+func (r *Role) MaxReasoning() int {
+	if r.MaxTokens == 0 {
+		return maxReasoning
+	}
+	return min(maxReasoning, max(r.MaxTokens-verdictTokens, r.MaxTokens/2))
+}
+
+// digest covers everything that influences which texts are possible.
+func (v *Verdict) digest(reasoning int) string {
+	return schemas.Digest(append([]string{v.Label, strconv.Itoa(reasoning)}, v.Values...)...)
+}

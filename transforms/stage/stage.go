@@ -1,0 +1,62 @@
+// Package stage defines the steps of the method as pure functions of a dossier, and the calls
+// that they make.
+//
+// A [Stage] advances one dossier. It asks a [Caller] for generations and never sees a network, a
+// journal or a runner, so that the same stage runs against servers, against the journal alone
+// (when the files are written) and in a plan. Packages of stages register a decoder under a
+// name with [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
+//
+// Calls are keyed by what they ask: see [Call.Key]. The journal stores answers under these
+// keys, so that a change of any digest here makes every journal ask again.
+package stage
+
+import (
+	"context"
+
+	"coeval/schemas"
+)
+
+// A Stage advances one dossier: it asks c for generations and adds what it reads in them. Given
+// the same generations it leaves the same dossier. It returns an error only when the run has to
+// stop. A call that failed for good becomes a [schemas.Failure] in the dossier instead.
+type Stage func(ctx context.Context, c Caller, d *schemas.Dossier) error
+
+// A Caller gets generations from a fleet of servers, from the journal, or from both.
+type Caller interface {
+	// Do makes all calls concurrently and returns when the last one is done: replicate k of
+	// calls[i] is at [i][k]. It returns an error only when the run has to stop.
+	Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error)
+}
+
+// A Call asks for N replicates of one request.
+type Call struct {
+	Role *Role
+	// Stage names the stage that asks, for failures and counts.
+	Stage    string
+	PromptID string
+	// Inputs identify the request: the template's digest, and a digest or a content-derived ID
+	// of every text that Messages renders. Together with the role they make the journal's key.
+	Inputs []string
+	N      int
+	// Messages renders the request. A replay never calls it.
+	Messages func() []schemas.Message
+}
+
+// Key identifies the call without its replicate. Calls with equal keys ask for the same texts.
+func (c *Call) Key() string { return Keys([]Call{*c})[0] }
+
+// Keys returns the key of each call. Calls of one stage share a role, whose digest is computed
+// once.
+func Keys(calls []Call) []string {
+	out := make([]string, len(calls))
+	var role *Role
+	var parts []string
+	for i := range calls {
+		if calls[i].Role != role {
+			role, parts = calls[i].Role, []string{calls[i].Role.digest()}
+		}
+		parts = append(parts[:1], calls[i].Inputs...)
+		out[i] = schemas.Digest(parts...)
+	}
+	return out
+}
