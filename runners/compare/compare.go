@@ -101,16 +101,16 @@ type Step struct {
 // Runs compares runs in the order in which they are given, at least two. Runs that follow each
 // other and share no prompt are an error, and so are the first and the last, unless unshared says that
 // this is meant.
-func Runs(ctx context.Context, runs []*runs.Run, unshared bool) (*Comparison, error) {
+func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, error) {
 	c := &Comparison{}
 	var first, before map[string]prompt
-	for i, r := range runs {
+	for i, r := range opened {
 		f, err := figures.Of(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		it := newIteration(r, f)
-		if err := it.addPeople(ctx, &r.Settings.Judge); err != nil {
+		if err := it.addPeople(ctx, &r.Settings); err != nil {
 			return nil, err
 		}
 		c.Runs = append(c.Runs, it)
@@ -122,7 +122,7 @@ func Runs(ctx context.Context, runs []*runs.Run, unshared bool) (*Comparison, er
 			step := newStep(before, after)
 			step.Before, step.After = i-1, i
 			if step.Prompts == 0 && !unshared {
-				return nil, apart(runs[i-1], r)
+				return nil, apart(opened[i-1], r)
 			}
 			c.Steps = append(c.Steps, step)
 		} else {
@@ -131,7 +131,7 @@ func Runs(ctx context.Context, runs []*runs.Run, unshared bool) (*Comparison, er
 		before = after
 	}
 	if !unshared && !share(first, before) { // signs are from the first to the last
-		return nil, apart(runs[0], runs[len(runs)-1])
+		return nil, apart(opened[0], opened[len(opened)-1])
 	}
 	c.Signs = append(signs(&c.Runs[0], &c.Runs[len(c.Runs)-1]), people(c.Runs))
 	return c, nil
@@ -220,26 +220,21 @@ type scored struct {
 
 func read(ctx context.Context, r *runs.Run) (map[string]prompt, error) {
 	prompts := map[string]prompt{}
-	for shard := range r.Shards {
-		err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *promptID) error {
-			prompts[p.ID] = prompt{}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		err = shards.ReadColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(row *scored) error {
-			if p := prompts[row.PromptID]; p != nil && row.ScoreMean != nil {
-				sum := sha256.Sum256([]byte(row.Text))
-				p[digest(sum[:len(digest{})])] = *row.ScoreMean
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+	err := runs.EachRow[schemas.PromptRow](ctx, r, shards.Prompts, func(p *promptID) error {
+		prompts[p.ID] = prompt{}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return prompts, nil
+	err = runs.EachRow[schemas.ResponseRow](ctx, r, shards.Responses, func(row *scored) error {
+		if p := prompts[row.PromptID]; p != nil && row.ScoreMean != nil {
+			sum := sha256.Sum256([]byte(row.Text))
+			p[digest(sum[:len(digest{})])] = *row.ScoreMean
+		}
+		return nil
+	})
+	return prompts, err
 }
 
 // pair is one thing's score in both runs.

@@ -8,26 +8,22 @@ import (
 	"strings"
 
 	"coeval/runners/calibrate"
+	"coeval/runners/runs"
 	"coeval/schemas/sanitize"
-	"coeval/transforms/judge"
 )
 
 // addPeople adds what coeval calibrate found of the run's judge.
-func (i *Iteration) addPeople(ctx context.Context, o *judge.Options) error {
+func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 	f, err := calibrate.Read(ctx, i.Out)
 	if err != nil {
 		return err
-	}
-	template, err := judge.ParseTemplate(o.Template)
-	if err != nil {
-		return fmt.Errorf("compare: %s: %w", i.Out, err)
 	}
 	switch {
 	case f == nil:
 		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", sanitize.Line(i.Out))
 	case f.Judge.Identity() != i.Judge:
 		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", sanitize.Line(f.Judge.Identity()), sanitize.Line(i.Out), sanitize.Line(i.Judge))
-	case f.Judge.Template != template.Digest():
+	case f.Judge.Template != s.JudgeTemplate():
 		i.unknown = fmt.Sprintf("coeval calibrate asked with another judge.template in %s than the run", sanitize.Line(i.Out))
 	case f.Agreement == nil || f.Agreement.WithTies == nil:
 		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", sanitize.Line(i.Out))

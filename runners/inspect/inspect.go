@@ -19,8 +19,8 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// A Dossier is a prompt with the rows of all tables about it, in the order in which they are shown.
-type Dossier struct {
+// A View is a prompt with its rows in all tables, in the order in which they are shown.
+type View struct {
 	Run *runs.Run
 	// Number is the prompt's place in the input, from 1 and without merged and bad lines.
 	Number    int
@@ -37,19 +37,19 @@ type Dossier struct {
 	Judge       *schemas.Pair
 }
 
-// Read returns the dossier of the prompt that name means: its ID, the beginning of its ID if no other's is
+// Read returns the view of the prompt that name means: its ID, the beginning of its ID if no other's is
 // the same, an ID that the input gave, or its number in the input from 1 on, several files being in the
 // order of their names.
-func Read(ctx context.Context, r *runs.Run, name string) (*Dossier, error) {
-	d := &Dossier{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
-	id, err := d.find(ctx, name)
+func Read(ctx context.Context, r *runs.Run, name string) (*View, error) {
+	v := &View{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
+	id, err := v.find(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := d.read(ctx, id); err != nil {
+	if err := v.read(ctx, id); err != nil {
 		return nil, err
 	}
-	return d, nil
+	return v, nil
 }
 
 // listed is what a prompt is found by.
@@ -60,16 +60,14 @@ type listed struct {
 	SourceLine int64    `parquet:"source_line"`
 }
 
-func (d *Dossier) find(ctx context.Context, name string) (string, error) {
+func (v *View) find(ctx context.Context, name string) (string, error) {
 	var all []listed
-	for shard := range d.Run.Shards {
-		err := shards.ReadColumns[schemas.PromptRow](ctx, d.Run.Path(shards.Prompts, shard), func(p *listed) error {
-			all = append(all, *p)
-			return nil
-		})
-		if err != nil {
-			return "", err
-		}
+	err := runs.EachRow[schemas.PromptRow](ctx, v.Run, shards.Prompts, func(p *listed) error {
+		all = append(all, *p)
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	slices.SortFunc(all, func(a, b listed) int {
 		return cmp.Or(cmp.Compare(a.SourceFile, b.SourceFile), cmp.Compare(a.SourceLine, b.SourceLine), cmp.Compare(a.ID, b.ID))
@@ -89,73 +87,71 @@ func (d *Dossier) find(ctx context.Context, name string) (string, error) {
 	switch len(found) {
 	case 0:
 		return "", fmt.Errorf("%s has no prompt %s: wanted is a prompt's ID, at least its first %d characters, an ID that the input gave, or a number from 1 to %d",
-			d.Run.Dir, sanitize.Line(strconv.Quote(name)), leastPrefix, len(all))
+			v.Run.Dir, sanitize.Line(strconv.Quote(name)), leastPrefix, len(all))
 	case 1:
-		d.Number = found[0] + 1
+		v.Number = found[0] + 1
 		return all[found[0]].ID, nil
 	}
-	return "", fmt.Errorf("%s has %d prompts %s, as %s and %s: give more of the ID", d.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
+	return "", fmt.Errorf("%s has %d prompts %s, as %s and %s: give more of the ID", v.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
 }
 
 // leastPrefix is how much of an ID must be given.
 const leastPrefix = 4
 
-// read takes the rows of a prompt from its shard.
-func (d *Dossier) read(ctx context.Context, id string) error {
-	shard := schemas.Shard(id, d.Run.Shards)
-	var judgments []schemas.JudgmentRow
-	var actor, judge []schemas.Pair
-	prompts, err := rowsOf(ctx, d.Run.Path(shards.Prompts, shard), id, func(p *schemas.PromptRow) string { return p.ID })
-	if err == nil {
-		d.Responses, err = rowsOf(ctx, d.Run.Path(shards.Responses, shard), id, func(r *schemas.ResponseRow) string { return r.PromptID })
-	}
-	if err == nil {
-		judgments, err = rowsOf(ctx, d.Run.Path(shards.Judgments, shard), id, func(j *schemas.JudgmentRow) string { return j.PromptID })
-	}
-	if err == nil {
-		d.Comparisons, err = rowsOf(ctx, d.Run.Path(shards.Comparisons, shard), id, func(c *schemas.ComparisonRow) string { return c.PromptID })
-	}
-	if err == nil {
-		d.Failures, err = rowsOf(ctx, d.Run.Path(shards.Failures, shard), id, func(f *schemas.FailureRow) string {
-			if f.PromptID == nil {
-				return ""
-			}
-			return *f.PromptID
-		})
-	}
-	ofPair := func(p *schemas.Pair) string { return p.PromptID }
-	if err == nil && d.Run.Settings.Wants(schemas.RoleActor) {
-		actor, err = rowsOf(ctx, d.Run.Path(shards.Actor, shard), id, ofPair)
-	}
-	if err == nil && d.Run.Settings.Wants(schemas.RoleJudge) {
-		judge, err = rowsOf(ctx, d.Run.Path(shards.Judge, shard), id, ofPair)
-	}
+// read reads the rows of a prompt from its shard.
+func (v *View) read(ctx context.Context, id string) error {
+	prompts, err := runs.PromptRows[schemas.PromptRow](ctx, v.Run, shards.Prompts, id)
 	if err != nil {
 		return err
 	}
 	if len(prompts) != 1 {
-		return fmt.Errorf("%s has %d rows of prompt %s, should have 1; coeval verify tells more", d.Run.Path(shards.Prompts, shard), len(prompts), id)
+		return fmt.Errorf("%s has %d rows of prompt %s, should have 1; run coeval verify for the details", v.Run.Dir, len(prompts), id)
 	}
-	d.Prompt = prompts[0]
-	if len(actor) > 0 {
-		d.Actor = &actor[0]
+	v.Prompt = prompts[0]
+	if v.Responses, err = runs.PromptRows[schemas.ResponseRow](ctx, v.Run, shards.Responses, id); err != nil {
+		return err
 	}
-	if len(judge) > 0 {
-		d.Judge = &judge[0]
+	judgments, err := runs.PromptRows[schemas.JudgmentRow](ctx, v.Run, shards.Judgments, id)
+	if err != nil {
+		return err
 	}
-	d.order(judgments)
+	if v.Comparisons, err = runs.PromptRows[schemas.ComparisonRow](ctx, v.Run, shards.Comparisons, id); err != nil {
+		return err
+	}
+	if v.Failures, err = runs.PromptRows[schemas.FailureRow](ctx, v.Run, shards.Failures, id); err != nil {
+		return err
+	}
+	if v.Actor, err = v.pair(ctx, schemas.RoleActor, shards.Actor, id); err != nil {
+		return err
+	}
+	if v.Judge, err = v.pair(ctx, schemas.RoleJudge, shards.Judge, id); err != nil {
+		return err
+	}
+	v.order(judgments)
 	return nil
+}
+
+// pair returns the prompt's pair for a role, nil if there is none.
+func (v *View) pair(ctx context.Context, role string, table shards.Table, id string) (*schemas.Pair, error) {
+	if !v.Run.Settings.Wants(role) {
+		return nil, nil
+	}
+	pairs, err := runs.PromptRows[schemas.Pair](ctx, v.Run, table, id)
+	if err != nil || len(pairs) == 0 {
+		return nil, err
+	}
+	return &pairs[0], nil
 }
 
 // order sorts responses by their first replicate, judgments by replicate, and those that were
 // compared by rating.
-func (d *Dossier) order(judgments []schemas.JudgmentRow) {
-	slices.SortStableFunc(d.Responses, func(a, b schemas.ResponseRow) int { return slices.Compare(a.Replicates, b.Replicates) })
+func (v *View) order(judgments []schemas.JudgmentRow) {
+	slices.SortStableFunc(v.Responses, func(a, b schemas.ResponseRow) int { return slices.Compare(a.Replicates, b.Replicates) })
 	slices.SortStableFunc(judgments, func(a, b schemas.JudgmentRow) int { return cmp.Compare(a.Replicate, b.Replicate) })
 	for _, j := range judgments {
-		d.Judgments[j.ResponseID] = append(d.Judgments[j.ResponseID], j)
-		if d.Prompt.ContestedResponseID != nil && *d.Prompt.ContestedResponseID == j.ResponseID && j.Distinct && j.Score != nil {
-			d.Contested = append(d.Contested, j)
+		v.Judgments[j.ResponseID] = append(v.Judgments[j.ResponseID], j)
+		if v.Prompt.ContestedResponseID != nil && *v.Prompt.ContestedResponseID == j.ResponseID && j.Distinct && j.Score != nil {
+			v.Contested = append(v.Contested, j)
 		}
 	}
 	rating := func(j *schemas.JudgmentRow) float64 {
@@ -164,17 +160,5 @@ func (d *Dossier) order(judgments []schemas.JudgmentRow) {
 		}
 		return *j.Elo
 	}
-	slices.SortStableFunc(d.Contested, func(a, b schemas.JudgmentRow) int { return cmp.Compare(rating(&b), rating(&a)) })
-}
-
-// rowsOf returns the rows of a prompt.
-func rowsOf[T shards.Row](ctx context.Context, path, id string, promptOf func(*T) string) ([]T, error) {
-	var rows []T
-	err := shards.ReadTable(ctx, path, func(row *T) error {
-		if promptOf(row) == id {
-			rows = append(rows, *row)
-		}
-		return nil
-	})
-	return rows, err
+	slices.SortStableFunc(v.Contested, func(a, b schemas.JudgmentRow) int { return cmp.Compare(rating(&b), rating(&a)) })
 }

@@ -15,7 +15,7 @@ import (
 
 // A printer writes a dossier for people.
 type printer struct {
-	*Dossier
+	*View
 	b bytes.Buffer
 	// most is how many characters of each text are shown, negative for all.
 	most int
@@ -23,8 +23,8 @@ type printer struct {
 
 // Print shows a dossier: so many characters of each text, and with full all of every text, those
 // of judgments and comparisons too. It returns the first error of w.
-func (d *Dossier) Print(w io.Writer, chars int, full bool) error {
-	p := &printer{Dossier: d, most: chars}
+func (v *View) Print(w io.Writer, chars int, full bool) error {
+	p := &printer{View: v, most: chars}
 	if full {
 		p.most = -1
 	}

@@ -61,15 +61,14 @@ func readExamples(ctx context.Context, r *runs.Run) ([]exampleGroup, error) {
 			continue
 		}
 		picks := newPicks()
-		for shard := range r.Shards {
-			if err := shards.ReadTable(ctx, r.Path(t.table, shard), func(p *schemas.Pair) error {
-				for i := range picks {
-					picks[i].offer(p)
-				}
-				return nil
-			}); err != nil {
-				return nil, err
+		err := runs.EachRow[schemas.Pair](ctx, r, t.table, func(p *schemas.Pair) error {
+			for i := range picks {
+				picks[i].offer(p)
 			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
 		asked, err := readAsked(ctx, r, picks)
 		if err != nil {
@@ -116,7 +115,7 @@ func readAsked(ctx context.Context, r *runs.Run, picks []pick) (map[string]strin
 		}
 	}
 	for shard := range wanted {
-		err := shards.ReadColumns[schemas.PromptRow](ctx, r.Path(shards.Prompts, shard), func(p *askedPrompt) error {
+		err := runs.EachShardRow[schemas.PromptRow](ctx, r, shards.Prompts, shard, func(p *askedPrompt) error {
 			if _, ok := texts[p.ID]; ok {
 				texts[p.ID] = conversation(p.Prompt)
 			}
@@ -125,7 +124,7 @@ func readAsked(ctx context.Context, r *runs.Run, picks []pick) (map[string]strin
 		if err != nil {
 			return nil, err
 		}
-		err = shards.ReadColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(a *askedResponse) error {
+		err = runs.EachShardRow[schemas.ResponseRow](ctx, r, shards.Responses, shard, func(a *askedResponse) error {
 			if _, ok := texts[a.ID]; ok {
 				texts[a.ID] = a.Text
 			}

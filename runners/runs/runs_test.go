@@ -17,7 +17,7 @@ import (
 	"coeval/schemas"
 )
 
-const config = `{"roles":["actor"],"method":{"rho":0.32}}`
+const config = `{"roles":["actor"],"actor":{"n":2},"judge":{"n":2},"method":{"rho":0.32,"min_judgments":1,"min_meta_judgments":2}}`
 
 func write(t testing.TB, name string, b []byte) {
 	t.Helper()

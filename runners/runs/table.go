@@ -7,40 +7,63 @@ import (
 	"iter"
 
 	"coeval/datasets/shards"
+	"coeval/schemas"
 )
 
-// A table gives the rows of a file prompt by prompt.
-type table[C any] struct {
+// A Table reads one file in its order and returns the rows of one prompt at a time. C is the type of
+// its rows, or a struct of some of their columns.
+type Table[C any] struct {
 	path   string
 	prompt func(*C) string
 	next   func() (*C, error, bool)
 	stop   func()
-	// head is the row that was read last and not given yet; nil at the end and after err.
+	// head is the row that was read last and not returned yet; nil at the end and after err.
 	head  *C
 	err   error
 	group []C
 }
 
-var errEnough = errors.New("enough rows")
+var errStopped = errors.New("the reader stopped")
 
-func openTable[T shards.Row, C any](ctx context.Context, path string, prompt func(*C) string) *table[C] {
-	t := &table[C]{path: path, prompt: prompt}
+// OpenTable opens a file of a table for all of its columns and reads the first row. The caller must
+// call Close.
+func OpenTable[T shards.Row](ctx context.Context, path string) *Table[T] {
+	return newTable(path, PromptOf[T], func(each func(*T) error) error { return shards.ReadTable(ctx, path, each) })
+}
+
+// openColumns is OpenTable for some columns.
+func openColumns[T shards.Row, C any](ctx context.Context, path string, prompt func(*C) string) *Table[C] {
+	return newTable(path, prompt, func(each func(*C) error) error { return shards.ReadColumns[T](ctx, path, each) })
+}
+
+func newTable[C any](path string, prompt func(*C) string, read func(each func(*C) error) error) *Table[C] {
+	t := &Table[C]{path: path, prompt: prompt}
 	t.next, t.stop = iter.Pull2(func(yield func(*C, error) bool) {
-		err := shards.ReadColumns[T](ctx, path, func(row *C) error {
+		err := read(func(row *C) error {
 			if !yield(row, nil) {
-				return errEnough
+				return errStopped
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, errEnough) {
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, err)
 		}
 	})
-	t.advance()
+	t.Advance()
 	return t
 }
 
-func (t *table[C]) advance() {
+// Head returns the next row without reading past it, nil at the end and after an error.
+func (t *Table[C]) Head() *C { return t.head }
+
+// Err returns the error that ended the reading, nil if the file could be read so far.
+func (t *Table[C]) Err() error { return t.err }
+
+// Close ends the reading.
+func (t *Table[C]) Close() { t.stop() }
+
+// Advance reads past the head.
+func (t *Table[C]) Advance() {
 	row, err, ok := t.next()
 	t.head = nil
 	switch {
@@ -51,25 +74,74 @@ func (t *table[C]) advance() {
 	}
 }
 
-// of returns the rows of a prompt; prompts are asked for in the order of their IDs. The rows
-// hold until the next call.
-func (t *table[C]) of(promptID string) []C {
+// Of returns the rows of a prompt. The caller asks for prompts in the order of their IDs, and may use
+// the rows until the next call.
+func (t *Table[C]) Of(promptID string) []C {
+	clear(t.group)
 	t.group = t.group[:0]
 	for t.head != nil && t.prompt(t.head) == promptID {
 		t.group = append(t.group, *t.head)
-		t.advance()
+		t.Advance()
 	}
 	return t.group
 }
 
-// end returns what is wrong with the rest: rows that are left are of a prompt that is not there,
-// or out of order.
-func (t *table[C]) end() error {
+// end returns an error if rows are left: they are out of order, or belong to a prompt that raw/prompts
+// lacks.
+func (t *Table[C]) end() error {
 	if t.err != nil {
 		return t.err
 	}
 	if t.head != nil {
-		return fmt.Errorf("%s has a row of prompt %s that is out of order or of a prompt that raw/prompts lacks; coeval verify tells more", t.path, t.prompt(t.head))
+		return fmt.Errorf("%s has a row of prompt %s that is out of order, or whose prompt raw/prompts lacks; run coeval verify for the details", t.path, t.prompt(t.head))
 	}
 	return nil
+}
+
+// EachRow passes some columns of every row of a table to each, shard by shard.
+func EachRow[T shards.Row, C any](ctx context.Context, r *Run, table shards.Table, each func(*C) error) error {
+	for shard := range r.Shards {
+		if err := EachShardRow[T](ctx, r, table, shard, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EachShardRow is [EachRow] for one shard.
+func EachShardRow[T shards.Row, C any](ctx context.Context, r *Run, table shards.Table, shard int, each func(*C) error) error {
+	return shards.ReadColumns[T](ctx, r.Path(table, shard), each)
+}
+
+// PromptRows returns the rows of a table that belong to a prompt.
+func PromptRows[T shards.Row](ctx context.Context, r *Run, table shards.Table, promptID string) ([]T, error) {
+	var rows []T
+	err := shards.ReadTable(ctx, r.Path(table, schemas.Shard(promptID, r.Shards)), func(row *T) error {
+		if PromptOf(row) == promptID {
+			rows = append(rows, *row)
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// PromptOf returns the ID of the prompt that a row belongs to, empty for a bad line of the input.
+func PromptOf[T shards.Row](row *T) string {
+	switch r := any(row).(type) {
+	case *schemas.Pair:
+		return r.PromptID
+	case *schemas.PromptRow:
+		return r.ID
+	case *schemas.ResponseRow:
+		return r.PromptID
+	case *schemas.JudgmentRow:
+		return r.PromptID
+	case *schemas.ComparisonRow:
+		return r.PromptID
+	case *schemas.FailureRow:
+		if r.PromptID != nil {
+			return *r.PromptID
+		}
+	}
+	return ""
 }

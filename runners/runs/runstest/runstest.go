@@ -78,7 +78,7 @@ func Hostile(t *testing.T) *runs.Run {
 	}
 	run := schemas.Run{
 		Format: schemas.RunFormat,
-		Config: json.RawMessage(fmt.Sprintf(`{"roles":["actor","judge"],"actor":{"role":{"model":%[1]s}},"judge":{"role":{"model":%[1]s}},"meta_judge":{"role":{"model":%[1]s}}}`, model)),
+		Config: json.RawMessage(fmt.Sprintf(`{"roles":["actor","judge"],"actor":{"n":3,"role":{"model":%[1]s}},"judge":{"n":3,"role":{"model":%[1]s}},"meta_judge":{"role":{"model":%[1]s}},"method":{"position_weights":"run","min_judgments":1,"min_meta_judgments":2}}`, model)),
 		Ledger: schemas.Ledger{Lines: 3, Bad: 1, Findings: 2, Roles: map[string]schemas.Outcomes{
 			"actor": {Paired: 1, Dropped: map[string]int64{Bad: 1}, Failed: map[string]int64{Bad: 1}}, "judge": {Paired: 2},
 		}},

@@ -1,0 +1,131 @@
+package runs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"coeval/datasets/shards"
+	"coeval/schemas"
+)
+
+// Numbers are the rows of one prompt without their texts, each kind in the order of its file.
+type Numbers struct {
+	Prompt      Prompt
+	Responses   []Response
+	Judgments   []Judgment
+	Comparisons []Comparison
+	Failures    []schemas.FailureRow
+}
+
+// Prompt is a row of raw/prompts.
+type Prompt struct {
+	ID                  string  `parquet:"id"`
+	SourceFile          string  `parquet:"source_file,dict"`
+	SourceLine          int64   `parquet:"source_line"`
+	Chars               int32   `parquet:"chars"`
+	ActorOutcome        *string `parquet:"actor_outcome,dict"`
+	ActorReason         *string `parquet:"actor_reason,dict"`
+	JudgeOutcome        *string `parquet:"judge_outcome,dict"`
+	JudgeReason         *string `parquet:"judge_reason,dict"`
+	ContestedResponseID *string `parquet:"contested_response_id"`
+}
+
+// Response is a row of raw/responses.
+type Response struct {
+	ID            string   `parquet:"id"`
+	PromptID      string   `parquet:"prompt_id"`
+	Status        string   `parquet:"status,dict"`
+	Chars         int32    `parquet:"chars"`
+	ScoreMean     *float64 `parquet:"score_mean"`
+	ScoreVariance *float64 `parquet:"score_variance"`
+}
+
+// Judgment is a row of raw/judgments.
+type Judgment struct {
+	ID             string   `parquet:"id"`
+	PromptID       string   `parquet:"prompt_id"`
+	ResponseID     string   `parquet:"response_id"`
+	Replicate      int32    `parquet:"replicate"`
+	Chars          int32    `parquet:"chars"`
+	Score          *float64 `parquet:"score"`
+	UnparsedReason *string  `parquet:"unparsed_reason,dict"`
+	Distinct       bool     `parquet:"distinct"`
+	Elo            *float64 `parquet:"elo"`
+}
+
+// Comparison is a row of raw/comparisons.
+type Comparison struct {
+	PromptID       string  `parquet:"prompt_id"`
+	FirstID        string  `parquet:"first_id"`
+	SecondID       string  `parquet:"second_id"`
+	Winner         string  `parquet:"winner,dict"`
+	UnparsedReason *string `parquet:"unparsed_reason,dict"`
+}
+
+// Each passes the prompts of a shard to each, in the order of their IDs; each may use the numbers until
+// it returns. A file that is missing, damaged or of another program is an error, and so are a row
+// whose prompt is missing and a number that no run writes.
+func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) error {
+	responses := openColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(row *Response) string { return row.PromptID })
+	defer responses.Close()
+	judgments := openColumns[schemas.JudgmentRow](ctx, r.Path(shards.Judgments, shard), func(row *Judgment) string { return row.PromptID })
+	defer judgments.Close()
+	comparisons := openColumns[schemas.ComparisonRow](ctx, r.Path(shards.Comparisons, shard), func(row *Comparison) string { return row.PromptID })
+	defer comparisons.Close()
+	failures := OpenTable[schemas.FailureRow](ctx, r.Path(shards.Failures, shard))
+	defer failures.Close()
+	failures.Of("") // bad lines of the input come first
+	n := &Numbers{}
+	err := EachShardRow[schemas.PromptRow](ctx, r, shards.Prompts, shard, func(p *Prompt) error {
+		n.Prompt = *p
+		n.Responses, n.Judgments = responses.Of(p.ID), judgments.Of(p.ID)
+		n.Comparisons, n.Failures = comparisons.Of(p.ID), failures.Of(p.ID)
+		if err := errors.Join(responses.err, judgments.err, comparisons.err, failures.err); err != nil {
+			return err
+		}
+		if err := n.check(); err != nil {
+			return fmt.Errorf("%s: %w; run coeval verify for the details", r.Dir, err)
+		}
+		return each(n)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(responses.end(), judgments.end(), comparisons.end(), failures.end())
+}
+
+const (
+	// MaxScore is the highest score, in rubric points.
+	MaxScore = 5.0
+	// maxVariance is that of scores of which half are 0 and half are MaxScore.
+	maxVariance = MaxScore / 2 * MaxScore / 2
+	maxElo      = 1e6
+)
+
+// check returns an error for a number that no run writes.
+func (n *Numbers) check() error {
+	within := func(column, id string, x *float64, low, high float64) error {
+		if x == nil || *x >= low && *x <= high { // false for NaN
+			return nil
+		}
+		return fmt.Errorf("%s of %s is %v; allowed is %v to %v", column, id, *x, low, high)
+	}
+	for i := range n.Responses {
+		r := &n.Responses[i]
+		if err := cmp.Or(within("score_mean", r.ID, r.ScoreMean, 0, MaxScore), within("score_variance", r.ID, r.ScoreVariance, 0, maxVariance)); err != nil {
+			return err
+		}
+		if r.Chars < 0 {
+			return fmt.Errorf("chars of %s is %d; allowed is at least 0", r.ID, r.Chars)
+		}
+	}
+	for i := range n.Judgments {
+		j := &n.Judgments[i]
+		if err := cmp.Or(within("score", j.ID, j.Score, 0, MaxScore), within("elo", j.ID, j.Elo, -maxElo, maxElo)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

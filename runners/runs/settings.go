@@ -1,0 +1,84 @@
+package runs
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+	"coeval/transforms/generate"
+	"coeval/transforms/judge"
+	"coeval/transforms/meta"
+	"coeval/transforms/score"
+)
+
+// Settings are the settings in run.json's config that decide what the tables contain.
+type Settings struct {
+	Roles     []string          `json:"roles"`
+	Actor     generate.Options  `json:"actor"`
+	Judge     judge.Options     `json:"judge"`
+	MetaJudge meta.Options      `json:"meta_judge"`
+	Method    metareward.Method `json:"method"`
+	// Calibration maps S to people's scale; nil leaves S on the judge's scale.
+	Calibration *score.Calibration `json:"calibration"`
+
+	judgeTemplate judge.Template
+}
+
+// maxCount bounds the counts of a run: more texts of one kind than any config may ask for.
+const maxCount = 256
+
+// decodeSettings decodes config and returns all problems of its values at once.
+func decodeSettings(config json.RawMessage) (Settings, error) {
+	var s Settings
+	if err := json.Unmarshal(config, &s); err != nil {
+		return s, err
+	}
+	errs := []error{s.Method.ActorOptions().Validate()}
+	if len(s.Roles) == 0 {
+		errs = append(errs, errors.New("roles is empty; allowed are actor and judge"))
+	}
+	for _, role := range s.Roles {
+		if role != schemas.RoleActor && role != schemas.RoleJudge {
+			errs = append(errs, fmt.Errorf("roles has %q; allowed are actor and judge", role))
+		}
+	}
+	if s.Wants(schemas.RoleJudge) {
+		errs = append(errs, s.Method.JudgeOptions().Validate())
+	}
+	if s.Calibration != nil {
+		if err := s.Calibration.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("calibration: %w", err))
+		}
+	}
+	for _, number := range []struct {
+		key   string
+		value int
+	}{
+		{"actor.n", s.Actor.N},
+		{"judge.n", s.Judge.N},
+		{"method.min_judgments", s.Method.MinJudgments},
+		{"method.min_meta_judgments", s.Method.MinMetaJudgments},
+	} {
+		if number.value < 1 || number.value > maxCount {
+			errs = append(errs, fmt.Errorf("%s is %d; allowed is 1 to %d", number.key, number.value, maxCount))
+		}
+	}
+	var err error
+	s.judgeTemplate, err = judge.ParseTemplate(s.Judge.Template)
+	return s, errors.Join(append(errs, err)...)
+}
+
+// Wants reports whether the run was asked for pairs of a role.
+func (s *Settings) Wants(role string) bool { return slices.Contains(s.Roles, role) }
+
+// JudgePrompt returns the messages that the judge got about a response, rendered from the template in
+// run.json.
+func (s *Settings) JudgePrompt(conversation []schemas.Message, response string) ([]schemas.Message, error) {
+	return s.judgeTemplate.Messages(conversation, response)
+}
+
+// JudgeTemplate returns the digest of the judge's template.
+func (s *Settings) JudgeTemplate() string { return s.judgeTemplate.Digest() }
