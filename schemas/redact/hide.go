@@ -1,0 +1,96 @@
+package redact
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Hidden replaces values that may be secrets.
+const Hidden = "(not shown: it looks like a secret)"
+
+// keyShape matches keys by the prefixes that providers give them, and what follows the schemes of an
+// Authorization header. The first group stays.
+var keyShape = regexp.MustCompile(`(?:\b|_)(?:` + strings.Join([]string{
+	`sk-[A-Za-z0-9_\-]{6,}`, // OpenAI, Anthropic, OpenRouter, LiteLLM
+	`[srp]k_(?:live|test)_[A-Za-z0-9]{6,}`,
+	`hf_[A-Za-z0-9]{8,}`, `gsk_[A-Za-z0-9]{8,}`, `xai-[A-Za-z0-9]{8,}`, `nvapi-[A-Za-z0-9_\-]{8,}`,
+	`pplx-[A-Za-z0-9]{8,}`, `fw_[A-Za-z0-9]{16,}`, `csk-[A-Za-z0-9]{8,}`, `r8_[A-Za-z0-9]{16,}`, `tgp_v1_[A-Za-z0-9_\-]{8,}`,
+	`AIza[A-Za-z0-9_\-]{20,}`, `ya29\.[A-Za-z0-9_\-]{8,}`,
+	`gh[pousr]_[A-Za-z0-9]{16,}`, `github_pat_[A-Za-z0-9_]{16,}`, `glpat-[A-Za-z0-9_\-]{8,}`,
+	`(?:AKIA|ASIA)[A-Z0-9]{12,}`, `dapi[0-9a-f]{16,}`, `xox[abprs]-[A-Za-z0-9\-]{8,}`, `lsv2_[A-Za-z0-9_]{8,}`,
+	`eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?`,
+}, "|") + `)`)
+
+// scheme matches the value of an Authorization header, userinfo a URL's user and password, and query
+// its parameters. What is in the first group stays.
+var (
+	scheme   = regexp.MustCompile(`(?i)\b(bearer|basic)[ +]+[A-Za-z0-9._~+/=\-]{6,}`)
+	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^/\s@"'<>]*@`)
+	named    = regexp.MustCompile(`(?i)([A-Za-z][A-Za-z0-9_.\-]*)("?'?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&}\])"'/][^\s,;&}\])"']*)`)
+)
+
+// Hide replaces what looks like a secret in a text about settings: keys with a known prefix, the values
+// of Authorization headers, the user and password of URLs, and values beside a name for which
+// [Name] is true, as in api_key=abc or "password": "abc".
+func Hide(text string) string {
+	text = keyShape.ReplaceAllString(text, Hidden)
+	text = scheme.ReplaceAllString(text, "$1 "+Hidden)
+	text = userinfo.ReplaceAllString(text, "$1"+Hidden+"@")
+	return named.ReplaceAllStringFunc(text, func(match string) string {
+		parts := named.FindStringSubmatch(match)
+		if !Name(parts[1]) || strings.HasPrefix(parts[3], Hidden[:1]) {
+			return match
+		}
+		return parts[1] + parts[2] + Hidden
+	})
+}
+
+// Value reports whether a text holds what looks like a key: see [Hide].
+func Value(text string) bool {
+	return keyShape.MatchString(text) || scheme.MatchString(text) || userinfo.MatchString(text)
+}
+
+// secretWords are parts of names of secrets, without the marks between words.
+var secretWords = []string{
+	"apikey", "accesskey", "secret", "password", "passwd", "passphrase", "credential", "authorization", "privatekey",
+	"subscriptionkey", "signingkey", "bearer", "apitoken", "accesstoken", "authtoken", "sessiontoken", "refreshtoken",
+	"idtoken", "hftoken", "usertoken", "jwt",
+}
+
+// plainKeys are last words of names beside "key" that name no secret.
+var plainKeys = []string{"cachekey", "routingkey", "sortkey", "partitionkey", "primarykey", "foreignkey", "publickey", "unknownkey"}
+
+// Name reports whether a field, header or parameter of this name usually holds a secret, as
+// api_key, X-Auth-Token or password do. Names of variables and files that hold one, such as
+// api_key_env, are none.
+func Name(name string) bool {
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	plain := strings.ToLower(strings.Map(func(c rune) rune {
+		if c == '_' || c == '-' || c == ' ' {
+			return -1
+		}
+		return c
+	}, name))
+	for _, suffix := range []string{"env", "file", "tokenid", "tokenids"} {
+		if strings.HasSuffix(plain, suffix) {
+			return false
+		}
+	}
+	for _, word := range secretWords {
+		if strings.Contains(plain, word) {
+			return true
+		}
+	}
+	if plain == "token" || plain == "auth" || plain == "keys" {
+		return true
+	}
+	if !strings.HasSuffix(plain, "key") {
+		return false
+	}
+	for _, word := range plainKeys {
+		if strings.HasSuffix(plain, word) {
+			return false
+		}
+	}
+	return true
+}
