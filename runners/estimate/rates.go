@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"coeval/transforms/infer"
+	"coeval/schemas/redact"
 )
 
 // A Server is asked at URL/chat/completions.
@@ -139,7 +139,7 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 	}
 	if answer.StatusCode != http.StatusOK {
 		const shown = 200
-		said = infer.WithoutKey(said, s.Key)
+		said = redact.New(s.Key).Bytes(said)
 		return u, fmt.Errorf("status %d: %q", answer.StatusCode, said[:min(len(said), shown)])
 	}
 	var told struct {
