@@ -42,7 +42,7 @@ var errClosed = errors.New("journal: closed")
 // A Journal appends to the buckets of one folder. Every process that writes has its own.
 type Journal struct {
 	dir     string
-	lengths Lengths
+	bits    PrefixBits
 	encoder *zstd.Encoder
 	frames  [][]byte // of the committing goroutine alone, one for each batch of a commit
 	// parts says that nothing can be appended to a file here: a segment is a row of parts.
@@ -65,11 +65,11 @@ type Journal struct {
 }
 
 // Open returns a journal that appends below dir, which it makes when needed. Its buckets have
-// prefixes of these lengths, beside those that it adds itself. Close it.
-func Open(dir string, lengths Lengths) (*Journal, error) {
+// prefixes of these bits, beside those that it adds itself. Close it.
+func Open(dir string, bits PrefixBits) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
-		if err := makeDir(dir); err != nil {
+		if err := store.MakeFolder(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -78,7 +78,7 @@ func Open(dir string, lengths Lengths) (*Journal, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := &Journal{
-		dir: dir, lengths: lengths, encoder: encoder, parts: parts,
+		dir: dir, bits: bits, encoder: encoder, parts: parts,
 		pending: map[*appender]*batch{}, unsettled: map[*batch]struct{}{}, untold: map[*appender]struct{}{},
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -456,41 +456,13 @@ func (a *appender) path() string { return filepath.Join(a.journal.dir, filepath.
 
 func (a *appender) open() error {
 	name := a.path()
-	if err := makeDir(filepath.Dir(name)); err != nil {
+	if err := store.MakeFolder(filepath.Dir(name)); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	a.file = f
-	return syncDir(filepath.Dir(name))
-}
-
-// makeDir makes a folder and those above it that are missing, durably.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("journal: %s: %w", dir, err)
-	}
-	return nil
+	return store.SyncFolder(filepath.Dir(name))
 }

@@ -172,9 +172,9 @@ func merge(ctx context.Context, dir string, class []segment) (old []string, err 
 // mayGrow says whether a segment is of the kind that is appended to. All others stay as they were put.
 func mayGrow(dir string, s segment) bool { return store.HasLocks(dir) && appended(path.Base(s.Name)) }
 
-// settled is how long a segment that may grow must have stayed as it is: as long as a worker may
+// quietPeriod is how long a segment that may grow must have stayed as it is: as long as a worker may
 // take to see that its run has lost the folder.
-var settled = leaseExpires
+var quietPeriod = 30 * time.Second
 
 func anyRecent(dir string, segments []segment) (bool, error) {
 	for _, s := range segments {
@@ -185,7 +185,7 @@ func anyRecent(dir string, segments []segment) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("journal: %w", err)
 		}
-		if time.Since(info.ModTime()) < settled {
+		if time.Since(info.ModTime()) < quietPeriod {
 			return true, nil
 		}
 	}

@@ -89,28 +89,28 @@ func Bucket(promptID string, bits int) string {
 	return string(name)
 }
 
-// Lengths are those of the prefixes that a journal's buckets have, ascending. Nil stands for all
+// PrefixBits are those of the prefixes that a journal's buckets have, ascending. Nil stands for all
 // that there may be.
-type Lengths []int
+type PrefixBits []int
 
 // Longest returns the longest prefix, 0 when there is none: a run may have more buckets than the
 // one before, never fewer.
-func (l Lengths) Longest() int {
+func (l PrefixBits) Longest() int {
 	if len(l) == 0 {
 		return 0
 	}
 	return l[len(l)-1]
 }
 
-// FindLengths looks which prefixes the journal's buckets have, with one listing of its folders. It
+// FindPrefixBits looks which prefixes the journal's buckets have, with one listing of its folders. It
 // is not nil. A run has one length of its own, and no other run is at work: what it is told when
 // it begins holds to its end.
-func FindLengths(ctx context.Context, dir string) (Lengths, error) {
+func FindPrefixBits(ctx context.Context, dir string) (PrefixBits, error) {
 	names, err := store.Folders(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	found := Lengths{}
+	found := PrefixBits{}
 	for _, name := range names {
 		if isBucket(name) {
 			found = append(found, len(name)-1)
@@ -133,11 +133,11 @@ func isBucket(name string) bool {
 	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
 }
 
-// folders returns the bucket's own folder and those of its shorter prefixes of these lengths.
-func folders(bucket string, lengths Lengths) []string {
+// folders returns the bucket's own folder and those of its shorter prefixes of these bits.
+func folders(bucket string, bits PrefixBits) []string {
 	var out []string
 	for n := range len(bucket) - 1 {
-		if lengths == nil || slices.Contains(lengths, n) {
+		if bits == nil || slices.Contains(bits, n) {
 			out = append(out, bucket[:n+1])
 		}
 	}
@@ -207,8 +207,8 @@ type listing struct {
 }
 
 // list lists the folders side by side.
-func list(ctx context.Context, dir, bucket string, lengths Lengths) (*listing, error) {
-	all := folders(bucket, lengths)
+func list(ctx context.Context, dir, bucket string, bits PrefixBits) (*listing, error) {
+	all := folders(bucket, bits)
 	files := make([][]store.File, len(all))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, folder := range all {
@@ -272,15 +272,15 @@ func (c Contents) add(r *Record) {
 	}
 }
 
-// Read returns what a bucket holds now of the prompts that keep wants; nil wants all. The lengths are
+// Read returns what a bucket holds now of the prompts that keep wants; nil wants all. The bits are
 // those of its journal. It fixes no view and writes nothing.
-func Read(ctx context.Context, dir string, lengths Lengths, bucket string, keep func(promptID string) bool) (Contents, error) {
-	contents, _, err := read(ctx, dir, bucket, lengths, keep)
+func Read(ctx context.Context, dir string, bits PrefixBits, bucket string, keep func(promptID string) bool) (Contents, error) {
+	contents, _, err := read(ctx, dir, bucket, bits, keep)
 	return contents, err
 }
 
-func read(ctx context.Context, dir, bucket string, lengths Lengths, keep func(string) bool) (Contents, *listing, error) {
-	l, err := list(ctx, dir, bucket, lengths)
+func read(ctx context.Context, dir, bucket string, bits PrefixBits, keep func(string) bool) (Contents, *listing, error) {
+	l, err := list(ctx, dir, bucket, bits)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -306,7 +306,7 @@ type View struct {
 // Load fixes the attempt's view of a bucket and reads in it the records of the prompts that
 // keep wants; nil wants all.
 func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID string) bool) (*View, error) {
-	contents, l, err := read(ctx, j.dir, bucket, j.lengths, keep)
+	contents, l, err := read(ctx, j.dir, bucket, j.bits, keep)
 	if err != nil {
 		return nil, err
 	}

@@ -160,8 +160,8 @@ func TestBucketReadsShorterPrefixes(t *testing.T) {
 	if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
 		t.Error(diff)
 	}
-	if lengths, err := FindLengths(t.Context(), dir); err != nil || !slices.Equal(lengths, Lengths{0, 1, 2}) {
-		t.Errorf("FindLengths = %v, %v; want 0, 1, 2", lengths, err)
+	if bits, err := FindPrefixBits(t.Context(), dir); err != nil || !slices.Equal(bits, PrefixBits{0, 1, 2}) {
+		t.Errorf("FindPrefixBits = %v, %v; want 0, 1, 2", bits, err)
 	}
 }
 
@@ -471,52 +471,5 @@ func BenchmarkAppend(b *testing.B) {
 	})
 	if err := v.Sync(b.Context()); err != nil {
 		b.Error(err)
-	}
-}
-
-func TestSecondRunIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	first, err := Acquire(t.Context(), dir, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = Acquire(t.Context(), dir, Acquiring{})
-	if err == nil {
-		t.Fatal("two runs have one folder")
-	}
-	if want := fmt.Sprintf("process %d", os.Getpid()); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("%v: names not %q and the folder", err, want)
-	}
-	if err := first.Release(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := Acquire(t.Context(), dir, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := again.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Who may read the lock doesn't depend on the file that an earlier run left.
-func TestLockIsReadByAll(t *testing.T) {
-	dir := t.TempDir()
-	name := lockName(dir)
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l, err := Acquire(t.Context(), dir, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o644 {
-		t.Errorf("its mode is %v, %v", info.Mode(), err)
-	}
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,12 +60,10 @@ func standBefore(t *testing.T, f storetest.Fault) {
 	t.Cleanup(func() { intercept.Store(nil) })
 }
 
-// quickly makes the pauses of this package milliseconds until the test ends. A lease expires as
-// late as ever: a machine with much to do may well not renew one for half a second.
+// quickly makes the pauses of this package milliseconds until the test ends.
 func quickly(t *testing.T) {
 	t.Helper()
 	set(t, &putEvery, 20*time.Millisecond)
-	set(t, &leaseBeat, 50*time.Millisecond)
 }
 
 // set changes one of the package's times until the test ends.
@@ -77,17 +74,10 @@ func set(t *testing.T, which *time.Duration, to time.Duration) {
 	t.Cleanup(func() { *which = was })
 }
 
-// expiringSoon is for tests that wait for the end of a lease.
-func expiringSoon(t *testing.T) {
-	t.Helper()
-	quickly(t)
-	set(t, &leaseExpires, 500*time.Millisecond)
-}
-
 // atOnce lets what was just written be compacted until the test ends.
 func atOnce(t *testing.T) {
 	t.Helper()
-	set(t, &settled, 0)
+	set(t, &quietPeriod, 0)
 }
 
 // places are a folder of a disk and one of an object store.
@@ -564,7 +554,7 @@ func TestCompactOfARecentBucket(t *testing.T) {
 		t.Error(diff)
 	}
 	for _, name := range before {
-		long := time.Now().Add(-settled)
+		long := time.Now().Add(-quietPeriod)
 		if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
 			t.Fatal(err)
 		}
@@ -610,462 +600,6 @@ func TestCompactOfADamagedJournal(t *testing.T) {
 	}
 }
 
-func TestLeaseIsKept(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	first, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	asked := false
-	_, err = Acquire(t.Context(), out, Acquiring{Waiting: func(who string, _ time.Duration) {
-		asked = strings.Contains(who, fmt.Sprintf("process %d on ", os.Getpid()))
-	}})
-	want := fmt.Sprintf("another run works on %s (process %d on ", out, os.Getpid())
-	if err == nil || !strings.HasPrefix(err.Error(), want) || !asked {
-		t.Errorf("%v, waiting %t\nwant %q", err, asked, want)
-	}
-	ctx, cancel := first.Context(t.Context())
-	defer cancel()
-	if ctx.Err() != nil {
-		t.Errorf("the holder lost it: %v", context.Cause(ctx))
-	}
-	if err := first.Release(); err != nil {
-		t.Fatal(err)
-	}
-	again, err := Acquire(t.Context(), out, Acquiring{Waiting: func(string, time.Duration) { t.Error("it waits for a lease that was given back") }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := again.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// leaseOf returns the lease of a folder that is held by a run of this ID, which does not renew it.
-func leaseOf(t *testing.T, out, id string) *lease {
-	t.Helper()
-	l := &lease{out: out, name: store.Join(out, leaseFile), term: term{holder: thisProcess(""), ID: id}}
-	if err := l.write(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-// A run that died renews nothing, and its lease is taken.
-func TestLeaseOfTheDead(t *testing.T) {
-	expiringSoon(t)
-	out := bucket(t)
-	leaseOf(t, out, "dead")
-	l, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestTakeOver(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	first, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := first.Context(t.Context())
-	defer cancel()
-	second, err := Acquire(t.Context(), out, Acquiring{TakeOver: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-ctx.Done()
-	if got := fmt.Sprint(context.Cause(ctx)); !strings.Contains(got, "took "+out+" over") {
-		t.Errorf("the first run is told %q", got)
-	}
-	if err := first.Release(); err != nil {
-		t.Errorf("Release of what was lost: %v", err)
-	}
-	if _, err := Acquire(t.Context(), out, Acquiring{}); err == nil {
-		t.Error("the first run gave back what is the second's")
-	}
-	if err := second.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A holder that can't reach the store stops before another run may begin.
-func TestLeaseThatCannotBeRenewed(t *testing.T) {
-	expiringSoon(t)
-	out := bucket(t)
-	l, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := l.Context(t.Context())
-	defer cancel()
-	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	})
-	<-ctx.Done()
-	if got := fmt.Sprint(context.Cause(ctx)); !strings.Contains(got, "could not be renewed") {
-		t.Errorf("the run is told %q", got)
-	}
-	if err := l.Release(); err != nil {
-		t.Error(err)
-	}
-}
-
-// A renewal that arrived and whose answer did not is the holder's own, and no other run's, also
-// when it can't be told at once whose it is.
-func TestLeaseWhoseAnswerIsLost(t *testing.T) {
-	quickly(t)
-	set(t, &leaseExpires, 3*time.Second)
-	out := bucket(t)
-	l, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := l.Context(t.Context())
-	defer cancel()
-	const faulty = 8
-	var puts atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		switch r.Method {
-		case http.MethodPost:
-			if n := puts.Add(1); n <= faulty && n%4 == 1 {
-				server.ServeHTTP(httptest.NewRecorder(), r)
-				<-r.Context().Done() // until the client gives up
-				return
-			}
-		case http.MethodGet:
-			if n := puts.Load(); n <= faulty && n%4 == 2 {
-				w.WriteHeader(http.StatusForbidden)
-				return
-			}
-		}
-		server.ServeHTTP(w, r)
-	})
-	// Two answers are lost, and the lease is renewed after each.
-	for renewed := int64(0); puts.Load() <= faulty && ctx.Err() == nil; {
-		is, _, err := readTerm(t.Context(), l.lease.name)
-		if err != nil {
-			continue // refused
-		}
-		if is.Beat < renewed {
-			t.Fatalf("beat %d after %d", is.Beat, renewed)
-		}
-		renewed = is.Beat
-	}
-	if ctx.Err() != nil {
-		t.Errorf("the holder lost its lease to itself: %v", context.Cause(ctx))
-	}
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
-	if is, _, err := readTerm(t.Context(), l.lease.name); err != nil || !is.Released {
-		t.Errorf("after Release the lease is %+v, %v", is, err)
-	}
-}
-
-// A store that refuses a renewal while the lease is as it was has given it to nobody.
-func TestLeaseThatNobodyElseHas(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	l, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := l.Context(t.Context())
-	defer cancel()
-	const refusals = 3
-	var puts atomic.Int64
-	renewed := make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		if r.Method == http.MethodPost {
-			switch n := puts.Add(1); {
-			case n <= refusals:
-				w.WriteHeader(http.StatusPreconditionFailed)
-				return
-			case n == refusals+2: // the one before was renewed
-				close(renewed)
-			}
-		}
-		server.ServeHTTP(w, r)
-	})
-	select {
-	case <-renewed:
-	case <-ctx.Done():
-		t.Errorf("the holder lost its lease to itself: %v", context.Cause(ctx))
-	}
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A holder that renews its lease between the look of who takes it over and the write that does so
-// loses it all the same; another run that took it there keeps it.
-func TestTakeOverOfWhatIsRenewed(t *testing.T) {
-	quickly(t)
-	for _, test := range []struct{ who, id, want string }{
-		{"the holder", "first", ""},
-		{"another", "another", "another run works on"},
-	} {
-		t.Run(test.who, func(t *testing.T) {
-			out := bucket(t)
-			var mu sync.Mutex
-			holder := leaseOf(t, out, "first")
-			var renewed atomic.Bool
-			standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-				if r.Method == http.MethodPost && renewed.CompareAndSwap(false, true) {
-					mu.Lock()
-					defer mu.Unlock()
-					holder.term.ID, holder.term.Beat = test.id, 1
-					b, err := json.Marshal(&holder.term)
-					if err != nil {
-						t.Error(err)
-					}
-					if _, err = store.Swap(t.Context(), holder.name, holder.version, b); err != nil {
-						t.Error(err)
-					}
-				}
-				server.ServeHTTP(w, r)
-			})
-			beat := func(string, time.Duration) { // the other renews its own
-				mu.Lock()
-				defer mu.Unlock()
-				_, v, err := readTerm(t.Context(), holder.name)
-				if err != nil {
-					t.Error(err)
-				}
-				holder.term.Beat++
-				holder.version = v
-				if err := holder.write(t.Context(), v); err != nil {
-					t.Error(err)
-				}
-			}
-			second, err := Acquire(t.Context(), out, Acquiring{TakeOver: true, Waiting: beat})
-			if test.want != "" {
-				if err == nil || !strings.HasPrefix(err.Error(), test.want) {
-					t.Fatalf("%v\nwant %q", err, test.want)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := second.Release(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// A store that refuses to change what nobody else has changed is told of, and not asked on and on.
-func TestTakeOverThatIsRefused(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	leaseOf(t, out, "first")
-	var writes atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		if r.Method == http.MethodPost {
-			writes.Add(1)
-			_, _ = io.Copy(io.Discard, r.Body)
-			http.Error(w, "changed", http.StatusPreconditionFailed)
-			return
-		}
-		server.ServeHTTP(w, r)
-	})
-	_, err := Acquire(t.Context(), out, Acquiring{TakeOver: true})
-	if !errors.Is(err, errUnwritten) {
-		t.Errorf("%v, want %v", err, errUnwritten)
-	}
-	if n := writes.Load(); n > 4 {
-		t.Errorf("it was written %d times", n)
-	}
-}
-
-// A store that writes over a file whatever its version keeps no leases, and no run begins there.
-func TestStoreWithoutConditions(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		q := r.URL.Query()
-		q.Del("ifGenerationMatch")
-		r.URL.RawQuery = q.Encode()
-		server.ServeHTTP(w, r)
-	})
-	_, err := Acquire(t.Context(), out, Acquiring{})
-	if want := "the store of " + out + " ignores the conditions of writes"; err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("%v\nwant %q", err, want)
-	}
-	l, err := Acquire(t.Context(), out, Acquiring{Waiting: func(string, time.Duration) { t.Error("it waits for a lease that was given back") }})
-	if err == nil {
-		t.Errorf("a second run began: %v", l.Release())
-	}
-}
-
-// What a lease costs when nobody else has it: to look, to take, to renew at once, to see that an
-// older version of it can't be written over, to remove nothing, and to give it back.
-func TestCostOfALease(t *testing.T) {
-	quickly(t)
-	set(t, &leaseBeat, time.Hour)
-	out := bucket(t)
-	var mu sync.Mutex
-	requests := map[string]int{}
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		mu.Lock()
-		requests[r.Method]++
-		mu.Unlock()
-		server.ServeHTTP(w, r)
-	})
-	l, err := Acquire(t.Context(), out, Acquiring{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Release(); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]int{http.MethodGet: 3, http.MethodPost: 4, http.MethodDelete: 1}
-	mu.Lock()
-	defer mu.Unlock()
-	if diff := cmp.Diff(want, requests); diff != "" {
-		t.Errorf("requests (-want +got):\n%s", diff)
-	}
-}
-
-// Workers see who has the lock: their own run, also when the program that began it is gone, or
-// another, or nobody.
-func TestFence(t *testing.T) {
-	places(t, func(t *testing.T, out string) {
-		set(t, &fenceFresh, 0)
-		check := func(attempt, want string) {
-			t.Helper()
-			err := NewFence(out, attempt).Check(t.Context())
-			var lost *Lost
-			switch {
-			case want == "" && err == nil:
-			case want == "" || !errors.As(err, &lost) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), attempt+" stops"):
-				t.Errorf("attempt %s is told %v, want %q", attempt, err, want)
-			}
-		}
-		check("first", "is gone")
-		first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		check("first", "")
-		check("second", "another run (process")
-		if err := first.Release(); err != nil {
-			t.Fatal(err)
-		}
-		check("first", "was ended")
-		second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		check("first", "another run (process")
-		check("second", "")
-		if err := second.Release(); err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// A watching worker is told when another run takes the folder, and goes on while a store that
-// can't be asked may come back.
-func TestFenceWatches(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	first, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	told := make(chan error, 1)
-	go func() { told <- NewFence(out, "first").Watch(t.Context()) }()
-	second, err := Acquire(t.Context(), out, Acquiring{Attempt: "second", TakeOver: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lost *Lost
-	if err := <-told; !errors.As(err, &lost) {
-		t.Errorf("the worker is told %v", err)
-	}
-	var refused atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		refused.Add(1)
-		w.WriteHeader(http.StatusForbidden)
-	})
-	set(t, &fenceBlind, 300*time.Millisecond)
-	began := time.Now()
-	err = NewFence(out, "second").Watch(t.Context())
-	if err == nil || errors.As(err, &lost) || !strings.Contains(err.Error(), "can't be told") {
-		t.Errorf("a worker that can't ask is told %v", err)
-	}
-	if took := time.Since(began); took < fenceBlind || refused.Load() < 2 {
-		t.Errorf("it gave up after %s and %d questions, and not %s", took, refused.Load(), fenceBlind)
-	}
-	intercept.Store(nil)
-	if err := errors.Join(first.Release(), second.Release()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A look that gets no answer holds up nobody for ever: who asks may leave, who waits is told, and
-// all wait for one look.
-func TestFenceWithoutAnswer(t *testing.T) {
-	quickly(t)
-	out := bucket(t)
-	lock, err := Acquire(t.Context(), out, Acquiring{Attempt: "first"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var asked atomic.Int64
-	intercepted, open := make(chan struct{}), make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-		if r.Method == http.MethodGet {
-			if asked.Add(1) == 1 {
-				close(intercepted)
-			}
-			<-open
-		}
-		server.ServeHTTP(w, r)
-	})
-	f := NewFence(out, "first")
-	ctx, leave := context.WithCancel(t.Context())
-	var left sync.WaitGroup
-	left.Go(func() {
-		if err := f.Check(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("who left is told %v", err)
-		}
-	})
-	<-intercepted
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := f.Check(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("who asks beside it and is gone is told %v", err)
-	}
-	answer := fenceAnswer
-	set(t, &fenceAnswer, 50*time.Millisecond)
-	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "can't be told: no answer for 50ms") {
-		t.Errorf("who waits is told %v", err)
-	}
-	if n := asked.Load(); n != 1 {
-		t.Errorf("%d looks at a time", n)
-	}
-	leave()
-	left.Wait()
-	fenceAnswer = answer
-	close(open)
-	if err := f.Check(t.Context()); err != nil {
-		t.Errorf("when the answer has come: %v", err)
-	}
-	intercept.Store(nil)
-	if err := lock.Release(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Loading a bucket takes one listing for each length of prefix that the journal has, mostly one;
 // what shorter prefixes hold is read all the same.
 func TestListingsOfALoad(t *testing.T) {
@@ -1073,8 +607,8 @@ func TestListingsOfALoad(t *testing.T) {
 	dir := bucket(t)
 	attempt(t, dir, "b01101", generation("p", "k", 0, "own"))
 	attempt(t, dir, "b01", generation("p", "k", 1, "of an earlier run"))
-	found, err := FindLengths(t.Context(), dir)
-	if diff := cmp.Diff(Lengths{2, 5}, found); diff != "" || err != nil {
+	found, err := FindPrefixBits(t.Context(), dir)
+	if diff := cmp.Diff(PrefixBits{2, 5}, found); diff != "" || err != nil {
 		t.Fatalf("%s%v", diff, err)
 	}
 	var listings, reads atomic.Int64
@@ -1089,18 +623,18 @@ func TestListingsOfALoad(t *testing.T) {
 	})
 	for _, test := range []struct {
 		bucket          string
-		lengths         Lengths
+		bits            PrefixBits
 		listings, reads int64
 	}{
 		{"b01101", found, 2, 2},
 		{"b01101", nil, 6, 2},
-		{"b01100", found, 2, 1},      // a folder that isn't there yet
-		{"b01101", Lengths{5}, 1, 1}, // as in a journal of one run
-		{"b01101", Lengths{}, 1, 1},  // as when the run began with none
+		{"b01100", found, 2, 1},         // a folder that isn't there yet
+		{"b01101", PrefixBits{5}, 1, 1}, // as in a journal of one run
+		{"b01101", PrefixBits{}, 1, 1},  // as when the run began with none
 	} {
 		listings.Store(0)
 		reads.Store(0)
-		j, err := Open(dir, test.lengths)
+		j, err := Open(dir, test.bits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1109,10 +643,10 @@ func TestListingsOfALoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := int64(len(v.Take("p"))); got != test.reads {
-			t.Errorf("%s with %v: %d records, want %d", test.bucket, test.lengths, got, test.reads)
+			t.Errorf("%s with %v: %d records, want %d", test.bucket, test.bits, got, test.reads)
 		}
 		if listings.Load() != test.listings || reads.Load() != test.reads {
-			t.Errorf("%s with %v: %d listings and %d reads, want %d and %d", test.bucket, test.lengths, listings.Load(), reads.Load(), test.listings, test.reads)
+			t.Errorf("%s with %v: %d listings and %d reads, want %d and %d", test.bucket, test.bits, listings.Load(), reads.Load(), test.listings, test.reads)
 		}
 		closeJournal(t, j)
 	}

@@ -18,7 +18,7 @@ import (
 // first, then those of its view. It is for one goroutine.
 type Replay struct {
 	dir, bucket string
-	lengths     Lengths
+	bits        PrefixBits
 	records     map[id]*replayed
 	twice       bool // some key has more than one record
 }
@@ -31,13 +31,13 @@ type replayed struct {
 }
 
 // NewReplay loads the records of the prompts that keep wants, as the attempt of this origin
-// saw them. The lengths are those of its journal.
-func NewReplay(ctx context.Context, dir string, lengths Lengths, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
+// saw them. The bits are those of its journal.
+func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
 	order, err := readView(ctx, dir, o.Bucket, o.View)
 	if err != nil {
 		return nil, err
 	}
-	l, err := list(ctx, dir, o.Bucket, lengths)
+	l, err := list(ctx, dir, o.Bucket, bits)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func NewReplay(ctx context.Context, dir string, lengths Lengths, o schemas.Origi
 		}
 		order = append(own, order...)
 	}
-	r := &Replay{dir: dir, bucket: o.Bucket, lengths: lengths, records: map[id]*replayed{}}
+	r := &Replay{dir: dir, bucket: o.Bucket, bits: bits, records: map[id]*replayed{}}
 	err = readSegments(ctx, dir, order, func(i int, b []byte) error {
 		length, err := decodeSegment(b, keep, r.use)
 		if err == nil && i >= len(own) && length < int64(len(b)) {
@@ -157,7 +157,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 // saveNext puts down the view that the next run will have, so that one which appends nothing
 // leaves the journal as it is.
 func (r *Replay) saveNext(ctx context.Context) error {
-	l, err := list(ctx, r.dir, r.bucket, r.lengths)
+	l, err := list(ctx, r.dir, r.bucket, r.bits)
 	if err != nil {
 		return err
 	}

@@ -345,6 +345,12 @@ func (local) removeAll(_ context.Context, folder string) error {
 	return syncFolder(filepath.Dir(filepath.Clean(folder)))
 }
 
+// MakeFolder makes a local folder and all above it that are missing, durably.
+func MakeFolder(folder string) error { return makeFolder(folder) }
+
+// SyncFolder makes the names in a local folder durable. A folder that is gone has none.
+func SyncFolder(folder string) error { return syncFolder(folder) }
+
 // makeFolder makes a folder and all above it, each one durable in the one above.
 func makeFolder(folder string) error {
 	folder = filepath.Clean(folder)

@@ -22,8 +22,8 @@ type Input struct {
 	// Attempt names this run of the program.
 	Attempt string
 	Scan    *prompts.Scan
-	// Journal are the lengths of the prefixes of the journal's buckets; see [journal.FindLengths].
-	Journal journal.Lengths
+	// Journal are the lengths of the prefixes of the journal's buckets; see [journal.FindPrefixBits].
+	Journal journal.PrefixBits
 	// Workers is how many processes or machines share the work. Zero means one.
 	Workers int
 	// RetryFailed are the codes of failures that are asked again.
@@ -155,7 +155,7 @@ func (r *resolved) asked(c *Config) []*stage.Role {
 // inferOptions say how these roles are asked.
 func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 	o := infer.Options{
-		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
+		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
 		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
@@ -191,7 +191,7 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.O
 		return sink.Options{}, err
 	}
 	return sink.Options{
-		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), Lengths: in.Journal, Shards: c.Shards(in.Scan),
+		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
 		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,

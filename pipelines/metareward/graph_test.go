@@ -252,7 +252,7 @@ func TestShardsAndBits(t *testing.T) {
 	for _, tt := range tests {
 		c := Default()
 		c.Output.PromptsPerShard = tt.perShard
-		in := &Input{Scan: &prompts.Scan{Prompts: tt.prompts}, Journal: journal.Lengths{tt.journalBits}}
+		in := &Input{Scan: &prompts.Scan{Prompts: tt.prompts}, Journal: journal.PrefixBits{tt.journalBits}}
 		if got := c.Shards(in.Scan); got != tt.shards {
 			t.Errorf("%d prompts by %d: %d shards, want %d", tt.prompts, tt.perShard, got, tt.shards)
 		}

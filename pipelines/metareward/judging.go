@@ -26,7 +26,7 @@ type Judging struct {
 
 // NewJudging returns how the judge is asked about so many prompts' responses. It returns an error
 // if the config is invalid.
-func NewJudging(c Config, attempt string, prompts int64, lengths journal.Lengths, retryFailed []string) (*Judging, error) {
+func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string) (*Judging, error) {
 	if err := c.ValidateJudging(); err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 		return nil, err
 	}
 	dir := JournalDir(c.Output.Dir)
-	lengths, err := journal.FindLengths(ctx, dir)
+	lengths, err := journal.FindPrefixBits(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ type planner struct {
 	stage  stage.Stage
 	// dir is the journal, lengths are those of its prefixes, and bits that of the run's buckets.
 	dir     string
-	lengths journal.Lengths
+	lengths journal.PrefixBits
 	bits    int
 	// retryFailed are the codes of recorded failures that are asked again.
 	retryFailed []string

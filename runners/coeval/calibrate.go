@@ -138,7 +138,7 @@ func (k *calibration) do(ctx context.Context) (err error) {
 // ask has the responses judged and returns what comes of it.
 func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.CallTally, error) {
 	dir := metareward.JournalDir(k.config.Output.Dir)
-	lengths, err := journal.FindLengths(ctx, dir)
+	lengths, err := journal.FindPrefixBits(ctx, dir)
 	if err != nil {
 		return nil, schemas.CallTally{}, err
 	}

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/runners/engine/enginetest"
 	"coeval/transforms/simulator"
 )
@@ -127,7 +127,7 @@ func TestInterruptedOnACluster(t *testing.T) {
 	if err == nil {
 		attempt = attemptOf(t, entries)
 	}
-	if err := journal.NewFence(out, attempt).Check(t.Context()); err != nil {
+	if err := lock.NewFence(out, attempt).Check(t.Context()); err != nil {
 		t.Errorf("while the job runs its workers are told %v", err)
 	}
 	p.signal(t, os.Interrupt)
@@ -135,7 +135,7 @@ func TestInterruptedOnACluster(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, p.stderr.String())
 	}
 	s.isCancelled(t)
-	if err := journal.NewFence(out, attempt).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "was ended") {
+	if err := lock.NewFence(out, attempt).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "was ended") {
 		t.Errorf("workers that are left are told %v", err)
 	}
 }

@@ -392,7 +392,7 @@ func segments(t *testing.T, out string) map[string]int64 {
 func durable(t *testing.T, out string) map[string]int64 {
 	t.Helper()
 	dir := filepath.Join(out, "journal")
-	lengths, err := journal.FindLengths(t.Context(), dir)
+	lengths, err := journal.FindPrefixBits(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
@@ -202,8 +203,8 @@ func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
 }
 
 // acquire locks a run's folder, and says so when that takes time.
-func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*journal.Lock, error) {
-	return journal.Acquire(ctx, out, journal.Acquiring{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
+func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*lock.Lock, error) {
+	return lock.Acquire(ctx, out, lock.Options{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
 		fmt.Fprintf(stderr, "%s has a lease of another run (%s): this one waits up to %s to see whether that run lives, and --takeover doesn't\n", out, who, most)
 	}})
 }
@@ -276,7 +277,7 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 
 // build makes the pipeline.
 func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
-	lengths, err := journal.FindLengths(ctx, metareward.JournalDir(r.config.Output.Dir))
+	lengths, err := journal.FindPrefixBits(ctx, metareward.JournalDir(r.config.Output.Dir))
 	if err != nil {
 		return nil, err
 	}

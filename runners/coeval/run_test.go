@@ -395,7 +395,7 @@ func journalText(t *testing.T, out string) string {
 	t.Helper()
 	var b strings.Builder
 	dir := metareward.JournalDir(out)
-	lengths, err := journal.FindLengths(t.Context(), dir)
+	lengths, err := journal.FindPrefixBits(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/datasets/store/storetest"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
@@ -198,7 +199,7 @@ func TestBundleIsStartedAgain(t *testing.T) {
 func TestWorkerThatLostItsRun(t *testing.T) {
 	t.Parallel()
 	out := t.TempDir()
-	first, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "first"})
+	first, err := lock.Acquire(t.Context(), out, lock.Options{Attempt: "first"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,14 +229,14 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 	if err := first.Release(); err != nil {
 		t.Fatal(err)
 	}
-	second, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: "second"})
+	second, err := lock.Acquire(t.Context(), out, lock.Options{Attempt: "second"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err == nil {
 		t.Fatal("the bundle is done")
 	}
-	var lost *journal.Lost
+	var lost *lock.Lost
 	if err := Fatal("first"); !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
 		t.Errorf("the job is told %v", err)
 	}

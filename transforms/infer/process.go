@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/schemas"
 )
 
@@ -21,8 +22,8 @@ type Options struct {
 	Attempt string `json:"attempt"`
 	// Journal is the folder of the journal. Empty keeps none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
-	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
-	Lengths journal.Lengths `json:"lengths"`
+	// PrefixBits are those of the journal's buckets; see [journal.FindPrefixBits].
+	PrefixBits journal.PrefixBits `json:"prefix_bits"`
 	// Fence is the run's folder, whose lock must name the attempt: else the process stops asking.
 	// Empty looks at none.
 	Fence string `json:"fence,omitempty"`
@@ -150,7 +151,7 @@ func processOf(ctx context.Context, o Options) (*process, error) {
 	} else {
 		p.watch = &watch{}
 		if o.Journal != "" {
-			if p.journal, err = journal.Open(o.Journal, o.Lengths); err != nil {
+			if p.journal, err = journal.Open(o.Journal, o.PrefixBits); err != nil {
 				return nil, err
 			}
 		}
@@ -178,7 +179,7 @@ func (p *process) agrees(o Options) error {
 
 // admit returns an error when a process must not begin: a key is missing here, or the run's folder
 // is another run's.
-func (o *Options) admit(ctx context.Context) (*journal.Fence, error) {
+func (o *Options) admit(ctx context.Context) (*lock.Fence, error) {
 	for _, e := range o.Keys {
 		if _, err := e.APIKey(); err != nil {
 			host, _ := os.Hostname() // a name that is better than none
@@ -188,14 +189,14 @@ func (o *Options) admit(ctx context.Context) (*journal.Fence, error) {
 	if o.Fence == "" {
 		return nil, nil
 	}
-	fence := journal.NewFence(o.Fence, o.Attempt)
+	fence := lock.NewFence(o.Fence, o.Attempt)
 	err := fence.Check(ctx)
 	return fence, err
 }
 
 // watchFence ends the process when the run's folder is another run's, or nobody's. What is in
 // flight may come, and is kept: it is paid for.
-func (p *process) watchFence(fence *journal.Fence) {
+func (p *process) watchFence(fence *lock.Fence) {
 	err := fence.Watch(p.ctx)
 	if err == nil {
 		return

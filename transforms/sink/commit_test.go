@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
@@ -324,17 +324,17 @@ func TestEmptyShards(t *testing.T) {
 // stay those of the later run, byte for byte, while that run is at work and after it has ended.
 func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
 	out := t.TempDir()
-	acquire := func(attempt string) *journal.Lock {
+	acquire := func(attempt string) *lock.Lock {
 		t.Helper()
-		lock, err := journal.Acquire(t.Context(), out, journal.Acquiring{Attempt: attempt})
+		held, err := lock.Acquire(t.Context(), out, lock.Options{Attempt: attempt})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return lock
+		return held
 	}
 	first := acquire("first")
 	late := newTestRun(t, out, 1, 0, nil)
-	fence := func() { late.options.fence = journal.NewFence(out, "first") } // one that has seen nothing yet
+	fence := func() { late.options.fence = lock.NewFence(out, "first") } // one that has seen nothing yet
 	fence()
 	manifests := late.writeAll(t)
 	if err := first.Release(); err != nil {
@@ -344,7 +344,7 @@ func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
 	second := acquire("second")
 	later := newTestRun(t, out, 2, 1, nil)
 	later.options.Attempt = "second"
-	later.options.fence = journal.NewFence(out, "second")
+	later.options.fence = lock.NewFence(out, "second")
 	later.options.Config = json.RawMessage(`{"seed":1}`)
 	staged := later.writeAll(t)
 	refused := func(when string) {
@@ -352,7 +352,7 @@ func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
 		before := files(t, out)
 		fence()
 		err := commit(t.Context(), &late.options, late.tallies, manifests)
-		var lost *journal.Lost
+		var lost *lock.Lost
 		if !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
 			t.Errorf("%s, commit: %v", when, err)
 		}

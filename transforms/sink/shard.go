@@ -209,7 +209,7 @@ func (w *dossierWriter) writeBucket(ctx context.Context, records []*schemas.Reco
 			return fmt.Errorf("bucket %s was found by two attempts, %+v and %+v", origin.Bucket, origin, o)
 		}
 	}
-	replay, err := journal.NewReplay(ctx, w.options.Journal, w.options.Lengths, origin, func(id string) bool { return wanted[id] })
+	replay, err := journal.NewReplay(ctx, w.options.Journal, w.options.PrefixBits, origin, func(id string) bool { return wanted[id] })
 	if err != nil {
 		return err
 	}

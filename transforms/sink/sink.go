@@ -8,7 +8,7 @@
 //
 // It promises that a file under its final name is whole, that a folder with run.json holds the
 // files of one run and no others, that nothing is committed unless every count adds up, that an
-// attempt which lost Out to another run commits nothing and pins nothing (see [journal.Fence]), and
+// attempt which lost Out to another run commits nothing and pins nothing (see [lock.Fence]), and
 // that each step can be repeated. It does not promise that OUT is complete while Commit is at
 // work: run.json is not there then.
 //
@@ -27,6 +27,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/lock"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
 	"coeval/transforms/judge"
@@ -58,8 +59,8 @@ type Options struct {
 	Fence bool `json:"fence,omitempty"`
 	// Journal is the folder that dossiers are rebuilt from. Required.
 	Journal string `json:"journal"`
-	// Lengths are those of the journal's prefixes; see [journal.FindLengths].
-	Lengths journal.Lengths `json:"lengths"`
+	// PrefixBits are those of the journal's buckets; see [journal.FindPrefixBits].
+	PrefixBits journal.PrefixBits `json:"prefix_bits"`
 	// Shards is the number of files of each table. Required.
 	Shards int `json:"shards"`
 	// Chain is the chain of stages that the findings came from. Required.
@@ -81,7 +82,7 @@ type Options struct {
 	// Workers is how many shards a bundle writes at a time. Zero means one for each core.
 	Workers int `json:"workers,omitempty"`
 
-	fence *journal.Fence
+	fence *lock.Fence
 }
 
 // fenced returns an error when Out is another run's.
@@ -171,7 +172,7 @@ func decodeOptions(spec string) (*Options, error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if o.Fence {
-		o.fence = journal.NewFence(o.Out, o.Attempt)
+		o.fence = lock.NewFence(o.Out, o.Attempt)
 	}
 	return &o, nil
 }

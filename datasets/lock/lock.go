@@ -1,0 +1,151 @@
+// Package lock lets one run at a time work on a folder, and lets the processes that work for the
+// run find out when they have lost it.
+//
+// On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it
+// when the process ends, however it ends. An object store has no such locks. There the lock is a
+// lease, the object OUT/operations/lease.json: its holder renews it every few seconds, and another
+// run may take it once it has not been renewed for half a minute.
+//
+//	run A                     OUT/operations/lease.json          run B
+//	Acquire ── create ──────► {id: A, beat: 0}
+//	        ── renew ───────► {id: A, beat: 1}  ◄── read ─────── Acquire: A has it
+//	        ── renew ───────► {id: A, beat: 2}  ◄── read ─────── it is renewed: refuse
+//	(dies)                    {id: A, beat: 2}  ◄── read ─────── unchanged for 30 s
+//	                          {id: B, beat: 0}  ◄── replace ──── B has it
+//
+// The lock file is opened without following a link. It must be a regular file that belongs to the
+// user and has one name; otherwise Acquire refuses it and changes nothing.
+//
+// A [Fence] is for a process that works for a run without holding its lock, such as the worker of a
+// cluster. The lock promises that no two runs that hold it overlap, as long as clocks run at one
+// speed. It does not promise that a process which lost it stops at once: it stops within seconds.
+package lock
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"coeval/datasets/store"
+)
+
+// Expires is how long a lease must stay unchanged before another run may take it. A process that
+// has lost its run's folder notices within this time.
+const Expires = 30 * time.Second
+
+// A Lock is held by one run at a time.
+type Lock struct {
+	file  *lockFile // on a local disk
+	lease *lease    // on an object store
+}
+
+// Options say how a lock is acquired.
+type Options struct {
+	// Attempt names the holder to the processes that work for it; see [Fence].
+	Attempt string
+	// TakeOver takes the lease of another run at once. That run stops when it notices. On a local
+	// disk it has no effect.
+	TakeOver bool
+	// Waiting, if not nil, is called before Acquire waits for another run's lease to expire. It
+	// gets a description of that run and the longest wait.
+	Waiting func(holder string, longest time.Duration)
+}
+
+// Acquire locks a run's folder and makes it when it is missing. When another run has the lock,
+// the error names that run.
+//
+// On an object store Acquire also checks that the store honors conditional writes, and that files
+// can be replaced and removed; the error names what is missing.
+func Acquire(ctx context.Context, out string, o Options) (*Lock, error) {
+	record := leaseRecord{holder: thisProcess(o.Attempt), ID: uuid.NewString()}
+	if store.HasLocks(out) {
+		f, err := acquireFile(out, record)
+		if err != nil {
+			return nil, err
+		}
+		return &Lock{file: f}, nil
+	}
+	l, err := acquireLease(ctx, out, record, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Lock{lease: l}, nil
+}
+
+// Context returns a context that ends when the lock is lost; its cause says how.
+func (l *Lock) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if l.lease == nil {
+		return ctx, func() { cancel(nil) }
+	}
+	stop := context.AfterFunc(l.lease.ctx, func() { cancel(context.Cause(l.lease.ctx)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// Release gives the lock back.
+func (l *Lock) Release() error {
+	if l.lease != nil {
+		return l.lease.release()
+	}
+	return l.file.release()
+}
+
+// Name returns the path of the file that names the holder of a run's folder.
+func Name(out string) string {
+	if store.HasLocks(out) {
+		return filepath.Join(out, "operations", ".lock")
+	}
+	return store.Join(out, "operations", "lease.json")
+}
+
+// A leaseRecord is the content of the lock file or of the lease. Each renewal of a lease writes
+// another, with the next beat.
+type leaseRecord struct {
+	holder
+
+	ID       string `json:"id"`
+	Beat     int64  `json:"beat,omitempty"`
+	Released bool   `json:"released"`
+}
+
+// A holder identifies a process that has a lock.
+type holder struct {
+	PID   int       `json:"pid"`
+	Host  string    `json:"host"`
+	Since time.Time `json:"since"`
+	// Attempt is empty when the holder works on the journal alone.
+	Attempt string `json:"attempt,omitempty"`
+}
+
+func thisProcess(attempt string) holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second), Attempt: attempt}
+}
+
+// String describes the holder for a message. Anybody may have written the file that the holder
+// comes from, so that only the characters of host names pass.
+func (h holder) String() string {
+	return fmt.Sprintf("process %d on %s, since %s", h.PID, printableHost(h.Host), h.Since.UTC().Format(time.RFC3339))
+}
+
+// maxHost is the length of the longest host name that DNS allows.
+const maxHost = 253
+
+func printableHost(host string) string {
+	printable := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("-._ ", r):
+			return r
+		}
+		return '?'
+	}, host)
+	return printable[:min(len(printable), maxHost)]
+}
