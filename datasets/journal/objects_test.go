@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -227,7 +225,7 @@ func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return "not a directory", func() {
+	return "is a file where a folder is needed", func() {
 		if err := os.Remove(blocked); err != nil {
 			t.Error(err)
 		}
