@@ -188,7 +188,7 @@ func (p *progress) show(s infer.Snapshot) {
 	if s.Prompts == total {
 		text = "writing files"
 	}
-	if s.Generations > p.last.Generations || slices.ContainsFunc(states, func(s infer.State) bool { return !s.Aside }) {
+	if s.Generations > p.last.Generations || slices.ContainsFunc(states, func(s infer.State) bool { return !s.Quarantined }) {
 		p.answered = now
 	}
 	p.last, p.lastTime = s, now
@@ -220,11 +220,11 @@ func servers(states []infer.State) string {
 		if u, err := url.Parse(s.Name); err == nil {
 			name = u.Host
 		}
-		if s.Aside {
+		if s.Quarantined {
 			fmt.Fprintf(&b, "%s fails", name)
 			continue
 		}
-		fmt.Fprintf(&b, "%s %.0f/%.0f", name, s.Held, s.Permits)
+		fmt.Fprintf(&b, "%s %.0f/%.0f", name, s.InFlight, s.Permits)
 	}
 	return b.String()
 }

@@ -11,15 +11,13 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
+	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 )
 
-// probePriority is of what comes before all else at the limiter.
-const probePriority = 9
-
 // priorities say who goes first at the limiter: later stages, so that dossiers finish; the other way
 // round when no more prompts come.
-var priorities = map[string]int{stageProbe: probePriority, schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
+var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
 
 // asker gets the generations of one prompt from the journal, and from the fleet what is not
 // there. What it returns is in the journal, and durable after [journal.View.Sync].
@@ -125,12 +123,12 @@ func (a *asker) askAll(ctx context.Context, parts []part) error {
 	}
 	whole := ctx
 	group, ctx := errgroup.WithContext(whole)
-	line := fleet.limiter.stand(endpoints, c.Stage, c.PromptID, sizes)
+	ticket := fleet.limiter.Enqueue(servers(endpoints), requests(c.Stage, c.PromptID, sizes))
 	largest := request{role: c.Role, stage: c.Stage, n: slices.Max(sizes)}
 	for i := range parts {
-		g, wider, err := fleet.take(ctx, line, endpoints, &largest)
+		g, wider, err := fleet.take(ctx, ticket, endpoints, &largest)
 		if err != nil {
-			line.leave()
+			ticket.Cancel()
 			return cmp.Or(group.Wait(), err) // the cause, not its echo
 		}
 		endpoints = wider
@@ -172,7 +170,7 @@ func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([
 // askUntilWhole asks for a part, again for the replicates that a server left out, and puts
 // every answer into the journal. It ends: an answer without any choice is a fault, of which a
 // request may meet few. The first request has the permits of g.
-func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *grant, p *part) error {
+func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, p *part) error {
 	for missing := []span{p.span}; len(missing) > 0; g = nil {
 		at := missing[0]
 		missing = missing[1:]

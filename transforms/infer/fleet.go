@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/pacing"
+	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/infer/wire"
 )
 
@@ -27,7 +29,7 @@ type fleet struct {
 	options Options
 	wire    *wire.Client
 	client  *http.Client // for what isn't a call, and for calls through a proxy
-	limiter limiter
+	limiter *schedule.Limiter
 	watch   *watch
 	meters  *meters
 	// own are the calls of the fleet itself, which belong to no prompt.
@@ -47,13 +49,12 @@ type fleet struct {
 
 // endpoint is one server as this process knows it.
 type endpoint struct {
-	url     string // of POST
-	name    string // as the user gave it
-	key     string
-	header  http.Header
-	target  *wire.Target // nil when a proxy stands between
-	spread  uint64
-	traffic // the limiter's
+	url    string // of POST
+	name   string // as the user gave it
+	key    string
+	header http.Header
+	target *wire.Target // nil when a proxy stands between
+	server *schedule.Server
 
 	probing chan struct{} // holds a token while somebody finds out what the server is
 
@@ -75,6 +76,7 @@ type endpoint struct {
 	lastFaultAt time.Time
 	silentUntil time.Time
 	meeting     time.Time // since when somebody finds out what it is
+	observed    bool      // somebody listens to it, and watches its queue where that is of use
 }
 
 const (
@@ -88,8 +90,6 @@ const (
 	maxBackoff   = 30 * time.Second
 	// fullBackoffs is how often the pause before asking a full server again grows.
 	fullBackoffs = 3
-	// maxRetryAfter bounds what a server may ask for.
-	maxRetryAfter = 5 * time.Minute
 	// bodyPerToken bounds a body by the tokens asked for; bodyFloor is for all else in it.
 	bodyPerToken = 64
 	bodyFloor    = 1 << 20
@@ -112,14 +112,11 @@ func newFleet(o Options, w *watch) *fleet {
 		options: o, watch: w, endpoints: map[Endpoint]*endpoint{},
 		wire:    &wire.Client{KeepAlive: keepAlive, DialTimeout: dialTimeout},
 		client:  &http.Client{Transport: transport, CheckRedirect: noRedirects},
-		limiter: limiter{watch: w, grouped: make(chan struct{}, 1)},
+		limiter: schedule.New(schedule.Options{Changed: w.permitted}),
 		own:     callCounts{whole: &w.calls},
 	}
 	f.meters = newMeters(f)
 	f.ctx, f.stop = context.WithCancel(context.Background())
-	if o.MaxInFlight == 0 {
-		f.begin(f.ebb)
-	}
 	return f
 }
 
@@ -164,13 +161,12 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 	e := &endpoint{
 		url: strings.TrimSuffix(spec.URL, "/") + completionsPath, name: spec.URL,
 		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}},
-		spread: spread(spec.URL), traffic: traffic{pace: newPace(f.options.MaxInFlight)},
+		server: schedule.NewServer(spec.URL, schedule.ServerOptions{
+			Permits: f.options.MaxInFlight, RequestsPerMinute: f.options.RequestsPerMinute, TokensPerMinute: f.options.TokensPerMinute,
+		}),
 		probing: make(chan struct{}, 1), batching: map[string]batching{}, identified: map[string]bool{}, enforcing: map[string]*enforcement{}, perToken: map[string]float64{}, lastSuccess: time.Now(),
 	}
 	e.alive, e.giveUp = context.WithCancelCause(context.Background())
-	if f.options.RequestsPerMinute > 0 || f.options.TokensPerMinute > 0 {
-		e.quota, e.metered = newQuota(&f.options), true
-	}
 	if key != "" {
 		e.key = key
 		e.header.Set("Authorization", "Bearer "+key)
@@ -190,32 +186,75 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 	return e, err
 }
 
-// ebb lets requests give permits back before their answers, now and then while there are any that
-// do, until the fleet ends.
-func (f *fleet) ebb() {
-	for f.ctx.Err() == nil {
-		if wait := f.limiter.ebb(); wait > 0 {
-			pauseFor(f.ctx, wait)
-			continue
-		}
-		select {
-		case <-f.limiter.grouped:
-		case <-f.ctx.Done():
-		}
+// servers returns the endpoints as the limiter knows them.
+func servers(endpoints []*endpoint) []*schedule.Server {
+	out := make([]*schedule.Server, len(endpoints))
+	for i, e := range endpoints {
+		out[i] = e.server
 	}
+	return out
+}
+
+// endpointOf returns the one of the endpoints that a grant is for.
+func endpointOf(endpoints []*endpoint, g *schedule.Grant) *endpoint {
+	return endpoints[slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.server == g.Server() })]
+}
+
+// requests describes requests of a stage to the limiter.
+func requests(stage, promptID string, sizes []int) schedule.Request {
+	return schedule.Request{
+		Stage: stage, PromptID: promptID, Priority: priorities[stage], Probe: stage == stageProbe, Sizes: sizes,
+	}
+}
+
+// resultOf describes an answer to the limiter.
+func resultOf(flt *fault, generations []schemas.Generation) schedule.Result {
+	switch {
+	case flt == nil:
+		prompt, completion := usage(generations)
+		return schedule.Result{Tokens: prompt + completion}
+	case flt.treatment == refuse:
+		return schedule.Result{Outcome: schedule.Refused}
+	case flt.treatment == full:
+		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.after}
+	case flt.dial:
+		return schedule.Result{Outcome: schedule.Unreachable}
+	}
+	return schedule.Result{Outcome: schedule.Failed}
+}
+
+// heed applies the rate limits in an answer's header.
+func (f *fleet) heed(e *endpoint, h http.Header) {
+	if len(h) == 0 {
+		return
+	}
+	e.mu.Lock()
+	each := e.each
+	e.mu.Unlock()
+	if wait, metered := pacing.RateLimits(h, each, time.Now()); metered {
+		f.limiter.ApplyRateLimit(e.server, wait)
+	}
+}
+
+// blend moves x towards y by a share of the way, all of it when x is not known yet.
+func blend(x *float64, y, share float64) {
+	if *x == 0 {
+		share = 1
+	}
+	*x += share * (y - *x)
 }
 
 // startObserving listens to an endpoint and watches its queue from now on, once.
 func (f *fleet) startObserving(e *endpoint, r *Role) {
-	f.limiter.mu.Lock()
+	e.mu.Lock()
 	first := !e.observed
 	e.observed = true
-	f.limiter.mu.Unlock()
+	e.mu.Unlock()
 	if !first {
 		return
 	}
 	f.begin(func() { f.listen(f.ctx, e) })
-	if !e.pace.fixed {
+	if !e.server.FixedLimit() {
 		f.begin(func() { f.observe(f.ctx, e, r) })
 	}
 }
@@ -226,7 +265,7 @@ func (f *fleet) close() {
 	f.stop()
 	f.mu.Unlock()
 	f.begun.Wait()
-	f.limiter.retire()
+	f.limiter.Close()
 	f.wire.Close()
 	f.client.CloseIdleConnections()
 	f.mu.Lock()
@@ -257,30 +296,31 @@ type request struct {
 // ask sends a request until it is answered or cannot be, and returns the choices that came:
 // all n, fewer, or one failure that stands for all. An error ends the run. The first try has the
 // permits of g; without g it waits for them. Who gets an answer calls watch.kept when it is kept.
-func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
+func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, q request, calls *callCounts) ([]schemas.Generation, []bool, error) {
 	t := trial{last: time.Now()}
 	for ; ; g = nil {
 		if g == nil {
 			var err error
-			line := f.limiter.enter(endpoints, []int{q.n}, t.waits > 0, &waiter{stage: q.stage, promptID: q.promptID, avoid: t.avoid})
-			if g, endpoints, err = f.take(ctx, line, endpoints, &q); err != nil {
-				line.leave()
+			wanted := requests(q.stage, q.promptID, []int{q.n})
+			wanted.Avoid, wanted.First = servers(t.avoid), t.waits > 0
+			ticket := f.limiter.Enqueue(servers(endpoints), wanted)
+			if g, endpoints, err = f.take(ctx, ticket, endpoints, &q); err != nil {
+				ticket.Cancel()
 				return nil, nil, err
 			}
 		}
-		e := g.endpoint
+		e := endpointOf(endpoints, g)
 		f.watch.start(q.stage, q.n)
 		began := time.Now()
 		generations, has, flt := f.post(ctx, e, &q, calls)
 		f.watch.end(q.stage, q.n)
 		took := time.Since(began)
 		f.meters.ended(e, &q, flt, took, generations, has)
-		f.limiter.release(g, flt)
+		f.limiter.Release(g, resultOf(flt, generations))
 		var err error
 		if flt == nil {
 			e.succeeded()
 			e.timed(&q, generations, has, took)
-			f.limiter.used(g, generations)
 		} else {
 			e.faulted(flt)
 			generations, err = f.treat(ctx, &t, e, endpoints, &q, flt, calls)
@@ -307,7 +347,7 @@ func (f *fleet) ask(ctx context.Context, endpoints []*endpoint, g *grant, q requ
 		}
 		waits := t.waits
 		if flt.treatment == full {
-			if f.limiter.canAvoid(endpoints, t.avoid) {
+			if f.limiter.CanAvoid(servers(endpoints), servers(t.avoid)) {
 				continue // another may have room now
 			}
 			t.avoid = nil
@@ -324,20 +364,20 @@ const betweenWidenings = time.Second
 
 // take waits for the next permits of a line, and returns with them the endpoints that it stands for
 // now: those of its role that were met only after it began are added while it waits.
-func (f *fleet) take(ctx context.Context, n *line, endpoints []*endpoint, q *request) (*grant, []*endpoint, error) {
+func (f *fleet) take(ctx context.Context, n *schedule.Ticket, endpoints []*endpoint, q *request) (*schedule.Grant, []*endpoint, error) {
 	for q.stage != stageProbe && len(endpoints) < len(q.role.Endpoints) {
 		limited, cancel := context.WithTimeout(ctx, betweenWidenings)
-		g, err := n.take(limited)
+		g, err := n.Receive(limited)
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return g, endpoints, err
 		}
 		if wider := f.widened(endpoints, q); len(wider) > len(endpoints) {
-			n.widen(wider)
+			n.SetServers(servers(wider))
 			endpoints = wider
 		}
 	}
-	g, err := n.take(ctx)
+	g, err := n.Receive(ctx)
 	return g, endpoints, err
 }
 
@@ -367,8 +407,8 @@ const settleMost = 20 * time.Second
 // settle lets nothing more be asked, and returns when all answers have come and are kept, or the
 // time is over.
 func (f *fleet) settle(ctx context.Context) {
-	f.limiter.drain()
-	for end := time.Now().Add(settleMost); ctx.Err() == nil && (f.watch.unkept.Load() > 0 || f.limiter.out()) && time.Now().Before(end); {
+	f.limiter.Drain()
+	for end := time.Now().Add(settleMost); ctx.Err() == nil && (f.watch.unkept.Load() > 0 || f.limiter.InFlight()) && time.Now().Before(end); {
 		pauseFor(ctx, 20*time.Millisecond)
 	}
 }
@@ -554,7 +594,7 @@ func pause(ctx context.Context, after time.Duration, times int) error {
 	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
 	if after > 0 {
-		wait = min(after, maxRetryAfter) + rand.N(firstBackoff)
+		wait = min(after, pacing.MaxWait) + rand.N(firstBackoff)
 	}
 	if !pauseFor(ctx, wait) {
 		return ctx.Err()
@@ -615,7 +655,7 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 	a, err := f.send(ctx, e, body, limit, timeout)
 	if a != nil {
 		e.hear()
-		f.limiter.heed(e, a.Header)
+		f.heed(e, a.Header)
 	}
 	switch {
 	case errors.Is(err, errDeaf):

@@ -80,6 +80,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
+	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
@@ -177,18 +178,18 @@ type engine struct {
 	process *process
 	stage   Stage
 	calls   *callCounts
-	fed     *limiter // which counts the bundle among those that may get more prompts
+	fed     *schedule.Limiter // which counts the bundle among those that may get more prompts
 }
 
 // feeds says whether more prompts may come.
 func (e *engine) feeds(more bool) {
-	l := &e.process.fleet.limiter
+	l := e.process.fleet.limiter
 	if e.fed != nil && (e.fed != l || !more) {
-		e.fed.feed(-1)
+		e.fed.Feed(-1)
 		e.fed = nil
 	}
 	if more && e.fed == nil {
-		l.feed(1)
+		l.Feed(1)
 		e.fed = l
 	}
 }
@@ -224,7 +225,7 @@ func (e *engine) join(ctx context.Context) error {
 
 // run runs the chain on a dossier, with what the view holds of it.
 func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
-	defer e.process.fleet.limiter.forget(d.Prompt.ID)
+	defer e.process.fleet.limiter.ForgetPrompt(d.Prompt.ID)
 	err := e.stage(ctx, &asker{process: e.process, calls: e.calls, records: records, view: view}, d)
 	if err != nil {
 		if ctx.Err() == nil {

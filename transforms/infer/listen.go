@@ -58,9 +58,7 @@ func (e *endpoint) giveUpAll() {
 
 // deaf says that an endpoint owes answers and has long said nothing.
 func (f *fleet) deaf(e *endpoint) bool {
-	f.limiter.mu.Lock()
-	typical := time.Duration(e.typical * float64(time.Second))
-	f.limiter.mu.Unlock()
+	typical := f.limiter.Latency(e.server)
 	least := f.options.Patience / 2
 	if typical > 0 {
 		least = max(f.options.Patience/deafPart, deafTimes*typical)

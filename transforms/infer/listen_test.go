@@ -110,34 +110,6 @@ func TestBlockingServerIsLet(t *testing.T) {
 	}
 }
 
-// How many choices a server works on is told as far as it is known.
-func TestSlotsBusy(t *testing.T) {
-	e := testEndpoints(0, 8)
-	l := limiter{endpoints: e}
-	running := func(i int) float64 {
-		states, _ := l.states()
-		return states[i].Running
-	}
-	for _, tt := range []struct {
-		what  string
-		so    func()
-		first float64 // of the endpoint whose limit is found
-		given float64 // of that with a given one
-	}{
-		{"nothing is out", func() {}, 0, 0},
-		{"some are, of which nothing is known", func() { e[0].outstanding, e[1].outstanding = 3, 3 }, 0, -1},
-		{"they come at 20 a second and take 0.1 s", func() { e[0].pace.rate, e[0].pace.service = 20, 0.1 }, 2, -1},
-		{"its metrics tell", func() { e[0].pace.gauged(time.Now(), 7, 1, 8) }, 7, -1},
-		{"they tell no more", func() { e[0].pace.untold() }, 2, -1},
-		{"it is set aside", func() { e[0].aside = time.Now() }, 0, -1},
-	} {
-		tt.so()
-		if got, given := running(0), running(1); got != tt.first || given != tt.given {
-			t.Errorf("%s: %g and %g, want %g and %g", tt.what, got, given, tt.first, tt.given)
-		}
-	}
-}
-
 // A prompt at which every server's worker dies, which a gateway calls 503, is a failure after some
 // tries, and takes no server from the others.
 func TestPoisonBehindAGateway(t *testing.T) {
@@ -173,7 +145,7 @@ func TestPoisonBehindAGateway(t *testing.T) {
 		t.Errorf("the poison was sent %d times, with 3 tries", n)
 	}
 	for _, s := range States(p.options.Attempt) {
-		if s.Aside {
+		if s.Quarantined {
 			t.Errorf("%s is set aside", s.Name)
 		}
 	}
@@ -309,10 +281,10 @@ func TestServerIsTakenBack(t *testing.T) {
 		}
 	}
 	down.Store(true)
-	wait("the dead server is set aside", func() bool { return state().Aside })
+	wait("the dead server is set aside", func() bool { return state().Quarantined })
 	before := served.Load()
 	down.Store(false)
-	wait("it is taken back and serves as before", func() bool { return !state().Aside && served.Load() > before+200 })
+	wait("it is taken back and serves as before", func() bool { return !state().Quarantined && served.Load() > before+200 })
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)

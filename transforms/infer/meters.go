@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/schedule"
 )
 
 // meters count for those who watch from outside. Names and units are those of OpenTelemetry's
@@ -154,17 +155,17 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	states, queues := l.fleet.limiter.states()
+	states, queues := l.fleet.limiter.States()
 	for _, s := range byName(states) {
 		gauge(inFlightLevel, float64(s.Outstanding), s.Name)
-		gauge(heldLevel, s.Held, s.Name)
+		gauge(heldLevel, s.InFlight, s.Name)
 		gauge(permitsLevel, s.Permits, s.Name)
-		gauge(waitingLevel, s.Waiting, s.Name)
+		gauge(waitingLevel, s.WaitingShare, s.Name)
 		if s.Running >= 0 {
 			gauge(busyLevel, s.Running, s.Name)
 		}
 		up := 1.0
-		if s.Aside {
+		if s.Quarantined {
 			up = 0
 		}
 		gauge(upLevel, up, s.Name)
@@ -187,29 +188,18 @@ func byName(states []State) map[string]State {
 			was.Running = s.Running
 		}
 		s.Outstanding += was.Outstanding
-		s.Held += was.Held
+		s.InFlight += was.InFlight
 		s.Permits += was.Permits
-		s.Waiting = max(s.Waiting, was.Waiting)
+		s.WaitingShare = max(s.WaitingShare, was.WaitingShare)
 		s.Running = max(s.Running, was.Running)
-		s.Aside = s.Aside || was.Aside
+		s.Quarantined = s.Quarantined || was.Quarantined
 		out[s.Name] = s
 	}
 	return out
 }
 
 // A State is how one endpoint fares.
-type State struct {
-	Name string
-	// Outstanding are the generations asked for, Held the permits that they still hold, Permits
-	// how many there may be.
-	Outstanding   int
-	Held, Permits float64
-	// Running are the choices at work at the server, -1 where that isn't known, as with a given
-	// limit; Waiting is the share of waiting to running ones, as far as it is known.
-	Running, Waiting float64
-	// Aside says that it fails, and is asked now and then whether it is back.
-	Aside bool
-}
+type State = schedule.State
 
 // States returns how the endpoints of a run fare in this process.
 func States(attempt string) []State {
@@ -217,31 +207,6 @@ func States(attempt string) []State {
 	if p == nil {
 		return nil
 	}
-	states, _ := p.fleet.limiter.states()
+	states, _ := p.fleet.limiter.States()
 	return states
-}
-
-// states returns how each endpoint fares, and how many requests wait by stage.
-func (l *limiter) states() (states []State, queues map[string]int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	queues = map[string]int{}
-	for _, e := range l.endpoints {
-		running := 0.0
-		if e.outstanding > 0 && e.aside.IsZero() {
-			running = e.pace.working()
-		}
-		states = append(states, State{
-			Name: e.name, Outstanding: e.outstanding, Held: e.inFlight, Permits: e.pace.limit,
-			Running: running, Waiting: e.pace.share, Aside: !e.aside.IsZero(),
-		})
-	}
-	for _, q := range l.queues {
-		for _, line := range q.lines {
-			for _, w := range line {
-				queues[w.stage] += len(w.sizes) - w.next
-			}
-		}
-	}
-	return states, queues
 }

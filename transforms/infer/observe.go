@@ -12,10 +12,8 @@ import (
 
 // How a server is watched, so that its pace is known.
 const (
-	// quickLook and slowLook bound the time between two looks at a server's queue; between
-	// them it is a quarter of the time that a choice takes.
-	quickLook = 50 * time.Millisecond
-	slowLook  = 2 * time.Second
+	// slowLook is the longest time between two looks at a server's queue.
+	slowLook = 2 * time.Second
 	// lookAgain is when metrics are looked for once more that were not there.
 	lookAgain = time.Minute
 	// metricsMost bounds the page of metrics, metricsTimeout how long it may take.
@@ -36,8 +34,8 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 	var base time.Duration  // the least that a request for one token took
 	useless := false        // such requests tell nothing here
 	nothing, refused := 0, 0
-	for pauseFor(ctx, f.limiter.look(e)) {
-		if f.limiter.idle(e) {
+	for pauseFor(ctx, f.limiter.LookInterval(e.server)) {
+		if f.limiter.Idle(e.server) {
 			continue
 		}
 		if now := time.Now(); !now.Before(metricsAt) {
@@ -49,13 +47,13 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 				e.isBusy()
 			}
 			if ok && nothing < emptyLooks {
-				f.limiter.queued(e, running, waiting)
+				f.limiter.ObserveQueue(e.server, running, waiting)
 				continue
 			}
 			metricsAt, nothing = now.Add(lookAgain), 0
-			f.limiter.untold(e)
+			f.limiter.ForgetQueue(e.server)
 		}
-		if useless || f.limiter.metered(e) {
+		if useless || f.limiter.Metered(e.server) {
 			continue
 		}
 		took, flt := f.short(ctx, e, r)
@@ -73,7 +71,7 @@ func (f *fleet) observe(ctx context.Context, e *endpoint, r *Role) {
 		if base == 0 || took < base {
 			base = took
 		}
-		useless = !f.limiter.waited(e, took, base)
+		useless = !f.limiter.ObserveWait(e.server, took, base)
 	}
 }
 
@@ -152,64 +150,4 @@ func sample(line string) (name string, value float64, ok bool) {
 	}
 	v, err := strconv.ParseFloat(fields[0], 64)
 	return name, v, err == nil && v >= 0 && v < 1e9
-}
-
-// look returns how long to wait before the next look at an endpoint's queue.
-func (l *limiter) look(e *endpoint) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return e.pace.betweenLooks()
-}
-
-func (p *pace) betweenLooks() time.Duration {
-	if p.starting {
-		return quickLook
-	}
-	return min(max(time.Duration(p.service*1e9/4), quickLook), slowLook)
-}
-
-// idle says that nothing is out at an endpoint, or that it fails.
-func (l *limiter) idle(e *endpoint) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return e.outstanding == 0 || !e.aside.IsZero()
-}
-
-// metered says that the server allows a number of requests in a time.
-func (l *limiter) metered(e *endpoint) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return e.metered
-}
-
-// queued passes on to the endpoint's pace how many choices run and wait there.
-func (l *limiter) queued(e *endpoint, running, waiting float64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	if e.pace.gauged(now, running, waiting, e.inFlight) {
-		l.fill(e, now)
-	}
-}
-
-// untold is for when the server's metrics tell nothing any more.
-func (l *limiter) untold(e *endpoint) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e.pace.untold()
-}
-
-// waited passes on how long a request took that without waiting takes no longer than base. It
-// returns false when that tells nothing, as the server takes its time even for one token.
-func (l *limiter) waited(e *endpoint, took, base time.Duration) bool {
-	const noise = 2 * time.Millisecond
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	if s := e.pace.service; s > 0 && base.Seconds() > s/3 {
-		return false
-	}
-	e.pace.waited(now, max(0, took-base-base/2-noise))
-	l.fill(e, now)
-	return true
 }

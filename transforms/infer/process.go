@@ -243,9 +243,9 @@ func (p *process) window() int {
 	case p.options.Window > 0:
 		return p.options.Window
 	case p.options.MaxInFlight > 0:
-		return max(p.fleet.limiter.permits()/4, minWindow)
+		return max(p.fleet.limiter.Permits()/4, minWindow)
 	}
-	return max(p.fleet.limiter.permits()/2, minWindow)
+	return max(p.fleet.limiter.Permits()/2, minWindow)
 }
 
 const minWindow = 32

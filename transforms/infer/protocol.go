@@ -15,6 +15,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/schemas/lean"
+	"coeval/transforms/fleet/pacing"
 )
 
 // appendBody renders POST /chat/completions. The role's own fields come first: they are the
@@ -219,7 +220,7 @@ func classify(status int, header http.Header, body []byte) *fault {
 		f.treatment, f.code = retry, CodeServerError
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, status == http.StatusRequestTimeout:
 		// The code is for one that is turned away for ever.
-		f.treatment, f.code, f.after = full, CodeServerError, retryAfter(header)
+		f.treatment, f.code, f.after = full, CodeServerError, pacing.RetryAfter(header, time.Now())
 	case status == http.StatusForbidden && filtered(body):
 		f.treatment, f.code = refuse, CodeContentFilter
 	case status < 400, status >= 401 && status <= 405:
@@ -319,21 +320,6 @@ func noModel(body []byte) bool {
 		}
 	}
 	return false
-}
-
-// retryAfter reads the header's seconds or date.
-func retryAfter(h http.Header) time.Duration {
-	s := h.Get("Retry-After")
-	if s == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
-		return time.Duration(max(0, seconds) * float64(time.Second))
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, time.Until(at))
-	}
-	return 0
 }
 
 // excerpt shows the start of what a server said, on one line.

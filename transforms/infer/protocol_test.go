@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	v2 "github.com/go-json-experiment/json"
@@ -179,22 +178,6 @@ func TestClassify(t *testing.T) {
 		if f.treatment != tt.want || f.code != tt.code {
 			t.Errorf("%d %s: treatment %d code %q, want %d %q", tt.status, tt.body, f.treatment, f.code, tt.want, tt.code)
 		}
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	at := func(s string) time.Duration { return retryAfter(http.Header{"Retry-After": {s}}) }
-	for s, want := range map[string]time.Duration{"": 0, "2": 2 * time.Second, "0.5": 500 * time.Millisecond, "-3": 0, "soon": 0} {
-		if got := at(s); got != want {
-			t.Errorf("%q: %s, want %s", s, got, want)
-		}
-	}
-	date := at(time.Now().Add(time.Minute).UTC().Format(http.TimeFormat))
-	if date < 50*time.Second || date > time.Minute {
-		t.Errorf("a date in a minute is %s away", date)
-	}
-	if past := at(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)); past != 0 {
-		t.Errorf("a date in the past is %s away", past)
 	}
 }
 

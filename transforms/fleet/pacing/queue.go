@@ -1,0 +1,123 @@
+package pacing
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// maxAim is the highest aim without idle slots; idleGain is how much the aim grows with the
+	// share of idle slots above idleNoise, a share that can't be told from none.
+	maxAim    = 0.3
+	idleGain  = 4
+	idleNoise = 0.02
+	// queueFormed is the share of waiting choices above which all slots are taken.
+	queueFormed = 0.05
+
+	// minLook and maxLook bound the time between two looks at a server's queue. Between these
+	// bounds it is a quarter of a choice's time.
+	minLook = 50 * time.Millisecond
+	maxLook = 2 * time.Second
+)
+
+// LookInterval returns how long to wait before the next look at the server's queue.
+func (p *Pace) LookInterval() time.Duration {
+	if p.starting {
+		return minLook
+	}
+	return min(max(time.Duration(p.service*1e9/4), minLook), maxLook)
+}
+
+// ObserveQueue records how many choices run and wait at the server according to its metrics. It
+// returns false if the observation gives no evidence of a queue: requests are in flight and the
+// server reports none, so it is faster than the looks at it.
+func (p *Pace) ObserveQueue(now time.Time, running, waiting, inFlight float64) bool {
+	p.noteArrivals(running+waiting, inFlight)
+	p.running = running
+	if waiting > 0 {
+		blend(&p.slots, running, 0.1)
+	}
+	if p.round.limited {
+		blend(&p.busy, running, 0.1)
+	}
+	if running+waiting == 0 {
+		return false
+	}
+	p.observeShare(now, waiting/max(running, 1))
+	return true
+}
+
+// ForgetQueue discards what metrics reported about slots. Call it when the metrics disappear.
+func (p *Pace) ForgetQueue() {
+	p.noteArrivals(0, 0)
+	p.busy, p.slots, p.running = 0, 0, -1
+}
+
+// ObserveWait records how long a request waited whose own time is negligible.
+func (p *Pace) ObserveWait(now time.Time, wait time.Duration) {
+	switch {
+	case p.service > 0:
+		p.observeShare(now, wait.Seconds()/p.service)
+	case wait > 0:
+		p.starting = false
+	case p.starting && p.round.limited:
+		p.raise(p.limit / 2)
+		p.round.limited = false
+	}
+}
+
+func (p *Pace) observeShare(now time.Time, share float64) {
+	if p.fixed {
+		return
+	}
+	if p.shareAt.IsZero() || p.starting {
+		p.share = share
+	}
+	p.shareAt, p.experiment = now, experiment{}
+	p.share += 0.5 * (share - p.share)
+	switch {
+	case !p.starting:
+		p.steer()
+	case share > queueFormed:
+		p.starting = false
+	case p.round.limited:
+		p.raise(p.limit / 2)
+		p.round.limited = false
+	}
+}
+
+// noteArrivals compares the choices that the server knows of with the permits in flight, and sets
+// congestedElsewhere. A server behind a balancer reports only its part: so the decisive question is
+// whether a quarter more in flight increased the rate.
+func (p *Pace) noteArrivals(atServer, inFlight float64) {
+	switch {
+	case atServer == 0 || inFlight <= 2*atServer+initialLimit:
+		p.congestedElsewhere, p.attemptRate = false, 0
+	case p.rate > 1.05*p.attemptRate:
+		p.congestedElsewhere, p.attemptRate, p.attemptInFlight = false, p.rate, inFlight
+	default:
+		p.congestedElsewhere = inFlight > 1.25*p.attemptInFlight
+	}
+}
+
+// aim returns the wanted number of waiting choices per running choice.
+func (p *Pace) aim(running float64) float64 {
+	most := maxAim
+	if p.slots > 0 {
+		running = min(running, p.slots)
+		most += idleGain * max(1-p.busy/p.slots-idleNoise, 0)
+	}
+	return min(most, (2+3*math.Sqrt(running))/running)
+}
+
+// steer moves the limit towards the wanted share.
+func (p *Pace) steer() {
+	running := max(p.rate*p.service, 1)
+	by := 0.3 * running * (p.aimFactor*p.aim(running) - p.share)
+	if by > 0 && !p.round.limited {
+		return // no request waits for a permit
+	}
+	p.raise(max(by, -p.limit/4))
+}
+
+func (p *Pace) shareKnown(now time.Time) bool { return now.Sub(p.shareAt) < maxShareAge }

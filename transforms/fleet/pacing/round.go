@@ -1,0 +1,148 @@
+package pacing
+
+import (
+	"math"
+	"time"
+)
+
+// A round is the interval over which rates and latencies are averaged.
+type round struct {
+	began time.Time
+	// requests and generations were answered in it.
+	requests, generations int
+	// limited is true if a request had to wait for a permit.
+	limited bool
+}
+
+// latencies are those of one class, in seconds.
+type latencies struct {
+	sum, count float64 // in this round
+	// mean excludes the wait in the server's queue. Both are smoothed over rounds.
+	mean, wait float64
+}
+
+const (
+	// roundAnswers is the largest number of answers that a round needs.
+	roundAnswers = 48
+	// minRound is the shortest round, in seconds.
+	minRound = 0.01
+
+	// minRelease and maxRelease bound the time between two releases of expected permits. Looks
+	// that are rare against the time of a choice idle slots: at 16 slots of 16 ms, use was 0.89
+	// with 20 ms between them and 0.97 with 2 ms.
+	minRelease = 2 * time.Millisecond
+	maxRelease = 20 * time.Millisecond
+)
+
+// ReleaseInterval returns how long to wait before ExpectedPermits is evaluated again.
+func (p *Pace) ReleaseInterval() time.Duration {
+	if p.service == 0 {
+		return maxRelease
+	}
+	return min(max(time.Duration(p.service*1e9/16), minRelease), maxRelease)
+}
+
+// ExpectedPermits returns how many permits a request of this age needs: all N at first, later one
+// for each choice that is probably unfinished. It assumes that choices take exponentially
+// distributed times, of which at least one is not over. Half of the mean stays, so that requests
+// that hang don't admit more and more others.
+func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
+	l, n := p.classes[c], float64(c.N)
+	if p.fixed || c.N == 1 || l == nil || l.mean == 0 {
+		return n
+	}
+	h := slowestFactor(c.N)
+	unfinished := math.Exp(-max(age.Seconds()-l.wait, 0) * h / l.mean)
+	if unfinished < 1e-6 {
+		return n / h / 2
+	}
+	return max(n*unfinished/(1-math.Pow(1-unfinished, n)), n/h/2)
+}
+
+// slowestFactor estimates how much longer the slowest of n choices takes than the mean: nine tenths
+// of the harmonic number, for latencies a little less spread than exponential ones.
+func slowestFactor(n int) float64 {
+	h := 0.0
+	for i := 1; i <= n; i++ {
+		h += 1 / float64(i)
+	}
+	return max(0.9*h, 1)
+}
+
+// endRound closes a round that is a latency old and has enough answers.
+func (p *Pace) endRound(now time.Time) {
+	if p.round.began.IsZero() {
+		p.round.began = now
+		return
+	}
+	age := now.Sub(p.round.began).Seconds()
+	least := min(max(int(p.limit/4), 4), roundAnswers)
+	if p.round.requests+p.rejections.fresh < least || age < max(p.latency(), minRound) {
+		return
+	}
+	before := p.rate
+	p.measure(age, p.shareKnown(now))
+	if level := min(p.limit, p.rejections.level()); p.rejections.growWith(level) {
+		p.starting = false
+		p.ceiling = max(0.97*level, minLimit)
+		p.aimFactor = max(0.8*p.aimFactor, minAimFactor)
+		p.experiment = experiment{}
+		p.raise(0)
+	} else {
+		if p.rejections.fresh == 0 {
+			p.aimFactor = min(1.005*p.aimFactor, 1)
+		}
+		by := 1.01
+		if 20*p.rejections.fresh > p.round.requests { // and the limit does not cause them
+			by = 1.1
+		}
+		p.ceiling = min(by*p.ceiling+1, maxLimit)
+		if !p.shareKnown(now) {
+			p.explore(before, age)
+		}
+	}
+	p.round = round{began: now}
+	p.rejections.fresh, p.rejections.levels = 0, 0
+	for _, l := range p.classes {
+		l.sum, l.count = 0, 0
+	}
+}
+
+// latency returns the mean over the round's requests, in seconds.
+func (p *Pace) latency() float64 {
+	var sum, count float64
+	for _, l := range p.classes {
+		sum, count = sum+l.sum, count+l.count
+	}
+	return sum / max(count, 1)
+}
+
+// measure updates rates and times from a round of this age in seconds.
+func (p *Pace) measure(age float64, shareKnown bool) {
+	wait := 0.0
+	if shareKnown {
+		wait = p.share * p.service
+	}
+	var generations, busy float64
+	for c, l := range p.classes {
+		if l.count == 0 {
+			continue
+		}
+		blend(&l.mean, max(l.sum/l.count-wait, 0.1*l.sum/l.count), l.count/(l.count+50))
+		l.wait = wait
+		generations += l.count * float64(c.N)
+		busy += l.count * float64(c.N) * l.mean / slowestFactor(c.N)
+	}
+	if generations > 0 {
+		blend(&p.service, busy/generations, 0.3)
+	}
+	blend(&p.rate, float64(p.round.generations)/age, 0.3)
+}
+
+// blend moves x towards y by a share of the difference, and to y when x is not known yet.
+func blend(x *float64, y, share float64) {
+	if *x == 0 {
+		share = 1
+	}
+	*x += share * (y - *x)
+}
