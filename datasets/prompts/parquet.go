@@ -24,7 +24,10 @@ func readParquet(ctx context.Context, r io.ReaderAt, size int64, f File, o Optio
 	if err != nil {
 		return fmt.Errorf("prompts: %s: %w", f.Path, err)
 	}
-	rows := parquetfile.NewRows(file)
+	rows, err := parquetfile.NewRows(file)
+	if err != nil {
+		return fmt.Errorf("prompts: %s: %w", f.Path, err)
+	}
 	var data []byte
 	for f.LastLine == 0 || rows.Given() < f.LastLine {
 		if err := ctx.Err(); err != nil {

@@ -85,7 +85,11 @@ func readTable[T Row](ctx context.Context, r io.ReaderAt, size int64, path strin
 	if err != nil {
 		return err
 	}
-	return eachRow(ctx, parquetfile.NewRows(f), parquet.SchemaOf(new(T)), path, each)
+	rows, err := parquetfile.NewRows(f)
+	if err != nil {
+		return fmt.Errorf("shards: %s: %w", path, err)
+	}
+	return eachRow(ctx, rows, parquet.SchemaOf(new(T)), path, each)
 }
 
 func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet.Schema, path string, each func(row *C) error) error {
@@ -99,6 +103,9 @@ func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet
 		}
 		var row C
 		if err == nil {
+			err = checkSize(values)
+		}
+		if err == nil {
 			err = parquetfile.Guard(func() error { return schema.Reconstruct(&row, values) })
 		}
 		if err != nil {
@@ -108,6 +115,23 @@ func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet
 			return err
 		}
 	}
+}
+
+// maxRowBytes bounds the texts of a row, which a list can name many times in a file that has
+// them once.
+const maxRowBytes = 512 << 20
+
+func checkSize(row parquet.Row) error {
+	size := 0
+	for _, v := range row {
+		if kind := v.Kind(); kind == parquet.ByteArray || kind == parquet.FixedLenByteArray {
+			size += len(v.ByteArray())
+		}
+		if size > maxRowBytes {
+			return fmt.Errorf("a row has more than %d MiB of text", maxRowBytes>>20)
+		}
+	}
+	return nil
 }
 
 // sameColumns returns an error that names the first column in which two schemas differ.

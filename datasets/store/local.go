@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/uuid"
 )
@@ -46,13 +47,20 @@ type localTarget struct {
 }
 
 func (local) open(_ context.Context, name string) (source, error) {
-	f, err := os.Open(name)
+	info, err := os.Stat(name) // before it is opened, which waits on a pipe and fails on a socket
+	if err == nil {
+		err = refuseSpecial(name, info)
+	}
 	if err != nil {
 		return nil, wrap(err)
 	}
-	info, err := f.Stat()
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // in case a pipe took its place
+	if err != nil {
+		return nil, wrap(err)
+	}
+	info, err = f.Stat()
 	if err == nil {
-		err = refuseFolder(name, info)
+		err = refuseSpecial(name, info)
 	}
 	if err != nil {
 		return nil, errors.Join(wrap(err), f.Close())
@@ -76,7 +84,7 @@ func (d local) readFile(ctx context.Context, name string) (data []byte, err erro
 func (local) stat(_ context.Context, name string) (File, error) {
 	info, err := os.Stat(name)
 	if err == nil {
-		err = refuseFolder(name, info)
+		err = refuseSpecial(name, info)
 	}
 	if err != nil {
 		return File{}, wrap(err)
@@ -84,16 +92,25 @@ func (local) stat(_ context.Context, name string) (File, error) {
 	return File{Path: name, Size: info.Size()}, nil
 }
 
-// refuseFolder treats a folder as an object store does: there is no file of that name. A
-// pipe or a device has no size and can't be read at an offset.
-func refuseFolder(name string, info fs.FileInfo) error {
-	switch {
-	case info.IsDir():
+// refuseSpecial treats a folder as an object store does: there is no file of that name. A
+// pipe, a socket or a device has no size and can't be read at an offset.
+func refuseSpecial(name string, info fs.FileInfo) error {
+	kind := ""
+	switch mode := info.Mode(); {
+	case mode.IsDir():
 		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("is a folder, not a file: %w", fs.ErrNotExist)}
-	case !info.Mode().IsRegular():
-		return &fs.PathError{Op: "open", Path: name, Err: errors.New("is not a regular file")}
+	case mode.IsRegular():
+		return nil
+	case mode&fs.ModeNamedPipe != 0:
+		kind = "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		kind = "a socket"
+	case mode&fs.ModeDevice != 0:
+		kind = "a device"
+	default:
+		kind = "a special file"
 	}
-	return nil
+	return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("is %s, not a regular file; write its content to a file first", kind)}
 }
 
 func (local) create(_ context.Context, name string) (target, error) {
@@ -212,6 +229,9 @@ func (local) find(_ context.Context, pattern string) ([]File, error) {
 	case err == nil && info.IsDir():
 		return filesIn(pattern)
 	case err == nil:
+		if err := refuseSpecial(pattern, info); err != nil {
+			return nil, wrap(err)
+		}
 		return []File{{Path: pattern, Size: info.Size()}}, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, wrap(err)

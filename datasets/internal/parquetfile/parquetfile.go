@@ -1,33 +1,41 @@
-// Package parquetfile opens Parquet files that may be damaged or come from strangers.
+// Package parquetfile reads Parquet files that may be damaged, or made to do harm.
 //
-// parquet-go trusts a file's own numbers in some places: it panics, takes any amount of
-// memory for a footer or a list in it that can't be there, puts the values of one column into
-// the next when pages are missing, and never ends on LZ4 pages that are not LZ4. This package
-// makes errors of the first three and refuses LZ4. A page that lies about its size can still
-// cost as much memory as it claims.
+// parquet-go trusts the numbers in a file. This package checks them first, so that a file
+// costs a bounded amount of memory whatever it says:
+//
+//   - [Open] bounds the footer: its bytes, its lists, the schema's columns and depth, the
+//     column chunks.
+//   - [Rows] shows parquet-go a page only after the page was checked: its header, the size that
+//     it decompresses to, the values that its levels, indexes and lengths expand to.
+//   - The pages that are in use at one time, of all columns together, need at most 512 MiB.
+//
+// A panic of parquet-go becomes an error. Missing pages are an error, never shifted columns.
+// Encrypted files, and the codecs LZ4 and LZO, are refused with a sentence. No error names
+// the file: the caller does.
 package parquetfile
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/format"
 )
 
-// edge is the length of what stands before a file's pages ("PAR1") and after its footer (the
-// footer's length and "PAR1").
-const edge = 4 + 8
-
-// Open reads the footer of a file. Its errors don't name the file.
+// Open checks and reads the footer of a file. Row groups without rows are left out.
 func Open(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 	err = Guard(func() error {
-		if err := checkFooter(r, size); err != nil {
+		meta, raw, err := readFooter(r, size)
+		if err != nil {
 			return err
+		}
+		if err := checkMeta(meta, size); err != nil {
+			return err
+		}
+		if dropEmptyGroups(meta) {
+			if r, size, err = replaceFooter(r, size-int64(len(raw))-tailBytes, meta); err != nil {
+				return err
+			}
 		}
 		f, err = parquet.OpenFile(r, size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 		if err != nil {
@@ -48,78 +56,9 @@ func Guard(read func() error) (err error) {
 	return read()
 }
 
-// checkFooter refuses a footer that parquet-go would choke on.
-func checkFooter(r io.ReaderAt, size int64) error {
-	if size < edge {
-		return fmt.Errorf("no Parquet file has %d bytes", size)
-	}
-	var end [8]byte
-	if err := readAt(r, end[:], size-int64(len(end))); err != nil {
-		return err
-	}
-	if magic := string(end[4:]); magic != "PAR1" {
-		return fmt.Errorf("it ends in %q instead of PAR1: it is cut off, or no Parquet file", magic)
-	}
-	length := int64(binary.LittleEndian.Uint32(end[:]))
-	if length > size-edge {
-		return fmt.Errorf("the file is damaged: a footer of %d bytes in a file of %d", length, size)
-	}
-	footer := thrift(make([]byte, length))
-	if err := readAt(r, footer, size-int64(len(end))-length); err != nil {
-		return err
-	}
-	if !footer.skip(thriftStruct, 0) {
-		return errors.New("the file is damaged: its footer can't be read")
-	}
-	return nil
+// damaged returns the error of a file that contradicts itself.
+func damaged(format string, args ...any) error {
+	return fmt.Errorf("the file is damaged: "+format, args...)
 }
 
-func readAt(r io.ReaderAt, p []byte, offset int64) error {
-	n, err := r.ReadAt(p, offset)
-	if n == len(p) {
-		return nil
-	}
-	return err
-}
-
-// checkColumns holds what row groups say of their columns against the schema and the file's size.
-func checkColumns(f *parquet.File) error {
-	leaves, kinds := f.Schema().Columns(), leafKinds(f.Metadata().Schema)
-	if len(leaves) != len(kinds) {
-		return errors.New("the file is damaged: its schema has groups without columns")
-	}
-	for _, group := range f.Metadata().RowGroups {
-		if len(group.Columns) != len(leaves) {
-			return fmt.Errorf("the file is damaged: a row group of %d columns, the schema has %d", len(group.Columns), len(leaves))
-		}
-		for i, path := range leaves {
-			column := &group.Columns[i].MetaData
-			start, size := column.DataPageOffset, column.TotalCompressedSize
-			if column.DictionaryPageOffset != 0 {
-				start = column.DictionaryPageOffset
-			}
-			switch {
-			case column.Codec == format.Lz4Raw:
-				return fmt.Errorf("column %s is compressed with %s, which is not supported; write the file with zstd or snappy", name(path), column.Codec)
-			case !slices.Equal(column.PathInSchema, path), column.Type != kinds[i]:
-				return fmt.Errorf("the file is damaged: column %s is not what the schema says", name(path))
-			case start < 0 || size < 0 || start > f.Size()-size:
-				return fmt.Errorf("the file is damaged: column %s lies outside of it", name(path))
-			}
-		}
-	}
-	return nil
-}
-
-// leafKinds returns the physical types of a schema's columns.
-func leafKinds(schema []format.SchemaElement) []format.Type {
-	var kinds []format.Type
-	for _, element := range schema {
-		if element.Type.Valid {
-			kinds = append(kinds, element.Type.V)
-		}
-	}
-	return kinds
-}
-
-func name(path []string) string { return strings.Join(path, ".") }
+func columnName(path []string) string { return strings.Join(path, ".") }

@@ -8,34 +8,27 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// batchRows is how many rows are decoded at once.
-const batchRows = 64
+// maxBatchRows is how many rows are decoded at once.
+const maxBatchRows = 64
 
-// Rows gives the rows of a file one by one, in its order.
+// Rows gives the rows of a file one by one, in the file's order.
 type Rows struct {
 	// kinds are those of the schema's columns.
 	kinds []parquet.Kind
-	// groups are left to be read, group is being read.
+	// groups are still to be read, group is being read.
 	groups []parquet.RowGroup
 	group  parquet.Rows
-	// batch[at:n] were read from group and not given.
-	batch [batchRows]parquet.Row
-	at, n int
+	// batch[at:n] were read from group and not given. Where columns repeat the batch is one row,
+	// since a row can then be as large as memory allows.
+	batch  []parquet.Row
+	at, n  int
+	memory *memory
 	// given are the rows so far, want those that the row groups promise.
 	given, want int64
 }
 
 // NewRows returns the rows of a file that [Open] opened.
-func NewRows(f *parquet.File) *Rows {
-	rows := &Rows{groups: f.RowGroups()}
-	for _, kind := range leafKinds(f.Metadata().Schema) {
-		rows.kinds = append(rows.kinds, parquet.Kind(kind))
-	}
-	for _, group := range rows.groups {
-		rows.want += group.NumRows()
-	}
-	return rows
-}
+func NewRows(f *parquet.File) (*Rows, error) { return newRows(f, f.Schema(), nil) }
 
 // NewColumns returns the rows of a file with some of its columns only: those of a schema whose
 // columns the file has, with their types. Pages of other columns are not read.
@@ -44,16 +37,31 @@ func NewColumns(f *parquet.File, columns *parquet.Schema) (*Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := &Rows{}
+	return newRows(f, columns, conversion)
+}
+
+func newRows(f *parquet.File, columns *parquet.Schema, conversion parquet.Conversion) (*Rows, error) {
+	rows := &Rows{batch: make([]parquet.Row, maxBatchRows), memory: &memory{limit: maxPagesBytes}}
 	for _, path := range columns.Columns() {
 		leaf, ok := columns.Lookup(path...)
 		if !ok {
-			return nil, fmt.Errorf("column %s is not in its own schema", name(path))
+			return nil, fmt.Errorf("column %s is not in its own schema", columnName(path))
 		}
 		rows.kinds = append(rows.kinds, leaf.Node.Type().Kind())
+		if leaf.MaxRepetitionLevel > 0 {
+			rows.batch = rows.batch[:1]
+		}
 	}
-	for _, group := range f.RowGroups() {
-		rows.groups = append(rows.groups, parquet.ConvertRowGroup(group, conversion))
+	for i, group := range f.RowGroups() {
+		guarded, err := guardGroup(f, i, rows.memory)
+		if err != nil {
+			return nil, err
+		}
+		var g parquet.RowGroup = guarded
+		if conversion != nil {
+			g = parquet.ConvertRowGroup(g, conversion)
+		}
+		rows.groups = append(rows.groups, g)
 		rows.want += group.NumRows()
 	}
 	return rows, nil
@@ -85,16 +93,17 @@ func (r *Rows) Next() (parquet.Row, error) {
 // fill reads rows, or goes on to the next row group.
 func (r *Rows) fill() error {
 	if r.group == nil {
+		r.memory.used = 0 // the pages of the group before are no longer in use
 		r.group, r.groups = r.groups[0].Rows(), r.groups[1:]
 	}
-	n, err := r.group.ReadRows(r.batch[:])
+	n, err := r.group.ReadRows(r.batch)
 	r.at, r.n = 0, n
 	switch {
 	case errors.Is(err, io.EOF):
 		err = r.group.Close()
 		r.group = nil
 	case err == nil && n == 0:
-		err = errors.New("the file is damaged: nothing can be read")
+		err = damaged("nothing can be read")
 	}
 	return err
 }
@@ -108,11 +117,11 @@ func (r *Rows) check(row parquet.Row) error {
 			next++
 		}
 		if column != next-1 || !v.IsNull() && v.Kind() != r.kinds[column] {
-			return errors.New("the file is damaged: a column is missing or of another kind than the schema says")
+			return damaged("a column is missing or of another kind than the schema says")
 		}
 	}
 	if next != len(r.kinds) {
-		return fmt.Errorf("the file is damaged: a row of %d columns, the schema has %d", next, len(r.kinds))
+		return damaged("a row of %d columns, the schema has %d", next, len(r.kinds))
 	}
 	return nil
 }
@@ -120,7 +129,7 @@ func (r *Rows) check(row parquet.Row) error {
 // complete tells the end from a page that was cut off, which looks the same.
 func (r *Rows) complete() error {
 	if r.given != r.want {
-		return fmt.Errorf("the file is damaged: it should have %d rows", r.want)
+		return damaged("it should have %d rows", r.want)
 	}
 	return io.EOF
 }

@@ -2,7 +2,7 @@ package parquetfile
 
 import "encoding/binary"
 
-// The types of Thrift's compact protocol, in which a footer is written:
+// The types of Thrift's compact protocol, in which footers and page headers are written:
 // https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 const (
 	thriftTrue = iota + 1
@@ -19,15 +19,19 @@ const (
 	thriftStruct
 )
 
-// maxDepth is deeper than a footer's structs go.
+// maxDepth is deeper than the structs of a footer go.
 const maxDepth = 32
 
-// thrift is what is left of a value in the compact protocol.
-type thrift []byte
+// A compact is the part of a value in the compact protocol that is still to be read.
+type compact struct {
+	rest []byte
+	// items is how many more items of lists are accepted.
+	items int
+}
 
-// skip passes over a value. It returns false if the value promises more than is left, as
-// every item of a list takes a byte at least.
-func (t *thrift) skip(kind byte, depth int) bool {
+// skip passes over a value. It returns false if the value promises more than there is: every
+// item of a list takes a byte at least.
+func (t *compact) skip(kind byte, depth int) bool {
 	switch kind {
 	case thriftTrue, thriftFalse, thriftByte:
 		return t.drop(1)
@@ -40,47 +44,56 @@ func (t *thrift) skip(kind byte, depth int) bool {
 		n, ok := t.uvarint()
 		return ok && t.drop(n)
 	case thriftList, thriftSet:
-		return t.skipList(depth + 1)
+		n, item, ok := t.listHead()
+		return ok && t.skipItems(n, depth+1, item)
 	case thriftMap:
 		return t.skipMap(depth + 1)
 	case thriftStruct:
-		return t.skipStruct(depth + 1)
+		return t.eachField(depth+1, func(_ int64, kind byte) bool { return t.skip(kind, depth+1) })
 	}
 	return false
 }
 
-func (t *thrift) skipStruct(depth int) bool {
+// eachField calls field for every field of a struct with its number and type; field passes
+// over the value. It returns false if field does, or the struct has no end.
+func (t *compact) eachField(depth int, field func(id int64, kind byte) bool) bool {
+	id := int64(0)
 	for depth < maxDepth {
 		head, ok := t.head()
 		if !ok || head == 0 {
 			return ok
 		}
-		if head>>4 == 0 { // the field's number follows
-			if _, ok := t.uvarint(); !ok {
+		if delta := int64(head >> 4); delta > 0 {
+			id += delta
+		} else { // the field's number follows, in zigzag code
+			n, ok := t.uvarint()
+			if !ok {
 				return false
 			}
+			id = int64(n>>1) ^ -int64(n&1)
 		}
 		kind := head & 0xf
 		if kind == thriftTrue || kind == thriftFalse { // the value of a field is its type
 			continue
 		}
-		if !t.skip(kind, depth) {
+		if !field(id, kind) {
 			return false
 		}
 	}
 	return false
 }
 
-func (t *thrift) skipList(depth int) bool {
+// listHead reads the number and the type of a list's items.
+func (t *compact) listHead() (n uint64, item byte, ok bool) {
 	head, ok := t.head()
-	n := uint64(head >> 4)
+	n = uint64(head >> 4)
 	if n == 0xf {
 		n, ok = t.uvarint()
 	}
-	return ok && t.skipItems(n, depth, head&0xf)
+	return n, head & 0xf, ok
 }
 
-func (t *thrift) skipMap(depth int) bool {
+func (t *compact) skipMap(depth int) bool {
 	n, ok := t.uvarint()
 	if !ok || n == 0 {
 		return ok
@@ -90,8 +103,11 @@ func (t *thrift) skipMap(depth int) bool {
 }
 
 // skipItems passes over n items, each of values of these kinds.
-func (t *thrift) skipItems(n uint64, depth int, kinds ...byte) bool {
-	if n > uint64(len(*t)) || depth >= maxDepth {
+func (t *compact) skipItems(n uint64, depth int, kinds ...byte) bool {
+	if n > uint64(len(t.rest)) || depth >= maxDepth {
+		return false
+	}
+	if t.items -= int(n); t.items < 0 {
 		return false
 	}
 	for range n {
@@ -104,28 +120,28 @@ func (t *thrift) skipItems(n uint64, depth int, kinds ...byte) bool {
 	return true
 }
 
-func (t *thrift) head() (byte, bool) {
-	if len(*t) == 0 {
+func (t *compact) head() (byte, bool) {
+	if len(t.rest) == 0 {
 		return 0, false
 	}
-	head := (*t)[0]
-	*t = (*t)[1:]
+	head := t.rest[0]
+	t.rest = t.rest[1:]
 	return head, true
 }
 
-func (t *thrift) uvarint() (uint64, bool) {
-	v, n := binary.Uvarint(*t)
+func (t *compact) uvarint() (uint64, bool) {
+	v, n := binary.Uvarint(t.rest)
 	if n <= 0 {
 		return 0, false
 	}
-	*t = (*t)[n:]
+	t.rest = t.rest[n:]
 	return v, true
 }
 
-func (t *thrift) drop(n uint64) bool {
-	if n > uint64(len(*t)) {
+func (t *compact) drop(n uint64) bool {
+	if n > uint64(len(t.rest)) {
 		return false
 	}
-	*t = (*t)[n:]
+	t.rest = t.rest[n:]
 	return true
 }
