@@ -74,7 +74,7 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) er
 	defer judgments.Close()
 	comparisons := openColumns[schemas.ComparisonRow](ctx, r.Path(shards.Comparisons, shard), func(row *Comparison) string { return row.PromptID })
 	defer comparisons.Close()
-	failures := OpenTable[schemas.FailureRow](ctx, r.Path(shards.Failures, shard))
+	failures := OpenTable[schemas.FailureRow](ctx, r.Path(shards.Failures, shard), nil)
 	defer failures.Close()
 	failures.Of("") // bad lines of the input come first
 	n := &Numbers{}

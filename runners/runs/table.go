@@ -13,10 +13,11 @@ import (
 // A Table reads one file in its order and returns the rows of one prompt at a time. C is the type of
 // its rows, or a struct of some of their columns.
 type Table[C any] struct {
-	path   string
-	prompt func(*C) string
-	next   func() (*C, error, bool)
-	stop   func()
+	path    string
+	prompt  func(*C) string
+	observe func(*C, error)
+	next    func() (*C, error, bool)
+	stop    func()
 	// head is the row that was read last and not returned yet; nil at the end and after err.
 	head  *C
 	err   error
@@ -25,15 +26,21 @@ type Table[C any] struct {
 
 var errStopped = errors.New("the reader stopped")
 
-// OpenTable opens a file of a table for all of its columns and reads the first row. The caller must
+// OpenTable opens a file of a table for all of its columns and reads the first row. Observe, if not nil,
+// is called with every row as it is read, and with the error that ends the reading. The caller must
 // call Close.
-func OpenTable[T shards.Row](ctx context.Context, path string) *Table[T] {
-	return newTable(path, PromptOf[T], func(each func(*T) error) error { return shards.ReadTable(ctx, path, each) })
+func OpenTable[T shards.Row](ctx context.Context, path string, observe func(*T, error)) *Table[T] {
+	t := newTable(path, PromptOf[T], func(each func(*T) error) error { return shards.ReadTable(ctx, path, each) })
+	t.observe = observe
+	t.Advance()
+	return t
 }
 
 // openColumns is OpenTable for some columns.
 func openColumns[T shards.Row, C any](ctx context.Context, path string, prompt func(*C) string) *Table[C] {
-	return newTable(path, prompt, func(each func(*C) error) error { return shards.ReadColumns[T](ctx, path, each) })
+	t := newTable(path, prompt, func(each func(*C) error) error { return shards.ReadColumns[T](ctx, path, each) })
+	t.Advance()
+	return t
 }
 
 func newTable[C any](path string, prompt func(*C) string, read func(each func(*C) error) error) *Table[C] {
@@ -49,7 +56,6 @@ func newTable[C any](path string, prompt func(*C) string, read func(each func(*C
 			yield(nil, err)
 		}
 	})
-	t.Advance()
 	return t
 }
 
@@ -62,8 +68,11 @@ func (t *Table[C]) Err() error { return t.err }
 // Close ends the reading.
 func (t *Table[C]) Close() { t.stop() }
 
-// Advance reads past the head.
+// Advance reads past the head. After an error there is no more row.
 func (t *Table[C]) Advance() {
+	if t.err != nil {
+		return
+	}
 	row, err, ok := t.next()
 	t.head = nil
 	switch {
@@ -71,6 +80,9 @@ func (t *Table[C]) Advance() {
 		t.err = err
 	case ok:
 		t.head = row
+	}
+	if t.observe != nil && (t.err != nil || t.head != nil) {
+		t.observe(t.head, t.err)
 	}
 }
 

@@ -33,8 +33,8 @@ type cardConfig struct {
 
 // checkCard checks that the card offers exactly the roles that have pairs, each with the digest
 // of its files. What else people add to the card is theirs.
-func (r *run) checkCard(ctx context.Context, sum *figures, found *notes) {
-	b, err := store.ReadFile(ctx, store.Join(r.dir, cardFile))
+func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
+	b, err := store.ReadFile(ctx, store.Join(r.Dir, cardFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		found.add("%s is missing", cardFile)
@@ -53,7 +53,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *notes) {
 		found.add("%s: its header is no YAML: %s", cardFile, strings.SplitN(err.Error(), "\n", 2)[0])
 		return
 	}
-	if r.manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
+	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
 		found.add("%s does not say that the data is simulated, as %s does", cardFile, runFile)
 	}
 	offered := map[shards.Table]bool{}
@@ -73,7 +73,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *notes) {
 	}
 }
 
-func (r *run) checkConfig(c *cardConfig, sum *figures, found *notes) {
+func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems) {
 	name := shards.Table(c.Name)
 	if r.rows(name) == 0 || name != shards.Actor && name != shards.Judge {
 		found.add("%s: config %s is offered, but there are no pairs of that role", cardFile, show(c.Name))
@@ -86,8 +86,8 @@ func (r *run) checkConfig(c *cardConfig, sum *figures, found *notes) {
 		found.add("%s: config %s has the data_files %v, should have the split train with %s", cardFile, c.Name, c.DataFiles, want)
 	}
 	var parts []string
-	for number := range r.shards {
-		path := shards.Path(name, number, r.shards)
+	for number := range r.Shards {
+		path := shards.Path(name, number, r.Shards)
 		digest, ok := sum.digests[path]
 		if !ok {
 			return // the file is missing, which is told elsewhere
@@ -102,8 +102,8 @@ func (r *run) checkConfig(c *cardConfig, sum *figures, found *notes) {
 // rows returns how many rows a table has by run.json, which is held against the files elsewhere.
 func (r *run) rows(name shards.Table) int64 {
 	var rows int64
-	for number := range r.shards {
-		rows += r.files[shards.Path(name, number, r.shards)].Rows
+	for number := range r.Shards {
+		rows += r.files[shards.Path(name, number, r.Shards)].Rows
 	}
 	return rows
 }

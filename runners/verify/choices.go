@@ -1,102 +1,112 @@
 package verify
 
 import (
-	"cmp"
 	"math/big"
 	"slices"
 
+	"coeval/runners/verify/reference"
 	"coeval/schemas"
-	"coeval/transforms/pairs"
 )
 
-// checkChoices computes the choice of each role from the raw rows, and holds against it the
-// prompt's outcome, the ratings and the pair.
-func (d *dossier) checkChoices(p *schemas.PromptRow) {
+// checkChoices derives the choice of each role from the raw rows and compares it with the prompt's
+// outcome, the ratings and the pair.
+func (d *rows) checkChoices(p *schemas.PromptRow) {
 	s := d.shard
-	at := s.prompts.row(&d.notes, p)
-	found := d.finding()
-	sameNullable(at, "contested_response_id", p.ContestedResponseID, nullable(found.ContestedID))
+	at := s.prompts.row(&d.problems, p)
+	var contestedID *string
+	if d.compared.contested != nil {
+		contestedID = &d.compared.contested.row.ID
+	}
+	sameNullable(at, "contested_response_id", p.ContestedResponseID, contestedID)
 
+	rules := s.run.rules()
 	var actor, judge schemas.Choice
-	if s.run.settings.wants(schemas.RoleActor) {
-		actor = pairs.Actor(found, s.run.settings.Method.ActorOptions())
+	if s.run.Settings.Wants(schemas.RoleActor) {
+		actor = d.compared.prompt.Actor(rules)
 	}
-	if s.run.settings.wants(schemas.RoleJudge) {
-		judge = pairs.Judge(found, s.run.weights(), s.run.settings.Method.JudgeOptions())
+	var ratings []float64
+	if s.run.Settings.Wants(schemas.RoleJudge) {
+		ratings = d.checkedRatings()
+		judge = d.compared.prompt.Judge(rules, ratings)
 	}
+	d.checkNoOtherRatings()
 	checkOutcome(at, schemas.RoleActor, p.ActorOutcome, p.ActorReason, actor)
 	checkOutcome(at, schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason, judge)
-	d.checkRatings(judge.Elo)
-	wantActor, wantJudge := d.actorPair(p, &actor), d.judgePair(p, &judge)
-	d.checkPair(s.actor, d.rows.actor, wantActor)
-	d.checkPair(s.judge, d.rows.judge, wantJudge)
-	s.figures.countPrompt(p, len(d.rows.failures) > 0)
+	wantActor, wantJudge := d.actorPair(p, &actor), d.judgePair(p, &judge, ratings)
+	d.checkPair(s.actor, d.actor, wantActor)
+	d.checkPair(s.judge, d.judge, wantJudge)
+	s.figures.countPrompt(p, len(d.failures) > 0)
 	s.figures.countPairs(wantActor, wantJudge)
 }
 
-// weights are the run's position weights as run.json has them: checkFigures proves them.
-func (r *run) weights() schemas.PositionWeights {
-	if r.manifest.PositionWeights == nil {
-		return schemas.PositionWeights{}
+// rules returns the settings of the choices.
+func (r *run) rules() reference.Rules {
+	m := &r.Settings.Method
+	return reference.Rules{
+		Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars, MaxJudgmentChars: m.MaxJudgmentChars,
+		MinMetaJudgments: m.MinMetaJudgments, DropEqualScores: m.DropEqualScores,
 	}
-	return *r.manifest.PositionWeights
 }
 
-// finding returns the numbers and IDs of the prompt, all from texts.
-func (d *dossier) finding() *schemas.Finding {
-	f := &schemas.Finding{PromptID: d.id}
-	lost := map[string]int{}
-	for i := range d.rows.failures {
-		if row := &d.rows.failures[i]; row.Stage == schemas.StageJudge && row.ResponseID != nil {
-			lost[*row.ResponseID]++
-		}
+// Position weights by where they come from, as the config names them.
+const (
+	runWeights      = "run"
+	responseWeights = "response"
+	fixedWeights    = "fixed"
+)
+
+// weights returns the position weights of the prompt. Those of the run are taken from run.json:
+// checkFigures compares them with the tables.
+func (d *rows) weights() schemas.PositionWeights {
+	m := &d.shard.run.Settings.Method
+	switch string(m.PositionWeights) {
+	case fixedWeights:
+		return schemas.PositionWeights{First: m.FixedPositionWeights[0], Second: m.FixedPositionWeights[1]}
+	case responseWeights:
+		first, second := d.compared.prompt.Positions()
+		return reference.PositionWeights(first+1, second+1)
 	}
-	for _, r := range d.responses {
-		f.Responses = append(f.Responses, schemas.ResponseFinding{
-			ID: r.row.ID, Status: schemas.Status(r.row.Status), Chars: int(charsOf(r.row.Text)), Score: r.score,
-			FailedJudgments: lost[r.row.ID],
-		})
+	if w := d.shard.run.Manifest.PositionWeights; w != nil {
+		return *w
 	}
-	if t := &d.trial; t.contested != nil {
-		f.ContestedID, f.Verdicts = t.contested.row.ID, string(t.verdicts)
-		for _, j := range t.judgments {
-			f.Judgments = append(f.Judgments, schemas.JudgmentFinding{
-				ID: j.row.ID, Score: j.score, Chars: int(charsOf(j.row.Text)), Fingerprint: schemas.Collapse(j.row.Text),
-			})
-		}
-	}
-	for key, calls := range d.failed {
-		key.Calls = calls
-		f.Failed = append(f.Failed, key)
-	}
-	slices.SortFunc(f.Failed, func(a, b schemas.FailedCalls) int {
-		return cmp.Or(cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Code, b.Code))
-	})
-	return f
+	return schemas.PositionWeights{}
 }
 
-// checkOutcome takes a zero choice for a role that is not asked for.
-func checkOutcome(at spot, role string, outcome, reason *string, want schemas.Choice) {
+// checkedRatings computes the ratings of the compared judgments, nil if they were not compared, and
+// compares them with the column elo. It returns the recorded ratings that agree: the choice follows
+// from them, so that a last digit which another processor rounds otherwise can't break a tie.
+func (d *rows) checkedRatings() []float64 {
+	if !d.isCompared() {
+		return nil
+	}
+	ratings := d.compared.prompt.Ratings(d.weights(), d.shard.run.Settings.Method.EloLambda)
+	for i, j := range d.compared.judgments {
+		if sameRating(d.shard.judgments.row(&d.problems, j.row), "elo", j.row.Elo, &ratings[i]) {
+			ratings[i] = *j.row.Elo
+		}
+	}
+	return ratings
+}
+
+// checkNoOtherRatings reports ratings of judgments that were not compared.
+func (d *rows) checkNoOtherRatings() {
+	compared := d.isCompared()
+	for _, r := range d.joined {
+		for _, j := range r.judgments {
+			if !compared || r != d.compared.contested || !j.isDistinct {
+				sameNullable(d.shard.judgments.row(&d.problems, j.row), "elo", j.row.Elo, nil)
+			}
+		}
+	}
+}
+
+// checkOutcome compares the columns of a role's outcome. Want is zero for a role without pairs.
+func checkOutcome(at location, role string, outcome, reason *string, want schemas.Choice) {
 	sameNullable(at, role+"_outcome", outcome, nullable(string(want.Outcome)))
 	sameNullable(at, role+"_reason", reason, nullable(want.Reason))
 }
 
-// checkRatings holds the elo column against the ratings of the contested response's distinct
-// judgments; every other judgment has none.
-func (d *dossier) checkRatings(ratings []float64) {
-	t := &d.trial
-	for _, r := range d.responses {
-		for _, j := range r.judgments {
-			var want *float64
-			if r == t.contested && j.distinct && len(ratings) > 0 {
-				want = &ratings[t.place(j.row.ID)]
-			}
-			sameRating(d.shard.judgments.row(&d.notes, j.row), "elo", j.row.Elo, want)
-		}
-	}
-}
-
-// newPair fills in what the pairs of both roles share.
+// newPair fills in the columns that both roles share.
 func newPair(role string, p *schemas.PromptRow, c *schemas.Choice, chosen, rejected string) *schemas.Pair {
 	return &schemas.Pair{
 		ID: schemas.PairID(role, c.ChosenID, c.RejectedID), PromptID: p.ID,
@@ -107,64 +117,60 @@ func newPair(role string, p *schemas.PromptRow, c *schemas.Choice, chosen, rejec
 	}
 }
 
-// actorPair returns the row that a choice comes to, nil when there is none.
-func (d *dossier) actorPair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair {
+// actorPair returns the row of a choice, nil if there is no pair.
+func (d *rows) actorPair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair {
 	if c.Outcome != schemas.Paired {
 		return nil
 	}
 	chosen, rejected := d.response(c.ChosenID), d.response(c.RejectedID)
 	pair := newPair(schemas.RoleActor, p, c, chosen.row.Text, rejected.row.Text)
 	pair.Prompt = p.Prompt
-	pair.ChosenScore, pair.RejectedScore = chosen.score.Mean(), rejected.score.Mean()
-	difference := new(big.Rat).Sub(meanOf(chosen.score), meanOf(rejected.score))
-	pair.ScoreMargin, _ = difference.Float64()
+	pair.ChosenScore, pair.RejectedScore = *floatOf(chosen.mean), *floatOf(rejected.mean)
+	pair.ScoreMargin = *floatOf(new(big.Rat).Sub(chosen.mean, rejected.mean))
 	return pair
 }
 
-// meanOf returns S in rubric points.
-func meanOf(s schemas.Score) *big.Rat { return big.NewRat(s.Sum, 1000*int64(s.N)) }
-
-// judgePair returns the row that a choice comes to, nil when there is none.
-func (d *dossier) judgePair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair {
+// judgePair returns the row of a choice, nil if there is no pair.
+func (d *rows) judgePair(p *schemas.PromptRow, c *schemas.Choice, ratings []float64) *schemas.Pair {
 	if c.Outcome != schemas.Paired {
 		return nil
 	}
-	t := &d.trial
-	best, worst := t.place(c.ChosenID), t.place(c.RejectedID)
-	chosen, rejected := t.judgments[best], t.judgments[worst]
-	pair := newPair(schemas.RoleJudge, p, c, chosen.row.Text, rejected.row.Text)
-	asked, err := d.shard.run.settings.asked.Messages(p.Prompt, t.contested.row.Text)
+	k := &d.compared
+	best, worst := k.place(c.ChosenID), k.place(c.RejectedID)
+	chosen, rejected := k.judgments[best].row, k.judgments[worst].row
+	pair := newPair(schemas.RoleJudge, p, c, chosen.Text, rejected.Text)
+	asked, err := d.shard.run.Settings.JudgePrompt(p.Prompt, k.contested.row.Text)
 	if err != nil {
-		d.shard.judge.prompt(&d.notes, d.id).add("the judge's prompt can't be made with the config's template: %v", err)
+		d.shard.judge.prompt(&d.problems, d.id).add("the judge's prompt can't be rendered from the config's template: %v", err)
 	}
 	pair.Prompt = asked
-	pair.ResponseID = &t.contested.row.ID
-	pair.ChosenScore, pair.RejectedScore = float64(chosen.score)/1000, float64(rejected.score)/1000
-	pair.ScoreMargin = float64(chosen.score-rejected.score) / 1000
-	pair.ChosenElo, pair.RejectedElo = &c.Elo[best], &c.Elo[worst]
+	pair.ResponseID = &k.contested.row.ID
+	pair.ChosenScore, pair.RejectedScore = *chosen.Score, *rejected.Score
+	pair.ScoreMargin = float64(inThousandths(*chosen.Score)-inThousandths(*rejected.Score)) / 1000
+	pair.ChosenElo, pair.RejectedElo = &ratings[best], &ratings[worst]
 	return pair
 }
 
-// checkPair holds the rows of a role's pairs against the one that is wanted, nil for none.
-func (d *dossier) checkPair(t *table[schemas.Pair], rows []schemas.Pair, want *schemas.Pair) {
+// checkPair compares the rows of a role's pairs with the pair that follows from the raw rows, nil for none.
+func (d *rows) checkPair(t *table[schemas.Pair], rows []schemas.Pair, want *schemas.Pair) {
 	switch {
 	case t.torn:
 		return
 	case want == nil && len(rows) > 0:
-		t.row(&d.notes, &rows[0]).add("prompt %s has no such pair by its raw rows", d.id)
+		t.row(&d.problems, &rows[0]).add("prompt %s has no such pair by its raw rows", d.id)
 	case want != nil && len(rows) == 0:
-		t.prompt(&d.notes, d.id).add("its pair %s of chosen %s and rejected %s is missing", want.ID, want.ChosenID, want.RejectedID)
+		t.prompt(&d.problems, d.id).add("its pair %s of chosen %s and rejected %s is missing", want.ID, want.ChosenID, want.RejectedID)
 	case want != nil:
-		samePair(t.row(&d.notes, &rows[0]), &rows[0], want)
+		samePair(t.row(&d.problems, &rows[0]), &rows[0], want)
 	}
 	for i := range rows {
 		if i > 0 {
-			t.row(&d.notes, &rows[i]).add("prompt %s has another pair already", d.id)
+			t.row(&d.problems, &rows[i]).add("prompt %s has another pair already", d.id)
 		}
 	}
 }
 
-func samePair(at spot, got, want *schemas.Pair) {
+func samePair(at location, got, want *schemas.Pair) {
 	if got.ChosenID == want.RejectedID && got.RejectedID == want.ChosenID {
 		at.add("chosen and rejected are swapped")
 	}
@@ -175,9 +181,9 @@ func samePair(at spot, got, want *schemas.Pair) {
 	sameNullable(at, "response_id", got.ResponseID, want.ResponseID)
 	same(at, "chosen_id", got.ChosenID, want.ChosenID)
 	same(at, "rejected_id", got.RejectedID, want.RejectedID)
-	same(at, "chosen_score", got.ChosenScore, want.ChosenScore)
-	same(at, "rejected_score", got.RejectedScore, want.RejectedScore)
-	same(at, "score_margin", got.ScoreMargin, want.ScoreMargin)
+	sameNumber(at, "chosen_score", &got.ChosenScore, &want.ChosenScore)
+	sameNumber(at, "rejected_score", &got.RejectedScore, &want.RejectedScore)
+	sameNumber(at, "score_margin", &got.ScoreMargin, &want.ScoreMargin)
 	same(at, "chosen_chars", got.ChosenChars, want.ChosenChars)
 	same(at, "rejected_chars", got.RejectedChars, want.RejectedChars)
 	sameRating(at, "chosen_elo", got.ChosenElo, want.ChosenElo)
@@ -188,7 +194,7 @@ func samePair(at spot, got, want *schemas.Pair) {
 	}
 }
 
-func sameMessages(at spot, column string, got, want []schemas.Message) {
+func sameMessages(at location, column string, got, want []schemas.Message) {
 	if len(got) != len(want) {
 		at.add("%s has %d messages, should have %d", column, len(got), len(want))
 		return

@@ -23,11 +23,13 @@ var unproved = map[shards.Table][]string{
 
 // foundIn names the column that gives away a change of another one.
 var foundIn = map[string]string{
-	"comparisons/text_changed":          "winner",       // no ID depends on it
-	"judgments/unparsed_reason_to_null": "score",        // the text has a score, and was cut off
-	"failures/code_changed":             "failed_calls", // only counts depend on it
-	"failures/source_file_changed":      inShard,
-	"failures/source_line_changed":      inShard,
+	"comparisons/text_changed":            "winner",   // no ID depends on it
+	"judgments/unparsed_reason_to_null":   "score",    // the text has a score, and was cut off
+	"comparisons/unparsed_reason_changed": "unparsed", // only counts depend on it
+	"judgments/unparsed_reason_changed":   "unparsed",
+	"failures/code_changed":               "failed_calls", // only counts depend on it
+	"failures/source_file_changed":        inShard,
+	"failures/source_line_changed":        inShard,
 }
 
 const inShard = "should be in shard"

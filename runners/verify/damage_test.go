@@ -190,7 +190,7 @@ func TestDamage(t *testing.T) {
 			i := slices.IndexFunc(f.rows, func(r schemas.ComparisonRow) bool { return r.Winner == "first" })
 			f.rows[i].Winner = "second"
 			f.forge(t)
-			return []string{fmt.Sprintf(`%s: row %s: winner is "second", should be "first"`, f.path, f.rows[i].ID)}
+			return []string{fmt.Sprintf(`%s: row %s: winner is "second", should be first`, f.path, f.rows[i].ID)}
 		}},
 		{"row in another shard", rowInAnotherShard},
 		{"row twice", func(t *testing.T, dir string) []string {
@@ -316,8 +316,8 @@ func TestUnusableRunFile(t *testing.T) {
 	tests := []struct{ name, content, want string }{
 		{"empty", "", "run.json can't be read"},
 		{"garbage", "{]", "run.json can't be read"},
-		{"format", `{"format": 2, "novel": 1}`, "run.json: format is 2, and this program reads format 1 only"},
-		{"unknown field", `{"format": 1, "novel": 1}`, `unknown field "novel"`},
+		{"format", `{"format": 2, "novel": 1}`, "run.json: format is 2; this program reads format 1"},
+		{"unknown field", `{"format": 1, "novel": 1, "config": {"roles": ["actor"], "actor": {"n": 1}, "judge": {"n": 1}, "method": {"min_judgments": 1, "min_meta_judgments": 2}}, "files": [{"path": "raw/prompts/x"}]}`, `unknown field "novel"`},
 		{"two values", `{"format": 1}{}`, "run.json can't be read"},
 		{"no config", `{"format": 1}`, "run.json: config can't be used"},
 		{"no roles", `{"format": 1, "config": {"roles": []}}`, "roles is empty"},
@@ -335,7 +335,7 @@ func TestUnusableRunFile(t *testing.T) {
 	}
 	t.Run("missing", func(t *testing.T) {
 		report := mustVerify(t, t.TempDir())
-		if len(report.Problems) != 1 || !strings.HasPrefix(report.Problems[0], "run.json is missing: the run in ") {
+		if len(report.Problems) != 1 || !strings.Contains(report.Problems[0], "there is no run in this folder") {
 			t.Errorf("problems %q", report.Problems)
 		}
 	})

@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"coeval/datasets/shards"
+	"coeval/runners/verify/reference"
 	"coeval/schemas"
-	"coeval/transforms/pairs"
 )
 
 // figures are what the tables add up to.
@@ -19,6 +19,8 @@ type figures struct {
 	bad       int64
 	tableRows map[shards.Table]int64
 	stats     schemas.Stats
+	// judgments and comparisons count the findings about their texts.
+	judgments, comparisons Reading
 	// digests are the SHA-256 of the files that could be read, by path.
 	digests map[string]string
 	// torn are the raw files that could not be read in order: figures lack some of what they hold.
@@ -30,6 +32,8 @@ func (f *figures) add(g *figures) {
 	f.rows += g.rows
 	f.bad += g.bad
 	f.stats.Add(&g.stats)
+	f.judgments.add(g.judgments)
+	f.comparisons.add(g.comparisons)
 	f.torn = append(f.torn, g.torn...)
 	for path, digest := range g.digests {
 		f.addDigest(path, digest)
@@ -67,9 +71,9 @@ func (f *figures) addTableRows(name shards.Table, rows int64) {
 
 // countTexts counts a prompt's responses and failures; its judgments and comparisons are
 // counted when they are read.
-func (f *figures) countTexts(d *dossier) {
+func (f *figures) countTexts(d *rows) {
 	replicates := 0
-	for _, r := range d.responses {
+	for _, r := range d.joined {
 		replicates += len(r.row.Replicates)
 		f.stats.Responses.Distinct++
 		switch schemas.Status(r.row.Status) {
@@ -78,19 +82,30 @@ func (f *figures) countTexts(d *dossier) {
 		case schemas.Truncated:
 			f.stats.Responses.Truncated++
 		}
-		if r.score.Scored {
+		if r.mean != nil {
 			f.stats.Responses.Scored++
 		}
 	}
 	f.stats.Responses.Replicates += int64(replicates)
 	if replicates > 1 {
 		f.stats.Responses.Several++
-		if len(d.responses) == 1 {
+		if len(d.joined) == 1 {
 			f.stats.Responses.Constant++
 		}
 	}
 	for key, calls := range d.failed {
 		f.stats.CountFailed(key.Stage, key.Code, int64(calls))
+	}
+}
+
+func (f *figures) countFinding(r *Reading, reason string, finding reference.Finding) {
+	switch {
+	case reason == reference.CutOff:
+		r.CutOff++
+	case finding == reference.Unconfirmed:
+		r.Unconfirmed++
+	case finding == reference.Confirmed:
+		r.Confirmed++
 	}
 }
 
@@ -139,8 +154,8 @@ func inThousandths(points float64) int { return int(math.Round(points * 1000)) }
 
 // checkFigures holds ledger, position weights and figures of run.json against each other and
 // against the tables.
-func (r *run) checkFigures(sum *figures, found *notes) {
-	l := &r.manifest.Ledger
+func (r *run) checkFigures(sum *figures, found *problems) {
+	l := &r.Manifest.Ledger
 	if told := l.Bad + l.NotDrawn + l.Merged + l.Findings; l.Lines != told {
 		found.add("%s: ledger.lines is %d, should be bad + not_drawn + merged + findings = %d + %d + %d + %d = %d",
 			runFile, l.Lines, l.Bad, l.NotDrawn, l.Merged, l.Findings, told)
@@ -151,7 +166,7 @@ func (r *run) checkFigures(sum *figures, found *notes) {
 			found.add("%s: ledger.roles.%s has %d paired + %d dropped + %d failed = %d, should be findings = %d",
 				runFile, role, o.Paired, schemas.Sum(o.Dropped), schemas.Sum(o.Failed), o.Total(), l.Findings)
 		}
-		if !r.settings.wants(role) {
+		if !r.Settings.Wants(role) {
 			found.add("%s: ledger.roles has %s, which config.roles does not ask for", runFile, role)
 		}
 	}
@@ -163,32 +178,31 @@ func (r *run) checkFigures(sum *figures, found *notes) {
 	want := *l // lines, not_drawn and merged are told by nothing else
 	want.Bad, want.Findings, want.Roles = sum.bad, sum.tableRows[shards.Prompts], sum.stats.Outcomes
 	sameFigures(found, "ledger", l, &want)
-	sameFigures(found, "stats", &r.manifest.Stats, &sum.stats)
+	sameFigures(found, "stats", &r.Manifest.Stats, &sum.stats)
 	r.checkWeights(sum.stats.Positions, found)
 }
 
 // checkWeights computes w1 = win2nd/(win1st + win2nd) and w2 = win1st/(win1st + win2nd).
-func (r *run) checkWeights(positions schemas.PositionCounts, found *notes) {
-	got, want := r.manifest.PositionWeights, r.wantedWeights(positions)
+func (r *run) checkWeights(positions schemas.PositionCounts, found *problems) {
+	got, want := r.Manifest.PositionWeights, r.wantedWeights(positions)
 	if (got == nil) != (want == nil) || got != nil && *got != *want {
 		found.add("%s: position_weights is %s, should be %s", runFile, showNullable(got), showNullable(want))
 	}
 }
 
-// wantedWeights returns the weights that hold for the whole run, or nil.
+// wantedWeights returns the weights of the whole run, nil for a run without them.
 func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionWeights {
-	o := r.settings.Method.JudgeOptions()
+	m := &r.Settings.Method
+	var w schemas.PositionWeights
 	switch {
-	case !r.settings.wants(schemas.RoleJudge), o.PositionWeights == pairs.ResponseWeights:
+	case !r.Settings.Wants(schemas.RoleJudge), string(m.PositionWeights) == responseWeights:
 		return nil
-	case o.PositionWeights == pairs.FixedWeights:
-		return &o.Fixed
+	case string(m.PositionWeights) == fixedWeights:
+		w = schemas.PositionWeights{First: m.FixedPositionWeights[0], Second: m.FixedPositionWeights[1]}
+	default:
+		w = reference.PositionWeights(positions.First, positions.Second)
 	}
-	all := positions.First + positions.Second
-	if all == 0 {
-		return &schemas.PositionWeights{First: 0.5, Second: 0.5}
-	}
-	return &schemas.PositionWeights{First: float64(positions.Second) / float64(all), Second: float64(positions.First) / float64(all)}
+	return &w
 }
 
 // maxFigures is how many figures of an object are listed when they differ: a histogram has
@@ -196,7 +210,7 @@ func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionW
 const maxFigures = 12
 
 // sameFigures compares two objects number by number; one that is left out is 0.
-func sameFigures[T any](found *notes, name string, got, want *T) {
+func sameFigures[T any](found *problems, name string, got, want *T) {
 	told, err := numbers(name, got)
 	if err != nil {
 		found.add("%s: %s can't be compared: %v", runFile, name, err)
@@ -209,7 +223,7 @@ func sameFigures[T any](found *notes, name string, got, want *T) {
 	}
 	keys := maps.Clone(told)
 	maps.Copy(keys, derived)
-	var differ notes
+	var differ problems
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if told[key] != derived[key] {
 			differ.add("%s: %s is %d, the tables give %d", runFile, key, told[key], derived[key])

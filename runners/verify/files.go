@@ -19,7 +19,7 @@ import (
 func (r *run) tables() []shards.Table {
 	var tables []shards.Table
 	for _, t := range shards.Tables {
-		if t == shards.Actor && !r.settings.wants(schemas.RoleActor) || t == shards.Judge && !r.settings.wants(schemas.RoleJudge) {
+		if t == shards.Actor && !r.Settings.Wants(schemas.RoleActor) || t == shards.Judge && !r.Settings.Wants(schemas.RoleJudge) {
 			continue
 		}
 		tables = append(tables, t)
@@ -27,44 +27,37 @@ func (r *run) tables() []shards.Table {
 	return tables
 }
 
-// checkPaths finds the number of shards and holds the paths in run.json, and the files that
-// there are, against those that such a run has.
-func (r *run) checkPaths(ctx context.Context, found *notes) {
-	for _, f := range r.manifest.Files {
+// checkPaths compares the paths in run.json, and the files in the tables' folders, with those that a
+// run of this size and these roles has.
+func (r *run) checkPaths(ctx context.Context, found *problems) {
+	for _, f := range r.Manifest.Files {
 		if _, ok := r.files[f.Path]; ok {
 			found.add("%s: files names %s twice", runFile, f.Path)
 		}
 		r.files[f.Path] = f
-		if strings.HasPrefix(f.Path, string(shards.Prompts)+"/") {
-			r.shards++
-		}
-	}
-	if r.shards == 0 {
-		found.add("%s: files names no shard of %s, so there is nothing to verify", runFile, shards.Prompts)
-		return
 	}
 	expected := map[string]bool{}
 	for _, t := range r.tables() {
-		for number := range r.shards {
-			path := shards.Path(t, number, r.shards)
+		for number := range r.Shards {
+			path := shards.Path(t, number, r.Shards)
 			expected[path] = true
 			if _, ok := r.files[path]; !ok {
 				found.add("%s: files lacks %s", runFile, path)
 			}
 		}
 	}
-	for _, f := range r.manifest.Files {
+	for _, f := range r.Manifest.Files {
 		if !expected[f.Path] {
-			found.add("%s: files names %s, which is no file of a run with %d shards and these roles", runFile, f.Path, r.shards)
+			found.add("%s: files names %s, which is no file of a run with %d shards and these roles", runFile, f.Path, r.Shards)
 		}
 	}
 	r.checkOthers(ctx, expected, found)
 }
 
 // checkOthers reports the Parquet files that the run doesn't have.
-func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *notes) {
+func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *problems) {
 	for _, t := range shards.Tables {
-		folder := store.Join(r.dir, string(t)) + "/"
+		folder := store.Join(r.Dir, string(t)) + "/"
 		files, err := store.List(ctx, folder)
 		if err != nil {
 			found.add("%s can't be listed: %v", t, err)
@@ -81,9 +74,9 @@ func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *
 
 // checkFile holds size and SHA-256 of a file against run.json and returns the SHA-256, empty if
 // the file can't be read.
-func (r *run) checkFile(ctx context.Context, path string, found *notes) string {
+func (r *run) checkFile(ctx context.Context, path string, found *problems) string {
 	want := r.files[path]
-	digest, size, err := digestFile(ctx, store.Join(r.dir, path))
+	digest, size, err := digestFile(ctx, store.Join(r.Dir, path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		found.add("%s is missing", path)

@@ -7,61 +7,61 @@ import (
 	"unicode/utf8"
 )
 
-// notes are problems in the order in which they were found.
-type notes struct {
+// problems are the first problems in the order in which they were found.
+type problems struct {
 	// list has at most maxProblems.
 	list []string
 	// more counts those that are not in list.
 	more int64
 }
 
-func (n *notes) add(format string, args ...any) {
-	if len(n.list) < maxProblems {
-		n.list = append(n.list, fmt.Sprintf(format, args...))
+func (p *problems) add(format string, args ...any) {
+	if len(p.list) < maxProblems {
+		p.list = append(p.list, fmt.Sprintf(format, args...))
 		return
 	}
-	n.more++
+	p.more++
 }
 
-func (n *notes) join(m *notes) { n.joinFirst(m, len(m.list)) }
+func (p *problems) join(m *problems) { p.joinFirst(m, len(m.list)) }
 
 // joinFirst takes the first of m and counts the others, so that one prompt can't hide the rest.
-func (n *notes) joinFirst(m *notes, first int) {
+func (p *problems) joinFirst(m *problems, first int) {
 	for i, problem := range m.list {
-		if i < first && len(n.list) < maxProblems {
-			n.list = append(n.list, problem)
+		if i < first && len(p.list) < maxProblems {
+			p.list = append(p.list, problem)
 		} else {
-			n.more++
+			p.more++
 		}
 	}
-	n.more += m.more
+	p.more += m.more
 }
 
-// A spot is where a problem is: a row of a file, or a prompt in it.
-type spot struct {
-	notes *notes
-	file  string
-	what  string
+// A location is the place of a problem: a row of a file, or a prompt in it.
+type location struct {
+	problems *problems
+	file     string
+	what     string
 }
 
-func (s spot) add(format string, args ...any) {
-	s.notes.add("%s: %s: %s", s.file, s.what, fmt.Sprintf(format, args...))
+func (s location) add(format string, args ...any) {
+	s.problems.add("%s: %s: %s", s.file, s.what, fmt.Sprintf(format, args...))
 }
 
-// id reports an ID that is not the hash of what the row says.
-func (s spot) id(columns, got, want string) {
+// id reports an ID that is not the hash of the row's content.
+func (s location) id(columns, got, want string) {
 	if got != want {
 		s.add("%s give the ID %s: the row's ID or one of them was changed", columns, want)
 	}
 }
 
-func same[V comparable](s spot, column string, got, want V) {
+func same[V comparable](s location, column string, got, want V) {
 	if got != want {
 		s.add("%s is %s, should be %s", column, show(got), show(want))
 	}
 }
 
-func sameNullable[V comparable](s spot, column string, got, want *V) {
+func sameNullable[V comparable](s location, column string, got, want *V) {
 	if got == nil || want == nil {
 		if got != want {
 			s.add("%s is %s, should be %s", column, showNullable(got), showNullable(want))
@@ -72,7 +72,7 @@ func sameNullable[V comparable](s spot, column string, got, want *V) {
 }
 
 // sameText is same for texts of any length: it shows where they begin to differ.
-func sameText(s spot, column, got, want string) {
+func sameText(s location, column, got, want string) {
 	if got == want {
 		return
 	}
@@ -90,12 +90,22 @@ func sameText(s spot, column, got, want string) {
 // ratingGrain is what ratings are rounded to; one more is for the rounding of their difference.
 const ratingGrain = 1e-9
 
-// sameRating is sameNullable for ratings, which another architecture rounds otherwise.
-func sameRating(s spot, column string, got, want *float64) {
+// sameRating is sameNullable for ratings, which another architecture rounds otherwise. It reports
+// whether both are there and agree.
+func sameRating(s location, column string, got, want *float64) bool {
 	if got != nil && want != nil && math.Abs(*got-*want) < 1.5*ratingGrain {
-		return
+		return true
 	}
 	sameNullable(s, column, got, want)
+	return false
+}
+
+// sameNumber is sameNullable for quotients, which may differ in the last bits.
+func sameNumber(s location, column string, got, want *float64) {
+	const roundings = 1e-12
+	if got == nil || want == nil || !(math.Abs(*got-*want) <= roundings*max(1, math.Abs(*want))) {
+		sameNullable(s, column, got, want)
+	}
 }
 
 func showNullable[V comparable](v *V) string {

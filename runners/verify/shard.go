@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"coeval/datasets/shards"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
@@ -14,7 +15,7 @@ type shard struct {
 	run    *run
 	number int
 	// files has the problems of whole files, rows those of rows.
-	files, rows notes
+	files, rows problems
 	figures     figures
 
 	actor, judge *table[schemas.Pair]
@@ -26,8 +27,8 @@ type shard struct {
 }
 
 func (s *shard) verify(ctx context.Context) {
-	s.actor = open[schemas.Pair](ctx, s, shards.Actor, s.run.settings.wants(schemas.RoleActor))
-	s.judge = open[schemas.Pair](ctx, s, shards.Judge, s.run.settings.wants(schemas.RoleJudge))
+	s.actor = open[schemas.Pair](ctx, s, shards.Actor, s.run.Settings.Wants(schemas.RoleActor))
+	s.judge = open[schemas.Pair](ctx, s, shards.Judge, s.run.Settings.Wants(schemas.RoleJudge))
 	s.prompts = open[schemas.PromptRow](ctx, s, shards.Prompts, true)
 	s.responses = open[schemas.ResponseRow](ctx, s, shards.Responses, true)
 	s.judgments = open[schemas.JudgmentRow](ctx, s, shards.Judgments, true)
@@ -49,9 +50,9 @@ func (s *shard) verify(ctx context.Context) {
 // open checks a file as a whole and begins to read its rows. A table that is not asked for has none.
 func open[T shards.Row](ctx context.Context, s *shard, name shards.Table, asked bool) *table[T] {
 	if !asked {
-		return &table[T]{stop: func() {}}
+		return &table[T]{}
 	}
-	path := shards.Path(name, s.number, s.run.shards)
+	path := shards.Path(name, s.number, s.run.Shards)
 	there := false
 	if _, named := s.run.files[path]; named {
 		digest := s.run.checkFile(ctx, path, &s.files)
@@ -83,7 +84,7 @@ func (s *shard) checkPrompts() {
 		if !ok {
 			return
 		}
-		rows := dossierRows{
+		joined := promptRows{
 			prompts: s.prompts.of(id), responses: s.responses.of(id), judgments: s.judgments.of(id),
 			comparisons: s.comparisons.of(id), failures: s.failures.of(id), actor: s.actor.of(id), judge: s.judge.of(id),
 		}
@@ -92,9 +93,9 @@ func (s *shard) checkPrompts() {
 				s.prompts.path, id, s.number, path)
 			return
 		}
-		d := &dossier{shard: s, id: id, rows: rows}
+		d := &rows{shard: s, id: id, promptRows: joined}
 		d.check()
-		s.rows.joinFirst(&d.notes, maxPromptProblems)
+		s.rows.joinFirst(&d.problems, maxPromptProblems)
 	}
 }
 
@@ -114,10 +115,10 @@ func (s *shard) nextPrompt() (id string, ok bool) {
 }
 
 func lowest[T shards.Row](t *table[T], id string, ok bool) (string, bool) {
-	if t.head == nil {
+	if t.Head() == nil {
 		return id, ok
 	}
-	if next := promptOf(t.head); !ok || next < id {
+	if next := runs.PromptOf(t.Head()); !ok || next < id {
 		return next, true
 	}
 	return id, true
@@ -161,13 +162,13 @@ func (s *shard) checkBadLines(rows []schemas.FailureRow) {
 			at.add("source_file is %s and source_line %s, should be where the line was read", showNullable(f.SourceFile), showNullable(f.SourceLine))
 			continue
 		}
-		if n := schemas.Shard(fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine), s.run.shards); n != s.number {
+		if n := schemas.Shard(fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine), s.run.Shards); n != s.number {
 			at.add("it is in shard %d, should be in shard %d", s.number, n)
 		}
 	}
 }
 
-func checkCode(at spot, f *schemas.FailureRow) {
+func checkCode(at location, f *schemas.FailureRow) {
 	if f.Code == "" {
 		at.add("code is empty, should say how the call or the line failed")
 	}

@@ -2,138 +2,101 @@ package verify
 
 import (
 	"context"
-	"errors"
-	"iter"
 
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/runners/runs"
 	"coeval/schemas"
 )
 
-// A table reads a shard of one table, prompt by prompt.
+// A table reads a shard of one table prompt by prompt, counts its rows and checks their order.
 type table[T shards.Row] struct {
-	path  string
-	notes *notes
-	next  func() (*T, error, bool)
-	stop  func()
-	// head is the row that was read last and not yet given out; nil at the end.
-	head *T
-	last T
-	rows int64
-	// torn says that not all rows can be read in their order: what a prompt has is not known.
-	torn  bool
-	group []T
+	// The reader is nil for a table without a file.
+	*runs.Table[T]
+
+	path     string
+	problems *problems
+	last     T
+	rows     int64
+	// torn: not all rows can be read in their order, so that the rows of a prompt are not known.
+	torn bool
 }
 
-// openTable reads the first row. A table whose file could not be opened before is torn.
-func openTable[T shards.Row](ctx context.Context, r *run, path string, there bool, found *notes) *table[T] {
-	t := &table[T]{path: path, notes: found, torn: !there, stop: func() {}}
-	if there {
-		t.next, t.stop = iter.Pull2(rowsOf[T](ctx, store.Join(r.dir, path)))
-		t.advance()
+// openTable opens a table. One whose file can't be opened is torn.
+func openTable[T shards.Row](ctx context.Context, r *run, path string, isThere bool, found *problems) *table[T] {
+	t := &table[T]{path: path, problems: found, torn: !isThere}
+	if isThere {
+		t.Table = runs.OpenTable(ctx, store.Join(r.Dir, path), t.observe)
 	}
 	return t
 }
 
-var errEnough = errors.New("enough rows")
-
-// rowsOf gives the rows of a file, and after them the error that ended the reading. A row
-// holds until the next one.
-func rowsOf[T shards.Row](ctx context.Context, name string) iter.Seq2[*T, error] {
-	return func(yield func(*T, error) bool) {
-		err := shards.ReadTable(ctx, name, func(row *T) error {
-			if !yield(row, nil) {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(nil, err)
-		}
+// Head returns the next row, nil at the end.
+func (t *table[T]) Head() *T {
+	if t.Table == nil {
+		return nil
 	}
+	return t.Table.Head()
 }
 
-// advance reads the next row into head.
-func (t *table[T]) advance() {
-	row, err, ok := t.next()
+// observe sees every row before a prompt gets it, and the error that ended the reading.
+func (t *table[T]) observe(row *T, err error) {
 	if err != nil {
-		t.notes.add("%s can't be read: %v", t.path, err)
+		t.problems.add("%s can't be read: %v", t.path, err)
 		t.torn = true
-	}
-	t.head = row
-	if !ok || row == nil {
 		return
 	}
 	t.rows++
 	if t.rows > 1 && !t.torn {
-		t.checkOrder()
+		t.checkOrder(row)
 	}
 	t.last = *row
 }
 
-func (t *table[T]) checkOrder() {
-	switch order := shards.Compare(&t.last, t.head); {
+func (t *table[T]) checkOrder(row *T) {
+	switch order := shards.Compare(&t.last, row); {
 	case order > 0:
-		t.notes.add("%s: %s is out of order: it stands after %s", t.path, nameRow(t.head), nameRow(&t.last))
+		t.problems.add("%s: %s is out of order: it follows %s", t.path, nameRow(row), nameRow(&t.last))
 		t.torn = true
-	case order == 0 && !isBadLine(t.head):
-		t.notes.add("%s: %s is there twice", t.path, nameRow(t.head))
+	case order == 0 && !isBadLine(row):
+		t.problems.add("%s: %s is there twice", t.path, nameRow(row))
 	}
 }
 
-// isBadLine says whether a row is a bad line of the input, of which nothing says that it is one of its kind.
+// isBadLine reports whether a row is about a bad line of the input. Two bad lines may be alike.
 func isBadLine[T shards.Row](row *T) bool {
 	f, ok := any(row).(*schemas.FailureRow)
 	return ok && f.Stage == schemas.StagePrompts
 }
 
-// of returns the rows of a prompt. Prompts are asked for in the order of their IDs. The rows
-// hold until the next call.
+// of returns the rows of a prompt. The caller asks for prompts in the order of their IDs, and may use
+// the rows until the next call.
 func (t *table[T]) of(promptID string) []T {
-	clear(t.group)
-	t.group = t.group[:0]
-	for t.head != nil && promptOf(t.head) == promptID {
-		t.group = append(t.group, *t.head)
-		t.advance()
+	if t.Table == nil {
+		return nil
 	}
-	return t.group
+	return t.Of(promptID)
 }
 
-// drain reads all rows that are left, so that they are counted, and closes the file.
+// drain reads the rest, so that all rows are counted, and closes the file.
 func (t *table[T]) drain() {
-	for t.head != nil {
-		t.advance()
+	if t.Table == nil {
+		return
 	}
-	t.stop()
-}
-
-// row is the spot of a row.
-func (t *table[T]) row(notes *notes, row *T) spot {
-	return spot{notes: notes, file: t.path, what: nameRow(row)}
-}
-
-// prompt is the spot of what the table holds of a prompt.
-func (t *table[T]) prompt(notes *notes, id string) spot {
-	return spot{notes: notes, file: t.path, what: "prompt " + id}
-}
-
-// promptOf returns the ID of the prompt that a row belongs to, empty for a bad line.
-func promptOf[T shards.Row](row *T) string {
-	switch r := any(row).(type) {
-	case *schemas.Pair:
-		return r.PromptID
-	case *schemas.PromptRow:
-		return r.ID
-	case *schemas.ResponseRow:
-		return r.PromptID
-	case *schemas.JudgmentRow:
-		return r.PromptID
-	case *schemas.ComparisonRow:
-		return r.PromptID
-	case *schemas.FailureRow:
-		return text(r.PromptID)
+	for t.Head() != nil {
+		t.Advance()
 	}
-	return ""
+	t.Close()
+}
+
+// row returns the location of a row.
+func (t *table[T]) row(problems *problems, row *T) location {
+	return location{problems: problems, file: t.path, what: nameRow(row)}
+}
+
+// prompt returns the location of a prompt's rows.
+func (t *table[T]) prompt(problems *problems, id string) location {
+	return location{problems: problems, file: t.path, what: "prompt " + id}
 }
 
 func nameRow[T shards.Row](row *T) string {

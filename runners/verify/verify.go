@@ -1,30 +1,37 @@
-// Package verify proves what a run wrote.
+// Package verify checks that the files of a run are what its raw texts and its settings lead to.
 //
-// [Out] reads a run's folder and nothing else: not the journal, and no worker. It checks that
+// [Out] reads a run's folder, and neither the journal nor a server. It checks that
 //
-//   - every file that run.json names is there with its size, SHA-256, columns and number of
-//     rows, and that no other Parquet file lies in the tables' folders;
-//   - rows are sorted, in their shard, and there once; IDs are those of what the rows say; what a
-//     row refers to exists; every call that the config asks for left a row or a failure;
-//   - scores and verdicts are what the texts say, and means, variances and the contested response
-//     follow from them;
-//   - every choice and every pair of both roles, or the reason why there is none, follows from the
-//     raw tables, without the code that wrote them: only the formulas of package pairs are shared;
-//   - the ledger adds up, and it, the position weights and the figures of run.json are those of
-//     the tables;
-//   - the dataset card offers each role that has pairs, with the digest of its files.
+//   - every file in run.json exists with its size, SHA-256, columns and number of rows, and that the
+//     tables' folders contain no other Parquet file;
+//   - rows are sorted, in their shard and unique; IDs are hashes of their rows' content; every
+//     reference leads to a row; every call that the config asks for has a row or a failure;
+//   - recorded scores and verdicts don't contradict their texts; means, variances and the contested
+//     response follow from the scores;
+//   - every choice and every pair of both roles, or the reason for none, follows from the raw tables;
+//   - the ledger adds up, and the ledger, the position weights and the figures of run.json are those
+//     of the tables;
+//   - the dataset card offers each role with pairs, with the digest of its files.
 //
-// As an ID is a hash of its row's content and of the IDs above it, a row that is in its shard and
-// differs from the row before it is there once in the whole table.
+// Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which
+// shares no code with the transforms that wrote the run. Shared with the writer are the ID hashes,
+// the Parquet reader, and the judge's prompt template, which renders the prompts of judge pairs.
 //
-// It does not prove that a worker said what the tables hold, nor what nothing else in the folder
-// determines: token counts, thoughts, own IDs, metadata, the place of a prompt in the input, what
-// is wrong with a bad line, the messages of failures, a comparison's text but for its verdict, how
-// many lines were merged or not drawn, and whether a text was cut off, which can't be seen in it.
-// Whoever changes such a value and run.json with it is not found out. Ratings may differ by 1e-9
-// from the ones that were written, as another architecture rounds otherwise.
+// An ID is a hash of its row's content and of the IDs above it. So a row that is in its shard, and that
+// differs from the row before it, is unique in the whole table.
 //
-// Memory is some pages of each file of as many shards as there are cores, and one prompt's rows.
+// Package reference decides the usual endings of texts. [Reading] counts the texts that it can't
+// decide: their recorded values are neither confirmed nor refuted.
+//
+// Out can't check that a server wrote the texts, nor values that nothing else in the folder determines:
+// token counts, reasoning, own IDs, metadata, source lines, the messages and the causes of failures and
+// bad lines, the text of a comparison apart from its verdict, the number of merged lines and of lines that
+// were not drawn, and whether a text was cut off. A person who changes one of these, and the
+// hashes in run.json and in the card, is not detected.
+//
+// Ratings may differ by 1e-9 from the recorded ones, because processors round differently.
+//
+// Memory is a few pages of each file of as many shards as there are cores, and the rows of one prompt.
 package verify
 
 import (
@@ -33,47 +40,65 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
 
-	"coeval/datasets/store"
+	"coeval/runners/runs"
+	"coeval/runners/verify/reference"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
 
 const runFile = sink.RunFile
 
-// maxProblems is how many problems a report lists.
+// maxProblems is the number of problems that a report lists.
 const maxProblems = 100
 
-// Report is what [Out] found. The data is proved when Problems is empty.
+// Report is the result of [Out]. The run is proved if Problems is empty.
 type Report struct {
-	// Problems are the first 100 problems, each a sentence that names file, row and column with
-	// the value and what it should be. Those of files come first, then the card, then figures of
-	// run.json, then rows, by shard and prompt.
+	// Problems are the first 100 problems. Each is a sentence with the file, the row and the column, the
+	// value and the right value. Problems of files come first, then those of the card, of the figures in
+	// run.json, and of rows by shard and prompt.
 	Problems []string `json:"problems"`
 	// More is the number of problems that are not listed.
 	More int64 `json:"more"`
-	// Files, Rows and Prompts were read.
+	// Files, Rows and Prompts count what was read.
 	Files   int64 `json:"files"`
 	Rows    int64 `json:"rows"`
 	Prompts int64 `json:"prompts"`
-	// ActorPairs and JudgePairs are the pairs that were computed again.
+	// ActorPairs and JudgePairs count the pairs that were derived again.
 	ActorPairs int64 `json:"actor_pairs"`
 	JudgePairs int64 `json:"judge_pairs"`
+	// Judgments and Comparisons count how texts and recorded values relate.
+	Judgments   Reading `json:"judgments"`
+	Comparisons Reading `json:"comparisons"`
 }
 
-// Out verifies the run in a folder. What is wrong with the run is in the report, a run that is
-// not complete included. It returns an error only when ctx ends or the folder's path can't be
-// read at all.
+// Reading counts texts by the relation of their recorded value to the independent reading of the text.
+// A contradiction is a problem and counts nowhere.
+type Reading struct {
+	// Confirmed: the text says the recorded value.
+	Confirmed int64 `json:"confirmed"`
+	// Unconfirmed: the independent reader can't decide what the text says.
+	Unconfirmed int64 `json:"unconfirmed"`
+	// CutOff: the row has no value because its text was cut off, which is not visible in the text.
+	CutOff int64 `json:"cut_off"`
+}
+
+func (r *Reading) add(s Reading) {
+	r.Confirmed += s.Confirmed
+	r.Unconfirmed += s.Unconfirmed
+	r.CutOff += s.CutOff
+}
+
+// Out verifies the run in a folder. Problems of the run are in the report, and so is a run that is
+// missing or not complete. The error is that of ctx, or of a folder that can't be read at all.
 func Out(ctx context.Context, dir string) (Report, error) {
-	var found notes
+	var found problems
 	report, err := verify(ctx, dir, &found)
 	if err == nil {
-		err = ctx.Err() // files that could not be read for this reason are no problem of the run
+		err = ctx.Err() // a file that could not be read for this reason is no problem of the run
 	}
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
@@ -82,28 +107,19 @@ func Out(ctx context.Context, dir string) (Report, error) {
 	return report, nil
 }
 
-func verify(ctx context.Context, dir string, found *notes) (Report, error) {
+func verify(ctx context.Context, dir string, found *problems) (Report, error) {
 	var report Report
-	manifest, err := readRun(ctx, dir, found)
-	if err != nil || manifest == nil {
+	r, err := openRun(ctx, dir, found)
+	if err != nil || r == nil {
 		return report, err
 	}
-	s, err := decodeSettings(manifest.Config)
-	if err != nil {
-		found.add("%s: config can't be used: %v", runFile, err)
-		return report, nil
-	}
-	r := &run{dir: dir, manifest: manifest, settings: s, files: map[string]schemas.File{}}
 	r.checkPaths(ctx, found)
-	if r.shards == 0 {
-		return report, nil
-	}
 	verified, err := r.verifyShards(ctx)
 	if err != nil {
 		return report, err
 	}
 	var sum figures
-	var files, rows notes
+	var files, rows problems
 	for _, v := range verified {
 		files.join(&v.files)
 		rows.join(&v.rows)
@@ -115,58 +131,45 @@ func verify(ctx context.Context, dir string, found *notes) (Report, error) {
 	found.join(&rows)
 	report.Files, report.Rows, report.Prompts = sum.files, sum.rows, sum.stats.Prompts
 	report.ActorPairs, report.JudgePairs = sum.stats.Actor.Pairs, sum.stats.Judge.Pairs
+	report.Judgments, report.Comparisons = sum.judgments, sum.comparisons
 	return report, nil
 }
 
-// readRun returns run.json, or nil and a problem.
-func readRun(ctx context.Context, dir string, found *notes) (*schemas.Run, error) {
-	b, err := store.ReadFile(ctx, store.Join(dir, runFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		found.add("%s is missing: the run in %s is not complete, and the same coeval run command finishes it; or there is none", runFile, dir)
+// A run is the run that all shards are compared with.
+type run struct {
+	*runs.Run
+
+	// files are the files in run.json by path.
+	files map[string]schemas.File
+	// scores and verdicts read the texts.
+	scores, verdicts *reference.Ending
+}
+
+// openRun reads run.json strictly. It returns nil and reports a problem if the run can't be verified.
+func openRun(ctx context.Context, dir string, found *problems) (*run, error) {
+	opened, err := runs.Open(ctx, dir)
+	if unusable := (*runs.InvalidError)(nil); errors.As(err, &unusable) {
+		found.add("%s", unusable)
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var format struct {
-		Format int `json:"format"`
-	}
-	if err := json.Unmarshal(b, &format); err != nil {
-		found.add("%s can't be read: %v", runFile, err)
-		return nil, nil
-	}
-	if format.Format != schemas.RunFormat {
-		found.add("%s: format is %d, and this program reads format %d only", runFile, format.Format, schemas.RunFormat)
-		return nil, nil
-	}
-	var manifest schemas.Run
-	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder := json.NewDecoder(bytes.NewReader(opened.JSON))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&manifest); err != nil {
+	if err := decoder.Decode(&schemas.Run{}); err != nil {
 		found.add("%s can't be read: %v", runFile, err)
 		return nil, nil
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		found.add("%s has more than one JSON value in it", runFile)
-		return nil, nil
-	}
-	return &manifest, nil
-}
-
-// A run is what all shards are held against.
-type run struct {
-	dir      string
-	manifest *schemas.Run
-	settings *settings
-	// shards is the number of shards of each table.
-	shards int
-	// files are those of run.json by their path.
-	files map[string]schemas.File
+	return &run{
+		Run: opened, files: map[string]schemas.File{},
+		scores: reference.Scores(0, runs.MaxScore), verdicts: reference.Verdicts(),
+	}, nil
 }
 
 // verifyShards verifies as many shards at a time as there are cores.
 func (r *run) verifyShards(ctx context.Context) ([]*shard, error) {
-	verified := make([]*shard, r.shards)
+	verified := make([]*shard, r.Shards)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for number := range verified {

@@ -1,0 +1,164 @@
+package verify
+
+import (
+	"cmp"
+	"slices"
+
+	"coeval/runners/verify/reference"
+	"coeval/schemas"
+)
+
+// comparisons are the verdicts of the meta-judge on the contested response.
+type comparisons struct {
+	// contested is nil if no response is contested.
+	contested *response
+	// judgments are its distinct judgments in the order of their IDs.
+	judgments []*judgment
+	// seen reports for each ordered pair of judgments whether it has a row or a failure.
+	seen [][]bool
+	// prompt is the input of the choices.
+	prompt reference.Prompt
+}
+
+// checkCompared finds the contested response and compares the rows about it with the comparisons that
+// the meta-judge had to make.
+func (d *rows) checkCompared() {
+	c := &d.compared
+	d.findContested()
+	for _, r := range d.joined {
+		same(d.shard.responses.row(&d.problems, r.row), "contested", r.row.Contested, r == c.contested)
+	}
+	n := len(c.judgments)
+	c.seen, c.prompt.Winners = make([][]bool, n), make([][]schemas.Winner, n)
+	for i := range n {
+		c.seen[i], c.prompt.Winners[i] = make([]bool, n), slices.Repeat([]schemas.Winner{schemas.Missing}, n)
+	}
+	for i := range d.comparisons {
+		d.joinComparison(&d.comparisons[i])
+	}
+	for i := range d.failures {
+		if f := &d.failures[i]; f.Stage == schemas.StageMeta {
+			at := d.shard.failures.row(&d.problems, f)
+			d.placeVerdict(at, text(f.ResponseID), text(f.FirstID), text(f.SecondID), schemas.Missing)
+		}
+	}
+	d.reportMissingComparisons()
+}
+
+// findContested fills in the input of the choices and finds the contested response.
+func (d *rows) findContested() {
+	c := &d.compared
+	c.prompt.FailedCalls = d.failed
+	for _, r := range d.joined {
+		distinct := 0
+		for _, j := range r.judgments {
+			if j.isDistinct {
+				distinct++
+			}
+		}
+		c.prompt.Responses = append(c.prompt.Responses, reference.Response{
+			ID: r.row.ID, Chars: int(charsOf(r.row.Text)), Mean: r.mean, Variance: r.variance, Distinct: distinct, Failed: r.failed,
+		})
+	}
+	c.prompt.Contested = reference.Contested(c.prompt.Responses)
+	if c.prompt.Contested < 0 {
+		return
+	}
+	c.contested = d.joined[c.prompt.Contested]
+	for _, j := range c.contested.judgments {
+		if j.isDistinct {
+			c.judgments = append(c.judgments, j)
+		}
+	}
+	slices.SortFunc(c.judgments, func(a, b *judgment) int { return cmp.Compare(a.row.ID, b.row.ID) })
+	for _, j := range c.judgments {
+		c.prompt.Judgments = append(c.prompt.Judgments, reference.Judgment{
+			ID: j.row.ID, Text: j.row.Text, Score: *j.row.Score, Chars: int(charsOf(j.row.Text)),
+		})
+	}
+}
+
+func (d *rows) joinComparison(row *schemas.ComparisonRow) {
+	s := d.shard
+	at := s.comparisons.row(&d.problems, row)
+	at.id("first_id, second_id and model", row.ID, schemas.ComparisonID(row.FirstID, row.SecondID, row.Model))
+	same(at, "model", row.Model, s.run.Settings.MetaJudge.Role.Identity())
+	checkTokens(at, row.PromptTokens)
+	winner, known := winnerOf(row.Winner)
+	if !known {
+		at.add("winner is %s, should be first, second or none", show(row.Winner))
+	}
+	finding, said := s.run.verdicts.Verdict(row.Text, winner, text(row.UnparsedReason))
+	if finding == reference.Wrong {
+		at.add("winner is %s, should be %s by the end of its text (unparsed_reason is %s)", show(row.Winner), said, showNullable(row.UnparsedReason))
+	}
+	s.figures.countFinding(&s.figures.comparisons, text(row.UnparsedReason), finding)
+	s.figures.countVerdict(winner, text(row.UnparsedReason))
+	d.placeVerdict(at, row.ResponseID, row.FirstID, row.SecondID, winner)
+}
+
+func winnerOf(column string) (w schemas.Winner, known bool) {
+	for _, w := range []schemas.Winner{schemas.First, schemas.Second, schemas.NoWins} {
+		if w.String() == column {
+			return w, true
+		}
+	}
+	return schemas.NoWins, false
+}
+
+// placeVerdict places a verdict on two judgments by the IDs in its row.
+func (d *rows) placeVerdict(at location, responseID, firstID, secondID string, winner schemas.Winner) {
+	c := &d.compared
+	if !d.isCompared() {
+		return // reportMissingComparisons reports the row
+	}
+	same(at, "response_id", responseID, c.contested.row.ID)
+	first, second := c.place(firstID), c.place(secondID)
+	switch {
+	case first < 0:
+		at.add("first_id is %s, which is none of the distinct parsed judgments of the contested response %s", firstID, c.contested.row.ID)
+	case second < 0:
+		at.add("second_id is %s, which is none of the distinct parsed judgments of the contested response %s", secondID, c.contested.row.ID)
+	case first == second:
+		at.add("first_id and second_id are both %s", firstID)
+	case c.seen[first][second]:
+		at.add("judgments %s and %s have another row or failure in this order", firstID, secondID)
+	default:
+		c.seen[first][second] = true
+		c.prompt.Winners[first][second] = winner
+	}
+}
+
+func (c *comparisons) place(id string) int {
+	return slices.IndexFunc(c.judgments, func(j *judgment) bool { return j.row.ID == id })
+}
+
+// isCompared reports whether the meta-judge was asked.
+func (d *rows) isCompared() bool {
+	return d.shard.run.Settings.Wants(schemas.RoleJudge) && d.compared.prompt.IsCompared(d.shard.run.rules())
+}
+
+// reportMissingComparisons reports comparisons that are gone, and comparisons where none was to be made.
+func (d *rows) reportMissingComparisons() {
+	c := &d.compared
+	at := d.shard.comparisons.prompt(&d.problems, d.id)
+	if !d.isCompared() {
+		failures := 0
+		for key, n := range d.failed {
+			if key.Stage == schemas.StageMeta {
+				failures += n
+			}
+		}
+		if rows := len(d.comparisons); rows+failures > 0 {
+			at.add("it has %d comparisons and %d failures of them, should have none: no response of it was to be compared", rows, failures)
+		}
+		return
+	}
+	for i, first := range c.judgments {
+		for k, second := range c.judgments {
+			if i != k && !c.seen[i][k] {
+				at.add("the comparison of judgment %s, shown first, and %s has neither a row nor a failure", first.row.ID, second.row.ID)
+			}
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package reference
+
+import (
+	"cmp"
+	"math/big"
+	"slices"
+
+	"coeval/schemas"
+)
+
+// A Prompt is everything that the choices of a prompt depend on.
+type Prompt struct {
+	Responses []Response
+	// Contested is the place of the contested response, negative for none. Judgments are its distinct
+	// parsed judgments in the order of their IDs.
+	Contested int
+	Judgments []Judgment
+	// Winners is the verdict on each ordered pair of judgments: Winners[m][n] showed m first.
+	Winners [][]schemas.Winner
+	// FailedCalls counts the calls that failed, by stage and code.
+	FailedCalls map[schemas.FailedCalls]int
+}
+
+// A Response is a response with the numbers that choose it.
+type Response struct {
+	ID    string
+	Chars int
+	// Mean and Variance are of its parsed scores in points; nil if it is not scored. Mean is on
+	// people's scale if the run has a calibration.
+	Mean, Variance *big.Rat
+	// Distinct is the number of its distinct parsed judgments, Failed the number of its failed judge
+	// calls.
+	Distinct, Failed int
+}
+
+// A Judgment is a judgment of the contested response.
+type Judgment struct {
+	ID   string
+	Text string
+	// Score is in points.
+	Score float64
+	Chars int
+}
+
+// Rules are the settings of the choices, with the meaning that they have in the config.
+type Rules struct {
+	Rho, MinMargin                   float64
+	MaxChosenChars, MaxJudgmentChars int
+	MinMetaJudgments                 int
+	DropEqualScores                  bool
+}
+
+// Moments returns mean and variance of scores in points. The scores are multiples of a thousandth, so
+// that both are exact:
+//
+//	mean = Σs / n,    variance = Σs²/n − mean²
+func Moments(scores []float64) (mean, variance *big.Rat) {
+	sum, squares, n := new(big.Rat), new(big.Rat), big.NewRat(int64(len(scores)), 1)
+	for _, s := range scores {
+		r := rational(s, 1000)
+		sum.Add(sum, r)
+		squares.Add(squares, new(big.Rat).Mul(r, r))
+	}
+	mean = sum.Quo(sum, n)
+	variance = squares.Quo(squares, n)
+	return mean, variance.Sub(variance, new(big.Rat).Mul(mean, mean))
+}
+
+// rational returns x, a multiple of 1/denominator, exactly.
+func rational(x float64, denominator int64) *big.Rat {
+	scaled := x * float64(denominator)
+	half := 0.5
+	if scaled < 0 {
+		half = -0.5
+	}
+	return big.NewRat(int64(scaled+half), denominator)
+}
+
+// Contested returns the place of the scored response with the highest variance above 0, of equals
+// the one with the lowest ID; negative if there is none.
+func Contested(responses []Response) int {
+	best := -1
+	for i, r := range responses {
+		if r.Variance == nil || r.Variance.Sign() <= 0 {
+			continue
+		}
+		if best < 0 || cmp.Or(r.Variance.Cmp(responses[best].Variance), cmp.Compare(responses[best].ID, r.ID)) > 0 {
+			best = i
+		}
+	}
+	return best
+}
+
+// Actor chooses the actor's pair:
+//
+//	top tier:    S ≥ (1−ρ)·Smax + ρ·Smin    chosen: its shortest response
+//	bottom tier: S ≤ (1−ρ)·Smin + ρ·Smax    rejected: its longest response
+//
+// Of equally long responses it takes the one with the lowest ID.
+func (p *Prompt) Actor(r Rules) schemas.Choice {
+	scored := slices.DeleteFunc(slices.Clone(p.Responses), func(r Response) bool { return r.Mean == nil })
+	if len(scored) < 2 {
+		possible := len(scored) + p.failed(schemas.StageGenerate)
+		for _, response := range p.Responses {
+			if response.Mean == nil && response.Failed > 0 {
+				possible++
+			}
+		}
+		if possible < 2 {
+			return dropped(schemas.TooFewScored)
+		}
+		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
+	}
+	byMean := func(a, b Response) int { return a.Mean.Cmp(b.Mean) }
+	highest, lowest := slices.MaxFunc(scored, byMean).Mean, slices.MinFunc(scored, byMean).Mean
+	if highest.Cmp(lowest) == 0 {
+		return dropped(schemas.EqualScores)
+	}
+	width := new(big.Rat).Sub(highest, lowest)
+	width.Mul(width, rational(r.Rho, 1e6))
+	top, bottom := new(big.Rat).Sub(highest, width), new(big.Rat).Add(lowest, width)
+	upper := slices.DeleteFunc(slices.Clone(scored), func(r Response) bool { return r.Mean.Cmp(top) < 0 })
+	lower := slices.DeleteFunc(slices.Clone(scored), func(r Response) bool { return r.Mean.Cmp(bottom) > 0 })
+	chosen := slices.MinFunc(upper, func(a, b Response) int { return cmp.Or(a.Chars-b.Chars, cmp.Compare(a.ID, b.ID)) })
+	rejected := slices.MinFunc(lower, func(a, b Response) int { return cmp.Or(b.Chars-a.Chars, cmp.Compare(a.ID, b.ID)) })
+	switch margin := new(big.Rat).Sub(chosen.Mean, rejected.Mean); {
+	case margin.Cmp(rational(r.MinMargin, 1000)) < 0:
+		return dropped(schemas.Margin)
+	case r.MaxChosenChars > 0 && chosen.Chars > r.MaxChosenChars:
+		return dropped(schemas.ChosenTooLong)
+	}
+	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+}
+
+// IsCompared reports whether the contested response has enough judgments for the meta-judge.
+func (p *Prompt) IsCompared(r Rules) bool {
+	return p.Contested >= 0 && len(p.Judgments) >= r.MinMetaJudgments
+}
+
+// Judge chooses the judge's pair from the ratings of the judgments: the highest rating against the
+// lowest. Of equal ratings the lowest ID is chosen and the highest ID rejected. Ratings may be nil if the
+// judgments were not compared.
+func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
+	switch {
+	case p.Contested < 0 && !slices.ContainsFunc(p.Responses, func(r Response) bool { return r.Mean != nil }):
+		return p.undecided(schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
+	case p.Contested < 0:
+		return dropped(schemas.NotContested)
+	case !p.IsCompared(r) && len(p.Judgments)+p.Responses[p.Contested].Failed < r.MinMetaJudgments:
+		return dropped(schemas.TooFewJudgments)
+	case !p.IsCompared(r):
+		return p.undecided(schemas.TooFewJudgments, schemas.StageJudge)
+	}
+	best, worst := 0, 0
+	for i := range p.Judgments { // in the order of IDs
+		if ratings[i] > ratings[best] {
+			best = i
+		}
+		if ratings[i] <= ratings[worst] {
+			worst = i
+		}
+	}
+	chosen, rejected := p.Judgments[best], p.Judgments[worst]
+	switch {
+	case !p.isDecided(best) || !p.isDecided(worst):
+		return p.undecided(schemas.TooFewVerdicts, schemas.StageMeta)
+	case ratings[best] == ratings[worst]:
+		return dropped(schemas.EqualElo)
+	case schemas.Collapse(chosen.Text) == schemas.Collapse(rejected.Text):
+		return dropped(schemas.EqualTexts)
+	case chosen.Score == rejected.Score && r.DropEqualScores:
+		return dropped(schemas.EqualJudgmentScores)
+	case r.MaxJudgmentChars > 0 && chosen.Chars > r.MaxJudgmentChars:
+		return dropped(schemas.JudgmentTooLong)
+	}
+	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+}
+
+// isDecided reports whether at least a third of a judgment's 2(n−1) comparisons have a winner.
+func (p *Prompt) isDecided(m int) bool {
+	decided, of := 0, 0
+	for n := range p.Judgments {
+		if n == m {
+			continue
+		}
+		of += 2
+		for _, w := range []schemas.Winner{p.Winners[m][n], p.Winners[n][m]} {
+			if w == schemas.First || w == schemas.Second {
+				decided++
+			}
+		}
+	}
+	return 3*decided >= of
+}
+
+// failed counts the failed calls of a stage.
+func (p *Prompt) failed(stage string) int {
+	calls := 0
+	for key, n := range p.FailedCalls {
+		if key.Stage == stage {
+			calls += n
+		}
+	}
+	return calls
+}
+
+// undecided returns the choice of a prompt without a pair: failed, with the code of the most failed calls
+// in these stages, and dropped if no call failed. Of equal counts the earliest stage decides, then the
+// alphabet.
+func (p *Prompt) undecided(reason string, stages ...string) schemas.Choice {
+	code, most := "", 0
+	for _, stage := range stages {
+		calls := map[string]int{}
+		for key, n := range p.FailedCalls {
+			if key.Stage == stage {
+				calls[key.Code] += n
+			}
+		}
+		first := true
+		for c, n := range calls {
+			if n > most || n == most && !first && c < code {
+				code, most, first = c, n, false
+			}
+		}
+	}
+	if most == 0 {
+		return dropped(reason)
+	}
+	return schemas.Choice{Outcome: schemas.Failed, Reason: code}
+}
+
+func dropped(reason string) schemas.Choice {
+	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+}
