@@ -22,6 +22,8 @@ const (
 	RoleActor     = "actor"
 	RoleJudge     = "judge"
 	RoleMetaJudge = "meta_judge"
+	// RolePairwise compares two answers in an arena. It has no part in a run.
+	RolePairwise = "pairwise_judge"
 )
 
 // The stages of a dossier, as failures and counts name them.
@@ -30,6 +32,7 @@ const (
 	StageGenerate = "generate"
 	StageJudge    = "judge"
 	StageMeta     = "meta"
+	StagePairwise = "pairwise"
 )
 
 // A Message is one turn of a conversation. Role is system, user or assistant.
@@ -161,14 +164,18 @@ func (w Winner) String() string {
 	}
 }
 
-// A Comparison is one verdict of the meta-judge on two judgments, shown in this order.
+// A Comparison is one verdict of the meta-judge on two judgments, shown in this order, or one
+// of an arena's judge on two responses.
 type Comparison struct {
-	ID           string `json:"id"`
-	FirstID      string `json:"first_id"`
-	SecondID     string `json:"second_id"`
-	Text         string `json:"text"`
-	Reasoning    string `json:"reasoning,omitempty"`
-	Winner       Winner `json:"winner"`
+	ID        string `json:"id"`
+	FirstID   string `json:"first_id"`
+	SecondID  string `json:"second_id"`
+	Text      string `json:"text"`
+	Reasoning string `json:"reasoning,omitempty"`
+	Winner    Winner `json:"winner"`
+	// Replicate and Verdict are set in an arena only: Verdict is the winner with a degree, as A>>B.
+	Replicate    int    `json:"replicate,omitempty"`
+	Verdict      string `json:"verdict,omitempty"`
 	Unparsed     string `json:"unparsed,omitempty"`
 	PromptTokens int    `json:"prompt_tokens"`
 }

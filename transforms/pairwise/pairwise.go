@@ -1,0 +1,223 @@
+// Package pairwise asks a judge which of two answers to a prompt is better.
+//
+// A dossier has two responses: the first belongs to side A, the second to side B. Both are shown in
+// both orders, each order as many times as there are replicates. The judge reasons and ends with a
+// verdict; see [ParseVerdict].
+//
+// Every comparison names the two responses in the order in which they were shown and its
+// replicate. A call that failed for good is a failure of the dossier and leaves no comparison.
+// Answers that are equal, empty or cut off are compared like all others: an answer that a user
+// would get is part of what is measured.
+package pairwise
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+
+	"coeval/schemas"
+	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
+)
+
+func init() {
+	stage.Register(schemas.StagePairwise, decodeStage)
+}
+
+// Scale is the set of verdicts that the judge may give.
+type Scale string
+
+// The scales.
+const (
+	// Five has A>>B, A>B, A=B, B>A and B>>A.
+	Five Scale = "five"
+	// Two has A and B.
+	Two Scale = "two"
+)
+
+// choices are shown by the built-in template.
+func (s Scale) choices() string {
+	if s == Two {
+		return "A or B"
+	}
+	return "A>>B, A>B, A=B, B>A or B>>A"
+}
+
+// Options say who compares, and how.
+type Options struct {
+	// Role is the judge. Required.
+	Role stage.Role `json:"role"`
+	// Scale is the set of verdicts. Empty means five.
+	Scale Scale `json:"scale,omitempty"`
+	// Replicates is how many times each order is asked, 1 to 64. Zero means 1.
+	Replicates int `json:"replicates"`
+	// StripReasoning takes thoughts out of a text before its verdict is parsed. Zero means that
+	// they stay.
+	StripReasoning bool `json:"strip_reasoning"`
+	// Template is the source of a text/template that shows each of .Conversation, .AnswerA and
+	// .AnswerB. It may show .Choices, the verdicts of the scale. Empty means the built-in one.
+	Template string `json:"template,omitempty"`
+}
+
+func (o Options) withDefaults() Options {
+	if o.Scale == "" {
+		o.Scale = Five
+	}
+	if o.Replicates == 0 {
+		o.Replicates = 1
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	if o.Role.Name != schemas.RolePairwise {
+		return fmt.Errorf("pairwise: role.name is %q; allowed is %s", o.Role.Name, schemas.RolePairwise)
+	}
+	if o.Scale != Five && o.Scale != Two {
+		return fmt.Errorf("pairwise: scale is %q; allowed is %s or %s", o.Scale, Five, Two)
+	}
+	if o.Replicates < 1 || o.Replicates > 64 {
+		return fmt.Errorf("pairwise: replicates is %d; allowed is 1 to 64", o.Replicates)
+	}
+	return nil
+}
+
+// Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
+func Spec(o Options) (stage.Spec, error) {
+	if _, err := Stage(o); err != nil {
+		return stage.Spec{}, err
+	}
+	return stage.NewSpec(schemas.StagePairwise, o)
+}
+
+// Stage returns the stage that compares the two responses of a dossier. It returns an error if o
+// is invalid.
+func Stage(o Options) (stage.Stage, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	t, err := parseTemplate(o.Template)
+	if err != nil {
+		return nil, err
+	}
+	return (&comparer{Options: o, template: t}).compare, nil
+}
+
+func decodeStage(options json.RawMessage) (stage.Stage, error) {
+	var o Options
+	if err := json.Unmarshal(options, &o); err != nil {
+		return nil, fmt.Errorf("pairwise: options: %w", err)
+	}
+	return Stage(o)
+}
+
+//go:embed pairwise.tmpl
+var builtIn string
+
+func parseTemplate(source string) (*quote.Template, error) {
+	if source == "" {
+		source = builtIn
+	}
+	turns := quote.Conversation(quote.SampleTurns)
+	a, b := quote.New("answer", "sample answer a"), quote.New("answer", "sample answer b")
+	return quote.ParseTemplate(quote.Form{
+		Name: "pairwise", Fields: ".Conversation, .AnswerA and .AnswerB",
+		Sheets: []quote.Sheet{templateData(turns, a, b, Five), templateData(turns[1:2], a, b, Two)},
+		Shown:  []string{"sample last question", "sample answer a", "sample answer b"},
+	}, source)
+}
+
+// templateData returns the fields that a template shows, with all quoted texts fenced.
+func templateData(turns []quote.Text, a, b quote.Text, scale Scale) quote.Sheet {
+	page := append(append(make([]quote.Text, 0, len(turns)+2), turns...), a, b)
+	return quote.Sheet{
+		"Conversation": quote.Fences(turns, page),
+		"AnswerA":      a.Fence(page),
+		"AnswerB":      b.Fence(page),
+		"Choices":      scale.choices(),
+	}
+}
+
+// comparer is the options with the parsed template.
+type comparer struct {
+	Options
+
+	template *quote.Template
+}
+
+func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.Dossier) error {
+	d.Comparisons = nil
+	if len(d.Responses) != 2 {
+		return fmt.Errorf("pairwise: prompt %s has %d responses; want one of each side", d.Prompt.ID, len(d.Responses))
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	a, b := &d.Responses[0], &d.Responses[1]
+	orders := [2][2]*schemas.Response{{a, b}, {b, a}}
+	turns := quote.Conversation(d.Prompt.Messages)
+	calls := make([]stage.Call, len(orders))
+	for i, shown := range orders {
+		calls[i] = c.call(d.Prompt.ID, turns, shown, stop)
+	}
+	answers, err := caller.Do(ctx, calls)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	for i, shown := range orders {
+		for replicate, g := range answers[i] {
+			c.add(d, shown, replicate, g)
+		}
+	}
+	return nil
+}
+
+// call asks for all replicates of one order. A template that fails stops the stage.
+func (c *comparer) call(promptID string, turns []quote.Text, shown [2]*schemas.Response, stop context.CancelCauseFunc) stage.Call {
+	return stage.Call{
+		Role: &c.Role, Stage: schemas.StagePairwise, PromptID: promptID, N: c.Replicates,
+		Inputs: []string{
+			c.template.Digest, string(c.Scale), promptID, schemas.Digest(shown[0].Text), schemas.Digest(shown[1].Text),
+		},
+		Messages: func() []schemas.Message {
+			first, second := quote.New("answer", shown[0].Text), quote.New("answer", shown[1].Text)
+			messages, err := c.template.Render(templateData(turns, first, second, c.Scale))
+			if err != nil {
+				stop(fmt.Errorf("prompt %s: %w", promptID, err))
+			}
+			return messages
+		},
+	}
+}
+
+// add turns one generation into a comparison or a failure.
+func (c *comparer) add(d *schemas.Dossier, shown [2]*schemas.Response, replicate int, g schemas.Generation) {
+	if g.Code != "" {
+		d.Fail(schemas.StagePairwise, replicate, g, schemas.Failure{FirstID: shown[0].ID, SecondID: shown[1].ID})
+		return
+	}
+	text, reasoning, cut := stage.ReadText(g, c.StripReasoning)
+	finish := g.FinishReason
+	if cut {
+		finish = stage.FinishLength
+	}
+	verdict, unparsed := ParseVerdict(text, finish, c.Scale)
+	winner := schemas.NoWins
+	switch verdict {
+	case MuchBetter, Better:
+		winner = schemas.First
+	case Worse, MuchWorse:
+		winner = schemas.Second
+	}
+	d.Comparisons = append(d.Comparisons, schemas.Comparison{
+		ID:      schemas.ComparisonID(shown[0].ID, shown[1].ID, fmt.Sprintf("%s#%d", c.Role.Identity(), replicate)),
+		FirstID: shown[0].ID, SecondID: shown[1].ID, Replicate: replicate,
+		Text: text, Reasoning: reasoning,
+		Winner: winner, Verdict: string(verdict), Unparsed: unparsed,
+		PromptTokens: g.PromptTokens,
+	})
+}

@@ -1,0 +1,174 @@
+package pairwise
+
+import (
+	"encoding/json"
+	"html"
+	"regexp"
+	"slices"
+	"strings"
+
+	"coeval/transforms/judge/quote"
+	"coeval/transforms/stage"
+)
+
+// Verdict is the outcome of a comparison for the answer that was shown first, A.
+type Verdict string
+
+// The verdicts. The scale two has Better and Worse only.
+const (
+	MuchBetter Verdict = "A>>B"
+	Better     Verdict = "A>B"
+	Tie        Verdict = "A=B"
+	Worse      Verdict = "B>A"
+	MuchWorse  Verdict = "B>>A"
+)
+
+// The reasons why a comparison has no verdict.
+const (
+	// CutOff is a text that the model didn't finish.
+	CutOff = "cut_off"
+	// Empty is a comparison without text.
+	Empty = "empty"
+	// Missing is a text with no verdict line.
+	Missing = "missing"
+	// Quoted is a text whose verdict lines all stand in quoted blocks.
+	Quoted = "quoted"
+	// OffScale is a tie on a scale that has none.
+	OffScale = "tie"
+	// Ambiguous is a verdict line that names no verdict, or more than one.
+	Ambiguous = "ambiguous"
+)
+
+var (
+	verdictLabel = quote.NewLabel("verdict")
+	winnerLabel  = quote.NewLabel("winner")
+
+	// token is one verdict: a relation of both letters, one letter, or a word for a tie.
+	token = regexp.MustCompile(`(?:\b([AB])\s*(>>|>|==|=|~|<<|<)\s*([AB])\b)|\b([AB])\b|(?i:\b(tie|tied|draw|both|neither|equal|equally)\b)`)
+	// lead is what may stand before the verdict on its line.
+	lead = regexp.MustCompile(`^[\s("'“‘\[{<「【$]*(?i:(?:the\s+)?(?:answer|assistant|response|model)[\s:("'\[<]*)?$`)
+	// remark is what may follow it: nothing, a pause, or a reason.
+	remark = regexp.MustCompile(`^[\s)\]}>"'”’」】$]*(?:$|[.,;:!(–—]|-\s|(?i:because|since|as|is|wins|by|with|for)\b)`)
+)
+
+// ParseVerdict returns the verdict of a comparison, or the reason why it has none. FinishReason is
+// the generation's.
+//
+// The last line of the form "Verdict: A>B" decides, and only it. "Winner:" may take the label's
+// place. Accepted are A<B for B>A, emphasis, brackets, one letter alone for a better answer, a word
+// for a tie, and a remark behind it that names no other verdict. A text that is one JSON object has
+// its verdict under the key "verdict" or "winner". Quoted lines and an echo of the instruction's
+// placeholder are no verdict lines.
+func ParseVerdict(text, finishReason string, scale Scale) (verdict Verdict, unparsed string) {
+	if finishReason == stage.FinishLength {
+		return "", CutOff
+	}
+	if strings.TrimSpace(text) == "" {
+		return "", Empty
+	}
+	if value, ok := jsonVerdict(text); ok {
+		return parseValue(value, scale)
+	}
+	unparsed = Missing
+	reports := verdictLabel.Reports(text)
+	if len(reports) == 0 {
+		reports = winnerLabel.Reports(text)
+	}
+	for _, report := range slices.Backward(reports) {
+		switch {
+		case isPlaceholder(report.Value):
+		case report.Quoted:
+			unparsed = Quoted
+		default:
+			return parseValue(report.Value, scale)
+		}
+	}
+	return "", unparsed
+}
+
+func jsonVerdict(text string) (value string, ok bool) {
+	var fields struct {
+		Verdict *string `json:"verdict"`
+		Winner  *string `json:"winner"`
+	}
+	text = strings.TrimSpace(text)
+	if !strings.HasPrefix(text, "{") || json.Unmarshal([]byte(text), &fields) != nil {
+		return "", false
+	}
+	switch {
+	case fields.Verdict != nil:
+		return *fields.Verdict, true
+	case fields.Winner != nil:
+		return *fields.Winner, true
+	}
+	return "", false
+}
+
+// isPlaceholder reports whether a value repeats the list of choices of the instruction, as
+// <A>>B, A>B, A=B, B>A or B>>A> or [A/B].
+func isPlaceholder(value string) bool {
+	value = strings.TrimSpace(value)
+	if value == "" || !strings.ContainsRune("<[({", rune(value[0])) {
+		return false
+	}
+	return len(distinct(value)) > 1
+}
+
+// distinct returns the different verdicts that a text names.
+func distinct(text string) []Verdict {
+	var out []Verdict
+	for _, m := range token.FindAllStringSubmatch(text, -1) {
+		if v := tokenVerdict(m); !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// tokenVerdict returns the verdict of a match of token. It is empty for a letter beside itself.
+func tokenVerdict(m []string) Verdict {
+	first, relation, second, alone, tie := m[1], m[2], m[3], m[4], m[5]
+	switch {
+	case tie != "":
+		return Tie
+	case alone == "A":
+		return Better
+	case alone == "B":
+		return Worse
+	case first == second:
+		return ""
+	}
+	value := map[string]Verdict{">>": MuchBetter, ">": Better, "=": Tie, "==": Tie, "~": Tie, "<": Worse, "<<": MuchWorse}[relation]
+	if first == "B" {
+		value = opposite[value]
+	}
+	return value
+}
+
+var opposite = map[Verdict]Verdict{MuchBetter: MuchWorse, Better: Worse, Tie: Tie, Worse: Better, MuchWorse: MuchBetter}
+
+var unfold = strings.NewReplacer("≫", ">>", "≪", "<<", "≻", ">", "≺", "<", "≈", "=")
+
+func parseValue(value string, scale Scale) (Verdict, string) {
+	value = unfold.Replace(html.UnescapeString(value))
+	if len(value) <= 3 { // a lower-case letter alone is a verdict; in prose "a" is an article
+		value = strings.ToUpper(value)
+	}
+	at := token.FindStringSubmatchIndex(value)
+	if at == nil || !lead.MatchString(value[:at[0]]) {
+		return "", Ambiguous
+	}
+	named := distinct(value)
+	switch rest := value[at[1]:]; {
+	case len(named) != 1 || named[0] == "" || !remark.MatchString(rest):
+		return "", Ambiguous
+	case scale == Two && named[0] == Tie:
+		return "", OffScale
+	case scale == Two && named[0] == MuchBetter:
+		return Better, ""
+	case scale == Two && named[0] == MuchWorse:
+		return Worse, ""
+	default:
+		return named[0], ""
+	}
+}
