@@ -25,6 +25,8 @@ type Card struct {
 	Prompts, Responses, Judgments, Comparisons, Failures int64
 	// Simulated says that no model was asked.
 	Simulated bool
+	// RunSHA256 is the digest of run.json; empty leaves it out.
+	RunSHA256 string
 }
 
 // Markdown returns the text of README.md: a YAML header that loaders of Hugging Face read,
@@ -129,7 +131,11 @@ func (c Card) writeCounts(b *strings.Builder) {
 		fmt.Fprintf(b, "| `%s` | %d | %s |\n", table.table, table.rows, table.what)
 	}
 	b.WriteString("\n`chosen_id` and `rejected_id` name rows of `raw/responses` (actor) or `raw/judgments` (judge). Scores are rubric points.\n")
-	b.WriteString("`run.json` holds the settings, the counts and the SHA-256 of every file.\n\n")
+	b.WriteString("`run.json` holds the settings, the counts and the SHA-256 of every file.")
+	if c.RunSHA256 != "" {
+		fmt.Fprintf(b, " Its own SHA-256 is `%s`.", c.RunSHA256)
+	}
+	b.WriteString("\n\n")
 }
 
 func countRows(files []File) int64 {

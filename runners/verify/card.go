@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -10,7 +11,9 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
 	"coeval/schemas"
+	"coeval/transforms/sink"
 )
 
 // cardFile is the name of the dataset card below a run's folder.
@@ -56,6 +59,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
 		found.add("%s does not say that the data is simulated, as %s does", cardFile, runFile)
 	}
+	r.checkDigest(ctx, parts[2], found)
 	offered := map[shards.Table]bool{}
 	for i := range header.Configs {
 		c := &header.Configs[i]
@@ -70,6 +74,29 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 		if rows := r.rows(name); rows > 0 && !offered[name] {
 			found.add("%s: config %s is missing, though there are %d pairs", cardFile, name, rows)
 		}
+	}
+}
+
+// checkDigest compares the digest of run.json with those in the card and in the journal. They bind the
+// settings and counts that nothing else in the folder determines. A folder without a journal is allowed,
+// as of a dataset that was copied.
+func (r *run) checkDigest(ctx context.Context, card string, found *problems) {
+	digest, file := sink.RunDigest(r.JSON)
+	if !strings.Contains(card, digest) {
+		found.add("%s does not contain the SHA-256 of %s, %s: %s was edited, or written by an earlier version; repeat the same coeval run command to write both again",
+			cardFile, runFile, digest, runFile)
+	}
+	journal := metareward.JournalDir(r.Dir)
+	b, err := store.ReadFile(ctx, store.Join(journal, sink.DigestFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if files, err := store.List(ctx, journal+"/"); err == nil && len(files) > 0 {
+			found.add("journal/%s is missing: repeat the same coeval run command to write it again", sink.DigestFile)
+		}
+	case err != nil:
+		found.add("journal/%s can't be read: %v", sink.DigestFile, err)
+	case !bytes.Equal(b, file):
+		found.add("journal/%s contains %s, should contain the SHA-256 of %s, %s: %s was edited", sink.DigestFile, show(string(b)), runFile, digest, runFile)
 	}
 }
 

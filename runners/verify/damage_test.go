@@ -13,6 +13,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/schemas"
+	"coeval/transforms/sink"
 )
 
 // Each case damages a good run and returns what the problems must say: each of the phrases in
@@ -201,6 +202,27 @@ func TestDamage(t *testing.T) {
 			f.forge(t)
 			return []string{fmt.Sprintf("row %s: replicate has %d, which has another row or failure already", f.rows[4].ID, twice.Replicate)}
 		}},
+		{"edited run.json", func(t *testing.T, dir string) []string {
+			write(t, dir, runFile, []byte(strings.Replace(string(read(t, dir, runFile)), `"simulated": true`, `"simulated": false`, 1)))
+			return []string{"README.md does not contain the SHA-256 of run.json"}
+		}},
+		{"edited setting", func(t *testing.T, dir string) []string {
+			write(t, dir, runFile, []byte(strings.Replace(string(read(t, dir, runFile)), `"temperature": 0.8`, `"temperature": 0.7`, 1)))
+			return []string{"README.md does not contain the SHA-256 of run.json"}
+		}},
+		{"edited count that nothing determines", func(t *testing.T, dir string) []string {
+			run := readManifest(t, dir)
+			was := read(t, dir, runFile)
+			run.Ledger.Lines, run.Ledger.Merged = run.Ledger.Lines+1, run.Ledger.Merged+1
+			writeManifest(t, dir, run) // and the card
+			journal(t, dir, was)
+			return []string{"journal/run.json.sha256 contains"}
+		}},
+		{"journal without a digest", func(t *testing.T, dir string) []string {
+			journal(t, dir, nil)
+			remove(t, dir, "journal/run.json.sha256")
+			return []string{"journal/run.json.sha256 is missing"}
+		}},
 		{"no card", func(t *testing.T, dir string) []string {
 			remove(t, dir, cardFile)
 			return []string{"README.md is missing"}
@@ -234,6 +256,17 @@ func TestDamage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// journal makes a journal that is bound to a run.json.
+func journal(t *testing.T, dir string, run []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, "journal", "b0"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "journal/b0/segment", nil)
+	_, file := sink.RunDigest(run)
+	write(t, dir, "journal/run.json.sha256", file)
 }
 
 func flippedByte(t *testing.T, dir string) []string {

@@ -61,8 +61,12 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := o.fenced(ctx); err != nil {
 		return err
 	}
-	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), cardOf(o, run).Markdown()); err != nil {
-		return fmt.Errorf("sink: %w", err)
+	encoded, err := encodeJSON(RunFile, run)
+	if err != nil {
+		return err
+	}
+	if err := writeDigests(ctx, o, cardOf(o, run), encoded); err != nil {
+		return err
 	}
 	if err := writeJSON(ctx, store.Join(o.Out, CallsFile(o.Attempt)), &sum); err != nil {
 		return err
@@ -70,7 +74,7 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := o.fenced(ctx); err != nil {
 		return err
 	}
-	if err := writeRun(ctx, store.Join(o.Out, RunFile), run); err != nil {
+	if err := writeRun(ctx, store.Join(o.Out, RunFile), encoded); err != nil {
 		return err
 	}
 	if err := store.RemoveAll(ctx, store.Join(o.Out, stagingFolder)); err != nil {
@@ -223,15 +227,39 @@ func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
 
 // writeRun writes run.json where none is: commit has removed it, and one that is there now is
 // another run's. On a disk nobody else is at work.
-func writeRun(ctx context.Context, name string, run *schemas.Run) error {
+func writeRun(ctx context.Context, name string, encoded []byte) error {
 	if store.HasLocks(name) {
-		return writeJSON(ctx, name, run)
+		if err := store.WriteFile(ctx, name, encoded); err != nil {
+			return fmt.Errorf("sink: %w", err)
+		}
+		return nil
 	}
-	b, err := encodeJSON(name, run)
-	if err != nil {
-		return err
+	if _, err := store.Swap(ctx, name, "", encoded); err != nil {
+		return fmt.Errorf("sink: %w", err)
 	}
-	if _, err := store.Swap(ctx, name, "", b); err != nil {
+	return nil
+}
+
+// DigestFile is the name of the file in the journal that binds run.json to it: a line as sha256sum
+// writes it.
+const DigestFile = "run.json.sha256"
+
+// RunDigest returns the digest of run.json, and the content of [DigestFile].
+func RunDigest(run []byte) (digest string, file []byte) {
+	sum := sha256.Sum256(run)
+	digest = hex.EncodeToString(sum[:])
+	return digest, []byte(digest + "  " + RunFile + "\n")
+}
+
+// writeDigests writes the digest of run.json into the card and the journal, so that an edit of run.json
+// alone is visible.
+func writeDigests(ctx context.Context, o *Options, card shards.Card, run []byte) error {
+	digest, file := RunDigest(run)
+	card.RunSHA256 = digest
+	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), card.Markdown()); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	if err := store.WriteFile(ctx, store.Join(o.Journal, DigestFile), file); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	return nil
