@@ -244,7 +244,7 @@ func TestSameFilesHoweverTheyAreMade(t *testing.T) {
 		env    []string
 		args   []string
 	}{
-		{name: "direct", args: []string{"--", "--runner=direct"}},
+		{name: "prism", args: []string{"--", "--runner=prism"}},
 		{name: "window 1", args: []string{"--set", "client.window=1"}},
 		{name: "window 3", args: []string{"--set", "client.window=3"}},
 		{name: "2 in flight", args: []string{"--max-in-flight", "2"}}, // fewer than the n of any request

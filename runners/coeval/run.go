@@ -119,6 +119,9 @@ func (r *run) do(ctx context.Context) (err error) {
 	if engine.DryRun() {
 		return r.dryRun(ctx)
 	}
+	if warning := engine.Warning(); warning != "" {
+		fmt.Fprintln(r.command.ErrOrStderr(), warning)
+	}
 	ctx, unlock, err := r.lock(ctx)
 	if err != nil {
 		return err

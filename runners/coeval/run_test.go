@@ -441,7 +441,7 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%s took %+v", stage, c)
 		}
 	}
-	if op.Runner != "prism" || op.Version == "" || op.Machine.Cores < 1 || op.Config.Output.Dir != out || op.Started.IsZero() {
+	if op.Runner != "direct" || op.Version == "" || op.Machine.Cores < 1 || op.Config.Output.Dir != out || op.Started.IsZero() {
 		t.Errorf("the attempt is told as %+v", op)
 	}
 }

@@ -80,7 +80,8 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	return c
 }
 
-// startSimulator starts the worker that the config asks for, and puts it in the place of the others.
+// startSimulator starts the simulated worker of the config inside this process and points every role
+// at it. No other process can reach it.
 func startSimulator(config *metareward.Config) (*simulator.Running, error) {
 	s := config.Simulate
 	w, err := simulator.NamedWorld(s.World)
@@ -92,7 +93,7 @@ func startSimulator(config *metareward.Config) (*simulator.Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := simulator.Start(simulator.Options{
+	server, err := simulator.StartInProcess(simulator.Options{
 		World: &w, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
 		Models: []string{config.Worker.Model},
 	})

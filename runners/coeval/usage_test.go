@@ -68,7 +68,7 @@ roles: [actor, critic]
 		{"unknown key", []string{"run", "--set", "judge.rho=0.3"}, []string{"--set judge.rho=0.3: unknown key judge.rho; did you mean method.rho?"}},
 		{"unknown preset", []string{"run", "--preset", "paper-5"}, []string{"--preset: preset", "paper-4"}},
 		{"unknown Beam flag", []string{"run", "--simulate", "--prompts", prompts, "--", "--frobnicate"}, []string{"frobnicate"}},
-		{"unknown runner", []string{"run", "--simulate", "--prompts", prompts, "--", "--runner=fling"}, []string{`coeval: --runner is "fling"; allowed is prism, direct, flink`}},
+		{"unknown runner", []string{"run", "--simulate", "--prompts", prompts, "--", "--runner=fling"}, []string{`coeval: --runner is "fling"; allowed is direct, prism, flink`}},
 		{"word after --", []string{"run", "--simulate", "--prompts", prompts, "--", "out"}, []string{`only Beam flags may follow; "out" is none`}},
 		{"async", []string{"run", "--simulate", "--prompts", prompts, "--", "--async"}, []string{"--async is refused"}},
 		{"no file", []string{"run", filepath.Join(dir, "none.yaml")}, []string{"none.yaml", "no such file"}},

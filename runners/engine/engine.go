@@ -1,4 +1,8 @@
-// Package engine runs a pipeline on the runner that Beam's flags name, prism when they name none.
+// Package engine runs a pipeline on the runner that Beam's flags name, or on the direct runner.
+//
+// The direct runner is the default although Beam's own is prism, because it opens no port: prism
+// serves its job API on all interfaces without authentication, and a client of it can start programs as
+// the user. Both make the same bytes.
 //
 // It sets what each runner needs and this project's pipelines have been measured to need, and
 // keeps Beam's own logs quiet unless they are asked for.
@@ -27,6 +31,9 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 )
+
+// DefaultRunner is the runner of a command line without --runner: the only local one of Beam that opens no port.
+const DefaultRunner = "direct"
 
 // prismExperiment turns prism's splitting of elements off, which the graph has no use for.
 const prismExperiment = "prism_disable_sdf_split"
@@ -76,6 +83,9 @@ func Init(beams []string, verbose bool) error {
 	if err := checkRunner(); err != nil {
 		return err
 	}
+	if err := flag.Set("runner", Runner()); err != nil { // Beam's own default is prism
+		return fmt.Errorf("beam flag: %w", err)
+	}
 	beam.Init()
 	if !verbose { // after Init, which sets loggers of its own
 		slog.SetDefault(slog.New(slog.DiscardHandler))
@@ -98,7 +108,16 @@ func Runner() string {
 	if f := flag.Lookup("runner"); f != nil && f.Value.String() != "" {
 		return f.Value.String()
 	}
-	return "prism"
+	return DefaultRunner
+}
+
+// Warning returns what people should know about the runner before it starts, empty for most runners.
+func Warning() string {
+	if Runner() != "prism" || remote() {
+		return ""
+	}
+	return "--runner=prism: prism listens on all interfaces without authentication until the run ends. Whoever reaches its port can " +
+		"read and cancel the run, and start programs as this user. Leave --runner out to use the direct runner, which opens no port."
 }
 
 // OnCluster says whether the workers are processes of their own, maybe on other machines.
@@ -140,7 +159,7 @@ func flagOf(name string) string {
 var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
 // runners are those that Beam brings with it.
-var runners = []string{"prism", "direct", "flink", "dataflow", "spark", "universal", "dot"}
+var runners = []string{"direct", "prism", "flink", "dataflow", "spark", "universal", "dot"}
 
 // checkRunner refuses what a runner would refuse late, and gives it what it needs.
 func checkRunner() error {

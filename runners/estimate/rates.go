@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coeval/schemas/redact"
+	"coeval/transforms/inprocess"
 )
 
 // A Server is asked at URL/chat/completions.
@@ -50,9 +51,11 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 	if len(servers) == 0 {
 		return Rates{}, errors.New("probe: there is no server to ask")
 	}
+	transport := &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment}
+	inprocess.Attach(transport)
 	client := &http.Client{
 		Timeout:   requestTimeout,
-		Transport: &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment},
+		Transport: transport,
 		// A redirect may lead to a host that the key is not for.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

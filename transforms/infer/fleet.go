@@ -22,6 +22,7 @@ import (
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/infer/wire"
+	"coeval/transforms/inprocess"
 )
 
 // fleet is the process's one client of all endpoints.
@@ -107,6 +108,7 @@ func newFleet(o Options, w *watch) *fleet {
 		WriteBufferSize:     16 << 10,
 		ReadBufferSize:      16 << 10,
 	}
+	inprocess.Attach(transport)
 	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	f := &fleet{
 		options: o, watch: w, endpoints: map[Endpoint]*endpoint{},
@@ -174,6 +176,9 @@ func (f *fleet) newEndpoint(spec Endpoint) (*endpoint, error) {
 	to, err := url.Parse(e.url)
 	if err != nil {
 		return nil, fmt.Errorf("infer: %w", err)
+	}
+	if inprocess.Serves(to.Hostname()) {
+		return e, nil
 	}
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: to})
 	if err != nil {

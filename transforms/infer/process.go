@@ -31,7 +31,7 @@ type Options struct {
 	Keys []Endpoint `json:"keys,omitempty"`
 	// Window is how many prompts a bundle has in flight. More fill the permits better and take
 	// more memory, about 0.25 MB each. Zero means half of the permits of all endpoints, a quarter
-	// when MaxInFlight is given, and at least 32.
+	// when MaxInFlight is given, and at least 128.
 	Window int `json:"window,omitempty"`
 	// MaxInFlight is how many generations each endpoint is asked for at a time. Zero means what
 	// keeps it busy, which the process finds out. Where it is given, it should be larger than
@@ -248,7 +248,12 @@ func (p *process) window() int {
 	return max(p.fleet.limiter.Permits()/2, minWindow)
 }
 
-const minWindow = 32
+// minWindow is the least number of prompts that a bundle has under way. A prompt waits for the disk
+// or the store after each of its three stages while its answers become durable. With w prompts under
+// way and a commit of c seconds a run therefore makes at most w/3c prompts a second, however fast the
+// servers are: at 32 prompts a server without latency stood idle most of the time. A prompt that
+// waits costs memory only, because calls of later stages go first.
+const minWindow = 128
 
 func lookup(attempt string) *process {
 	processesMu.Lock()

@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"coeval/transforms/inprocess"
 )
 
-// A Running is a server that listens.
+// A Running is a server that accepts connections.
 type Running struct {
 	server *Server
 	http   *http.Server
@@ -19,7 +21,7 @@ type Running struct {
 	close  func() error
 }
 
-// Start starts a server on o.Addr. It has to be closed.
+// Start starts a server that listens on o.Addr. The caller must close it.
 func Start(o Options) (*Running, error) {
 	s, err := New(o)
 	if err != nil {
@@ -29,16 +31,31 @@ func Start(o Options) (*Running, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulator: %w", err)
 	}
+	return s.serve(l, l.Addr().String()), nil
+}
+
+// StartInProcess starts a server that only clients of this process reach, see package inprocess. It
+// opens no socket and ignores o.Addr. The caller must close the server.
+func StartInProcess(o Options) (*Running, error) {
+	s, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	l := inprocess.Listen("simulated")
+	return s.serve(l, l.Host()), nil
+}
+
+func (s *Server) serve(l net.Listener, addr string) *Running {
 	r := &Running{
 		server: s,
 		http:   &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, IdleTimeout: 2 * time.Minute},
-		addr:   l.Addr().String(),
+		addr:   addr,
 		done:   make(chan error, 1),
 	}
 	// Serving outlives this call; Close waits for it.
 	go func() { r.done <- r.http.Serve(l) }()
 	r.close = sync.OnceValue(r.shut)
-	return r, nil
+	return r
 }
 
 // URL is the base of the chat protocol, as an endpoint's URL: http://host:port/v1.

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"coeval/transforms/simulator"
+)
+
+// listeners returns the sockets of a process that others can reach, as "tcp 127.0.0.1:80": TCP and
+// Unix sockets that listen, and UDP and raw sockets without a peer. A process that has ended has none.
+func listeners(t *testing.T, pid int) []string {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d", pid)
+	entries, err := os.ReadDir(proc + "/fd")
+	if err != nil {
+		return nil
+	}
+	own := map[string]bool{} // inodes
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(proc, "fd", e.Name())); err == nil {
+			if inode, ok := strings.CutPrefix(target, "socket:["); ok {
+				own[strings.TrimSuffix(inode, "]")] = true
+			}
+		}
+	}
+	var found []string
+	for _, network := range []string{"tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "unix"} {
+		for _, fields := range socketTable(t, proc, network) {
+			if name, ok := reachable(t, network, fields, own); ok {
+				found = append(found, network+" "+name)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// socketTable returns the fields of each socket of a table below /proc/PID/net.
+func socketTable(t *testing.T, proc, network string) [][]string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(proc, "net", network))
+	if err != nil { // the kernel lacks the protocol, or the process has ended
+		return nil
+	}
+	var rows [][]string
+	for line := range strings.Lines(string(b)) {
+		rows = append(rows, strings.Fields(line))
+	}
+	return rows[min(len(rows), 1):]
+}
+
+// reachable returns the address of a socket when it is one of own and waits for others. The tables
+// are those of proc(5): TCP's state 0A is LISTEN, UDP's 07 has no peer, a Unix socket's flag 10000
+// says that it accepts.
+func reachable(t *testing.T, network string, fields []string, own map[string]bool) (string, bool) {
+	t.Helper()
+	if network == "unix" {
+		if len(fields) < 7 || !own[fields[6]] || fields[3] != "00010000" {
+			return "", false
+		}
+		return strings.Join(fields[7:], " "), true
+	}
+	state := map[string]string{"tcp": "0A", "tcp6": "0A"}[network]
+	if len(fields) < 10 || !own[fields[9]] || fields[3] != cmp.Or(state, "07") {
+		return "", false
+	}
+	return address(t, fields[1]), true
+}
+
+// address reads an address of /proc/net/tcp or tcp6: words of 32 bits in the machine's order, and the port.
+func address(t *testing.T, s string) string {
+	t.Helper()
+	host, port, ok := strings.Cut(s, ":")
+	raw, err := hex.DecodeString(host)
+	n, portErr := strconv.ParseUint(port, 16, 16)
+	if !ok || err != nil || portErr != nil || len(raw)%4 != 0 {
+		t.Fatalf("%q is no address of /proc/net", s)
+	}
+	for i := 0; i < len(raw); i += 4 { // the machines that tests run on are little-endian
+		slices.Reverse(raw[i : i+4])
+	}
+	a, ok := netip.AddrFromSlice(raw)
+	if !ok {
+		t.Fatalf("%q is no address of /proc/net", s)
+	}
+	return netip.AddrPortFrom(a, uint16(n)).String()
+}
+
+// watched runs the program to its end, looks at its listeners every millisecond, and returns all that
+// it saw and the exit code.
+func watched(t *testing.T, args ...string) (p *process, seen []string, code int) {
+	t.Helper()
+	p = begin(t, nil, args...)
+	all := map[string]bool{}
+	for tick := time.Tick(time.Millisecond); p.alive(); <-tick {
+		for _, l := range listeners(t, p.cmd.Process.Pid) {
+			all[l] = true
+		}
+	}
+	return p, slices.Sorted(maps.Keys(all)), p.wait(t)
+}
+
+// A test that reads /proc wrongly would find nothing anywhere.
+func TestListenersAreSeen(t *testing.T) {
+	t.Parallel()
+	p := begin(t, nil, "simulate", "--addr", "127.0.0.1:0")
+	eventually(t, "the server's URL", func() bool { return strings.HasSuffix(p.stdout.String(), "/v1\n") })
+	want := []string{"tcp " + strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(p.stdout.String()), "http://"), "/v1")}
+	if diff := gocmp.Diff(want, listeners(t, p.cmd.Process.Pid)); diff != "" {
+		t.Errorf("simulate listens elsewhere than where it says: %s", diff)
+	}
+	p.kill(t)
+}
+
+// No command opens a listener that no flag asks for.
+func TestNothingListensUnasked(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{})
+	prompts, labels := promptFile(t, 30), "../../datasets/llmbar/llmbar-natural.json"
+	out := filepath.Join(t.TempDir(), "out")
+	simulated := func(command string, more ...string) []string {
+		return append([]string{command, "--simulate", "--out", filepath.Join(t.TempDir(), "out"), "--set", "judge.n=4"}, more...)
+	}
+	for _, tt := range []struct {
+		name string
+		args []string
+	}{
+		{"run", runOf(w.URL, prompts, out)},
+		{"run again", runOf(w.URL, prompts, out, "--set", "method.rho=0.2")},
+		{"run --simulate", simulated("run", "--prompts", prompts)},
+		{"run --simulate with latency", simulated("run", "--prompts", prompts, "--set", "simulate.latency=5ms")},
+		{"calibrate", simulated("calibrate", "--people", labels)},
+		{"plan", simulated("plan", "--prompts", prompts)},
+		{"plan --probe", simulated("plan", "--prompts", prompts, "--probe", "200ms")},
+		{"verify", []string{"verify", out}},
+		{"report", []string{"report", out}},
+	} {
+		p, seen, code := watched(t, tt.args...)
+		if code != exitDone || len(seen) > 0 {
+			t.Errorf("%s: exit %d, listeners %q: %s", tt.name, code, seen, p.stderr.String())
+		}
+	}
+}
+
+// While requests are in flight nothing listens but what --metrics-addr asks for.
+func TestListenersOfARunThatAsks(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{nil, {"--metrics-addr", "127.0.0.1:0"}} {
+		w := newWorker(t, simulator.Options{})
+		w.closeAfter(t, 20)
+		p := begin(t, nil, runOf(w.URL, promptFile(t, 10), filepath.Join(t.TempDir(), "out"), flags...)...)
+		eventually(t, "requests in flight", w.holds)
+		var want []string
+		if flags != nil {
+			want = []string{"tcp " + strings.TrimPrefix(metricsOf(t, p), "http://")}
+		}
+		if diff := gocmp.Diff(want, listeners(t, p.cmd.Process.Pid)); diff != "" {
+			t.Errorf("%q: listeners: %s", flags, diff)
+		}
+		p.kill(t)
+	}
+}
+
+// Prism listens, and the program says so.
+func TestPrismListens(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{})
+	w.closeAfter(t, 5)
+	p := begin(t, nil, runOf(w.URL, promptFile(t, 10), filepath.Join(t.TempDir(), "out"), "--runner=prism")...)
+	eventually(t, "requests in flight", w.holds)
+	open := slices.ContainsFunc(listeners(t, p.cmd.Process.Pid), func(l string) bool { return strings.HasPrefix(l, "tcp6 [::]:") })
+	if told := strings.Contains(p.stderr.String(), "listens on all interfaces without authentication"); !open || !told {
+		t.Errorf("prism listens on all interfaces: %t, and the program says so: %t\n%s", open, told, p.stderr.String())
+	}
+	p.kill(t)
+}
