@@ -17,7 +17,7 @@ import (
 	"fmt"
 
 	"coeval/schemas"
-	"coeval/transforms/judge/quote"
+	"coeval/transforms/prompting"
 	"coeval/transforms/stage"
 )
 
@@ -97,7 +97,7 @@ type bench struct {
 func (b *bench) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	turns := quote.Conversation(d.Prompt.Messages)
+	turns := prompting.Conversation(d.Prompt.Messages)
 	var calls []stage.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
@@ -123,8 +123,8 @@ func (b *bench) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) e
 }
 
 // call asks for the judgments of one response. A template that fails stops the stage.
-func (b *bench) call(promptID string, turns []quote.Text, response string, stop context.CancelCauseFunc) stage.Call {
-	quoted := quote.New("response", response)
+func (b *bench) call(promptID string, turns []prompting.Text, response string, stop context.CancelCauseFunc) stage.Call {
+	quoted := prompting.New("response", response)
 	return stage.Call{
 		Role: &b.Role, Stage: schemas.StageJudge, PromptID: promptID, N: b.N,
 		Inputs: []string{b.template.quoting.Digest, promptID, schemas.Digest(response)},

@@ -17,7 +17,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/judge"
-	"coeval/transforms/judge/quote"
+	"coeval/transforms/prompting"
 	"coeval/transforms/stage"
 )
 
@@ -94,13 +94,13 @@ func decodeStage(options json.RawMessage) (stage.Stage, error) {
 type bench struct {
 	Options
 
-	template *quote.Template
+	template *prompting.Template
 }
 
 // exhibit is a judgment as the meta-judge sees it.
 type exhibit struct {
 	id, digest string
-	text       quote.Text
+	text       prompting.Text
 }
 
 func (b *bench) exhibits(r *schemas.Response) []exhibit {
@@ -110,7 +110,7 @@ func (b *bench) exhibits(r *schemas.Response) []exhibit {
 		if b.HideScores {
 			text = judge.HideScore(text)
 		}
-		shown = append(shown, exhibit{id: j.ID, digest: schemas.Digest(text), text: quote.New("judgment", text)})
+		shown = append(shown, exhibit{id: j.ID, digest: schemas.Digest(text), text: prompting.New("judgment", text)})
 	}
 	return shown
 }
@@ -128,8 +128,8 @@ func (b *bench) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	common := docket{
-		promptID: d.Prompt.ID, turns: quote.Conversation(d.Prompt.Messages),
-		response: exhibit{id: contested.ID, digest: schemas.Digest(contested.Text), text: quote.New("response", contested.Text)},
+		promptID: d.Prompt.ID, turns: prompting.Conversation(d.Prompt.Messages),
+		response: exhibit{id: contested.ID, digest: schemas.Digest(contested.Text), text: prompting.New("response", contested.Text)},
 	}
 	var calls []stage.Call
 	callOf := map[[2]string]int{} // judgments that are shown alike are compared once
@@ -172,7 +172,7 @@ func orderedPairs(shown []exhibit) []pair {
 // docket is what the comparisons of a dossier have in common.
 type docket struct {
 	promptID string
-	turns    []quote.Text
+	turns    []prompting.Text
 	response exhibit
 }
 

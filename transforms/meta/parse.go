@@ -1,119 +1,74 @@
 package meta
 
 import (
-	"encoding/json"
 	"regexp"
-	"slices"
 	"strings"
 
 	"coeval/schemas"
-	"coeval/transforms/judge/quote"
+	"coeval/transforms/answers"
 	"coeval/transforms/stage"
 )
 
 // The reasons why a comparison has no verdict, as raw/comparisons names them.
 const (
 	// CutOff is a text that the model didn't finish.
-	CutOff = "cut_off"
+	CutOff = answers.CutOff
 	// Empty is a comparison without text.
-	Empty = "empty"
+	Empty = answers.Empty
 	// Missing is a text with no verdict line.
-	Missing = "missing"
+	Missing = answers.Missing
 	// Quoted is a text whose verdict lines all stand in quoted blocks.
-	Quoted = "quoted"
+	Quoted = answers.Quoted
 	// Tie is a verdict line that names neither or both.
 	Tie = "tie"
-	// Ambiguous is a verdict line that doesn't say A or B clearly.
-	Ambiguous = "ambiguous"
+	// Ambiguous is a text that doesn't name A or B clearly.
+	Ambiguous = answers.Ambiguous
 )
+
+const strongLabels = `winner|final verdict|final decision|final choice|preferred|better|more accurate|most accurate|preferred judgment|better judgment|more accurate judgment|
+	preferred judgement|better judgement|more accurate judgement|better one|more accurate one|final answer|verdict|
+	获胜者|胜者|赢家|优胜者|獲勝者|勝者|最终裁决|最终判决|勝ち|승자|승리|gewinner|sieger|gagnant|vainqueur|ganador|ganadora|vencedor|vencedora|vincitore|победитель|الفائز|winnaar|zwycięzca|vinnare|kazanan|người thắng|विजेता|pemenang`
+
+const weakLabels = `decision|choice|answer|result|conclusion|preference|judgment|judgement|final|结论|最终结论|结果|結論|결론|urteil|décision|decisión|` + answers.Wrapper
+
+func labels() map[string]answers.Kind {
+	out := map[string]answers.Kind{}
+	for kind, words := range map[answers.Kind]string{answers.Strong: strongLabels, answers.Weak: weakLabels} {
+		for word := range strings.SplitSeq(words, "|") {
+			if word = strings.TrimSpace(word); word != "" {
+				out[word] = kind
+			}
+		}
+	}
+	return out
+}
+
+var verdicts = &answers.Grammar{
+	Labels: labels(),
+	Keys: map[string]answers.Kind{
+		"winner": answers.Strong, "verdict": answers.Strong, "finalverdict": answers.Strong, "decision": answers.Strong, "choice": answers.Strong,
+		"preferred": answers.Strong, "better": answers.Strong, "preference": answers.Strong, "answer": answers.Weak, "result": answers.Weak,
+		"betterjudgment": answers.Strong, "preferredjudgment": answers.Strong, "moreaccurate": answers.Strong,
+	},
+	Parse: read, Label: func(string) string { return "" }, Sentence: sentence, Contests: contests, Merge: merge,
+}
 
 var (
-	winnerLabel = quote.NewLabel("winner")
-
-	letter = regexp.MustCompile(`^[\s("'“‘\[{<「【$]*(?:(?i:the\s+)?(?i:judge?ment)[\s:("'\[<]*)?([AaBb])([^\pL\pN].*)?$`)
-	tie    = regexp.MustCompile(`(?i)\b(?:tie|tied|draw|both|neither|none|equal|equally)\b`)
 	// echo is the instruction in brackets, as <A or B>.
-	echo = regexp.MustCompile(`^[\[({<]\s*(?i:judge?ment\s+)?A\s*(?:or|/|\|)\s*(?i:judge?ment\s+)?B\s*[\])}>]`)
-	// remark is what may follow the letter: nothing, a pause, or a reason.
-	remark = regexp.MustCompile(`^[\s)\]}>"'”’」】$]*(?:$|[.,;:!(–—]|-\s|(?i:because|since|as|is)\b)`)
+	echo = regexp.MustCompile(`(?i)^[\[({<]\s*(?:judge?ment\s+)?A\s*(?:or|/|\|)\s*(?:judge?ment\s+)?B\s*[\])}>]`)
+	// placeholder is any other bracket without a letter A or B of its own.
+	placeholder = regexp.MustCompile(`^["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]+[>\]})]`)
 )
 
-// ParseVerdict returns First or Second when a comparison says that judgment A or judgment B
-// is the more accurate, else NoWins and the reason. FinishReason is the generation's.
-//
-// The last line of the form "Winner: A" decides, and only it. The label may begin a sentence
-// within the line, may say Final or Overall, and may stand alone above the letter. Accepted are
-// Judgment or Judgement before the letter, lower case, emphasis, brackets, punctuation, and a
-// remark that doesn't name the other letter or a tie. A text that is one JSON object has its
-// verdict under the key "winner".
-//
-// Quoted lines (see package quote) and an echo of the instruction, "Winner: <A or B>", are no
-// verdict lines.
+// ParseVerdict returns First or Second when a comparison names judgment A or judgment B as
+// the more accurate one, else NoWins and the reason. FinishReason is the generation's.
 func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
 	if finishReason == stage.FinishLength {
 		return schemas.NoWins, CutOff
 	}
-	if strings.TrimSpace(text) == "" {
-		return schemas.NoWins, Empty
+	n, unparsed := verdicts.Read(text)
+	if unparsed != "" {
+		return schemas.NoWins, unparsed
 	}
-	if value, ok := jsonWinner(text); ok {
-		return parseValue(value)
-	}
-	unparsed = Missing
-	for _, report := range slices.Backward(winnerLabel.Reports(text)) {
-		switch {
-		case echo.MatchString(report.Value):
-		case report.Quoted:
-			unparsed = Quoted
-		default:
-			return parseValue(report.Value)
-		}
-	}
-	return schemas.NoWins, unparsed
-}
-
-func jsonWinner(text string) (value string, ok bool) {
-	var fields struct {
-		Winner *string `json:"winner"`
-	}
-	text = strings.TrimSpace(text)
-	if !strings.HasPrefix(text, "{") || json.Unmarshal([]byte(text), &fields) != nil || fields.Winner == nil {
-		return "", false
-	}
-	return *fields.Winner, true
-}
-
-func parseValue(value string) (winner schemas.Winner, unparsed string) {
-	m := letter.FindStringSubmatch(value)
-	switch {
-	case m == nil && tie.MatchString(value):
-		return schemas.NoWins, Tie
-	case m == nil:
-		return schemas.NoWins, Ambiguous
-	case tie.MatchString(m[2]):
-		return schemas.NoWins, Tie
-	case !remark.MatchString(m[2]) || namesOther(m[1], m[2]):
-		return schemas.NoWins, Ambiguous
-	case m[1] == "A" || m[1] == "a":
-		return schemas.First, ""
-	default:
-		return schemas.Second, ""
-	}
-}
-
-var (
-	namesA = regexp.MustCompile(`\bA\b`)
-	namesB = regexp.MustCompile(`\bB\b`)
-)
-
-// namesOther says whether a remark names the letter that it doesn't follow. Who writes a for
-// A writes b for B.
-func namesOther(letter, rest string) bool {
-	if letter == "a" || letter == "b" {
-		rest = strings.ToUpper(rest)
-	}
-	if strings.EqualFold(letter, "a") {
-		return namesB.MatchString(rest)
-	}
-	return namesA.MatchString(rest)
+	return schemas.Winner(n), ""
 }

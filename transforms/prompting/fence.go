@@ -3,7 +3,7 @@
 // Into a prompt it puts the texts of others between tags that nothing quoted can close
 // ([Text.Fence], [Template]). In an answer it finds the lines that report a result in the
 // model's own words ([Label.Reports]): a line inside a quoted block never reports one.
-package quote
+package prompting
 
 import (
 	"regexp"
@@ -114,71 +114,5 @@ func code(text string, try int) string {
 	return schemas.Digest(text, strconv.Itoa(try))[:codeLen]
 }
 
-var tag = regexp.MustCompile(`<([a-z]+-[0-9a-f]{12})>`)
-
-// quoted says of every line whether a part of it is quoted: it stands between the tags of
-// [Text.Fence], in a block that Markdown fences with ``` or ~~~, or behind Markdown's >. A block
-// that nothing closes goes on to the end; a tag in the middle of a line that nothing closes
-// is only spoken of.
-func quoted(lines []string) []bool {
-	out := make([]bool, len(lines))
-	endTag, fence := "", ""
-	for i, line := range lines {
-		switch {
-		case endTag != "":
-			out[i] = true
-			if strings.Contains(line, endTag) {
-				endTag = ""
-			}
-		case fence != "":
-			out[i] = true
-			if closesFence(line, fence) {
-				fence = ""
-			}
-		default:
-			if fence = opensFence(line); fence != "" {
-				out[i] = true
-				continue
-			}
-			out[i], endTag = opensTag(lines[i:])
-			out[i] = out[i] || strings.HasPrefix(strings.TrimSpace(line), ">")
-		}
-	}
-	return out
-}
-
-// opensFence returns the three or more marks with which a line opens a code block.
-func opensFence(line string) string {
-	line = strings.TrimSpace(line)
-	for _, mark := range []string{"`", "~"} {
-		rest := strings.TrimLeft(line, mark)
-		if n := len(line) - len(rest); n >= 3 && !strings.Contains(rest, "`") {
-			return line[:n]
-		}
-	}
-	return ""
-}
-
-func closesFence(line, fence string) bool {
-	line = strings.TrimSpace(line)
-	return len(line) >= len(fence) && strings.Trim(line, fence[:1]) == ""
-}
-
-// opensTag says whether the first line holds quoted text, and which tag ends it when that
-// is on a later line.
-func opensTag(lines []string) (is bool, endTag string) {
-	line := lines[0]
-	if strings.IndexByte(line, '<') < 0 {
-		return false, ""
-	}
-	for _, m := range tag.FindAllStringSubmatchIndex(line, -1) {
-		end := "</" + line[m[2]:m[3]] + ">"
-		switch {
-		case strings.Contains(line[m[1]:], end):
-			is = true
-		case strings.TrimSpace(line) == line[m[0]:m[1]] || slices.ContainsFunc(lines[1:], func(l string) bool { return strings.Contains(l, end) }):
-			return true, end
-		}
-	}
-	return is, ""
-}
+// Tag matches an opening tag; its group is the tag's name with the code.
+var Tag = regexp.MustCompile(`<((?:user|assistant|instructions|response|judgment|tool|reference|question|metadata)-[0-9a-f]{4,12})>`)

@@ -1,0 +1,210 @@
+// Package answers finds the result that a model reports at the end of a text.
+//
+// A judge ends with a score and a meta-judge with a verdict, each as a labelled line such as
+// "Score: 4", a table row, an XML element, a JSON object or a box. A [Grammar] names the
+// labels and reads a value; this package finds the report that counts.
+//
+// The rules are the same for scores and verdicts. The last report in the model's own words
+// decides, and an earlier one never replaces it. Quoted text reports nothing: text between
+// the tags of package prompting, in a Markdown block, or after a line such as "It says:".
+// Text after the report may explain it; a second result there makes the answer ambiguous. A
+// wrong reading is worse than none, so an unknown construction is not read.
+package answers
+
+import "strings"
+
+// The reasons why a text has no result.
+const (
+	// CutOff is a text that the model didn't finish.
+	CutOff = "cut_off"
+	// Filtered is a text that the server's content filter ended.
+	Filtered = "filtered"
+	// Empty is a text without content.
+	Empty = "empty"
+	// Missing is a text without a report, or whose last report repeats the placeholder.
+	Missing = "missing"
+	// Quoted is a text whose reports are all quotations.
+	Quoted = "quoted"
+	// Ambiguous is a text whose last report has no single clear value.
+	Ambiguous = "ambiguous"
+)
+
+// Placeholder is the reason that a grammar gives for a value which repeats the instruction,
+// such as <points>. A text never has it as its reason.
+const Placeholder = "placeholder"
+
+// Wrapper is the label of a bare value in an element such as <answer>4</answer>.
+const Wrapper = "⟪answer⟫"
+
+// A Kind says how much a label proves on its own.
+type Kind int
+
+const (
+	// Strong labels mean a result whatever follows, as Score does.
+	Strong Kind = iota
+	// Total labels mean a result, and also end a list of partial scores.
+	Total
+	// Weak labels mean a result only when the rest of the line is nothing but a value, as
+	// Note does: "Note: 4/5" is French for a score, "Note: it is short" is a remark.
+	Weak
+)
+
+// A Grammar describes the reports of one kind of answer.
+type Grammar struct {
+	// Labels are the words before a value in lower case, spaces for underscores.
+	Labels map[string]Kind
+	// Keys are the keys of JSON objects in lower case without separators.
+	Keys map[string]Kind
+	// Parse reads the text after a label.
+	Parse func(text string) Value
+	// Label reads a label's parenthesis and scale, as in "Score (0-5)". It returns a reason
+	// if they contradict the grammar's values.
+	Label func(note string) (reason string)
+	// Sentence reads a sentence that reports without a label. May be nil.
+	Sentence func(sentence string) (n int, ok bool)
+	// Contests reports whether a sentence after the report contradicts its value.
+	Contests func(sentence string, n int) bool
+	// Merge decides between the reports of a text, the last of which is n. It returns a
+	// reason if they contradict each other.
+	Merge func(reports []Report) (reason string)
+
+	compiled
+}
+
+// A Value is what a grammar reads after a label.
+type Value struct {
+	N int
+	// Remark is the rest of the value's own sentence, and After the sentences that follow.
+	Remark, After string
+	// Reason says why the text is no value.
+	Reason string
+}
+
+// whole reports whether the text was nothing but a value.
+func (v Value) whole() bool { return v.Reason == "" && !hasContent(v.Remark+v.After) }
+
+// A Report is one labelled value of a text.
+type Report struct {
+	Kind   Kind
+	Value  int
+	Reason string // why it has no value
+	// Headed reports whether a heading, as the name of a criterion, stands above the label.
+	Headed bool
+	// Partial reports whether the line is about one criterion alone.
+	Partial bool
+
+	line, endLine int
+	rest          string // what follows the value on its line
+	quoted        bool
+}
+
+// Read returns the value that a text reports, or the reason why it reports none.
+func (g *Grammar) Read(text string) (n int, reason string) {
+	if strings.TrimSpace(text) == "" {
+		return 0, Empty
+	}
+	return g.read(text)
+}
+
+func (g *Grammar) read(text string) (n int, reason string) {
+	p := newPage(text)
+	reports := g.reports(p)
+	own := reports[:0:0]
+	for _, r := range reports {
+		if !r.quoted {
+			own = append(own, r)
+		}
+	}
+	if len(own) == 0 {
+		if n, ok := g.lastSentence(p); ok {
+			return n, ""
+		}
+		if len(reports) > 0 {
+			return 0, Quoted
+		}
+		return 0, Missing
+	}
+	return g.decide(p, own)
+}
+
+// decide returns the value of the last report unless the rest of the text contradicts it.
+func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
+	own, foreign := splitTurns(p, own)
+	last := own[len(own)-1]
+	switch {
+	case last.Reason == Placeholder:
+		return 0, Missing
+	case last.Reason != "":
+		return 0, last.Reason
+	case last.Partial:
+		return 0, Ambiguous
+	}
+	for _, r := range foreign {
+		if r.Reason != "" || r.Value != last.Value {
+			return 0, Ambiguous
+		}
+	}
+	if reason := g.Merge(own); reason != "" {
+		return 0, reason
+	}
+	var after []string
+	after = append(after, sentences(last.rest)...)
+	for i := last.endLine + 1; i < len(p.lines); i++ {
+		if !p.lines[i].quoted {
+			after = append(after, sentences(p.lines[i].plain)...)
+		}
+	}
+	for _, s := range after {
+		if g.Contests(s, last.Value) {
+			return 0, Ambiguous
+		}
+	}
+	return last.Value, ""
+}
+
+// splitTurns separates the reports after the line where a model goes on with another turn,
+// such as "User:", from those before it. A text whose first report comes later has no such line.
+func splitTurns(p *page, own []Report) (before, after []Report) {
+	for i := own[0].endLine + 1; i < len(p.lines); i++ {
+		if !p.lines[i].turn {
+			continue
+		}
+		for k, r := range own {
+			if r.line >= i {
+				return own[:k], own[k:]
+			}
+		}
+		break
+	}
+	return own, nil
+}
+
+// lastSentence reads a report without a label from the last sentence of the text.
+func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
+	if g.Sentence == nil {
+		return 0, false
+	}
+	for i := len(p.lines) - 1; i >= 0; i-- {
+		l := &p.lines[i]
+		if strings.TrimSpace(l.plain) == "" {
+			continue
+		}
+		if l.quoted || l.turn || p.introduced(i) {
+			return 0, false
+		}
+		all := sentences(l.plain)
+		if len(all) == 0 {
+			return 0, false
+		}
+		if n, ok = g.Sentence(all[len(all)-1]); !ok {
+			return 0, false
+		}
+		for _, s := range all[:len(all)-1] {
+			if g.Contests(s, n) {
+				return 0, false
+			}
+		}
+		return n, true
+	}
+	return 0, false
+}

@@ -1,0 +1,446 @@
+package answers
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+)
+
+// reports returns the reports of a page in their order.
+func (g *Grammar) reports(p *page) []Report {
+	var out []Report
+	next := 0
+	for i := range p.lines {
+		for ; next < len(p.objects) && p.objects[next].line <= i; next++ {
+			if r, ok := g.objectReport(p, &p.objects[next]); ok {
+				out = append(out, r)
+			}
+		}
+		out = append(out, g.lineReports(p, i)...)
+	}
+	return out
+}
+
+// lineReports returns the reports that begin on a line.
+func (g *Grammar) lineReports(p *page, i int) []Report {
+	l := p.lines[i].plain
+	if isRow(l) {
+		return g.rowReport(p, i)
+	}
+	folded := fold(l)
+	marks := g.marks(l, folded)
+	if len(marks) == 0 {
+		return g.aloneReport(p, i)
+	}
+	var out []Report
+	for k, m := range marks {
+		end := len(l)
+		if k+1 < len(marks) {
+			end = marks[k+1].start
+		}
+		value := strings.TrimSpace(l[m.value:end])
+		if r, ok := g.report(p, i, m, value); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// marks returns the labels of a line. Of labels in one sentence with no value between them,
+// as in "Final score: 4" and "Score: Points: 4", the last one counts.
+func (g *Grammar) marks(l, folded string) []mark {
+	var out []mark
+	for _, at := range g.nouns().FindAllStringIndex(folded, -1) {
+		m, ok := g.mark(l, folded, at[0], at[1])
+		if !ok {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].start == m.start {
+			before := &out[n-1]
+			switch between := folded[min(before.value, at[0]):at[0]]; {
+			case !before.bare && (m.bare || hasContent(between)):
+				continue
+			case m.kind == Weak && !before.bare:
+				m.kind = before.kind
+			}
+			out[n-1] = m
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// A mark is a label in a line and the place of its value.
+type mark struct {
+	kind  Kind
+	start int // of the label with the words before it
+	value int
+	note  string // of its parenthesis
+	bare  bool   // no separator stands between label and value
+	head  bool   // the line begins with another heading, as "5. Form: it is short. Score: 1"
+}
+
+// nouns matches all labels, longer ones first.
+func (g *Grammar) nouns() *regexp.Regexp {
+	g.once.Do(func() {
+		words := make([]string, 0, len(g.Labels))
+		for w := range g.Labels {
+			words = append(words, w)
+		}
+		slices.SortFunc(words, func(a, b string) int {
+			if len(a) != len(b) {
+				return len(b) - len(a)
+			}
+			return strings.Compare(a, b)
+		})
+		for i, w := range words {
+			words[i] = strings.ReplaceAll(regexp.QuoteMeta(w), " ", "[ -]*")
+		}
+		g.pattern = regexp.MustCompile(strings.Join(words, "|"))
+	})
+	return g.pattern
+}
+
+type compiled struct {
+	once    sync.Once
+	pattern *regexp.Regexp
+}
+
+// mark reads the label at [start, end) of a line with the words around it. It returns false
+// if the label is part of another word, stands in a sentence about something else, or has no
+// separator after it.
+func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
+	if !isWord(folded, start, end) {
+		return m, false
+	}
+	m.kind = g.Labels[strings.Join(strings.FieldsFunc(folded[start:end], func(r rune) bool { return r == ' ' || r == '-' }), " ")]
+	segment := segmentStart(folded, start)
+	words := folded[segment:start]
+	if inQuotes(l[:start]) || !onlyLeads(words, g) {
+		return m, false
+	}
+	m.start = segment
+	m.head = segment > 0 && headed.MatchString(folded[:segment])
+	total := totals.MatchString(folded[segment:end])
+	at := end
+	if n := afterWords(folded[at:]); n > 0 {
+		total = total || totals.MatchString(folded[at:at+n])
+		at += n
+	}
+	if n := notes.FindString(folded[at:]); n != "" {
+		m.note = strings.TrimSpace(n)
+		at += len(n)
+		at += afterWords(folded[at:])
+	}
+	sep := separator.FindString(folded[at:])
+	if sep == "" && m.kind == Strong {
+		sep = copula.FindString(folded[at:])
+	}
+	switch {
+	case sep != "":
+	case strings.TrimSpace(folded[at:]) == "" && m.kind != Weak:
+		m.bare = true // a heading
+	case folded[at] == ' ' || folded[at] == ']' || folded[at] >= utf8.RuneSelf:
+		m.bare = true
+		at += len(folded[at:]) - len(strings.TrimLeft(folded[at:], "] "))
+	default:
+		return m, false
+	}
+	m.value = at + len(sep)
+	if total {
+		m.kind = Total
+	}
+	return m, true
+}
+
+// isWord reports whether the characters around [start, end) show that it is a word of its
+// own. Scripts without spaces have no such characters.
+func isWord(s string, start, end int) bool {
+	before, _ := utf8.DecodeLastRuneInString(s[:start])
+	after, _ := utf8.DecodeRuneInString(s[end:])
+	first, _ := utf8.DecodeRuneInString(s[start:])
+	last, _ := utf8.DecodeLastRuneInString(s[:end])
+	joined := func(a, b rune) bool {
+		return spaced(a) && spaced(b)
+	}
+	return (start == 0 || !joined(before, first)) && (end == len(s) || !joined(last, after))
+}
+
+// spaced reports whether a character is a letter or digit of a script that has spaces
+// between words.
+func spaced(r rune) bool {
+	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai)
+}
+
+// segmentStart returns where the sentence begins in which the label stands.
+func segmentStart(s string, at int) int {
+	start := 0
+	for i, r := range s[:at] {
+		end := i + utf8.RuneLen(r)
+		switch r {
+		case '.', '!', '?', ';':
+			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && abbreviation(s[start:end])) {
+				start = end
+			}
+		case '。', '…':
+			start = end
+		}
+	}
+	return start
+}
+
+// inQuotes reports whether quotation marks are open at the end of a text. One that opens the
+// line may enclose all of it.
+func inQuotes(before string) bool {
+	before = strings.TrimLeft(before, " \"'“‘#-")
+	return strings.Count(before, `"`)%2 == 1 || strings.Count(before, "“") > strings.Count(before, "”")
+}
+
+var (
+	headed = regexp.MustCompile(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
+	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي`)
+	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
+	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
+	separator = regexp.MustCompile(`^["'”’)\]}>$\s]*(?::=|[:=]+>?|[-–—]+>|→|⇒|➜|[—–]|-\s|\|)\s*:?`)
+	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*:|(?:is|was|est|es|ist|é|è|är|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|为|為|是|は|が|는|은|—)\s*`)
+)
+
+// leads are the words that may stand before a label in its sentence: conclusions, articles,
+// and kinds of total. Any other word makes the sentence one about something else.
+var leads = set(`
+	so thus therefore hence finally overall in conclusion summary sum total final based on the above
+	rubric this these that criteria analysis evaluation evaluations assessment reasoning my our its a an and
+	accordingly consequently ultimately given all considering everything after review as result here is
+	are to conclude adding add up points then now well ok okay verdict judgment judgement judge grading with
+	taken together taking account into altogether it i assign assigned assigning evaluating
+	assigned given awarded aggregate cumulative combined resulting rubric numeric numerical additive adjusted
+	revised updated corrected correction official actual answer response quality holistic composite earned grand net end
+	net overall's score scoring rating grade mark points winner decision choice step last line
+	out conclusions findings judge's llm recap tl dr tldr summing therefor
+	die der das den le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min
+	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
+	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
+	моя в целом وبالتالي لذا النهائية الدرجة final finale globale générale totale totale`)
+
+func set(words string) map[string]bool {
+	out := map[string]bool{}
+	for _, w := range strings.Fields(words) {
+		out[w] = true
+	}
+	return out
+}
+
+// unspacedLeads are leads of scripts without spaces.
+var unspacedLeads = strings.NewReplacer(pairsOf(`因此 所以 综上所述 综上 综合来看 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
+
+func pairsOf(words string) []string {
+	var out []string
+	for _, w := range strings.Fields(words) {
+		out = append(out, w, " ")
+	}
+	return out
+}
+
+// onlyLeads reports whether nothing but leads, list numbers and punctuation stand in a text.
+func onlyLeads(s string, g *Grammar) bool {
+	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|")
+	s = listNumber.ReplaceAllString(s, "")
+	for _, w := range strings.FieldsFunc(s, notInWord) {
+		if leads[w] || g.leading(w) {
+			continue
+		}
+		if w = strings.TrimSpace(unspacedLeads.Replace(w)); w != "" && !g.leading(w) {
+			return false
+		}
+	}
+	return true
+}
+
+func (g *Grammar) leading(w string) bool { _, ok := g.Labels[w]; return ok }
+
+var listNumber = regexp.MustCompile(`^\(?(?:\d+|step \d+)[.):]\s*`)
+
+func notInWord(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’' && !unicode.IsMark(r)
+}
+
+// afters are the words between a label and its separator.
+var afters = set(`awarded given assigned earned achieved value total overall final for of to this the that answer response
+	reply answer's response's assistant's ai's finale globale totale générale obtenue النهائية الإجمالية الكلية النهائي final
+	here`)
+
+// afterWords returns the length of the words that may follow a label.
+func afterWords(s string) int {
+	at := 0
+	for at < len(s) {
+		n := at
+		for n < len(s) && s[n] == ' ' {
+			n++
+		}
+		end := n
+		for end < len(s) {
+			r, size := utf8.DecodeRuneInString(s[end:])
+			if notInWord(r) {
+				break
+			}
+			end += size
+		}
+		if end == n || n == at || !afters[s[n:end]] {
+			return at
+		}
+		at = end
+	}
+	return at
+}
+
+// report reads the value of a mark.
+func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {
+	r := Report{Kind: m.kind, line: i, endLine: i, quoted: p.lines[i].quoted}
+	if value == "" {
+		return g.reportBelow(p, i, m, r)
+	}
+	v := g.Parse(value)
+	if whole := v.whole(); m.bare && !whole || m.kind == Weak && !whole && v.Reason != Placeholder {
+		return r, false
+	}
+	r.Value, r.Reason, r.rest = v.N, v.Reason, v.After
+	g.finish(p, i, m, &r)
+	return r, true
+}
+
+// finish sets what the label and the lines above say about a report.
+func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
+	if reason := g.Label(m.note); reason != "" && r.Reason != Placeholder {
+		r.Reason = reason
+	}
+	if strings.TrimSpace(p.lines[i].plain[:m.start]) == "" && p.introduced(i) {
+		r.quoted = true
+	}
+	is, total := p.headed(i)
+	r.Headed = is && !total
+	if is && total && r.Kind == Strong {
+		r.Kind = Total
+	}
+	r.Partial = m.head
+}
+
+// reportBelow reads the value of a label from the next line. That line must be nothing but a
+// value, or a list under the heading "Score:" would count as one.
+func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
+	if m.kind == Weak {
+		return r, false
+	}
+	for k := i + 1; k < len(p.lines); k++ {
+		l := strings.TrimSpace(p.lines[k].plain)
+		if l == "" {
+			continue
+		}
+		if p.lines[k].quoted && !r.quoted {
+			break
+		}
+		v := g.Parse(l)
+		r.Value, r.Reason = v.N, v.Reason
+		switch {
+		case r.Reason == "" && !v.whole():
+			r.Value, r.Reason = 0, Ambiguous
+		case r.Reason != "" && g.labelled(l):
+			return r, false
+		}
+		if m.bare && r.Reason != "" {
+			return r, false
+		}
+		r.endLine = k
+		g.finish(p, i, m, &r)
+		return r, true
+	}
+	if m.bare {
+		return r, false
+	}
+	r.Reason = g.Parse("").Reason
+	g.finish(p, i, m, &r)
+	return r, true
+}
+
+// labelled reports whether a line has a report of its own.
+func (g *Grammar) labelled(l string) bool {
+	folded := fold(l)
+	for _, at := range g.nouns().FindAllStringIndex(folded, -1) {
+		if m, ok := g.mark(l, folded, at[0], at[1]); ok && !m.bare {
+			return true
+		}
+	}
+	return false
+}
+
+// hasContent reports whether a text has letters or digits.
+func hasContent(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
+}
+
+// aloneReport reads a line that is nothing but a value in a box or in double brackets, as
+// \boxed{4} and [[A]] are.
+func (g *Grammar) aloneReport(p *page, i int) []Report {
+	l := strings.TrimSpace(p.lines[i].plain)
+	l = strings.TrimSpace(strings.TrimRight(strings.Trim(l, "$ "), ".$ "))
+	if !(strings.HasPrefix(l, "{") && strings.HasSuffix(l, "}") && p.lines[i].boxed) && !(strings.HasPrefix(l, "[[") && strings.HasSuffix(l, "]]")) {
+		return nil
+	}
+	r := Report{Kind: Strong, line: i, endLine: i, quoted: p.lines[i].quoted || p.introduced(i)}
+	v := g.Parse(l)
+	if v.Reason == Placeholder || hasContent(v.Remark+v.After) {
+		return nil
+	}
+	r.Value, r.Reason = v.N, v.Reason
+	return []Report{r}
+}
+
+func isRow(l string) bool {
+	l = strings.TrimSpace(l)
+	return strings.HasPrefix(l, "|") && strings.Count(l, "|") >= 2
+}
+
+// rowReport reads a row of a table whose first cell is a label and of whose other cells one
+// is a value.
+func (g *Grammar) rowReport(p *page, i int) []Report {
+	cells := strings.Split(strings.Trim(strings.TrimSpace(p.lines[i].plain), "|"), "|")
+	label := strings.TrimSpace(strings.TrimRight(strings.TrimSpace(cells[0]), ":"))
+	folded := fold(label)
+	at := g.nouns().FindAllStringIndex(folded, -1)
+	if len(at) == 0 {
+		return nil
+	}
+	last := at[len(at)-1]
+	m, ok := g.mark(label, folded, last[0], last[1])
+	if !ok || strings.TrimSpace(folded[m.value:]) != "" {
+		return nil
+	}
+	r := Report{Kind: m.kind, line: i, endLine: i, quoted: p.lines[i].quoted}
+	if r.Kind == Weak {
+		r.Kind = Strong
+	}
+	values := 0
+	for _, cell := range cells[1:] {
+		v := g.Parse(strings.TrimSpace(cell))
+		if v.whole() {
+			r.Value = v.N
+			values++
+		} else if hasDigit(cell) && v.Reason != "" && v.Reason != Placeholder {
+			r.Reason = v.Reason
+		}
+	}
+	switch {
+	case values == 0 && r.Reason == "":
+		return nil
+	case values > 1:
+		r.Reason = Ambiguous
+	}
+	g.finish(p, i, m, &r)
+	if r.Reason != "" {
+		r.Value = 0
+	}
+	return []Report{r}
+}

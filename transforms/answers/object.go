@@ -1,0 +1,158 @@
+package answers
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+)
+
+// An object is a JSON object in a text.
+type object struct {
+	fields  map[string]json.RawMessage
+	line    int // where it begins
+	endLine int
+	// listed reports whether the object is an item of a list.
+	listed bool
+	// prefix is the text before it on its line.
+	prefix string
+}
+
+// maxObjects bounds the braces at which an object is looked for.
+const maxObjects = 64
+
+// findObjects returns the JSON objects of a text, and the text with blanks in their place.
+func findObjects(text string) ([]object, string) {
+	if strings.IndexByte(text, '{') < 0 {
+		return nil, text
+	}
+	var out []object
+	for at, tries := 0, 0; tries < maxObjects; tries++ {
+		n := strings.IndexByte(text[at:], '{')
+		if n < 0 {
+			break
+		}
+		at += n
+		fields, size := decodeObject(text[at:])
+		if fields == nil {
+			at++
+			continue
+		}
+		lineStart := strings.LastIndexByte(text[:at], '\n') + 1
+		before := strings.TrimSpace(text[:at])
+		o := object{
+			fields: fields, line: strings.Count(text[:at], "\n"), prefix: strings.TrimSpace(text[lineStart:at]),
+			listed: strings.HasSuffix(before, "[") || strings.HasSuffix(before, ",") && len(out) > 0 && out[len(out)-1].listed,
+		}
+		o.endLine = o.line + strings.Count(text[at:at+size], "\n")
+		out = append(out, o)
+		text = text[:at] + blank(text[at:at+size]) + text[at+size:]
+		at += size
+	}
+	return out, text
+}
+
+func blank(s string) string {
+	b := []byte(s)
+	for i := range b {
+		if b[i] != '\n' {
+			b[i] = ' '
+		}
+	}
+	return string(b)
+}
+
+var (
+	pythonString = regexp.MustCompile(`'((?:[^'\\\n]|\\.)*)'`)
+	lastComma    = regexp.MustCompile(`,\s*\}`)
+)
+
+// decodeObject reads an object at the beginning of a text, and returns its length. Objects
+// that only differ from JSON in single quotes or a last comma are read too, if they end the line.
+func decodeObject(s string) (fields map[string]json.RawMessage, size int) {
+	d := json.NewDecoder(strings.NewReader(s))
+	if d.Decode(&fields) == nil && len(fields) > 0 {
+		return fields, int(d.InputOffset())
+	}
+	end := strings.LastIndexByte(s, '}') + 1
+	if end == 0 || strings.Contains(strings.TrimSpace(s[end:]), "\n") {
+		return nil, 0
+	}
+	mended := lastComma.ReplaceAllString(s[:end], "}")
+	if !strings.Contains(mended, `"`) {
+		mended = pythonString.ReplaceAllString(mended, `"$1"`)
+	}
+	fields = nil
+	if json.Unmarshal([]byte(mended), &fields) != nil || len(fields) == 0 {
+		return nil, 0
+	}
+	return fields, end
+}
+
+// objectReport reads the value of an object.
+func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
+	r := Report{Kind: Strong, line: o.line, endLine: o.endLine, quoted: p.lines[o.line].quoted, Partial: o.listed}
+	found := g.objectValue(o.fields, &r)
+	if !found {
+		inner := 0
+		for _, raw := range o.fields {
+			var fields map[string]json.RawMessage
+			if json.Unmarshal(raw, &fields) == nil && g.objectValue(fields, &r) {
+				inner++
+			}
+		}
+		if found = inner > 0; inner > 1 {
+			r.Reason = Ambiguous
+		}
+	}
+	if !found {
+		return r, false
+	}
+	if r.Reason != "" {
+		r.Value = 0
+	}
+	switch {
+	case o.prefix == "" && p.introduced(o.line), endsInColon(o.prefix) && introduces(o.prefix):
+		r.quoted = true
+	}
+	return r, true
+}
+
+// objectValue reads the value of an object's own fields. Several with different values
+// contradict each other.
+func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (found bool) {
+	for key, raw := range fields {
+		name := keyName(key)
+		if reason := g.Label(name + " " + string(raw)); maxKey[name] && reason != "" {
+			r.Reason = reason
+		}
+		kind, ok := g.Keys[name]
+		if !ok {
+			continue
+		}
+		var value string
+		if json.Unmarshal(raw, &value) != nil || string(raw) == "null" {
+			value = string(raw)
+		}
+		v := g.Parse(strings.TrimSpace(plain(value)))
+		if kind == Weak && !v.whole() {
+			continue
+		}
+		switch {
+		case v.Reason != "":
+			r.Reason = v.Reason
+		case found && v.N != r.Value:
+			r.Reason = Ambiguous
+		}
+		r.Value, found = v.N, true
+		if kind == Total {
+			r.Kind = Total
+		}
+	}
+	return found
+}
+
+var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax")
+
+func keyName(s string) string {
+	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(fold(strings.TrimSpace(s)))
+}

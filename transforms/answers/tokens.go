@@ -1,0 +1,32 @@
+package answers
+
+import (
+	"regexp"
+	"strings"
+)
+
+// specialToken matches the tokens with which chat formats begin and end a turn, as servers
+// leave them in texts. The general forms are <|name|> and its full-width variant of DeepSeek.
+var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|AVAILABLE_TOOLS)\]`)
+
+// atEnd matches special tokens at the end of a text.
+var atEnd = regexp.MustCompile(`(?:\s*(?:` + specialToken.String() + `))+\s*$`)
+
+// TrimSpecialTokens returns the text without the special tokens at its end, and the last of
+// those tokens. The token is empty if the text ends with none, and the text is then unchanged.
+func TrimSpecialTokens(text string) (trimmed, token string) {
+	if !endsLikeToken(text) {
+		return text, ""
+	}
+	at := atEnd.FindStringIndex(text)
+	if at == nil {
+		return text, ""
+	}
+	all := specialToken.FindAllString(text[at[0]:], -1)
+	return strings.TrimRight(text[:at[0]], " \t\r\n"), all[len(all)-1]
+}
+
+func endsLikeToken(text string) bool {
+	text = strings.TrimRight(text, " \t\r\n")
+	return strings.HasSuffix(text, ">") || strings.HasSuffix(text, "]")
+}

@@ -1,0 +1,393 @@
+package judge
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"coeval/transforms/answers"
+)
+
+// A Scale is the range of a rubric's scores in thousandths of a point.
+type Scale struct{ Min, Max int }
+
+// FivePoints is the scale of the built-in rubric.
+var FivePoints = Scale{0, MaxScore}
+
+// A number is a number of a text with its digits.
+type number struct {
+	value           float64
+	sign            string
+	whole, decimals string
+	isWord          bool
+}
+
+// words are the numbers in letters that judges write.
+var numberWords = map[string]float64{
+	"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+	"eins": 1, "zwei": 2, "drei": 3, "vier": 4, "fünf": 5,
+	"zéro": 0, "deux": 2, "trois": 3, "quatre": 4, "cinq": 5,
+	"cero": 0, "dos": 2, "tres": 3, "cuatro": 4, "cinco": 5,
+	"dois": 2, "três": 3, "quatro": 4, "due": 2, "tre": 3, "quattro": 4, "cinque": 5,
+	"ноль": 0, "один": 1, "два": 2, "три": 3, "четыре": 4, "пять": 5,
+	"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5,
+}
+
+// vulgar are the characters for fractions.
+var vulgar = map[rune]float64{'½': 0.5, '¼': 0.25, '¾': 0.75}
+
+// A cursor reads a value from left to right.
+type cursor struct {
+	s  string
+	at int
+}
+
+func (c *cursor) rest() string { return c.s[c.at:] }
+
+func (c *cursor) spaces() { c.at += len(c.rest()) - len(strings.TrimLeft(c.rest(), " ")) }
+
+// take moves past a match at the cursor and returns its groups.
+func (c *cursor) take(re *regexp.Regexp) []string {
+	m := re.FindStringSubmatch(c.rest())
+	if m != nil {
+		c.at += len(m[0])
+	}
+	return m
+}
+
+var (
+	digits   = regexp.MustCompile(`^([+-]?)\s?(\d*)(?:([.,])(\d+))?`)
+	mixed    = regexp.MustCompile(`^ ?(\d)\s*/\s*(\d)\b`)
+	andAHalf = regexp.MustCompile(`(?i)^\s+and\s+(?:a|one)[\s-]half\b`)
+	letters  = regexp.MustCompile(`^[\pL\pM'’]+`)
+	han      = regexp.MustCompile(`^[零〇一二两三四五]`)
+)
+
+// number reads a number at the cursor. It returns false without moving if there is none.
+func (c *cursor) number() (n number, ok bool) {
+	start := c.at
+	m := digits.FindStringSubmatch(c.rest())
+	if m != nil && m[2]+m[4] != "" {
+		c.at += len(m[0])
+		n = number{sign: m[1], whole: m[2], decimals: m[4]}
+		n.value, _ = strconv.ParseFloat(n.sign+"0"+n.whole+"."+n.decimals+"0", 64)
+		if n.sign != "" {
+			v, _ := strconv.ParseFloat("0"+n.whole+"."+n.decimals+"0", 64)
+			n.value = map[string]float64{"+": v, "-": -v}[n.sign]
+		}
+		if m[3] == "," && len(m[4]) > 2 { // 1,000
+			c.at = start
+			return n, false
+		}
+		c.fraction(&n)
+		return n, true
+	}
+	word := letters.FindString(c.rest())
+	v, known := numberWords[strings.ToLower(word)]
+	if h := han.FindString(c.rest()); !known && h != "" {
+		word, v, known = h, numberWords[h], true
+	}
+	if !known {
+		return n, false
+	}
+	c.at += len(word)
+	if c.take(andAHalf) != nil {
+		v += 0.5
+	}
+	return fromFloat(v, true), true
+}
+
+// fraction adds a fraction after a whole number, as in 4½ and 4 1/2.
+func (c *cursor) fraction(n *number) {
+	if n.decimals != "" || n.sign != "" {
+		return
+	}
+	rest := strings.TrimPrefix(c.rest(), " ")
+	if r, size := utf8.DecodeRuneInString(rest); vulgar[r] != 0 {
+		c.at = len(c.s) - len(rest) + size
+		*n = fromFloat(n.value+vulgar[r], false)
+		return
+	}
+	if !strings.HasPrefix(c.rest(), " ") {
+		return
+	}
+	if m := mixed.FindStringSubmatch(c.rest()); m != nil {
+		above, below := float64(m[1][0]-'0'), float64(m[2][0]-'0')
+		if above < below && (below == 2 || below == 4) {
+			c.at += len(m[0])
+			*n = fromFloat(n.value+above/below, false)
+		}
+	}
+}
+
+func fromFloat(v float64, isWord bool) number {
+	whole, decimals, _ := strings.Cut(strconv.FormatFloat(v, 'f', -1, 64), ".")
+	return number{value: v, whole: whole, decimals: decimals, isWord: isWord}
+}
+
+var (
+	openers = regexp.MustCompile(`^[\s("'“‘\[{<$|]+`)
+	closers = regexp.MustCompile(`^[\s)"'”’\]}>$|]+`)
+	// tag is a placeholder with a value after it, as in "<points> 4" and "<points> = 4".
+	tag = regexp.MustCompile(`^\s*[<\[{]\s*[\pL][\pL\s_/-]{0,40}[>\]}]\s*[:=]?\s*`)
+	// lead are the words that may stand between the label and the number.
+	lead    = regexp.MustCompile(`(?i)^\s*(?:(?:a|an)\s+(?:grand\s+)?total\s+of|total|points?|score|rating|exactly|just|(?:a\s+)?(?:solid|strong|clear|full|perfect|fair|good)|得|共|计|得分)(?:\s*[:=]\s*|\s+)`)
+	leadHan = regexp.MustCompile(`^(?:共计|共|计|得分|得)\s*`)
+	stars   = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰]+\s*`)
+	// placeholder is a bracket without a value.
+	placeholder = regexp.MustCompile(`^\s*["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]*[>\]})]`)
+	// scaleFirst is a scale before the value: 5点満点中3点.
+	scaleFirst = regexp.MustCompile(`^\(?(?:(\d+)\s*[点分점]?\s*(?:満点|满分|滿分|만점)\s*(?:中|に|에서|에|で|,)?\s*|(?:满分|滿分|満点|만점)\s*(\d+)\s*[点分점]?\s*,?\s*)得?\)?`)
+)
+
+// read reads the text after a label.
+func (sc Scale) read(value string) answers.Value {
+	c := &cursor{s: strings.TrimSpace(value)}
+	n, reason := sc.value(c)
+	if reason != "" {
+		return answers.Value{Reason: reason}
+	}
+	remark, after, reason := sc.remark(c, n)
+	if reason != "" {
+		return answers.Value{Reason: reason}
+	}
+	v := answers.Value{Remark: remark, After: after}
+	v.N, v.Reason = sc.thousandths(n)
+	return v
+}
+
+// value moves past a number with all that belongs to it.
+func (sc Scale) value(c *cursor) (n number, reason string) {
+	starred := strings.Count(stars.FindString(c.s), "★") + strings.Count(stars.FindString(c.s), "⭐")
+	c.take(stars)
+	if reason := sc.lead(c); reason != "" {
+		return n, reason
+	}
+	opened := c.take(openers)
+	if m := c.take(scaleFirst); m != nil && !sc.isMax(m[1]+m[2]) {
+		return n, WrongScale
+	}
+	if strings.HasPrefix(c.rest(), "≈") {
+		c.at += len("≈")
+		c.spaces()
+	}
+	if n, reason = c.expression(); reason != "" {
+		return n, reason
+	}
+	if opened != nil && strings.Contains(opened[0], "<") && !strings.Contains(c.rest(), ">") {
+		return n, Ambiguous // less than
+	}
+	if starred > 0 && float64(starred) != n.value {
+		return n, Ambiguous
+	}
+	return n, sc.tail(c, n)
+}
+
+// lead moves past the words and placeholders before a number.
+func (sc Scale) lead(c *cursor) (reason string) {
+	for range 4 {
+		c.spaces()
+		if m := tag.FindString(c.rest()); m != "" && strings.TrimSpace(c.rest()[len(m):]) != "" {
+			c.at += len(m)
+			continue
+		}
+		if placeholder.MatchString(c.rest()) && !startsWithNumberWord(c.rest()) {
+			return answers.Placeholder
+		}
+		if c.take(lead) == nil && c.take(leadHan) == nil {
+			return ""
+		}
+	}
+	return ""
+}
+
+func startsWithNumberWord(s string) bool {
+	_, ok := numberWords[strings.ToLower(letters.FindString(strings.TrimLeft(s, " \"'“<[{(")))]
+	return ok
+}
+
+// isMax reports whether a scale's end, in digits or letters, is the scale's own.
+func (sc Scale) isMax(s string) bool {
+	c := &cursor{s: strings.TrimSpace(s)}
+	n, ok := c.number()
+	return ok && math.Abs(n.value*1000-float64(sc.Max)) < 1e-6
+}
+
+var (
+	plusMinus = regexp.MustCompile(`^\s*([+–-])\s*`)
+	equals    = regexp.MustCompile(`^\s*=\s*`)
+	// termNote may stand after a term: (relevance), points, for relevance.
+	termNote = regexp.MustCompile(`(?i)^\s*(?:points?|pts?|分|点|점)?\s*(?:\([^()0-9]{1,60}\)|\[[^\[\]0-9]{1,60}\])?`)
+	hasSum   = regexp.MustCompile(`^[^=]*[+–-][^=]*=`)
+)
+
+// expression reads a number, or a sum with its result. A sum without a result and one with a
+// wrong result have no value.
+func (c *cursor) expression() (n number, reason string) {
+	first, ok := c.number()
+	if !ok {
+		return n, c.noNumber()
+	}
+	start := c.at
+	sum, terms := first.value, 1
+	if hasSum.MatchString(c.rest()) {
+		for {
+			before := c.at
+			c.take(termNote)
+			op := c.take(plusMinus)
+			if op == nil {
+				c.at = before
+				break
+			}
+			term, ok := c.number()
+			if !ok {
+				c.at = before
+				break
+			}
+			if op[1] == "+" {
+				sum += term.value
+			} else {
+				sum -= term.value
+			}
+			terms++
+		}
+		c.take(termNote)
+	}
+	if terms == 1 {
+		c.at = start
+		return c.reversed(first)
+	}
+	if c.take(equals) == nil {
+		return n, Ambiguous
+	}
+	c.take(openers)
+	n, ok = c.number()
+	if !ok || math.Abs(n.value-sum) > 1e-9 {
+		return n, Ambiguous
+	}
+	return n, ""
+}
+
+// reversed reads a sum after its result: 4 = 1 + 1 + 1 + 1 + 0.
+func (c *cursor) reversed(n number) (number, string) {
+	start := c.at
+	if c.take(equals) == nil {
+		return n, ""
+	}
+	first, ok := c.number()
+	sum, terms := first.value, 1
+	for ok {
+		c.take(termNote)
+		op := c.take(plusMinus)
+		if op == nil {
+			break
+		}
+		var term number
+		if term, ok = c.number(); ok {
+			terms++
+			sum += map[bool]float64{true: term.value, false: -term.value}[op[1] == "+"]
+		}
+	}
+	if terms < 2 || math.Abs(sum-n.value) > 1e-9 {
+		c.at = start
+		return n, Ambiguous
+	}
+	return n, ""
+}
+
+var doubt = regexp.MustCompile(`(?i)^\s*(?:about|around|roughly|approximately|approx|maybe|perhaps|probably|possibly|likely|between|at\s+(?:least|most)|up\s+to|over|under|above|below|nearly|almost|not|no|either|[~<>≤≥±])`)
+
+// noNumber returns the reason why there is no number at the cursor.
+func (c *cursor) noNumber() string {
+	if doubt.MatchString(c.rest()) || strings.HasPrefix(strings.TrimSpace(c.rest()), "1,") {
+		return Ambiguous
+	}
+	return NotANumber
+}
+
+var (
+	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點])`)
+	inAll   = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|です|だ|입니다|이다)\b?`)
+	symbols = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
+	percent = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
+	ofScale = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|\bout\s+of|\bof|\bvon|\bsur|\bsu|\bde|из|من|\bav|\bdin|\bz|\bpe|共)\s*(?:the\s+|a\s+|an\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
+	toScale = regexp.MustCompile(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
+	maxNote = regexp.MustCompile(`^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
+	ratio   = regexp.MustCompile(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
+)
+
+// tail moves past the unit and the scale after a number.
+func (sc Scale) tail(c *cursor, n number) (reason string) {
+	scaled := false
+	for range 6 {
+		c.take(closers)
+		switch {
+		case percent.MatchString(c.rest()):
+			return WrongScale
+		case c.take(symbols) != nil, c.take(inAll) != nil:
+			continue
+		}
+		if m := unit.FindString(c.rest()); m != "" {
+			c.at += len(m)
+			if r, size := utf8.DecodeLastRuneInString(m); !unicode.IsLetter(r) && r != '.' {
+				c.at -= size // what shows that the word ends
+			}
+			continue
+		}
+		if m := c.take(toScale); m != nil {
+			if !sc.isMax(m[2]) {
+				return WrongScale
+			}
+			continue
+		}
+		if m := c.take(maxNote); m != nil {
+			if !sc.isMax(m[1]) {
+				return WrongScale
+			}
+			continue
+		}
+		if m := ofScale.FindStringSubmatch(c.rest()); m != nil && !scaled {
+			c.at += len(m[0])
+			if !sc.isMax(m[1]) {
+				return WrongScale
+			}
+			scaled = true
+			continue
+		}
+		if m := ratio.FindStringSubmatch(c.rest()); m != nil {
+			share, err := strconv.ParseFloat(strings.ReplaceAll(m[1], ",", "."), 64)
+			if err != nil || math.Abs(share-100*n.value*1000/float64(sc.Max)) > 0.51 {
+				return Ambiguous
+			}
+			c.at += len(m[0])
+			continue
+		}
+		return ""
+	}
+	return ""
+}
+
+// thousandths returns a number in thousandths of a point, rounded half up after it was found
+// to be in range.
+func (sc Scale) thousandths(n number) (thousandths int, reason string) {
+	whole := strings.TrimLeft(n.whole, "0")
+	zero := whole == "" && strings.Trim(n.decimals, "0") == ""
+	if n.sign == "-" && !zero || len(whole) > 6 {
+		return 0, OutOfRange
+	}
+	padded := n.decimals + "0000"
+	for _, d := range "0" + whole + padded[:3] {
+		thousandths = 10*thousandths + int(d-'0')
+	}
+	more := strings.Trim(padded[3:], "0") != ""
+	if thousandths > sc.Max || thousandths == sc.Max && more || thousandths < sc.Min {
+		return 0, OutOfRange
+	}
+	if padded[3] >= '5' {
+		thousandths++
+	}
+	return thousandths, ""
+}

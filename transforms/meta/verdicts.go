@@ -1,0 +1,225 @@
+package meta
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"coeval/schemas"
+	"coeval/transforms/answers"
+)
+
+// nouns are what judges call the two texts that they compare.
+const nouns = `judge?ments?|judges?|response|option|assistant|model|evaluation|assessment|verdict|answer|candidate|critique|review|reviewer|grader|evaluator|text|choice|version|feedback|analysis|
+	判断|判定|评价|評価|评判|評判|裁决|选项|回答|判決|審査|판단|판정|평가|응답|urteil|bewertung|beurteilung|antwort|jugement|évaluation|réponse|juicio|evaluación|respuesta|julgamento|avaliação|resposta|giudizio|valutazione|risposta|суждение|оценка|ответ|вариант|الحكم|التقييم|oordeel|beoordeling|ocena|bedömning`
+
+var (
+	noun = `(?:` + strings.Join(strings.Fields(nouns), "") + `)`
+	// named matches a letter with what may stand before it.
+	named = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:the|is|now|le|la|el|das|der|die)\s+)*(?:` + noun + `'?s?[\s:("'\[<{_-]*)?([AB])(?:[^\pL\pN]|$|[\p{Han}\p{Hangul}\p{Hiragana}])`)
+	// tie is a value that names the two or neither.
+	tie = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
+	// joined is a remark that adds the other judgment to the first.
+	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:and|or|&|/|\+|\?|oder|und|ou|et|o|y|e|或|和|与|と|または|또는|и|или)\s*(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?[AB](?:[^\pL\pN]|$)|[,;]\s*(?:` + noun + `\s*[-_]?)?[AB]\s*(?:[.,;)\]]|$))`)
+	// compared is the sign between two letters: A > B.
+	compared = regexp.MustCompile(`^[\s)"'\]}]*(>>?|<<?|=|≫|≪|≈|≥|≤|&gt;|&lt;)\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
+	closers  = regexp.MustCompile(`^[\s)"'”’\]}>$|]+`)
+	doubtful = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tie|tied|draw|maybe|perhaps|or|either|equal(?:ly)?|not\s+(?:sure|certain)|toss-up|wenn|falls)\b|如果|若`)
+	// positive follows "A is" in a verdict.
+	positive = regexp.MustCompile(`(?i)^(?:is|was|seems|as)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+)\b`)
+	is       = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|are)\b`)
+	reason   = regexp.MustCompile(`(?i)^(?:because|since|as|due|for|with|by|over|which|while|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|更|が|です|입니다|이)`)
+	possess  = regexp.MustCompile(`(?i)^'s\s+(?:` + noun + `)?`)
+	negated  = regexp.MustCompile(`(?i)\b(?:not|n't|neither|never|no longer|less)\b`)
+)
+
+// lookalikes are the letters of other scripts that look like A and B.
+var lookalikes = strings.NewReplacer("А", "A", "В", "B", "Α", "A", "Β", "B", "а", "a", "β", "b")
+
+// read reads the text after a label: which judgment it names.
+func read(value string) answers.Value {
+	s := strings.TrimSpace(lookalikes.Replace(value))
+	if echo.MatchString(s) {
+		return answers.Value{Reason: answers.Placeholder}
+	}
+	m := named.FindStringSubmatchIndex(s)
+	if m == nil || s[m[2]:m[3]] == "a" && articleA(s[m[3]:]) {
+		return noLetter(s)
+	}
+	letter := strings.ToUpper(s[m[2]:m[3]])
+	rest := possess.ReplaceAllString(s[m[3]:], "")
+	if c := compared.FindStringSubmatch(rest); c != nil {
+		return compare(letter, c[1], c[2], rest[len(c[0]):])
+	}
+	if joined.MatchString(rest) {
+		return answers.Value{Reason: Ambiguous}
+	}
+	touches := !strings.HasPrefix(rest, " ")
+	rest = strings.TrimSpace(rest[len(closers.FindString(rest)):])
+	return remark(letter, rest, touches)
+}
+
+// articleA reports whether a small a is an article: a word follows it that is no remark.
+func articleA(rest string) bool {
+	word := strings.TrimLeft(rest, " ")
+	return strings.HasPrefix(rest, " ") && word != "" && unicode.IsLetter(firstRune(word)) && !reason.MatchString(word) && !is.MatchString(word)
+}
+
+func firstRune(s string) rune {
+	r, _ := utf8.DecodeRuneInString(s)
+	return r
+}
+
+func noLetter(s string) answers.Value {
+	switch {
+	case tie.MatchString(s):
+		return answers.Value{Reason: Tie}
+	case placeholder.MatchString(s):
+		return answers.Value{Reason: answers.Placeholder}
+	}
+	return answers.Value{Reason: Ambiguous}
+}
+
+// compare reads A > B and its like.
+func compare(first, sign, second, rest string) answers.Value {
+	if first == second || hasContent(rest) {
+		return answers.Value{Reason: Ambiguous}
+	}
+	switch sign {
+	case ">", ">>", "≫", "&gt;":
+		return answers.Value{N: int(winner(first))}
+	case "<", "<<", "≪", "&lt;":
+		return answers.Value{N: int(winner(second))}
+	case "=", "≈":
+		return answers.Value{Reason: Tie}
+	}
+	return answers.Value{Reason: Ambiguous}
+}
+
+func winner(letter string) schemas.Winner {
+	if letter == "A" {
+		return schemas.First
+	}
+	return schemas.Second
+}
+
+func hasContent(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
+}
+
+// remark checks what follows the letter: nothing, the end of a sentence, or a reason.
+func remark(letter, s string, touches bool) answers.Value {
+	v := answers.Value{N: int(winner(letter))}
+	if s == "" {
+		return v
+	}
+	r, size := utf8.DecodeRuneInString(s)
+	switch {
+	case r == '.' || r == '!' || r == '。':
+		v.After = strings.TrimLeft(s[size:], ".!。 ")
+		return v
+	case r == '?' || r == '/' || r == '+' || r == '&' || r == '=' || r == '~':
+		return answers.Value{Reason: Ambiguous}
+	case touches && unicode.IsDigit(r) || touches && spacedLetter(r):
+		return answers.Value{Reason: Ambiguous}
+	}
+	first, after := firstSentence(s)
+	bare := strings.TrimLeft(first, " ,;:([–—-")
+	switch {
+	case doubtful.MatchString(first) || negatedClaim(first):
+		return answers.Value{Reason: map[bool]string{true: Tie, false: Ambiguous}[tie.MatchString(bare)]}
+	case is.MatchString(bare) && !positive.MatchString(bare):
+		return answers.Value{Reason: Ambiguous}
+	case unicode.IsLetter(r) && spacedLetter(r) && !reason.MatchString(s) && !is.MatchString(s) && !positive.MatchString(s):
+		return answers.Value{Reason: Ambiguous}
+	case strings.HasSuffix(strings.TrimRight(first, ") "), "?"):
+		return answers.Value{Reason: Ambiguous}
+	}
+	v.Remark, v.After = first, after
+	return v
+}
+
+func spacedLetter(r rune) bool {
+	return unicode.IsLetter(r) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
+}
+
+var notBetter = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|does|doesn't)?\s*(?:not|n't|isn't|less|never)\b`)
+
+// negatedClaim reports whether a remark denies the letter before it.
+func negatedClaim(s string) bool { return notBetter.MatchString(strings.TrimLeft(s, " ,;:([–—-")) }
+
+var sentenceEnd = regexp.MustCompile(`[.!?]["')\]]*(?:\s|$)|。`)
+
+func firstSentence(s string) (first, rest string) {
+	if at := sentenceEnd.FindStringIndex(s); at != nil {
+		return s[:at[1]], s[at[1]:]
+	}
+	return s, ""
+}
+
+var claims = regexp.MustCompile(`(?i)^[\s*#>-]*(?:(?:so|thus|therefore|hence|overall|finally|in\s+conclusion|in\s+summary|ultimately|(?:(?:my|the|final)\s+)*(?:conclusion|verdict|decision)|consequently|accordingly|based\s+on\s+(?:this|the\s+(?:above|rubric))|to\s+conclude|结论是?|因此|所以|最终结论)[\s,:]+)*(?:the\s+)?` + noun + `\s*[-_"'(\[]*([AB])["')\]]*\s*(?:(?:is|was)\s+(?:therefore\s+|thus\s+|overall\s+)?(?:(?:clearly|slightly|marginally|somewhat|significantly|much|far|definitely|undoubtedly|a\s+bit|a\s+little)\s+)*(?:the\s+)?(?:more\s+accurate|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|of\s+the\s+two))?|wins|更准确|更好|のほうが正確(?:です)?|が優れている|가 더 정확합니다)`)
+
+// sentence reads a verdict in words: "Judgment A is more accurate than Judgment B."
+func sentence(s string) (n int, ok bool) {
+	s = lookalikes.Replace(s)
+	m := claims.FindStringSubmatch(s)
+	if m == nil {
+		return 0, false
+	}
+	rest := strings.ToLower(strings.TrimSpace(s[len(m[0]):]))
+	letter := strings.ToUpper(m[1])
+	if than := thanOther.FindStringSubmatch(rest); than != nil {
+		if strings.EqualFold(than[1], letter) {
+			return 0, false
+		}
+		rest = rest[len(than[0]):]
+	}
+	rest = strings.TrimLeft(rest, " .!。")
+	if rest != "" && (!becauseOf.MatchString(rest) || doubtful.MatchString(rest)) {
+		return 0, false
+	}
+	return int(winner(letter)), true
+}
+
+var (
+	thanOther = regexp.MustCompile(`(?i)^\s*than\s+(?:the\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
+	becauseOf = regexp.MustCompile(`(?i)^,?\s*(?:because|since|as|due to|given)\b`)
+	retract   = regexp.MustCompile(`(?i)\b(?:actually|wait|correction|on\s+second\s+thought|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|tie|draw|equally|can(?:'|no)t\s+decide|unsure|uncertain)\b`)
+	winning   = regexp.MustCompile(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
+	letterIn  = regexp.MustCompile(`\b[AB]\b`)
+)
+
+// contests reports whether a sentence after the verdict names another winner or takes the
+// verdict back.
+func contests(s string, n int) bool {
+	s = lookalikes.Replace(s)
+	if retract.MatchString(s) {
+		return true
+	}
+	if !winning.MatchString(s) || negated.MatchString(s) && !letterIn.MatchString(s) {
+		return false
+	}
+	all := letterIn.FindAllString(s, -1)
+	if len(all) == 0 {
+		return false
+	}
+	for _, l := range all {
+		if int(winner(l)) != n {
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+// merge returns a reason if two reports name different judgments.
+func merge(reports []answers.Report) (reason string) {
+	last := reports[len(reports)-1]
+	for _, r := range reports {
+		if r.Reason == "" && r.Value != last.Value {
+			return Ambiguous
+		}
+	}
+	return ""
+}
