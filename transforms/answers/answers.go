@@ -11,7 +11,11 @@
 // wrong reading is worse than none, so an unknown construction is not read.
 package answers
 
-import "strings"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
 
 // The reasons why a text has no result.
 const (
@@ -64,6 +68,8 @@ type Grammar struct {
 	Sentence func(sentence string) (n int, ok bool)
 	// Contests reports whether a sentence after the report contradicts its value.
 	Contests func(sentence string, n int) bool
+	// States reports whether a sentence states the result in other words than a report.
+	States func(sentence string) bool
 	// Merge decides between the reports of a text, the last of which is n. It returns a
 	// reason if they contradict each other.
 	Merge func(reports []Report) (reason string)
@@ -94,7 +100,8 @@ type Report struct {
 	Partial bool
 
 	line, endLine int
-	rest          string // what follows the value on its line
+	rest          string // the sentences after the value's own on its line
+	object        bool   // the report is a JSON object
 	quoted        bool
 }
 
@@ -129,14 +136,16 @@ func (g *Grammar) read(text string) (n int, reason string) {
 
 // decide returns the value of the last report unless the rest of the text contradicts it.
 func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
-	own, foreign := splitTurns(p, own)
+	own, foreign, runsOn := splitTurns(p, own)
 	last := own[len(own)-1]
 	switch {
+	case runsOn && last.Kind == Weak:
+		return 0, Missing
 	case last.Reason == Placeholder:
 		return 0, Missing
 	case last.Reason != "":
 		return 0, last.Reason
-	case last.Partial:
+	case p.goesOn(last.endLine):
 		return 0, Ambiguous
 	}
 	for _, r := range foreign {
@@ -163,20 +172,20 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 }
 
 // splitTurns separates the reports after the line where a model goes on with another turn,
-// such as "User:", from those before it. A text whose first report comes later has no such line.
-func splitTurns(p *page, own []Report) (before, after []Report) {
+// such as "User:", from those before it. A text whose first report comes later doesn't run on.
+func splitTurns(p *page, own []Report) (before, after []Report, runsOn bool) {
 	for i := own[0].endLine + 1; i < len(p.lines); i++ {
 		if !p.lines[i].turn {
 			continue
 		}
 		for k, r := range own {
 			if r.line >= i {
-				return own[:k], own[k:]
+				return own[:k], own[k:], true
 			}
 		}
-		break
+		return own, nil, true
 	}
-	return own, nil
+	return own, nil, false
 }
 
 // lastSentence reads a report without a label from the last sentence of the text.
@@ -207,4 +216,52 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		return n, true
 	}
 	return 0, false
+}
+
+// ReadEnforced reads a text whose last line a server has constrained to a label and a value,
+// or all of which it has constrained to a JSON object. Such a line is never a quotation,
+// whatever stands before it.
+func (g *Grammar) ReadEnforced(text string) (n int, reason string) {
+	text, _ = TrimSpecialTokens(text)
+	last := strings.TrimSpace(text[strings.LastIndexByte(strings.TrimSpace(text), '\n')+1:])
+	if label, value, ok := strings.Cut(last, ":"); ok && g.leading(fold(label)) {
+		if v := g.Parse(strings.TrimSpace(value)); v.whole() {
+			return v.N, ""
+		}
+	}
+	return g.Read(text)
+}
+
+// ReadMatch reads the group of a pattern's last match in a text.
+func (g *Grammar) ReadMatch(pattern *regexp.Regexp, text string) (n int, reason string) {
+	if strings.TrimSpace(text) == "" {
+		return 0, Empty
+	}
+	all := pattern.FindAllStringSubmatch(text, -1)
+	if len(all) == 0 {
+		return 0, Missing
+	}
+	v := g.Parse(strings.TrimSpace(plain(all[len(all)-1][1])))
+	switch {
+	case v.Reason == Placeholder:
+		return 0, Missing
+	case v.Reason != "":
+		return 0, v.Reason
+	case !v.whole():
+		return 0, Ambiguous
+	}
+	return v.N, ""
+}
+
+// CompilePattern compiles a pattern for [Grammar.ReadMatch]. It returns an error if the
+// pattern is no regular expression, or doesn't have exactly one group.
+func CompilePattern(pattern string) (*regexp.Regexp, error) {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, err
+	}
+	if re.NumSubexp() != 1 {
+		return nil, fmt.Errorf("it has %d groups; write exactly one, around the value", re.NumSubexp())
+	}
+	return re, nil
 }

@@ -124,7 +124,9 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 		return m, false
 	}
 	m.start = segment
-	m.head = segment > 0 && headed.MatchString(folded[:segment])
+	if head := headed.FindString(folded[:segment]); head != "" {
+		m.head = !onlyLeads(head, g)
+	}
 	total := totals.MatchString(folded[segment:end])
 	at := end
 	if n := afterWords(folded[at:]); n > 0 {
@@ -137,12 +139,12 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 		at += afterWords(folded[at:])
 	}
 	sep := separator.FindString(folded[at:])
-	if sep == "" && m.kind == Strong {
+	if sep == "" && m.kind != Total {
 		sep = copula.FindString(folded[at:])
 	}
 	switch {
 	case sep != "":
-	case strings.TrimSpace(folded[at:]) == "" && m.kind != Weak:
+	case strings.TrimSpace(folded[at:]) == "":
 		m.bare = true // a heading
 	case folded[at] == ' ' || folded[at] == ']' || folded[at] >= utf8.RuneSelf:
 		m.bare = true
@@ -183,7 +185,7 @@ func segmentStart(s string, at int) int {
 		end := i + utf8.RuneLen(r)
 		switch r {
 		case '.', '!', '?', ';':
-			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && abbreviation(s[start:end])) {
+			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && abbreviation(s[start:end], s[end:])) {
 				start = end
 			}
 		case '。', '…':
@@ -206,7 +208,7 @@ var (
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
 	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
 	separator = regexp.MustCompile(`^["'”’)\]}>$\s]*(?::=|[:=]+>?|[-–—]+>|→|⇒|➜|[—–]|-\s|\|)\s*:?`)
-	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*:|(?:is|was|est|es|ist|é|è|är|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|为|為|是|は|が|는|은|—)\s*`)
+	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*:|(?:is|was|est|es|ist|é|è|är|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
 // leads are the words that may stand before a label in its sentence: conclusions, articles,
@@ -216,15 +218,15 @@ var leads = set(`
 	rubric this these that criteria analysis evaluation evaluations assessment reasoning my our its a an and
 	accordingly consequently ultimately given all considering everything after review as result here is
 	are to conclude adding add up points then now well ok okay verdict judgment judgement judge grading with
-	taken together taking account into altogether it i assign assigned assigning evaluating
+	taken together taking account into altogether it assigned evaluating clear number pick tally
 	assigned given awarded aggregate cumulative combined resulting rubric numeric numerical additive adjusted
 	revised updated corrected correction official actual answer response quality holistic composite earned grand net end
-	net overall's score scoring rating grade mark points winner decision choice step last line
+	net overall's answer's response's assistant's reply's score scoring rating grade mark points winner decision choice step last line
 	out conclusions findings judge's llm recap tl dr tldr summing therefor
 	die der das den le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min
 	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
 	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
-	моя в целом وبالتالي لذا النهائية الدرجة final finale globale générale totale totale`)
+	моя в целом kesin nihai toplam कुल अंतिम tổng końcowa końcowy łączna łączny وبالتالي لذا النهائية الدرجة final finale globale générale totale totale`)
 
 func set(words string) map[string]bool {
 	out := map[string]bool{}
@@ -250,7 +252,7 @@ func onlyLeads(s string, g *Grammar) bool {
 	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|")
 	s = listNumber.ReplaceAllString(s, "")
 	for _, w := range strings.FieldsFunc(s, notInWord) {
-		if leads[w] || g.leading(w) {
+		if w = strings.Trim(w, "'’"); w == "" || leads[w] || g.leading(w) {
 			continue
 		}
 		if w = strings.TrimSpace(unspacedLeads.Replace(w)); w != "" && !g.leading(w) {
@@ -270,8 +272,8 @@ func notInWord(r rune) bool {
 
 // afters are the words between a label and its separator.
 var afters = set(`awarded given assigned earned achieved value total overall final for of to this the that answer response
-	reply answer's response's assistant's ai's finale globale totale générale obtenue النهائية الإجمالية الكلية النهائي final
-	here`)
+	reply answer's response's assistant's ai's finale globale totale générale obtenue النهائية الإجمالية الكلية النهائي final akhir total
+	here comparison two both between judgments of`)
 
 // afterWords returns the length of the words that may follow a label.
 func afterWords(s string) int {

@@ -90,7 +90,7 @@ func decodeObject(s string) (fields map[string]json.RawMessage, size int) {
 
 // objectReport reads the value of an object.
 func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
-	r := Report{Kind: Strong, line: o.line, endLine: o.endLine, quoted: p.lines[o.line].quoted, Partial: o.listed}
+	r := Report{Kind: Strong, line: o.line, endLine: o.endLine, object: true, quoted: p.lines[o.line].quoted, Partial: o.listed || len(p.objects) > 1}
 	found := g.objectValue(o.fields, &r)
 	if !found {
 		inner := 0
@@ -129,11 +129,7 @@ func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (fou
 		if !ok {
 			continue
 		}
-		var value string
-		if json.Unmarshal(raw, &value) != nil || string(raw) == "null" {
-			value = string(raw)
-		}
-		v := g.Parse(strings.TrimSpace(plain(value)))
+		v := g.Parse(scalar(raw))
 		if kind == Weak && !v.whole() {
 			continue
 		}
@@ -149,6 +145,18 @@ func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (fou
 		}
 	}
 	return found
+}
+
+// scalar returns the text of a JSON string or number, and nothing for other values.
+func scalar(raw json.RawMessage) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return strings.TrimSpace(plain(s))
+	}
+	if strings.ContainsAny(string(raw[:1]), "-0123456789") {
+		return string(raw)
+	}
+	return ""
 }
 
 var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax")

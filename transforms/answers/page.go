@@ -76,8 +76,11 @@ func splitTokens(text string) (plain string, turns []int) {
 var (
 	openElement = regexp.MustCompile(`(?i)<((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|mark|winner|verdict|decision|choice))>`)
 	openWrapper = regexp.MustCompile(`(?i)<(answer|result|output|final|final_answer|response|judge?ment|evaluation|conclusion)>`)
-	formatting  = regexp.MustCompile(`(?i)</?(?:b|i|u|em|strong|p|br|span|div|code|mark|center|h[1-6]|font|li|ul|small|big|pre)(?:\s[^<>]*)?/?>`)
-	maxElement  = 400
+	formatting  = regexp.MustCompile(`</?(?:b|i|u|em|strong|p|br|span|div|code|mark|center|h[1-6]|font|li|ul|small|big|pre)(?:[ \t][^<>\n]*)?/?>`)
+	// unclosed is an element with a value that nothing closes.
+	unclosed     = regexp.MustCompile(`(?im)<(score|rating|grade|winner|verdict)>[ \t]*(\d+(?:[.,]\d+)?(?:[ \t]*/[ \t]*\d+)?|[AB])[ \t]*$`)
+	closeElement = regexp.MustCompile(`</([a-z][a-z_ ]{0,30})>`)
+	maxElement   = 400
 )
 
 // labelElements writes <score>4</score> as "score: 4" and <answer>4</answer> with the label of
@@ -88,10 +91,23 @@ func labelElements(text string) string {
 		return text
 	}
 	text = formatting.ReplaceAllString(text, " ")
+	text = unclosed.ReplaceAllString(text, "$1: $2")
 	text = replaceElements(text, openElement, func(name string) string {
 		return strings.NewReplacer("_", " ", "-", " ").Replace(strings.ToLower(name)) + ": "
 	})
-	return replaceElements(text, openWrapper, func(string) string { return Wrapper + ": " })
+	text = replaceElements(text, openWrapper, func(string) string { return Wrapper + ": " })
+	return otherElements(text)
+}
+
+// otherElements takes the tags of all other closed elements out of a text. The end of an
+// element ends a sentence.
+func otherElements(text string) string {
+	for _, m := range closeElement.FindAllStringSubmatch(text, -1) {
+		if open := "<" + m[1] + ">"; strings.Contains(text, open) {
+			text = strings.ReplaceAll(strings.ReplaceAll(text, open, " "), m[0], "… ")
+		}
+	}
+	return text
 }
 
 func replaceElements(text string, open *regexp.Regexp, label func(name string) string) string {
@@ -245,7 +261,7 @@ func opensTag(lines []string) (is bool, endTag string) {
 
 var (
 	// says is a verb with which a line introduces the words of others.
-	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|e\.g\.|instance|instructions?|instructed|template|such as|for example)\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
+	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example)\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
 	// mine is the judge as the actor of the verb.
 	mine = regexp.MustCompile(`(?i)\b(?:i|i'll|i'd|my|we|our|let me)\b`)
 	// conditional begins a line that holds only under a condition.
@@ -283,10 +299,27 @@ func (p *page) introduced(i int) bool {
 		if s == "" || opensFence(s) != "" {
 			continue
 		}
-		return endsInColon(s) && introduces(s)
+		return endsInColon(s) && introduces(s) || dangling.MatchString(s) && says.MatchString(s)
 	}
 	return false
 }
+
+// dangling ends a line whose sentence goes on below: "The response includes the line".
+var dangling = regexp.MustCompile(`(?i)\b(?:with|line|says?|writes?|claims?|states?|reads?|following|follows|like\s+this|text|sentence|words|phrase)$`)
+
+// goesOn reports whether the line below a report continues a sentence around it.
+func (p *page) goesOn(i int) bool {
+	for i++; i < len(p.lines); i++ {
+		s := strings.TrimSpace(p.lines[i].plain)
+		if s == "" {
+			continue
+		}
+		return continued.MatchString(s)
+	}
+	return false
+}
+
+var continued = regexp.MustCompile(`^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
 
 // headed reports whether the line above line i is a heading, and whether that heading is
 // about the total.

@@ -17,6 +17,7 @@ func plain(line string) string {
 		line = latexText.ReplaceAllString(line, "$1")
 		line = latexBox.ReplaceAllString(line, "{")
 		line = latexSpace.ReplaceAllString(line, " ")
+		line = strings.ReplaceAll(line, `\/`, "/")
 		line = latexMath.ReplaceAllString(line, "")
 	}
 	var b strings.Builder
@@ -73,9 +74,9 @@ func plainRune(r rune) rune {
 		return '~'
 	case r >= '！' && r <= '～':
 		return r - '！' + '!'
-	case r == '【' || r == '「' || r == '〔' || r == '『' || r == '《':
+	case r == '【' || r == '「' || r == '〔' || r == '『' || r == '《' || r == '«':
 		return '['
-	case r == '】' || r == '」' || r == '〕' || r == '』' || r == '》':
+	case r == '】' || r == '」' || r == '〕' || r == '』' || r == '》' || r == '»':
 		return ']'
 	case unicode.Is(unicode.Nd, r):
 		return digit(r)
@@ -126,7 +127,7 @@ func sentences(s string) []string {
 		end := i + utf8.RuneLen(r)
 		switch r {
 		case '.', '!', '?', ';', '…':
-			if end < len(s) && !closesSentence(s[end:]) || r == '.' && abbreviation(s[from:end]) {
+			if end < len(s) && !closesSentence(s[end:]) || r == '.' && abbreviation(s[from:end], s[end:]) {
 				continue
 			}
 		case '。':
@@ -154,12 +155,17 @@ func closesSentence(rest string) bool {
 	return rest == "" || unicode.IsSpace(r)
 }
 
-func abbreviation(s string) bool {
+// abbreviation reports whether the full stop at the end of s belongs to a short form or to
+// the number of a list; rest is the text after it.
+func abbreviation(s, rest string) bool {
 	s = strings.ToLower(s)
-	for _, a := range []string{"e.g.", "i.e.", "vs.", "no.", "etc.", "approx."} {
+	for _, a := range []string{"e.g.", "i.e.", "vs.", "approx."} {
 		if strings.HasSuffix(s, a) {
 			return true
 		}
+	}
+	if next := strings.TrimLeft(rest, " "); strings.HasSuffix(s, "no.") && next != "" && next[0] >= '0' && next[0] <= '9' {
+		return true
 	}
 	at := strings.LastIndexAny(s[:len(s)-1], " \t") + 1
 	word := s[at : len(s)-1]

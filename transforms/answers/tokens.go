@@ -7,7 +7,7 @@ import (
 
 // specialToken matches the tokens with which chat formats begin and end a turn, as servers
 // leave them in texts. The general forms are <|name|> and its full-width variant of DeepSeek.
-var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|AVAILABLE_TOOLS)\]`)
+var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id|end|END)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|END|DONE|AVAILABLE_TOOLS)\]`)
 
 // atEnd matches special tokens at the end of a text.
 var atEnd = regexp.MustCompile(`(?:\s*(?:` + specialToken.String() + `))+\s*$`)

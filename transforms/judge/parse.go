@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -32,11 +33,11 @@ const (
 const MaxScore = 5000
 
 // strongLabels mean a score in the languages that judges answer in.
-const strongLabels = `score|rating|grade|final verdict|
-	得分|分数|分數|评分|評分|打分|评级|スコア|得点|点数|評点|評価|採点|점수|평점|스코어|평가|
+const strongLabels = `score|rating|grade|final verdict|final tally|final mark|total number of points|
+	得分|分数|分數|评分|評分|打分|评级|スコア|得点|点数|評点|評価|採点|採点結果|評価結果|评分结果|評分結果|평가 결과|점수|평점|스코어|평가|
 	punktzahl|gesamtpunktzahl|endpunktzahl|bewertung|gesamtbewertung|gesamtnote|endnote|wertung|puntuación|puntuacion|calificación|calificacion|puntaje|pontuação|pontuacao|
 	avaliação|classificação|punteggio|valutazione|note finale|note globale|оценка|балл|рейтинг|الدرجة|النتيجة|التقييم|العلامة|स्कोर|अंक|puan|skor|ocena|điểm|điểm số|
-	betyg|poäng|คะแนน|امتیاز|نمره|ציון|βαθμολογία|pontszám|scor|punctaj|hodnocení|beoordeling|pisteet|nilai`
+	betyg|poäng|คะแนน|امتیاز|نمره|ציון|βαθμολογία|pontszám|scor|punctaj|hodnocení|beoordeling|pisteet|nilai|wynik|оцінка|бал|poengsum|skóre|výsledek|pistemäärä|স্কোর|அளவு|toplam puan|điểm tổng`
 
 // totalLabels mean a score that ends a list of points.
 const totalLabels = `total|sum|grand total|total points|总分|總分|总得分|總得分|合計|合計点|総合点|총점|합계|
@@ -72,30 +73,82 @@ var scores = FivePoints.grammar()
 func (sc Scale) grammar() *answers.Grammar {
 	return &answers.Grammar{
 		Labels: scoreLabels, Keys: scoreKeys,
-		Parse: sc.read, Label: sc.label, Contests: sc.contests, Merge: sc.merge,
+		Parse: sc.read, Label: sc.label, Contests: sc.contests, States: sc.states, Merge: sc.merge,
 	}
 }
+
+var criterionNote = regexp.MustCompile(`(?i)^\W*(?:` + criteria + `)\W*$`)
 
 var noteNumber = regexp.MustCompile(`\d+(?:\.\d+)?|\b(?:five|ten)\b`)
 
 // label reads the scale in a label's note, as in "Score (0-5)" and "Score out of 10".
 func (sc Scale) label(note string) (reason string) {
 	all := noteNumber.FindAllString(note, -1)
+	if criterionNote.MatchString(note) {
+		return Ambiguous
+	}
 	if len(all) > 0 && !sc.isMax(all[len(all)-1]) {
 		return WrongScale
 	}
 	return ""
 }
 
-// ParseScore returns the score of a judgment on the built-in scale in thousandths of a point,
-// 0 to [MaxScore], or the reason why it has none. FinishReason is the generation's.
-func ParseScore(text, finishReason string) (thousandths int, unparsed string) {
-	if finishReason == stage.FinishLength {
-		return 0, CutOff
-	}
-	return scores.Read(text)
+// A Parser reads the scores of judgments.
+type Parser struct {
+	grammar  *answers.Grammar
+	pattern  *regexp.Regexp
+	enforced bool
 }
 
-// HideScore returns a judgment's text without its score lines: what hide_scores shows to the
-// meta-judge.
-func HideScore(text string) string { return text }
+// NewParser returns the parser for scores on a scale. A pattern that isn't empty is a regular
+// expression whose one group is the score, in its last match; it replaces the rules for score
+// lines. Enforced means that the server constrains the last line. NewParser returns an error
+// if the scale or the pattern is invalid.
+func NewParser(sc Scale, pattern string, enforced bool) (*Parser, error) {
+	if err := sc.validate(); err != nil {
+		return nil, err
+	}
+	p := &Parser{grammar: sc.grammar(), enforced: enforced}
+	if pattern != "" {
+		re, err := answers.CompilePattern(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("judge: pattern %q: %w", pattern, err)
+		}
+		p.pattern = re
+	}
+	return p, nil
+}
+
+// Parse returns the score of a judgment in thousandths of a point, or the reason why it has
+// none. FinishReason is the generation's.
+func (p *Parser) Parse(text, finishReason string) (thousandths int, unparsed string) {
+	switch {
+	case finishReason == stage.FinishLength:
+		return 0, CutOff
+	case p.pattern != nil:
+		return p.grammar.ReadMatch(p.pattern, text)
+	case p.enforced:
+		return p.grammar.ReadEnforced(text)
+	}
+	return p.grammar.Read(text)
+}
+
+// Hide returns a judgment's text without its score lines, and without the sentences that state
+// the total in other words: what hide_scores shows to the meta-judge. A pattern's matches are
+// removed, too.
+func (p *Parser) Hide(text string) string {
+	if p.pattern != nil {
+		text = p.pattern.ReplaceAllString(text, "")
+	}
+	return p.grammar.Hide(text)
+}
+
+var builtInParser = &Parser{grammar: scores}
+
+// ParseScore reads a score on the built-in scale, 0 to [MaxScore]; see [Parser.Parse].
+func ParseScore(text, finishReason string) (thousandths int, unparsed string) {
+	return builtInParser.Parse(text, finishReason)
+}
+
+// HideScore hides the score of a judgment on the built-in scale; see [Parser.Hide].
+func HideScore(text string) string { return builtInParser.Hide(text) }

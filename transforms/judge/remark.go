@@ -64,7 +64,10 @@ func mayBegin(s string, touches bool) bool {
 	case unicode.IsLetter(r):
 		return !touches && (connective.MatchString(s) || unicode.IsUpper(r))
 	}
-	return !unicode.IsDigit(r) && !strings.ContainsRune("?+~≈/&^=<>*±", r)
+	if next := strings.TrimLeft(s[size:], " "); r == '=' || r == '/' {
+		return unicode.IsLetter(firstRune(next)) && !startsWithNumberWord(next)
+	}
+	return !unicode.IsDigit(r) && !strings.ContainsRune("?+~≈&^<>*±", r)
 }
 
 func hasLetterOrDigit(s string) bool {
@@ -127,7 +130,7 @@ var (
 	ofCriteria = regexp.MustCompile(`(?i)(?:\b(?:criteri(?:on|a)|items?|rules?|steps?|aspects?|requirements?|parts?|questions?|sections?|point|no\.|kriteri(?:um|en)|critères?|criterios?)|критери\pL*|标准|基準|기준|#)` + listOf)
 	shareOf    = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
 	sumOf      = regexp.MustCompile(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
-	lostPoints = regexp.MustCompile(`(?i)(?:(?:^|[\s(,])[-–]|\b(?:minus|lost|loses|losing|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:off|deducted|lost|docked|removed|subtracted)`)
+	lostPoints = regexp.MustCompile(`(?i)(?:(?:^|[\s(,])[-–]|\b(?:minus|lost|loses|losing|missing|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:off|deducted|lost|docked|removed|subtracted)`)
 	denied     = regexp.MustCompile(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?`)
 	confidence = regexp.MustCompile(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
 	pointsFor  = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
@@ -143,7 +146,12 @@ func (sc Scale) explain(s string, value float64) (left string, ok bool) {
 	s = ordinal.ReplaceAllString(s, "")
 	s = replaceMatches(shareOf, s, func(m []string) {
 		share, of := parse(m[1]+m[3]), parse(m[2]+m[4])
-		ok = ok && (share == value || of != limit) && (of == limit || share != value)
+		switch {
+		case of == limit:
+			ok = ok && (share == value || limit-share == value)
+		case m[3] != "":
+			ok = ok && math.Abs(share/of-value/limit) < 1e-9
+		}
 	})
 	s = ofCriteria.ReplaceAllString(s, "")
 	s = confidence.ReplaceAllString(s, "")
@@ -220,39 +228,42 @@ func firstRune(s string) rune {
 var (
 	claim   = regexp.MustCompile(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
 	retract = regexp.MustCompile(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|disregard\w*|ignor(?:e|ed|ing)|manipulat\w*|injection|reconsider\w*|scratch\s+that|wait|correction|second\s+thoughts?|actually|retract\w*|disagree|apolog\w*|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|not\s+sure|uncertain|unsure|hard\s+to\s+say)\b`)
-	limits  = regexp.MustCompile(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
+	limits  = regexp.MustCompile(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
 	partial = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)
 )
 
 // contests reports whether a sentence after the score line contradicts it: with another
 // number of points, or by taking it back.
 func (sc Scale) contests(s string, thousandths int) bool {
-	if retract.MatchString(s) {
+	if retract.MatchString(s) || oneCriterion.MatchString(s) {
 		return true
 	}
 	if !claim.MatchString(s) {
 		return false
 	}
 	value := float64(thousandths) / 1000
-	left := limits.ReplaceAllString(s, " ")
-	left = ofCriteria.ReplaceAllString(ordinal.ReplaceAllString(left, ""), " ")
-	left = denied.ReplaceAllString(left, " ")
-	sum, count, other := 0.0, 0, false
+	left, ok := sc.explain(limits.ReplaceAllString(s, " "), value)
+	if !ok {
+		return !partial.MatchString(s)
+	}
+	sum, other := 0.0, false
 	see := func(v float64) {
 		sum += v
-		count++
 		other = other || v != value && (v > 1 || !partial.MatchString(s))
 	}
 	for _, m := range anyNumber.FindAllString(left, -1) {
 		see(parse(m))
 	}
 	for _, word := range strings.FieldsFunc(left, func(r rune) bool { return !unicode.IsLetter(r) }) {
-		if v, ok := numberWords[strings.ToLower(word)]; ok && len(word) > 1 && word != "one" && word != "due" && word != "null" && word != "dos" {
+		if v, ok := numberWords[strings.ToLower(word)]; ok && len(word) > 1 && !oneOf(word, "one due dos tre tres null") {
 			see(v)
 		}
 	}
 	return other && math.Abs(sum-value) > 1e-9
 }
+
+// oneCriterion is the score line of one criterion, which leaves open which line is the total.
+var oneCriterion = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\s+(?:score|rating)\s*[:=]`)
 
 // merge returns a reason if the reports of a text leave it open which one is the total: lines
 // of at most one point each, or scores under the headings of several criteria.
@@ -285,4 +296,26 @@ func (sc Scale) merge(reports []answers.Report) (reason string) {
 		return answers.Ambiguous
 	}
 	return ""
+}
+
+var (
+	totalWord   = regexp.MustCompile(`(?i)\b(?:total|overall|sum|scores?|scored|rating|rated?|graded?|final|altogether|in\s+all|adds?\s+up|worth)\b|得分|分数|评分|总|スコア|合計|得点|점수|총|punktzahl|insgesamt|gesamt|puntuación|puntaje|оценк|итог|балл`)
+	sumResult   = regexp.MustCompile(`\d\s*[+–-]\s*\d[^=]*=\s*\d`)
+	numberAlone = regexp.MustCompile(`(?i)\d|\b(?:zero|one|two|three|four|five)\s+(?:points?|out\s+of)`)
+	earns       = regexp.MustCompile(`(?i)\b(?:i|this|it|answer|response)\b.*\b(?:give|gives|award|assign|earns?|deserves?|gets?|receives?|merits?)\b[^.]*\b(?:\d+(?:\.\d+)?|two|three|four|five)\b`)
+)
+
+// states reports whether a sentence states the total: with a word for it and a number, as a
+// share of the scale, or as the result of a sum.
+func (sc Scale) states(s string) bool {
+	limit := strconv.FormatFloat(float64(sc.Max)/1000, 'f', -1, 64)
+	if sumResult.MatchString(s) || earns.MatchString(s) && !partial.MatchString(s) {
+		return true
+	}
+	for _, m := range shareOf.FindAllStringSubmatch(s, -1) {
+		if m[2]+m[4] == limit {
+			return true
+		}
+	}
+	return totalWord.MatchString(s) && numberAlone.MatchString(s)
 }

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -16,6 +17,16 @@ type Scale struct{ Min, Max int }
 
 // FivePoints is the scale of the built-in rubric.
 var FivePoints = Scale{0, MaxScore}
+
+func (sc Scale) validate() error {
+	if sc.Min < 0 || sc.Max <= sc.Min || sc.Max > maxScale {
+		return fmt.Errorf("judge: scale is [%g, %g]; allowed are two numbers from 0 to %d, the lower one first", float64(sc.Min)/1000, float64(sc.Max)/1000, maxScale/1000)
+	}
+	return nil
+}
+
+// maxScale is the highest score of any scale, in thousandths.
+const maxScale = 100_000
 
 // A number is a number of a text with its digits.
 type number struct {
@@ -103,6 +114,10 @@ func (c *cursor) number() (n number, ok bool) {
 // fraction adds a fraction after a whole number, as in 4½ and 4 1/2.
 func (c *cursor) fraction(n *number) {
 	if n.decimals != "" || n.sign != "" {
+		return
+	}
+	if c.take(andAHalf) != nil {
+		*n = fromFloat(n.value+0.5, false)
 		return
 	}
 	rest := strings.TrimPrefix(c.rest(), " ")
@@ -217,85 +232,57 @@ func (sc Scale) isMax(s string) bool {
 }
 
 var (
-	plusMinus = regexp.MustCompile(`^\s*([+–-])\s*`)
-	equals    = regexp.MustCompile(`^\s*=\s*`)
-	// termNote may stand after a term: (relevance), points, for relevance.
-	termNote = regexp.MustCompile(`(?i)^\s*(?:points?|pts?|分|点|점)?\s*(?:\([^()0-9]{1,60}\)|\[[^\[\]0-9]{1,60}\])?`)
-	hasSum   = regexp.MustCompile(`^[^=]*[+–-][^=]*=`)
+	// sumLine is a sum and the place of its result. Its terms may have names.
+	sumLine  = regexp.MustCompile(`^([^=]*\d[^=]*(?:\s[-–]\s|[+–])[^=]*\d[^=]*)=\s*[\s("'\[{<$]*`)
+	sumNotes = regexp.MustCompile(`\([^()0-9]*\)|\[[^\[\]0-9]*\]`)
+	sumNames = regexp.MustCompile(`^[\s\pL()\[\]{}:,.'’&/-]*$`)
+	term     = regexp.MustCompile(`([+–-]?)\s*(\d+(?:[.,]\d+)?)(?:\s*/\s*1(?:\.0)?\b)?`)
+	equals   = regexp.MustCompile(`^\s*=\s*`)
+	reversed = regexp.MustCompile(`^[\s(]*\d+(?:[.,]\d+)?(?:\s*(?:[+–-])\s*\d+(?:[.,]\d+)?)+[\s)]*`)
 )
 
 // expression reads a number, or a sum with its result. A sum without a result and one with a
 // wrong result have no value.
 func (c *cursor) expression() (n number, reason string) {
-	first, ok := c.number()
+	if m := sumLine.FindStringSubmatch(c.rest()); m != nil {
+		left := sumNotes.ReplaceAllString(m[1], " ")
+		if !sumNames.MatchString(strings.ReplaceAll(term.ReplaceAllString(left, ""), "+", "")) {
+			return n, Ambiguous
+		}
+		c.at += len(m[0])
+		var ok bool
+		if n, ok = c.number(); !ok || math.Abs(n.value-sumOfTerms(left)) > 1e-9 {
+			return n, Ambiguous
+		}
+		return n, ""
+	}
+	n, ok := c.number()
 	if !ok {
 		return n, c.noNumber()
 	}
-	start := c.at
-	sum, terms := first.value, 1
-	if hasSum.MatchString(c.rest()) {
-		for {
-			before := c.at
-			c.take(termNote)
-			op := c.take(plusMinus)
-			if op == nil {
-				c.at = before
-				break
-			}
-			term, ok := c.number()
-			if !ok {
-				c.at = before
-				break
-			}
-			if op[1] == "+" {
-				sum += term.value
-			} else {
-				sum -= term.value
-			}
-			terms++
-		}
-		c.take(termNote)
-	}
-	if terms == 1 {
-		c.at = start
-		return c.reversed(first)
-	}
-	if c.take(equals) == nil {
-		return n, Ambiguous
-	}
-	c.take(openers)
-	n, ok = c.number()
-	if !ok || math.Abs(n.value-sum) > 1e-9 {
-		return n, Ambiguous
-	}
-	return n, ""
-}
-
-// reversed reads a sum after its result: 4 = 1 + 1 + 1 + 1 + 0.
-func (c *cursor) reversed(n number) (number, string) {
-	start := c.at
+	// A sum after its result: 4 = 1 + 1 + 1 + 1 + 0.
+	before := c.at
 	if c.take(equals) == nil {
 		return n, ""
 	}
-	first, ok := c.number()
-	sum, terms := first.value, 1
-	for ok {
-		c.take(termNote)
-		op := c.take(plusMinus)
-		if op == nil {
-			break
-		}
-		var term number
-		if term, ok = c.number(); ok {
-			terms++
-			sum += map[bool]float64{true: term.value, false: -term.value}[op[1] == "+"]
-		}
+	if m := reversed.FindString(c.rest()); m != "" && math.Abs(sumOfTerms(m)-n.value) < 1e-9 {
+		c.at += len(m)
+		return n, ""
 	}
-	if terms < 2 || math.Abs(sum-n.value) > 1e-9 {
-		c.at = start
-		return n, Ambiguous
-	}
+	c.at = before
 	return n, ""
+}
+
+func sumOfTerms(s string) float64 {
+	sum := 0.0
+	for _, m := range term.FindAllStringSubmatch(s, -1) {
+		if v := parse(m[2]); m[1] == "" || m[1] == "+" {
+			sum += v
+		} else {
+			sum -= v
+		}
+	}
+	return math.Round(sum*1e6) / 1e6
 }
 
 var doubt = regexp.MustCompile(`(?i)^\s*(?:about|around|roughly|approximately|approx|maybe|perhaps|probably|possibly|likely|between|at\s+(?:least|most)|up\s+to|over|under|above|below|nearly|almost|not|no|either|[~<>≤≥±])`)
@@ -309,13 +296,13 @@ func (c *cursor) noNumber() string {
 }
 
 var (
-	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點])`)
+	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
 	inAll   = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|です|だ|입니다|이다)\b?`)
 	symbols = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
 	percent = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
-	ofScale = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|\bout\s+of|\bof|\bvon|\bsur|\bsu|\bde|из|من|\bav|\bdin|\bz|\bpe|共)\s*(?:the\s+|a\s+|an\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
+	ofScale = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|-?\bout[\s-]+of|\bof|\bvon|\bsur|\bsu|\bde|из|من|\bav|\bdin|\bz|\bpe|共)[\s-]*(?:the\s+|a\s+|an\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
 	toScale = regexp.MustCompile(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
-	maxNote = regexp.MustCompile(`^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
+	maxNote = regexp.MustCompile(`^\s*[(,]?\s*(\d+)\s*[分点점]\s*(?:満点|满分|만점)|^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
 	ratio   = regexp.MustCompile(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
 )
 
@@ -344,7 +331,7 @@ func (sc Scale) tail(c *cursor, n number) (reason string) {
 			continue
 		}
 		if m := c.take(maxNote); m != nil {
-			if !sc.isMax(m[1]) {
+			if !sc.isMax(m[1] + m[2]) {
 				return WrongScale
 			}
 			continue

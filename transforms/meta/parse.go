@@ -26,10 +26,10 @@ const (
 )
 
 const strongLabels = `winner|final verdict|final decision|final choice|preferred|better|more accurate|most accurate|preferred judgment|better judgment|more accurate judgment|
-	preferred judgement|better judgement|more accurate judgement|better one|more accurate one|final answer|verdict|
+	preferred judgement|better judgement|more accurate judgement|better one|more accurate one|better evaluation|更好的判断|更准确的判断|更准确的评价|より正確な判断|final answer|verdict|
 	获胜者|胜者|赢家|优胜者|獲勝者|勝者|最终裁决|最终判决|勝ち|승자|승리|gewinner|sieger|gagnant|vainqueur|ganador|ganadora|vencedor|vencedora|vincitore|победитель|الفائز|winnaar|zwycięzca|vinnare|kazanan|người thắng|विजेता|pemenang`
 
-const weakLabels = `decision|choice|answer|result|conclusion|preference|judgment|judgement|final|结论|最终结论|结果|結論|결론|urteil|décision|decisión|` + answers.Wrapper
+const weakLabels = `pick|decision|choice|answer|result|conclusion|preference|judgment|judgement|final|结论|最终结论|结果|結論|결론|urteil|décision|decisión|` + answers.Wrapper
 
 func labels() map[string]answers.Kind {
 	out := map[string]answers.Kind{}
@@ -50,7 +50,7 @@ var verdicts = &answers.Grammar{
 		"preferred": answers.Strong, "better": answers.Strong, "preference": answers.Strong, "answer": answers.Weak, "result": answers.Weak,
 		"betterjudgment": answers.Strong, "preferredjudgment": answers.Strong, "moreaccurate": answers.Strong,
 	},
-	Parse: read, Label: func(string) string { return "" }, Sentence: sentence, Contests: contests, Merge: merge,
+	Parse: read, Label: func(string) string { return "" }, Sentence: sentence, Contests: contests, States: func(string) bool { return false }, Merge: merge,
 }
 
 var (

@@ -21,7 +21,9 @@ var (
 	// tie is a value that names the two or neither.
 	tie = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
 	// joined is a remark that adds the other judgment to the first.
-	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:and|or|&|/|\+|\?|oder|und|ou|et|o|y|e|或|和|与|と|または|또는|и|или)\s*(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?[AB](?:[^\pL\pN]|$)|[,;]\s*(?:` + noun + `\s*[-_]?)?[AB]\s*(?:[.,;)\]]|$))`)
+	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:and|or|&|/|\+|\?|oder|und|ou|et|o|y|e|或|和|与|と|または|또는|и|или)\s*(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?[AB](?:[^\pL\pN]|$)|,\s*(?:` + noun + `\s*[-_]?)?[AB]\b|;\s*(?:` + noun + `\s*[-_]?)?[AB]\s*(?:[.,;)\]]|$))`)
+	// denied is a remark that rules the other judgment out: not B, rather than B.
+	denied = regexp.MustCompile(`(?i)^[\s,(]*(?:(?:and|but)\s+)?(?:not|rather\s+than|instead\s+of|over)\s+(?:` + noun + `\s*[-_]?)?([AB])\s*[.)!]*$`)
 	// compared is the sign between two letters: A > B.
 	compared = regexp.MustCompile(`^[\s)"'\]}]*(>>?|<<?|=|≫|≪|≈|≥|≤|&gt;|&lt;)\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
 	closers  = regexp.MustCompile(`^[\s)"'”’\]}>$|]+`)
@@ -29,7 +31,7 @@ var (
 	// positive follows "A is" in a verdict.
 	positive = regexp.MustCompile(`(?i)^(?:is|was|seems|as)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+)\b`)
 	is       = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|are)\b`)
-	reason   = regexp.MustCompile(`(?i)^(?:because|since|as|due|for|with|by|over|which|while|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|更|が|です|입니다|이)`)
+	reason   = regexp.MustCompile(`(?i)^(?:because|since|as|due|for|with|by|over|which|while|whereas|despite|even|and\s+(?:it|here|this|not)|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|更|が|です|입니다|이)`)
 	possess  = regexp.MustCompile(`(?i)^'s\s+(?:` + noun + `)?`)
 	negated  = regexp.MustCompile(`(?i)\b(?:not|n't|neither|never|no longer|less)\b`)
 )
@@ -54,6 +56,9 @@ func read(value string) answers.Value {
 	}
 	if joined.MatchString(rest) {
 		return answers.Value{Reason: Ambiguous}
+	}
+	if d := denied.FindStringSubmatch(rest); d != nil && !strings.EqualFold(d[1], letter) {
+		return answers.Value{N: int(winner(letter))}
 	}
 	touches := !strings.HasPrefix(rest, " ")
 	rest = strings.TrimSpace(rest[len(closers.FindString(rest)):])
@@ -83,6 +88,9 @@ func noLetter(s string) answers.Value {
 
 // compare reads A > B and its like.
 func compare(first, sign, second, rest string) answers.Value {
+	if first == second && sign == "=" && !hasContent(rest) {
+		return answers.Value{N: int(winner(first))}
+	}
 	if first == second || hasContent(rest) {
 		return answers.Value{Reason: Ambiguous}
 	}
@@ -163,6 +171,9 @@ var claims = regexp.MustCompile(`(?i)^[\s*#>-]*(?:(?:so|thus|therefore|hence|ove
 // sentence reads a verdict in words: "Judgment A is more accurate than Judgment B."
 func sentence(s string) (n int, ok bool) {
 	s = lookalikes.Replace(s)
+	if m := ordered.FindStringSubmatch(s); m != nil && m[1] != m[2] {
+		return int(winner(m[1])), true
+	}
 	m := claims.FindStringSubmatch(s)
 	if m == nil {
 		return 0, false
@@ -181,6 +192,9 @@ func sentence(s string) (n int, ok bool) {
 	}
 	return int(winner(letter)), true
 }
+
+// ordered is a sentence that is nothing but A > B.
+var ordered = regexp.MustCompile(`^\W*([AB])\s*(?:>>?|≫)\s*([AB])\W*$`)
 
 var (
 	thanOther = regexp.MustCompile(`(?i)^\s*than\s+(?:the\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
