@@ -17,7 +17,7 @@ import (
 	"fmt"
 
 	"coeval/schemas"
-	"coeval/transforms/judge/quote"
+	"coeval/transforms/prompting"
 	"coeval/transforms/stage"
 )
 
@@ -116,24 +116,24 @@ func decodeStage(options json.RawMessage) (stage.Stage, error) {
 //go:embed pairwise.tmpl
 var builtIn string
 
-func parseTemplate(source string) (*quote.Template, error) {
+func parseTemplate(source string) (*prompting.Template, error) {
 	if source == "" {
 		source = builtIn
 	}
-	turns := quote.Conversation(quote.SampleTurns)
-	a, b := quote.New("answer", "sample answer a"), quote.New("answer", "sample answer b")
-	return quote.ParseTemplate(quote.Form{
+	turns := prompting.Conversation(prompting.SampleTurns)
+	a, b := prompting.New("answer", "sample answer a"), prompting.New("answer", "sample answer b")
+	return prompting.ParseTemplate(prompting.Form{
 		Name: "pairwise", Fields: ".Conversation, .AnswerA and .AnswerB",
-		Sheets: []quote.Sheet{templateData(turns, a, b, Five), templateData(turns[1:2], a, b, Two)},
+		Sheets: []prompting.Sheet{templateData(turns, a, b, Five), templateData(turns[1:2], a, b, Two)},
 		Shown:  []string{"sample last question", "sample answer a", "sample answer b"},
 	}, source)
 }
 
 // templateData returns the fields that a template shows, with all quoted texts fenced.
-func templateData(turns []quote.Text, a, b quote.Text, scale Scale) quote.Sheet {
-	page := append(append(make([]quote.Text, 0, len(turns)+2), turns...), a, b)
-	return quote.Sheet{
-		"Conversation": quote.Fences(turns, page),
+func templateData(turns []prompting.Text, a, b prompting.Text, scale Scale) prompting.Sheet {
+	page := append(append(make([]prompting.Text, 0, len(turns)+2), turns...), a, b)
+	return prompting.Sheet{
+		"Conversation": prompting.Fences(turns, page),
 		"AnswerA":      a.Fence(page),
 		"AnswerB":      b.Fence(page),
 		"Choices":      scale.choices(),
@@ -144,7 +144,7 @@ func templateData(turns []quote.Text, a, b quote.Text, scale Scale) quote.Sheet 
 type comparer struct {
 	Options
 
-	template *quote.Template
+	template *prompting.Template
 }
 
 func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.Dossier) error {
@@ -156,7 +156,7 @@ func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.
 	defer stop(nil)
 	a, b := &d.Responses[0], &d.Responses[1]
 	orders := [2][2]*schemas.Response{{a, b}, {b, a}}
-	turns := quote.Conversation(d.Prompt.Messages)
+	turns := prompting.Conversation(d.Prompt.Messages)
 	calls := make([]stage.Call, len(orders))
 	for i, shown := range orders {
 		calls[i] = c.call(d.Prompt.ID, turns, shown, stop)
@@ -177,14 +177,14 @@ func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.
 }
 
 // call asks for all replicates of one order. A template that fails stops the stage.
-func (c *comparer) call(promptID string, turns []quote.Text, shown [2]*schemas.Response, stop context.CancelCauseFunc) stage.Call {
+func (c *comparer) call(promptID string, turns []prompting.Text, shown [2]*schemas.Response, stop context.CancelCauseFunc) stage.Call {
 	return stage.Call{
 		Role: &c.Role, Stage: schemas.StagePairwise, PromptID: promptID, N: c.Replicates,
 		Inputs: []string{
 			c.template.Digest, string(c.Scale), promptID, schemas.Digest(shown[0].Text), schemas.Digest(shown[1].Text),
 		},
 		Messages: func() []schemas.Message {
-			first, second := quote.New("answer", shown[0].Text), quote.New("answer", shown[1].Text)
+			first, second := prompting.New("answer", shown[0].Text), prompting.New("answer", shown[1].Text)
 			messages, err := c.template.Render(templateData(turns, first, second, c.Scale))
 			if err != nil {
 				stop(fmt.Errorf("prompt %s: %w", promptID, err))

@@ -1,13 +1,12 @@
 package pairwise
 
 import (
-	"encoding/json"
 	"html"
 	"regexp"
 	"slices"
 	"strings"
 
-	"coeval/transforms/judge/quote"
+	"coeval/transforms/answers"
 	"coeval/transforms/stage"
 )
 
@@ -40,9 +39,6 @@ const (
 )
 
 var (
-	verdictLabel = quote.NewLabel("verdict")
-	winnerLabel  = quote.NewLabel("winner")
-
 	// token is one verdict: a relation of both letters, one letter, or a word for a tie.
 	token = regexp.MustCompile(`(?:\b([AB])\s*(>>|>|==|=|~|<<|<)\s*([AB])\b)|\b([AB])\b|(?i:\b(tie|tied|draw|both|neither|equal|equally)\b)`)
 	// lead is what may stand before the verdict on its line.
@@ -54,54 +50,45 @@ var (
 // ParseVerdict returns the verdict of a comparison, or the reason why it has none. FinishReason is
 // the generation's.
 //
-// The last line of the form "Verdict: A>B" decides, and only it. "Winner:" may take the label's
-// place. Accepted are A<B for B>A, emphasis, brackets, one letter alone for a better answer, a word
-// for a tie, and a remark behind it that names no other verdict. A text that is one JSON object has
-// its verdict under the key "verdict" or "winner". Quoted lines and an echo of the instruction's
-// placeholder are no verdict lines.
+// The last line of the form "Verdict: A>B" decides, and only it; see package answers. "Winner:"
+// may take the label's place. Accepted are A<B for B>A, emphasis, brackets, one letter alone for a
+// better answer, a word for a tie, and a remark behind it that names no other verdict. A JSON object
+// has its verdict under the key "verdict" or "winner".
 func ParseVerdict(text, finishReason string, scale Scale) (verdict Verdict, unparsed string) {
 	if finishReason == stage.FinishLength {
 		return "", CutOff
 	}
-	if strings.TrimSpace(text) == "" {
-		return "", Empty
+	n, unparsed := grammars[scale].Read(text)
+	if unparsed != "" {
+		return "", unparsed
 	}
-	if value, ok := jsonVerdict(text); ok {
-		return parseValue(value, scale)
-	}
-	unparsed = Missing
-	reports := verdictLabel.Reports(text)
-	if len(reports) == 0 {
-		reports = winnerLabel.Reports(text)
-	}
-	for _, report := range slices.Backward(reports) {
-		switch {
-		case isPlaceholder(report.Value):
-		case report.Quoted:
-			unparsed = Quoted
-		default:
-			return parseValue(report.Value, scale)
-		}
-	}
-	return "", unparsed
+	return verdicts[n], ""
 }
 
-func jsonVerdict(text string) (value string, ok bool) {
-	var fields struct {
-		Verdict *string `json:"verdict"`
-		Winner  *string `json:"winner"`
+// verdicts are in the order of the numbers that a grammar has for them.
+var verdicts = []Verdict{MuchBetter, Better, Tie, Worse, MuchWorse}
+
+var grammars = map[Scale]*answers.Grammar{Five: grammar(Five), Two: grammar(Two)}
+
+func grammar(scale Scale) *answers.Grammar {
+	return &answers.Grammar{
+		Labels: map[string]answers.Kind{
+			"verdict": answers.Strong, "winner": answers.Strong, "final verdict": answers.Strong,
+			"final answer": answers.Weak, answers.Wrapper: answers.Weak,
+		},
+		Keys: map[string]answers.Kind{"verdict": answers.Strong, "winner": answers.Strong},
+		Parse: func(text string) answers.Value {
+			if isPlaceholder(text) {
+				return answers.Value{Reason: answers.Placeholder}
+			}
+			verdict, unparsed := parseValue(text, scale)
+			return answers.Value{N: slices.Index(verdicts, verdict), Reason: unparsed}
+		},
+		Label:    func(string) string { return "" },
+		Contests: func(string, int) bool { return false },
+		States:   func(string) bool { return false },
+		Merge:    func([]answers.Report) string { return "" },
 	}
-	text = strings.TrimSpace(text)
-	if !strings.HasPrefix(text, "{") || json.Unmarshal([]byte(text), &fields) != nil {
-		return "", false
-	}
-	switch {
-	case fields.Verdict != nil:
-		return *fields.Verdict, true
-	case fields.Winner != nil:
-		return *fields.Winner, true
-	}
-	return "", false
 }
 
 // isPlaceholder reports whether a value repeats the list of choices of the instruction, as

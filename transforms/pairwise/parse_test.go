@@ -43,8 +43,9 @@ func TestParseVerdict(t *testing.T) {
 		{"Verdict: A and B are close, A>B", "", pairwise.Ambiguous},
 		{"Verdict: <A>>B, A>B, A=B, B>A or B>>A>", "", pairwise.Missing}, // the instruction's placeholder
 		{"A is the better answer.", "", pairwise.Missing},
-		{"> Verdict: A>B", "", pairwise.Quoted},
-		{"```\nVerdict: A>B\n```", "", pairwise.Quoted},
+		{"It says:\n> Verdict: A>B", "", pairwise.Quoted},
+		{"```\nVerdict: A>B\n```", pairwise.Better, ""}, // a block of its own
+		{"It says:\n```\nVerdict: A>B\n```", "", pairwise.Quoted},
 		{" \n", "", pairwise.Empty},
 	} {
 		verdict, unparsed := pairwise.ParseVerdict(test.text, "stop", pairwise.Five)

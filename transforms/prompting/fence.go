@@ -115,4 +115,4 @@ func code(text string, try int) string {
 }
 
 // Tag matches an opening tag; its group is the tag's name with the code.
-var Tag = regexp.MustCompile(`<((?:user|assistant|instructions|response|judgment|tool|reference|question|metadata)-[0-9a-f]{4,12})>`)
+var Tag = regexp.MustCompile(`<((?:user|assistant|instructions|response|answer|judgment|tool|reference|question|metadata)-[0-9a-f]{4,12})>`)
