@@ -11,7 +11,12 @@ import (
 type code struct {
 	prompt uint32
 	sample uint64 // 48 bits, never 0
+	shift  shift
 }
+
+// A shift is what the skill of its model adds to a response, in hundredths of a point and of a
+// standard deviation of log length.
+type shift struct{ quality, length int16 }
 
 // A note stands in every judgment and names it. It carries the score, so that the truth is
 // known even where the score line was taken out.
@@ -26,12 +31,14 @@ type note struct {
 //	(ref pppppppp-ssssssssssss)
 //	(note pppppppp-ssssssssssss-nnnnnnnnnnnn-kkkk)
 //
-// where k is the score under a mask that depends on all digits before it.
+// where k is the score under a mask that depends on all digits before it. A shift that isn't zero
+// stands behind the sample, as +qqqqllll with 8000 for zero.
 const (
 	refMark  = "(ref "
 	noteMark = "(note "
 	refLen   = 8 + 1 + 12
-	noteLen  = refLen + 1 + 12 + 1 + 4
+	shiftLen = 1 + 4 + 4
+	noteLen  = 1 + 12 + 1 + 4 // behind the code
 )
 
 func (c code) appendTo(b []byte) []byte {
@@ -43,7 +50,13 @@ func (c code) appendTo(b []byte) []byte {
 func (c code) digits(b []byte) []byte {
 	b = appendHex(b, uint64(c.prompt), 8)
 	b = append(b, '-')
-	return appendHex(b, c.sample, 12)
+	b = appendHex(b, c.sample, 12)
+	if c.shift == (shift{}) {
+		return b
+	}
+	b = append(b, '+')
+	b = appendHex(b, uint64(uint16(c.shift.quality))^0x8000, 4)
+	return appendHex(b, uint64(uint16(c.shift.length))^0x8000, 4)
 }
 
 func (n note) appendTo(b []byte) []byte {
@@ -85,28 +98,26 @@ func scan(s string, found func(c code, n note)) {
 }
 
 func parseRef(s string) (code, bool) {
-	const end = len(refMark) + refLen
-	if len(s) <= end || s[:len(refMark)] != refMark || s[end] != ')' {
+	if !strings.HasPrefix(s, refMark) {
 		return code{}, false
 	}
-	return parseCode(s[len(refMark):end])
+	c, rest, ok := parseCode(s[len(refMark):])
+	return c, ok && strings.HasPrefix(rest, ")")
 }
 
 func parseNote(s string) (note, bool) {
-	const end = len(noteMark) + noteLen
-	if len(s) <= end || s[:len(noteMark)] != noteMark || s[end] != ')' {
+	if !strings.HasPrefix(s, noteMark) {
 		return note{}, false
 	}
-	s = s[len(noteMark):end]
-	about, ok := parseCode(s[:refLen])
-	if !ok || s[refLen] != '-' || s[refLen+13] != '-' {
+	about, s, ok := parseCode(s[len(noteMark):])
+	if !ok || len(s) <= noteLen || s[noteLen] != ')' || s[0] != '-' || s[13] != '-' {
 		return note{}, false
 	}
-	nonce, err := strconv.ParseUint(s[refLen+1:refLen+13], 16, 64)
+	nonce, err := strconv.ParseUint(s[1:13], 16, 64)
 	if err != nil || nonce == 0 {
 		return note{}, false
 	}
-	masked, err := strconv.ParseUint(s[refLen+14:], 16, 64)
+	masked, err := strconv.ParseUint(s[14:noteLen], 16, 64)
 	if err != nil {
 		return note{}, false
 	}
@@ -115,13 +126,27 @@ func parseNote(s string) (note, bool) {
 	return n, n.score <= 5000
 }
 
-func parseCode(s string) (code, bool) {
-	prompt, err := strconv.ParseUint(s[:8], 16, 32)
-	if err != nil || s[8] != '-' {
-		return code{}, false
+// parseCode returns the code that s begins with, and the rest of s.
+func parseCode(s string) (c code, rest string, ok bool) {
+	if len(s) <= refLen || s[8] != '-' {
+		return code{}, "", false
 	}
-	sample, err := strconv.ParseUint(s[9:], 16, 64)
-	return code{prompt: uint32(prompt), sample: sample}, err == nil && sample != 0
+	prompt, err1 := strconv.ParseUint(s[:8], 16, 32)
+	sample, err2 := strconv.ParseUint(s[9:refLen], 16, 64)
+	if err1 != nil || err2 != nil || sample == 0 {
+		return code{}, "", false
+	}
+	c, rest = code{prompt: uint32(prompt), sample: sample}, s[refLen:]
+	if rest[0] != '+' {
+		return c, rest, true
+	}
+	if len(rest) <= shiftLen {
+		return code{}, "", false
+	}
+	quality, err1 := strconv.ParseUint(rest[1:5], 16, 16)
+	length, err2 := strconv.ParseUint(rest[5:shiftLen], 16, 16)
+	c.shift = shift{quality: int16(quality ^ 0x8000), length: int16(length ^ 0x8000)}
+	return c, rest[shiftLen:], err1 == nil && err2 == nil
 }
 
 // fenceMark begins the tag before a response that is quoted.

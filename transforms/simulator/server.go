@@ -293,6 +293,10 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, b
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
 		return request{}, false
 	}
+	if _, err := ParseSkill(req.model); err != nil {
+		s.refuse(w, http.StatusNotFound, "not_found_error", err.Error())
+		return request{}, false
+	}
 	return req, true
 }
 

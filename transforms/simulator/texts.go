@@ -20,7 +20,7 @@ func (w *World) response(b *builder, q *Question, r rng) (text, end string) {
 	if r.float() < w.Duplicates || w.ConstantActor {
 		r = rng(mix(q.hash ^ again))
 	}
-	c := code{prompt: uint32(q.content >> 32), sample: bits48(r.next())}
+	c := code{prompt: uint32(q.content >> 32), sample: bits48(r.next()), shift: q.skill.shift()}
 	switch p := r.float(); {
 	case p < w.Empty:
 		return []string{"", "\n", " \n\n"}[r.next()%3], "stop"

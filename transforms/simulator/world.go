@@ -178,15 +178,17 @@ type Choice struct {
 
 // A Question is what a World understands of a request: who is asked, and about what.
 type Question struct {
-	// Role is schemas.RoleActor, RoleJudge or RoleMetaJudge.
+	// Role is schemas.RoleActor, RoleJudge, RoleMetaJudge or RolePairwise.
 	Role string
 	// PromptTokens are the request's, one for every four bytes begun and four a message.
 	PromptTokens int
 	// hash covers the messages and the model, content the messages alone.
 	hash, content uint64
 	model         uint64
+	skill         Skill
 	response      code
 	first, second note
+	answers       *answers
 	// form binds the text; nil leaves it free.
 	form *form
 }
@@ -205,6 +207,7 @@ func (w *World) Answer(messages []schemas.Message, model string, seed int64, max
 // <response-0123456789ab>, and what is hidden behind it is drawn from its text and what stands before.
 func (w *World) Read(messages []schemas.Message, model string) Question {
 	q := Question{Role: schemas.RoleActor, model: xxhash.Sum64String(model)}
+	q.skill, _ = ParseSkill(model) // the server refuses a name that says nonsense
 	content := mix(w.Seed + 1)
 	notes := 0
 	for i := range messages {
@@ -231,7 +234,12 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 	}
 	q.content = content
 	q.hash = mix(content ^ q.model)
+	if len(messages) > 0 {
+		q.answers = readAnswers(messages[len(messages)-1].Content)
+	}
 	switch {
+	case q.answers != nil:
+		q.Role = schemas.RolePairwise
 	case notes >= 2:
 		q.Role = schemas.RoleMetaJudge
 	case q.response != code{}:
@@ -245,7 +253,10 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	r := rng(mix(q.hash ^ mix(uint64(seed)+0x5eed)))
 	var b builder
 	var text, end string
+	w = q.skill.apply(w)
 	switch q.Role {
+	case schemas.RolePairwise:
+		text, end = w.pairwise(&b, q, r)
 	case schemas.RoleJudge:
 		text, end = w.judgment(&b, q, r)
 	case schemas.RoleMetaJudge:
@@ -333,7 +344,8 @@ func (w *World) hidden(c code) (quality, lengthZ float64) {
 	z := r.normal()
 	quality = w.QualityMean + w.PromptSpread*p.normal() + w.Spread*z
 	rho := w.LengthCorrelation
-	return quality, rho*z + math.Sqrt(1-rho*rho)*r.normal()
+	lengthZ = rho*z + math.Sqrt(1-rho*rho)*r.normal()
+	return quality + float64(c.shift.quality)/100, lengthZ + float64(c.shift.length)/100
 }
 
 // score returns what the judge gives, in thousandths:

@@ -1,0 +1,104 @@
+package simulator
+
+import (
+	"math"
+	"regexp"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// answers are the two that a page asks a pairwise judge to compare.
+type answers struct {
+	first, second code
+	// degrees reports whether the page offers A>>B and B>>A.
+	degrees bool
+}
+
+var answerTag = regexp.MustCompile(`<answer-([0-9a-z]+)>`)
+
+// readAnswers returns the two answers of a page, nil where it has no two. An answer without a code
+// of its own, which somebody else wrote, gets one from its text and from the prompt before it.
+func readAnswers(page string) *answers {
+	if !strings.Contains(page, "<answer-") {
+		return nil
+	}
+	var found []code
+	for at, prompt := 0, ""; len(found) < 2; {
+		m := answerTag.FindStringSubmatchIndex(page[at:])
+		if m == nil {
+			return nil
+		}
+		if prompt == "" {
+			prompt = page[:at+m[0]]
+		}
+		begin := at + m[1]
+		size := strings.Index(page[begin:], "</answer-"+page[at+m[2]:at+m[3]]+">")
+		if size < 0 {
+			return nil
+		}
+		found = append(found, codeOf(page[begin:begin+size], prompt))
+		at = begin + size
+	}
+	return &answers{first: found[0], second: found[1], degrees: strings.Contains(page, "A>>B")}
+}
+
+// codeOf returns the first code of a response in a text, or one made of the text.
+func codeOf(text, prompt string) code {
+	var own code
+	scan(text, func(c code, n note) {
+		if own == (code{}) && n.nonce == 0 {
+			own = c
+		}
+	})
+	if own != (code{}) {
+		return own
+	}
+	return code{prompt: uint32(xxhash.Sum64String(prompt) >> 32), sample: bits48(mix(xxhash.Sum64String(text)))}
+}
+
+const (
+	// clearly and narrowly are the differences in points from which an answer is much better, and
+	// below which the two tie. They leave about a fifth of the verdicts to each of the five.
+	clearly, narrowly = 1.2, 0.2
+	// firstPoints are the points for the first answer that a FirstBias of 1 is worth.
+	firstPoints = 0.3
+)
+
+// pairwise writes the comparison of two answers. The judge scores both as it would score each
+// alone, prefers the first by its position bias, and names the verdict of the difference.
+func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
+	points := func(c code) float64 {
+		quality, z := w.hidden(c)
+		own := rng(mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample ^ mix(q.model)))
+		return quality + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
+	}
+	difference := points(q.answers.first) - points(q.answers.second) + firstPoints*w.FirstBias
+	verdict := "A>B"
+	switch size := math.Abs(difference); {
+	case q.answers.degrees && size < narrowly:
+		verdict = "A=B"
+	case q.answers.degrees && size > clearly:
+		verdict = "A>>B"
+	case !q.answers.degrees:
+		verdict = "A"
+	}
+	if difference < 0 {
+		verdict = strings.NewReplacer("A", "B", "B", "A").Replace(verdict)
+	}
+	p := r.float()
+	size := lengthOf(w.ComparisonChars, 0.35, r.normal())
+	b.Grow(size + 256)
+	b.WriteString("Both answers were held against the request.")
+	b.prose(&r, size)
+	b.WriteString("\n\n")
+	switch {
+	case p < w.MetaCutOff:
+		return cutOff(b, &r, "Verdict:"), "length"
+	case p < w.MetaCutOff+w.MetaUnparsed:
+		b.WriteString("I can't decide between the two.")
+	default:
+		b.WriteString("Verdict: " + verdict)
+	}
+	return b.String(), "stop"
+}

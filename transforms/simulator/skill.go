@@ -1,0 +1,83 @@
+package simulator
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// A Skill is how far a simulated model differs from its world's. The name of the model carries it,
+// as sim:quality=+0.30,length=-0.10,noise=0.80, so that a trained model is no more than another
+// name. The zero Skill is the world's own model.
+type Skill struct {
+	// Quality is added to the true quality of the model's responses, in points, −5 to 5.
+	Quality float64
+	// Length is added to the log length of its responses, in standard deviations, −5 to 5.
+	Length float64
+	// Noise is the natural logarithm of a factor, −3 to 3. It multiplies the errors of the model as a
+	// judge: noise, persistent error, length bias and leniency. As a meta-judge it divides the
+	// slope and multiplies the position bias and the taste for high scores.
+	Noise float64
+}
+
+// skillMark begins the name of a model with a skill.
+const skillMark = "sim:"
+
+// Model returns the name of the model with this skill.
+func (s Skill) Model() string {
+	return fmt.Sprintf("%squality=%+.4f,length=%+.4f,noise=%+.4f", skillMark, s.Quality, s.Length, s.Noise)
+}
+
+// ParseSkill returns the skill that a model's name carries. Names without the mark carry the zero
+// Skill. It returns an error for a name with the mark and a field that is unknown or out of range.
+func ParseSkill(model string) (Skill, error) {
+	var s Skill
+	fields, ok := strings.CutPrefix(model, skillMark)
+	if !ok {
+		return s, nil
+	}
+	for field := range strings.SplitSeq(fields, ",") {
+		name, value, _ := strings.Cut(field, "=")
+		x, err := strconv.ParseFloat(value, 64)
+		var at *float64
+		limit := 5.0
+		switch name {
+		case "quality":
+			at = &s.Quality
+		case "length":
+			at = &s.Length
+		case "noise":
+			at, limit = &s.Noise, 3
+		default:
+			return Skill{}, fmt.Errorf("simulator: model %q has the field %q; allowed are quality, length and noise", model, name)
+		}
+		if err != nil || !(math.Abs(x) <= limit) {
+			return Skill{}, fmt.Errorf("simulator: model %q has %s=%s; allowed is a number from %v to %v", model, name, value, -limit, limit)
+		}
+		*at = x
+	}
+	return s, nil
+}
+
+// apply returns the world as a judge of this skill sees it.
+func (s Skill) apply(w *World) *World {
+	if s.Noise == 0 {
+		return w
+	}
+	factor := math.Exp(s.Noise)
+	skilled := *w
+	skilled.JudgeNoise *= factor
+	skilled.JudgePersistent *= factor
+	skilled.JudgeLengthBias *= factor
+	skilled.Leniency *= factor
+	skilled.MetaSlope /= factor
+	skilled.FirstBias *= factor
+	skilled.Taste *= factor
+	return &skilled
+}
+
+// shift is the part of a skill that a response's code carries, in hundredths.
+func (s Skill) shift() shift {
+	return shift{quality: int16(math.Round(100 * s.Quality)), length: int16(math.Round(100 * s.Length))}
+}
