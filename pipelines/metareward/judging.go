@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"coeval/datasets/journal"
-	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/score"
 	"coeval/transforms/stage"
@@ -15,10 +14,9 @@ type Judging struct {
 	// Chain judges and scores. Its calls are those of a run, but its scores stay on the judge's
 	// scale: that is what a calibration is made from.
 	Chain []stage.Spec
-	// Infer says how the calls are made, Bits into how many buckets of the journal.
-	Infer infer.Options
-	Bits  int
-	Role  stage.Role
+	Asking
+
+	Role stage.Role
 	// N is how many judgments each response gets, Template the digest of what asks for them.
 	N        int
 	Template string
@@ -48,10 +46,9 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 		return nil, err
 	}
 	return &Judging{
-		Chain: []stage.Spec{judging, scoring},
-		Infer: c.inferOptions(&Input{Attempt: attempt, Journal: lengths, RetryFailed: retryFailed}, &options.judge.Role),
-		Bits:  max(lengths.Longest(), powerOfTwo(prompts, maxPromptsPerBucket)),
-		Role:  options.judge.Role, N: options.judge.N, Template: template.Digest(),
+		Chain:  []stage.Spec{judging, scoring},
+		Asking: c.NewAsking(attempt, prompts, lengths, retryFailed, &options.judge.Role),
+		Role:   options.judge.Role, N: options.judge.N, Template: template.Digest(),
 	}, nil
 }
 

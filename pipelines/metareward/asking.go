@@ -1,0 +1,26 @@
+package metareward
+
+import (
+	"coeval/datasets/journal"
+	"coeval/transforms/infer"
+	"coeval/transforms/stage"
+)
+
+// Asking is how calls are made outside of a pipeline, through the journal of a folder.
+type Asking struct {
+	Infer infer.Options
+	// Bits is the number of prefix bits of the journal's buckets.
+	Bits int
+}
+
+// NewAsking returns how these roles are asked about so many prompts, with the client of c and the
+// journal of c.Output.Dir.
+func (c Config) NewAsking(attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string, roles ...*stage.Role) Asking {
+	return Asking{
+		Infer: c.inferOptions(&Input{Attempt: attempt, Journal: lengths, RetryFailed: retryFailed}, roles...),
+		Bits:  max(lengths.Longest(), powerOfTwo(prompts, maxPromptsPerBucket)),
+	}
+}
+
+// NewRole returns a role of this name, with what it lacks taken from c.Worker.
+func (c *Config) NewRole(name string, r *Role) (*stage.Role, error) { return c.role(name, r) }
