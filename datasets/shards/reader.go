@@ -69,7 +69,7 @@ func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *
 }
 
 // openTable opens a file that has exactly the columns of T.
-func openTable[T Row](r io.ReaderAt, size int64, path string) (*parquet.File, error) {
+func openTable[T any](r io.ReaderAt, size int64, path string) (*parquet.File, error) {
 	f, err := parquetfile.Open(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("shards: %s: %w", path, err)
@@ -80,7 +80,7 @@ func openTable[T Row](r io.ReaderAt, size int64, path string) (*parquet.File, er
 	return f, nil
 }
 
-func readTable[T Row](ctx context.Context, r io.ReaderAt, size int64, path string, each func(row *T) error) error {
+func readTable[T any](ctx context.Context, r io.ReaderAt, size int64, path string, each func(row *T) error) error {
 	f, err := openTable[T](r, size, path)
 	if err != nil {
 		return err

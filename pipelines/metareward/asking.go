@@ -1,6 +1,8 @@
 package metareward
 
 import (
+	"errors"
+
 	"coeval/datasets/journal"
 	"coeval/transforms/infer"
 	"coeval/transforms/stage"
@@ -24,3 +26,16 @@ func (c Config) NewAsking(attempt string, prompts int64, lengths journal.PrefixB
 
 // NewRole returns a role of this name, with what it lacks taken from c.Worker.
 func (c *Config) NewRole(name string, r *Role) (*stage.Role, error) { return c.role(name, r) }
+
+// ValidateAnswering is Validate for asking the actor alone: of the settings of the method none
+// matters.
+func (c Config) ValidateAnswering() error {
+	v := &validator{}
+	v.run(&c)
+	v.prompts(&c.Prompts)
+	v.role("actor", &c, &c.Actor.Role)
+	v.worker(&c)
+	v.client(&c.Client)
+	v.simulate(&c.Simulate)
+	return errors.Join(v.problems...)
+}

@@ -1,0 +1,254 @@
+package arena
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+	"coeval/transforms/pairwise"
+)
+
+// Config is every setting of an arena.
+type Config struct {
+	// A are the models that are measured, B is the baseline.
+	A []SideConfig `yaml:"a" json:"a"`
+	B SideConfig   `yaml:"b" json:"b"`
+	// Chain compares each model of A with the one before it, too.
+	Chain bool        `yaml:"chain" json:"chain"`
+	Judge JudgeConfig `yaml:"judge" json:"judge"`
+
+	Prompts metareward.Prompts `yaml:"prompts" json:"prompts"`
+	// CategoryField is the field of the prompts' metadata with their category.
+	CategoryField string `yaml:"category_field" json:"category_field"`
+	Output        Output `yaml:"output"         json:"output"`
+	Seed          int64  `yaml:"seed"           json:"seed"`
+	// StripReasoning takes thoughts out of answers and verdicts.
+	StripReasoning bool `yaml:"strip_reasoning" json:"strip_reasoning"`
+	// Outcome is hard or soft, Resamples the number of bootstrap resamples.
+	Outcome   Outcome `yaml:"outcome"   json:"outcome"`
+	Resamples int     `yaml:"resamples" json:"resamples"`
+	// Known are folders of other arenas, whose games give the difficulty of the prompts.
+	Known []string `yaml:"known" json:"known"`
+
+	Worker   metareward.Worker   `yaml:"worker"   json:"worker"`
+	Client   metareward.Client   `yaml:"client"   json:"client"`
+	Simulate metareward.Simulate `yaml:"simulate" json:"simulate"`
+}
+
+// Output says where the files go.
+type Output struct {
+	Dir string `yaml:"dir" json:"dir"`
+}
+
+// SideConfig is one model, asked or with given answers.
+type SideConfig struct {
+	metareward.Role `yaml:",inline"`
+
+	// Answers is a file of prompts and answers. Empty asks the model.
+	Answers string `yaml:"answers" json:"answers"`
+}
+
+// JudgeConfig is the pairwise judge.
+type JudgeConfig struct {
+	metareward.Role `yaml:",inline"`
+
+	Verdict    pairwise.Scale `yaml:"verdict"    json:"verdict"`
+	Replicates int            `yaml:"replicates" json:"replicates"`
+	Template   string         `yaml:"template"   json:"template"`
+}
+
+// DefaultConfig returns the config of an arena with nothing given.
+func DefaultConfig() Config {
+	d := metareward.Default()
+	c := Config{
+		Prompts: d.Prompts, Client: d.Client, Simulate: d.Simulate, Worker: d.Worker,
+		StripReasoning: true, Outcome: Hard, Resamples: 1000, CategoryField: "category",
+		B:     SideConfig{Role: answering()},
+		Judge: JudgeConfig{Role: d.MetaJudge.Role, Verdict: pairwise.Five, Replicates: 1},
+	}
+	c.Judge.Role.Temperature, c.Judge.Role.TopP = 0.7, 1
+	return c
+}
+
+// answering is how a model is asked for an answer that is compared.
+func answering() metareward.Role {
+	r := metareward.Default().Actor.Role
+	r.Temperature, r.TopP = 0.7, 1
+	return r
+}
+
+// ParseConfig returns the config of a YAML file, over the defaults. Its error shows the line but
+// not its text, which may contain a key.
+func ParseConfig(name string, data []byte) (Config, error) {
+	c := DefaultConfig()
+	var shape struct {
+		A []any `yaml:"a"`
+	}
+	if err := yaml.Unmarshal(data, &shape); err == nil {
+		for range shape.A {
+			c.A = append(c.A, SideConfig{Role: answering()})
+		}
+	}
+	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
+		return c, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false)))
+	}
+	return c, nil
+}
+
+// NewSide returns a model as the command line names it: MODEL or MODEL@REVISION.
+func NewSide(name string) SideConfig {
+	s := SideConfig{Role: answering()}
+	s.Model = name
+	if model, revision, ok := strings.Cut(name, "@"); ok {
+		s.Model, s.Revision = model, revision
+	}
+	return s
+}
+
+// Validate returns all problems joined, each naming its key, its value and what is allowed.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(key, value, allowed string) {
+		errs = append(errs, &metareward.Problem{Key: key, Value: value, Allowed: allowed})
+	}
+	if len(c.A) == 0 {
+		fail("a", "", "at least one model (--a)")
+	}
+	sides := append(slices.Clone(c.A), c.B)
+	for i := range sides {
+		key := fmt.Sprintf("a[%d]", i)
+		if i == len(c.A) {
+			key = "b"
+		}
+		errs = append(errs, c.validateRole(key, &sides[i].Role, sides[i].Answers != "")...)
+	}
+	errs = append(errs, c.validateRole("judge", &c.Judge.Role, false)...)
+	if c.Judge.Verdict != pairwise.Five && c.Judge.Verdict != pairwise.Two {
+		fail("judge.verdict", fmt.Sprintf("%q", c.Judge.Verdict), "five or two")
+	}
+	if c.Judge.Replicates < 1 || c.Judge.Replicates > 64 {
+		fail("judge.replicates", fmt.Sprint(c.Judge.Replicates), "1 to 64")
+	}
+	if c.Outcome != Hard && c.Outcome != Soft {
+		fail("outcome", fmt.Sprintf("%q", c.Outcome), "hard or soft")
+	}
+	if c.Resamples < 100 || c.Resamples > 100_000 {
+		fail("resamples", fmt.Sprint(c.Resamples), "100 to 100000")
+	}
+	return errors.Join(dedupe(errs)...)
+}
+
+// validateRole checks one role with the settings that all share. A model with given answers needs
+// no server.
+func (c *Config) validateRole(key string, r *metareward.Role, given bool) []error {
+	m := c.Base()
+	m.Actor.Role = *r
+	if given {
+		m.Worker.URLs = []string{"http://given"}
+	}
+	var errs []error
+	for _, err := range flatten(m.ValidateAnswering()) {
+		if p := (*metareward.Problem)(nil); errors.As(err, &p) {
+			if rest, ok := strings.CutPrefix(p.Key, "actor."); ok {
+				err = &metareward.Problem{Key: key + "." + rest, Value: p.Value, Allowed: p.Allowed}
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// dedupe keeps the first of errors that read alike: settings that all roles share are checked
+// with each.
+func dedupe(errs []error) []error {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(errs, func(err error) bool {
+		was := seen[err.Error()]
+		seen[err.Error()] = true
+		return was
+	})
+}
+
+// Base returns the settings that an arena shares with a run.
+func (c *Config) Base() metareward.Config {
+	m := metareward.Default()
+	m.Prompts, m.Client, m.Simulate, m.Worker = c.Prompts, c.Client, c.Simulate, c.Worker
+	m.Seed, m.Output.Dir = c.Seed, c.Output.Dir
+	return m
+}
+
+// Contest returns the contest of a config. Answers reads the file of a side: it returns the text by
+// prompt ID.
+func (c *Config) Contest(ctx context.Context, answers func(ctx context.Context, path string) (map[string]string, error)) (*Contest, error) {
+	base := c.Base()
+	player := func(s *SideConfig) (Player, error) {
+		role, err := base.NewRole(schemas.RoleActor, &s.Role)
+		if err != nil {
+			return Player{}, err
+		}
+		p := Player{Role: *role}
+		if s.Answers != "" {
+			p.Given, err = answers(ctx, s.Answers)
+		}
+		return p, err
+	}
+	out := &Contest{Chain: c.Chain, StripReasoning: c.StripReasoning, CategoryOf: c.category}
+	for i := range c.A {
+		p, err := player(&c.A[i])
+		if err != nil {
+			return nil, err
+		}
+		out.Models = append(out.Models, p)
+	}
+	var err error
+	if out.Baseline, err = player(&c.B); err != nil {
+		return nil, err
+	}
+	judge, err := base.NewRole(schemas.RolePairwise, &c.Judge.Role)
+	if err != nil {
+		return nil, err
+	}
+	out.Judge = pairwise.Options{Role: *judge, Scale: c.Judge.Verdict, Replicates: c.Judge.Replicates}
+	if c.Judge.Template != "" {
+		source, err := store.ReadFile(ctx, c.Judge.Template)
+		if err != nil {
+			return nil, &metareward.Problem{Key: "judge.template", Value: fmt.Sprintf("%q", c.Judge.Template), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
+		}
+		out.Judge.Template = string(source)
+	}
+	if _, err := pairwise.Stage(out.Judge); err != nil {
+		return nil, err
+	}
+	return out, out.Validate()
+}
+
+// category returns the category of a prompt from its metadata.
+func (c *Config) category(p *schemas.Prompt) string {
+	var fields map[string]any
+	if c.CategoryField == "" || json.Unmarshal([]byte(p.Metadata), &fields) != nil {
+		return ""
+	}
+	text, ok := fields[c.CategoryField].(string)
+	if !ok {
+		return ""
+	}
+	return text
+}
