@@ -1,0 +1,296 @@
+// Package swap makes servers answer with a newly trained model, and proves that they do.
+//
+// Servers accept a swap with status 200 and go on as before: one keeps serving the old weights, one
+// loads an adapter whose modules fit nothing, one answers from a stale prefix cache. A swap is
+// therefore proved twice. The identity that a server reports must be the new one, where the
+// server reports any. And a canary, the log-probabilities of fixed greedy answers, must differ
+// from the former model's by more than the model differs from itself; see [Canary].
+//
+//	Former  := Record(server, former model)      before the swap
+//	Swapper.Swap(new model)                      load, reload, restart or wait
+//	Prove(server, new model, Former)             identity, then canary
+package swap
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A Server is one OpenAI-compatible server whose model is swapped.
+type Server struct {
+	// URL is its base, as http://localhost:8000/v1.
+	URL string
+	// APIKey is sent as a bearer token; empty sends none.
+	APIKey string
+	// Client makes the requests. Nil means http.DefaultClient.
+	Client *http.Client
+}
+
+// maxBody bounds what is read of an answer.
+const maxBody = 8 << 20
+
+// root returns the URL of a path beside the base's /v1.
+func (s *Server) root(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), "/v1") + path
+}
+
+// base returns the URL of a path below the base.
+func (s *Server) base(path string) string { return strings.TrimSuffix(s.URL, "/") + path }
+
+// do sends a request with a JSON body, nil for none, and decodes the answer into out, nil for
+// nothing. It returns an [*Answer] for a status other than 2xx.
+func (s *Server) do(ctx context.Context, method, address string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("swap: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return fmt.Errorf("swap: %w", err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.APIKey != "" {
+		req.Header.Set("Authorization", "Bearer "+s.APIKey)
+	}
+	client := s.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }() // it was read
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, address, err)
+	}
+	if resp.StatusCode/100 != 2 {
+		return &Answer{Method: method, Path: req.URL.Path, Status: resp.StatusCode, Body: strings.TrimSpace(string(b))}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("%s %s: %w", method, req.URL.Path, err)
+	}
+	return nil
+}
+
+// Answer is a server's refusal.
+type Answer struct {
+	Method, Path string
+	Status       int
+	Body         string
+}
+
+func (a *Answer) Error() string {
+	const shown = 300
+	body := a.Body
+	if len(body) > shown {
+		body = strings.ToValidUTF8(body[:shown], "") + "…"
+	}
+	return fmt.Sprintf("%s %s: status %d: %q", a.Method, a.Path, a.Status, body)
+}
+
+// isMissing reports whether an error is an answer that the path doesn't exist there.
+func isMissing(err error) bool {
+	a := (*Answer)(nil)
+	return errors.As(err, &a) && (a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed || a.Status == http.StatusNotImplemented)
+}
+
+// Checkpoint is a trained model.
+type Checkpoint struct {
+	// Path is the folder of the weights or of the adapter, absolute: the server reads it.
+	Path string
+	// Name is how requests name the model after the swap.
+	Name string
+	// Digest identifies the weights.
+	Digest string
+}
+
+// A Kind is how a server gets a new model.
+type Kind string
+
+// The kinds of swap.
+const (
+	// LoRA loads an adapter under a new name, as vLLM and SGLang do.
+	LoRA Kind = "lora"
+	// Reload reads new weights into the running server.
+	Reload Kind = "reload"
+	// Command restarts the server with a command of the user.
+	Command Kind = "command"
+	// Wait waits until somebody else has swapped.
+	Wait Kind = "wait"
+)
+
+// Dialect is whose paths a server has.
+type Dialect string
+
+// The dialects.
+const (
+	VLLM   Dialect = "vllm"
+	SGLang Dialect = "sglang"
+)
+
+// Load loads an adapter under the checkpoint's name. The server must not know the name yet: loaded
+// again under one name, prefixes of the former adapter may answer.
+func (s *Server) Load(ctx context.Context, d Dialect, c Checkpoint) error {
+	address, body := s.base("/load_lora_adapter"), map[string]any{"lora_name": c.Name, "lora_path": c.Path}
+	if d == SGLang {
+		address = s.root("/load_lora_adapter")
+	}
+	models, err := s.Models(ctx)
+	if err != nil {
+		return err
+	}
+	if m, ok := models[c.Name]; ok {
+		if samePath(m.Root, c.Path) {
+			return nil // loaded before the loop was killed
+		}
+		return fmt.Errorf("the server %s serves another model as %s already (its root is %q); choose another name", s.URL, c.Name, m.Root)
+	}
+	if err := s.do(ctx, http.MethodPost, address, body, nil); err != nil {
+		if isMissing(err) {
+			return fmt.Errorf("the server %s has no %s: start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or SGLang with --enable-lora (%w)", s.URL, path(address), err)
+		}
+		return err
+	}
+	return nil
+}
+
+// Reload makes a server read the weights at the checkpoint's path, and drops its prefix cache.
+func (s *Server) Reload(ctx context.Context, d Dialect, c Checkpoint) error {
+	if d == SGLang {
+		var out struct {
+			Success bool   `json:"success"`
+			Message string `json:"message"`
+		}
+		err := s.do(ctx, http.MethodPost, s.root("/update_weights_from_disk"), map[string]any{
+			"model_path": c.Path, "flush_cache": true, "weight_version": c.Digest,
+		}, &out)
+		if err == nil && !out.Success {
+			err = fmt.Errorf("the server %s did not load %s: %q", s.URL, c.Path, out.Message)
+		}
+		return err
+	}
+	steps := []struct {
+		path string
+		body any
+		// optional steps may be missing in older servers.
+		optional bool
+	}{
+		{path: "/pause?mode=wait"},
+		{path: "/collective_rpc", body: map[string]any{"method": "reload_weights", "kwargs": map[string]any{"weights_path": c.Path}}},
+		{path: "/reset_prefix_cache"},
+		{path: "/update_weight_version", body: map[string]any{"new_version": c.Digest}, optional: true},
+	}
+	var failed error
+	for _, step := range steps {
+		err := s.do(ctx, http.MethodPost, s.root(step.path), step.body, nil)
+		if err == nil || step.optional && isMissing(err) {
+			continue
+		}
+		if isMissing(err) {
+			err = fmt.Errorf("the server %s has no %s: start vLLM with VLLM_SERVER_DEV_MODE=1 (%w)", s.URL, step.path, err)
+		}
+		failed = err
+		break
+	}
+	// A paused server answers nobody: it resumes whatever happened.
+	resumed := s.do(context.WithoutCancel(ctx), http.MethodPost, s.root("/resume"), nil, nil)
+	return errors.Join(failed, resumed)
+}
+
+// Model is a row of /v1/models.
+type Model struct {
+	ID     string `json:"id"`
+	Root   string `json:"root"`
+	Parent string `json:"parent"`
+}
+
+// Models returns the models that a server lists, by name.
+func (s *Server) Models(ctx context.Context) (map[string]Model, error) {
+	var out struct {
+		Data []Model `json:"data"`
+	}
+	if err := s.do(ctx, http.MethodGet, s.base("/models"), nil, &out); err != nil {
+		return nil, err
+	}
+	models := make(map[string]Model, len(out.Data))
+	for _, m := range out.Data {
+		models[m.ID] = m
+	}
+	return models, nil
+}
+
+// WaitReady waits until a server lists a model. An empty name means any model.
+func (s *Server) WaitReady(ctx context.Context, model string, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	last := errors.New("it was not asked yet")
+	for {
+		models, err := s.Models(ctx)
+		switch _, ok := models[model]; {
+		case err != nil:
+			last = err
+		case ok || model == "" && len(models) > 0:
+			return nil
+		default:
+			last = fmt.Errorf("it lists %d models and not %s", len(models), model)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the server %s is not ready: %w (%w)", s.URL, last, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// weightVersion returns the version of the weights that a server reports, false where it reports
+// none.
+func (s *Server) weightVersion(ctx context.Context) (string, bool) {
+	for _, p := range []string{"/weight_info", "/get_weight_version", "/model_info", "/get_model_info"} {
+		var out struct {
+			WeightVersion string `json:"weight_version"`
+			Version       string `json:"version"`
+		}
+		if err := s.do(ctx, http.MethodGet, s.root(p), nil, &out); err != nil {
+			continue
+		}
+		for _, v := range []string{out.WeightVersion, out.Version} {
+			if v != "" && v != "default" {
+				return v, true
+			}
+		}
+	}
+	return "", false
+}
+
+func samePath(a, b string) bool {
+	return a != "" && filepath.Clean(a) == filepath.Clean(b)
+}
+
+// path returns that of an address, for messages.
+func path(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	return u.Path
+}

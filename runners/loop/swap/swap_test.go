@@ -1,0 +1,305 @@
+package swap_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coeval/runners/loop/swap"
+)
+
+// A fault is how a server lies.
+type fault string
+
+const (
+	honest   fault = "honest"
+	keepsOld fault = "serves the old weights"
+	inactive fault = "the adapter fits nothing"
+	stale    fault = "stale prefix cache"
+	mixed    fault = "one replica of two is old"
+)
+
+// server is a model server with adapters, reloads and log-probabilities. Weights are a path; the
+// log-probability of a token is a function of weights, prompt and place, with the noise of batching.
+type server struct {
+	fault    fault
+	noLogits bool
+
+	mu       sync.Mutex
+	base     string            // the path of the base weights
+	old      string            // those before the last reload
+	adapters map[string]string // path by name
+	version  string
+	paused   bool
+	prefixes map[string]string // weights that first saw a prompt
+	requests int
+	calls    []string
+}
+
+func start(t *testing.T, s *server) *swap.Server {
+	t.Helper()
+	s.adapters, s.prefixes = map[string]string{}, map[string]string{}
+	if s.base == "" {
+		s.base = "/models/base"
+	}
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(body map[string]any) (int, any)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.calls = append(s.calls, r.URL.Path)
+			var body map[string]any
+			_ = json.NewDecoder(r.Body).Decode(&body) // some have none
+			status, out := f(body)
+			w.WriteHeader(status)
+			if err := json.NewEncoder(w).Encode(out); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	handle("GET /v1/models", s.models)
+	handle("POST /v1/load_lora_adapter", s.load)
+	handle("POST /collective_rpc", s.reload)
+	handle("POST /v1/chat/completions", s.complete)
+	handle("POST /pause", func(map[string]any) (int, any) { s.paused = true; return 200, nil })
+	handle("POST /resume", func(map[string]any) (int, any) { s.paused = false; return 200, nil })
+	handle("POST /reset_prefix_cache", func(map[string]any) (int, any) {
+		if s.fault != stale {
+			clear(s.prefixes)
+		}
+		return 200, nil
+	})
+	handle("POST /update_weight_version", func(body map[string]any) (int, any) {
+		s.version, _ = body["new_version"].(string)
+		return 200, nil
+	})
+	handle("GET /weight_info", func(map[string]any) (int, any) { return 200, map[string]string{"weight_version": s.version} })
+	h := httptest.NewServer(mux)
+	t.Cleanup(h.Close)
+	return &swap.Server{URL: h.URL + "/v1", Client: h.Client()}
+}
+
+func (s *server) models(map[string]any) (int, any) {
+	data := []map[string]string{{"id": "base", "root": "/models/base"}} // as vLLM: the root stays
+	for name, path := range s.adapters {
+		data = append(data, map[string]string{"id": name, "root": path, "parent": "base"})
+	}
+	return 200, map[string]any{"data": data}
+}
+
+func (s *server) load(body map[string]any) (int, any) {
+	name, _ := body["lora_name"].(string)
+	path, _ := body["lora_path"].(string)
+	if name == "" || path == "" {
+		return 400, map[string]string{"error": "lora_name and lora_path are required"}
+	}
+	s.adapters[name] = path
+	return 200, "Success"
+}
+
+func (s *server) reload(body map[string]any) (int, any) {
+	args, _ := body["kwargs"].(map[string]any)
+	path, _ := args["weights_path"].(string)
+	if !s.paused || body["method"] != "reload_weights" || path == "" {
+		return 400, "not paused, or no path"
+	}
+	s.old = s.base
+	if s.fault != keepsOld {
+		s.base = path
+	}
+	return 200, map[string]any{"results": []any{nil}}
+}
+
+// weights returns those that answer a request.
+func (s *server) weights(model, prompt string) string {
+	s.requests++
+	w := s.base
+	if path, ok := s.adapters[model]; ok && s.fault != inactive {
+		w = path
+	}
+	switch {
+	case s.fault == mixed && s.requests%2 == 0 && s.old != "":
+		return s.old
+	case s.fault == stale:
+		if first, ok := s.prefixes[prompt]; ok {
+			return first
+		}
+		s.prefixes[prompt] = w
+	}
+	return w
+}
+
+func (s *server) complete(body map[string]any) (int, any) {
+	model, _ := body["model"].(string)
+	if _, ok := s.adapters[model]; !ok && model != "base" {
+		return 404, "no such model"
+	}
+	prompt := fmt.Sprint(body["messages"])
+	w := s.weights(model, prompt)
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(w + prompt))
+	r := rand.New(rand.NewPCG(h.Sum64(), 0))
+	var content []map[string]any
+	for i := range 24 {
+		noise := 0.001 * (float64((s.requests*7+i)%10)/10 - 0.5) // batching
+		content = append(content, map[string]any{"token": "x", "logprob": -0.1 - r.Float64() + noise})
+	}
+	choice := map[string]any{"message": map[string]string{"content": "the same greedy text"}, "finish_reason": "length"}
+	if s.noLogits {
+		choice["message"] = map[string]string{"content": fmt.Sprint("text ", h.Sum64()%3)}
+	} else {
+		choice["logprobs"] = map[string]any{"content": content}
+	}
+	return 200, map[string]any{"choices": []any{choice}}
+}
+
+// try swaps from one checkpoint to the next and returns the proof.
+func try(t *testing.T, s *server, kind swap.Kind) (*swap.Proof, error) {
+	t.Helper()
+	c := start(t, s)
+	ctx := t.Context()
+	base, err := c.Record(ctx, "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	former, next := base, swap.Checkpoint{Path: "/models/it-2", Name: "base", Digest: "d2"}
+	if kind == swap.LoRA {
+		first := swap.Checkpoint{Path: "/adapters/it-1", Name: "it-1", Digest: "d1"}
+		if err := c.Load(ctx, swap.VLLM, first); err != nil {
+			t.Fatal(err)
+		}
+		if former, err = c.Record(ctx, first.Name); err != nil {
+			t.Fatal(err)
+		}
+		next.Path, next.Name = "/adapters/it-2", "it-2"
+		if err := c.Load(ctx, swap.VLLM, next); err != nil {
+			t.Fatal(err)
+		}
+		return c.Prove(ctx, kind, next, former, base)
+	}
+	if err := c.Reload(ctx, swap.VLLM, next); err != nil {
+		t.Fatal(err)
+	}
+	if s.paused {
+		t.Error("the server stays paused")
+	}
+	return c.Prove(ctx, kind, next, former, nil)
+}
+
+// Honest servers are believed and each liar is found, ten times of ten, with the sentence that names
+// its fault.
+func TestProve(t *testing.T) {
+	for _, test := range []struct {
+		fault fault
+		kind  swap.Kind
+		says  string
+	}{
+		{honest, swap.LoRA, ""},
+		{honest, swap.Reload, ""},
+		{keepsOld, swap.Reload, "still serves the old weights"},
+		{inactive, swap.LoRA, "answers as the base model"},
+		{stale, swap.LoRA, "answers as the"},
+		{stale, swap.Reload, "answers as before"},
+		{mixed, swap.Reload, "twice in unlike ways"},
+	} {
+		t.Run(fmt.Sprintf("%s, %s", test.kind, test.fault), func(t *testing.T) {
+			for i := range 10 {
+				s := &server{fault: test.fault, base: fmt.Sprintf("/models/base-%d", i)}
+				proof, err := try(t, s, test.kind)
+				lie, found := errors.AsType[*swap.Lie](err)
+				switch {
+				case test.says == "" && err != nil:
+					t.Fatalf("an honest server is called a liar: %v", err)
+				case test.says == "" && !proof.Change.Changed:
+					t.Fatalf("proof is %+v", proof.Change)
+				case test.says != "" && (!found || !strings.Contains(lie.What, test.says)):
+					t.Fatalf("error is %v; want one that says %q", err, test.says)
+				}
+			}
+		})
+	}
+}
+
+// Where a server gives no log-probabilities, texts are compared.
+func TestProveByText(t *testing.T) {
+	proof, err := try(t, &server{noLogits: true}, swap.Reload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !proof.Change.ByText || !proof.Change.Changed {
+		t.Errorf("change is %+v", proof.Change)
+	}
+	if _, err := try(t, &server{noLogits: true, fault: keepsOld}, swap.Reload); err == nil {
+		t.Error("a server that keeps its weights is believed by its texts")
+	}
+}
+
+// A name that is taken by another adapter is refused, the same adapter again is not.
+func TestLoadTwice(t *testing.T) {
+	c := start(t, &server{})
+	first := swap.Checkpoint{Path: "/adapters/1", Name: "it-1"}
+	for range 2 {
+		if err := c.Load(t.Context(), swap.VLLM, first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first.Path = "/adapters/2"
+	if err := c.Load(t.Context(), swap.VLLM, first); err == nil || !strings.Contains(err.Error(), "choose another name") {
+		t.Errorf("a second adapter of one name: %v", err)
+	}
+}
+
+// A server without the paths is told of with how to start it.
+func TestMissingPaths(t *testing.T) {
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/models") {
+			_, _ = w.Write([]byte(`{"data":[{"id":"base"}]}`))
+			return
+		}
+		http.NotFound(w, r)
+	}))
+	t.Cleanup(h.Close)
+	c := &swap.Server{URL: h.URL + "/v1", Client: h.Client()}
+	if err := c.Load(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/x", Name: "x"}); err == nil || !strings.Contains(err.Error(), "--enable-lora") {
+		t.Errorf("load: %v", err)
+	}
+	if err := c.Reload(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/x", Name: "x"}); err == nil || !strings.Contains(err.Error(), "VLLM_SERVER_DEV_MODE") {
+		t.Errorf("reload: %v", err)
+	}
+}
+
+// WaitReady ends with the server's last answer when its time is over.
+func TestWaitReady(t *testing.T) {
+	c := start(t, &server{})
+	if err := c.WaitReady(t.Context(), "base", time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := c.WaitReady(ctx, "absent", time.Millisecond); err == nil || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// Paths are compared after cleaning.
+func TestPathsOfCheckpoints(t *testing.T) {
+	c := start(t, &server{})
+	p := swap.Checkpoint{Path: filepath.Join("/adapters", "one"), Name: "one"}
+	if err := c.Load(t.Context(), swap.VLLM, p); err != nil {
+		t.Fatal(err)
+	}
+	p.Path = "/adapters/./one/"
+	if err := c.Load(t.Context(), swap.VLLM, p); err != nil {
+		t.Errorf("the same folder is another one: %v", err)
+	}
+}
