@@ -1,0 +1,325 @@
+// Package process runs the long commands of a loop, such as a training, so that a killed loop
+// finds them again.
+//
+// A command runs in a process group of its own, with its output in a file. A small shell around it
+// writes its exit code to a file when it ends. A loop that was killed looks at both: a command that
+// ended has its code, one that still runs is waited for, and one that vanished without a code, as
+// after a crash of the machine, is reported as lost and starts again.
+//
+// The package works on Linux and macOS. It promises nothing for a command that leaves its process
+// group.
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Files of a command in its folder, by the name of the command.
+const (
+	logSuffix   = ".log"
+	stateSuffix = ".process.json"
+	exitSuffix  = ".exit"
+)
+
+// OnStop says what becomes of a running command when the loop is stopped.
+type OnStop string
+
+// What becomes of it.
+const (
+	// Kill ends the whole process group.
+	Kill OnStop = "kill"
+	// Finish leaves it running. The next start of the loop finds it.
+	Finish OnStop = "finish"
+)
+
+// A Command is one command line of a step.
+type Command struct {
+	// Dir is where its files lie, Name begins their names.
+	Dir, Name string
+	// Line is the command line, for sh -c.
+	Line string
+	// Env are variables beside those of the loop, as NAME=value.
+	Env []string
+	// WorkDir is the command's working directory; empty is the loop's.
+	WorkDir string
+	OnStop  OnStop
+}
+
+// state is what is known of a started command.
+type state struct {
+	PID int `json:"pid"`
+	// Started tells processes of one ID apart; see [startOf].
+	Started string `json:"started"`
+	Line    string `json:"line"`
+}
+
+// ErrLost is the error of a command that ended without an exit code: it was killed together with
+// its shell, or the machine went down.
+var ErrLost = errors.New("it ended without an exit code")
+
+// ExitError is the error of a command that failed.
+type ExitError struct {
+	Code int
+	// Log is the file with its output, Tail its end.
+	Log, Tail string
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("exit code %d; the end of %s:\n%s", e.Code, e.Log, e.Tail)
+}
+
+func (c *Command) path(suffix string) string { return filepath.Join(c.Dir, c.Name+suffix) }
+
+// Log returns the file with the command's output.
+func (c *Command) Log() string { return c.path(logSuffix) }
+
+// Run starts the command, or joins one that a former loop started, and waits for it. A command that
+// has ended with code 0 isn't started again. A failed or lost one is, by the next Run. It returns
+// an [*ExitError] if the command fails, and an error that wraps [ErrLost] if it was lost.
+func (c *Command) Run(ctx context.Context) error {
+	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
+		return err
+	}
+	was, err := c.load()
+	if err != nil {
+		return err
+	}
+	if was != nil && was.Line == c.Line {
+		running := alive(was)
+		code, ended, err := c.exitCode() // after alive: a command writes its code before it ends
+		switch {
+		case err != nil:
+			return err
+		case ended && code == 0:
+			return nil
+		case !ended && running:
+			return c.wait(ctx, was)
+		}
+	}
+	if was != nil {
+		if err := c.stopOrphans(was); err != nil {
+			return err
+		}
+	}
+	started, err := c.start()
+	if err != nil {
+		return err
+	}
+	return c.wait(ctx, started)
+}
+
+// stopOrphans ends what is left of a command whose shell has vanished: it would go on beside its
+// successor. While a group has members its number is no other process's, so that a group without
+// its leader is the command's own.
+func (c *Command) stopOrphans(s *state) error {
+	if !errors.Is(syscall.Kill(s.PID, 0), syscall.ESRCH) || !groupAlive(s.PID) {
+		return nil
+	}
+	return c.stop(s, stopGrace)
+}
+
+// Done reports whether the command ended with code 0.
+func (c *Command) Done() bool {
+	code, ended, err := c.exitCode()
+	return err == nil && ended && code == 0
+}
+
+// Start starts the command, or joins one that a former loop started, and doesn't wait.
+func (c *Command) Start() error {
+	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
+		return err
+	}
+	was, err := c.load()
+	if err != nil {
+		return err
+	}
+	if was != nil && was.Line == c.Line && alive(was) {
+		return nil
+	}
+	_, err = c.start()
+	return err
+}
+
+// Stop ends the command's process group: first with SIGTERM, after grace with SIGKILL. It does
+// nothing to a command that doesn't run.
+func (c *Command) Stop(grace time.Duration) error {
+	was, err := c.load()
+	if err != nil || was == nil || !alive(was) {
+		return err
+	}
+	return c.stop(was, grace)
+}
+
+func (c *Command) load() (*state, error) {
+	b, err := os.ReadFile(c.path(stateSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s state
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.path(stateSuffix), err)
+	}
+	return &s, nil
+}
+
+// wrapper runs its second argument and writes the exit code to its first one, under a temporary name
+// until it is whole.
+const wrapper = `sh -c "$2"; code=$?; echo "$code" >"$1.tmp" && mv "$1.tmp" "$1"`
+
+func (c *Command) start() (*state, error) {
+	if err := os.Remove(c.path(exitSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	exit, err := filepath.Abs(c.path(exitSuffix))
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(c.Log())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }()                           // the command has its own descriptor
+	cmd := exec.Command("sh", "-c", wrapper, "sh", exit, c.Line) //nolint:noctx // it may outlive the loop
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir, cmd.Env = c.WorkDir, append(os.Environ(), c.Env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	go func() { _ = cmd.Wait() }() // reaps it; the exit file has the code
+	started, err := startOf(cmd.Process.Pid)
+	if err != nil && !c.Done() {
+		started = "" // it has ended already
+	}
+	s := &state{PID: cmd.Process.Pid, Started: started, Line: c.Line}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	temporary := c.path(stateSuffix) + ".tmp"
+	if err := os.WriteFile(temporary, b, 0o666); err != nil {
+		return nil, err
+	}
+	return s, os.Rename(temporary, c.path(stateSuffix))
+}
+
+// interval is between two looks at a running command.
+const interval = 100 * time.Millisecond
+
+func (c *Command) wait(ctx context.Context, s *state) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		running := alive(s)
+		code, ended, err := c.exitCode() // after alive: a command writes its code before it ends
+		switch {
+		case err != nil:
+			return err
+		case ended && code == 0:
+			return nil
+		case ended:
+			return &ExitError{Code: code, Log: c.Log(), Tail: tail(c.Log())}
+		case !running:
+			lost := fmt.Errorf("%s: %w; the end of %s:\n%s", c.Name, ErrLost, c.Log(), tail(c.Log()))
+			return errors.Join(lost, c.stopOrphans(s))
+		}
+		select {
+		case <-ctx.Done():
+			if c.OnStop == Finish {
+				return context.Cause(ctx)
+			}
+			return errors.Join(context.Cause(ctx), c.stop(s, stopGrace))
+		case <-ticker.C:
+		}
+	}
+}
+
+// stopGrace is how long a command may take to end after SIGTERM.
+const stopGrace = 10 * time.Second
+
+func (c *Command) stop(s *state, grace time.Duration) error {
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if err := syscall.Kill(-s.PID, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("%s: end process group %d: %w", c.Name, s.PID, err)
+		}
+		for end := time.Now().Add(grace); time.Now().Before(end); time.Sleep(interval / 10) {
+			if !groupAlive(s.PID) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s: process group %d survives SIGKILL", c.Name, s.PID)
+}
+
+func (c *Command) exitCode() (code int, ended bool, err error) {
+	b, err := os.ReadFile(c.path(exitSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	code, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, false, fmt.Errorf("%s: %w", c.path(exitSuffix), err)
+	}
+	return code, true, nil
+}
+
+// alive reports whether the process still runs that a state names.
+func alive(s *state) bool {
+	started, err := startOf(s.PID)
+	return err == nil && started == s.Started && s.Started != ""
+}
+
+// groupAlive reports whether a process group has members.
+func groupAlive(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
+
+// startOf returns when a process began, in the words of ps. Two processes that had one ID differ in
+// it, unless they began within a second. It returns an error if there is no such process, or only
+// what is left of one that nobody waited for.
+func startOf(pid int) (string, error) {
+	out, err := exec.Command("ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // it ends at once
+	if err != nil {
+		return "", fmt.Errorf("no process %d: %w", pid, err)
+	}
+	status, started, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if strings.HasPrefix(status, "Z") {
+		return "", fmt.Errorf("process %d has ended", pid)
+	}
+	return strings.TrimSpace(started), nil
+}
+
+// maxTail bounds the end of a log that an error shows.
+const maxTail = 2000
+
+func tail(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	b := make([]byte, min(info.Size(), maxTail))
+	if _, err := f.ReadAt(b, info.Size()-int64(len(b))); err != nil {
+		return err.Error()
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(string(b)), "")
+}
