@@ -240,7 +240,7 @@ type entry struct {
 // add takes one label.
 func (r *reader) add(line int64, data []byte) {
 	var e entry
-	var o prompts.Options
+	o := prompts.Options{DropLastAnswer: prompts.NeverDrop}
 	if utf8.Valid(data) && json.Unmarshal(data, &e) == nil && e.Output1 != nil && e.Input.Kind() == '"' {
 		o.Field = "input"
 	}

@@ -4,8 +4,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/format"
-
-	"coeval/schemas"
 )
 
 // A column is a field of a Parquet schema as JSON has it: a leaf, an object, or a list of
@@ -25,15 +23,21 @@ type column struct {
 	// from lo to hi of a row.
 	leaf   func(b []byte, v parquet.Value) ([]byte, bool)
 	lo, hi int
+	// needed reports whether the column, of those at the top, may be part of the prompt.
+	needed bool
 }
 
 // values are those of a row's leaves, in the columns' order.
 type values [][]parquet.Value
 
-func newRoot(schema *parquet.Schema) *column {
+// newRoot returns the columns of a schema.
+func newRoot(schema *parquet.Schema, isNeeded func(name string) bool) *column {
 	root := &column{}
 	for _, field := range schema.Fields() {
 		root.add(field)
+	}
+	for _, child := range root.children {
+		child.needed = isNeeded(child.name)
 	}
 	return root
 }
@@ -83,37 +87,33 @@ func (c *column) unwrap(field parquet.Field) {
 	}
 }
 
-// encode returns a row as a JSON object.
-func (c *column) encode(b []byte, row parquet.Row) ([]byte, *schemas.Failure) {
-	leaves := make(values, c.hi)
-	for i, v := range row.Range {
-		if i < len(leaves) {
-			leaves[i] = v
-		}
-	}
-	b, badColumn := c.appendObject(b, leaves)
-	if badColumn != "" {
-		return b, bad(InvalidUTF8, "column %s is not valid UTF-8", shorten(badColumn))
-	}
-	return b, nil
+// An encoder appends JSON up to a limit.
+type encoder struct {
+	b     []byte
+	limit int
+	// full reports whether the limit was reached, which ends the encoding of a column.
+	full bool
+	// invalid is the first column that is not valid UTF-8, if any.
+	invalid string
+	// left are the columns that were left out of the row.
+	left []string
 }
 
-// The append functions append the JSON of what leaves hold of the column, and return the
-// name of the first column that is not valid UTF-8, if any.
-
-func (c *column) append(b []byte, leaves values) ([]byte, string) {
+// value appends the JSON of the values that leaves have of a column.
+func (e *encoder) value(c *column, leaves values) {
 	switch defined := c.defined(leaves); {
 	case c.repeated && !defined:
-		return append(b, "[]"...), ""
+		e.b = append(e.b, "[]"...)
 	case c.repeated:
-		return c.appendItems(b, leaves)
+		e.items(c, leaves)
 	case !defined:
-		return append(b, "null"...), ""
+		e.b = append(e.b, "null"...)
+	default:
+		e.one(c, leaves)
 	}
-	return c.appendOne(b, leaves)
 }
 
-// defined says whether the column, and all that it is in, has a value.
+// defined reports whether the column, and all that it is in, has a value.
 func (c *column) defined(leaves values) bool {
 	if c.lo >= c.hi || len(leaves[c.lo]) == 0 {
 		return false
@@ -121,13 +121,16 @@ func (c *column) defined(leaves values) bool {
 	return leaves[c.lo][0].DefinitionLevel() >= c.def
 }
 
-func (c *column) appendItems(b []byte, leaves values) ([]byte, string) {
+func (e *encoder) items(c *column, leaves values) {
 	item := make(values, len(leaves))
 	rest := append(values(nil), leaves...)
-	b = append(b, '[')
-	for i := 0; len(rest[c.lo]) > 0; i++ {
+	e.b = append(e.b, '[')
+	for i := 0; len(rest[c.lo]) > 0 && e.invalid == ""; i++ {
+		if e.full = e.full || len(e.b) > e.limit; e.full {
+			return
+		}
 		if i > 0 {
-			b = append(b, ',')
+			e.b = append(e.b, ',')
 		}
 		for at := c.lo; at < c.hi; at++ {
 			end := min(1, len(rest[at]))
@@ -136,39 +139,41 @@ func (c *column) appendItems(b []byte, leaves values) ([]byte, string) {
 			}
 			item[at], rest[at] = rest[at][:end], rest[at][end:]
 		}
-		var badColumn string
-		if b, badColumn = c.appendOne(b, item); badColumn != "" {
-			return b, badColumn
-		}
+		e.one(c, item)
 	}
-	return append(b, ']'), ""
+	e.b = append(e.b, ']')
 }
 
-func (c *column) appendOne(b []byte, leaves values) ([]byte, string) {
+func (e *encoder) one(c *column, leaves values) {
 	switch {
 	case c.wrapped:
-		return c.children[0].append(b, leaves)
+		e.value(c.children[0], leaves)
 	case c.leaf == nil:
-		return c.appendObject(b, leaves)
+		e.object(c, leaves)
+	default:
+		v := leaves[c.lo][0]
+		if kind := v.Kind(); (kind == parquet.ByteArray || kind == parquet.FixedLenByteArray) && len(e.b)+len(v.ByteArray()) > e.limit {
+			e.full = true
+			return
+		}
+		var ok bool
+		if e.b, ok = c.leaf(e.b, v); !ok && e.invalid == "" {
+			e.invalid = c.name
+		}
 	}
-	b, ok := c.leaf(b, leaves[c.lo][0])
-	if !ok {
-		return b, c.name
-	}
-	return b, ""
 }
 
-func (c *column) appendObject(b []byte, leaves values) ([]byte, string) {
-	b = append(b, '{')
+func (e *encoder) object(c *column, leaves values) {
+	e.b = append(e.b, '{')
 	for i, child := range c.children {
+		if e.full || e.invalid != "" {
+			return
+		}
 		if i > 0 {
-			b = append(b, ',')
+			e.b = append(e.b, ',')
 		}
-		b = append(b, child.key...)
-		var badColumn string
-		if b, badColumn = child.append(b, leaves); badColumn != "" {
-			return b, badColumn
-		}
+		e.b = append(e.b, child.key...)
+		e.value(child, leaves)
 	}
-	return append(b, '}'), ""
+	e.b = append(e.b, '}')
 }

@@ -34,7 +34,9 @@ func newLeaf(typ parquet.Type) func(b []byte, v parquet.Value) ([]byte, bool) {
 			}
 			return appendTime(layout, clock(t.Unit))
 		case *format.DecimalType:
-			return appendDecimal(int(t.Scale))
+			if t.Scale <= maxDigits {
+				return appendDecimal(int(t.Scale))
+			}
 		case *format.IntType:
 			if !t.IsSigned {
 				return appendUnsigned
@@ -128,9 +130,16 @@ func julianClock(v parquet.Value) time.Time {
 	return time.Unix((int64(i[2])-epoch)*24*60*60, nanoseconds)
 }
 
+// maxDigits bounds the digits of a decimal, as other readers do; beyond it the bytes are shown.
+const maxDigits = 76
+
 // appendDecimal returns how a decimal is appended, whose value is the integer / 10^scale.
 func appendDecimal(scale int) func(b []byte, v parquet.Value) ([]byte, bool) {
 	return func(b []byte, v parquet.Value) ([]byte, bool) {
+		const maxBytes = 32 // of 76 digits
+		if kind := v.Kind(); (kind == parquet.ByteArray || kind == parquet.FixedLenByteArray) && len(v.ByteArray()) > maxBytes {
+			return appendBase64(b, v)
+		}
 		digits := unscaled(v).String()
 		sign := ""
 		if strings.HasPrefix(digits, "-") {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,7 +115,7 @@ func TestParquetMessages(t *testing.T) {
 	}
 	bad := write(t, "b.parquet", parquetOf(t, []row{{nil, "a"}, {chat("user"), "b"}, {[]message{{}}, "c"}, {chat("user", "assistant"), "d"}}))
 	lines, err := read(t, File{Path: bad}, Options{})
-	if want := []string{"1 no_prompt", "2 user says 0", "3 no_prompt", "4 last_not_user"}; err != nil || !cmp.Equal(want, lines) {
+	if want := []string{"1 no_prompt", "2 user says 0", "3 no_prompt", "4 user says 0"}; err != nil || !cmp.Equal(want, lines) {
 		t.Errorf("%v, %v, want %v", lines, err, want)
 	}
 }
@@ -198,7 +200,7 @@ func TestParquetBadRows(t *testing.T) {
 		t.Errorf("%v, %v, want %v", lines, err, want)
 	}
 	s, err := ScanFiles(t.Context(), []string{write(t, "b.parquet", parquetOf(t, rows))}, Options{Field: "text"}, Selection{})
-	if err == nil || !strings.Contains(err.Error(), "no field text that holds a string or a list of messages; the line has other, prompt") {
+	if err == nil || !strings.Contains(err.Error(), "no field text with a string or a list of messages; the line has other, prompt") {
 		t.Errorf("an unknown field: %v, %v", s, err)
 	}
 }
@@ -210,6 +212,69 @@ func TestParquetWithoutRows(t *testing.T) {
 	path := write(t, "a.parquet", parquetOf[row](t, nil))
 	if _, err := ScanFiles(t.Context(), []string{path}, Options{}, Selection{}); err == nil || err.Error() != "prompts: no prompts in "+path+": there is no line in it" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Columns that no prompt needs never make a row too large: large ones of bytes are not read at
+// all, others are left out of the rows in which they are too large.
+func TestParquetUnneededColumns(t *testing.T) {
+	type image struct {
+		Bytes []byte `parquet:"bytes"`
+		Path  string `parquet:"path"`
+	}
+	type row struct {
+		Image    image             `parquet:"image"`
+		Messages []schemas.Message `parquet:"messages,list"`
+		Document string            `parquet:"document"`
+		Small    []byte            `parquet:"small"`
+		Source   string            `parquet:"source"`
+	}
+	large := row{image{bytes.Repeat([]byte{0xff}, 300_000), "a.png"}, user("Why?"), strings.Repeat("x", 5000), []byte{0xff}, "web"}
+	short := large
+	short.Document = "short"
+	path := write(t, "a.parquet", parquetOf(t, []row{large, short}))
+	var got []string
+	err := ReadFile(t.Context(), File{Path: path}, Options{MaxLineBytes: 1000}, func(line Line) error {
+		if line.Bad != nil {
+			return errors.New(line.Bad.Message)
+		}
+		got = append(got, fmt.Sprint(line.Prompt.Metadata, line.Reading.Unused))
+		return nil
+	})
+	want := []string{
+		`{"small":"/w==","source":"web"}[document image]`,
+		`{"document":"short","small":"/w==","source":"web"}[document image]`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v; rows (-want +got):\n%s", err, diff)
+	}
+	_, err = read(t, File{Path: path}, Options{MaxLineBytes: 1000, Field: "image.path"})
+	if err != nil {
+		t.Error(err)
+	}
+	lines, err := read(t, File{Path: path}, Options{MaxLineBytes: 1000, Field: "document"})
+	if want := []string{"1 too_large", "2 short"}; err != nil || !cmp.Equal(want, lines) {
+		t.Errorf("a column that is needed: %v, %v, want %v", lines, err, want)
+	}
+}
+
+// A list that names one long text very often costs no more than the limit.
+func TestParquetRepeatedText(t *testing.T) {
+	type row struct {
+		Prompt string   `parquet:"prompt"`
+		Tags   []string `parquet:"tags,list,dict"`
+	}
+	tags := slices.Repeat([]string{strings.Repeat("x", 100_000)}, 10_000) // 1 GB of JSON
+	path := write(t, "a.parquet", parquetOf(t, []row{{"a", tags}, {"b", nil}}))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	lines, err := read(t, File{Path: path}, Options{})
+	runtime.ReadMemStats(&after)
+	if want := []string{"1 a", "2 b"}; err != nil || !cmp.Equal(want, lines) {
+		t.Errorf("%v, %v, want %v", lines, err, want)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+		t.Errorf("%d bytes are allocated, want at most 64 MiB", used)
 	}
 }
 

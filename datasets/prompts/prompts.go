@@ -1,27 +1,23 @@
 // Package prompts reads the prompts of a run from files.
 //
-// A file holds one prompt a line as a JSON object (.jsonl, .ndjson or .json, each also with
-// .gz or .zst), or one a row in Parquet (.parquet, with any compression but LZ4). [ReadFile]
-// gives each line as a prompt or as the failure that says why it is none; a bad line never
-// ends the reading. [ScanFiles] reads everything once before a run: it counts, finds the lines
-// that a limit leaves, and decides which prompts a sample holds.
+// A file has one prompt a line as a JSON object, or one an entry of a JSON array (.jsonl,
+// .ndjson or .json), one a row of a table with a header (.csv, .tsv), each also with .gz or
+// .zst; or one a row in Parquet (.parquet, with any compression but LZ4 and LZO). A text in
+// UTF-16 has a byte order mark. [ReadFile] gives each line as a prompt or as the failure with
+// the reason why it is none; a bad line never ends the reading. [ScanFiles] reads everything
+// once before a run: it counts, reports how lines were read, finds the lines that a limit
+// leaves, and decides which prompts a sample and a slice have.
 //
-// A prompt is one field: a string, which becomes one user message; or a list of messages,
-// each {role, content} with the roles system, user and assistant, or {from, value} with
-// human or user, gpt or assistant, and system. The first of the fields prompt, messages,
-// instruction, question and conversations that holds a string or a list is taken, line by
-// line. An instruction is followed by the field input, after a blank line, if that is a
-// string with something in it. The last message must be the user's, and none may be blank.
+// Which fields make a prompt is the matter of package conversation. All other fields are the
+// prompt's metadata: a JSON object, compact, with sorted keys, no part of any ID.
 //
-// The first of the fields id, uid, uuid, prompt_id and question_id that holds a number or a
-// string is the prompt's own ID. All other fields are its metadata: a JSON object, compact,
-// with sorted keys, no part of any ID.
-//
-// A line is numbered from 1, in Parquet a row. Blank lines have a number but are not counted.
-// All text is valid UTF-8; a line in which some is not is bad.
+// A line is numbered from 1: in an array an entry, in a table and in Parquet a row. Blank
+// lines have a number but are not counted. All text is valid UTF-8; a line in which some is
+// not is bad.
 //
 // The package promises that a file gives the same lines however often and wherever it is
-// read. It does not merge equal prompts: it gives the same ID to both.
+// read, and that it takes a bounded amount of memory whatever is in it. It does not merge
+// equal prompts: it gives the same ID to both.
 package prompts
 
 import (
@@ -30,29 +26,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
+	"coeval/datasets/internal/conversation"
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // The codes of a bad line.
 const (
 	// BadJSON is a line that is not a JSON object, or names a field twice.
-	BadJSON = "bad_json"
+	BadJSON = conversation.BadJSON
 	// InvalidUTF8 is a line with bytes that are not UTF-8, or half of a surrogate pair.
-	InvalidUTF8 = "invalid_utf8"
+	InvalidUTF8 = conversation.InvalidUTF8
 	// TooLarge is a line above the limit.
 	TooLarge = "too_large"
-	// NoPrompt is a line without a field that holds a prompt.
-	NoPrompt = "no_prompt"
+	// BadRow is a row of a table that has not as many cells as the header, or a stray quote.
+	BadRow = "bad_row"
+	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
+	NoPrompt = conversation.NoPrompt
 	// BadRole is a message whose role is not known.
-	BadRole = "bad_role"
+	BadRole = conversation.BadRole
 	// EmptyPrompt is a prompt without messages, or with a blank one.
-	EmptyPrompt = "empty_prompt"
+	EmptyPrompt = conversation.EmptyPrompt
 	// LastNotUser is a conversation that does not end with the user.
-	LastNotUser = "last_not_user"
+	LastNotUser = conversation.LastNotUser
 )
 
 // DefaultMaxLineBytes is the size above which a line is bad: 1 MiB.
@@ -60,14 +58,30 @@ const DefaultMaxLineBytes = 1 << 20
 
 // Options say how a line is read.
 type Options struct {
-	// Field holds the prompt. Empty means that it is found by itself.
+	// Field is the path of the prompt, such as text or body.messages. Empty means that it is
+	// found by itself.
 	Field string `json:"field,omitempty"`
-	// IDField holds the prompt's own ID. Empty means that it is found by itself.
+	// IDField has the prompt's own ID. Empty means that it is found by itself.
 	IDField string `json:"id_field,omitempty"`
+	// DropLastAnswer is one of AutoDrop, AlwaysDrop and NeverDrop. Empty means AutoDrop.
+	DropLastAnswer string `json:"drop_last_answer,omitempty"`
 	// MaxLineBytes is the largest line that is read, in Parquet the largest row as JSON. A
-	// larger one is passed over without being held in memory. Zero means DefaultMaxLineBytes.
+	// larger one is passed over without being kept in memory. Zero means DefaultMaxLineBytes.
 	MaxLineBytes int `json:"max_line_bytes,omitempty"`
 }
+
+// What becomes of the answer with which a conversation ends.
+const (
+	// AutoDrop leaves it out, and a scan reports how often.
+	AutoDrop = "auto"
+	// AlwaysDrop leaves it out.
+	AlwaysDrop = "always"
+	// NeverDrop makes the line bad.
+	NeverDrop = "never"
+)
+
+// DropModes are the values of Options.DropLastAnswer.
+func DropModes() []string { return []string{AutoDrop, AlwaysDrop, NeverDrop} }
 
 // A File is a file of prompts, or the first lines of one.
 type File struct {
@@ -76,11 +90,16 @@ type File struct {
 	LastLine int64 `json:"last_line,omitempty"`
 }
 
-// A Line is what a line of a file holds.
+// A Reading reports how a line was read.
+type Reading = conversation.Reading
+
+// A Line is the content of a line of a file.
 type Line struct {
 	// Prompt is set unless Bad is.
 	Prompt schemas.Prompt
-	// Bad says why there is no prompt; its stage is prompts.
+	// Reading reports how Prompt was read.
+	Reading Reading
+	// Bad is the reason why there is no prompt; its stage is prompts.
 	Bad *schemas.Failure
 }
 
@@ -92,65 +111,13 @@ func (l *Line) Number() int64 {
 	return l.Prompt.Line
 }
 
-// kinds are the endings of the files that can be read.
-var kinds = []string{".jsonl", ".ndjson", ".json", ".parquet"}
-
-// Expand returns the files that are meant by paths, each a file, a folder or a pattern,
-// sorted and each once. A folder or pattern stands for those of its files that can be read,
-// without subfolders. A path that stands for nothing that can be read is an error.
-func Expand(ctx context.Context, paths []string) ([]string, error) {
-	if len(paths) == 0 {
-		return nil, errors.New("prompts: no file is given")
-	}
-	var all []string
-	for _, path := range paths {
-		found, err := store.Find(ctx, path)
-		if err != nil {
-			return nil, fmt.Errorf("prompts: %w", err)
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("prompts: %s: there is no such file, or no file in it", path)
-		}
-		before := len(all)
-		for _, f := range found {
-			if _, _, ok := kindOf(f.Path); ok {
-				all = append(all, store.Join(f.Path))
-			}
-		}
-		if len(all) == before {
-			return nil, fmt.Errorf("prompts: %s: no file that can be read; supported are %s, and all but the last with .gz or .zst",
-				path, strings.Join(kinds, ", "))
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all), nil
-}
-
-// kindOf splits a path's ending into one of kinds and how the file is compressed.
-func kindOf(path string) (kind, compression string, ok bool) {
-	path = strings.ToLower(path)
-	for _, ending := range []string{".gz", ".zst"} {
-		if before, ok0 := strings.CutSuffix(path, ending); ok0 {
-			path, compression = before, ending
-			break
-		}
-	}
-	for _, kind := range kinds {
-		if strings.HasSuffix(path, kind) && (kind != ".parquet" || compression == "") {
-			return kind, compression, true
-		}
-	}
-	return "", "", false
-}
-
 // ReadFile gives every line of a file that is not blank to each, in order. An error of each
 // ends the reading and is returned as it is. A file that is damaged, cut off inside a
 // compressed part, or of another kind than its name says is an error that names file and place.
 func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error) (err error) {
 	kind, compression, ok := kindOf(f.Path)
 	if !ok {
-		return fmt.Errorf("prompts: %s: files of this kind can't be read; supported are %s, and all but the last with .gz or .zst",
-			f.Path, strings.Join(kinds, ", "))
+		return fmt.Errorf("prompts: %s: files of this kind can't be read; supported are %s", show(f.Path), supported())
 	}
 	o.MaxLineBytes = cmp.Or(o.MaxLineBytes, DefaultMaxLineBytes)
 	r, err := store.Open(ctx, f.Path)
@@ -162,39 +129,48 @@ func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	if kind == ".parquet" {
+	if kind == parquetKind {
 		return readParquet(ctx, r, r.Size(), f, o, each)
 	}
 	text, err := decompress(r.Stream(0), compression)
 	if err != nil {
-		return fmt.Errorf("prompts: %s: %w", f.Path, err)
+		return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
 	}
 	defer func() {
 		if closeErr := text.Close(); closeErr != nil {
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	return readJSONL(ctx, text, f, o, each)
+	return readText(ctx, text, kind, f, o, each)
 }
 
 // Text returns the text of a file of lines whose ending says how it is compressed. A file of
 // another kind is an error.
 func Text(r io.Reader, path string) (io.ReadCloser, error) {
 	kind, compression, ok := kindOf(path)
-	if !ok || kind == ".parquet" {
-		return nil, fmt.Errorf("prompts: %s: files of this kind can't be read; supported are %s, each also with .gz or .zst",
-			path, strings.Join(kinds[:len(kinds)-1], ", "))
+	if !ok || kind == parquetKind || isTable(kind) {
+		return nil, fmt.Errorf("prompts: %s: files of this kind can't be read; supported are .jsonl, .ndjson, .json, each also with .gz or .zst", show(path))
 	}
 	text, err := decompress(r, compression)
 	if err != nil {
-		return nil, fmt.Errorf("prompts: %s: %w", path, err)
+		return nil, fmt.Errorf("prompts: %s: %w", show(path), err)
 	}
 	return text, nil
 }
 
-// Parse makes a prompt, without its place, of a line with a JSON object, or says why it is none.
-// Fields that are not its own are in its metadata.
-func Parse(line []byte, o Options) (schemas.Prompt, *schemas.Failure) { return parse(line, o) }
+// Parse makes a prompt, without its place, of a line with a JSON object, or returns the reason
+// why it is none. Fields that are not its own are in its metadata.
+func Parse(line []byte, o Options) (schemas.Prompt, *schemas.Failure) {
+	prompt, _, failure := parse(line, o)
+	return prompt, failure
+}
+
+func parse(line []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
+	return conversation.Parse(line, conversation.Options{Field: o.Field, IDField: o.IDField, KeepAnswer: o.DropLastAnswer == NeverDrop})
+}
+
+// show makes a path harmless in a message.
+func show(path string) string { return sanitize.Line(path) }
 
 // bad is the failure of a line.
 func bad(code, format string, args ...any) *schemas.Failure {
@@ -207,16 +183,17 @@ func tooLarge(limit int) *schemas.Failure {
 }
 
 // give parses a line and hands it on with its place. A line that is bad before it can be
-// parsed comes as its failure.
-func give(f File, number int64, data []byte, failure *schemas.Failure, o Options, each func(line Line) error) error {
+// parsed comes as its failure; unused are fields that were left out before.
+func give(f File, number int64, data []byte, failure *schemas.Failure, unused []string, o Options, each func(line Line) error) error {
 	var line Line
 	if failure == nil {
-		line.Prompt, failure = parse(data, o)
+		line.Prompt, line.Reading, failure = parse(data, o)
 	}
 	if failure != nil {
 		failure.File, failure.Line = f.Path, number
 		return each(Line{Bad: failure})
 	}
+	line.Reading.Unused = append(line.Reading.Unused, unused...)
 	line.Prompt.File, line.Prompt.Line = f.Path, number
 	return each(line)
 }

@@ -1,15 +1,18 @@
 package prompts
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -24,108 +27,6 @@ func user(content string) []schemas.Message {
 // prompt is what parse should make of these; their ID follows.
 func prompt(messages []schemas.Message, metadata string, ownIDs ...string) schemas.Prompt {
 	return schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages, OwnIDs: ownIDs, Metadata: metadata}
-}
-
-func TestParse(t *testing.T) {
-	chat := []schemas.Message{{Role: "system", Content: "Be brief."}, {Role: "user", Content: "Hi"}, {Role: "assistant", Content: "Yes?"}, {Role: "user", Content: "Bye"}}
-	tests := []struct {
-		name, line string
-		options    Options
-		want       schemas.Prompt
-	}{
-		{"string", `{"prompt":"Hi"}`, Options{}, prompt(user("Hi"), "{}")},
-		{"white space is kept", `{"prompt":" Hi\n"}`, Options{}, prompt(user(" Hi\n"), "{}")},
-		{"escapes", `{"prompt":"\u00fc \ud83d\ude00 \u0000"}`, Options{}, prompt(user("ü 😀 \x00"), "{}")},
-		{"uid", `{"uid":"a1","prompt":"Hi"}`, Options{}, prompt(user("Hi"), "{}", "a1")},
-		{"number as id", `{"id":12345678901234567890,"prompt":"Hi"}`, Options{}, prompt(user("Hi"), "{}", "12345678901234567890")},
-		{"first id", `{"prompt_id":"b","id":"","uid":7,"prompt":"Hi"}`, Options{}, prompt(user("Hi"), `{"id":"","prompt_id":"b"}`, "7")},
-		{"own id field", `{"key":"k","id":"i","prompt":"Hi"}`, Options{IDField: "key"}, prompt(user("Hi"), `{"id":"i"}`, "k")},
-		{"own id field that is not there", `{"id":"i","prompt":"Hi"}`, Options{IDField: "key"}, prompt(user("Hi"), `{"id":"i"}`)},
-		{
-			"metadata", ` {"z":{"b":1.50,"a":[true, null]}, "prompt":"Hi" ,"a":"\u00e9", "n":12345678901234567890}`,
-			Options{},
-			prompt(user("Hi"), `{"a":"é","n":12345678901234567890,"z":{"a":[true,null],"b":1.50}}`),
-		},
-		{
-			"messages",
-			`{"messages":[{"role":"system","content":"Be brief."},{"content":"Hi","role":"user"},{"role":"assistant","content":"Yes?","weight":0},{"role":"user","content":"Bye"}]}`,
-			Options{},
-			prompt(chat, "{}"),
-		},
-		{
-			"conversations",
-			`{"conversations":[{"from":"system","value":"Be brief."},{"from":"human","value":"Hi"},{"from":"gpt","value":"Yes?"},{"from":"user","value":"Bye"}]}`,
-			Options{},
-			prompt(chat, "{}"),
-		},
-		{"prompt as messages", `{"prompt":[{"role":"user","content":"Hi"}]}`, Options{}, prompt(user("Hi"), "{}")},
-		{"prompt before messages", `{"messages":[],"prompt":"Hi"}`, Options{}, prompt(user("Hi"), `{"messages":[]}`)},
-		{"null is not there", `{"prompt":null,"question":"Why?"}`, Options{}, prompt(user("Why?"), `{"prompt":null}`)},
-		{"own field", `{"prompt":"no","text":"Hi"}`, Options{Field: "text"}, prompt(user("Hi"), `{"prompt":"no"}`)},
-		{"alpaca", `{"instruction":"Add.","input":"1 2","output":"3"}`, Options{}, prompt(user("Add.\n\n1 2"), `{"output":"3"}`)},
-		{"alpaca without input", `{"instruction":"Sing.","input":" ","output":"la"}`, Options{}, prompt(user("Sing."), `{"output":"la"}`)},
-		{"alpaca with other input", `{"instruction":"Sing.","input":[1]}`, Options{}, prompt(user("Sing."), `{"input":[1]}`)},
-		{"input of a prompt", `{"prompt":"Sing.","input":"x"}`, Options{}, prompt(user("Sing."), `{"input":"x"}`)},
-	}
-	for _, test := range tests {
-		got, failure := parse([]byte(test.line), test.options)
-		if failure != nil {
-			t.Errorf("%s: %s: %s", test.name, failure.Code, failure.Message)
-			continue
-		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", test.name, diff)
-		}
-	}
-}
-
-func TestParseBadLines(t *testing.T) {
-	tests := []struct {
-		line    string
-		options Options
-		code    string
-		message string
-	}{
-		{`hello`, Options{}, BadJSON, "the line is no JSON, not a JSON object"},
-		{`["a"]`, Options{}, BadJSON, "the line is a list, not a JSON object"},
-		{`"a"`, Options{}, BadJSON, "the line is a string, not a JSON object"},
-		{`null`, Options{}, BadJSON, "the line is null, not a JSON object"},
-		{`{"prompt":"Hi"`, Options{}, BadJSON, "the line is not a JSON object: unexpected EOF"},
-		{`{"prompt":"Hi"} {}`, Options{}, BadJSON, "the line is not a JSON object: invalid character '{' after top-level value"},
-		{`{"prompt":"a","prompt":"b"}`, Options{}, BadJSON, `the line is not a JSON object: duplicate object member name "prompt"`},
-		{"{\"prompt\":\"a\x00\"}", Options{}, BadJSON, `the line is not a JSON object: invalid character '\x00' in string`},
-		{"\x00\x00\x00", Options{}, BadJSON, "the line is no JSON, not a JSON object"},
-		{"{\"prompt\":\"a\xff\"}", Options{}, InvalidUTF8, "the line is not valid UTF-8"},
-		{"{\"prompt\":\"a\",\"x\":\"\xc3\"}", Options{}, InvalidUTF8, "the line is not valid UTF-8"},
-		{`{"prompt":"\ud800"}`, Options{}, InvalidUTF8, "the line has half of a surrogate pair"},
-		{`{"prompt":"a","x":{"y":"\udc00"}}`, Options{}, InvalidUTF8, "the line has half of a surrogate pair"},
-		{`{}`, Options{}, NoPrompt, "none of the fields prompt, messages, instruction, question, conversations holds a string or a list of messages; the line has no field"},
-		{`{"text":"Hi","prompt":5}`, Options{}, NoPrompt, "none of the fields prompt, messages, instruction, question, conversations holds a string or a list of messages; the line has prompt, text"},
-		{`{"prompt":"Hi","b":1}`, Options{Field: "text"}, NoPrompt, "no field text that holds a string or a list of messages; the line has b, prompt"},
-		{`{"messages":[{"role":"user","content":5}]}`, Options{}, NoPrompt, "field messages is not a list of {role, content} or {from, value}: messages/0/content is a number"},
-		{`{"messages":["Hi"]}`, Options{}, NoPrompt, "field messages is not a list of {role, content} or {from, value}: messages/0 is a string"},
-		{`{"messages":[{"role":"user"}]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
-		{`{"messages":[null]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
-		{`{"messages":[{"role":"user","content":null}]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
-		{`{"messages":[{"role":"user","content":"a"},{"role":"tool","content":"x"}]}`, Options{}, BadRole, `message 2 of field messages has the role "tool"; allowed are system, user and assistant`},
-		{`{"messages":[{"role":"human","content":"a"}]}`, Options{}, BadRole, `message 1 of field messages has the role "human"; allowed are system, user and assistant`},
-		{`{"prompt":""}`, Options{}, EmptyPrompt, "message 1 of field prompt is blank"},
-		{`{"prompt":" \n\t\u00a0"}`, Options{}, EmptyPrompt, "message 1 of field prompt is blank"},
-		{`{"messages":[]}`, Options{}, EmptyPrompt, "field messages has no message"},
-		{`{"messages":[{"role":"system","content":""},{"role":"user","content":"a"}]}`, Options{}, EmptyPrompt, "message 1 of field messages is blank"},
-		{`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`, Options{}, LastNotUser, "the last message of field messages is from the assistant; a prompt ends with the user"},
-		{`{"messages":[{"role":"system","content":"a"}]}`, Options{}, LastNotUser, "the last message of field messages is from the system; a prompt ends with the user"},
-	}
-	for _, test := range tests {
-		_, failure := parse([]byte(test.line), test.options)
-		if failure == nil {
-			t.Errorf("%s: no failure, want %s", test.line, test.code)
-			continue
-		}
-		if failure.Stage != schemas.StagePrompts || failure.Code != test.code || !strings.HasPrefix(failure.Message, test.message) {
-			t.Errorf("%s:\ngot  %s %s: %s\nwant prompts %s: %s", test.line, failure.Stage, failure.Code, failure.Message, test.code, test.message)
-		}
-	}
 }
 
 // read returns the lines of a file as short texts: "N content" or "N code".
@@ -156,6 +57,15 @@ func write(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// utf16Text returns a text in UTF-16 with a byte order mark.
+func utf16Text(text string, order binary.AppendByteOrder) string {
+	b := order.AppendUint16(nil, 0xfeff)
+	for _, unit := range utf16.Encode([]rune(text)) {
+		b = order.AppendUint16(b, unit)
+	}
+	return string(b)
 }
 
 func gzipped(t *testing.T, parts ...string) string {
@@ -211,6 +121,29 @@ func TestReadFileOfLines(t *testing.T) {
 		{"large-last.jsonl", a + "\n" + large, []string{"1 a", "2 too_large"}},
 		{"large-first.jsonl", large + "\r\n" + a, []string{"1 too_large", "2 a"}},
 		{"empty.jsonl", "", nil},
+		{"utf16le.jsonl", utf16Text(a+"\r\n"+b, binary.LittleEndian), both},
+		{"utf16be.jsonl", utf16Text(a+"\n"+b, binary.BigEndian), both},
+		{"array.json", "[" + a + "," + b + "]", both},
+		{"array.jsonl", "\ufeff \n[\r\n" + a + " ,\n\t" + b + "\n]\n\n", both},
+		{"array-pretty.json", "[\n  {\n    \"prompt\": \"a\"\n  },\n  {\"x\": [1, {\"y\": \"]\\\"[\"}], \"prompt\": \"b\"}\n]", both},
+		{"array-bad.json", `[` + a + `, 5, ["x"], {"prompt":}, , ` + b + `]`, []string{"1 a", "2 bad_json", "3 bad_json", "4 bad_json", "5 bad_json", "6 b"}},
+		{"array-large.json", "[" + large + "," + a + "," + large + "]", []string{"1 too_large", "2 a", "3 too_large"}},
+		{"array-empty.json", "[ ]", nil},
+		{"array.json.gz", gzipped(t, "["+a+","+b+"]"), both},
+		{"table.csv", "prompt,id\na,1\nb,2\n", both},
+		{"bom.csv", "\ufeffprompt,id\r\na,1\r\nb,2", both},
+		{"utf16.csv", utf16Text("prompt,id\r\na,1\r\nb,2\r\n", binary.LittleEndian), both},
+		{"semicolons.csv", "id;prompt\n1;a\n2;b\n", both},
+		{"quoted.csv", "id,prompt\n1,\"a\nb, \"\"c\"\"\"\n\n2,b\n", []string{"1 a\nb, \"c\"", "2 b"}},
+		{"bad.csv", "id,prompt\n1\n2,a\"b\n3,\"a\"b\n4,c,d\n5,\xff\n6,\n7,g\n", []string{"1 bad_row", "2 bad_row", "3 bad_row", "4 bad_row", "5 invalid_utf8", "6 empty_prompt", "7 g"}},
+		{"large.csv", "id,prompt\n1," + strings.Repeat("x", 150_000) + "\n2,b\n", []string{"1 too_large", "2 b"}},
+		{"index.csv", ",prompt\n0,a\n1,b\n", both},
+		{"chat.csv", "messages\n\"[{\"\"role\"\":\"\"user\"\",\"\"content\"\":\"\"a\"\"}]\"\n\"[{'role': 'user', 'content': 'b'}]\"\n", []string{"1 a", "2 no_prompt"}},
+		{"table.tsv", "prompt\tid\na\t1\n\"b\"\t2\n", both},
+		{"quotes.tsv", "prompt\tid\na \"b\" c\t1\n", []string{"1 a \"b\" c"}},
+		{"table.csv.zst", zstandard(t, "prompt,id\na,1\nb,2\n"), both},
+		{"header.csv", "prompt,id\n", nil},
+		{"nothing.csv", "", nil},
 		{"one.jsonl.gz", gzipped(t, a+"\n"+b), both},
 		{"two.jsonl.gz", gzipped(t, a+"\n", b), both},
 		{"inside.json.gz", gzipped(t, a[:5], a[5:]+"\n", "", b), both},
@@ -254,12 +187,12 @@ func TestLineLimit(t *testing.T) {
 func TestHugeLineIsNotHeld(t *testing.T) {
 	const limit = 1 << 20
 	text := &zeros{left: 1 << 30}
-	lines := newLineReader(text, limit)
-	if _, large, err := lines.next(); !large || err != nil {
-		t.Errorf("a line of 1 GiB: large %v, %v", large, err)
+	lines := &lineReader{text: bufio.NewReader(text), max: limit}
+	if _, failure, err := lines.next(); failure == nil || failure.Code != TooLarge || err != nil {
+		t.Errorf("a line of 1 GiB: %+v, %v, want one that is too large", failure, err)
 	}
-	if held := cap(lines.buf); held > 4*limit {
-		t.Errorf("%d bytes are held, want at most 4 times the limit", held)
+	if kept := cap(lines.buf); kept > 4*limit {
+		t.Errorf("%d bytes are kept, want at most 4 times the limit", kept)
 	}
 }
 
@@ -303,8 +236,13 @@ func TestReadFileErrors(t *testing.T) {
 		{"plain.jsonl.gz", text, "not a gzip file: gzip: invalid header"},
 		{"empty.jsonl.gz", "", "not a gzip file: unexpected EOF"},
 		{"plain.jsonl.zst", text, "after line 0: the file is damaged or cut off: invalid input: magic number mismatch"},
-		{"array.json", "\ufeff [\n{\"prompt\":\"a\"}\n]", "the file is one JSON array, not an object a line; `jq -c '.[]'` makes it so"},
-		{"a.txt", text, "files of this kind can't be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
+		{"cut.json", "[\n{\"prompt\":\"a\"},\n", "after line 1: the JSON array has no end: the file is cut off"},
+		{"cut-string.json", "[{\"prompt\":\"a]", "after line 0: the JSON array has no end: the file is cut off"},
+		{"twice.json", "[] []", "after line 0: there is more behind the JSON array"},
+		{"pretty.json", "{\n  \"prompt\": \"a\"\n}", "the file is JSON over several lines; write an object a line, or one array of objects"},
+		{"twice.csv", "prompt,id,prompt\na,b,c\n", "column prompt is there twice; rename one"},
+		{"open.csv", "prompt\n\"" + strings.Repeat("some text\n", 300_000), "a row is larger than prompts.max_line_bytes; a quote may not be closed"},
+		{"a.txt", text, "files of this kind can't be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
 		{"a.parquet.gz", gz, "files of this kind can't be read"},
 	}
 	for _, test := range tests {
@@ -342,7 +280,7 @@ func TestReadFileStops(t *testing.T) {
 func TestExpand(t *testing.T) {
 	folder := t.TempDir()
 	t.Chdir(folder)
-	for _, name := range []string{"d/b.jsonl", "d/a.parquet", "d/README.md", "d/.hidden.jsonl", "d/sub/c.jsonl", "x.json.gz", "y.ndjson.zst", "notes.txt", "empty/notes.txt", "a.parquet.gz"} {
+	for _, name := range []string{"d/b.jsonl", "d/a.parquet", "d/README.md", "d/.hidden.jsonl", "d/sub/c.jsonl", "x.json.gz", "y.ndjson.zst", "notes.txt", "empty/notes.txt", "a.parquet.gz", "tables/a.csv", "tables/b.tsv.gz", "mixed/scores.csv", "mixed/x.jsonl", "mixed/part-0.snappy.parquet", "mixed/.part-0.snappy.parquet.crc", "mixed/_SUCCESS", "mixed/_metadata", "mixed/_common_metadata", "[a].jsonl", "latin/of/\xe9.jsonl"} {
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -358,14 +296,24 @@ func TestExpand(t *testing.T) {
 		{[]string{"d"}, []string{"d/a.parquet", "d/b.jsonl"}, ""},
 		{[]string{"y.ndjson.zst", "d/", "x.json.gz"}, []string{"d/a.parquet", "d/b.jsonl", "x.json.gz", "y.ndjson.zst"}, ""},
 		{[]string{"d/b.jsonl", "./d/b.jsonl", "d/*.jsonl", "d"}, []string{"d/a.parquet", "d/b.jsonl"}, ""},
-		{[]string{"*/*.jsonl"}, []string{"d/b.jsonl"}, ""},
+		{[]string{"*/*.jsonl"}, []string{"d/b.jsonl", "mixed/x.jsonl"}, ""},
 		{[]string{"d/*"}, []string{"d/a.parquet", "d/b.jsonl"}, ""},
 		{nil, nil, "prompts: no file is given"},
 		{[]string{"d", "none.jsonl"}, nil, "prompts: none.jsonl: there is no such file, or no file in it"},
 		{[]string{"none*"}, nil, "prompts: none*: there is no such file, or no file in it"},
-		{[]string{"notes.txt"}, nil, "prompts: notes.txt: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
-		{[]string{"empty"}, nil, "prompts: empty: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
-		{[]string{"a.parquet.gz"}, nil, "prompts: a.parquet.gz: no file that can be read; supported are .jsonl, .ndjson, .json, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"notes.txt"}, nil, "prompts: notes.txt: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"empty"}, nil, "prompts: empty: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"a.parquet.gz"}, nil, "prompts: a.parquet.gz: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"tables"}, []string{"tables/a.csv", "tables/b.tsv.gz"}, ""},
+		{[]string{"mixed"}, []string{"mixed/part-0.snappy.parquet", "mixed/x.jsonl"}, ""},
+		{[]string{"mixed/scores.csv"}, []string{"mixed/scores.csv"}, ""},
+		{[]string{"[a].jsonl"}, []string{"[a].jsonl"}, ""},
+		{[]string{"~/a.jsonl"}, nil, "prompts: ~/a.jsonl: there is no such file, or no file in it; ~ is not expanded here: write the whole path"},
+		{[]string{"$HOME/a.jsonl"}, nil, "prompts: $HOME/a.jsonl: there is no such file, or no file in it; variables are not expanded here: write the whole path"},
+		{[]string{"**/none.jsonl"}, nil, "prompts: **/none.jsonl: there is no such file, or no file in it; ** is not supported: name each folder, or write * for one level"},
+		{[]string{"d/{a,b}.jsonl"}, nil, "prompts: d/{a,b}.jsonl: there is no such file, or no file in it; {a,b} is not supported: give each path"},
+		{[]string{"latin/of"}, nil, `prompts: "latin/of/\xe9.jsonl": the name is not valid UTF-8, as tables need it; rename the file`},
+		{[]string{"a\x1b2J\u202e"}, nil, "prompts: a␛2J⟨U+202E⟩: there is no such file, or no file in it"},
 		{[]string{"ftp://b/a.jsonl"}, nil, "prompts: store: ftp://b/a.jsonl: no files can be reached by ftp://; give a local path, gs:// or s3://"},
 	}
 	for _, test := range tests {
@@ -398,41 +346,17 @@ func TestArenaHard(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(`{"prompt":"Hi","id":1,"x":{"b":1,"a":"\u00e9"}}`), "", "")
-	f.Add([]byte(`{"messages":[{"role":"system","content":"a"},{"from":"human","value":"b"}]}`), "", "x")
-	f.Add([]byte(`{"instruction":"a","input":"b"}`), "instruction", "input")
-	f.Add([]byte("{\"prompt\":\"\\ud800\xff\"}"), "prompt", "")
-	f.Fuzz(func(t *testing.T, data []byte, field, idField string) {
-		checkLine(t, data, Options{Field: field, IDField: idField})
-	})
-}
-
-// checkLine holds what parse promises of any line.
-func checkLine(t *testing.T, data []byte, o Options) {
-	p, failure := parse(data, o)
-	if failure != nil {
-		if failure.Code == "" || failure.Message == "" || failure.Stage != schemas.StagePrompts {
-			t.Errorf("%q: incomplete failure %+v", data, failure)
-		}
-		return
-	}
-	if len(p.Messages) == 0 || p.Messages[len(p.Messages)-1].Role != "user" || p.ID != schemas.PromptID(p.Messages) {
-		t.Errorf("%q gave %+v", data, p)
-	}
-	again, failure := parse([]byte(p.Metadata), Options{Field: "no such field"})
-	if failure == nil || failure.Code != NoPrompt {
-		t.Errorf("%q: metadata %q is not an object: %+v, %+v", data, p.Metadata, again, failure)
-	}
-}
-
 func FuzzReadFile(f *testing.F) {
 	f.Add([]byte("{\"prompt\":\"a\"}\r\n\n{\"prompt\":\"b\"}"), ".jsonl", 40)
 	f.Add([]byte("\x1f\x8b"), ".jsonl.gz", 40)
 	f.Add([]byte("\x28\xb5\x2f\xfd"), ".json.zst", 40)
+	f.Add([]byte(`[{"prompt":"a]\\"["}, 1,, {"prompt":"b"}]`), ".json", 40)
+	f.Add([]byte("prompt,id\n\"a\n\"\"b\"\"\",1\nc\n"), ".csv", 40)
+	f.Add([]byte("prompt\tid\na \"b\"\t1\n"), ".tsv", 40)
+	f.Add([]byte("\xff\xfep\x00\n\x00a\x00"), ".csv", 40)
 	f.Fuzz(func(t *testing.T, data []byte, ending string, limit int) {
-		_, compression, ok := kindOf(ending)
-		if !ok || limit < 1 {
+		kind, compression, ok := kindOf(ending)
+		if !ok || kind == parquetKind || limit < 1 || limit > 1<<20 {
 			return
 		}
 		text, err := decompress(bytes.NewReader(data), compression)
@@ -440,7 +364,7 @@ func FuzzReadFile(f *testing.F) {
 			return
 		}
 		last := int64(0)
-		err = readJSONL(t.Context(), text, File{Path: "fuzz.jsonl"}, Options{MaxLineBytes: limit}, func(line Line) error {
+		err = readText(t.Context(), text, kind, File{Path: "fuzz.jsonl"}, Options{MaxLineBytes: limit}, func(line Line) error {
 			if line.Number() <= last {
 				t.Errorf("line %d after line %d", line.Number(), last)
 			}

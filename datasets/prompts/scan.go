@@ -2,12 +2,11 @@ package prompts
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -16,60 +15,25 @@ import (
 	"coeval/schemas"
 )
 
-// Selection says which of the distinct prompts a run uses. The limit comes first: it cuts
-// the input, and the sample is drawn from what it leaves.
-type Selection struct {
-	// Limit is the number of distinct prompts, in the order of files and lines, after which the
-	// rest of the input is not read. Zero means no limit.
-	Limit int64 `json:"limit,omitempty"`
-	// Sample is the number of distinct prompts that are drawn. Zero means all.
-	Sample int64 `json:"sample,omitempty"`
-	// SampleSeed decides which prompts are drawn, and nothing else does: neither their order
-	// nor their number of lines.
-	SampleSeed int64 `json:"sample_seed,omitempty"`
-}
-
-func (s Selection) validate() error {
-	var err error
-	if s.Limit < 0 {
-		err = fmt.Errorf("prompts: limit is %d; allowed is 0 for all, or more", s.Limit)
-	}
-	if s.Sample < 0 {
-		err = errors.Join(err, fmt.Errorf("prompts: sample is %d; allowed is 0 for all, or more", s.Sample))
-	}
-	return err
-}
-
-// A Sample is the set of prompts that were drawn. The zero Sample holds all.
-type Sample struct {
-	Seed int64 `json:"seed,omitempty"`
-	// Last is the greatest rank in the sample, or empty.
-	Last string `json:"last,omitempty"`
-}
-
-// Keep says whether a prompt is in the sample.
-func (s Sample) Keep(promptID string) bool {
-	return s.Last == "" || s.rank(promptID) <= s.Last
-}
-
-// rank puts all prompts into an order of chance, of which a sample is the beginning.
-func (s Sample) rank(promptID string) string {
-	return schemas.Digest("sample", strconv.FormatInt(s.Seed, 10), promptID)
-}
-
-// Scan is what reading all prompts once tells of them. Lines = Bad + Merged + Distinct.
+// Scan is the result of reading all prompts once. Lines = Bad + Merged + Distinct.
 type Scan struct {
 	// Files are to be read by a run: those of the input, without what the limit cuts off.
 	Files []File
 	// Sample is what the run keeps of them.
 	Sample Sample
-	// Lines that are not blank; Bad ones; Merged ones, which say what an earlier one said; and
+	// Lines that are not blank; Bad ones; Merged ones, which repeat an earlier prompt; and
 	// Distinct prompts.
 	Lines, Bad, Merged, Distinct int64
-	// Prompts are those that the sample keeps.
+	// Prompts are those that the slice and the sample keep.
 	Prompts int64
 	// Chars is the number of Unicode code points in the distinct prompts' messages.
 	Chars int64
+	// Forms counts the prompts by the fields that they were read from.
+	Forms map[string]int64
+	// AnswersDropped counts the conversations whose last answer was left out.
+	AnswersDropped int64
+	// Unused counts the prompts by fields that look like part of one and were not used.
+	Unused map[string]int64
 	// BadByCode counts the bad lines by their codes; FirstBad are the first few of them.
 	BadByCode map[string]int64
 	FirstBad  []schemas.Failure
@@ -77,6 +41,9 @@ type Scan struct {
 
 // keptBad is how many bad lines a scan keeps.
 const keptBad = 5
+
+// maxForms bounds the names that a scan counts, which come from the file.
+const maxForms = 1000
 
 // ScanFiles reads the prompts that paths stand for, as [Expand] says. It takes about 30 bytes
 // of memory for each distinct prompt, and 50 more for each one of a sample. Input in which no
@@ -90,7 +57,10 @@ func ScanFiles(ctx context.Context, paths []string, o Options, selection Selecti
 		return nil, err
 	}
 	s := scanner{
-		scan:      Scan{Sample: Sample{Seed: selection.SampleSeed}, BadByCode: map[string]int64{}},
+		scan: Scan{
+			Sample: Sample{Seed: selection.SampleSeed, Slice: selection.Slice},
+			Forms:  map[string]int64{}, Unused: map[string]int64{}, BadByCode: map[string]int64{},
+		},
 		selection: selection,
 		seen:      map[uuid.UUID]struct{}{},
 	}
@@ -107,7 +77,9 @@ func ScanFiles(ctx context.Context, paths []string, o Options, selection Selecti
 	if s.scan.Distinct == 0 {
 		return nil, s.scan.none()
 	}
-	s.finish()
+	if err := s.finish(); err != nil {
+		return nil, err
+	}
 	return &s.scan, nil
 }
 
@@ -118,6 +90,8 @@ type scanner struct {
 	scan      Scan
 	selection Selection
 	seen      map[uuid.UUID]struct{}
+	// inSlice is the number of distinct prompts in the slice.
+	inSlice int64
 	// ranks are the least of those seen, at most as many as the sample has.
 	ranks rankHeap
 }
@@ -132,6 +106,7 @@ func (s *scanner) add(line Line) error {
 		}
 		return nil
 	}
+	s.countReading(&line.Reading)
 	id, err := uuid.Parse(line.Prompt.ID)
 	if err != nil {
 		return fmt.Errorf("prompts: %s:%d: ID %s: %w", line.Prompt.File, line.Prompt.Line, line.Prompt.ID, err)
@@ -145,8 +120,11 @@ func (s *scanner) add(line Line) error {
 	for _, m := range line.Prompt.Messages {
 		s.scan.Chars += int64(utf8.RuneCountInString(m.Content))
 	}
-	if s.selection.Sample > 0 {
-		s.draw(s.scan.Sample.rank(line.Prompt.ID))
+	if s.selection.Slice.Keep(line.Prompt.ID) {
+		s.inSlice++
+		if s.selection.Sample > 0 {
+			s.draw(s.scan.Sample.rank(line.Prompt.ID))
+		}
 	}
 	if s.scan.Distinct == s.selection.Limit {
 		s.scan.Files[len(s.scan.Files)-1].LastLine = line.Number()
@@ -155,37 +133,89 @@ func (s *scanner) add(line Line) error {
 	return nil
 }
 
-// draw keeps a rank if it is one of the least.
-func (s *scanner) draw(rank string) {
-	switch {
-	case int64(len(s.ranks)) < s.selection.Sample:
-		heap.Push(&s.ranks, rank)
-	case rank < s.ranks[0]:
-		s.ranks[0] = rank
-		heap.Fix(&s.ranks, 0)
+// countReading counts how a line was read.
+func (s *scanner) countReading(r *Reading) {
+	count := func(counts map[string]int64, name string) {
+		if _, known := counts[name]; known || len(counts) < maxForms {
+			counts[name]++
+		}
+	}
+	count(s.scan.Forms, r.Form)
+	for _, name := range r.Unused {
+		count(s.scan.Unused, name)
+	}
+	if r.AnswerDropped {
+		s.scan.AnswersDropped++
 	}
 }
 
-// A rankHeap has its greatest rank first; see [heap.Interface].
-type rankHeap []string
-
-func (h rankHeap) Len() int           { return len(h) }
-func (h rankHeap) Less(i, j int) bool { return h[i] > h[j] }
-func (h rankHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *rankHeap) Push(rank any)     { *h = append(*h, rank.(string)) }
-func (h *rankHeap) Pop() any {
-	last := len(*h) - 1
-	rank := (*h)[last]
-	*h = (*h)[:last]
-	return rank
-}
-
-func (s *scanner) finish() {
-	s.scan.Prompts = s.scan.Distinct
-	if s.selection.Sample > 0 && s.selection.Sample < s.scan.Distinct {
+// finish sets the sample.
+func (s *scanner) finish() error {
+	s.scan.Prompts = s.inSlice
+	switch {
+	case s.inSlice == 0:
+		return fmt.Errorf("prompts: slice %s has none of the %d distinct prompts; use fewer slices", s.selection.Slice, s.scan.Distinct)
+	case s.selection.Sample > s.inSlice:
+		return fmt.Errorf("prompts: sample is %d and there are %d distinct prompts; give at most that, or 0 for all", s.selection.Sample, s.inSlice)
+	case s.selection.Sample > 0 && s.selection.Sample < s.inSlice:
 		s.scan.Prompts = s.selection.Sample
 		s.scan.Sample.Last = s.ranks[0]
 	}
+	return nil
+}
+
+// Describe returns one line about how the prompts were read, and what was not used of them.
+func (s *Scan) Describe(o Options) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s of %s in %s, read from %s", plural(s.Distinct, "prompt"), plural(s.Lines, "line"), plural(int64(len(s.Files)), "file"), strings.Join(counted(s.Forms, 5), ", "))
+	if s.AnswersDropped > 0 && cmp.Or(o.DropLastAnswer, AutoDrop) == AutoDrop {
+		fmt.Fprintf(&b, "; %s ended with an answer, which is left out", plural(s.AnswersDropped, "conversation"))
+	}
+	if len(s.Unused) > 0 {
+		names := counted(s.Unused, 8)
+		for i := range names {
+			names[i] = strings.TrimSuffix(names[i], ")") + " lines)"
+		}
+		fmt.Fprintf(&b, "; not used: %s", strings.ReplaceAll(strings.Join(names, ", "), "(1 lines)", "(1 line)"))
+	}
+	if s.Merged > 0 {
+		fmt.Fprintf(&b, "; %s merged", plural(s.Merged, "repeated line"))
+	}
+	if s.Bad > 0 {
+		fmt.Fprintf(&b, "; %s (%s), the first at %s", plural(s.Bad, "bad line"), s.badCodes(), s.firstBad(1))
+	}
+	return b.String()
+}
+
+func plural(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// counted returns the names with their counts, the most frequent first, and at most a number of them.
+func counted(counts map[string]int64, most int) []string {
+	names := slices.Collect(maps.Keys(counts))
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
+	})
+	var out []string
+	for i, name := range names {
+		if i == most {
+			return append(out, fmt.Sprintf("%d more (%d)", len(names)-most, sumOf(names[most:], counts)))
+		}
+		out = append(out, fmt.Sprintf("%s (%d)", show(name), counts[name]))
+	}
+	return out
+}
+
+func sumOf(names []string, counts map[string]int64) int64 {
+	var sum int64
+	for _, name := range names {
+		sum += counts[name]
+	}
+	return sum
 }
 
 // BadShare returns the share of the lines that are bad.
@@ -202,7 +232,7 @@ func (s *Scan) CheckBad(most float64) error {
 		return nil
 	}
 	return fmt.Errorf("prompts: %d of %d lines are bad (%s), which is %.2g %% and more than the %.2g %% of max_bad_prompts: %s",
-		s.Bad, s.Lines, s.badCodes(), 100*s.BadShare(), 100*most, s.firstBad())
+		s.Bad, s.Lines, s.badCodes(), 100*s.BadShare(), 100*most, s.firstBad(keptBad))
 }
 
 // none is the error of a scan without a prompt.
@@ -214,20 +244,17 @@ func (s *Scan) none() error {
 			names = append(names, fmt.Sprintf("%d more", len(s.Files)-most))
 			break
 		}
-		names = append(names, f.Path)
+		names = append(names, show(f.Path))
 	}
 	where := strings.Join(names, ", ")
 	if s.Lines == 0 {
 		return fmt.Errorf("prompts: no prompts in %s: there is no line in it", where)
 	}
-	return fmt.Errorf("prompts: no prompts in %s: all %d lines are bad (%s): %s", where, s.Lines, s.badCodes(), s.firstBad())
+	return fmt.Errorf("prompts: no prompts in %s: all %d lines are bad (%s): %s", where, s.Lines, s.badCodes(), s.firstBad(keptBad))
 }
 
 func (s *Scan) badCodes() string {
-	codes := make([]string, 0, len(s.BadByCode))
-	for code := range s.BadByCode {
-		codes = append(codes, code)
-	}
+	codes := slices.Collect(maps.Keys(s.BadByCode))
 	slices.SortFunc(codes, func(a, b string) int {
 		return cmp.Or(cmp.Compare(s.BadByCode[b], s.BadByCode[a]), strings.Compare(a, b))
 	})
@@ -237,10 +264,12 @@ func (s *Scan) badCodes() string {
 	return strings.Join(codes, ", ")
 }
 
-func (s *Scan) firstBad() string {
-	lines := make([]string, len(s.FirstBad))
-	for i, f := range s.FirstBad {
-		lines[i] = fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Message)
+// firstBad describes the first bad lines, at most a number of them.
+func (s *Scan) firstBad(most int) string {
+	first := s.FirstBad[:min(most, len(s.FirstBad))]
+	lines := make([]string, len(first))
+	for i, f := range first {
+		lines[i] = fmt.Sprintf("%s:%d: %s", show(f.File), f.Line, f.Message)
 	}
 	return strings.Join(lines, "; ")
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,8 @@ func TestScan(t *testing.T) {
 		// 5 + 1 + 4 + 1 lines of a, and 1 + 2 of b, of which 7 and the last of a are distinct.
 		Lines: 14, Bad: 2, Merged: 4, Distinct: 8, Prompts: 8,
 		Chars:     7*int64(len("prompt 1")) + 3,
+		Forms:     map[string]int64{"prompt": 12},
+		Unused:    map[string]int64{},
 		BadByCode: map[string]int64{BadJSON: 1, EmptyPrompt: 1},
 		FirstBad: []schemas.Failure{
 			{Stage: "prompts", Code: BadJSON, Message: "the line is no JSON, not a JSON object", File: a, Line: 7},
@@ -156,8 +159,12 @@ func TestScanSample(t *testing.T) {
 	if len(twice) != drawn {
 		t.Errorf("with every line twice %d prompts are drawn, want %d", len(twice), drawn)
 	}
-	if all := sample(text, Selection{Sample: all + 1}); len(all) != 2000 {
-		t.Errorf("a sample larger than the input has %d prompts, want all", len(all))
+	if all := sample(text, Selection{Sample: all}); len(all) != 2000 {
+		t.Errorf("a sample as large as the input has %d prompts, want all", len(all))
+	}
+	const tooLarge = "prompts: sample is 2001 and there are 2000 distinct prompts; give at most that, or 0 for all"
+	if _, err := ScanFiles(t.Context(), []string{write(t, "a.jsonl", text)}, Options{}, Selection{Sample: all + 1}); err == nil || err.Error() != tooLarge {
+		t.Errorf("a sample larger than the input: %v, want %q", err, tooLarge)
 	}
 	limited := sample(text, Selection{Limit: 600, Sample: drawn, SampleSeed: 1})
 	first := sample(numbered(1, 600), Selection{Sample: drawn, SampleSeed: 1})
@@ -173,6 +180,117 @@ func TestScanSample(t *testing.T) {
 	// mean 125 and deviation sqrt(500·1/4·3/4·1500/1999) = 8.4.
 	if math.Abs(float64(both)-125) > 5*8.4 {
 		t.Errorf("two seeds have %d of 500 prompts in common, want about 125", both)
+	}
+}
+
+// The slices of one count and seed are a partition, whatever the order of the lines; a
+// sample is drawn within one.
+func TestScanSlices(t *testing.T) {
+	const all, parts = 2000, 4
+	text := numbered(1, all)
+	lines := strings.SplitAfter(text, "\n")
+	slices.Reverse(lines)
+	backwards := strings.Join(lines, "")
+	sliced := func(text string, s Selection) map[string]int {
+		scan, err := ScanFiles(t.Context(), []string{write(t, "a.jsonl", text)}, Options{}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := keep(t, scan)
+		if int64(len(kept)) != scan.Prompts {
+			t.Errorf("the scan says %d prompts, the run keeps %d", scan.Prompts, len(kept))
+		}
+		return kept
+	}
+	slice := func(index int64) Slice { return Slice{Index: index, Count: parts} }
+	union := map[string]int{}
+	for index := range int64(parts) {
+		part := sliced(text, Selection{Slice: slice(index + 1)})
+		for id := range part {
+			union[id]++
+		}
+		// Binomial: 500 of 2,000 with deviation sqrt(2000·1/4·3/4) = 19.4.
+		if math.Abs(float64(len(part))-500) > 5*19.4 {
+			t.Errorf("slice %d has %d prompts, want about 500", index+1, len(part))
+		}
+		if !cmp.Equal(part, sliced(backwards, Selection{Slice: slice(index + 1)})) {
+			t.Errorf("the order of the lines changed slice %d", index+1)
+		}
+		sample := sliced(text, Selection{Slice: slice(index + 1), Sample: 50, SampleSeed: index})
+		for id := range sample {
+			if part[id] == 0 {
+				t.Errorf("the sample of slice %d has a prompt that is not in the slice", index+1)
+			}
+		}
+		if len(sample) != 50 {
+			t.Errorf("a sample of 50 has %d prompts", len(sample))
+		}
+		if grown := sliced(text+numbered(all+1, all+100), Selection{Slice: slice(index + 1)}); !contains(grown, part) {
+			t.Errorf("more lines took prompts out of slice %d", index+1)
+		}
+	}
+	for id, n := range union {
+		if n != 1 {
+			t.Errorf("prompt %s is in %d slices", id, n)
+		}
+	}
+	if len(union) != all {
+		t.Errorf("all slices have %d prompts, want %d", len(union), all)
+	}
+	if cmp.Equal(sliced(text, Selection{Slice: Slice{1, parts, 0}}), sliced(text, Selection{Slice: Slice{1, parts, 1}})) {
+		t.Error("another seed makes the same slices")
+	}
+}
+
+func contains(all, some map[string]int) bool {
+	for id := range some {
+		if all[id] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func TestParseSlice(t *testing.T) {
+	for text, want := range map[string]Slice{"": {}, "1/1": {1, 1, 7}, "4/4": {4, 4, 7}} {
+		if got, err := ParseSlice(text, 7); got != want || err != nil {
+			t.Errorf("%q: %+v, %v, want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"0/4", "5/4", "1", "1/0", "/", "1/4/4", "-1/4", "1/-4", "a/b", "1/2000000", "1/99999999999999999999"} {
+		if _, err := ParseSlice(text, 0); err == nil || !strings.Contains(err.Error(), "allowed is INDEX/COUNT, as 1/4 for the first of four parts") {
+			t.Errorf("%q: error %v", text, err)
+		}
+	}
+}
+
+// What was recognised is one line; answers that were left out and fields that were not used are counted.
+func TestDescribe(t *testing.T) {
+	text := `{"question":"a","system_prompt":"s"}
+{"question":"b","system_prompt":""}
+{"messages":[{"role":"system","content":"x"},{"role":"user","content":"c"},{"role":"assistant","content":"d"}],"system_prompt":"s"}
+{"prompt":"e","system":5,"input":"x"}
+{"prompt":"e","input":"y"}
+{"prompt":""}
+`
+	s, err := ScanFiles(t.Context(), []string{write(t, "a.jsonl", text)}, Options{}, Selection{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := s.Files[0].Path
+	const want = "4 prompts of 6 lines in 1 file, read from prompt (2), messages (1), question (1), question + system_prompt (1)" +
+		"; 1 conversation ended with an answer, which is left out; not used: input (2 lines), system_prompt (1 line)" +
+		"; 1 repeated line merged; 1 bad line (1 empty_prompt), the first at "
+	if got := s.Describe(Options{}); got != want+path+":6: message 1 of field prompt is blank" {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	s, err = ScanFiles(t.Context(), []string{path}, Options{DropLastAnswer: NeverDrop}, Selection{})
+	if err != nil || s.BadByCode[LastNotUser] != 1 || s.AnswersDropped != 0 {
+		t.Errorf("never: %+v, %v", s, err)
+	}
+	s, err = ScanFiles(t.Context(), []string{path}, Options{DropLastAnswer: AlwaysDrop}, Selection{})
+	if err != nil || s.AnswersDropped != 1 || strings.Contains(s.Describe(Options{DropLastAnswer: AlwaysDrop}), "left out") {
+		t.Errorf("always: %+v, %v", s, err)
 	}
 }
 
@@ -195,8 +313,8 @@ func TestScanErrors(t *testing.T) {
 			[]string{bad},
 			Selection{},
 			"prompts: no prompts in " + bad + ": all 3 lines are bad (2 no_prompt, 1 bad_json): " +
-				bad + ":1: no field prompt that holds a string or a list of messages; the line has text; " +
-				bad + ":2: no field prompt that holds a string or a list of messages; the line has text; " +
+				bad + ":1: no field prompt with a string or a list of messages; the line has text; " +
+				bad + ":2: no field prompt with a string or a list of messages; the line has text; " +
 				bad + ":3: the line is no JSON, not a JSON object",
 		},
 		{[]string{bad}, Selection{Limit: -1, Sample: -2}, "prompts: limit is -1; allowed is 0 for all, or more\nprompts: sample is -2; allowed is 0 for all, or more"},

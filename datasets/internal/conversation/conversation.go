@@ -1,0 +1,266 @@
+// Package conversation makes a prompt of a JSON object, whichever of the usual corpora it is from.
+//
+// These are read, and everything else that has one of their shapes:
+//
+//	{"prompt": "…"}, {"instruction", "input", "history"} (Alpaca), {"instruction", "context"} (Dolly)
+//	{"system_prompt", "question"} (OpenOrca), and the other names of a system message
+//	{"messages": [{role, content}]}, also as JSON in a string; {"conversations": [{from, value}], "system"} (ShareGPT)
+//	{"conversation": […]} (WildChat, LMSYS), {"data": ["question", "answer", …]} (UltraChat)
+//	{"turns": ["…"]} (MT-Bench, Arena-Hard), {"chosen": "\n\nHuman: … Assistant: …"} (HH)
+//	{"body": {"messages": […]}} (batch files of OpenAI and others), {"prompt": {"text", "role"}} (OpenAssistant)
+//
+// A conversation ends with the user: an answer at its end is left out. A field that is neither
+// part of the prompt nor its ID is metadata. Where two readings are possible the line is bad,
+// and its message names prompts.field.
+//
+// The package promises that a line gives the same prompt always, and that a [Reading] names
+// the fields that look like part of a prompt and were not used.
+package conversation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"coeval/schemas"
+	"coeval/schemas/sanitize"
+)
+
+// The codes of a line without a prompt.
+const (
+	// BadJSON is a line that is not a JSON object, or names a field twice.
+	BadJSON = "bad_json"
+	// InvalidUTF8 is a line with bytes that are not UTF-8, or half of a surrogate pair.
+	InvalidUTF8 = "invalid_utf8"
+	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
+	NoPrompt = "no_prompt"
+	// BadRole is a message whose role is not known.
+	BadRole = "bad_role"
+	// EmptyPrompt is a prompt without messages, or with a blank one.
+	EmptyPrompt = "empty_prompt"
+	// LastNotUser is a conversation that does not end with the user.
+	LastNotUser = "last_not_user"
+)
+
+// Options say how a line is read.
+type Options struct {
+	// Field is the path of the prompt's field, such as text or body.messages. Empty means that
+	// the field is found by itself.
+	Field string
+	// IDField is the field of the prompt's own ID. Empty means that it is found by itself.
+	IDField string
+	// KeepAnswer makes a conversation bad that ends with an answer. False leaves the answer out.
+	KeepAnswer bool
+}
+
+// A Reading reports how a line was read.
+type Reading struct {
+	// Form names the fields of the prompt, such as "question + system_prompt".
+	Form string
+	// AnswerDropped reports whether the conversation ended with an answer, which was left out.
+	AnswerDropped bool
+	// Unused are the fields that look like part of a prompt and are metadata.
+	Unused []string
+}
+
+// idFields are where a prompt's own ID is looked for, in this order.
+var idFields = []string{"id", "uid", "uuid", "prompt_id", "question_id", "custom_id", "conversation_id", "conversation_hash", "message_id"}
+
+// Fields are the members of an object. What is used of a line is taken out.
+type fields map[string]jsontext.Value
+
+// Parse makes a prompt, without its place, of a line, or returns the reason why there is none.
+func Parse(data []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
+	f, failure := decode(data)
+	if failure != nil {
+		return schemas.Prompt{}, Reading{}, failure
+	}
+	p := parser{options: o}
+	messages, failure := p.find(f)
+	if failure != nil {
+		return schemas.Prompt{}, p.reading, failure
+	}
+	prompt := schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages}
+	if id := f.takeID(o.IDField); id != "" {
+		prompt.OwnIDs = []string{id}
+	}
+	prompt.Metadata, failure = f.encode()
+	return prompt, p.reading, failure
+}
+
+// decode reads an object. NaN and infinities, which Python writes, are null.
+func decode(data []byte) (fields, *schemas.Failure) {
+	if !utf8.Valid(data) {
+		return nil, bad(InvalidUTF8, "the line is not valid UTF-8")
+	}
+	if kind := jsontext.Value(data).Kind(); kind != '{' {
+		return nil, bad(BadJSON, "the line is %s, not a JSON object", kindName(kind))
+	}
+	var f fields
+	err := json.Unmarshal(data, &f)
+	if err == nil {
+		return f, nil
+	}
+	if mended, ok := nullNumbers(data); ok {
+		f = nil
+		if json.Unmarshal(mended, &f) == nil {
+			return f, nil
+		}
+	}
+	if jsontext.Value(data).IsValid(jsontext.AllowInvalidUTF8(true)) {
+		return nil, bad(InvalidUTF8, "the line has half of a surrogate pair: %s", jsonProblem(err))
+	}
+	return nil, bad(BadJSON, "the line is not a JSON object: %s", jsonProblem(err))
+}
+
+// nullNumbers replaces NaN, Infinity and -Infinity outside of strings by null, and reports
+// whether there was one.
+func nullNumbers(data []byte) (mended []byte, found bool) {
+	quoted := false
+	for i := 0; i < len(data); i++ {
+		c := data[i]
+		switch {
+		case quoted && c == '\\':
+			mended = append(mended, c)
+			if i++; i < len(data) {
+				mended = append(mended, data[i])
+			}
+			continue
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == 'N' || c == 'I' || c == '-'):
+			rest := string(data[i:min(i+len("-Infinity"), len(data))])
+			word := ""
+			for _, w := range []string{"NaN", "Infinity", "-Infinity"} {
+				if strings.HasPrefix(rest, w) {
+					word = w
+				}
+			}
+			if word != "" {
+				mended, found = append(mended, "null"...), true
+				i += len(word) - 1
+				continue
+			}
+		}
+		mended = append(mended, c)
+	}
+	return mended, found
+}
+
+// takeID takes the prompt's own ID out of the field of that name, or of the first that has one.
+func (f fields) takeID(name string) string {
+	names := idFields
+	if name != "" {
+		names = []string{name}
+	}
+	for _, name := range names {
+		value, id := f[name], ""
+		switch value.Kind() {
+		case '"':
+			id = unquote(value)
+		case '0':
+			id = string(value)
+		}
+		if id != "" {
+			delete(f, name)
+			return id
+		}
+	}
+	return ""
+}
+
+// encode returns what is left of a line as a JSON object with sorted keys.
+func (f fields) encode() (string, *schemas.Failure) {
+	if len(f) == 0 {
+		return "{}", nil
+	}
+	object, err := json.Marshal(f)
+	if err == nil {
+		err = (*jsontext.Value)(&object).Format(jsontext.ReorderRawObjects(true))
+	}
+	if err != nil {
+		return "", bad(BadJSON, "the other fields can't be kept: %s", jsonProblem(err))
+	}
+	return string(object), nil
+}
+
+// text returns the text of a string field; anything else has none.
+func (f fields) text(name string) string {
+	if value := f[name]; value.Kind() == '"' {
+		return unquote(value)
+	}
+	return ""
+}
+
+// describe names the fields of a line.
+func (f fields) describe() string {
+	if len(f) == 0 {
+		return "no field"
+	}
+	const most = 20
+	var names []string
+	for name := range f {
+		names = append(names, shorten(name))
+	}
+	slices.Sort(names)
+	if len(names) > most {
+		names = append(names[:most], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// bad returns the failure of a line.
+func bad(code, format string, args ...any) *schemas.Failure {
+	return &schemas.Failure{Stage: schemas.StagePrompts, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// jsonProblem is the text of a JSON error, without its package.
+func jsonProblem(err error) string {
+	return shorten(strings.TrimPrefix(err.Error(), "jsontext: "))
+}
+
+// kindName names the kind of a JSON value.
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case 't', 'f':
+		return "true or false"
+	case 'n':
+		return "null"
+	default:
+		return "no JSON"
+	}
+}
+
+// unquote returns the text of a JSON string that was read before.
+func unquote(value jsontext.Value) string {
+	text, err := jsontext.AppendUnquote(nil, value)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// shorten keeps a message readable whatever is in the input.
+func shorten(s string) string {
+	const most = 120
+	head, left := sanitize.Cut(s, most)
+	head = sanitize.Line(head)
+	if left > 0 {
+		return head + "…"
+	}
+	return head
+}
