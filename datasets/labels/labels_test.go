@@ -128,7 +128,7 @@ func TestBadLabels(t *testing.T) {
 		{"no JSON", "<xml>", ":1: the line is no JSON"},
 		{"half a line", good + `{"prompt": "p"`, ":2: the line is not a JSON object"},
 		{"no UTF-8", good + "{\"prompt\": \"\xff\"}", ":2: the line is not valid UTF-8"},
-		{"no prompt", `{"response": "a", "score": 1}`, ":1: none of the fields prompt, messages"},
+		{"no prompt", `{"response": "a", "score": 1}`, ":1: no field with a prompt was found"},
 		{"another label", strings.Replace(good, `"label": 1`, `"label": 0`, 1), `:1: label is 0; allowed are 1, 2 and "tie"`},
 		{"a label in words", strings.Replace(good, `"label": 1`, `"label": "first"`, 1), `:1: label is "first"; allowed are`},
 		{"no label", strings.Replace(good, `, "label": 1`, ``, 1), ":1: label is missing"},

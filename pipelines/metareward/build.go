@@ -135,12 +135,18 @@ func (c *Config) readOptions(in *Input) source.Options {
 
 // Reading returns how prompts are read.
 func (c *Config) Reading() prompts.Options {
-	return prompts.Options{Field: c.Prompts.Field, IDField: c.Prompts.IDField, MaxLineBytes: c.Prompts.MaxLineBytes}
+	return prompts.Options{
+		Field: c.Prompts.Field, IDField: c.Prompts.IDField, DropLastAnswer: c.Prompts.DropLastAnswer, MaxLineBytes: c.Prompts.MaxLineBytes,
+	}
 }
 
 // Selection returns which prompts are used.
 func (c *Config) Selection() prompts.Selection {
-	return prompts.Selection{Limit: c.Prompts.Limit, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
+	slice, err := prompts.ParseSlice(c.Prompts.Slice, c.Prompts.SliceSeed)
+	if err != nil { // Validate refuses it; no part of one is empty
+		slice = prompts.Slice{Index: 1, Count: -1}
+	}
+	return prompts.Selection{Limit: c.Prompts.Limit, Slice: slice, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
 }
 
 // asked are the roles that a run asks.

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"coeval/datasets/prompts"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
@@ -45,14 +46,19 @@ type Config struct {
 
 // Prompts says which prompts are read, and how.
 type Prompts struct {
-	Paths        []string `yaml:"paths"          json:"paths"          doc:"files, globs and folders of JSONL (.gz and .zst too) or Parquet"`
-	Field        string   `yaml:"field"          json:"field"          doc:"field with the prompt, a string or a list of {role, content}; empty finds prompt, messages, instruction, question or conversations"`
-	IDField      string   `yaml:"id_field"       json:"id_field"       doc:"field with an ID of your own; empty finds the usual names"`
-	Limit        int64    `yaml:"limit"          json:"limit"          doc:"read no more than the first so many distinct prompts; 0 reads all"`
-	Sample       int64    `yaml:"sample"         json:"sample"         doc:"draw so many distinct prompts; 0 takes all"`
-	SampleSeed   int64    `yaml:"sample_seed"    json:"sample_seed"    doc:"decides which prompts are drawn"`
-	MaxBad       float64  `yaml:"max_bad_prompts" json:"max_bad_prompts" doc:"largest share of bad lines with which a run begins"`
-	MaxLineBytes int      `yaml:"max_line_bytes" json:"max_line_bytes" doc:"a longer line is a bad one"`
+	Paths   []string `yaml:"paths"          json:"paths"          doc:"files, globs and folders of JSONL, JSON arrays, CSV, TSV (.gz and .zst too) or Parquet"`
+	Field   string   `yaml:"field"          json:"field"          doc:"path of the prompt, as text or body.messages: a string or a list of messages; empty finds the usual names"`
+	IDField string   `yaml:"id_field"       json:"id_field"       doc:"field with an ID of your own; empty finds the usual names"`
+	// DropLastAnswer and the slice are left out of run.json where they are the default, so that
+	// its bytes are those of earlier versions.
+	DropLastAnswer string  `yaml:"drop_last_answer" json:"drop_last_answer,omitempty" doc:"the answer with which a conversation ends is left out: auto reports how often, always does not, never makes the line bad"`
+	Limit          int64   `yaml:"limit"          json:"limit"          doc:"read no more than the first so many distinct prompts; 0 reads all"`
+	Sample         int64   `yaml:"sample"         json:"sample"         doc:"draw so many distinct prompts; 0 takes all"`
+	SampleSeed     int64   `yaml:"sample_seed"    json:"sample_seed"    doc:"decides which prompts are drawn"`
+	Slice          string  `yaml:"slice"          json:"slice,omitempty" doc:"one of several equal parts that don't overlap, as 1/4, such as one for each iteration; empty takes all"`
+	SliceSeed      int64   `yaml:"slice_seed"     json:"slice_seed,omitempty" doc:"decides which prompts are in which slice"`
+	MaxBad         float64 `yaml:"max_bad_prompts" json:"max_bad_prompts" doc:"largest share of bad lines with which a run begins"`
+	MaxLineBytes   int     `yaml:"max_line_bytes" json:"max_line_bytes" doc:"a longer line is a bad one"`
 }
 
 // Output says where the files go.
@@ -164,7 +170,7 @@ func Default() Config {
 	actor.MaxTokens = 2048
 	return Config{
 		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Verdicts: FreeVerdicts,
-		Prompts: Prompts{MaxBad: 0.01, MaxLineBytes: 1 << 20},
+		Prompts: Prompts{DropLastAnswer: prompts.AutoDrop, MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
 		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
@@ -220,6 +226,9 @@ func (c Config) Data() (json.RawMessage, error) {
 		// Calibration is the file's content: with it the tables can be proved without the file.
 		Calibration *score.Calibration `json:"calibration,omitempty"`
 	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
+	if data.Prompts.DropLastAnswer == prompts.AutoDrop {
+		data.Prompts.DropLastAnswer = ""
+	}
 	resolved, err := c.resolve()
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
@@ -111,6 +112,9 @@ func (v *validator) prompts(p *Prompts) {
 	v.check(len(p.Paths) > 0, "prompts.paths", "", "at least one file, glob or folder (--prompts)")
 	v.check(p.Limit >= 0, "prompts.limit", p.Limit, "at least 0")
 	v.check(p.Sample >= 0, "prompts.sample", p.Sample, "at least 0")
+	v.check(p.DropLastAnswer == "" || slices.Contains(prompts.DropModes(), p.DropLastAnswer), "prompts.drop_last_answer", p.DropLastAnswer, fmt.Sprintf("one of %v", prompts.DropModes()))
+	_, err := prompts.ParseSlice(p.Slice, p.SliceSeed)
+	v.check(err == nil, "prompts.slice", p.Slice, "INDEX/COUNT, as 1/4 for the first of four parts; empty for all")
 	v.check(within(p.MaxBad, 0, 1), "prompts.max_bad_prompts", p.MaxBad, "a share from 0 to 1")
 	v.check(within(p.MaxLineBytes, 100, 1<<30), "prompts.max_line_bytes", p.MaxLineBytes, "100 to 1073741824")
 }

@@ -26,6 +26,7 @@ type configFlags struct {
 	limit       int64
 	sample      int64
 	sampleSeed  int64
+	slice       string
 	maxInFlight int
 }
 
@@ -34,6 +35,7 @@ func (f *configFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.prompts, "prompts", nil, "file, glob or folder of prompts (repeatable)")
 	flags.Int64Var(&f.limit, "limit", 0, "read no more than the first so many prompts")
 	flags.Int64Var(&f.sample, "sample", 0, "draw so many prompts")
+	flags.StringVar(&f.slice, "slice", "", "one of several equal parts of the prompts that don't overlap, as 1/4")
 	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
 }
 
@@ -65,6 +67,7 @@ func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error)
 	add("limit", "prompts.limit", strconv.FormatInt(f.limit, 10))
 	add("sample", "prompts.sample", strconv.FormatInt(f.sample, 10))
 	add("sample-seed", "prompts.sample_seed", strconv.FormatInt(f.sampleSeed, 10))
+	add("slice", "prompts.slice", strconv.Quote(f.slice))
 	add("max-in-flight", "client.max_in_flight", strconv.Itoa(f.maxInFlight))
 	for _, s := range f.sets {
 		key, value, ok := strings.Cut(s, "=")

@@ -36,6 +36,7 @@ the time, with prices the money; --probe finds the rates, by asking the servers 
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
+			describePrompts(c.ErrOrStderr(), &config, scanned)
 			p, err := metareward.NewPlan(c.Context(), config, scanned, flags.retryFailed)
 			if err != nil {
 				return &coded{code: exitFailed, err: err}

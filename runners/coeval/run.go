@@ -113,6 +113,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}
+	describePrompts(r.command.ErrOrStderr(), &r.config, r.scan)
 	if err := engine.Reach(ctx); err != nil {
 		return err
 	}
@@ -276,6 +277,11 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 		return nil, fmt.Errorf("%w; nothing was asked", err)
 	}
 	return s, nil
+}
+
+// describePrompts prints how the prompts were read, before anything is asked.
+func describePrompts(w io.Writer, c *metareward.Config, s *prompts.Scan) {
+	fmt.Fprintln(w, "Prompts:", s.Describe(c.Reading()))
 }
 
 // build makes the pipeline.
