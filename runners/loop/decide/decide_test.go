@@ -8,7 +8,9 @@ import (
 	"coeval/runners/loop/decide"
 )
 
-func gain(value, low float64) *decide.Estimate { return &decide.Estimate{Value: value, Low: low, High: 1} }
+func gain(value, low float64) *decide.Estimate {
+	return &decide.Estimate{Value: value, Low: low, High: 1}
+}
 
 func chars(n float64) *float64 { return &n }
 
