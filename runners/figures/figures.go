@@ -30,6 +30,9 @@ type Figures struct {
 	Calibration *Calibration `json:"calibration"`
 	Scores      Scores       `json:"scores"`
 	Length      Length       `json:"length"`
+	// CrossFit is null without a pair, Reliability with fewer than three responses.
+	CrossFit    *CrossFit    `json:"cross_fit"`
+	Reliability *Reliability `json:"reliability"`
 	// Meta is null when no judge pairs were asked for.
 	Meta *Meta `json:"meta"`
 }
@@ -234,16 +237,13 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
 		sum.join(t)
 	}
-	length, err := sum.length.figures()
-	if err != nil {
-		return nil, err
-	}
+	crossFit, reliability := sum.cross.figures()
 	f := &Figures{
 		Out: r.Dir, Simulated: r.Manifest.Simulated, Prompts: sum.prompts,
 		Models: Models{
 			Actor: r.Settings.Actor.Role.Identity(), Judge: r.Settings.Judge.Role.Identity(), MetaJudge: r.Settings.MetaJudge.Role.Identity(),
 		},
-		Scores: sum.scores.figures(), Length: length,
+		Scores: sum.scores.figures(), Length: sum.length.figures(), CrossFit: crossFit, Reliability: reliability,
 	}
 	if c := r.Settings.Calibration; c != nil {
 		f.Calibration = &Calibration{Date: c.Date, Responses: c.Responses}

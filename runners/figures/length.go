@@ -1,15 +1,12 @@
 package figures
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
-	"gonum.org/v1/gonum/floats"
-	"gonum.org/v1/gonum/mat"
-	"gonum.org/v1/gonum/optimize"
 	"gonum.org/v1/gonum/stat"
 
+	"coeval/runners/glm"
 	"coeval/runners/runs"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
@@ -19,8 +16,6 @@ import (
 const (
 	// gridChars and gridCells bound the lengths of the grid: what is longer is in the last cell.
 	gridChars, gridCells = 100, 60
-	// ridge keeps the fit finite where the chosen response always wins.
-	ridge = 1e-3
 )
 
 // sweptRhos are those whose pairs are told, beside the run's own.
@@ -92,8 +87,8 @@ func (t *lengthTally) add(d *runs.Numbers) {
 	}
 }
 
-// finding returns what the actor's choice depends on, and the parsed scores of each response in
-// thousandths, as they were written.
+// finding returns the input of the actor's choice, and the parsed scores of each response in
+// thousandths.
 func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores map[string][]int) {
 	f = &schemas.Finding{PromptID: d.Prompt.ID}
 	scores = make(map[string][]int, len(d.Responses))
@@ -104,14 +99,8 @@ func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores 
 	}
 	for i := range d.Responses {
 		r := &d.Responses[i]
-		sums := schemas.Score{Scored: r.ScoreMean != nil}
-		for _, s := range scores[r.ID] {
-			sums.N++
-			sums.Sum += int64(s)
-			sums.Squares += int64(s) * int64(s)
-		}
 		f.Responses = append(f.Responses, schemas.ResponseFinding{
-			ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: c.Apply(sums),
+			ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: c.Apply(sumsOf(scores[r.ID], r.ScoreMean != nil)),
 		})
 	}
 	return f, scores
@@ -202,7 +191,7 @@ func (t *lengthTally) join(u *lengthTally) {
 	}
 }
 
-func (t *lengthTally) figures() (Length, error) {
+func (t *lengthTally) figures() Length {
 	const thousand = 1000
 	l := Length{
 		Slope: t.all.slope() * thousand, Intercept: t.all.meanY - t.all.slope()*t.all.meanX, Correlation: t.all.correlation(),
@@ -220,20 +209,20 @@ func (t *lengthTally) figures() (Length, error) {
 			l.Rejected, l.Shorter = share(t.rejected, s.pairs), share(t.shorter, s.pairs)
 		}
 	}
-	var err error
-	l.Control, err = control(t.differences, t.levels, t.wins)
-	return l, err
+	l.Control = control(t.differences, t.levels, t.wins)
+	return l
 }
 
-// control fits P(win) = σ(θ + φ·tanh(d/s) + ψ·γ); see [Control].
-func control(differences, levels, wins []float64) (*Control, error) {
+// control fits P(win) = σ(θ + φ·tanh(d/s) + ψ·γ); see [Control]. It returns nil with fewer than two
+// pairs.
+func control(differences, levels, wins []float64) *Control {
 	if len(wins) < 2 {
-		return nil, nil
+		return nil
 	}
 	c := &Control{WinShare: stat.Mean(wins, nil), Scale: stat.StdDev(differences, nil)}
-	rows := make([][terms]float64, len(wins))
+	rows := make([][]float64, len(wins))
 	for i, d := range differences {
-		rows[i][0] = 1
+		rows[i] = []float64{1, 0, 0}
 		if c.Scale > 0 {
 			rows[i][1] = math.Tanh(d / c.Scale)
 		}
@@ -244,59 +233,14 @@ func control(differences, levels, wins []float64) (*Control, error) {
 			rows[i][2] = (mean - level) / deviation
 		}
 	}
-	fitted, err := logistic(rows, wins)
-	if err != nil {
-		return nil, fmt.Errorf("figures: the length-controlled win share: %w", err)
-	}
+	fitted := glm.Fit(rows, wins, nil, glm.Ridge, nil)
 	c.Theta, c.Phi, c.Psi = fitted[0], fitted[1], fitted[2]
 	for i := range rows {
-		c.Controlled += sigmoid(c.Theta+c.Psi*rows[i][2]) / float64(len(rows))
+		c.Controlled += glm.Logistic(c.Theta+c.Psi*rows[i][2]) / float64(len(rows))
 	}
-	return c, nil
+	return c
 }
 
-func sigmoid(z float64) float64 { return 1 / (1 + math.Exp(-z)) }
-
-const (
-	// terms are how many the fit has: θ, φ and ψ.
-	terms = 3
-	// leastDeviation of the prompts' mean scores is above what rounding makes of equal ones.
-	leastDeviation = 1e-9
-)
-
-// logistic returns the b that minimise Σ [log(1 + e^z) − y·z] + ridge·|b|²/2 with z = row·b.
-func logistic(rows [][terms]float64, y []float64) ([]float64, error) {
-	problem := optimize.Problem{
-		Func: func(b []float64) float64 {
-			loss := ridge * floats.Dot(b, b) / 2
-			for i := range rows {
-				z := floats.Dot(b, rows[i][:])
-				loss += max(z, 0) + math.Log1p(math.Exp(-math.Abs(z))) - y[i]*z
-			}
-			return loss
-		},
-		Grad: func(g, b []float64) {
-			floats.ScaleTo(g, ridge, b)
-			for i := range rows {
-				floats.AddScaled(g, sigmoid(floats.Dot(b, rows[i][:]))-y[i], rows[i][:])
-			}
-		},
-		Hess: func(h *mat.SymDense, b []float64) {
-			h.Zero()
-			for i := range terms {
-				h.SetSym(i, i, ridge)
-			}
-			for i := range rows {
-				p := sigmoid(floats.Dot(b, rows[i][:]))
-				h.SymRankOne(h, p*(1-p), mat.NewVecDense(terms, rows[i][:]))
-			}
-		},
-	}
-	// The gradient is a sum over the pairs: rounding alone leaves some 1e-16 of each.
-	settings := &optimize.Settings{GradientThreshold: 1e-10 * float64(len(rows))}
-	found, err := optimize.Minimize(problem, make([]float64, terms), settings, &optimize.Newton{})
-	if err != nil {
-		return nil, err
-	}
-	return found.X, nil
-}
+// leastDeviation of the prompts' mean scores is above the deviation of equal means with different
+// roundings.
+const leastDeviation = 1e-9

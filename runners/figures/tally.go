@@ -13,17 +13,19 @@ type tally struct {
 	prompts int64
 	scores  scoreTally
 	length  lengthTally
+	cross   crossTally
 	meta    metaTally
 }
 
 func newTally(o pairs.ActorOptions, c *score.Calibration) *tally {
-	return &tally{scores: newScoreTally(), length: newLengthTally(o, c), meta: newMetaTally()}
+	return &tally{scores: newScoreTally(), length: newLengthTally(o, c), cross: crossTally{options: o, calibration: c}, meta: newMetaTally()}
 }
 
 func (t *tally) add(d *runs.Numbers) error {
 	t.prompts++
 	t.scores.add(d)
 	t.length.add(d)
+	t.cross.add(d)
 	t.meta.add(d)
 	return nil
 }
@@ -32,6 +34,7 @@ func (t *tally) join(u *tally) {
 	t.prompts += u.prompts
 	t.scores.join(&u.scores)
 	t.length.join(&u.length)
+	t.cross.join(&u.cross)
 	t.meta.join(&u.meta)
 }
 
