@@ -20,8 +20,11 @@ type Pair struct {
 	ChosenScore   float64 `parquet:"chosen_score"`
 	RejectedScore float64 `parquet:"rejected_score"`
 	ScoreMargin   float64 `parquet:"score_margin"`
-	ChosenChars   int32   `parquet:"chosen_chars"`
-	RejectedChars int32   `parquet:"rejected_chars"`
+	// MarginSE is the standard error of an actor pair's margin. It is null for a judge
+	// pair, whose scores are single.
+	MarginSE      *float64 `parquet:"margin_se"`
+	ChosenChars   int32    `parquet:"chosen_chars"`
+	RejectedChars int32    `parquet:"rejected_chars"`
 	// Elo is eps of DESIGN's step 7; null for an actor pair.
 	ChosenElo   *float64 `parquet:"chosen_elo"`
 	RejectedElo *float64 `parquet:"rejected_elo"`

@@ -20,11 +20,12 @@ func newCompareCommand() *cobra.Command {
 	var asJSON, unshared bool
 	c := &cobra.Command{
 		Use:   "compare OUT1 OUT2 [OUT3…]",
-		Short: "Hold iterations against each other: does the judge keep up, or saturate",
-		Long: `Hold iterations against each other, in their order: a table of their figures, the published signs
-of saturation from the first to the last, and what they share. The same goes to a page, compare.html in the last
+		Short: "Compare iterations: does the judge keep up, or does it saturate?",
+		Long: `Compare iterations in their order: a table of their figures, the published signs of saturation from the
+first to the last, and the prompts and responses that they share. The same goes to a page, compare.html in the last
 folder.`,
-		Args: cobra.MinimumNArgs(2),
+		Example: "  coeval compare out-1 out-2 out-3",
+		Args:    atLeast(outArgument("OUT1", "out-1"), outArgument("OUT2", "out-2")),
 		RunE: func(c *cobra.Command, args []string) error {
 			compared, err := compareRuns(c.Context(), args, unshared)
 			if err != nil {

@@ -14,11 +14,12 @@ func newInspectCommand() *cobra.Command {
 	var full bool
 	c := &cobra.Command{
 		Use:   "inspect OUT PROMPT_ID|N",
-		Short: "Show all that was said about one prompt, and why it has the pairs that it has",
-		Long: `Show all that was said about one prompt: responses with scores, the contested one with its win
-matrix and ratings, the pairs and why. The prompt is named by its ID, the beginning of it, an ID that the
-input gave, or its number in the input from 1 on, several files being in the order of their names.`,
-		Args: cobra.ExactArgs(2),
+		Short: "Show one prompt: its responses, scores and verdicts, and why it has its pairs",
+		Long: `Show one prompt: its responses with their scores, the contested response with its win matrix and
+ratings, and why its pairs were chosen, or why it has none. Name the prompt by its ID, by the beginning of the ID,
+by an ID from the input, or by its number in the input (from 1; several files count in the order of their names).`,
+		Example: "  coeval inspect out 1\n  coeval inspect out 4f3a --full | less",
+		Args:    exactly(outArgument("OUT", "out"), argument{name: "PROMPT_ID|N", means: "a prompt by its ID, or by its number from 1 on", example: "1"}),
 		RunE: func(c *cobra.Command, args []string) error {
 			if chars < 0 {
 				return usage(fmt.Errorf("--chars is %d; allowed is 0 or more", chars))
@@ -38,6 +39,6 @@ input gave, or its number in the input from 1 on, several files being in the ord
 		},
 	}
 	c.Flags().IntVar(&chars, "chars", 300, "characters to show of each text")
-	c.Flags().BoolVar(&full, "full", false, "show every text whole, those of judgments and comparisons too")
+	c.Flags().BoolVar(&full, "full", false, "show every text in full, also those of judgments and comparisons")
 	return c
 }

@@ -19,10 +19,11 @@ func newReportCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "report OUT",
-		Short: "Write OUT/report.html: whether the data is worth training on",
-		Long: `Write OUT/report.html: one page without scripts that tells whether the data is worth training
-on, made from the raw tables. With --json it prints the figures instead.`,
-		Args: cobra.ExactArgs(1),
+		Short: "Write OUT/report.html: is the data worth training on?",
+		Long: `Write OUT/report.html from the raw tables: one page without scripts that shows whether the data is
+worth training on. With --output it goes to another file, with --json the figures are printed instead.`,
+		Example: "  coeval report out\n  coeval report out --output report.html\n  coeval report out --json | jq .cross_fit",
+		Args:    exactly(outArgument("OUT", "out")),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.Prices.Validate(); err != nil {
 				return usage(err)
@@ -40,34 +41,36 @@ on, made from the raw tables. With --json it prints the figures instead.`,
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
-				return printJSON(c, &toldReport{f, operation})
+				return printJSON(c, &reportJSON{f, operation})
 			}
 			_, name, err := pages.Write(c.Context(), run, o)
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s\n", sanitize.Line(name))
+			fmt.Fprintf(c.ErrOrStderr(), "next: open the page in a browser, or coeval verify %s\n", sanitize.Line(args[0]))
 			return nil
 		},
 	}
 	f := c.Flags()
+	f.StringVarP(&o.File, "output", "o", "", "file for the page, where OUT is read-only; empty is report.html in OUT")
 	f.BoolVar(&asJSON, "json", false, "print the figures as one JSON object, and write no page")
 	registerPrices(f, &o.Prices)
 	return c
 }
 
-// toldReport is what report --json prints.
-type toldReport struct {
+// reportJSON is the object that report --json prints.
+type reportJSON struct {
 	*figures.Figures
 	Operation *pages.Operation `json:"operation"`
 }
 
-// registerPrices adds the flags of prices.
+// registerPrices adds the price flags.
 func registerPrices(f *pflag.FlagSet, p *estimate.Prices) {
 	f.Float64Var(&p.PromptTokens, "prompt-price", 0, "price of a million prompt tokens")
 	f.Float64Var(&p.CompletionTokens, "completion-price", 0, "price of a million completion tokens")
 	f.Float64Var(&p.GPUHour, "gpu-hour-price", 0, "price of one GPU for an hour")
-	f.Float64Var(&p.GPUs, "gpus", 1, "how many GPUs the worker has")
+	f.Float64Var(&p.GPUs, "gpus", 1, "number of GPUs that serve the run")
 }
 
 // printJSON prints one object on standard output.

@@ -23,6 +23,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/engine"
+	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/infer"
@@ -351,15 +352,28 @@ func (r *run) report(ctx context.Context) error {
 		return err
 	}
 	s := summary.New(&written, op)
+	finished, err := runs.Open(ctx, out)
+	if err != nil {
+		return err
+	}
+	if err := s.AddFailures(ctx, finished); err != nil {
+		return err
+	}
 	if r.flags.json {
 		b, err := json.Marshal(s)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", b)
+		if _, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", b); err != nil {
+			return err
+		}
+	} else if err := s.Print(r.command.ErrOrStderr()); err != nil {
 		return err
 	}
-	return s.Print(r.command.ErrOrStderr())
+	if role := s.FailedRole(); role != "" {
+		return fmt.Errorf("the %s has no pair because calls failed: mend the cause, then add --retry-failed to the same command", role)
+	}
+	return nil
 }
 
 // operation writes and returns what is known of the attempt beside the data, once it is complete.

@@ -2,30 +2,37 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"coeval/runners/verify"
+	"coeval/schemas/sanitize"
 )
 
 func newVerifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify OUT",
-		Short: "Prove what was written: hashes, schemas, the ledger, and every pair from the raw tables",
-		Args:  cobra.ExactArgs(1),
+		Short: "Check a finished run: hashes, schemas, the ledger, and every pair from the raw tables",
+		Long: `Check a finished run: hashes, schemas and the ledger, and every score, verdict, rating and pair, derived
+again from the raw tables by code of its own. Exit code 3 means that something is wrong.`,
+		Example: "  coeval verify out",
+		Args:    exactly(outArgument("OUT", "out")),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := verify.Out(c.Context(), args[0])
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			if len(r.Problems) == 0 {
-				fmt.Fprintf(c.OutOrStdout(), "%s: proved: %d files, %s rows of %s prompts, %s actor pairs and %s judge pairs computed again\n",
-					args[0], r.Files, humanize.Comma(r.Rows), humanize.Comma(r.Prompts), humanize.Comma(r.ActorPairs), humanize.Comma(r.JudgePairs))
+				fmt.Fprintf(c.OutOrStdout(), "%s: proved: %d files, %s rows of %s prompts, %s actor pairs and %s judge pairs derived again\n",
+					sanitize.Line(args[0]), r.Files, humanize.Comma(r.Rows), humanize.Comma(r.Prompts), humanize.Comma(r.ActorPairs), humanize.Comma(r.JudgePairs))
+				printReading(c.OutOrStdout(), "scores", r.Judgments)
+				printReading(c.OutOrStdout(), "verdicts", r.Comparisons)
 				return nil
 			}
 			for _, problem := range r.Problems {
-				fmt.Fprintln(c.OutOrStdout(), problem)
+				fmt.Fprintln(c.OutOrStdout(), sanitize.Line(problem))
 			}
 			if r.More > 0 {
 				fmt.Fprintf(c.OutOrStdout(), "and %s more\n", humanize.Comma(r.More))
@@ -34,7 +41,24 @@ func newVerifyCommand() *cobra.Command {
 			if n == 1 {
 				what = "problem"
 			}
-			return &coded{code: exitProof, err: fmt.Errorf("%s: %s %s", args[0], humanize.Comma(n), what)}
+			return &coded{code: exitProof, err: fmt.Errorf("%s: %s %s", sanitize.Line(args[0]), humanize.Comma(n), what)}
 		},
 	}
+}
+
+// printReading prints how many recorded values the independent reader confirmed. Cut-off texts have no
+// value, and a cut is not visible in a text.
+func printReading(w io.Writer, what string, r verify.Reading) {
+	all := r.Confirmed + r.Unconfirmed + r.CutOff
+	if all == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s: %s of %s confirmed by an independent reading of the texts", what, humanize.Comma(r.Confirmed), humanize.Comma(all))
+	if r.Unconfirmed > 0 {
+		fmt.Fprintf(w, ", %s neither confirmed nor refuted", humanize.Comma(r.Unconfirmed))
+	}
+	if r.CutOff > 0 {
+		fmt.Fprintf(w, ", %s cut off", humanize.Comma(r.CutOff))
+	}
+	fmt.Fprintln(w)
 }

@@ -34,10 +34,7 @@ var calibrationTemplate = template.Must(template.New("calibration").Funcs(templa
 
 // WriteCalibration writes the page of a judge held against people into a folder and returns its name.
 func WriteCalibration(ctx context.Context, out string, f *calibrate.Figures) (string, error) {
-	list, err := calibrationCharts(f)
-	if err != nil {
-		return "", err
-	}
+	list := calibrationCharts(f)
 	var b bytes.Buffer
 	if err := calibrationTemplate.Execute(&b, struct {
 		*calibrate.Figures
@@ -59,7 +56,7 @@ func estimateOf(e *calibrate.Estimate, format func(float64) string) string {
 	return fmt.Sprintf("%s (%s to %s)", format(e.Value), format(*e.Low), format(*e.High))
 }
 
-func calibrationCharts(f *calibrate.Figures) ([]Chart, error) {
+func calibrationCharts(f *calibrate.Figures) []Chart {
 	var list charts
 	if f.Reliability != nil {
 		p := newPlot("judgments for the favoured response, %", "people prefer it, %")
@@ -97,7 +94,7 @@ func calibrationCharts(f *calibrate.Figures) ([]Chart, error) {
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5.1, 0, 5.2
 		list.add(p, "The judge's scale and people's", "Dots are labels, the line is the map; on the dashed line both scales are one.", err)
 	}
-	return list.list, list.err
+	return list.list
 }
 
 // mostDots is how many labels are drawn.

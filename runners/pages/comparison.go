@@ -28,10 +28,7 @@ var comparisonTemplate = template.Must(template.New("comparison").Funcs(template
 
 // WriteComparison writes the page of a comparison of runs.
 func WriteComparison(ctx context.Context, name string, c *compare.Comparison) error {
-	charts, err := comparisonCharts(c)
-	if err != nil {
-		return err
-	}
+	charts := comparisonCharts(c)
 	var b bytes.Buffer
 	if err := comparisonTemplate.Execute(&b, struct {
 		*compare.Comparison
@@ -77,7 +74,7 @@ var chartNotes = map[string]string{
 }
 
 // comparisonCharts draws the figures of the signs over the runs.
-func comparisonCharts(c *compare.Comparison) ([]Chart, error) {
+func comparisonCharts(c *compare.Comparison) []Chart {
 	var list charts
 	for _, row := range c.Rows() {
 		note, ok := chartNotes[row.Name]
@@ -104,7 +101,7 @@ func comparisonCharts(c *compare.Comparison) ([]Chart, error) {
 		p.Y.Min, p.Y.Max = 0, max(p.Y.Max*1.08, 0.1)
 		list.add(p, row.Name, note, err)
 	}
-	return list.list, list.err
+	return list.list
 }
 
 // runTicks are the numbers of so many runs.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/sergi/go-diff/diffmatchpatch"
 
@@ -17,7 +18,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// How much of a text the page shows, in characters.
+// The number of characters of a text that the page shows.
 const mostText, mostPrompt = 4000, 1500
 
 // An exampleGroup is pairs of one role with something in common.
@@ -36,11 +37,13 @@ type example struct {
 	Pair             *schemas.Pair
 }
 
-// A text is shown in spans, as much of it as the page has room for.
+// A text is shown in spans. In the middle of a long text the page leaves characters out: the end of a
+// judgment is its score.
 type text struct {
 	Spans []span
-	// Left is how many characters are not shown.
+	// Left is the number of characters left out between Spans and End.
 	Left int
+	End  []span
 }
 
 // A span is marked where the other text of a pair differs.
@@ -212,15 +215,50 @@ func conversation(messages []schemas.Message) string {
 }
 
 func newText(s string, most int) text {
-	head, left := sanitize.Cut(s, most)
-	return text{Spans: []span{{Text: sanitize.Text(head)}}, Left: left}
+	head, left, end := cutMiddle(s, most)
+	t := text{Spans: []span{{Text: sanitize.Text(head)}}, Left: left}
+	if left > 0 {
+		t.End = []span{{Text: sanitize.Text(end)}}
+	}
+	return t
 }
 
-// differing marks the words that only one of two texts has at its place.
-func differing(a, b string) (text, text) {
-	headA, leftA := sanitize.Cut(a, mostText)
-	headB, leftB := sanitize.Cut(b, mostText)
-	wordsA, wordsB := words(sanitize.Text(headA)), words(sanitize.Text(headB))
+// endChars is how much of the end of a long text is shown.
+const endChars = 300
+
+// cutMiddle returns the beginning and the end of a text of more than most characters, with the number of
+// characters between them.
+func cutMiddle(s string, most int) (head string, left int, end string) {
+	all := utf8.RuneCountInString(s)
+	if all <= most {
+		return s, 0, ""
+	}
+	head, _ = sanitize.Cut(s, most-endChars)
+	before, _ := sanitize.Cut(s, all-endChars)
+	return head, all - most, s[len(before):]
+}
+
+// differing marks the words in which two texts differ. If more than half of a text differs, marks say
+// nothing and are left out.
+func differing(a, b string) (left, right text) {
+	headA, leftA, endA := cutMiddle(a, mostText)
+	headB, leftB, endB := cutMiddle(b, mostText)
+	left.Left, right.Left = leftA, leftB
+	left.Spans, right.Spans = markDifferences(sanitize.Text(headA), sanitize.Text(headB))
+	if leftA > 0 {
+		left.End = []span{{Text: sanitize.Text(endA)}}
+	}
+	if leftB > 0 {
+		right.End = []span{{Text: sanitize.Text(endB)}}
+	}
+	return left, right
+}
+
+// maxMarked is the share of a text above which its marks are left out.
+const maxMarked = 0.5
+
+func markDifferences(a, b string) (left, right []span) {
+	wordsA, wordsB := words(a), words(b)
 	known := map[string]rune{}
 	var names []string
 	encode := func(list []string) []rune {
@@ -235,9 +273,9 @@ func differing(a, b string) (text, text) {
 		return out
 	}
 	differ := diffmatchpatch.New()
-	differ.DiffTimeout = 0 // a clock must not decide what is marked
-	left, right := text{Left: leftA}, text{Left: leftB}
-	// Words that both have by chance between others that differ are not worth a gap.
+	differ.DiffTimeout = 0 // a clock must not decide which words are marked
+	marked := [2]int{}
+	// The clean-up drops short matches between differences, which are matches by chance.
 	for _, d := range differ.DiffCleanupSemantic(differ.DiffMainRunes(encode(wordsA), encode(wordsB), false)) {
 		var b strings.Builder
 		for _, r := range d.Text {
@@ -245,11 +283,19 @@ func differing(a, b string) (text, text) {
 		}
 		s := span{Text: b.String(), Marked: d.Type != diffmatchpatch.DiffEqual && strings.TrimSpace(b.String()) != ""}
 		if d.Type != diffmatchpatch.DiffInsert {
-			left.Spans = append(left.Spans, s)
+			left = append(left, s)
 		}
 		if d.Type != diffmatchpatch.DiffDelete {
-			right.Spans = append(right.Spans, s)
+			right = append(right, s)
 		}
+		if s.Marked && d.Type == diffmatchpatch.DiffDelete {
+			marked[0] += len(s.Text)
+		} else if s.Marked {
+			marked[1] += len(s.Text)
+		}
+	}
+	if float64(marked[0]) > maxMarked*float64(len(a)) || float64(marked[1]) > maxMarked*float64(len(b)) {
+		return []span{{Text: a}}, []span{{Text: b}}
 	}
 	return left, right
 }

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"image/color"
 	"math"
@@ -12,28 +13,21 @@ import (
 
 	"coeval/runners/figures"
 	"coeval/runners/summary"
+	"coeval/schemas/sanitize"
 )
 
-// charts collects charts and the first error.
-type charts struct {
-	list []Chart
-	err  error
-}
+// charts collects charts. One that can't be drawn says so instead of stopping the page.
+type charts struct{ list []Chart }
 
 func (c *charts) add(p *plot.Plot, title, note string, errs ...error) {
-	for _, err := range errs {
-		if c.err == nil {
-			c.err = err
-		}
-	}
 	chart, err := newChart(p, title, note)
-	if c.err == nil {
-		c.err = err
+	if err := errors.Join(append(errs, err)...); err != nil {
+		chart = Chart{Title: title, Note: "Not known: the chart can't be drawn (" + sanitize.Line(err.Error()) + ")."}
 	}
 	c.list = append(c.list, chart)
 }
 
-func scoreCharts(s *figures.Scores) ([]Chart, error) {
+func scoreCharts(s *figures.Scores) []Chart {
 	var c charts
 	p := newPlot("score of a judgment, points", "% of judgments")
 	bars(p, -0.25, 0.5, s.Histogram)
@@ -49,7 +43,7 @@ func scoreCharts(s *figures.Scores) ([]Chart, error) {
 	p = newPlot("variance of a response's scores V, points²", "% of responses")
 	bars(p, 0, s.VarianceHistogram.Width, s.VarianceHistogram.Counts)
 	c.add(p, "Variance of each response's scores", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge.")
-	return c.list, c.err
+	return c.list
 }
 
 // whole are ticks at the whole numbers.
@@ -64,7 +58,7 @@ func (n whole) Ticks(_, _ float64) []plot.Tick {
 	return out
 }
 
-func lengthCharts(l *figures.Length) ([]Chart, error) {
+func lengthCharts(l *figures.Length) []Chart {
 	var c charts
 	columns := shown(&l.Grid)
 	widest := float64(columns * l.Grid.CharsWidth)
@@ -114,10 +108,10 @@ func lengthCharts(l *figures.Length) ([]Chart, error) {
 	rho("What ρ does to length", "difference, characters", "Mean length of chosen less rejected. Above the dashed line the chosen responses are the longer ones. The larger dot is this run.", -1, func(r *figures.RhoFigures) float64 { return r.Difference })
 	rho("What ρ does to the margin", "margin, points", "Mean of S(chosen) − S(rejected). A clearer difference teaches more. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return r.Margin })
 	rho("What ρ does to the number of pairs", "actor pairs", "With min_margin and max_chosen_chars as in this run. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return float64(r.Pairs) })
-	return c.list, c.err
+	return c.list
 }
 
-func metaCharts(m *figures.Meta) ([]Chart, error) {
+func metaCharts(m *figures.Meta) []Chart {
 	var c charts
 	p := newPlot("difference of the two scores, points", "higher score wins, %")
 	var points plotter.XYs
@@ -137,16 +131,16 @@ func metaCharts(m *figures.Meta) ([]Chart, error) {
 	p = newPlot("highest − lowest Elo of a response's judgments", "% of responses")
 	bars(p, 0, m.EloHistogram.Width, m.EloHistogram.Counts)
 	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge tells a response's judgments apart: a difference of 1 is a win in 73 % of comparisons.")
-	return c.list, c.err
+	return c.list
 }
 
 // leastVerdicts is how many a point of the chart stands for at least.
 const leastVerdicts = 30
 
-func operationCharts(o *summary.Operation) ([]Chart, error) {
+func operationCharts(o *summary.Operation) []Chart {
 	var c charts
 	if len(o.Series) < 2 {
-		return nil, nil
+		return nil
 	}
 	unit, by := "seconds", 1.0
 	if last := o.Series[len(o.Series)-1].Seconds; last > 3*3600 {
@@ -178,7 +172,7 @@ func operationCharts(o *summary.Operation) ([]Chart, error) {
 		bounded(p)
 		c.add(p, "What came back", "What the servers delivered, from one look to the next.", err)
 	}
-	return c.list, c.err
+	return c.list
 }
 
 // permits returns how many permits there were over time, and whether that is known.

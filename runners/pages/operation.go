@@ -18,11 +18,15 @@ import (
 	"coeval/transforms/sink"
 )
 
-// Operation is what all attempts at a run took together, as far as they left figures.
+// Operation sums up all attempts at a run that left figures.
 type Operation struct {
-	Attempts []*attempt `json:"-"`
+	// Unreadable names the files of attempts that can't be read: their figures are missing here.
+	Unreadable []string   `json:"unreadable,omitempty"`
+	Attempts   []*attempt `json:"-"`
 	// Unfinished is how many of them did not go to the end.
 	Unfinished int `json:"unfinished_attempts"`
+	// Last is the attempt that began last, nil without attempts.
+	Last *attempt `json:"-"`
 	// Longest is the attempt with the most generations, nil when none asked for any.
 	Longest *attempt `json:"-"`
 	// Seconds is the time of all attempts, Asking that from their first requests to their last
@@ -63,45 +67,51 @@ type Trouble struct {
 
 // OperationOf returns what a run took, at prices.
 func OperationOf(ctx context.Context, r *runs.Run, prices estimate.Prices) (*Operation, error) {
-	attempts, err := readAttempts(ctx, r.Dir)
+	attempts, unreadable, err := readAttempts(ctx, r.Dir)
 	if err != nil {
 		return nil, err
 	}
-	return newOperation(attempts, r.Manifest, prices), nil
+	o := newOperation(attempts, r.Manifest, prices)
+	o.Unreadable = unreadable
+	return o, nil
 }
 
 // attempt is a file of operations/.
 type attempt = summary.Operation
 
-// readAttempts returns the attempts in the order in which they began.
-func readAttempts(ctx context.Context, dir string) ([]*attempt, error) {
+// readAttempts returns the attempts in the order of their names, which begin with their start, and the
+// files that can't be read.
+func readAttempts(ctx context.Context, dir string) (attempts []*attempt, unreadable []string, err error) {
 	files, err := store.List(ctx, store.Join(dir, sink.OperationsFolder)+"/")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var attempts []*attempt
 	for _, f := range files {
 		name := path.Base(f.Path)
 		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
-			continue // counts of an attempt that was not complete, and who has the folder
+			continue // the counts of an attempt that did not finish, and the lease
 		}
 		b, err := store.ReadFile(ctx, f.Path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		var a attempt
 		if err := json.Unmarshal(b, &a); err != nil {
-			return nil, fmt.Errorf("%s can't be read: %w; without the file the report leaves section 5 out", f.Path, err)
+			unreadable = append(unreadable, fmt.Sprintf("%s: %v", f.Path, err))
+			continue
 		}
 		attempts = append(attempts, &a)
 	}
-	return attempts, nil
+	return attempts, unreadable, nil
 }
 
 func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices) *Operation {
 	o := &Operation{Attempts: attempts, Prices: prices, All: StageCalls{Stage: "all"}}
 	byStage := map[string]*StageCalls{}
 	for _, a := range attempts {
+		if o.Last == nil || a.Started.After(o.Last.Started) {
+			o.Last = a
+		}
 		if a.Unfinished {
 			o.Unfinished++
 		}

@@ -1,19 +1,20 @@
-// Package report makes of a run's tables one page that tells whether its data is worth
-// training on.
+// Package pages renders the three pages for people: the report of a run, the comparison of runs, and the
+// calibration of a judge.
 //
-// [Write] puts it into the run's folder: one HTML file without scripts that loads nothing, in the
-// reader's light or dark theme, for screens from 360 pixels on and for paper. Everything that a
-// model or a file said is text on it: html/template escapes it, package plain makes visible what
-// would act, and a content policy in the page forbids the browser to run or load anything.
+// A page is one HTML file without scripts that loads nothing. It follows the reader's light or dark
+// theme, and fits screens from 360 pixels on and paper. Text of models and files can't act on it:
+// html/template escapes it, package sanitize makes control characters visible, and a content policy in the
+// page forbids the browser to run or load anything.
 //
-// The page is made of the tables, of run.json, and of operations/ where that is there. It says
-// nothing of the time at which it was made, so that the same run gives the same page.
+// A figure that can't be computed reads "not known", and a chart that can't be drawn says so. Neither
+// stops the page. The time of the rendering is not on a page, so the same run gives the same page.
 package pages
 
 import (
 	"bytes"
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"slices"
@@ -23,25 +24,31 @@ import (
 	"coeval/runners/figures"
 	"coeval/runners/runs"
 	"coeval/runners/summary"
+	"coeval/schemas/sanitize"
 )
 
 // File is the name of the page in the run's folder.
 const File = "report.html"
 
-// Options say what the page tells beside the run itself.
+// Options are the parts of a report that don't come from the run.
 type Options struct {
+	// File is the path of the page. Empty means [File] in the run's folder.
+	File   string
 	Prices estimate.Prices
 }
 
-// page is what the template shows.
+// page is the data of the template.
 type page struct {
-	Run      *runs.Run
-	Figures  *figures.Figures
-	Summary  *summary.Summary
-	Verdict  []string
-	Warnings []string
-	Tiles    []tile
-	Dropped  []dropped
+	Run     *runs.Run
+	Figures *figures.Figures
+	Summary *summary.Summary
+	Verdict []string
+	Checks  []check
+	// Config is run.json's config, indented, and Seed the run's seed in it.
+	Config, Seed string
+	Warnings     []string
+	Tiles        []tile
+	Dropped      []dropped
 	// Charts are by section.
 	ScoreCharts, LengthCharts, MetaCharts, OperationCharts []Chart
 	Operation                                              *Operation
@@ -55,7 +62,7 @@ var pageText string
 var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"comma": comma, "elo": elo, "sorted": sorted, "even": isEven,
+	"comma": comma, "elo": elo, "needed": neededJudgments, "sorted": sorted, "even": isEven,
 	"comma64": func(n int) string { return comma(int64(n)) }, "percent": percent, "signed": signed, "points": points, "money": estimate.Amount, "line": visibleLine, "duration": duration, "cost": costOf, "seconds": secondsOf, "per": per, "whole": wholeOf,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(pageText))
@@ -69,7 +76,9 @@ func Write(ctx context.Context, r *runs.Run, o Options) (f *figures.Figures, nam
 	if err != nil {
 		return nil, "", err
 	}
-	name = store.Join(r.Dir, File)
+	if name = o.File; name == "" {
+		name = store.Join(r.Dir, File)
+	}
 	return f, name, store.WriteFile(ctx, name, html)
 }
 
@@ -80,26 +89,19 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 		return nil, err
 	}
 	p := &page{Run: r, Figures: f, Operation: operation}
-	var settings summary.Operation // of an attempt the summary takes no more than this
-	settings.Config.Actor.Temperature = r.Settings.Actor.Role.Temperature
-	p.Summary = summary.New(r.Manifest, &settings)
-	p.Warnings = slices.Concat(p.Summary.Warnings, warnings(f))
+	p.Config, p.Seed = configOf(r.Manifest.Config)
+	if p.Summary, err = summaryOf(ctx, r); err != nil {
+		return nil, err
+	}
+	p.Checks = checksOf(p.Summary, f)
+	p.Warnings = slices.Concat(p.Summary.Warnings, warningsOf(p.Checks))
 	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
-	if p.ScoreCharts, err = scoreCharts(&f.Scores); err != nil {
-		return nil, err
-	}
-	if p.LengthCharts, err = lengthCharts(&f.Length); err != nil {
-		return nil, err
-	}
+	p.ScoreCharts, p.LengthCharts = scoreCharts(&f.Scores), lengthCharts(&f.Length)
 	if f.Meta != nil && f.Meta.Verdicts > 0 {
-		if p.MetaCharts, err = metaCharts(f.Meta); err != nil {
-			return nil, err
-		}
+		p.MetaCharts = metaCharts(f.Meta)
 	}
 	if p.Operation.Longest != nil {
-		if p.OperationCharts, err = operationCharts(p.Operation.Longest); err != nil {
-			return nil, err
-		}
+		p.OperationCharts = operationCharts(p.Operation.Longest)
 	}
 	if p.Examples, err = readExamples(ctx, r); err != nil {
 		return nil, err
@@ -109,4 +111,28 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// summaryOf returns the summary of a finished run, without the figures of an attempt.
+func summaryOf(ctx context.Context, r *runs.Run) (*summary.Summary, error) {
+	var settings summary.Operation // of an attempt the summary needs these settings only
+	settings.Config.Actor.Temperature, settings.Config.Actor.MaxTokens = r.Settings.Actor.Role.Temperature, r.Settings.Actor.Role.MaxTokens
+	settings.Config.Judge.MaxTokens, settings.Config.Method = r.Settings.Judge.Role.MaxTokens, r.Settings.Method
+	s := summary.New(r.Manifest, &settings)
+	return s, s.AddFailures(ctx, r)
+}
+
+// configOf returns a config as people read it, and its seed.
+func configOf(config json.RawMessage) (indented, seed string) {
+	var b bytes.Buffer
+	if json.Indent(&b, config, "", "  ") != nil {
+		return "", ""
+	}
+	var fields struct {
+		Seed json.Number `json:"seed"`
+	}
+	if json.Unmarshal(config, &fields) == nil {
+		seed = fields.Seed.String()
+	}
+	return sanitize.Text(b.String()), seed
 }

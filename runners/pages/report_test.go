@@ -26,7 +26,7 @@ import (
 
 // The elements and attributes that the page is made of: what else is on it came from a text.
 var (
-	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer svg g path text i br")
+	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer details summary pre svg g path text i br")
 	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir data-label viewbox style d transform x y")
 )
 
@@ -49,7 +49,7 @@ func TestHostileTexts(t *testing.T) {
 	if most := 10*4*(2*mostText) + 1<<18; len(page) > most {
 		t.Errorf("the page has %d bytes, want at most %d", len(page), most)
 	}
-	for _, want := range []string{"␛[31mred", "⟨U&#43;202E⟩", "&lt;script&gt;alert(1)", "more characters"} {
+	for _, want := range []string{"␛[31mred", "⟨U&#43;202E⟩", "&lt;script&gt;alert(1)", "characters left out"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -246,7 +246,7 @@ func TestVerdict(t *testing.T) {
 		"In the judge's pairs the chosen judgment gives the higher score in 85.0 %, by −0.25 points in the mean; the meta-judge picks the same winner in both orders in 60.0 % of cases, where tossing a coin would in 50 %.",
 		"No pair for the actor came of 2 prompts: margin 1, timeout 1.",
 		"3 of 1,300 lines of the input were no prompt.",
-		"2 figures crossed a threshold, and should be looked at before this is trained on.",
+		"2 figures crossed a threshold: look at them before training on this data.",
 	}
 	var got []string
 	for _, sentence := range verdict(s, f, 2) {
@@ -355,16 +355,36 @@ func TestPicks(t *testing.T) {
 	}
 }
 
-// Each of the report's own warnings is there beyond its threshold, and not at it.
-func TestWarnings(t *testing.T) {
+// Each check looks beyond its threshold, and not at it. One without figures is not known.
+func TestChecks(t *testing.T) {
 	figure := func() *figures.Figures {
 		return &figures.Figures{
-			Scores: figures.Scores{Top: mostTop},
-			Length: figures.Length{CorrelationWithin: mostWithin, Control: &figures.Control{Controlled: leastControlled}},
-			Meta:   &figures.Meta{Verdicts: 9, First: mostFirst, BothOrders: 9, Consistent: leastConsistent},
+			Scores:      figures.Scores{Top: maxTop, Judgments: 9},
+			Length:      figures.Length{CorrelationWithin: maxWithin, LongerWinsOf: 9, Control: &figures.Control{Controlled: minControlled}},
+			CrossFit:    &figures.CrossFit{Margin: 0.01},
+			Reliability: &figures.Reliability{Within: new(figures.EnoughReliability), Needed: new(11.2)},
+			Meta:        &figures.Meta{Verdicts: 9, First: maxFirst, BothOrders: 9, Consistent: minConsistent},
 		}
 	}
-	if got := warnings(figure()); got != nil {
+	// A difference of a tenth of the mean length, pairs of which 9 of 10 choose the higher score.
+	s := &summary.Summary{
+		Actor:           &summary.Role{Paired: 10, LengthDifference: -10, MeanLength: 100},
+		Judge:           &summary.Role{Paired: 10, LengthDifference: 10, MeanLength: 100},
+		Collapse:        &summary.Collapse{Pairs: 10, HigherChosen: summary.MaxHigher, ChosenScores: []summary.ScoreShare{{Score: 5, Share: summary.MaxOneScore}}},
+		UnparsedByStage: map[string]float64{"judge": summary.MaxUnparsed, "meta": summary.MaxUnparsed},
+	}
+	looked := func(f *figures.Figures) (warnings []string) {
+		for _, c := range checksOf(s, f) {
+			if !c.Known || c.Value == "" || c.Threshold == "" {
+				t.Errorf("%s is not known: %+v", c.Name, c)
+			}
+			if c.Look {
+				warnings = append(warnings, c.Warning)
+			}
+		}
+		return warnings
+	}
+	if got := looked(figure()); got != nil {
 		t.Errorf("at the thresholds: %q", got)
 	}
 	for wanted, change := range map[string]func(*figures.Figures){
@@ -374,16 +394,18 @@ func TestWarnings(t *testing.T) {
 		"the judgment shown first wins 66.0":   func(f *figures.Figures) { f.Meta.First = 0.66 },
 		"the judgment shown first wins 34.0":   func(f *figures.Figures) { f.Meta.First = 0.34 },
 		"the same winner in both orders (less": func(f *figures.Figures) { f.Meta.Consistent -= 0.01 },
+		"raise judge.n to about 12":            func(f *figures.Figures) { *f.Reliability.Within -= 0.01 },
+		"judgments that did not choose":        func(f *figures.Figures) { f.CrossFit.Margin = 0 },
 	} {
 		f := figure()
 		change(f)
-		if got := warnings(f); len(got) != 1 || !strings.Contains(got[0], wanted) {
+		if got := looked(f); len(got) != 1 || !strings.Contains(got[0], wanted) {
 			t.Errorf("%q, want %q alone", got, wanted)
 		}
 	}
-	silent := figure()
-	silent.Meta = &figures.Meta{}
-	if got := warnings(silent); got != nil {
-		t.Errorf("without a verdict: %q", got)
+	for _, c := range checksOf(&summary.Summary{Actor: &summary.Role{}, Judge: &summary.Role{}}, &figures.Figures{}) {
+		if c.Known || c.Look {
+			t.Errorf("%s of nothing is %+v", c.Name, c)
+		}
 	}
 }

@@ -17,20 +17,6 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// The thresholds of the report's own warnings; those of the summary come first.
-const (
-	// mostTop is the share of judgments that may give the highest score.
-	mostTop = 0.4
-	// mostFirst bounds the share of verdicts for the judgment shown first, from both sides.
-	mostFirst = 0.65
-	// leastConsistent is the share of pairs with the same winner in both orders.
-	leastConsistent = 0.55
-	// mostWithin is the correlation of score and length among answers to one prompt.
-	mostWithin = 0.4
-	// leastControlled is the win share at equal length.
-	leastControlled = 0.7
-)
-
 // A tile is one of the figures at the top.
 type tile struct{ Value, Name, Note string }
 
@@ -57,6 +43,9 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	say("Of %s, %s.", prompts(s.Prompts), strings.Join(got, ", and "))
 	if a := s.Actor; a != nil && a.Paired > 0 {
 		text := fmt.Sprintf("In the actor's pairs the chosen response scores %s points more than the rejected one and is %s in the mean", points(a.ScoreMargin), longer(a.LengthDifference))
+		if c := f.CrossFit; c != nil {
+			text += fmt.Sprintf("; judgments that did not choose the pairs see %s points", signed(c.Margin, 2))
+		}
 		if c := f.Length.Control; c != nil {
 			text += fmt.Sprintf("; at equal length a single judgment would prefer it in %s of cases", percent(c.Controlled))
 		}
@@ -82,11 +71,11 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	}
 	switch warned {
 	case 0:
-		say("No figure crossed a threshold: none of them speaks against training on this.")
+		say("No figure crossed a threshold, so none speaks against training on this data.")
 	case 1:
-		say("One figure crossed a threshold, and should be looked at before this is trained on.")
+		say("One figure crossed a threshold: look at it before training on this data.")
 	default:
-		say("%d figures crossed a threshold, and should be looked at before this is trained on.", warned)
+		say("%d figures crossed a threshold: look at them before training on this data.", warned)
 	}
 	return out
 }
@@ -167,33 +156,6 @@ func dropsOf(name string, r *summary.Role, prompts int64) []dropped {
 	return out
 }
 
-// warnings are those that only the tables show, each with its threshold and what to do.
-func warnings(f *figures.Figures) []string {
-	var out []string
-	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	if s := &f.Scores; s.Top > mostTop {
-		warn("%s of the judgments give the highest score (more than %s): the scale has no room left for better answers; a stricter rubric in judge.template, or another judge, has", percent(s.Top), percent(mostTop))
-	}
-	l := &f.Length
-	if l.CorrelationWithin > mostWithin {
-		warn("among answers to one prompt, score and length correlate at %.3f (more than %.2f): the judge may take length for quality; look at what a larger method.rho would have done", l.CorrelationWithin, mostWithin)
-	}
-	if c := l.Control; c != nil && c.Controlled < leastControlled {
-		warn("at equal length a single judgment prefers the chosen response in only %s of cases (less than %s): the pairs say little; a smaller method.rho, a larger method.min_margin or more judgments (judge.n) help", percent(c.Controlled), percent(leastControlled))
-	}
-	m := f.Meta
-	if m == nil || m.Verdicts == 0 {
-		return out
-	}
-	if m.First > mostFirst || m.First < 1-mostFirst {
-		warn("the judgment shown first wins %s of the verdicts (outside %s to %s): the meta-judge goes by position; the weights level that out where both orders are there, and a stronger meta_judge.model does better", percent(m.First), percent(1-mostFirst), percent(mostFirst))
-	}
-	if m.BothOrders > 0 && m.Consistent < leastConsistent {
-		warn("only %s of the pairs of judgments have the same winner in both orders (less than %s; tossing a coin gives 50\u00a0%%): judge pairs carry little; a lower meta_judge.temperature or a stronger meta_judge.model helps", percent(m.Consistent), percent(leastConsistent))
-	}
-	return out
-}
-
 func tiles(s *summary.Summary, f *figures.Figures) []tile {
 	var out []tile
 	for _, r := range roles(s) {
@@ -202,6 +164,9 @@ func tiles(s *summary.Summary, f *figures.Figures) []tile {
 	if s.Actor != nil && s.Actor.Paired > 0 {
 		out = append(out, tile{signed(s.Actor.ScoreMargin, 2), "points of margin", "chosen − rejected response"})
 		out = append(out, tile{signed(s.Actor.LengthDifference, 0), "characters", fmt.Sprintf("chosen − rejected, of %.0f", s.Actor.MeanLength)})
+	}
+	if r := f.Reliability; r != nil && r.Within != nil {
+		out = append(out, tile{points(*r.Within), "reliability of S", fmt.Sprintf("within a prompt, of %.1f judgments", r.Judgments)})
 	}
 	if c := f.Length.Control; c != nil {
 		out = append(out, tile{percent(c.Controlled), "win share", "of the chosen at equal length"})

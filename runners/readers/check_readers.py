@@ -31,6 +31,7 @@ PAIR = [
     ("chosen_score", "double", False),
     ("rejected_score", "double", False),
     ("score_margin", "double", False),
+    ("margin_se", "double", True),
     ("chosen_chars", "int32", False),
     ("rejected_chars", "int32", False),
     ("chosen_elo", "double", True),

@@ -19,8 +19,10 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import re
+import statistics
 import sys
 import unicodedata
 import uuid
@@ -512,6 +514,21 @@ class Reference:
                 self.report.equal(where, f"{side}_elo", row[f"{side}_elo"], source["elo"])
         margin = row["chosen_score"] - row["rejected_score"]
         self.report.close(where, "score_margin", row["score_margin"], margin, 1e-9)
+        self.check_margin_se(where, role, row, responses)
+
+    def check_margin_se(self, where, role, row, responses):
+        """The standard error of the difference of two means of an actor pair, by the statistics module."""
+        if role == "judge":
+            self.report.equal(where, "margin_se", row["margin_se"], None)
+            return
+        squares = 0.0
+        for side in ("chosen", "rejected"):
+            scores = [j["score"] for j in self.judgments[row[f"{side}_id"]] if j["score"] is not None]
+            if len(scores) < 2:
+                self.report.equal(where, "margin_se", row["margin_se"], None)
+                return
+            squares += statistics.variance(scores) / len(scores)
+        self.report.close(where, "margin_se", row["margin_se"], math.sqrt(squares), 1e-9)
 
     def check_judge_prompt(self, where, prompt, response, messages):
         """The judge's prompt quotes the whole conversation and the answer, word for word."""
@@ -850,6 +867,11 @@ def planted_errors():
             f"the {role} pair's margin",
             "score_margin",
             first(role, lambda r: r.update(score_margin=-r["score_margin"]), lambda r: r["score_margin"]),
+        )
+        yield (
+            f"the {role} pair's standard error",
+            "margin_se",
+            first(role, lambda r: r.update(margin_se=(r["margin_se"] or 0) + 0.001)),
         )
         yield f"an outcome of the {role}", f"the {role} is dropped", paired("prompts", role)
     yield "a ledger that counts one more", "ledger", ledger

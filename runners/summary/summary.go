@@ -1,4 +1,7 @@
-// Package summary makes of a run's figures what a person, or a program, wants to know of it.
+// Package summary reduces the figures of a run to the page that coeval run prints at its end: pairs,
+// responses, failures, calls, and warnings with the setting that helps.
+//
+// [New] needs run.json and the figures of the attempt only. [Summary.AddFailures] reads one table.
 package summary
 
 import (
@@ -10,23 +13,24 @@ import (
 	"coeval/schemas"
 )
 
-// Operation is what is known of one attempt beside the data: operations/ATTEMPT.json.
+// Operation is the record of one attempt, operations/ATTEMPT.json: everything that is not part of the
+// data.
 type Operation struct {
 	Attempt string `json:"attempt"`
-	// Unfinished says that it did not go to the end, or not yet. The figures are those of the last look
-	// at it: of one that was killed they lack what it did after that.
+	// Unfinished: the attempt has not finished. The figures are those of the last time that they were
+	// saved; a killed attempt lacks its work after that.
 	Unfinished bool      `json:"unfinished,omitempty"`
 	Started    time.Time `json:"started"`
 	Seconds    float64   `json:"seconds"`
-	// Asking is the time from the first request to the last answer, 0 when nothing was asked.
+	// AskingSeconds is the time from the first request to the last answer, 0 without a request.
 	AskingSeconds float64                      `json:"asking_seconds"`
 	Runner        string                       `json:"runner"`
 	Machine       Machine                      `json:"machine"`
 	Version       string                       `json:"version"`
 	Config        metareward.Config            `json:"config"`
 	Calls         map[string]schemas.CallTally `json:"calls"`
-	// SlotUse is the share of the slots that were busy; null when nothing was asked. SlotUseOf
-	// says whose: the simulated worker's own figure, or the permits of this program.
+	// SlotUse is the share of the slots that were busy, null without a request. SlotUseOf names the
+	// slots: those of the simulated worker, or the permits of this program.
 	SlotUse   *float64 `json:"slot_use"`
 	SlotUseOf string   `json:"slot_use_of,omitempty"`
 	// Series is the load over time.
@@ -36,7 +40,7 @@ type Operation struct {
 	BadLines map[string]int64 `json:"bad_lines,omitempty"`
 }
 
-// Machine is where an attempt ran.
+// Machine is the machine of an attempt.
 type Machine struct {
 	OS    string `json:"os"`
 	Arch  string `json:"arch"`
@@ -50,32 +54,36 @@ type Point struct {
 	Requests    int64   `json:"requests"`
 	Generations int64   `json:"generations"`
 	InFlight    int64   `json:"in_flight"`
-	// Permits is how many permits there were.
+	// Permits is the number of permits at that time.
 	Permits int64 `json:"permits,omitempty"`
 	// InFlightByStage are those of each stage.
 	InFlightByStage map[string]int64 `json:"in_flight_by_stage,omitempty"`
 }
 
-// Summary is what --json prints.
+// Summary is the object that --json prints.
 type Summary struct {
 	Out       string `json:"out"`
 	Simulated bool   `json:"simulated"`
 	Prompts   int64  `json:"prompts"`
 	Lines     int64  `json:"lines"`
 	BadLines  int64  `json:"bad_lines"`
-	// BadLinesByCode says what was wrong with them.
+	// BadLinesByCode counts the bad lines by cause.
 	BadLinesByCode map[string]int64 `json:"bad_lines_by_code"`
 	Merged         int64            `json:"merged"`
 	// Actor and Judge are null when the role was not asked for.
 	Actor *Role `json:"actor"`
 	Judge *Role `json:"judge"`
-	Calls Calls `json:"calls"`
-	// Unparsed is the share of judgments and comparisons that say nothing.
+	// Responses counts the actor's texts.
+	Responses Responses `json:"responses"`
+	Calls     Calls     `json:"calls"`
+	// Unparsed is the share of judgments and comparisons without a score or verdict.
 	Unparsed        float64            `json:"unparsed"`
 	UnparsedByStage map[string]float64 `json:"unparsed_by_stage"`
 	UnparsedReasons map[string]int64   `json:"unparsed_reasons"`
 	// FailedCalls counts final failures by stage and code.
 	FailedCalls map[string]map[string]int64 `json:"failed_calls"`
+	// FailureMessage is the commonest message of the failed calls, null if it was not looked up.
+	FailureMessage *FailureMessage `json:"failure_message"`
 	// FailedByLength is the share of prompts with a failed call in each quarter of the prompts
 	// by length.
 	FailedByLength []Quarter `json:"failed_by_length"`
@@ -88,7 +96,7 @@ type Summary struct {
 	Warnings       []string  `json:"warnings"`
 }
 
-// Role is how a role's prompts ended.
+// Role counts the outcomes of a role's prompts.
 type Role struct {
 	Paired          int64            `json:"paired"`
 	Dropped         int64            `json:"dropped"`
@@ -114,8 +122,10 @@ type Calls struct {
 	CompletionTokens int64 `json:"completion_tokens"`
 }
 
-// Collapse shows whether the judge pairs teach anything but high scores.
+// Collapse shows whether the judge pairs teach more than high scores.
 type Collapse struct {
+	// Pairs is the number of judge pairs.
+	Pairs int64 `json:"pairs"`
 	// HigherChosen is the share of pairs whose chosen judgment gave the higher score.
 	HigherChosen float64 `json:"higher_chosen"`
 	// ScoreDifference is the mean of score(chosen) − score(rejected) in points.
@@ -151,6 +161,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 		s.Bytes += f.Bytes
 	}
 	s.unparsed(st)
+	s.Responses = responsesOf(&st.Responses)
 	if o, ok := run.Ledger.Roles[schemas.RoleActor]; ok {
 		a := st.Actor
 		s.Actor = newRole(o, a.Pairs, a.ChosenChars, a.RejectedChars, float64(a.ScoreMarginMicros)/1e6)
@@ -214,6 +225,7 @@ func collapse(j *schemas.JudgePairStats) *Collapse {
 		return nil
 	}
 	c := &Collapse{
+		Pairs:           j.Pairs,
 		HigherChosen:    share(float64(j.HigherChosen), j.Pairs),
 		ScoreDifference: share(float64(j.ScoreDifference)/1e3, j.Pairs),
 	}

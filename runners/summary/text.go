@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // Print writes the summary for a person. It returns the first error of w.
@@ -22,19 +23,15 @@ func (s *Summary) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	if s.Simulated {
-		line("SIMULATED", "the simulated worker answered: this data shows how things work and trains nothing")
+		line("SIMULATED", "the simulated worker answered: this data shows how coeval works; do not train on it")
 	}
 	line("prompts", "%s%s", humanize.Comma(s.Prompts), s.lines())
 	if s.BadLines > 0 {
 		line("  bad lines", "%s", counts(s.BadLinesByCode))
 	}
-	for _, r := range []struct {
-		name string
-		role *Role
-	}{{schemas.RoleActor, s.Actor}, {schemas.RoleJudge, s.Judge}} {
-		if r.role != nil {
-			r.role.print(line, r.name, s.Prompts)
-		}
+	line("responses", "%s", &s.Responses)
+	for _, r := range s.roles() {
+		r.role.print(line, r.name, s.Prompts)
 	}
 	s.printCollapse(line)
 	s.printCalls(line)
@@ -50,6 +47,7 @@ func (s *Summary) Print(w io.Writer) error {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(&b, "WARNING: %s\n", warning)
 	}
+	fmt.Fprintf(&b, "next: coeval report %s\n", sanitize.Line(s.Out))
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -74,7 +72,7 @@ func (r *Role) print(line func(string, string, ...any), name string, prompts int
 	}
 }
 
-// counts lists what there is most of first.
+// counts lists counts, the largest first.
 func counts(m map[string]int64) string {
 	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
 		return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a, b))
@@ -117,6 +115,9 @@ func (s *Summary) printFailures(line func(string, string, ...any)) {
 		if codes := s.FailedCalls[stage]; len(codes) > 0 {
 			line("failed calls", "%s: %s", stage, counts(codes))
 		}
+	}
+	if s.FailureMessage != nil {
+		line("", "%s", s.FailureMessage)
 	}
 	parts := make([]string, len(s.FailedByLength))
 	for i, q := range s.FailedByLength {

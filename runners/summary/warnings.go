@@ -12,20 +12,23 @@ import (
 
 // The thresholds of the warnings.
 const (
-	// mostHigher and mostOneScore are the signs of a judge that collapses into high scores.
-	mostHigher   = 0.9
-	mostOneScore = 0.4
-	// mostLength is a length difference as a share of the mean length.
-	mostLength = 0.1
-	// mostDropped is the share of a role's prompts that one reason may drop.
-	mostDropped = 0.3
-	// mostUnparsed is the share of a stage's texts that may say nothing.
-	mostUnparsed = 0.2
-	// mostConstant is the share of prompts whose responses may all be one text.
-	mostConstant = 0.5
+	// MaxHigher and MaxOneScore are the signs of a judge that collapses into high scores: the share of
+	// judge pairs whose chosen judgment has the higher score, and the share of one chosen score.
+	MaxHigher   = 0.9
+	MaxOneScore = 0.4
+	// MaxLength is a length difference as a share of the mean length.
+	MaxLength = 0.1
+	// maxDropped is the share of a role's prompts that one reason may drop.
+	maxDropped = 0.3
+	// MaxUnparsed is the share of a stage's texts without a score or verdict.
+	MaxUnparsed = 0.2
+	// maxConstant is the share of prompts whose responses may all be one text.
+	maxConstant = 0.5
+	// fewPairs is the number of pairs below which a share of them is a hint at best.
+	fewPairs = 30
 )
 
-// settingBehind names what decides how often a reason drops a prompt.
+// settingBehind names the settings that decide how often a reason drops a prompt.
 var settingBehind = map[string]string{
 	schemas.TooFewScored:        "method.min_judgments, actor.max_tokens and judge.max_tokens decide how many responses are scored",
 	schemas.EqualScores:         "judge.n: more judgments make equal means rarer; a judge.calibration makes ties where it is level",
@@ -40,66 +43,113 @@ var settingBehind = map[string]string{
 	schemas.JudgmentTooLong:     "method.max_judgment_chars",
 }
 
-// SettingBehind names what decides how often a reason drops a prompt; empty for what is no reason.
+// SettingBehind names the settings that decide how often a reason drops a prompt, empty for an unknown
+// reason.
 func SettingBehind(reason string) string { return settingBehind[reason] }
 
-// warnings says what should be looked at before the data is used, each with its threshold.
+type namedRole struct {
+	name string
+	role *Role
+}
+
+// roles returns the roles that were asked for.
+func (s *Summary) roles() []namedRole {
+	var out []namedRole
+	for _, r := range []namedRole{{schemas.RoleActor, s.Actor}, {schemas.RoleJudge, s.Judge}} {
+		if r.role != nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// warnings returns a sentence for each figure over its threshold, with the setting that helps.
 func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 	out := []string{}
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	for _, r := range []struct {
-		name string
-		role *Role
-	}{{schemas.RoleActor, s.Actor}, {schemas.RoleJudge, s.Judge}} {
-		if r.role != nil {
-			warnRole(warn, r.name, r.role, s.Prompts)
-		}
+	for _, r := range s.roles() {
+		s.warnRole(warn, r, c)
 	}
 	if s.Collapse != nil {
 		warnCollapse(warn, s.Collapse)
 	}
 	for _, stage := range []string{schemas.StageJudge, schemas.StageMeta} {
-		if u := s.UnparsedByStage[stage]; u > mostUnparsed {
-			warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, at max_tokens, and whether the model is up to it", percent(u), stage, percent(mostUnparsed))
+		if u := s.UnparsedByStage[stage]; u > MaxUnparsed {
+			warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, raise max_tokens if texts are cut off, or set verdicts: enforced", percent(u), stage, percent(MaxUnparsed))
 		}
 	}
-	if r := run.Stats.Responses; r.Several > 0 && float64(r.Constant) > mostConstant*float64(r.Several) {
-		warn("on %d of %d prompts all responses of the actor are one text: temperature (%v) or n seems to be ignored by the server", r.Constant, r.Several, c.Actor.Temperature)
+	if r := run.Stats.Responses; r.Several > 0 && float64(r.Constant) > maxConstant*float64(r.Several) {
+		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%v) or n", r.Constant, r.Several, c.Actor.Temperature)
+	}
+	if n := s.replayedFailures(); n > 0 {
+		warn("%d failed calls were replayed from the journal and not asked again: add --retry-failed to the same command to ask them again", n)
 	}
 	return out
 }
 
-func warnRole(warn func(string, ...any), name string, r *Role, prompts int64) {
-	if r.Paired == 0 {
-		warn("THE %s HAS NO PAIR AT ALL, so the dataset card leaves it out", upper[name])
+func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *metareward.Config) {
+	if r.role.Paired == 0 {
+		warn("THE %s HAS NO PAIR, so the dataset card leaves it out", upper[r.name])
 	}
-	for _, reason := range slices.Sorted(maps.Keys(r.DroppedByReason)) {
-		if n := share(float64(r.DroppedByReason[reason]), prompts); n > mostDropped {
-			warn("%s of the prompts have no pair for the %s because of %s (more than %s): see %s", percent(n), name, reason, percent(mostDropped), settingBehind[reason])
+	for _, reason := range slices.Sorted(maps.Keys(r.role.DroppedByReason)) {
+		n := share(float64(r.role.DroppedByReason[reason]), s.Prompts)
+		if n <= maxDropped {
+			continue
 		}
+		setting := "see " + settingBehind[reason]
+		if reason == schemas.TooFewScored {
+			setting = s.firstCause(c.Actor.MaxTokens, c.Judge.MaxTokens)
+		}
+		warn("%s of the prompts have no pair for the %s because of %s (more than %s): %s", percent(n), r.name, reason, percent(maxDropped), setting)
 	}
-	if r.Paired > 0 && math.Abs(r.LengthDifference) > mostLength*r.MeanLength {
-		advice, than := "a larger method.rho chooses shorter ones", "longer"
-		if r.LengthDifference < 0 {
-			advice, than = "a smaller method.rho chooses longer ones", "shorter"
+	if r.role.Paired > 0 && math.Abs(r.role.LengthDifference) > MaxLength*r.role.MeanLength {
+		than := "longer"
+		if r.role.LengthDifference < 0 {
+			than = "shorter"
 		}
-		if name == schemas.RoleJudge {
-			advice = "method.max_judgment_chars bounds the chosen ones"
-		}
-		warn("chosen texts of the %s are %.0f characters %s than rejected ones, %s of the mean length %.0f (more than %s): %s",
-			name, math.Abs(r.LengthDifference), than, percent(math.Abs(r.LengthDifference)/r.MeanLength), r.MeanLength, percent(mostLength), advice)
+		warn("chosen texts of the %s are %.0f characters %s than rejected ones, %s of the mean length %.0f (more than %s%s): %s",
+			r.name, math.Abs(r.role.LengthDifference), than, percent(math.Abs(r.role.LengthDifference)/r.role.MeanLength), r.role.MeanLength,
+			percent(MaxLength), onFew(r.role.Paired), lengthAdvice(r, &c.Method))
 	}
+}
+
+// lengthAdvice names the setting that brings the lengths of chosen and rejected texts together.
+func lengthAdvice(r namedRole, m *metareward.Method) string {
+	isLonger := r.role.LengthDifference > 0
+	switch {
+	case r.name == schemas.RoleActor && isLonger:
+		return "a larger method.rho chooses shorter responses"
+	case r.name == schemas.RoleActor && m.Rho > 0:
+		return "a smaller method.rho chooses longer responses"
+	case r.name == schemas.RoleActor:
+		return "method.rho is 0 already, so the judge itself prefers short responses: look at judge.template"
+	case isLonger:
+		return "method.max_judgment_chars drops pairs with a long chosen judgment"
+	case m.MaxJudgmentChars > 0:
+		return fmt.Sprintf("method.max_judgment_chars (%d) drops pairs with a long chosen judgment: raise it", m.MaxJudgmentChars)
+	}
+	return "the meta-judge itself prefers short judgments: look at meta_judge.template"
+}
+
+// onFew warns about a share of few pairs.
+func onFew(pairs int64) string {
+	if pairs >= fewPairs {
+		return ""
+	}
+	return fmt.Sprintf("; only %d pairs, so this is a hint at best", pairs)
 }
 
 var upper = map[string]string{schemas.RoleActor: "ACTOR", schemas.RoleJudge: "JUDGE"}
 
 func warnCollapse(warn func(string, ...any), c *Collapse) {
-	if c.HigherChosen > mostHigher {
-		warn("in %s of the judge pairs the chosen judgment has the higher score (more than %s): the judge would learn to score high, not well", percent(c.HigherChosen), percent(mostHigher))
+	if c.HigherChosen > MaxHigher {
+		warn("in %s of the judge pairs the chosen judgment has the higher score (more than %s%s): the judge would learn to score high, not well; method.balance_directions keeps as many pairs with a lower chosen score as with a higher one",
+			percent(c.HigherChosen), percent(MaxHigher), onFew(c.Pairs))
 	}
 	for _, b := range c.ChosenScores {
-		if b.Share > mostOneScore {
-			warn("%s of the chosen judgments give the score %g (more than %s): the judge would learn that score", percent(b.Share), b.Score, percent(mostOneScore))
+		if b.Share > MaxOneScore {
+			warn("%s of the chosen judgments give the score %g (more than %s%s): the judge would learn that score; method.judge_class_cap bounds the share of each chosen score",
+				percent(b.Share), b.Score, percent(MaxOneScore), onFew(c.Pairs))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"math"
 	"math/big"
 	"slices"
 
@@ -127,7 +128,28 @@ func (d *rows) actorPair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair 
 	pair.Prompt = p.Prompt
 	pair.ChosenScore, pair.RejectedScore = *floatOf(chosen.mean), *floatOf(rejected.mean)
 	pair.ScoreMargin = *floatOf(new(big.Rat).Sub(chosen.mean, rejected.mean))
+	pair.MarginSE = marginSE(chosen, rejected)
 	return pair
+}
+
+// marginSE returns the standard error of the difference of two means: the root of the sum of V/(n−1). It
+// returns nil if a response has a single score.
+func marginSE(chosen, rejected *response) *float64 {
+	squares := 0.0
+	for _, r := range []*response{chosen, rejected} {
+		n := 0
+		for _, j := range r.judgments {
+			if j.isParsed() {
+				n++
+			}
+		}
+		if n < 2 {
+			return nil
+		}
+		squares += *floatOf(r.variance) / float64(n-1)
+	}
+	se := math.Sqrt(squares)
+	return &se
 }
 
 // judgePair returns the row of a choice, nil if there is no pair.
@@ -184,6 +206,7 @@ func samePair(at location, got, want *schemas.Pair) {
 	sameNumber(at, "chosen_score", &got.ChosenScore, &want.ChosenScore)
 	sameNumber(at, "rejected_score", &got.RejectedScore, &want.RejectedScore)
 	sameNumber(at, "score_margin", &got.ScoreMargin, &want.ScoreMargin)
+	sameNumber(at, "margin_se", got.MarginSE, want.MarginSE)
 	same(at, "chosen_chars", got.ChosenChars, want.ChosenChars)
 	same(at, "rejected_chars", got.RejectedChars, want.RejectedChars)
 	sameRating(at, "chosen_elo", got.ChosenElo, want.ChosenElo)

@@ -73,7 +73,7 @@ func actorPair(d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair, error) {
 	p := newPair(schemas.RoleActor, d, c, chosen.Text, rejected.Text)
 	p.Prompt = d.Prompt.Messages
 	p.ChosenScore, p.RejectedScore = chosen.Score.Mean(), rejected.Score.Mean()
-	p.ScoreMargin = scoreMargin(chosen.Score, rejected.Score)
+	p.ScoreMargin, p.MarginSE = scoreMargin(chosen.Score, rejected.Score), marginSE(chosen.Score, rejected.Score)
 	return p, nil
 }
 
@@ -81,6 +81,20 @@ func actorPair(d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair, error) {
 func scoreMargin(chosen, rejected schemas.Score) float64 {
 	c, r := int64(chosen.N), int64(rejected.N)
 	return float64(chosen.Sum*r-rejected.Sum*c) / float64(c*r*1000)
+}
+
+// marginSE returns the standard error of the difference of two mean scores,
+//
+//	√(V_c/(n_c − 1) + V_r/(n_r − 1))
+//
+// with V the population variance of n scores: V/(n − 1) is the squared standard error of their mean. It
+// returns nil if a response has a single score. With a calibration it is on the judge's own scale.
+func marginSE(chosen, rejected schemas.Score) *float64 {
+	if chosen.N < 2 || rejected.N < 2 {
+		return nil
+	}
+	se := math.Sqrt(chosen.Variance()/float64(chosen.N-1) + rejected.Variance()/float64(rejected.N-1))
+	return &se
 }
 
 // judgePair is the DPO example that trains the judge: its prompt is what the judge was asked,

@@ -1,0 +1,102 @@
+package summary
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+
+	"coeval/datasets/shards"
+	"coeval/runners/runs"
+	"coeval/schemas"
+	"coeval/schemas/sanitize"
+)
+
+// FailureMessage is the commonest message of the calls that failed.
+type FailureMessage struct {
+	Stage   string `json:"stage"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	// Calls is the number of failed calls with this message.
+	Calls int64 `json:"calls"`
+}
+
+// maxMessages bounds the number of different messages that are counted.
+const maxMessages = 10_000
+
+type failureColumns struct {
+	Stage    string  `parquet:"stage,dict"`
+	Code     string  `parquet:"code,dict"`
+	Message  string  `parquet:"message"`
+	PromptID *string `parquet:"prompt_id"`
+}
+
+// CommonestFailure returns the message that most failed calls have, nil if no call failed. Of equal
+// counts it takes the first in the order of stage, code and message.
+func CommonestFailure(ctx context.Context, r *runs.Run) (*FailureMessage, error) {
+	calls := map[FailureMessage]int64{}
+	err := runs.EachRow[schemas.FailureRow](ctx, r, shards.Failures, func(row *failureColumns) error {
+		key := FailureMessage{Stage: row.Stage, Code: row.Code, Message: row.Message}
+		if _, known := calls[key]; row.PromptID != nil && (known || len(calls) < maxMessages) {
+			calls[key]++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var first *FailureMessage
+	for m, n := range calls {
+		m.Calls = n
+		if first == nil || n > first.Calls || n == first.Calls && m.before(first) {
+			first = &m
+		}
+	}
+	return first, nil
+}
+
+func (m *FailureMessage) before(other *FailureMessage) bool {
+	return m.Stage+"\x00"+m.Code+"\x00"+m.Message < other.Stage+"\x00"+other.Code+"\x00"+other.Message
+}
+
+// maxMessageChars bounds the part of a message that is printed.
+const maxMessageChars = 300
+
+func (m *FailureMessage) String() string {
+	head, left := sanitize.Cut(m.Message, maxMessageChars)
+	if left > 0 {
+		head += "…"
+	}
+	return fmt.Sprintf("%s of them say, in stage %s with code %s: %s", humanize.Comma(m.Calls), sanitize.Line(m.Stage), sanitize.Line(m.Code), sanitize.Line(head))
+}
+
+// AddFailures adds the commonest failure message of a finished run.
+func (s *Summary) AddFailures(ctx context.Context, r *runs.Run) (err error) {
+	if len(s.FailedCalls) == 0 {
+		return nil
+	}
+	s.FailureMessage, err = CommonestFailure(ctx, r)
+	return err
+}
+
+// FailedRole returns the name of a role that has no pair because calls failed, empty for none.
+func (s *Summary) FailedRole() string {
+	for _, r := range s.roles() {
+		if r.role.Paired == 0 && r.role.Failed > 0 {
+			return r.name
+		}
+	}
+	return ""
+}
+
+// replayedFailures is the number of failed calls in the data that this attempt took from the journal.
+func (s *Summary) replayedFailures() int64 {
+	var failed int64
+	for _, codes := range s.FailedCalls {
+		failed += schemas.Sum(codes)
+	}
+	if s.Calls.Replayed == 0 {
+		return 0
+	}
+	return max(failed-s.Calls.Failed, 0)
+}
