@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // A File is a shard as the card and the manifest know it.
@@ -172,5 +173,5 @@ the header before you publish this dataset.
 
 // codeCell shows a name as code in a table, whatever characters it has.
 func codeCell(name string) string {
-	return "`" + strings.NewReplacer("`", "'", "|", `\|`, "\n", " ", "\r", " ").Replace(name) + "`"
+	return "`" + strings.NewReplacer("`", "'", "|", `\|`).Replace(sanitize.Line(name)) + "`"
 }

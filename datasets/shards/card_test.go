@@ -107,3 +107,16 @@ func TestCardSaysSimulated(t *testing.T) {
 		t.Errorf("the header of simulated data describes it as %q", got)
 	}
 }
+
+// A model's name can neither act on a terminal nor break the table or the page.
+func TestCardSanitizesNames(t *testing.T) {
+	c := exampleCard()
+	c.ActorModel = "a\x1b[2J\u202e\u0085b\n| x |\n---\n# y`<script>"
+	card := string(c.Markdown())
+	if want := "| actor | `a␛[2J⟨U+202E⟩⟨U+0085⟩b␊\\| x \\|␊---␊# y'<script>` |\n"; !strings.Contains(card, want) {
+		t.Errorf("the card has no line %q:\n%s", want, card)
+	}
+	if strings.ContainsAny(card, "\x1b\u202e\u0085") {
+		t.Error("the card has control characters")
+	}
+}

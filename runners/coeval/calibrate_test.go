@@ -363,7 +363,7 @@ func TestWrongCalibration(t *testing.T) {
 		{[]string{"calibrate"}, []string{"output.dir is empty", "judge.model is empty", "judge.urls is empty", "--people is missing"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", pairs, "--scale", "5:1", "--resamples", "1"}, []string{`--scale is "5:1"; allowed are`, "--resamples is 1; allowed is 100 to 100000"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", filepath.Join(dir, "none.jsonl")}, []string{"none.jsonl"}},
-		{[]string{"calibrate", "--simulate", "--out", out, "--people", high}, []string{"high.jsonl:1: score is 7; allowed is 0 to 5", "high.jsonl:2: none of the fields"}},
+		{[]string{"calibrate", "--simulate", "--out", out, "--people", high}, []string{"high.jsonl:1: score is 7; allowed is 0 to 5", "high.jsonl:2: no field with a prompt was found"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", pairs, "--map", filepath.Join(dir, "map.json")}, []string{"a map needs labels with scores"}},
 		{append(run, "--set", "judge.calibration="+filepath.Join(dir, "none.json")), []string{`none.json"; allowed is a file of coeval calibrate --map`}},
 		{append(run, "--set", "judge.calibration="+file("level.json", level)), []string{"points[1].people is 1 after 2; a map may not reverse an order"}},

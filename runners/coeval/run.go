@@ -114,7 +114,6 @@ func (r *run) do(ctx context.Context) (err error) {
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}
-	describePrompts(r.command.ErrOrStderr(), &r.config, r.scan)
 	if err := engine.Reach(ctx); err != nil {
 		return err
 	}
@@ -145,6 +144,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	describePrompts(r.command.ErrOrStderr(), &r.config, r.scan)
 	stopProfile, err := profile(r.flags.cpuProfile)
 	if err != nil {
 		return err
