@@ -155,6 +155,8 @@ type Simulate struct {
 	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer every ask with another text"`
 	MaxN       int           `yaml:"max_n"       json:"max_n"       doc:"refuse requests of more choices; 0 takes all"`
 	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
+	// URL is where the program serves the worker that it has started. It is not a setting.
+	URL string `yaml:"-" json:"-"`
 }
 
 // What verdicts may be.

@@ -195,6 +195,13 @@ func TestValidateAsksForWhatIsNeeded(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Errorf("simulated: %v", err)
 	}
+	for _, urls := range []*[]string{&c.Worker.URLs, &c.Actor.URLs, &c.Judge.URLs, &c.MetaJudge.URLs} {
+		*urls = []string{"http://host/v1"}
+		if diff := cmp.Diff([]string{"simulate.enabled"}, keys(t, c.Validate())); diff != "" {
+			t.Errorf("simulated with URLs: %s", diff)
+		}
+		*urls = nil
+	}
 	c = valid()
 	c.Worker = Worker{}
 	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
@@ -319,7 +326,7 @@ func TestData(t *testing.T) {
 		"key file":       func(c *Config) { c.Worker.APIKeyFile = "file-4711" },
 		"role's key":     func(c *Config) { c.Actor.APIKeyEnv = "KEY_4711" },
 		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 4711, 4711, 47, 4711} },
-		"simulate":       func(c *Config) { c.Simulate = Simulate{Enabled: true, Slots: 4711, World: "bad"} },
+		"simulate":       func(c *Config) { c.Simulate = Simulate{Slots: 4711, World: "bad"} }, // not enabled
 		"preset's name":  func(c *Config) { c.Preset = "paper-2" },
 		"model by role":  func(c *Config) { c.Worker.Model, c.Actor.Model, c.Judge.Model, c.MetaJudge.Model = "", "m", "m", "m" },
 		"no stop at all": func(c *Config) { c.Actor.Stop = []string{} },
@@ -354,6 +361,11 @@ func TestData(t *testing.T) {
 		"verdicts":    func(c *Config) { c.Verdicts = EnforcedVerdicts },
 		"rho":         func(c *Config) { c.Method.Rho = 0.1 },
 		"weights":     func(c *Config) { c.Method.PositionWeights = pairs.ResponseWeights },
+		"simulated":   func(c *Config) { c.Simulate.Enabled = true },
+		"world":       func(c *Config) { c.Simulate.Enabled, c.Simulate.World = true, "bad" },
+		"world seed":  func(c *Config) { c.Simulate.Enabled, c.Simulate.Seed = true, 1 },
+		"fresh texts": func(c *Config) { c.Simulate.Enabled, c.Simulate.FreshTexts = true, true },
+		"utf8 faults": func(c *Config) { c.Simulate.Enabled, c.Simulate.Faults = true, "utf8=0.1" },
 	}
 	seen := map[string]string{first: "the default"}
 	for name, change := range other {

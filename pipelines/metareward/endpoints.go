@@ -16,6 +16,9 @@ import (
 // A key belongs to the URLs beside it. A role with URLs of its own never inherits worker's key:
 // its servers may belong to somebody else. A role with a key of its own may use it at worker.urls.
 func (c *Config) Endpoints(r *Role) []stage.Endpoint {
+	if c.Simulate.Enabled {
+		return []stage.Endpoint{{URL: c.Simulate.URL}}
+	}
 	urls, key := r.URLs, stage.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
 	if len(urls) == 0 {
 		urls = c.Worker.URLs

@@ -44,6 +44,10 @@ type Plan struct {
 	Shards   int         `json:"shards"`
 	Buckets  int64       `json:"buckets"`
 	Stages   []StagePlan `json:"stages"`
+	// AnsweredBy is the kind of servers that answered the journal's calls: real, simulated, or empty
+	// when there is none. Refused is why a run with this config does not start there; mostly empty.
+	AnsweredBy string `json:"answered_by"`
+	Refused    string `json:"refused,omitempty"`
 	// Known are the prompts whose dossiers the journal holds whole.
 	Known int64 `json:"known"`
 	// JournalBytes and OutputBytes are what all of it takes on storage, roughly: of the journal
@@ -133,6 +137,9 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	if err := p.readAll(ctx, scan); err != nil {
 		return nil, err
 	}
+	if p.respondent, err = journal.ReadRespondent(ctx, dir); err != nil {
+		return nil, err
+	}
 	files, err := store.List(ctx, dir+"/")
 	if err != nil {
 		return nil, fmt.Errorf("metareward: %w", err)
@@ -161,6 +168,7 @@ type planner struct {
 	counts      map[string]*StagePlan
 	chars       map[string]*sum
 	known       int64
+	respondent  journal.Respondent
 	// journalBytes is what the journal takes now.
 	journalBytes int64
 }
@@ -386,6 +394,9 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, verdict),
 			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparison),
 		},
+	}
+	if out.AnsweredBy = p.respondent.Kind; c.checkRespondent(p.respondent) != nil {
+		out.Refused = c.checkRespondent(p.respondent).Error()
 	}
 	prompt := scan.Chars / max(scan.Distinct, 1)
 	response, judgment := out.Assumed[schemas.StageGenerate].Chars, out.Assumed[schemas.StageJudge].Chars

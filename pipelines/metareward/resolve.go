@@ -12,6 +12,7 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
+	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
 
@@ -99,6 +100,11 @@ func (c *Config) role(name string, r *Role) (*stage.Role, error) {
 		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.MaxTokens, Stop: r.Stop, Seed: c.Seed,
 		Endpoints: c.Endpoints(r),
 	}
+	if c.Simulate.Enabled {
+		if worker, err := c.Simulate.Worker(); err == nil { // else Validate reports it
+			out.Simulated = worker.Identity()
+		}
+	}
 	if len(r.ExtraBody) > 0 {
 		b, err := json.Marshal(r.ExtraBody) // sorts the keys
 		if err != nil {
@@ -139,6 +145,22 @@ func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 		return nil, err
 	}
 	return append(chain, fourth), nil
+}
+
+// Worker returns the simulated worker that the config asks for.
+func (s *Simulate) Worker() (*simulator.Options, error) {
+	world, err := simulator.NamedWorld(s.World)
+	if err != nil {
+		return nil, err
+	}
+	world.Seed = s.Seed
+	faults, err := simulator.ParseFaults(s.Faults)
+	if err != nil {
+		return nil, err
+	}
+	return &simulator.Options{
+		World: &world, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
+	}, nil
 }
 
 // ActorOptions say how the actor's pairs are chosen.

@@ -56,7 +56,7 @@ func (c Config) Validate() error {
 	v.templates(&c)
 	v.method(&c.Method)
 	v.client(&c.Client)
-	v.simulate(&c.Simulate)
+	v.simulate(&c)
 	return errors.Join(v.problems...)
 }
 
@@ -70,7 +70,7 @@ func (c Config) ValidateJudging() error {
 	v.templates(&c)
 	v.method(&c.Method)
 	v.client(&c.Client)
-	v.simulate(&c.Simulate)
+	v.simulate(&c)
 	return errors.Join(v.problems...)
 }
 
@@ -226,7 +226,11 @@ func (v *validator) client(c *Client) {
 	v.check(c.Patience > 0, "client.patience", c.Patience, "a time above 0, as 10m")
 }
 
-func (v *validator) simulate(s *Simulate) {
+func (v *validator) simulate(c *Config) {
+	s := &c.Simulate
+	served := slices.Concat(c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs)
+	v.check(!s.Enabled || len(served) == 0, "simulate.enabled", s.Enabled,
+		"false while URLs of servers are given: remove --simulate to ask them, or the URLs to simulate (--set 'worker.urls=[]')")
 	v.check(within(s.Slots, 1, 1<<20), "simulate.slots", s.Slots, "1 to 1048576")
 	v.check(s.Latency >= 0, "simulate.latency", s.Latency, "a time, as 20ms")
 	v.check(within(s.MaxN, 0, 1024), "simulate.max_n", s.MaxN, "0 to 1024")

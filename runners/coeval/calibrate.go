@@ -101,7 +101,7 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which say what is better and not by how much: a map needs labels with scores", f.mapTo, f.labels))
 	}
 	k.run = &run{
-		config: config, asGiven: config, flags: &f.runFlags, command: c, started: time.Now(),
+		config: config, flags: &f.runFlags, command: c, started: time.Now(),
 		scan: &prompts.Scan{Prompts: int64(len(k.set.Prompts))},
 	}
 	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
@@ -119,6 +119,9 @@ func (k *calibration) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := k.config.ClaimRespondent(ctx); err != nil {
+		return err
+	}
 	if _, err := journal.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), journal.CompactAbove); err != nil {
 		return err
 	}
@@ -168,7 +171,7 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 			CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: j.N, Template: j.Template},
 			MinJudgments:    k.config.Method.MinJudgments,
 		},
-		Simulated: identity != nil && identity.Simulated(), Scale: k.scale, Resamples: k.flags.resamples,
+		Simulated: j.Role.Simulated != "" || identity != nil && identity.Simulated(), Scale: k.scale, Resamples: k.flags.resamples,
 	}), sum, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
+	"coeval/datasets/journal"
 	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
 )
@@ -72,6 +73,12 @@ func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON boo
 	n := humanize.Comma
 	fmt.Fprintf(w, "%s lines: %s prompts, %s bad, %s merged, %s not drawn; %s of the prompts are in the journal with all calls\n\n",
 		n(p.Lines), n(p.Prompts), n(p.Bad), n(p.Merged), n(p.NotDrawn), n(p.Known))
+	switch {
+	case p.Refused != "":
+		fmt.Fprintf(w, "REFUSED: %s\n\n", p.Refused)
+	case p.AnsweredBy != "":
+		fmt.Fprintf(w, "the journal has answers of %s\n\n", map[string]string{journal.Real: "real servers", journal.Simulated: "the simulated worker"}[p.AnsweredBy])
+	}
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tto ask\trequests\tprompt tokens\tcompletion tokens\t")
 	var sum metareward.StagePlan

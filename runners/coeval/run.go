@@ -62,7 +62,7 @@ func newRunCommand() *cobra.Command {
 			if err := checkCluster(&config); err != nil {
 				return usage(err)
 			}
-			r := &run{config: config, flags: &flags, command: c, asGiven: config}
+			r := &run{config: config, flags: &flags, command: c}
 			if err := r.do(c.Context()); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
@@ -87,9 +87,7 @@ func (f *runFlags) registerRun(c *cobra.Command) {
 
 // run is one attempt.
 type run struct {
-	config metareward.Config
-	// asGiven is the config before the simulated worker took the workers' place.
-	asGiven metareward.Config
+	config  metareward.Config
 	flags   *runFlags
 	command *cobra.Command
 
@@ -128,6 +126,9 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := r.config.ClaimRespondent(ctx); err != nil {
+		return err
+	}
 	if _, err := journal.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), journal.CompactAbove); err != nil {
 		return err
 	}
@@ -401,7 +402,7 @@ func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operat
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.asGiven, Calls: seen.Calls, Series: series, Warnings: append(r.asGiven.KeyWarnings(), seen.Warnings...), BadLines: r.scan.BadByCode,
+		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: append(r.config.KeyWarnings(), seen.Warnings...), BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

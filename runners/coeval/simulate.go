@@ -83,26 +83,15 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 // startSimulator starts the simulated worker of the config inside this process and points every role
 // at it. No other process can reach it.
 func startSimulator(config *metareward.Config) (*simulator.Running, error) {
-	s := config.Simulate
-	w, err := simulator.NamedWorld(s.World)
+	options, err := config.Simulate.Worker()
 	if err != nil {
 		return nil, err
 	}
-	w.Seed = s.Seed
-	faults, err := simulator.ParseFaults(s.Faults)
+	options.Models = []string{config.Worker.Model}
+	server, err := simulator.StartInProcess(*options)
 	if err != nil {
 		return nil, err
 	}
-	server, err := simulator.StartInProcess(simulator.Options{
-		World: &w, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
-		Models: []string{config.Worker.Model},
-	})
-	if err != nil {
-		return nil, err
-	}
-	config.Worker.URLs, config.Worker.APIKeyEnv, config.Worker.APIKeyFile = []string{server.URL()}, "", ""
-	for _, r := range []*metareward.Role{&config.Actor.Role, &config.Judge.Role, &config.MetaJudge.Role} {
-		r.URLs, r.APIKeyEnv, r.APIKeyFile = nil, "", ""
-	}
+	config.Simulate.URL = server.URL()
 	return server, nil
 }

@@ -292,6 +292,9 @@ func collect(v reflect.Value, prefix string, fields map[string]field, sections m
 			collect(v.Field(i), prefix, fields, sections)
 			continue
 		}
+		if tag == "-" {
+			continue
+		}
 		key := strings.TrimPrefix(prefix+"."+tag, ".")
 		if v.Field(i).Kind() == reflect.Struct {
 			sections[key] = true

@@ -16,8 +16,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"coeval/datasets/journal"
 	"coeval/schemas"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
@@ -44,18 +46,21 @@ type fleet struct {
 	endpoints map[Endpoint]*endpoint
 	fatal     error // of a meeting
 
-	identities sync.Mutex // held while the journal's record of a model is read and written
-	simulated  sync.Map   // identities of roles of which the journal knows that they are
+	identities sync.Mutex         // held while the journal's record of a model is read and written
+	respondent journal.Respondent // of the journal, under identities; empty until an answer came
+	simulated  sync.Map           // identities of roles of which the journal knows that they are
 }
 
 // endpoint is one server as this process knows it.
 type endpoint struct {
-	url    string // of POST
-	name   string // as the user gave it
-	key    string
-	header http.Header
-	target *wire.Target // nil when a proxy stands between
-	server *schedule.Server
+	// simulated is set when the list of models has the simulated worker, which may be behind a proxy.
+	simulated atomic.Bool
+	url       string // of POST
+	name      string // as the user gave it
+	key       string
+	header    http.Header
+	target    *wire.Target // nil when a proxy stands between
+	server    *schedule.Server
 
 	probing chan struct{} // holds a token while somebody finds out what the server is
 
@@ -623,7 +628,7 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 		limit = min(bodyMost, bodyFloor+int64(q.n)*int64(q.role.MaxTokens)*bodyPerToken)
 	}
 	began := time.Now()
-	answer, flt := f.exchange(ctx, e, q, body, limit)
+	answer, simulated, flt := f.exchange(ctx, e, q, body, limit)
 	calls.request(q.stage, q.n, time.Since(began))
 	if flt != nil {
 		return nil, nil, flt
@@ -631,6 +636,8 @@ func (f *fleet) post(ctx context.Context, e *endpoint, q *request, calls *callCo
 	generations, has, flt := decodeResponse(answer, q.n)
 	if flt != nil {
 		_, _, flt = decodeResponse(e.withoutKey(answer), q.n)
+	} else {
+		flt = f.noteRespondent(ctx, e, q, simulated || e.simulated.Load())
 	}
 	return generations, has, flt
 }
@@ -651,8 +658,8 @@ func WithoutKey(said []byte, key string) []byte {
 	return bytes.ReplaceAll(said, []byte(key), []byte("(the API key)"))
 }
 
-// exchange is one POST: the body of a 200, or the fault.
-func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []byte, limit int64) ([]byte, *fault) {
+// exchange is one POST: the body of a 200 and whether the simulated worker wrote it, or the fault.
+func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []byte, limit int64) (said []byte, simulated bool, flt *fault) {
 	f.watch.sent()
 	timeout := f.timeout(e, q)
 	e.owes(1)
@@ -664,24 +671,21 @@ func (f *fleet) exchange(ctx context.Context, e *endpoint, q *request, body []by
 	}
 	switch {
 	case errors.Is(err, errDeaf):
-		return nil, &fault{treatment: retry, code: CodeTimeout, message: errDeaf.Error()}
+		return nil, false, &fault{treatment: retry, code: CodeTimeout, message: errDeaf.Error()}
 	case a != nil && a.Status != http.StatusOK: // the status says enough if the body broke off
-		return nil, classify(a.Status, a.Header, e.withoutKey(a.Body))
+		return nil, false, classify(a.Status, a.Header, e.withoutKey(a.Body))
 	case errors.Is(err, wire.ErrTooLarge):
-		return nil, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
+		return nil, false, &fault{treatment: retry, code: CodeMalformed, message: fmt.Sprintf("the body is larger than %d bytes", limit)}
 	case errors.Is(err, wire.ErrDial):
-		return nil, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err), dial: true}
+		return nil, false, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err), dial: true}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return nil, &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second))}
+		return nil, false, &fault{treatment: retry, code: CodeTimeout, message: fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second))}
 	case err != nil && a != nil:
-		return nil, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + e.saidBy(err)}
+		return nil, false, &fault{treatment: retry, code: CodeConnection, message: "the body broke off: " + e.saidBy(err)}
 	case err != nil:
-		return nil, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err)}
+		return nil, false, &fault{treatment: retry, code: CodeConnection, message: e.saidBy(err)}
 	}
-	if a.Server == simulatedOwner {
-		return a.Body, f.noteSimulated(ctx, q.role)
-	}
-	return a.Body, nil
+	return a.Body, a.Server == simulatedOwner, nil
 }
 
 // saidBy is an error's text, which may quote the server.

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"coeval/datasets/journal"
 	"coeval/datasets/store"
 	"coeval/schemas"
 )
@@ -66,8 +67,12 @@ func (f *fleet) identify(ctx context.Context, e *endpoint, r *Role) error {
 	if is == nil {
 		return ctx.Err()
 	}
+	e.simulated.Store(is.Simulated())
 	f.identities.Lock()
 	defer f.identities.Unlock()
+	if err := f.mixed(ctx, e, is.Simulated()); err != nil {
+		return err
+	}
 	was, err := KnownIdentity(ctx, f.options.Journal, r)
 	if err != nil {
 		return err
@@ -109,6 +114,65 @@ func (f *fleet) noteSimulated(ctx context.Context, r *Role) *fault {
 	}
 	f.simulated.Store(r.Identity(), true)
 	return nil
+}
+
+// noteRespondent returns a fault if the journal has answers of the other kind of servers, real or
+// simulated, and records the kind before the journal has its first answer. A probe's answer is not
+// kept, and so not recorded.
+func (f *fleet) noteRespondent(ctx context.Context, e *endpoint, q *request, simulated bool) *fault {
+	if f.options.Journal == "" {
+		return nil
+	}
+	f.identities.Lock()
+	err := f.mixed(ctx, e, simulated)
+	if err == nil && !f.respondent.Recorded && q.stage != stageProbe {
+		f.respondent = journal.Respondent{Kind: kindOf(simulated), Recorded: true}
+		err = journal.WriteRespondent(ctx, f.options.Journal, f.respondent)
+	}
+	f.identities.Unlock()
+	switch {
+	case err != nil:
+		return &fault{treatment: stop, message: err.Error()}
+	case simulated:
+		return f.noteSimulated(ctx, q.role)
+	}
+	return nil
+}
+
+// mixed returns an error if the journal has answers of the other kind. The caller holds identities.
+func (f *fleet) mixed(ctx context.Context, e *endpoint, simulated bool) error {
+	if f.respondent.Kind == "" {
+		var err error
+		if f.respondent, err = journal.ReadRespondent(ctx, f.options.Journal); err != nil {
+			return err
+		}
+	}
+	if has := f.respondent.Kind; has != "" && has != kindOf(simulated) {
+		return &MixedError{Journal: f.options.Journal, Has: has, Server: e.name}
+	}
+	return nil
+}
+
+func kindOf(simulated bool) string {
+	if simulated {
+		return journal.Simulated
+	}
+	return journal.Real
+}
+
+// A MixedError reports that a journal would get real answers beside simulated ones.
+type MixedError struct {
+	// Journal is the folder, and Has the kind of the answers in it: journal.Real or journal.Simulated.
+	Journal, Has string
+	// Server would give answers of the other kind.
+	Server string
+}
+
+func (m *MixedError) Error() string {
+	if m.Has == journal.Real {
+		return fmt.Sprintf("%s has answers of real servers, and %s is the simulated worker. Give this run another --out", m.Journal, m.Server)
+	}
+	return fmt.Sprintf("%s has answers of the simulated worker, and %s is none. Give this run another --out", m.Journal, m.Server)
 }
 
 // listed returns the entry of a model in the server's list, nil when there is none to be had.

@@ -29,6 +29,9 @@ type Role struct {
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Seed is the run's seed.
 	Seed int64 `json:"seed"`
+	// Simulated identifies the simulated worker that answers instead of a model: its hidden truth
+	// and all else that decides its texts. Empty means real servers.
+	Simulated string `json:"simulated,omitempty"`
 }
 
 // Endpoint is one OpenAI-compatible server.
@@ -82,6 +85,9 @@ func (r *Role) digest() string {
 	}
 	if r.Verdict != nil {
 		parts = append(parts, r.Verdict.digest(r.MaxReasoning()))
+	}
+	if r.Simulated != "" {
+		parts = append(parts, "simulated", r.Simulated)
 	}
 	return schemas.Digest(parts...)
 }

@@ -71,3 +71,22 @@ func TestChain(t *testing.T) {
 		t.Errorf("an unknown stage: %v", err)
 	}
 }
+
+// A simulated worker's identity is part of every key; without one the keys are those of real servers.
+func TestSimulatedKeysDiffer(t *testing.T) {
+	key := func(simulated string, verdict *Verdict) string {
+		r := Role{Name: "actor", Model: "m", Simulated: simulated, Verdict: verdict}
+		c := Call{Role: &r, Inputs: []string{"x"}, N: 1}
+		return c.Key()
+	}
+	seen := map[string]bool{}
+	for _, v := range []*Verdict{nil, {Label: "simulated", Values: []string{"w"}}} {
+		for _, s := range []string{"", "w", "v"} {
+			k := key(s, v)
+			if seen[k] {
+				t.Errorf("worker %q with verdict %v has the key of another", s, v)
+			}
+			seen[k] = true
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package metareward
+
+import (
+	"context"
+	"fmt"
+
+	"coeval/datasets/journal"
+)
+
+// CheckRespondent returns an error if a run with this config would mix answers of the simulated worker
+// with those of real servers in the journal of its folder.
+//
+// A run that starts the simulated worker itself is refused where real servers have answered. A run
+// that asks servers is refused where such a run has been; whether its servers are real is known once they
+// answer, and checked again then.
+func (c *Config) CheckRespondent(ctx context.Context) error {
+	was, err := journal.ReadRespondent(ctx, JournalDir(c.Output.Dir))
+	if err != nil {
+		return err
+	}
+	return c.checkRespondent(was)
+}
+
+func (c *Config) checkRespondent(was journal.Respondent) error {
+	switch {
+	case c.Simulate.Enabled && was.Kind == journal.Real:
+		return fmt.Errorf("%s has answers of real servers, and --simulate (simulate.enabled) would add invented ones. Give the simulated run another --out", c.Output.Dir)
+	case !c.Simulate.Enabled && was.Worker != "":
+		return fmt.Errorf("%s has answers of the simulated worker (--simulate), and this run asks servers. Give the real run another --out", c.Output.Dir)
+	}
+	return nil
+}
+
+// ClaimRespondent records that the simulated worker answers, before it does, where the config asks for
+// it. The caller has the lock of the run's folder.
+func (c *Config) ClaimRespondent(ctx context.Context) error {
+	if err := c.CheckRespondent(ctx); err != nil || !c.Simulate.Enabled {
+		return err
+	}
+	worker, err := c.Simulate.Worker()
+	if err != nil {
+		return err
+	}
+	return journal.WriteRespondent(ctx, JournalDir(c.Output.Dir), journal.Respondent{Kind: journal.Simulated, Worker: worker.Identity()})
+}

@@ -1,0 +1,43 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"coeval/schemas"
+)
+
+// textsVersion changes with the code that makes the texts.
+const textsVersion = 1
+
+// lastingFaults change what is kept of an answer; after the others a client asks again.
+var lastingFaults = []Fault{FaultUTF8, FaultFilter, FaultEmpty, FaultNull, FaultPermanent}
+
+// Identity returns a digest of everything that decides the texts of a worker with these options: the
+// world with its seed, and whether texts are fresh, ignore constraints or are spoilt by faults. Its
+// speed, its limits and the names of its models do not matter.
+func (o *Options) Identity() string {
+	world := DefaultWorld()
+	if o.World != nil {
+		world = *o.World
+	}
+	decides := struct {
+		Version    int     `json:"version"`
+		World      World   `json:"world"`
+		FreshTexts bool    `json:"fresh_texts"`
+		Ignore     bool    `json:"ignore_constraints"`
+		Faults     Faults  `json:"faults"`
+		FaultSeed  *uint64 `json:"fault_seed"`
+	}{Version: textsVersion, World: world, FreshTexts: o.FreshTexts, Ignore: o.IgnoreConstraints, Faults: Faults{}}
+	for _, f := range lastingFaults {
+		if share := o.Faults[f]; share > 0 {
+			decides.Faults[f] = share
+			decides.FaultSeed = &o.FaultSeed
+		}
+	}
+	b, err := json.Marshal(decides)
+	if err != nil { // NaN or infinity, which Validate refuses
+		panic(fmt.Sprintf("simulator: %v", err))
+	}
+	return schemas.Digest(string(b))
+}
