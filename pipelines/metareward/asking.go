@@ -36,6 +36,6 @@ func (c Config) ValidateAnswering() error {
 	v.role("actor", &c, &c.Actor.Role)
 	v.worker(&c)
 	v.client(&c.Client)
-	v.simulate(&c.Simulate)
+	v.simulate(&c)
 	return errors.Join(v.problems...)
 }
