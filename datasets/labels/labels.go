@@ -38,6 +38,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // Kind says what people said.
@@ -112,13 +113,20 @@ func (s Scale) points(score float64) float64 {
 
 const (
 	// maxFileBytes bounds what a file may have when it is decompressed.
-	maxFileBytes = 512 << 20
+	maxFileBytes = 128 << 20
 	// maxProblems is how many problems are told.
 	maxProblems = 20
 )
 
 // Read returns the labels of a file. Its error joins all that is wrong, up to 20 problems.
 func Read(ctx context.Context, name string, scale Scale) (*Set, error) {
+	info, err := store.Stat(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("labels: %w", err)
+	}
+	if info.Size > maxFileBytes {
+		return nil, tooLarge(name)
+	}
 	file, err := store.ReadFile(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("labels: %w", err)
@@ -132,13 +140,17 @@ func Read(ctx context.Context, name string, scale Scale) (*Set, error) {
 		return nil, fmt.Errorf("labels: %s: the file is damaged or cut off: %w", name, err)
 	}
 	if len(data) > maxFileBytes {
-		return nil, fmt.Errorf("labels: %s: the file has more than %d MiB; a few thousand labels will do", name, maxFileBytes>>20)
+		return nil, tooLarge(name)
 	}
 	sum := sha256.Sum256(file)
 	r := &reader{name: name, scale: scale, set: &Set{
 		File: path.Base(name), SHA256: hex.EncodeToString(sum[:]), Prompts: map[string]schemas.Prompt{},
 	}}
 	return r.read(data)
+}
+
+func tooLarge(name string) error {
+	return fmt.Errorf("labels: %s: the file has more than %d MiB; give some thousand labels", sanitize.Line(name), maxFileBytes>>20)
 }
 
 type reader struct {

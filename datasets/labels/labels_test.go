@@ -214,3 +214,28 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A file that is too large is refused, however small it is compressed.
+func TestLargeFile(t *testing.T) {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	blank := bytes.Repeat([]byte("\n"), 1<<20)
+	for range maxFileBytes>>20 + 1 {
+		if _, err := w.Write(blank); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sparse := write(t, "sparse.jsonl", "")
+	if err := os.Truncate(sparse, maxFileBytes+1); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{write(t, "a.jsonl.gz", b.String()), sparse} {
+		_, err := Read(t.Context(), path, RubricScale)
+		if want := "labels: " + path + ": the file has more than 128 MiB; give some thousand labels"; err == nil || err.Error() != want {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}

@@ -150,4 +150,3 @@ func checkLine(t *testing.T, data []byte, o Options) {
 		t.Errorf("%q: metadata %q is not an object: %+v, %+v", data, p.Metadata, again, failure)
 	}
 }
-

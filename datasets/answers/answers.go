@@ -1,0 +1,122 @@
+// Package answers reads answers that a model gave elsewhere, to be compared with others.
+//
+// A file has one answer a line, in any of the forms in which package prompts reads prompts. Beside
+// the prompt a line has the answer, in one of the fields output, answer, response, completion
+// and generation, and may have the model's name, in generator, model or model_id:
+//
+//	{"instruction": "…", "output": "…", "generator": "…"}     AlpacaEval
+//	{"uid": "…", "prompt": "…", "answer": "…", "model": "…"}
+//
+// The prompt's fields are read as a run reads them, so that an answer has the ID of its prompt.
+// The package promises that all that is wrong with a file is returned at once, each problem in
+// one sentence with file and line, and that there are no answers then.
+package answers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"coeval/datasets/prompts"
+	"coeval/schemas"
+	"coeval/schemas/sanitize"
+)
+
+// An Answer is one answer to a prompt.
+type Answer struct {
+	Prompt schemas.Prompt
+	// Text is trimmed, and not empty.
+	Text string
+	// Model is the name of the model in the file, or empty.
+	Model string
+}
+
+var (
+	textFields  = []string{"output", "answer", "response", "completion", "generation"}
+	modelFields = []string{"generator", "model", "model_id"}
+)
+
+const (
+	// maxAnswers bounds a file: an arena asks about some thousand prompts.
+	maxAnswers = 1_000_000
+	// maxProblems is how many problems are returned.
+	maxProblems = 20
+)
+
+// Read returns the answers of a file, in its order: one to each prompt.
+func Read(ctx context.Context, path string) ([]Answer, error) {
+	r := reader{path: path, lines: map[string]int64{}}
+	err := prompts.ReadFile(ctx, prompts.File{Path: path}, prompts.Options{}, r.add)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.answers) == 0 && len(r.problems) == 0 {
+		return nil, fmt.Errorf("answers: %s: the file has no answer", sanitize.Line(path))
+	}
+	if r.left > 0 {
+		r.problems = append(r.problems, fmt.Errorf("answers: %s: %d more problems like these", sanitize.Line(path), r.left))
+	}
+	if len(r.problems) > 0 {
+		return nil, errors.Join(r.problems...)
+	}
+	return r.answers, nil
+}
+
+type reader struct {
+	path    string
+	answers []Answer
+	// lines are those of the prompts that have an answer.
+	lines    map[string]int64
+	problems []error
+	left     int
+}
+
+func (r *reader) fail(line int64, format string, args ...any) {
+	if len(r.problems) == maxProblems {
+		r.left++
+		return
+	}
+	r.problems = append(r.problems, fmt.Errorf("answers: %s:%d: %s", sanitize.Line(r.path), line, fmt.Sprintf(format, args...)))
+}
+
+// add takes one line.
+func (r *reader) add(line prompts.Line) error {
+	number := line.Number()
+	if line.Bad != nil {
+		r.fail(number, "%s", line.Bad.Message)
+		return nil
+	}
+	if len(r.answers) == maxAnswers {
+		return fmt.Errorf("answers: %s: the file has more than %d answers", sanitize.Line(r.path), maxAnswers)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(line.Prompt.Metadata), &fields); err != nil {
+		r.fail(number, "the other fields can't be read: %v", err)
+		return nil
+	}
+	text := strings.TrimSpace(first(fields, textFields))
+	before, again := r.lines[line.Prompt.ID]
+	switch {
+	case text == "":
+		r.fail(number, "there is no answer; give it in one of the fields %s", strings.Join(textFields, ", "))
+	case again:
+		r.fail(number, "the prompt has an answer in line %d already; give one answer a prompt", before)
+	default:
+		r.lines[line.Prompt.ID] = number
+		r.answers = append(r.answers, Answer{Prompt: line.Prompt, Text: text, Model: first(fields, modelFields)})
+	}
+	return nil
+}
+
+// first returns the first string in the fields.
+func first(fields map[string]any, names []string) string {
+	for _, name := range names {
+		if text, ok := fields[name].(string); ok && strings.TrimSpace(text) != "" {
+			return text
+		}
+	}
+	return ""
+}
