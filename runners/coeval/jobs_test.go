@@ -131,7 +131,7 @@ func TestInterruptedOnACluster(t *testing.T) {
 		t.Errorf("while the job runs its workers are told %v", err)
 	}
 	p.signal(t, os.Interrupt)
-	if code := p.wait(t); code != exitFailed || !strings.Contains(p.stderr.String(), "the same command goes on: ") || strings.Contains(p.stderr.String(), "could not be cancelled") {
+	if code := p.wait(t); code != exitFailed || !strings.Contains(p.stderr.String(), "run the same command: ") || strings.Contains(p.stderr.String(), "could not be cancelled") {
 		t.Errorf("exit code %d\n%s", code, p.stderr.String())
 	}
 	s.isCancelled(t)

@@ -257,8 +257,8 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("exit code %d, stdout %q; want %d and nothing", code, p.stdout.String(), exitFailed)
 	}
 	stderr := p.stderr.String()
-	_, line, ok := strings.Cut(strings.TrimSpace(stderr), "the same command goes on: ")
-	if !ok || strings.Contains(line, "\n") || !strings.Contains(stderr, "nothing more is asked") {
+	_, line, ok := strings.Cut(strings.TrimSpace(stderr), "run the same command: ")
+	if !ok || strings.Contains(line, "\n") || !strings.Contains(stderr, "no more requests") {
 		t.Fatalf("stderr does not say what to type:\n%s", stderr)
 	}
 	stats := w.settled(t)

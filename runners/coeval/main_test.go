@@ -243,7 +243,9 @@ func begin(t *testing.T, env []string, args ...string) *process {
 func launch(t *testing.T, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, ended: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if cmd.Stderr == nil { // else a terminal has it
+		p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/prompts"
+	"coeval/runners/progress"
 )
 
 // The load over time has some points of a run of seconds, and not many of one of hours.
@@ -15,13 +16,12 @@ func TestSeries(t *testing.T) {
 	for _, c := range []struct {
 		took        time.Duration
 		least, most int
-	}{{2 * time.Second, 7, 10}, {3 * time.Hour, mostPoints / 2, mostPoints}} {
+	}{{2 * time.Second, 7, 10}, {3 * time.Hour, maxPoints / 2, maxPoints}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := &run{command: &cobra.Command{}, scan: &prompts.Scan{}, attempt: "none"}
-			r.command.SetErr(t.Output())
-			p := r.startProgress(t.Context())
+			m := r.startMonitor(t.Context(), progress.NewScreen(t.Output()))
 			<-time.After(c.took)
-			series := p.end()
+			series := m.end()
 			if n := len(series); n < c.least || n > c.most {
 				t.Fatalf("%s: %d points, want %d to %d", c.took, n, c.least, c.most)
 			}

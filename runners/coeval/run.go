@@ -23,6 +23,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/engine"
+	"coeval/runners/progress"
 	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
@@ -300,14 +301,15 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 	return p, err
 }
 
-// execute has something asked under the eyes of progress and of Ctrl-C.
+// execute runs ask, shows its progress, and stops it when the user interrupts it.
 func (r *run) execute(locked context.Context, ask func(context.Context) error) (err error) {
 	ctx, cancel := context.WithCancel(locked)
 	defer cancel()
-	stopped := r.onInterrupt(ctx, cancel)
-	watching := r.startProgress(ctx)
+	screen := progress.NewScreen(r.command.ErrOrStderr())
+	stopped := interruptible(ctx, cancel, screen, func(ctx context.Context) { infer.Settle(ctx, r.attempt) })
+	monitor := r.startMonitor(ctx, screen)
 	ran := ask(ctx)
-	r.series = watching.end()
+	r.series = monitor.end()
 	r.seen = infer.Watch(r.attempt)
 	died := infer.Fatal(r.attempt)
 	err = infer.Close(r.attempt)
@@ -320,7 +322,7 @@ func (r *run) execute(locked context.Context, ask func(context.Context) error) (
 	case locked.Err() != nil:
 		return errors.Join(context.Cause(locked), err)
 	case stopped():
-		return errors.Join(fmt.Errorf("stopped; nothing that was paid for is lost, and the same command goes on: %s", commandLine(os.Args)), err)
+		return errors.Join(fmt.Errorf("stopped; all answers so far are in the journal. To continue, run the same command: %s", commandLine(os.Args)), err)
 	case died != nil:
 		return errors.Join(died, err)
 	case ran != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,6 +28,8 @@ type asker struct {
 	// records and view are nil without a journal.
 	records journal.Records
 	view    *journal.View
+	// asked reports that the journal lacked something, so that servers were asked.
+	asked atomic.Bool
 }
 
 // Do implements [Caller].
@@ -39,6 +42,9 @@ func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, e
 		for _, run := range runs(a.replay(c, key, out[i])) {
 			missing = append(missing, part{call: c, key: key, span: run, out: out[i]})
 		}
+	}
+	if len(missing) > 0 {
+		a.asked.Store(true)
 	}
 	for len(missing) > 0 {
 		// The calls of a stage have one role, so mostly this is all of them.

@@ -226,13 +226,18 @@ func (e *engine) join(ctx context.Context) error {
 // run runs the chain on a dossier, with what the view holds of it.
 func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
 	defer e.process.fleet.limiter.ForgetPrompt(d.Prompt.ID)
-	err := e.stage(ctx, &asker{process: e.process, calls: e.calls, records: records, view: view}, d)
+	a := &asker{process: e.process, calls: e.calls, records: records, view: view}
+	e.process.watch.begun.Add(1)
+	err := e.stage(ctx, a, d)
 	if err != nil {
 		if ctx.Err() == nil {
 			e.process.fleet.settle(ctx)
 		}
 		e.process.died(err)
 		return err
+	}
+	if a.asked.Load() {
+		e.process.watch.asked.Add(1)
 	}
 	e.process.watch.prompts.Add(1)
 	return nil

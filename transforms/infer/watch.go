@@ -12,8 +12,9 @@ import (
 
 // A Snapshot is what this process has done so far.
 type Snapshot struct {
-	// Prompts are the dossiers finished.
-	Prompts int64
+	// Prompts are the dossiers finished, Asked those of them for which servers were asked something.
+	// Begun are the dossiers finished or under way.
+	Prompts, Asked, Begun int64
 	// Requests were sent; Generations came from workers, Replayed from the journal; Failed of
 	// both together are final failures; Retries are requests sent again.
 	Requests, Generations, Replayed, Failed, Retries int64
@@ -44,7 +45,7 @@ type use struct {
 
 // watch counts for people who look on. It decides nothing.
 type watch struct {
-	prompts, requests, generations, replayed, failed, retries atomic.Int64
+	prompts, asked, begun, requests, generations, replayed, failed, retries atomic.Int64
 	// unkept are the requests that were sent and whose answers the journal hasn't got yet. When it
 	// has, they are as good as kept: its Flush and its Close make them durable.
 	unkept atomic.Int64
@@ -129,7 +130,7 @@ func (w *watch) snapshot() Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := Snapshot{
-		Prompts: w.prompts.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
+		Prompts: w.prompts.Load(), Asked: w.asked.Load(), Begun: w.begun.Load(), Requests: w.requests.Load(), Generations: w.generations.Load(),
 		Replayed: w.replayed.Load(), Failed: w.failed.Load(), Retries: w.retries.Load(),
 		Calls: w.calls.told(), InFlight: w.inFlight, InFlightByStage: maps.Clone(w.byStage), Permits: w.permits, Held: w.held, LastFault: w.fault, Warnings: slices.Clone(w.warnings), Asking: max(0, w.answered.Sub(w.first)),
 	}

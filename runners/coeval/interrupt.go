@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// settleTime bounds the wait for calls in flight after an interrupt.
+const settleTime = 20 * time.Second
+
+// interruptible cancels a run when the user ends it: by Ctrl-C, by SIGTERM, or by closing the terminal,
+// unless the program was started to outlive its terminal, as by nohup. Before that, settle waits until
+// the answers in flight have come. A second Ctrl-C or SIGTERM ends the program at once; a second SIGHUP
+// does not, because a shell that hangs up sends another to its jobs.
+//
+// The returned function reports whether the user ended the run.
+func interruptible(ctx context.Context, cancel context.CancelFunc, stderr io.Writer, settle func(context.Context)) (stopped func() bool) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	// With the terminal the reader of standard error ends, too. Messages are lost then, the run is not.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	var interrupted atomic.Bool
+	go func() {
+		defer signal.Stop(signals)
+		defer signal.Stop(broken)
+		var first os.Signal
+		select {
+		case first = <-signals:
+		case <-ctx.Done():
+			return
+		}
+		interrupted.Store(true)
+		fmt.Fprintf(stderr, "stopping (%s): no more requests, waiting up to %s for answers in flight; press Ctrl-C to stop at once\n", first, settleTime)
+		go func() {
+			for s := range signals {
+				if s != syscall.SIGHUP {
+					os.Exit(exitFailed) //nolint:forbidigo // the user asks for it, and a run stands to be killed at any moment
+				}
+			}
+		}()
+		settling, done := context.WithTimeout(ctx, settleTime)
+		defer done()
+		settle(settling)
+		cancel()
+	}()
+	return interrupted.Load
+}

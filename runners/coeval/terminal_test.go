@@ -1,0 +1,123 @@
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+	"github.com/mattn/go-runewidth"
+
+	"coeval/transforms/simulator"
+)
+
+// onTerminal starts the program as the leader of a session on a terminal of so many columns. Closing
+// the terminal hangs the program up.
+func onTerminal(t *testing.T, columns int, cmd *exec.Cmd) (p *process, terminal *os.File, written *said) {
+	t.Helper()
+	master, tty, err := pty.Open()
+	if err != nil {
+		t.Skipf("this machine has no pseudo-terminal: %v", err)
+	}
+	t.Cleanup(func() { _ = master.Close() }) // again, where the test closed it
+	if err := pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: uint16(columns)}); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "TERM=xterm")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	p = launch(t, cmd)
+	if err := tty.Close(); err != nil {
+		t.Fatal(err)
+	}
+	written = &said{}
+	go func() { _, _ = io.Copy(written, master) }() // ends with the terminal
+	return p, master, written
+}
+
+// On a terminal a run shows its progress on one row, whatever the width.
+func TestProgressOnATerminal(t *testing.T) {
+	t.Parallel()
+	for _, columns := range []int{60, 80, 100, 140} {
+		w := newWorker(t, slowly(simulator.Options{}))
+		open := w.closeAfter(t, 60)
+		args := runOf(w.URL, promptFile(t, 20), filepath.Join(t.TempDir(), "out"))
+		p, _, written := onTerminal(t, columns, exec.Command(program, args...))
+		eventually(t, "five looks", func() bool { return strings.Count(written.String(), "\x1b[K") > 5 })
+		open()
+		if code := p.wait(t); code != exitDone {
+			t.Errorf("exit code %d: %s", code, written.String())
+		}
+		// What a look replaces begins with a carriage return; what is said in the end follows on rows of its own.
+		var progress string
+		eventually(t, "the row is erased", func() bool {
+			i := strings.LastIndex(written.String(), "\r\x1b[K")
+			if i >= 0 {
+				progress = written.String()[:i]
+			}
+			return i >= 0
+		})
+		if strings.Contains(progress, "\n") || !strings.Contains(progress, "/20 prompts") {
+			t.Errorf("at %d columns progress scrolls: %q", columns, progress)
+		}
+		for shown := range strings.SplitSeq(progress, "\r") {
+			if width := runewidth.StringWidth(strings.TrimSuffix(shown, "\x1b[K")); width >= columns {
+				t.Errorf("at %d columns progress has %d: %q", columns, width, shown)
+			}
+		}
+	}
+}
+
+// Who closes the terminal of a run ends it as Ctrl-C does: what is in flight comes and is kept.
+func TestClosedTerminal(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, slowly(simulator.Options{}))
+	open := w.closeAfter(t, 100)
+	out := filepath.Join(t.TempDir(), "out")
+	p, terminal, _ := onTerminal(t, 80, exec.Command(program, killedRun(w.URL, mixed(t, killedPrompts), out)...))
+	eventually(t, "something is in flight", w.holds)
+	if err := terminal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A shell on it hangs up its jobs too: that is no second Ctrl-C.
+	p.signal(t, syscall.SIGHUP)
+	p.signal(t, syscall.SIGHUP)
+	open()
+	if code := p.wait(t); code != exitFailed {
+		t.Errorf("exit code %d, want %d", code, exitFailed)
+	}
+	if stats := w.settled(t); stats.Abandoned != 0 || stats.Requests == 0 {
+		t.Errorf("%d of %d requests were given up", stats.Abandoned, stats.Requests)
+	}
+}
+
+// A run that was started to outlive its terminal does. So does one whose messages nobody reads.
+func TestRunsThatOutliveTheirTerminal(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{
+		"nohup":         `trap "" HUP; exec "$@" 2>"$LOG"`,
+		"closed reader": `exec "$@" 2>&1 >/dev/null | head -c 1 >"$LOG"`,
+	} {
+		w := newWorker(t, slowly(simulator.Options{}))
+		open := w.closeAfter(t, 100)
+		out := filepath.Join(t.TempDir(), "out")
+		args := append([]string{"-c", script, "sh", program}, killedRun(w.URL, mixed(t, killedPrompts), out)...)
+		cmd := exec.CommandContext(t.Context(), "sh", args...)
+		cmd.Env = append(os.Environ(), "LOG="+filepath.Join(t.TempDir(), "log"))
+		p := launch(t, cmd)
+		eventually(t, "something is in flight", w.holds)
+		if name == "nohup" {
+			p.signal(t, syscall.SIGHUP)
+		}
+		open()
+		p.wait(t)
+		eventually(t, name+": the run is complete", func() bool {
+			_, err := os.Stat(filepath.Join(out, "run.json"))
+			return err == nil
+		})
+	}
+}
