@@ -41,7 +41,7 @@ func (f *Figures) Warnings() []string {
 	if f.Unparsed.Share > mostUnparsed {
 		warn("%s of the judgments have no score (more than %s): look at judge.max_tokens, verdicts: enforced, and whether the model is up to it", percent(f.Unparsed.Share), percent(mostUnparsed))
 	}
-	if a := f.Agreement; a != nil && a.WithTies != nil && a.WithTies.Low != nil && *a.WithTies.Low <= 0.5 {
+	if a := f.Agreement; a != nil && a.WithTies != nil && a.WithTies.Low != nil && *a.WithTies.Low <= chance {
 		warn("the interval of the agreement with ties begins at %s: tossing a coin gives 50 %%", percent(*a.WithTies.Low))
 	}
 	if r := f.Reliability; r != nil && r.Error > mostUncertain {
@@ -53,6 +53,25 @@ func (f *Figures) Warnings() []string {
 	return out
 }
 
+// Verdict sums the figures up in one sentence.
+func (f *Figures) Verdict() string {
+	a := f.Agreement
+	switch {
+	case a == nil || a.WithTies == nil:
+		return "The labels have no pair of responses that the judge scored, so its agreement with people is not known."
+	case a.WithTies.Low == nil:
+		return fmt.Sprintf("The judge agrees with people in %s of %d pairs; the labels are too few for an interval.", percent(a.WithTies.Value), a.Pairs)
+	case *a.WithTies.Low <= chance:
+		return fmt.Sprintf("The judge agrees with people in %s of %d pairs (%s to %s), which chance could give as well: do not train on its scores before more labels show otherwise.",
+			percent(a.WithTies.Value), a.Pairs, percent(*a.WithTies.Low), percent(*a.WithTies.High))
+	}
+	return fmt.Sprintf("The judge agrees with people in %s of %d pairs (%s to %s), more than chance.",
+		percent(a.WithTies.Value), a.Pairs, percent(*a.WithTies.Low), percent(*a.WithTies.High))
+}
+
+// chance is the agreement of a judge that tosses a coin.
+const chance = 0.5
+
 // Print writes the figures for a person. It returns the first error of w.
 func (f *Figures) Print(w io.Writer) error {
 	var b bytes.Buffer
@@ -62,6 +81,7 @@ func (f *Figures) Print(w io.Writer) error {
 		line("SIMULATED", "the simulated worker answered: this shows how things work and says nothing about a judge")
 	}
 	line("judge", "%s, %d judgments of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments)
+	line("verdict", "%s", f.Verdict())
 	f.printLabels(line)
 	if f.Agreement != nil {
 		f.printAgreement(line)

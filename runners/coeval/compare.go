@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -66,12 +67,17 @@ func compareRuns(ctx context.Context, dirs []string, unshared bool) (*compare.Co
 func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for i := range c.Runs {
-		fmt.Fprintf(t, "%d\t%s\n", i+1, sanitize.Line(c.Runs[i].Out))
+		mark := ""
+		if c.Runs[i].Simulated {
+			mark = "SIMULATED"
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\n", i+1, sanitize.Line(c.Runs[i].Out), mark)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
+	printSettings(w, c)
 	printRows(w, c)
 	fmt.Fprintln(w)
 	for _, s := range c.Steps {
@@ -96,6 +102,16 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n", sanitize.Line(page))
 	return err
+}
+
+// printSettings prints the settings that differ.
+func printSettings(w io.Writer, c *compare.Comparison) {
+	for _, s := range c.Settings {
+		fmt.Fprintf(w, "differs: %s: %s\n", s.Name, sanitize.Line(strings.Join(s.Values, " → ")))
+	}
+	if len(c.Settings) > 0 {
+		fmt.Fprintln(w)
+	}
 }
 
 // printRows is the table of the figures: names to the left, numbers to the right.

@@ -30,6 +30,10 @@ import (
 // Comparison is what [Runs] found.
 type Comparison struct {
 	Runs []Iteration `json:"runs"`
+	// Settings are the settings that differ between runs.
+	Settings []Setting `json:"settings"`
+	// Rho is the ρ at which lengths are compared.
+	Rho float64 `json:"rho"`
 	// Steps are from each run to the next.
 	Steps []Step `json:"steps"`
 	Signs []Sign `json:"signs"`
@@ -38,9 +42,10 @@ type Comparison struct {
 // Iteration is one run's figures, as far as they are compared. Those about the meta-judge are
 // null where nothing was compared.
 type Iteration struct {
-	Out     string `json:"out"`
-	Judge   string `json:"judge"`
-	Prompts int64  `json:"prompts"`
+	Out       string `json:"out"`
+	Simulated bool   `json:"simulated"`
+	Judge     string `json:"judge"`
+	Prompts   int64  `json:"prompts"`
 	// ActorPairs and JudgePairs are pairs per prompt; null when the role was not asked for.
 	ActorPairs *float64 `json:"actor_pairs"`
 	JudgePairs *float64 `json:"judge_pairs"`
@@ -57,7 +62,9 @@ type Iteration struct {
 	// Ties is the share of equal means among responses to one prompt, Variance the mean V.
 	Ties     float64 `json:"ties"`
 	Variance float64 `json:"variance"`
-	// ChosenChars is the mean length of the actor's chosen responses.
+	// ChosenChars is the mean length of the responses that the comparison's ρ chooses, ChosenPairs the
+	// number of its pairs.
+	ChosenPairs int64   `json:"chosen_pairs"`
 	ChosenChars float64 `json:"chosen_chars"`
 	// First is the share of verdicts that the first shown won, Conflicts that of the pairs of
 	// judgments whose winner changes with the order, HigherWins that of the verdicts on unlike
@@ -102,13 +109,15 @@ type Step struct {
 // other and share no prompt are an error, and so are the first and the last, unless unshared says that
 // this is meant.
 func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, error) {
-	c := &Comparison{}
+	c := &Comparison{Settings: settingsOf(opened)}
+	all := make([]*figures.Figures, 0, len(opened))
 	var first, before map[string]prompt
 	for i, r := range opened {
 		f, err := figures.Of(ctx, r)
 		if err != nil {
 			return nil, err
 		}
+		all = append(all, f)
 		it := newIteration(r, f)
 		if err := it.addPeople(ctx, &r.Settings); err != nil {
 			return nil, err
@@ -133,6 +142,10 @@ func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, 
 	if !unshared && !share(first, before) { // signs are from the first to the last
 		return nil, apart(opened[0], opened[len(opened)-1])
 	}
+	c.Rho = commonRho(all)
+	for i, f := range all {
+		c.Runs[i].ChosenChars, c.Runs[i].ChosenPairs = chosenChars(f, c.Rho)
+	}
 	c.Signs = append(signs(&c.Runs[0], &c.Runs[len(c.Runs)-1]), people(c.Runs))
 	return c, nil
 }
@@ -153,10 +166,10 @@ func share(a, b map[string]prompt) bool {
 
 func newIteration(r *runs.Run, f *figures.Figures) Iteration {
 	it := Iteration{
-		Out: r.Dir, Judge: f.Models.Judge, Prompts: f.Prompts,
+		Out: r.Dir, Simulated: r.Manifest.Simulated, Judge: f.Models.Judge, Prompts: f.Prompts,
 		Responses: f.Scores.Responses, Paired: f.Length.Pairs,
 		MeanScore: f.Scores.ResponseMean, Deviation: f.Scores.ResponseDeviation, Spread: f.Scores.Spread, Top: f.Scores.Top,
-		Ties: f.Scores.Ties, Variance: f.Scores.Variance, ChosenChars: f.Length.Chosen,
+		Ties: f.Scores.Ties, Variance: f.Scores.Variance,
 	}
 	for _, u := range f.Scores.Unparsed {
 		switch u.Stage {

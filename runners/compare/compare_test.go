@@ -65,7 +65,7 @@ func TestStep(t *testing.T) {
 // Each sign is there from its threshold on, and not below it.
 func TestSigns(t *testing.T) {
 	share := func(x float64) *float64 { return &x }
-	first := Iteration{Responses: 1, Paired: 1, MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
+	first := Iteration{Responses: 1, ChosenPairs: 1, MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
 	for name, c := range map[string]struct {
 		change func(*Iteration)
 		want   []string

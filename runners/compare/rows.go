@@ -13,6 +13,9 @@ type Row struct {
 	Digits  int
 }
 
+// LengthRow is the name of the length of chosen responses, at the comparison's ρ.
+const LengthRow = "Length of chosen responses at one ρ"
+
 // Rows lists the figures of all runs in the order in which they are told.
 func (c *Comparison) Rows() []Row {
 	row := func(name, unit string, digits int, of func(*Iteration) *float64) Row {
@@ -30,7 +33,7 @@ func (c *Comparison) Rows() []Row {
 		row("Judgments at the top", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Top) }),
 		row("Ties", "%", 1, func(i *Iteration) *float64 { return scored(i, &i.Ties) }),
 		row("Agreement of judge and people", "%", 1, func(i *Iteration) *float64 { return i.Agreement }),
-		row("Length of chosen responses", "characters", 0, func(i *Iteration) *float64 { return known(i.Paired > 0, &i.ChosenChars) }),
+		row(LengthRow, "characters", 0, func(i *Iteration) *float64 { return known(i.ChosenPairs > 0, &i.ChosenChars) }),
 		row("The first shown wins", "%", 1, func(i *Iteration) *float64 { return i.First }),
 		row("Order conflicts", "%", 1, func(i *Iteration) *float64 { return i.Conflicts }),
 		row("The higher score wins", "%", 1, func(i *Iteration) *float64 { return i.HigherWins }),

@@ -100,9 +100,9 @@ func position(first, last *Iteration) Sign {
 
 func longer(first, last *Iteration) Sign {
 	return Sign{
-		Name: Longer, Known: first.Paired > 0 && last.Paired > 0,
-		Seen:      first.Paired > 0 && last.Paired > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
-		Evidence:  fmt.Sprintf("chosen responses have %.0f → %.0f characters in the mean", first.ChosenChars, last.ChosenChars),
+		Name: Longer, Known: first.ChosenPairs > 0 && last.ChosenPairs > 0,
+		Seen:      first.ChosenPairs > 0 && last.ChosenPairs > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
+		Evidence:  fmt.Sprintf("at one ρ, chosen responses have %.0f → %.0f characters in the mean of %d and %d pairs", first.ChosenChars, last.ChosenChars, first.ChosenPairs, last.ChosenPairs),
 		Threshold: fmt.Sprintf("they grow by at least %.0f %%", 100*growth),
 		Advice:    "a larger method.rho; coeval report shows what each would have done",
 	}

@@ -18,7 +18,7 @@ const (
 	gridChars, gridCells = 100, 60
 )
 
-// sweptRhos are those whose pairs are told, beside the run's own.
+// sweptRhos returns 0, 0.05, …, 0.45 and the run's own ρ.
 func sweptRhos(own float64) []float64 {
 	rhos := []float64{own}
 	for hundredths := 0; hundredths <= 45; hundredths += 5 {
@@ -26,6 +26,11 @@ func sweptRhos(own float64) []float64 {
 	}
 	slices.Sort(rhos)
 	return slices.Compact(rhos)
+}
+
+// NearestSweptRho returns the ρ of 0, 0.05, …, 0.45 that is nearest to rho.
+func NearestSweptRho(rho float64) float64 {
+	return min(float64(int(math.Round(rho*20))*5)/100, 0.45)
 }
 
 type lengthTally struct {

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -22,7 +23,7 @@ const ComparisonFile = "compare.html"
 var comparisonText string
 
 var comparisonTemplate = template.Must(template.New("comparison").Funcs(template.FuncMap{
-	"comma": comma, "percent": percent, "line": visibleLine, "add": func(a, b int) int { return a + b }, "even": isEven, "share": shareOf, "rank": rankOf,
+	"comma": comma, "percent": percent, "line": visibleLine, "add": func(a, b int) int { return a + b }, "even": isEven, "share": shareOf, "rank": rankOf, "simulated": isSimulated,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(comparisonText))
 
@@ -40,6 +41,11 @@ func WriteComparison(ctx context.Context, name string, c *compare.Comparison) er
 	return store.WriteFile(ctx, name, b.Bytes())
 }
 
+// isSimulated reports whether the simulated worker answered in a run.
+func isSimulated(c []compare.Iteration) bool {
+	return slices.ContainsFunc(c, func(i compare.Iteration) bool { return i.Simulated })
+}
+
 // saturation sums the signs up.
 func saturation(c *compare.Comparison) string {
 	var seen []string
@@ -52,12 +58,18 @@ func saturation(c *compare.Comparison) string {
 			unknown++
 		}
 	}
-	text := fmt.Sprintf("None of %d signs of saturation is seen.", len(c.Signs))
-	if len(seen) > 0 {
-		text = fmt.Sprintf("%d of %d signs of saturation: %s.", len(seen), len(c.Signs), strings.Join(seen, "; "))
+	known := len(c.Signs) - unknown
+	var text string
+	switch {
+	case known == 0:
+		return "Not known: the figures of all signs of saturation are missing."
+	case len(seen) > 0:
+		text = fmt.Sprintf("%d of %d known signs of saturation: %s.", len(seen), known, strings.Join(seen, "; "))
+	default:
+		text = fmt.Sprintf("None of the %d known signs of saturation is seen.", known)
 	}
 	if unknown > 0 {
-		text += fmt.Sprintf(" Of %d the figures are not known.", unknown)
+		text += fmt.Sprintf(" %d more can't be judged: their figures are missing.", unknown)
 	}
 	return text
 }
@@ -68,7 +80,7 @@ var chartNotes = map[string]string{
 	"Spread within a prompt":             "Mean of best less worst response: what pairs are made of.",
 	"Variance of a response's judgments": "What the meta-judge has to compare.",
 	"Agreement of judge and people":      "On the same labels: the paper's judge fell back after its peak.",
-	"Length of chosen responses":         "Growth is length for quality, unless the tasks ask for it.",
+	compare.LengthRow:                    "Growth is length for quality, unless the tasks ask for it.",
 	"Order conflicts":                    "The winner changes with the order; tossing a coin gives 50\u00a0%.",
 	"The higher score wins":              "50\u00a0% is blind to scores; the paper's rose to 97.7\u00a0%.",
 }

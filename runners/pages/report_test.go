@@ -264,8 +264,8 @@ func TestVerdict(t *testing.T) {
 func TestSaturation(t *testing.T) {
 	sign := func(seen, known bool) compare.Sign { return compare.Sign{Name: "a sign", Seen: seen, Known: known} }
 	for want, signs := range map[string][]compare.Sign{
-		"None of 2 signs of saturation is seen.":                                      {sign(false, true), sign(false, true)},
-		"2 of 3 signs of saturation: a sign; a sign. Of 1 the figures are not known.": {sign(true, true), sign(false, false), sign(true, true)},
+		"None of the 2 known signs of saturation is seen.":                                                     {sign(false, true), sign(false, true)},
+		"2 of 2 known signs of saturation: a sign; a sign. 1 more can't be judged: their figures are missing.": {sign(true, true), sign(false, false), sign(true, true)},
 	} {
 		if got := saturation(&compare.Comparison{Signs: signs}); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -52,7 +52,7 @@ type Ending struct {
 	value *regexp.Regexp
 	// key is the JSON key of the value.
 	key string
-	// word finds values in words, which the plain reader doesn't read.
+	// word finds values in words and mixed fractions, which the plain reader doesn't read.
 	word *regexp.Regexp
 	// canonical brings a value to the form that it is compared in, empty for none.
 	canonical func(string) string
@@ -74,7 +74,7 @@ func Scores(low, high float64) *Ending {
 			`)(?:\s*(?:/|out of)\s*` + scale + `)?(?:\s*points?)?$`),
 		value: regexp.MustCompile(numberPattern),
 		key:   "score",
-		word:  regexp.MustCompile(`(?i)\b(?:zero|half|one|two|three|four|five|six|seven|eight|nine|ten)\b|[零一二三四五六七八九十]`),
+		word:  regexp.MustCompile(`(?i)\b(?:zero|half|one|two|three|four|five|six|seven|eight|nine|ten)\b|\d\s+\d+/\d|[½¼¾零一二三四五六七八九十]`),
 		canonical: func(s string) string {
 			x, err := strconv.ParseFloat(strings.Replace(s, ",", ".", 1), 64)
 			if err != nil || x < low || x > high {
@@ -237,8 +237,8 @@ func (e *Ending) values(lines []string) []string {
 
 var (
 	special = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*$`)
-	marks   = strings.NewReplacer("*", "", "_", "", "`", "", "#", "", ">", "", "<", "", "[", "", "]", "", "(", "", ")", "", "{", "", "}", "",
-		`"`, "", "'", "", "“", "", "”", "", "‘", "", "’", "", "【", "", "】", "", "「", "", "」", "", `\`, "", "$", "")
+	// marks are emphasis, brackets, quotation marks and TeX.
+	marks = regexp.MustCompile("[][*_`#<>(){}$\"'“”‘’【】「」\\\\]")
 )
 
 // cleanLines returns the lines of a text that contain something, in half-width forms, without emphasis,
@@ -246,7 +246,7 @@ var (
 func cleanLines(text string) []string {
 	var lines []string
 	for line := range strings.Lines(special.ReplaceAllString(text, "")) {
-		line = strings.TrimSpace(marks.Replace(width.Fold.String(line)))
+		line = strings.Join(strings.Fields(marks.ReplaceAllString(width.Fold.String(line), " ")), " ")
 		line = strings.TrimSpace(strings.TrimRight(line, ".!。"))
 		if line != "" {
 			lines = append(lines, line)

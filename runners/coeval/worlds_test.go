@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// A world is a run of the simulated worker with everything drawn by chance.
+type world struct {
+	seed    uint64
+	prompts int
+	flags   []string
+}
+
+// drawWorld draws a run of 3 to 60 prompts. Small K and N leave prompts without pairs and figures
+// without values.
+func drawWorld(seed uint64) world {
+	rng := rand.New(rand.NewPCG(seed, 16))
+	pick := func(values ...string) string { return values[rng.IntN(len(values))] }
+	set := func(key string, value any) []string { return []string{"--set", fmt.Sprintf("%s=%v", key, value)} }
+	w := world{seed: seed, prompts: 3 + rng.IntN(58)}
+	for _, f := range [][]string{
+		set("simulate.seed", seed),
+		set("simulate.world", pick("mild", "moderate", "noisy", "bad")),
+		set("actor.n", 2+rng.IntN(6)),
+		set("judge.n", 2+rng.IntN(6)),
+		set("method.rho", pick("0", "0.32", "0.4", "0.123456")),
+		set("method.min_margin", pick("0", "0", "1")),
+		set("method.position_weights", pick("run", "response")),
+		set("method.max_chosen_chars", pick("0", "0", "600")),
+		set("roles", pick("[actor]", "[judge]", "[actor, judge]", "[actor, judge]")),
+		set("simulate.latency", "0s"),
+	} {
+		w.flags = append(w.flags, f...)
+	}
+	return w
+}
+
+// try runs the program and returns its output, as an error if it ends with another code than 0.
+func try(args ...string) error {
+	out, err := exec.Command(program, args...).CombinedOutput() //nolint:noctx // ends with the test
+	if err != nil {
+		return fmt.Errorf("coeval %q: %w\n%s", args, err, out)
+	}
+	return nil
+}
+
+// runWorld runs a world and everything that reads its files, the run before it included.
+func runWorld(dir, before string, w world) (out string, err error) {
+	out = filepath.Join(dir, fmt.Sprint("out-", w.seed))
+	prompts, people := out+".jsonl", out+".people.jsonl"
+	var lines, labels []byte
+	for i := range w.prompts {
+		line, err := json.Marshal(map[string]string{"prompt": fmt.Sprintf("Question %d: why?", i)})
+		if err != nil {
+			return "", err
+		}
+		lines = append(append(lines, line...), '\n')
+		label, err := json.Marshal(map[string]any{
+			"prompt": fmt.Sprintf("Question %d: why?", i), "response_1": fmt.Sprint("Because of ", w.seed), "response_2": "Because.", "label": 1 + i%2,
+		})
+		if err != nil {
+			return "", err
+		}
+		labels = append(append(labels, label...), '\n')
+	}
+	if err := os.WriteFile(prompts, lines, 0o600); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(people, labels, 0o600); err != nil {
+		return "", err
+	}
+	commands := [][]string{
+		append([]string{"run", "--simulate", "--json", "--prompts", prompts, "--out", out}, w.flags...),
+		{"verify", out},
+		{"report", out},
+		{"report", out, "--json"},
+		{"inspect", out, "1", "--full"},
+		append([]string{"calibrate", "--simulate", "--people", people, "--resamples", "100", "--out", out}, w.flags...),
+		{"report", out},
+		{"verify", out},
+	}
+	if before != "" {
+		commands = append(commands, []string{"compare", before, out})
+	}
+	for _, args := range commands {
+		if err := try(args...); err != nil {
+			return "", err
+		}
+	}
+	return out, nil
+}
+
+// Every command that reads a run ends well, whatever the run is like.
+func TestWorlds(t *testing.T) {
+	t.Parallel()
+	before := ""
+	for seed := range uint64(3) {
+		out, err := runWorld(t.TempDir(), before, drawWorld(seed))
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		before = out
+	}
+}
+
+// BenchmarkChaosWorlds is TestWorlds for 200 runs.
+func BenchmarkChaosWorlds(b *testing.B) {
+	for b.Loop() {
+		before := ""
+		for seed := range uint64(200) {
+			out, err := runWorld(b.TempDir(), before, drawWorld(1000+seed))
+			if err != nil {
+				b.Errorf("seed %d: %v", 1000+seed, err)
+				continue
+			}
+			before = out
+		}
+	}
+}
