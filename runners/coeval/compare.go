@@ -116,7 +116,7 @@ func printSettings(w io.Writer, c *compare.Comparison) {
 
 // printRows is the table of the figures: names to the left, numbers to the right.
 func printRows(w io.Writer, c *compare.Comparison) {
-	const nameWidth, valueWidth = 44, 9
+	const nameWidth, valueWidth = 48, 9
 	fmt.Fprintf(w, "%-*s", nameWidth, "")
 	for i := range c.Runs {
 		fmt.Fprintf(w, "%*d", valueWidth, i+1)

@@ -33,7 +33,7 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, heading := range []string{"1 · Verdict", "2 · Scores", "3 · Length", "4 · Meta-judge", "5 · Operation", "6 · Examples"} {
+	for _, heading := range []string{"1 · Verdict", "2 · Scores", "3 · Length", "4 · Meta-judge", "5 · Operation", "6 · Settings", "7 · Examples"} {
 		if !strings.Contains(string(page), heading) {
 			t.Errorf("the page lacks %s", heading)
 		}
@@ -68,8 +68,8 @@ func TestReportRefuses(t *testing.T) {
 		"no folder": {os.RemoveAll, "there is no run in this folder"},
 		"another tool's folder": {func(out string) error {
 			return errors.Join(os.Remove(filepath.Join(out, "run.json")), os.RemoveAll(filepath.Join(out, "journal")))
-		}, "run.json is missing, so this is no folder of a coeval run"},
-		"incomplete":         {func(out string) error { return os.Remove(filepath.Join(out, "run.json")) }, "the same coeval run command finishes it"},
+		}, "run.json is missing, so this is not the folder of a coeval run"},
+		"incomplete":         {func(out string) error { return os.Remove(filepath.Join(out, "run.json")) }, "repeat the same coeval run command to finish it"},
 		"another tool's":     {func(out string) error { return os.WriteFile(filepath.Join(out, responses), foreign, 0o600) }, "column 1 is prompt_id where id (required STRING) is wanted"},
 		"a table is missing": {func(out string) error { return os.Remove(filepath.Join(out, responses)) }, "no such file"},
 		"a table is torn":    {func(out string) error { return os.Truncate(filepath.Join(out, responses), 100) }, "it is cut off, or no Parquet file"},
@@ -118,7 +118,12 @@ func TestReportOfLittle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := simulatedRun(t, promptFile(t, 1), settings...)
+			out := filepath.Join(t.TempDir(), "out")
+			args := append([]string{"run", "--simulate", "--set", "simulate.latency=0s", "--json", "--prompts", promptFile(t, 1), "--out", out}, settings...)
+			_, stderr, code := coeval(t, args...)
+			if fails := name == "all calls fail"; fails != (code == exitFailed) || fails && !strings.Contains(stderr, "the actor has no pair because calls failed") {
+				t.Errorf("exit code %d, said %q", code, stderr)
+			}
 			want(t, nil, "report", out)
 			want(t, nil, "compare", out, out)
 			want(t, nil, "inspect", out, "1")
