@@ -11,6 +11,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,8 @@ type Command struct {
 	// WorkDir is the command's working directory; empty is the loop's.
 	WorkDir string
 	OnStop  OnStop
+	// Grace is how long a stopped command may take to end after SIGTERM. Zero means 10 seconds.
+	Grace time.Duration
 }
 
 // state is what is known of a started command.
@@ -126,13 +129,19 @@ func (c *Command) stopOrphans(s *state) error {
 	if !errors.Is(syscall.Kill(s.PID, 0), syscall.ESRCH) || !groupAlive(s.PID) {
 		return nil
 	}
-	return c.stop(s, stopGrace)
+	return c.stop(s, cmp.Or(c.Grace, stopGrace))
 }
 
 // Done reports whether the command ended with code 0.
 func (c *Command) Done() bool {
 	code, ended, err := c.exitCode()
 	return err == nil && ended && code == 0
+}
+
+// Runs reports whether this command line runs.
+func (c *Command) Runs() bool {
+	was, err := c.load()
+	return err == nil && was != nil && was.Line == c.Line && alive(was)
 }
 
 // Start starts the command, or joins one that a former loop started, and doesn't wait.
@@ -242,13 +251,13 @@ func (c *Command) wait(ctx context.Context, s *state) error {
 			if c.OnStop == Finish {
 				return context.Cause(ctx)
 			}
-			return errors.Join(context.Cause(ctx), c.stop(s, stopGrace))
+			return errors.Join(context.Cause(ctx), c.stop(s, cmp.Or(c.Grace, stopGrace)))
 		case <-ticker.C:
 		}
 	}
 }
 
-// stopGrace is how long a command may take to end after SIGTERM.
+// stopGrace is the default of Command.Grace.
 const stopGrace = 10 * time.Second
 
 func (c *Command) stop(s *state, grace time.Duration) error {

@@ -1,0 +1,256 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/pipelines/metareward"
+	"coeval/runners/loop/decide"
+	"coeval/runners/loop/process"
+	"coeval/runners/loop/swap"
+	"coeval/runners/loop/trainset"
+	"coeval/schemas"
+)
+
+// Config is every setting of a loop.
+type Config struct {
+	// Dir is the loop's folder, on a local disk.
+	Dir string `yaml:"dir" json:"dir"`
+	// Run is the config of the runs, as a file of coeval run has it. Its prompts, output, preset, roles
+	// and revision are set for each iteration; the model is the one that is trained.
+	Run map[string]any `yaml:"run" json:"run"`
+	// Beam are Beam's flags of each run.
+	Beam []string `yaml:"beam" json:"beam"`
+	// Schedule is what each iteration does; after its end the last entry goes on. Empty means the
+	// paper's four presets.
+	Schedule []Turn `yaml:"schedule" json:"schedule"`
+	// PromptsPerIteration is how many prompts each iteration draws. Zero takes all, of every
+	// iteration the same.
+	PromptsPerIteration int64 `yaml:"prompts_per_iteration" json:"prompts_per_iteration"`
+	// Slices is disjoint, where no prompt is drawn twice, or same. Empty means disjoint.
+	Slices string `yaml:"slices" json:"slices"`
+
+	Model    Model            `yaml:"model"    json:"model"`
+	Set      trainset.Options `yaml:"set"      json:"set"`
+	Train    Train            `yaml:"train"    json:"train"`
+	Swap     Swap             `yaml:"swap"     json:"swap"`
+	Evaluate Evaluate         `yaml:"evaluate" json:"evaluate"`
+	Decide   decide.Rules     `yaml:"decide"   json:"decide"`
+}
+
+// Turn is what an iteration does.
+type Turn struct {
+	Preset string   `yaml:"preset" json:"preset"`
+	Roles  []string `yaml:"roles"  json:"roles"`
+	// Set are settings of the run for this turn, by key, as method.rho: 0.4.
+	Set map[string]any `yaml:"set" json:"set"`
+}
+
+// Model is what is trained.
+type Model struct {
+	// Path is the first model as the trainer names it: a folder or a name on a hub. Required.
+	Path string `yaml:"path" json:"path"`
+	// Reference is the model that {reference} names: iteration, the one that the iteration starts
+	// with, or first. Empty means iteration.
+	Reference string `yaml:"reference" json:"reference"`
+}
+
+// Train is the command that trains.
+type Train struct {
+	// Command is a line for sh with {actor}, {judge}, {train}, {model}, {reference}, {out} and
+	// {iteration} in it. Required.
+	Command string `yaml:"command" json:"command"`
+	// OnStop is kill or finish: what becomes of a training when the loop stops. Empty means kill.
+	OnStop process.OnStop `yaml:"on_stop" json:"on_stop"`
+}
+
+// Swap is how the servers get the trained model.
+type Swap struct {
+	Kind swap.Kind `yaml:"kind" json:"kind"`
+	// Dialect is vllm or sglang, for lora and reload. Empty means vllm.
+	Dialect swap.Dialect `yaml:"dialect" json:"dialect"`
+	// URLs are the servers; empty takes run.worker.urls.
+	URLs []string `yaml:"urls" json:"urls"`
+	// APIKeyEnv names the variable with the servers' key.
+	APIKeyEnv string `yaml:"api_key_env" json:"api_key_env"`
+	// Command starts a server in the foreground with {model}, {name} and {iteration}, for command.
+	Command string `yaml:"command" json:"command"`
+	// Ready is how long a server may take to serve the new model. Zero means 15 minutes.
+	Ready time.Duration `yaml:"ready" json:"ready"`
+}
+
+// Evaluate is what is measured after each iteration.
+type Evaluate struct {
+	// Arena is the config of the arena, without its models and its folder. Empty plays none.
+	Arena map[string]any `yaml:"arena" json:"arena"`
+	// People is a file of people's labels, for coeval calibrate. Empty asks none.
+	People string `yaml:"people" json:"people"`
+	// Figure is length_controlled or win_rate: what decide calls a gain. Empty means
+	// length_controlled.
+	Figure string `yaml:"figure" json:"figure"`
+	// GPUHourUSD and GPUs price the time of an iteration.
+	GPUHourUSD float64 `yaml:"gpu_hour_usd" json:"gpu_hour_usd"`
+	GPUs       float64 `yaml:"gpus"         json:"gpus"`
+}
+
+// The values of Config.Slices, Model.Reference and Evaluate.Figure.
+const (
+	DisjointSlices     = "disjoint"
+	SameSlice          = "same"
+	IterationReference = "iteration"
+	FirstReference     = "first"
+	ControlledFigure   = "length_controlled"
+	WinRateFigure      = "win_rate"
+)
+
+// DefaultConfig returns the config of a loop with nothing given.
+func DefaultConfig() Config {
+	return Config{
+		Slices: DisjointSlices,
+		Model:  Model{Reference: IterationReference},
+		Set:    trainset.Options{Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Layout: trainset.Pairs},
+		Train:  Train{OnStop: process.Kill},
+		Swap:   Swap{Dialect: swap.VLLM, Ready: 15 * time.Minute},
+		Evaluate: Evaluate{
+			Figure: ControlledFigure,
+		},
+		Decide: decide.DefaultRules(),
+	}
+}
+
+// PaperSchedule is the presets of the paper's four iterations in turn.
+func PaperSchedule() []Turn {
+	var turns []Turn
+	for _, name := range metareward.Presets() {
+		if strings.HasPrefix(name, "paper-") {
+			turns = append(turns, Turn{Preset: name})
+		}
+	}
+	return turns
+}
+
+// ParseConfig returns the config of a YAML file, over the defaults. Its error shows the line but
+// not its text, which may contain a key.
+func ParseConfig(name string, data []byte) (Config, error) {
+	c := DefaultConfig()
+	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
+		return c, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false)))
+	}
+	if len(c.Schedule) == 0 {
+		c.Schedule = PaperSchedule()
+	}
+	return c, nil
+}
+
+// Validate returns all problems joined, each naming its key, its value and what is allowed.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, key string, value any, allowed string) {
+		if ok {
+			return
+		}
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s is empty; allowed is %s", key, allowed))
+			return
+		}
+		errs = append(errs, fmt.Errorf("%s is %v; allowed is %s", key, value, allowed))
+	}
+	check(c.Dir != "" && !strings.Contains(c.Dir, "://"), "dir", c.Dir, "a folder on a local disk")
+	check(len(c.Run) > 0, "run", "", "the config of a run")
+	check(c.Slices == DisjointSlices || c.Slices == SameSlice, "slices", c.Slices, "disjoint or same")
+	check(c.PromptsPerIteration >= 0, "prompts_per_iteration", c.PromptsPerIteration, "0 (all) or more")
+	check(c.Model.Path != "", "model.path", c.Model.Path, "the folder or the name of the first model")
+	check(c.Model.Reference == IterationReference || c.Model.Reference == FirstReference, "model.reference", c.Model.Reference, "iteration or first")
+	check(c.Train.Command != "", "train.command", c.Train.Command, "a command line with {train}, {model} and {out}")
+	if c.Train.Command != "" {
+		check(strings.Contains(c.Train.Command, "{out}"), "train.command", fmt.Sprintf("%q", c.Train.Command), "a command line with {out}, where it writes the model")
+		errs = append(errs, unknownFields("train.command", c.Train.Command, trainFields)...)
+	}
+	check(c.Train.OnStop == process.Kill || c.Train.OnStop == process.Finish, "train.on_stop", c.Train.OnStop, "kill or finish")
+	c.validateSwap(check)
+	errs = append(errs, unknownFields("swap.command", c.Swap.Command, serveFields)...)
+	check(c.Evaluate.Figure == ControlledFigure || c.Evaluate.Figure == WinRateFigure, "evaluate.figure", c.Evaluate.Figure, "length_controlled or win_rate")
+	check(c.Evaluate.GPUHourUSD >= 0, "evaluate.gpu_hour_usd", c.Evaluate.GPUHourUSD, "0 (not known) or more")
+	check(c.Evaluate.GPUs >= 0, "evaluate.gpus", c.Evaluate.GPUs, "0 (not known) or more")
+	for i, turn := range c.Schedule {
+		check(turn.Preset == "" || slices.Contains(metareward.Presets(), turn.Preset), fmt.Sprintf("schedule[%d].preset", i), turn.Preset, fmt.Sprint(metareward.Presets()))
+	}
+	return errors.Join(append(errs, c.Set.Validate(), c.Decide.Validate())...)
+}
+
+func (c *Config) validateSwap(check func(ok bool, key string, value any, allowed string)) {
+	kinds := []swap.Kind{swap.LoRA, swap.Reload, swap.Command, swap.Wait}
+	check(slices.Contains(kinds, c.Swap.Kind), "swap.kind", string(c.Swap.Kind), fmt.Sprint(kinds))
+	check(c.Swap.Dialect == swap.VLLM || c.Swap.Dialect == swap.SGLang, "swap.dialect", string(c.Swap.Dialect), "vllm or sglang")
+	check(c.Swap.Kind != swap.Command || c.Swap.Command != "", "swap.command", c.Swap.Command, "the command line of a server with {model} (swap.kind is command)")
+	check(c.Swap.Ready > 0, "swap.ready", c.Swap.Ready, "a time, as 15m")
+	check(len(c.servers()) > 0, "swap.urls", "", "at least one URL, or run.worker.urls")
+}
+
+// servers returns the URLs of the servers whose model is swapped.
+func (c *Config) servers() []string {
+	if len(c.Swap.URLs) > 0 {
+		return c.Swap.URLs
+	}
+	worker, ok := c.Run["worker"].(map[string]any)
+	if !ok {
+		return nil
+	}
+	var urls []string
+	switch list := worker["urls"].(type) {
+	case string:
+		urls = append(urls, list)
+	case []any:
+		for _, u := range list {
+			urls = append(urls, fmt.Sprint(u))
+		}
+	}
+	return urls
+}
+
+// The fields of the command templates.
+var (
+	trainFields = []string{"actor", "judge", "train", "model", "reference", "out", "iteration"}
+	serveFields = []string{"model", "name", "iteration"}
+)
+
+// expand puts values in the place of {name}.
+func expand(template string, values map[string]string) string {
+	pairs := make([]string, 0, 2*len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		pairs = append(pairs, "{"+name+"}", values[name])
+	}
+	return strings.NewReplacer(pairs...).Replace(template)
+}
+
+// unknownFields returns an error for each {name} of a template that is none of its fields. Braces
+// with anything but lower-case letters in them belong to the shell.
+func unknownFields(key, template string, fields []string) []error {
+	var errs []error
+	for rest := template; ; {
+		_, after, ok := strings.Cut(rest, "{")
+		if !ok {
+			return errs
+		}
+		name, _, closed := strings.Cut(after, "}")
+		isName := closed && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz_") == ""
+		shell := strings.HasSuffix(rest[:len(rest)-len(after)-1], "$")
+		if isName && !shell && !slices.Contains(fields, name) {
+			errs = append(errs, fmt.Errorf("%s has {%s}; allowed are {%s}", key, name, strings.Join(fields, "}, {")))
+		}
+		rest = after
+	}
+}
+
+// turn returns what iteration t does, from 1.
+func (c *Config) turn(t int) Turn { return c.Schedule[min(t, len(c.Schedule))-1] }
+
+// folder returns the folder of iteration t.
+func (c *Config) folder(t int) string { return filepath.Join(c.Dir, fmt.Sprintf("it-%d", t)) }

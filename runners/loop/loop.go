@@ -1,0 +1,800 @@
+// Package loop runs iterations of Meta-Rewarding one after another: produce pairs, make a training
+// set, train, swap the model in the servers, evaluate, decide.
+//
+//	iteration t:  produce ─► set ─► train ─► swap ─► evaluate ─► decide ─► t+1, or the end
+//
+// A loop lives in a folder. state.jsonl has a line for each step that is done, with the digest of
+// what it was made from. Every step can be repeated: runs and arenas go through their journals, a
+// training set is a function of the pairs, and a training or a server that a killed loop left behind
+// is found again (package process). So the same command goes on after a kill at any moment,
+// and neither a call nor a training is paid for twice.
+//
+// The program runs itself for runs, arenas and calibrations, each as a process of its own, so that
+// each behaves as its command does. One loop at a time uses a folder.
+package loop
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/runners/arena"
+	"coeval/runners/loop/decide"
+	"coeval/runners/loop/process"
+	"coeval/runners/loop/swap"
+	"coeval/runners/loop/trainset"
+	"coeval/schemas"
+)
+
+// A Loop is one execution of the program for a loop's folder.
+type Loop struct {
+	Config Config
+	// Binary is the program itself.
+	Binary string
+	// Out gets a line for each step.
+	Out io.Writer
+	// Env are variables of all commands beside those of the program.
+	Env []string
+
+	state *State
+}
+
+// checkpoint is a model with what is known of it.
+type checkpoint struct {
+	// Path is what the trainer and the servers name it, Name what requests do.
+	Path string `json:"path"`
+	Name string `json:"name"`
+	// Digest is that of the files, empty for the first model.
+	Digest string `json:"digest"`
+}
+
+// revision is the label of the journal, so that it never mixes checkpoints.
+func (c *checkpoint) revision() string {
+	const shown = 16
+	return c.Digest[:min(shown, len(c.Digest))]
+}
+
+// Run goes on where the state ends, until a decision ends the loop. It returns an error that names
+// the iteration and the step if one fails; the same call goes on there.
+func (l *Loop) Run(ctx context.Context) error {
+	if err := l.Config.Validate(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(l.Config.Dir, 0o777); err != nil {
+		return err
+	}
+	var err error
+	if l.state, err = OpenState(l.Config.Dir); err != nil {
+		return err
+	}
+	for t := 1; ; t++ {
+		decision, err := l.iterate(ctx, t)
+		if err != nil {
+			return err
+		}
+		if err := l.writePage(); err != nil {
+			return err
+		}
+		if decision.Stop {
+			l.say("the loop ends after iteration %d: %s", t, strings.Join(decision.Reasons, "; "))
+			if decision.Best > 0 {
+				best := l.after(decision.Best)
+				l.say("the best model is that of iteration %d: %s", decision.Best, best.Path)
+			}
+			return nil
+		}
+	}
+}
+
+func (l *Loop) say(format string, args ...any) {
+	fmt.Fprintf(l.Out, format+"\n", args...)
+}
+
+// iterate does all steps of an iteration that aren't done.
+func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
+	steps := map[Step]func(context.Context, int) (any, error){
+		Produce: l.produce, MakeSet: l.makeSet, TrainModel: l.train, SwapModel: l.swap, Measure: l.evaluate, Decide: l.decide,
+	}
+	input := l.inputOf(t)
+	for _, step := range Steps {
+		own := schemas.Digest(input, string(step), l.settingsOf(t, step))
+		done := l.state.Find(t, step)
+		if done != nil && done.Input != own {
+			return nil, fmt.Errorf("iteration %d, %s: it was done with other settings; give the former ones, or remove %s and the lines of iteration %d and later from %s to do it again",
+				t, step, l.Config.folder(t), t, StateFile)
+		}
+		if done == nil {
+			began := time.Now()
+			l.say("iteration %d: %s", t, step)
+			output, err := steps[step](ctx, t)
+			if err != nil {
+				return nil, fmt.Errorf("iteration %d, %s: %w", t, step, err)
+			}
+			b, err := json.Marshal(output)
+			if err != nil {
+				return nil, fmt.Errorf("loop: %w", err)
+			}
+			record := Record{Iteration: t, Step: step, Input: own, Output: b, Ended: time.Now().UTC(), Seconds: time.Since(began).Seconds()}
+			if err := l.state.Append(record); err != nil {
+				return nil, err
+			}
+			done = l.state.Find(t, step)
+		}
+		input = schemas.Digest(own, string(done.Output))
+	}
+	return read[decide.Decision](l.state, t, Decide)
+}
+
+// inputOf is the digest of all that came before an iteration.
+func (l *Loop) inputOf(t int) string {
+	if r := l.state.Find(t-1, SwapModel); r != nil {
+		return schemas.Digest(r.Input, string(r.Output))
+	}
+	return schemas.Digest(l.Config.Model.Path)
+}
+
+// settingsOf are the settings that a step depends on, as text. Prices, thresholds and bounds may
+// change between two starts: evaluate and decide depend on no settings but those of the figures.
+func (l *Loop) settingsOf(t int, step Step) string {
+	var settings any
+	switch step {
+	case Produce:
+		settings = []any{l.Config.Run, l.Config.turn(t), l.Config.PromptsPerIteration, l.Config.Slices}
+	case MakeSet:
+		settings = []any{l.Config.Set, l.Config.turn(t).Roles}
+	case TrainModel:
+		settings = []any{l.Config.Train.Command, l.Config.Model}
+	case SwapModel:
+		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Command}
+	default:
+		return ""
+	}
+	b, err := json.Marshal(settings)
+	if err != nil {
+		return fmt.Sprint(settings) // YAML allows keys that JSON has not
+	}
+	return string(b)
+}
+
+// read returns the output of a step that is done.
+func read[T any](s *State, t int, step Step) (*T, error) {
+	r := s.Find(t, step)
+	if r == nil {
+		return nil, fmt.Errorf("iteration %d has no %s", t, step)
+	}
+	out := new(T)
+	if err := json.Unmarshal(r.Output, out); err != nil {
+		return nil, fmt.Errorf("iteration %d, %s: %w", t, step, err)
+	}
+	return out, nil
+}
+
+// after returns the model after so many iterations.
+func (l *Loop) after(t int) checkpoint {
+	if swapped, err := read[swapped](l.state, t, SwapModel); err == nil {
+		return swapped.Model
+	}
+	return checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
+}
+
+// firstName is the name under which the servers serve the first model.
+func (l *Loop) firstName() string {
+	if worker, ok := l.Config.Run["worker"].(map[string]any); ok {
+		if name, ok := worker["model"].(string); ok && name != "" {
+			return name
+		}
+	}
+	return l.Config.Model.Path
+}
+
+// produced is what a run gave.
+type produced struct {
+	Run    string `json:"run"`
+	SHA256 string `json:"sha256"`
+}
+
+// produce runs the pipeline with the model that the last iteration trained.
+func (l *Loop) produce(ctx context.Context, t int) (any, error) {
+	model := l.after(t - 1)
+	run := filepath.Join(l.Config.folder(t), "data")
+	settings, err := l.runSettings(t, &model, run)
+	if err != nil {
+		return nil, err
+	}
+	file, err := l.writeYAML(t, "run.yaml", settings)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"run", file}
+	if len(l.Config.Beam) > 0 {
+		args = append(append(args, "--"), l.Config.Beam...)
+	}
+	if err := l.program(ctx, t, "produce", args...); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(run, "run.json"))
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	return &produced{Run: run, SHA256: hex.EncodeToString(sum[:])}, nil
+}
+
+// runSettings returns the config of an iteration's run.
+func (l *Loop) runSettings(t int, model *checkpoint, out string) (map[string]any, error) {
+	settings, err := clone(l.Config.Run)
+	if err != nil {
+		return nil, err
+	}
+	turn := l.Config.turn(t)
+	if turn.Preset != "" {
+		settings["preset"] = turn.Preset
+	}
+	if len(turn.Roles) > 0 {
+		settings["roles"] = turn.Roles
+	}
+	put(settings, "output.dir", out)
+	put(settings, "worker.model", model.Name)
+	if model.Digest != "" {
+		put(settings, "worker.revision", model.revision())
+	}
+	if n := l.Config.PromptsPerIteration; n > 0 {
+		put(settings, "prompts.sample", n)
+		if l.Config.Slices == DisjointSlices {
+			put(settings, "prompts.skip", int64(t-1)*n)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(turn.Set)) {
+		put(settings, key, turn.Set[key])
+	}
+	return settings, nil
+}
+
+// clone copies settings by way of YAML.
+func clone(settings map[string]any) (map[string]any, error) {
+	b, err := yaml.Marshal(settings)
+	if err != nil {
+		return nil, fmt.Errorf("loop: %w", err)
+	}
+	out := map[string]any{}
+	if err := yaml.Unmarshal(b, &out); err != nil {
+		return nil, fmt.Errorf("loop: %w", err)
+	}
+	return out, nil
+}
+
+// put sets a key of nested settings, as method.rho.
+func put(settings map[string]any, key string, value any) {
+	section, rest, nested := strings.Cut(key, ".")
+	if !nested {
+		settings[key] = value
+		return
+	}
+	inner, ok := settings[section].(map[string]any)
+	if !ok {
+		inner = map[string]any{}
+		settings[section] = inner
+	}
+	put(inner, rest, value)
+}
+
+func (l *Loop) writeYAML(t int, name string, settings map[string]any) (string, error) {
+	b, err := yaml.Marshal(settings)
+	if err != nil {
+		return "", fmt.Errorf("loop: %w", err)
+	}
+	if err := os.MkdirAll(l.Config.folder(t), 0o777); err != nil {
+		return "", err
+	}
+	file := filepath.Join(l.Config.folder(t), name)
+	return file, os.WriteFile(file, b, 0o666)
+}
+
+// program runs this program with these arguments, or joins the process that a killed loop left.
+func (l *Loop) program(ctx context.Context, t int, name string, args ...string) error {
+	words := []string{"exec", quote(l.Binary)}
+	for _, a := range args {
+		words = append(words, quote(a))
+	}
+	c := &process.Command{
+		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " "), Env: l.Env, OnStop: process.Kill, Grace: settleTime,
+	}
+	return c.Run(ctx)
+}
+
+// settleTime is how long a run that is stopped may take to keep what is in flight.
+const settleTime = 40 * time.Second
+
+// quote returns a word as sh reads it.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// made is a training set with its digest.
+type made struct {
+	trainset.Set
+
+	Digest string `json:"digest"`
+}
+
+func (l *Loop) makeSet(ctx context.Context, t int) (any, error) {
+	p, err := read[produced](l.state, t, Produce)
+	if err != nil {
+		return nil, err
+	}
+	options := l.Config.Set
+	if roles := l.Config.turn(t).Roles; len(roles) > 0 {
+		options.Roles = roles
+	}
+	s, err := trainset.Make(ctx, p.Run, filepath.Join(l.Config.folder(t), "set"), options)
+	if err != nil {
+		return nil, err
+	}
+	l.say("  %d actor pairs, %d judge pairs, %d held out", s.Actor, s.Judge, s.HeldOut)
+	return &made{Set: *s, Digest: s.Digest()}, nil
+}
+
+// train runs the user's command and takes the digest of what it wrote.
+func (l *Loop) train(ctx context.Context, t int) (any, error) {
+	folder, err := filepath.Abs(l.Config.folder(t))
+	if err != nil {
+		return nil, err
+	}
+	model := l.after(t - 1)
+	reference := model.Path
+	if l.Config.Model.Reference == FirstReference {
+		reference = l.Config.Model.Path
+	}
+	out := filepath.Join(folder, "model")
+	set := filepath.Join(folder, "set")
+	line := expand(l.Config.Train.Command, map[string]string{
+		"actor": filepath.Join(set, trainset.ActorFolder), "judge": filepath.Join(set, trainset.JudgeFolder),
+		"train": filepath.Join(set, trainset.MixedFolder), "model": model.Path, "reference": reference, "out": out,
+		"iteration": fmt.Sprint(t),
+	})
+	c := &process.Command{Dir: folder, Name: "train", Line: line, Env: l.Env, OnStop: l.Config.Train.OnStop, Grace: settleTime}
+	if err := c.Run(ctx); err != nil {
+		return nil, err
+	}
+	digest, err := digestOf(out)
+	if err != nil {
+		return nil, fmt.Errorf("train.command ended with exit code 0 and left no model at %s ({out}): %w", out, err)
+	}
+	return &checkpoint{Path: out, Digest: digest}, nil
+}
+
+// digestOf returns that of all files of a folder, by their paths.
+func digestOf(dir string) (string, error) {
+	h := sha256.New()
+	files := 0
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		files++
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s\x00", name)
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(h, f)
+		return errors.Join(err, f.Close())
+	})
+	if err == nil && files == 0 {
+		err = errors.New("the folder has no files")
+	}
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+// swapped is a model that servers are proved to serve.
+type swapped struct {
+	Model  checkpoint             `json:"model"`
+	Proofs map[string]*swap.Proof `json:"proofs"`
+}
+
+// swap makes every server serve the trained model, and proves it.
+func (l *Loop) swap(ctx context.Context, t int) (any, error) {
+	trained, err := read[checkpoint](l.state, t, TrainModel)
+	if err != nil {
+		return nil, err
+	}
+	former := l.after(t - 1)
+	next := *trained
+	next.Name = former.Name
+	if l.Config.Swap.Kind == swap.LoRA {
+		next.Name = fmt.Sprintf("it-%d-%s", t, next.revision()[:8])
+	}
+	if t == 1 {
+		if err := l.answerBaseline(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	out := &swapped{Model: next, Proofs: map[string]*swap.Proof{}}
+	for i, address := range l.Config.servers() {
+		proof, err := l.swapServer(ctx, t, i, address, &former, &next)
+		if err != nil {
+			return nil, err
+		}
+		out.Proofs[address] = proof
+	}
+	return out, nil
+}
+
+// swapServer swaps one server. The canaries of the models that it served before are kept on the
+// disk: once the weights are reloaded, nobody can ask the former ones.
+func (l *Loop) swapServer(ctx context.Context, t, i int, address string, former, next *checkpoint) (*swap.Proof, error) {
+	server := &swap.Server{URL: address}
+	if env := l.Config.Swap.APIKeyEnv; env != "" {
+		server.APIKey = os.Getenv(env)
+	}
+	if err := l.startFirst(ctx, t, server); err != nil {
+		return nil, err
+	}
+	was, err := l.canary(ctx, server, filepath.Join(l.Config.folder(t), fmt.Sprintf("canary-%d.json", i)), former.Name)
+	if err != nil {
+		return nil, err
+	}
+	c := swap.Checkpoint{Path: next.Path, Name: next.Name, Digest: next.Digest}
+	var base *swap.Canary
+	switch l.Config.Swap.Kind {
+	case swap.LoRA:
+		if base, err = l.canary(ctx, server, filepath.Join(l.Config.Dir, fmt.Sprintf("canary-base-%d.json", i)), l.firstName()); err != nil {
+			return nil, err
+		}
+		err = server.Load(ctx, l.Config.Swap.Dialect, c)
+	case swap.Reload:
+		err = server.Reload(ctx, l.Config.Swap.Dialect, c)
+	case swap.Command:
+		err = l.restart(ctx, t, server, next)
+	case swap.Wait:
+		return l.await(ctx, server, c, was)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return server.Prove(ctx, l.Config.Swap.Kind, c, was, base)
+}
+
+// canary returns the canary in a file, which it records first where there is none.
+func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model string) (*swap.Canary, error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		c := new(swap.Canary)
+		if err := json.Unmarshal(b, c); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return c, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	c, err := server.Record(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = json.Marshal(c); err != nil {
+		return nil, fmt.Errorf("loop: %w", err)
+	}
+	if err := os.WriteFile(file+".tmp", b, 0o666); err != nil {
+		return nil, err
+	}
+	return c, os.Rename(file+".tmp", file)
+}
+
+// serverCommand is the command that serves a model in iteration t, and later ones.
+func (l *Loop) serverCommand(t int, model *checkpoint) *process.Command {
+	line := expand(l.Config.Swap.Command, map[string]string{"model": model.Path, "name": model.Name, "iteration": fmt.Sprint(t)})
+	return &process.Command{Dir: l.Config.Dir, Name: "server", Line: line, Env: l.Env}
+}
+
+// startFirst starts the server of the former model where the loop starts servers and none runs.
+func (l *Loop) startFirst(ctx context.Context, t int, server *swap.Server) error {
+	if l.Config.Swap.Kind != swap.Command {
+		return nil
+	}
+	if _, err := server.Models(ctx); err == nil {
+		return nil
+	}
+	former := l.after(t - 1)
+	return l.serve(ctx, l.serverCommand(t-1, &former), server, &former)
+}
+
+func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Server, model *checkpoint) error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
+	defer cancel()
+	if err := server.WaitReady(ctx, model.Name, time.Second); err != nil {
+		return fmt.Errorf("%w; its output is in %s", err, c.Log())
+	}
+	return nil
+}
+
+// restart ends the server and starts it with the next model.
+func (l *Loop) restart(ctx context.Context, t int, server *swap.Server, next *checkpoint) error {
+	c := l.serverCommand(t, next)
+	if !c.Runs() {
+		if err := c.Stop(settleTime); err != nil {
+			return err
+		}
+	}
+	return l.serve(ctx, c, server, next)
+}
+
+// StopServers ends the servers that the loop started.
+func (l *Loop) StopServers() error {
+	if l.Config.Swap.Kind != swap.Command {
+		return nil
+	}
+	c := &process.Command{Dir: l.Config.Dir, Name: "server"}
+	return c.Stop(settleTime)
+}
+
+// await waits until somebody else has swapped.
+func (l *Loop) await(ctx context.Context, server *swap.Server, c swap.Checkpoint, was *swap.Canary) (*swap.Proof, error) {
+	l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
+	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
+	defer cancel()
+	const every = 5 * time.Second
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		proof, err := server.Prove(ctx, swap.Wait, c, was, nil)
+		if err == nil {
+			return proof, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("nobody swapped the model within %s (swap.ready): %w", l.Config.Swap.Ready, err)
+		case <-ticker.C:
+		}
+	}
+}
+
+// arenaFolder is the folder of the loop's one arena: the baseline's answers serve every iteration.
+func (l *Loop) arenaFolder() string { return filepath.Join(l.Config.Dir, "arena") }
+
+// arenaSettings returns the config of the arena with these models.
+func (l *Loop) arenaSettings(models []checkpoint) (map[string]any, error) {
+	settings, err := clone(l.Config.Evaluate.Arena)
+	if err != nil {
+		return nil, err
+	}
+	side := func(c *checkpoint) map[string]any {
+		s := map[string]any{"model": c.Name}
+		if c.Digest != "" {
+			s["revision"] = c.revision()
+		}
+		return s
+	}
+	var all []any
+	for i := range models {
+		all = append(all, side(&models[i]))
+	}
+	first := checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
+	settings["a"], settings["b"], settings["chain"] = all, side(&first), true
+	put(settings, "output.dir", l.arenaFolder())
+	if _, ok := settings["worker"]; !ok && l.Config.Run["worker"] != nil {
+		settings["worker"] = l.Config.Run["worker"]
+	}
+	return settings, nil
+}
+
+// answerBaseline has the first model answer the arena's prompts while it is still served.
+func (l *Loop) answerBaseline(ctx context.Context, t int) error {
+	if len(l.Config.Evaluate.Arena) == 0 {
+		return nil
+	}
+	settings, err := l.arenaSettings(nil)
+	if err != nil {
+		return err
+	}
+	file, err := l.writeYAML(t, "arena-baseline.yaml", settings)
+	if err != nil {
+		return err
+	}
+	return l.program(ctx, t, "arena-baseline", "arena", file, "--answers-only")
+}
+
+// measured is what an evaluation gave.
+type measured struct {
+	decide.Iteration
+
+	BaselineChars float64 `json:"baseline_chars"`
+}
+
+// evaluate plays the arena, asks the judge about people's labels, and compares the runs.
+func (l *Loop) evaluate(ctx context.Context, t int) (any, error) {
+	var out measured
+	if err := l.playArena(ctx, t, &out); err != nil {
+		return nil, err
+	}
+	if err := l.calibrate(ctx, t, &out); err != nil {
+		return nil, err
+	}
+	if err := l.compareRuns(ctx, t, &out); err != nil {
+		return nil, err
+	}
+	if err := l.program(ctx, t, "report", "report", filepath.Join(l.Config.folder(t), "data")); err != nil {
+		return nil, err
+	}
+	hours := l.hours(t) * l.Config.Evaluate.GPUs
+	out.GPUHours, out.USD = hours, hours*l.Config.Evaluate.GPUHourUSD
+	return &out, nil
+}
+
+// hours is how long the steps of an iteration took that use GPUs.
+func (l *Loop) hours(t int) float64 {
+	seconds := 0.0
+	for _, step := range []Step{Produce, TrainModel, SwapModel} {
+		if r := l.state.Find(t, step); r != nil {
+			seconds += r.Seconds
+		}
+	}
+	return seconds / 3600
+}
+
+func (l *Loop) playArena(ctx context.Context, t int, out *measured) error {
+	if len(l.Config.Evaluate.Arena) == 0 {
+		return nil
+	}
+	var models []checkpoint
+	for i := 1; i <= t; i++ {
+		models = append(models, l.after(i))
+	}
+	settings, err := l.arenaSettings(models)
+	if err != nil {
+		return err
+	}
+	file, err := l.writeYAML(t, "arena.yaml", settings)
+	if err != nil {
+		return err
+	}
+	if err := l.program(ctx, t, "arena", "arena", file); err != nil {
+		return err
+	}
+	report, err := arena.ReadReport(ctx, l.arenaFolder())
+	if err != nil {
+		return err
+	}
+	for _, m := range report.Matches {
+		if m.B != report.Baseline || m.A != identity(&models[t-1]) {
+			continue
+		}
+		out.Gain = estimate(m.WinRate)
+		if l.Config.Evaluate.Figure == ControlledFigure && m.LengthControlled != nil {
+			out.Gain = estimate(&m.LengthControlled.Estimate)
+		}
+		out.Chars = m.CharsA
+		if m.CharsB != nil {
+			out.BaselineChars = *m.CharsB
+		}
+	}
+	return nil
+}
+
+func identity(c *checkpoint) string {
+	if c.Digest == "" {
+		return c.Name
+	}
+	return c.Name + "@" + c.revision()
+}
+
+func estimate(e *arena.Estimate) *decide.Estimate {
+	if e == nil {
+		return nil
+	}
+	return &decide.Estimate{Value: e.Value, Low: e.Low, High: e.High}
+}
+
+// calibrate asks the trained model, as a judge, about people's labels.
+func (l *Loop) calibrate(ctx context.Context, t int, out *measured) error {
+	if l.Config.Evaluate.People == "" {
+		return nil
+	}
+	model := l.after(t)
+	dir := filepath.Join(l.Config.folder(t), "judge")
+	settings, err := l.runSettings(t, &model, dir)
+	if err != nil {
+		return err
+	}
+	file, err := l.writeYAML(t, "judge.yaml", settings)
+	if err != nil {
+		return err
+	}
+	if err := l.program(ctx, t, "calibrate", "calibrate", file, "--people", l.Config.Evaluate.People); err != nil {
+		return err
+	}
+	var figures struct {
+		Agreement *struct {
+			Pairs    int `json:"pairs"`
+			WithTies *struct {
+				Value float64 `json:"value"`
+			} `json:"with_ties"`
+		} `json:"agreement"`
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "calibration.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &figures); err != nil {
+		return fmt.Errorf("calibration.json: %w", err)
+	}
+	if a := figures.Agreement; a != nil && a.WithTies != nil {
+		out.Agreement = &decide.Agreement{Share: a.WithTies.Value, Pairs: a.Pairs}
+	}
+	return nil
+}
+
+// compareRuns looks for signs of saturation from the first run to this one.
+func (l *Loop) compareRuns(ctx context.Context, t int, out *measured) error {
+	if t == 1 {
+		return nil
+	}
+	args := []string{"compare", "--json"}
+	if l.Config.Slices == DisjointSlices {
+		args = append(args, "--unshared")
+	}
+	for i := 1; i <= t; i++ {
+		args = append(args, filepath.Join(l.Config.folder(i), "data"))
+	}
+	if err := l.program(ctx, t, "compare", args...); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(l.Config.folder(t), "compare.log"))
+	if err != nil {
+		return err
+	}
+	var comparison struct {
+		Signs []struct {
+			Name  string `json:"name"`
+			Seen  bool   `json:"seen"`
+			Known bool   `json:"known"`
+		} `json:"signs"`
+	}
+	at := strings.IndexByte(string(b), '{')
+	if at < 0 {
+		return fmt.Errorf("coeval compare printed no figures: %q", b)
+	}
+	if err := json.NewDecoder(strings.NewReader(string(b[at:]))).Decode(&comparison); err != nil {
+		return fmt.Errorf("coeval compare: %w", err)
+	}
+	for _, s := range comparison.Signs {
+		if s.Seen {
+			out.Signs = append(out.Signs, s.Name)
+		}
+	}
+	return nil
+}
+
+// decide applies the rules to all iterations so far.
+func (l *Loop) decide(_ context.Context, t int) (any, error) {
+	var iterations []decide.Iteration
+	baseline := 0.0
+	for i := 1; i <= t; i++ {
+		m, err := read[measured](l.state, i, Measure)
+		if err != nil {
+			return nil, err
+		}
+		iterations = append(iterations, m.Iteration)
+		baseline = max(baseline, m.BaselineChars)
+	}
+	d := decide.Of(iterations, baseline, l.Config.Decide)
+	return &d, nil
+}

@@ -1,0 +1,127 @@
+package loop
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Step is one step of an iteration.
+type Step string
+
+// The steps, in their order.
+const (
+	Produce    Step = "produce"
+	MakeSet    Step = "set"
+	TrainModel Step = "train"
+	SwapModel  Step = "swap"
+	Measure    Step = "evaluate"
+	Decide     Step = "decide"
+)
+
+// Steps are all of them.
+var Steps = []Step{Produce, MakeSet, TrainModel, SwapModel, Measure, Decide}
+
+// A Record says that a step is done.
+type Record struct {
+	Iteration int  `json:"iteration"`
+	Step      Step `json:"step"`
+	// Input is the digest of what the step was made from: settings and the results of former steps.
+	Input string `json:"input"`
+	// Output is what it gave, by the step's own form.
+	Output json.RawMessage `json:"output"`
+	Ended  time.Time       `json:"ended"`
+	// Seconds it took in the attempt that ended it.
+	Seconds float64 `json:"seconds"`
+}
+
+// StateFile has a line for each step that is done. Lines are appended and never changed.
+const StateFile = "state.jsonl"
+
+// State is the steps that are done.
+type State struct {
+	path    string
+	records []Record
+}
+
+// OpenState reads the state of a loop's folder. A last line that a crash cut off is dropped from the
+// file. Damage anywhere else is an error.
+func OpenState(dir string) (*State, error) {
+	s := &State{path: filepath.Join(dir, StateFile)}
+	b, err := os.ReadFile(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	whole := bytes.LastIndexByte(b, '\n') + 1
+	lines := bufio.NewScanner(bytes.NewReader(b[:whole]))
+	lines.Buffer(nil, maxLine)
+	for number := 1; lines.Scan(); number++ {
+		var r Record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("%s:%d is damaged: %w; restore it, or remove the line and all below it, and the steps are done again", s.path, number, err)
+		}
+		s.records = append(s.records, r)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.path, err)
+	}
+	if whole < len(b) {
+		if err := os.Truncate(s.path, int64(whole)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// maxLine bounds a line of the state.
+const maxLine = 16 << 20
+
+// Find returns the record of a step, or nil.
+func (s *State) Find(iteration int, step Step) *Record {
+	for i := range s.records {
+		if r := &s.records[i]; r.Iteration == iteration && r.Step == step {
+			return r
+		}
+	}
+	return nil
+}
+
+// Last returns the last iteration that was begun, and 0 where none was.
+func (s *State) Last() int {
+	last := 0
+	for i := range s.records {
+		last = max(last, s.records[i].Iteration)
+	}
+	return last
+}
+
+// Records returns all records in their order.
+func (s *State) Records() []Record { return slices.Clone(s.records) }
+
+// Append adds a record and returns when it is on the disk.
+func (s *State) Append(r Record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("loop: %w", err)
+	}
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	s.records = append(s.records, r)
+	return nil
+}
