@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -192,6 +193,11 @@ func (c *Config) validateSwap(check func(ok bool, key string, value any, allowed
 	check(c.Swap.Kind != swap.Command || c.Swap.Command != "", "swap.command", c.Swap.Command, "the command line of a server with {model} (swap.kind is command)")
 	check(c.Swap.Ready > 0, "swap.ready", c.Swap.Ready, "a time, as 15m")
 	check(len(c.servers()) > 0, "swap.urls", "", "at least one URL, or run.worker.urls")
+	for i, address := range c.servers() {
+		u, err := url.Parse(address)
+		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+		check(ok, fmt.Sprintf("swap.urls[%d]", i), sanitizeURL(address), "http:// or https://, a host and a path as /v1; quote it where braces stand around it")
+	}
 }
 
 // servers returns the URLs of the servers whose model is swapped.
@@ -213,6 +219,14 @@ func (c *Config) servers() []string {
 		}
 	}
 	return urls
+}
+
+// sanitizeURL returns an address without a password.
+func sanitizeURL(address string) string {
+	if u, err := url.Parse(address); err == nil {
+		return u.Redacted()
+	}
+	return "no URL"
 }
 
 // The fields of the command templates.

@@ -1,0 +1,450 @@
+package loop_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/datasets/shards"
+	"coeval/runners/arena"
+	"coeval/runners/loop"
+	"coeval/schemas"
+)
+
+// The test binary plays two parts beside the tests: the program that a loop starts, and a loop that
+// can be killed.
+func TestMain(m *testing.M) {
+	switch os.Getenv("LOOP_TEST_PART") {
+	case "program":
+		if err := program(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case "loop":
+		if err := runLoop(context.Background(), os.Args[1], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func runLoop(ctx context.Context, dir string, out io.Writer) error {
+	b, err := os.ReadFile(filepath.Join(dir, "loop.yaml"))
+	if err != nil {
+		return err
+	}
+	c, err := loop.ParseConfig("loop.yaml", b)
+	if err != nil {
+		return err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	l := &loop.Loop{Config: c, Binary: binary, Out: out, Env: []string{"LOOP_TEST_PART=program"}}
+	return l.Run(ctx)
+}
+
+// program does what the commands of coeval do, as far as a loop sees: it writes files that depend on
+// its config alone, and notes each call in the file calls beside the loop.
+func program(args []string) error {
+	settings := map[string]any{}
+	if strings.HasSuffix(args[1], ".yaml") {
+		b, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		if err := yaml.Unmarshal(b, &settings); err != nil {
+			return err
+		}
+	}
+	section := func(name string) map[string]any { s, _ := settings[name].(map[string]any); return s }
+	dir := fmt.Sprint(section("output")["dir"])
+	switch args[0] {
+	case "run":
+		return fakeRun(dir, section("worker"))
+	case "arena":
+		return fakeArena(dir, settings, slices.Contains(args, "--answers-only"))
+	case "calibrate":
+		return os.WriteFile(filepath.Join(must(dir), "calibration.json"), []byte(`{"agreement":{"pairs":100,"with_ties":{"value":0.7}}}`), 0o600)
+	case "compare":
+		fmt.Println(`{"signs":[{"name":"chosen responses grow longer","seen":false,"known":true}]}`)
+		return nil
+	case "report":
+		return os.WriteFile(filepath.Join(args[1], "report.html"), []byte("report"), 0o600)
+	}
+	return fmt.Errorf("no command %q", args[0])
+}
+
+func must(dir string) string {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// fakeRun writes a pair of each role for each of twenty prompts. Its texts name the model.
+func fakeRun(dir string, worker map[string]any) error {
+	model := fmt.Sprintf("%v@%v", worker["model"], worker["revision"])
+	for _, role := range []string{schemas.RoleActor, schemas.RoleJudge} {
+		var pairs []schemas.Pair
+		for i := range 20 {
+			m := []schemas.Message{{Role: "user", Content: fmt.Sprint(i)}}
+			chosen := fmt.Sprintf("%s %s %d", role, model, i)
+			pairs = append(pairs, schemas.Pair{
+				ID: schemas.PairID(role, chosen, "bad"), PromptID: schemas.PromptID(m), Prompt: m, Metadata: "{}",
+				Chosen: []schemas.Message{{Role: "assistant", Content: chosen}}, Rejected: []schemas.Message{{Role: "assistant", Content: "bad"}},
+			})
+		}
+		var b bytes.Buffer
+		if _, err := shards.WriteRows(&b, pairs); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(must(filepath.Join(dir, role)), "train-0.parquet"), b.Bytes(), 0o600); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "run.json"), []byte(model), 0o600)
+}
+
+// fakeArena gives each model a win rate that grows with its place.
+func fakeArena(dir string, settings map[string]any, answersOnly bool) error {
+	if answersOnly {
+		return os.WriteFile(filepath.Join(must(dir), "answers-of-baseline"), nil, 0o600)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "answers-of-baseline")); err != nil {
+		return fmt.Errorf("the baseline was not asked while it was served: %w", err)
+	}
+	var report arena.Report
+	report.Baseline = "base"
+	models, _ := settings["a"].([]any)
+	for i, m := range models {
+		side, _ := m.(map[string]any)
+		value := 0.6 + 0.1*float64(i)
+		chars := 1000.0
+		report.Matches = append(report.Matches, &arena.Figures{
+			A: fmt.Sprintf("%v@%v", side["model"], side["revision"]), B: "base", CharsA: &chars, CharsB: &chars,
+			WinRate:          &arena.Estimate{Value: value, Low: value - 0.05, High: value + 0.05},
+			LengthControlled: &arena.LengthControlled{Estimate: arena.Estimate{Value: value, Low: value - 0.05, High: value + 0.05}},
+		})
+	}
+	r := &arena.Result{}
+	return r.Write(context.Background(), dir, &report)
+}
+
+// modelServer serves adapters whose log-probabilities depend on their files.
+func modelServer(t *testing.T) string {
+	t.Helper()
+	var mu sync.Mutex
+	adapters := map[string]string{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		data := []map[string]string{{"id": "base"}}
+		for name, path := range adapters {
+			data = append(data, map[string]string{"id": name, "root": path})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": data})
+	})
+	mux.HandleFunc("POST /v1/load_lora_adapter", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Name string `json:"lora_name"`
+			Path string `json:"lora_path"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		mu.Lock()
+		defer mu.Unlock()
+		adapters[body.Name] = body.Path
+		_, _ = w.Write([]byte("Success"))
+	})
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		var body struct {
+			Model    string           `json:"model"`
+			Messages []map[string]any `json:"messages"`
+		}
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		mu.Lock()
+		path := adapters[body.Model]
+		mu.Unlock()
+		weights, _ := os.ReadFile(filepath.Join(path, "weights"))
+		h := fnv.New64a()
+		fmt.Fprint(h, string(weights), body.Messages)
+		draws := rand.New(rand.NewPCG(h.Sum64(), 0))
+		var content []map[string]float64
+		for range 8 {
+			content = append(content, map[string]float64{"logprob": -draws.Float64()})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"choices": []any{map[string]any{
+			"message": map[string]string{"content": "text"}, "logprobs": map[string]any{"content": content},
+		}}})
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s.URL + "/v1"
+}
+
+// newLoop writes the config of a loop of three iterations.
+func newLoop(t *testing.T, url string) string {
+	t.Helper()
+	dir := t.TempDir()
+	config := fmt.Sprintf(`dir: %[1]s/loop
+run:
+  worker:
+    urls: [%[2]s]
+    model: base
+  prompts: {paths: [prompts.jsonl]}
+model: {path: first-model}
+train:
+  command: 'echo {iteration} >>%[1]s/trainings; mkdir -p {out} && cat {train}/train.parquet >{out}/weights'
+swap: {kind: lora}
+evaluate:
+  arena: {judge: {model: judge}, prompts: {paths: [arena.jsonl]}}
+  people: people.jsonl
+decide: {iterations: 3}
+`, dir, url)
+	if err := os.WriteFile(filepath.Join(dir, "loop.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// outcome is what must not depend on kills: the files of sets and models, and the state's outputs.
+func outcome(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	state, err := loop.OpenState(filepath.Join(dir, "loop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range state.Records() {
+		switch r.Step {
+		case loop.MakeSet, loop.TrainModel, loop.Decide: // others contain times or addresses
+			text := strings.ReplaceAll(string(r.Output), dir, "DIR")
+			out[fmt.Sprint(r.Iteration, r.Step)] = text
+		}
+	}
+	for it := 1; it <= 3; it++ {
+		b, err := os.ReadFile(filepath.Join(dir, "loop", fmt.Sprintf("it-%d", it), "model", "weights"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[fmt.Sprint("weights ", it)] = string(b)
+	}
+	return out
+}
+
+// Three iterations train three times, each on data of the model before it, and end by the rule.
+func TestLoop(t *testing.T) {
+	dir := newLoop(t, modelServer(t))
+	var said bytes.Buffer
+	if err := runLoop(t.Context(), dir, &said); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(said.String(), "all 3 iterations are done") || !strings.Contains(said.String(), "the best model is that of iteration 3") {
+		t.Errorf("it said:\n%s", said.String())
+	}
+	checkTrainings(t, dir)
+	weights := outcome(t, dir)
+	if weights["weights 1"] == weights["weights 2"] {
+		t.Error("iteration 2 trains on the data of iteration 1")
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "loop", loop.PageFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"0.800", "(best)", "all 3 iterations are done"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	said.Reset()
+	if err := runLoop(t.Context(), dir, &said); err != nil || strings.Contains(said.String(), "iteration 1: ") {
+		t.Errorf("the second start: %v\n%s", err, said.String())
+	}
+}
+
+// checkTrainings expects one training for each iteration.
+func checkTrainings(t *testing.T, dir string) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "trainings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(b) != "1\n2\n3\n" {
+		t.Errorf("trainings were %q; want one for each iteration", b)
+	}
+}
+
+// A loop that is killed again and again, at moments spread over its whole run, ends with the same
+// sets, models and decisions as one that is not, and trains as often.
+func TestKilledLoop(t *testing.T) {
+	undisturbed := newLoop(t, modelServer(t))
+	began := time.Now()
+	if err := runLoop(t.Context(), undisturbed, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Since(began)
+	want := outcome(t, undisturbed)
+
+	dir := newLoop(t, modelServer(t))
+	r := rand.New(rand.NewPCG(1, 2))
+	kills := 0
+	for try := 0; ; try++ {
+		if try == 200 {
+			t.Fatal("the loop does not end")
+		}
+		c := exec.CommandContext(t.Context(), os.Args[0], dir)
+		c.Env = append(os.Environ(), "LOOP_TEST_PART=loop")
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Wait() }()
+		limit := time.Duration(r.Float64() * float64(whole) / 4)
+		if kills >= 20 {
+			limit = time.Hour
+		}
+		timer := time.NewTimer(limit)
+		select {
+		case err := <-ended:
+			timer.Stop()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			if got := outcome(t, dir); !maps.Equal(got, want) {
+				t.Errorf("after %d kills the outcome differs", kills)
+			}
+			checkTrainings(t, dir)
+			t.Logf("%d kills", kills)
+			return
+		case <-timer.C:
+			kills++
+			if err := c.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Logf("kill: %v", err)
+			}
+			<-ended
+		}
+	}
+}
+
+// A training that fails ends the loop with its exit code and the end of its log; mended, the same
+// command goes on there.
+func TestTrainingFails(t *testing.T) {
+	dir := newLoop(t, modelServer(t))
+	name := filepath.Join(dir, "loop.yaml")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := strings.Replace(string(b), "mkdir -p", "test -e "+dir+"/mended || { echo CUDA out of memory; exit 9; }; mkdir -p", 1)
+	if err := os.WriteFile(name, []byte(broken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = runLoop(t.Context(), dir, io.Discard)
+	for _, want := range []string{"iteration 1, train", "exit code 9", "CUDA out of memory"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q: %v", want, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mended"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	if err := runLoop(t.Context(), dir, &said); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(said.String(), "iteration 1: produce") {
+		t.Error("the run was made again")
+	}
+}
+
+// Settings of a step that is done can't change; thresholds of decisions can.
+func TestChangedSettings(t *testing.T) {
+	dir := newLoop(t, modelServer(t))
+	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "loop.yaml")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(b), "mkdir -p", "true; mkdir -p", 1)
+	if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := runLoop(t.Context(), dir, io.Discard); err == nil || !strings.Contains(err.Error(), "iteration 1, train: it was done with other settings") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// All problems of a config are reported at once.
+func TestConfigProblems(t *testing.T) {
+	c, err := loop.ParseConfig("loop.yaml", []byte("slices: some\ntrain: {command: 'train {modell} {out} ${HOME}'}\nswap: {kind: magic}\ndecide: {iterations: 0}\nset: {held_out: 2}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Validate()
+	for _, want := range []string{"dir is empty", "run is empty", "slices is some", "model.path is empty", "{modell}", "swap.kind is magic", "swap.urls", "decide.iterations is 0", "set.held_out is 2"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("problems lack %q: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "HOME") {
+		t.Errorf("a variable of the shell is called a field: %v", err)
+	}
+}
+
+// A state that a crash cut off in its last line is whole without it; damage before is an error.
+func TestStateDamage(t *testing.T) {
+	dir := t.TempDir()
+	s, err := loop.OpenState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range loop.Steps[:2] {
+		if err := s.Append(loop.Record{Iteration: 1, Step: step, Output: json.RawMessage(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(dir, loop.StateFile)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, whole[:len(whole)-5], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = loop.OpenState(dir); err != nil || len(s.Records()) != 1 {
+		t.Errorf("a torn line: %d records, %v", len(s.Records()), err)
+	}
+	if err := os.WriteFile(name, append([]byte("x"), whole...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = loop.OpenState(dir); err == nil || !strings.Contains(err.Error(), loop.StateFile+":1") {
+		t.Errorf("damage: %v", err)
+	}
+}
