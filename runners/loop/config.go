@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,6 +38,9 @@ type Config struct {
 	PromptsPerIteration int64 `yaml:"prompts_per_iteration" json:"prompts_per_iteration"`
 	// Slices is disjoint, where no prompt is drawn twice, or same. Empty means disjoint.
 	Slices string `yaml:"slices" json:"slices"`
+	// SliceCount is the number of disjoint slices. It can't change while a loop goes on. Zero means
+	// decide.iterations.
+	SliceCount int `yaml:"slice_count" json:"slice_count"`
 
 	Model    Model            `yaml:"model"    json:"model"`
 	Set      trainset.Options `yaml:"set"      json:"set"`
@@ -166,6 +170,7 @@ func (c *Config) Validate() error {
 	check(c.Dir != "" && !strings.Contains(c.Dir, "://"), "dir", c.Dir, "a folder on a local disk")
 	check(len(c.Run) > 0, "run", "", "the config of a run")
 	check(c.Slices == DisjointSlices || c.Slices == SameSlice, "slices", c.Slices, "disjoint or same")
+	check(c.SliceCount == 0 || c.SliceCount >= c.Decide.Iterations, "slice_count", c.SliceCount, "0, or at least decide.iterations")
 	check(c.PromptsPerIteration >= 0, "prompts_per_iteration", c.PromptsPerIteration, "0 (all) or more")
 	check(c.Model.Path != "", "model.path", c.Model.Path, "the folder or the name of the first model")
 	check(c.Model.Reference == IterationReference || c.Model.Reference == FirstReference, "model.reference", c.Model.Reference, "iteration or first")
@@ -262,6 +267,11 @@ func unknownFields(key, template string, fields []string) []error {
 		rest = after
 	}
 }
+
+// slice returns the part of the prompts that iteration t reads, as 1/4.
+func (c *Config) slice(t int) string { return fmt.Sprintf("%d/%d", t, c.sliceCount()) }
+
+func (c *Config) sliceCount() int { return cmp.Or(c.SliceCount, c.Decide.Iterations) }
 
 // turn returns what iteration t does, from 1.
 func (c *Config) turn(t int) Turn { return c.Schedule[min(t, len(c.Schedule))-1] }

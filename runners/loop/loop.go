@@ -152,7 +152,7 @@ func (l *Loop) settingsOf(t int, step Step) string {
 	var settings any
 	switch step {
 	case Produce:
-		settings = []any{l.Config.Run, l.Config.turn(t), l.Config.PromptsPerIteration, l.Config.Slices}
+		settings = []any{l.Config.Run, l.Config.turn(t), l.Config.PromptsPerIteration, l.Config.Slices, l.Config.sliceCount()}
 	case MakeSet:
 		settings = []any{l.Config.Set, l.Config.turn(t).Roles}
 	case TrainModel:
@@ -251,11 +251,11 @@ func (l *Loop) runSettings(t int, model *checkpoint, out string) (map[string]any
 	if model.Digest != "" {
 		put(settings, "worker.revision", model.revision())
 	}
+	if l.Config.Slices == DisjointSlices {
+		put(settings, "prompts.slice", l.Config.slice(t))
+	}
 	if n := l.Config.PromptsPerIteration; n > 0 {
 		put(settings, "prompts.sample", n)
-		if l.Config.Slices == DisjointSlices {
-			put(settings, "prompts.skip", int64(t-1)*n)
-		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(turn.Set)) {
 		put(settings, key, turn.Set[key])
