@@ -22,6 +22,7 @@ type request struct {
 	maxTokens int
 	stop      []string
 	stream    bool
+	logprobs  bool
 	// constraints are the fields that bind the text, as they came.
 	constraints map[string]string
 	// sampling is a hash of all other fields, in whatever order they came.
@@ -81,6 +82,8 @@ func (req *request) field(p *lean.Parser, name string) error {
 		req.seed, err = readInt(name, value, int64(0))
 	case "stream":
 		req.stream = value == "true"
+	case "logprobs": // changes no text
+		req.logprobs = value == "true"
 	case "max_tokens", "max_completion_tokens":
 		req.sampling += sampled("max_tokens", value)
 		req.maxTokens, err = readInt(name, value, 0)
@@ -235,7 +238,7 @@ func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choi
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendChoice(b, i, &choices[i], fault)
+		b = appendChoice(b, i, &choices[i], fault, req.logprobs, q)
 	}
 	b = append(b, `],"usage":{"prompt_tokens":`...)
 	b = strconv.AppendInt(b, int64(q.PromptTokens), 10)
@@ -246,7 +249,7 @@ func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choi
 	return append(b, `}}`...)
 }
 
-func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
+func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q *Question) []byte {
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, int64(index), 10)
 	b = append(b, `,"message":{"role":"assistant","content":`...)
@@ -265,7 +268,13 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault) []byte {
 		b = append(b, `,"reasoning_content":`...)
 		b = appendQuoted(b, c.Reasoning)
 	}
-	b = append(b, `},"logprobs":null,"finish_reason":"`...)
+	b = append(b, `},"logprobs":`...)
+	if logprobs {
+		b = appendLogprobs(b, q, c)
+	} else {
+		b = append(b, "null"...)
+	}
+	b = append(b, `,"finish_reason":"`...)
 	if fault == FaultFilter {
 		b = append(b, "content_filter"...)
 	} else {

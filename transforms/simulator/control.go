@@ -109,10 +109,14 @@ func (s *Server) listModels(w http.ResponseWriter, r *http.Request) {
 		Object  string `json:"object"`
 		Created int64  `json:"created"`
 		OwnedBy string `json:"owned_by"`
+		Root    string `json:"root,omitempty"`
 	}
 	var data []model
 	for _, name := range s.o.Models {
-		data = append(data, model{ID: name, Object: "model", Created: created, OwnedBy: "coeval-simulator"})
+		data = append(data, model{ID: name, Object: "model", Created: created, OwnedBy: ownedBy})
+	}
+	for name, a := range s.adapters.all() {
+		data = append(data, model{ID: name, Object: "model", Created: created, OwnedBy: ownedBy, Root: a.path})
 	}
 	writeJSON(w, map[string]any{"object": "list", "data": data})
 }

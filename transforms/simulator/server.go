@@ -27,6 +27,9 @@ type Options struct {
 	World *World
 	// Models are the names that /v1/models lists. None means "simulated".
 	Models []string
+	// Adapters lets clients load models from folders of this machine while the server runs, as vLLM
+	// loads LoRA adapters. By default no path of a client is read.
+	Adapters bool
 	// Strict refuses other models with status 404. By default any name is served.
 	Strict bool
 	// APIKey is the bearer token that requests must carry. Empty means none.
@@ -148,8 +151,9 @@ type Server struct {
 	mux   *http.ServeMux
 	start time.Time
 	// timed says that choices take time, and hold slots.
-	timed bool
-	sent  sentTexts
+	timed    bool
+	sent     sentTexts
+	adapters adapters
 
 	mu    sync.Mutex // guards what follows
 	queue *queue
@@ -200,6 +204,9 @@ func (s *Server) routes() *http.ServeMux {
 	for _, base := range []string{"", "/v1"} {
 		mux.HandleFunc("POST "+base+"/chat/completions", s.complete)
 		mux.HandleFunc("GET "+base+"/models", s.listModels)
+		if s.o.Adapters {
+			mux.HandleFunc("POST "+base+"/load_lora_adapter", s.loadAdapter)
+		}
 	}
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /metrics", s.metrics)
@@ -259,7 +266,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	q := s.world.Read(req.messages, req.model)
+	q := s.world.Read(req.messages, s.adapters.find(req.model))
 	var err error
 	if q.form, err = s.form(&req); err != nil {
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())

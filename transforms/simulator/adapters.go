@@ -1,0 +1,138 @@
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// adapters are the models that were loaded while the server runs, as vLLM loads LoRA adapters. An
+// adapter is a folder whose adapter_config.json has the field skill, the name of a model with a
+// skill; see [Skill.Model].
+type adapters struct {
+	mu     sync.Mutex
+	loaded map[string]adapter
+}
+
+type adapter struct{ path, model string }
+
+// ownedBy is the owner that the model list names.
+const ownedBy = "coeval-simulator"
+
+// AdapterFile is the file of an adapter's folder.
+const AdapterFile = "adapter_config.json"
+
+// adapterConfig is the content of AdapterFile.
+type adapterConfig struct {
+	Skill string `json:"skill"`
+}
+
+// maxAdapterBytes bounds the file.
+const maxAdapterBytes = 1 << 20
+
+// ReadAdapter returns the skill of an adapter's folder.
+func ReadAdapter(dir string) (Skill, error) {
+	name := filepath.Join(dir, AdapterFile)
+	info, err := os.Stat(name)
+	if err != nil {
+		return Skill{}, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxAdapterBytes {
+		return Skill{}, fmt.Errorf("%s is no file of at most %d bytes", name, maxAdapterBytes)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return Skill{}, err
+	}
+	var c adapterConfig
+	if err := json.Unmarshal(b, &c); err != nil {
+		return Skill{}, fmt.Errorf("%s: %w", name, err)
+	}
+	s, err := ParseSkill(c.Skill)
+	if err == nil && c.Skill == "" {
+		err = fmt.Errorf("%s has no skill", name)
+	}
+	return s, err
+}
+
+// WriteAdapter writes an adapter's folder.
+func WriteAdapter(dir string, s Skill) error {
+	b, err := json.Marshal(adapterConfig{Skill: s.Model()})
+	if err != nil {
+		return fmt.Errorf("simulator: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, AdapterFile), append(b, '\n'), 0o666)
+}
+
+// find returns the model that answers for a name: the adapter's, or the name itself.
+func (a *adapters) find(name string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l, ok := a.loaded[name]; ok {
+		return l.model
+	}
+	return name
+}
+
+// all returns the loaded adapters by name.
+func (a *adapters) all() map[string]adapter {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.loaded)
+}
+
+// loadAdapter answers POST /v1/load_lora_adapter.
+func (s *Server) loadAdapter(w http.ResponseWriter, r *http.Request) {
+	if !s.authorized(w, r) {
+		return
+	}
+	var body struct {
+		Name string `json:"lora_name"`
+		Path string `json:"lora_path"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAdapterBytes)).Decode(&body); err != nil || body.Name == "" || body.Path == "" {
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "lora_name and lora_path are required")
+		return
+	}
+	skill, err := ReadAdapter(body.Path)
+	if err != nil {
+		s.refuse(w, http.StatusNotFound, "not_found_error", err.Error())
+		return
+	}
+	s.adapters.mu.Lock()
+	defer s.adapters.mu.Unlock()
+	if s.adapters.loaded == nil {
+		s.adapters.loaded = map[string]adapter{}
+	}
+	s.adapters.loaded[body.Name] = adapter{path: body.Path, model: skill.Model()}
+	w.WriteHeader(http.StatusOK)
+	_, _ = fmt.Fprintf(w, "Success: LoRA adapter '%s' added successfully.", body.Name) // a client that left wants no answer
+}
+
+// logprobTokens bounds the tokens that an answer gives log-probabilities of.
+const logprobTokens = 64
+
+// appendLogprobs writes log-probabilities of a choice's first tokens. They are a function of model,
+// request and place, so that two models never give the same ones.
+func appendLogprobs(b []byte, q *Question, c *Choice) []byte {
+	b = append(b, `{"content":[`...)
+	r := rng(mix(q.hash ^ 0x10960b))
+	for i := range min(c.Tokens, logprobTokens) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		const size = 4 // bytes of a token
+		at := min(i*size, len(c.Text))
+		b = append(b, `{"token":`...)
+		b = appendQuoted(b, cut(c.Text[at:], size))
+		b = fmt.Appendf(b, `,"logprob":%.6f,"top_logprobs":[]}`, -0.02-1.5*r.float()*r.float())
+	}
+	return append(b, `]}`...)
+}
