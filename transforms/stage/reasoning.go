@@ -7,9 +7,6 @@ import (
 	"coeval/schemas"
 )
 
-// FinishLength is the finish reason of a text that was cut off at max_tokens.
-const FinishLength = "length"
-
 var thinkTag = regexp.MustCompile(`</?think(?:ing)?>`)
 
 // StripReasoning takes the thoughts of a reasoning model out of a generation. It returns
@@ -76,8 +73,8 @@ func cutThoughts(s string, think func(string)) (text string, open bool) {
 // say.
 func ReadText(g schemas.Generation, strip bool) (text, reasoning string, cut bool) {
 	if !strip {
-		return strings.TrimSpace(g.Text), g.Reasoning, g.FinishReason == FinishLength
+		return strings.TrimSpace(g.Text), g.Reasoning, FinishOf(g.FinishReason) != FinishComplete
 	}
 	text, reasoning, cut = StripReasoning(g)
-	return text, reasoning, cut || g.FinishReason == FinishLength
+	return text, reasoning, cut || FinishOf(g.FinishReason) != FinishComplete
 }

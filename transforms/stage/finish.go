@@ -1,0 +1,68 @@
+package stage
+
+import "strings"
+
+// A Finish classifies the reasons with which servers say that a text ended.
+type Finish int
+
+const (
+	// FinishUnknown is a reason that is in no table. The text counts as cut off: to take a cut
+	// text for a complete one would put it before a judge and into pairs.
+	FinishUnknown Finish = iota
+	// FinishComplete means that the model ended its text, or a stop sequence did.
+	FinishComplete
+	// FinishCut means that the text ran out of tokens, context or time.
+	FinishCut
+	// FinishFiltered means that the server withheld the text, and will do so again.
+	FinishFiltered
+	// FinishAbandoned means that the server failed while it wrote: it is to be asked again.
+	FinishAbandoned
+)
+
+const (
+	// FinishLength is the usual reason of a text that was cut off at max_tokens.
+	FinishLength = "length"
+	// FinishRefusal is the reason of a text that came as the model's refusal.
+	FinishRefusal = "refusal"
+)
+
+// finishes has the reasons of OpenAI, vLLM, SGLang, TGI, llama.cpp, LM Studio, Mistral, Anthropic,
+// Gemini, Cohere, Bedrock, Zhipu, DeepSeek and gateways, in lower case and without separators.
+var finishes = map[string]Finish{}
+
+func init() {
+	for kind, reasons := range map[Finish]string{
+		FinishComplete: "stop eos eostoken eosfound stopsequence stopstring stopstringfound stoptoken endturn endoftext " +
+			"complete completed finish finished done end toolcalls toolcall tooluse functioncall refusal null none",
+		FinishCut: "length modellength maxtokens maxnewtokens maxlength maxoutputtokens maxcompletiontokens maxpredictedtokensreached " +
+			"lengthlimit tokenlimit limit contextlength contextlengthreached contextlengthexceeded modelcontextwindowexceeded " +
+			"contextwindowexceeded maxcontextlength incomplete truncated timeout timelimit pauseturn userstopped thinkingbudget",
+		FinishFiltered: "contentfilter contentfiltered filtered safety imagesafety recitation blocklist blocked prohibitedcontent spii " +
+			"sensitive guardrail guardrailintervened errortoxic moderation contentpolicyviolation language",
+		FinishAbandoned: "abort aborted error networkerror servererror internalerror failed failure cancelled canceled " +
+			"insufficientsystemresource modelunloaded unload overloaded connectionerror malformedresponse interrupted",
+	} {
+		for _, reason := range strings.Fields(reasons) {
+			finishes[reason] = kind
+		}
+	}
+}
+
+// FinishOf classifies a finish reason. An empty one is complete: some servers send none.
+func FinishOf(reason string) Finish {
+	switch reason { // almost all
+	case "", "stop":
+		return FinishComplete
+	case FinishLength:
+		return FinishCut
+	}
+	if dot := strings.LastIndexByte(reason, '.'); dot >= 0 {
+		reason = reason[dot+1:] // an enum's name, as in FinishReason.MAX_TOKENS
+	}
+	return finishes[strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || r == ' ' {
+			return -1
+		}
+		return r
+	}, strings.ToLower(reason))]
+}
