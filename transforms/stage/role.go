@@ -42,6 +42,8 @@ type Endpoint struct {
 	APIKeyEnv string `json:"api_key_env,omitempty"`
 	// APIKeyFile names the file that contains the API key, instead.
 	APIKeyFile string `json:"api_key_file,omitempty"`
+	// CAFile names a PEM file with certificate authorities that are trusted beside the system's.
+	CAFile string `json:"ca_file,omitempty"`
 }
 
 // APIKey reads the endpoint's key. It is empty when the endpoint needs none. Configs and

@@ -1,0 +1,243 @@
+package fleet
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/stage"
+)
+
+// An endpoint is one server as this process knows it. The limiter knows its load as server.
+type endpoint struct {
+	name   string // as the config has it, without a password
+	base   *url.URL
+	key    string
+	header http.Header
+	client *http.Client
+	server *schedule.Server
+	// echoes is true once the server returned a request's ID.
+	echoes atomic.Bool
+	// discovering has a token while somebody finds out what the server is.
+	discovering chan struct{}
+
+	mu     sync.Mutex
+	models map[string]*modelState // by model and revision
+	health health
+	// tokensPerRequest is a mean, smoothed.
+	tokensPerRequest float64
+	// observed is true once somebody watches the server.
+	observed bool
+}
+
+// modelState is what is known of one model at an endpoint.
+type modelState struct {
+	// identified is true once the server's model list was looked at.
+	identified bool
+	// maxChoices is how many choices of a request the server was seen to give; exact means that it
+	// refused more.
+	maxChoices int
+	exact      bool
+	// constraints are the ones that work, by role: a server may take one for one role and refuse it
+	// for another.
+	constraints map[string]*openai.Constraint
+	// secondsPerToken is how long an answer takes for each token of a choice, smoothed.
+	secondsPerToken float64
+	// streams is true once the model answered only as a stream.
+	streams bool
+	// everSucceeded is true once it answered. denials is the number since the last success, denial
+	// the last of them.
+	everSucceeded bool
+	denials       int
+	denial        *openai.Fault
+	// leftAloneUntil is until when nobody discovers it, as it did not answer or was denied.
+	leftAloneUntil time.Time
+}
+
+func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint, error) {
+	key, err := spec.APIKey()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", redactedURL(spec.URL), err)
+	}
+	base, err := url.Parse(spec.URL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("fleet: %w", err)
+	case base.Scheme != "http" && base.Scheme != "https":
+		return nil, fmt.Errorf("%s: the scheme is %q; allowed are http and https", base.Redacted(), base.Scheme)
+	}
+	client := f.clients[spec.CAFile]
+	if client == nil {
+		if client, err = newHTTPClient(spec.CAFile); err != nil {
+			return nil, fmt.Errorf("%s: %w", base.Redacted(), err)
+		}
+		f.clients[spec.CAFile] = client
+	}
+	e := &endpoint{
+		name: base.Redacted(), base: base, key: key, client: client,
+		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
+		server: schedule.NewServer(spec.URL, schedule.ServerOptions{
+			Permits: f.options.MaxInFlight, RequestsPerMinute: f.options.RequestsPerMinute, TokensPerMinute: f.options.TokensPerMinute,
+		}),
+		discovering: make(chan struct{}, 1), models: map[string]*modelState{}, health: newHealth(),
+	}
+	if key != "" {
+		e.header.Set("Authorization", "Bearer "+key)
+	}
+	return e, nil
+}
+
+func redactedURL(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return "a URL that can't be parsed"
+}
+
+// urlOf returns the URL of a path below the base, with the base's query.
+func (e *endpoint) urlOf(path string) string {
+	u := *e.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	u.RawPath = ""
+	return u.String()
+}
+
+// metricsURL returns where servers have their metrics: beside /v1, not below it.
+func (e *endpoint) metricsURL() string {
+	u := *e.base
+	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") + "/metrics"
+	u.RawPath, u.RawQuery = "", ""
+	return u.String()
+}
+
+// redactBytes removes the endpoint's API key from what the server sent. It has to come before
+// anything is cut, kept or shown.
+func (e *endpoint) redactBytes(b []byte) []byte { return WithoutKey(b, e.key) }
+
+func (e *endpoint) redact(s string) string { return string(e.redactBytes([]byte(s))) }
+
+// model returns the state of the role's model. The caller has e.mu.
+func (e *endpoint) model(r *stage.Role) *modelState {
+	m := e.models[r.Identity()]
+	if m == nil {
+		m = &modelState{constraints: map[string]*openai.Constraint{}}
+		e.models[r.Identity()] = m
+	}
+	return m
+}
+
+// constraintOf returns the request fields that enforce the role's verdict, empty if it has none.
+func (e *endpoint) constraintOf(r *stage.Role) string {
+	if r.Verdict == nil {
+		return ""
+	}
+	e.mu.Lock()
+	by := e.model(r).constraints[r.Name]
+	e.mu.Unlock()
+	if by == nil {
+		return "" // a probe
+	}
+	return by.Fields(r.Verdict, r.MaxReasoning())
+}
+
+// enforces reports whether the endpoint was seen to enforce the role's verdict, or need not.
+func (e *endpoint) enforces(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.enforcesLocked(r)
+}
+
+func (e *endpoint) enforcesLocked(r *stage.Role) bool {
+	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
+}
+
+// How long a request may take if it isn't configured: minTimeout and twice what its tokens take at
+// the endpoint. Before an answer has shown that, it is slowToken for each. A request that timed out
+// gets twice the time with every try: it may have waited long at the server.
+const (
+	minTimeout    = 10 * time.Second
+	maxTimeout    = time.Hour
+	slowToken     = 200 * time.Millisecond
+	unknownTokens = 16384 // of a request without a bound
+)
+
+func (f *Fleet) timeoutOf(e *endpoint, q *request) time.Duration {
+	if f.options.RequestTimeout > 0 {
+		return f.options.RequestTimeout
+	}
+	tokens := q.role.MaxTokens
+	if tokens == 0 {
+		tokens = unknownTokens
+	}
+	e.mu.Lock()
+	perToken := 2 * e.model(q.role).secondsPerToken
+	e.mu.Unlock()
+	if perToken == 0 {
+		perToken = slowToken.Seconds()
+	}
+	seconds := minTimeout.Seconds() + perToken*float64(tokens)
+	return time.Duration(min(seconds*math.Pow(2, float64(q.timeouts)), maxTimeout.Seconds()) * float64(time.Second))
+}
+
+// recordTiming learns from how long an answer took. The slowest choice decides that, and servers
+// report only the sum of tokens: so the time of a token is rather over- than underestimated.
+func (e *endpoint) recordTiming(q *request, generations []schemas.Generation, has []bool, took time.Duration) {
+	prompt, tokens := openai.Usage(generations)
+	if tokens == 0 || q.stage == stageProbe {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	blend(&e.tokensPerRequest, float64(prompt+tokens), 0.05)
+	blend(&e.model(q.role).secondsPerToken, took.Seconds()*float64(countTrue(has))/float64(tokens), 0.05)
+}
+
+// blend moves x towards y by a share of the way, or all of it if x is unknown.
+func blend(x *float64, y, share float64) {
+	if *x == 0 {
+		share = 1
+	}
+	*x += share * (y - *x)
+}
+
+func countTrue(has []bool) int {
+	n := 0
+	for _, ok := range has {
+		if ok {
+			n++
+		}
+	}
+	return n
+}
+
+// serversOf returns the endpoints as the limiter knows them.
+func serversOf(endpoints []*endpoint) []*schedule.Server {
+	out := make([]*schedule.Server, len(endpoints))
+	for i, e := range endpoints {
+		out[i] = e.server
+	}
+	return out
+}
+
+// endpointOf returns the endpoint that a grant is for.
+func endpointOf(endpoints []*endpoint, g *schedule.Grant) *endpoint {
+	return endpoints[slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.server == g.Server() })]
+}
+
+// WithoutKey removes an API key from what a server sent: some gateways quote it.
+func WithoutKey(b []byte, key string) []byte {
+	if key == "" {
+		return b
+	}
+	return bytes.ReplaceAll(b, []byte(key), []byte("(the API key)"))
+}

@@ -1,0 +1,289 @@
+// Package fleet is the client of all inference servers of a run: it decides which server gets a
+// request, how often a request is tried, and which servers are left alone.
+//
+// A role is served by one or more endpoints. [Fleet.Do] takes the calls of one role and returns
+// when each of their replicates has an answer or a final failure:
+//
+//	caller          Fleet.Do         schedule.Limiter      endpoint (HTTP)
+//	  │ requests       │                    │                    │
+//	  ├───────────────►│ discover: model, choices a request, constraint, health
+//	  │                ├───────────────────────────────────────►│
+//	  │                │ split by n         │                    │
+//	  │                ├─ Enqueue ─────────►│                    │
+//	  │                │◄──── Grant ────────┤                    │
+//	  │                ├─────────────────────────── POST ───────►│
+//	  │                │◄───────────────────── answer or fault ──┤
+//	  │                ├─ Release ─────────►│                    │
+//	  │                │ fault: consult the policy (see policy.go)
+//	  │◄── deliver ────┤ answer: hand it on, ask again for the choices that are missing
+//	  │◄── return ─────┤ all replicates are there
+//
+// # What an answer means
+//
+//	200                    the choices. A choice that is missing, or that the server abandoned, is
+//	                       asked for again. A filtered choice failed for good.
+//	200 with an error      what its status says, or 500
+//	429, 503, 408, 529     overloaded: asked again after Retry-After or a backoff, elsewhere if
+//	                       there is room; server_error after 200 rejections while others had answers
+//	400, 413, 422, …       the call failed for good: context_length, content_filter, too_large,
+//	                       bad_request. When the first calls of a role all fail like this for one
+//	                       reason, the run stops.
+//	401 to 405, 3xx, 402,  denied: before a role's first answer the run stops with a sentence, unless
+//	no such model          another server of the role is not denied. After it the server is set aside.
+//	other 5xx, resets,     asked again, elsewhere first, up to Options.Tries times, then the call
+//	timeouts, bad bodies   failed for good. While no server answers at all this does not count, and
+//	                       the run stops after Options.Patience.
+//	504, 524, "only        asked again as a stream: a gateway cut the silence, or the server serves
+//	stream"                nothing else
+//	out of file            this machine's own fault: the run stops, and nothing is recorded
+//	descriptors or ports
+//
+// The package promises that no API key is in any message, that a request takes its permits at
+// once, that an answer is that of its own request as far as connections and X-Request-Id show, and
+// that Close leaves no goroutine. It does not promise that a call is sent only once: a server that
+// answers too late, or whose connection breaks, has worked in vain.
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/stage"
+)
+
+// Options configure a Fleet.
+type Options struct {
+	// MaxInFlight is the number of generations that each server is asked for at a time. Zero means
+	// that the fleet finds the number that keeps the server busy.
+	MaxInFlight int
+	// RequestsPerMinute and TokensPerMinute are the quota of each server. Zero means the one that
+	// its headers report.
+	RequestsPerMinute, TokensPerMinute int
+	// RequestTimeout bounds one request. Zero means a multiple of what its tokens take at the server.
+	RequestTimeout time.Duration
+	// Tries is how often a call is sent that servers fail at while they answer others. It is at
+	// least 1.
+	Tries int
+	// Patience is how long the run waits while no server of a role answers.
+	Patience time.Duration
+	// RecordModel receives the model behind a role before the role's first answer from a server is
+	// used. Its warning is for people; its error stops the run. Nil means that nobody wants to know.
+	RecordModel func(ctx context.Context, r *stage.Role, m openai.Model) (warning string, err error)
+}
+
+// A Fleet is a process's one client of all servers. It is safe for concurrent use.
+type Fleet struct {
+	options  Options
+	limiter  *schedule.Limiter
+	counters *Counters
+	meters   *meters
+	// own has the calls of the fleet itself, which belong to no prompt.
+	own Tally
+	// ctx ends with the fleet, and its goroutines with ctx.
+	ctx        context.Context
+	cancel     context.CancelFunc
+	goroutines sync.WaitGroup
+	// verifying has a token while VerifyConstraints runs; verified is under it.
+	verifying chan struct{}
+	verified  bool
+
+	mu        sync.Mutex
+	endpoints map[stage.Endpoint]*endpoint
+	clients   map[string]*http.Client // by CA file
+	roles     map[string]*roleState
+	fatal     error // of a discovery
+}
+
+// roleState is what the first calls of a role came to.
+type roleState struct {
+	answered bool
+	refused  int    // calls that failed for good before the first answer
+	code     string // of all of them
+	mixed    bool   // they have several codes
+}
+
+// New returns a fleet that reports to the counters. The caller must close it.
+func New(o Options, c *Counters) *Fleet {
+	f := &Fleet{
+		options: o, counters: c, limiter: schedule.New(schedule.Options{Changed: c.permitsChanged}),
+		own: Tally{total: &c.calls}, verifying: make(chan struct{}, 1),
+		endpoints: map[stage.Endpoint]*endpoint{}, clients: map[string]*http.Client{}, roles: map[string]*roleState{},
+	}
+	f.meters = newMeters(f)
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+// start runs work on a goroutine of the fleet. It reports false if the fleet is closed.
+func (f *Fleet) start(work func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ctx.Err() != nil {
+		return false
+	}
+	f.goroutines.Go(work)
+	return true
+}
+
+// endpointsOf returns the endpoints of a role. Roles with equal endpoints share them.
+func (f *Fleet) endpointsOf(r *stage.Role) ([]*endpoint, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]*endpoint, 0, len(r.Endpoints))
+	for _, spec := range r.Endpoints {
+		e := f.endpoints[spec]
+		if e == nil {
+			var err error
+			if e, err = f.newEndpoint(spec); err != nil {
+				return nil, err
+			}
+			f.endpoints[spec] = e
+		}
+		out = append(out, e)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("fleet: %s has no endpoint", r.Name)
+	}
+	return out, nil
+}
+
+// role returns the state of a role. The caller has f.mu.
+func (f *Fleet) role(r *stage.Role) *roleState {
+	s := f.roles[r.Name+"\x00"+r.Identity()]
+	if s == nil {
+		s = &roleState{}
+		f.roles[r.Name+"\x00"+r.Identity()] = s
+	}
+	return s
+}
+
+// recordAnswered notes that a server answered a call of a role.
+func (f *Fleet) recordAnswered(r *stage.Role) {
+	f.mu.Lock()
+	f.role(r).answered = true
+	f.mu.Unlock()
+}
+
+// hasAnswered reports whether any call of the role was answered.
+func (f *Fleet) hasAnswered(r *stage.Role) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.role(r).answered
+}
+
+// maxFirstRefusals is how many calls of a role may fail for good, for one reason and before any
+// answer, until the run stops: the next thousand would fail as well. Content filters and long
+// prompts rarely meet so many in a row.
+const maxFirstRefusals = 10
+
+// recordRefused notes that a call failed for good. It returns the error that stops the run if
+// nothing else has ever come of this role.
+func (f *Fleet) recordRefused(r *stage.Role, e *endpoint, flt *openai.Fault) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.role(r)
+	if s.answered {
+		return nil
+	}
+	s.mixed = s.mixed || s.code != "" && s.code != flt.Code
+	s.code = flt.Code
+	if s.refused++; s.mixed || s.refused < maxFirstRefusals {
+		return nil
+	}
+	return fmt.Errorf("the first %d calls of the %s all failed with %s. %s said: %s. Change what it complains about in the config, and run again with --retry-failed=%s",
+		s.refused, r.Name, flt.Code, e.name, flt.Message, flt.Code)
+}
+
+// Feed changes by how many the sources grow that may still bring prompts. Without any, earlier
+// stages go first.
+func (f *Fleet) Feed(by int) { f.limiter.Feed(by) }
+
+// ForgetPrompt must be called when a prompt is done.
+func (f *Fleet) ForgetPrompt(id string) { f.limiter.ForgetPrompt(id) }
+
+// Permits returns how many generations may be in flight at all servers together.
+func (f *Fleet) Permits() int { return f.limiter.Permits() }
+
+// States returns the state of each server.
+func (f *Fleet) States() []schedule.State {
+	states, _ := f.limiter.States()
+	return states
+}
+
+// Gatherer returns the fleet's metrics.
+func (f *Fleet) Gatherer() prometheus.Gatherer { return f.meters.registry }
+
+// TakeOwn returns the counts of calls that belong to no prompt, and resets them.
+func (f *Fleet) TakeOwn() map[string]schemas.CallTally { return f.own.Take() }
+
+// AddOwn adds to the counts that TakeOwn returns.
+func (f *Fleet) AddOwn(calls map[string]schemas.CallTally) {
+	for stage, t := range calls {
+		f.own.addUncounted(stage, t)
+	}
+}
+
+// maxSettle bounds how long a run that stops waits for its requests in flight: they are paid for.
+const maxSettle = 20 * time.Second
+
+// Settle stops new requests and waits until every answer in flight has been delivered, ctx ends, or
+// 20 seconds have passed.
+func (f *Fleet) Settle(ctx context.Context) {
+	f.limiter.Drain()
+	for end := time.Now().Add(maxSettle); ctx.Err() == nil && (f.counters.pending.Load() > 0 || f.limiter.InFlight()) && time.Now().Before(end); {
+		sleep(ctx, 20*time.Millisecond)
+	}
+}
+
+// Close ends the fleet's goroutines and closes idle connections. Calls in flight must have ended or
+// been cancelled.
+func (f *Fleet) Close() {
+	f.mu.Lock() // so that no goroutine starts during the wait
+	f.cancel()
+	f.mu.Unlock()
+	f.goroutines.Wait()
+	f.limiter.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.clients {
+		c.CloseIdleConnections()
+	}
+}
+
+// setFatal keeps the first error of a discovery that stops the run, so that nobody asks again.
+func (f *Fleet) setFatal(ctx context.Context, err error) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fatal = cmp.Or(f.fatal, err)
+}
+
+func (f *Fleet) fatalErr() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fatal
+}
+
+// sleep waits, and reports false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

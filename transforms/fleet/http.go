@@ -1,0 +1,275 @@
+package fleet
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+
+	"coeval/transforms/fleet/openai"
+)
+
+const (
+	// keepAlive is shorter than uvicorn's 5 s, so that no request meets a connection that the server
+	// is closing.
+	keepAlive = 4 * time.Second
+	// dialTimeout bounds connecting, and the TLS handshake.
+	dialTimeout = 10 * time.Second
+	// maxIdle is the number of idle connections to a server that are kept. It is more than a server
+	// has requests in flight: one that is closed early costs a handshake with the next request.
+	maxIdle = 4096
+	// pingAfter is how long a connection of HTTP/2 may be silent before the client asks for a sign of
+	// life. All requests to a server share it, so that a dead one would hold them all.
+	pingAfter = 15 * time.Second
+
+	requestIDHeader = "X-Request-Id"
+	requestIDPrefix = "coeval-"
+)
+
+// newHTTPClient returns the client for endpoints whose certificates the system's authorities sign,
+// or also those in a file. It honours HTTPS_PROXY and SSL_CERT_FILE, and speaks HTTP/2 with
+// servers that offer it over TLS.
+func newHTTPClient(caFile string) (*http.Client, error) {
+	roots, err := authorities(caFile)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &countingConn{Conn: c}, nil
+		},
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout: dialTimeout,
+		ForceAttemptHTTP2:   true,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+		MaxIdleConnsPerHost: maxIdle,
+		IdleConnTimeout:     keepAlive,
+		DisableCompression:  true, // answers are small, and decoding unasked ones is bounded by us
+		WriteBufferSize:     16 << 10,
+		ReadBufferSize:      16 << 10,
+	}
+	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &http.Client{Transport: transport, CheckRedirect: noRedirects}, nil
+}
+
+// authorities returns the certificate authorities of the system and of a file of PEM blocks. Nil
+// means those of the system.
+func authorities(caFile string) (*x509.CertPool, error) {
+	if caFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file names a file that can't be read: %w. Give the path of a PEM file with the certificate authority of the server", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file names %s, which contains no PEM certificate. Give the certificate authority of the server as PEM", caFile)
+	}
+	return roots, nil
+}
+
+// A countingConn counts reads, by which an answer that came before its request is found out.
+type countingConn struct {
+	net.Conn
+	reads atomic.Int64
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.reads.Add(1)
+	}
+	return n, err
+}
+
+// readsOf returns how many reads a connection had; false if it is not one of ours.
+func readsOf(c net.Conn) (*countingConn, bool) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	counting, ok := c.(*countingConn)
+	return counting, ok
+}
+
+// An answer is what came back, whatever its status.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	stream bool // server-sent events
+}
+
+var (
+	errTooLarge     = errors.New("the body is larger than allowed")
+	errForeign      = errors.New("the answer belongs to another request")
+	errUnresponsive = errors.New("the server has sent nothing for a long time, not even its list of models")
+)
+
+// post sends a body to the completions path and reads the answer, of which the body may have up to
+// limit bytes. With an error, the answer has what came until then, or is nil.
+func (e *endpoint) post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*answer, error) {
+	ctx, done := e.whileAlive(ctx)
+	defer done()
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(within, http.MethodPost, e.urlOf(openai.CompletionsPath), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	a, err := e.exchange(req, limit)
+	if err != nil && errors.Is(context.Cause(ctx), errUnresponsive) {
+		err = errUnresponsive
+	}
+	return a, err
+}
+
+// get fetches a page within a time.
+func (e *endpoint) get(ctx context.Context, url string, limit int64, timeout time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return e.exchange(req, limit)
+}
+
+func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
+	id := requestIDPrefix + uuid.NewString()
+	req.Header = e.header.Clone()
+	req.Header.Set(requestIDHeader, id)
+	var conn *countingConn
+	var before int64
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := readsOf(info.Conn); ok {
+			conn, before = c, c.reads.Load()
+		}
+	}}
+	resp, err := e.client.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	e.recordBytes()
+	a := &answer{status: resp.StatusCode, header: resp.Header, stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
+	if conn != nil && conn.reads.Load() == before {
+		// All of it had been read with the answer before: a server sent one too many.
+		return a, fmt.Errorf("%w: it was there before the request was sent", errForeign)
+	}
+	if echo := resp.Header.Get(requestIDHeader); e.isForeign(id, echo) {
+		return a, fmt.Errorf("%w: %s is %q, sent was %q", errForeign, requestIDHeader, e.redact(echo), id)
+	}
+	a.body, err = readBody(resp, limit)
+	a.body = e.redactBytes(a.body)
+	return a, err
+}
+
+// isForeign reports whether an echoed request ID shows that the answer belongs to another request.
+// Some services number requests themselves: an ID of another form counts only at a server that has
+// returned one of ours before.
+func (e *endpoint) isForeign(sent, echo string) bool {
+	switch {
+	case echo == "":
+		return false
+	case echo == sent:
+		e.echoes.Store(true)
+		return false
+	}
+	return strings.HasPrefix(echo, requestIDPrefix) || e.echoes.Load()
+}
+
+// readBody reads at most limit bytes, decompressed. With an error it returns what came until then.
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
+	r, err := decoded(io.LimitReader(resp.Body, limit+1), resp.Header.Get("Content-Encoding"))
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if n := resp.ContentLength; n > 0 && n <= min(limit, maxUpFront) {
+		b.Grow(int(n) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	if n > limit {
+		return nil, errTooLarge
+	}
+	return b.Bytes(), err
+}
+
+// maxUpFront is the largest Content-Length for which the buffer is allocated up front.
+const maxUpFront = 1 << 20
+
+// decoded undoes a compression that nobody asked for.
+func decoded(r io.Reader, encoding string) (io.Reader, error) {
+	switch strings.ToLower(strings.TrimSpace(encoding)) {
+	case "gzip", "x-gzip":
+		return gzip.NewReader(r)
+	case "deflate": // by the standard in the zlib format, by custom also without it
+		b := bufio.NewReader(r)
+		head, err := b.Peek(2)
+		if err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+			return zlib.NewReader(b)
+		}
+		return flate.NewReader(b), nil
+	case "zstd":
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	}
+	return r, nil
+}
+
+// ownFault returns the sentence about a fault of this machine, empty if the error is none. Servers
+// are not to blame for these, and calls must not fail for good of them.
+func ownFault(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "this process has no file descriptors left. Raise the limit (ulimit -n) or set client.max_in_flight lower"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "this machine has no free ports for connections. Set client.max_in_flight lower, or widen net.ipv4.ip_local_port_range"
+	case errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+		return "this machine has no memory for connections. Set client.max_in_flight lower"
+	}
+	return ""
+}
+
+// unreachable reports whether there was no connection: the name, the address, a proxy or TLS failed.
+func unreachable(err error) bool {
+	var dns *net.DNSError
+	var op *net.OpError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &dns) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect" || op.Op == "remote error") ||
+		errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &certificate) ||
+		strings.Contains(err.Error(), "TLS handshake timeout") || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
+}

@@ -1,0 +1,191 @@
+package fleet
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/schedule"
+)
+
+// meters count for those who watch from outside. Names and units are those of OpenTelemetry's
+// gen_ai conventions where it has them.
+type meters struct {
+	registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	generations *prometheus.CounterVec
+	retries     *prometheus.CounterVec
+	tokens      *prometheus.HistogramVec
+	duration    *prometheus.HistogramVec
+
+	mu    sync.Mutex
+	known map[kind]*answers
+}
+
+// kind is what answers have in common that are counted together, and answers what counts them:
+// to look each up by its labels takes longer than to read an answer's head.
+type (
+	kind struct {
+		role, model, stage string
+		e                  *endpoint
+		n                  int
+	}
+	answers struct {
+		requests, generations   prometheus.Counter
+		duration, input, output prometheus.Observer
+	}
+)
+
+// genAI are the labels of what the conventions name.
+var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
+
+func newMeters(f *Fleet) *meters {
+	m := &meters{
+		registry: prometheus.NewRegistry(), known: map[kind]*answers{},
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_requests_total", Help: "Requests that ended, by what became of them: ok, full, or a fault's code.",
+		}, []string{"role", "stage", "server_address", "outcome"}),
+		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_generations_total", Help: "Choices that came: ok, or the code of one that the server withheld.",
+		}, []string{"role", "stage", "server_address", "outcome"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coeval_retries_total", Help: "Requests that are asked again, by why.",
+		}, []string{"stage", "cause"}),
+		tokens: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gen_ai_client_token_usage", Help: "Tokens that servers said they read and wrote for a request.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 14), // the conventions'
+		}, append(genAI, "gen_ai_token_type")),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to its whole answer.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as the conventions have it and on
+		}, append(genAI, "n")),
+	}
+	m.registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{fleet: f})
+	return m
+}
+
+// outcome names what became of a request.
+func outcomeOf(flt *openai.Fault) string {
+	switch {
+	case flt == nil:
+		return "ok"
+	case flt.Kind == openai.Overloaded:
+		return "full"
+	case flt.Kind == openai.Denied, flt.Kind == ownKind:
+		return "stop"
+	}
+	return flt.Code
+}
+
+func (m *meters) ended(e *endpoint, q *request, flt *openai.Fault, took time.Duration, generations []schemas.Generation, has []bool) {
+	if flt != nil {
+		m.requests.WithLabelValues(q.role.Name, q.stage, e.name, outcomeOf(flt)).Inc()
+		return
+	}
+	a := m.of(kind{q.role.Name, q.role.Model, q.stage, e, q.n})
+	a.requests.Inc()
+	a.duration.Observe(took.Seconds())
+	for i, ok := range has {
+		switch {
+		case !ok:
+		case generations[i].Code == "":
+			a.generations.Inc()
+		default:
+			m.generations.WithLabelValues(q.role.Name, q.stage, e.name, generations[i].Code).Inc()
+		}
+	}
+	input, output := openai.Usage(generations)
+	a.input.Observe(float64(input))
+	a.output.Observe(float64(output))
+}
+
+func (m *meters) of(k kind) *answers {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a := m.known[k]
+	if a == nil {
+		const operation = "chat"
+		ok := outcomeOf(nil)
+		a = &answers{
+			requests:    m.requests.WithLabelValues(k.role, k.stage, k.e.name, ok),
+			generations: m.generations.WithLabelValues(k.role, k.stage, k.e.name, ok),
+			duration:    m.duration.WithLabelValues(operation, k.model, k.e.name, k.stage, strconv.Itoa(k.n)),
+			input:       m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "input"),
+			output:      m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "output"),
+		}
+		m.known[k] = a
+	}
+	return a
+}
+
+// levels collects what is so now.
+type levels struct{ fleet *Fleet }
+
+var (
+	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations that are asked for now.", []string{"server_address"}, nil)
+	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in flight: choices that are probably done hold none.", []string{"server_address"}, nil)
+	permitsLevel  = prometheus.NewDesc("coeval_permits", "How many permits there are: the limit that the client found or was given.", []string{"server_address"}, nil)
+	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Choices that wait at the server for each that runs, as far as it is known.", []string{"server_address"}, nil)
+	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that run at the server: all, as its metrics tell, else this process's, by how many come and how long they take; not with a given limit.", []string{"server_address"}, nil)
+	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside.", []string{"server_address"}, nil)
+	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait here for a permit.", []string{"stage"}, nil)
+	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts of which all is said.", nil, nil)
+	replayedLevel = prometheus.NewDesc("coeval_replayed_total", "Generations that came from the journal.", nil, nil)
+	failedLevel   = prometheus.NewDesc("coeval_failed_total", "Generations that failed for good.", nil, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (l *levels) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, out) }
+
+// Collect implements [prometheus.Collector].
+func (l *levels) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	states, queues := l.fleet.limiter.States()
+	for _, s := range byName(states) {
+		gauge(inFlightLevel, float64(s.Outstanding), s.Name)
+		gauge(heldLevel, s.InFlight, s.Name)
+		gauge(permitsLevel, s.Permits, s.Name)
+		gauge(waitingLevel, s.WaitingShare, s.Name)
+		if s.Running >= 0 {
+			gauge(busyLevel, s.Running, s.Name)
+		}
+		up := 1.0
+		if s.Quarantined {
+			up = 0
+		}
+		gauge(upLevel, up, s.Name)
+	}
+	for stage, n := range queues {
+		gauge(queueLevel, float64(n), stage)
+	}
+	w := l.fleet.counters
+	for d, n := range map[*prometheus.Desc]int64{promptsLevel: w.Prompts.Load(), replayedLevel: w.Replayed.Load(), failedLevel: w.Failed.Load()} {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
+	}
+}
+
+// byName joins the states of endpoints that differ in their key only: a label has to be one's own.
+func byName(states []schedule.State) map[string]schedule.State {
+	out := map[string]schedule.State{}
+	for _, s := range states {
+		was, also := out[s.Name]
+		if !also {
+			was.Running = s.Running
+		}
+		s.Outstanding += was.Outstanding
+		s.InFlight += was.InFlight
+		s.Permits += was.Permits
+		s.WaitingShare = max(s.WaitingShare, was.WaitingShare)
+		s.Running = max(s.Running, was.Running)
+		s.Quarantined = s.Quarantined || was.Quarantined
+		out[s.Name] = s
+	}
+	return out
+}

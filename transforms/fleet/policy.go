@@ -1,0 +1,324 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/stage"
+)
+
+// An action is what the client does about a fault.
+type action int
+
+const (
+	actRetry   action = iota // send again, up to Options.Tries times
+	actWait                  // send again when there is room
+	actFail                  // the call failed for good
+	actDeny                  // the server denies: see [Fleet.deny]
+	actStream                // send again as a stream, then like actRetry
+	actSplit                 // send again as a stream, then with fewer choices, then like actRetry
+	actStopOwn               // this machine's fault: the run stops
+)
+
+// policy is the table of faults and actions, with the outcome that the limiter learns.
+var policy = map[openai.Kind]struct {
+	action  action
+	outcome schedule.Outcome
+}{
+	openai.Broken:        {actRetry, schedule.Failed},
+	openai.NoChoice:      {actRetry, schedule.Failed},
+	openai.TimedOut:      {actRetry, schedule.Failed},
+	openai.Unreachable:   {actRetry, schedule.Unreachable},
+	openai.Overloaded:    {actWait, schedule.Overloaded},
+	openai.Refused:       {actFail, schedule.Refused},
+	openai.Denied:        {actDeny, schedule.Failed},
+	openai.StreamOnly:    {actStream, schedule.Refused},
+	openai.CutOffSilence: {actSplit, schedule.Failed},
+	ownKind:              {actStopOwn, schedule.Refused},
+}
+
+// ownKind is the kind of a fault of this machine.
+const ownKind openai.Kind = -1
+
+// resultOf describes an answer to the limiter.
+func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Result {
+	if flt == nil {
+		prompt, completion := openai.Usage(generations)
+		return schedule.Result{Tokens: prompt + completion}
+	}
+	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
+}
+
+// retryState is what became of a request so far.
+type retryState struct {
+	// tries are the failures at a time when some server of the role was known to live. waits are all
+	// faults but the last, which lengthen the next pause. rejections are those while others had
+	// answers.
+	tries, waits, rejections int
+	// avoid are the endpoints at which it failed.
+	avoid []*endpoint
+	// first is when it met its first fault, last when its last, or when it began.
+	first, last time.Time
+}
+
+func (t *retryState) recordFault() {
+	if t.first.IsZero() {
+		t.first = time.Now()
+	}
+	t.waits++
+}
+
+// maxRejections is how often a request may be rejected while others have answers.
+const maxRejections = 200
+
+// rejectedForGood counts a rejection. It reports whether there were so many, for longer than the
+// patience, that the request itself must be the reason: some servers and gateways answer 503 when
+// they die of one.
+func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint) bool {
+	t.recordFault()
+	if slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) }) {
+		t.rejections++
+	}
+	t.last = time.Now()
+	return t.rejections >= maxRejections && time.Since(t.first) > patience
+}
+
+// countFailure counts a failure if it is the request's: not while no server answers anybody. If
+// nobody else asks, the server is asked for a sign of life.
+func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, calls *Tally) {
+	t.recordFault()
+	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) })
+	if alive || f.lives(ctx, e, q.role, calls) {
+		t.tries++
+	}
+	t.last = time.Now()
+}
+
+// handleFault decides what follows from a fault: generations when the call failed for good, an error
+// when the run stops, and neither when the request is to be sent again.
+func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault, calls *Tally) ([]schemas.Generation, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	do := policy[flt.Kind].action
+	if do == actFail && flt.Status == 403 && !f.hasAnswered(q.role) {
+		do = actDeny // a firewall that has never let anything through does not judge prompts
+	}
+	switch do {
+	case actStopOwn:
+		return nil, errors.New(flt.Message)
+	case actRetry:
+		if flt.Kind == openai.NoChoice && q.choiceless {
+			return failed(&openai.Fault{Code: openai.CodeMalformed, Message: noChoiceYet}, q.n), nil
+		}
+	case actDeny:
+		return f.deny(ctx, t, e, q, flt)
+	case actFail:
+		e.recordSuccess(q.role) // the server is well, only this call is not
+		if q.stage != stageProbe {
+			if err := f.recordRefused(q.role, e, flt); err != nil {
+				return nil, err
+			}
+		}
+		return failed(flt, q.n), nil
+	case actStream, actSplit:
+		if f.loosen(e, q, do) {
+			t.recordFault()
+			return nil, nil
+		}
+	}
+	if q.once {
+		return failed(flt, q.n), nil
+	}
+	if do == actWait {
+		if t.rejectedForGood(f.options.Patience, endpoints) {
+			return failed(flt, q.n), nil
+		}
+		if slices.ContainsFunc(endpoints, (*endpoint).busy) {
+			return nil, nil // it works on long generations
+		}
+		return nil, f.checkPatience(endpoints, q.role, t.first)
+	}
+	if flt.Code == openai.CodeTimeout {
+		q.timeouts++
+	}
+	if f.countFailure(ctx, t, e, endpoints, q, calls); t.tries >= f.options.Tries {
+		return failed(flt, q.n), nil
+	}
+	return nil, f.checkPatience(endpoints, q.role, t.first)
+}
+
+// loosen asks for the answer in another way: as a stream, or for fewer choices at a time. It
+// reports false if there is none left.
+func (f *Fleet) loosen(e *endpoint, q *request, do action) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.model(q.role)
+	if !m.streams {
+		m.streams = true
+		return true
+	}
+	if do == actSplit && q.n > 1 && !q.once {
+		m.maxChoices, m.exact = max(q.n/2, 1), true
+	}
+	return false
+}
+
+// deny handles a denial. While another server of the role may answer, the one that denies is left
+// alone. Else the run stops with a sentence.
+func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint, q *request, flt *openai.Fault) ([]schemas.Generation, error) {
+	stands := e.recordDenial(q.role, flt)
+	t.recordFault()
+	if !stands {
+		if q.once {
+			return failed(flt, q.n), nil
+		}
+		return nil, nil
+	}
+	all, err := f.endpointsOf(q.role)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(all, func(o *endpoint) bool { return !o.denies(q.role) }) {
+		return nil, errors.New(f.denialSentence(ctx, e, q.role, flt))
+	}
+	f.counters.Warn(f.denialSentence(ctx, e, q.role, flt) + ". The other servers of the role are asked instead")
+	if q.once {
+		return failed(flt, q.n), nil
+	}
+	return nil, nil
+}
+
+// maxFirstContact bounds the patience with servers that nobody has ever heard of in this process:
+// a wrong name, port or certificate does not mend itself.
+const maxFirstContact = 12 * time.Second
+
+// checkPatience returns the error that stops the run if no endpoint of the role has answered for as
+// long as the run waits. Since is when the caller met its first fault.
+func (f *Fleet) checkPatience(endpoints []*endpoint, r *stage.Role, since time.Time) error {
+	all, err := f.endpointsOf(r)
+	if err != nil {
+		return err
+	}
+	limit := f.options.Patience
+	heard := heardOf(all)
+	if !heard {
+		limit = min(limit, maxFirstContact)
+	}
+	waited := min(sinceSuccess(endpoints), time.Since(since))
+	if waited <= limit {
+		return nil
+	}
+	last := endpoints[0]
+	for _, e := range endpoints {
+		_, at := e.lastFault()
+		if _, was := last.lastFault(); at.After(was) {
+			last = e
+		}
+	}
+	message, _ := last.lastFault()
+	if !heard {
+		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. Check the URL, and that the server runs and is ready; then run the same command again",
+			r.Name, waited.Round(time.Second), last.name, message)
+	}
+	return fmt.Errorf("no server of the %s has answered for %s, which is the client.patience; the last fault: %s: %s. Start the server, then run the same command again: answers so far are in the journal",
+		r.Name, waited.Round(time.Second), last.name, message)
+}
+
+// signInterval is the least time between two signs of life that are asked of an endpoint.
+const signInterval = time.Second
+
+// lives asks an endpoint for a few tokens, unless somebody has just done so.
+func (f *Fleet) lives(ctx context.Context, e *endpoint, r *stage.Role, calls *Tally) bool {
+	e.mu.Lock()
+	due := time.Since(e.health.signAskedAt) > signInterval
+	if due {
+		e.health.signAskedAt = time.Now()
+	}
+	e.mu.Unlock()
+	if !due {
+		return false
+	}
+	q := probeRequest(r, 1)
+	if _, _, flt := f.send(ctx, e, &q, calls); flt != nil && flt.Kind != openai.NoChoice {
+		return false
+	}
+	e.recordSuccess(r)
+	return true
+}
+
+// failed returns the generations of a request that failed for good.
+func failed(flt *openai.Fault, n int) []schemas.Generation {
+	code := cmp.Or(flt.Code, openai.CodeServerError)
+	out := make([]schemas.Generation, n)
+	for i := range out {
+		out[i] = schemas.Generation{Code: code, Message: flt.Message}
+	}
+	return out
+}
+
+// denialSentence says what to do about a denial.
+func (f *Fleet) denialSentence(ctx context.Context, e *endpoint, r *stage.Role, flt *openai.Fault) string {
+	var advice string
+	switch {
+	case flt.Status == 401 && e.key == "":
+		advice = "it wants an API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
+	case flt.Status == 401:
+		advice = "it wants another API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
+	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
+		advice = "the account has no credit: check the account"
+	case flt.Status == 403:
+		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
+	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:
+		advice = f.adviseOnPath(ctx, e, r)
+	case flt.Status >= 300 && flt.Status < 400:
+		advice = "it redirects: give the URL that it redirects to"
+	default:
+		advice = "nothing that is asked there can succeed: check the URL and the account"
+	}
+	return fmt.Sprintf("%s refuses the %s: %s (it said: %s)", e.name, r.Name, advice, flt.Message)
+}
+
+// adviseOnPath finds out whether the model or the path is wrong, and names what is there.
+func (f *Fleet) adviseOnPath(ctx context.Context, e *endpoint, r *stage.Role) string {
+	if models := e.listModels(ctx, e.urlOf(openai.ModelsPath)); len(models) > 0 {
+		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
+			return "it lists the model " + strconv.Quote(r.Model) + " but not under this path: check that it serves chat completions"
+		}
+		return "it has no model " + strconv.Quote(r.Model) + ". It serves " + quoteSome(models)
+	}
+	u := *e.base
+	path := strings.TrimSuffix(u.Path, "/")
+	for _, other := range []string{strings.TrimSuffix(path, openai.CompletionsPath), path + "/v1", strings.TrimSuffix(path, "/v1") + "/api/v1", "/v1"} {
+		if other == path {
+			continue
+		}
+		u.Path = other
+		if models := e.listModels(ctx, u.String()+openai.ModelsPath); len(models) > 0 {
+			return "did you mean " + u.Redacted() + "? It serves " + quoteSome(models)
+		}
+	}
+	return "it has no model " + strconv.Quote(r.Model) + ", or the URL is not the base that ends before /chat/completions (most end in /v1)"
+}
+
+// quoteSome names the first few models.
+func quoteSome(models []openai.Model) string {
+	const most = 5
+	var names []string
+	for _, m := range models[:min(len(models), most)] {
+		names = append(names, strconv.Quote(m.ID))
+	}
+	if len(models) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(models)-most))
+	}
+	return strings.Join(names, ", ")
+}
