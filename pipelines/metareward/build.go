@@ -94,7 +94,7 @@ func Build(s beam.Scope, c Config, in Input) error {
 	if err != nil {
 		return err
 	}
-	found, err := infer.Findings(s, read.Prompts, chain, c.inferOptions(&in, options.asked(&c)...))
+	found, err := infer.RunStages(s, read.Prompts, chain, c.inferOptions(&in, options.asked(&c)...))
 	if err != nil {
 		return err
 	}

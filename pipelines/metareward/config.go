@@ -1,7 +1,7 @@
 // Package metareward is the pipeline of one Meta-Rewarding iteration: its configuration and
 // its graph.
 //
-//	prompts ─► Read ─► infer.Findings ─► pairs.ActorPairs ─► pairs.JudgePairs ─► sink.Write ─► sink.Commit
+//	prompts ─► Read ─► infer.RunStages ─► pairs.ActorPairs ─► pairs.JudgePairs ─► sink.Write ─► sink.Commit
 //	                        │                                     ▲
 //	                        └──────► pairs.PositionCounts ────────┘
 //

@@ -173,7 +173,7 @@ func run(t *testing.T, c Config) (out string, stats simulator.Stats) {
 		t.Fatal(err)
 	}
 	ptest.RunAndValidate(t, p)
-	if err := infer.Close(attempt); err != nil {
+	if err := infer.Attach(attempt).Close(); err != nil {
 		t.Fatal(err)
 	}
 	return c.Output.Dir, w.Server().Stats()

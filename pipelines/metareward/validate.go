@@ -12,7 +12,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
-	"coeval/transforms/infer"
+	"coeval/transforms/fleet/openai"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
@@ -162,7 +162,7 @@ func (v *validator) role(key string, c *Config, r *Role) {
 		v.check(!set, key+".extra_body."+field, "set", "nothing: it has a key of its own")
 	}
 	if c.Verdicts == EnforcedVerdicts && key != "actor" {
-		for _, field := range infer.ConstraintFields() {
+		for _, field := range openai.ConstraintFields() {
 			_, set := r.ExtraBody[field]
 			v.check(!set, key+".extra_body."+field, "set", "nothing while verdicts are enforced")
 		}

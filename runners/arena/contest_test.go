@@ -80,13 +80,13 @@ func play(t *testing.T, c arena.Config, prompts []schemas.Prompt, attempt string
 	asking.Infer.Fence = ""
 	var requests int64
 	result, err := contest.Play(t.Context(), prompts, func(ctx context.Context, dossiers []schemas.Dossier, chain []stage.Spec) error {
-		calls, err := infer.Dossiers(ctx, dossiers, asking.Bits, chain, asking.Infer)
+		calls, err := infer.RunInProcess(ctx, dossiers, asking.Bits, chain, asking.Infer)
 		for _, tally := range calls {
 			requests += tally.Requests
 		}
 		return err
 	})
-	if err := infer.Close(attempt); err != nil {
+	if err := infer.Attach(attempt).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err != nil {

@@ -7,7 +7,7 @@
 // went by it. A pair's judgment is the comparison of both responses' means S. Scored labels give
 // pairs too: those of responses to one prompt.
 //
-// The judge is asked beside a pipeline, by [infer.Dossiers]: labels are few, their texts are at hand,
+// The judge is asked beside a pipeline, by [infer.RunInProcess]: labels are few, their texts are at hand,
 // and nothing is written but figures. It goes through the same fleet to the same journal, under
 // the lock of its OUT, by the same calls as those of a run. So what a run has paid for is not asked
 // again, nor the other way round; a second time asks nothing; and another judge costs its own

@@ -152,7 +152,7 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	dossiers := k.set.Dossiers()
 	var calls map[string]schemas.CallTally
 	err = k.execute(ctx, func(ctx context.Context) (err error) {
-		calls, err = infer.Dossiers(ctx, dossiers, j.Bits, j.Chain, j.Infer)
+		calls, err = infer.RunInProcess(ctx, dossiers, j.Bits, j.Chain, j.Infer)
 		return err
 	})
 	var sum schemas.CallTally

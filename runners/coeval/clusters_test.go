@@ -86,7 +86,7 @@ func TestDataflowDryRun(t *testing.T) {
 	path := []string{}
 	for step := stepNamed(t, takes, "judgePairsFn"); ; {
 		path = append(path, step)
-		if strings.Contains(step, "infer.Findings") && strings.HasSuffix(step, "findFn") {
+		if strings.Contains(step, "infer.RunStages") && strings.HasSuffix(step, "findFn") {
 			break
 		}
 		from := slices.DeleteFunc(slices.Clone(takes[step]), func(s string) bool { return strings.Contains(s, "PositionCounts") })

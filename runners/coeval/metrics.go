@@ -29,7 +29,7 @@ func (r *run) serveMetrics(ctx context.Context) (stop func() error, err error) {
 	}
 	own := prometheus.NewRegistry()
 	own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	calls := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return infer.Metrics(r.attempt).Gather() })
+	calls := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return infer.Attach(r.attempt).Gatherer().Gather() })
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{own, calls}, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {

@@ -76,9 +76,9 @@ func (m *monitor) look(ctx context.Context) {
 	for {
 		select {
 		case <-show.C:
-			m.show(infer.Watch(m.run.attempt))
+			m.show(infer.Attach(m.run.attempt).Watch())
 		case <-point.C:
-			m.add(infer.Watch(m.run.attempt))
+			m.add(infer.Attach(m.run.attempt).Watch())
 		case <-save.C:
 			m.save(ctx)
 			save.Reset(min(time.Since(m.began), saveInterval))
@@ -90,7 +90,7 @@ func (m *monitor) look(ctx context.Context) {
 
 // save saves the statistics so far. A failure is shown once, and does not fail the run.
 func (m *monitor) save(ctx context.Context) {
-	err := m.run.keep(ctx, infer.Watch(m.run.attempt), m.series)
+	err := m.run.keep(ctx, infer.Attach(m.run.attempt).Watch(), m.series)
 	if err != nil && ctx.Err() == nil && !m.unsaved {
 		m.unsaved = true
 		fmt.Fprintf(m.screen, "could not save progress statistics: they will be lost if the run is killed (%v)\n", err)
@@ -101,7 +101,7 @@ func (m *monitor) save(ctx context.Context) {
 func (m *monitor) end() []summary.Point {
 	m.stop()
 	m.done.Wait()
-	m.add(infer.Watch(m.run.attempt))
+	m.add(infer.Attach(m.run.attempt).Watch())
 	m.screen.Clear()
 	return m.series
 }
@@ -133,7 +133,7 @@ func (m *monitor) show(s infer.Snapshot) {
 		Patience: m.run.config.Client.Patience,
 	}
 	alive := s.Generations > m.last.Generations
-	for _, server := range infer.States(m.run.attempt) {
+	for _, server := range infer.Attach(m.run.attempt).States() {
 		alive = alive || !server.Quarantined
 		status.Servers = append(status.Servers, progress.Server{URL: server.Name, Failing: server.Quarantined, InUse: server.InFlight, Permits: server.Permits})
 	}

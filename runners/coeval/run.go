@@ -306,13 +306,13 @@ func (r *run) execute(locked context.Context, ask func(context.Context) error) (
 	ctx, cancel := context.WithCancel(locked)
 	defer cancel()
 	screen := progress.NewScreen(r.command.ErrOrStderr())
-	stopped := interruptible(ctx, cancel, screen, func(ctx context.Context) { infer.Settle(ctx, r.attempt) })
+	stopped := interruptible(ctx, cancel, screen, func(ctx context.Context) { infer.Attach(r.attempt).Settle(ctx) })
 	monitor := r.startMonitor(ctx, screen)
 	ran := ask(ctx)
 	r.series = monitor.end()
-	r.seen = infer.Watch(r.attempt)
-	died := infer.Fatal(r.attempt)
-	err = infer.Close(r.attempt)
+	r.seen = infer.Attach(r.attempt).Watch()
+	died := infer.Attach(r.attempt).Err()
+	err = infer.Attach(r.attempt).Close()
 	if u := (*engine.Uncancelled)(nil); errors.As(ran, &u) {
 		err = errors.Join(err, u)
 	}

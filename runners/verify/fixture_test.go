@@ -110,7 +110,7 @@ func makeRun(ctx context.Context, out, lines string, change func(*metareward.Con
 	if err := metareward.Build(s, c, metareward.Input{Attempt: attempt, Scan: scan}); err != nil {
 		return err
 	}
-	return errors.Join(engine.Run(ctx, p), infer.Close(attempt))
+	return errors.Join(engine.Run(ctx, p), infer.Attach(attempt).Close())
 }
 
 // copyRun returns a copy of the good run, without its journal.

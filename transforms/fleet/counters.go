@@ -15,8 +15,9 @@ import (
 
 // A Snapshot is what a process has done so far in a run.
 type Snapshot struct {
-	// Prompts is the number of finished dossiers.
-	Prompts int64
+	// Prompts is the number of finished dossiers, Asked of those for which a server was asked. Begun
+	// is the number of dossiers finished or in progress.
+	Prompts, Asked, Begun int64
 	// Requests is the number sent. Generations came from servers, and Replayed from the journal.
 	// Failed is the number of both that are final failures, and ReplayedFailed of those replayed.
 	// Retries is the number of requests sent again.
@@ -59,7 +60,7 @@ type permitUse struct {
 // They are safe for concurrent use, and the zero value is ready.
 type Counters struct {
 	// Prompts, Replayed and the like are added to by the owner of the run.
-	Prompts, Generations, Replayed, Failed, ReplayedFailed atomic.Int64
+	Prompts, Asked, Begun, Generations, Replayed, Failed, ReplayedFailed atomic.Int64
 
 	requests, retries atomic.Int64
 	// pending is the number of requests that were sent and whose answers are not in the journal.
@@ -192,7 +193,7 @@ func (c *Counters) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := Snapshot{
-		Prompts: c.Prompts.Load(), Requests: c.requests.Load(), Generations: c.Generations.Load(),
+		Prompts: c.Prompts.Load(), Asked: c.Asked.Load(), Begun: c.Begun.Load(), Requests: c.requests.Load(), Generations: c.Generations.Load(),
 		Replayed: c.Replayed.Load(), Failed: c.Failed.Load(), ReplayedFailed: c.ReplayedFailed.Load(), Retries: c.retries.Load(),
 		Calls: c.calls.Counts(), InFlight: c.inFlight, InFlightByStage: maps.Clone(c.byStage), Permits: c.permits, Held: c.held,
 		LastFault: c.fault, Warnings: slices.Clone(c.warnings), Asking: max(0, c.answered.Sub(c.first)),

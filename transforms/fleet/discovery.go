@@ -249,36 +249,26 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error 
 		return ctx.Err()
 	}
 	if a.header.Get("Server") == openai.SimulatedOwner { // it serves any name
-		return f.recordModelErr(ctx, e, r, openai.Model{ID: r.Model, OwnedBy: openai.SimulatedOwner})
+		return f.recordModel(ctx, e, r, openai.Model{ID: r.Model, OwnedBy: openai.SimulatedOwner})
 	}
 	if a.status != http.StatusOK {
 		return nil
 	}
 	for _, m := range openai.ReadModels(a.body) {
 		if m.ID == r.Model {
-			return f.recordModelErr(ctx, e, r, m)
+			return f.recordModel(ctx, e, r, m)
 		}
 	}
 	return nil
 }
 
-func (f *Fleet) recordModelErr(ctx context.Context, e *endpoint, r *stage.Role, m openai.Model) error {
-	if f.options.RecordModel == nil {
-		return nil
-	}
-	warning, err := f.options.RecordModel(ctx, r, m)
+func (f *Fleet) recordModel(ctx context.Context, e *endpoint, r *stage.Role, m openai.Model) error {
+	e.simulated.Store(m.Simulated())
+	warning, err := f.options.RecordModel(ctx, e.name, r, m)
 	if warning != "" {
-		f.counters.Warn(e.name + " " + warning)
+		f.counters.Warn(warning)
 	}
 	return err
-}
-
-// recordModel is recordModelErr for a model that an answer shows.
-func (f *Fleet) recordModel(ctx context.Context, e *endpoint, r *stage.Role, m openai.Model) *openai.Fault {
-	if err := f.recordModelErr(ctx, e, r, m); err != nil {
-		return &openai.Fault{Kind: ownKind, Message: err.Error()}
-	}
-	return nil
 }
 
 // listModels returns the models at a URL, nil if there is no list.

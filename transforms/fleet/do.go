@@ -51,6 +51,10 @@ type request struct {
 	once bool
 	// choiceless means that an answer without any choice is one: the server lives.
 	choiceless bool
+	// loosened is true if the last fault changed how the request is asked.
+	loosened bool
+	// streamed is true if the request was last sent as a stream.
+	streamed bool
 	// timeouts doubles the time that the request may take, each time.
 	timeouts int
 }
@@ -142,8 +146,8 @@ func (f *Fleet) complete(ctx context.Context, endpoints []*endpoint, g *schedule
 		if err != nil {
 			return err
 		}
-		for k, ok := range has {
-			if ok {
+		for k := range at.to - at.from {
+			if k < len(has) && has[k] {
 				continue
 			}
 			if last := len(missing) - 1; last >= 0 && missing[last].to == at.from+k {
@@ -161,7 +165,7 @@ func scheduleRequest(stage, promptID string, sizes []int) schedule.Request {
 }
 
 // ask sends a request until it is answered or can't be, and returns the choices that came: all n,
-// fewer, or one failure that stands for all. An error ends the run. The first try has the permits of
+// fewer, or one failure that stands for all. It may ask for fewer choices itself. An error ends the run. The first try has the permits of
 // g; without g it waits for them. After an answer the caller calls counters.delivered once it is
 // safe.
 func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, q request, calls *Tally) ([]schemas.Generation, []bool, error) {
@@ -235,7 +239,8 @@ const maxFullBackoffs = 3
 // beforeRetry waits until a request may be sent again, and returns the endpoints to which. No permit
 // is held meanwhile.
 func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault) ([]*endpoint, error) {
-	if do := policy[flt.Kind].action; do == actStream {
+	if q.loosened {
+		q.loosened = false
 		return endpoints, nil // at once, as it was only asked in the wrong way
 	}
 	if !slices.Contains(t.avoid, e) {
@@ -296,6 +301,10 @@ func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints 
 	return g, endpoints, err
 }
 
+// minSilenceLimit is the shortest time after which gateways cut requests that have sent nothing: most
+// do after one minute, some after 30 seconds.
+const minSilenceLimit = 25 * time.Second
+
 const (
 	// bytesPerToken bounds a body by the tokens asked for, bytesPerEvent a stream, which has an event
 	// for each. minBody is for all else.
@@ -307,11 +316,9 @@ const (
 
 // send posts a request and reads its answer.
 func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
-	e.mu.Lock()
-	streams := e.model(q.role).streams
-	e.mu.Unlock()
+	q.streamed = e.streams(q.role)
 	body, err := openai.AppendBody(nil, &openai.Request{
-		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.constraintOf(q.role)), Stream: streams,
+		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.constraintOf(q.role)), Stream: q.streamed,
 	})
 	if err != nil {
 		return nil, nil, &openai.Fault{Kind: openai.Refused, Code: openai.CodeBadRequest, Message: err.Error()}
@@ -319,7 +326,7 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 	limit := int64(maxBody)
 	if q.role.MaxTokens > 0 {
 		perToken := int64(bytesPerToken)
-		if streams {
+		if q.streamed {
 			perToken = bytesPerEvent
 		}
 		limit = min(maxBody, minBody+int64(q.n)*int64(q.role.MaxTokens)*perToken)
@@ -335,22 +342,27 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 		f.applyRateLimits(e, a)
 	}
 	if flt := faultOf(e, a, err, limit, timeout); flt != nil {
-		return nil, nil, flt
-	}
-	if a.header.Get("Server") == openai.SimulatedOwner {
-		if flt := f.recordModel(ctx, e, q.role, openai.Model{ID: q.role.Model, OwnedBy: openai.SimulatedOwner}); flt != nil {
-			return nil, nil, flt
+		if flt.Kind == openai.CutOffSilence && time.Since(began) < minSilenceLimit {
+			flt.Kind = openai.Broken // no gateway is so impatient
 		}
+		return nil, nil, flt
 	}
 	decode := openai.Decode
 	if a.stream {
 		decode = openai.DecodeStream
 	}
 	generations, has, flt := decode(a.body, q.n)
-	if flt == nil {
-		f.checkFinish(e, q, generations)
+	if flt != nil {
+		return nil, nil, flt
 	}
-	return generations, has, flt
+	if record := f.options.RecordAnswer; record != nil {
+		simulated := e.simulated.Load() || a.header.Get("Server") == openai.SimulatedOwner
+		if err := record(ctx, e.name, q.role, simulated, q.stage == stageProbe); err != nil {
+			return nil, nil, &openai.Fault{Kind: ownKind, Message: err.Error(), Err: err}
+		}
+	}
+	f.checkFinish(e, q, generations)
+	return generations, has, nil
 }
 
 // faultOf returns the fault of an exchange, nil if it has a 200 with a whole body.

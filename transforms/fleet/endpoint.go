@@ -28,6 +28,8 @@ type endpoint struct {
 	server *schedule.Server
 	// echoes is true once the server returned a request's ID.
 	echoes atomic.Bool
+	// simulated is true if the model list has the simulated server, which may be behind a proxy.
+	simulated atomic.Bool
 	// discovering has a token while somebody finds out what the server is.
 	discovering chan struct{}
 
@@ -53,13 +55,14 @@ type modelState struct {
 	constraints map[string]*openai.Constraint
 	// secondsPerToken is how long an answer takes for each token of a choice, smoothed.
 	secondsPerToken float64
-	// streams is true once the model answered only as a stream.
-	streams bool
+	// stream is how the model is asked.
+	stream streaming
 	// everSucceeded is true once it answered. denials is the number since the last success, denial
-	// the last of them.
+	// the last of them, and deniedSince when the first came.
 	everSucceeded bool
 	denials       int
 	denial        *openai.Fault
+	deniedSince   time.Time
 	// leftAloneUntil is until when nobody discovers it, as it did not answer or was denied.
 	leftAloneUntil time.Time
 }
@@ -159,6 +162,22 @@ func (e *endpoint) enforces(r *stage.Role) bool {
 
 func (e *endpoint) enforcesLocked(r *stage.Role) bool {
 	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
+}
+
+// streaming is whether a model's answers are asked for as streams.
+type streaming int
+
+const (
+	streamNever   streaming = iota // no reason to
+	streamAlways                   // it serves nothing else, or a gateway cuts silent requests
+	streamRefused                  // it was tried, and refused
+)
+
+// streams reports whether requests of the role are sent as streams.
+func (e *endpoint) streams(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.model(r).stream == streamAlways
 }
 
 // How long a request may take if it isn't configured: minTimeout and twice what its tokens take at

@@ -76,9 +76,12 @@ type Options struct {
 	Tries int
 	// Patience is how long the run waits while no server of a role answers.
 	Patience time.Duration
-	// RecordModel receives the model behind a role before the role's first answer from a server is
-	// used. Its warning is for people; its error stops the run. Nil means that nobody wants to know.
-	RecordModel func(ctx context.Context, r *stage.Role, m openai.Model) (warning string, err error)
+	// RecordModel receives the model that a server lists for a role, before the role's first call there.
+	// Its warning is for people; its error stops the run. Nil means that nobody wants to know.
+	RecordModel func(ctx context.Context, server string, r *stage.Role, m openai.Model) (warning string, err error)
+	// RecordAnswer is called before an answer is used, with whether the simulated server wrote it and
+	// whether it answers a probe. Its error stops the run. Nil means that nobody wants to know.
+	RecordAnswer func(ctx context.Context, server string, r *stage.Role, simulated, probe bool) error
 }
 
 // A Fleet is a process's one client of all servers. It is safe for concurrent use.

@@ -156,9 +156,10 @@ func (e *endpoint) recordFault(flt *openai.Fault) {
 }
 
 const (
-	// maxDenials is how many denials in a row stand for a lasting one, after the endpoint succeeded
-	// before. Gateways deny a request now and then.
-	maxDenials = 3
+	// A model that was served before is lastingly denied after maxDenials without an answer between,
+	// for longer than denialGrace. Gateways deny a request, or all of a moment, now and then.
+	maxDenials  = 3
+	denialGrace = 3 * time.Second
 	// denialPause is how long a server that denies is left alone while others answer.
 	denialPause = time.Minute
 	// silencePause is how long a server that does not answer its discovery is left alone.
@@ -171,7 +172,9 @@ func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(r)
-	m.denials++
+	if m.denials++; m.denials == 1 {
+		m.deniedSince = time.Now()
+	}
 	m.denial = flt
 	if !m.isDenied() {
 		return false
@@ -182,7 +185,7 @@ func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 
 // isDenied reports whether a denial stands.
 func (m *modelState) isDenied() bool {
-	return m.denial != nil && (!m.everSucceeded || m.denials >= maxDenials)
+	return m.denial != nil && (!m.everSucceeded || m.denials >= maxDenials && time.Since(m.deniedSince) > denialGrace)
 }
 
 // denies reports whether the endpoint lastingly denies a role's model.

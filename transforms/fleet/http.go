@@ -25,6 +25,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/inprocess"
 )
 
 const (
@@ -54,14 +55,8 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 	}
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &countingConn{Conn: c}, nil
-		},
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout: dialTimeout,
 		ForceAttemptHTTP2:   true,
@@ -71,6 +66,15 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 		DisableCompression:  true, // answers are small, and decoding unasked ones is bounded by us
 		WriteBufferSize:     16 << 10,
 		ReadBufferSize:      16 << 10,
+	}
+	inprocess.Attach(transport)
+	dial := transport.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{Conn: c}, nil
 	}
 	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: transport, CheckRedirect: noRedirects}, nil

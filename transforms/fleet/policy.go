@@ -115,7 +115,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	}
 	switch do {
 	case actStopOwn:
-		return nil, errors.New(flt.Message)
+		return nil, cmp.Or(flt.Err, errors.New(flt.Message))
 	case actRetry:
 		if flt.Kind == openai.NoChoice && q.choiceless {
 			return failed(&openai.Fault{Code: openai.CodeMalformed, Message: noChoiceYet}, q.n), nil
@@ -123,6 +123,9 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	case actDeny:
 		return f.deny(ctx, t, e, q, flt)
 	case actFail:
+		if q.streamed && flt.Code == openai.CodeBadRequest && e.loosen(q, do) {
+			return nil, nil
+		}
 		e.recordSuccess(q.role) // the server is well, only this call is not
 		if q.stage != stageProbe {
 			if err := f.recordRefused(q.role, e, flt); err != nil {
@@ -131,8 +134,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 		}
 		return failed(flt, q.n), nil
 	case actStream, actSplit:
-		if f.loosen(e, q, do) {
-			t.recordFault()
+		if e.loosen(q, do) {
 			return nil, nil
 		}
 	}
@@ -157,20 +159,26 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	return nil, f.checkPatience(endpoints, q.role, t.first)
 }
 
-// loosen asks for the answer in another way: as a stream, or for fewer choices at a time. It
-// reports false if there is none left.
-func (f *Fleet) loosen(e *endpoint, q *request, do action) bool {
+// loosen changes how a request is asked: as a stream, no longer as a stream, or for half as many
+// choices. It reports false if there is nothing left to change.
+func (e *endpoint) loosen(q *request, do action) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(q.role)
-	if !m.streams {
-		m.streams = true
-		return true
+	switch {
+	case do == actFail: // of a streamed request
+		m.stream = streamRefused
+	case m.stream == streamNever:
+		m.stream = streamAlways
+	case m.stream == streamAlways && !q.streamed: // another request has changed it
+	case do == actSplit && q.n > 1:
+		q.n /= 2
+		m.maxChoices, m.exact = min(m.maxChoices, q.n), true
+	default:
+		return false
 	}
-	if do == actSplit && q.n > 1 && !q.once {
-		m.maxChoices, m.exact = max(q.n/2, 1), true
-	}
-	return false
+	q.loosened = true
+	return true
 }
 
 // deny handles a denial. While another server of the role may answer, the one that denies is left

@@ -42,7 +42,7 @@ func ExampleGenerate() {
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
 		log.Fatal(err)
 	}
-	if err := errors.Join(infer.Close("example"), worker.Close()); err != nil {
+	if err := errors.Join(infer.Attach("example").Close(), worker.Close()); err != nil {
 		log.Fatal(err)
 	}
 	// Unordered output:

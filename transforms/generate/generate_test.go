@@ -187,7 +187,7 @@ func TestGenerate(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(infer.Close(t.Name()), worker.Close()); err != nil {
+		if err := errors.Join(infer.Attach(t.Name()).Close(), worker.Close()); err != nil {
 			t.Error(err)
 		}
 	})

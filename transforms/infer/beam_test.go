@@ -60,13 +60,13 @@ func TestFailedBundleCallsNobody(t *testing.T) {
 	}
 	o := infer.Options{Attempt: uuid.NewString(), Journal: filepath.Join(t.TempDir(), "journal"), Window: 50, MaxInFlight: 20}
 	t.Cleanup(func() {
-		if err := infer.Close(o.Attempt); err != nil {
+		if err := infer.Attach(o.Attempt).Close(); err != nil {
 			t.Error(err)
 		}
 	})
 
 	p, scope := beam.NewPipelineWithRoot()
-	found, err := infer.Findings(scope, beam.ParDo(scope, inOneBucket, beam.CreateList(scope, prompts)), []stage.Spec{spec}, o)
+	found, err := infer.RunStages(scope, beam.ParDo(scope, inOneBucket, beam.CreateList(scope, prompts)), []stage.Spec{spec}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestFailedBundleCallsNobody(t *testing.T) {
 	if strings.Contains(string(stacks), "coeval/transforms/window.(*Window") {
 		t.Errorf("the bundle's work goes on:\n%s", stacks)
 	}
-	if n := infer.Watch(o.Attempt).InFlight; n != 0 {
+	if n := infer.Attach(o.Attempt).Watch().InFlight; n != 0 {
 		t.Errorf("%d generations are in flight", n)
 	}
 	// The first finding is refused: a request for it, one for n = 2 to know that the endpoint has

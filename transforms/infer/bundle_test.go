@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -19,24 +18,25 @@ import (
 	"coeval/datasets/store/storetest"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 // bundleOf returns the DoFn of a worker whose chain is this stage.
-func bundleOf(t *testing.T, o Options, stage Stage) *findFn {
+func bundleOf(t *testing.T, o Options, chain stage.Stage) *findFn {
 	t.Helper()
 	if o.Attempt == "" {
 		o.Attempt = uuid.NewString()
 	}
-	e := &engine{options: o.withDefaults(), stage: stage, calls: &callCounts{}}
-	if err := e.join(t.Context()); err != nil {
+	b := &bundleRun{options: o.withDefaults(), chain: chain}
+	if err := b.join(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := Close(o.Attempt); err != nil {
+		if err := Attach(o.Attempt).Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &findFn{engine: e}
+	return &findFn{bundle: b}
 }
 
 // work runs one bundle of the prompts, all in one bucket, and returns what is emitted.
@@ -61,7 +61,7 @@ func (f *findFn) work(ctx context.Context, prompts []schemas.Prompt) (found []sc
 	return found, f.FinishBundle(ctx, emit, tally)
 }
 
-func promptsOf(calls []Call) []schemas.Prompt {
+func promptsOf(calls []stage.Call) []schemas.Prompt {
 	prompts := make([]schemas.Prompt, len(calls))
 	for i := range calls {
 		prompts[i] = schemas.Prompt{ID: calls[i].PromptID, Messages: calls[i].Messages(), File: "p.jsonl", Line: int64(i)}
@@ -103,7 +103,7 @@ func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 			last := calls[len(calls)-1].PromptID
 			var answered sync.WaitGroup
 			answered.Add(len(calls) - 1)
-			f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+			f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 				if d.Prompt.ID == last {
 					answered.Wait()
 					return errors.New("this prompt is the end of it")
@@ -123,7 +123,7 @@ func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 			if _, err := f.work(t.Context(), promptsOf(calls)); err == nil || !strings.Contains(err.Error(), "the end of it") {
 				t.Fatalf("the bundle ended with %v", err)
 			}
-			if got := Watch(f.engine.options.Attempt).Calls[calls[0].Stage]; got.Generations != int64(3*(len(calls)-1)) || got.CompletionTokens == 0 {
+			if got := Attach(f.bundle.options.Attempt).Watch().Calls[calls[0].Stage]; got.Generations != int64(3*(len(calls)-1)) || got.CompletionTokens == 0 {
 				t.Errorf("of a bundle that failed %+v is told, want 3 generations of each of %d calls", got, len(calls)-1)
 			}
 			contents, err := journal.Read(t.Context(), dir, nil, "b", nil)
@@ -148,7 +148,7 @@ func TestBundleIsStartedAgain(t *testing.T) {
 	dir := "gs://bucket/" + uuid.NewString()
 	s := start(t, simulator.Options{})
 	calls := callsOf(actorAt(s.URL()), 3, 2)
-	f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c Caller, d *schemas.Dossier) error {
+	f := bundleOf(t, Options{Journal: dir}, func(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 		for i := range calls {
 			if calls[i].PromptID == d.Prompt.ID {
 				_, err := c.Do(ctx, calls[i:i+1])
@@ -169,7 +169,7 @@ func TestBundleIsStartedAgain(t *testing.T) {
 	if _, err := f.work(t.Context(), promptsOf(calls)); err == nil {
 		t.Fatal("a bundle whose journal can't be written is done")
 	}
-	why := Fatal(f.engine.options.Attempt)
+	why := Attach(f.bundle.options.Attempt).Err()
 	if why == nil || !strings.Contains(why.Error(), "no permission") {
 		t.Errorf("the run is told %v", why)
 	}
@@ -189,7 +189,7 @@ func TestBundleIsStartedAgain(t *testing.T) {
 			}
 		}
 	}
-	if is := Fatal(f.engine.options.Attempt); is == nil || is.Error() != why.Error() {
+	if is := Attach(f.bundle.options.Attempt).Err(); is == nil || is.Error() != why.Error() {
 		t.Errorf("the error that began it is forgotten: %v", is)
 	}
 }
@@ -207,11 +207,11 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 	calls := callsOf(actorAt(s.URL()), 1, 1)
 	prompts := promptsOf(calls)
 	asked := make(chan int)
-	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c Caller, _ *schemas.Dossier) error {
+	f := bundleOf(t, Options{Attempt: "first", Journal: filepath.Join(out, "journal"), Fence: out}, func(ctx context.Context, c stage.Caller, _ *schemas.Dossier) error {
 		for i := 0; ; i++ { // a dossier that never ends
 			again := calls[0]
 			again.Inputs = []string{fmt.Sprint("round ", i)}
-			if _, err := c.Do(ctx, []Call{again}); err != nil {
+			if _, err := c.Do(ctx, []stage.Call{again}); err != nil {
 				return err
 			}
 			select {
@@ -237,7 +237,7 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 		t.Fatal("the bundle is done")
 	}
 	var lost *lock.Lost
-	if err := Fatal("first"); !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
+	if err := Attach("first").Err(); !errors.As(err, &lost) || !strings.Contains(err.Error(), "another run (process") {
 		t.Errorf("the job is told %v", err)
 	}
 	stats := s.Server().Stats()
@@ -261,12 +261,12 @@ func TestWorkerThatLostItsRun(t *testing.T) {
 }
 
 // A process that takes the place of one that died shows its own permits, and counts the other's probes.
-func TestReplacedProcess(t *testing.T) {
+func TestReplacedState(t *testing.T) {
 	s := start(t, simulator.Options{})
 	o := Options{Attempt: uuid.NewString(), MaxInFlight: 8}
 	r := actorAt(s.URL())
-	join := func() *process {
-		p, err := processOf(t.Context(), o.withDefaults())
+	join := func() *runState {
+		p, err := Attach(o.Attempt).join(t.Context(), o.withDefaults())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,24 +274,24 @@ func TestReplacedProcess(t *testing.T) {
 		return p
 	}
 	first := join()
-	first.fleet.own.request(stageProbe, 1, time.Second)
-	first.died(errors.New("it is over"))
+	first.fleet.AddOwn(map[string]schemas.CallTally{"probe": {Requests: 1}})
+	first.fail(errors.New("it is over"))
 	second := join()
 	defer func() {
-		if err := Close(o.Attempt); err != nil {
+		if err := Attach(o.Attempt).Close(); err != nil {
 			t.Error(err)
 		}
 	}()
 	if first == second {
 		t.Fatal("a dead process goes on")
 	}
-	if got := Watch(o.Attempt); got.Permits != 8 || got.Held != 0 {
+	if got := Attach(o.Attempt).Watch(); got.Permits != 8 || got.Held != 0 {
 		t.Errorf("%d permits, %g held; want 8 and none", got.Permits, got.Held)
 	}
-	if got := second.fleet.own.take()[stageProbe]; got.Requests != 1 {
+	if got := second.fleet.TakeOwn()["probe"]; got.Requests != 1 {
 		t.Errorf("the calls of the first fleet are %+v", got)
 	}
-	if got := fmt.Sprint(Fatal(o.Attempt)); got != "it is over" {
+	if got := fmt.Sprint(Attach(o.Attempt).Err()); got != "it is over" {
 		t.Errorf("the run is told %q", got)
 	}
 }
@@ -299,16 +299,16 @@ func TestReplacedProcess(t *testing.T) {
 // A worker without its keys says so before it asks anything, and names the variable.
 func TestWorkerWithoutItsKey(t *testing.T) {
 	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
-	o := Options{Attempt: uuid.NewString(), Keys: []Endpoint{{APIKeyEnv: name}}}
-	_, err := processOf(t.Context(), o.withDefaults())
+	o := Options{Attempt: uuid.NewString(), Keys: []stage.Endpoint{{APIKeyEnv: name}}}
+	_, err := Attach(o.Attempt).join(t.Context(), o.withDefaults())
 	if err == nil || !strings.Contains(err.Error(), "has no API key: api_key_env names the environment variable "+name+", which is not set there") {
 		t.Fatalf("it says %v", err)
 	}
 	t.Setenv(name, "secret")
-	if _, err := processOf(t.Context(), o.withDefaults()); err != nil {
+	if _, err := Attach(o.Attempt).join(t.Context(), o.withDefaults()); err != nil {
 		t.Fatal(err)
 	}
-	if err := Close(o.Attempt); err != nil {
+	if err := Attach(o.Attempt).Close(); err != nil {
 		t.Error(err)
 	}
 }

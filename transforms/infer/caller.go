@@ -1,237 +1,163 @@
 package infer
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"coeval/datasets/journal"
 	"coeval/schemas"
-	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/fleet"
 	"coeval/transforms/stage"
 )
 
-// priorities say who goes first at the limiter: later stages, so that dossiers finish; the other way
-// round when no more prompts come.
-var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
-
-// asker gets the generations of one prompt from the journal, and from the fleet what is not
-// there. What it returns is in the journal, and durable after [journal.View.Sync].
-type asker struct {
-	process *process
-	calls   *callCounts
+// journaledCaller is the [stage.Caller] of one prompt: it takes generations from the journal, and asks
+// the fleet for the missing ones. Its results are in the journal, and durable after
+// [journal.View.Sync].
+type journaledCaller struct {
+	run   *runState
+	calls *fleet.Tally
 	// records and view are nil without a journal.
 	records journal.Records
 	view    *journal.View
-	// asked reports that the journal lacked something, so that servers were asked.
+	// asked is true once the journal lacked something, so that servers were asked.
 	asked atomic.Bool
 }
 
-// Do implements [Caller].
-func (a *asker) Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error) {
-	out := make([][]schemas.Generation, len(calls))
-	var missing []part
-	for i, key := range stage.Keys(calls) {
-		c := &calls[i]
-		out[i] = make([]schemas.Generation, c.N)
-		for _, run := range runs(a.replay(c, key, out[i])) {
-			missing = append(missing, part{call: c, key: key, span: run, out: out[i]})
-		}
-	}
-	if len(missing) > 0 {
-		a.asked.Store(true)
-	}
-	for len(missing) > 0 {
-		// The calls of a stage have one role, so mostly this is all of them.
-		n := 1
-		for n < len(missing) && missing[n].call.Role == missing[0].call.Role {
-			n++
-		}
-		if err := a.askAll(ctx, missing[:n]); err != nil {
-			return nil, err
-		}
-		missing = missing[n:]
-	}
-	return out, nil
-}
+// missing is a range of replicates of one call that the journal lacks.
+type missing struct {
+	replicateRange
 
-// part is a run of replicates of one call.
-type part struct {
-	span
-
-	call *Call
+	call *stage.Call
 	key  string
 	out  []schemas.Generation
 }
 
-// replay fills in what the journal holds and returns the replicates that it doesn't.
-func (a *asker) replay(c *Call, key string, out []schemas.Generation) []int {
-	var missing []int
+// replicateRange is a range of contiguous replicates, for which one request can ask.
+type replicateRange struct{ from, to int }
+
+// contiguous joins replicates in ascending order to ranges.
+func contiguous(replicates []int) []replicateRange {
+	var out []replicateRange
+	for _, i := range replicates {
+		if k := len(out) - 1; k >= 0 && out[k].to == i {
+			out[k].to++
+			continue
+		}
+		out = append(out, replicateRange{i, i + 1})
+	}
+	return out
+}
+
+// Do implements [stage.Caller].
+func (c *journaledCaller) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
+	out := make([][]schemas.Generation, len(calls))
+	var lacking []missing
+	for i, key := range stage.Keys(calls) {
+		call := &calls[i]
+		out[i] = make([]schemas.Generation, call.N)
+		for _, r := range contiguous(c.replay(call, key, out[i])) {
+			lacking = append(lacking, missing{replicateRange: r, call: call, key: key, out: out[i]})
+		}
+	}
+	if len(lacking) > 0 {
+		c.asked.Store(true)
+	}
+	for len(lacking) > 0 {
+		// The calls of a stage mostly have one role, so that this is all of them.
+		n := 1
+		for n < len(lacking) && lacking[n].call.Role == lacking[0].call.Role {
+			n++
+		}
+		if err := c.ask(ctx, lacking[:n]); err != nil {
+			return nil, err
+		}
+		lacking = lacking[n:]
+	}
+	return out, nil
+}
+
+// replay fills in the generations that the journal has, and returns the replicates that it lacks.
+func (c *journaledCaller) replay(call *stage.Call, key string, out []schemas.Generation) []int {
+	var lacking []int
 	var t schemas.CallTally
+	counters := c.run.counters
 	for i := range out {
-		r, ok := a.records.Get(key, i)
-		if !ok || Retries(a.process.options.RetryFailed, r.Code) {
-			missing = append(missing, i)
+		r, ok := c.records.Get(key, i)
+		if !ok || Retries(c.run.options.RetryFailed, r.Code) {
+			lacking = append(lacking, i)
 			continue
 		}
 		out[i] = generationOf(r)
 		t.Replayed++
 		if r.Code != "" {
 			t.Failed++
+			counters.ReplayedFailed.Add(1)
+			counters.RecordFailure(call.Role.Name, r.Code, r.Message)
 		}
 	}
 	if t.Replayed > 0 {
-		a.calls.add(c.Stage, t)
-		a.process.watch.replayed.Add(t.Replayed)
-		a.process.watch.failed.Add(t.Failed)
+		c.calls.Add(call.Stage, t)
+		counters.Replayed.Add(t.Replayed)
+		counters.Failed.Add(t.Failed)
 	}
-	return missing
+	return lacking
 }
 
-// span is a run of contiguous replicates, which one request with n can ask for.
-type span struct{ from, to int }
-
-func runs(replicates []int) []span {
-	var out []span
-	for _, i := range replicates {
-		if k := len(out) - 1; k >= 0 && out[k].to == i {
-			out[k].to++
-			continue
-		}
-		out = append(out, span{i, i + 1})
-	}
-	return out
-}
-
-// askAll asks for parts of one role, in as few requests as its endpoints allow. All stand in
-// line at once; a goroutine begins when a request has its permits.
-func (a *asker) askAll(ctx context.Context, parts []part) error {
-	fleet, c := a.process.fleet, parts[0].call
-	if err := a.process.proveAll(ctx, a.calls); err != nil {
+// ask asks the fleet for generations of one role, and returns when they may be used.
+func (c *journaledCaller) ask(ctx context.Context, lacking []missing) error {
+	f := c.run.fleet
+	if err := f.VerifyConstraints(ctx, c.run.options.Prove, c.calls); err != nil {
 		return err
 	}
-	endpoints, err := fleet.of(c.Role)
-	if err != nil {
+	requests := make([]fleet.Request, len(lacking))
+	for i := range lacking {
+		m := &lacking[i]
+		requests[i] = fleet.Request{
+			Role: m.call.Role, Stage: m.call.Stage, PromptID: m.call.PromptID, Messages: m.call.Messages,
+			Seed: seedOf(m.key, m.from), N: m.to - m.from, CallN: m.call.N,
+		}
+	}
+	err := f.Do(ctx, requests, c.calls, func(i, from int, generations []schemas.Generation, has []bool) error {
+		return c.keep(&lacking[i], lacking[i].from+from, generations, has)
+	})
+	if err != nil || c.view == nil {
 		return err
 	}
-	endpoints, parts, err = a.cut(ctx, endpoints, parts)
-	if err != nil {
-		return err
-	}
-	sizes := make([]int, len(parts))
-	for i := range parts {
-		sizes[i] = parts[i].to - parts[i].from
-	}
-	whole := ctx
-	group, ctx := errgroup.WithContext(whole)
-	ticket := fleet.limiter.Enqueue(servers(endpoints), requests(c.Stage, c.PromptID, sizes))
-	largest := request{role: c.Role, stage: c.Stage, n: slices.Max(sizes)}
-	for i := range parts {
-		g, wider, err := fleet.take(ctx, ticket, endpoints, &largest)
-		if err != nil {
-			ticket.Cancel()
-			return cmp.Or(group.Wait(), err) // the cause, not its echo
-		}
-		endpoints = wider
-		group.Go(func() error { return a.askUntilWhole(ctx, wider, g, &parts[i]) })
-	}
-	if err := group.Wait(); err != nil || a.view == nil {
-		return err
-	}
-	return a.view.Ready(whole)
+	return c.view.Ready(ctx)
 }
 
-// cut splits parts that are larger than the requests that the endpoints take, and leaves out
-// endpoints that don't answer.
-func (a *asker) cut(ctx context.Context, endpoints []*endpoint, parts []part) ([]*endpoint, []part, error) {
-	fleet := a.process.fleet
-	out := make([]part, 0, len(parts))
-	var usable []*endpoint
-	for _, p := range parts {
-		n := 1
-		if p.to-p.from > 1 {
-			n = p.call.N // so that a server is probed for one number only
-		}
-		var err error
-		if usable, n, err = fleet.batch(ctx, endpoints, p.call.Role, n, a.calls); err != nil {
-			return nil, nil, err
-		}
-		if most := fleet.options.MaxInFlight; most > 0 {
-			n = min(n, most)
-		}
-		for from := p.from; from < p.to; from += n {
-			piece := p
-			piece.span = span{from, min(from+n, p.to)}
-			out = append(out, piece)
-		}
-	}
-	return usable, out, nil
-}
-
-// askUntilWhole asks for a part, again for the replicates that a server left out, and puts
-// every answer into the journal. It ends: an answer without any choice is a fault, of which a
-// request may meet few. The first request has the permits of g.
-func (a *asker) askUntilWhole(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, p *part) error {
-	for missing := []span{p.span}; len(missing) > 0; g = nil {
-		at := missing[0]
-		missing = missing[1:]
-		generations, has, err := a.process.fleet.ask(ctx, endpoints, g, request{
-			role: p.call.Role, stage: p.call.Stage, promptID: p.call.PromptID, messages: p.call.Messages,
-			seed: seed(p.key, at.from), n: at.to - at.from,
-		}, a.calls)
-		if err != nil {
-			return err
-		}
-		var left []int
-		for i, ok := range has {
-			if ok {
-				p.out[at.from+i] = generations[i]
-			} else {
-				left = append(left, at.from+i)
-			}
-		}
-		err = a.keep(p.call, p.key, at.from, generations, has)
-		a.process.watch.kept()
-		if err != nil {
-			return err
-		}
-		missing = append(missing, runs(left)...)
-	}
-	return nil
-}
-
-// keep counts the generations that came and puts them into the journal.
-func (a *asker) keep(c *Call, key string, from int, generations []schemas.Generation, has []bool) error {
+// keep counts generations that came, and appends them to the journal.
+func (c *journaledCaller) keep(m *missing, from int, generations []schemas.Generation, has []bool) error {
 	var t schemas.CallTally
+	counters := c.run.counters
 	records := make([]journal.Record, 0, len(has))
 	for i, ok := range has {
 		if !ok {
 			continue
 		}
 		g := &generations[i]
+		m.out[from+i] = *g
 		t.Generations++
 		t.CompletionTokens += int64(g.CompletionTokens)
 		t.PromptTokens = max(t.PromptTokens, int64(g.PromptTokens))
 		if g.Code != "" {
 			t.Failed++
+			counters.RecordFailure(m.call.Role.Name, g.Code, g.Message)
 		}
-		records = append(records, recordOf(c, key, from+i, g))
+		records = append(records, recordOf(m.call, m.key, from+i, g))
 	}
-	a.calls.add(c.Stage, t)
-	a.process.watch.generations.Add(t.Generations)
-	a.process.watch.failed.Add(t.Failed)
-	if a.view == nil {
+	c.calls.Add(m.call.Stage, t)
+	counters.Generations.Add(t.Generations)
+	counters.Failed.Add(t.Failed)
+	if c.view == nil {
 		return nil
 	}
-	return a.view.Append(records...)
+	return c.view.Append(records...)
 }
 
-func recordOf(c *Call, key string, replicate int, g *schemas.Generation) journal.Record {
+func recordOf(c *stage.Call, key string, replicate int, g *schemas.Generation) journal.Record {
 	return journal.Record{
 		Key: key, Replicate: replicate, PromptID: c.PromptID, Role: c.Role.Name,
 		Text: g.Text, Reasoning: g.Reasoning, FinishReason: g.FinishReason,
@@ -246,16 +172,16 @@ func generationOf(r *journal.Record) schemas.Generation {
 	}
 }
 
-// seed is 30 bits of the call's key plus the replicate, as servers count the seeds of n choices.
-func seed(key string, replicate int) int64 {
+// seedOf returns 30 bits of the call's key plus the replicate, as servers count the seeds of n choices.
+func seedOf(key string, replicate int) int64 {
 	high, err := strconv.ParseUint(key[:8], 16, 32)
-	if err != nil { // a key is hex
+	if err != nil { // a key is hexadecimal
 		panic(fmt.Sprintf("infer: key %q: %v", key, err))
 	}
 	return int64(high>>2) + int64(replicate)
 }
 
-// A Missing error says that the journal lacks a generation.
+// A Missing error reports that the journal lacks a generation.
 type Missing struct {
 	PromptID, Stage, Key string
 	Replicate            int
@@ -265,14 +191,14 @@ func (m *Missing) Error() string {
 	return fmt.Sprintf("infer: the journal lacks replicate %d of call %s (%s) of prompt %s", m.Replicate, m.Key, m.Stage, m.PromptID)
 }
 
-// Replayer is a Caller that has the journal alone.
+// A Replayer is a [stage.Caller] that asks the journal alone.
 type Replayer struct {
 	// Get returns the journal's record of a replicate.
 	Get func(key string, replicate int) (*journal.Record, bool)
 }
 
-// Do implements [Caller]. The error of what is not there is a [*Missing].
-func (r Replayer) Do(_ context.Context, calls []Call) ([][]schemas.Generation, error) {
+// Do implements [stage.Caller]. For a record that the journal lacks its error is a [*Missing].
+func (r Replayer) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
 	for i, key := range stage.Keys(calls) {
 		out[i] = make([]schemas.Generation, calls[i].N)

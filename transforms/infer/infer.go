@@ -1,67 +1,35 @@
-// Package infer asks the workers: it runs a chain of stages on every prompt, makes their calls
-// to the fleet, and keeps every answer in the journal.
+// Package infer runs the stages of the method on prompts. Servers answer their calls, the journal
+// keeps the answers, and the journal answers every call that it has an answer for.
 //
-// All stages run in one DoFn. It keeps a sliding window of prompts in flight, so that a prompt
-// goes from its first response to its last comparison without a shuffle and without a barrier:
-// the judge works on some prompts while the actor still writes on others. Calls, not elements,
-// are limited, by one limiter for the process, and later stages go first until no more prompts come.
+// All stages run in one DoFn. It keeps a sliding window of prompts in progress, so that a prompt
+// goes from its first response to its last comparison without a shuffle and without a barrier: the
+// judge works on some prompts while the actor still writes on others.
 //
-// It promises that every prompt of its input ends as one element of its output, that what is
-// emitted is durable in the journal, that a call whose answer the journal holds is not made,
-// and that a bundle which fails leaves no call behind, and what was answered durable, as far as
-// that can be had within half a minute. What ends a run ends all its bundles in the process; a
-// runner that starts one again there begins anew, with the journal. It does not promise an order, nor that
-// a worker which ignores seeds says the same twice.
+//	Beam            bundle goroutine        goroutine of a prompt         journal          fleet
+//	  │ StartBundle       │                          │                       │               │
+//	  ├──────────────────►│ join the run             │                       │               │
+//	  │ ProcessElement    │                          │                       │               │
+//	  ├──────────────────►│ window.Start ───────────►│ Load the bucket ─────►│               │
+//	  │                   │ (window full:            │ run the stages:       │               │
+//	  │                   │  emit what is ready)     │  Caller.Do            │               │
+//	  │                   │                          ├─ replay ─────────────►│               │
+//	  │                   │                          ├─ what is missing ─────┼── Do ────────►│
+//	  │                   │                          │◄──────────────────────┼── deliver ────┤
+//	  │                   │                          ├─ Append ─────────────►│               │
+//	  │                   │                          ├─ Ready ──────────────►│ (once a call) │
+//	  │                   │                          │ finding: Sync ───────►│ (on disk)     │
+//	  │                   │◄──── finding ────────────┤                       │               │
+//	  │◄───── emit ───────┤                          │                       │               │
+//	  │ FinishBundle      │ Drain                    │                       │               │
 //
-// How many generations each endpoint is asked for at a time is found out while they are asked
-// for. The calls of one prompt prefer one endpoint, whose prefix cache serves what
-// they have in common, and any other that would stand idle takes them.
+// Each prompt of the input becomes one element of the output. What is emitted is durable in the
+// journal, and a call whose answer is in the journal is not made. A bundle that fails leaves no call
+// behind, and its answers so far are durable, as far as that is possible within half a minute. An error that
+// stops a run ends all its bundles in the process; a bundle that a runner starts after that
+// begins anew, with the journal. The package promises neither an order, nor that a server which ignores seeds
+// writes the same text twice.
 //
-// # What an answer means
-//
-//	200                    the choices, with null content as "", a byte that is no UTF-8 as U+FFFD,
-//	                       and a refusal as the text where there is no other; those that are left
-//	                       out, or that the server gave up (finish_reason abort, error), are asked
-//	                       for again
-//	200, content_filter    that choice failed for good; likewise a 400 or 403 that says so
-//	400, 422, other 4xx    the call failed for good: context_length or bad_request; so does a 5xx
-//	                       that says that the context is too long
-//	413                    the call failed for good: too_large
-//	429, 503, 408          full: asked again after Retry-After or a backoff, elsewhere where there is
-//	                       room, for as long as the run is patient and then until it was turned
-//	                       away 200 times while others had answers: then server_error
-//	other 5xx; 503 of a    asked again, elsewhere first, up to Options.Tries times, then the call
-//	gateway that lost its  failed for good: server_error, connection, timeout or malformed. While
-//	server; 200 with an    no endpoint answers at all this does not count, and after
-//	error, HTML or other   Options.Patience the run ends; a server whose metrics tell of running
-//	bodies; no choice at   requests and that says full is waited for
-//	all; resets, DNS, TLS,
-//	timeouts, silence
-//	401 to 405, 2xx, 3xx,  the run ends with a sentence that says what to do
-//	no such model
-//
-// # How many are asked for at a time
-//
-// Each endpoint has a limit of generations in flight (pace), which aims at some choices waiting at
-// the server for those that run. What else was tried, or left after looking at it, and why:
-//
-//   - AIMD on 429 or 503 alone, as most clients have it, finds nothing at a server that queues
-//     without bound, as vLLM does. It is what is left here where a server says full and tells nothing
-//     else.
-//   - Vegas, and the gradient limiters after it, compare latencies with the least or the mean of
-//     before. The mix of stages moves latencies more than a queue does, and the least is learnt under
-//     the queue of the start. Vegas was tried: 16 slots had 20 to 170 times as many waiting as
-//     running, and where the first answers were the quick ones the limit starved itself.
-//   - BBR's way, to look for the least in flight that brings the most answers, is what is done where
-//     a server tells nothing but answers: use 0.95 to 0.98, with up to 6 choices waiting for each slot.
-//   - A limit on permits that are held until the answer, with n for a request of n choices, idles
-//     slots or queues as the mix changes: use 0.93 at a mean queue of 0.25 slots. With permits given
-//     back as choices are probably done it is 0.98 at 0.18.
-//
-// Figures are of virtual time, 256 slots, K=7, N=11 (go test -run Pace). Make chaos measures the rest.
-//
-// Before a run ends, what is in flight elsewhere may come, for a while: it is paid for. No API key
-// is in any message. A role's verdicts can be enforced: see [Verdict].
+// Package fleet describes how servers are asked, and what their answers mean.
 //
 // Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
 // replayed, failed.
@@ -80,7 +48,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
-	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/fleet"
 	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
@@ -94,7 +62,7 @@ func init() {
 	register.Emitter1[schemas.Dossier]()
 }
 
-// Outputs are what Findings makes.
+// Outputs are the collections of RunStages.
 type Outputs struct {
 	// Records has one record with a finding for each distinct prompt. PCollection<schemas.Record>
 	Records beam.PCollection
@@ -102,25 +70,25 @@ type Outputs struct {
 	Tallies beam.PCollection
 }
 
-// Findings runs the chain on every prompt of every bucket.
+// RunStages runs a chain of stages on every prompt of every bucket.
 //
-// It takes a PCollection<KV<string, schemas.Prompt>> keyed by the journal's bucket. Prompts
-// with the same ID are merged: own IDs are joined, the least file and line stay. It returns an
-// error if the chain or o is invalid.
-func Findings(s beam.Scope, prompts beam.PCollection, chain []stage.Spec, o Options) (Outputs, error) {
+// It takes a PCollection<KV<string, schemas.Prompt>> keyed by the journal's bucket. Prompts with the
+// same ID are merged: their own IDs are joined, and the least file and line stay. It returns an error
+// if the chain or o is invalid.
+func RunStages(s beam.Scope, prompts beam.PCollection, chain []stage.Spec, o Options) (Outputs, error) {
 	spec, err := encodeWork(chain, o)
 	if err != nil {
 		return Outputs{}, err
 	}
-	s = s.Scope("infer.Findings")
+	s = s.Scope("infer.RunStages")
 	records, tallies := beam.ParDo2(s, &findFn{Work: spec}, beam.GroupByKey(s, prompts))
 	return Outputs{Records: records, Tallies: tallies}, nil
 }
 
-// Apply runs the chain on every dossier.
+// Apply runs a chain of stages on every dossier.
 //
-// It takes a PCollection<schemas.Dossier> and returns one of the same length. It returns an
-// error if the chain or o is invalid. It keeps no journal: its calls are made anew each time.
+// It takes a PCollection<schemas.Dossier> and returns one of the same length. It returns an error if
+// the chain or o is invalid. It uses no journal: its calls are made anew each time.
 func Apply(s beam.Scope, dossiers beam.PCollection, chain []stage.Spec, o Options) (beam.PCollection, error) {
 	spec, err := encodeWork(chain, o)
 	if err != nil {
@@ -152,7 +120,7 @@ func countCalls(ctx context.Context, calls map[string]schemas.CallTally) {
 	failedCounter.Inc(ctx, sum.Failed)
 }
 
-// work is what a DoFn of this package does; it travels as JSON.
+// work is the configuration of a DoFn. It travels as JSON.
 type work struct {
 	Chain   []stage.Spec `json:"chain"`
 	Options Options      `json:"options"`
@@ -172,108 +140,118 @@ func encodeWork(chain []stage.Spec, o Options) (string, error) {
 	return string(b), nil
 }
 
-// engine is a DoFn's part of the process.
-type engine struct {
+// bundleRun is a bundle's part of the run in this process.
+type bundleRun struct {
 	options Options
-	process *process
-	stage   Stage
-	calls   *callCounts
-	fed     *schedule.Limiter // which counts the bundle among those that may get more prompts
+	run     *runState
+	chain   stage.Stage
+	calls   *fleet.Tally
+	// fed is the fleet that counts the bundle among the sources of prompts.
+	fed *fleet.Fleet
 }
 
-// feeds says whether more prompts may come.
-func (e *engine) feeds(more bool) {
-	l := e.process.fleet.limiter
-	if e.fed != nil && (e.fed != l || !more) {
-		e.fed.Feed(-1)
-		e.fed = nil
-	}
-	if more && e.fed == nil {
-		l.Feed(1)
-		e.fed = l
-	}
-}
-
-// failed is for a bundle that ended in an error: it gets no more prompts.
-func (e *engine) failed() { e.feeds(false) }
-
-func newEngine(encoded string) (*engine, error) {
+func newBundleRun(encoded string) (*bundleRun, error) {
 	var w work
 	if err := json.Unmarshal([]byte(encoded), &w); err != nil {
 		return nil, fmt.Errorf("infer: %w", err)
 	}
-	run, err := stage.Chain(w.Chain)
+	chain, err := stage.Chain(w.Chain)
 	if err != nil {
 		return nil, err
 	}
-	return &engine{options: w.Options.withDefaults(), stage: run, calls: &callCounts{}}, nil
+	return &bundleRun{options: w.Options.withDefaults(), chain: chain}, nil
 }
 
-// join makes the engine one of the process that works on the run now. It is called when a bundle
-// starts and not in Setup: of an error there Flink waits for the worker in vain.
-func (e *engine) join(ctx context.Context) error {
-	p, err := processOf(ctx, e.options)
+// join finds or starts the run in this process. It is called when a bundle starts and not in Setup:
+// Flink waits for ever after an error there.
+func (b *bundleRun) join(ctx context.Context) error {
+	s, err := Attach(b.options.Attempt).join(ctx, b.options)
 	if err != nil {
 		return err
 	}
-	e.process = p
-	if e.calls.whole == nil { // the watch outlives the process
-		e.calls.whole = &p.watch.calls
+	b.run = s
+	if b.calls == nil { // the counters outlive a state
+		b.calls = s.counters.NewTally()
 	}
+	b.expectPrompts(true)
 	return nil
 }
 
-// run runs the chain on a dossier, with what the view holds of it.
-func (e *engine) run(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
-	defer e.process.fleet.limiter.ForgetPrompt(d.Prompt.ID)
-	a := &asker{process: e.process, calls: e.calls, records: records, view: view}
-	e.process.watch.begun.Add(1)
-	err := e.stage(ctx, a, d)
+// expectPrompts tells the fleet whether the bundle may bring more prompts.
+func (b *bundleRun) expectPrompts(more bool) {
+	f := b.run.fleet
+	if b.fed != nil && (b.fed != f || !more) {
+		b.fed.Feed(-1)
+		b.fed = nil
+	}
+	if more && b.fed == nil {
+		f.Feed(1)
+		b.fed = f
+	}
+}
+
+// abandon is for a bundle that failed: it brings no more prompts.
+func (b *bundleRun) abandon() { b.expectPrompts(false) }
+
+// advance runs the chain on a dossier, with what the view has of it.
+func (b *bundleRun) advance(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
+	defer b.run.fleet.ForgetPrompt(d.Prompt.ID)
+	c := &journaledCaller{run: b.run, calls: b.calls, records: records, view: view}
+	b.run.counters.Begun.Add(1)
+	err := b.chain(ctx, c, d)
 	if err != nil {
 		if ctx.Err() == nil {
-			e.process.fleet.settle(ctx)
+			b.run.fleet.Settle(ctx)
 		}
-		e.process.died(err)
+		b.run.fail(err)
 		return err
 	}
-	if a.asked.Load() {
-		e.process.watch.asked.Add(1)
+	if c.asked.Load() {
+		b.run.counters.Asked.Add(1)
 	}
-	e.process.watch.prompts.Add(1)
+	b.run.counters.Prompts.Add(1)
 	return nil
+}
+
+// takeCalls returns the bundle's calls, and with them those of the fleet itself.
+func (b *bundleRun) takeCalls() map[string]schemas.CallTally {
+	calls := b.calls.Take()
+	for stage, own := range b.run.fleet.TakeOwn() {
+		calls[stage] = calls[stage].Plus(own)
+	}
+	return calls
 }
 
 // findFn makes a finding of each prompt.
 type findFn struct {
 	Work string
 
-	engine   *engine
+	bundle   *bundleRun
 	window   *window.Window[schemas.Finding]
 	merged   int64
 	findings int64
 }
 
-// Setup reads what is to be done.
+// Setup decodes the configuration.
 func (f *findFn) Setup() error {
 	var err error
-	f.engine, err = newEngine(f.Work)
+	f.bundle, err = newBundleRun(f.Work)
 	return err
 }
 
-// StartBundle opens the bundle's window. It ends with the bundle's context or the process's.
+// StartBundle opens the bundle's window. It ends with the bundle's context or the run's.
 func (f *findFn) StartBundle(ctx context.Context, _ func(schemas.Record), _ func(schemas.Tally)) error {
-	if err := f.engine.join(ctx); err != nil {
+	if err := f.bundle.join(ctx); err != nil {
 		return err
 	}
-	f.engine.feeds(true)
-	f.window = window.New[schemas.Finding](f.engine.process.window, f.engine.process.ctx, ctx)
+	f.window = window.New[schemas.Finding](f.bundle.run.window, f.bundle.run.ctx, ctx)
 	f.merged, f.findings = 0, 0
 	return nil
 }
 
 // ProcessElement starts the work on a bucket's prompts and emits findings that are ready.
 func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func(*schemas.Prompt) bool, emit func(schemas.Record), _ func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.failed, f.engine.process.flush)
+	defer f.window.CloseAfter(&err, f.bundle.abandon, f.bundle.run.flush)
 	distinct, merged := merge(prompts)
 	f.merged += merged
 	mergedCounter.Inc(ctx, merged)
@@ -281,27 +259,23 @@ func (f *findFn) ProcessElement(ctx context.Context, bucket string, prompts func
 	for i := range distinct {
 		wanted[distinct[i].ID] = true
 	}
-	view := f.engine.process.load(f.window.Context(), bucket, wanted)
+	view := f.bundle.run.load(f.window.Context(), bucket, wanted)
 	for _, p := range distinct {
 		if err := f.window.Start(f.find(p, view), f.emit(ctx, emit)); err != nil {
-			return f.engine.process.cause(err)
+			return f.bundle.run.rootCause(err)
 		}
 	}
 	return nil
 }
 
-// FinishBundle emits what is still under way, and the bundle's tally.
+// FinishBundle emits the other findings, and the bundle's tally.
 func (f *findFn) FinishBundle(ctx context.Context, emit func(schemas.Record), tally func(schemas.Tally)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.failed, f.engine.process.flush)
-	f.engine.feeds(false)
+	defer f.window.CloseAfter(&err, f.bundle.abandon, f.bundle.run.flush)
+	f.bundle.expectPrompts(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
-		return f.engine.process.cause(err)
+		return f.bundle.run.rootCause(err)
 	}
-	calls := f.engine.calls.take()
-	for stage, own := range f.engine.process.fleet.own.take() {
-		calls[stage] = calls[stage].Plus(own)
-	}
-	t := schemas.Tally{Merged: f.merged, Findings: f.findings, Calls: calls}
+	t := schemas.Tally{Merged: f.merged, Findings: f.findings, Calls: f.bundle.takeCalls()}
 	countCalls(ctx, t.Calls)
 	tally(t)
 	return nil
@@ -315,6 +289,7 @@ func (f *findFn) emit(ctx context.Context, emit func(schemas.Record)) func(schem
 	}
 }
 
+// find returns the work on one prompt.
 func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func(context.Context) (schemas.Finding, error) {
 	return func(ctx context.Context) (schemas.Finding, error) {
 		view, err := load()
@@ -323,7 +298,7 @@ func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func
 		}
 		d := schemas.Dossier{Prompt: p}
 		if view == nil {
-			err := f.engine.run(ctx, &d, nil, nil)
+			err := f.bundle.advance(ctx, &d, nil, nil)
 			return schemas.NewFinding(&d), err
 		}
 		records, key := view.Take(p.ID), journal.PromptKey(&p)
@@ -333,16 +308,16 @@ func (f *findFn) find(p schemas.Prompt, load func() (*journal.View, error)) func
 				err = view.Ready(ctx)
 			}
 			if err != nil {
-				f.engine.process.died(err)
+				f.bundle.run.fail(err)
 				return schemas.Finding{}, err
 			}
 		}
-		if err := f.engine.run(ctx, &d, view, records); err != nil {
+		if err := f.bundle.advance(ctx, &d, view, records); err != nil {
 			return schemas.Finding{}, err
 		}
-		// No finding leaves before what it was made of is durable.
+		// A finding is emitted once the records behind it are durable.
 		if err := view.Sync(ctx); err != nil {
-			f.engine.process.died(err)
+			f.bundle.run.fail(err)
 			return schemas.Finding{}, err
 		}
 		found := schemas.NewFinding(&d)
@@ -387,41 +362,40 @@ func merge(prompts func(*schemas.Prompt) bool) ([]schemas.Prompt, int64) {
 type applyFn struct {
 	Work string
 
-	engine *engine
+	bundle *bundleRun
 	window *window.Window[schemas.Dossier]
 }
 
-// Setup reads what is to be done.
+// Setup decodes the configuration.
 func (f *applyFn) Setup() error {
 	var err error
-	f.engine, err = newEngine(f.Work)
+	f.bundle, err = newBundleRun(f.Work)
 	return err
 }
 
 // StartBundle opens the bundle's window.
 func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) error {
-	if err := f.engine.join(ctx); err != nil {
+	if err := f.bundle.join(ctx); err != nil {
 		return err
 	}
-	f.engine.feeds(true)
-	f.window = window.New[schemas.Dossier](f.engine.process.window, f.engine.process.ctx, ctx)
+	f.window = window.New[schemas.Dossier](f.bundle.run.window, f.bundle.run.ctx, ctx)
 	return nil
 }
 
 // ProcessElement starts the chain on a dossier and emits those that are ready.
 func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.failed)
-	return f.engine.process.cause(f.window.Start(f.advance(d), f.emit(ctx, emit)))
+	defer f.window.CloseAfter(&err, f.bundle.abandon)
+	return f.bundle.run.rootCause(f.window.Start(f.advance(d), f.emit(ctx, emit)))
 }
 
-// FinishBundle emits what is still under way.
+// FinishBundle emits the other dossiers.
 func (f *applyFn) FinishBundle(ctx context.Context, emit func(schemas.Dossier)) (err error) {
-	defer f.window.CloseAfter(&err, f.engine.failed)
-	f.engine.feeds(false)
+	defer f.window.CloseAfter(&err, f.bundle.abandon)
+	f.bundle.expectPrompts(false)
 	if err := f.window.Drain(f.emit(ctx, emit)); err != nil {
-		return f.engine.process.cause(err)
+		return f.bundle.run.rootCause(err)
 	}
-	countCalls(ctx, f.engine.calls.take())
+	countCalls(ctx, f.bundle.calls.Take())
 	return nil
 }
 
@@ -434,7 +408,7 @@ func (f *applyFn) emit(ctx context.Context, emit func(schemas.Dossier)) func(sch
 
 func (f *applyFn) advance(d schemas.Dossier) func(context.Context) (schemas.Dossier, error) {
 	return func(ctx context.Context) (schemas.Dossier, error) {
-		err := f.engine.run(ctx, &d, nil, nil)
+		err := f.bundle.advance(ctx, &d, nil, nil)
 		return d, err
 	}
 }

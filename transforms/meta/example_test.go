@@ -58,7 +58,7 @@ func ExampleMeta() {
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
 		log.Fatal(err)
 	}
-	if err := errors.Join(infer.Close("example"), worker.Close()); err != nil {
+	if err := errors.Join(infer.Attach("example").Close(), worker.Close()); err != nil {
 		log.Fatal(err)
 	}
 	// Output:

@@ -343,7 +343,7 @@ func TestMeta(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(infer.Close(t.Name()), worker.Close()); err != nil {
+		if err := errors.Join(infer.Attach(t.Name()).Close(), worker.Close()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -90,3 +90,23 @@ func TestSimulatedKeysDiffer(t *testing.T) {
 		}
 	}
 }
+
+func TestVerdictIsPartOfTheKey(t *testing.T) {
+	key := func(v *Verdict, maxTokens int) string {
+		c := Call{Role: &Role{Name: schemas.RoleJudge, Model: "m", MaxTokens: maxTokens, Verdict: v}, Inputs: []string{"a"}}
+		return c.Key()
+	}
+	seen := map[string]int{}
+	for i, k := range []string{
+		key(nil, 100), key(&Verdict{Label: "Winner", Values: []string{"A", "B"}}, 100), key(&Verdict{Label: "Winner", Values: []string{"A"}}, 100),
+		key(&Verdict{Label: "Best", Values: []string{"A", "B"}}, 100), key(&Verdict{Label: "Winner", Values: []string{"A", "B"}}, 99),
+	} {
+		if was, ok := seen[k]; ok {
+			t.Errorf("calls %d and %d have one key", was, i)
+		}
+		seen[k] = i
+	}
+	if again := key(&Verdict{Label: "Winner", Values: []string{"A", "B"}}, 100); seen[again] != 1 {
+		t.Error("equal calls have two keys")
+	}
+}

@@ -48,6 +48,8 @@ type Fault struct {
 	Status int
 	// RetryAfter is how long the server asks to wait. Zero means that it does not ask.
 	RetryAfter time.Duration
+	// Err is the error behind a fault of this machine; nil for others.
+	Err error
 }
 
 // The codes of failed calls.

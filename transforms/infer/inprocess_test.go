@@ -29,8 +29,8 @@ func judged(t *testing.T, attempt, url, journal string) ([]schemas.Dossier, map[
 			d.Responses = append(d.Responses, schemas.Response{ID: schemas.ResponseID(d.Prompt.ID, "", text), Text: text, Status: schemas.Complete})
 		}
 	}
-	calls, err := infer.Dossiers(t.Context(), dossiers, 2, []stage.Spec{spec}, infer.Options{Attempt: attempt, Journal: journal})
-	if closeErr := infer.Close(attempt); err != nil || closeErr != nil {
+	calls, err := infer.RunInProcess(t.Context(), dossiers, 2, []stage.Spec{spec}, infer.Options{Attempt: attempt, Journal: journal})
+	if closeErr := infer.Attach(attempt).Close(); err != nil || closeErr != nil {
 		t.Fatal(err, closeErr)
 	}
 	return dossiers, calls
@@ -75,19 +75,19 @@ func TestDossiers(t *testing.T) {
 
 func TestDossiersThatCannotBe(t *testing.T) {
 	defer func() {
-		if err := infer.Close("dossiers-3"); err != nil {
+		if err := infer.Attach("dossiers-3").Close(); err != nil {
 			t.Error(err)
 		}
 	}()
 	twice := []schemas.Dossier{{Prompt: schemas.Prompt{ID: "p"}}, {Prompt: schemas.Prompt{ID: "p"}}}
-	if _, err := infer.Dossiers(t.Context(), twice, 0, nil, infer.Options{Attempt: "dossiers-3"}); err == nil || !strings.Contains(err.Error(), "prompt p has two dossiers") {
+	if _, err := infer.RunInProcess(t.Context(), twice, 0, nil, infer.Options{Attempt: "dossiers-3"}); err == nil || !strings.Contains(err.Error(), "prompt p has two dossiers") {
 		t.Errorf("two dossiers of one prompt: %v", err)
 	}
-	if _, err := infer.Dossiers(t.Context(), nil, 0, nil, infer.Options{}); err == nil || !strings.Contains(err.Error(), "Attempt is empty") {
+	if _, err := infer.RunInProcess(t.Context(), nil, 0, nil, infer.Options{}); err == nil || !strings.Contains(err.Error(), "Attempt is empty") {
 		t.Errorf("no attempt: %v", err)
 	}
 	unknown := []stage.Spec{{Name: "fly"}}
-	if _, err := infer.Dossiers(t.Context(), nil, 0, unknown, infer.Options{Attempt: "dossiers-3"}); err == nil || !strings.Contains(err.Error(), `no stage "fly"`) {
+	if _, err := infer.RunInProcess(t.Context(), nil, 0, unknown, infer.Options{Attempt: "dossiers-3"}); err == nil || !strings.Contains(err.Error(), `no stage "fly"`) {
 		t.Errorf("an unknown stage: %v", err)
 	}
 }

@@ -1,0 +1,102 @@
+package infer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"coeval/datasets/journal"
+	"coeval/transforms/fleet"
+	"coeval/transforms/stage"
+)
+
+// Options configure how the stages' calls are made. They have no influence on the texts.
+type Options struct {
+	// Attempt names the run. All bundles of an attempt in one process share a fleet and a journal.
+	Attempt string `json:"attempt"`
+	// Journal is the folder of the journal. Empty means none: then nothing is replayed either.
+	Journal string `json:"journal,omitempty"`
+	// PrefixBits are those of the journal's folders.
+	PrefixBits journal.PrefixBits `json:"prefix_bits"`
+	// Fence is the run's folder, whose lock must name the attempt: otherwise the process stops
+	// asking. Empty means no check.
+	Fence string `json:"fence,omitempty"`
+	// Keys are the endpoints whose API keys must be readable before anything is asked.
+	Keys []stage.Endpoint `json:"keys,omitempty"`
+	// Window is the number of prompts that a bundle has in progress. More fill the permits better and
+	// take more memory, about 0.25 MB each. Zero means half of the permits of all servers, a quarter
+	// if MaxInFlight is given, and at least 128.
+	Window int `json:"window,omitempty"`
+	// MaxInFlight is the number of generations that each server is asked for at a time. A value should
+	// be larger than the server's slots: a request of n choices has n permits until its slowest choice
+	// is done, while the slots of the others have long been free. Zero means that the process finds the
+	// number that keeps the server busy.
+	MaxInFlight int `json:"max_in_flight,omitempty"`
+	// RequestsPerMinute and TokensPerMinute are the quota of each server, as hosted APIs have it. Zero
+	// means the one that its headers report.
+	RequestsPerMinute int `json:"requests_per_minute,omitempty"`
+	TokensPerMinute   int `json:"tokens_per_minute,omitempty"`
+	// RequestTimeout bounds one request. It must be longer than the longest generation. Zero means a
+	// multiple of what the tokens asked for take at the server.
+	RequestTimeout time.Duration `json:"request_timeout,omitempty"`
+	// Tries is how often a call is sent that servers fail at while they answer others. Zero means 5.
+	Tries int `json:"tries,omitempty"`
+	// Patience is how long the run waits while no server of a role answers. Zero means 10 minutes.
+	Patience time.Duration `json:"patience,omitempty"`
+	// RetryFailed has the codes of recorded failures that are asked again; "all" is all of them. Zero
+	// means none.
+	RetryFailed []string `json:"retry_failed,omitempty"`
+	// Prove has roles whose servers must be seen to enforce their verdicts before anything is asked.
+	// Zero means that each server is tested before its first call.
+	Prove []stage.Role `json:"prove,omitempty"`
+}
+
+// AllCodes in RetryFailed stands for every code.
+const AllCodes = "all"
+
+// Retries reports whether a recorded failure with this code is asked again.
+func Retries(codes []string, code string) bool {
+	return code != "" && (slices.Contains(codes, code) || slices.Contains(codes, AllCodes))
+}
+
+func (o Options) withDefaults() Options {
+	if o.Tries == 0 {
+		o.Tries = 5
+	}
+	if o.Patience == 0 {
+		o.Patience = 10 * time.Minute
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Attempt == "" {
+		errs = append(errs, errors.New("infer: Attempt is empty; it must name the run"))
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Window", int64(o.Window)},
+		{"MaxInFlight", int64(o.MaxInFlight)},
+		{"RequestsPerMinute", int64(o.RequestsPerMinute)},
+		{"TokensPerMinute", int64(o.TokensPerMinute)},
+		{"RequestTimeout", int64(o.RequestTimeout)},
+		{"Tries", int64(o.Tries)},
+		{"Patience", int64(o.Patience)},
+	} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", f.name, f.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Options) fleetOptions() fleet.Options {
+	return fleet.Options{
+		MaxInFlight: o.MaxInFlight, RequestsPerMinute: o.RequestsPerMinute, TokensPerMinute: o.TokensPerMinute,
+		RequestTimeout: o.RequestTimeout, Tries: o.Tries, Patience: o.Patience,
+	}
+}
