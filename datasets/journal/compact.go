@@ -83,9 +83,9 @@ func compactBucket(ctx context.Context, dir, bucket string, files []store.File, 
 		base := path.Base(f.Path)
 		s := segment{Name: path.Join(bucket, base), Length: f.Size}
 		switch {
-		case strings.HasSuffix(base, viewSuffix):
+		case isView(base):
 			views = append(views, f.Path)
-		case !strings.HasSuffix(base, segmentSuffix):
+		case !isSegment(base):
 		case strings.HasPrefix(base, pinPrefix):
 			pins = append(pins, s)
 		default:

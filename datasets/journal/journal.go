@@ -33,6 +33,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -120,14 +121,36 @@ func FindPrefixBits(ctx context.Context, dir string) (PrefixBits, error) {
 	return slices.Compact(found), nil
 }
 
-// Exists says whether there is a journal in dir.
+// Exists reports whether there is a journal in dir: a bucket with a segment or a view in it.
 func Exists(ctx context.Context, dir string) (bool, error) {
 	names, err := store.Folders(ctx, dir)
 	if err != nil {
 		return false, fmt.Errorf("journal: %w", err)
 	}
-	return slices.ContainsFunc(names, isBucket), nil
+	for _, name := range names {
+		if !isBucket(name) {
+			continue
+		}
+		files, err := store.Names(ctx, store.Join(dir, name))
+		if err != nil {
+			return false, fmt.Errorf("journal: %w", err)
+		}
+		if slices.ContainsFunc(files, func(f string) bool { return isSegment(f) || isView(f) }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
+
+// segmentName matches the names of segments: an appended one, a part, a compacted one or a pin.
+// Nothing else in a journal's folders is read or removed, but for views.
+var segmentName = regexp.MustCompile(`^[sp]-[0-9a-f][0-9a-f.-]*\.jsonl\.zst$`)
+
+func isSegment(base string) bool { return segmentName.MatchString(base) }
+
+var viewName = regexp.MustCompile(`^[0-9a-f]{32}\.view\.json$`)
+
+func isView(base string) bool { return viewName.MatchString(base) }
 
 func isBucket(name string) bool {
 	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
@@ -224,10 +247,10 @@ func list(ctx context.Context, dir, bucket string, bits PrefixBits) (*listing, e
 	for i, folder := range all {
 		for _, f := range files[i] {
 			base := path.Base(f.Path)
-			if strings.HasSuffix(base, segmentSuffix) {
+			if isSegment(base) {
 				out.segments = append(out.segments, segment{Name: path.Join(folder, base), Length: f.Size})
-			} else if digest, ok := strings.CutSuffix(base, viewSuffix); ok && folder == bucket {
-				out.views[digest] = true
+			} else if isView(base) && folder == bucket {
+				out.views[strings.TrimSuffix(base, viewSuffix)] = true
 			}
 		}
 	}

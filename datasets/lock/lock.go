@@ -23,7 +23,10 @@ package lock
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,6 +104,23 @@ func Name(out string) string {
 		return filepath.Join(out, "operations", ".lock")
 	}
 	return store.Join(out, "operations", "lease.json")
+}
+
+// Exists reports whether a run's folder has a lock, held or released: then a run has worked there.
+func Exists(ctx context.Context, out string) (bool, error) {
+	name := Name(out)
+	if is, err := store.Stat(ctx, name); err != nil || is.Size > maxRecord {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	b, err := store.ReadFile(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	var is leaseRecord
+	return json.Unmarshal(b, &is) == nil && is.ID != "", nil
 }
 
 // A leaseRecord is the content of the lock file or of the lease. Each renewal of a lease writes

@@ -291,8 +291,14 @@ func (local) sweep(_ context.Context, folder string) error {
 	return nil
 }
 
+// isPartial reports whether a name has the form of a file that is being written.
 func isPartial(base string) bool {
-	return strings.HasPrefix(base, ".") && strings.HasSuffix(base, partialSuffix)
+	stem, ok := strings.CutSuffix(base, partialSuffix)
+	if !ok || !strings.HasPrefix(base, ".") {
+		return false
+	}
+	dot := strings.LastIndexByte(stem, '.')
+	return dot > 0 && len(stem)-dot-1 == len(uuid.Nil.String()) && uuid.Validate(stem[dot+1:]) == nil
 }
 
 func (d local) move(ctx context.Context, from, to string) error {
@@ -355,14 +361,69 @@ func unlink(name string) error {
 	return nil
 }
 
-func (local) removeAll(_ context.Context, folder string) error {
-	if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) {
+func (d local) removeEmpty(ctx context.Context, folder string) error {
+	info, err := os.Lstat(folder)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil
 	}
-	if err := os.RemoveAll(folder); err != nil {
+	if err != nil {
 		return wrap(err)
 	}
-	return syncFolder(filepath.Dir(filepath.Clean(folder)))
+	entries, err := readFolder(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := d.removeEmpty(ctx, filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	// The system refuses to remove a folder that contains something.
+	err = os.Remove(folder)
+	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(wrap(err), syncFolder(filepath.Dir(filepath.Clean(folder))))
+}
+
+func (local) names(ctx context.Context, folder string) ([]string, error) {
+	entries, err := readFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() {
+			names = append(names, e.Name())
+			continue
+		}
+		found, err := containsFile(ctx, filepath.Join(folder, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			names = append(names, e.Name()+"/")
+		}
+	}
+	return names, nil
+}
+
+// containsFile reports whether anything but folders lies below a folder.
+func containsFile(ctx context.Context, folder string) (bool, error) {
+	found := false
+	err := filepath.WalkDir(folder, func(_ string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrPermission), err == nil && !e.IsDir(): // a folder of another user counts as full
+			found = true
+			return fs.SkipAll
+		case err != nil:
+			return err
+		}
+		return ctx.Err()
+	})
+	return found, wrap(err)
 }
 
 // MakeFolder makes a local folder and all above it that are missing, durably.

@@ -124,7 +124,7 @@ func (d *objects) at(ctx context.Context, name string) (bucketClient, object, er
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(name, d.scheme), "/")
 	o := object{bucket: bucket, key: key}
 	if bucket == "" {
-		return nil, o, fmt.Errorf("store: %s: the bucket is missing; it must be %sBUCKET/NAME", name, d.scheme)
+		return nil, o, fmt.Errorf("store: %w", noBucketIn(name, d.scheme))
 	}
 	c, err := d.connect(ctx)
 	if err != nil {
@@ -364,16 +364,21 @@ func (d *objects) remove(ctx context.Context, name string) error {
 // removers is how many files are removed at a time where each takes a request.
 const removers = 16
 
-func (d *objects) removeAll(ctx context.Context, folder string) error {
-	files, err := d.list(ctx, strings.TrimSuffix(folder, "/")+"/")
+func (*objects) removeEmpty(context.Context, string) error { return nil }
+
+func (d *objects) names(ctx context.Context, folder string) ([]string, error) {
+	files, folders, err := d.walk(ctx, folder, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	names := make([]string, len(files))
-	for i := range files {
-		names[i] = files[i].Path
+	names := make([]string, 0, len(files)+len(folders))
+	for _, f := range files {
+		names = append(names, path.Base(f.Path))
 	}
-	return d.removeFiles(ctx, names)
+	for _, name := range folders {
+		names = append(names, name+"/")
+	}
+	return names, nil
 }
 
 func (d *objects) removeFiles(ctx context.Context, names []string) error {

@@ -12,7 +12,7 @@
 //     one path each publish a whole file, and the last one stays.
 //   - What was published, moved or removed stays so after a power cut.
 //   - Folders are prefixes of names: they need not be made, and an empty one is the same as none.
-//   - A name that begins with a dot and ends in ".partial" is the store's own, and never listed.
+//   - A name of the form ".NAME.UUID.partial" is the store's own, and never listed.
 //   - A file that is not there is an error for which errors.Is(err, fs.ErrNotExist) holds.
 //   - A read that fails half-way goes on where it stopped, and a request that a store could not
 //     serve just now is made again for about half a minute.
@@ -34,8 +34,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -200,13 +198,30 @@ func RemoveFiles(ctx context.Context, names []string) error {
 	return d.removeFiles(ctx, names)
 }
 
-// RemoveAll removes every file below a folder, and what writers that were killed left there.
-func RemoveAll(ctx context.Context, folder string) error {
+// RemoveEmpty removes a folder and those below it that contain nothing. It follows no link. In an
+// object store there are no empty folders.
+func RemoveEmpty(ctx context.Context, folder string) error {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
 		return err
 	}
-	return d.removeAll(ctx, folder)
+	return d.removeEmpty(ctx, folder)
+}
+
+// Names returns the names that lie directly in a folder, sorted: those of files, hidden ones and
+// links included, and with a slash at the end those of folders. A folder without a file below it is
+// left out.
+func Names(ctx context.Context, folder string) ([]string, error) {
+	d, err := driverOf(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.names(ctx, strings.TrimSuffix(folder, "/")+"/")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // Sweep removes what writers that were killed left in a folder, those below it left out. None
@@ -219,22 +234,11 @@ func Sweep(ctx context.Context, folder string) error {
 	return d.sweep(ctx, folder)
 }
 
-// Join puts names below a folder, which may be a URL.
-func Join(folder string, names ...string) string {
-	scheme := schemePattern.FindString(folder)
-	rest := path.Join(append([]string{strings.TrimPrefix(folder, scheme)}, names...)...)
-	return scheme + rest
-}
-
 // A Version names one content of a file.
 type Version string
 
 // ErrChanged says that a file no longer has the version that a [Swap] names.
 var ErrChanged = errors.New("somebody else changed it")
-
-// HasLocks says whether the files of a store can be locked by the operating system. Elsewhere
-// there are [ReadVersion] and [Swap].
-func HasLocks(name string) bool { return schemePattern.FindString(name) == "" }
 
 // ReadVersion returns all bytes of a file and the version that they are. It is for stores
 // without locks.
@@ -357,7 +361,9 @@ type driver interface {
 	move(ctx context.Context, from, to string) error
 	remove(ctx context.Context, name string) error
 	removeFiles(ctx context.Context, names []string) error
-	removeAll(ctx context.Context, folder string) error
+	removeEmpty(ctx context.Context, folder string) error
+	// names is given a folder that ends in a slash.
+	names(ctx context.Context, folder string) ([]string, error)
 	sweep(ctx context.Context, folder string) error
 }
 
@@ -376,8 +382,6 @@ type target interface {
 	discard() error
 }
 
-var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
-
 // driverOf returns the driver that serves a path. It refuses a path that none serves, and any
 // work after the context's end.
 func driverOf(ctx context.Context, name string) (driver, error) {
@@ -387,8 +391,15 @@ func driverOf(ctx context.Context, name string) (driver, error) {
 		return nil, errors.New("store: the path is empty")
 	case strings.ContainsRune(name, 0):
 		return nil, fmt.Errorf("store: the path %q has a NUL byte in it", name)
+	case scheme == fileScheme: // [ParsePath] resolves it
+		return nil, fmt.Errorf("store: %s: give the local path without %s", name, scheme)
 	case scheme != "" && schemes[scheme] == nil:
-		return nil, fmt.Errorf("store: %s: no files can be reached by %s; give a local path, gs:// or s3://", name, scheme)
+		return nil, fmt.Errorf("store: %w", unknownScheme(name, scheme))
+	}
+	if scheme != "" {
+		if err := checkDots(name, strings.TrimPrefix(name, scheme)); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("store: %s: %w", name, err)

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -357,8 +360,14 @@ func testRemove(t *testing.T, folder string) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := store.RemoveAll(ctx, store.Join(folder, "s")); err != nil {
-			t.Errorf("RemoveAll: %v", err)
+		if err := store.RemoveFiles(ctx, []string{store.Join(folder, "s/a"), store.Join(folder, "s/b/c")}); err != nil {
+			t.Errorf("RemoveFiles: %v", err)
+		}
+		if err := store.Sweep(ctx, store.Join(folder, "s")); err != nil {
+			t.Errorf("Sweep: %v", err)
+		}
+		if err := store.RemoveEmpty(ctx, store.Join(folder, "s")); err != nil {
+			t.Errorf("RemoveEmpty: %v", err)
 		}
 	}
 	if err := killed.Abort(); err != nil {
@@ -442,11 +451,13 @@ func testTwoWriters(t *testing.T, folder string) {
 func TestPathsThatNoDriverServes(t *testing.T) {
 	t.Chdir(t.TempDir())
 	tests := map[string]string{
-		"gcs://bucket/a":   "store: gcs://bucket/a: no files can be reached by gcs://; give a local path, gs:// or s3://",
-		"https://host/a":   "store: https://host/a: no files can be reached by https://; give a local path, gs:// or s3://",
+		"gcs://bucket/a":   "store: gcs://bucket/a: no files can be reached by gcs://: give a local path, gs://BUCKET/NAME or s3://BUCKET/NAME",
+		"https://host/a":   "store: https://host/a: no files can be reached by https://: give a local path, gs://BUCKET/NAME or s3://BUCKET/NAME",
 		"":                 "store: the path is empty",
 		"a\x00b":           `store: the path "a\x00b" has a NUL byte in it`,
-		"file:///tmp/some": "store: file:///tmp/some: no files can be reached by file://; give a local path, gs:// or s3://",
+		"file:///tmp/some": "store: file:///tmp/some: give the local path without file://",
+		"gs://b/a/../../c": `store: the path "gs://b/a/../../c" has a part "..", which an object store does not resolve: write the folder itself`,
+		"s3://b/..":        `store: the path "s3://b/.." has a part "..", which an object store does not resolve: write the folder itself`,
 	}
 	for name, want := range tests {
 		ctx := t.Context()
@@ -457,7 +468,7 @@ func TestPathsThatNoDriverServes(t *testing.T) {
 		_, findErr := store.Find(ctx, name)
 		for _, err := range []error{
 			openErr, createErr, statErr, listErr, findErr,
-			store.Remove(ctx, name), store.RemoveAll(ctx, name), store.Move(ctx, name, "x"), store.Move(ctx, "x", name),
+			store.Remove(ctx, name), store.RemoveEmpty(ctx, name), store.Move(ctx, name, "x"), store.Move(ctx, "x", name),
 		} {
 			if err == nil || err.Error() != want {
 				t.Errorf("%q: error %v, want %q", name, err, want)
@@ -472,6 +483,8 @@ func TestJoin(t *testing.T) {
 		{"/out/a", "/out", "a"},
 		{"a", "", "a"},
 		{"gs://bucket/out/a", "gs://bucket/out/", "a"},
+		{"gs://bucket/../other/a", "gs://bucket/../other", "a"}, // and no driver takes it
+		{"s3://bucket", "s3://bucket/", ""},
 	}
 	for _, test := range tests {
 		if got := store.Join(test.folder, test.name); got != test.want {
@@ -519,6 +532,147 @@ func TestLocal(t *testing.T) {
 	}
 	if _, err := store.Open(ctx, os.DevNull); err == nil {
 		t.Error("a device gave no error")
+	}
+}
+
+// Whatever a user types as a path names the file that the user means, or is refused.
+func TestParsePath(t *testing.T) {
+	for _, test := range []struct{ path, want, refused string }{
+		{"out", "out", ""},
+		{"../out", "../out", ""},
+		{"/a/b c", "/a/b c", ""},
+		{"./~out", "./~out", ""},
+		{"2026-11-28T10:00", "2026-11-28T10:00", ""},
+		{"gs://bucket", "gs://bucket", ""},
+		{"s3://bucket/a/", "s3://bucket/a/", ""},
+		{"file:///tmp/some%20folder", "/tmp/some folder", ""},
+		{"file://localhost/tmp", "/tmp", ""},
+		{"", "", "is empty"},
+		{"a\x00", "", "NUL"},
+		{"a\xff", "", "UTF-8"},
+		{"~", "", "only a shell expands"},
+		{"~/out", "", "only a shell expands"},
+		{"~someone/out", "", "only a shell expands"},
+		{"file://out/a", "", "names no local file"},
+		{"file://", "", "names no local file"},
+		{"file:///a%ff", "", "names no local file"},
+		{"file:///a%zz", "", "not a valid URL"},
+		{"file:/tmp", "", "without two slashes"},
+		{"s3:bucket", "", "without two slashes: write s3://…"},
+		{"GS:/bucket/a", "", "without two slashes: write gs://…"},
+		{"S3://bucket/a", "", "no files can be reached by S3://"},
+		{"hdfs://name/a", "", "no files can be reached by hdfs://"},
+		{"gs://", "", "bucket is missing"},
+		{"gs:///a", "", "bucket is missing"},
+		{"s3://../a", "", "bucket is missing"},
+		{"s3://b/../a", "", "does not resolve"},
+		{"s3://b/a/..", "", "does not resolve"},
+		{"gs://b/./a", "", "does not resolve"},
+		{"gs://b//a", "", "an empty part between two slashes: write gs://b/a"},
+		{"gs://b/a//c", "", "an empty part between two slashes: write gs://b/a/c"},
+	} {
+		got, err := store.ParsePath(test.path)
+		if got != test.want || (err == nil) != (test.refused == "") || err != nil && !strings.Contains(err.Error(), test.refused) {
+			t.Errorf("ParsePath(%q) = %q, %v; want %q, %q", test.path, got, err, test.want, test.refused)
+		}
+	}
+}
+
+// A fault of the machine is recognized through the errors of all packages in between.
+func TestMachineFault(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, notFound := os.Open(filepath.Join(folder, "none"))
+	full := func() error { // /dev/full refuses every write as a full disk does
+		f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			return &fs.PathError{Op: "write", Path: file, Err: syscall.ENOSPC}
+		}
+		_, err = f.WriteString("x")
+		return errors.Join(err, f.Close())
+	}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("journal: %w", full()), "the disk is full"},
+		{fmt.Errorf("a: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}), "too many open files"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, "too many open files"},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, "read-only"},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, "no permission"},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)}, ""},
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, ""},
+		{notFound, ""},
+		{io.ErrUnexpectedEOF, ""},
+		{nil, ""},
+	} {
+		if got := store.MachineFault(test.err); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
+			t.Errorf("%v: %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// Opening a named pipe is an error at once: nobody may write to it, ever.
+func TestNamedPipe(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.ReadFile(t.Context(), name); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Names with the ending of partial files belong to the store only in the form that it gives them.
+func TestSweepLeavesOthers(t *testing.T) {
+	folder := t.TempDir()
+	own := ".a.6ba7b810-9dad-41d1-80b4-00c04fd430c8.partial"
+	others := []string{".partial", ".a.partial", ".download.mp4.partial", ".a.6ba7b810.partial", "a.6ba7b810-9dad-41d1-80b4-00c04fd430c8.partial"}
+	for _, name := range append(others, own) {
+		if err := os.WriteFile(filepath.Join(folder, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := store.Sweep(t.Context(), folder); err != nil {
+		t.Fatal(err)
+	}
+	names, err := store.Names(t.Context(), folder)
+	slices.Sort(others)
+	if err != nil || !slices.Equal(names, others) {
+		t.Errorf("left are %q, %v; want %q", names, err, others)
+	}
+}
+
+// Only folders that contain nothing are removed, and no link is followed.
+func TestRemoveEmpty(t *testing.T) {
+	folder, elsewhere := t.TempDir(), t.TempDir()
+	for _, name := range []string{"s/a/b", "s/c/d"} {
+		if err := os.MkdirAll(filepath.Join(folder, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(elsewhere, "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(folder, "s/c/link")); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := store.Names(t.Context(), folder); err != nil || !slices.Equal(names, []string{"s/"}) {
+		t.Errorf("%q, %v: a link is not nothing", names, err)
+	}
+	if err := store.RemoveEmpty(t.Context(), filepath.Join(folder, "s")); err != nil {
+		t.Fatal(err)
+	}
+	for name, there := range map[string]bool{"s/a": false, "s/c/d": false, "s/c/link": true} {
+		if _, err := os.Lstat(filepath.Join(folder, name)); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(elsewhere, "empty")); err != nil {
+		t.Errorf("a link was followed: %v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/infer"
@@ -73,7 +74,7 @@ func powerOfTwo(total, each int64) int {
 }
 
 // JournalDir returns the journal of a run's folder.
-func JournalDir(out string) string { return store.Join(out, "journal") }
+func JournalDir(out string) string { return store.Join(out, rundir.JournalFolder) }
 
 // Build adds the graph of a run to the scope's pipeline. It returns an error if the config is
 // invalid.

@@ -20,6 +20,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/engine"
@@ -133,7 +134,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if _, err := journal.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), journal.CompactAbove); err != nil {
 		return err
 	}
-	if err := store.Sweep(ctx, store.Join(r.config.Output.Dir, sink.OperationsFolder)); err != nil {
+	if err := store.Sweep(ctx, store.Join(r.config.Output.Dir, rundir.OperationsFolder)); err != nil {
 		return err
 	}
 	if r.config.Simulate.Enabled {
@@ -347,7 +348,7 @@ func commandLine(args []string) string {
 func (r *run) report(ctx context.Context) error {
 	out := r.config.Output.Dir
 	var written schemas.Run
-	if err := readJSON(ctx, store.Join(out, sink.RunFile), &written); err != nil {
+	if err := readJSON(ctx, store.Join(out, rundir.RunFile), &written); err != nil {
 		return err
 	}
 	op, err := r.operation(ctx)
@@ -444,7 +445,7 @@ func (r *run) write(ctx context.Context, op *summary.Operation) error {
 	if err != nil {
 		return err
 	}
-	return store.WriteFile(ctx, store.Join(r.config.Output.Dir, sink.OperationsFolder, r.attempt+".json"), append(b, '\n'))
+	return store.WriteFile(ctx, store.Join(r.config.Output.Dir, rundir.OperationsFolder, r.attempt+".json"), append(b, '\n'))
 }
 
 func readJSON[T any](ctx context.Context, name string, v *T) error {

@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/runners/estimate"
 	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/transforms/sink"
 )
 
 // Operation sums up all attempts at a run that left figures.
@@ -82,7 +82,7 @@ type attempt = summary.Operation
 // readAttempts returns the attempts in the order of their names, which begin with their start, and the
 // files that can't be read.
 func readAttempts(ctx context.Context, dir string) (attempts []*attempt, unreadable []string, err error) {
-	files, err := store.List(ctx, store.Join(dir, sink.OperationsFolder)+"/")
+	files, err := store.List(ctx, store.Join(dir, rundir.OperationsFolder)+"/")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
 
+	"coeval/datasets/rundir"
 	"coeval/runners/compare"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
@@ -21,7 +22,6 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/schemas/sanitize"
-	"coeval/transforms/sink"
 )
 
 // The elements and attributes that the page is made of: what else is on it came from a text.
@@ -132,7 +132,7 @@ func TestSamePage(t *testing.T) {
 // A run without operations/ has a page that says so; prices are not asked for what is not known.
 func TestWithoutOperations(t *testing.T) {
 	r := runstest.Hostile(t)
-	if err := os.RemoveAll(filepath.Join(r.Dir, sink.OperationsFolder)); err != nil {
+	if err := os.RemoveAll(filepath.Join(r.Dir, rundir.OperationsFolder)); err != nil {
 		t.Fatal(err)
 	}
 	_, name, err := Write(t.Context(), r, Options{})
@@ -153,7 +153,7 @@ func TestWithoutOperations(t *testing.T) {
 func TestAttempts(t *testing.T) {
 	r := runstest.Hostile(t)
 	for _, name := range []string{"lease.json", "killed.calls.json"} {
-		if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(r.Dir, rundir.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestAttempts(t *testing.T) {
 	}
 	before := o.All.PromptTokens
 	killed := `{"attempt": "killed", "unfinished": true, "seconds": 9, "asking_seconds": 8, "calls": {"judge": {"requests": 5, "prompt_tokens": 700}}}`
-	if err := os.WriteFile(filepath.Join(r.Dir, sink.OperationsFolder, "killed.json"), []byte(killed), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(r.Dir, rundir.OperationsFolder, "killed.json"), []byte(killed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o, err = OperationOf(t.Context(), r, estimate.Prices{})

@@ -19,10 +19,10 @@ import (
 	"io/fs"
 	"strings"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/schemas"
-	"coeval/transforms/sink"
 )
 
 // A Run is a finished run in a folder.
@@ -49,7 +49,7 @@ func invalid(format string, args ...any) error {
 // Open reads run.json of the run in a folder. If the folder holds no finished run, or run.json can't
 // be used, the error is an [InvalidError] of one sentence. Other errors come from the store.
 func Open(ctx context.Context, dir string) (*Run, error) {
-	name := store.Join(dir, sink.RunFile)
+	name := store.Join(dir, rundir.RunFile)
 	b, err := store.ReadFile(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missing(ctx, dir)
@@ -96,10 +96,10 @@ func missing(ctx context.Context, dir string) error {
 	for _, f := range files {
 		rest := strings.TrimPrefix(strings.TrimPrefix(f.Path, strings.TrimSuffix(dir, "/")), "/")
 		if strings.HasPrefix(rest, "journal/") {
-			return invalid("%s: the run is not complete: %s is missing; repeat the same coeval run command to finish it", dir, sink.RunFile)
+			return invalid("%s: the run is not complete: %s is missing; repeat the same coeval run command to finish it", dir, rundir.RunFile)
 		}
 	}
-	return invalid("%s: %s is missing, so this is not the folder of a coeval run; check the path", dir, sink.RunFile)
+	return invalid("%s: %s is missing, so this is not the folder of a coeval run; check the path", dir, rundir.RunFile)
 }
 
 // Path returns the path of a shard of a table.

@@ -44,13 +44,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"coeval/datasets/rundir"
 	"coeval/runners/runs"
 	"coeval/runners/verify/reference"
 	"coeval/schemas"
-	"coeval/transforms/sink"
 )
 
-const runFile = sink.RunFile
+const runFile = rundir.RunFile
 
 // maxProblems is the number of problems that a report lists.
 const maxProblems = 100

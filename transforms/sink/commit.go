@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/schemas"
@@ -22,14 +23,8 @@ import (
 	"coeval/transforms/stage"
 )
 
-// RunFile is the name of run.json below a run's folder.
-const RunFile = "run.json"
-
-// OperationsFolder is the folder of what is known of each attempt.
-const OperationsFolder = "operations"
-
 // CallsFile returns the path, below a run's folder, of an attempt's tally of calls.
-func CallsFile(attempt string) string { return OperationsFolder + "/" + attempt + ".calls.json" }
+func CallsFile(attempt string) string { return rundir.OperationsFolder + "/" + attempt + ".calls.json" }
 
 // commit makes the staged files the run's. Each step can be repeated after the program was
 // killed in it: while anything is not yet in its place there is no run.json.
@@ -49,19 +44,27 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := o.fenced(ctx); err != nil {
 		return err
 	}
-	if err := store.Remove(ctx, store.Join(o.Out, RunFile)); err != nil {
+	paths := make([]string, len(run.Files))
+	for i, f := range run.Files {
+		paths[i] = f.Path
+	}
+	obsolete, err := rundir.BeginCommit(ctx, o.Out, paths)
+	if err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	if err := store.Remove(ctx, store.Join(o.Out, rundir.RunFile)); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	if err := publish(ctx, o, run.Files); err != nil {
 		return err
 	}
-	if err := removeOthers(ctx, o, run.Files); err != nil {
+	if err := removeObsolete(ctx, o, obsolete); err != nil {
 		return err
 	}
 	if err := o.fenced(ctx); err != nil {
 		return err
 	}
-	encoded, err := encodeJSON(RunFile, run)
+	encoded, err := encodeJSON(rundir.RunFile, run)
 	if err != nil {
 		return err
 	}
@@ -74,13 +77,10 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := o.fenced(ctx); err != nil {
 		return err
 	}
-	if err := writeRun(ctx, store.Join(o.Out, RunFile), encoded); err != nil {
+	if err := writeRun(ctx, store.Join(o.Out, rundir.RunFile), encoded); err != nil {
 		return err
 	}
-	if err := store.RemoveAll(ctx, store.Join(o.Out, stagingFolder)); err != nil {
-		return fmt.Errorf("sink: %w", err)
-	}
-	if err := store.Sweep(ctx, o.Out); err != nil {
+	if err := rundir.EndCommit(ctx, o.Out); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	return nil
@@ -173,7 +173,7 @@ func publish(ctx context.Context, o *Options, files []schemas.File) error {
 		if err := o.fenced(ctx); err != nil {
 			return err
 		}
-		staged := store.Join(o.Out, stagingFolder, o.Attempt, f.Path)
+		staged := store.Join(o.Out, rundir.StagingFolder, o.Attempt, f.Path)
 		final := store.Join(o.Out, f.Path)
 		err := store.Move(ctx, staged, final)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -202,27 +202,14 @@ func checkDigest(ctx context.Context, name, want string) (err error) {
 	return nil
 }
 
-// removeOthers removes the shards of an earlier run that this one does not have.
-func removeOthers(ctx context.Context, o *Options, files []schemas.File) error {
-	keep := make(map[string]bool, len(files))
-	for _, f := range files {
-		keep[store.Join(o.Out, f.Path)] = true
-	}
-	for _, t := range shards.Tables {
-		found, err := store.List(ctx, store.Join(o.Out, string(t))+"/")
-		if err != nil {
-			return fmt.Errorf("sink: %w", err)
+// removeObsolete removes the shards of an earlier run that this run does not have.
+func removeObsolete(ctx context.Context, o *Options, obsolete []string) error {
+	for _, name := range obsolete {
+		if err := o.fenced(ctx); err != nil {
+			return err
 		}
-		for _, f := range found {
-			if keep[f.Path] || !strings.HasSuffix(f.Path, ".parquet") {
-				continue
-			}
-			if err := o.fenced(ctx); err != nil {
-				return err
-			}
-			if err := store.Remove(ctx, f.Path); err != nil {
-				return fmt.Errorf("sink: remove %s of an earlier run: %w", f.Path, err)
-			}
+		if err := store.Remove(ctx, store.Join(o.Out, name)); err != nil {
+			return fmt.Errorf("sink: remove %s of an earlier run: %w", name, err)
 		}
 	}
 	return nil
@@ -251,7 +238,7 @@ const DigestFile = "run.json.sha256"
 func RunDigest(run []byte) (digest string, file []byte) {
 	sum := sha256.Sum256(run)
 	digest = hex.EncodeToString(sum[:])
-	return digest, []byte(digest + "  " + RunFile + "\n")
+	return digest, []byte(digest + "  " + rundir.RunFile + "\n")
 }
 
 // writeDigests writes the digest of run.json into the card and the journal, so that an edit of run.json
@@ -259,7 +246,7 @@ func RunDigest(run []byte) (digest string, file []byte) {
 func writeDigests(ctx context.Context, o *Options, card shards.Card, run []byte) error {
 	digest, file := RunDigest(run)
 	card.RunSHA256 = digest
-	if err := store.WriteFile(ctx, store.Join(o.Out, "README.md"), card.Markdown()); err != nil {
+	if err := store.WriteFile(ctx, store.Join(o.Out, rundir.CardFile), card.Markdown()); err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	if err := store.WriteFile(ctx, store.Join(o.Journal, DigestFile), file); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/lock"
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
@@ -160,7 +161,7 @@ func TestLossInThePipeline(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "findings made against findings written: 8 against 7") {
 		t.Errorf("with a record lost on its way the pipeline ends with %v", err)
 	}
-	if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(out, rundir.RunFile)); !os.IsNotExist(err) {
 		t.Errorf("there is a run.json (%v)", err)
 	}
 }
@@ -194,7 +195,7 @@ func TestCommitCanBeRepeated(t *testing.T) {
 					if moved--; moved < 0 {
 						break
 					}
-					move(t, filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
+					move(t, filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
 				}
 			}
 			r.commit(t, manifests)
@@ -211,8 +212,8 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		// Another attempt was killed after some of its files had their names: run.json is gone.
 		manifests := r.writeAll(t)
 		f := manifests[0].Files[0]
-		move(t, filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
-		if err := os.Remove(filepath.Join(out, RunFile)); err != nil {
+		move(t, filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
+		if err := os.Remove(filepath.Join(out, rundir.RunFile)); err != nil {
 			t.Fatal(err)
 		}
 		r.commit(t, manifests)
@@ -225,8 +226,11 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		r := newTestRun(t, out, 4, 2, nil)
 		manifests := r.writeAll(t)
 		f := manifests[2].Files[1]
-		staged, final := filepath.Join(out, stagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path)
+		staged, final := filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path)
 		move(t, staged, final)
+		if _, err := rundir.BeginCommit(t.Context(), out, []string{f.Path}); err != nil { // by an attempt that was killed
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(final, []byte("something else"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +238,7 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), f.Path) || !strings.Contains(err.Error(), f.SHA256) {
 			t.Errorf("got %v, want an error that names %s and %s", err, f.Path, f.SHA256)
 		}
-		if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(out, rundir.RunFile)); !os.IsNotExist(err) {
 			t.Errorf("there is a run.json (%v)", err)
 		}
 	})
@@ -269,12 +273,18 @@ func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 	out := t.TempDir()
 	r := newTestRun(t, out, 4, 2, nil)
 	r.commit(t, r.writeAll(t))
-	own := filepath.Join(out, "actor", "notes.txt")
-	if err := os.WriteFile(own, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
+	var own []string
+	for _, name := range []string{"actor/notes.txt", "actor/x.parquet", "raw/prompts/all.parquet", "notes.md", ".staging/killed/notes.txt", ".mine.partial"} {
+		own = append(own, filepath.Join(out, name))
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(out, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, name), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	// An attempt that was killed left its files too.
-	left := filepath.Join(out, stagingFolder, "killed", "actor", "train-00000-of-00001.parquet")
+	left := filepath.Join(out, rundir.StagingFolder, "killed", "actor", "train-00000-of-00001.parquet")
 	if err := os.MkdirAll(filepath.Dir(left), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -286,6 +296,16 @@ func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 		r.records[i].Judge = nil
 	}
 	r.commit(t, r.writeAll(t))
+	for _, name := range own {
+		if b, err := os.ReadFile(name); err != nil || string(b) != "mine" {
+			t.Errorf("%s, which no run has made, is %q (%v)", name, b, err)
+		} else if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := store.RemoveEmpty(t.Context(), filepath.Join(out, rundir.StagingFolder)); err != nil {
+		t.Error(err)
+	}
 	complete(t, out)
 	var paths []string
 	for _, f := range readRun(t, out).Files {
@@ -295,8 +315,55 @@ func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 	if len(paths) != len(shards.Tables)-1 || slices.Contains(paths, shards.Path(shards.Judge, 0, 1)) {
 		t.Errorf("files are %v", paths)
 	}
-	if b, err := os.ReadFile(own); err != nil || string(b) != "mine" {
-		t.Errorf("a file that is no shard is %q (%v)", b, err)
+}
+
+// A commit meets what was put into the folder since the run began as the start of a run does: it
+// replaces no file that no run has listed, and leads no removal through a link.
+func TestCommitAmongForeignFiles(t *testing.T) {
+	elsewhere := t.TempDir()
+	precious := filepath.Join(elsewhere, "part-00000-of-00004.parquet")
+	for _, test := range []struct {
+		name, want string
+		plant      func(out string) error
+	}{
+		{"a shard of somebody", "has the name of one", func(out string) error {
+			if err := os.MkdirAll(filepath.Join(out, "raw/prompts"), 0o755); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(out, "raw/prompts/part-00000-of-00004.parquet"), []byte("mine"), 0o600)
+		}},
+		{"a README of somebody", "not the dataset card", func(out string) error {
+			return os.WriteFile(filepath.Join(out, "README.md"), []byte("# Mine\n"), 0o600)
+		}},
+		{"a table that is a link", "is a link", func(out string) error { return os.Symlink(elsewhere, filepath.Join(out, "failures")) }},
+		{"staging that is a link", "is a link", func(out string) error {
+			if err := os.Rename(filepath.Join(out, ".staging"), filepath.Join(elsewhere, "staging")); err != nil {
+				return err
+			}
+			return os.Symlink(filepath.Join(elsewhere, "staging"), filepath.Join(out, ".staging"))
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out := t.TempDir()
+			r := newTestRun(t, out, 4, 2, nil)
+			manifests := r.writeAll(t)
+			if err := test.plant(out); err != nil {
+				t.Fatal(err)
+			}
+			err := commit(t.Context(), &r.options, r.tallies, manifests)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+			if b, err := os.ReadFile(precious); err != nil || string(b) != "precious" {
+				t.Errorf("the file elsewhere is %q, %v", b, err)
+			}
+			if _, err := os.Stat(filepath.Join(out, rundir.RunFile)); err == nil {
+				t.Error("there is a run.json")
+			}
+		})
 	}
 }
 
@@ -384,7 +451,7 @@ func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
 // On an object store run.json is made where none is, or it is another run's.
 func TestRunFileOfAnotherRun(t *testing.T) {
 	storetest.GCS(t, nil).Set(t)
-	name := "gs://bucket/out/" + RunFile
+	name := "gs://bucket/out/" + rundir.RunFile
 	for range 2 { // an answer that was lost makes the runner commit again
 		if err := writeRun(t.Context(), name, []byte(`{"seed":0}`)); err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/testing/ptest"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/generate"
@@ -250,7 +251,7 @@ func files(t *testing.T, out string) map[string]string {
 
 func readRun(t *testing.T, out string) *schemas.Run {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(out, RunFile))
+	b, err := os.ReadFile(filepath.Join(out, rundir.RunFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +278,7 @@ func complete(t *testing.T, out string) {
 			t.Errorf("%s is not in run.json", name)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(out, stagingFolder)); !os.IsNotExist(err) {
+	if _, err := os.Stat(filepath.Join(out, rundir.StagingFolder)); !os.IsNotExist(err) {
 		t.Errorf("the staging folder is still there (%v)", err)
 	}
 }

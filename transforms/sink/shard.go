@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/schemas"
@@ -17,9 +18,6 @@ import (
 	"coeval/transforms/judge"
 	"coeval/transforms/stage"
 )
-
-// stagingFolder holds what has no final name yet.
-const stagingFolder = ".staging"
 
 // table is one file of a shard while it is written.
 type table[T shards.Row] struct {
@@ -30,7 +28,7 @@ type table[T shards.Row] struct {
 
 func openTable[T shards.Row](ctx context.Context, o *Options, name shards.Table, shard int) (*table[T], error) {
 	path := shards.Path(name, shard, o.Shards)
-	out, err := store.Create(ctx, store.Join(o.Out, stagingFolder, o.Attempt, path))
+	out, err := store.Create(ctx, store.Join(o.Out, rundir.StagingFolder, o.Attempt, path))
 	if err != nil {
 		return nil, err
 	}

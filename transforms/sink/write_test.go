@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/infer"
@@ -96,7 +97,7 @@ func TestWriteWithoutARecord(t *testing.T) {
 			if err := r.pipeline(t, direct, r.records, r.records); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the pipeline ends with %v", err)
 			}
-			if _, err := os.Stat(filepath.Join(out, RunFile)); !os.IsNotExist(err) {
+			if _, err := os.Stat(filepath.Join(out, rundir.RunFile)); !os.IsNotExist(err) {
 				t.Errorf("there is a run.json (%v)", err)
 			}
 		})

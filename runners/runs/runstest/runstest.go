@@ -11,12 +11,12 @@ import (
 	"strings"
 	"testing"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/shards/shardstest"
 	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/transforms/sink"
 )
 
 // Bad stands in every text of a hostile run: it tries to run, to load, to act on a terminal and to turn
@@ -85,8 +85,8 @@ func Hostile(t *testing.T) *runs.Run {
 		Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {Bad: 3}}, Actor: schemas.ActorPairStats{Pairs: 1}},
 		Files: []schemas.File{{Path: shards.Path(shards.Prompts, 0, 1)}},
 	}
-	writeJSON(t, filepath.Join(out, sink.RunFile), run)
-	writeJSON(t, filepath.Join(out, sink.OperationsFolder, "a.json"), summary.Operation{
+	writeJSON(t, filepath.Join(out, rundir.RunFile), run)
+	writeJSON(t, filepath.Join(out, rundir.OperationsFolder, "a.json"), summary.Operation{
 		Attempt: Bad, Runner: Bad, Version: Bad, SlotUse: new(0.5), SlotUseOf: Bad, Warnings: []string{Bad},
 		Calls: map[string]schemas.CallTally{"judge": {Generations: 1}, Bad: {Generations: 5, Retries: 2, RetriesByCode: map[string]int64{Bad: 1}}},
 	})

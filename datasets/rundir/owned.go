@@ -1,0 +1,202 @@
+package rundir
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
+)
+
+// Owned returns the shards below a run's folder that an earlier run lists, in run.json or in
+// [CommitFile]: only these may be replaced or removed. The paths are relative to the folder. Anybody
+// may have written the lists, so that only names of shards count.
+func Owned(ctx context.Context, out string) (map[string]bool, error) {
+	owned := map[string]bool{}
+	run, err := readRun(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	if run != nil {
+		for _, f := range run.Files {
+			if IsShard(f.Path) {
+				owned[f.Path] = true
+			}
+		}
+	}
+	c, err := readCommit(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range c.Files {
+		if IsShard(name) {
+			owned[name] = true
+		}
+	}
+	if run == nil && c.Files == nil {
+		return owned, addUnlisted(ctx, out, owned)
+	}
+	return owned, nil
+}
+
+// addUnlisted adds the shards of a commit that was interrupted by a version of Coeval which kept no
+// list: those that say in their footer that Coeval wrote them.
+func addUnlisted(ctx context.Context, out string, owned map[string]bool) error {
+	for _, t := range shards.Tables {
+		found, err := store.List(ctx, store.Join(out, string(t))+"/")
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			name := store.Join(string(t), path.Base(f.Path))
+			if f.Path != store.Join(out, name) || !IsShard(name) {
+				continue
+			}
+			if owned[name], err = writtenByCoeval(ctx, f.Path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxFooter bounds how much of the end of a Parquet file is read for the name of its writer, which
+// stands among the last fields of the footer.
+const maxFooter = 4 << 10
+
+func writtenByCoeval(ctx context.Context, name string) (own bool, err error) {
+	r, err := store.Open(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	end := make([]byte, min(r.Size(), maxFooter))
+	_, err = r.ReadAt(end, r.Size()-int64(len(end)))
+	return bytes.HasSuffix(end, []byte("PAR1")) && bytes.Contains(end, []byte("coeval version ")), ignoreEOF(err)
+}
+
+// commitList is the content of [CommitFile].
+type commitList struct {
+	// Files are the paths of the files that the commit writes, replaces or removes.
+	Files []string `json:"files"`
+}
+
+func readCommit(ctx context.Context, out string) (c commitList, err error) {
+	name := store.Join(out, CommitFile)
+	b, err := store.ReadFile(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return c, fmt.Errorf("rundir: %s: %w", name, err)
+	}
+	return c, nil
+}
+
+// BeginCommit checks that no foreign file would be replaced, and notes which files the run owns from
+// now on: those of the earlier run and the new ones. It returns the shards that the new run does not
+// have any more. The note survives a crash, so that the next commit knows what this one has left.
+func BeginCommit(ctx context.Context, out string, files []string) (obsolete []string, err error) {
+	if err := Check(ctx, out, true); err != nil {
+		return nil, err
+	}
+	owned, err := Owned(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	for name := range owned {
+		if !slices.Contains(files, name) {
+			obsolete = append(obsolete, name)
+		}
+	}
+	slices.Sort(obsolete)
+	for _, name := range files {
+		if !IsShard(name) {
+			return nil, fmt.Errorf("rundir: %s is not the name of a shard", name)
+		}
+		owned[name] = true
+	}
+	b, err := json.MarshalIndent(&commitList{Files: slices.Sorted(maps.Keys(owned))}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("rundir: %w", err)
+	}
+	return obsolete, store.WriteFile(ctx, store.Join(out, CommitFile), append(b, '\n'))
+}
+
+// EndCommit removes the note of [BeginCommit], since run.json lists the files now, and what the
+// run has staged.
+func EndCommit(ctx context.Context, out string) error {
+	if err := store.Remove(ctx, store.Join(out, CommitFile)); err != nil {
+		return err
+	}
+	staging := store.Join(out, StagingFolder)
+	found, err := store.List(ctx, staging+"/")
+	if err != nil {
+		return err
+	}
+	var staged []string
+	for _, f := range found {
+		attempt, name, _ := strings.Cut(strings.TrimPrefix(f.Path, staging+"/"), "/")
+		if attempt != "" && IsShard(name) {
+			staged = append(staged, f.Path)
+		}
+	}
+	if err := store.RemoveFiles(ctx, staged); err != nil {
+		return err
+	}
+	attempts, err := store.Folders(ctx, staging)
+	if err != nil {
+		return err
+	}
+	for _, attempt := range attempts {
+		for _, t := range shards.Tables {
+			if err := store.Sweep(ctx, store.Join(staging, attempt, string(t))); err != nil {
+				return err
+			}
+		}
+	}
+	if err := store.RemoveEmpty(ctx, staging); err != nil {
+		return err
+	}
+	return store.Sweep(ctx, out)
+}
+
+// WriteOwn writes a file that a command makes below a run's folder or elsewhere. It replaces a file
+// that is there only if isOwn recognizes its beginning as the output of the same command.
+func WriteOwn(ctx context.Context, name string, data []byte, isOwn func(start []byte) bool) error {
+	r, err := store.Open(ctx, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		start := make([]byte, min(r.Size(), maxCard))
+		_, err := r.ReadAt(start, 0)
+		if err = errors.Join(ignoreEOF(err), r.Close()); err != nil {
+			return err
+		}
+		if !isOwn(start) {
+			return refuse("%s is there already and was not written by this command: move it away, or choose another name than %s", name, path.Base(name))
+		}
+	}
+	return store.WriteFile(ctx, name, data)
+}
+
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,257 @@
+// Package rundir decides whose files lie in a run's folder.
+//
+// A run may be given any folder by --out, also one in which somebody keeps other files. So a run
+// begins only in a folder that is empty, that an earlier run has used, or that the user adopts (see
+// [Check]), and it replaces and removes only files that an earlier run has listed (see [Owned]).
+// Everything else stays as it is.
+//
+// Where the folder lies is the user's choice: it may be a link, or below one. Inside of it a run
+// follows no link, since a link would lead its writes and removals to another place.
+package rundir
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/lock"
+	"coeval/datasets/shards"
+	"coeval/datasets/store"
+	"coeval/schemas"
+)
+
+// The names below a run's folder, beside those of [shards.Tables].
+const (
+	// RunFile is run.json, which is written last.
+	RunFile = "run.json"
+	// CardFile is the dataset card.
+	CardFile = "README.md"
+	// JournalFolder contains the journal.
+	JournalFolder = "journal"
+	// OperationsFolder contains what is known of each attempt.
+	OperationsFolder = "operations"
+	// StagingFolder contains the files that have no final name yet.
+	StagingFolder = ".staging"
+	// CommitFile lists the run's files while a commit is under way and there is no run.json.
+	CommitFile = OperationsFolder + "/.commit.json"
+)
+
+// A Refused error means that a folder must not be used for a run as it is.
+type Refused struct{ message string }
+
+func (r *Refused) Error() string { return r.message }
+
+func refuse(format string, args ...any) error { return &Refused{fmt.Sprintf(format, args...)} }
+
+// Check returns an error unless a run may work in out: the folder is missing or empty, an earlier
+// run has used it, or adopt is set. Even with adopt, a file that is not an earlier run's must not
+// have the name of one that the run will write. The error is a [*Refused] when the user has to
+// choose another folder or move a file.
+func Check(ctx context.Context, out string, adopt bool) error {
+	if err := checkLinks(out); err != nil {
+		return err
+	}
+	names, err := store.Names(ctx, out)
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, isLitter)
+	used, err := usedBefore(ctx, out, names)
+	if err != nil {
+		return err
+	}
+	if !used && !adopt && len(names) > 0 {
+		return refuse("%s contains files that are not a run's (%s): choose another --out, or add --adopt to write the run beside them; files that are not the run's are never changed or removed", out, some(names))
+	}
+	return checkNames(ctx, out, names)
+}
+
+// IsRun reports whether a run or a calibration has used a folder.
+func IsRun(ctx context.Context, out string) (bool, error) {
+	names, err := store.Names(ctx, out)
+	if err != nil {
+		return false, err
+	}
+	return usedBefore(ctx, out, names)
+}
+
+// usedBefore reports whether a run has used the folder with these names: it has a run.json, a lock
+// or a journal.
+func usedBefore(ctx context.Context, out string, names []string) (bool, error) {
+	if slices.Contains(names, RunFile) {
+		run, err := readRun(ctx, out)
+		if err != nil {
+			return false, err
+		}
+		if run != nil {
+			return true, nil
+		}
+	}
+	if slices.Contains(names, OperationsFolder+"/") {
+		if used, err := lock.Exists(ctx, out); err != nil || used {
+			return used, err
+		}
+	}
+	if slices.Contains(names, JournalFolder+"/") {
+		return journal.Exists(ctx, store.Join(out, JournalFolder))
+	}
+	return false, nil
+}
+
+// isLitter reports whether a name is one that systems leave in folders of all kinds.
+func isLitter(name string) bool {
+	return slices.Contains([]string{".DS_Store", ".gitkeep", ".keep", "lost+found/"}, name)
+}
+
+// some lists the first of many names. Anybody may have made them, so that they are quoted.
+func some(names []string) string {
+	const shown = 3
+	quoted := make([]string, 0, shown)
+	for _, name := range names[:min(len(names), shown)] {
+		quoted = append(quoted, fmt.Sprintf("%q", name))
+	}
+	text := strings.Join(quoted, ", ")
+	if more := len(names) - shown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// checkLinks returns an error when the folder has a link in the place of a folder or a file of the
+// run's own.
+func checkLinks(out string) error {
+	if !store.HasLocks(out) {
+		return nil
+	}
+	if is, err := os.Stat(out); err == nil && !is.IsDir() {
+		return refuse("%s is a file: choose another --out", out)
+	}
+	folders := []string{JournalFolder, OperationsFolder, StagingFolder, "raw"}
+	for _, t := range shards.Tables {
+		folders = append(folders, string(t))
+	}
+	for _, name := range folders {
+		switch is, err := os.Lstat(filepath.Join(out, name)); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !is.IsDir():
+			return refuse("%s is %s, and a run needs a folder of its own there: remove it, or choose another --out", filepath.Join(out, name), kindOf(is))
+		}
+	}
+	for _, name := range []string{RunFile, CardFile, CommitFile} {
+		switch is, err := os.Lstat(filepath.Join(out, name)); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !is.Mode().IsRegular():
+			return refuse("%s is %s, and a run writes a file there: remove it, or choose another --out", filepath.Join(out, name), kindOf(is))
+		}
+	}
+	return nil
+}
+
+func kindOf(is fs.FileInfo) string {
+	switch {
+	case is.Mode()&fs.ModeSymlink != 0:
+		return "a link"
+	case is.IsDir():
+		return "a folder"
+	case is.Mode().IsRegular():
+		return "a file"
+	}
+	return "a special file"
+}
+
+// checkNames returns an error when a file that is not the run's has the name of one that a run
+// writes, or that readers take for one.
+func checkNames(ctx context.Context, out string, names []string) error {
+	if slices.Contains(names, RunFile) {
+		if run, err := readRun(ctx, out); err != nil {
+			return err
+		} else if run == nil {
+			return refuse("%s is not a run's: move it away, or choose another --out", store.Join(out, RunFile))
+		}
+	}
+	if slices.Contains(names, CardFile) {
+		if own, err := isCard(ctx, store.Join(out, CardFile)); err != nil {
+			return err
+		} else if !own {
+			return refuse("%s is not the dataset card of a run, and a run writes its card there: move it away, or choose another --out", store.Join(out, CardFile))
+		}
+	}
+	owned, err := Owned(ctx, out)
+	if err != nil {
+		return err
+	}
+	for _, t := range shards.Tables {
+		top, _, _ := strings.Cut(string(t), "/")
+		if !slices.Contains(names, top+"/") {
+			continue
+		}
+		found, err := store.List(ctx, store.Join(out, string(t))+"/")
+		if err != nil {
+			return err
+		}
+		for _, f := range found {
+			if name := store.Join(string(t), path.Base(f.Path)); f.Path == store.Join(out, name) && IsShard(name) && !owned[name] {
+				return refuse("%s is not a file of the run that was here, but has the name of one: move it away, or choose another --out", f.Path)
+			}
+		}
+	}
+	return nil
+}
+
+// maxCard bounds how much of a card is read.
+const maxCard = 64 << 10
+
+// isCard reports whether a file is the dataset card of a run.
+func isCard(ctx context.Context, name string) (own bool, err error) {
+	r, err := store.Open(ctx, name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(r.Stream(0), maxCard))
+	return bytes.HasPrefix(b, []byte("---\n")) && bytes.Contains(b, []byte("\nMade by Coeval with Meta-Rewarding")), err
+}
+
+// shardName matches the names that [shards.Path] gives.
+var shardName = regexp.MustCompile(`^(train|part)-[0-9]{5,}-of-[0-9]{5,}\.parquet$`)
+
+// IsShard reports whether a path below a run's folder is the name of a shard.
+func IsShard(name string) bool {
+	table, base := path.Split(name)
+	return slices.Contains(shards.Tables, shards.Table(strings.TrimSuffix(table, "/"))) && shardName.MatchString(base)
+}
+
+// readRun returns the run.json of a folder, and nil when there is none or the file there is not one
+// of ours.
+func readRun(ctx context.Context, out string) (*schemas.Run, error) {
+	b, err := store.ReadFile(ctx, store.Join(out, RunFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var run schemas.Run
+	if json.Unmarshal(b, &run) != nil || run.Format < 1 || len(run.Config) == 0 || run.Ledger.Roles == nil {
+		return nil, nil
+	}
+	if run.Format > schemas.RunFormat {
+		return nil, refuse("%s has format %d, and this version of Coeval writes format %d: choose another --out, or use the newer version", store.Join(out, RunFile), run.Format, schemas.RunFormat)
+	}
+	return &run, nil
+}
