@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -173,25 +174,43 @@ func EndCommit(ctx context.Context, out string) error {
 	return store.Sweep(ctx, out)
 }
 
-// WriteOwn writes a file that a command makes below a run's folder or elsewhere. It replaces a file
-// that is there only if isOwn recognizes its beginning as the output of the same command.
+// WriteOwn writes a file that a command makes, after [CheckOwn].
 func WriteOwn(ctx context.Context, name string, data []byte, isOwn func(start []byte) bool) error {
-	r, err := store.Open(ctx, name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	if err := CheckOwn(ctx, name, isOwn); err != nil {
 		return err
-	default:
-		start := make([]byte, min(r.Size(), maxCard))
-		_, err := r.ReadAt(start, 0)
-		if err = errors.Join(ignoreEOF(err), r.Close()); err != nil {
-			return err
-		}
-		if !isOwn(start) {
-			return refuse("%s is there already and was not written by this command: move it away, or choose another name than %s", name, path.Base(name))
-		}
 	}
 	return store.WriteFile(ctx, name, data)
+}
+
+// CheckOwn returns a [*Refused] if a file of this name is there and isOwn does not recognize its
+// beginning as the output of an earlier command.
+func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (err error) {
+	if store.HasLocks(name) {
+		if is, err := os.Lstat(name); err == nil && !is.Mode().IsRegular() {
+			return refuse("%s is %s: move it away, or choose another name", name, kindOf(is))
+		}
+	}
+	r, err := store.Open(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	start := make([]byte, min(r.Size(), maxCard))
+	if _, err := r.ReadAt(start, 0); ignoreEOF(err) != nil {
+		return err
+	}
+	if !isOwn(start) {
+		return refuse("%s is there already, and Coeval has not written it: move it away, or choose another name", name)
+	}
+	return nil
+}
+
+// IsPage recognizes the pages that Coeval writes, for [WriteOwn].
+func IsPage(start []byte) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(start), []byte("<!DOCTYPE html>")) && bytes.Contains(start, []byte("<title>Coeval"))
 }
 
 func ignoreEOF(err error) error {

@@ -105,11 +105,25 @@ func (v *validator) run(c *Config) {
 	v.check(c.Verdicts == FreeVerdicts || c.Verdicts == EnforcedVerdicts, "verdicts", c.Verdicts, "free, enforced")
 	v.keys("worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile)
 	v.check(c.Output.Dir != "", "output.dir", c.Output.Dir, "the name of a folder (--out)")
+	v.path("output.dir", c.Output.Dir)
 	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
+}
+
+// path refuses a path that names another file than a user means by it.
+func (v *validator) path(key, name string) {
+	if name == "" {
+		return
+	}
+	if _, err := store.ParsePath(name); err != nil {
+		v.problems = append(v.problems, fmt.Errorf("%s: %w", key, err))
+	}
 }
 
 func (v *validator) prompts(p *Prompts) {
 	v.check(len(p.Paths) > 0, "prompts.paths", "", "at least one file, glob or folder (--prompts)")
+	for i, name := range p.Paths {
+		v.path(fmt.Sprintf("prompts.paths[%d]", i), name)
+	}
 	v.check(p.Limit >= 0, "prompts.limit", p.Limit, "at least 0")
 	v.check(p.Sample >= 0, "prompts.sample", p.Sample, "at least 0")
 	v.check(p.DropLastAnswer == "" || slices.Contains(prompts.DropModes(), p.DropLastAnswer), "prompts.drop_last_answer", p.DropLastAnswer, fmt.Sprintf("one of %v", prompts.DropModes()))

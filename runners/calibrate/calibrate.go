@@ -19,6 +19,7 @@
 package calibrate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -28,6 +29,7 @@ import (
 	"slices"
 
 	"coeval/datasets/labels"
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/transforms/score"
@@ -419,7 +421,13 @@ func (f *Figures) Write(ctx context.Context, out string) error {
 	if err != nil {
 		return fmt.Errorf("calibrate: %w", err)
 	}
-	return store.WriteFile(ctx, store.Join(out, File), append(b, '\n'))
+	return rundir.WriteOwn(ctx, store.Join(out, File), append(b, '\n'), IsFigures)
+}
+
+// IsFigures recognizes the file of [Figures.Write] by its beginning.
+func IsFigures(start []byte) bool {
+	start = bytes.TrimSpace(start)
+	return bytes.HasPrefix(start, []byte("{")) && bytes.Contains(start, []byte(`"simulated":`)) && bytes.Contains(start, []byte(`"judge": {`))
 }
 
 // Read returns the figures in a folder, nil when it has none.

@@ -14,6 +14,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/datasets/labels"
 	"coeval/datasets/prompts"
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/calibrate"
@@ -49,10 +50,7 @@ With --map a map to people's scale is written, for judge.calibration of a run; i
 			if err != nil {
 				return err
 			}
-			if err := k.do(c.Context()); err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			return nil
+			return failed(k.do(c.Context()))
 		},
 	}
 	flags.registerAsking(c.Flags())
@@ -114,6 +112,15 @@ func (k *calibration) do(ctx context.Context) (err error) {
 		return err
 	}
 	warnOfKeys(k.command.ErrOrStderr(), &k.config)
+	if err := k.checkOut(ctx); err != nil {
+		return err
+	}
+	if err := rundir.CheckOwn(ctx, store.Join(k.config.Output.Dir, calibrate.File), calibrate.IsFigures); err != nil {
+		return err
+	}
+	if err := rundir.CheckOwn(ctx, store.Join(k.config.Output.Dir, pages.CalibrationFile), rundir.IsPage); err != nil {
+		return err
+	}
 	ctx, unlock, err := k.lock(ctx)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func newCompareCommand() *cobra.Command {
 first to the last, and the prompts and responses that they share. The same goes to a page, compare.html in the last
 folder.`,
 		Example: "  coeval compare out-1 out-2 out-3",
-		Args:    atLeast(outArgument("OUT1", "out-1"), outArgument("OUT2", "out-2")),
+		Args:    folders(-1, atLeast(outArgument("OUT1", "out-1"), outArgument("OUT2", "out-2"))),
 		RunE: func(c *cobra.Command, args []string) error {
 			compared, err := compareRuns(c.Context(), args, unshared)
 			if err != nil {

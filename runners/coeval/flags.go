@@ -52,6 +52,9 @@ func (f *configFlags) registerAsking(flags *pflag.FlagSet) {
 
 // settings returns what was given, in an order in which --set stands before the other flags.
 func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error) {
+	if err := f.checkText(); err != nil {
+		return nil, err
+	}
 	var out []settings.Setting
 	add := func(flag, key, value string) {
 		if flags.Changed(flag) {
@@ -109,6 +112,9 @@ func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(met
 	}
 	config, err := settings.Load(src)
 	if err != nil {
+		return config, usage(err)
+	}
+	if err := resolvePaths(&config); err != nil {
 		return config, usage(err)
 	}
 	if config.Simulate.Enabled && config.Worker.Model == "" {

@@ -19,7 +19,7 @@ func newInspectCommand() *cobra.Command {
 ratings, and why its pairs were chosen, or why it has none. Name the prompt by its ID, by the beginning of the ID,
 by an ID from the input, or by its number in the input (from 1; several files count in the order of their names).`,
 		Example: "  coeval inspect out 1\n  coeval inspect out 4f3a --full | less",
-		Args:    exactly(outArgument("OUT", "out"), argument{name: "PROMPT_ID|N", means: "a prompt by its ID, or by its number from 1 on", example: "1"}),
+		Args:    folders(1, exactly(outArgument("OUT", "out"), argument{name: "PROMPT_ID|N", means: "a prompt by its ID, or by its number from 1 on", example: "1"})),
 		RunE: func(c *cobra.Command, args []string) error {
 			if chars < 0 {
 				return usage(fmt.Errorf("--chars is %d; allowed is 0 or more", chars))

@@ -28,7 +28,7 @@ func newCompactCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "compact OUT",
 		Short: "Put the segments of each bucket into one; no call is lost",
-		Args:  cobra.ExactArgs(1),
+		Args:  folders(1, cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := compact(c, args[0], takeover); err != nil {
 				return &coded{code: exitFailed, err: err}

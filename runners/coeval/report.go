@@ -23,7 +23,7 @@ func newReportCommand() *cobra.Command {
 		Long: `Write OUT/report.html from the raw tables: one page without scripts that shows whether the data is
 worth training on. With --output it goes to another file, with --json the figures are printed instead.`,
 		Example: "  coeval report out\n  coeval report out --output report.html\n  coeval report out --json | jq .cross_fit",
-		Args:    exactly(outArgument("OUT", "out")),
+		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.Prices.Validate(); err != nil {
 				return usage(err)

@@ -45,6 +45,7 @@ type runFlags struct {
 	metricsAddr string
 	pprof       bool
 	takeover    bool
+	adopt       bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -65,10 +66,7 @@ func newRunCommand() *cobra.Command {
 				return usage(err)
 			}
 			r := &run{config: config, flags: &flags, command: c}
-			if err := r.do(c.Context()); err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			return nil
+			return failed(r.do(c.Context()))
 		},
 	}
 	flags.register(c.Flags())
@@ -85,6 +83,7 @@ func (f *runFlags) registerRun(c *cobra.Command) {
 	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "ask again for calls that failed for good, of all codes or of those given")
 	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
 	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON object on standard output")
+	c.Flags().BoolVar(&f.adopt, "adopt", false, "use --out although it contains files that are not a run's; they stay as they are")
 }
 
 // run is one attempt.
@@ -111,6 +110,11 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	warnOfKeys(r.command.ErrOrStderr(), &r.config)
+	if !engine.DryRun() {
+		if err := r.checkOut(ctx); err != nil {
+			return err
+		}
+	}
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
 	}

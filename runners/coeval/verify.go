@@ -18,7 +18,7 @@ func newVerifyCommand() *cobra.Command {
 		Long: `Check a finished run: hashes, schemas and the ledger, and every score, verdict, rating and pair, derived
 again from the raw tables by code of its own. Exit code 3 means that something is wrong.`,
 		Example: "  coeval verify out",
-		Args:    exactly(outArgument("OUT", "out")),
+		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := verify.Out(c.Context(), args[0])
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/runners/calibrate"
 )
@@ -43,7 +44,7 @@ func WriteCalibration(ctx context.Context, out string, f *calibrate.Figures) (st
 		return "", fmt.Errorf("report: %w", err)
 	}
 	name := store.Join(out, CalibrationFile)
-	return name, store.WriteFile(ctx, name, b.Bytes())
+	return name, rundir.WriteOwn(ctx, name, b.Bytes(), rundir.IsPage)
 }
 
 func estimateOf(e *calibrate.Estimate, format func(float64) string) string {

@@ -12,7 +12,7 @@ import (
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 
-	"coeval/datasets/store"
+	"coeval/datasets/rundir"
 	"coeval/runners/compare"
 )
 
@@ -38,7 +38,7 @@ func WriteComparison(ctx context.Context, name string, c *compare.Comparison) er
 	}{c, charts, saturation(c)}); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	return store.WriteFile(ctx, name, b.Bytes())
+	return rundir.WriteOwn(ctx, name, b.Bytes(), rundir.IsPage)
 }
 
 // isSimulated reports whether the simulated worker answered in a run.

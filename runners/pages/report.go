@@ -19,6 +19,7 @@ import (
 	"html/template"
 	"slices"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
@@ -79,7 +80,7 @@ func Write(ctx context.Context, r *runs.Run, o Options) (f *figures.Figures, nam
 	if name = o.File; name == "" {
 		name = store.Join(r.Dir, File)
 	}
-	return f, name, store.WriteFile(ctx, name, html)
+	return f, name, rundir.WriteOwn(ctx, name, html, rundir.IsPage)
 }
 
 // render returns the page.

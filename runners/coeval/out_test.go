@@ -1,0 +1,141 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// smallRun is the command line of the smallest run.
+func smallRun(prompts, out string, more ...string) []string {
+	return append([]string{
+		"run", "--simulate", "--prompts", prompts, "--out", out,
+		"--set", "simulate.latency=0s", "--set", "actor.n=3", "--set", "judge.n=2",
+	}, more...)
+}
+
+// contentsOf returns the bytes of every file below a folder.
+func contentsOf(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(folder, func(name string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		files[strings.TrimPrefix(name, folder+"/")] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A run in somebody's project is refused before anything is made there. With --adopt it works beside
+// the project's files, and neither it nor a later run with fewer shards touches them.
+func TestRunInAProject(t *testing.T) {
+	project := map[string]string{
+		"actor/x.parquet": "mine", "raw/prompts/all.parquet": "mine", "main.py": "mine", "judge/train.parquet": "mine",
+		"failures/2026.log": "mine", "operations/runbook.md": "mine", ".staging/deploy.sh": "mine", ".build.partial": "mine",
+		"journal/2026-11-28.md": "mine", "report.html": "mine", "calibration.json": "{}",
+	}
+	out := t.TempDir()
+	for name, text := range project {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(out, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	prompts := promptFile(t, 6)
+	labels := filepath.Join(t.TempDir(), "labels.jsonl")
+	if err := os.WriteFile(labels, []byte(`{"prompt":"p","response_1":"a","response_2":"b","label":1}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		smallRun(prompts, out),
+		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=2"},
+		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=2", "--adopt"}, // for its calibration.json
+		{"journal", "compact", out},
+		{"report", out},
+	} {
+		_, stderr, code := coeval(t, args...)
+		if code != exitUsage && args[0] != "journal" && args[0] != "report" || code == exitDone {
+			t.Errorf("%s: exit code %d\n%s", args, code, stderr)
+		}
+		if diff := cmp.Diff(project, contentsOf(t, out)); diff != "" {
+			t.Fatalf("%s has changed the project:\n%s", args, diff)
+		}
+	}
+	for _, perShard := range []string{"2", "1000"} {
+		if _, stderr, code := coeval(t, smallRun(prompts, out, "--adopt", "--set", "output.prompts_per_shard="+perShard)...); code != exitDone {
+			t.Fatalf("exit code %d\n%s", code, stderr)
+		}
+		after := contentsOf(t, out)
+		for name, text := range project {
+			if after[name] != text {
+				t.Errorf("%s is %q now", name, after[name])
+			}
+		}
+		if after["run.json"] == "" || after["README.md"] == "" {
+			t.Error("the run made no files")
+		}
+	}
+	if n, err := filepath.Glob(filepath.Join(out, "actor", "train-*")); err != nil || len(n) != 1 {
+		t.Errorf("shards of the earlier run are left: %q, %v", n, err)
+	}
+	if _, stderr, code := coeval(t, "report", out); code == exitDone || !strings.Contains(stderr, "report.html is there already") {
+		t.Errorf("report: exit code %d\n%s", code, stderr)
+	}
+	// What the run was let into once it may go on in.
+	if _, stderr, code := coeval(t, smallRun(prompts, out)...); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
+
+// Paths that would name another place than the user means are wrong flags, and nothing is made.
+func TestPathsOfUsers(t *testing.T) {
+	prompts := promptFile(t, 1)
+	work := t.TempDir()
+	for _, test := range []struct{ out, want string }{
+		{"~/out", "only a shell expands"},
+		{"s3://bucket/../other", "does not resolve"},
+		{"gs://bucket/a/../../other", "does not resolve"},
+		{"hdfs://name/out", "no files can be reached by hdfs://"},
+		{"S3://bucket/out", "no files can be reached by S3://"},
+		{"s3:/bucket/out", "without two slashes"},
+		{"file://out", "names no local file"},
+		{"out\xff", "not valid UTF-8"},
+	} {
+		for _, args := range [][]string{
+			smallRun(prompts, test.out),
+			smallRun(test.out, "good"),
+			{"verify", test.out},
+			{"report", test.out},
+			{"journal", "compact", test.out},
+		} {
+			_, stderr, code := coevalIn(t, work, args...)
+			if code != exitUsage || !strings.Contains(stderr, test.want) {
+				t.Errorf("%q: exit code %d, want %q\n%s", args, code, test.want, stderr)
+			}
+		}
+	}
+	if files := contentsOf(t, work); len(files) != 0 {
+		t.Errorf("files were made: %v", files)
+	}
+	// A file: URL is the local path that it names.
+	if _, stderr, code := coevalIn(t, work, smallRun("file://"+prompts, "file://"+work+"/an%20out")...); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	if _, stderr, code := coevalIn(t, work, "verify", "file://"+work+"/an%20out"); code != exitDone {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	if _, err := os.Stat(filepath.Join(work, "an out", "run.json")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/rundir"
+	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
+)
+
+// folders checks the number of arguments with count and resolves the first n of them, or all when n
+// is negative, as paths of folders. It resolves them in place, so that the command sees the result.
+func folders(n int, count cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := count(c, args); err != nil {
+			return err
+		}
+		var errs []error
+		for i := range args {
+			if n >= 0 && i >= n {
+				break
+			}
+			parsed, err := store.ParsePath(args[i])
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			args[i] = parsed
+		}
+		return errors.Join(errs...)
+	}
+}
+
+// checkText returns an error for each flag whose value the config cannot contain: a config is UTF-8.
+func (f *configFlags) checkText() error {
+	var errs []error
+	check := func(flag string, values ...string) {
+		for _, value := range values {
+			if !utf8.ValidString(value) {
+				errs = append(errs, fmt.Errorf("--%s is %q, which is not valid UTF-8: rename it", flag, value))
+			}
+		}
+	}
+	check("out", f.out)
+	check("prompts", f.prompts...)
+	check("url", f.urls...)
+	check("model", f.model)
+	check("preset", f.preset)
+	check("set", f.sets...)
+	return errors.Join(errs...)
+}
+
+// resolvePaths resolves the paths of a valid config.
+func resolvePaths(c *metareward.Config) error {
+	out, err := store.ParsePath(c.Output.Dir)
+	if err != nil {
+		return fmt.Errorf("output.dir: %w", err)
+	}
+	c.Output.Dir = out
+	paths := make([]string, len(c.Prompts.Paths))
+	for i, name := range c.Prompts.Paths {
+		if paths[i], err = store.ParsePath(name); err != nil {
+			return fmt.Errorf("prompts.paths[%d]: %w", i, err)
+		}
+	}
+	c.Prompts.Paths = paths
+	return nil
+}
+
+// checkOut returns an error unless the run may work in its folder.
+func (r *run) checkOut(ctx context.Context) error {
+	return rundir.Check(ctx, r.config.Output.Dir, r.flags.adopt)
+}
+
+// failed gives an error its exit code: a folder that must not be used is a wrong flag.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	var refused *rundir.Refused
+	if errors.As(err, &refused) {
+		return usage(refused)
+	}
+	return &coded{code: exitFailed, err: err}
+}
