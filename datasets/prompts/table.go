@@ -97,10 +97,11 @@ func (t *table) next() (line []byte, failure *schemas.Failure, err error) {
 		if len(t.buf) > 1 {
 			t.buf = append(t.buf, ',')
 		}
-		if t.buf, err = jsontext.AppendQuote(t.buf, t.header[i]); err == nil {
-			t.buf, err = jsontext.AppendQuote(append(t.buf, ':'), cell)
+		var invalid error
+		if t.buf, invalid = jsontext.AppendQuote(t.buf, t.header[i]); invalid == nil {
+			t.buf, invalid = jsontext.AppendQuote(append(t.buf, ':'), cell)
 		}
-		if err != nil {
+		if invalid != nil {
 			return nil, bad(InvalidUTF8, "column %s is not valid UTF-8", show(t.header[i])), nil
 		}
 		if len(t.buf) > t.max {

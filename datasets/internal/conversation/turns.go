@@ -33,8 +33,15 @@ var (
 
 // exchanges are the names of a question and its answer in one object.
 var exchanges = [][2]string{
-	{"user", "assistant"}, {"human", "assistant"}, {"human", "gpt"}, {"input", "output"}, {"question", "answer"},
-	{"query", "response"}, {"prompt", "response"}, {"instruction", "response"}, {"instruction", "output"},
+	{"user", "assistant"},
+	{"human", "assistant"},
+	{"human", "gpt"},
+	{"input", "output"},
+	{"question", "answer"},
+	{"query", "response"},
+	{"prompt", "response"},
+	{"instruction", "response"},
+	{"instruction", "output"},
 }
 
 // A decoder reads the messages of one field.

@@ -14,7 +14,6 @@ import (
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/snappy"
-
 	"github.com/parquet-go/parquet-go/deprecated"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
@@ -49,12 +48,12 @@ func null[T any](v T) (n thrift.Null[T]) {
 	return n
 }
 
-func leaf(name string, kind format.Type, repetition format.FieldRepetitionType) format.SchemaElement {
-	return format.SchemaElement{Name: name, Type: null(kind), RepetitionType: null(repetition)}
+func leaf(kind format.Type, repetition format.FieldRepetitionType) format.SchemaElement {
+	return format.SchemaElement{Name: "a", Type: null(kind), RepetitionType: null(repetition)}
 }
 
 func text(repetition format.FieldRepetitionType) []format.SchemaElement {
-	e := leaf("a", format.ByteArray, repetition)
+	e := leaf(format.ByteArray, repetition)
 	e.ConvertedType = null(deprecated.UTF8)
 	return []format.SchemaElement{e}
 }
@@ -124,8 +123,9 @@ func run(times uint64, value byte) []byte {
 }
 
 // zstdZeros returns a frame of blocks that each repeat one byte, 4 bytes of file for 128 KiB:
-// https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1. Size is a multiple of 128 KiB.
-func zstdZeros(size int, sized bool) []byte {
+// https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1. It has 1,350 MiB.
+func zstdZeros(sized bool) []byte {
+	const size = 1_350 << 20
 	const block = 128 << 10
 	b := []byte{0x28, 0xb5, 0x2f, 0xfd}
 	if sized {
@@ -231,17 +231,17 @@ func bombs(tb testing.TB) map[string]struct {
 	claims.header.CompressedPageSize = math.MaxInt32
 	return map[string]bomb{
 		"zstd that says its size": {
-			page(text(required), format.Zstd, v1(1, format.Plain, large, zstdZeros(large, true))),
+			page(text(required), format.Zstd, v1(1, format.Plain, large, zstdZeros(true))),
 			"column a: a page has 1350 MiB, at most 128 MiB are read; write the file with smaller pages",
 		},
 		"zstd that says another size": {
-			page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(large, true))),
+			page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(true))),
 			"column a: the file is damaged: a page has more than the 100 bytes that its header says",
 		},
-		"zstd that says none":   {page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(large, false))), "more than the 100 bytes"},
-		"zstd of version 2":     {page(text(required), format.Zstd, v2(1, 0, 100, zstdZeros(large, false))), "more than the 100 bytes"},
-		"zstd dictionary":       {page(text(required), format.Zstd, dictionary(1, 100, zstdZeros(large, true))), "more than the 100 bytes"},
-		"large dictionary":      {page(text(required), format.Zstd, dictionary(1, large, zstdZeros(large, true))), "a page has 1350 MiB"},
+		"zstd that says none":   {page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(false))), "more than the 100 bytes"},
+		"zstd of version 2":     {page(text(required), format.Zstd, v2(1, 0, 100, zstdZeros(false))), "more than the 100 bytes"},
+		"zstd dictionary":       {page(text(required), format.Zstd, dictionary(1, 100, zstdZeros(true))), "more than the 100 bytes"},
+		"large dictionary":      {page(text(required), format.Zstd, dictionary(1, large, zstdZeros(true))), "a page has 1350 MiB"},
 		"gzip":                  {page(text(required), format.Gzip, v1(1, format.Plain, 100, gzipZeros(tb, 256*mib))), "more than the 100 bytes"},
 		"brotli":                {page(text(required), format.Brotli, v1(1, format.Plain, 100, brotliZeros(tb, 256*mib))), "more than the 100 bytes"},
 		"snappy":                {page(text(required), format.Snappy, v1(1, format.Plain, 100, snappy.Encode(nil, make([]byte, 64*mib)))), "more than the 100 bytes"},
@@ -267,10 +267,10 @@ func bombs(tb testing.TB) map[string]struct {
 			page(text(required), format.Uncompressed, dictionary(1, 5, one), v1(1, format.RLEDictionary, 7, append([]byte{1}, run(math.MaxInt32, 0)...))), "more than the 1 values",
 		},
 		"booleans": {
-			page([]format.SchemaElement{leaf("a", format.Boolean, required)}, format.Uncompressed, v1(1, format.RLE, 10, prefixed(run(math.MaxInt32, 1)))), "more than the 1 values",
+			page([]format.SchemaElement{leaf(format.Boolean, required)}, format.Uncompressed, v1(1, format.RLE, 10, prefixed(run(math.MaxInt32, 1)))), "more than the 1 values",
 		},
 		"deltas": {
-			page([]format.SchemaElement{leaf("a", format.Int64, required)}, format.Uncompressed, v1(1, format.DeltaBinaryPacked, 9, deltas(math.MaxInt32))), "more than the 1 values",
+			page([]format.SchemaElement{leaf(format.Int64, required)}, format.Uncompressed, v1(1, format.DeltaBinaryPacked, 9, deltas(math.MaxInt32))), "more than the 1 values",
 		},
 		"lengths": {page(text(required), format.Uncompressed, v1(1, format.DeltaLengthByteArray, 9, deltas(math.MaxInt32))), "more than the 1 values"},
 		"suffixes": {
@@ -347,7 +347,7 @@ func TestFooterBombs(t *testing.T) {
 			for range levels {
 				schema = append(schema, format.SchemaElement{Name: "g", NumChildren: null(int32(1)), RepetitionType: null(required)})
 			}
-			meta.Schema = append(schema, leaf("a", format.Int32, required))
+			meta.Schema = append(schema, leaf(format.Int32, required))
 		}
 	}
 	tests := map[string]struct {
@@ -359,7 +359,7 @@ func TestFooterBombs(t *testing.T) {
 		"wide": {whole(func(meta *format.FileMetaData) {
 			meta.Schema = make([]format.SchemaElement, 5001)
 			for i := range meta.Schema {
-				meta.Schema[i] = leaf("a", format.Int32, required)
+				meta.Schema[i] = leaf(format.Int32, required)
 			}
 			meta.Schema[0] = format.SchemaElement{Name: "root", NumChildren: null(int32(5000))}
 		}), "the file has 5000 columns, at most 4096 are read"},
@@ -387,7 +387,7 @@ func TestFooterBombs(t *testing.T) {
 		"signed": {whole(func(meta *format.FileMetaData) {
 			meta.EncryptionAlgorithm.Value = &format.AesGcmV1{}
 		}), "the file is encrypted; decrypt it first"},
-		"encrypted": {append(bytes.Clone(whole(nil)[:len(whole(nil))-1]), 'E'), "the file is encrypted; decrypt it first"},
+		"encrypted": {slices.Concat(whole(nil)[:len(whole(nil))-1], []byte("E")), "the file is encrypted; decrypt it first"},
 		"lzo": {whole(func(meta *format.FileMetaData) {
 			meta.RowGroups[0].Columns[0].MetaData.Codec = format.LZO
 		}), "column a is compressed with LZO, which is not supported; write the file with zstd or snappy"},

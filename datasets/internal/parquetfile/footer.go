@@ -9,9 +9,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/parquet-go/parquet-go/encoding/thrift"
-
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
 
@@ -130,7 +129,7 @@ func readAt(r io.ReaderAt, p []byte, offset int64) error {
 }
 
 // checkMeta checks a footer's schema and counts.
-func checkMeta(meta *format.FileMetaData, size int64) error {
+func checkMeta(meta *format.FileMetaData) error {
 	if meta.EncryptionAlgorithm.Value != nil {
 		return errors.New("the file is encrypted; decrypt it first")
 	}

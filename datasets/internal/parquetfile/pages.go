@@ -127,9 +127,9 @@ func (g *guard) ReadAt(b []byte, offset int64) (int, error) {
 		return n, nil
 	}
 	at := &g.data
-	switch {
-	case offset == g.next:
-	case offset == g.start:
+	switch offset {
+	case g.next:
+	case g.start:
 		at = &g.dictionary
 	default:
 		return 0, damaged("a page at an offset where none begins")

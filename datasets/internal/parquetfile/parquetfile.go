@@ -29,7 +29,7 @@ func Open(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 		if err != nil {
 			return err
 		}
-		if err := checkMeta(meta, size); err != nil {
+		if err := checkMeta(meta); err != nil {
 			return err
 		}
 		if dropEmptyGroups(meta) {
