@@ -14,6 +14,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 )
@@ -88,10 +89,8 @@ func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint, error) {
 	}
 	e := &endpoint{
 		name: base.Redacted(), base: base, key: key, client: client,
-		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
-		server: schedule.NewServer(spec.URL, schedule.ServerOptions{
-			Permits: f.options.MaxInFlight, RequestsPerMinute: f.options.RequestsPerMinute, TokensPerMinute: f.options.TokensPerMinute,
-		}),
+		header:      http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
+		server:      schedule.NewServer(spec.URL, pacing.New(f.options.MaxInFlight), pacing.NewQuota(f.options.RequestsPerMinute, f.options.TokensPerMinute)),
 		discovering: make(chan struct{}, 1), models: map[string]*modelState{}, health: newHealth(),
 	}
 	if key != "" {

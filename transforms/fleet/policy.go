@@ -53,7 +53,7 @@ const ownKind openai.Kind = -1
 func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Result {
 	if flt == nil {
 		prompt, completion := openai.Usage(generations)
-		return schedule.Result{Tokens: prompt + completion}
+		return schedule.Result{Tokens: prompt + completion, Completion: completion}
 	}
 	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
 }

@@ -1,5 +1,7 @@
 package pacing
 
+import "math"
+
 // An experiment compares the rate of answers at another limit with the rates before and after.
 type experiment struct {
 	less bool // the other limit is lower
@@ -7,42 +9,129 @@ type experiment struct {
 	phase int
 	base  float64
 	rates [3]float64 // by phase
+	sized bool       // the rates are of answers of known size
 	// rounds, answers and seconds are those of the current phase.
 	rounds           int
 	answers, seconds float64
 }
 
-const (
-	// phaseRounds and phaseSeconds are the least that a phase of an experiment lasts.
-	phaseRounds  = 2
-	phaseSeconds = 0.5
-)
+// A cut is a limit that was lowered because most requests seem to wait.
+type cut struct {
+	from, rate float64 // limit and rate before; 0 while there is no cut
+	rounds     int     // since
+	// answers, tokens and seconds are those of the rounds after the first.
+	answers         int
+	tokens, seconds float64
+}
 
-// explore searches for a better limit when the rate of answers is the only evidence.
+// explore searches for a better limit when answers are the only evidence. Age is the round's, in
+// seconds.
 func (p *Pace) explore(before, age float64) {
-	if p.starting && p.rate > 1.15*before {
-		p.raise(p.limit)
-		return
+	rate, stretch, sized := float64(p.round.generations)/age, 0.0, p.sized()
+	if sized {
+		rate, stretch = p.round.throughput(), p.stretch()
 	}
-	p.starting = false
+	blend(&p.tokenRate, p.round.tokens/age, 0.3)
 	switch {
+	case p.cut.from > 0:
+		p.checkCut(age)
+	case stretch > p.maxStretch && p.limit > minLimit:
+		p.starting = false
+		p.cut = cut{from: p.limit, rate: p.tokenRate}
+		p.experiment = experiment{}
+		p.raise(p.limit*p.tuning.CutTo/stretch - p.limit)
+	case p.starting:
+		p.startUp(before, rate, sized)
 	case p.aimFactor == 1:
-		p.compare(age)
+		p.compare(rate, age, sized)
 	case p.round.limited: // rejections bound the limit
 		p.raise(p.limit / 16)
 	}
 }
 
-// compare continues the experiment, and adopts the other limit if it improves on the present one.
-func (p *Pace) compare(age float64) {
-	x := &p.experiment
-	if x.phase == 0 && !p.round.limited {
-		*x = experiment{less: x.less} // no request waits for a permit
+// startUp doubles the limit while that increases the throughput: by more than half of what it would
+// if all choices in flight ran.
+func (p *Pace) startUp(before, rate float64, sized bool) {
+	level := p.round.level()
+	if !sized {
+		if p.rate > p.tuning.StartGain*before {
+			p.raise(p.limit)
+			return
+		}
+		p.starting = false
 		return
 	}
+	if !p.round.limited || level < p.limit/2 {
+		return // no request waits for a permit, or the answers are of before the last doubling
+	}
+	if p.startRate == 0 {
+		p.startLevel, p.startRate = 1, 1/p.perToken // of a choice alone
+	}
+	if rate > p.startRate*math.Sqrt(level/p.startLevel) {
+		p.startRate, p.startLevel = rate, level
+		p.raise(p.limit)
+		return
+	}
+	p.starting = false
+}
+
+// sized reports whether the round's answers tell how long tokens take. The permits in flight with a
+// group of choices fall while it is answered: so many groups have to be in flight.
+func (p *Pace) sized() bool {
+	if p.round.sized == 0 {
+		return false
+	}
+	blend(&p.groupSize, p.round.choices/p.round.sized, 0.1)
+	blend(&p.longest, p.round.leastSeconds/p.round.sized, 0.1)
+	return p.longest*p.perToken >= p.tuning.MinSized && p.limit >= 4*p.groupSize
+}
+
+// throughput returns the rate of answers by Little's law: choices in flight by the time of a token. It
+// varies less than counts of answers do, which come in waves.
+func (r *round) throughput() float64 { return r.level() * r.leastSeconds / r.seconds }
+
+// level returns the mean number of permits in flight with the round's answers of known size.
+func (r *round) level() float64 { return r.levels / max(r.sized, 1) }
+
+// stretch returns how many times longer the round's answers took than their tokens take at least.
+// Without a queue it is near 1, with one it is as many as wait and run for each that runs.
+func (p *Pace) stretch() float64 { return p.round.seconds / (p.round.leastSeconds * p.perToken) }
+
+// checkCut undoes a cut that lowered the rate. Then answers took long for another reason than a queue,
+// as at a server that is slower per token when it works on many: the stretch is trusted less.
+func (p *Pace) checkCut(age float64) {
+	if p.cut.rounds++; p.cut.rounds < 2 {
+		return // requests of before the cut were still in flight
+	}
+	p.cut.tokens += p.round.tokens
+	p.cut.seconds += age
+	if p.cut.answers += p.round.requests; p.cut.answers < 8 || p.cut.seconds < p.tuning.CutSeconds {
+		return
+	}
+	if p.round.limited && p.cut.tokens/p.cut.seconds < 0.85*p.cut.rate {
+		p.maxStretch *= 2
+		p.perToken = 0
+		p.raise(p.cut.from - p.limit)
+	}
+	p.cut = cut{}
+}
+
+// compare continues the experiment, and adopts the other limit if it improves on the present one.
+func (p *Pace) compare(rate, age float64, sized bool) {
+	x := &p.experiment
+	if x.phase == 0 && !p.round.limited {
+		*x = experiment{less: x.less, sized: sized} // no request waits for a permit
+		return
+	}
+	if x.sized != sized { // rates of two kinds can't be compared
+		if x.phase == 1 {
+			p.raise(x.base - p.limit)
+		}
+		*x = experiment{less: x.less, sized: sized}
+	}
 	x.rounds++
-	x.answers += float64(p.round.generations)
-	if x.seconds += age; x.rounds < phaseRounds || x.seconds < phaseSeconds {
+	x.answers += rate * age
+	if x.seconds += age; x.rounds < p.tuning.PhaseRounds || x.seconds < p.tuning.PhaseSeconds {
 		return
 	}
 	x.rates[x.phase] = x.answers / x.seconds
@@ -59,7 +148,7 @@ func (p *Pace) compare(age float64) {
 		if improves {
 			p.raise(x.other() - p.limit)
 		}
-		*x = experiment{less: x.less == improves}
+		*x = experiment{less: x.less == improves, sized: sized}
 	}
 }
 
@@ -73,8 +162,12 @@ func (x *experiment) other() float64 {
 // improves reports whether the other limit is the better one.
 func (x *experiment) improves() bool {
 	than := max(x.rates[0], x.rates[2])
-	if x.less {
-		return x.rates[1] > 0.97*than
+	more, less := 1.05, 0.97
+	if x.sized { // and rates vary less
+		more, less = 1.02, 0.99
 	}
-	return x.rates[1] > 1.05*than
+	if x.less {
+		return x.rates[1] > less*than
+	}
+	return x.rates[1] > more*than
 }

@@ -6,14 +6,6 @@ import (
 )
 
 const (
-	// maxAim is the highest aim without idle slots; idleGain is how much the aim grows with the
-	// share of idle slots above idleNoise, a share that can't be told from none.
-	maxAim    = 0.3
-	idleGain  = 4
-	idleNoise = 0.02
-	// queueFormed is the share of waiting choices above which all slots are taken.
-	queueFormed = 0.05
-
 	// minLook and maxLook bound the time between two looks at a server's queue. Between these
 	// bounds it is a quarter of a choice's time.
 	minLook = 50 * time.Millisecond
@@ -78,7 +70,7 @@ func (p *Pace) observeShare(now time.Time, share float64) {
 	switch {
 	case !p.starting:
 		p.steer()
-	case share > queueFormed:
+	case share > 0:
 		p.starting = false
 	case p.round.limited:
 		p.raise(p.limit / 2)
@@ -91,7 +83,7 @@ func (p *Pace) observeShare(now time.Time, share float64) {
 // whether a quarter more in flight increased the rate.
 func (p *Pace) noteArrivals(atServer, inFlight float64) {
 	switch {
-	case atServer == 0 || inFlight <= 2*atServer+initialLimit:
+	case atServer == 0 || inFlight <= 2*atServer+p.tuning.InitialLimit:
 		p.congestedElsewhere, p.attemptRate = false, 0
 	case p.rate > 1.05*p.attemptRate:
 		p.congestedElsewhere, p.attemptRate, p.attemptInFlight = false, p.rate, inFlight
@@ -102,10 +94,10 @@ func (p *Pace) noteArrivals(atServer, inFlight float64) {
 
 // aim returns the wanted number of waiting choices per running choice.
 func (p *Pace) aim(running float64) float64 {
-	most := maxAim
+	most := p.tuning.MaxAim
 	if p.slots > 0 {
 		running = min(running, p.slots)
-		most += idleGain * max(1-p.busy/p.slots-idleNoise, 0)
+		most += p.tuning.IdleGain * max(1-p.busy/p.slots-p.tuning.IdleNoise, 0)
 	}
 	return min(most, (2+3*math.Sqrt(running))/running)
 }
@@ -113,7 +105,7 @@ func (p *Pace) aim(running float64) float64 {
 // steer moves the limit towards the wanted share.
 func (p *Pace) steer() {
 	running := max(p.rate*p.service, 1)
-	by := 0.3 * running * (p.aimFactor*p.aim(running) - p.share)
+	by := p.tuning.Gain * running * (p.aimFactor*p.aim(running) - p.share)
 	if by > 0 && !p.round.limited {
 		return // no request waits for a permit
 	}

@@ -13,8 +13,12 @@ type Quota struct {
 // assumedTokens is how many tokens a choice is assumed to take before the first answer of its class.
 const assumedTokens = 500
 
-// NewQuota returns a Quota of so many requests and tokens a minute. Zero means unlimited.
+// NewQuota returns a Quota of so many requests and tokens a minute. Zero means unlimited; it returns
+// nil if both are.
 func NewQuota(requestsPerMinute, tokensPerMinute int) *Quota {
+	if requestsPerMinute <= 0 && tokensPerMinute <= 0 {
+		return nil
+	}
 	return &Quota{requests: newBucket(requestsPerMinute), tokens: newBucket(tokensPerMinute), perRequest: map[Class]float64{}}
 }
 

@@ -10,23 +10,25 @@ type round struct {
 	began time.Time
 	// requests and generations were answered in it.
 	requests, generations int
+	// seconds are those of answers of known size, leastSeconds the tokens of their longest choices.
+	seconds, leastSeconds float64
+	// sized is the number of those answers, levels the sum of the permits in flight with them.
+	sized, choices, levels, tokens float64
 	// limited is true if a request had to wait for a permit.
 	limited bool
 }
 
 // latencies are those of one class, in seconds.
 type latencies struct {
+	class      Class
 	sum, count float64 // in this round
 	// mean excludes the wait in the server's queue. Both are smoothed over rounds.
 	mean, wait float64
 }
 
 const (
-	// roundAnswers is the largest number of answers that a round needs.
-	roundAnswers = 48
-	// minRound is the shortest round, in seconds.
+	// minRound keeps the rates of a round finite, in seconds.
 	minRound = 0.01
-
 	// minRelease and maxRelease bound the time between two releases of expected permits. Looks
 	// that are rare against the time of a choice idle slots: at 16 slots of 16 ms, use was 0.89
 	// with 20 ms between them and 0.97 with 2 ms.
@@ -47,11 +49,11 @@ func (p *Pace) ReleaseInterval() time.Duration {
 // distributed times, of which at least one is not over. Half of the mean stays, so that requests
 // that hang don't admit more and more others.
 func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
-	l, n := p.classes[c], float64(c.N)
+	l, n := p.class(c), float64(c.N)
 	if p.fixed || c.N == 1 || l == nil || l.mean == 0 {
 		return n
 	}
-	h := slowestFactor(c.N)
+	h := p.slowestFactor(c.N)
 	unfinished := math.Exp(-max(age.Seconds()-l.wait, 0) * h / l.mean)
 	if unfinished < 1e-6 {
 		return n / h / 2
@@ -61,12 +63,12 @@ func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
 
 // slowestFactor estimates how much longer the slowest of n choices takes than the mean: nine tenths
 // of the harmonic number, for latencies a little less spread than exponential ones.
-func slowestFactor(n int) float64 {
+func (p *Pace) slowestFactor(n int) float64 {
 	h := 0.0
 	for i := 1; i <= n; i++ {
 		h += 1 / float64(i)
 	}
-	return max(0.9*h, 1)
+	return max(p.tuning.Slowest*h, 1)
 }
 
 // endRound closes a round that is a latency old and has enough answers.
@@ -76,7 +78,7 @@ func (p *Pace) endRound(now time.Time) {
 		return
 	}
 	age := now.Sub(p.round.began).Seconds()
-	least := min(max(int(p.limit/4), 4), roundAnswers)
+	least := min(max(int(p.limit/4), 4), p.tuning.RoundAnswers)
 	if p.round.requests+p.rejections.fresh < least || age < max(p.latency(), minRound) {
 		return
 	}
@@ -84,13 +86,13 @@ func (p *Pace) endRound(now time.Time) {
 	p.measure(age, p.shareKnown(now))
 	if level := min(p.limit, p.rejections.level()); p.rejections.growWith(level) {
 		p.starting = false
-		p.ceiling = max(0.97*level, minLimit)
-		p.aimFactor = max(0.8*p.aimFactor, minAimFactor)
+		p.ceiling = max(p.tuning.CeilingAfter*level, minLimit)
+		p.aimFactor *= p.tuning.AimDecrease
 		p.experiment = experiment{}
 		p.raise(0)
 	} else {
 		if p.rejections.fresh == 0 {
-			p.aimFactor = min(1.005*p.aimFactor, 1)
+			p.aimFactor = min(p.tuning.AimIncrease*p.aimFactor, 1)
 		}
 		by := 1.01
 		if 20*p.rejections.fresh > p.round.requests { // and the limit does not cause them
@@ -124,14 +126,14 @@ func (p *Pace) measure(age float64, shareKnown bool) {
 		wait = p.share * p.service
 	}
 	var generations, busy float64
-	for c, l := range p.classes {
+	for _, l := range p.classes {
 		if l.count == 0 {
 			continue
 		}
 		blend(&l.mean, max(l.sum/l.count-wait, 0.1*l.sum/l.count), l.count/(l.count+50))
 		l.wait = wait
-		generations += l.count * float64(c.N)
-		busy += l.count * float64(c.N) * l.mean / slowestFactor(c.N)
+		generations += l.count * float64(l.class.N)
+		busy += l.count * float64(l.class.N) * l.mean / p.slowestFactor(l.class.N)
 	}
 	if generations > 0 {
 		blend(&p.service, busy/generations, 0.3)

@@ -57,10 +57,7 @@ func (l *Limiter) grant(s *Server, w *waiter, class pacing.Class, now time.Time)
 	s.outstanding += class.N
 	g := &Grant{server: s, class: class, probe: w.Probe, since: now, permits: float64(class.N), level: s.inFlight}
 	if class.N > 1 && !s.pace.Fixed() {
-		if s.groups == nil {
-			s.groups = map[*Grant]struct{}{}
-		}
-		s.groups[g] = struct{}{}
+		s.groups = append(s.groups, g)
 		l.releaseLater()
 	}
 	if !s.quarantinedUntil.IsZero() {
@@ -91,7 +88,9 @@ func (g *Grant) giveBack() {
 	if s.outstanding == 0 {
 		s.inFlight = 0 // no rest of rounding
 	}
-	delete(s.groups, g)
+	if i := slices.Index(s.groups, g); i >= 0 {
+		s.groups = slices.Delete(s.groups, i, i+1)
+	}
 	if s.recoveryProbe == g {
 		s.recoveryProbe = nil
 	}
@@ -128,7 +127,7 @@ func (l *Limiter) releaseExpected() {
 		if len(s.groups) == 0 {
 			continue
 		}
-		for g := range s.groups {
+		for _, g := range s.groups {
 			permits := s.pace.ExpectedPermits(g.class, now.Sub(g.since))
 			s.inFlight += permits - g.permits
 			g.permits = permits
@@ -166,8 +165,8 @@ func (l *Limiter) pickNext(s *Server, now time.Time) (*queue, *Server, int) {
 		tooSlow := l.tooSlowForTail(s, q.pool, now)
 		var longest *Server
 		from := 0
-		for home, waiters := range q.waiters {
-			if len(waiters) > 0 && (longest == nil || len(waiters) > len(q.waiters[longest])) {
+		for _, home := range q.pool.servers {
+			if waiting := len(q.waiters[home]); waiting > 0 && (longest == nil || waiting > len(q.waiters[longest])) {
 				if at := q.firstEligible(home, s, now, tooSlow); at >= 0 {
 					longest, from = home, at
 				}

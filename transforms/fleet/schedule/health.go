@@ -71,8 +71,9 @@ type Result struct {
 	// RetryAfter is how long an overloaded server asks to receive nothing. Zero means that it does
 	// not say.
 	RetryAfter time.Duration
-	// Tokens are those that the request took. Zero means unknown.
-	Tokens int
+	// Tokens are those of prompt and choices together, Completion those of the choices. Zero means
+	// unknown.
+	Tokens, Completion int
 }
 
 // Release returns a grant's permits and records the result of its request.
@@ -116,7 +117,7 @@ func (s *Server) recordAnswer(g *Grant, r Result, now time.Time) {
 	}
 	s.latency += 0.05 * (latency.Seconds() - s.latency)
 	if r.Outcome == Answered {
-		s.pace.Answered(now, g.class, latency, g.level)
+		s.pace.Answered(now, g.class, latency, g.level, r.Completion)
 	}
 }
 
@@ -128,6 +129,11 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 		s.recovered(now)
 	} else if !s.quarantinedUntil.After(now) {
 		l.quarantine(s, now, maxQuarantine, r.RetryAfter)
+	}
+	// One second is the least that the header can ask for. From a server that delivered an answer
+	// within the last second it means that the queue is full for a moment: the caller alone waits.
+	if r.RetryAfter > time.Second || r.RetryAfter > 0 && now.Sub(s.deliveredAt) > r.RetryAfter {
+		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
 	}
 	if s.rejections >= maxRejections {
 		l.holdFull(s, now)

@@ -1,4 +1,34 @@
-// Package schedule decides which request goes to which server, and when.
+// Package schedule decides which request goes to which server, and when. It sends nothing itself, and
+// takes its time from its Options.
+//
+// # Permits
+//
+// A Limiter shares the permits of servers among all requests of a process. A permit is one generation in
+// flight; a [pacing.Pace] decides how many a server has. A request of n choices takes its n permits at
+// once, on one server: two requests that each held half of what they need would wait for each other.
+//
+// # Order
+//
+// Requests wait here, not at a server: another server can still take them. Each waits in the line of its
+// prompt's home, which is the server whose prefix cache contains what the prompt's requests share. Homes
+// follow from rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
+// its own line first, otherwise the longest line, so no server idles while a request waits that it can
+// serve. Later stages go before earlier ones, so that prompts finish and memory stays flat; once no more
+// prompts come, the order reverses, so that no long chain of stages starts last.
+//
+// For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A
+// serves 4 of them; B, if idle, takes the other 2.
+//
+// # Health
+//
+// A server receives nothing
+//   - until the time that it asked for with Retry-After or its rate limits, or that its quota needs;
+//   - for a moment after three rejections in a row without an answer between them;
+//   - while it is quarantined after three faults in a row, unless all servers are. Then one request at a
+//     time finds out whether it is back.
+//
+// Rendezvous hashing is by Thaler and Ravishankar (1998), bounded load by Mirrokni, Thorup and
+// Zadimoghaddam (2016).
 package schedule
 
 import (
@@ -52,8 +82,8 @@ type Server struct {
 	// inFlight is in permits, outstanding in generations that were asked for.
 	inFlight    float64
 	outstanding int
-	groups      map[*Grant]struct{} // requests that release permits before their answer
-	homes       int                 // prompts in progress whose home it is
+	groups      []*Grant // requests that release permits before their answer
+	homes       int      // prompts in progress whose home it is
 	health
 
 	// metered is true if the server allows a number of requests in a time.
@@ -63,21 +93,10 @@ type Server struct {
 	reportedInFlight float64
 }
 
-// ServerOptions configure a Server.
-type ServerOptions struct {
-	// Permits is the limit of generations in flight. Zero means that it is found.
-	Permits int
-	// RequestsPerMinute and TokensPerMinute are a quota. Zero means none.
-	RequestsPerMinute, TokensPerMinute int
-}
-
-// NewServer returns a server. Its name decides which prompts it is the home of.
-func NewServer(name string, o ServerOptions) *Server {
-	s := &Server{name: name, hash: hashOf(name), pace: pacing.New(o.Permits)}
-	if o.RequestsPerMinute > 0 || o.TokensPerMinute > 0 {
-		s.quota, s.metered = pacing.NewQuota(o.RequestsPerMinute, o.TokensPerMinute), true
-	}
-	return s
+// NewServer returns a server whose limit p finds. Its name decides which prompts it is the home of. A
+// nil quota means that none is configured.
+func NewServer(name string, p *pacing.Pace, quota *pacing.Quota) *Server {
+	return &Server{name: name, hash: hashOf(name), pace: p, quota: quota, metered: quota != nil}
 }
 
 // Name returns the name that the server was made with.

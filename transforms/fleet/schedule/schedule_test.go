@@ -17,7 +17,7 @@ import (
 func testServers(limits ...int) []*Server {
 	var out []*Server
 	for i, limit := range limits {
-		out = append(out, NewServer(fmt.Sprint(i), ServerOptions{Permits: limit}))
+		out = append(out, NewServer(fmt.Sprint(i), pacing.New(limit), nil))
 	}
 	return out
 }
@@ -408,7 +408,7 @@ func TestLimiterTriesTheUnheardSoon(t *testing.T) {
 func (s *Server) measure(class pacing.Class, each time.Duration) {
 	began := time.Unix(1e9, 0)
 	for i := range 4 {
-		s.pace.Answered(began.Add(time.Duration(min(i, 1))*each), class, each, 4)
+		s.pace.Answered(began.Add(time.Duration(min(i, 1))*each), class, each, 4, 0)
 	}
 }
 
@@ -497,24 +497,23 @@ func TestReleaseExpected(t *testing.T) {
 // A configured quota is kept to, and used up.
 func TestQuota(t *testing.T) {
 	for _, tt := range []struct {
-		name    string
-		options ServerOptions
-		most    int // requests in a minute
-		all     int // in ten minutes at least
+		name  string
+		quota *pacing.Quota
+		most  int // requests in a minute
+		all   int // in ten minutes at least
 	}{
-		{"requests", ServerOptions{RequestsPerMinute: 60}, 60, 10 * 58},
+		{"requests", pacing.NewQuota(60, 0), 60, 10 * 58},
 		// 4 choices of 25 tokens and a prompt of 100 are 200 tokens: 30 a minute. The first
 		// are taken for 2,000, which is more than may go at once.
-		{"tokens", ServerOptions{TokensPerMinute: 6000}, 30, 10 * 28},
+		{"tokens", pacing.NewQuota(0, 6000), 30, 10 * 28},
 		// A request is worth more than a second: 200 of 600 tokens, one every 20 s. The first is
 		// taken for 2,000, of which 10 are there and the others take 202 s: that leaves 398 s.
-		{"large requests", ServerOptions{TokensPerMinute: 600}, 3, 1 + 540/21},
+		{"large requests", pacing.NewQuota(0, 600), 3, 1 + 540/21},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := New(Options{})
-				tt.options.Permits = 100
-				e := []*Server{NewServer("e", tt.options)}
+				e := []*Server{NewServer("e", pacing.New(100), tt.quota)}
 				end := time.Now().Add(10 * time.Minute)
 				var mu sync.Mutex
 				var sent []time.Time
@@ -561,7 +560,7 @@ func TestQuotaOfTwoKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Options{})
 		// 983 tokens come back in a second, of which a small request each 5 s takes 60.
-		e := []*Server{NewServer("e", ServerOptions{Permits: 100, TokensPerMinute: 60_000})}
+		e := []*Server{NewServer("e", pacing.New(100), pacing.NewQuota(0, 60_000))}
 		const large, small = 7000, 300
 		e[0].quota.Used(pacing.Class{Stage: schemas.StageGenerate, N: 1}, large)
 		e[0].quota.Used(pacing.Class{Stage: schemas.StageMeta, N: 1}, small)

@@ -1,0 +1,132 @@
+package schedule
+
+import (
+	"testing"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/pacing"
+)
+
+// A stoppedClock is a clock that a test moves.
+type stoppedClock struct {
+	now    time.Time
+	timers []timer
+}
+
+type timer struct {
+	at time.Time
+	do func()
+}
+
+func (c *stoppedClock) options() Options {
+	c.now = time.Unix(1e9, 0)
+	return Options{
+		Now:       func() time.Time { return c.now },
+		AfterFunc: func(d time.Duration, f func()) { c.timers = append(c.timers, timer{c.now.Add(d), f}) },
+	}
+}
+
+// advance moves the clock, and runs the timers that are due by then in their order.
+func (c *stoppedClock) advance(d time.Duration) {
+	for end := c.now.Add(d); ; {
+		next := -1
+		for i, t := range c.timers {
+			if !t.at.After(end) && (next < 0 || t.at.Before(c.timers[next].at)) {
+				next = i
+			}
+		}
+		if next < 0 {
+			c.now = end
+			return
+		}
+		t := c.timers[next]
+		c.timers = append(c.timers[:next], c.timers[next+1:]...)
+		if t.at.After(c.now) {
+			c.now = t.at
+		}
+		t.do()
+	}
+}
+
+// grants returns how many requests have permits, and the last grant.
+func (t *Ticket) grants() int { return t.waiter.granted }
+
+// After a rejection with Retry-After the server receives nothing until that time is over, whichever
+// request asks.
+func TestRetryAfterHoldsTheServer(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		after, hold time.Duration
+		delivers    bool // it delivered an answer just before
+	}{
+		{"half a minute", 30 * time.Second, 30 * time.Second, false},
+		{"half a minute, from a server that delivers", 30 * time.Second, 30 * time.Second, true},
+		{"two seconds, from a server that delivers", 2 * time.Second, 2 * time.Second, true},
+		{"a second", time.Second, time.Second, false},
+		// Its queue is full for a moment.
+		{"a second, from a server that delivers", time.Second, 0, true},
+		{"nothing", 0, 0, false},
+		{"a year", 365 * 24 * time.Hour, pacing.MaxWait, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var clock stoppedClock
+			l := New(clock.options())
+			servers := testServers(0)
+			sizes := make([]int, 100)
+			for i := range sizes {
+				sizes[i] = 1
+			}
+			ticket := l.Enqueue(servers, request(schemas.StageMeta, "p", sizes...))
+			first := ticket.grants() // the initial limit
+			if tt.delivers {
+				l.Release(<-ticket.waiter.grants, Result{})
+			}
+			before := ticket.grants()
+			l.Release(<-ticket.waiter.grants, Result{Outcome: Overloaded, RetryAfter: tt.after})
+			if held := ticket.grants() == before; held != (tt.hold > 0) {
+				t.Fatalf("of %d permits, %d were granted again at once", first, ticket.grants()-before)
+			}
+			if tt.hold == 0 {
+				return
+			}
+			// Neither answers nor other requests end the hold.
+			l.Release(<-ticket.waiter.grants, Result{})
+			l.Enqueue(servers, request(schemas.StageJudge, "q", 1))
+			clock.advance(tt.hold - time.Millisecond)
+			if n := ticket.grants() - before; n > 0 {
+				t.Errorf("%d requests were granted before the time was over", n)
+			}
+			clock.advance(10 * time.Millisecond)
+			if ticket.grants() == before {
+				t.Error("nothing was granted when the time was over")
+			}
+		})
+	}
+}
+
+// The other server gets the requests meanwhile.
+func TestRetryAfterLeavesTheOthers(t *testing.T) {
+	var clock stoppedClock
+	l := New(clock.options())
+	servers := testServers(4, 4)
+	sizes := make([]int, 100)
+	for i := range sizes {
+		sizes[i] = 1
+	}
+	ticket := l.Enqueue(servers, request(schemas.StageMeta, "p", sizes...))
+	g := <-ticket.waiter.grants
+	held := g.server
+	l.Release(g, Result{Outcome: Overloaded, RetryAfter: time.Minute})
+	for ticket.received = 1; ticket.received < ticket.waiter.granted; ticket.received++ {
+		g := <-ticket.waiter.grants
+		clock.advance(100 * time.Millisecond)
+		if ticket.received > 8 && g.server == held {
+			t.Fatal("a request went to the server that asked for a minute")
+		}
+		l.Release(g, Result{})
+	}
+	if ticket.received != 100 {
+		t.Errorf("%d of 100 requests were granted", ticket.received)
+	}
+}
