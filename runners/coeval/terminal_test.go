@@ -53,13 +53,15 @@ func TestProgressOnATerminal(t *testing.T) {
 			t.Errorf("exit code %d: %s", code, written.String())
 		}
 		// What a look replaces begins with a carriage return; what is said in the end follows on rows of its own.
+		// What was said before the first look stands above it.
 		var progress string
 		eventually(t, "the row is erased", func() bool {
-			i := strings.LastIndex(written.String(), "\r\x1b[K")
-			if i >= 0 {
-				progress = written.String()[:i]
+			all := strings.ReplaceAll(written.String(), "\r\n", "\n")
+			first, last := strings.Index(all, "\r"), strings.LastIndex(all, "\r\x1b[K")
+			if first >= 0 && last > first {
+				progress = all[first:last]
 			}
-			return i >= 0
+			return progress != ""
 		})
 		if strings.Contains(progress, "\n") || !strings.Contains(progress, "/20 prompts") {
 			t.Errorf("at %d columns progress scrolls: %q", columns, progress)
