@@ -16,6 +16,31 @@ const maxOutstanding = 4
 // overtaken by others of its line, nor by those of stages that go later: a request of many permits
 // would starve.
 func (l *Limiter) dispatch(s *Server, now time.Time) {
+	l.dispatchTo(s, now)
+	if !l.ending {
+		return
+	}
+	// What happened to s may have changed which servers are too slow for the tail: a request that another
+	// server left to s may be one now that s leaves to it, and nothing else would wake that server.
+	for _, o := range l.servers {
+		if o != s && o.admits(1) && l.anyWaiting() {
+			l.dispatchTo(o, now)
+		}
+	}
+}
+
+func (l *Limiter) anyWaiting() bool {
+	for _, q := range l.queues {
+		for _, waiters := range q.waiters {
+			if len(waiters) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (l *Limiter) dispatchTo(s *Server, now time.Time) {
 	if l.draining || s.notBefore.After(now) {
 		return
 	}

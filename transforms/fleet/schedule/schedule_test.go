@@ -406,7 +406,10 @@ func TestLimiterTriesTheUnheardSoon(t *testing.T) {
 
 // measure lets a server look as if 4 choices took that long each, one beside the other.
 func (s *Server) measure(class pacing.Class, each time.Duration) {
-	began := time.Unix(1e9, 0)
+	s.measureAt(time.Unix(1e9, 0), class, each)
+}
+
+func (s *Server) measureAt(began time.Time, class pacing.Class, each time.Duration) {
 	for i := range 4 {
 		s.pace.Answered(began.Add(time.Duration(min(i, 1))*each), class, each, 4, 0)
 	}
@@ -459,6 +462,30 @@ func TestTooSlowForTail(t *testing.T) {
 	l.Feed(1)
 	if s := take(); s != slow {
 		t.Error("a slow server stood idle though more prompts come")
+	}
+}
+
+// A request that a server left to a quicker one is not left alone when that one turns out to be slow.
+func TestTailIsNotStranded(t *testing.T) {
+	l := New(Options{})
+	servers := testServers(0, 0)
+	other, quick := servers[0], servers[1]
+	one := pacing.Class{Stage: schemas.StageMeta, N: 1}
+	other.measure(one, 1200*time.Millisecond)
+	quick.measure(one, time.Second)
+	l.Feed(1)
+	l.Feed(-1)
+	// The quick one takes as many as it may; the other, which would need 3·0.2 s longer, leaves it the rest.
+	ticket := l.Enqueue(servers, request(schemas.StageMeta, "p", slices.Repeat([]int{1}, int(quick.pace.Limit())+1)...))
+	if quick.outstanding != ticket.waiter.granted || other.outstanding != 0 {
+		t.Fatalf("%d requests are at the quick server and %d at the other", quick.outstanding, other.outstanding)
+	}
+	for range 40 { // rounds
+		quick.measureAt(time.Now(), one, time.Hour)
+	}
+	l.Release(<-ticket.waiter.grants, Result{Outcome: Answered})
+	if ticket.waiter.granted < len(ticket.waiter.Sizes) && other.admits(1) {
+		t.Errorf("a request waits though a server has room: services are %v and %v s", other.pace.Service(), quick.pace.Service())
 	}
 }
 
