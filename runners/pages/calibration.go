@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"html/template"
 
-	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 
@@ -74,8 +73,9 @@ func calibrationCharts(f *calibrate.Figures) []Chart {
 	}
 	if len(f.Curve) > 0 {
 		p := newPlot("difference of scores, points", "people prefer the first, %")
-		list.add(p, "What a difference of scores is worth", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", steps(p, f.Curve))
+		err := steps(p, f.Curve)
 		p.Y.Min, p.Y.Max = 0, 104
+		list.add(p, "What a difference of scores is worth", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", err)
 	}
 	if f.Fit != nil && len(f.Fit.Blocks) > 0 {
 		p := newPlot("S of the judge, points", "people, points")
@@ -115,7 +115,7 @@ func thinned(points plotter.XYs) plotter.XYs {
 }
 
 // diagonal draws the line on which both axes agree.
-func diagonal(p *plot.Plot, low, high float64) error {
+func diagonal(p *chartPlot, low, high float64) error {
 	line, err := plotter.NewLine(plotter.XYs{{X: low, Y: low}, {X: high, Y: high}})
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func diagonal(p *plot.Plot, low, high float64) error {
 }
 
 // dots draws points without a line.
-func dots(p *plot.Plot, points plotter.XYs) error {
+func dots(p *chartPlot, points plotter.XYs) error {
 	s, err := plotter.NewScatter(points)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func dots(p *plot.Plot, points plotter.XYs) error {
 }
 
 // steps draws an isotonic regression of shares as it is.
-func steps(p *plot.Plot, all []calibrate.Block) error {
+func steps(p *chartPlot, all []calibrate.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.From, Y: 100 * b.People}, plotter.XY{X: b.To, Y: 100 * b.People})
@@ -146,7 +146,7 @@ func steps(p *plot.Plot, all []calibrate.Block) error {
 }
 
 // blocks draws the map that goes through the middles of an isotonic regression.
-func blocks(p *plot.Plot, all []calibrate.Block) error {
+func blocks(p *chartPlot, all []calibrate.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.At, Y: b.People})

@@ -62,14 +62,27 @@ type Chart struct {
 // A Key names a colour of a chart: first, second or third.
 type Key struct{ Colour, Name string }
 
+// A chartPlot is a plot with the values that a reader sees on hovering.
+type chartPlot struct {
+	*plot.Plot
+
+	hovers []hover
+}
+
+// A hover is a rectangle, in the values of the axes, with a text.
+type hover struct {
+	left, right, low, high float64
+	text                   string
+}
+
 // newPlot returns an empty plot with the labels of its axes.
-func newPlot(x, y string) *plot.Plot {
-	p := plot.New()
+func newPlot(x, y string) *chartPlot {
+	p := &chartPlot{Plot: plot.New()}
 	p.BackgroundColor = color.Transparent
 	p.X.Label.Text, p.Y.Label.Text = x, y
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
-		a.Label.TextStyle.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 11}
-		a.Tick.Label.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 10.5}
+		a.Label.TextStyle.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 12.5}
+		a.Tick.Label.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: 12}
 		a.Label.TextStyle.Color, a.Tick.Label.Color = ink, ink
 		a.Label.Padding = 4
 		a.Color, a.Tick.Color = rule, rule
@@ -123,11 +136,21 @@ func label(v float64) string {
 	return text
 }
 
-// svgOf makes SVG of a plot: it scales with the page, takes the theme's colours, and tells
-// readers of screens what it shows.
-func svgOf(p *plot.Plot, title string) (template.HTML, error) {
+// svgOf draws a plot as SVG that scales with the page, takes the theme's colours, and has its title for
+// screen readers.
+func svgOf(p *chartPlot, title string) (svg template.HTML, err error) {
+	defer func() { // the library panics on values that it can't draw
+		if r := recover(); r != nil {
+			err = fmt.Errorf("report: chart %s: %v", title, r)
+		}
+	}()
+	return drawSVG(p, title)
+}
+
+func drawSVG(p *chartPlot, title string) (template.HTML, error) {
 	canvas := vgsvg.New(chartWidth, chartHeight)
-	p.Draw(draw.Crop(draw.New(canvas), 2, -8, 2, -6))
+	area := draw.Crop(draw.New(canvas), 2, -8, 2, -6)
+	p.Draw(area)
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return "", fmt.Errorf("report: chart %s: %w", title, err)
@@ -140,16 +163,39 @@ func svgOf(p *plot.Plot, title string) (template.HTML, error) {
 		percent, _ := strconv.ParseUint(c[3:5], 16, 8)
 		return fmt.Sprintf("var(--first);fill-opacity:%.2f", float64(percent)/100)
 	})
-	return template.HTML(themed.Replace(svg)), nil //nolint:gosec // our own drawing: numbers, and labels that vgsvg escapes
+	svg = themed.Replace(svg)
+	if end := strings.LastIndex(svg, "</svg>"); end >= 0 {
+		svg = svg[:end] + p.titles(area) + svg[end:]
+	}
+	return template.HTML(svg), nil //nolint:gosec // our own drawing: numbers, and labels that are escaped
 }
 
-func newChart(p *plot.Plot, title, note string) (Chart, error) {
+// minHover is the least width and height of a rectangle to hover on, in units of the chart.
+const minHover = 10
+
+// titles returns an invisible rectangle with a title for each value: browsers show it on hovering, without
+// a script.
+func (p *chartPlot) titles(area draw.Canvas) string {
+	data := p.DataCanvas(area)
+	x, y := p.Transforms(&data)
+	var b strings.Builder
+	for _, h := range p.hovers {
+		left, right, low, high := float64(x(h.left)), float64(x(h.right)), float64(y(h.low)), float64(y(h.high))
+		width, height := max(right-left, minHover), max(high-low, minHover)
+		middleX, middleY := (left+right)/2, (low+high)/2
+		fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" class="hover"><title>%s</title></rect>`,
+			middleX-width/2, chartHeight-middleY-height/2, width, height, template.HTMLEscapeString(h.text))
+	}
+	return b.String()
+}
+
+func newChart(p *chartPlot, title, note string) (Chart, error) {
 	svg, err := svgOf(p, title)
 	return Chart{Title: title, Note: note, SVG: svg}, err
 }
 
 // bars draws counts as shares in percent, from the value low on in bins of one width.
-func bars(p *plot.Plot, low, width float64, counts []int64) {
+func bars(p *chartPlot, low, width float64, counts []int64) {
 	var total int64
 	for _, n := range counts {
 		total += n
@@ -159,13 +205,16 @@ func bars(p *plot.Plot, low, width float64, counts []int64) {
 		at := low + float64(i)*width
 		h.Bins = append(h.Bins, plotter.HistogramBin{Min: at, Max: at + width, Weight: 100 * float64(n) / float64(max(total, 1))})
 	}
+	for i, bin := range h.Bins {
+		p.hovers = append(p.hovers, hover{bin.Min, bin.Max, 0, bin.Weight, fmt.Sprintf("%s to %s: %.1f %% (%s)", label(bin.Min), label(bin.Max), bin.Weight, humanize.Comma(counts[i]))})
+	}
 	p.Add(h)
 	p.X.Min, p.X.Max = low, low+float64(max(len(counts), 1))*width
 	p.Y.Min, p.Y.Max = 0, max(p.Y.Max, 1)
 }
 
 // curve draws points joined by a line.
-func curve(p *plot.Plot, points plotter.XYs, c color.Color, dots bool) error {
+func curve(p *chartPlot, points plotter.XYs, c color.Color, dots bool) error {
 	line, scatter, err := plotter.NewLinePoints(points)
 	if err != nil {
 		return err
@@ -175,12 +224,15 @@ func curve(p *plot.Plot, points plotter.XYs, c color.Color, dots bool) error {
 	if dots {
 		scatter.GlyphStyle = draw.GlyphStyle{Color: c, Radius: 2.5, Shape: draw.CircleGlyph{}}
 		p.Add(scatter)
+		for _, at := range points {
+			p.hovers = append(p.hovers, hover{at.X, at.X, at.Y, at.Y, fmt.Sprintf("%s: %s", label(at.X), label(at.Y))})
+		}
 	}
 	return nil
 }
 
 // area fills what lies between two curves over the same points.
-func area(p *plot.Plot, low, high plotter.XYs, c color.Color) error {
+func area(p *chartPlot, low, high plotter.XYs, c color.Color) error {
 	outline := slices.Clone(high)
 	for _, at := range slices.Backward(low) {
 		outline = append(outline, at)
@@ -195,12 +247,12 @@ func area(p *plot.Plot, low, high plotter.XYs, c color.Color) error {
 }
 
 // level draws a dashed line across the plot.
-func level(p *plot.Plot, y float64) error {
+func level(p *chartPlot, y float64) error {
 	return dashes(p, plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
 }
 
 // dashes draws points joined by a dashed line.
-func dashes(p *plot.Plot, points plotter.XYs) error {
+func dashes(p *chartPlot, points plotter.XYs) error {
 	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
@@ -211,7 +263,7 @@ func dashes(p *plot.Plot, points plotter.XYs) error {
 }
 
 // spot marks one point.
-func spot(p *plot.Plot, x, y float64) error {
+func spot(p *chartPlot, x, y float64) error {
 	s, err := plotter.NewScatter(plotter.XYs{{X: x, Y: y}})
 	if err != nil {
 		return err

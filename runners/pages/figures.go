@@ -19,7 +19,7 @@ import (
 // charts collects charts. One that can't be drawn says so instead of stopping the page.
 type charts struct{ list []Chart }
 
-func (c *charts) add(p *plot.Plot, title, note string, errs ...error) {
+func (c *charts) add(p *chartPlot, title, note string, errs ...error) {
 	chart, err := newChart(p, title, note)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		chart = Chart{Title: title, Note: "Not known: the chart can't be drawn (" + sanitize.Line(err.Error()) + ")."}
@@ -185,12 +185,12 @@ func permits(series []summary.Point, by float64) (line plotter.XYs, known bool) 
 }
 
 // bounded has both axes of a plot begin at 0.
-func bounded(p *plot.Plot) {
+func bounded(p *chartPlot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
 // flight draws what was in flight, stage upon stage where they were told apart.
-func flight(p *plot.Plot, series []summary.Point, by float64) ([]Key, error) {
+func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 	low, all := make(plotter.XYs, len(series)), make(plotter.XYs, len(series))
 	told := false
 	for i, s := range series {

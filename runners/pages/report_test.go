@@ -26,8 +26,8 @@ import (
 
 // The elements and attributes that the page is made of: what else is on it came from a text.
 var (
-	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer details summary pre svg g path text i br")
-	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir data-label viewbox style d transform x y")
+	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer details summary pre rect svg g path text i br")
+	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir data-label viewbox style d transform x y width height")
 )
 
 func set(words string) map[string]bool {

@@ -163,6 +163,9 @@ func tiles(s *summary.Summary, f *figures.Figures) []tile {
 	}
 	if s.Actor != nil && s.Actor.Paired > 0 {
 		out = append(out, tile{signed(s.Actor.ScoreMargin, 2), "points of margin", "chosen − rejected response"})
+		if c := f.CrossFit; c != nil {
+			out = append(out, tile{signed(c.Margin, 2), "points, cross-fitted", "by judgments that did not choose"})
+		}
 		out = append(out, tile{signed(s.Actor.LengthDifference, 0), "characters", fmt.Sprintf("chosen − rejected, of %.0f", s.Actor.MeanLength)})
 	}
 	if r := f.Reliability; r != nil && r.Within != nil {
