@@ -12,11 +12,11 @@ import (
 	"coeval/runners/figures"
 )
 
-// sample is what the resampled figures are computed from: numbers only.
+// sample has the numbers behind the resampled figures.
 type sample struct {
 	// agree is of every usable pair, decided of those in which neither ties.
 	agree, decided []float64
-	// x and y are what ranks are correlated of.
+	// x and y are the values whose ranks are correlated.
 	x, y []float64
 }
 
@@ -111,7 +111,7 @@ func (f *Figures) bootstrap() {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range drawn {
 		group.Go(func() error {
-			// Each resample has a stream of its own, so that nothing depends on who draws first.
+			// Each resample has its own stream, so the order of goroutines does not matter.
 			r := rand.New(rand.NewPCG(f.Bootstrap.Seed, uint64(i))) //nolint:gosec // chance, no secret
 			var s sample
 			for range prompts {

@@ -1,21 +1,18 @@
-// Package calibrate holds a judge against people: how often it prefers what they prefer, whether it
-// ranks as they do, how far its certainty can be trusted, and what map brings its scores to their
-// scale.
+// Package calibrate compares a judge with people: agreement on pairs, rank correlation, the reliability
+// of its certainty, and a map of its scores to people's scale.
 //
-// The judge scores single responses, so that nothing it says depends on which of two responses is
-// shown first: position is that of a response in the file of labels, which tells whether people
-// went by it. A pair's judgment is the comparison of both responses' means S. Scored labels give
-// pairs too: those of responses to one prompt.
+// The judge scores single responses, so its scores do not depend on the position of a response in the
+// file of labels. People's labels may. The judge prefers the response of a pair with the higher mean S.
+// Scored labels give pairs too: those of two responses to one prompt.
 //
-// The judge is asked beside a pipeline, by [infer.RunInProcess]: labels are few, their texts are at hand,
+// The judge is asked outside of a pipeline, by [infer.RunInProcess]: labels are few, their texts are at hand,
 // and nothing is written but figures. It goes through the same fleet to the same journal, under
-// the lock of its OUT, by the same calls as those of a run. So what a run has paid for is not asked
-// again, nor the other way round; a second time asks nothing; and another judge costs its own
-// calls only.
+// the lock of its OUT, with the calls of a run. So calls of a run are not repeated, nor the other way
+// round. A second calibration asks nothing, and another judge costs its own calls only.
 //
-// [Of] is a function of labels and judgments alone: the same figures come of the same journal.
-// Intervals are of a bootstrap with a fixed seed. Every figure is computed again in Python by
-// runners/readers/calibration.py.
+// [Of] is a function of labels and judgments alone: the same journal gives the same figures. Intervals
+// come from a bootstrap with a fixed seed. runners/readers/calibration.py computes every figure again in
+// Python.
 package calibrate
 
 import (
@@ -42,8 +39,7 @@ const File = "calibration.json"
 // version is the form of the figures.
 const version = 1
 
-// Figures are what a set of labels says of a judge. A pointer is null where there is nothing to
-// compute it from.
+// Figures compare a judge with a set of labels. A pointer is null if its figure can't be computed.
 type Figures struct {
 	Version   int    `json:"version"`
 	Simulated bool   `json:"simulated"`
@@ -61,13 +57,13 @@ type Figures struct {
 	// better and not by how much, so that no scale can be fitted to them.
 	Fit       *Fit      `json:"fit"`
 	Bootstrap Bootstrap `json:"bootstrap"`
-	// Responses, Pairs and Scores are what all of it was computed from.
+	// Responses, Pairs and Scores are the data behind all figures.
 	Responses []Response `json:"responses"`
 	Pairs     []Pair     `json:"pairs"`
 	Scores    []Score    `json:"scores,omitempty"`
 }
 
-// Judge is who was asked, and how.
+// Judge is the judge and the way it was asked.
 type Judge struct {
 	score.CalibratedJudge
 
@@ -81,7 +77,7 @@ func (j *Judge) Identity() string {
 	return r.Identity()
 }
 
-// Labels counts what people said.
+// Labels counts people's labels.
 type Labels struct {
 	score.CalibrationLabels
 
@@ -95,7 +91,7 @@ type Labels struct {
 	Unscored  int `json:"unscored"`
 }
 
-// Unparsed counts judgments that say nothing.
+// Unparsed counts judgments without a score.
 type Unparsed struct {
 	Judgments int64            `json:"judgments"`
 	Unparsed  int64            `json:"unparsed"`
@@ -110,7 +106,7 @@ type Estimate struct {
 	High  *float64 `json:"high"`
 }
 
-// Agreement is how often the judge prefers what people prefer.
+// Agreement is the share of pairs on which the judge and people prefer the same response.
 type Agreement struct {
 	// Pairs have two scored responses, Unscored pairs don't and are in no figure.
 	Pairs    int `json:"pairs"`
@@ -140,7 +136,7 @@ type Slice struct {
 	Agree *float64 `json:"agree"`
 }
 
-// Reliability says whether the judge is as sure as it is right.
+// Reliability compares the judge's certainty with its agreement with people.
 //
 // Of a pair with n₁ and n₂ parsed judgments, the predicted probability that a response wins is the
 // share of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, equal ones
@@ -215,7 +211,7 @@ type Bootstrap struct {
 	Level     float64 `json:"level"`
 }
 
-// Response is a distinct response with what the judge gave it.
+// Response is a distinct response with the judge's scores.
 type Response struct {
 	PromptID string `json:"prompt_id"`
 	Chars    int    `json:"chars"`
@@ -226,7 +222,7 @@ type Response struct {
 	sums schemas.Score
 }
 
-// Pair is two responses by their places in Responses, with who wins.
+// Pair is two responses by their places in Responses, with the winners.
 type Pair struct {
 	// Line is where the label stands; of two scored labels the first, Other the second.
 	Line   int64 `json:"line"`
@@ -240,7 +236,7 @@ type Pair struct {
 	Agree *float64 `json:"agree"`
 }
 
-// Verdict is who wins a pair.
+// Verdict is the winner of a pair.
 type Verdict string
 
 // The verdicts on a pair.
@@ -264,14 +260,14 @@ func (v Verdict) sign() float64 {
 
 func verdictOf(order int) Verdict { return []Verdict{Second, Tie, First}[order+1] }
 
-// Score is what people gave a response.
+// Score is people's score of a response.
 type Score struct {
 	Line     int64   `json:"line"`
 	Response int     `json:"response"`
 	People   float64 `json:"people"`
 }
 
-// Asked says who judged, and how.
+// Asked describes how the judge was asked.
 type Asked struct {
 	Judge     Judge
 	Simulated bool
@@ -324,7 +320,7 @@ func peopleOf(w schemas.Winner) Verdict {
 	}
 }
 
-// text is a response by what it says to which prompt.
+// text identifies a response by its prompt and its words.
 type text struct{ promptID, text string }
 
 func (f *Figures) addResponses(dossiers []schemas.Dossier) map[text]int {
@@ -375,7 +371,7 @@ func share[N int | int64](part, whole N) float64 {
 	return float64(part) / float64(whole)
 }
 
-// addPair adds a pair with what the judge says of it.
+// addPair adds a pair with the judge's verdict.
 func (f *Figures) addPair(p Pair) {
 	a, b := f.Responses[p.First].sums, f.Responses[p.Second].sums
 	if a.Scored && b.Scored {
@@ -453,7 +449,7 @@ func Read(ctx context.Context, out string) (*Figures, error) {
 	return &f, nil
 }
 
-// check returns what is wrong with figures that somebody may have changed.
+// check returns an error for figures that were edited inconsistently.
 func (f *Figures) check() error {
 	is := func(place int) bool { return place >= 0 && place < len(f.Responses) }
 	for i, p := range f.Pairs {

@@ -436,9 +436,9 @@ func TestWarnings(t *testing.T) {
 	figures := func() *Figures {
 		low, mapped := 0.51, 0.9
 		return &Figures{
-			Labels: Labels{Labels: fewLabels, Prompts: fewPrompts}, Unparsed: Unparsed{Share: mostUnparsed},
+			Labels: Labels{Labels: fewLabels, Prompts: fewPrompts}, Unparsed: Unparsed{Share: maxUnparsed},
 			Agreement:   &Agreement{WithTies: &Estimate{Low: &low}},
-			Reliability: &Reliability{Error: mostUncertain}, Fit: &Fit{Error: 1, Mapped: &mapped},
+			Reliability: &Reliability{Error: maxError}, Fit: &Fit{Error: 1, Mapped: &mapped},
 		}
 	}
 	if got := figures().Warnings(); got != nil {

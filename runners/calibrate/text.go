@@ -18,18 +18,18 @@ import (
 
 // The thresholds of the warnings.
 const (
-	// fewLabels is below how many labels intervals are too wide to tell judges apart: of 100 pairs
+	// fewLabels is the number of labels below which intervals are too wide to separate judges: of 100 pairs
 	// an agreement of 80 % has one of ±8 points.
 	fewLabels = 100
-	// fewPrompts is the same of the prompts, which are what is drawn: labels of one go together.
+	// fewPrompts is the same number for prompts: the bootstrap draws prompts with all their labels.
 	fewPrompts = 30
-	// mostUnparsed is the share of judgments that may say nothing.
-	mostUnparsed = 0.2
-	// mostUncertain is an error of confidence above which the judge is not as sure as it is right.
-	mostUncertain = 0.15
+	// maxUnparsed is the share of judgments that may have no score.
+	maxUnparsed = 0.2
+	// maxError is the calibration error above which the judge's certainty is misleading.
+	maxError = 0.15
 )
 
-// Warnings says what should be known before the figures are used.
+// Warnings returns a sentence for each reason to be careful with the figures.
 func (f *Figures) Warnings() []string {
 	var out []string
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -38,17 +38,17 @@ func (f *Figures) Warnings() []string {
 	} else if f.Labels.Prompts < fewPrompts {
 		warn("the labels are of %d prompts only (less than %d): intervals are of the prompts, and of so few they are too narrow", f.Labels.Prompts, fewPrompts)
 	}
-	if f.Unparsed.Share > mostUnparsed {
-		warn("%s of the judgments have no score (more than %s): look at judge.max_tokens, verdicts: enforced, and whether the model is up to it", percent(f.Unparsed.Share), percent(mostUnparsed))
+	if f.Unparsed.Share > maxUnparsed {
+		warn("%s of the judgments have no score (more than %s): look at judge.max_tokens, verdicts: enforced, and whether the model is up to it", percent(f.Unparsed.Share), percent(maxUnparsed))
 	}
 	if a := f.Agreement; a != nil && a.WithTies != nil && a.WithTies.Low != nil && *a.WithTies.Low <= chance {
 		warn("the interval of the agreement with ties begins at %s: tossing a coin gives 50 %%", percent(*a.WithTies.Low))
 	}
-	if r := f.Reliability; r != nil && r.Error > mostUncertain {
-		warn("the calibration error is %s (more than %s): the judge's judgments agree with each other more, or less, than with people", percent(r.Error), percent(mostUncertain))
+	if r := f.Reliability; r != nil && r.Error > maxError {
+		warn("the calibration error is %s (more than %s): the judge's judgments agree with each other more, or less, than with people", percent(r.Error), percent(maxError))
 	}
 	if f.Fit != nil && f.Fit.Problem == "" && f.Fit.Mapped != nil && *f.Fit.Mapped >= f.Fit.Error {
-		warn("the map errs by %.2f points where it was not fitted, the scores as they are by %.2f: it would make nothing better", *f.Fit.Mapped, f.Fit.Error)
+		warn("the map errs by %.2f points where it was not fitted, the scores as they are by %.2f: it would not improve them", *f.Fit.Mapped, f.Fit.Error)
 	}
 	return out
 }
@@ -78,7 +78,7 @@ func (f *Figures) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	if f.Simulated {
-		line("SIMULATED", "the simulated worker answered: this shows how things work and says nothing about a judge")
+		line("SIMULATED", "the simulated worker answered: this shows how coeval works and says nothing about a judge")
 	}
 	line("judge", "%s, %d judgments of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments)
 	line("verdict", "%s", f.Verdict())
@@ -218,7 +218,7 @@ func shown(e *Estimate, format func(float64) string) string {
 	return fmt.Sprintf("%s (%s to %s)", format(e.Value), format(*e.Low), format(*e.High))
 }
 
-// counts lists what there is most of first, after a colon.
+// counts lists counts after a colon, the largest first.
 func counts(m map[string]int64) string {
 	var parts []string
 	for _, k := range slices.SortedFunc(maps.Keys(m), func(a, b string) int { return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a, b)) }) {

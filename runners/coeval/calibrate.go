@@ -38,8 +38,8 @@ func newCalibrateCommand() *cobra.Command {
 	var flags calibrateFlags
 	c := &cobra.Command{
 		Use:   "calibrate [CONFIG.yaml] --people FILE --out OUT [flags]",
-		Short: "Hold the judge against people: agreement, ranks, certainty, and a map to their scale",
-		Long: `Hold the judge against people. Labels are pairs of responses with a preference, as
+		Short: "Compare the judge with people: agreement, ranks, certainty, and a map to their scale",
+		Long: `Compare the judge with people. Labels are pairs of responses with a preference, as
 {"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
 as {"prompt": …, "response": …, "score": 3.5}. The judge of the config is asked, through the journal of OUT, as a
 run asks it: what is there is not asked again. The figures go to OUT/calibration.json and to a page, calibration.html.
@@ -106,7 +106,7 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 	return k, nil
 }
 
-// do asks what is missing, under the lock of OUT, and tells the figures.
+// do asks for missing judgments under the lock of OUT and reports the figures.
 func (k *calibration) do(ctx context.Context) (err error) {
 	if err := checkKeys(&k.config, schemas.RoleJudge); err != nil {
 		return err
@@ -145,7 +145,7 @@ func (k *calibration) do(ctx context.Context) (err error) {
 	return k.tell(ctx, f, calls)
 }
 
-// ask has the responses judged and returns what comes of it.
+// ask has the responses judged and returns the figures.
 func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.CallTally, error) {
 	dir := metareward.JournalDir(k.config.Output.Dir)
 	lengths, err := journal.FindPrefixBits(ctx, dir)
@@ -182,7 +182,7 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	}), sum, nil
 }
 
-// tell writes the figures, the page and the map, and prints the first.
+// tell writes the figures, the page and the map, and prints the figures.
 func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
 	out := k.config.Output.Dir
 	if err := f.Write(ctx, out); err != nil {

@@ -1,13 +1,12 @@
-// Package compare holds iterations of one loop against each other, in their order: whether the judge
-// keeps up with the actor, or saturates.
+// Package compare compares the iterations of a loop in their order: does the judge keep up with the actor,
+// or does it saturate?
 //
-// [Runs] takes each run's figures from package figures, looks at the prompts that a run shares
-// with the one before, and names the published signs of saturation that it sees between the first
-// and the last run. A sign is a threshold on figures, no test of significance: each tells the
-// figures that it is made of.
+// [Runs] takes the figures of each run from package figures. It lists the settings that differ, compares
+// the prompts that a run shares with the run before, and looks for the published signs of saturation
+// between the first and the last run. A sign is a threshold on figures, not a test of significance; it
+// names its figures.
 //
-// It does not compare the scores of two runs as if one judge had given them: each iteration has a
-// judge of its own.
+// Scores of two runs are not on one scale: each iteration has a judge of its own.
 package compare
 
 import (
@@ -27,7 +26,7 @@ import (
 	"coeval/schemas"
 )
 
-// Comparison is what [Runs] found.
+// Comparison is the result of [Runs].
 type Comparison struct {
 	Runs []Iteration `json:"runs"`
 	// Settings are the settings that differ between runs.
@@ -39,8 +38,8 @@ type Comparison struct {
 	Signs []Sign `json:"signs"`
 }
 
-// Iteration is one run's figures, as far as they are compared. Those about the meta-judge are
-// null where nothing was compared.
+// Iteration is the compared figures of one run. Figures of the meta-judge are null without a
+// comparison.
 type Iteration struct {
 	Out       string `json:"out"`
 	Simulated bool   `json:"simulated"`
@@ -72,7 +71,7 @@ type Iteration struct {
 	First      *float64 `json:"first"`
 	Conflicts  *float64 `json:"conflicts"`
 	HigherWins *float64 `json:"higher_wins"`
-	// UnparsedJudgments and UnparsedComparisons are shares of texts that say nothing.
+	// UnparsedJudgments and UnparsedComparisons are shares of texts without a score or verdict.
 	UnparsedJudgments   float64  `json:"unparsed_judgments"`
 	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
 	// Agreement is the judge's with people, ties counting half, as coeval calibrate left it in the
@@ -81,12 +80,12 @@ type Iteration struct {
 	Agreement *float64 `json:"agreement"`
 	Labels    string   `json:"labels,omitempty"`
 
-	// people is what Agreement was computed from; unknown says why there is none.
+	// people are the figures behind Agreement; unknown explains why there are none.
 	people  *calibrate.Figures
 	unknown string
 }
 
-// Step is what two runs have in common. Before and After count runs from 0.
+// Step compares a run with the run before it. Before and After count runs from 0.
 type Step struct {
 	Before int `json:"before"`
 	After  int `json:"after"`
@@ -105,9 +104,8 @@ type Step struct {
 	OrderedPairs   int64    `json:"ordered_pairs"`
 }
 
-// Runs compares runs in the order in which they are given, at least two. Runs that follow each
-// other and share no prompt are an error, and so are the first and the last, unless unshared says that
-// this is meant.
+// Runs compares at least two runs in their order. Neighbouring runs without a shared prompt are an error,
+// and so are the first and the last run, unless unshared allows it.
 func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, error) {
 	c := &Comparison{Settings: settingsOf(opened)}
 	all := make([]*figures.Figures, 0, len(opened))
@@ -151,10 +149,10 @@ func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, 
 }
 
 func apart(a, b *runs.Run) error {
-	return fmt.Errorf("%s and %s have no prompt in common, so that their figures may differ by the prompts alone; --unshared compares them all the same", a.Dir, b.Dir)
+	return fmt.Errorf("%s and %s have no prompt in common, so their figures may differ because of the prompts alone; add --unshared to compare them anyway", a.Dir, b.Dir)
 }
 
-// share says whether a prompt is in both runs.
+// share reports whether a prompt is in both runs.
 func share(a, b map[string]prompt) bool {
 	for id := range b {
 		if _, ok := a[id]; ok {
@@ -301,7 +299,7 @@ func newStep(before, after map[string]prompt) Step {
 	return step
 }
 
-// spearman is that of package rank, of at least 3 pairs in any order.
+// spearman is [figures.Spearman] of at least 3 pairs in any order.
 func spearman(pairs []pair) *float64 {
 	const least = 3
 	if len(pairs) < least {

@@ -12,11 +12,15 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// addPeople adds what coeval calibrate found of the run's judge.
+// addPeople adds the figures of coeval calibrate about the run's judge.
 func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 	f, err := calibrate.Read(ctx, i.Out)
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil { // one figure is not known; the others are
+		i.unknown = sanitize.Line(err.Error())
+		return nil
 	}
 	switch {
 	case f == nil:
@@ -41,7 +45,7 @@ func people(runs []Iteration) Sign {
 		Name: People,
 		Threshold: fmt.Sprintf("the last judge agrees with people on the same labels at least %.0f points less than the best one before it, and by %d standard errors of the difference",
 			100*fallBack, fallErrors),
-		Advice: "the judge learns what people don't think: go on from the judge of the peak, or give it people's preferences to learn from",
+		Advice: "the judge drifts away from people: continue from the judge of the peak, or add people's preferences to its training data",
 	}
 	if last.people == nil {
 		s.Evidence = last.unknown

@@ -8,7 +8,7 @@ type Row struct {
 	Unit string
 	// Values are by run; null where a run has no such figure.
 	Values []*float64
-	// Percent says that the values are shares, Digits how many decimals are told.
+	// Percent: the values are shares. Digits is the number of decimals that are shown.
 	Percent bool
 	Digits  int
 }
@@ -16,7 +16,7 @@ type Row struct {
 // LengthRow is the name of the length of chosen responses, at the comparison's ρ.
 const LengthRow = "Length of chosen responses at one ρ"
 
-// Rows lists the figures of all runs in the order in which they are told.
+// Rows lists the figures of all runs in the order of the table.
 func (c *Comparison) Rows() []Row {
 	row := func(name, unit string, digits int, of func(*Iteration) *float64) Row {
 		r := Row{Name: name, Unit: unit, Digits: digits, Percent: unit == "%"}
@@ -52,7 +52,7 @@ func known(is bool, v *float64) *float64 {
 	return v
 }
 
-// Show tells a value of the row as a table does.
+// Show formats a value of the row for a table.
 func (r *Row) Show(v *float64) string {
 	switch {
 	case v == nil:

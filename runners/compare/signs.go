@@ -39,10 +39,10 @@ const (
 // Sign is a published sign of saturation.
 type Sign struct {
 	Name string `json:"name"`
-	// Seen says whether it is there; Known whether the figures that it needs are.
+	// Seen: the sign is there. Known: the figures that it needs are there.
 	Seen  bool `json:"seen"`
 	Known bool `json:"known"`
-	// Evidence tells the figures, Threshold from where on they are the sign, Advice what helps.
+	// Evidence has the figures, Threshold the condition, Advice the remedy.
 	Evidence  string `json:"evidence"`
 	Threshold string `json:"threshold"`
 	Advice    string `json:"advice"`
@@ -62,7 +62,7 @@ func ceiling(first, last *Iteration) Sign {
 		Evidence: fmt.Sprintf("mean score %.2f → %.2f, spread within a prompt %.2f → %.2f, variance of judgments %.2f → %.2f",
 			first.MeanScore, last.MeanScore, first.Spread, last.Spread, first.Variance, last.Variance),
 		Threshold: fmt.Sprintf("the mean climbs by at least %.1f points while spread and variance each fall by at least %.0f %%", climb, 100*fall),
-		Advice:    "the judge no longer tells good answers apart: a stricter rubric (judge.template), another judge, or recalibration against people",
+		Advice:    "the judge no longer separates good answers: use a stricter rubric (judge.template), another judge, or a calibration against people",
 	}
 }
 
@@ -70,7 +70,7 @@ func higher(first, last *Iteration) Sign {
 	s := Sign{
 		Name: Higher, Evidence: "nothing was compared in one of the runs",
 		Threshold: fmt.Sprintf("the higher score wins in at least %.0f %%, and in %.0f points more than at first", 100*mostHigher, 100*moreHigher),
-		Advice:    "judge pairs would teach to score high: method.hide_scores, and another meta_judge.model",
+		Advice:    "judge pairs would teach high scores: set method.hide_scores, or use another meta_judge.model",
 	}
 	if first.HigherWins == nil || last.HigherWins == nil {
 		return s
@@ -86,7 +86,7 @@ func position(first, last *Iteration) Sign {
 		Name: Position, Evidence: "nothing was compared in both orders in one of the runs",
 		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f points from it",
 			100*moreConflicts, 100*moreFirst, 100*mostFirst),
-		Advice: "verdicts carry less and less: a stronger meta_judge.model, or a lower meta_judge.temperature",
+		Advice: "verdicts carry less information: use a stronger meta_judge.model, or a lower meta_judge.temperature",
 	}
 	if first.First == nil || last.First == nil || first.Conflicts == nil || last.Conflicts == nil {
 		return s

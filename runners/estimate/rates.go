@@ -70,12 +70,12 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 		return Rates{}, err
 	}
 	if read == 0 || written == 0 {
-		return Rates{}, fmt.Errorf("probe: %s tells no token counts (usage), so that its rates can't be measured; state them with --prompt-rate and --completion-rate", servers[0].URL)
+		return Rates{}, fmt.Errorf("probe: %s returns no token counts (usage), so its rates can't be measured: set --prompt-rate and --completion-rate", servers[0].URL)
 	}
 	return Rates{Prompt: read, Completion: written}, nil
 }
 
-// ask sends requests for a time, waits for the last, and returns the tokens per second.
+// ask sends requests for a duration, waits for the last, and returns tokens per second.
 func ask(ctx context.Context, client *http.Client, servers []Server, duration time.Duration, text string, tokens int) (read, written float64, err error) {
 	var prompt, completion atomic.Int64
 	began := time.Now()

@@ -1,13 +1,12 @@
-// Package figures computes from a run's raw tables what tells whether its data is worth
-// training on: how the scores lie, what length does to them, and what the meta-judge goes by.
+// Package figures computes the figures that show whether a run's data is worth training on: the
+// distribution of scores, their reliability, the effect of length, and the behaviour of the meta-judge.
 //
-// [Of] streams the tables, as many shards at a time as there are cores. Its memory does not grow
-// with the texts, and with the number of prompts only by three numbers for each actor pair.
-// Figures are the same whatever the number of cores.
+// [Of] streams the raw tables, as many shards at a time as there are cores. Memory is independent of the
+// texts; each actor pair adds three numbers. Figures do not depend on the number of cores.
 //
-// All means are plain means, all variances and standard deviations those of the population, but
-// for the one that is marked. A share of nothing is 0; its count says so. Every figure is
-// computed again in Python from the same tables by runners/readers/figures.py.
+// Means are plain means. Variances and standard deviations are of the population, except for
+// [Control].Scale. A share of nothing is 0, and its count is 0 too. runners/readers/figures.py computes
+// every figure again from the same tables in Python.
 package figures
 
 import (
@@ -20,13 +19,13 @@ import (
 	"coeval/schemas"
 )
 
-// Figures are those of a run.
+// Figures are the figures of a run.
 type Figures struct {
 	Out       string `json:"out"`
 	Simulated bool   `json:"simulated"`
 	Prompts   int64  `json:"prompts"`
 	Models    Models `json:"models"`
-	// Calibration is the map that brought S to people's scale; null where S is on the judge's.
+	// Calibration describes the map of S to people's scale; null if S is on the judge's scale.
 	Calibration *Calibration `json:"calibration"`
 	Scores      Scores       `json:"scores"`
 	Length      Length       `json:"length"`
@@ -37,14 +36,14 @@ type Figures struct {
 	Meta *Meta `json:"meta"`
 }
 
-// Models are who answered, judged and compared, with revisions.
+// Models are the models of the three roles, with their revisions.
 type Models struct {
 	Actor     string `json:"actor"`
 	Judge     string `json:"judge"`
 	MetaJudge string `json:"meta_judge"`
 }
 
-// Calibration is when a map was made, and from people's scores of how many responses.
+// Calibration is the date of a map, and the number of responses with people's scores behind it.
 type Calibration struct {
 	Date      string `json:"date"`
 	Responses int    `json:"responses"`
@@ -83,7 +82,7 @@ type Scores struct {
 	Unparsed []Unparsed `json:"unparsed"`
 }
 
-// Unparsed counts a stage's texts that say nothing.
+// Unparsed counts the texts of a stage without a score or verdict.
 type Unparsed struct {
 	Stage    string           `json:"stage"`
 	Texts    int64            `json:"texts"`
@@ -124,7 +123,7 @@ type Length struct {
 	// Control is the win share of the chosen responses with length taken out; null with fewer
 	// than two pairs.
 	Control *Control `json:"control"`
-	// Rho is what each strength of length control gives, with the run's own other settings.
+	// Rho has the pairs of each strength of length control, with the run's other settings.
 	Rho []RhoFigures `json:"rho"`
 	// Grid counts the scored responses by length and S.
 	Grid Grid `json:"grid"`
@@ -144,10 +143,10 @@ type Length struct {
 //
 // This is length-controlled AlpacaEval (Dubois et al., arXiv 2404.04475) but for where γ comes
 // from. There it is a number for each instruction, fitted to the answers of many models. One run
-// has one pair for each prompt, to which such a number would fit whatever is left of y, so that
-// it can't be told from noise. So γ is measured instead: the mean S of all scored responses to the
-// prompt, standardised over the pairs (population) and turned round, so that hard is positive.
-// It is the same whichever of the two responses was chosen.
+// has one pair for each prompt, and a number for each prompt would fit the noise of its y. So γ is
+// measured instead: the mean S of all scored responses to the prompt, standardised over the pairs
+// (population) and negated, so that a hard prompt has a positive γ. It does not depend on which of the
+// two responses was chosen.
 type Control struct {
 	// WinShare is the mean of y, Controlled the win share at equal length.
 	WinShare   float64 `json:"win_share"`
@@ -201,8 +200,8 @@ type Meta struct {
 	// upwards: 0 (below a quarter), 0.5, …, 5.
 	ByGap []GapFigures `json:"by_gap"`
 	// Graphs are the contested responses with a verdict. A graph's nodes are the distinct
-	// judgments, with an edge from each to those that it won against at least once. Connected
-	// is the share in which everybody's wins reach everybody (one strong component), Largest
+	// judgments, with an edge from each to the judgments that it beat at least once. Connected
+	// is the share of graphs that are one strong component, Largest
 	// the mean share of the nodes in the largest strong component.
 	Graphs    int64   `json:"graphs"`
 	Connected float64 `json:"connected"`

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// gridChars and gridCells bound the lengths of the grid: what is longer is in the last cell.
+	// gridChars and gridCells are the width and number of the grid's cells. The last cell has all longer
+	// responses.
 	gridChars, gridCells = 100, 60
 )
 

@@ -37,7 +37,7 @@ func (t *metaTally) add(d *runs.Numbers) {
 			scores[j.ID] = thousandths(*j.Score)
 		}
 	}
-	winners := map[[2]string]bool{} // by who was shown first and second: whether the first won
+	winners := map[[2]string]bool{} // by the judgments shown first and second: whether the first won
 	for i := range d.Comparisons {
 		c := &d.Comparisons[i]
 		t.texts.add(c.UnparsedReason)
@@ -94,7 +94,7 @@ func (t *metaTally) addOrders(winners map[[2]string]bool) {
 	}
 }
 
-// addGraph finds the strong components of who won against whom.
+// addGraph finds the strong components of the graph of wins.
 func (t *metaTally) addGraph(scores map[string]int, winners map[[2]string]bool) {
 	if len(winners) == 0 {
 		return

@@ -8,7 +8,7 @@ import (
 	"coeval/transforms/score"
 )
 
-// A tally adds up what the figures are made of, dossier by dossier.
+// A tally adds up the sums behind the figures, prompt by prompt.
 type tally struct {
 	prompts int64
 	scores  scoreTally

@@ -1,8 +1,7 @@
-// Package inspect shows on a terminal all that was said about one prompt of a run: its
-// responses with their scores, the contested one with its win matrix and ratings, and the pairs
-// with the reason why they were picked or why there are none.
+// Package inspect prints everything about one prompt of a run: its responses with their scores, the
+// contested response with its win matrix and ratings, and its pairs, or the reason why it has none.
 //
-// Text of models is shown by package sanitize, so that none of it acts on the terminal.
+// Text of models passes through package sanitize, so that it can't act on the terminal.
 package inspect
 
 import (
@@ -26,7 +25,7 @@ type View struct {
 	Number    int
 	Prompt    schemas.PromptRow
 	Responses []schemas.ResponseRow
-	// Judgments are by response.
+	// Judgments are by the ID of their response.
 	Judgments map[string][]schemas.JudgmentRow
 	// Contested are the contested response's distinct judgments with a score, the highest
 	// rating first.
@@ -37,9 +36,8 @@ type View struct {
 	Judge       *schemas.Pair
 }
 
-// Read returns the view of the prompt that name means: its ID, the beginning of its ID if no other's is
-// the same, an ID that the input gave, or its number in the input from 1 on, several files being in the
-// order of their names.
+// Read returns the view of a prompt. The name is its ID, an unambiguous beginning of its ID, an ID from
+// the input, or its number in the input: from 1, with several files in the order of their names.
 func Read(ctx context.Context, r *runs.Run, name string) (*View, error) {
 	v := &View{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
 	id, err := v.find(ctx, name)
@@ -52,7 +50,7 @@ func Read(ctx context.Context, r *runs.Run, name string) (*View, error) {
 	return v, nil
 }
 
-// listed is what a prompt is found by.
+// listed are the columns that a prompt is found by.
 type listed struct {
 	ID         string   `parquet:"id"`
 	OwnID      []string `parquet:"own_id,list"`
@@ -79,24 +77,24 @@ func (v *View) find(ctx context.Context, name string) (string, error) {
 		found = []int{number - 1}
 	default:
 		for i, p := range all {
-			if slices.Contains(p.OwnID, name) || len(name) >= leastPrefix && strings.HasPrefix(p.ID, name) {
+			if slices.Contains(p.OwnID, name) || len(name) >= minPrefix && strings.HasPrefix(p.ID, name) {
 				found = append(found, i)
 			}
 		}
 	}
 	switch len(found) {
 	case 0:
-		return "", fmt.Errorf("%s has no prompt %s: wanted is a prompt's ID, at least its first %d characters, an ID that the input gave, or a number from 1 to %d",
-			v.Run.Dir, sanitize.Line(strconv.Quote(name)), leastPrefix, len(all))
+		return "", fmt.Errorf("%s has no prompt %s: use a prompt's ID, at least its first %d characters, an ID from the input, or a number from 1 to %d",
+			v.Run.Dir, sanitize.Line(strconv.Quote(name)), minPrefix, len(all))
 	case 1:
 		v.Number = found[0] + 1
 		return all[found[0]].ID, nil
 	}
-	return "", fmt.Errorf("%s has %d prompts %s, as %s and %s: give more of the ID", v.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
+	return "", fmt.Errorf("%s has %d prompts %s, for example %s and %s: write more characters of the ID", v.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
 }
 
-// leastPrefix is how much of an ID must be given.
-const leastPrefix = 4
+// minPrefix is the least number of characters of an ID that names a prompt.
+const minPrefix = 4
 
 // read reads the rows of a prompt from its shard.
 func (v *View) read(ctx context.Context, id string) error {
@@ -143,8 +141,8 @@ func (v *View) pair(ctx context.Context, role string, table shards.Table, id str
 	return &pairs[0], nil
 }
 
-// order sorts responses by their first replicate, judgments by replicate, and those that were
-// compared by rating.
+// order sorts responses by their first replicate, judgments by replicate, and compared judgments by
+// rating.
 func (v *View) order(judgments []schemas.JudgmentRow) {
 	slices.SortStableFunc(v.Responses, func(a, b schemas.ResponseRow) int { return slices.Compare(a.Replicates, b.Replicates) })
 	slices.SortStableFunc(judgments, func(a, b schemas.JudgmentRow) int { return cmp.Compare(a.Replicate, b.Replicate) })

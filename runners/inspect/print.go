@@ -13,20 +13,20 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// A printer writes a dossier for people.
+// A printer writes a view for people.
 type printer struct {
 	*View
 	b bytes.Buffer
-	// most is how many characters of each text are shown, negative for all.
-	most int
+	// maxChars is the number of characters shown of each text, negative for all.
+	maxChars int
 }
 
-// Print shows a dossier: so many characters of each text, and with full all of every text, those
-// of judgments and comparisons too. It returns the first error of w.
+// Print writes the view with the first chars characters of each text. With full it writes all texts in
+// full, those of judgments and comparisons too. It returns the first error of w.
 func (v *View) Print(w io.Writer, chars int, full bool) error {
-	p := &printer{View: v, most: chars}
+	p := &printer{View: v, maxChars: chars}
 	if full {
-		p.most = -1
+		p.maxChars = -1
 	}
 	p.prompt()
 	p.responses()
@@ -60,8 +60,8 @@ func (p *printer) table(rows []string) {
 // text shows a text under a margin.
 func (p *printer) text(s string) {
 	left := 0
-	if p.most >= 0 {
-		s, left = sanitize.Cut(s, p.most)
+	if p.maxChars >= 0 {
+		s, left = sanitize.Cut(s, p.maxChars)
 	}
 	for line := range strings.SplitSeq(sanitize.Text(s), "\n") {
 		p.say("    │ %s", line)
@@ -81,12 +81,12 @@ func (p *printer) prompt() {
 	}
 }
 
-// mostName bounds what names a thing in a line.
-const mostName = 200
+// maxName bounds a name in a line, in characters.
+const maxName = 200
 
-// name shows what a file or a server calls something, as one line of some length.
+// name shows a name from a file or a server as one short line.
 func name(s string) string {
-	head, left := sanitize.Cut(s, mostName)
+	head, left := sanitize.Cut(s, maxName)
 	if left > 0 {
 		head += "…"
 	}
@@ -100,7 +100,7 @@ func ownIDs(ids []string) string {
 	return ", own id " + name(strings.Join(ids, ", "))
 }
 
-// responseNumber is the number that a response is called by, from 1.
+// responseNumber returns the number of a response in the listing, from 1.
 func (p *printer) responseNumber(id string) int {
 	return 1 + slices.IndexFunc(p.Responses, func(r schemas.ResponseRow) bool { return r.ID == id })
 }
@@ -141,7 +141,7 @@ func signed(x *float64) string {
 	return fmt.Sprintf("%+.3f", *x)
 }
 
-// scores lists what each judgment of a response gave, or why it says nothing.
+// scores lists the score of each judgment of a response, or the reason why it has none.
 func (p *printer) scores(id string) string {
 	var parts []string
 	for _, j := range p.Judgments[id] {
@@ -169,10 +169,10 @@ func (p *printer) marks(r *schemas.ResponseRow) string {
 	return strings.Join(marks, ", ")
 }
 
-// actorPair tells the pair with the tiers that it comes from, or why there is none.
+// actorPair prints the pair and its tiers, or the reason why there is none.
 func (p *printer) actorPair() {
 	if p.Prompt.ActorOutcome == nil {
-		p.heading("ACTOR PAIR  was not asked for")
+		p.heading("ACTOR PAIR  not wanted in this run")
 		return
 	}
 	if pair := p.Actor; pair != nil {
@@ -183,7 +183,7 @@ func (p *printer) actorPair() {
 	p.tiers()
 }
 
-// none says why there is no pair.
+// none prints the reason why there is no pair.
 func (p *printer) none(what, outcome string, reason *string) {
 	why := ""
 	if reason != nil {
@@ -195,10 +195,10 @@ func (p *printer) none(what, outcome string, reason *string) {
 	p.heading("%s  %s%s", what, sanitize.Line(outcome), why)
 }
 
-// roundings of S and of the tiers' bounds are far below the distance of two means.
+// roundings is far above the rounding of S and of the bounds, and far below the distance of two means.
 const roundings = 1e-9
 
-// tiers lists the responses that were to choose from.
+// tiers lists the responses of both tiers.
 func (p *printer) tiers() {
 	var highest, lowest *float64
 	for i := range p.Responses {
@@ -229,7 +229,7 @@ func (p *printer) tiers() {
 	p.say("  bottom tier, S ≤ %.3f: %s; the longest is rejected", bottom, strings.Join(below, " "))
 }
 
-// matrix shows who won against whom.
+// matrix prints the verdict on each ordered pair of judgments.
 func (p *printer) matrix() {
 	if p.Prompt.ContestedResponseID == nil {
 		p.heading("CONTESTED  none: no response has judgments that differ")
@@ -238,7 +238,7 @@ func (p *printer) matrix() {
 	p.heading("CONTESTED  response %d, its judgments by %s compared by %s", p.responseNumber(*p.Prompt.ContestedResponseID),
 		sanitize.Line(p.Run.Settings.Judge.Role.Identity()), sanitize.Line(p.Run.Settings.MetaJudge.Role.Identity()))
 	if len(p.Comparisons) == 0 {
-		p.say("  nothing was compared")
+		p.say("  no judgments were compared")
 		return
 	}
 	said := map[[2]string]string{}
@@ -259,7 +259,7 @@ func (p *printer) matrix() {
 		rows = append(rows, strings.Join(row, "\t"))
 	}
 	p.table(rows)
-	p.say("  row shown first, column second: > the first won, < the second, = no verdict, blank no answer")
+	p.say("  row shown first, column second: > the first won, < the second won, = no verdict, blank failed")
 }
 
 func cell(self bool, winner string) string {
@@ -278,7 +278,7 @@ func cell(self bool, winner string) string {
 
 func (p *printer) judgePair() {
 	if p.Prompt.JudgeOutcome == nil {
-		p.heading("JUDGE PAIR  was not asked for")
+		p.heading("JUDGE PAIR  not wanted in this run")
 		return
 	}
 	pair := p.Judge
@@ -325,7 +325,7 @@ func (p *printer) failures() {
 	}
 }
 
-// texts shows what the other parts only number.
+// texts prints the texts of judgments and comparisons.
 func (p *printer) texts() {
 	for i := range p.Responses {
 		for _, j := range p.Judgments[p.Responses[i].ID] {

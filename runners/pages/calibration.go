@@ -15,7 +15,7 @@ import (
 	"coeval/runners/calibrate"
 )
 
-// CalibrationFile is the name of the page of a judge held against people.
+// CalibrationFile is the name of the page that compares a judge with people.
 const CalibrationFile = "calibration.html"
 
 //go:embed calibration.tmpl
@@ -32,7 +32,7 @@ var calibrationTemplate = template.Must(template.New("calibration").Funcs(templa
 	"count": func(n int) string { return comma(int64(n)) },
 }).Parse(calibrationText))
 
-// WriteCalibration writes the page of a judge held against people into a folder and returns its name.
+// WriteCalibration writes the page that compares a judge with people into a folder and returns its path.
 func WriteCalibration(ctx context.Context, out string, f *calibrate.Figures) (string, error) {
 	list := calibrationCharts(f)
 	var b bytes.Buffer

@@ -52,7 +52,7 @@ var dashLengths = []vg.Length{3, 3}
 // A Chart is a figure of the page.
 type Chart struct {
 	Title string
-	// Note says how to read it.
+	// Note explains how to read it.
 	Note string
 	// Keys name the colours where there are several.
 	Keys []Key
@@ -99,7 +99,7 @@ func newPlot(x, y string) *chartPlot {
 	return p
 }
 
-// ticks are about so many round numbers.
+// ticks is the approximate number of ticks, at round numbers.
 type ticks int
 
 // Ticks implements [plot.Ticker].
@@ -170,7 +170,7 @@ func drawSVG(p *chartPlot, title string) (template.HTML, error) {
 	return template.HTML(svg), nil //nolint:gosec // our own drawing: numbers, and labels that are escaped
 }
 
-// minHover is the least width and height of a rectangle to hover on, in units of the chart.
+// minHover is the minimum width and height of a rectangle to hover on, in units of the chart.
 const minHover = 10
 
 // titles returns an invisible rectangle with a title for each value: browsers show it on hovering, without
@@ -231,7 +231,7 @@ func curve(p *chartPlot, points plotter.XYs, c color.Color, dots bool) error {
 	return nil
 }
 
-// area fills what lies between two curves over the same points.
+// area fills the space between two curves over the same points.
 func area(p *chartPlot, low, high plotter.XYs, c color.Color) error {
 	outline := slices.Clone(high)
 	for _, at := range slices.Backward(low) {
@@ -308,7 +308,7 @@ func (g cells) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// shown returns how many columns of a grid have all but the longest hundredth of what it counts.
+// shown returns the number of columns that contain all but the longest hundredth of the responses.
 func shown(g *figures.Grid) int {
 	columns := make([]int64, len(g.Counts[0]))
 	var total int64

@@ -74,11 +74,11 @@ func saturation(c *compare.Comparison) string {
 	return text
 }
 
-// chartNotes say how to read the figures that are drawn.
+// chartNotes explain how to read the charts.
 var chartNotes = map[string]string{
 	"Mean score of a response":           "A climb with less spread is a judge that no longer tells answers apart.",
-	"Spread within a prompt":             "Mean of best less worst response: what pairs are made of.",
-	"Variance of a response's judgments": "What the meta-judge has to compare.",
+	"Spread within a prompt":             "Mean of the best less the worst response: pairs are made of this difference.",
+	"Variance of a response's judgments": "The disagreement that the meta-judge compares.",
 	"Agreement of judge and people":      "On the same labels: the paper's judge fell back after its peak.",
 	compare.LengthRow:                    "Growth is length for quality, unless the tasks ask for it.",
 	"Order conflicts":                    "The winner changes with the order; tossing a coin gives 50\u00a0%.",
@@ -116,7 +116,7 @@ func comparisonCharts(c *compare.Comparison) []Chart {
 	return list.list
 }
 
-// runTicks are the numbers of so many runs.
+// runTicks is the number of runs, each of which gets a tick.
 type runTicks int
 
 // Ticks implements [plot.Ticker].

@@ -30,7 +30,7 @@ type exampleGroup struct {
 // An example is a pair to read.
 type example struct {
 	PromptID string
-	// Prompt is what the user asked. Response is what both judgments are about, nil for the actor.
+	// Prompt is the conversation. Response is the response of both judgments, nil for an actor pair.
 	Prompt           text
 	Response         *text
 	Chosen, Rejected text
@@ -94,7 +94,7 @@ func readExamples(ctx context.Context, r *runs.Run) ([]exampleGroup, error) {
 	return groups, nil
 }
 
-// askedPrompt and askedResponse are what judgments are about.
+// askedPrompt and askedResponse are the subject of judgments.
 type askedPrompt struct {
 	ID     string            `parquet:"id"`
 	Prompt []schemas.Message `parquet:"prompt,list"`
@@ -145,7 +145,7 @@ type pick struct {
 	title string
 	most  int
 	order func(a, b *schemas.Pair) int
-	// only says which pairs come into question; nil means all.
+	// only selects pairs; nil means all.
 	only func(*schemas.Pair) bool
 	best []*schemas.Pair
 }
@@ -157,7 +157,7 @@ func newPicks() []pick {
 		{title: "Narrowest margins", most: 2, order: func(a, b *schemas.Pair) int {
 			return cmp.Compare(math.Abs(a.ScoreMargin), math.Abs(b.ScoreMargin))
 		}},
-		// A judgment may win with the lower score: here the meta-judge went by what it says.
+		// A judgment may win with the lower score: the meta-judge preferred its reasoning.
 		{title: "Lower score chosen", most: 1, order: margin, only: func(p *schemas.Pair) bool { return p.ScoreMargin < 0 }},
 		{title: "Longest chosen", most: 1, order: func(a, b *schemas.Pair) int { return cmp.Compare(b.ChosenChars, a.ChosenChars) }},
 	}

@@ -116,7 +116,7 @@ func metaCharts(m *figures.Meta) []Chart {
 	p := newPlot("difference of the two scores, points", "higher score wins, %")
 	var points plotter.XYs
 	for _, g := range m.ByGap {
-		if g.Verdicts >= leastVerdicts {
+		if g.Verdicts >= minVerdicts {
 			points = append(points, plotter.XY{X: g.Gap, Y: 100 * g.HigherWins})
 		}
 	}
@@ -125,7 +125,7 @@ func metaCharts(m *figures.Meta) []Chart {
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5, 0, 100
 		p.X.Tick.Marker = whole(5)
 		c.add(p, "Does the higher score win?", fmt.Sprintf(
-			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", leastVerdicts),
+			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", minVerdicts),
 			err, level(p, 50))
 	}
 	p = newPlot("highest − lowest Elo of a response's judgments", "% of responses")
@@ -134,8 +134,8 @@ func metaCharts(m *figures.Meta) []Chart {
 	return c.list
 }
 
-// leastVerdicts is how many a point of the chart stands for at least.
-const leastVerdicts = 30
+// minVerdicts is the least number of verdicts behind a point of the chart.
+const minVerdicts = 30
 
 func operationCharts(o *summary.Operation) []Chart {
 	var c charts
@@ -170,7 +170,7 @@ func operationCharts(o *summary.Operation) []Chart {
 		p = newPlot(unit+" since the start", "generations per second")
 		err := curve(p, rate, first, false)
 		bounded(p)
-		c.add(p, "What came back", "What the servers delivered, from one look to the next.", err)
+		c.add(p, "Generations delivered", "The rate at which the servers delivered, from one sample to the next.", err)
 	}
 	return c.list
 }
@@ -189,7 +189,7 @@ func bounded(p *chartPlot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
-// flight draws what was in flight, stage upon stage where they were told apart.
+// flight draws the generations in flight, stacked by stage where the stages are known.
 func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 	low, all := make(plotter.XYs, len(series)), make(plotter.XYs, len(series))
 	told := false

@@ -33,7 +33,7 @@ type Operation struct {
 	// answers.
 	Seconds float64 `json:"seconds"`
 	Asking  float64 `json:"asking_seconds"`
-	// Stages are what was asked for, in the order of the stages, and All their sum.
+	// Stages are the calls by stage, in the order of the stages, and All is their sum.
 	Stages []StageCalls `json:"stages"`
 	All    StageCalls   `json:"all"`
 	// Troubles are requests that were asked again, and final failures of the data as it is now.
@@ -52,12 +52,12 @@ type StageCalls struct {
 	// measured it.
 	Seconds        *float64 `json:"seconds"`
 	RequestSeconds *float64 `json:"request_seconds"`
-	// Tokens and Hours are what it costs at the prices that were given; null without them.
+	// Tokens and Hours are the costs at the given prices; null without prices.
 	Tokens *float64 `json:"cost_by_tokens"`
 	Hours  *float64 `json:"cost_by_hours"`
 }
 
-// Trouble counts what went wrong with a stage's requests by code.
+// Trouble counts the retries and failures of a stage by code.
 type Trouble struct {
 	Stage   string `json:"stage"`
 	Code    string `json:"code"`
@@ -65,7 +65,7 @@ type Trouble struct {
 	Failed  int64  `json:"failed"`
 }
 
-// OperationOf returns what a run took, at prices.
+// OperationOf returns the time, calls and costs of a run.
 func OperationOf(ctx context.Context, r *runs.Run, prices estimate.Prices) (*Operation, error) {
 	attempts, unreadable, err := readAttempts(ctx, r.Dir)
 	if err != nil {
@@ -142,11 +142,11 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices)
 		if s.Seconds != nil {
 			s.Hours = prices.Hours(*s.Seconds)
 		}
-		s.reckon(prices)
+		s.addCosts(prices)
 		o.Stages = append(o.Stages, *s)
 	}
 	o.All.Hours = prices.Hours(o.Asking) // also of attempts that did not measure their stages
-	o.All.reckon(prices)
+	o.All.addCosts(prices)
 	o.Troubles = troubles(byStage, run.Stats.FailedCalls)
 	for _, outcomes := range run.Ledger.Roles {
 		o.Pairs += outcomes.Paired
@@ -154,8 +154,8 @@ func newOperation(attempts []*attempt, run *schemas.Run, prices estimate.Prices)
 	return o
 }
 
-// reckon fills in what the counts of a stage tell.
-func (s *StageCalls) reckon(prices estimate.Prices) {
+// addCosts fills in the figures that follow from the counts.
+func (s *StageCalls) addCosts(prices estimate.Prices) {
 	s.Tokens = prices.Tokens(s.PromptTokens, s.CompletionTokens)
 	if s.RequestMicros > 0 && s.Requests > 0 {
 		mean := float64(s.RequestMicros) / 1e6 / float64(s.Requests)
@@ -174,7 +174,7 @@ func sum(a *attempt) schemas.CallTally {
 // stageOrder is that in which a prompt goes through the stages.
 var stageOrder = []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta}
 
-// byOrder puts what is no stage of the method, as probes of servers, last.
+// byOrder sorts other calls, for example probes of servers, after the stages.
 func byOrder(a, b string) int {
 	at := func(stage string) int {
 		if i := slices.Index(stageOrder, stage); i >= 0 {
@@ -185,8 +185,8 @@ func byOrder(a, b string) int {
 	return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b))
 }
 
-// notTold is the code of retries from before attempts told their codes.
-const notTold = "not recorded"
+// unknownCode is the code of retries by versions that did not record codes.
+const unknownCode = "not recorded"
 
 func troubles(calls map[string]*StageCalls, failed map[string]map[string]int64) []Trouble {
 	found := map[[2]string]*Trouble{}
@@ -202,7 +202,7 @@ func troubles(calls map[string]*StageCalls, failed map[string]map[string]int64) 
 			at(stage, code).Retries += n
 		}
 		if rest := c.Retries - schemas.Sum(c.RetriesByCode); rest > 0 {
-			at(stage, notTold).Retries += rest
+			at(stage, unknownCode).Retries += rest
 		}
 	}
 	for stage, codes := range failed {

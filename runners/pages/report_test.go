@@ -218,7 +218,7 @@ func TestOperation(t *testing.T) {
 	}
 	troubles := []Trouble{
 		{Stage: "judge", Code: "full", Retries: 3},
-		{Stage: "judge", Code: notTold, Retries: 1},
+		{Stage: "judge", Code: unknownCode, Retries: 1},
 		{Stage: "judge", Code: "timeout", Retries: 1, Failed: 4},
 		{Stage: "meta", Code: "bad_request", Failed: 5},
 	}

@@ -87,7 +87,7 @@ func prompts(n int64) string {
 	return comma(n) + " prompts"
 }
 
-// gave says how many of the prompts gave something.
+// gave phrases a part of the prompts.
 func gave(part, whole int64) string {
 	switch part {
 	case whole:
@@ -98,7 +98,7 @@ func gave(part, whole int64) string {
 	return fmt.Sprintf("%s (%s) gave", comma(part), percent(ratio(part, whole)))
 }
 
-// longer says by how much a text is longer than another.
+// longer phrases a difference in length.
 func longer(chars float64) string {
 	switch rounded := math.Round(chars); {
 	case rounded > 0:
@@ -186,7 +186,7 @@ type counted struct {
 	Count int64
 }
 
-// sorted lists what there is most of first.
+// sorted lists counts, the largest first.
 func sorted(counts map[string]int64) []counted {
 	var out []counted
 	for name, n := range counts {
@@ -223,7 +223,7 @@ func costOf(x *float64) string {
 	return estimate.Amount(*x)
 }
 
-// per is what one of so many costs.
+// per formats the cost of one of many.
 func per(x *float64, of int64) string { return estimate.Amount(*x / float64(of)) }
 
 func secondsOf(x *float64) string {

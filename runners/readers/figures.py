@@ -277,6 +277,59 @@ def length(tables, config):
     }
 
 
+def split_half(tables, config):
+    """Pairs that one half of the judgments chooses and the other measures, and the reliability of S."""
+    split = {}
+    for j in sorted(tables["judgments"], key=lambda j: j["replicate"]):
+        if j["score"] is not None:
+            parts = split.setdefault(j["response_id"], ([], []))
+            parts[(len(parts[0]) + len(parts[1])) % 2].append(round(j["score"] * 1000))
+    calibration, rho = config.get("calibration"), config["method"]["rho"]
+    usable = [r for r in tables["responses"] if r["score_mean"] is not None and r["id"] in split and split[r["id"]][1]]
+
+    def mean(r, half):
+        scores = split[r["id"]][half]
+        return image(calibration, Fraction(sum(scores), 1000 * len(scores)))
+
+    margins, won = [], []
+    for rows in by(usable, "prompt_id").values():
+        for half in (0, 1):
+            if found := choose(rows, {r["id"]: split[r["id"]][half] for r in rows}, config, rho):
+                chosen, rejected, _ = found
+                margins.append(float(mean(chosen, 1 - half) - mean(rejected, 1 - half)))
+                won.append(wins(split[chosen["id"]][1 - half], split[rejected["id"]][1 - half]))
+    fit = {"pairs": len(margins), "margin": np.mean(margins), "win_share": np.mean(won)} if margins else None
+    if len(usable) < 3:
+        return {"cross_fit": fit, "reliability": None}
+    means = np.array([[float(mean(r, half)) for half in (0, 1)] for r in usable])
+    place = {r["id"]: i for i, r in enumerate(usable)}
+    within = means.copy()
+    for rows in by(usable, "prompt_id").values():
+        at = [place[r["id"]] for r in rows]
+        within[at] -= means[at].mean(axis=0)
+
+    def reliability(pairs):
+        """Spearman and Brown's formula for twice the length."""
+        spread = ((pairs - pairs.mean(axis=0)) ** 2).sum(axis=0)
+        if not (spread > 1e-12).all():
+            return None
+        r = max(float(stats.pearsonr(*pairs.T).statistic), 0.0)
+        return 2 * r / (1 + r)
+
+    judgments = np.mean([len(split[r["id"]][0]) + len(split[r["id"]][1]) for r in usable])
+    inside = reliability(within)
+    return {
+        "cross_fit": fit,
+        "reliability": {
+            "responses": len(usable),
+            "judgments": judgments,
+            "within": inside,
+            "all": reliability(means),
+            "needed": judgments * 0.7 * (1 - inside) / (inside * 0.3) if inside else None,
+        },
+    }
+
+
 def meta_judge(tables):
     comparisons = by(tables["comparisons"], "prompt_id")
     judgments = by(tables["judgments"], "prompt_id")
@@ -406,6 +459,7 @@ def figures(tables, run):
         "prompts": len(tables["prompts"]),
         "scores": scores(tables, meta),
         "length": length(tables, config),
+        **split_half(tables, config),
         "meta": meta_judge(tables) if meta else None,
     }
 
@@ -514,6 +568,8 @@ def spoil(tables):
     contested = {p["contested_response_id"] for p in tables["prompts"]}
     yield "scores.mean", change("judgments", scored, score=lambda r: (r["score"] + 1) % 5)
     yield "scores.unparsed", change("judgments", scored, unparsed_reason=lambda r: "missing")
+    yield "cross_fit", tables | {"judgments": [j | {"replicate": j["replicate"] * 7 % 11} for j in tables["judgments"]]}
+    yield "reliability", change("judgments", scored, score=lambda r: (r["score"] + 2) % 5)
     yield "scores.response_mean", change("responses", lambda r: r["score_mean"] is not None, score_mean=lambda r: r["score_mean"] / 2)
     yield "scores.variance", change("responses", lambda r: r["score_variance"], score_variance=lambda r: r["score_variance"] / 2)
     yield "length.slope", change("responses", lambda r: r["score_mean"] is not None, chars=lambda r: r["chars"] + 500)

@@ -19,7 +19,7 @@ import (
 // cardFile is the name of the dataset card below a run's folder.
 const cardFile = "README.md"
 
-// cardHeader is what loaders read of the card.
+// cardHeader is the part of the card that dataset loaders read.
 type cardHeader struct {
 	Configs []cardConfig `yaml:"configs"`
 }
@@ -35,7 +35,7 @@ type cardConfig struct {
 }
 
 // checkCard checks that the card offers exactly the roles that have pairs, each with the digest
-// of its files. What else people add to the card is theirs.
+// of its files. People may add anything else to the card.
 func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 	b, err := store.ReadFile(ctx, store.Join(r.Dir, cardFile))
 	switch {
@@ -59,6 +59,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
 		found.add("%s does not say that the data is simulated, as %s does", cardFile, runFile)
 	}
+	r.checkSimulated(found)
 	r.checkDigest(ctx, parts[2], found)
 	offered := map[shards.Table]bool{}
 	for i := range header.Configs {
@@ -73,6 +74,23 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 	for _, name := range []shards.Table{shards.Actor, shards.Judge} {
 		if rows := r.rows(name); rows > 0 && !offered[name] {
 			found.add("%s: config %s is missing, though there are %d pairs", cardFile, name, rows)
+		}
+	}
+}
+
+// checkSimulated reports a run that hides the simulated worker of its roles. A run may be simulated without
+// such a role: coeval simulate serves other programs too.
+func (r *run) checkSimulated(found *problems) {
+	if r.Manifest.Simulated {
+		return
+	}
+	s := &r.Settings
+	for _, role := range []struct {
+		name  string
+		world string
+	}{{"actor", s.Actor.Role.Simulated}, {"judge", s.Judge.Role.Simulated}, {"meta_judge", s.MetaJudge.Role.Simulated}} {
+		if role.world != "" {
+			found.add("%s: simulated is false, should be true: the simulated worker is the %s in config", runFile, role.name)
 		}
 	}
 }
@@ -117,7 +135,7 @@ func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems) {
 		path := shards.Path(name, number, r.Shards)
 		digest, ok := sum.digests[path]
 		if !ok {
-			return // the file is missing, which is told elsewhere
+			return // checkFile reports the missing file
 		}
 		parts = append(parts, path, digest)
 	}
@@ -126,7 +144,7 @@ func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems) {
 	}
 }
 
-// rows returns how many rows a table has by run.json, which is held against the files elsewhere.
+// rows returns the number of rows of a table in run.json; finish compares it with the files.
 func (r *run) rows(name shards.Table) int64 {
 	var rows int64
 	for number := range r.Shards {

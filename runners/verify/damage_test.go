@@ -27,7 +27,7 @@ func TestDamage(t *testing.T) {
 		{"missing file", func(t *testing.T, dir string) []string {
 			path := shards.Path(shards.Judgments, 1, 4)
 			remove(t, dir, path)
-			return []string{path + " is missing", "stats were not held against the tables, as 1 of them can't be read in order, the first " + path}
+			return []string{path + " is missing", "stats were not compared with the tables, as 1 of them can't be read in order, the first " + path}
 		}},
 		{"missing pairs", func(t *testing.T, dir string) []string {
 			path := shards.Path(shards.Actor, 1, 4)

@@ -12,7 +12,7 @@ import (
 	"coeval/schemas"
 )
 
-// figures are what the tables add up to.
+// figures are the sums over the tables.
 type figures struct {
 	files, rows int64
 	// bad counts the bad lines, tableRows the rows of each table.
@@ -23,7 +23,7 @@ type figures struct {
 	judgments, comparisons Reading
 	// digests are the SHA-256 of the files that could be read, by path.
 	digests map[string]string
-	// torn are the raw files that could not be read in order: figures lack some of what they hold.
+	// torn are the raw files that could not be read in order: their rows are missing in the figures.
 	torn []string
 }
 
@@ -70,7 +70,7 @@ func (f *figures) addTableRows(name shards.Table, rows int64) {
 }
 
 // countTexts counts a prompt's responses and failures; its judgments and comparisons are
-// counted when they are read.
+// counted as they are read.
 func (f *figures) countTexts(d *rows) {
 	replicates := 0
 	for _, r := range d.joined {
@@ -119,23 +119,23 @@ func (f *figures) countVerdict(winner schemas.Winner, unparsed string) {
 	}
 }
 
-// countPrompt counts the outcomes that a row tells.
+// countPrompt counts the outcomes in a row of raw/prompts.
 func (f *figures) countPrompt(p *schemas.PromptRow, failed bool) {
 	f.stats.Prompts++
 	f.stats.CountLength(int(conversationChars(p.Prompt)), failed)
-	for _, told := range []struct {
+	for _, recorded := range []struct {
 		role            string
 		outcome, reason *string
 	}{{schemas.RoleActor, p.ActorOutcome, p.ActorReason}, {schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason}} {
-		if told.outcome != nil {
-			outcomes := f.stats.Outcomes[told.role]
-			outcomes.Count(&schemas.Choice{Outcome: schemas.Outcome(*told.outcome), Reason: text(told.reason)})
-			f.stats.SetOutcomes(told.role, outcomes)
+		if recorded.outcome != nil {
+			outcomes := f.stats.Outcomes[recorded.role]
+			outcomes.Count(&schemas.Choice{Outcome: schemas.Outcome(*recorded.outcome), Reason: text(recorded.reason)})
+			f.stats.SetOutcomes(recorded.role, outcomes)
 		}
 	}
 }
 
-// countPairs counts the pairs that the raw tables come to.
+// countPairs counts the pairs that follow from the raw tables.
 func (f *figures) countPairs(actor, judge *schemas.Pair) {
 	if actor != nil {
 		f.stats.Actor.Pairs++
@@ -152,13 +152,13 @@ func (f *figures) countPairs(actor, judge *schemas.Pair) {
 
 func inThousandths(points float64) int { return int(math.Round(points * 1000)) }
 
-// checkFigures holds ledger, position weights and figures of run.json against each other and
-// against the tables.
+// checkFigures compares the ledger, the position weights and the figures of run.json with each other
+// and with the tables.
 func (r *run) checkFigures(sum *figures, found *problems) {
 	l := &r.Manifest.Ledger
-	if told := l.Bad + l.NotDrawn + l.Merged + l.Findings; l.Lines != told {
+	if want := l.Bad + l.NotDrawn + l.Merged + l.Findings; l.Lines != want {
 		found.add("%s: ledger.lines is %d, should be bad + not_drawn + merged + findings = %d + %d + %d + %d = %d",
-			runFile, l.Lines, l.Bad, l.NotDrawn, l.Merged, l.Findings, told)
+			runFile, l.Lines, l.Bad, l.NotDrawn, l.Merged, l.Findings, want)
 	}
 	for _, role := range slices.Sorted(maps.Keys(l.Roles)) {
 		o := l.Roles[role]
@@ -171,11 +171,11 @@ func (r *run) checkFigures(sum *figures, found *problems) {
 		}
 	}
 	if len(sum.torn) > 0 {
-		found.add("%s: ledger, position_weights and stats were not held against the tables, as %d of them can't be read in order, the first %s",
+		found.add("%s: ledger, position_weights and stats were not compared with the tables, as %d of them can't be read in order, the first %s",
 			runFile, len(sum.torn), sum.torn[0])
 		return
 	}
-	want := *l // lines, not_drawn and merged are told by nothing else
+	want := *l // nothing else in the folder determines lines, not_drawn and merged
 	want.Bad, want.Findings, want.Roles = sum.bad, sum.tableRows[shards.Prompts], sum.stats.Outcomes
 	sameFigures(found, "ledger", l, &want)
 	sameFigures(found, "stats", &r.Manifest.Stats, &sum.stats)
@@ -205,13 +205,13 @@ func (r *run) wantedWeights(positions schemas.PositionCounts) *schemas.PositionW
 	return &w
 }
 
-// maxFigures is how many figures of an object are listed when they differ: a histogram has
+// maxFigures is the number of differing figures of an object that are listed: a histogram has
 // hundreds.
 const maxFigures = 12
 
-// sameFigures compares two objects number by number; one that is left out is 0.
+// sameFigures compares two objects number by number. A missing number is 0.
 func sameFigures[T any](found *problems, name string, got, want *T) {
-	told, err := numbers(name, got)
+	recorded, err := numbers(name, got)
 	if err != nil {
 		found.add("%s: %s can't be compared: %v", runFile, name, err)
 		return
@@ -221,12 +221,12 @@ func sameFigures[T any](found *problems, name string, got, want *T) {
 		found.add("%s: %s can't be compared: %v", runFile, name, err)
 		return
 	}
-	keys := maps.Clone(told)
+	keys := maps.Clone(recorded)
 	maps.Copy(keys, derived)
 	var differ problems
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if told[key] != derived[key] {
-			differ.add("%s: %s is %d, the tables give %d", runFile, key, told[key], derived[key])
+		if recorded[key] != derived[key] {
+			differ.add("%s: %s is %d, the tables give %d", runFile, key, recorded[key], derived[key])
 		}
 	}
 	found.joinFirst(&differ, maxFigures)

@@ -15,7 +15,7 @@ import (
 	"coeval/schemas"
 )
 
-// tables returns the tables of the run: those of roles that are not asked for have no files.
+// tables returns the tables of the run. A role that was not asked for has no files.
 func (r *run) tables() []shards.Table {
 	var tables []shards.Table
 	for _, t := range shards.Tables {
@@ -54,7 +54,7 @@ func (r *run) checkPaths(ctx context.Context, found *problems) {
 	r.checkOthers(ctx, expected, found)
 }
 
-// checkOthers reports the Parquet files that the run doesn't have.
+// checkOthers reports Parquet files that are not part of the run.
 func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *problems) {
 	for _, t := range shards.Tables {
 		folder := store.Join(r.Dir, string(t)) + "/"
@@ -72,8 +72,8 @@ func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *
 	}
 }
 
-// checkFile holds size and SHA-256 of a file against run.json and returns the SHA-256, empty if
-// the file can't be read.
+// checkFile compares size and SHA-256 of a file with run.json. It returns the SHA-256, empty if the file
+// can't be read.
 func (r *run) checkFile(ctx context.Context, path string, found *problems) string {
 	want := r.files[path]
 	digest, size, err := digestFile(ctx, store.Join(r.Dir, path))

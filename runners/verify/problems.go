@@ -11,7 +11,7 @@ import (
 type problems struct {
 	// list has at most maxProblems.
 	list []string
-	// more counts those that are not in list.
+	// more counts the problems that are not in list.
 	more int64
 }
 
@@ -25,7 +25,7 @@ func (p *problems) add(format string, args ...any) {
 
 func (p *problems) join(m *problems) { p.joinFirst(m, len(m.list)) }
 
-// joinFirst takes the first of m and counts the others, so that one prompt can't hide the rest.
+// joinFirst takes the first problems of m and counts the others, so that one prompt can't hide the rest.
 func (p *problems) joinFirst(m *problems, first int) {
 	for i, problem := range m.list {
 		if i < first && len(p.list) < maxProblems {
@@ -71,7 +71,7 @@ func sameNullable[V comparable](s location, column string, got, want *V) {
 	same(s, column, *got, *want)
 }
 
-// sameText is same for texts of any length: it shows where they begin to differ.
+// sameText is same for long texts: it shows the first difference.
 func sameText(s location, column, got, want string) {
 	if got == want {
 		return
@@ -87,7 +87,8 @@ func sameText(s location, column, got, want string) {
 	s.add("%s is, from character %d on, %s, should be %s", column, character+1, show(got[at:]), show(want[at:]))
 }
 
-// ratingGrain is what ratings are rounded to; one more is for the rounding of their difference.
+// ratingGrain is the step that ratings are rounded to. Half a step more allows for the rounding of the
+// difference.
 const ratingGrain = 1e-9
 
 // sameRating is sameNullable for ratings, which another architecture rounds otherwise. It reports
@@ -115,7 +116,7 @@ func showNullable[V comparable](v *V) string {
 	return show(*v)
 }
 
-// maxShown is how much of a text a problem shows, in code points.
+// maxShown is the number of code points of a text that a problem shows.
 const maxShown = 40
 
 func show[V comparable](v V) string {

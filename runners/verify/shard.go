@@ -10,11 +10,11 @@ import (
 	"coeval/schemas"
 )
 
-// A shard is one file of each table, and what was found in them.
+// A shard is one file of each table, with the problems in them.
 type shard struct {
 	run    *run
 	number int
-	// files has the problems of whole files, rows those of rows.
+	// files has the problems of whole files, rows the problems of rows.
 	files, rows problems
 	figures     figures
 
@@ -47,7 +47,8 @@ func (s *shard) verify(ctx context.Context) {
 	finish(s, shards.Failures, s.failures)
 }
 
-// open checks a file as a whole and begins to read its rows. A table that is not asked for has none.
+// open checks a file as a whole and begins to read its rows. A table of a role that was not asked for is
+// empty.
 func open[T shards.Row](ctx context.Context, s *shard, name shards.Table, asked bool) *table[T] {
 	if !asked {
 		return &table[T]{}
@@ -62,7 +63,7 @@ func open[T shards.Row](ctx context.Context, s *shard, name shards.Table, asked 
 	return openTable[T](ctx, s.run, path, there, &s.files)
 }
 
-// finish reads what is left of a table, closes it and counts its rows.
+// finish reads the rest of a table, closes it and counts its rows.
 func finish[T shards.Row](s *shard, name shards.Table, t *table[T]) {
 	t.drain()
 	s.figures.addRows(name, t.rows)
@@ -89,7 +90,7 @@ func (s *shard) checkPrompts() {
 			comparisons: s.comparisons.of(id), failures: s.failures.of(id), actor: s.actor.of(id), judge: s.judge.of(id),
 		}
 		if path, torn := s.tornTable(); torn {
-			s.rows.add("%s: from prompt %s on the tables of shard %d were not held against each other, as %s can't be read in order",
+			s.rows.add("%s: from prompt %s on the tables of shard %d were not compared with each other, as %s can't be read in order",
 				s.prompts.path, id, s.number, path)
 			return
 		}
@@ -99,11 +100,11 @@ func (s *shard) checkPrompts() {
 	}
 }
 
-// maxPromptProblems is how many problems of one prompt are listed: one row that is gone can
-// leave many others without what they refer to.
+// maxPromptProblems is the number of problems of one prompt that are listed: a missing row can leave many
+// dangling references.
 const maxPromptProblems = 25
 
-// nextPrompt returns the lowest ID of a prompt that a table has rows of.
+// nextPrompt returns the lowest prompt ID among the next rows of all tables.
 func (s *shard) nextPrompt() (id string, ok bool) {
 	id, ok = lowest(s.actor, id, ok)
 	id, ok = lowest(s.judge, id, ok)
@@ -159,7 +160,7 @@ func (s *shard) checkBadLines(rows []schemas.FailureRow) {
 		same(at, "second_id", text(f.SecondID), "")
 		sameNullable(at, "replicate", f.Replicate, nil)
 		if f.SourceFile == nil || f.SourceLine == nil {
-			at.add("source_file is %s and source_line %s, should be where the line was read", showNullable(f.SourceFile), showNullable(f.SourceLine))
+			at.add("source_file is %s and source_line %s, should be the place of the line in the input", showNullable(f.SourceFile), showNullable(f.SourceLine))
 			continue
 		}
 		if n := schemas.Shard(fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine), s.run.Shards); n != s.number {
@@ -170,11 +171,11 @@ func (s *shard) checkBadLines(rows []schemas.FailureRow) {
 
 func checkCode(at location, f *schemas.FailureRow) {
 	if f.Code == "" {
-		at.add("code is empty, should say how the call or the line failed")
+		at.add("code is empty, should name the cause of the failure")
 	}
 }
 
-// nameFailure tells a row that has no ID by what its call or line was about.
+// nameFailure names a row without an ID by its call or line.
 func nameFailure(f *schemas.FailureRow) string {
 	parts := []string{"row of stage " + f.Stage, "code " + f.Code}
 	for _, part := range []struct {

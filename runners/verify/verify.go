@@ -1,4 +1,4 @@
-// Package verify checks that the files of a run are what its raw texts and its settings lead to.
+// Package verify checks that the files of a run follow from its raw texts and its settings.
 //
 // [Out] reads a run's folder, and neither the journal nor a server. It checks that
 //
@@ -63,7 +63,7 @@ type Report struct {
 	Problems []string `json:"problems"`
 	// More is the number of problems that are not listed.
 	More int64 `json:"more"`
-	// Files, Rows and Prompts count what was read.
+	// Files, Rows and Prompts are counts of the data that was read.
 	Files   int64 `json:"files"`
 	Rows    int64 `json:"rows"`
 	Prompts int64 `json:"prompts"`

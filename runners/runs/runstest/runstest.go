@@ -1,4 +1,4 @@
-// Package runstest makes runs for tests that no model would let one make.
+// Package runstest makes runs for tests that no model would produce.
 //
 // Nothing but tests may import it.
 package runstest
