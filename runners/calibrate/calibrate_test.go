@@ -448,7 +448,7 @@ func TestWarnings(t *testing.T) {
 		"have no score":                func(f *Figures) { f.Unparsed.Share += 0.01 },
 		"tossing a coin":               func(f *Figures) { *f.Agreement.WithTies.Low = 0.5 },
 		"the calibration error":        func(f *Figures) { f.Reliability.Error += 0.01 },
-		"it would make nothing better": func(f *Figures) { *f.Fit.Mapped = 1 },
+		"it would not improve them": func(f *Figures) { *f.Fit.Mapped = 1 },
 	} {
 		f := figures()
 		change(f)

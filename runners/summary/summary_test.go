@@ -1,0 +1,116 @@
+package summary
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"coeval/datasets/shards"
+	"coeval/datasets/shards/shardstest"
+	"coeval/runners/runs"
+	"coeval/schemas"
+)
+
+// ranRun returns a run of 10 prompts with these statistics.
+func ranRun(change func(*schemas.Run)) *schemas.Run {
+	r := &schemas.Run{
+		Ledger: schemas.Ledger{Lines: 10, Findings: 10, Roles: map[string]schemas.Outcomes{"actor": {Paired: 10}, "judge": {Paired: 10}}},
+		Stats: schemas.Stats{
+			Prompts:   10,
+			Actor:     schemas.ActorPairStats{Pairs: 10, ChosenChars: 1000, RejectedChars: 1000},
+			Judge:     schemas.JudgePairStats{Pairs: 10, ChosenChars: 1000, RejectedChars: 1000, HigherChosen: 5, LowerChosen: 5, ChosenScores: map[int]int64{3000: 4, 4000: 3, 5000: 3}},
+			Responses: schemas.ResponseStats{Replicates: 20, Distinct: 20, Scored: 20},
+			Judgments: schemas.TextStats{Texts: 40}, Comparisons: schemas.TextStats{Texts: 60},
+		},
+	}
+	change(r)
+	return r
+}
+
+func operation() *Operation {
+	op := &Operation{}
+	op.Config.Actor.MaxTokens, op.Config.Judge.MaxTokens = 64, 128
+	op.Config.Method.Rho = 0.32
+	return op
+}
+
+// Every warning is there beyond its threshold with its setting, and a good run has none.
+func TestWarnings(t *testing.T) {
+	if got := New(ranRun(func(*schemas.Run) {}), operation()).Warnings; len(got) != 0 {
+		t.Errorf("a good run: %q", got)
+	}
+	tooFew := schemas.Outcomes{Paired: 6, Dropped: map[string]int64{schemas.TooFewScored: 4}}
+	for name, c := range map[string]struct {
+		change func(*schemas.Run)
+		want   []string
+	}{
+		"all cut off": {func(r *schemas.Run) {
+			r.Ledger.Roles["actor"] = schemas.Outcomes{Dropped: map[string]int64{schemas.TooFewScored: 10}}
+			r.Stats.Responses.Scored, r.Stats.Responses.Truncated = 0, 20
+		}, []string{"THE ACTOR HAS NO PAIR", "too_few_scored", "20 of 20 responses are cut off at actor.max_tokens (64): raise it"}},
+		"empty": {func(r *schemas.Run) {
+			r.Ledger.Roles["actor"] = tooFew
+			r.Stats.Responses.Scored, r.Stats.Responses.Empty, r.Stats.Responses.Truncated = 8, 8, 4
+		}, []string{"8 of 20 responses are empty"}},
+		"judgments cut off": {func(r *schemas.Run) {
+			r.Ledger.Roles["actor"] = tooFew
+			r.Stats.Responses.Scored, r.Stats.Judgments.Unparsed = 8, map[string]int64{"cut_off": 5, "missing": 2}
+		}, []string{"12 of 20 complete responses have too few parsed judgments: 5 judgments are cut off at judge.max_tokens (128)"}},
+		"judge calls failed": {func(r *schemas.Run) {
+			r.Ledger.Roles["actor"] = tooFew
+			r.Stats.Responses.Scored = 8
+			r.Stats.CountFailed(schemas.StageJudge, "timeout", 9)
+		}, []string{"9 judge calls failed (timeout 9)"}},
+		"few responses": {func(r *schemas.Run) {
+			r.Ledger.Roles["actor"] = tooFew
+			r.Stats.Responses = schemas.ResponseStats{Replicates: 12, Distinct: 12, Scored: 12}
+		}, []string{"the actor gave 12 distinct responses: raise actor.n"}},
+		"longer":            {func(r *schemas.Run) { r.Stats.Actor.ChosenChars = 1300 }, []string{"a larger method.rho", "only 10 pairs, so this is a hint at best"}},
+		"shorter judgments": {func(r *schemas.Run) { r.Stats.Judge.RejectedChars = 1300 }, []string{"look at meta_judge.template"}},
+		"higher":            {func(r *schemas.Run) { r.Stats.Judge.HigherChosen, r.Stats.Judge.LowerChosen = 10, 0 }, []string{"method.balance_directions"}},
+		"one score":         {func(r *schemas.Run) { r.Stats.Judge.ChosenScores = map[int]int64{5000: 5, 4000: 5} }, []string{"the score 5 (", "method.judge_class_cap"}},
+		"unparsed":          {func(r *schemas.Run) { r.Stats.Judgments.Unparsed = map[string]int64{"missing": 9} }, []string{"22.5 % of the texts of stage judge don't parse"}},
+		"constant":          {func(r *schemas.Run) { r.Stats.Responses.Several, r.Stats.Responses.Constant = 10, 6 }, []string{"the server seems to ignore temperature"}},
+	} {
+		got := strings.Join(New(ranRun(c.change), operation()).Warnings, "\n")
+		for _, want := range c.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: no warning has %q:\n%s", name, want, got)
+			}
+		}
+	}
+}
+
+// Failures that are replayed name the flag, and a role without a pair because of them ends the run.
+func TestFailures(t *testing.T) {
+	op := operation()
+	op.Calls = map[string]schemas.CallTally{schemas.StageGenerate: {Replayed: 20}}
+	run := ranRun(func(r *schemas.Run) {
+		r.Ledger.Roles = map[string]schemas.Outcomes{"actor": {Failed: map[string]int64{"bad_request": 10}}}
+		r.Stats.CountFailed(schemas.StageGenerate, "bad_request", 20)
+	})
+	s := New(run, op)
+	if got := strings.Join(s.Warnings, "\n"); !strings.Contains(got, "20 failed calls were replayed") || !strings.Contains(got, "--retry-failed") {
+		t.Errorf("warnings %q", got)
+	}
+	if s.FailedRole() != "actor" {
+		t.Errorf("the failed role is %q", s.FailedRole())
+	}
+	out := t.TempDir()
+	row := func(code, message string, replicate int32) schemas.FailureRow {
+		return schemas.FailureRow{Stage: schemas.StageGenerate, Code: code, Message: message, PromptID: new("p"), Replicate: &replicate}
+	}
+	shardstest.WriteFile(t, out, shards.Failures,
+		schemas.FailureRow{Stage: schemas.StagePrompts, Code: "bad_json", Message: "bad", SourceFile: new("f"), SourceLine: new(int64(1))},
+		row("bad_request", "top_k is not allowed\x1b[31m", 0), row("bad_request", "top_k is not allowed\x1b[31m", 1), row("timeout", "slow", 2))
+	if err := s.AddFailures(t.Context(), &runs.Run{Dir: out, Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := s.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	if want := "2 of them say, in stage generate with code bad_request: top_k is not allowed␛[31m"; !strings.Contains(b.String(), want) {
+		t.Errorf("the summary lacks %q:\n%s", want, b.String())
+	}
+}
