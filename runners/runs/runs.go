@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -50,7 +51,7 @@ func invalid(format string, args ...any) error {
 // be used, the error is an [InvalidError] of one sentence. Other errors come from the store.
 func Open(ctx context.Context, dir string) (*Run, error) {
 	name := store.Join(dir, rundir.RunFile)
-	b, err := store.ReadFile(ctx, name)
+	b, err := readBounded(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, missing(ctx, dir)
 	}
@@ -82,6 +83,26 @@ func Open(ctx context.Context, dir string) (*Run, error) {
 		return nil, invalid("%s: files names no shard of %s, so there is nothing to read", name, shards.Prompts)
 	}
 	return r, nil
+}
+
+// maxRunBytes bounds run.json: about 200 bytes for each of 100,000 files, and the statistics.
+const maxRunBytes = 64 << 20
+
+// readBounded reads run.json, unless it is larger than any run writes.
+func readBounded(ctx context.Context, name string) (b []byte, err error) {
+	f, err := store.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if f.Size() > maxRunBytes {
+		return nil, invalid("%s has %d bytes; allowed are %d: it is not the run.json of a run", name, f.Size(), maxRunBytes)
+	}
+	b = make([]byte, f.Size())
+	if _, err := io.ReadFull(f.Stream(0), b); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b, nil
 }
 
 // missing explains why a folder has no run.json.

@@ -2,6 +2,7 @@ package runs_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -153,4 +154,37 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%q is taken for a run: %+v", b, r)
 		}
 	})
+}
+
+// A prompt with more rows than any run writes is an error, before they fill the memory.
+func TestTooManyRows(t *testing.T) {
+	out := newRun(t)
+	rows := make([]schemas.JudgmentRow, 1<<18+1)
+	for i := range rows {
+		rows[i] = schemas.JudgmentRow{ID: fmt.Sprintf("%08d", i), PromptID: "a"}
+	}
+	shardstest.WriteFile(t, out, shards.Judgments, rows...)
+	r, err := runs.Open(t.Context(), out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Each(t.Context(), 0, func(*runs.Numbers) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), `has more than 262144 rows of prompt "a"`) {
+		t.Errorf("%v, want an error about too many rows", err)
+	}
+}
+
+// A run.json of an absurd size is not read.
+func TestTooLarge(t *testing.T) {
+	out := t.TempDir()
+	f, err := os.Create(filepath.Join(out, "run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(1<<30), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runs.Open(t.Context(), out); err == nil || !strings.Contains(err.Error(), "has 1073741824 bytes; allowed are 67108864") {
+		t.Errorf("%v", err)
+	}
 }

@@ -92,10 +92,26 @@ func (t *Table[C]) Of(promptID string) []C {
 	clear(t.group)
 	t.group = t.group[:0]
 	for t.head != nil && t.prompt(t.head) == promptID {
+		if promptID != "" && len(t.group) == maxPromptRows {
+			t.fail(fmt.Errorf("%s has more than %d rows of prompt %q, which no run writes", t.path, maxPromptRows, promptID))
+			break
+		}
 		t.group = append(t.group, *t.head)
 		t.Advance()
 	}
 	return t.group
+}
+
+// maxPromptRows bounds the rows of one prompt in one file. A run asks for at most 256·256 judgments and
+// fewer comparisons. Bad lines of the input belong to no prompt: a shard may have more of them.
+const maxPromptRows = 1 << 18
+
+// fail ends the reading with an error.
+func (t *Table[C]) fail(err error) {
+	t.head, t.err = nil, err
+	if t.observe != nil {
+		t.observe(nil, err)
+	}
 }
 
 // end returns an error if rows are left: they are out of order, or belong to a prompt that raw/prompts
