@@ -195,6 +195,41 @@ func TestHideScore(t *testing.T) {
 	}
 }
 
+// readsFrom reports whether a text reads the same without some lines before its end, and
+// whether those that are left then begin with the one that has the score.
+func readsFrom(text string, score int) bool {
+	lines := strings.Split(text, "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		tail := strings.Join(lines[i:], "\n")
+		if got, reason := ParseScore(tail, "stop"); reason == "" {
+			return got == score
+		}
+	}
+	return false
+}
+
+// A special token, a blank line and emphasis at the end of a text change no reading.
+func TestParseScoreIgnoresDecoration(t *testing.T) {
+	for _, name := range tables {
+		for _, e := range readEndings(t, name) {
+			want, unparsed := ParseScore(e.Text, "stop")
+			at := strings.LastIndexByte(strings.TrimRight(e.Text, "\n"), '\n') + 1
+			forms := map[string]string{
+				"token": e.Text + "</s>", "tokens": e.Text + " <|im_end|>\n<|endoftext|>", "blank": e.Text + " \n\n",
+				"windows": strings.ReplaceAll(e.Text, "\n", "\r\n"),
+			}
+			if last := strings.TrimSpace(e.Text[at:]); !strings.ContainsAny(last, "*|>`{<~") && at > 0 {
+				forms["bold"] = e.Text[:at] + "**" + last + "**"
+			}
+			for form, text := range forms {
+				if got, reason := ParseScore(text, "stop"); got != want || (reason == "") != (unparsed == "") {
+					t.Errorf("%s: %q reads as %d, %q; without, as %d, %q", form, text, got, reason, want, unparsed)
+				}
+			}
+		}
+	}
+}
+
 func FuzzParseScore(f *testing.F) {
 	for _, seed := range []string{
 		"", "Score: 4", "**Score:** 4.5/5.", "Score：【4】", "Score: 3-4", "Score: <points>", "Score:\n\n4", `{"score": 4}`,
@@ -210,10 +245,18 @@ func FuzzParseScore(f *testing.F) {
 		if _, cut := ParseScore(text, "length"); cut != CutOff {
 			t.Errorf("%q: cut off, yet %q", text, cut)
 		}
-		if unparsed == "" && !strings.HasPrefix(strings.TrimSpace(text), "{") {
-			if after, _ := ParseScore("Score: 1.234\n"+text, "stop"); after != score {
-				t.Errorf("%q: %d became %d after an earlier score line", text, score, after)
+		// Only the last score line is ever read: one before the text never is, and one after it
+		// is the only one that is.
+		if before, reason := ParseScore("Score: 1.234\n"+text, "stop"); reason == "" && before == 1234 && score != 1234 {
+			if unparsed != Missing && unparsed != Quoted && unparsed != Empty {
+				t.Errorf("%q: an earlier line is read instead of its own (%d, %s)", text, score, unparsed)
 			}
+		}
+		if after, reason := ParseScore(text+"\nScore: 1.234", "stop"); reason == "" && after != 1234 {
+			t.Errorf("%q: reads as %d with another score line after it", text, after)
+		}
+		if unparsed == "" && !readsFrom(text, score) {
+			t.Errorf("%q: read as %d, which its last score line alone doesn't say", text, score)
 		}
 		if shown, unparsed := ParseScore(HideScore(text), "stop"); unparsed == "" {
 			t.Errorf("%q: %q still says %d", text, HideScore(text), shown)
