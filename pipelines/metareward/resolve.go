@@ -56,7 +56,7 @@ func (c Config) resolve() (*resolved, error) {
 	return &resolved{
 		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
 		judge:    judge.Options{Role: *judgeRole, N: c.Judge.N, StripReasoning: strip, Template: judging},
-		score:    score.Options{MinJudgments: c.Method.MinJudgments, Calibration: calibration},
+		score:    score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
 		meta: meta.Options{
 			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
 			HideScores: c.Method.HideScores, StripReasoning: strip, Template: comparing,

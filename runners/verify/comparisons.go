@@ -60,7 +60,7 @@ func (d *rows) findContested() {
 			ID: r.row.ID, Chars: int(charsOf(r.row.Text)), Mean: r.mean, Variance: r.variance, Distinct: distinct, Failed: r.failed,
 		})
 	}
-	c.prompt.Contested = reference.Contested(c.prompt.Responses)
+	c.prompt.Contested = reference.Contested(c.prompt.Responses, d.shard.run.rules().MinMetaJudgments)
 	if c.prompt.Contested < 0 {
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/bits"
 	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -44,6 +45,10 @@ type Options struct {
 	// MinJudgments is how many parsed judgments a response needs, 1 to 256. More leave out
 	// responses whose mean is unsure, and with 1 a variance of nothing is 0. Zero means 2.
 	MinJudgments int `json:"min_judgments"`
+	// MinDistinct is how many distinct parsed judgments the contested response should have, 0
+	// to 256: as many as the meta-judge needs. A response with fewer is contested only where
+	// none has enough. Zero means that any number will do.
+	MinDistinct int `json:"min_distinct,omitempty"`
 	// Calibration maps S to the scale of people. Nil leaves it on the judge's.
 	Calibration *Calibration `json:"calibration,omitempty"`
 }
@@ -58,6 +63,9 @@ func (o Options) withDefaults() Options {
 func (o Options) validate() error {
 	if o.MinJudgments < 1 || o.MinJudgments > 256 {
 		return fmt.Errorf("score: min_judgments is %d; allowed is 1 to 256", o.MinJudgments)
+	}
+	if o.MinDistinct < 0 || o.MinDistinct > 256 {
+		return fmt.Errorf("score: min_distinct is %d; allowed is 0 to 256", o.MinDistinct)
 	}
 	if o.Calibration != nil {
 		if err := o.Calibration.Validate(); err != nil {
@@ -116,12 +124,15 @@ func (f *scoreFn) ProcessElement(d schemas.Dossier) schemas.Dossier {
 	return d
 }
 
-// Dossier fills in the score of every response, and names the contested response: of those
-// that are scored the one with the highest variance above 0, of equals the one with the lowest ID.
+// Dossier fills in the score of every response, and names the contested response. Of the
+// scored responses with a variance above 0 that is the one with the highest variance among
+// those with o.MinDistinct distinct parsed judgments, or among all if none has as many. Of
+// equals it is the one with the lowest ID.
 func Dossier(d *schemas.Dossier, o Options) {
 	o = o.withDefaults()
 	d.ContestedID = ""
 	var most schemas.Score
+	enough := false
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		r.Score = Sum(r.Judgments)
@@ -130,10 +141,27 @@ func Dossier(d *schemas.Dossier, o Options) {
 		if !r.Score.Scored || spread(r.Score) == 0 {
 			continue
 		}
-		if c := compareVariance(r.Score, most); d.ContestedID == "" || c > 0 || c == 0 && r.ID < d.ContestedID {
-			d.ContestedID, most = r.ID, r.Score
+		hasEnough := distinct(r.Judgments) >= o.MinDistinct
+		c := compareVariance(r.Score, most)
+		switch {
+		case d.ContestedID == "", hasEnough && !enough:
+		case hasEnough != enough:
+			continue
+		case c < 0, c == 0 && r.ID > d.ContestedID:
+			continue
+		}
+		d.ContestedID, most, enough = r.ID, r.Score, hasEnough
+	}
+}
+
+func distinct(judgments []schemas.Judgment) int {
+	n := 0
+	for i := range judgments {
+		if judgments[i].Distinct {
+			n++
 		}
 	}
+	return n
 }
 
 // Sum returns the sums of the parsed scores.
@@ -149,15 +177,17 @@ func Sum(judgments []schemas.Judgment) schemas.Score {
 	return s
 }
 
-// spread returns n²·V in squared thousandths. With scores of at most 5,000 and n of at most
-// 256 each product is at most 256·256·2.5e7 = 1.7e12.
+// spread returns n²·V in squared thousandths. With scores of at most 100,000 and n of at most
+// 256 each product is at most 256·256·1e10 = 6.6e14.
 func spread(s schemas.Score) int64 {
 	return int64(s.N)*s.Squares - s.Written()*s.Written()
 }
 
-// compareVariance returns the sign of V_a − V_b, from spread_a·n_b² and spread_b·n_a². A
-// variance is at most 2500², so each side is at most 6.25e6·256⁴ = 2.7e16.
+// compareVariance returns the sign of V_a − V_b, from spread_a·n_b² and spread_b·n_a². The
+// products have up to 128 bits: 6.6e14·256² = 4.3e19.
 func compareVariance(a, b schemas.Score) int {
-	an, bn := int64(a.N), int64(b.N)
-	return cmp.Compare(spread(a)*bn*bn, spread(b)*an*an)
+	an, bn := uint64(a.N), uint64(b.N)
+	aHigh, aLow := bits.Mul64(uint64(spread(a)), bn*bn)
+	bHigh, bLow := bits.Mul64(uint64(spread(b)), an*an)
+	return cmp.Or(cmp.Compare(aHigh, bHigh), cmp.Compare(aLow, bLow))
 }

@@ -162,6 +162,53 @@ func TestContestedLargest(t *testing.T) {
 	}
 }
 
+// The contested response is one that the meta-judge can compare, if there is one: b has the
+// highest variance, but two distinct parsed judgments; of those with three, c has the higher one.
+func TestContestedHasEnoughJudgments(t *testing.T) {
+	make := func() schemas.Dossier {
+		return dossier(response("a", 1000, 2000, 1500), response("b", 0, 5000), response("c", 1000, 3000, 2000), response("d", 4000, 4000, 4000))
+	}
+	for min, want := range map[int]string{0: "b", 2: "b", 3: "c", 4: "b"} {
+		d := make()
+		for i := range d.Responses {
+			for k := range d.Responses[i].Judgments {
+				d.Responses[i].Judgments[k].Distinct = true
+			}
+		}
+		score.Dossier(&d, score.Options{MinDistinct: min})
+		if d.ContestedID != want {
+			t.Errorf("min_distinct %d: contested is %q, want %q", min, d.ContestedID, want)
+		}
+	}
+	// Copies of one text are one judgment.
+	d := dossier(response("a", 0, 5000, 2500), response("b", 1000, 3000, 2000))
+	for i, n := range []int{2, 3} {
+		for k := range n {
+			d.Responses[i].Judgments[k].Distinct = true
+		}
+	}
+	score.Dossier(&d, score.Options{MinDistinct: 3})
+	if d.ContestedID != "b" {
+		t.Errorf("contested is %q, want b", d.ContestedID)
+	}
+}
+
+// On a scale of 100 points and with 256 judgments the products of a comparison exceed 64 bits:
+// V_a = 50² and V_b is less by half a millionth.
+func TestContestedOnAWideScale(t *testing.T) {
+	half := make([]int, 256)
+	for i := range 128 {
+		half[i] = 100_000
+	}
+	less := response("a", half...)
+	less.Judgments[0].Score--
+	d := dossier(less, response("b", half...))
+	score.Dossier(&d, score.Options{})
+	if d.ContestedID != "b" {
+		t.Errorf("contested is %q, want b", d.ContestedID)
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, n := range []int{-1, 257} {
 		if _, err := score.Spec(score.Options{MinJudgments: n}); err == nil || !strings.Contains(err.Error(), "min_judgments") {

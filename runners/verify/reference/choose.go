@@ -77,11 +77,18 @@ func rational(x float64, denominator int64) *big.Rat {
 }
 
 // Contested returns the place of the scored response with the highest variance above 0, of equals
-// the one with the lowest ID; negative if there is none.
-func Contested(responses []Response) int {
+// the one with the lowest ID; negative if there is none. Responses with fewer than minDistinct
+// distinct parsed judgments count only if no other response has a variance above 0.
+func Contested(responses []Response, minDistinct int) int {
+	disputed := func(r Response) bool { return r.Variance != nil && r.Variance.Sign() > 0 }
+	comparable := func(r Response) bool { return disputed(r) && r.Distinct >= minDistinct }
+	eligible := disputed
+	if slices.ContainsFunc(responses, comparable) {
+		eligible = comparable
+	}
 	best := -1
 	for i, r := range responses {
-		if r.Variance == nil || r.Variance.Sign() <= 0 {
+		if !eligible(r) {
 			continue
 		}
 		if best < 0 || cmp.Or(r.Variance.Cmp(responses[best].Variance), cmp.Compare(responses[best].ID, r.ID)) > 0 {
