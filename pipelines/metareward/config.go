@@ -106,7 +106,12 @@ type ActorRole struct {
 type JudgeRole struct {
 	Role     `yaml:",inline"`
 	N        int    `yaml:"n"        json:"n"        doc:"judgments of a response"`
-	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one"`
+	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one, and builtin:2026-11 the one before it"`
+	// Rubric goes to the meta-judge, too.
+	Rubric string `yaml:"rubric" json:"rubric" doc:"file with the rubric that .Rubric shows to judge and meta-judge; empty is the built-in one"`
+	// Scale and Pattern decide how a judgment is read.
+	Scale   [2]float64 `yaml:"scale"   json:"scale"   doc:"lowest and highest score in points, within 0 to 100; the built-in rubric needs [0, 5]"`
+	Pattern string     `yaml:"pattern" json:"pattern" doc:"regular expression whose one group is the score, in its last match; empty reads a score line"`
 	// Calibration decides nothing of what is asked.
 	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
 }
@@ -115,7 +120,8 @@ type JudgeRole struct {
 // ordered pair of judgments.
 type MetaRole struct {
 	Role     `yaml:",inline"`
-	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the meta-judge's prompt; empty is the built-in one"`
+	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the meta-judge's prompt; empty is the built-in one, and builtin:2026-11 the one before it"`
+	Pattern  string `yaml:"pattern"  json:"pattern"  doc:"regular expression whose one group is A or B, in its last match; empty reads a verdict line"`
 }
 
 // Method holds the numbers of the method.
@@ -174,7 +180,7 @@ func Default() Config {
 		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Verdicts: FreeVerdicts,
 		Prompts: Prompts{DropLastAnswer: prompts.AutoDrop, MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
-		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11}, MetaJudge: MetaRole{Role: role},
+		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
 			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,

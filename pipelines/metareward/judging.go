@@ -41,7 +41,7 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 	if err != nil {
 		return nil, err
 	}
-	template, err := judge.ParseTemplate(options.judge.Template)
+	template, err := judge.ParseTemplate(options.judge)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (c Config) CalibrationWarnings() ([]string, error) {
 	if made == nil {
 		return nil, nil
 	}
-	template, err := judge.ParseTemplate(options.judge.Template)
+	template, err := judge.ParseTemplate(options.judge)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"strings"
 
 	"coeval/datasets/store"
 	"coeval/schemas"
@@ -33,6 +35,10 @@ func (c Config) resolve() (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
+	rubric, err := readText("judge.rubric", c.Judge.Rubric)
+	if err != nil {
+		return nil, err
+	}
 	calibration, err := readCalibration(c.Judge.Calibration)
 	if err != nil {
 		return nil, err
@@ -50,21 +56,56 @@ func (c Config) resolve() (*resolved, error) {
 		return nil, err
 	}
 	if c.Verdicts == EnforcedVerdicts {
-		judgeRole.Verdict, metaJudge.Verdict = judge.Verdict(), meta.Verdict()
+		judgeRole.Verdict, metaJudge.Verdict = judge.Verdict(c.Judge.scale()), meta.Verdict()
 	}
 	strip := c.Method.StripReasoning
 	return &resolved{
 		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
-		judge:    judge.Options{Role: *judgeRole, N: c.Judge.N, StripReasoning: strip, Template: judging},
+		judge: judge.Options{
+			Role: *judgeRole, N: c.Judge.N, StripReasoning: strip,
+			Template: judging, Rubric: rubric, Scale: c.Judge.scale(), Pattern: c.Judge.Pattern,
+		},
 		score:    score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
 		meta: meta.Options{
 			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
-			HideScores: c.Method.HideScores, StripReasoning: strip, Template: comparing,
+			HideScores: c.Method.HideScores, StripReasoning: strip,
+			Template: comparing, Rubric: sharedRubric(rubric, judging, comparing), Pattern: c.MetaJudge.Pattern,
+			Scale: c.Judge.scale(), ScorePattern: c.Judge.Pattern,
 		},
 	}, nil
 }
 
+// scale returns the judge's scale in thousandths of a point; the zero value for the built-in one.
+func (r *JudgeRole) scale() judge.Scale {
+	if r.Scale == [2]float64{0, 5} {
+		return judge.Scale{}
+	}
+	return judge.Scale{Min: int(math.Round(1000 * r.Scale[0])), Max: int(math.Round(1000 * r.Scale[1]))}
+}
+
+// readTemplate returns the source of a template, or the name of a built-in one.
 func readTemplate(key, name string) (string, error) {
+	switch {
+	case name == "":
+		return judge.BuiltIn, nil
+	case name == judge.BuiltIn || name == judge.BuiltIn2026November:
+		return name, nil
+	case strings.HasPrefix(name, "builtin:"):
+		return "", &Problem{Key: key, Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("%s, %s, or a file", judge.BuiltIn, judge.BuiltIn2026November)}
+	}
+	return readText(key, name)
+}
+
+// sharedRubric returns the rubric of the meta-judge: the judge's, also where the built-in
+// templates of the two are of different dates.
+func sharedRubric(rubric, judging, comparing string) string {
+	if own := judge.BuiltInRubric(judging); rubric == "" && own != judge.BuiltInRubric(comparing) {
+		return own
+	}
+	return rubric
+}
+
+func readText(key, name string) (string, error) {
 	if name == "" {
 		return "", nil
 	}

@@ -12,6 +12,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/transforms/answers"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/judge"
 	"coeval/transforms/meta"
@@ -205,14 +206,47 @@ func (v *validator) templates(c *Config) {
 		v.problems = append(v.problems, err)
 		return
 	}
-	if c.Judge.Template != "" {
-		_, err := judge.Stage(resolved.judge)
+	low, high := c.Judge.Scale[0], c.Judge.Scale[1]
+	scaled := low >= 0 && high > low && high <= 100 && hasDecimals(low, 3) && hasDecimals(high, 3)
+	v.check(scaled, "judge.scale", c.Judge.Scale, "two numbers from 0 to 100 with at most 3 decimals, the lower one first")
+	ownRubric := c.Judge.Rubric != "" || c.Judge.Template != ""
+	v.check(!scaled || c.Judge.Scale == [2]float64{0, 5} || ownRubric, "judge.scale", c.Judge.Scale, "[0, 5] with the built-in rubric: write the other scale's rubric into a file and name it in judge.rubric")
+	v.pattern("judge.pattern", c.Judge.Pattern, c.Verdicts)
+	v.pattern("meta_judge.pattern", c.MetaJudge.Pattern, c.Verdicts)
+	if scaled && c.Judge.Template != "" {
+		_, err := judge.ParseTemplate(resolved.judge)
 		v.check(err == nil, "judge.template", c.Judge.Template, fmt.Sprintf("a text/template that renders (%v)", err))
+		if err == nil {
+			v.rubric(c, resolved)
+		}
 	}
 	if c.MetaJudge.Template != "" && c.wants(schemas.RoleJudge) {
-		_, err := meta.Stage(resolved.meta)
+		o := resolved.meta
+		o.Scale, o.Pattern, o.ScorePattern = judge.Scale{}, "", "" // they have their own checks
+		_, err := meta.Stage(o)
 		v.check(err == nil, "meta_judge.template", c.MetaJudge.Template, fmt.Sprintf("a text/template that renders (%v)", err))
 	}
+}
+
+func (v *validator) pattern(key, pattern string, verdicts string) {
+	if pattern == "" {
+		return
+	}
+	_, err := answers.CompilePattern(pattern)
+	v.check(err == nil, key, pattern, fmt.Sprintf("a regular expression with one group around the value (%v)", err))
+	v.check(verdicts != EnforcedVerdicts, key, pattern, "empty while verdicts is enforced: servers are made to end with the built-in line")
+}
+
+// rubric checks that the judge and the built-in prompt of the meta-judge have one rubric: a
+// template of the judge that doesn't show .Rubric has its own, which the meta-judge never sees.
+func (v *validator) rubric(c *Config, r *resolved) {
+	builtIn := r.meta.Template == judge.BuiltIn || r.meta.Template == judge.BuiltIn2026November
+	if !c.wants(schemas.RoleJudge) || !builtIn || c.Judge.Rubric != "" {
+		return
+	}
+	shows, err := judge.ShowsRubric(r.judge)
+	v.check(err != nil || shows, "judge.template", c.Judge.Template,
+		"a template that shows {{.Rubric}}, as the meta-judge's built-in template does: put this template's rubric into a file and name it in judge.rubric, or set meta_judge.template")
 }
 
 func (v *validator) method(m *Method) {

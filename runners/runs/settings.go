@@ -67,7 +67,10 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 		}
 	}
 	var err error
-	s.judgeTemplate, err = judge.ParseTemplate(s.Judge.Template)
+	if s.Judge.Template == "" {
+		s.Judge.Template = judge.BuiltIn2026November // older runs don't name their template
+	}
+	s.judgeTemplate, err = judge.ParseTemplate(s.Judge)
 	return s, errors.Join(append(errs, err)...)
 }
 
@@ -76,8 +79,8 @@ func (s *Settings) Wants(role string) bool { return slices.Contains(s.Roles, rol
 
 // JudgePrompt returns the messages that the judge got about a response, rendered from the template in
 // run.json.
-func (s *Settings) JudgePrompt(conversation []schemas.Message, response string) ([]schemas.Message, error) {
-	return s.judgeTemplate.Messages(conversation, response)
+func (s *Settings) JudgePrompt(p *schemas.PromptRow, response string) ([]schemas.Message, error) {
+	return s.judgeTemplate.Messages(&schemas.Prompt{Messages: p.Prompt, Metadata: p.Metadata}, response)
 }
 
 // JudgeTemplate returns the digest of the judge's template.

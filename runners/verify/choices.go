@@ -161,7 +161,7 @@ func (d *rows) judgePair(p *schemas.PromptRow, c *schemas.Choice, ratings []floa
 	best, worst := k.place(c.ChosenID), k.place(c.RejectedID)
 	chosen, rejected := k.judgments[best].row, k.judgments[worst].row
 	pair := newPair(schemas.RoleJudge, p, c, chosen.Text, rejected.Text)
-	asked, err := d.shard.run.Settings.JudgePrompt(p.Prompt, k.contested.row.Text)
+	asked, err := d.shard.run.Settings.JudgePrompt(p, k.contested.row.Text)
 	if err != nil {
 		d.shard.judge.prompt(&d.problems, d.id).add("the judge's prompt can't be rendered from the config's template: %v", err)
 	}

@@ -35,14 +35,25 @@ type Options struct {
 	// StripReasoning takes thoughts out of a judgment before it is parsed. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
-	// Template is the source of a text/template that shows .Rubric, each of .Conversation, and
-	// .Response. Empty means the built-in one.
+	// Template is the source of a text/template that shows .Conversation or .Question, and
+	// .Response; see docs/examples/templates. Empty means the built-in one, and
+	// [BuiltIn2026November] the one before it.
 	Template string `json:"template,omitempty"`
+	// Rubric is what .Rubric shows to the judge and to the meta-judge. Empty means [Rubric].
+	Rubric string `json:"rubric,omitempty"`
+	// Scale is the range of the scores. The zero value means [FivePoints].
+	Scale Scale `json:"scale,omitzero"`
+	// Pattern is a regular expression whose one group is the score, in its last match in a
+	// judgment. Empty means that a score line is read; see [Parser].
+	Pattern string `json:"pattern,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
 	if o.N == 0 {
 		o.N = 11
+	}
+	if o.Scale == (Scale{}) {
+		o.Scale = FivePoints
 	}
 	return o
 }
@@ -54,7 +65,14 @@ func (o Options) validate() error {
 	if o.N < 1 || o.N > 256 {
 		return fmt.Errorf("judge: n is %d; allowed is 1 to 256", o.N)
 	}
-	return nil
+	return o.Scale.validate()
+}
+
+// Parser returns the parser of the judgments that are made with the options. It returns an
+// error if the scale or the pattern is invalid.
+func (o Options) Parser() (*Parser, error) {
+	o = o.withDefaults()
+	return NewParser(o.Scale, o.Pattern, o.Role.Verdict != nil)
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
@@ -72,11 +90,15 @@ func Stage(o Options) (stage.Stage, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	t, err := ParseTemplate(o.Template)
+	t, err := ParseTemplate(o)
 	if err != nil {
 		return nil, err
 	}
-	return (&bench{Options: o, template: t}).judge, nil
+	parser, err := o.Parser()
+	if err != nil {
+		return nil, err
+	}
+	return (&judging{Options: o, template: t, parser: parser}).judge, nil
 }
 
 func decodeStage(options json.RawMessage) (stage.Stage, error) {
@@ -87,22 +109,23 @@ func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	return Stage(o)
 }
 
-// bench is where the judge sits: the options, and the template parsed once.
-type bench struct {
+// judging is the stage: the options with the template and the parser that they come to.
+type judging struct {
 	Options
 
 	template Template
+	parser   *Parser
 }
 
-func (b *bench) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
+func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	turns := prompting.Conversation(d.Prompt.Messages)
+	conversation := prompting.NewConversation(d.Prompt.Messages)
 	var calls []stage.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
 		if r := &d.Responses[i]; r.Status == schemas.Complete {
-			calls = append(calls, b.call(d.Prompt.ID, turns, r.Text, stop))
+			calls = append(calls, s.call(&d.Prompt, conversation, r.Text, stop))
 			judged = append(judged, r)
 		}
 	}
@@ -117,21 +140,23 @@ func (b *bench) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) e
 		return err
 	}
 	for i, r := range judged {
-		b.read(d, r, said[i])
+		s.read(d, r, said[i])
 	}
 	return nil
 }
 
-// call asks for the judgments of one response. A template that fails stops the stage.
-func (b *bench) call(promptID string, turns []prompting.Text, response string, stop context.CancelCauseFunc) stage.Call {
-	quoted := prompting.New("response", response)
+// call returns the call for the judgments of one response. A template that fails stops the stage.
+func (s *judging) call(p *schemas.Prompt, c *prompting.Conversation, response string, stop context.CancelCauseFunc) stage.Call {
+	inputs := []string{s.template.Digest(), p.ID, schemas.Digest(response)}
+	if s.template.asksMetadata {
+		inputs = append(inputs, schemas.Digest(p.Metadata))
+	}
 	return stage.Call{
-		Role: &b.Role, Stage: schemas.StageJudge, PromptID: promptID, N: b.N,
-		Inputs: []string{b.template.quoting.Digest, promptID, schemas.Digest(response)},
+		Role: &s.Role, Stage: schemas.StageJudge, PromptID: p.ID, N: s.N, Inputs: inputs,
 		Messages: func() []schemas.Message {
-			messages, err := b.template.render(turns, quoted)
+			messages, err := s.template.render(c, p.Metadata, response)
 			if err != nil {
-				stop(fmt.Errorf("prompt %s: %w", promptID, err))
+				stop(fmt.Errorf("prompt %s: %w", p.ID, err))
 			}
 			return messages
 		},
@@ -139,21 +164,21 @@ func (b *bench) call(promptID string, turns []prompting.Text, response string, s
 }
 
 // read turns what was said about a response into its judgments.
-func (b *bench) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
+func (s *judging) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
 	r.Judgments = nil
 	for replicate, g := range said {
 		if g.Code != "" {
 			d.Fail(schemas.StageJudge, replicate, g, schemas.Failure{ResponseID: r.ID})
 			continue
 		}
-		text, reasoning, cut := stage.ReadText(g, b.StripReasoning)
+		text, reasoning, cut := stage.ReadText(g, s.StripReasoning)
 		finish := g.FinishReason
 		if cut {
 			finish = stage.FinishLength
 		}
-		score, unparsed := ParseScore(text, finish)
+		score, unparsed := s.parser.Parse(text, finish)
 		r.Judgments = append(r.Judgments, schemas.Judgment{
-			ID:        schemas.JudgmentID(r.ID, b.Role.Identity(), replicate, text),
+			ID:        schemas.JudgmentID(r.ID, s.Role.Identity(), replicate, text),
 			Replicate: replicate,
 			Text:      text, Reasoning: reasoning,
 			Score: score, Unparsed: unparsed,

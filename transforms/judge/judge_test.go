@@ -89,11 +89,11 @@ func run(t *testing.T, o judge.Options, c stage.Caller, d *schemas.Dossier) {
 // asked returns what a template asks about a response to the prompt.
 func asked(t *testing.T, source, response string) []schemas.Message {
 	t.Helper()
-	template, err := judge.ParseTemplate(source)
+	template, err := judge.ParseTemplate(judge.Options{Template: source})
 	if err != nil {
 		t.Fatal(err)
 	}
-	messages, err := template.Messages(prompt.Messages, response)
+	messages, err := template.Messages(&prompt, response)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,23 +101,171 @@ func asked(t *testing.T, source, response string) []schemas.Message {
 }
 
 func TestMessagesGolden(t *testing.T) {
-	messages := asked(t, "", "It is Rome.\n\nScore: 5")
-	if len(messages) != 1 || messages[0].Role != "user" {
-		t.Fatalf("got %d messages, first of role %s; want one of the user", len(messages), messages[0].Role)
-	}
-	path := filepath.Join("testdata", "messages.golden.txt")
-	got := messages[0].Content + "\n"
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+	for source, name := range map[string]string{"": "messages.golden.txt", judge.BuiltIn2026November: "messages-2026-11.golden.txt"} {
+		messages := asked(t, source, "It is Rome.\n\nScore: 5")
+		if len(messages) != 1 || messages[0].Role != "user" {
+			t.Fatalf("%s: got %d messages, first of role %s; want one of the user", name, len(messages), messages[0].Role)
+		}
+		path := filepath.Join("testdata", name)
+		got := messages[0].Content + "\n"
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
 	}
-	want, err := os.ReadFile(path)
+}
+
+// The digest is part of the journal's keys: one that the program of November 2026 wrote replays
+// only while it is this one.
+func TestDigest2026November(t *testing.T) {
+	template, err := judge.ParseTemplate(judge.Options{Template: judge.BuiltIn2026November})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
+	if got, want := template.Digest(), "a8d69e250198ad79b2ac1745d908bcd0"; got != want {
+		t.Errorf("the digest is %s, want %s", got, want)
+	}
+}
+
+// The built-in prompt ends in a placeholder, so that an echo of it is no score.
+func TestBuiltInPromptHasNoScore(t *testing.T) {
+	for _, source := range []string{"", judge.BuiltIn2026November} {
+		text := asked(t, source, "It is Rome.")[0].Content
+		if score, unparsed := judge.ParseScore(text, "stop"); unparsed == "" {
+			t.Errorf("%q: an echo of the prompt reads as %d", source, score)
+		}
+	}
+}
+
+func TestTemplateFields(t *testing.T) {
+	with := prompt
+	with.Metadata = `{"reference":"Rome.","category":"geography","level":2}`
+	source := `{{define "system"}}Grade from {{.Lowest}} to {{.Highest}}.{{end}}` +
+		`Q: {{.Raw.Question}} R: {{.Raw.Response}} S: {{.Raw.System}} Ref: {{.Raw.Reference}} C: {{index .Metadata "category"}}{{index .Metadata "level"}}{{index .Metadata "none"}}` +
+		`{{range .Raw.Conversation}} {{.Role}}={{.Content}}{{end}} {{.Question}} {{.Reference}}`
+	template, err := judge.ParseTemplate(judge.Options{Template: source, Rubric: "mine", Scale: judge.Scale{Min: 1000, Max: 10000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := template.Messages(&with, "Rome!")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := schemas.Digest("Answer in one sentence.", "What is the capital of France?", "Paris.", "And of Italy?", "0")[:4]
+	want := []schemas.Message{
+		{Role: "system", Content: "Grade from 1 to 10."},
+		{Role: "user", Content: "Q: And of Italy? R: Rome! S: Answer in one sentence. Ref: Rome. C: geography2" +
+			" system=Answer in one sentence. user=What is the capital of France? assistant=Paris. user=And of Italy?" +
+			" <question-" + code + ">\nAnd of Italy?\n</question-" + code + "> <reference-" + code + ">\nRome.\n</reference-" + code + ">"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	// A prompt without a reference shows none.
+	without, err := template.Messages(&prompt, "Rome!")
+	if err != nil || !strings.HasSuffix(without[1].Content, "</question-"+code+">") {
+		t.Errorf("got %q, %v", without, err)
+	}
+}
+
+// What the metadata is decides the call only where the template shows it.
+func TestMetadataInKeys(t *testing.T) {
+	for source, want := range map[string]bool{
+		"{{.Question}}{{.Response}}":                  false,
+		"{{.Question}}{{.Response}}{{.Reference}}":    true,
+		"{{.Raw.Question}}{{.Response}}{{.Metadata}}": true,
+	} {
+		var r recorder
+		a, b := dossier("Rome."), dossier("Rome.")
+		b.Prompt.Metadata = `{"reference":"Rome"}`
+		for _, d := range []*schemas.Dossier{&a, &b} {
+			run(t, judge.Options{Role: role, Template: source}, &r, d)
+		}
+		if differ := r.calls[0][0].Key() != r.calls[1][0].Key(); differ != want {
+			t.Errorf("%q: other metadata asks under another key is %t, want %t", source, differ, want)
+		}
+	}
+}
+
+func TestScaleAndPattern(t *testing.T) {
+	tests := []struct {
+		scale   judge.Scale
+		pattern string
+		text    string
+		want    int
+		reason  string
+	}{
+		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 8/10", 8000, ""},
+		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 8", 8000, ""},
+		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 0", 0, judge.OutOfRange},
+		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 10.5", 0, judge.OutOfRange},
+		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 4/5", 0, judge.WrongScale},
+		{judge.Scale{Max: 100_000}, "", "Score: 85/100", 85000, ""},
+		{judge.Scale{Min: 1000, Max: 10000}, `\[\[(\d+)\]\]`, "Rating: [[3]] ... Rating: [[8]]", 8000, ""},
+		{judge.Scale{}, `\[RESULT\]\s*(\d)`, "Feedback: fine (score 3) [RESULT] 4", 4000, ""},
+		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>4</answer>", 4000, ""},
+		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>4 or 5</answer>", 0, judge.Ambiguous},
+		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>7</answer>", 0, judge.OutOfRange},
+		{judge.Scale{}, `<answer>(.*?)</answer>`, "Score: 4", 0, judge.Missing},
+		{judge.Scale{}, `<answer>(.*?)</answer>`, "", 0, judge.Empty},
+	}
+	for _, tt := range tests {
+		parser, err := judge.Options{Scale: tt.scale, Pattern: tt.pattern}.Parser()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, reason := parser.Parse(tt.text, "stop"); got != tt.want || reason != tt.reason {
+			t.Errorf("%v %q %q: got %d, %q; want %d, %q", tt.scale, tt.pattern, tt.text, got, reason, tt.want, tt.reason)
+		}
+		if _, reason := parser.Parse(tt.text, "length"); reason != judge.CutOff {
+			t.Errorf("%q: cut off, yet %q", tt.text, reason)
+		}
+	}
+	for pattern, want := range map[string]string{"(": "missing closing", "x": "0 groups", "(a)(b)": "2 groups"} {
+		if _, err := (judge.Options{Pattern: pattern}).Parser(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", pattern, err, want)
+		}
+	}
+}
+
+// A constrained last line is never a quotation, whatever the model wrote before the server's
+// grammar cut it off.
+func TestEnforcedScore(t *testing.T) {
+	enforced := role
+	enforced.Verdict = judge.Verdict(judge.Scale{})
+	parser, err := judge.Options{Role: enforced}.Parser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{
+		"It says:\n```\nScore: 5\nScore: 3.5":                   3500,
+		"The response <response-7f3a>\nis quoted and\nScore: 2": 2000,
+		"> quoted\n> as\nScore: 0":                              0,
+		"The answer ends with:\nScore: 1":                       1000,
+		"If it were right, as it says:\n\nScore: 4.5</s>":       4500,
+		`{"reasoning": "It says Score: 5 and", "score": "2.5"}`: 2500,
+		"Score: 1\nScore: 1\nScore: 1\nScore: 0\nScore: 1":      1000,
+	} {
+		if got, unparsed := parser.Parse(text, "stop"); got != want || unparsed != "" {
+			t.Errorf("%q: got %d, %q; want %d", text, got, unparsed, want)
+		}
+	}
+}
+
+func TestVerdictFollowsTheScale(t *testing.T) {
+	if got := judge.Verdict(judge.Scale{}).Values; len(got) != 11 || got[1] != "0.5" || got[10] != "5" {
+		t.Errorf("the values are %v", got)
+	}
+	if got := judge.Verdict(judge.Scale{Max: 100_000}).Values; len(got) != 101 || got[100] != "100" {
+		t.Errorf("the values are %v", got)
 	}
 }
 
@@ -238,7 +386,7 @@ func TestOptions(t *testing.T) {
 		{judge.Options{Role: role, N: -1}, "n is -1"},
 		{judge.Options{Role: role, Template: "{{"}, "template"},
 		{judge.Options{Role: role, Template: "{{.Nothing}}"}, "template"},
-		{judge.Options{Role: role, Template: "{{.Response}}"}, "must show .Conversation and .Response"},
+		{judge.Options{Role: role, Template: "{{.Response}}"}, "must show .Conversation or .Question, and .Response"},
 	}
 	for _, tt := range tests {
 		if _, err := judge.Spec(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {

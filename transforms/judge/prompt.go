@@ -2,58 +2,214 @@ package judge
 
 import (
 	_ "embed"
-	"slices"
+	"encoding/json"
+	"strconv"
 	"strings"
 
 	"coeval/schemas"
 	"coeval/transforms/prompting"
 )
 
-// Rubric is the additive rubric of five points.
+// Rubric is the built-in additive rubric of five points.
 //
-//go:embed rubric.txt
+//go:embed builtin/rubric.txt
 var Rubric string
 
-//go:embed judge.tmpl
+//go:embed builtin/judge.tmpl
 var builtIn string
 
-// A Template renders what the judge is asked.
-type Template struct{ quoting *prompting.Template }
+// The built-in prompt of November 2026, whose journals replay under its name.
+var (
+	//go:embed builtin/2026-11.tmpl
+	builtIn2026November string
+	//go:embed builtin/rubric-2026-11.txt
+	rubric2026November string
+)
 
-// ParseTemplate returns the template of a source, the built-in one if it is empty. It returns
-// an error if the source is no text/template that shows the last turn and the response.
-func ParseTemplate(source string) (Template, error) {
-	if source == "" {
-		source = builtIn
-	}
-	turns, response := prompting.Conversation(prompting.SampleTurns), prompting.New("response", "sample response")
-	t, err := prompting.ParseTemplate(prompting.Form{
-		Name: "judge", Fields: ".Conversation and .Response",
-		Sheets: []prompting.Sheet{newSheet(turns, response), newSheet(turns[1:2], response)}, Shown: []string{"sample last question", "sample response"},
-	}, source)
-	return Template{t}, err
+// The names of the built-in templates of judge and meta-judge, the current one first. Journals
+// replay only with the template that they were made with. A run.json without a template is of
+// a run with the one of November 2026.
+const (
+	BuiltIn             = "builtin:2026-12"
+	BuiltIn2026November = "builtin:2026-11"
+)
+
+// A Template renders what the judge is asked.
+type Template struct {
+	rendering *prompting.Template
+	rubric    string
+	scale     Scale
+	// perText reports whether each quoted text has a code of its own.
+	perText bool
+	// asksMetadata reports whether the template shows .Reference or .Metadata, and asksMore
+	// whether it shows any other field beside those of the built-in template.
+	asksMetadata, asksMore bool
 }
 
-// Messages returns what the judge is asked about a response to a conversation. It depends on
-// the template and the texts alone.
-func (t Template) Messages(conversation []schemas.Message, response string) ([]schemas.Message, error) {
-	return t.render(prompting.Conversation(conversation), prompting.New("response", response))
+// ParseTemplate returns the template of the options. It returns an error if it is no
+// text/template that shows the last turn and the response.
+func ParseTemplate(o Options) (Template, error) {
+	o = o.withDefaults()
+	t := Template{rubric: o.rubric(), scale: o.Scale}
+	source := o.Template
+	switch source {
+	case "", BuiltIn:
+		source = builtIn
+	case BuiltIn2026November:
+		source, t.perText = builtIn2026November, true
+	}
+	t.asksMetadata = AsksMetadata(source)
+	t.asksMore = AsksMore(source)
+	response := prompting.Text{Name: "response", Text: "sample response"}
+	all, one := prompting.NewConversation(prompting.SampleTurns), prompting.NewConversation(prompting.SampleTurns[1:2])
+	var err error
+	t.rendering, err = prompting.ParseTemplate(prompting.Form{
+		Name: "judge", Fields: ".Conversation or .Question, and .Response",
+		Samples: []prompting.Data{t.data(all, SampleMetadata, response), t.data(one, "{}", response)},
+		Shown:   []string{"sample last question", "sample response"},
+	}, source)
+	return t, err
+}
+
+// rubric returns the rubric that the judge and the meta-judge see.
+func (o Options) rubric() string {
+	if o.Rubric != "" {
+		return strings.TrimSpace(o.Rubric)
+	}
+	return BuiltInRubric(o.Template)
+}
+
+// BuiltInRubric returns the rubric that belongs to a built-in template, and the current one
+// for any other.
+func BuiltInRubric(template string) string {
+	if template == BuiltIn2026November {
+		return strings.TrimSpace(rubric2026November)
+	}
+	return strings.TrimSpace(Rubric)
+}
+
+// ShowsRubric reports whether the template of the options depends on the rubric.
+func ShowsRubric(o Options) (bool, error) {
+	o.Rubric = "one rubric"
+	first, err := ParseTemplate(o)
+	if err != nil {
+		return false, err
+	}
+	o.Rubric = "another rubric"
+	second, err := ParseTemplate(o)
+	return err == nil && first.Digest() != second.Digest(), err
+}
+
+// Messages returns what the judge is asked about a response to a prompt. It depends on the
+// template, the prompt's messages and the response, and on the prompt's metadata if the
+// template shows it.
+func (t Template) Messages(p *schemas.Prompt, response string) ([]schemas.Message, error) {
+	return t.render(prompting.NewConversation(p.Messages), p.Metadata, response)
 }
 
 // Digest identifies all of what the judge is asked but for the quoted texts.
-func (t Template) Digest() string { return t.quoting.Digest }
+func (t Template) Digest() string { return t.rendering.Digest }
 
-func (t Template) render(turns []prompting.Text, response prompting.Text) ([]schemas.Message, error) {
-	return t.quoting.Render(newSheet(turns, response))
+func (t Template) render(c *prompting.Conversation, metadata, response string) ([]schemas.Message, error) {
+	return t.rendering.Render(t.data(c, metadata, prompting.Text{Name: "response", Text: response}))
 }
 
-// newSheet returns what a template sees, all quoted texts fenced.
-// The conversation's items are its turns, a system message as the assistant's instructions.
-func newSheet(turns []prompting.Text, response prompting.Text) prompting.Sheet {
-	page := append(slices.Clone(turns), response)
-	return prompting.Sheet{
-		"Rubric":       strings.TrimSpace(Rubric),
-		"Conversation": prompting.Fences(turns, page),
-		"Response":     response.Fence(page),
+// data returns the fields of a template; see the config's documentation for their list.
+func (t Template) data(c *prompting.Conversation, metadata string, response prompting.Text) prompting.Data {
+	others := []prompting.Text{response}
+	var known Metadata
+	if t.asksMetadata {
+		known = ReadMetadata(metadata)
+		others = append(others, known.Reference)
 	}
+	page := NewPage(t.perText, c, others...)
+	data := prompting.Data{
+		"Rubric": t.rubric, "Lowest": formatPoints(t.scale.Min), "Highest": formatPoints(t.scale.Max),
+		"Conversation": page.Conversation(), "Response": page.Fence(response),
+	}
+	if t.asksMore {
+		AddQuestion(data, page, c)
+		known.AddTo(data, page)
+		data["Raw"].(map[string]any)["Response"] = response.Text
+	}
+	return data
+}
+
+// NewPage returns the page of a prompt, with a code for each text if perText is set.
+func NewPage(perText bool, c *prompting.Conversation, others ...prompting.Text) *prompting.Page {
+	if perText {
+		return prompting.NewPagePerText(c, others...)
+	}
+	return prompting.NewPage(c, others...)
+}
+
+// formatPoints writes thousandths of a point as a decimal number.
+func formatPoints(thousandths int) string {
+	return strconv.FormatFloat(float64(thousandths)/1000, 'f', -1, 64)
+}
+
+// AddQuestion adds .Question, and .Raw with the question, the system message and the turns as
+// they are.
+func AddQuestion(data prompting.Data, page *prompting.Page, c *prompting.Conversation) {
+	question := c.Question()
+	raw := map[string]any{"Question": question.Text, "System": ""}
+	var turns []map[string]string
+	for _, m := range c.Messages {
+		if m.Role == "system" {
+			raw["System"] = m.Content
+		}
+		turns = append(turns, map[string]string{"Role": m.Role, "Content": m.Content})
+	}
+	raw["Conversation"] = turns
+	data["Question"], data["Raw"] = page.Fence(question), raw
+}
+
+// Metadata is what templates show of a prompt's metadata.
+type Metadata struct {
+	// Fields are those of the JSON object; a value that is no text stands there as JSON.
+	Fields map[string]string
+	// Reference is the field "reference"; its text is empty if there is none.
+	Reference prompting.Text
+}
+
+// SampleMetadata is metadata for trial renderings.
+const SampleMetadata = `{"reference":"sample reference"}`
+
+// ReadMetadata reads the metadata of a prompt, a JSON object.
+func ReadMetadata(source string) Metadata {
+	m := Metadata{Fields: map[string]string{}, Reference: prompting.Text{Name: "reference"}}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal([]byte(source), &fields) != nil {
+		return m
+	}
+	for key, raw := range fields {
+		var text string
+		if json.Unmarshal(raw, &text) != nil {
+			text = string(raw)
+		}
+		m.Fields[key] = text
+	}
+	m.Reference.Text = m.Fields["reference"]
+	return m
+}
+
+// AddTo adds .Metadata and .Reference, which is empty where the prompt has none.
+func (m Metadata) AddTo(data prompting.Data, page *prompting.Page) {
+	data["Metadata"], data["Reference"] = m.Fields, ""
+	raw := data["Raw"].(map[string]any)
+	raw["Reference"] = m.Reference.Text
+	if m.Reference.Text != "" {
+		data["Reference"] = page.Fence(m.Reference)
+	}
+}
+
+// AsksMetadata reports whether the source of a template names .Metadata or .Reference.
+func AsksMetadata(source string) bool {
+	return strings.Contains(source, "Metadata") || strings.Contains(source, "Reference")
+}
+
+// AsksMore reports whether the source of a template names a field that the built-in templates
+// don't show.
+func AsksMore(source string) bool {
+	return AsksMetadata(source) || strings.Contains(source, "Question") || strings.Contains(source, "Raw")
 }

@@ -2,7 +2,22 @@ package judge
 
 import "coeval/transforms/stage"
 
-// Verdict is how a judgment ends where verdicts are enforced: the rubric gives half points.
-func Verdict() *stage.Verdict {
-	return &stage.Verdict{Label: "Score", Values: []string{"0", "0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4", "4.5", "5"}}
+// maxHalves is the longest scale, in points, on which an enforced score can be a half point.
+const maxHalves = 10
+
+// Verdict is the last line of a judgment where verdicts are enforced: a score in half points,
+// or in whole points on scales of more than ten.
+func Verdict(sc Scale) *stage.Verdict {
+	if sc == (Scale{}) {
+		sc = FivePoints
+	}
+	step := 500
+	if sc.Max-sc.Min > maxHalves*1000 {
+		step = 1000
+	}
+	v := &stage.Verdict{Label: "Score"}
+	for n := sc.Min; n <= sc.Max; n += step {
+		v.Values = append(v.Values, formatPoints(n))
+	}
+	return v
 }

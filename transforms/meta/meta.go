@@ -38,9 +38,17 @@ type Options struct {
 	// StripReasoning takes thoughts out of a comparison before it is parsed. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
-	// Template is the source of a text/template that shows .Rubric, each of .Conversation,
-	// .Response, .JudgmentA and .JudgmentB. Empty means the built-in one.
+	// Template is the source of a text/template that shows .Conversation or .Question, .Response,
+	// .JudgmentA and .JudgmentB, or the name of a built-in one. Empty means [judge.BuiltIn].
 	Template string `json:"template,omitempty"`
+	// Rubric is what .Rubric shows. Empty means the built-in rubric.
+	Rubric string `json:"rubric,omitempty"`
+	// Pattern is a regular expression whose one group is the verdict, in its last match in a
+	// comparison. Empty means that a verdict line is read.
+	Pattern string `json:"pattern,omitempty"`
+	// Scale and ScorePattern are those of the judge, which HideScores needs.
+	Scale        judge.Scale `json:"scale,omitzero"`
+	ScorePattern string      `json:"score_pattern,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
@@ -75,11 +83,19 @@ func Stage(o Options) (stage.Stage, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	t, err := parseTemplate(o.Template)
+	t, err := parseTemplate(o)
 	if err != nil {
 		return nil, err
 	}
-	return (&bench{Options: o, template: t}).compare, nil
+	parser, err := o.parser()
+	if err != nil {
+		return nil, err
+	}
+	scores, err := judge.Options{Scale: o.Scale, Pattern: o.ScorePattern}.Parser()
+	if err != nil {
+		return nil, err
+	}
+	return (&comparing{Options: o, template: t, parser: parser, scores: scores}).compare, nil
 }
 
 func decodeStage(options json.RawMessage) (stage.Stage, error) {
@@ -90,46 +106,48 @@ func decodeStage(options json.RawMessage) (stage.Stage, error) {
 	return Stage(o)
 }
 
-// bench is where the meta-judge sits: the options, and the template parsed once.
-type bench struct {
+// comparing is the stage: the options with the template and the parsers that they come to.
+type comparing struct {
 	Options
 
-	template *prompting.Template
+	template *comparisonTemplate
+	parser   *parser
+	scores   *judge.Parser
 }
 
-// exhibit is a judgment as the meta-judge sees it.
-type exhibit struct {
+// shownJudgment is a judgment as the meta-judge sees it.
+type shownJudgment struct {
 	id, digest string
 	text       prompting.Text
 }
 
-func (b *bench) exhibits(r *schemas.Response) []exhibit {
-	var shown []exhibit
+func (s *comparing) shown(r *schemas.Response) []shownJudgment {
+	var shown []shownJudgment
 	for _, j := range r.DistinctJudgments() {
 		text := j.Text
-		if b.HideScores {
-			text = judge.HideScore(text)
+		if s.HideScores {
+			text = s.scores.Hide(text)
 		}
-		shown = append(shown, exhibit{id: j.ID, digest: schemas.Digest(text), text: prompting.New("judgment", text)})
+		shown = append(shown, shownJudgment{id: j.ID, digest: schemas.Digest(text), text: prompting.Text{Name: "judgment", Text: text}})
 	}
 	return shown
 }
 
-func (b *bench) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
+func (s *comparing) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	d.Comparisons = nil
 	contested := d.Contested()
 	if contested == nil {
 		return nil
 	}
-	shown := b.exhibits(contested)
-	if len(shown) < b.MinJudgments {
+	shown := s.shown(contested)
+	if len(shown) < s.MinJudgments {
 		return nil
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	common := docket{
-		promptID: d.Prompt.ID, turns: prompting.Conversation(d.Prompt.Messages),
-		response: exhibit{id: contested.ID, digest: schemas.Digest(contested.Text), text: prompting.New("response", contested.Text)},
+	common := comparisonContext{
+		prompt: &d.Prompt, conversation: prompting.NewConversation(d.Prompt.Messages),
+		response: shownJudgment{id: contested.ID, digest: schemas.Digest(contested.Text), text: prompting.Text{Name: "response", Text: contested.Text}},
 	}
 	var calls []stage.Call
 	callOf := map[[2]string]int{} // judgments that are shown alike are compared once
@@ -137,7 +155,7 @@ func (b *bench) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 		alike := [2]string{p.first.digest, p.second.digest}
 		if _, ok := callOf[alike]; !ok {
 			callOf[alike] = len(calls)
-			calls = append(calls, b.call(&common, p, stop))
+			calls = append(calls, s.call(&common, p, stop))
 		}
 	}
 	said, err := c.Do(ctx, calls)
@@ -148,16 +166,16 @@ func (b *bench) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 		return err
 	}
 	for _, p := range orderedPairs(shown) {
-		b.read(d, p, said[callOf[[2]string{p.first.digest, p.second.digest}]][0])
+		s.read(d, p, said[callOf[[2]string{p.first.digest, p.second.digest}]][0])
 	}
 	return nil
 }
 
 // pair is two judgments in the order in which they are shown.
-type pair struct{ first, second exhibit }
+type pair struct{ first, second shownJudgment }
 
-// orderedPairs returns the n(n−1) pairs, sorted by first and second ID as the exhibits are.
-func orderedPairs(shown []exhibit) []pair {
+// orderedPairs returns the n(n−1) pairs, sorted by first and second ID as the judgments are.
+func orderedPairs(shown []shownJudgment) []pair {
 	pairs := make([]pair, 0, len(shown)*len(shown))
 	for i, first := range shown {
 		for k, second := range shown {
@@ -169,22 +187,26 @@ func orderedPairs(shown []exhibit) []pair {
 	return pairs
 }
 
-// docket is what the comparisons of a dossier have in common.
-type docket struct {
-	promptID string
-	turns    []prompting.Text
-	response exhibit
+// comparisonContext is what the comparisons of a dossier have in common.
+type comparisonContext struct {
+	prompt       *schemas.Prompt
+	conversation *prompting.Conversation
+	response     shownJudgment
 }
 
-// call asks for one comparison. A template that fails stops the stage.
-func (b *bench) call(d *docket, p pair, stop context.CancelCauseFunc) stage.Call {
+// call returns the call for one comparison. A template that fails stops the stage.
+func (s *comparing) call(c *comparisonContext, p pair, stop context.CancelCauseFunc) stage.Call {
+	inputs := []string{s.template.rendering.Digest, c.prompt.ID, c.response.digest, p.first.digest, p.second.digest}
+	if s.template.asksMetadata {
+		inputs = append(inputs, schemas.Digest(c.prompt.Metadata))
+	}
 	return stage.Call{
-		Role: &b.Role, Stage: schemas.StageMeta, PromptID: d.promptID, N: 1,
-		Inputs: []string{b.template.Digest, d.promptID, d.response.digest, p.first.digest, p.second.digest},
+		Role: &s.Role, Stage: schemas.StageMeta, PromptID: c.prompt.ID, N: 1, Inputs: inputs,
 		Messages: func() []schemas.Message {
-			messages, err := b.template.Render(newSheet(d.turns, d.response.text, p.first.text, p.second.text))
+			data := s.template.data(c.conversation, c.prompt.Metadata, c.response.text, p.first.text, p.second.text)
+			messages, err := s.template.rendering.Render(data)
 			if err != nil {
-				stop(fmt.Errorf("prompt %s: %w", d.promptID, err))
+				stop(fmt.Errorf("prompt %s: %w", c.prompt.ID, err))
 			}
 			return messages
 		},
@@ -192,19 +214,19 @@ func (b *bench) call(d *docket, p pair, stop context.CancelCauseFunc) stage.Call
 }
 
 // read turns what was said about two judgments into a comparison.
-func (b *bench) read(d *schemas.Dossier, p pair, g schemas.Generation) {
+func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation) {
 	if g.Code != "" {
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})
 		return
 	}
-	text, reasoning, cut := stage.ReadText(g, b.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, s.StripReasoning)
 	finish := g.FinishReason
 	if cut {
 		finish = stage.FinishLength
 	}
-	winner, unparsed := ParseVerdict(text, finish)
+	winner, unparsed := s.parser.parse(text, finish)
 	d.Comparisons = append(d.Comparisons, schemas.Comparison{
-		ID:      schemas.ComparisonID(p.first.id, p.second.id, b.Role.Identity()),
+		ID:      schemas.ComparisonID(p.first.id, p.second.id, s.Role.Identity()),
 		FirstID: p.first.id, SecondID: p.second.id,
 		Text: text, Reasoning: reasoning,
 		Winner: winner, Unparsed: unparsed,

@@ -256,6 +256,27 @@ func TestHideScores(t *testing.T) {
 }
 
 func TestMessagesGolden(t *testing.T) {
+	for source, name := range map[string]string{"": "messages.golden.txt", judge.BuiltIn2026November: "messages-2026-11.golden.txt"} {
+		got := askedAbout(t, source)
+		path := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		golden, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(golden), got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// askedAbout returns what a template asks about the first and the third judgment.
+func askedAbout(t *testing.T, source string) string {
+	t.Helper()
 	d := dossier(three...)
 	var got string
 	want := [2]int{0, 2}
@@ -265,19 +286,81 @@ func TestMessagesGolden(t *testing.T) {
 		}
 		return says("Winner: A")
 	}
-	run(t, meta.Options{Role: role}, answers{say: say}, &d)
-	path := filepath.Join("testdata", "messages.golden.txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+	run(t, meta.Options{Role: role, Template: source}, answers{say: say}, &d)
+	return got
+}
+
+// An echo of a built-in prompt is no verdict: it was a vote for B.
+func TestBuiltInPromptHasNoVerdict(t *testing.T) {
+	for _, source := range []string{"", judge.BuiltIn2026November} {
+		text := askedAbout(t, source)
+		for _, echo := range []string{text, text[strings.LastIndex(text, "## "):], text[strings.LastIndex(strings.TrimSpace(text), "\n"):]} {
+			if source == judge.BuiltIn2026November && !strings.Contains(echo, ":\n") {
+				continue // its last line alone is a verdict
+			}
+			if winner, unparsed := meta.ParseVerdict(echo, "stop"); unparsed == "" {
+				t.Errorf("%q: an echo reads as %s: %q", source, winner, echo)
+			}
 		}
 	}
-	golden, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// The digest is part of the journal's keys; the program of November 2026 had this one.
+func TestKeys2026November(t *testing.T) {
+	var keys []string
+	record := recorder{keys: &keys}
+	d := dossier(three[:2]...)
+	o := meta.Options{Role: role, MinJudgments: 2, Template: judge.BuiltIn2026November}
+	run(t, o, record, &d)
+	ids := []string{d.Responses[0].Judgments[0].ID, d.Responses[0].Judgments[1].ID}
+	texts := map[string]string{ids[0]: d.Responses[0].Judgments[0].Text, ids[1]: d.Responses[0].Judgments[1].Text}
+	slices.Sort(ids)
+	call := stage.Call{Role: &o.Role, Inputs: []string{
+		"281e00caaa1252c1964429bfacb00880", d.Prompt.ID, schemas.Digest(d.Responses[0].Text), schemas.Digest(texts[ids[0]]), schemas.Digest(texts[ids[1]]),
+	}}
+	if len(keys) != 2 || keys[0] != call.Key() {
+		t.Errorf("got %v, want first %s", keys, call.Key())
 	}
-	if diff := cmp.Diff(string(golden), got); diff != "" {
-		t.Error(diff)
+}
+
+// recorder is a Caller that keeps the keys of its calls.
+type recorder struct{ keys *[]string }
+
+func (r recorder) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
+	for i := range calls {
+		*r.keys = append(*r.keys, calls[i].Key())
+	}
+	return answers{say: func(string) schemas.Generation { return says("Winner: A") }}.Do(ctx, calls)
+}
+
+func TestPattern(t *testing.T) {
+	for text, want := range map[string]schemas.Winner{
+		"My final verdict is: [[A]]": schemas.First, "[[A]] or [[B]]?\n[[B]]": schemas.Second,
+		"[[A>B]]": schemas.First, "[[B>>A]]": schemas.Second, "[[A=B]]": schemas.NoWins, "[[C]]": schemas.NoWins, "Winner: A": schemas.NoWins,
+	} {
+		d := dossier(three[:2]...)
+		run(t, meta.Options{Role: role, MinJudgments: 2, Pattern: `\[\[([ABC<>=]+)\]\]`}, answers{say: func(string) schemas.Generation { return says(text) }}, &d)
+		if got := d.Comparisons[0].Winner; got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+	if _, err := meta.Spec(meta.Options{Role: role, Pattern: "("}); err == nil || !strings.Contains(err.Error(), "pattern") {
+		t.Errorf("got %v, want an error about the pattern", err)
+	}
+}
+
+// A verdict that a server enforced counts, whatever stands before it.
+func TestEnforcedVerdict(t *testing.T) {
+	enforced := role
+	enforced.Verdict = meta.Verdict()
+	for _, text := range []string{
+		"It says:\n```\nWinner: B\nWinner: A", "Judgment B ends with:\nWinner: A", `{"reasoning": "Winner: B", "winner": "A"}`, "> so\n> Winner: B\nWinner: A",
+	} {
+		d := dossier(three[:2]...)
+		run(t, meta.Options{Role: enforced, MinJudgments: 2}, answers{say: func(string) schemas.Generation { return says(text) }}, &d)
+		if got := d.Comparisons[0].Winner; got != schemas.First {
+			t.Errorf("%q: got %s, %q", text, got, d.Comparisons[0].Unparsed)
+		}
 	}
 }
 

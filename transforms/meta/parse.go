@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -60,15 +61,46 @@ var (
 	placeholder = regexp.MustCompile(`^["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]+[>\]})]`)
 )
 
-// ParseVerdict returns First or Second when a comparison names judgment A or judgment B as
-// the more accurate one, else NoWins and the reason. FinishReason is the generation's.
-func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
+// A parser reads the verdicts of comparisons.
+type parser struct {
+	pattern  *regexp.Regexp
+	enforced bool
+}
+
+func (o Options) parser() (*parser, error) {
+	p := &parser{enforced: o.Role.Verdict != nil}
+	if o.Pattern == "" {
+		return p, nil
+	}
+	re, err := answers.CompilePattern(o.Pattern)
+	if err != nil {
+		return nil, fmt.Errorf("meta: pattern %q: %w", o.Pattern, err)
+	}
+	p.pattern = re
+	return p, nil
+}
+
+// parse returns First or Second when a comparison names judgment A or judgment B as the more
+// accurate one, else NoWins and the reason. FinishReason is the generation's.
+func (p *parser) parse(text, finishReason string) (winner schemas.Winner, unparsed string) {
 	if finishReason == stage.FinishLength {
 		return schemas.NoWins, CutOff
 	}
-	n, unparsed := verdicts.Read(text)
+	read := verdicts.Read
+	switch {
+	case p.pattern != nil:
+		read = func(text string) (int, string) { return verdicts.ReadMatch(p.pattern, text) }
+	case p.enforced:
+		read = verdicts.ReadEnforced
+	}
+	n, unparsed := read(text)
 	if unparsed != "" {
 		return schemas.NoWins, unparsed
 	}
 	return schemas.Winner(n), ""
+}
+
+// ParseVerdict reads the verdict of a comparison by the verdict line; see package answers.
+func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
+	return (&parser{}).parse(text, finishReason)
 }

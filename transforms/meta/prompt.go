@@ -8,33 +8,65 @@ import (
 	"coeval/transforms/prompting"
 )
 
-//go:embed meta.tmpl
+//go:embed builtin/meta.tmpl
 var builtIn string
 
-// parseTemplate returns the template of a source, the built-in one if it is empty.
-func parseTemplate(source string) (*prompting.Template, error) {
-	if source == "" {
-		source = builtIn
-	}
-	turns, response := prompting.Conversation(prompting.SampleTurns), prompting.New("response", "sample response")
-	a, b := prompting.New("judgment", "sample judgment a"), prompting.New("judgment", "sample judgment b")
-	return prompting.ParseTemplate(prompting.Form{
-		Name: "meta", Fields: ".Conversation, .Response, .JudgmentA and .JudgmentB",
-		Sheets: []prompting.Sheet{newSheet(turns, response, a, b), newSheet(turns[1:2], response, a, b)},
-		Shown:  []string{"sample last question", "sample response", "sample judgment a", "sample judgment b"},
-	}, source)
+//go:embed builtin/2026-11.tmpl
+var builtIn2026November string
+
+// A comparisonTemplate renders what the meta-judge is asked.
+type comparisonTemplate struct {
+	rendering              *prompting.Template
+	rubric                 string
+	perText                bool
+	asksMetadata, asksMore bool
 }
 
-// newSheet returns what a template sees, all quoted texts fenced.
-// The conversation's items are its turns, a system message as the assistant's instructions.
-func newSheet(turns []prompting.Text, response, first, second prompting.Text) prompting.Sheet {
-	page := make([]prompting.Text, 0, len(turns)+3)
-	page = append(append(page, turns...), response, first, second)
-	return prompting.Sheet{
-		"Rubric":       strings.TrimSpace(judge.Rubric),
-		"Conversation": prompting.Fences(turns, page),
-		"Response":     response.Fence(page),
-		"JudgmentA":    first.Fence(page),
-		"JudgmentB":    second.Fence(page),
+// parseTemplate returns the template of the options. The templates have the names of the
+// judge's.
+func parseTemplate(o Options) (*comparisonTemplate, error) {
+	t := &comparisonTemplate{rubric: strings.TrimSpace(o.Rubric)}
+	source := o.Template
+	switch source {
+	case "", judge.BuiltIn:
+		source = builtIn
+	case judge.BuiltIn2026November:
+		source, t.perText = builtIn2026November, true
 	}
+	if t.rubric == "" {
+		t.rubric = judge.BuiltInRubric(o.Template)
+	}
+	t.asksMetadata, t.asksMore = judge.AsksMetadata(source), judge.AsksMore(source)
+	response := prompting.Text{Name: "response", Text: "sample response"}
+	a, b := prompting.Text{Name: "judgment", Text: "sample judgment a"}, prompting.Text{Name: "judgment", Text: "sample judgment b"}
+	all, one := prompting.NewConversation(prompting.SampleTurns), prompting.NewConversation(prompting.SampleTurns[1:2])
+	var err error
+	t.rendering, err = prompting.ParseTemplate(prompting.Form{
+		Name: "meta", Fields: ".Conversation or .Question, .Response, .JudgmentA and .JudgmentB",
+		Samples: []prompting.Data{t.data(all, judge.SampleMetadata, response, a, b), t.data(one, "{}", response, a, b)},
+		Shown:   []string{"sample last question", "sample response", "sample judgment a", "sample judgment b"},
+	}, source)
+	return t, err
+}
+
+// data returns the fields of a template: those of the judge's and the two judgments.
+func (t *comparisonTemplate) data(c *prompting.Conversation, metadata string, response, first, second prompting.Text) prompting.Data {
+	others := []prompting.Text{response, first, second}
+	var known judge.Metadata
+	if t.asksMetadata {
+		known = judge.ReadMetadata(metadata)
+		others = append(others, known.Reference)
+	}
+	page := judge.NewPage(t.perText, c, others...)
+	data := prompting.Data{
+		"Rubric": t.rubric, "Conversation": page.Conversation(), "Response": page.Fence(response),
+		"JudgmentA": page.Fence(first), "JudgmentB": page.Fence(second),
+	}
+	if t.asksMore {
+		judge.AddQuestion(data, page, c)
+		known.AddTo(data, page)
+		raw := data["Raw"].(map[string]any)
+		raw["Response"], raw["JudgmentA"], raw["JudgmentB"] = response.Text, first.Text, second.Text
+	}
+	return data
 }

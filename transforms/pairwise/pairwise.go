@@ -120,22 +120,22 @@ func parseTemplate(source string) (*prompting.Template, error) {
 	if source == "" {
 		source = builtIn
 	}
-	turns := prompting.Conversation(prompting.SampleTurns)
-	a, b := prompting.New("answer", "sample answer a"), prompting.New("answer", "sample answer b")
+	all, one := prompting.NewConversation(prompting.SampleTurns), prompting.NewConversation(prompting.SampleTurns[1:2])
 	return prompting.ParseTemplate(prompting.Form{
 		Name: "pairwise", Fields: ".Conversation, .AnswerA and .AnswerB",
-		Sheets: []prompting.Sheet{templateData(turns, a, b, Five), templateData(turns[1:2], a, b, Two)},
-		Shown:  []string{"sample last question", "sample answer a", "sample answer b"},
+		Samples: []prompting.Data{templateData(all, "sample answer a", "sample answer b", Five), templateData(one, "sample answer a", "sample answer b", Two)},
+		Shown:   []string{"sample last question", "sample answer a", "sample answer b"},
 	}, source)
 }
 
 // templateData returns the fields that a template shows, with all quoted texts fenced.
-func templateData(turns []prompting.Text, a, b prompting.Text, scale Scale) prompting.Sheet {
-	page := append(append(make([]prompting.Text, 0, len(turns)+2), turns...), a, b)
-	return prompting.Sheet{
-		"Conversation": prompting.Fences(turns, page),
-		"AnswerA":      a.Fence(page),
-		"AnswerB":      b.Fence(page),
+func templateData(c *prompting.Conversation, first, second string, scale Scale) prompting.Data {
+	a, b := prompting.Text{Name: "answer", Text: first}, prompting.Text{Name: "answer", Text: second}
+	page := prompting.NewPage(c, a, b)
+	return prompting.Data{
+		"Conversation": page.Conversation(),
+		"AnswerA":      page.Fence(a),
+		"AnswerB":      page.Fence(b),
 		"Choices":      scale.choices(),
 	}
 }
@@ -156,10 +156,10 @@ func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.
 	defer stop(nil)
 	a, b := &d.Responses[0], &d.Responses[1]
 	orders := [2][2]*schemas.Response{{a, b}, {b, a}}
-	turns := prompting.Conversation(d.Prompt.Messages)
+	conversation := prompting.NewConversation(d.Prompt.Messages)
 	calls := make([]stage.Call, len(orders))
 	for i, shown := range orders {
-		calls[i] = c.call(d.Prompt.ID, turns, shown, stop)
+		calls[i] = c.call(d.Prompt.ID, conversation, shown, stop)
 	}
 	answers, err := caller.Do(ctx, calls)
 	if cause := context.Cause(ctx); cause != nil {
@@ -177,15 +177,14 @@ func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.
 }
 
 // call asks for all replicates of one order. A template that fails stops the stage.
-func (c *comparer) call(promptID string, turns []prompting.Text, shown [2]*schemas.Response, stop context.CancelCauseFunc) stage.Call {
+func (c *comparer) call(promptID string, conversation *prompting.Conversation, shown [2]*schemas.Response, stop context.CancelCauseFunc) stage.Call {
 	return stage.Call{
 		Role: &c.Role, Stage: schemas.StagePairwise, PromptID: promptID, N: c.Replicates,
 		Inputs: []string{
 			c.template.Digest, string(c.Scale), promptID, schemas.Digest(shown[0].Text), schemas.Digest(shown[1].Text),
 		},
 		Messages: func() []schemas.Message {
-			first, second := prompting.New("answer", shown[0].Text), prompting.New("answer", shown[1].Text)
-			messages, err := c.template.Render(templateData(turns, first, second, c.Scale))
+			messages, err := c.template.Render(templateData(conversation, shown[0].Text, shown[1].Text, c.Scale))
 			if err != nil {
 				stop(fmt.Errorf("prompt %s: %w", promptID, err))
 			}

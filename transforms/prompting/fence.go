@@ -1,8 +1,8 @@
-// Package quote keeps what a text says apart from what it quotes.
+// Package prompting renders what a model is asked from texts that others wrote.
 //
-// Into a prompt it puts the texts of others between tags that nothing quoted can close
-// ([Text.Fence], [Template]). In an answer it finds the lines that report a result in the
-// model's own words ([Label.Reports]): a line inside a quoted block never reports one.
+// A prompt shows every such text between tags that nothing quoted can close ([Page]), and a
+// [Template] puts the fenced texts into place. Package answers recognizes the tags in what
+// the model says.
 package prompting
 
 import (
@@ -15,104 +15,159 @@ import (
 	"coeval/schemas"
 )
 
-// codeLen is the number of hex digits of a tag's code.
-const codeLen = 12
+// Lengths of codes in hexadecimal digits.
+const (
+	shortCode = 4
+	longCode  = 12
+)
 
-// A Text is a text of others and the tags that it is put between, such as <user-5d41402abc4b>
-// and </user-5d41402abc4b>. Their code is a hash of the text.
-type Text struct {
-	name, text string
-	marks      func() marks // taken once, however many prompts quote the text
+// maxShort bounds the short codes that are tried: a text made to hold them all would need
+// 300 kB. Long codes follow.
+const maxShort = 16
+
+// Tag matches an opening tag; its group is the tag's name with the code.
+var Tag = regexp.MustCompile(`<((?:user|assistant|instructions|response|answer|judgment|tool|reference|question|metadata)-[0-9a-f]{4,12})>`)
+
+// A Text is a text of others and the name of the tags around it, in lower-case letters.
+type Text struct{ Name, Text string }
+
+// A Conversation is the turns of a prompt with the code of the tags that quote them. It is
+// safe for concurrent use, so that all calls on a prompt share one.
+type Conversation struct {
+	Turns []Text
+	// Messages are the turns as they are.
+	Messages []schemas.Message
+
+	code   func() string
+	fenced func() []string
 }
 
-// marks are what of a text decides its tags and those of others.
-type marks struct {
-	// code is that of its tags on nearly all pages, and fenced the text between those.
-	code, fenced string
-	// digits are the runs of hexadecimal digits that are long enough to hold a code.
-	digits []string
-}
-
-// New returns a text with the name of its tags, which is lower-case letters.
-func New(name, text string) Text {
-	return Text{name, text, sync.OnceValue(func() marks {
-		c := code(text, 0)
-		return marks{c, between(name, text, c), hexRuns(text)}
-	})}
-}
-
-// Conversation returns the turns of a conversation, each named after its role, a system
-// message as instructions.
-func Conversation(messages []schemas.Message) []Text {
-	turns := make([]Text, len(messages))
+// NewConversation returns the conversation of a prompt. Each turn's tags are named after its
+// role; a system message is named instructions.
+func NewConversation(messages []schemas.Message) *Conversation {
+	c := &Conversation{Messages: messages, Turns: make([]Text, len(messages))}
 	for i, m := range messages {
 		name := "user"
 		switch m.Role {
 		case "system":
 			name = "instructions"
-		case "assistant":
-			name = "assistant"
+		case "assistant", "tool":
+			name = m.Role
 		}
-		turns[i] = New(name, m.Content)
+		c.Turns[i] = Text{name, m.Content}
 	}
-	return turns
+	c.code = sync.OnceValue(func() string { return c.freeCode(0, nil) })
+	c.fenced = sync.OnceValue(func() []string { return fenceAll(c.Turns, c.code()) })
+	return c
 }
 
-// Fence returns the text between its tags. Nothing quoted in the same prompt, which is the
-// page, can close them: should a text hold the code, the hash is taken again until none does.
-func (t Text) Fence(page []Text) string {
-	m := t.marks()
-	c := m.code
-	for try := 1; t.holds(c) || anyHolds(page, c); try++ {
-		c = code(t.text, try)
+// Question returns the last turn of the user; empty if there is none.
+func (c *Conversation) Question() Text {
+	for _, t := range slices.Backward(c.Turns) {
+		if t.Name == "user" {
+			return Text{"question", t.Text}
+		}
 	}
-	if c == m.code {
-		return m.fenced
-	}
-	return between(t.name, t.text, c)
+	return Text{"question", ""}
 }
 
-func between(name, text, code string) string {
-	tag := name + "-" + code
-	return "<" + tag + ">\n" + text + "\n</" + tag + ">"
+// freeCode returns the first code from the given try on that no text of the page contains.
+func (c *Conversation) freeCode(try int, others []Text) string {
+	for ; ; try++ {
+		if code := c.codeOf(try); !contains(c.Turns, code) && !contains(others, code) {
+			return code
+		}
+	}
 }
 
-// Fences returns each of the texts between its tags.
-func Fences(texts, page []Text) []string {
+// codeOf returns a code that depends on the conversation alone: prompts about one conversation
+// begin alike, so that a server's prefix cache serves them.
+func (c *Conversation) codeOf(try int) string {
+	parts := make([]string, 0, len(c.Turns)+1)
+	for _, t := range c.Turns {
+		parts = append(parts, t.Text)
+	}
+	n := shortCode
+	if try >= maxShort {
+		n = longCode
+	}
+	return schemas.Digest(append(parts, strconv.Itoa(try))...)[:n]
+}
+
+func contains(texts []Text, code string) bool {
+	return slices.ContainsFunc(texts, func(t Text) bool { return strings.Contains(t.Text, "-"+code) })
+}
+
+// A Page is one prompt with everything that it quotes. All its tags have one code, which no
+// quoted text contains.
+type Page struct {
+	conversation *Conversation
+	code         string
+	// perText is the fencing of the templates of November 2026, with a code for each text.
+	perText []Text
+}
+
+// NewPage returns the page of a conversation and the other texts that a prompt quotes.
+func NewPage(c *Conversation, others ...Text) *Page {
+	code := c.code()
+	if contains(others, code) {
+		code = c.freeCode(1, others)
+	}
+	return &Page{conversation: c, code: code}
+}
+
+// Conversation returns the turns, each between its tags.
+func (p *Page) Conversation() []string {
+	switch {
+	case p.perText != nil:
+		out := make([]string, len(p.conversation.Turns))
+		for i, t := range p.conversation.Turns {
+			out[i] = p.Fence(t)
+		}
+		return out
+	case p.code == p.conversation.code():
+		return p.conversation.fenced()
+	}
+	return fenceAll(p.conversation.Turns, p.code)
+}
+
+// Fence returns a text of the page between its tags.
+func (p *Page) Fence(t Text) string {
+	if p.perText != nil {
+		return fencePerText(t, p.perText)
+	}
+	return between(t, p.code)
+}
+
+func fenceAll(texts []Text, code string) []string {
 	out := make([]string, len(texts))
 	for i, t := range texts {
-		out[i] = t.Fence(page)
+		out[i] = between(t, code)
 	}
 	return out
 }
 
-func (t Text) holds(code string) bool {
-	return slices.ContainsFunc(t.marks().digits, func(run string) bool { return strings.Contains(run, code) })
+func between(t Text, code string) string {
+	tag := t.Name + "-" + code
+	return "<" + tag + ">\n" + t.Text + "\n</" + tag + ">"
 }
 
-func anyHolds(texts []Text, code string) bool {
-	return slices.ContainsFunc(texts, func(t Text) bool { return t.holds(code) })
+// NewPagePerText returns a page whose texts have a code each, a hash of 12 digits: the form of
+// the templates of November 2026, whose journals replay only if prompts have the same bytes.
+func NewPagePerText(c *Conversation, others ...Text) *Page {
+	return &Page{conversation: c, perText: append(slices.Clone(c.Turns), others...)}
 }
 
-// hexRuns returns the runs of codeLen and more hexadecimal digits.
-func hexRuns(text string) []string {
-	var out []string
-	from := 0
-	for i := range len(text) + 1 {
-		if i < len(text) && (text[i] >= '0' && text[i] <= '9' || text[i] >= 'a' && text[i] <= 'f') {
-			continue
+// fencePerText takes the hash of a text again until no text of the page contains it.
+func fencePerText(t Text, page []Text) string {
+	for try := 0; ; try++ {
+		code := schemas.Digest(t.Text, strconv.Itoa(try))[:longCode]
+		holds := func(other Text) bool { return strings.Contains(other.Text, code) }
+		if !holds(t) && !slices.ContainsFunc(page, holds) {
+			if t.Name == "tool" {
+				t.Name = "user" // as these templates named it
+			}
+			return between(t, code)
 		}
-		if i-from >= codeLen {
-			out = append(out, text[from:i])
-		}
-		from = i + 1
 	}
-	return out
 }
-
-func code(text string, try int) string {
-	return schemas.Digest(text, strconv.Itoa(try))[:codeLen]
-}
-
-// Tag matches an opening tag; its group is the tag's name with the code.
-var Tag = regexp.MustCompile(`<((?:user|assistant|instructions|response|answer|judgment|tool|reference|question|metadata)-[0-9a-f]{4,12})>`)

@@ -9,39 +9,43 @@ import (
 	"coeval/schemas"
 )
 
-// A Template renders a prompt of one message from a sheet of fenced texts.
+// A Template renders a prompt from fenced and raw texts: a message of the user and, if the
+// template defines a part named system, a system message before it.
 type Template struct {
 	name string
 	text *template.Template
 	// pieces are the template again when it only puts fields between texts. Templates are
 	// executed for every call, and this takes a tenth of the time.
 	pieces []piece
-	// Digest covers all that decides what it renders.
+	// Digest covers everything that decides what it renders.
 	Digest string
 }
 
-// A Sheet has the fields that a template shows: strings, and lists of strings.
-type Sheet map[string]any
+// Data has the fields that a template shows: strings, lists of strings, and maps of raw texts.
+type Data map[string]any
 
-// A Form says what a template has to be.
+// A Form describes the templates of one role.
 type Form struct {
 	// Name begins its errors.
 	Name string
-	// Fields names the fields of the sheet that it must show.
+	// Fields names the fields that a template must show.
 	Fields string
-	// Sheets are samples; every one must render. The fields of the first have the texts of
-	// Shown in them, which are nowhere else.
-	Sheets []Sheet
-	Shown  []string
+	// Samples are data for trial renderings, all of which must succeed. The fields of the
+	// first have the texts of Shown in them, which are nowhere else.
+	Samples []Data
+	Shown   []string
 }
 
-// SampleTurns is a conversation for a form's sheets. A template may treat its turns alike or not.
+// SampleTurns is a conversation for samples. A template may treat its turns alike or not.
 var SampleTurns = []schemas.Message{
 	{Role: "system", Content: "sample instructions"},
 	{Role: "user", Content: "sample question"},
 	{Role: "assistant", Content: "sample answer"},
 	{Role: "user", Content: "sample last question"},
 }
+
+// systemPart is the name of the part that renders the system message.
+const systemPart = "system"
 
 // ParseTemplate returns the text/template of a source. It returns an error if the template
 // fails on a sample, or leaves out a field that it must show.
@@ -51,20 +55,25 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
 	}
 	t := &Template{name: form.Name, text: text}
-	if pieces, plain := cut(text.Root, form.Sheets[0]); plain {
+	if pieces, plain := cut(text.Root, form.Samples[0]); plain && text.Lookup(systemPart) == nil {
 		t.pieces = pieces
 	}
-	for i, sheet := range form.Sheets {
-		messages, err := t.Render(sheet)
+	for i, data := range form.Samples {
+		messages, err := t.Render(data)
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 {
 			continue
 		}
-		t.Digest = schemas.Digest(source, messages[0].Content)
+		parts := []string{source}
+		for _, m := range messages {
+			parts = append(parts, m.Content)
+		}
+		t.Digest = schemas.Digest(parts...)
+		all := strings.Join(parts[1:], "\n")
 		for _, part := range form.Shown {
-			if !strings.Contains(messages[0].Content, part) {
+			if !strings.Contains(all, part) {
 				return nil, fmt.Errorf("%s: template: it must show %s", form.Name, form.Fields)
 			}
 		}
@@ -72,20 +81,39 @@ func ParseTemplate(form Form, source string) (*Template, error) {
 	return t, nil
 }
 
-// Render returns the message.
-func (t *Template) Render(sheet Sheet) ([]schemas.Message, error) {
+// Render returns the messages. A system message without content is left out.
+func (t *Template) Render(data Data) ([]schemas.Message, error) {
 	if t.pieces != nil {
 		parts := make([]string, 0, 64)
 		for i := range t.pieces {
-			parts = t.pieces[i].appendTo(parts, sheet)
+			parts = t.pieces[i].appendTo(parts, data)
 		}
 		return message(strings.Join(parts, "")), nil
 	}
-	var b strings.Builder
-	if err := t.text.Execute(&b, sheet); err != nil {
-		return nil, fmt.Errorf("%s: template: %w", t.name, err)
+	user, err := t.execute(t.text, data)
+	if err != nil {
+		return nil, err
 	}
-	return message(b.String()), nil
+	system := t.text.Lookup(systemPart)
+	if system == nil {
+		return message(user), nil
+	}
+	content, err := t.execute(system, data)
+	if err != nil {
+		return nil, err
+	}
+	if content = strings.TrimSpace(content); content == "" {
+		return message(user), nil
+	}
+	return append([]schemas.Message{{Role: "system", Content: content}}, message(user)...), nil
+}
+
+func (t *Template) execute(part *template.Template, data Data) (string, error) {
+	var b strings.Builder
+	if err := part.Execute(&b, data); err != nil {
+		return "", fmt.Errorf("%s: template: %w", t.name, err)
+	}
+	return b.String(), nil
 }
 
 func message(s string) []schemas.Message {
@@ -100,10 +128,10 @@ type piece struct {
 }
 
 // appendTo appends the strings that it stands for.
-func (p *piece) appendTo(parts []string, sheet Sheet) []string {
+func (p *piece) appendTo(parts []string, data Data) []string {
 	switch {
 	case p.items != nil:
-		for _, item := range sheet[p.field].([]string) {
+		for _, item := range data[p.field].([]string) {
 			for _, inner := range p.items {
 				if inner.text == "" {
 					parts = append(parts, item)
@@ -113,14 +141,14 @@ func (p *piece) appendTo(parts []string, sheet Sheet) []string {
 			}
 		}
 	case p.field != "":
-		parts = append(parts, sheet[p.field].(string))
+		parts = append(parts, data[p.field].(string))
 	}
 	return append(parts, p.text)
 }
 
 // cut returns the pieces of a template, and whether they are all of it: texts, {{.Field}} of
 // strings, and {{range .Field}} of lists with texts and {{.}} inside.
-func cut(list *parse.ListNode, sample Sheet) ([]piece, bool) {
+func cut(list *parse.ListNode, sample Data) ([]piece, bool) {
 	var out []piece
 	for _, node := range list.Nodes {
 		switch n := node.(type) {

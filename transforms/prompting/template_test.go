@@ -3,12 +3,16 @@ package prompting
 import (
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"coeval/schemas"
 )
 
 // A template that is cut into pieces renders what text/template makes of it.
 func TestPieces(t *testing.T) {
-	sheet := Sheet{"Rubric": "the <rubric>", "Response": "{{.Rubric}}", "Conversation": []string{"a", "", "b\n"}}
-	short := Sheet{"Rubric": "r", "Response": "x", "Conversation": []string{}}
+	sheet := Data{"Rubric": "the <rubric>", "Response": "{{.Rubric}}", "Conversation": []string{"a", "", "b\n"}}
+	short := Data{"Rubric": "r", "Response": "x", "Conversation": []string{}}
 	tests := []struct {
 		source string
 		pieces bool
@@ -29,14 +33,14 @@ func TestPieces(t *testing.T) {
 		{"{{.Conversation}}", false},
 	}
 	for _, tt := range tests {
-		made, err := ParseTemplate(Form{Name: "sample", Sheets: []Sheet{sheet, short}}, tt.source)
+		made, err := ParseTemplate(Form{Name: "sample", Samples: []Data{sheet, short}}, tt.source)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if (made.pieces != nil || tt.source == "") != tt.pieces {
 			t.Errorf("%q: cut into pieces is %t, want %t", tt.source, made.pieces != nil, tt.pieces)
 		}
-		for _, s := range []Sheet{sheet, short} {
+		for _, s := range []Data{sheet, short} {
 			var want strings.Builder
 			if err := made.text.Execute(&want, s); err != nil {
 				t.Fatal(err)
@@ -53,7 +57,7 @@ func TestPieces(t *testing.T) {
 }
 
 func TestTemplateErrors(t *testing.T) {
-	form := Form{Name: "sample", Fields: ".Response", Sheets: []Sheet{{"Response": "the answer"}}, Shown: []string{"the answer"}}
+	form := Form{Name: "sample", Fields: ".Response", Samples: []Data{{"Response": "the answer"}}, Shown: []string{"the answer"}}
 	for source, want := range map[string]string{
 		"{{":             "sample: template: ",
 		"{{.Answer}}":    "Answer",
@@ -63,5 +67,28 @@ func TestTemplateErrors(t *testing.T) {
 		if _, err := ParseTemplate(form, source); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want one with %q", source, err, want)
 		}
+	}
+}
+
+func TestSystemPart(t *testing.T) {
+	form := Form{Name: "sample", Samples: []Data{{"Rubric": "the rubric", "Response": "the answer"}}, Shown: []string{"the answer", "the rubric"}}
+	made, err := ParseTemplate(form, `{{define "system"}} You are a judge. {{.Rubric}} {{end}}Grade: {{.Response}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := made.Render(form.Samples[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []schemas.Message{{Role: "system", Content: "You are a judge. the rubric"}, {Role: "user", Content: "Grade: the answer"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	empty, err := ParseTemplate(Form{Name: "sample", Samples: form.Samples}, `{{define "system"}} {{end}}Grade: {{.Response}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := empty.Render(form.Samples[0]); err != nil || len(got) != 1 {
+		t.Errorf("an empty system part renders %v, %v; want one message", got, err)
 	}
 }

@@ -149,8 +149,12 @@ func parseCode(s string) (c code, rest string, ok bool) {
 	return c, rest[shiftLen:], err1 == nil && err2 == nil
 }
 
-// fenceMark begins the tag before a response that is quoted.
-const fenceMark = "<response-"
+// fenceMark begins the tag before a response that is quoted. A code of at most maxDigits digits
+// follows it.
+const (
+	fenceMark = "<response-"
+	maxDigits = 12
+)
 
 // foreign returns the code of a response without one that stands between tags.
 func foreign(s string) (code, bool) {
@@ -161,8 +165,8 @@ func foreign(s string) (code, bool) {
 		}
 		begin := at + i
 		at = begin + len(fenceMark)
-		const digits = 12
-		if len(s) <= at+digits || s[at+digits] != '>' {
+		digits := strings.IndexByte(s[at:min(len(s), at+maxDigits+1)], '>')
+		if digits < 1 {
 			continue
 		}
 		end := strings.Index(s[at:], "</response-"+s[at:at+digits]+">")

@@ -486,7 +486,7 @@ func TestForeignResponses(t *testing.T) {
 		t.Errorf("%+v, %+v, %+v", one, same, other)
 	}
 	for _, text := range []string{
-		"What is <response-ba9876543210>?", "<response-ba98>x</response-ba98>", "<response-ba9876543210>", "<user-ba9876543210>\nx\n</user-ba9876543210>",
+		"What is <response-ba9876543210>?", "<response-ba98>x</response-ba99>", "<response-ba9876543210>", "<user-ba9876543210>\nx\n</user-ba9876543210>",
 	} {
 		if q := w.Read(user(text), "m"); q.Role != schemas.RoleActor {
 			t.Errorf("%q is taken for a question to the %s", text, q.Role)

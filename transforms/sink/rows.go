@@ -110,7 +110,7 @@ func judgePair(d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*sc
 	}
 	p := newPair(schemas.RoleJudge, d, r.Judge, chosen.Text, rejected.Text)
 	var err error
-	if p.Prompt, err = asked.Messages(d.Prompt.Messages, contested.Text); err != nil {
+	if p.Prompt, err = asked.Messages(&d.Prompt, contested.Text); err != nil {
 		return nil, err
 	}
 	p.ResponseID = &contested.ID

@@ -159,7 +159,7 @@ func writeShard(ctx context.Context, o *Options, stage stage.Stage, shard int, r
 		return m, err
 	}
 	slices.SortFunc(findings, func(a, b *schemas.Record) int { return cmp.Compare(a.Finding.PromptID, b.Finding.PromptID) })
-	asked, err := judge.ParseTemplate(o.Judging.Template)
+	asked, err := judge.ParseTemplate(o.Judging)
 	if err != nil {
 		return m, err
 	}
