@@ -17,6 +17,7 @@ import (
 
 	"coeval/datasets/prompts"
 	"coeval/schemas"
+	"coeval/transforms/judge"
 	"coeval/transforms/pairs"
 )
 
@@ -165,7 +166,7 @@ func TestValidateTellsAll(t *testing.T) {
 	want := []string{
 		"actor.model", "actor.n", "actor.top_p", "actor.urls",
 		"client.patience", "client.tries",
-		"judge.model", "judge.n", "judge.top_p", "judge.urls",
+		"judge.model", "judge.n", "judge.scale", "judge.top_p", "judge.urls",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
 		"method.position_weights", "method.rho",
 		"output.dir", "output.prompts_per_shard",
@@ -244,6 +245,62 @@ func TestTemplates(t *testing.T) {
 	c.Judge.Template = file(good + "!")
 	if data(t, c) == first {
 		t.Error("another template makes the same data")
+	}
+}
+
+func TestJudgingSettings(t *testing.T) {
+	file := func(text string) string {
+		name := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	const bare = "{{.Question}}{{.Response}}"
+	for name, tt := range map[string]struct {
+		change func(c *Config)
+		want   []string
+	}{
+		"a scale without its rubric":        {func(c *Config) { c.Judge.Scale = [2]float64{1, 10} }, []string{"judge.scale"}},
+		"a scale with its rubric":           {func(c *Config) { c.Judge.Scale, c.Judge.Rubric = [2]float64{1, 10}, file("ten points") }, nil},
+		"a scale the wrong way":             {func(c *Config) { c.Judge.Scale, c.Judge.Rubric = [2]float64{10, 1}, file("ten points") }, []string{"judge.scale"}},
+		"a scale too wide":                  {func(c *Config) { c.Judge.Scale, c.Judge.Rubric = [2]float64{0, 101}, file("much") }, []string{"judge.scale"}},
+		"no rubric file":                    {func(c *Config) { c.Judge.Rubric = "no-such-file" }, []string{"judge.rubric"}},
+		"patterns":                          {func(c *Config) { c.Judge.Pattern, c.MetaJudge.Pattern = `\[\[(\d)\]\]`, `\[\[(A|B)\]\]` }, nil},
+		"bad patterns":                      {func(c *Config) { c.Judge.Pattern, c.MetaJudge.Pattern = "(", "x" }, []string{"judge.pattern", "meta_judge.pattern"}},
+		"patterns beside enforced verdicts": {func(c *Config) { c.Judge.Pattern, c.Verdicts = "(.)", EnforcedVerdicts }, []string{"judge.pattern"}},
+		"a template with its own rubric":    {func(c *Config) { c.Judge.Template = file(bare) }, []string{"judge.template"}},
+		"and a rubric for the meta-judge":   {func(c *Config) { c.Judge.Template, c.Judge.Rubric = file(bare), file("mine") }, nil},
+		"and no meta-judge":                 {func(c *Config) { c.Judge.Template, c.Roles = file(bare), []string{schemas.RoleActor} }, nil},
+		"a template that shows .Rubric":     {func(c *Config) { c.Judge.Template = file(bare + "{{.Rubric}}") }, nil},
+		"the prompts before":                {func(c *Config) { c.Judge.Template, c.MetaJudge.Template = "builtin:2026-11", "builtin:2026-11" }, nil},
+		"an unknown built-in":               {func(c *Config) { c.Judge.Template = "builtin:2025-01" }, []string{"judge.template"}},
+	} {
+		c := valid()
+		tt.change(&c)
+		if diff := cmp.Diff(tt.want, keys(t, c.Validate())); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// The rubric of the judge is the meta-judge's, whichever built-in templates they have.
+func TestRubricIsShared(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "rubric.txt")
+	if err := os.WriteFile(name, []byte("my own rubric"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := valid()
+	c.Judge.Rubric = name
+	r, err := c.resolve()
+	if err != nil || r.judge.Rubric != "my own rubric" || r.meta.Rubric != "my own rubric" {
+		t.Errorf("the rubrics are %q and %q, %v", r.judge.Rubric, r.meta.Rubric, err)
+	}
+	c = valid()
+	c.Judge.Template = judge.BuiltIn2026November
+	r, err = c.resolve()
+	if err != nil || r.meta.Rubric != judge.BuiltInRubric(judge.BuiltIn2026November) {
+		t.Errorf("the meta-judge's rubric is %q, %v", r.meta.Rubric, err)
 	}
 }
 

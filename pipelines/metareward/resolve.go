@@ -65,7 +65,7 @@ func (c Config) resolve() (*resolved, error) {
 			Role: *judgeRole, N: c.Judge.N, StripReasoning: strip,
 			Template: judging, Rubric: rubric, Scale: c.Judge.scale(), Pattern: c.Judge.Pattern,
 		},
-		score:    score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
+		score: score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
 		meta: meta.Options{
 			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
 			HideScores: c.Method.HideScores, StripReasoning: strip,
