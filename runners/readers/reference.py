@@ -101,9 +101,14 @@ def score(row, judgments, min_judgments, calibration=None):
     return Scored(row, parsed, image(calibration["points"], mean) if calibration else mean, variance)
 
 
-def contested(scored):
-    """The response whose judgments spread the most, of equals the one with the lowest ID."""
+def contested(scored, judgments, at_least):
+    """The response whose judgments spread the most, of equals the one with the lowest ID.
+
+    Responses with fewer than at_least distinct parsed judgments count only if no other has spread.
+    """
     spread = [s for s in scored if s.variance]
+    distinct = {s.row["id"]: sum(j["distinct"] for j in judgments[s.row["id"]]) for s in spread}
+    spread = [s for s in spread if distinct[s.row["id"]] >= at_least] or spread
     return min(spread, key=lambda s: (-s.variance, s.row["id"])).row if spread else None
 
 
@@ -318,7 +323,7 @@ class Reference:
         self.report.equal(where, "chars", prompt["chars"], sum(len(m["content"]) for m in prompt["prompt"]))
         self.check_replicates(where, responses, failures)
         scored = [self.check_response(r, failures) for r in responses]
-        most = contested(scored)
+        most = contested(scored, self.judgments, self.method["min_meta_judgments"])
         self.report.equal(where, "contested_response_id", prompt["contested_response_id"], most and most["id"])
         for r in responses:
             self.report.equal(f"response {r['id']}", "contested", r["contested"], r is most)

@@ -85,7 +85,7 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) er
 		if err := errors.Join(responses.err, judgments.err, comparisons.err, failures.err); err != nil {
 			return err
 		}
-		if err := n.check(); err != nil {
+		if err := n.check(r.Settings.Scale()); err != nil {
 			return fmt.Errorf("%s: %w; run coeval verify for the details", r.Dir, err)
 		}
 		return each(n)
@@ -97,15 +97,15 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) er
 }
 
 const (
-	// MaxScore is the highest score, in rubric points.
+	// MaxScore is the highest score of the built-in rubric, in points.
 	MaxScore = 5.0
-	// maxVariance is that of scores of which half are 0 and half are MaxScore.
-	maxVariance = MaxScore / 2 * MaxScore / 2
-	maxElo      = 1e6
+	maxElo   = 1e6
 )
 
-// check returns an error for a number that no run writes.
-func (n *Numbers) check() error {
+// check returns an error for a number that no run with scores from low to high writes. The highest
+// variance is that of scores of which half are low and half are high.
+func (n *Numbers) check(low, high float64) error {
+	maxVariance := (high - low) / 2 * (high - low) / 2
 	within := func(column, id string, x *float64, low, high float64) error {
 		if x == nil || *x >= low && *x <= high { // false for NaN
 			return nil
@@ -114,7 +114,7 @@ func (n *Numbers) check() error {
 	}
 	for i := range n.Responses {
 		r := &n.Responses[i]
-		if err := cmp.Or(within("score_mean", r.ID, r.ScoreMean, 0, MaxScore), within("score_variance", r.ID, r.ScoreVariance, 0, maxVariance)); err != nil {
+		if err := cmp.Or(within("score_mean", r.ID, r.ScoreMean, 0, max(high, MaxScore)), within("score_variance", r.ID, r.ScoreVariance, 0, maxVariance)); err != nil {
 			return err
 		}
 		if r.Chars < 0 {
@@ -123,7 +123,7 @@ func (n *Numbers) check() error {
 	}
 	for i := range n.Judgments {
 		j := &n.Judgments[i]
-		if err := cmp.Or(within("score", j.ID, j.Score, 0, MaxScore), within("elo", j.ID, j.Elo, -maxElo, maxElo)); err != nil {
+		if err := cmp.Or(within("score", j.ID, j.Score, low, high), within("elo", j.ID, j.Elo, -maxElo, maxElo)); err != nil {
 			return err
 		}
 	}

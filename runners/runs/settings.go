@@ -83,5 +83,13 @@ func (s *Settings) JudgePrompt(p *schemas.PromptRow, response string) ([]schemas
 	return s.judgeTemplate.Messages(&schemas.Prompt{Messages: p.Prompt, Metadata: p.Metadata}, response)
 }
 
+// Scale returns the lowest and the highest score that the judge may give, in points.
+func (s *Settings) Scale() (low, high float64) {
+	if sc := s.Judge.Scale; sc != (judge.Scale{}) {
+		return float64(sc.Min) / 1000, float64(sc.Max) / 1000
+	}
+	return 0, MaxScore
+}
+
 // JudgeTemplate returns the digest of the judge's template.
 func (s *Settings) JudgeTemplate() string { return s.judgeTemplate.Digest() }

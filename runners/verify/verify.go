@@ -40,6 +40,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -161,10 +162,22 @@ func openRun(ctx context.Context, dir string, found *problems) (*run, error) {
 		found.add("%s can't be read: %v", runFile, err)
 		return nil, nil
 	}
-	return &run{
-		Run: opened, files: map[string]schemas.File{},
-		scores: reference.Scores(0, runs.MaxScore), verdicts: reference.Verdicts(),
-	}, nil
+	r := &run{Run: opened, files: map[string]schemas.File{}, scores: reference.Scores(opened.Settings.Scale()), verdicts: reference.Verdicts()}
+	for _, own := range []struct {
+		key, pattern string
+		ending       **reference.Ending
+	}{{"judge.pattern", opened.Settings.Judge.Pattern, &r.scores}, {"meta_judge.pattern", opened.Settings.MetaJudge.Pattern, &r.verdicts}} {
+		if own.pattern == "" {
+			continue
+		}
+		pattern, err := regexp.Compile(own.pattern)
+		if err != nil {
+			found.add("%s: %s in the config can't be compiled: %v", runFile, own.key, err)
+			return nil, nil
+		}
+		*own.ending = (*own.ending).WithPattern(pattern)
+	}
+	return r, nil
 }
 
 // verifyShards verifies as many shards at a time as there are cores.
