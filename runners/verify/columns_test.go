@@ -60,7 +60,7 @@ func everyColumn[T shards.Row](t *testing.T, table shards.Table) {
 				dir := copyRun(t)
 				f := readLargest[T](t, dir, table)
 				at := len(f.rows) - 1 // failures of calls stand behind bad lines, whose codes are unproved
-				for ; at >= 0 && !change.fits(reflect.ValueOf(f.rows[at]).Field(i)); at-- {
+				for ; at >= 0 && (!change.fits(reflect.ValueOf(f.rows[at]).Field(i)) || isUndecided(f.rows[at])); at-- {
 				}
 				if at < 0 {
 					t.Skip("no row has such a value")
@@ -153,4 +153,11 @@ func another(v reflect.Value) reflect.Value {
 		panic("no other value of " + v.Type().String())
 	}
 	return out
+}
+
+// isUndecided reports whether a row is a comparison whose text doesn't end in a plain verdict, which
+// one more letter makes unreadable.
+func isUndecided(row any) bool {
+	c, ok := row.(schemas.ComparisonRow)
+	return ok && !strings.HasSuffix(c.Text, "\nWinner: A") && !strings.HasSuffix(c.Text, "\nWinner: B")
 }
