@@ -91,7 +91,7 @@ func randomPrompt(rng *rand.Rand) (*Prompt, *schemas.Finding) {
 	if rng.IntN(8) == 0 {
 		count(p, f, schemas.StageGenerate, "timeout")
 	}
-	p.Contested = Contested(p.Responses)
+	p.Contested = Contested(p.Responses, 0)
 	if p.Contested < 0 {
 		return p, f
 	}
