@@ -215,6 +215,9 @@ func (f *Fleet) try(ctx context.Context, e *endpoint, g *schedule.Grant, q *requ
 	f.counters.requestEnded(q.stage, q.n)
 	took := time.Since(began)
 	f.meters.ended(e, q, flt, took, generations, has)
+	if flt != nil && flt.Kind == openai.Denied {
+		flt.RetryAfter = e.denialPause(q.role)
+	}
 	f.limiter.Release(g, resultOf(flt, generations))
 	if flt == nil {
 		e.recordSuccess(q.role)

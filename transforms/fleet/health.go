@@ -160,8 +160,8 @@ const (
 	// for longer than denialGrace. Gateways deny a request, or all of a moment, now and then.
 	maxDenials  = 3
 	denialGrace = 3 * time.Second
-	// denialPause is how long a server that denies is left alone while others answer.
-	denialPause = time.Minute
+	// leaveDenying is how long a server that denies is left alone while others answer.
+	leaveDenying = time.Minute
 	// silencePause is how long a server that does not answer its discovery is left alone.
 	silencePause = 10 * time.Second
 )
@@ -179,8 +179,20 @@ func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 	if !m.isDenied() {
 		return false
 	}
-	m.leftAloneUntil = time.Now().Add(denialPause)
+	m.leftAloneUntil = time.Now().Add(leaveDenying)
 	return true
+}
+
+// denialPause returns how long a model that was served before is not asked for after a denial: longer
+// each time, and 0 if it was never served.
+func (e *endpoint) denialPause(r *stage.Role) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.model(r)
+	if !m.everSucceeded {
+		return 0
+	}
+	return firstBackoff << min(m.denials, maxDenials)
 }
 
 // isDenied reports whether a denial stands.

@@ -74,7 +74,7 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &countingConn{Conn: c}, nil
+		return &guardedConn{Conn: c}, nil
 	}
 	noRedirects := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &http.Client{Transport: transport, CheckRedirect: noRedirects}, nil
@@ -100,27 +100,59 @@ func authorities(caFile string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// A countingConn counts reads, by which an answer that came before its request is found out.
-type countingConn struct {
+// quiet is how long a connection of HTTP/1 must have been silent before another request is sent on it.
+// A server that sends two answers for one request sends the second right after the first. In between,
+// on a busy machine, the next request could be sent, and would get it. 5 ms are half a percent of a
+// generation of one second.
+const quiet = 5 * time.Millisecond
+
+// A guardedConn finds out answers that came before their request.
+type guardedConn struct {
 	net.Conn
-	reads atomic.Int64
+	// reads is the number of reads, and lastRead the time of the last in nanoseconds since 1970.
+	reads, lastRead atomic.Int64
+	// reused is set when a kept connection is given to a request, until its first write. readsBefore is
+	// the number of reads at that write.
+	reused      atomic.Bool
+	readsBefore atomic.Int64
 }
 
-func (c *countingConn) Read(b []byte) (int, error) {
+// Read counts.
+func (c *guardedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
+		c.lastRead.Store(time.Now().UnixNano())
 		c.reads.Add(1)
 	}
 	return n, err
 }
 
-// readsOf returns how many reads a connection had; false if it is not one of ours.
-func readsOf(c net.Conn) (*countingConn, bool) {
+// Write sends the first bytes of a request once the connection has been quiet.
+func (c *guardedConn) Write(b []byte) (int, error) {
+	if c.reused.Swap(false) {
+		if wait := quiet - time.Since(time.Unix(0, c.lastRead.Load())); wait > 0 {
+			sleep(context.Background(), wait)
+		}
+		c.readsBefore.Store(c.reads.Load())
+	}
+	return c.Conn.Write(b)
+}
+
+// guardOf returns the guard of a kept connection; nil for a new one and for HTTP/2, which numbers its
+// requests.
+func guardOf(info httptrace.GotConnInfo) *guardedConn {
+	c := info.Conn
 	if t, ok := c.(*tls.Conn); ok {
+		if t.ConnectionState().NegotiatedProtocol == "h2" {
+			return nil
+		}
 		c = t.NetConn()
 	}
-	counting, ok := c.(*countingConn)
-	return counting, ok
+	guarded, ok := c.(*guardedConn)
+	if !ok || !info.Reused {
+		return nil
+	}
+	return guarded
 }
 
 // An answer is what came back, whatever its status.
@@ -170,11 +202,10 @@ func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
 	id := requestIDPrefix + uuid.NewString()
 	req.Header = e.header.Clone()
 	req.Header.Set(requestIDHeader, id)
-	var conn *countingConn
-	var before int64
+	var guard *guardedConn
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		if c, ok := readsOf(info.Conn); ok {
-			conn, before = c, c.reads.Load()
+		if guard = guardOf(info); guard != nil {
+			guard.reused.Store(true)
 		}
 	}}
 	resp, err := e.client.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
@@ -184,8 +215,7 @@ func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
 	defer resp.Body.Close()
 	e.recordBytes()
 	a := &answer{status: resp.StatusCode, header: resp.Header, stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
-	if conn != nil && conn.reads.Load() == before {
-		// All of it had been read with the answer before: a server sent one too many.
+	if guard != nil && guard.reads.Load() == guard.readsBefore.Load() {
 		return a, fmt.Errorf("%w: it was there before the request was sent", errForeign)
 	}
 	if echo := resp.Header.Get(requestIDHeader); e.isForeign(id, echo) {

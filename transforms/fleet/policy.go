@@ -55,6 +55,9 @@ func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Resu
 		prompt, completion := openai.Usage(generations)
 		return schedule.Result{Tokens: prompt + completion, Completion: completion}
 	}
+	if flt.Kind == openai.Denied && flt.RetryAfter > 0 { // a passing denial: all requests would meet it
+		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter}
+	}
 	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
 }
 

@@ -1,0 +1,357 @@
+package fleet
+
+import (
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/stage"
+)
+
+// said returns the body of a 200 with one choice.
+func said(text string) string {
+	quoted, _ := json.Marshal(text) // a string
+	return fmt.Sprintf(`{"choices":[{"index":0,"message":{"content":%s},"finish_reason":"stop"}]}`, quoted)
+}
+
+// promptOf returns the text of a request's last message.
+func promptOf(r *http.Request) string {
+	var body struct {
+		Messages []schemas.Message `json:"messages"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || len(body.Messages) == 0 {
+		return ""
+	}
+	return body.Messages[len(body.Messages)-1].Content
+}
+
+// echoing answers each prompt with itself.
+func echoing(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		http.NotFound(w, r)
+		return
+	}
+	_, _ = io.WriteString(w, said(promptOf(r)))
+}
+
+// checkEchoes asks some prompts and expects each as its own answer.
+func checkEchoes(t *testing.T, f *Fleet, r *stage.Role, prompts int) {
+	t.Helper()
+	for i, of := range ask(t, f, callsOf(r, prompts, 1)) {
+		if want := fmt.Sprint("Question ", i); of[0].Text != want {
+			t.Errorf("the answer to %q is %q, code %q: %s", want, of[0].Text, of[0].Code, of[0].Message)
+		}
+	}
+}
+
+// A server that sends two answers for one request must not have the second taken for that of the next
+// prompt.
+func TestStrayAnswerIsNobodys(t *testing.T) {
+	var strays atomic.Int64
+	answer := func(text string) string {
+		body := said(text)
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			http.NotFound(w, r)
+			return
+		}
+		prompt := promptOf(r)
+		c, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		for n := 0; ; n++ { // answers each request on the connection, every other one twice
+			out := answer(prompt)
+			if n%2 == 0 {
+				strays.Add(1)
+				out += answer("a stray answer")
+			}
+			if _, err := io.WriteString(c, out); err != nil {
+				return
+			}
+			next, err := http.ReadRequest(buffered.Reader)
+			if err != nil {
+				return
+			}
+			prompt = promptOf(next)
+		}
+	}))
+	defer s.Close()
+	for _, inFlight := range []int{1, 8} {
+		checkEchoes(t, open(t, Options{MaxInFlight: inFlight}), actorAt(s.URL), 40)
+	}
+	if strays.Load() == 0 {
+		t.Error("no stray answer was sent")
+	}
+}
+
+// A request on a kept connection waits until that has been quiet, and bytes that come until then are
+// no answer to it.
+func TestGuardedConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		defer server.Close()
+		c := &guardedConn{Conn: client}
+		go func() {
+			b := make([]byte, 1)
+			for {
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+			}
+		}()
+		send := func() { // an answer of one byte
+			if _, err := server.Write([]byte("a")); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		ask := func() { // a request of one byte
+			if _, err := c.Write([]byte("q")); err != nil {
+				t.Error(err)
+			}
+		}
+		go io.Copy(io.Discard, server) //nolint:errcheck // ends with the pipe
+		send()
+		c.reused.Store(true)
+		began := time.Now()
+		time.AfterFunc(quiet/2, func() { _, _ = server.Write([]byte("s")) }) // a stray one
+		ask()
+		if took := time.Since(began); took != quiet {
+			t.Errorf("the request was sent after %s, want %s", took, quiet)
+		}
+		if c.reads.Load() != c.readsBefore.Load() {
+			t.Error("the stray answer counts as one to the request")
+		}
+		send()
+		if c.reads.Load() == c.readsBefore.Load() {
+			t.Error("the answer does not count")
+		}
+		ask() // the rest of a body is not held up
+		if took := time.Since(began); took != quiet {
+			t.Errorf("the rest was sent after %s", took)
+		}
+	})
+}
+
+// An echo of another request's ID is the sign of a mixed-up answer. IDs that a service gives itself are
+// not.
+func TestForeignAnswers(t *testing.T) {
+	var mixed atomic.Int64
+	var last atomic.Value
+	serve := func(id func(sent string, n int64) string) (*httptest.Server, *atomic.Int64) {
+		n := &atomic.Int64{}
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				sent := r.Header.Get("X-Request-Id")
+				if sent == "" {
+					t.Error("a request has no X-Request-Id")
+				}
+				echo := id(sent, n.Add(1))
+				if strings.HasPrefix(echo, requestIDPrefix) && echo != sent {
+					mixed.Add(1)
+				}
+				w.Header().Set("X-Request-Id", echo)
+				last.Store(sent)
+				if echo != sent && echo != "" && !strings.HasPrefix(echo, "req_") {
+					_, _ = io.WriteString(w, said("another's"))
+					return
+				}
+			}
+			echoing(w, r)
+		})), n
+	}
+	for name, id := range map[string]func(sent string, n int64) string{
+		"echoes":  func(sent string, _ int64) string { return sent },
+		"its own": func(_ string, n int64) string { return fmt.Sprint("req_", n) },
+		"another request's, now and then": func(sent string, n int64) string {
+			if was, ok := last.Load().(string); ok && n%3 == 0 {
+				return was
+			}
+			return sent
+		},
+		"none of ours, now and then": func(sent string, n int64) string {
+			if n%3 == 0 {
+				return "f00"
+			}
+			return sent
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := serve(id)
+			defer s.Close()
+			checkEchoes(t, open(t, Options{MaxInFlight: 1}), actorAt(s.URL), 12)
+		})
+	}
+	if mixed.Load() == 0 {
+		t.Error("no answer was mixed up")
+	}
+}
+
+// Counts that nobody can believe are no counts, and never a hang.
+func TestAbsurdUsage(t *testing.T) {
+	for _, count := range []string{"1e18", "1000000000000000000", "-5", `"many"`, "2147483648", "NaN", "1e999", "{}"} {
+		t.Run(count, func(t *testing.T) {
+			t.Parallel()
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					http.NotFound(w, r)
+					return
+				}
+				body := strings.TrimSuffix(said(promptOf(r)), "}")
+				_, _ = fmt.Fprintf(w, `%s,"usage":{"prompt_tokens":%s,"completion_tokens":%s}}`, body, count, count)
+			}))
+			defer s.Close()
+			f := open(t, Options{TokensPerMinute: 60_000_000, RequestsPerMinute: 600_000})
+			for _, of := range ask(t, f, callsOf(actorAt(s.URL), 5, 1)) {
+				if g := of[0]; g.Code != "" || g.PromptTokens != 0 || g.CompletionTokens != 0 {
+					t.Errorf("%+v", g)
+				}
+			}
+		})
+	}
+}
+
+// Compression that nobody asked for is undone, and bounded.
+func TestUnaskedCompression(t *testing.T) {
+	compress := map[string]func(w io.Writer) io.WriteCloser{
+		"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+		"deflate": func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
+		"Deflate": func(w io.Writer) io.WriteCloser { z, _ := flate.NewWriter(w, 1); return z }, // without its header
+		"zstd":    func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },
+	}
+	for encoding, by := range compress {
+		t.Run(encoding, func(t *testing.T) {
+			bomb := false
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					http.NotFound(w, r)
+					return
+				}
+				if got := r.Header.Get("Accept-Encoding"); got != "identity" {
+					t.Errorf("Accept-Encoding is %q", got)
+				}
+				w.Header().Set("Content-Encoding", encoding)
+				z := by(w)
+				prompt := promptOf(r)
+				if bomb && !strings.HasPrefix(prompt, "Say OK.") {
+					_, _ = z.Write(bytes.Repeat([]byte(" "), 8<<20))
+				}
+				_, _ = io.WriteString(z, said(prompt))
+				_ = z.Close()
+			}))
+			defer s.Close()
+			checkEchoes(t, open(t, Options{}), actorAt(s.URL), 3)
+			bomb = true
+			r := actorAt(s.URL) // may have 1 MiB and 64 bytes for each of 2,048 tokens
+			if got := ask(t, open(t, Options{Tries: 1}), callsOf(r, 1, 1))[0][0]; got.Code != openai.CodeMalformed || !strings.Contains(got.Message, "larger than") {
+				t.Errorf("8 MiB in few bytes give %+v", got)
+			}
+		})
+	}
+}
+
+// Servers that speak HTTP/2 over TLS are asked in it, those of a private authority only with its
+// certificate.
+func TestHTTP2AndPrivateAuthority(t *testing.T) {
+	var versions sync.Map
+	for _, h2only := range []bool{false, true} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			versions.Store(r.Proto, true)
+			if h2only && r.ProtoMajor != 2 {
+				http.Error(w, "this server speaks HTTP/2 only", http.StatusHTTPVersionNotSupported)
+				return
+			}
+			echoing(w, r)
+		}))
+		s.EnableHTTP2 = true
+		s.StartTLS()
+		defer s.Close()
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := actorAt(s.URL)
+		r.Endpoints[0].CAFile = file
+		checkEchoes(t, open(t, Options{}), r, 5)
+		if _, ok := versions.Load("HTTP/1.1"); ok {
+			t.Error("HTTP/1.1 was spoken")
+		}
+		_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(actorAt(s.URL), 1, 1))
+		if err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("without the authority: %v", err)
+		}
+	}
+}
+
+func TestCAFileThatCannotBe(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, []byte("no PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{empty: "no PEM certificate", empty + ".missing": "can't be read"} {
+		r := actorAt("https://localhost:1/v1")
+		r.Endpoints[0].CAFile = file
+		if _, err := try(t.Context(), open(t, Options{}), callsOf(r, 1, 1)); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%v: does not name %s and that it has %s", err, file, want)
+		}
+	}
+}
+
+// A connection that this machine has no room for is nobody else's fault: the run stops with a sentence
+// of its own, and no call fails for good.
+func TestOwnFaultsStopTheRun(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EMFILE: "ulimit -n", syscall.ENFILE: "ulimit -n", syscall.EADDRNOTAVAIL: "ports", syscall.ENOBUFS: "memory",
+	} {
+		f := open(t, Options{Tries: 1})
+		r := actorAt("http://127.0.0.1:1/v1")
+		endpoints, err := f.endpointsOf(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endpoints[0].client = &http.Client{Transport: failing{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}}}
+		delivered := false
+		err = f.Do(t.Context(), callsOf(r, 3, 1), &Tally{}, func(int, int, []schemas.Generation, []bool) error {
+			delivered = true
+			return nil
+		})
+		if err == nil || !strings.Contains(err.Error(), want) || delivered {
+			t.Errorf("%v: %v, delivered: %t", errno, err, delivered)
+		}
+	}
+	if got := ownFault(errors.New("reset")); got != "" {
+		t.Errorf("a server's fault is ours: %s", got)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, f.err }

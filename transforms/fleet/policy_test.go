@@ -1,0 +1,333 @@
+package fleet
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/stage"
+)
+
+// Every kind of fault has an action, and its failure record a code unless it ends the run.
+func TestPolicyIsComplete(t *testing.T) {
+	for kind := ownKind; kind <= openai.CutOffSilence; kind++ {
+		if _, ok := policy[kind]; !ok {
+			t.Errorf("kind %d has no policy", kind)
+		}
+	}
+	for i, g := range failed(&openai.Fault{Message: "no code"}, 2) {
+		if g.Code == "" {
+			t.Errorf("failure %d would pass for a text", i)
+		}
+	}
+}
+
+// chat answers chat requests with a handler, and has no other page.
+func chat(t *testing.T, serve http.HandlerFunc) (url string) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, openai.CompletionsPath) {
+			http.NotFound(w, r)
+			return
+		}
+		serve(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL + "/v1"
+}
+
+// When the first calls of a role are all refused for one reason, the run stops with the server's words.
+func TestAllRefusedStops(t *testing.T) {
+	var asked atomic.Int64
+	url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		http.Error(w, `{"error":{"message":"top_k: extra fields not permitted"}}`, http.StatusBadRequest)
+	})
+	f := open(t, Options{MaxInFlight: 4})
+	_, err := try(t.Context(), f, callsOf(actorAt(url), 500, 1))
+	if err == nil || !strings.Contains(err.Error(), "extra fields not permitted") || !strings.Contains(err.Error(), "--retry-failed=bad_request") || !strings.Contains(err.Error(), "actor") {
+		t.Errorf("%v: does not quote the server and say what to do", err)
+	}
+	if n := asked.Load(); n < maxFirstRefusals || n > maxFirstRefusals+4 {
+		t.Errorf("%d calls were made, want %d and those in flight", n, maxFirstRefusals)
+	}
+}
+
+// Refusals for several reasons, and those of a role that has answers, are calls' own.
+func TestSomeRefusedGoOn(t *testing.T) {
+	for name, refuse := range map[string]func(n int64) string{
+		"two reasons":             func(n int64) string { return []string{"what", "maximum context length"}[n%2] },
+		"after the first answer":  func(n int64) string { return []string{"", "what"}[min(n-1, 1)] },
+		"one answer among thirty": func(n int64) string { return []string{"", "what"}[min((n-1)%9, 1)] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				if why := refuse(asked.Add(1)); why != "" {
+					http.Error(w, fmt.Sprintf(`{"error":{"message":%q}}`, why), http.StatusBadRequest)
+					return
+				}
+				echoing(w, r)
+			})
+			if _, err := try(t.Context(), open(t, Options{MaxInFlight: 1}), callsOf(actorAt(url), 30, 1)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// One denial among many ends nothing, of whatever status; neither does a moment in which all are denied.
+func TestPassingDenials(t *testing.T) {
+	for _, status := range []int{401, 403, 404, 405, 302} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			var until atomic.Int64
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				n := asked.Add(1)
+				if n == 60 {
+					until.Store(time.Now().Add(500 * time.Millisecond).UnixNano())
+				}
+				if n == 20 || time.Now().UnixNano() < until.Load() {
+					http.Error(w, "no", status)
+					return
+				}
+				echoing(w, r)
+			})
+			checkEchoes(t, open(t, Options{MaxInFlight: 4}), actorAt(url), 200)
+		})
+	}
+}
+
+// A key that is withdrawn in the middle of a run stops it soon.
+func TestLastingDenialStops(t *testing.T) {
+	var asked atomic.Int64
+	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) > 20 {
+			http.Error(w, "key revoked", http.StatusUnauthorized)
+			return
+		}
+		echoing(w, r)
+	})
+	_, err := try(t.Context(), open(t, Options{MaxInFlight: 4}), callsOf(actorAt(url), 200, 1))
+	if err == nil || !strings.Contains(err.Error(), "key revoked") || !strings.Contains(err.Error(), "api_key_env") {
+		t.Errorf("%v: does not say what to do", err)
+	}
+	if n := asked.Load(); n > 100 {
+		t.Errorf("%d requests were made", n)
+	}
+}
+
+// A server that denies is left alone while another of the role answers, from the first call on and later.
+func TestOneOfTwoDenies(t *testing.T) {
+	for _, from := range []int64{0, 30} {
+		t.Run(fmt.Sprint("from request ", from), func(t *testing.T) {
+			t.Parallel()
+			var asked, served atomic.Int64
+			denying := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				if asked.Add(1) > from {
+					http.Error(w, "no", http.StatusForbidden)
+					return
+				}
+				echoing(w, r)
+			})
+			well := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				served.Add(1)
+				echoing(w, r)
+			})
+			r := actorAt(denying)
+			r.Endpoints = append(r.Endpoints, stage.Endpoint{URL: well})
+			checkEchoes(t, open(t, Options{}), r, 300)
+			if n := served.Load(); n < 200 {
+				t.Errorf("the other server was asked %d times", n)
+			}
+		})
+	}
+}
+
+// A model that a server lacks stops its role, though another role's model is served there.
+func TestDenialIsTheModels(t *testing.T) {
+	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil || bytes.Contains(b, []byte(`"model":"lacking"`)) {
+			http.Error(w, `{"error":{"code":"model_not_found"}}`, http.StatusNotFound)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(b))
+		echoing(w, r)
+	})
+	f := open(t, Options{})
+	checkEchoes(t, f, actorAt(url), 20)
+	judge := actorAt(url)
+	judge.Name, judge.Model = schemas.RoleJudge, "lacking"
+	if _, err := try(t.Context(), f, callsOf(judge, 5, 1)); err == nil || !strings.Contains(err.Error(), `no model "lacking"`) {
+		t.Errorf("%v: does not name the model", err)
+	}
+}
+
+// A 403 for one prompt is that call's: a gateway's moderation, or a firewall's page.
+func TestForbiddenPrompt(t *testing.T) {
+	for name, page := range map[string]string{
+		"moderation": `{"error":{"message":"flagged by moderation"}}`,
+		"a firewall": "<!DOCTYPE html><html><title>Request blocked</title></html>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				b, err := io.ReadAll(r.Body)
+				if err != nil || bytes.Contains(b, []byte("Question 7")) {
+					w.WriteHeader(http.StatusForbidden)
+					_, _ = io.WriteString(w, page)
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(b))
+				echoing(w, r)
+			})
+			for i, of := range ask(t, open(t, Options{MaxInFlight: 1}), callsOf(actorAt(url), 20, 1)) {
+				want := ""
+				if i == 7 {
+					want = openai.CodeContentFilter
+				}
+				if of[0].Code != want {
+					t.Errorf("call %d: code %q, want %q", i, of[0].Code, want)
+				}
+			}
+		})
+	}
+}
+
+// A wrong path is told with the right one, and what is served there.
+func TestWrongPath(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1" + openai.ModelsPath:
+			_, _ = io.WriteString(w, `{"data":[{"id":"m1"},{"id":"m2"}]}`)
+		case "/v1" + openai.CompletionsPath:
+			http.Error(w, `{"error":{"message":"no such model"}}`, http.StatusNotFound)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer s.Close()
+	meant := "did you mean " + s.URL + `/v1? It serves "m1", "m2"`
+	for path, want := range map[string]string{
+		"": meant, "/": meant, "/v1" + openai.CompletionsPath: meant, "/openai/v1": meant,
+		"/v1": `no model "simulated". It serves "m1", "m2"`,
+	} {
+		began := time.Now()
+		_, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL+path), 3, 2))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v: does not say %s", path, err, want)
+		}
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("%q: it took %s", path, took)
+		}
+	}
+}
+
+// A server that answers only as a stream is asked for one; a gateway that refuses streams is not.
+func TestStreamOnly(t *testing.T) {
+	var plain, streams atomic.Int64
+	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		var body struct {
+			Stream   bool
+			N        int
+			Messages []schemas.Message
+		}
+		if err := json.Unmarshal(b, &body); err != nil {
+			t.Error(err)
+		}
+		if !body.Stream {
+			plain.Add(1)
+			http.Error(w, `{"error":{"message":"This model only support stream mode, please enable the stream parameter"}}`, http.StatusBadRequest)
+			return
+		}
+		streams.Add(1)
+		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+		text := body.Messages[len(body.Messages)-1].Content
+		for k := range max(body.N, 1) {
+			for _, part := range []string{text[:3], text[3:]} {
+				quoted, _ := json.Marshal(part) // a string
+				_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"index\":%d,\"delta\":{\"content\":%s},\"finish_reason\":null}]}\n\n", k, quoted)
+			}
+			_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"index\":%d,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n", k)
+		}
+		_, _ = io.WriteString(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}\n\ndata: [DONE]\n\n")
+	})
+	for i, of := range ask(t, open(t, Options{}), callsOf(actorAt(url), 10, 2)) {
+		for _, g := range of {
+			if want := fmt.Sprint("Question ", i); g.Text != want || g.FinishReason != "stop" || g.PromptTokens != 5 || g.CompletionTokens != 3 {
+				t.Errorf("%+v, want %q", g, want)
+			}
+		}
+	}
+	if plain.Load() > 3 || streams.Load() < 10 {
+		t.Errorf("%d requests without and %d with a stream", plain.Load(), streams.Load())
+	}
+}
+
+// A probe that a model answers without a choice, since it still thinks, shows that it lives.
+func TestProbeOfAThinker(t *testing.T) {
+	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		if bytes.Contains(b, []byte(`"max_tokens":4,`)) || bytes.Contains(b, []byte(`"max_tokens":512,`)) {
+			_, _ = io.WriteString(w, `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":4}}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"},{"index":1,"message":{"content":"b"},"finish_reason":"stop"}]}`)
+	})
+	f := open(t, Options{Patience: 5 * time.Second})
+	for _, of := range ask(t, f, callsOf(actorAt(url), 3, 2)) {
+		if of[0].Text != "a" || of[1].Text != "b" {
+			t.Errorf("%+v", of)
+		}
+	}
+}
+
+// Finish reasons that are in no table, and texts that are thoughts alone, are told once.
+func TestOddAnswersAreTold(t *testing.T) {
+	url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"","reasoning_content":"hm"},"finish_reason":"tired"}]}`)
+	})
+	f := open(t, Options{})
+	ask(t, f, callsOf(actorAt(url), 20, 1))
+	warnings := f.counters.Snapshot().Warnings
+	if len(warnings) != 2 || !strings.Contains(strings.Join(warnings, "\n"), `"tired"`) || !strings.Contains(strings.Join(warnings, "\n"), "reasoning_content") {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
+// The most common failure comes first, with its message and count.
+func TestFailuresAreCounted(t *testing.T) {
+	c := &Counters{}
+	for i := range 100 {
+		c.RecordFailure("judge", "bad_request", []string{"a", "b", "a"}[i%3])
+		c.RecordFailure("actor", "timeout", fmt.Sprint(i))
+	}
+	got := c.Snapshot().Failures
+	if got[0] != (Failure{Role: "judge", Code: "bad_request", Message: "a", Count: 67}) {
+		t.Errorf("the first is %+v", got[0])
+	}
+	sum := int64(0)
+	for _, f := range got {
+		sum += f.Count
+	}
+	if sum != 200 || len(got) > maxFailures+2 {
+		t.Errorf("%d failures of %d kinds", sum, len(got))
+	}
+}
