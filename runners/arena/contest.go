@@ -169,6 +169,17 @@ func (r *Result) sort() {
 	})
 }
 
+// AnswerAll asks all models for their answers and plays no game, so that a model which will not be
+// served for long has answered.
+func (c *Contest) AnswerAll(ctx context.Context, prompts []schemas.Prompt, ask Ask) error {
+	for _, p := range append(slices.Clone(c.Models), c.Baseline) {
+		if _, err := c.answer(ctx, prompts, &p, ask); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // answer returns a player's answers, given or asked for.
 func (c *Contest) answer(ctx context.Context, prompts []schemas.Prompt, p *Player, ask Ask) ([]AnswerRow, error) {
 	model := p.identity()
@@ -267,8 +278,8 @@ func (c *Contest) addGames(d *schemas.Dossier, pairing [2]string, r *Result) {
 	}
 }
 
-// Games returns the games without the texts.
-func (r *Result) games() []Game {
+// PlainGames returns the games without the texts.
+func (r *Result) PlainGames() []Game {
 	games := make([]Game, len(r.Games))
 	for i := range r.Games {
 		games[i] = r.Games[i].Game

@@ -376,3 +376,9 @@ func Difficulty(others []*Match, o Outcome) map[string]float64 {
 	}
 	return gamma
 }
+
+// Interval returns the estimate, for pages.
+func (l *LengthControlled) Interval() *Estimate { return &l.Estimate }
+
+// Interval returns the estimate, for pages.
+func (s *StyleControlled) Interval() *Estimate { return &s.Estimate }

@@ -1,0 +1,83 @@
+package arena
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"strings"
+
+	"coeval/datasets/store"
+)
+
+//go:embed arena.tmpl
+var pageSource string
+
+var page = template.Must(template.New("arena").Funcs(template.FuncMap{
+	"percent": func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) },
+	"at":      func(x float64) float64 { return 20 + 200*x },
+}).Parse(pageSource))
+
+// WritePage writes the page of a report and returns its name. Scripts and other files are not needed
+// to read it.
+func (r *Report) WritePage(ctx context.Context, dir string) (string, error) {
+	var b strings.Builder
+	if err := page.Execute(&b, r); err != nil {
+		return "", fmt.Errorf("arena: %w", err)
+	}
+	name := store.Join(dir, PageFile)
+	return name, store.WriteFile(ctx, name, []byte(b.String()))
+}
+
+// Text returns the figures for a terminal, a line for each.
+func (r *Report) Text() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-20s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	if r.Simulated {
+		line("SIMULATED", "the simulated worker answered: these figures show how things work and nothing else")
+	}
+	for _, m := range r.Matches {
+		line("match", "%s against %s", m.A, m.B)
+		line("  win rate", "%s", m.WinRate.text())
+		if c := m.LengthControlled; c != nil {
+			line("  at equal length", "%s (form: %s)", c.Estimate.text(), c.Form)
+		}
+		if c := m.StyleControlled; c != nil {
+			line("  at equal style", "%s", c.Estimate.text())
+		}
+		if m.Consistent != nil && m.FirstShown != nil {
+			line("  orders", "agree in %.1f %%; the answer shown first wins %.1f %%", 100**m.Consistent, 100**m.FirstShown)
+		}
+		line("  prompts", "%d of %d count, %d games, %d without a verdict", m.Tally.Counted, m.Tally.Prompts, m.Tally.Games, total(m.Tally.Unparsed))
+		if m.MinDifference != nil {
+			line("  shows", "a win rate at least %.1f points from 50 %%", 100**m.MinDifference)
+		}
+	}
+	if len(r.Standings) > 0 {
+		line("standings", "strength in logits, 0 for the baseline")
+		for i, s := range r.Standings {
+			line(fmt.Sprintf("  %d.", i+1), "%+.2f (%+.2f to %+.2f)  %s", s.Strength.Value, s.Strength.Low, s.Strength.High, s.Model)
+		}
+	}
+	for _, w := range r.Warnings {
+		line("WARNING", "%s", w)
+	}
+	return b.String()
+}
+
+func total(counts map[string]int) int {
+	sum := 0
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
+}
+
+func (e *Estimate) text() string {
+	if e == nil {
+		return "not known"
+	}
+	return fmt.Sprintf("%.1f %% (%.1f to %.1f)", 100*e.Value, 100*e.Low, 100*e.High)
+}

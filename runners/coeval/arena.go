@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/answers"
+	"coeval/datasets/journal"
+	"coeval/datasets/prompts"
+	"coeval/pipelines/metareward"
+	"coeval/runners/arena"
+	"coeval/schemas"
+	"coeval/transforms/infer"
+	"coeval/transforms/pairwise"
+	"coeval/transforms/stage"
+)
+
+// arenaFlags are those of arena. They override the file.
+type arenaFlags struct {
+	runFlags
+
+	a, aURLs, aAnswers []string
+	b                  string
+	bURLs              []string
+	bAnswers           string
+	judge              string
+	judgeURLs          []string
+	verdict            string
+	replicates         int
+	outcome            string
+	categoryField      string
+	known              []string
+	chain              bool
+	answersOnly        bool
+}
+
+func newArenaCommand() *cobra.Command {
+	var flags arenaFlags
+	c := &cobra.Command{
+		Use:   "arena [ARENA.yaml] --a MODEL --b MODEL --judge MODEL --url URL --prompts FILE --out OUT",
+		Short: "Compare models: win rates with intervals, by a pairwise judge in both orders",
+		Long: `Compare models by a pairwise judge. Each model answers each prompt once. The judge sees both answers in both
+orders. OUT/arena.html and OUT/arena.json show the win rate, the same at equal length and at equal style, each with an
+interval over prompts. Calls go through the journal of OUT: a second time asks nothing, and another model costs its
+own calls only. Repeat --a for a table of several models.`,
+		Example: `  coeval arena --a my-model@it-2 --b my-model --judge big-model --url http://localhost:8000/v1 \
+    --prompts eval.jsonl --out arena
+  coeval arena --simulate --a 'sim:quality=+0.5,length=+0,noise=+0' --b base --judge judge \
+    --prompts datasets/arena-hard/arena-hard-v0.1.jsonl --limit 100 --out arena`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			k, err := flags.prepare(c, args)
+			if err != nil {
+				return err
+			}
+			if err := k.do(c.Context()); err != nil {
+				return &coded{code: exitFailed, err: err}
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&flags.a, "a", nil, "model to measure, as MODEL or MODEL@REVISION (repeatable)")
+	f.StringArrayVar(&flags.aURLs, "a-url", nil, "base URL of a server of these models (repeatable; default --url)")
+	f.StringArrayVar(&flags.aAnswers, "a-answers", nil, "file of given answers, one for each --a: the model is not asked")
+	f.StringVar(&flags.b, "b", "", "the baseline, as MODEL or MODEL@REVISION")
+	f.StringArrayVar(&flags.bURLs, "b-url", nil, "base URL of a server of the baseline (repeatable; default --url)")
+	f.StringVar(&flags.bAnswers, "b-answers", "", "file of the baseline's given answers")
+	f.StringVar(&flags.judge, "judge", "", "model of the judge")
+	f.StringArrayVar(&flags.judgeURLs, "judge-url", nil, "base URL of a server of the judge (repeatable; default --url)")
+	f.StringArrayVar(&flags.urls, "url", nil, "base URL of a server of all models without their own (repeatable)")
+	f.StringArrayVar(&flags.prompts, "prompts", nil, "file, glob or folder of prompts (repeatable)")
+	f.StringVar(&flags.out, "out", "", "folder of the arena and of its journal")
+	f.Int64Var(&flags.limit, "limit", 0, "read no more than the first so many prompts")
+	f.Int64Var(&flags.sample, "sample", 0, "draw so many prompts")
+	f.StringVar(&flags.verdict, "verdict", "five", "verdicts of the judge: five (A>>B to B>>A) or two (A, B)")
+	f.IntVar(&flags.replicates, "replicates", 1, "how often each order is asked")
+	f.StringVar(&flags.outcome, "outcome", "hard", "hard counts wins, soft also how clear they are")
+	f.StringVar(&flags.categoryField, "category-field", "category", "field of the prompts with their category")
+	f.StringArrayVar(&flags.known, "known", nil, "folder of another arena, whose games tell how hard the prompts are (repeatable)")
+	f.BoolVar(&flags.chain, "chain", false, "compare each --a with the one before it, too")
+	f.BoolVar(&flags.answersOnly, "answers-only", false, "ask for the answers and play no game")
+	f.BoolVar(&flags.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
+	f.IntVar(&flags.maxInFlight, "max-in-flight", 0, "generations that each server is asked for at a time")
+	f.BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
+	flags.registerRun(c)
+	return c
+}
+
+// contestRun is one attempt.
+type contestRun struct {
+	*run
+
+	flags   *arenaFlags
+	arena   arena.Config
+	prompts []schemas.Prompt
+}
+
+// prepare reads config and prompts. Its errors are of usage.
+func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, error) {
+	config := arena.DefaultConfig()
+	if len(args) > 0 {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return nil, usage(fmt.Errorf("config: %w", err))
+		}
+		if config, err = arena.ParseConfig(args[0], b); err != nil {
+			return nil, usage(err)
+		}
+	}
+	if err := f.apply(c, &config); err != nil {
+		return nil, usage(err)
+	}
+	if err := f.validate(&config); err != nil {
+		return nil, usage(err)
+	}
+	k := &contestRun{flags: f, arena: config}
+	base := config.Base()
+	var err error
+	if k.prompts, err = readPrompts(c.Context(), &base); err != nil {
+		return nil, err
+	}
+	k.run = &run{
+		config: base, flags: &f.runFlags, command: c, started: time.Now(), scan: &prompts.Scan{Prompts: int64(len(k.prompts))},
+	}
+	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
+	return k, nil
+}
+
+// validate returns all problems of the config. With answers alone no model has to be measured.
+func (f *arenaFlags) validate(config *arena.Config) error {
+	err := config.Validate()
+	if !f.answersOnly {
+		return err
+	}
+	return errors.Join(slices.DeleteFunc(problems(err), func(err error) bool {
+		p := (*metareward.Problem)(nil)
+		return err == nil || errors.As(err, &p) && (p.Key == "a" || strings.HasPrefix(p.Key, "judge."))
+	})...)
+}
+
+// apply puts the flags that were given over the config.
+func (f *arenaFlags) apply(c *cobra.Command, config *arena.Config) error {
+	if len(f.a) > 0 {
+		config.A = nil
+		for _, name := range f.a {
+			config.A = append(config.A, arena.NewSide(name))
+		}
+	}
+	if len(f.aAnswers) > 0 && len(f.aAnswers) != len(config.A) {
+		return fmt.Errorf("--a-answers names %d files for %d models; give one for each --a", len(f.aAnswers), len(config.A))
+	}
+	for i := range config.A {
+		if len(f.aURLs) > 0 {
+			config.A[i].URLs = f.aURLs
+		}
+		if len(f.aAnswers) > 0 {
+			config.A[i].Answers = f.aAnswers[i]
+		}
+	}
+	set := func(flag string, apply func()) {
+		if c.Flags().Changed(flag) {
+			apply()
+		}
+	}
+	set("b", func() { config.B = arena.NewSide(f.b) })
+	set("b-url", func() { config.B.URLs = f.bURLs })
+	set("b-answers", func() { config.B.Answers = f.bAnswers })
+	set("judge", func() { config.Judge.Model = f.judge })
+	set("judge-url", func() { config.Judge.URLs = f.judgeURLs })
+	set("url", func() { config.Worker.URLs = f.urls })
+	set("prompts", func() { config.Prompts.Paths = f.prompts })
+	set("limit", func() { config.Prompts.Limit = f.limit })
+	set("sample", func() { config.Prompts.Sample = f.sample })
+	set("out", func() { config.Output.Dir = f.out })
+	set("verdict", func() { config.Judge.Verdict = pairwise.Scale(f.verdict) })
+	set("replicates", func() { config.Judge.Replicates = f.replicates })
+	set("outcome", func() { config.Outcome = arena.Outcome(f.outcome) })
+	set("category-field", func() { config.CategoryField = f.categoryField })
+	set("known", func() { config.Known = f.known })
+	set("chain", func() { config.Chain = f.chain })
+	set("simulate", func() { config.Simulate.Enabled = f.simulate })
+	set("max-in-flight", func() { config.Client.MaxInFlight = f.maxInFlight })
+	return nil
+}
+
+// readPrompts returns the distinct prompts that a config selects, in their order.
+func readPrompts(ctx context.Context, c *metareward.Config) ([]schemas.Prompt, error) {
+	s, err := scan(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var all []schemas.Prompt
+	seen := map[string]bool{}
+	for _, file := range s.Files {
+		err := prompts.ReadFile(ctx, file, c.Reading(), func(line prompts.Line) error {
+			if line.Failure == nil && !seen[line.Prompt.ID] && s.Sample.Keep(line.Prompt.ID) {
+				seen[line.Prompt.ID] = true
+				all = append(all, line.Prompt)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// do asks what is missing, under the lock of OUT, and writes the figures.
+func (k *contestRun) do(ctx context.Context) (err error) {
+	out := k.config.Output.Dir
+	ctx, unlock, err := k.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if err := k.config.ClaimRespondent(ctx); err != nil {
+		return err
+	}
+	if _, err := journal.Compact(ctx, metareward.JournalDir(out), journal.CompactAbove); err != nil {
+		return err
+	}
+	if k.config.Simulate.Enabled {
+		if k.simulator, err = startSimulator(&k.config); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, k.simulator.Close()) }()
+		k.arena.Simulate = k.config.Simulate
+	}
+	contest, err := k.arena.Contest(ctx, givenAnswers)
+	if err != nil {
+		return err
+	}
+	lengths, err := journal.FindPrefixBits(ctx, metareward.JournalDir(out))
+	if err != nil {
+		return err
+	}
+	asking := k.config.NewAsking(k.attempt, int64(len(k.prompts)), lengths, k.flags.retryFailed)
+	var calls schemas.CallTally
+	ask := func(ctx context.Context, dossiers []schemas.Dossier, chain []stage.Spec) error {
+		tally, err := infer.RunInProcess(ctx, dossiers, asking.Bits, chain, asking.Infer)
+		for _, own := range tally {
+			calls = calls.Plus(own)
+		}
+		return err
+	}
+	var result *arena.Result
+	err = k.execute(ctx, func(ctx context.Context) (err error) {
+		if k.flags.answersOnly {
+			return contest.AnswerAll(ctx, k.prompts, ask)
+		}
+		result, err = contest.Play(ctx, k.prompts, ask)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if k.flags.answersOnly {
+		return k.printCalls(calls)
+	}
+	return k.write(ctx, contest, result, calls)
+}
+
+// givenAnswers returns the answers of a file by prompt ID.
+func givenAnswers(ctx context.Context, path string) (map[string]string, error) {
+	rows, err := answers.Read(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	texts := make(map[string]string, len(rows))
+	for i := range rows {
+		texts[rows[i].PromptID] = rows[i].Text
+	}
+	return texts, nil
+}
+
+// write writes the files and the page, and prints the figures.
+func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *arena.Result, calls schemas.CallTally) error {
+	out := k.config.Output.Dir
+	config, err := json.Marshal(k.arena)
+	if err != nil {
+		return err
+	}
+	baseline := contest.Baseline.Role.Identity()
+	known, digests, err := arena.ReadKnown(ctx, k.arena.Known, baseline)
+	if err != nil {
+		return err
+	}
+	report := &arena.Report{
+		Simulated: k.config.Simulate.Enabled, Config: config, Judge: contest.Judge.Role.Identity(), Baseline: baseline,
+		Pairings: result.Pairings, Outcome: k.arena.Outcome, Resamples: k.arena.Resamples, Known: digests, Prompts: len(k.prompts),
+		FailedCalls: result.Failed, Warnings: append(contest.Warnings(), k.seen.Warnings...),
+	}
+	report.Simulated = report.Simulated || k.anySimulated(ctx, contest)
+	report.Summary = arena.Summarize(baseline, result.Pairings, result.PlainGames(), result.Answers, known,
+		arena.Options{Outcome: k.arena.Outcome, Resamples: k.arena.Resamples})
+	if err := result.Write(ctx, out, report); err != nil {
+		return err
+	}
+	page, err := report.WritePage(ctx, out)
+	if err != nil {
+		return err
+	}
+	w := k.command.OutOrStdout()
+	if k.flags.json {
+		b, err := json.Marshal(report)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\n", b)
+		return err
+	}
+	if _, err := fmt.Fprint(w, report.Text()); err != nil {
+		return err
+	}
+	if err := k.printCalls(calls); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "the page is %s; check the files with: coeval verify %s\n", page, out)
+	return err
+}
+
+// anySimulated reports whether a simulated worker is behind any of the models.
+func (k *contestRun) anySimulated(ctx context.Context, contest *arena.Contest) bool {
+	roles := []*stage.Role{&contest.Judge.Role, &contest.Baseline.Role}
+	for i := range contest.Models {
+		roles = append(roles, &contest.Models[i].Role)
+	}
+	return slices.ContainsFunc(roles, func(r *stage.Role) bool {
+		identity, err := infer.KnownIdentity(ctx, metareward.JournalDir(k.config.Output.Dir), r)
+		return err == nil && identity != nil && identity.Simulated()
+	})
+}
+
+func (k *contestRun) printCalls(calls schemas.CallTally) error {
+	_, err := fmt.Fprintf(k.command.OutOrStdout(), "%s generations in %s requests, %s replayed from the journal\n",
+		humanize.Comma(calls.Generations), humanize.Comma(calls.Requests), humanize.Comma(calls.Replayed))
+	return err
+}
