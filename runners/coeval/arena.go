@@ -17,11 +17,14 @@ import (
 	"coeval/datasets/answers"
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
+	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/infer"
 	"coeval/transforms/pairwise"
+	"coeval/transforms/sink"
 	"coeval/transforms/stage"
 )
 
@@ -204,7 +207,7 @@ func readPrompts(ctx context.Context, c *metareward.Config) ([]schemas.Prompt, e
 	seen := map[string]bool{}
 	for _, file := range s.Files {
 		err := prompts.ReadFile(ctx, file, c.Reading(), func(line prompts.Line) error {
-			if line.Failure == nil && !seen[line.Prompt.ID] && s.Sample.Keep(line.Prompt.ID) {
+			if line.Bad == nil && !seen[line.Prompt.ID] && s.Sample.Keep(line.Prompt.ID) {
 				seen[line.Prompt.ID] = true
 				all = append(all, line.Prompt)
 			}
@@ -280,7 +283,7 @@ func givenAnswers(ctx context.Context, path string) (map[string]string, error) {
 	}
 	texts := make(map[string]string, len(rows))
 	for i := range rows {
-		texts[rows[i].PromptID] = rows[i].Text
+		texts[rows[i].Prompt.ID] = rows[i].Text
 	}
 	return texts, nil
 }
@@ -346,5 +349,30 @@ func (k *contestRun) anySimulated(ctx context.Context, contest *arena.Contest) b
 func (k *contestRun) printCalls(calls schemas.CallTally) error {
 	_, err := fmt.Fprintf(k.command.OutOrStdout(), "%s generations in %s requests, %s replayed from the journal\n",
 		humanize.Comma(calls.Generations), humanize.Comma(calls.Requests), humanize.Comma(calls.Replayed))
+	return err
+}
+
+// isArena reports whether a folder has the report of an arena and none of a run.
+func isArena(ctx context.Context, dir string) bool {
+	if _, err := store.Stat(ctx, store.Join(dir, sink.RunFile)); err == nil {
+		return false
+	}
+	_, err := store.Stat(ctx, store.Join(dir, arena.ReportFile))
+	return err == nil
+}
+
+// verifyArena checks an arena's files and computes its figures again.
+func verifyArena(c *cobra.Command, dir string) error {
+	found, err := arena.Verify(c.Context(), dir)
+	if err != nil {
+		return &coded{code: exitFailed, err: err}
+	}
+	for _, problem := range found {
+		fmt.Fprintln(c.OutOrStdout(), sanitize.Line(problem))
+	}
+	if len(found) > 0 {
+		return &coded{code: exitProof, err: fmt.Errorf("%s: %d problems", sanitize.Line(dir), len(found))}
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: proved: all figures follow from the games\n", sanitize.Line(dir))
 	return err
 }

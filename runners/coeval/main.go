@@ -118,6 +118,6 @@ pairs for both roles as Parquet, and pays for no call twice.`,
 		return usage(fmt.Errorf("%w (see %s --help)", err, c.CommandPath()))
 	})
 	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(),
-		newCalibrateCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand())
+		newCalibrateCommand(), newArenaCommand(), newLoopCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand())
 	return root
 }

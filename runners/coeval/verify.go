@@ -20,6 +20,9 @@ again from the raw tables by code of its own. Exit code 3 means that something i
 		Example: "  coeval verify out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
+			if isArena(c.Context(), args[0]) {
+				return verifyArena(c, args[0])
+			}
 			r, err := verify.Out(c.Context(), args[0])
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
