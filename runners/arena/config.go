@@ -56,6 +56,17 @@ type SideConfig struct {
 	Answers string `yaml:"answers" json:"answers"`
 }
 
+// UnmarshalYAML reads a model over the defaults: a list has no elements that could have them.
+func (s *SideConfig) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain SideConfig
+	p := plain{Role: answering()}
+	if err := unmarshal(&p); err != nil {
+		return err
+	}
+	*s = SideConfig(p)
+	return nil
+}
+
 // JudgeConfig is the pairwise judge.
 type JudgeConfig struct {
 	metareward.Role `yaml:",inline"`
@@ -89,14 +100,6 @@ func answering() metareward.Role {
 // not its text, which may contain a key.
 func ParseConfig(name string, data []byte) (Config, error) {
 	c := DefaultConfig()
-	var shape struct {
-		A []any `yaml:"a"`
-	}
-	if err := yaml.Unmarshal(data, &shape); err == nil {
-		for range shape.A {
-			c.A = append(c.A, SideConfig{Role: answering()})
-		}
-	}
 	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
 		return c, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
@@ -237,7 +240,7 @@ func (c *Config) Contest(ctx context.Context, answers func(ctx context.Context, 
 	if _, err := pairwise.Stage(out.Judge); err != nil {
 		return nil, err
 	}
-	return out, out.Validate()
+	return out, nil
 }
 
 // category returns the category of a prompt from its metadata.

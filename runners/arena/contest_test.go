@@ -217,6 +217,19 @@ func TestConfigProblems(t *testing.T) {
 	}
 }
 
+// A model in a list keeps the defaults that it doesn't set.
+func TestSidesOfYAML(t *testing.T) {
+	c, err := arena.ParseConfig("arena.yaml", []byte("a:\n  - model: x\n    max_tokens: 64\nb:\n  model: y\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := arena.NewSide("x")
+	want.MaxTokens = 64
+	if got := c.A[0]; got.Model != "x" || got.MaxTokens != 64 || got.TopP != want.TopP || got.Temperature != want.Temperature {
+		t.Errorf("a[0] is %+v; want %+v", got.Role, want.Role)
+	}
+}
+
 // A judge of the family of a side is named.
 func TestFamilyWarning(t *testing.T) {
 	c := config("http://localhost:1/v1", "out")

@@ -52,6 +52,7 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 			return nil
 		},
 	}
+	c.AddCommand(newSimulateTrainCommand())
 	f := c.Flags()
 	f.StringVar(&o.Addr, "addr", "127.0.0.1:8008", "address to listen on")
 	f.IntVar(&o.Slots, "slots", 256, "choices that are worked on at a time")
@@ -76,6 +77,7 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	f.BoolVar(&o.IgnoreConstraints, "ignore-constraints", false, "ignore the fields that bind a text, as servers do that can't")
 	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
 	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
+	f.BoolVar(&o.Adapters, "adapters", false, "load adapters from folders of this machine at POST /v1/load_lora_adapter")
 	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
 	return c
 }
