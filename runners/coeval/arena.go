@@ -17,6 +17,7 @@ import (
 	"coeval/datasets/answers"
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
+	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
@@ -24,7 +25,6 @@ import (
 	"coeval/schemas/sanitize"
 	"coeval/transforms/infer"
 	"coeval/transforms/pairwise"
-	"coeval/transforms/sink"
 	"coeval/transforms/stage"
 )
 
@@ -354,7 +354,7 @@ func (k *contestRun) printCalls(calls schemas.CallTally) error {
 
 // isArena reports whether a folder has the report of an arena and none of a run.
 func isArena(ctx context.Context, dir string) bool {
-	if _, err := store.Stat(ctx, store.Join(dir, sink.RunFile)); err == nil {
+	if _, err := store.Stat(ctx, store.Join(dir, rundir.RunFile)); err == nil {
 		return false
 	}
 	_, err := store.Stat(ctx, store.Join(dir, arena.ReportFile))
