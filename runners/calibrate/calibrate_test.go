@@ -445,9 +445,9 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("at the thresholds: %q", got)
 	}
 	for wanted, change := range map[string]func(*Figures){
-		"have no score":                func(f *Figures) { f.Unparsed.Share += 0.01 },
-		"tossing a coin":               func(f *Figures) { *f.Agreement.WithTies.Low = 0.5 },
-		"the calibration error":        func(f *Figures) { f.Reliability.Error += 0.01 },
+		"have no score":             func(f *Figures) { f.Unparsed.Share += 0.01 },
+		"tossing a coin":            func(f *Figures) { *f.Agreement.WithTies.Low = 0.5 },
+		"the calibration error":     func(f *Figures) { f.Reliability.Error += 0.01 },
 		"it would not improve them": func(f *Figures) { *f.Fit.Mapped = 1 },
 	} {
 		f := figures()

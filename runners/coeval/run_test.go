@@ -236,7 +236,7 @@ func TestSummaryForPeople(t *testing.T) {
 	}
 	// With two judgments of a response there are never the three that a comparison needs.
 	for _, wanted := range []string{
-		"SIMULATED", "actor pairs", "judge pairs", "too_few_judgments 5", "generations in", "slot use", "README.md", "THE JUDGE HAS NO PAIR", "responses", "next: coeval report",
+		"SIMULATED", "actor pairs", "judge pairs", "too_few_judgments", "generations in", "slot use", "README.md", "THE JUDGE HAS NO PAIR", "responses", "next: coeval report",
 		"method.min_meta_judgments",
 	} {
 		if !strings.Contains(stderr, wanted) {

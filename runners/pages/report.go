@@ -120,7 +120,8 @@ func summaryOf(ctx context.Context, r *runs.Run) (*summary.Summary, error) {
 	settings.Config.Actor.Temperature, settings.Config.Actor.MaxTokens = r.Settings.Actor.Role.Temperature, r.Settings.Actor.Role.MaxTokens
 	settings.Config.Judge.MaxTokens, settings.Config.Method = r.Settings.Judge.Role.MaxTokens, r.Settings.Method
 	s := summary.New(r.Manifest, &settings)
-	return s, s.AddFailures(ctx, r)
+	err := s.AddFailures(ctx, r)
+	return s, err
 }
 
 // configOf returns a config as people read it, and its seed.

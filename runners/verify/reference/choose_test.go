@@ -144,7 +144,7 @@ func TestRatings(t *testing.T) {
 }
 
 func TestMoments(t *testing.T) {
-	// (4.5 + 3.7 + 5)/3 = 4.4; (0.01 + 0.49 + 0.36)/3 = 0.86/3.
+	// The mean is 13.2/3 = 4.4, and the squared deviations from it are 0.01, 0.49 and 0.36: 0.86/3.
 	mean, variance := Moments([]float64{4.5, 3.7, 5})
 	if mean.RatString() != "22/5" || variance.RatString() != "43/150" {
 		t.Errorf("mean %s, variance %s", mean.RatString(), variance.RatString())

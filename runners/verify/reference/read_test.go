@@ -79,7 +79,11 @@ func TestEndings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	scores, verdicts := Scores(0, 5), Verdicts()
 	all, confirmed := 0, 0
 	for lines := bufio.NewScanner(f); lines.Scan(); {
@@ -90,7 +94,8 @@ func TestEndings(t *testing.T) {
 		if err := json.Unmarshal(lines.Bytes(), &ending); err != nil {
 			t.Fatal(err)
 		}
-		finding, said := Confirmed, ""
+		var finding Finding
+		var said string
 		switch expected := ending.Expected.(type) {
 		case float64:
 			finding, said = scores.Score(ending.Text, new(expected/1000), "")
