@@ -20,7 +20,7 @@ import (
 	"coeval/pipelines/metareward"
 )
 
-var update = flag.Bool("update", false, "write the table of keys into README.md")
+var update = flag.Bool("update", false, "write the table of keys into docs/reference/config.md")
 
 // required are settings without which no config is whole.
 var required = []Setting{
@@ -162,24 +162,24 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 	}
 }
 
-// README has every key with its default.
-func TestREADME(t *testing.T) {
-	const name, begin, end = "../../README.md", "-run README -update` -->\n", "<!-- end of config keys -->"
-	readme, err := os.ReadFile(name)
+// The reference has every key with its default.
+func TestReference(t *testing.T) {
+	const name, begin, end = "../../docs/reference/config.md", "-run Reference -update` -->\n", "<!-- end of config keys -->"
+	reference, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := bytes.Cut(readme, []byte("<!-- config keys: made by `go test ./runners/settings "+begin))
+	before, rest, ok := bytes.Cut(reference, []byte("<!-- config keys: made by `go test ./runners/settings "+begin))
 	_, after, ok2 := bytes.Cut(rest, []byte(end))
 	if !ok || !ok2 {
-		t.Fatal("README.md has no place for the keys")
+		t.Fatal("docs/reference/config.md has no place for the keys")
 	}
 	want := slices.Concat(before, []byte("<!-- config keys: made by `go test ./runners/settings "+begin), []byte(table(t)), []byte(end), after)
-	if bytes.Equal(readme, want) {
+	if bytes.Equal(reference, want) {
 		return
 	}
 	if !*update {
-		t.Fatal("README.md has other keys: run go test ./runners/settings -run README -update")
+		t.Fatal("docs/reference/config.md has other keys: run go test ./runners/settings -run Reference -update")
 	}
 	if err := os.WriteFile(name, want, 0o644); err != nil {
 		t.Fatal(err)

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// README documents every column of every table, in their order, with type and nullability.
-func TestREADMEHasAllColumns(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// The reference documents every column of every table, in their order, with type and nullability.
+func TestReferenceHasAllColumns(t *testing.T) {
+	reference, err := os.ReadFile("../docs/reference/output.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,9 +22,9 @@ func TestREADMEHasAllColumns(t *testing.T) {
 		"`raw/comparisons`": reflect.TypeFor[ComparisonRow](), "`failures`": reflect.TypeFor[FailureRow](),
 	}
 	for name, row := range tables {
-		_, section, ok := strings.Cut(string(readme), "\n"+name+":\n\n")
+		_, section, ok := strings.Cut(string(reference), "\n"+name+":\n\n")
 		if !ok {
-			t.Errorf("README has no table %s", name)
+			t.Errorf("the reference has no table %s", name)
 			continue
 		}
 		section, _, _ = strings.Cut(section, "\n\n")
