@@ -149,14 +149,23 @@ func (s *scanner) countReading(r *Reading) {
 	}
 }
 
+// A SelectionError reports a selection that the files have too few prompts for.
+type SelectionError struct{ text string }
+
+func (e *SelectionError) Error() string { return e.text }
+
+func selectionError(format string, args ...any) error {
+	return &SelectionError{text: fmt.Sprintf(format, args...)}
+}
+
 // finish sets the sample.
 func (s *scanner) finish() error {
 	s.scan.Prompts = s.inSlice
 	switch {
 	case s.inSlice == 0:
-		return fmt.Errorf("prompts: slice %s has none of the %d distinct prompts; use fewer slices", s.selection.Slice, s.scan.Distinct)
+		return selectionError("prompts: slice %s has none of the %d distinct prompts; use fewer slices", s.selection.Slice, s.scan.Distinct)
 	case s.selection.Sample > s.inSlice:
-		return fmt.Errorf("prompts: sample is %d and there are %d distinct prompts; give at most that, or 0 for all", s.selection.Sample, s.inSlice)
+		return selectionError("prompts: sample is %d and there are %d distinct prompts; give at most that, or 0 for all", s.selection.Sample, s.inSlice)
 	case s.selection.Sample > 0 && s.selection.Sample < s.inSlice:
 		s.scan.Prompts = s.selection.Sample
 		s.scan.Sample.Last = s.ranks[0]

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"coeval/datasets/journal"
+	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/stage"
 )
@@ -33,6 +34,7 @@ func (c Config) ValidateAnswering() error {
 	v := &validator{}
 	v.run(&c)
 	v.prompts(&c.Prompts)
+	v.served(&c, map[string]*Role{schemas.RoleActor: &c.Actor.Role})
 	v.role("actor", &c, &c.Actor.Role)
 	v.worker(&c)
 	v.client(&c.Client)

@@ -28,7 +28,7 @@ import (
 type Config struct {
 	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
 	Roles    []string `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
-	Seed     int64    `yaml:"seed"       json:"seed"       doc:"of the run: another one asks for other texts"`
+	Seed     *int64   `yaml:"seed"       json:"seed"       doc:"seed of the run; another one asks for other texts; null sends no seed, for servers that refuse it"`
 	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that can are made to end judgments and comparisons in a verdict"`
 	Prompts  Prompts  `yaml:"prompts"    json:"prompts"`
 	Output   Output   `yaml:"output"     json:"output"`
@@ -83,11 +83,11 @@ type Role struct {
 	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
 	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with the API key of this role; empty uses the worker's key, unless the role has urls of its own"`
 	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with the API key of this role, instead of a variable"`
-	Temperature float64        `yaml:"temperature" json:"temperature" doc:"of sampling"`
-	TopP        float64        `yaml:"top_p"       json:"top_p"       doc:"of sampling"`
+	Temperature *float64       `yaml:"temperature" json:"temperature" doc:"sampling temperature; null sends none, for servers that refuse it"`
+	TopP        *float64       `yaml:"top_p"       json:"top_p"       doc:"nucleus sampling: the share of probability that tokens are drawn from; null sends none"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
 	Stop        Texts          `yaml:"stop"        json:"stop"        doc:"texts that end a generation"`
-	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent as they are, as top_k or chat_template_kwargs"`
+	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent unchanged, as top_k or chat_template_kwargs; run.json publishes them, so no secrets"`
 }
 
 // Texts is a list that YAML shows quoted, as the library reads no block of line breaks alone.
@@ -173,14 +173,15 @@ const (
 
 // Default returns the config that holds where nothing is said.
 func Default() Config {
-	role := Role{Temperature: 0.8, TopP: 0.95, MaxTokens: 1024}
-	actor := role
-	actor.MaxTokens = 2048
+	role := Role{Temperature: new(0.8), TopP: new(0.95), MaxTokens: 1024}
+	actor, judge := role, role
+	actor.MaxTokens, actor.Temperature, actor.TopP = 2048, new(0.8), new(0.95)
+	judge.Temperature, judge.TopP = new(0.8), new(0.95)
 	return Config{
-		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Verdicts: FreeVerdicts,
+		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Seed: new(int64(0)), Verdicts: FreeVerdicts,
 		Prompts: Prompts{DropLastAnswer: prompts.AutoDrop, MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
-		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: role, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
+		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: judge, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
 			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
@@ -224,7 +225,7 @@ func Preset(name string) (Config, error) {
 func (c Config) Data() (json.RawMessage, error) {
 	data := struct {
 		Roles     []string        `json:"roles"`
-		Seed      int64           `json:"seed"`
+		Seed      *int64          `json:"seed"`
 		Prompts   Prompts         `json:"prompts"`
 		PerShard  int64           `json:"prompts_per_shard"`
 		Actor     json.RawMessage `json:"actor"`

@@ -70,10 +70,10 @@ func TestBounds(t *testing.T) {
 		{"prompts.drop_last_answer", funcs(func(c *Config, s string) { c.Prompts.DropLastAnswer = s }, "auto", "always", "never"), funcs(func(c *Config, s string) { c.Prompts.DropLastAnswer = s }, "yes")},
 		{"prompts.max_bad_prompts", floats(func(c *Config, x float64) { c.Prompts.MaxBad = x }, 0, 1), floats(func(c *Config, x float64) { c.Prompts.MaxBad = x }, -0.01, 1.01, math.NaN())},
 		{"prompts.max_line_bytes", ints(func(c *Config, n int) { c.Prompts.MaxLineBytes = n }, 100, 1<<30), ints(func(c *Config, n int) { c.Prompts.MaxLineBytes = n }, 99, 1<<30+1)},
-		{"actor.n", ints(func(c *Config, n int) { c.Actor.N = n }, 1, 256), ints(func(c *Config, n int) { c.Actor.N = n }, 0, 257)},
-		{"judge.n", ints(func(c *Config, n int) { c.Judge.N = n }, 1, 256), ints(func(c *Config, n int) { c.Judge.N = n }, 0, 257)},
-		{"actor.temperature", floats(func(c *Config, x float64) { c.Actor.Temperature = x }, 0, 10), floats(func(c *Config, x float64) { c.Actor.Temperature = x }, -0.1, 10.1, math.NaN())},
-		{"judge.top_p", floats(func(c *Config, x float64) { c.Judge.TopP = x }, 0.01, 1), floats(func(c *Config, x float64) { c.Judge.TopP = x }, 0, 1.01, math.NaN())},
+		{"actor.n", ints(func(c *Config, n int) { c.Actor.N = n }, 2, 256), ints(func(c *Config, n int) { c.Actor.N = n }, 0, 1, 257)},
+		{"judge.n", ints(func(c *Config, n int) { c.Judge.N = n }, 3, 256), ints(func(c *Config, n int) { c.Judge.N = n }, 0, 1, 2, 257)},
+		{"actor.temperature", floats(func(c *Config, x float64) { c.Actor.Temperature = &x }, 0, 10), floats(func(c *Config, x float64) { c.Actor.Temperature = &x }, -0.1, 10.1, math.NaN())},
+		{"judge.top_p", floats(func(c *Config, x float64) { c.Judge.TopP = &x }, 0.01, 1), floats(func(c *Config, x float64) { c.Judge.TopP = &x }, 0, 1.01, math.NaN())},
 		{"meta_judge.max_tokens", ints(func(c *Config, n int) { c.MetaJudge.MaxTokens = n }, 0, 1), ints(func(c *Config, n int) { c.MetaJudge.MaxTokens = n }, -1)},
 		{"actor.extra_body.top_p", []func(*Config){func(c *Config) { c.Actor.ExtraBody = map[string]any{"top_k": 20} }}, []func(*Config){func(c *Config) { c.Actor.ExtraBody = map[string]any{"top_p": 1} }}},
 		{"worker.urls[1]", funcs(addURL, "https://api.example.com/v1", "http://[::1]:8000"), funcs(addURL, "", "host:8000", "ftp://host/v1", "http://", "http://user:key@host/v1", "http://host/v1?key=k")},
@@ -82,8 +82,8 @@ func TestBounds(t *testing.T) {
 		{"method.min_margin", floats(func(c *Config, x float64) { c.Method.MinMargin = x }, 0, 0.001, 5), floats(func(c *Config, x float64) { c.Method.MinMargin = x }, -0.1, 5.1, 0.0001, math.NaN())},
 		{"method.max_chosen_chars", ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, -1)},
 		{"method.max_judgment_chars", ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, -1)},
-		{"method.min_judgments", ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 1, 256), ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 0, 257)},
-		{"method.min_meta_judgments", ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 2, 256), ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 1, 257)},
+		{"method.min_judgments", ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 1, 11), ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 0, 257)},
+		{"method.min_meta_judgments", ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 2, 11), ints(func(c *Config, n int) { c.Method.MinMetaJudgments = n }, 1, 257)},
 		{"method.position_weights", funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights), funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, "", "all")},
 		{"method.fixed_position_weights", funcs(fixedWeights, [2]float64{0, 1}, [2]float64{0.3, 0.7}), funcs(fixedWeights, [2]float64{0, 0}, [2]float64{0.6, 0.6}, [2]float64{-0.5, 1.5}, [2]float64{math.NaN(), 1})},
 		{"method.elo_lambda", floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 1e-6, 1e3), floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 0, 9e-7, 1001, math.NaN())},
@@ -164,16 +164,16 @@ func TestValidateTellsAll(t *testing.T) {
 	got := keys(t, Config{Method: Method{Rho: 0.7}, Simulate: Simulate{Faults: "x"}}.Validate())
 	slices.Sort(got)
 	want := []string{
-		"actor.model", "actor.n", "actor.top_p", "actor.urls",
+		"actor.n",
 		"client.patience", "client.tries",
-		"judge.model", "judge.n", "judge.scale", "judge.top_p", "judge.urls",
+		"judge.n", "judge.scale",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
 		"method.position_weights", "method.rho",
 		"output.dir", "output.prompts_per_shard",
 		"prompts.max_line_bytes", "prompts.paths",
 		"roles",
 		"simulate.faults", "simulate.slots", "simulate.world",
-		"verdicts",
+		"verdicts", "worker.model", "worker.urls",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -185,13 +185,15 @@ func TestValidateTellsAll(t *testing.T) {
 func TestValidateAsksForWhatIsNeeded(t *testing.T) {
 	c := valid()
 	c.Worker = Worker{}
-	if got, want := len(keys(t, c.Validate())), 6; got != want { // model and urls of three roles
-		t.Errorf("%d problems without a worker, want %d", got, want)
+	if diff := cmp.Diff([]string{"worker.model", "worker.urls"}, keys(t, c.Validate())); diff != "" {
+		t.Errorf("without a worker: %s", diff)
 	}
+	c.Actor.Model, c.Actor.URLs, c.Judge.Model = "m", []string{"http://own/v1"}, "m"
+	if diff := cmp.Diff([]string{"meta_judge.model", "judge.urls", "meta_judge.urls"}, keys(t, c.Validate())); diff != "" {
+		t.Errorf("without a worker, but with some of the roles' own: %s", diff)
+	}
+	c.Actor.Model, c.Actor.URLs, c.Judge.Model = "", nil, ""
 	c.Roles = []string{schemas.RoleActor}
-	if got, want := len(keys(t, c.Validate())), 4; got != want {
-		t.Errorf("%d problems without a worker for the actor's pairs, want %d", got, want)
-	}
 	c.Simulate.Enabled = true
 	if err := c.Validate(); err != nil {
 		t.Errorf("simulated: %v", err)
@@ -352,7 +354,7 @@ func TestDefault(t *testing.T) {
 		Tries                    int
 	}
 	got := numbers{
-		c.Actor.N, c.Judge.N, c.Actor.MaxTokens, c.Judge.MaxTokens, c.MetaJudge.MaxTokens, c.MetaJudge.Temperature, c.MetaJudge.TopP,
+		c.Actor.N, c.Judge.N, c.Actor.MaxTokens, c.Judge.MaxTokens, c.MetaJudge.MaxTokens, *c.MetaJudge.Temperature, *c.MetaJudge.TopP,
 		c.Method.Rho, c.Method.EloLambda, c.Method.MinJudgments, c.Method.MinMetaJudgments, c.Method.PositionWeights,
 		c.Method.StripReasoning, c.Method.DropEqualScores, c.Method.HideScores, c.Client.Tries,
 	}
@@ -402,7 +404,9 @@ func TestData(t *testing.T) {
 	}
 	other := map[string]func(*Config){
 		"roles":       func(c *Config) { c.Roles = []string{schemas.RoleJudge} },
-		"seed":        func(c *Config) { c.Seed = 1 },
+		"seed":        func(c *Config) { c.Seed = new(int64(1)) },
+		"no seed":     func(c *Config) { c.Seed = nil },
+		"no top_p":    func(c *Config) { c.Judge.TopP = nil },
 		"paths":       func(c *Config) { c.Prompts.Paths = []string{"q.jsonl"} },
 		"limit":       func(c *Config) { c.Prompts.Limit = 3 },
 		"slice":       func(c *Config) { c.Prompts.Slice = "1/4" },
@@ -412,7 +416,7 @@ func TestData(t *testing.T) {
 		"revision":    func(c *Config) { c.Worker.Revision = "r" },
 		"K":           func(c *Config) { c.Actor.N = 3 },
 		"N":           func(c *Config) { c.Judge.N = 3 },
-		"temperature": func(c *Config) { c.MetaJudge.Temperature = 0 },
+		"temperature": func(c *Config) { c.MetaJudge.Temperature = new(0.0) },
 		"stop":        func(c *Config) { c.Judge.Stop = []string{"x"} },
 		"extra body":  func(c *Config) { c.Judge.ExtraBody = map[string]any{"top_k": 3} },
 		"verdicts":    func(c *Config) { c.Verdicts = EnforcedVerdicts },
@@ -439,11 +443,81 @@ func TestData(t *testing.T) {
 // The error of an unknown preset and of a value that is no text read as sentences.
 func TestProblemsRead(t *testing.T) {
 	for want, p := range map[string]*Problem{
-		"method.rho is 0.7; allowed is less":   {Key: "method.rho", Value: "0.7", Allowed: "less"},
-		"output.dir is empty; allowed is some": {Key: "output.dir", Allowed: "some"},
+		"method.rho is 0.7; allowed is less": {Key: "method.rho", Value: "0.7", Allowed: "less"},
+		"output.dir is missing; give some":   {Key: "output.dir", Allowed: "some"},
 	} {
 		if got := fmt.Sprint(p); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// Settings with which a role can never get a pair are refused, and those beside them are not.
+func TestPairsArePossible(t *testing.T) {
+	both, actor, judge := []string{schemas.RoleActor, schemas.RoleJudge}, []string{schemas.RoleActor}, []string{schemas.RoleJudge}
+	for _, tt := range []struct {
+		roles           []string
+		k, n, min, meta int
+		want            []string
+	}{
+		{both, 2, 3, 2, 3, nil},
+		{both, 1, 3, 2, 3, []string{"actor.n"}},
+		{judge, 1, 3, 2, 3, nil}, // the only response is contested
+		{both, 2, 1, 2, 3, []string{"judge.n"}},
+		{both, 2, 2, 2, 3, []string{"judge.n"}},
+		{actor, 2, 2, 2, 3, nil},
+		{actor, 2, 1, 1, 3, nil}, // a mean of one judgment is a score
+		{actor, 2, 4, 5, 3, []string{"judge.n"}},
+		{judge, 7, 4, 2, 5, []string{"judge.n"}},
+	} {
+		c := valid()
+		c.Roles, c.Actor.N, c.Judge.N, c.Method.MinJudgments, c.Method.MinMetaJudgments = tt.roles, tt.k, tt.n, tt.min, tt.meta
+		if diff := cmp.Diff(tt.want, keys(t, c.Validate())); diff != "" {
+			t.Errorf("%+v: %s", tt, diff)
+		}
+	}
+}
+
+// A key in a wrong place is refused, and is neither in the sentence nor in the config that is printed.
+func TestMisplacedKeys(t *testing.T) {
+	const secret = "sk-abcdefgh-12345678"
+	for name, change := range map[string]func(*Config){
+		"worker.api_key_env":       func(c *Config) { c.Worker.APIKeyEnv = secret },
+		"worker.api_key_file":      func(c *Config) { c.Worker.APIKeyFile = secret },
+		"judge.api_key_env":        func(c *Config) { c.Judge.APIKeyEnv = "ABCDEFGHIJ0123456789abcdef" },
+		"actor.api_key_env":        func(c *Config) { c.Actor.APIKeyEnv = "not a name: " + secret },
+		"worker.urls[0]":           func(c *Config) { c.Worker.URLs = []string{"https://user:" + secret + "@host/v1"} },
+		"judge.urls[0]":            func(c *Config) { c.Judge.URLs = []string{"https://swordfish-4711@host/v1"} },
+		"actor.urls[0]":            func(c *Config) { c.Actor.URLs = []string{"https://host/v1?key=swordfish-4711"} },
+		"meta_judge.urls[0]":       func(c *Config) { c.MetaJudge.URLs = []string{"https://host/v1#swordfish-4711"} },
+		"meta_judge.urls[0] ":      func(c *Config) { c.MetaJudge.URLs = []string{"https://host/" + secret + "/v1"} },
+		"meta_judge.urls[0]  ":     func(c *Config) { c.MetaJudge.URLs = []string{"host swordfish-4711@x"} },
+		"judge.extra_body.api_key": func(c *Config) { c.Judge.ExtraBody = map[string]any{"api_key": "swordfish-4711"} },
+		"judge.extra_body.a.b[1].token": func(c *Config) {
+			c.Judge.ExtraBody = map[string]any{"a": map[string]any{"b": []any{1, map[string]any{"token": "swordfish-4711"}}}}
+		},
+		"judge.extra_body.user": func(c *Config) { c.Judge.ExtraBody = map[string]any{"user": secret} },
+	} {
+		c := valid()
+		change(&c)
+		err := c.Validate()
+		if diff := cmp.Diff([]string{strings.TrimSpace(name)}, keys(t, err)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		printed := fmt.Sprintf("%v %+v", err, c.WithoutSecrets())
+		for _, s := range []string{secret, "swordfish", "ABCDEFGHIJ0123456789"} {
+			if strings.Contains(printed, s) {
+				t.Errorf("%s: the key is shown: %s", name, printed)
+			}
+		}
+	}
+	c := valid()
+	c.Worker.APIKeyEnv, c.Judge.APIKeyFile, c.Actor.ExtraBody = "OPENAI_API_KEY", "/run/secrets/key_of_the_judge_server", map[string]any{"prompt_cache_key": "a", "min_tokens": 3}
+	c.Judge.URLs = []string{"http://host/v1"}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(fmt.Sprintf("%+v", c.Worker), fmt.Sprintf("%+v", c.WithoutSecrets().Worker)); diff != "" {
+		t.Error(diff)
 	}
 }

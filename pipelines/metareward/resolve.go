@@ -138,8 +138,23 @@ func readCalibration(name string) (*score.Calibration, error) {
 func (c *Config) role(name string, r *Role) (*stage.Role, error) {
 	out := &stage.Role{
 		Name: name, Model: or(r.Model, c.Worker.Model), Revision: or(r.Revision, c.Worker.Revision),
-		Temperature: r.Temperature, TopP: r.TopP, MaxTokens: r.MaxTokens, Stop: r.Stop, Seed: c.Seed,
+		MaxTokens: r.MaxTokens, Stop: r.Stop,
 		Endpoints: c.Endpoints(r),
+	}
+	if r.Temperature != nil {
+		out.Temperature = *r.Temperature
+	} else {
+		out.Omit = append(out.Omit, stage.Temperature)
+	}
+	if r.TopP != nil {
+		out.TopP = *r.TopP
+	} else {
+		out.Omit = append(out.Omit, stage.TopP)
+	}
+	if c.Seed != nil {
+		out.Seed = *c.Seed
+	} else {
+		out.Omit = append(out.Omit, stage.Seed)
 	}
 	if c.Simulate.Enabled {
 		if worker, err := c.Simulate.Worker(); err == nil { // else Validate reports it

@@ -3,15 +3,19 @@ package metareward
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
+	"coeval/schemas/redact"
 	"coeval/transforms/answers"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/judge"
@@ -24,19 +28,19 @@ import (
 type Problem struct {
 	// Key is the setting's, as method.rho.
 	Key string
-	// Value is what it has, and Allowed what it may have.
+	// Value is its value as messages show it, empty for none, and Allowed the values that it may have.
 	Value, Allowed string
 }
 
 func (p *Problem) Error() string {
 	if p.Value == "" {
-		return fmt.Sprintf("%s is empty; allowed is %s", p.Key, p.Allowed)
+		return fmt.Sprintf("%s is missing; give %s", p.Key, p.Allowed)
 	}
 	return fmt.Sprintf("%s is %s; allowed is %s", p.Key, p.Value, p.Allowed)
 }
 
-// most bounds counts of which far more than anybody wants would only be a slip.
-const most = 256
+// maxCount bounds counts. A larger number would be a slip.
+const maxCount = 256
 
 // ownFields are those of a request that extra_body may not set.
 var ownFields = []string{"model", "messages", "n", "seed", "temperature", "top_p", "max_tokens", "stop", "stream"}
@@ -46,16 +50,16 @@ func (c Config) Validate() error {
 	v := &validator{}
 	v.run(&c)
 	v.prompts(&c.Prompts)
-	v.role("actor", &c, &c.Actor.Role)
-	v.worker(&c)
-	v.check(within(c.Actor.N, 1, most), "actor.n", c.Actor.N, fmt.Sprintf("1 to %d", most))
-	v.check(within(c.Judge.N, 1, most), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", most))
-	v.role("judge", &c, &c.Judge.Role)
-	if c.wants(schemas.RoleJudge) {
-		v.role("meta_judge", &c, &c.MetaJudge.Role)
+	v.served(&c, c.Asked())
+	for _, name := range slices.Sorted(maps.Keys(c.Asked())) {
+		v.role(name, &c, c.Asked()[name])
 	}
+	v.worker(&c)
+	v.check(within(c.Actor.N, 1, maxCount), "actor.n", c.Actor.N, fmt.Sprintf("1 to %d", maxCount))
+	v.check(within(c.Judge.N, 1, maxCount), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", maxCount))
 	v.templates(&c)
 	v.method(&c.Method)
+	v.pairable(&c)
 	v.client(&c.Client)
 	v.simulate(&c)
 	return errors.Join(v.problems...)
@@ -65,9 +69,12 @@ func (c Config) Validate() error {
 func (c Config) ValidateJudging() error {
 	v := &validator{}
 	v.run(&c)
+	v.served(&c, map[string]*Role{schemas.RoleJudge: &c.Judge.Role})
 	v.role("judge", &c, &c.Judge.Role)
 	v.worker(&c)
-	v.check(within(c.Judge.N, 1, most), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", most))
+	v.check(within(c.Judge.N, 1, maxCount), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", maxCount))
+	v.check(!within(c.Judge.N, 1, maxCount) || !within(c.Method.MinJudgments, 1, maxCount) || c.Judge.N >= c.Method.MinJudgments,
+		"judge.n", c.Judge.N, fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score", c.Method.MinJudgments))
 	v.templates(&c)
 	v.method(&c.Method)
 	v.client(&c.Client)
@@ -82,8 +89,8 @@ func (v *validator) check(ok bool, key string, value any, allowed string) {
 		return
 	}
 	shown := fmt.Sprint(value)
-	if s, isText := value.(string); isText && s != "" {
-		shown = fmt.Sprintf("%q", s)
+	if s, isText := value.(string); isText {
+		shown = hidden(s)
 	}
 	v.problems = append(v.problems, &Problem{Key: key, Value: shown, Allowed: allowed})
 }
@@ -154,28 +161,18 @@ func (c Config) ValidateCluster() error {
 }
 
 func (v *validator) role(key string, c *Config, r *Role) {
-	if !c.Simulate.Enabled {
-		model, urls := r.Model, r.URLs
-		if model == "" {
-			model = c.Worker.Model
-		}
-		v.check(model != "", key+".model", "", "the name of a model (--model, worker.model)")
-		if len(urls) == 0 {
-			urls = c.Worker.URLs
-		}
-		v.check(len(urls) > 0, key+".urls", "", "at least one URL (--url, worker.urls), or simulate.enabled (--simulate)")
-		for i, u := range r.URLs {
-			v.url(fmt.Sprintf("%s.urls[%d]", key, i), u)
-		}
+	for i, u := range r.URLs {
+		v.url(fmt.Sprintf("%s.urls[%d]", key, i), u)
 	}
 	v.keys(key, r.APIKeyEnv, r.APIKeyFile)
-	v.check(within(r.Temperature, 0, 10), key+".temperature", r.Temperature, "0 to 10")
-	v.check(r.TopP > 0 && r.TopP <= 1, key+".top_p", r.TopP, "above 0 to 1")
+	v.check(r.Temperature == nil || within(*r.Temperature, 0, 10), key+".temperature", number(ShownNumber(r.Temperature)), "0 to 10, or null to send none")
+	v.check(r.TopP == nil || *r.TopP > 0 && *r.TopP <= 1, key+".top_p", number(ShownNumber(r.TopP)), "above 0 to 1, or null to send none")
 	v.check(r.MaxTokens >= 0, key+".max_tokens", r.MaxTokens, "at least 0")
 	for _, field := range ownFields {
 		_, set := r.ExtraBody[field]
 		v.check(!set, key+".extra_body."+field, "set", "nothing: it has a key of its own")
 	}
+	v.secretFields(key+".extra_body", r.ExtraBody)
 	if c.Verdicts == EnforcedVerdicts && key != "actor" {
 		for _, field := range openai.ConstraintFields() {
 			_, set := r.ExtraBody[field]
@@ -190,14 +187,175 @@ func (v *validator) worker(c *Config) {
 	}
 }
 
+// served checks that each of these roles has a model and servers. What no role has is reported once.
+func (v *validator) served(c *Config, roles map[string]*Role) {
+	if c.Simulate.Enabled {
+		return
+	}
+	const model, urls = "the name of a model (--model)", "at least one URL of a server (--url), or --simulate to try without one"
+	var noModel, noURLs []string
+	for _, name := range slices.Sorted(maps.Keys(roles)) {
+		if roles[name].Model == "" && c.Worker.Model == "" {
+			noModel = append(noModel, name)
+		}
+		if len(roles[name].URLs) == 0 && len(c.Worker.URLs) == 0 {
+			noURLs = append(noURLs, name)
+		}
+	}
+	v.lacking(noModel, len(roles), "model", model)
+	v.lacking(noURLs, len(roles), "urls", urls)
+}
+
+func (v *validator) lacking(names []string, of int, key, allowed string) {
+	if len(names) == of {
+		names = []string{"worker"}
+	}
+	for _, name := range names {
+		v.check(false, name+"."+key, "", allowed)
+	}
+}
+
+// pairable checks that the settings leave a chance of a pair to each role that is asked for.
+func (v *validator) pairable(c *Config) {
+	if !within(c.Judge.N, 1, maxCount) || !within(c.Actor.N, 1, maxCount) {
+		return
+	}
+	v.check(!c.wants(schemas.RoleActor) || c.Actor.N >= 2, "actor.n", c.Actor.N, "at least 2: an actor pair needs two responses")
+	v.check(c.Judge.N >= c.Method.MinJudgments || !within(c.Method.MinJudgments, 1, maxCount), "judge.n", c.Judge.N,
+		fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score, and there are no pairs", c.Method.MinJudgments))
+	if c.wants(schemas.RoleJudge) && c.Judge.N >= c.Method.MinJudgments {
+		v.check(c.Judge.N >= c.Method.MinMetaJudgments || !within(c.Method.MinMetaJudgments, 2, maxCount), "judge.n", c.Judge.N,
+			fmt.Sprintf("at least method.min_meta_judgments, %d: with fewer no judgments are compared, and there are no judge pairs", c.Method.MinMetaJudgments))
+	}
+}
+
+// envName is a name that environment variables can have.
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// longWord matches what is likelier a key than a name: 20 letters and digits without a break.
+var longWord = regexp.MustCompile(`[A-Za-z0-9]{20,}`)
+
+// keys checks where a key comes from, and that it is not there itself.
 func (v *validator) keys(key, env, file string) {
-	v.check(env == "" || file == "", key+".api_key_file", file, "empty while "+key+".api_key_env is given")
+	v.check(env == "" || file == "", key+".api_key_file", hidden(file), "empty while "+key+".api_key_env is given")
+	v.secretName(key+".api_key_env", env, envName.MatchString(env))
+	v.secretName(key+".api_key_file", file, true)
+}
+
+// secretName checks the name of a variable or file that has a secret. Users give the secret itself.
+func (v *validator) secretName(key, name string, valid bool) {
+	if name == "" || valid && !mayBeSecret(name) {
+		return
+	}
+	allowed := "the name of an environment variable, as OPENAI_API_KEY; put the key itself into that variable"
+	if strings.HasSuffix(key, "file") {
+		allowed = "the path of a file; put the key itself into that file"
+	}
+	v.problems = append(v.problems, &Problem{Key: key, Value: redact.Hidden, Allowed: allowed})
+}
+
+// mayBeSecret reports whether what should be the name of a variable or a file looks like a key.
+func mayBeSecret(name string) bool {
+	return redact.Value(name) || longWord.MatchString(name) && !strings.ContainsAny(name, "/._")
+}
+
+// WithoutSecrets returns the config as it may be printed, also when it is invalid: secrets that were put
+// into wrong places are replaced.
+func (c Config) WithoutSecrets() Config {
+	place := func(env, file *string, urls *[]string) {
+		if mayBeSecret(*env) || *env != "" && !envName.MatchString(*env) {
+			*env = redact.Hidden
+		}
+		if mayBeSecret(*file) {
+			*file = redact.Hidden
+		}
+		shown := make([]string, len(*urls))
+		for i, u := range *urls {
+			shown[i] = shownURL(u)
+		}
+		*urls = shown
+	}
+	place(&c.Worker.APIKeyEnv, &c.Worker.APIKeyFile, &c.Worker.URLs)
+	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
+		place(&r.APIKeyEnv, &r.APIKeyFile, &r.URLs)
+		if v := (validator{}); len(r.ExtraBody) > 0 {
+			if v.secretFields("", r.ExtraBody); len(v.problems) > 0 {
+				r.ExtraBody = map[string]any{"extra_body": redact.Hidden}
+			}
+		}
+	}
+	return c
+}
+
+// hidden returns a text as messages show it, quoted.
+func hidden(text string) string {
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("%q", redact.Hide(text))
+}
+
+// secretFields checks that no field at any depth of an extra_body looks like a secret: run.json
+// publishes it.
+func (v *validator) secretFields(key string, fields map[string]any) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		at := key + "." + redact.Hide(name)
+		if redact.Name(name) {
+			v.problems = append(v.problems, &Problem{Key: at, Value: redact.Hidden, Allowed: "nothing: run.json publishes extra_body; a key goes into api_key_env, another secret into headers"})
+			continue
+		}
+		v.secretValue(at, fields[name])
+	}
+}
+
+func (v *validator) secretValue(at string, value any) {
+	switch x := value.(type) {
+	case map[string]any:
+		v.secretFields(at, x)
+	case []any:
+		for i, item := range x {
+			v.secretValue(fmt.Sprintf("%s[%d]", at, i), item)
+		}
+	case string:
+		if redact.Value(x) {
+			v.problems = append(v.problems, &Problem{Key: at, Value: redact.Hidden, Allowed: "no secret: run.json publishes extra_body"})
+		}
+	}
 }
 
 func (v *validator) url(key, value string) {
 	u, err := url.Parse(value)
-	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == ""
-	v.check(ok, key, value, "http:// or https://, a host and a path as /v1; a key goes into api_key_env")
+	ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && !redact.Value(value)
+	v.check(ok, key, shownURL(value), "http:// or https://, a host and a path as /v1; a key goes into api_key_env, a parameter as api-version into query")
+}
+
+// shownURL returns a URL as it may be shown: without the user, the password, the query and the fragment.
+func shownURL(value string) string {
+	shown, rest := value, ""
+	if i := strings.IndexAny(shown, "?#"); i >= 0 {
+		shown, rest = shown[:i], shown[i:i+1]+redact.Hidden
+	}
+	if at := strings.LastIndexByte(shown, '@'); at >= 0 {
+		scheme, _, found := strings.Cut(shown, "://")
+		if found {
+			scheme += "://"
+		} else {
+			scheme = ""
+		}
+		shown = scheme + redact.Hidden + shown[at:]
+	}
+	return redact.Hide(shown) + rest
+}
+
+// number is shown without quotes.
+type number string
+
+// ShownNumber returns a number, or null for none.
+func ShownNumber(x *float64) string {
+	if x == nil {
+		return "null"
+	}
+	return strconv.FormatFloat(*x, 'g', -1, 64)
 }
 
 func (v *validator) templates(c *Config) {
@@ -254,8 +412,8 @@ func (v *validator) method(m *Method) {
 	v.check(within(m.MinMargin, 0, 5) && hasDecimals(m.MinMargin, 3), "method.min_margin", m.MinMargin, "0 to 5 points, with at most 3 decimals")
 	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
 	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
-	v.check(within(m.MinJudgments, 1, most), "method.min_judgments", m.MinJudgments, fmt.Sprintf("1 to %d", most))
-	v.check(within(m.MinMetaJudgments, 2, most), "method.min_meta_judgments", m.MinMetaJudgments, fmt.Sprintf("2 to %d", most))
+	v.check(within(m.MinJudgments, 1, maxCount), "method.min_judgments", m.MinJudgments, fmt.Sprintf("1 to %d", maxCount))
+	v.check(within(m.MinMetaJudgments, 2, maxCount), "method.min_meta_judgments", m.MinMetaJudgments, fmt.Sprintf("2 to %d", maxCount))
 	modes := []pairs.WeightsMode{pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights}
 	v.check(slices.Contains(modes, m.PositionWeights), "method.position_weights", string(m.PositionWeights), "run, response, fixed")
 	w := m.FixedPositionWeights

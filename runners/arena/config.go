@@ -85,14 +85,14 @@ func DefaultConfig() Config {
 		B:     SideConfig{Role: answering()},
 		Judge: JudgeConfig{Role: d.MetaJudge.Role, Verdict: pairwise.Five, Replicates: 1},
 	}
-	c.Judge.Role.Temperature, c.Judge.Role.TopP = 0.7, 1
+	c.Judge.Role.Temperature, c.Judge.Role.TopP = new(0.7), new(1.0)
 	return c
 }
 
 // answering is how a model is asked for an answer that is compared.
 func answering() metareward.Role {
 	r := metareward.Default().Actor.Role
-	r.Temperature, r.TopP = 0.7, 1
+	r.Temperature, r.TopP = new(0.7), new(1.0)
 	return r
 }
 
@@ -194,7 +194,7 @@ func dedupe(errs []error) []error {
 func (c *Config) Base() metareward.Config {
 	m := metareward.Default()
 	m.Prompts, m.Client, m.Simulate, m.Worker = c.Prompts, c.Client, c.Simulate, c.Worker
-	m.Seed, m.Output.Dir = c.Seed, c.Output.Dir
+	m.Seed, m.Output.Dir = &c.Seed, c.Output.Dir
 	return m
 }
 

@@ -83,6 +83,9 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 	if k.scale, err = labels.ParseScale(f.scale); err != nil {
 		errs = append(errs, fmt.Errorf("--%w", err))
 	}
+	if err := f.check(c); err != nil {
+		errs = append(errs, err)
+	}
 	if f.resamples < 100 || f.resamples > 100_000 {
 		errs = append(errs, fmt.Errorf("--resamples is %d; allowed is 100 to 100000", f.resamples))
 	}

@@ -17,7 +17,7 @@ func newConfigCommand() *cobra.Command {
 			if len(config.Roles) == 0 {
 				return loadErr // nothing could be read
 			}
-			b, err := settings.Print(config)
+			b, err := settings.Print(config.WithoutSecrets())
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -75,11 +76,20 @@ func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error)
 	for _, s := range f.sets {
 		key, value, ok := strings.Cut(s, "=")
 		if !ok {
-			return nil, fmt.Errorf("--set %s: wants key=value, as --set method.rho=0.32", s)
+			return nil, fmt.Errorf("--set wants a key and its value, as --set method.rho=0.32; %s has no =", shownWord(s))
 		}
-		out = append(out, settings.Setting{Key: key, Value: value, From: "--set " + s})
+		out = append(out, settings.Setting{Key: key, Value: value, From: "--set"})
 	}
 	return out, nil
+}
+
+// shownWord returns a word of the command line as messages show it: what is no key of the config may be
+// a secret.
+func shownWord(s string) string {
+	if slices.ContainsFunc(settings.Keys(), func(k settings.Key) bool { return k.Name == s }) {
+		return s
+	}
+	return "a value that is not shown"
 }
 
 // list is a YAML list of texts.
@@ -98,11 +108,11 @@ func (f *configFlags) load(c *cobra.Command, args []string) (metareward.Config, 
 
 // loadFor is load for what wants another part of the config.
 func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(metareward.Config) error) (metareward.Config, error) {
-	src := settings.Source{Validate: validate}
+	src := settings.Source{Validate: validate, Note: func(text string) { fmt.Fprintln(c.ErrOrStderr(), "NOTE:", text) }}
 	if len(args) > 0 {
 		b, err := os.ReadFile(args[0])
 		if err != nil {
-			return metareward.Config{}, usage(fmt.Errorf("config: %w", err))
+			return metareward.Config{}, usage(fmt.Errorf("the config can't be read: %w", err))
 		}
 		src.File, src.Name = b, args[0]
 	}

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"coeval/runners/engine"
+	"coeval/runners/settings"
+	"coeval/schemas/redact"
+	"coeval/schemas/sanitize"
 )
 
 // The exit codes.
@@ -62,7 +66,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		c = &coded{code: exitUsage, err: err} // cobra's own errors are of usage
 	}
 	for _, problem := range problems(c.err) {
-		fmt.Fprintln(stderr, "coeval:", problem)
+		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(problem.Error())))
 	}
 	return c.code
 }
@@ -102,6 +106,23 @@ func ownFlag(root *cobra.Command) func(string) bool {
 	return func(name string) bool { return names[name] }
 }
 
+// flagError adds to an error about a flag what to do: the flag that may be meant, or where to look.
+func flagError(c *cobra.Command, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+	}
+	if similar := settings.Similar(name, flagNames(c)); len(similar) > 0 {
+		return fmt.Errorf("%w; did you mean --%s?", err, strings.Join(similar, " or --"))
+	}
+	for _, k := range settings.Keys() {
+		if settings.Similar(name, []string{k.Name}) != nil {
+			return fmt.Errorf("%w; did you mean --set %s=…?", err, k.Name)
+		}
+	}
+	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "coeval",
@@ -115,7 +136,7 @@ pairs for both roles as Parquet, and pays for no call twice.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usage(fmt.Errorf("%w (see %s --help)", err, c.CommandPath()))
+		return usage(flagError(c, err))
 	})
 	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(),
 		newCalibrateCommand(), newArenaCommand(), newLoopCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand())

@@ -77,13 +77,13 @@ func (r *run) checkOut(ctx context.Context) error {
 	return rundir.Check(ctx, r.config.Output.Dir, r.flags.adopt)
 }
 
-// failed gives an error its exit code: a folder that must not be used is a wrong flag.
+// failed gives the error of a command its exit code, if it has none: a folder that must not be used is
+// a wrong flag.
 func failed(err error) error {
-	if err == nil {
-		return nil
+	if c := (*coded)(nil); err == nil || errors.As(err, &c) {
+		return err
 	}
-	var refused *rundir.Refused
-	if errors.As(err, &refused) {
+	if refused := (*rundir.Refused)(nil); errors.As(err, &refused) {
 		return usage(refused)
 	}
 	return &coded{code: exitFailed, err: err}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,16 +27,13 @@ func newPlanCommand() *cobra.Command {
 the time, with prices the money; --probe finds the rates, by asking the servers for some seconds.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := fleet.check(); err != nil {
-				return usage(err)
-			}
 			config, err := flags.load(c, args)
-			if err != nil {
+			if err := usage(errors.Join(fleet.check(), withoutCode(err), flags.check(c))); err != nil {
 				return err
 			}
 			scanned, err := scan(c.Context(), &config)
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return failed(err)
 			}
 			describePrompts(c.ErrOrStderr(), &config, scanned)
 			p, err := metareward.NewPlan(c.Context(), config, scanned, flags.retryFailed)

@@ -26,8 +26,11 @@ import (
 	"coeval/runners/engine"
 	"coeval/runners/progress"
 	"coeval/runners/runs"
+	"coeval/runners/settings"
 	"coeval/runners/summary"
 	"coeval/schemas"
+	"coeval/schemas/redact"
+	"coeval/transforms/fleet/openai"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
 	"coeval/transforms/sink"
@@ -55,8 +58,8 @@ func newRunCommand() *cobra.Command {
 		Short: "Make the pairs: ask what the journal doesn't hold, and write the files",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			config, err := flags.load(c, args)
-			if err != nil {
+			config, loadErr := flags.load(c, args)
+			if err := usage(errors.Join(withoutCode(loadErr), flags.check(c))); err != nil {
 				return err
 			}
 			if err := engine.Init(beamFlagsOf(c.Context()), flags.verbose); err != nil {
@@ -84,6 +87,36 @@ func (f *runFlags) registerRun(c *cobra.Command) {
 	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
 	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON object on standard output")
 	c.Flags().BoolVar(&f.adopt, "adopt", false, "use --out although it contains files that are not a run's; they stay as they are")
+}
+
+// check returns all problems of the flags that no key of the config has.
+func (f *runFlags) check(c *cobra.Command) error {
+	var errs []error
+	for _, code := range f.retryFailed {
+		if code == infer.AllCodes || slices.Contains(openai.Codes(), code) {
+			continue
+		}
+		hint := "allowed are " + strings.Join(openai.Codes(), ", ") + ", or no value for all"
+		if similar := settings.Similar(code, openai.Codes()); len(similar) > 0 {
+			hint = "did you mean " + strings.Join(similar, " or ") + "?"
+		}
+		errs = append(errs, fmt.Errorf("--retry-failed has %q, which is no code of failed calls; %s", code, hint))
+	}
+	if f.pprof && f.metricsAddr == "" {
+		errs = append(errs, errors.New("--pprof serves profiles at the address of --metrics-addr, which is missing; add --metrics-addr=127.0.0.1:9464"))
+	}
+	if c.Flags().Changed("metrics-addr") && f.metricsAddr == "" {
+		errs = append(errs, errors.New("--metrics-addr is empty; give an address, as 127.0.0.1:9464"))
+	}
+	return errors.Join(errs...)
+}
+
+// withoutCode returns an error without the exit code that it has.
+func withoutCode(err error) error {
+	if c := (*coded)(nil); errors.As(err, &c) {
+		return c.err
+	}
+	return err
 }
 
 // run is one attempt.
@@ -278,6 +311,9 @@ func warnOfKeys(w io.Writer, c *metareward.Config) {
 // scan reads the prompts once, before anything is asked.
 func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 	s, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
+	if few := (*prompts.SelectionError)(nil); errors.As(err, &few) {
+		return nil, usage(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -340,6 +376,7 @@ func (r *run) execute(locked context.Context, ask func(context.Context) error) (
 func commandLine(args []string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {
+		a = redact.Hide(a)
 		quoted[i] = a
 		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$*?[](){}<>|&;#~`!") {
 			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/runners/verify"
+	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
 )
 
@@ -35,7 +36,7 @@ again from the raw tables by code of its own. Exit code 3 means that something i
 				return nil
 			}
 			for _, problem := range r.Problems {
-				fmt.Fprintln(c.OutOrStdout(), sanitize.Line(problem))
+				fmt.Fprintln(c.OutOrStdout(), sanitize.Line(redact.Hide(problem)))
 			}
 			if r.More > 0 {
 				fmt.Fprintf(c.OutOrStdout(), "and %s more\n", humanize.Comma(r.More))

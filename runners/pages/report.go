@@ -117,7 +117,7 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 // summaryOf returns the summary of a finished run, without the figures of an attempt.
 func summaryOf(ctx context.Context, r *runs.Run) (*summary.Summary, error) {
 	var settings summary.Operation // of an attempt the summary needs these settings only
-	settings.Config.Actor.Temperature, settings.Config.Actor.MaxTokens = r.Settings.Actor.Role.Temperature, r.Settings.Actor.Role.MaxTokens
+	settings.Config.Actor.Temperature, settings.Config.Actor.MaxTokens = &r.Settings.Actor.Role.Temperature, r.Settings.Actor.Role.MaxTokens
 	settings.Config.Judge.MaxTokens, settings.Config.Method = r.Settings.Judge.Role.MaxTokens, r.Settings.Method
 	s := summary.New(r.Manifest, &settings)
 	err := s.AddFailures(ctx, r)

@@ -1,54 +1,61 @@
-// Package settings makes a config of a preset, a YAML file and single settings, each standing
-// before what comes earlier.
+// Package settings loads a config from a preset, a YAML file and single settings. Each of them
+// overrides what comes before it.
 //
-// All that is wrong is told at once: unknown keys, values of another type, and values that
-// are not allowed, each with its key, its value, what is allowed, and where it was given.
+// It reports all problems at once: unknown keys, values of a wrong type, and values that are not
+// allowed, each with its key, the value, what is allowed, and where it was given. No message shows a
+// value that may be an API key: users put keys into wrong places. The cost of a file is bounded before
+// it is parsed: its size, its nesting and what its aliases expand to.
 package settings
 
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"coeval/pipelines/metareward"
+	"coeval/schemas/redact"
 )
 
-// A Setting is one key that was given beside the file.
+// A Setting is one key that was given outside of the file.
 type Setting struct {
-	// Key is as method.rho, Value is YAML, and From is where it was given, as --set.
+	// Key is as method.rho, Value is YAML, and From names where it was given, as --set.
 	Key, Value, From string
 }
 
 // Source is where a config comes from.
 type Source struct {
-	// File is the YAML and Name how it is called; both may be empty.
+	// File is the YAML and Name the name of its file. Both may be empty.
 	File []byte
 	Name string
-	// Settings stand before the file, and later ones before earlier ones.
+	// Settings override the file, and later ones override earlier ones.
 	Settings []Setting
-	// Validate tells all that is wrong with the values. Nil means [metareward.Config.Validate].
+	// Validate reports all problems of the values. Nil means [metareward.Config.Validate].
 	Validate func(metareward.Config) error
+	// Note is called with each fact that users should know before a run, in one sentence. Nil
+	// ignores them.
+	Note func(string)
 }
 
-// Load returns the config and all that is wrong with it, joined.
+// Load returns the config and all its problems, joined.
 func Load(src Source) (metareward.Config, error) {
 	l := &loader{places: map[string]string{}, unread: map[string]bool{}}
 	given, err := l.gather(src)
 	if err != nil {
 		return metareward.Config{}, err
 	}
-	c, _ := metareward.Preset(l.preset(given)) // of one that is not known Validate tells
+	preset := l.preset(given)
+	c, _ := metareward.Preset(preset) // Validate reports an unknown one
 	fields := fieldsOf(reflect.ValueOf(&c).Elem())
 	for _, g := range given {
 		l.set(fields, g)
+	}
+	if src.Note != nil {
+		l.notePreset(preset, fields, src.Note)
 	}
 	validate := metareward.Config.Validate
 	if src.Validate != nil {
@@ -58,17 +65,7 @@ func Load(src Source) (metareward.Config, error) {
 	return c, errors.Join(l.problems...)
 }
 
-// Keys returns every key of a config, sorted, with its documentation.
-func Keys() map[string]string {
-	c := metareward.Default()
-	docs := map[string]string{}
-	for key, f := range fieldsOf(reflect.ValueOf(&c).Elem()) {
-		docs[key] = f.doc
-	}
-	return docs
-}
-
-// given is one value with its key and where it stands.
+// given is one value with its key and the place where it was given.
 type given struct {
 	key   string
 	node  ast.Node
@@ -76,14 +73,15 @@ type given struct {
 }
 
 type loader struct {
-	// places says where each key was given last.
+	// places has the place where each key was given last.
 	places map[string]string
-	// unread are the keys whose values are of another type: nothing follows from what stands instead.
+	// unread has the keys with values of a wrong type. Validate sees their defaults, and its problems
+	// with these are not reported.
 	unread   map[string]bool
 	problems []error
 }
 
-// fail keeps a problem, with the place of its key where it has one.
+// fail adds a problem, with the place of its key where it has one.
 func (l *loader) fail(err error) {
 	if err == nil {
 		return
@@ -105,7 +103,11 @@ func (l *loader) fail(err error) {
 	l.problems = append(l.problems, err)
 }
 
-// place finds where a key was given, or the list or map that holds it.
+func (l *loader) problem(format string, args ...any) {
+	l.problems = append(l.problems, fmt.Errorf(format, args...))
+}
+
+// place returns where a key was given, or the list or mapping that contains it.
 func (l *loader) place(key string) string {
 	for key != "" {
 		if place, ok := l.places[key]; ok {
@@ -124,29 +126,29 @@ func (l *loader) place(key string) string {
 func (l *loader) gather(src Source) ([]given, error) {
 	var all []given
 	if len(src.File) > 0 {
-		file, err := parser.ParseBytes(src.File, 0)
+		body, err := parse(src.File)
 		if err != nil {
-			return nil, fmt.Errorf("%s: not YAML: %s", src.Name, yaml.FormatError(err, false, true))
+			return nil, fmt.Errorf("%s%w", src.Name, err)
 		}
-		if len(file.Docs) > 1 {
-			return nil, fmt.Errorf("%s: has %d YAML documents; allowed is 1", src.Name, len(file.Docs))
-		}
-		if len(file.Docs) == 1 && file.Docs[0].Body != nil {
-			all = l.walk(nil, "", src.Name, file.Docs[0].Body)
+		if body != nil {
+			all = l.walk(nil, "", src.Name, body)
 		}
 	}
 	for _, s := range src.Settings {
-		file, err := parser.ParseBytes([]byte(s.Value), 0)
-		if err != nil || len(file.Docs) != 1 || file.Docs[0].Body == nil {
-			l.problems = append(l.problems, fmt.Errorf("%s: %s: %q is no YAML value", s.From, s.Key, s.Value))
-			continue
+		body, err := parse([]byte(s.Value))
+		switch {
+		case err != nil:
+			l.problem("%s: the value of %s%w", s.From, s.Key, err)
+		case body == nil:
+			all = append(all, given{key: s.Key, place: s.From})
+		default:
+			all = append(all, given{key: s.Key, node: body, place: s.From})
 		}
-		all = append(all, given{key: s.Key, node: file.Docs[0].Body, place: s.From})
 	}
 	return all, nil
 }
 
-// walk lists the leaves of a mapping. What is a leaf the fields of the config say.
+// walk lists the leaves of a mapping. The fields of the config decide which keys are leaves.
 func (l *loader) walk(all []given, prefix, name string, node ast.Node) []given {
 	var values []*ast.MappingValueNode
 	switch n := node.(type) {
@@ -157,8 +159,7 @@ func (l *loader) walk(all []given, prefix, name string, node ast.Node) []given {
 	case *ast.NullNode, *ast.CommentGroupNode:
 		return all
 	default:
-		l.problems = append(l.problems, fmt.Errorf("%s:%d: %s is %s; allowed is a mapping of keys",
-			name, node.GetToken().Position.Line, orFile(prefix), strings.TrimSpace(node.String())))
+		l.problem("%s:%d: %s is %s; allowed is a mapping of keys", name, node.GetToken().Position.Line, orFile(prefix), shown(prefix, node))
 		return all
 	}
 	sections := sectionsOf()
@@ -184,7 +185,7 @@ func orFile(prefix string) string {
 // preset returns the last preset that was given.
 func (l *loader) preset(all []given) string {
 	for _, g := range slices.Backward(all) {
-		if g.key == "preset" {
+		if g.key == "preset" && g.node != nil {
 			l.places["preset"] = g.place
 			var name string
 			if yaml.NodeToValue(g.node, &name) == nil {
@@ -199,121 +200,95 @@ func (l *loader) preset(all []given) string {
 func (l *loader) set(fields map[string]field, g given) {
 	f, ok := fields[g.key]
 	if !ok {
-		l.problems = append(l.problems, fmt.Errorf("%s: unknown key %s; %s", g.place, g.key, nearest(g.key, fields)))
+		l.problem("%s: unknown key %s; %s", g.place, redact.Hide(g.key), nearest(g.key, fields))
 		return
 	}
 	l.places[g.key] = g.place
 	l.unread[g.key] = true
-	if _, empty := g.node.(*ast.NullNode); empty {
-		l.problems = append(l.problems, fmt.Errorf("%s: %s has no value; allowed is %s", g.place, g.key, kind(f.value.Type())))
+	t := f.value.Type()
+	if _, null := g.node.(*ast.NullNode); null || g.node == nil {
+		if t.Kind() != reflect.Pointer {
+			l.problem("%s: %s has no value; allowed is %s", g.place, g.key, kind(t))
+			return
+		}
+		f.value.SetZero()
+		delete(l.unread, g.key)
 		return
 	}
-	fresh := reflect.New(f.value.Type())
-	if err := yaml.NodeToValue(g.node, fresh.Interface()); err != nil {
-		l.problems = append(l.problems, fmt.Errorf("%s: %s is %s; allowed is %s", g.place, g.key, strings.TrimSpace(g.node.String()), kind(f.value.Type())))
+	if holdsKey(g) {
+		l.problem("%s: %s has what looks like an API key, which is not shown; put the key into an environment variable and its name into api_key_env", g.place, g.key)
+		return
+	}
+	fresh := reflect.New(t)
+	if err := decode(g.node, fresh); err != nil {
+		l.problem("%s: %s is %s; allowed is %s", g.place, g.key, shown(g.key, g.node), kind(t))
 		return
 	}
 	f.value.Set(fresh.Elem())
 	delete(l.unread, g.key)
 }
 
-// kind names what a field can hold.
-func kind(t reflect.Type) string {
-	if t == reflect.TypeFor[time.Duration]() {
-		return "a time, as 90s or 10m"
+// decode reads a node into a value. One text stands for a list of one.
+func decode(node ast.Node, to reflect.Value) error {
+	if t := to.Type().Elem(); t.Kind() == reflect.Pointer {
+		to.Elem().Set(reflect.New(t.Elem()))
+		return decode(node, to.Elem())
 	}
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int64, reflect.Uint64:
-		return "a whole number"
-	case reflect.Float64:
-		return "a number"
-	case reflect.Slice:
-		return "a list of texts"
-	case reflect.Array:
-		return fmt.Sprintf("a list of %d numbers", t.Len())
-	case reflect.Map:
-		return "a mapping"
-	default:
-		return "a text"
-	}
-}
-
-// nearest suggests the keys that an unknown one may mean.
-func nearest(key string, fields map[string]field) string {
-	last := key[strings.LastIndex(key, ".")+1:]
-	var same []string
-	for _, k := range slices.Sorted(maps.Keys(fields)) {
-		if strings.HasSuffix(k, "."+last) || k == last {
-			same = append(same, k)
+	if t := to.Type().Elem(); t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String {
+		if _, scalar := node.(ast.ScalarNode); scalar {
+			one := reflect.New(t.Elem())
+			if err := yaml.NodeToValue(node, one.Interface()); err != nil {
+				return err
+			}
+			to.Elem().Set(reflect.Append(reflect.MakeSlice(t, 0, 1), one.Elem()))
+			return nil
 		}
 	}
-	if len(same) > 0 {
-		return "did you mean " + strings.Join(same, " or ") + "?"
+	return yaml.NodeToValue(node, to.Interface())
+}
+
+// holdsKey reports whether a value has a key's form. URLs are left to Validate, which says what to do.
+func holdsKey(g given) bool {
+	return !strings.HasSuffix(g.key, "urls") && redact.Value(g.node.String())
+}
+
+// shown returns a value as messages show it.
+func shown(key string, node ast.Node) string {
+	if redact.Name(key) {
+		return redact.Hidden
 	}
-	section := key[:max(strings.LastIndex(key, "."), 0)]
-	for _, k := range slices.Sorted(maps.Keys(fields)) {
-		if section != "" && strings.HasPrefix(k, section+".") {
-			same = append(same, k)
-		}
+	const maxShown = 200
+	text := redact.Hide(strings.TrimSpace(node.String()))
+	if r := []rune(text); len(r) > maxShown {
+		text = string(r[:maxShown]) + "…"
 	}
-	if len(same) > 0 {
-		return "known are " + strings.Join(same, ", ")
+	return text
+}
+
+// notePreset notes each key of the file or the flags that overrides the preset with another number: a
+// config that was printed in full names a preset and has every number beside it.
+func (l *loader) notePreset(name string, fields map[string]field, note func(string)) {
+	preset, err := metareward.Preset(name)
+	if name == "" || err != nil {
+		return
 	}
-	return "coeval config prints all keys"
-}
-
-// field is a leaf of the config.
-type field struct {
-	value reflect.Value
-	doc   string
-}
-
-// fieldsOf returns the leaves of a config by their keys.
-func fieldsOf(v reflect.Value) map[string]field {
-	fields := map[string]field{}
-	collect(v, "", fields, map[string]bool{})
-	return fields
-}
-
-// sectionsOf returns the keys that hold other keys.
-func sectionsOf() map[string]bool {
-	var c metareward.Config
-	sections := map[string]bool{}
-	collect(reflect.ValueOf(&c).Elem(), "", map[string]field{}, sections)
-	return sections
-}
-
-func collect(v reflect.Value, prefix string, fields map[string]field, sections map[string]bool) {
-	for i := range v.NumField() {
-		tag, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
-		if options == "inline" {
-			collect(v.Field(i), prefix, fields, sections)
+	base := metareward.Default()
+	defaults, wanted := fieldsOf(reflect.ValueOf(&base).Elem()), fieldsOf(reflect.ValueOf(&preset).Elem())
+	var kept []string
+	for key, place := range l.places {
+		if key == "preset" || l.unread[key] || strings.HasPrefix(place, "--") || // who sets a key by a flag means it
+			equal(defaults[key], wanted[key]) || equal(wanted[key], fields[key]) {
 			continue
 		}
-		if tag == "-" {
-			continue
-		}
-		key := strings.TrimPrefix(prefix+"."+tag, ".")
-		if v.Field(i).Kind() == reflect.Struct {
-			sections[key] = true
-			collect(v.Field(i), key, fields, sections)
-			continue
-		}
-		fields[key] = field{value: v.Field(i), doc: v.Type().Field(i).Tag.Get("doc")}
+		kept = append(kept, fmt.Sprintf("%s is %v by %s, and preset %s has %v; remove the key to use the preset's value",
+			key, fields[key].value.Interface(), place, name, wanted[key].value.Interface()))
+	}
+	slices.Sort(kept)
+	for _, text := range kept {
+		note(text)
 	}
 }
 
-// Print returns the config as YAML, every key with its documentation before it.
-func Print(c metareward.Config) ([]byte, error) {
-	comments := yaml.CommentMap{}
-	for key, doc := range Keys() {
-		comments["$."+key] = []*yaml.Comment{yaml.HeadComment(" " + doc)}
-	}
-	b, err := yaml.MarshalWithOptions(c, yaml.WithComment(comments))
-	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
-	}
-	return b, nil
+func equal(a, b field) bool {
+	return a.value.IsValid() && b.value.IsValid() && reflect.DeepEqual(a.value.Interface(), b.value.Interface())
 }

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -52,7 +49,7 @@ actor:
 	}
 	want.Method.MaxChosenChars = 99
 	want.Client.MaxInFlight, want.Client.RequestTimeout = 9, 90*time.Second
-	want.Actor.Temperature = 0
+	want.Actor.Temperature = new(0.0)
 	want.Prompts.Paths, want.Output.Dir = []string{"p.jsonl"}, "out"
 	want.Worker.URLs, want.Worker.Model = []string{"http://h/v1"}, "m"
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -87,7 +84,7 @@ client: 5
 rho: 1
 preset: paper-9
 judge:
-  temperature:
+  max_tokens:
 `
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{{Key: "judge.n", Value: "0", From: "--set judge.n=0"}}})
 	joined, ok := err.(interface{ Unwrap() []error })
@@ -98,7 +95,7 @@ judge:
 		`c.yaml:1: roles[1] is "judgge"`, "c.yaml:3: method.rho is 0.7", "c.yaml:4: unknown key method.min_margn",
 		`c.yaml:5: method.position_weights is "never"`, "c.yaml:7: actor.n is many; allowed is a whole number",
 		"c.yaml:8: actor.extra_body.n is", "c.yaml:9: client is 5; allowed is a mapping", "c.yaml:10: unknown key rho; did you mean method.rho?",
-		"c.yaml:11: preset is ", "c.yaml:13: judge.temperature has no value", "--set judge.n=0: judge.n is 0", "output.dir is empty", "prompts.paths is empty", "actor.model is empty",
+		"c.yaml:11: preset is ", "c.yaml:13: judge.max_tokens has no value", "--set judge.n=0: judge.n is 0", "output.dir is missing", "prompts.paths is missing", "worker.model is missing",
 	} {
 		if !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return strings.HasPrefix(e.Error(), want) }) {
 			t.Errorf("no problem begins with %q in:\n%v", want, err)
@@ -108,9 +105,9 @@ judge:
 
 // What is wrong is told once: a value that can't be read is not missing, too.
 func TestEachProblemOnce(t *testing.T) {
-	const file = "preset: paper-9\nprompts:\n  paths: p.jsonl\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
+	const file = "preset: paper-9\nprompts:\n  paths: {p: 1}\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml"})
-	const want = `c.yaml:3: prompts.paths is p.jsonl; allowed is a list of texts
+	const want = `c.yaml:3: prompts.paths is {p: 1}; allowed is a list of texts
 c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-4]`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
@@ -119,8 +116,8 @@ c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-
 	_, err = Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{
 		{Key: "prompts.paths", Value: "[]", From: "--prompts"}, {Key: "preset", Value: "paper-1", From: "--preset"},
 	}})
-	const other = `c.yaml:3: prompts.paths is p.jsonl; allowed is a list of texts
---prompts: prompts.paths is empty; allowed is at least one file, glob or folder (--prompts)`
+	const other = `c.yaml:3: prompts.paths is {p: 1}; allowed is a list of texts
+--prompts: prompts.paths is missing; give at least one file, glob or folder (--prompts)`
 	if diff := cmp.Diff(other, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
 	}
@@ -155,9 +152,9 @@ func TestPrintedConfigLoads(t *testing.T) {
 }
 
 func TestEveryKeyIsDocumented(t *testing.T) {
-	for key, doc := range Keys() {
-		if doc == "" {
-			t.Errorf("%s has no documentation", key)
+	for _, k := range Keys() {
+		if k.Doc == "" || k.Kind == "" {
+			t.Errorf("%s has no documentation", k.Name)
 		}
 	}
 }
@@ -188,23 +185,17 @@ func TestReference(t *testing.T) {
 
 func table(t *testing.T) string {
 	t.Helper()
-	c := metareward.Default()
 	var b strings.Builder
 	b.WriteString("| key | default | what |\n| --- | --- | --- |\n")
-	fields := fieldsOf(reflect.ValueOf(&c).Elem())
-	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		value, err := yaml.MarshalWithOptions(fields[key].value.Interface(), yaml.Flow(true))
-		if err != nil {
-			t.Fatal(err)
-		}
-		shown := strings.TrimSpace(string(value))
+	for _, k := range Keys() {
+		shown := k.Default
 		switch shown {
 		case `""`, "[]", "{}":
 			shown = ""
 		default:
 			shown = "`" + strings.Trim(shown, `"`) + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", key, shown, fields[key].doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Name, shown, k.Doc)
 	}
 	return b.String()
 }
@@ -225,4 +216,155 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("%v names no key", err)
 		}
 	})
+}
+
+// Null sends none of what servers may refuse, and nothing else may be null.
+func TestNull(t *testing.T) {
+	c, err := Load(Source{File: []byte("seed: null\nactor: {temperature: null}\njudge:\n  top_p:\n"), Name: "c.yaml", Settings: append(slices.Clone(required),
+		Setting{Key: "meta_judge.temperature", Value: "null", From: "--set"}, Setting{Key: "meta_judge.top_p", Value: "", From: "--set"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Seed != nil || c.Actor.Temperature != nil || c.Judge.TopP != nil || c.MetaJudge.Temperature != nil || c.MetaJudge.TopP != nil || *c.Judge.Temperature != 0.8 {
+		t.Errorf("%v %+v %+v %+v", c.Seed, c.Actor, c.Judge, c.MetaJudge)
+	}
+	printed, err := Print(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(Source{File: printed, Name: "printed"})
+	if diff := cmp.Diff(c, again, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+	_, err = Load(Source{File: []byte("method: {rho: null}\n"), Name: "c.yaml"})
+	if err == nil || !strings.Contains(err.Error(), "c.yaml:1: method.rho has no value; allowed is a number") {
+		t.Errorf("rho: null gives %v", err)
+	}
+}
+
+// One text is a list of one.
+func TestOneForAList(t *testing.T) {
+	c, err := Load(Source{File: []byte("prompts: {paths: p.jsonl}\nworker:\n  urls: http://h/v1\nroles: actor\nactor: {stop: 5}\n"), Name: "c.yaml", Settings: []Setting{
+		{Key: "output.dir", Value: "out", From: "--out"}, {Key: "worker.model", Value: "m", From: "--model"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := [][]string{c.Prompts.Paths, c.Worker.URLs, c.Roles, c.Actor.Stop}
+	if diff := cmp.Diff([][]string{{"p.jsonl"}, {"http://h/v1"}, {"actor"}, {"5"}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDidYouMean(t *testing.T) {
+	for key, want := range map[string]string{
+		"method.rhoo": "did you mean method.rho?", "metod.rho": "did you mean method.rho?", "rho": "did you mean method.rho?", "workers.url": "did you mean worker.urls?",
+		"judge.tempreature": "did you mean judge.temperature?", "client.max-in-flight": "did you mean client.max_in_flight?", "MaxInFlight": "did you mean client.max_in_flight?",
+		"worker.api_key": "did you mean worker.api_key_env, the name", "apiKey": "did you mean worker.api_key_env, the name", "judge.api_key": "did you mean judge.api_key_env, the name",
+		"judge.colour": "known are judge.", "zzzzzzzz": "coeval config prints all keys",
+	} {
+		_, err := Load(Source{Settings: append(slices.Clone(required), Setting{Key: key, Value: "1", From: "--set"})})
+		if err == nil || !strings.HasPrefix(err.Error(), "--set: unknown key "+key+"; "+want) {
+			t.Errorf("%s gives %v, want %q", key, err, want)
+		}
+	}
+}
+
+// A key that stands where it does not belong is in no message: not as the value of an unknown key, nor of
+// a wrong type, nor in what a YAML error quotes.
+func TestKeysAreNotShown(t *testing.T) {
+	const secret = "sk-abcdefgh12345678"
+	for _, file := range []string{
+		"worker:\n  api_key: " + secret, "worker:\n  api_key: " + secret + "\n :", "worker: " + secret, "api_key: swordfish\nworker: [", "client: {tries: " + secret + "}",
+		"worker: {api_key_env: " + secret + "}", "worker:\n  revision: " + secret, "actor: {extra_body: {api_key: swordfish}}", "actor: {extra_body: {a: [" + secret + "]}}",
+		"\tapi_key: " + secret, "a: 'unfinished " + secret, "worker: {password: swordfish", secret, "- " + secret, secret + ": 1", "worker: {urls: 'https://swordfish@h/v1'}",
+		"worker: {api_key: swordfish}\nworker: {api_key: swordfish}", "%TAG " + secret, "!" + secret + " x", "a: *" + secret, "&" + secret + " a: b: c",
+	} {
+		for _, src := range []Source{
+			{File: []byte(file), Name: "c.yaml"},
+			{Settings: []Setting{{Key: "worker.model", Value: file, From: "--set"}, {Key: "worker.api_key", Value: "swordfish", From: "--set"}}},
+		} {
+			_, err := Load(src)
+			if err == nil {
+				t.Errorf("%q is accepted", file)
+				continue
+			}
+			if strings.Contains(err.Error(), "abcdefgh") || strings.Contains(err.Error(), "swordfish") {
+				t.Errorf("%q shows the key:\n%v", file, err)
+			}
+		}
+	}
+}
+
+// What a file may cost is bounded: nesting, aliases and size end in one sentence, soon.
+func TestYAMLIsBounded(t *testing.T) {
+	laughs := "a: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
+	for i := range 12 {
+		laughs += fmt.Sprintf("b%d: &a%d [%s]\n", i, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d,", i), 10), ","))
+	}
+	var indented strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&indented, "%sa:\n", strings.Repeat(" ", i))
+	}
+	for name, tt := range map[string]struct{ file, want string }{
+		"brackets":     {strings.Repeat("[", 200_000), "nested"},
+		"braces":       {strings.Repeat("{a: ", 200_000), "nested"},
+		"lists":        {strings.Repeat("- ", 200_000), "nested"},
+		"indentation":  {indented.String()[:900_000], "nested"},
+		"aliases":      {"actor:\n  extra_body:\n" + "    " + strings.ReplaceAll(laughs, "\n", "\n    "), "aliases"},
+		"size":         {"# " + strings.Repeat("x", 2<<20), "bytes"},
+		"many values":  {"actor: {stop: [" + strings.Repeat("x,", 150_000) + "x]}", "values"},
+		"self":         {"actor: {extra_body: &a {b: *a}}", ""},
+		"deep on line": {"a: " + strings.Repeat("[", 65) + strings.Repeat("]", 65), "nested"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Load(Source{File: []byte(tt.file), Name: "c.yaml"})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || len(err.Error()) > 2000 {
+				t.Errorf("got %.200v, want %q", err, tt.want)
+			}
+		})
+	}
+	// A few aliases are no harm.
+	c, err := Load(Source{File: []byte("actor: {extra_body: {a: &x [1, 2], b: *x}}\n"), Name: "c.yaml", Settings: required})
+	if err != nil || len(c.Actor.ExtraBody) != 2 {
+		t.Errorf("%v: %v", c.Actor.ExtraBody, err)
+	}
+}
+
+// A config that was printed in full has every number beside the name of its preset: another preset, in
+// the file or by a flag, then changes nothing, which is said.
+func TestPresetThatIsOverridden(t *testing.T) {
+	load := func(file, flag string) []string {
+		var notes []string
+		src := Source{File: []byte(file), Name: "c.yaml", Settings: slices.Clone(required), Note: func(s string) { notes = append(notes, s) }}
+		if flag != "" {
+			src.Settings = append(src.Settings, Setting{Key: "preset", Value: flag, From: "--preset"})
+		}
+		if _, err := Load(src); err != nil {
+			t.Fatal(err)
+		}
+		return notes
+	}
+	c, err := metareward.Preset("paper-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Prompts.Paths = []string{"p"}
+	printed, err := Print(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(string(printed), ""); got != nil {
+		t.Errorf("the preset's own numbers give %q", got)
+	}
+	got := load(string(printed), "paper-4")
+	if len(got) != 2 || !strings.Contains(got[0], "method.rho is 0 by c.yaml:") || !strings.Contains(got[0], "preset paper-4 has 0.4") || !strings.Contains(got[1], "roles is ") {
+		t.Errorf("another preset by a flag gives %q", got)
+	}
+	if got := load(strings.Replace(string(printed), "preset: paper-1", "preset: paper-4", 1), ""); len(got) != 2 {
+		t.Errorf("another preset in the file gives %q", got)
+	}
+	if got := load("preset: paper-2\njudge: {n: 5}\n", ""); got != nil {
+		t.Errorf("a key that the preset leaves alone gives %q", got)
+	}
 }

@@ -79,7 +79,7 @@ func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 		}
 	}
 	if r := run.Stats.Responses; r.Several > 0 && float64(r.Constant) > maxConstant*float64(r.Several) {
-		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%v) or n", r.Constant, r.Several, c.Actor.Temperature)
+		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%s) or n", r.Constant, r.Several, metareward.ShownNumber(c.Actor.Temperature))
 	}
 	if n := s.replayedFailures(); n > 0 {
 		warn("%d failed calls were replayed from the journal and not asked again: add --retry-failed to the same command to ask them again", n)

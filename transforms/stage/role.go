@@ -1,13 +1,18 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 
 	"coeval/schemas"
+	"coeval/schemas/redact"
 )
 
 // Role is a model in one part of the method: how it is asked and where it is served.
@@ -29,10 +34,23 @@ type Role struct {
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Seed is the run's seed.
 	Seed int64 `json:"seed"`
+	// Omit names fields of the request that are not sent: Temperature, TopP or Seed. Some servers
+	// refuse one or another.
+	Omit []string `json:"omit,omitempty"`
 	// Simulated identifies the simulated worker that answers instead of a model: its hidden truth
 	// and all else that decides its texts. Empty means real servers.
 	Simulated string `json:"simulated,omitempty"`
 }
+
+// The fields that Role.Omit may name.
+const (
+	Temperature = "temperature"
+	TopP        = "top_p"
+	Seed        = "seed"
+)
+
+// Sends reports whether requests of the role have the field.
+func (r *Role) Sends(field string) bool { return !slices.Contains(r.Omit, field) }
 
 // Endpoint is one OpenAI-compatible server.
 type Endpoint struct {
@@ -53,21 +71,45 @@ func (e Endpoint) APIKey() (string, error) {
 	case e.APIKeyEnv != "":
 		key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
 		if key == "" {
-			return "", fmt.Errorf("api_key_env names the environment variable %s, which is not set", e.APIKeyEnv)
+			return "", fmt.Errorf("api_key_env names %s, which is not set", shownVariable(e.APIKeyEnv))
 		}
 		return key, nil
 	case e.APIKeyFile != "":
 		b, err := os.ReadFile(e.APIKeyFile)
 		if err != nil {
-			return "", fmt.Errorf("api_key_file names a file that can't be read: %w", err)
+			var failed *fs.PathError
+			if errors.As(err, &failed) { // its text has the name
+				err = failed.Err
+			}
+			return "", fmt.Errorf("api_key_file names %s, which can't be read: %w", shownFile(e.APIKeyFile), err)
 		}
 		key := strings.TrimSpace(string(b))
 		if key == "" || strings.ContainsFunc(key, unicode.IsSpace) {
-			return "", fmt.Errorf("api_key_file names %s, which does not hold one key and nothing else", e.APIKeyFile)
+			return "", fmt.Errorf("api_key_file names %s, which must contain one key and nothing else", shownFile(e.APIKeyFile))
 		}
 		return key, nil
 	}
 	return "", nil
+}
+
+// variableName is how environment variables are usually named.
+var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+
+// shownVariable names an environment variable in a message, but not if it may be the key itself, given
+// in the place of the name.
+func shownVariable(name string) string {
+	if variableName.MatchString(name) && !redact.Value(name) {
+		return "the environment variable " + name
+	}
+	return "an environment variable (its name is not shown, it may be a key)"
+}
+
+// shownFile is shownVariable for a file.
+func shownFile(name string) string {
+	if strings.ContainsAny(name, `/\.`) && !redact.Value(name) {
+		return name
+	}
+	return "a file (its name is not shown, it may be a key)"
 }
 
 // Identity returns the model with its revision, as IDs and rows show it.
@@ -87,6 +129,9 @@ func (r *Role) digest() string {
 	}
 	if r.Verdict != nil {
 		parts = append(parts, r.Verdict.digest(r.MaxReasoning()))
+	}
+	if len(r.Omit) > 0 {
+		parts = append(parts, "omit", schemas.Digest(r.Omit...))
 	}
 	if r.Simulated != "" {
 		parts = append(parts, "simulated", r.Simulated)

@@ -64,6 +64,13 @@ const (
 	CodeMalformed     = "malformed"
 )
 
+// Codes returns all codes of failed calls, sorted.
+func Codes() []string {
+	return []string{
+		CodeBadRequest, CodeConnection, CodeContentFilter, CodeContextLength, CodeMalformed, CodeServerError, CodeTimeout, CodeTooLarge,
+	}
+}
+
 // Classify returns the fault of an answer with a status other than 200.
 func Classify(status int, header http.Header, body []byte) *Fault {
 	f := &Fault{Status: status, Message: strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status))) + ": " + excerpt(body)}

@@ -50,8 +50,12 @@ func AppendBody(b []byte, q *Request) ([]byte, error) {
 	if b, err = jsontext.AppendQuote(b, r.Model); err != nil {
 		return nil, fmt.Errorf("openai: model %q: %w", r.Model, err)
 	}
-	b = strconv.AppendFloat(append(b, `,"temperature":`...), r.Temperature, 'g', -1, 64)
-	b = strconv.AppendFloat(append(b, `,"top_p":`...), r.TopP, 'g', -1, 64)
+	if r.Sends(stage.Temperature) {
+		b = strconv.AppendFloat(append(b, `,"temperature":`...), r.Temperature, 'g', -1, 64)
+	}
+	if r.Sends(stage.TopP) {
+		b = strconv.AppendFloat(append(b, `,"top_p":`...), r.TopP, 'g', -1, 64)
+	}
 	if r.MaxTokens > 0 {
 		b = strconv.AppendInt(append(b, `,"max_tokens":`...), int64(r.MaxTokens), 10)
 	}
@@ -69,7 +73,9 @@ func AppendBody(b []byte, q *Request) ([]byte, error) {
 	if q.N > 1 {
 		b = strconv.AppendInt(append(b, `,"n":`...), int64(q.N), 10)
 	}
-	b = strconv.AppendInt(append(b, `,"seed":`...), q.Seed, 10)
+	if r.Sends(stage.Seed) {
+		b = strconv.AppendInt(append(b, `,"seed":`...), q.Seed, 10)
+	}
 	if q.Stream {
 		b = append(b, `,"stream":true,"stream_options":{"include_usage":true}`...)
 	}

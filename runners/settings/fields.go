@@ -1,0 +1,205 @@
+package settings
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/pipelines/metareward"
+)
+
+// A Key is one key of a config.
+type Key struct {
+	// Name is as method.rho, Kind names the values that it takes, Default is YAML, and Doc says what
+	// the key means.
+	Name, Kind, Default, Doc string
+}
+
+// Keys returns every key of a config, sorted by name.
+func Keys() []Key {
+	c := metareward.Default()
+	fields := fieldsOf(reflect.ValueOf(&c).Elem())
+	keys := make([]Key, 0, len(fields))
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		f := fields[name]
+		value, err := yaml.MarshalWithOptions(f.value.Interface(), yaml.Flow(true))
+		if err != nil { // defaults are numbers, texts and empty lists
+			panic(fmt.Sprintf("settings: the default of %s: %v", name, err))
+		}
+		keys = append(keys, Key{Name: name, Kind: kind(f.value.Type()), Default: strings.TrimSpace(string(value)), Doc: f.doc})
+	}
+	return keys
+}
+
+// Print returns the config as YAML, every key with its documentation before it.
+func Print(c metareward.Config) ([]byte, error) {
+	comments := yaml.CommentMap{}
+	for _, k := range Keys() {
+		comments["$."+k.Name] = []*yaml.Comment{yaml.HeadComment(" " + k.Doc)}
+	}
+	b, err := yaml.MarshalWithOptions(c, yaml.WithComment(comments))
+	if err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	return b, nil
+}
+
+// kind names the values that a field takes.
+func kind(t reflect.Type) string {
+	if t == reflect.TypeFor[time.Duration]() {
+		return "a time, as 90s or 10m"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return kind(t.Elem()) + ", or null to send none"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	case reflect.Slice:
+		return "a list of texts"
+	case reflect.Array:
+		return fmt.Sprintf("a list of %d numbers", t.Len())
+	case reflect.Map:
+		return "a mapping"
+	default:
+		return "a text"
+	}
+}
+
+// nearest suggests the keys that an unknown one may mean.
+func nearest(key string, fields map[string]field) string {
+	last := key[strings.LastIndex(key, ".")+1:]
+	section := key[:max(strings.LastIndex(key, "."), 0)]
+	known := slices.Sorted(maps.Keys(fields))
+	if strings.ReplaceAll(strings.ToLower(last), "_", "") == "apikey" {
+		if section == "" {
+			section = "worker"
+		}
+		return fmt.Sprintf("did you mean %s.api_key_env, the name of an environment variable with the key?", section)
+	}
+	var same []string
+	for _, k := range known {
+		if strings.HasSuffix(k, "."+last) || k == last {
+			same = append(same, k)
+		}
+	}
+	if len(same) == 0 {
+		same = Similar(key, known)
+	}
+	if len(same) > 0 {
+		return "did you mean " + strings.Join(same, " or ") + "?"
+	}
+	for _, k := range known {
+		if section != "" && strings.HasPrefix(k, section+".") {
+			same = append(same, k)
+		}
+	}
+	if len(same) > 0 {
+		return "known are " + strings.Join(same, ", ")
+	}
+	return "coeval config prints all keys"
+}
+
+// Similar returns the names that a misspelt one may mean, the most similar first, at most three. Of
+// names with dots the last part may be the one that is misspelt.
+func Similar(name string, known []string) []string {
+	type near struct {
+		name     string
+		distance int
+	}
+	var found []near
+	for _, k := range known {
+		d := distance(name, k)
+		if last := k[strings.LastIndex(k, ".")+1:]; !strings.Contains(name, ".") {
+			d = min(d, distance(name, last))
+		}
+		if d <= max(1, len(name)/4) {
+			found = append(found, near{k, d})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b near) int { return a.distance - b.distance })
+	var names []string
+	for _, f := range found {
+		if f.distance == found[0].distance && len(names) < 3 {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// distance is the number of characters to insert, remove, replace or swap with their neighbour, to
+// make b of a. Case does not count, and "-" is "_".
+func distance(a, b string) int {
+	a, b = strings.ReplaceAll(strings.ToLower(a), "-", "_"), strings.ReplaceAll(strings.ToLower(b), "-", "_")
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// field is a leaf of the config.
+type field struct {
+	value reflect.Value
+	doc   string
+}
+
+// fieldsOf returns the leaves of a config by their keys.
+func fieldsOf(v reflect.Value) map[string]field {
+	fields := map[string]field{}
+	collect(v, "", fields, map[string]bool{})
+	return fields
+}
+
+// sectionsOf returns the keys that contain other keys.
+func sectionsOf() map[string]bool {
+	var c metareward.Config
+	sections := map[string]bool{}
+	collect(reflect.ValueOf(&c).Elem(), "", map[string]field{}, sections)
+	return sections
+}
+
+func collect(v reflect.Value, prefix string, fields map[string]field, sections map[string]bool) {
+	for i := range v.NumField() {
+		tag, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+		switch {
+		case tag == "-":
+			continue
+		case options == "inline":
+			collect(v.Field(i), prefix, fields, sections)
+			continue
+		}
+		key := strings.TrimPrefix(prefix+"."+tag, ".")
+		if v.Field(i).Kind() == reflect.Struct {
+			sections[key] = true
+			collect(v.Field(i), key, fields, sections)
+			continue
+		}
+		fields[key] = field{value: v.Field(i), doc: v.Type().Field(i).Tag.Get("doc")}
+	}
+}
