@@ -314,7 +314,7 @@ func TestExpand(t *testing.T) {
 		{[]string{"d/{a,b}.jsonl"}, nil, "prompts: d/{a,b}.jsonl: there is no such file, or no file in it; {a,b} is not supported: give each path"},
 		{[]string{"latin/of"}, nil, `prompts: "latin/of/\xe9.jsonl": the name is not valid UTF-8, as tables need it; rename the file`},
 		{[]string{"a\x1b2J\u202e"}, nil, "prompts: a␛2J⟨U+202E⟩: there is no such file, or no file in it"},
-		{[]string{"ftp://b/a.jsonl"}, nil, "prompts: store: ftp://b/a.jsonl: no files can be reached by ftp://; give a local path, gs:// or s3://"},
+		{[]string{"ftp://b/a.jsonl"}, nil, "prompts: store: ftp://b/a.jsonl: no files can be reached by ftp://: give a local path, gs://BUCKET/NAME or s3://BUCKET/NAME"},
 	}
 	for _, test := range tests {
 		got, err := Expand(t.Context(), test.paths)
