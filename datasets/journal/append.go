@@ -1,76 +1,76 @@
 package journal
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sync/errgroup"
 
 	"coeval/datasets/store"
 )
 
-// linger is how long a commit waits for more records: it makes frames that compress well
-// and few calls of fsync. With the fsync itself a record waits about twice that.
-const linger = 40 * time.Millisecond
-
-// How a journal on an object store is put down. A segment's part goes every few seconds, and
-// earlier where much waits. Who has appended waits when the store does not keep up.
+// The times and sizes of commits.
 var (
-	putEvery   = 2 * time.Second
-	putSize    = 8 << 20
-	mostUnkept = 64 << 20
+	// commitDelay is how long a commit on a local disk waits for more records. It makes frames that
+	// compress well and few calls of fsync. With the fsync a record waits about twice as long.
+	commitDelay = 40 * time.Millisecond
+	// putEvery is the pause between two parts of a segment on an object store. More than putSize bytes
+	// end the pause.
+	putEvery = 2 * time.Second
+	putSize  = 8 << 20
+	// maxPending is the number of bytes above which Ready waits on an object store.
+	maxPending = 64 << 20
+	// maxUnsaved is how long a record may wait to become durable before nothing more is asked. A part
+	// waits putEvery and takes well under a second; a store that has to be asked again takes longer.
+	maxUnsaved = 10 * time.Second
 )
-
-// putters is how many parts are put at a time.
-const putters = 16
 
 // errClosed is what Append returns after Close.
 var errClosed = errors.New("journal: closed")
 
-// A Journal appends to the buckets of one folder. Every process that writes has its own.
+// A Journal appends to the buckets of one folder. Every process that writes has its own. Its committing
+// goroutine alone opens, writes and closes files.
 type Journal struct {
 	dir     string
 	bits    PrefixBits
 	encoder *zstd.Encoder
-	frames  [][]byte // of the committing goroutine alone, one for each batch of a commit
-	// parts says that nothing can be appended to a file here: a segment is a row of parts.
-	parts bool
+	// parts is true on an object store, where no file can be appended to: a segment is a row of parts.
+	parts  bool
+	frames [][]byte      // buffers of the committing goroutine, one for each batch of a commit
+	wake   chan struct{} // something is pending
+	full   chan struct{} // enough is pending, or somebody waits for it
+	done   chan struct{} // closed when the committing goroutine has ended
 
 	mu      sync.Mutex
+	closed  bool
 	pending map[*appender]*batch
-	// unsettled are the batches that are pending or being written.
-	unsettled map[*batch]struct{}
-	wake      chan struct{}
-	unkept    int // bytes of pending and of what is being put
-	full      chan struct{}
-	spare     [][]byte // buffers of batches that are committed
-	closed    bool
-	done      chan struct{}
-	// untold are the segments that broke, until somebody is told.
-	untold map[*appender]struct{}
-	// failed is what closing files came to.
-	failed error
+	// unsaved are the batches that are pending or being written, the oldest first.
+	unsaved []*batch
+	// pendingBytes is the size of the lines that are pending or being written.
+	pendingBytes int
+	spare        [][]byte // buffers of batches that are committed
+	// unreported are the segments that broke and whose error no caller has got yet.
+	unreported map[*appender]struct{}
+	// closeErr is the first error of closing a file.
+	closeErr error
 }
 
-// Open returns a journal that appends below dir, which it makes when needed. Its buckets have
-// prefixes of these bits, beside those that it adds itself. Close it.
+// Open returns a journal that appends below dir, which it makes when it is missing. The bits are those
+// of the buckets that are there. The caller must close the journal.
 func Open(dir string, bits PrefixBits) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
 		if err := store.MakeFolder(dir); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("journal: %w", err)
 		}
 	}
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -79,7 +79,7 @@ func Open(dir string, bits PrefixBits) (*Journal, error) {
 	}
 	j := &Journal{
 		dir: dir, bits: bits, encoder: encoder, parts: parts,
-		pending: map[*appender]*batch{}, unsettled: map[*batch]struct{}{}, untold: map[*appender]struct{}{},
+		pending: map[*appender]*batch{}, unreported: map[*appender]struct{}{},
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if parts {
@@ -90,7 +90,7 @@ func Open(dir string, bits PrefixBits) (*Journal, error) {
 	return j, nil
 }
 
-// Close commits what is pending and waits for it. Its error is of what nobody else was told of.
+// Close commits what is pending and waits for it. It returns the errors that no caller has got yet.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	first := !j.closed
@@ -103,18 +103,18 @@ func (j *Journal) Close() error {
 	<-j.done
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := j.failed
-	for a := range j.untold {
+	err := j.closeErr
+	for a := range j.unreported {
 		err = errors.Join(err, a.broken)
 	}
 	return err
 }
 
-// Flush puts down at once what is pending in all views, and returns when it is durable, could
-// not be made so, or ctx ends.
+// Flush commits what is pending in all views at once. It returns when that is durable, when a commit
+// failed, or when ctx ends.
 func (j *Journal) Flush(ctx context.Context) error {
 	j.mu.Lock()
-	waiting := slices.Collect(maps.Keys(j.unsettled))
+	waiting := slices.Clone(j.unsaved)
 	j.mu.Unlock()
 	signal(j.full)
 	var err error
@@ -124,6 +124,31 @@ func (j *Journal) Flush(ctx context.Context) error {
 	return err
 }
 
+// healthy returns when no batch has been unsaved for longer than maxUnsaved.
+func (j *Journal) healthy(ctx context.Context) error {
+	for {
+		b := j.lateBatch()
+		if b == nil {
+			return ctx.Err()
+		}
+		select {
+		case <-b.done: // its own callers get its error
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// lateBatch returns the oldest unsaved batch if it is late, and nil otherwise.
+func (j *Journal) lateBatch() *batch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.unsaved) > 0 && time.Since(j.unsaved[0].began) > maxUnsaved {
+		return j.unsaved[0]
+	}
+	return nil
+}
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -131,54 +156,69 @@ func signal(c chan struct{}) {
 	}
 }
 
-// batch is what becomes one frame of one segment.
+// A batch becomes one frame of one segment.
 type batch struct {
 	of    *appender
+	began time.Time
 	lines []byte
 	size  int
 	done  chan struct{}
-	err   error
+	err   error // valid when done is closed
 }
 
-// appender is an attempt's own segment in one bucket.
+// wait returns the error of the batch's commit.
+func (b *batch) wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		if b.err != nil {
+			b.of.journal.markReported(b.of)
+		}
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// An appender is an attempt's own segment in one bucket.
 type appender struct {
 	journal *Journal
-	// name is the segment's below the journal, with slashes; that of a segment in parts has no ending.
+	// name is the path of the segment below the journal, with slashes; in parts it has no ending.
 	name    string
 	started atomic.Bool
-	file    *os.File // of the committing goroutine alone
-	part    int      // the same
+	file    *os.File // of the committing goroutine
+	part    int      // of the committing goroutine
 
-	// Under the journal's lock:
-	last *batch
-	// broken is why nothing can be appended any more.
-	broken error
+	// Guarded by the journal's mutex:
+	last   *batch
+	broken error // why nothing can be appended any more
 }
 
 func (a *appender) append(records []Record) error {
-	buffer, _ := encodings.Get().(*[]byte)
-	lines, err := encodeLines((*buffer)[:0], records)
-	if err != nil {
+	buffer, ok := encodings.Get().(*bytes.Buffer)
+	if !ok {
+		buffer = new(bytes.Buffer)
+	}
+	buffer.Reset()
+	if err := encodeLines(buffer, records); err != nil {
 		return err
 	}
-	err = a.journal.enqueue(a, lines)
-	if *buffer = lines; cap(lines) <= mostEncoding {
+	err := a.journal.enqueue(a, buffer.Bytes())
+	if buffer.Cap() <= maxEncoding {
 		encodings.Put(buffer)
 	}
 	return err
 }
 
-// encodings are buffers for the lines of a call of append, mostEncoding the size of one that is
-// kept.
-var encodings = sync.Pool{New: func() any { return new([]byte) }}
+// encodings are buffers for the lines of a call of append. Larger ones than maxEncoding are not kept.
+var encodings sync.Pool
 
-const mostEncoding = 64 << 10
+const maxEncoding = 64 << 10
 
-// ready waits on a disk, and where more waits than can be put.
+// ready waits for a commit on a local disk, and on an object store under back-pressure.
 func (a *appender) ready(ctx context.Context) error {
 	j := a.journal
 	j.mu.Lock()
-	waits := !j.parts || j.unkept > mostUnkept
+	waits := !j.parts || j.pendingBytes > maxPending
 	j.mu.Unlock()
 	if !waits {
 		return nil
@@ -188,7 +228,7 @@ func (a *appender) ready(ctx context.Context) error {
 
 func (a *appender) sync(ctx context.Context) error {
 	a.journal.mu.Lock()
-	last := a.last // those before it are put before it
+	last := a.last // earlier batches are committed before it
 	a.journal.mu.Unlock()
 	if last == nil {
 		return nil
@@ -196,24 +236,12 @@ func (a *appender) sync(ctx context.Context) error {
 	return last.wait(ctx)
 }
 
-func (b *batch) wait(ctx context.Context) error {
-	select {
-	case <-b.done:
-		if b.err != nil {
-			b.of.journal.told(b.of)
-		}
-		return b.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// enqueue adds lines to the next batch.
+// enqueue adds lines to the segment's next batch.
 func (j *Journal) enqueue(a *appender, lines []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if a.broken != nil {
-		delete(j.untold, a)
+		delete(j.unreported, a)
 		return a.broken
 	}
 	if j.closed {
@@ -221,8 +249,8 @@ func (j *Journal) enqueue(a *appender, lines []byte) error {
 	}
 	b := j.pending[a]
 	if b == nil {
-		b = &batch{of: a, done: make(chan struct{})}
-		j.unsettled[b] = struct{}{}
+		b = &batch{of: a, began: time.Now(), done: make(chan struct{})}
+		j.unsaved = append(j.unsaved, b)
 		if k := len(j.spare) - 1; k >= 0 {
 			b.lines, j.spare = j.spare[k], j.spare[:k]
 		}
@@ -233,236 +261,49 @@ func (j *Journal) enqueue(a *appender, lines []byte) error {
 	a.last = b
 	a.started.Store(true)
 	signal(j.wake)
-	if j.unkept += len(lines); j.unkept > putSize {
+	if j.pendingBytes += len(lines); j.pendingBytes > putSize {
 		signal(j.full)
 	}
 	return nil
 }
 
-// putAll puts part after part until the journal is closed.
-func (j *Journal) putAll() {
-	defer close(j.done)
-	for range j.wake {
-		select {
-		case <-j.full: // also when it is closed
-		case <-time.After(putEvery):
-		}
-		j.mu.Lock()
-		batches, closing := j.pending, j.closed
-		j.pending = map[*appender]*batch{}
-		j.mu.Unlock()
-		j.put(batches)
-		if closing {
-			return
-		}
-	}
-}
-
-// put puts each batch as the next part of its segment and returns when all are there.
-func (j *Journal) put(batches map[*appender]*batch) {
-	var group errgroup.Group
-	group.SetLimit(putters)
-	for a, b := range batches {
-		group.Go(func() error {
-			if err := j.whyBroken(a); err != nil { // nothing may follow a part that is missing
-				j.settle(b, err)
-				return nil
-			}
-			frame := j.encoder.EncodeAll(b.lines, nil)
-			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, digestOf(frame), segmentSuffix)
-			a.part++
-			// What was paid for is kept also when its run is given up.
-			err := store.WriteFile(context.Background(), store.Join(j.dir, name), frame)
-			if err != nil {
-				err = fmt.Errorf("journal: %w", err)
-			}
-			j.settle(b, err)
-			return nil
-		})
-	}
-	_ = group.Wait() // each batch has its own error
-}
-
-// commitAll writes batch after batch until the journal is closed. One goroutine for a
-// process: segments have one writer.
-func (j *Journal) commitAll() {
-	defer close(j.done)
-	open := map[*appender]struct{}{}
-	for range j.wake {
-		j.mu.Lock()
-		closing := j.closed
-		j.mu.Unlock()
-		if !closing {
-			<-time.After(linger)
-		}
-		j.mu.Lock()
-		batches := j.pending
-		j.pending = map[*appender]*batch{}
-		closing = j.closed
-		j.mu.Unlock()
-		j.commit(batches, open)
-		if closing {
-			break
-		}
-	}
-	for a := range open {
-		j.closeFile(a)
-	}
-}
-
-// closeFile closes a segment. What is in it is synced: an error is no loss, and is kept for Close.
-func (j *Journal) closeFile(a *appender) {
-	err := a.file.Close()
-	a.file = nil
-	if err != nil {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		j.failed = cmp.Or(j.failed, fmt.Errorf("journal: %w", err))
-	}
-}
-
-// commit writes each batch as one frame and returns when all are on the disk. Segments are
-// synced side by side.
-func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
-	var synced sync.WaitGroup
-	n := 0
-	for a, b := range batches {
-		if err := j.whyBroken(a); err != nil { // nothing may follow a frame that is torn
-			j.settle(b, err)
-			continue
-		}
-		if n == len(j.frames) {
-			j.frames = append(j.frames, nil)
-		}
-		frame := j.encoder.EncodeAll(b.lines, j.frames[n][:0])
-		j.frames[n] = frame
-		n++
-		j.reuse(b)
-		synced.Go(func() { j.settle(b, a.commit(frame)) })
-	}
-	synced.Wait()
-	for a := range batches {
-		if a.file != nil {
-			open[a] = struct{}{}
-		}
-	}
-	j.closeIdle(batches, open)
-}
-
-// reuse keeps the buffer of a batch for another, unless many are kept or it is large.
-func (j *Journal) reuse(b *batch) {
-	const most, size = 8, 1 << 20
+// takePending returns the batches to commit now, and whether the journal is closed.
+func (j *Journal) takePending() (batches map[*appender]*batch, closing bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.spare) < most && cap(b.lines) <= size {
-		j.spare = append(j.spare, b.lines[:0])
-	}
-	b.lines = nil
+	batches = maps.Clone(j.pending)
+	clear(j.pending)
+	return batches, j.closed
 }
 
-// maxOpen bounds the files that stay open between commits.
-const maxOpen = 64
-
-func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct{}) {
-	for a := range open {
-		if len(open) <= maxOpen {
-			return
-		}
-		if _, ok := used[a]; ok {
-			continue
-		}
-		j.closeFile(a)
-		delete(open, a)
-	}
-}
-
-func (j *Journal) whyBroken(a *appender) error {
+func (j *Journal) brokenBy(a *appender) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return a.broken
 }
 
-// settle tells those who wait for a batch what became of it. A segment is broken by the first
-// that failed.
-func (j *Journal) settle(b *batch, err error) {
+// complete hands the result of a batch's commit to the waiting callers. The first failed batch breaks
+// its segment.
+func (j *Journal) complete(b *batch, err error) {
+	if fault := store.MachineFault(err); fault != "" {
+		err = fmt.Errorf("%w: %s", err, fault)
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	delete(j.unsettled, b)
-	j.unkept -= b.size
+	if at := slices.Index(j.unsaved, b); at >= 0 {
+		j.unsaved = slices.Delete(j.unsaved, at, at+1)
+	}
+	j.pendingBytes -= b.size
 	if err != nil && b.of.broken == nil {
 		b.of.broken = err
-		j.untold[b.of] = struct{}{}
+		j.unreported[b.of] = struct{}{}
 	}
 	b.err, b.lines = err, nil
 	close(b.done)
 }
 
-func (j *Journal) told(a *appender) {
+func (j *Journal) markReported(a *appender) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	delete(j.untold, a)
-}
-
-// anew is how often a frame is written whose segment is removed meanwhile.
-const anew = 3
-
-// commit appends a frame to the segment and returns when it is on the disk. After a write that
-// failed half-way nothing may follow it: the segment is broken then, and the torn frame stays its
-// last.
-//
-// A run that lost its folder may not know it yet, and the next one compacts what it finds. A frame
-// that came too late for that is written anew, into a segment of the same name.
-func (a *appender) commit(frame []byte) error {
-	for range anew {
-		if a.file == nil {
-			if err := a.open(); err != nil {
-				return err
-			}
-		}
-		_, err := a.file.Write(frame)
-		if err == nil {
-			err = a.file.Sync()
-		}
-		removed := errors.Is(err, syscall.ESTALE) // so says NFS
-		if err == nil {
-			removed, err = a.removed()
-		}
-		if !removed {
-			if err != nil {
-				return fmt.Errorf("journal: %w", err)
-			}
-			return nil
-		}
-		_ = a.file.Close() // what is in it doesn't count
-		a.file = nil
-	}
-	return fmt.Errorf("journal: the segment %s was removed %d times while it was written", a.name, anew)
-}
-
-// removed says whether the open file is no longer the segment.
-func (a *appender) removed() (bool, error) {
-	is, err := a.file.Stat()
-	if err != nil {
-		return false, err
-	}
-	named, err := os.Stat(a.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
-	return err == nil && !os.SameFile(is, named), err
-}
-
-func (a *appender) path() string { return filepath.Join(a.journal.dir, filepath.FromSlash(a.name)) }
-
-func (a *appender) open() error {
-	name := a.path()
-	if err := store.MakeFolder(filepath.Dir(name)); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
-	if err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	a.file = f
-	return store.SyncFolder(filepath.Dir(name))
+	delete(j.unreported, a)
 }

@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,111 +17,213 @@ import (
 	"coeval/datasets/store"
 )
 
-// CompactAbove is how many segments a bucket may have when a run begins before [Compact] makes
-// few of them.
+// CompactAbove is the number of segments that a bucket may have when a run begins; [Compact] merges
+// more.
 const CompactAbove = 64
 
-// Compacted is what [Compact] did.
+// Compacted counts what [Compact] did.
 type Compacted struct {
-	// Buckets were rewritten. Segments were there, of which Removed are gone. Recent buckets were
-	// left as they are.
+	// Buckets is the number of rewritten buckets. Segments is the number of segments before, and Removed
+	// of those that are gone. Recent is the number of buckets that were left as they are.
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Removed  int `json:"removed"`
 	Recent   int `json:"recent"`
 }
 
-// Compact makes one segment of the segments of each bucket that has more than above, and one
-// pin of its pins. The caller holds the run's lock, and no attempt is under way: views are
-// removed with what they list.
+// Compact makes one segment of the segments, and one pin of the pins, of each bucket that has more
+// than above. The caller holds the run's lock, and no attempt is under way: Compact removes views
+// together with the segments that they list.
 //
-// No call is lost: what the next load would use of each key is durable in the new file before
-// an old one is removed, and a crash in between leaves both, which agree. Records that no load
-// would use are left out. A bucket's file lies within the order of the files that it stands
-// for, so that it decides against those of shorter prefixes as they did.
+// No call is lost: the records that the next load would use are durable in the new file before an old
+// file is removed. A crash in between leaves both, which agree. Compact leaves out records that no load
+// would use. The name of the new file sorts among the old names, so that its records keep their rank
+// against those of shorter prefixes.
 //
-// On a disk a worker of a run that lost the lock may not know it yet and still append. A bucket
-// where that happened a moment ago is left for another time, and what is appended all the same is
-// kept.
-func Compact(ctx context.Context, dir string, above int) (Compacted, error) {
-	var done Compacted
-	files, err := store.List(ctx, store.Join(dir)+"/b")
+// On a local disk a worker of a run that has lost the lock may still append without knowing it. Compact
+// leaves a bucket alone where that happened a moment ago, and keeps what is appended all the same.
+func Compact(ctx context.Context, dir string, above int) (done Compacted, err error) {
+	buckets, err := listBuckets(ctx, dir)
 	if err != nil {
-		return done, fmt.Errorf("journal: %w", err)
-	}
-	byBucket := map[string][]store.File{}
-	for _, f := range files {
-		if bucket := path.Base(path.Dir(f.Path)); isBucket(bucket) && f.Path == store.Join(dir, bucket, path.Base(f.Path)) {
-			byBucket[bucket] = append(byBucket[bucket], f)
-		}
-	}
-	var mu sync.Mutex
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(compactors)
-	for bucket, files := range byBucket {
-		group.Go(func() error {
-			one, err := compactBucket(ctx, dir, bucket, files, above)
-			mu.Lock()
-			defer mu.Unlock()
-			done.Buckets += one.Buckets
-			done.Segments += one.Segments
-			done.Removed += one.Removed
-			done.Recent += one.Recent
-			return err
-		})
-	}
-	return done, group.Wait()
-}
-
-// compactors is how many buckets are in memory at a time: much of it is waiting for a store.
-const compactors = 4
-
-func compactBucket(ctx context.Context, dir, bucket string, files []store.File, above int) (done Compacted, err error) {
-	var segments, pins []segment
-	var views []string
-	for _, f := range files {
-		base := path.Base(f.Path)
-		s := segment{Name: path.Join(bucket, base), Length: f.Size}
-		switch {
-		case isView(base):
-			views = append(views, f.Path)
-		case !isSegment(base):
-		case strings.HasPrefix(base, pinPrefix):
-			pins = append(pins, s)
-		default:
-			segments = append(segments, s)
-		}
-	}
-	done.Segments = len(segments) + len(pins)
-	if len(segments)+len(pins) <= max(above, 1) || len(segments) <= 1 && len(pins) <= 1 {
-		return done, nil
-	}
-	if recent, err := anyRecent(dir, segments); err != nil || recent {
-		done.Recent = 1
 		return done, err
 	}
-	done.Buckets = 1
-	var old []string
-	for _, class := range [][]segment{pins, segments} {
-		if len(class) <= 1 {
+	var chosen []*bucketFiles
+	var views []string
+	for _, b := range buckets {
+		done.Segments += len(b.segments) + len(b.pins)
+		if len(b.segments)+len(b.pins) <= max(above, 1) || len(b.segments) <= 1 && len(b.pins) <= 1 {
 			continue
 		}
-		merged, err := merge(ctx, dir, class)
+		recent, err := recentlyWritten(dir, b.segments)
 		if err != nil {
 			return done, err
 		}
-		old = append(old, merged...)
+		if recent {
+			done.Recent++
+			continue
+		}
+		chosen, views = append(chosen, b), append(views, viewsOf(buckets, b.name)...)
 	}
-	if err := store.RemoveFiles(ctx, append(views, old...)); err != nil {
+	slices.Sort(views)
+	views = slices.Compact(views)
+	if err := checkViews(ctx, dir, newLengths(dir, buckets), views); err != nil {
+		return done, err
+	}
+	if err := mergeAll(ctx, dir, chosen); err != nil {
+		return done, err
+	}
+	// Views go first: one that lists files which are gone is a loss.
+	if err := store.RemoveFiles(ctx, inFolder(dir, views)); err != nil {
 		return done, fmt.Errorf("journal: %w", err)
 	}
-	done.Removed = len(old)
+	for _, b := range chosen {
+		removed, err := b.removeMerged(ctx, dir)
+		done.Buckets++
+		done.Removed += removed
+		if err != nil {
+			return done, err
+		}
+	}
 	return done, nil
 }
 
-// merge puts the records of several segments of one kind into one, and returns those that it
-// stands for.
-func merge(ctx context.Context, dir string, class []segment) (old []string, err error) {
+// mergeAll merges the files of each bucket, and removes nothing.
+func mergeAll(ctx context.Context, dir string, buckets []*bucketFiles) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxCompactions)
+	for _, b := range buckets {
+		group.Go(func() error {
+			for _, class := range [][]segment{b.pins, b.segments} {
+				if len(class) <= 1 {
+					continue
+				}
+				name, err := merge(ctx, dir, class)
+				if err != nil {
+					return err
+				}
+				for _, s := range class {
+					if s.Name != name { // else an interrupted compaction had written it already
+						b.merged = append(b.merged, s)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// maxCompactions is the number of buckets that are compacted in parallel. Each is in memory, and waits
+// for the store most of the time.
+const maxCompactions = 4
+
+// bucketFiles are the files in a bucket's own folder.
+type bucketFiles struct {
+	name           string
+	segments, pins []segment
+	// views are paths below the journal.
+	views []string
+	// merged are the segments that another file replaces.
+	merged []segment
+}
+
+// listBuckets lists the journal once. The buckets are sorted by name.
+func listBuckets(ctx context.Context, dir string) ([]*bucketFiles, error) {
+	files, err := store.List(ctx, store.Join(dir)+"/b")
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	byName := map[string]*bucketFiles{}
+	for _, f := range files {
+		base, bucket := path.Base(f.Path), path.Base(path.Dir(f.Path))
+		if !isBucket(bucket) || f.Path != store.Join(dir, bucket, base) {
+			continue
+		}
+		b := byName[bucket]
+		if b == nil {
+			b = &bucketFiles{name: bucket}
+			byName[bucket] = b
+		}
+		s := segment{Name: path.Join(bucket, base), Length: f.Size}
+		switch {
+		case isView(base):
+			b.views = append(b.views, s.Name)
+		case !isSegment(base):
+			continue
+		case strings.HasPrefix(base, pinPrefix):
+			b.pins = append(b.pins, s)
+		default:
+			b.segments = append(b.segments, s)
+		}
+		if err := checkNoLink(dir, s.Name); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *bucketFiles) int { return strings.Compare(a.name, b.name) }), nil
+}
+
+// viewsOf returns the views that may list segments of a bucket: its own, and those of the buckets whose
+// prefixes begin with its own.
+func viewsOf(buckets []*bucketFiles, name string) []string {
+	var views []string
+	for _, b := range buckets {
+		if strings.HasPrefix(b.name, name) {
+			views = append(views, b.views...)
+		}
+	}
+	return views
+}
+
+func inFolder(dir string, names []string) []string {
+	full := make([]string, len(names))
+	for i, name := range names {
+		full[i] = store.Join(dir, name)
+	}
+	return full
+}
+
+// checkViews returns an error when one of the views is damaged or lists more than is there.
+func checkViews(ctx context.Context, dir string, l *lengths, views []string) error {
+	for _, view := range views {
+		listed, err := readView(ctx, dir, view)
+		if err != nil {
+			return err
+		}
+		lost, err := l.losses(ctx, view, listed)
+		if err != nil {
+			return err
+		}
+		if len(lost) > 0 {
+			return fmt.Errorf("journal: %s: %s%s", store.Join(dir, lost[0].Name), lost[0].problem(view), salvageHint)
+		}
+	}
+	return nil
+}
+
+// removeMerged removes the files that the merged ones replace, and returns their number.
+func (b *bucketFiles) removeMerged(ctx context.Context, dir string) (int, error) {
+	var old []string
+	for _, s := range b.merged {
+		if !isGrowing(dir, s) {
+			old = append(old, store.Join(dir, s.Name))
+			continue
+		}
+		renamed, grew, err := renameAway(ctx, dir, s)
+		if err != nil {
+			return 0, err
+		}
+		if !grew {
+			old = append(old, renamed)
+		}
+	}
+	if err := store.RemoveFiles(ctx, old); err != nil {
+		return 0, fmt.Errorf("journal: %w", err)
+	}
+	return len(old), nil
+}
+
+// merge writes the records of several segments of one kind into one, and returns its name.
+func merge(ctx context.Context, dir string, class []segment) (name string, err error) {
 	sortSegments(class)
 	winners := map[id]*Record{}
 	err = readSegments(ctx, dir, class, func(_ int, b []byte) error {
@@ -134,7 +236,7 @@ func merge(ctx context.Context, dir string, class []segment) (old []string, err 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	records := make([]Record, 0, len(winners))
 	for _, r := range winners {
@@ -143,42 +245,26 @@ func merge(ctx context.Context, dir string, class []segment) (old []string, err 
 	slices.SortFunc(records, func(a, b Record) int {
 		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.Key, b.Key), a.Replicate-b.Replicate)
 	})
-	name, err := writeRecords(ctx, dir, path.Join(path.Dir(class[0].Name), mergedStem(path.Base(class[0].Name))), records)
-	if err != nil {
-		return nil, err
+	if name, err = writeRecords(ctx, dir, path.Join(path.Dir(class[0].Name), mergedStem(path.Base(class[0].Name))), records); err != nil {
+		return "", err
 	}
-	if err := checkMerged(ctx, dir, name, winners); err != nil {
-		return nil, err
-	}
-	for _, s := range class {
-		if s.Name == name {
-			continue // a compaction that stopped had made it already
-		}
-		if !mayGrow(dir, s) {
-			old = append(old, store.Join(dir, s.Name))
-			continue
-		}
-		retired, grew, err := retire(ctx, dir, s)
-		if err != nil {
-			return nil, err
-		}
-		if !grew {
-			old = append(old, retired)
-		}
-	}
-	return old, nil
+	return name, checkMerged(ctx, dir, name, winners)
 }
 
-// mayGrow says whether a segment is of the kind that is appended to. All others stay as they were put.
-func mayGrow(dir string, s segment) bool { return store.HasLocks(dir) && appended(path.Base(s.Name)) }
+// isGrowing reports whether a segment may still grow. On an object store, and under all other names,
+// files stay as they were written.
+func isGrowing(dir string, s segment) bool {
+	return store.HasLocks(dir) && isAppendable(path.Base(s.Name))
+}
 
-// quietPeriod is how long a segment that may grow must have stayed as it is: as long as a worker may
-// take to see that its run has lost the folder.
+// quietPeriod is how long a growing segment must have been left alone before it is compacted: as long
+// as a worker may take to notice that its run has lost the folder, which is lock.Expires.
 var quietPeriod = 30 * time.Second
 
-func anyRecent(dir string, segments []segment) (bool, error) {
+// recentlyWritten reports whether a segment was written within the quiet period.
+func recentlyWritten(dir string, segments []segment) (bool, error) {
 	for _, s := range segments {
-		if !mayGrow(dir, s) {
+		if !isGrowing(dir, s) {
 			continue
 		}
 		info, err := os.Stat(store.Join(dir, s.Name))
@@ -192,10 +278,10 @@ func anyRecent(dir string, segments []segment) (bool, error) {
 	return false, nil
 }
 
-// retire gives a segment that was read another name, which no writer knows, and says whether it has
-// grown since. A writer makes sure of the name of its segment after each frame: what it took for
-// kept is seen here, and what comes later it writes anew.
-func retire(ctx context.Context, dir string, s segment) (name string, grew bool, err error) {
+// renameAway gives a segment that was read another name, which no writer knows, and reports whether it
+// has grown since. A writer checks the name of its segment after each frame: a frame that it
+// considers saved shows here as growth, and it writes a later frame again.
+func renameAway(ctx context.Context, dir string, s segment) (name string, grew bool, err error) {
 	base, err := newSegment()
 	if err != nil {
 		return "", false, err
@@ -211,7 +297,7 @@ func retire(ctx context.Context, dir string, s segment) (name string, grew bool,
 	return name, is.Size != s.Length, nil
 }
 
-// checkMerged reads a new segment back before those that it stands for are removed.
+// checkMerged reads a new segment back before the files that it replaces are removed.
 func checkMerged(ctx context.Context, dir, name string, want map[id]*Record) error {
 	full := store.Join(dir, name)
 	b, err := store.ReadFile(ctx, full)
@@ -228,13 +314,13 @@ func checkMerged(ctx context.Context, dir, name string, want map[id]*Record) err
 		return fmt.Errorf("journal: %s: %w", full, err)
 	}
 	if same != len(want) {
-		return fmt.Errorf("journal: %s: holds %d of %d records after it was written; nothing was removed", full, same, len(want))
+		return fmt.Errorf("journal: %s: contains %d of %d records after it was written; nothing was removed", full, same, len(want))
 	}
 	return nil
 }
 
-// mergedStem begins the name of the file that stands for those of which first is the first:
-// directly before it, or beside it where that is a merged one itself.
+// mergedStem returns the beginning of the name of the file that replaces several files, given the name
+// of the first of them. It sorts directly before that file, or beside it when that is a merged one.
 func mergedStem(first string) string {
 	stem := strings.TrimSuffix(first, segmentSuffix)
 	length := len(segmentPrefix) + len(uuid.Nil.String())

@@ -135,6 +135,11 @@ func TestJournalsWithoutDigests(t *testing.T) {
 	for _, name := range names(t, dir) {
 		base := path.Base(name)
 		digest, ok := digestIn(base)
+		if isView(base) { // it lists the names that the files have now
+			if err := store.Remove(t.Context(), store.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if !ok {
 			continue
 		}

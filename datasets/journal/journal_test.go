@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -388,11 +389,11 @@ func FuzzDecodeSegment(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	lines, err := encodeLines(nil, []Record{generation("p", "k", 0, "text"), failure("k2", "code")})
-	if err != nil {
+	var lines bytes.Buffer
+	if err := encodeLines(&lines, []Record{generation("p", "k", 0, "text"), failure("k2", "code")}); err != nil {
 		f.Fatal(err)
 	}
-	frame := j.encoder.EncodeAll(lines, nil)
+	frame := j.encoder.EncodeAll(lines.Bytes(), nil)
 	f.Add(frame)
 	f.Add(append(append([]byte(nil), frame...), frame[:len(frame)/2]...))
 	f.Add([]byte{})
@@ -403,6 +404,16 @@ func FuzzDecodeSegment(f *testing.F) {
 		length, err := decodeSegment(append(append([]byte(nil), frame...), b...), nil, func(*Record) { n++ })
 		if err == nil && (n < 2 || length < int64(len(frame))) {
 			t.Errorf("%d records and %d bytes of a whole frame of 2 records and %d bytes", n, length, len(frame))
+		}
+		found := 0
+		lost := readable(append(append([]byte(nil), frame...), b...), func(*Record) { found++ })
+		if found < 2 || err == nil && found < n {
+			t.Errorf("%d records can be salvaged, and %d were read", found, n)
+		}
+		for _, l := range lost {
+			if l.From < int64(len(frame)) || l.From >= l.To || l.To > int64(len(frame)+len(b)) {
+				t.Errorf("lost is %+v of %d bytes, with a whole frame of %d", l.ByteRange, len(frame)+len(b), len(frame))
+			}
 		}
 	})
 }

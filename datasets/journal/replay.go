@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,28 +15,30 @@ import (
 	"coeval/schemas"
 )
 
-// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment
-// first, then those of its view. It is for one goroutine.
+// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment first,
+// then the segments of its view. It is for one goroutine.
 type Replay struct {
 	dir, bucket string
 	bits        PrefixBits
 	records     map[id]*replayed
-	twice       bool // some key has more than one record
+	twice       bool // a key has more than one record
 }
 
-// replayed is a record with two ranks: the one that the attempt used, and the one that the
-// next load would.
+// A replayed record is the one that the attempt used and the one that the next load would use.
 type replayed struct {
 	used, next *Record
 	got        bool
 }
 
-// NewReplay loads the records of the prompts that keep wants, as the attempt of this origin
-// saw them. The bits are those of its journal.
+// NewReplay loads the records of the prompts for which keep returns true, as the attempt of this origin
+// saw them. The bits are those of the journal.
 func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
-	order, err := readView(ctx, dir, o.Bucket, o.View)
-	if err != nil {
-		return nil, err
+	var order []segment
+	if o.View != "" {
+		var err error
+		if order, err = readView(ctx, dir, path.Join(o.Bucket, o.View+viewSuffix)); err != nil {
+			return nil, err
+		}
 	}
 	l, err := list(ctx, dir, o.Bucket, bits)
 	if err != nil {
@@ -46,7 +49,7 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 	if o.Segment != "" {
 		own = ownSegments(now, o.Segment)
 		if len(own) == 0 {
-			return nil, fmt.Errorf("journal: %s: gone, and a finding was made from it", store.Join(dir, o.Segment))
+			return nil, fmt.Errorf("journal: %s: lost: there is no such file, and a finding was made from it", store.Join(dir, o.Segment))
 		}
 		order = append(own, order...)
 	}
@@ -94,7 +97,7 @@ func (r *Replay) use(rec *Record) {
 	}
 }
 
-// sameSegments says whether the attempt read all that is there now.
+// sameSegments reports whether the attempt read all that is there now.
 func sameSegments(order, now []segment) bool {
 	if len(order) != len(now) {
 		return false
@@ -106,7 +109,7 @@ func sameSegments(order, now []segment) bool {
 	return !slices.ContainsFunc(order, func(s segment) bool { return lengths[s.Name] != s.Length })
 }
 
-// rank finds what the next load of the bucket would use.
+// rank finds the records that the next load of the bucket would use.
 func (r *Replay) rank(ctx context.Context, now []segment, keep func(string) bool) error {
 	return readSegments(ctx, r.dir, now, func(_ int, b []byte) error {
 		_, err := decodeSegment(b, keep, func(rec *Record) {
@@ -129,9 +132,9 @@ func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 	return at.used, true
 }
 
-// Pin makes the next run decide as this one did: where a key that was asked of Get has more
-// than one record, and another would be met first, what was used is written to a segment that
-// sorts before all others. Mostly there is nothing to write.
+// Pin makes the next run use the same records. Where a key that Get was asked for has several
+// records, and the next load would use another, Pin writes the used one into a segment that sorts
+// before all others. Usually there is nothing to write.
 func (r *Replay) Pin(ctx context.Context) error {
 	var pins []Record
 	for _, at := range r.records {
@@ -154,14 +157,14 @@ func (r *Replay) Pin(ctx context.Context) error {
 	return r.saveNext(ctx)
 }
 
-// saveNext puts down the view that the next run will have, so that one which appends nothing
-// leaves the journal as it is.
+// saveNext writes the view that the next run will have, so that a run which appends nothing leaves the
+// journal as it is.
 func (r *Replay) saveNext(ctx context.Context) error {
 	l, err := list(ctx, r.dir, r.bucket, r.bits)
 	if err != nil {
 		return err
 	}
-	if store.HasLocks(r.dir) { // elsewhere all is whole
+	if store.HasLocks(r.dir) { // on an object store every file is whole
 		err := readSegments(ctx, r.dir, l.segments, func(i int, b []byte) error {
 			l.segments[i].Length = int64(wholeFrames(b))
 			return nil
@@ -170,15 +173,17 @@ func (r *Replay) saveNext(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = saveView(ctx, r.dir, r.bucket, l)
+	_, err = saveView(ctx, r.dir, l)
 	return err
 }
 
-// recordsPerFrame bounds what is unpacked at a time of a file that is written at once.
-const recordsPerFrame = 2000
+// How much is unpacked at a time of a file that is written at once.
+const (
+	recordsPerFrame = 2000
+	bytesPerFrame   = 16 << 20
+)
 
-// writeRecords makes a segment of records at once. Its name begins with stem and ends in its
-// digest.
+// writeRecords writes a segment of records at once. Its name begins with stem and ends in its digest.
 func writeRecords(ctx context.Context, dir, stem string, records []Record) (name string, err error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -186,12 +191,17 @@ func writeRecords(ctx context.Context, dir, stem string, records []Record) (name
 	}
 	defer func() { err = errors.Join(err, encoder.Close()) }()
 	var frames []byte
-	for some := range slices.Chunk(records, recordsPerFrame) {
-		lines, err := encodeLines(nil, some)
-		if err != nil {
+	var lines bytes.Buffer
+	n := 0
+	for i := range records {
+		if err := encodeLines(&lines, records[i:i+1]); err != nil {
 			return "", err
 		}
-		frames = encoder.EncodeAll(lines, frames)
+		if n++; n == recordsPerFrame || lines.Len() >= bytesPerFrame || i == len(records)-1 {
+			frames = encoder.EncodeAll(lines.Bytes(), frames)
+			lines.Reset()
+			n = 0
+		}
 	}
 	name = stem + "-" + digestOf(frames) + segmentSuffix
 	if err := store.WriteFile(ctx, store.Join(dir, name), frames); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"sync"
 
@@ -13,8 +14,15 @@ import (
 	"coeval/datasets/store"
 )
 
-// maxFrame bounds what one frame may unpack to. A group commit is far smaller.
-const maxFrame = 1 << 30
+// Bounds on unpacking: anybody may have made the file. One frame is a group commit, or at most
+// bytesPerFrame of a compacted file. All frames of a segment together may unpack to maxUnpacked and in
+// addition to maxRatio times their size; real texts shrink to a tenth, and the keys of calls do not
+// shrink at all.
+const (
+	maxFrame    = 256 << 20
+	maxUnpacked = 256 << 20
+	maxRatio    = 1024
+)
 
 // errTorn is a frame that goes on after the end of the file.
 var errTorn = errors.New("the frame goes on after the end of the file")
@@ -27,16 +35,16 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// readers is how many segments are read at a time where a read is a request.
-const readers = 16
+// maxReads is the number of segments that are read in parallel where a read is a request.
+const maxReads = 16
 
-// readSegments gives each the bytes of every segment, in their order.
+// readSegments calls each with the bytes of every segment, in order.
 func readSegments(ctx context.Context, dir string, segments []segment, each func(i int, b []byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ahead := 1
 	if !store.HasLocks(dir) {
-		ahead = readers
+		ahead = maxReads
 	}
 	type result struct {
 		b   []byte
@@ -68,7 +76,7 @@ func readSegments(ctx context.Context, dir string, segments []segment, each func
 	return nil
 }
 
-// readSegment returns the bytes of a segment that count.
+// readSegment returns the bytes of a segment, up to its length.
 func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
 	name := store.Join(dir, s.Name)
 	b, err := store.ReadFile(ctx, name)
@@ -76,7 +84,7 @@ func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if int64(len(b)) < s.Length {
-		return nil, fmt.Errorf("journal: %s: damaged: has %d bytes where there were %d", name, len(b), s.Length)
+		return nil, fmt.Errorf("journal: %s: damaged: the file has %d bytes and had %d", name, len(b), s.Length)
 	}
 	if err := checkWhole(path.Base(s.Name), b); err != nil {
 		return nil, fmt.Errorf("journal: %s: %w", name, err)
@@ -84,53 +92,119 @@ func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
 	return b[:s.Length], nil
 }
 
-// checkWhole returns an error when a segment that was put whole is not as it was put.
+// checkWhole returns an error when a segment that was written whole is not as it was written.
 func checkWhole(base string, b []byte) error {
-	if appended(base) {
+	if isAppendable(base) {
 		return nil
 	}
 	named, ok := digestIn(base)
 	if ok && named == digestOf(b) {
 		return nil
 	}
-	// It is damaged, or of an older version: those had no digest in their names.
+	// It is damaged, or of an older version, whose names had no digest.
 	length, err := decodeSegment(b, func(string) bool { return false }, nil)
 	switch {
 	case err != nil:
 		return err
 	case length == 0 || length < int64(len(b)):
-		return fmt.Errorf("offset %d: damaged: the frame there is not whole, and this file was put whole", length)
+		return fmt.Errorf("offset %d: damaged: the frame there is not whole, and this file was written whole", length)
 	case ok:
-		return fmt.Errorf("offset %d: damaged: it ends there, and does not have the digest in its name", len(b))
+		return fmt.Errorf("offset %d: damaged: the file ends there, and does not have the digest in its name", len(b))
 	}
 	return nil
 }
 
-// decodeSegment reads frame after frame and returns the length of those that are whole.
+// decodeSegment decodes the frames of a segment in order and returns the length of the whole ones. A
+// torn last frame is no error. It calls each with the records of the prompts for which keep returns
+// true.
 func decodeSegment(b []byte, keep func(string) bool, each func(*Record)) (int64, error) {
-	decoder := decoders.Get().(*zstd.Decoder)
-	defer decoders.Put(decoder)
-	var buf []byte
-	for at := 0; at < len(b); {
-		n, err := frameLength(b[at:])
-		if err == nil {
-			buf, err = decoder.DecodeAll(b[at:at+n], buf[:0])
+	f := newFrames(b)
+	defer f.close()
+	for {
+		lines, err := f.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return int64(f.at), nil
+		case err != nil && !f.frameAfter():
+			return int64(f.at), nil
+		case err != nil:
+			return 0, fmt.Errorf("offset %d: damaged: %w", f.at, err)
 		}
-		if err != nil {
-			if !frameAfter(decoder, b[at+1:]) {
-				return int64(at), nil
-			}
-			return 0, fmt.Errorf("offset %d: damaged: %w", at, err)
+		if err := decodeLines(lines, keep, each); err != nil {
+			return 0, fmt.Errorf("frame at offset %d: %w", f.at, err)
 		}
-		if err := decodeLines(buf, keep, each); err != nil {
-			return 0, fmt.Errorf("frame at offset %d: %w", at, err)
-		}
-		at += n
+		f.at = f.end
 	}
-	return int64(len(b)), nil
 }
 
-// wholeFrames returns the length of the frames that b begins with and holds whole.
+// frames walks over the frames of a segment.
+type frames struct {
+	b       []byte
+	at, end int // of the current frame
+	decoder *zstd.Decoder
+	buffer  []byte
+	left    int64 // how much may still be unpacked
+}
+
+func newFrames(b []byte) *frames {
+	decoder, ok := decoders.Get().(*zstd.Decoder)
+	if !ok { // the pool has decoders only: cannot happen
+		panic("journal: no decoder")
+	}
+	return &frames{b: b, decoder: decoder, left: maxUnpacked + maxRatio*int64(len(b))}
+}
+
+func (f *frames) close() { decoders.Put(f.decoder) }
+
+// next unpacks the frame at f.at. It returns io.EOF at the end. The result is valid until the next call.
+func (f *frames) next() ([]byte, error) {
+	if f.at >= len(f.b) {
+		return nil, io.EOF
+	}
+	n, err := frameLength(f.b[f.at:])
+	if err != nil {
+		return nil, err
+	}
+	f.end = f.at + n
+	if f.buffer, err = f.decoder.DecodeAll(f.b[f.at:f.end], f.buffer[:0]); err != nil {
+		return nil, err
+	}
+	if f.left -= int64(len(f.buffer)); f.left < 0 {
+		return nil, errExpands
+	}
+	return f.buffer, nil
+}
+
+// errExpands is a segment that no run has written.
+var errExpands = fmt.Errorf("the frames unpack to more than %d times their size", maxRatio)
+
+// skip moves f.at to the next whole frame after it, and reports whether there is one.
+func (f *frames) skip() bool {
+	for from := f.at + 1; from < len(f.b); {
+		i := bytes.Index(f.b[from:], frameMagic)
+		if i < 0 {
+			return false
+		}
+		from += i
+		if n, err := frameLength(f.b[from:]); err == nil {
+			if _, err := f.decoder.DecodeAll(f.b[from:from+n], nil); err == nil {
+				f.at = from
+				return true
+			}
+		}
+		from += len(frameMagic)
+	}
+	return false
+}
+
+// frameAfter reports whether a whole frame begins anywhere after f.at. Then a bad frame there is damage
+// and not a torn end.
+func (f *frames) frameAfter() bool {
+	ahead := *f
+	return ahead.skip()
+}
+
+// wholeFrames returns the length of the whole frames that b begins with.
 func wholeFrames(b []byte) int {
 	at := 0
 	for at < len(b) {
@@ -181,22 +255,4 @@ func frameLength(b []byte) (int, error) {
 		return 0, errTorn
 	}
 	return at, nil
-}
-
-// frameAfter says whether a whole frame begins anywhere in b: then what is before it is
-// damage and no torn end.
-func frameAfter(decoder *zstd.Decoder, b []byte) bool {
-	for {
-		i := bytes.Index(b, frameMagic)
-		if i < 0 {
-			return false
-		}
-		b = b[i:]
-		if n, err := frameLength(b); err == nil {
-			if _, err := decoder.DecodeAll(b[:n], nil); err == nil {
-				return true
-			}
-		}
-		b = b[len(frameMagic):]
-	}
 }

@@ -59,7 +59,7 @@ func refuse(format string, args ...any) error { return &Refused{fmt.Sprintf(form
 // have the name of one that the run will write. The error is a [*Refused] when the user has to
 // choose another folder or move a file.
 func Check(ctx context.Context, out string, adopt bool) error {
-	if err := checkLinks(out); err != nil {
+	if err := CheckLinks(out); err != nil {
 		return err
 	}
 	names, err := store.Names(ctx, out)
@@ -128,9 +128,9 @@ func some(names []string) string {
 	return text
 }
 
-// checkLinks returns an error when the folder has a link in the place of a folder or a file of the
+// CheckLinks returns an error when the folder has a link in the place of a folder or a file of the
 // run's own.
-func checkLinks(out string) error {
+func CheckLinks(out string) error {
 	if !store.HasLocks(out) {
 		return nil
 	}

@@ -1,68 +1,195 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
-	"coeval/pipelines/metareward"
+	"coeval/datasets/rundir"
+	"coeval/datasets/store"
+	"coeval/schemas/sanitize"
 )
 
 func newJournalCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "journal",
-		Short: "Look after a run's journal",
-		Args:  cobra.NoArgs,
+		Use:     "journal",
+		Short:   "Check, repair or compact the journal of a run",
+		Example: "  coeval journal verify out\n  coeval journal salvage out\n  coeval journal compact out",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("journal: wants a command, as coeval journal compact OUT")
+			return errors.New("journal: a command is missing: name verify, salvage or compact, as in coeval journal verify out")
 		},
 	}
-	c.AddCommand(newCompactCommand())
+	c.AddCommand(newCheckCommand(), newSalvageCommand(), newCompactCommand())
+	return c
+}
+
+func newCheckCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "verify OUT",
+		Short: "Read every file of a journal and list what is damaged or lost; change nothing",
+		Long: `Read every file of a journal and list what is damaged or lost; change nothing. Exit code 3 means that
+something is. A run may work on OUT meanwhile.`,
+		Example: "  coeval journal verify out",
+		Args:    folders(1, exactly(outArgument("OUT", "out"))),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := journalOf(c.Context(), args[0])
+			if err != nil {
+				return failed(err)
+			}
+			h, err := journal.Check(c.Context(), dir)
+			if err != nil {
+				return failed(err)
+			}
+			if err := showHealth(c, h, asJSON); err != nil {
+				return failed(err)
+			}
+			if n := len(h.Damages); n > 0 {
+				return &coded{code: exitProof, err: fmt.Errorf("%d files are damaged or lost: restore them, or run `coeval journal salvage %s`, after which a run asks again for what they contained", n, args[0])}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the result as one JSON object")
+	return c
+}
+
+func newSalvageCommand() *cobra.Command {
+	var takeover, asJSON bool
+	c := &cobra.Command{
+		Use:   "salvage OUT",
+		Short: "Make a damaged journal usable: keep what is whole, and list what will be asked again",
+		Long: `Make a damaged journal usable: keep every whole record, move the damaged files to OUT/journal/damaged, and
+list what will be asked again. Nothing is deleted, and a whole journal is not changed.`,
+		Example: "  coeval journal verify out\n  coeval journal salvage out\n  coeval run config.yaml --out out",
+		Args:    folders(1, exactly(outArgument("OUT", "out"))),
+		RunE: func(c *cobra.Command, args []string) error {
+			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error {
+				h, err := journal.Salvage(ctx, dir)
+				if err != nil {
+					return err
+				}
+				if err := showHealth(c, h, asJSON); err != nil || asJSON || len(h.Damages) == 0 {
+					return err
+				}
+				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it asks only for what is missing.\n",
+					sanitize.Line(store.Join(dir, journal.DamagedFolder)))
+				return err
+			})
+		},
+	}
+	registerTakeover(c, &takeover)
+	c.Flags().BoolVar(&asJSON, "json", false, "print the result as one JSON object")
 	return c
 }
 
 func newCompactCommand() *cobra.Command {
 	var takeover bool
 	c := &cobra.Command{
-		Use:   "compact OUT",
-		Short: "Put the segments of each bucket into one; no call is lost",
-		Args:  folders(1, cobra.ExactArgs(1)),
+		Use:     "compact OUT",
+		Short:   "Merge the segments of each bucket into one; no call is lost",
+		Example: "  coeval journal compact out",
+		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := compact(c, args[0], takeover); err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			return nil
+			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error { return compact(ctx, c.OutOrStdout(), dir) })
 		},
 	}
-	c.Flags().BoolVar(&takeover, "takeover", false, "take OUT from a run that has it, on gs:// or s3://; that run stops")
+	registerTakeover(c, &takeover)
 	return c
 }
 
-func compact(c *cobra.Command, out string, takeover bool) (err error) {
-	dir := metareward.JournalDir(out)
-	// A folder without a journal is a slip of the pen, and must not be made.
-	switch found, err := journal.Exists(c.Context(), dir); {
-	case err != nil:
-		return err
-	case !found:
-		return fmt.Errorf("%s: there is no journal in it", out)
+func registerTakeover(c *cobra.Command, takeover *bool) {
+	c.Flags().BoolVar(takeover, "takeover", false, "take OUT from a run that has it, on gs:// or s3://; that run stops")
+}
+
+// journalOf returns the journal of a run's folder. A folder without one is a slip, and nothing is made
+// there.
+func journalOf(ctx context.Context, out string) (string, error) {
+	if err := rundir.CheckLinks(out); err != nil {
+		return "", err
 	}
-	lock, err := acquire(c.Context(), out, "", takeover, c.ErrOrStderr())
+	dir := store.Join(out, rundir.JournalFolder)
+	switch found, err := journal.Exists(ctx, dir); {
+	case err != nil:
+		return "", err
+	case !found:
+		return "", fmt.Errorf("%s contains no journal: check the path", out)
+	}
+	return dir, nil
+}
+
+// withJournal does something with the journal of a run's folder, under the lock.
+func withJournal(c *cobra.Command, out string, takeover bool, do func(ctx context.Context, dir string) error) (err error) {
+	defer func() { err = failed(err) }()
+	dir, err := journalOf(c.Context(), out)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Release()) }()
-	ctx, cancel := lock.Context(c.Context())
+	held, err := acquire(c.Context(), out, "", takeover, c.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Release()) }()
+	ctx, cancel := held.Context(c.Context())
 	defer cancel()
+	return do(ctx, dir)
+}
+
+func compact(ctx context.Context, w io.Writer, dir string) error {
 	done, err := journal.Compact(ctx, dir, 1)
 	if err != nil {
 		return err
 	}
-	if _, err = fmt.Fprintf(c.OutOrStdout(), "%d of %d segments removed, in %d buckets\n", done.Removed, done.Segments, done.Buckets); err != nil || done.Recent == 0 {
-		return err
+	fmt.Fprintf(w, "%d of %d segments removed, in %d buckets\n", done.Removed, done.Segments, done.Buckets)
+	if done.Recent > 0 {
+		fmt.Fprintf(w, "%d buckets are left as they are, since something was written there less than a minute ago: run the command again later\n", done.Recent)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%d buckets are left as they are: something was written there a moment ago\n", done.Recent)
-	return err
+	return nil
+}
+
+// maxShownPrompts is the number of prompts that are listed for a damaged file.
+const maxShownPrompts = 10
+
+// showHealth prints the state of a journal.
+func showHealth(c *cobra.Command, h *journal.Health, asJSON bool) error {
+	if asJSON {
+		return printJSON(c, h)
+	}
+	w := c.OutOrStdout()
+	for i := range h.Damages {
+		showDamage(w, &h.Damages[i])
+	}
+	fmt.Fprintf(w, "%s segments in %s buckets: %s generations, %s failures, %s prompts; %d files damaged or lost\n",
+		humanize.Comma(int64(h.Segments)), humanize.Comma(int64(h.Buckets)), humanize.Comma(h.Generations), humanize.Comma(h.Failures),
+		humanize.Comma(h.Prompts), len(h.Damages))
+	if h.TornBytes > 0 {
+		fmt.Fprintf(w, "%s bytes at the ends of segments are torn, as a kill leaves them: a run asks for these calls again\n", humanize.Comma(h.TornBytes))
+	}
+	return nil
+}
+
+func showDamage(w io.Writer, d *journal.Damage) {
+	fmt.Fprintf(w, "%s: %s\n", sanitize.Line(d.File), sanitize.Line(d.Problem))
+	for _, r := range d.Lost {
+		fmt.Fprintf(w, "    bytes %d to %d cannot be read: their calls will be asked again\n", r.From, r.To)
+	}
+	if d.Kept > 0 {
+		fmt.Fprintf(w, "    %s records of the file are whole\n", humanize.Comma(d.Kept))
+	}
+	if n := len(d.Prompts); n > 0 && len(d.Lost) > 0 {
+		fmt.Fprintf(w, "    bucket %s has records of %d prompts:", d.Bucket, n)
+		for _, id := range d.Prompts[:min(n, maxShownPrompts)] {
+			fmt.Fprintf(w, " %s", sanitize.Line(id))
+		}
+		if n > maxShownPrompts {
+			fmt.Fprint(w, " …")
+		}
+		fmt.Fprintln(w)
+	}
 }

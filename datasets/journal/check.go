@@ -1,0 +1,207 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+
+	"coeval/datasets/store"
+)
+
+// Health is the result of [Check] or of [Salvage].
+type Health struct {
+	Buckets  int `json:"buckets"`
+	Segments int `json:"segments"`
+	Views    int `json:"views"`
+	// Generations, Failures and Prompts count the whole records, copies included.
+	Generations int64 `json:"generations"`
+	Failures    int64 `json:"failures"`
+	Prompts     int64 `json:"prompts"`
+	// TornBytes are the bytes of torn last frames, as a crash leaves them. They are no damage.
+	TornBytes int64 `json:"torn_bytes,omitempty"`
+	// Damages are sorted by file.
+	Damages []Damage `json:"damages,omitempty"`
+}
+
+// A Damage is one file that is not as it was written.
+type Damage struct {
+	// File is the path of the file.
+	File string `json:"file"`
+	// Problem describes the damage.
+	Problem string `json:"problem"`
+	// Lost are the ranges of bytes that cannot be read.
+	Lost []ByteRange `json:"lost,omitempty"`
+	// Kept counts the records of the file that can be read.
+	Kept int64 `json:"kept"`
+	// Bucket is the bucket of the file, and Prompts are the IDs of the prompts whose records the whole
+	// files of the bucket contain: some of their calls, or calls of prompts that are not among them,
+	// will be asked again.
+	Bucket  string   `json:"bucket"`
+	Prompts []string `json:"prompts,omitempty"`
+
+	kind damageKind
+	name string // below the journal
+}
+
+// A ByteRange is a range of a file, To not included.
+type ByteRange struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+type damageKind int
+
+const (
+	damagedSegment damageKind = iota
+	lostSegment               // a view lists more of it than is there
+	damagedView
+)
+
+// Check reads all files of a journal and returns every damage. It changes nothing, and needs no lock: a
+// run that appends meanwhile is seen at one of its states. It returns an error only when a file cannot be
+// read at all.
+func Check(ctx context.Context, dir string) (*Health, error) {
+	h := &Health{}
+	buckets, err := listBuckets(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	files := newLengths(dir, buckets)
+	for _, b := range buckets {
+		if err := h.addBucket(ctx, dir, files, b); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(h.Damages, func(a, b Damage) int { return cmp.Compare(a.File, b.File) })
+	return h, nil
+}
+
+// addBucket checks the files of one bucket. Shorter prefixes come before it.
+func (h *Health) addBucket(ctx context.Context, dir string, files *lengths, b *bucketFiles) error {
+	h.Buckets++
+	first := len(h.Damages)
+	prompts := map[string]bool{}
+	for _, s := range slices.Concat(b.pins, b.segments) {
+		if err := h.addSegment(ctx, dir, s, prompts); err != nil {
+			return err
+		}
+	}
+	for _, view := range b.views {
+		h.Views++
+		listed, err := readView(ctx, dir, view)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			h.add(dir, view, damagedView, "damaged: it does not have the digest in its name")
+			continue
+		}
+		lost, err := files.losses(ctx, view, listed)
+		if err != nil {
+			return err
+		}
+		for i := range lost {
+			if l := &lost[i]; !h.isDamaged(l.Name) {
+				h.add(dir, l.Name, lostSegment, l.problem(view)).Lost = []ByteRange{{max(l.left, 0), l.Length}}
+			}
+		}
+	}
+	for i := first; i < len(h.Damages); i++ {
+		h.Damages[i].Prompts = slices.Sorted(maps.Keys(prompts))
+	}
+	return nil
+}
+
+func (h *Health) isDamaged(name string) bool {
+	return slices.ContainsFunc(h.Damages, func(d Damage) bool { return d.name == name })
+}
+
+func (h *Health) add(dir, name string, kind damageKind, problem string) *Damage {
+	h.Damages = append(h.Damages, Damage{
+		File: store.Join(dir, name), Problem: problem, Bucket: path.Dir(name), kind: kind, name: name,
+	})
+	return &h.Damages[len(h.Damages)-1]
+}
+
+// addSegment checks one file and adds the IDs of its prompts.
+func (h *Health) addSegment(ctx context.Context, dir string, s segment, prompts map[string]bool) error {
+	h.Segments++
+	b, err := store.ReadFile(ctx, store.Join(dir, s.Name))
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	var kept int64
+	lost := readable(b, func(r *Record) {
+		kept++
+		prompts[r.PromptID] = true
+		switch {
+		case r.Prompt != nil:
+			h.Prompts++
+		case r.Code != "":
+			h.Failures++
+		default:
+			h.Generations++
+		}
+	})
+	torn := len(lost) == 1 && lost[0].To == int64(len(b)) && isAppendable(path.Base(s.Name))
+	wrong := checkWhole(path.Base(s.Name), b)
+	switch {
+	case torn && wrong == nil && lost[0].torn:
+		h.TornBytes += lost[0].To - lost[0].From
+	case wrong != nil:
+		h.addDamaged(dir, s.Name, wrong.Error(), lost, kept)
+	case len(lost) > 0:
+		h.addDamaged(dir, s.Name, fmt.Sprintf("offset %d: damaged: %v", lost[0].From, lost[0].err), lost, kept)
+	}
+	return nil
+}
+
+func (h *Health) addDamaged(dir, name, problem string, lost []lostRange, kept int64) {
+	d := h.add(dir, name, damagedSegment, problem)
+	d.Kept = kept
+	for _, r := range lost {
+		d.Lost = append(d.Lost, r.ByteRange)
+	}
+}
+
+// A lostRange is a range of a segment that cannot be read, and why.
+type lostRange struct {
+	ByteRange
+
+	err  error
+	torn bool // no whole frame follows
+}
+
+// readable calls each with every record in the whole frames of a segment, and returns the ranges
+// between them.
+func readable(b []byte, each func(*Record)) (lost []lostRange) {
+	f := newFrames(b)
+	defer f.close()
+	for {
+		lines, err := f.next()
+		if errors.Is(err, io.EOF) {
+			return lost
+		}
+		torn := err != nil
+		if err == nil {
+			var records []*Record
+			if err = decodeLines(lines, nil, func(r *Record) { records = append(records, r) }); err == nil {
+				for _, r := range records {
+					each(r)
+				}
+				f.at = f.end
+				continue
+			}
+		}
+		from := f.at
+		if !f.skip() {
+			return append(lost, lostRange{ByteRange{int64(from), int64(len(b))}, err, torn})
+		}
+		lost = append(lost, lostRange{ByteRange{int64(from), int64(f.at)}, err, false})
+	}
+}

@@ -1,0 +1,448 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+
+	"coeval/datasets/lock"
+	"coeval/datasets/store"
+)
+
+// removeFile removes a file of a journal and returns how to bring it back.
+func removeFile(t *testing.T, full string) (restore func()) {
+	t.Helper()
+	b, err := store.ReadFile(t.Context(), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Remove(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := store.WriteFile(t.Context(), full, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// segments returns the names of all segments below a journal.
+func segments(t *testing.T, dir string) []string {
+	t.Helper()
+	var out []string
+	for _, name := range names(t, dir) {
+		if isSegment(path.Base(name)) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// loses checks that reading, loading, planning and compacting name the lost file, and ask nothing.
+func loses(t *testing.T, what, dir, bucket, full string) {
+	t.Helper()
+	_, readErr := Read(t.Context(), dir, nil, bucket, nil)
+	j, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeJournal(t, j)
+	_, loadErr := j.Load(t.Context(), bucket, nil)
+	before := names(t, dir)
+	if _, err := Compact(t.Context(), dir, 1); err != nil && !strings.Contains(err.Error(), full) {
+		t.Errorf("%s: Compact: %v", what, err)
+	}
+	if diff := cmp.Diff(before, names(t, dir)); diff != "" {
+		t.Errorf("%s: Compact has removed what shows the loss:\n%s", what, diff)
+	}
+	for which, err := range map[string]error{"Read": readErr, "Load": loadErr} {
+		if err == nil || !strings.Contains(err.Error(), full) || !strings.Contains(err.Error(), "lost") || !strings.Contains(err.Error(), "salvage") {
+			t.Errorf("%s: %s: %v; want an error that names %s", what, which, err, full)
+		}
+	}
+}
+
+// A segment that a view lists is never asked again silently when it is gone, emptied or shortened, be
+// it of the bucket itself or of a shorter prefix.
+func TestLostSegments(t *testing.T) {
+	atOnce(t)
+	places(t, func(t *testing.T, dir string) {
+		attempt(t, dir, "b0", generation("p", "k", 0, strings.Repeat("first ", 50)))
+		attempt(t, dir, "b01", generation("p", "k", 1, strings.Repeat("second ", 50)))
+		attempt(t, dir, "b01", generation("p", "k", 2, strings.Repeat("third ", 50)))
+		attempt(t, dir, "b01") // fixes a view of all
+		all := segments(t, dir)
+		if len(all) != 3 {
+			t.Fatalf("there are %v", all)
+		}
+		for _, name := range all {
+			full := store.Join(dir, name)
+			whole, err := store.ReadFile(t.Context(), full)
+			if err != nil {
+				t.Fatal(err)
+			}
+			restore := removeFile(t, full)
+			loses(t, "gone", dir, "b01", full)
+			restore()
+			if !store.HasLocks(dir) {
+				continue // a part that is cut is damage: TestDamagedParts
+			}
+			for _, cut := range []int{0, 1, len(whole) / 2, len(whole) - 1} {
+				replaced(t, full, whole[:cut], func() { loses(t, fmt.Sprint("cut at ", cut), dir, "b01", full) })
+			}
+		}
+		want := map[string]string{"k0": strings.Repeat("first ", 50), "k1": strings.Repeat("second ", 50), "k2": strings.Repeat("third ", 50)}
+		if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
+			t.Error(diff)
+		}
+		// A compaction removes files on purpose, and what lists them.
+		if _, err := Compact(t.Context(), dir, 1); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// A compaction of 2026-11-28 left the views of longer prefixes, which list the segments that it
+// merged: that is no loss.
+func TestCompactionsOfBefore(t *testing.T) {
+	atOnce(t)
+	dir := t.TempDir()
+	for i := range 3 {
+		attempt(t, dir, "b0", generation("p", "k", i, "text"))
+	}
+	attempt(t, dir, "b01", generation("p", "k", 3, "text"))
+	attempt(t, dir, "b01")
+	views := map[string][]byte{}
+	for _, name := range names(t, dir) {
+		if path.Dir(name) == "b01" && isView(path.Base(name)) {
+			b, err := store.ReadFile(t.Context(), store.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			views[name] = b
+		}
+	}
+	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	for name, b := range views {
+		if err := store.WriteFile(t.Context(), store.Join(dir, name), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := texts(t, dir, "b01"); len(got) != 4 {
+		t.Errorf("read were %v", got)
+	}
+	if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// What a run has appended since its last view may be torn by a crash: that is no loss.
+func TestGrowthIsNoLoss(t *testing.T) {
+	dir := t.TempDir()
+	attempt(t, dir, "b", generation("p", "k", 0, "first"))
+	attempt(t, dir, "b") // fixes a view
+	o := attemptInFrames(t, dir, "b", []Record{generation("p", "k", 1, "second")}, []Record{generation("p", "k", 2, "third")})
+	name := filepath.Join(dir, o.Segment)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, whole[:len(whole)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"k0": "first", "k1": "second"}, texts(t, dir, "b")); diff != "" {
+		t.Error(diff)
+	}
+	h, err := Check(t.Context(), dir)
+	if err != nil || len(h.Damages) != 0 || h.TornBytes == 0 || h.Generations != 2 {
+		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// A salvaged journal has every record that was whole, is whole itself, and names what was lost.
+func TestSalvage(t *testing.T) {
+	places(t, func(t *testing.T, dir string) {
+		var want map[string]string
+		make := func(t *testing.T, folder string) string {
+			dir := store.Join(dir, folder)
+			want = map[string]string{}
+			for i := range 4 {
+				text := strings.Repeat(fmt.Sprint("text ", i, " "), 40)
+				frames := [][]Record{{generation("p", "k", 3*i, text)}, {generation("p", "k", 3*i+1, text)}, {generation("q", "k", 3*i+2, text)}}
+				attemptInFrames(t, dir, "b", frames...)
+				for k := range 3 {
+					want[fmt.Sprint("k", 3*i+k)] = text
+				}
+			}
+			attempt(t, dir, "b")
+			return dir
+		}
+		change := func(t *testing.T, full string, with func([]byte) []byte) {
+			b, err := store.ReadFile(t.Context(), full)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := store.WriteFile(t.Context(), full, with(bytes.Clone(b))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		damage := map[string]func(t *testing.T, dir string) (file string, lost []string){
+			"the middle": func(t *testing.T, dir string) (string, []string) {
+				name := segments(t, dir)[1]
+				change(t, store.Join(dir, name), func(b []byte) []byte { b[len(b)/2] ^= 0x55; return b })
+				if store.HasLocks(dir) {
+					return name, []string{"k4"}
+				}
+				return name, []string{"k1"} // one part for each frame
+			},
+			"a file": func(t *testing.T, dir string) (string, []string) {
+				name := segments(t, dir)[0]
+				if err := store.Remove(t.Context(), store.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+				if store.HasLocks(dir) {
+					return name, []string{"k0", "k1", "k2"}
+				}
+				return name, []string{"k0"}
+			},
+			"all of a file": func(t *testing.T, dir string) (string, []string) {
+				name := segments(t, dir)[0]
+				change(t, store.Join(dir, name), func(b []byte) []byte { return bytes.Repeat([]byte("x"), len(b)) })
+				if store.HasLocks(dir) {
+					return name, []string{"k0", "k1", "k2"}
+				}
+				return name, []string{"k0"}
+			},
+			"a view": func(t *testing.T, dir string) (string, []string) {
+				for _, name := range names(t, dir) {
+					if isView(path.Base(name)) {
+						change(t, store.Join(dir, name), func(b []byte) []byte { b[3] ^= 1; return b })
+						return name, nil
+					}
+				}
+				t.Fatal("no view")
+				return "", nil
+			},
+		}
+		for what, plant := range damage {
+			t.Run(what, func(t *testing.T) {
+				dir := make(t, strings.ReplaceAll(what, " ", "-"))
+				if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 || h.Generations != 12 {
+					t.Fatalf("before: %+v, %v", h, err)
+				}
+				file, lost := plant(t, dir)
+				before := names(t, dir)
+				h, err := Check(t.Context(), dir)
+				if err != nil || len(h.Damages) != 1 || h.Damages[0].File != store.Join(dir, file) {
+					t.Fatalf("Check: %+v, %v; want %s", h, err, file)
+				}
+				if diff := cmp.Diff(before, names(t, dir)); diff != "" {
+					t.Errorf("Check has changed the journal:\n%s", diff)
+				}
+				if h, err = Salvage(t.Context(), dir); err != nil || len(h.Damages) != 1 {
+					t.Fatalf("Salvage: %+v, %v", h, err)
+				}
+				for _, key := range lost {
+					delete(want, key)
+				}
+				if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
+					t.Errorf("after Salvage:\n%s", diff)
+				}
+				if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
+					t.Errorf("after Salvage: %+v, %v", h, err)
+				}
+				// A run goes on, and the journal stays whole.
+				attempt(t, dir, "b", generation("p", "k", 20, "new"))
+				attempt(t, dir, "b")
+				want["k20"] = "new"
+				if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
+					t.Error(diff)
+				}
+				if exists, err := FindPrefixBits(t.Context(), dir); err != nil || len(exists) != 1 {
+					t.Errorf("buckets of %v, %v", exists, err)
+				}
+			})
+		}
+	})
+}
+
+// Links in a journal lead nowhere: neither reads nor writes follow one.
+func TestLinksInAJournal(t *testing.T) {
+	elsewhere := t.TempDir()
+	attempt(t, elsewhere, "b", generation("p", "k", 0, "text"))
+	segment := segments(t, elsewhere)[0]
+	dir := t.TempDir()
+	if err := os.Symlink(filepath.Join(elsewhere, "b"), filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string) {
+		t.Helper()
+		j, err := Open(dir, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeJournal(t, j)
+		if _, err := j.Load(t.Context(), "b", nil); err == nil || !strings.Contains(err.Error(), "is a link") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("a bucket")
+	if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "b"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(elsewhere, segment), filepath.Join(dir, segment)); err != nil {
+		t.Fatal(err)
+	}
+	check("a segment")
+	if _, err := Compact(t.Context(), dir, 1); err == nil || !strings.Contains(err.Error(), "is a link") {
+		t.Errorf("Compact: %v", err)
+	}
+}
+
+// A file of a few kB that unpacks to gigabytes costs an error, and no gigabytes.
+func TestFramesThatExpand(t *testing.T) {
+	line := func(i, size int) string {
+		return fmt.Sprintf(`{"key":"k","replicate":%d,"prompt_id":"p","text":"%s"}`+"\n", i, strings.Repeat("a", size))
+	}
+	pack := func(lines io.Reader) []byte {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(w, lines); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	large := strings.Repeat(line(1, 1<<20), 64) // 64 MiB
+	var many []byte
+	frame := pack(strings.NewReader(large))
+	for range 8 {
+		many = append(many, frame...)
+	}
+	for what, b := range map[string][]byte{
+		"one frame":   pack(io.LimitReader(&endless{line: line(1, 1<<20)}, maxFrame+1<<20)),
+		"many frames": many,
+	} {
+		if len(b) > 1<<20 {
+			t.Fatalf("%s: %d bytes", what, len(b))
+		}
+		_, err := decodeSegment(append(b, frame...), func(string) bool { return false }, nil)
+		if err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	// Texts that a looping model wrote are as small, and whole.
+	if n, err := decodeSegment(frame, nil, func(*Record) {}); err != nil || n != int64(len(frame)) {
+		t.Errorf("%d of %d bytes, %v", n, len(frame), err)
+	}
+}
+
+// endless repeats a line.
+type endless struct {
+	line string
+	at   int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	n := copy(p, e.line[e.at:])
+	e.at = (e.at + n) % len(e.line)
+	return n, nil
+}
+
+// While a store is gone, Healthy holds back whoever would ask for more; when it is back, it lets go.
+func TestHealthy(t *testing.T) {
+	quickly(t)
+	set(t, &maxUnsaved, 50*time.Millisecond)
+	dir := bucket(t)
+	j, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := j.Load(t.Context(), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := j.Load(t.Context(), "b0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Healthy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var gone atomic.Bool
+	gone.Store(true)
+	blocked := make(chan struct{})
+	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if gone.Load() {
+			select {
+			case <-blocked:
+			case <-r.Context().Done():
+			}
+		}
+		server.ServeHTTP(w, r)
+	})
+	if err := v.Append(generation("p", "k", 0, "text")); err != nil {
+		t.Fatal(err)
+	}
+	for j.lateBatch() == nil && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	// From now on no view may ask, until the store is back.
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan error)
+	go func() { waits <- other.Healthy(ctx) }()
+	cancel()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever leaves gets %v", err)
+	}
+	go func() { waits <- other.Healthy(t.Context()) }()
+	select {
+	case err := <-waits:
+		t.Errorf("more may be asked while nothing is saved: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	gone.Store(false)
+	close(blocked)
+	if err := <-waits; err != nil {
+		t.Errorf("when the store is back: %v", err)
+	}
+	if err := v.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeJournal(t, j)
+}
+
+// A growing segment is left alone for as long as a worker may work on without its lock.
+func TestQuietPeriod(t *testing.T) {
+	if quietPeriod < lock.Expires {
+		t.Errorf("the quiet period is %s, and a worker may take %s", quietPeriod, lock.Expires)
+	}
+}

@@ -1,0 +1,102 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"coeval/datasets/store"
+)
+
+// DamagedFolder is the folder below a journal into which [Salvage] moves damaged files. It is no bucket,
+// so that nothing reads it.
+const DamagedFolder = "damaged"
+
+// Salvage makes a damaged journal usable again: the next run asks for what is lost, and for nothing
+// else. The caller holds the run's lock, and no attempt is under way.
+//
+// Salvage writes the whole records of a damaged segment into a new segment, checks it, and only then
+// moves the damaged file to [DamagedFolder]. It moves damaged views and views that list lost segments to
+// the same place. It returns the damage that was there, and changes nothing where there is none. A
+// salvage that was interrupted can be repeated.
+func Salvage(ctx context.Context, dir string) (*Health, error) {
+	h, err := Check(ctx, dir)
+	if err != nil || len(h.Damages) == 0 {
+		return h, err
+	}
+	for i := range h.Damages {
+		if d := &h.Damages[i]; d.kind == damagedSegment {
+			if err := salvageSegment(ctx, dir, d.name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// Views come second: they list the damaged files. What is left of them may list lost files.
+	buckets, err := listBuckets(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	files := newLengths(dir, buckets)
+	for _, b := range buckets {
+		for _, view := range b.views {
+			if err := checkViews(ctx, dir, files, []string{view}); err == nil {
+				continue
+			} else if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err := setAside(ctx, dir, view); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return h, nil
+}
+
+// salvageSegment replaces a damaged segment by one of its whole records. Its name sorts as the damaged
+// one's, so that its records keep their rank.
+func salvageSegment(ctx context.Context, dir, name string) error {
+	full := store.Join(dir, name)
+	b, err := store.ReadFile(ctx, full)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	want := map[id]*Record{}
+	var records []Record
+	readable(b, func(r *Record) {
+		at := id{r.Key, r.Replicate}
+		old := want[at]
+		if old == nil || r.better(old) {
+			want[at] = r
+		}
+	})
+	seen := map[id]bool{}
+	readable(b, func(r *Record) { // in the order of the file
+		if at := (id{r.Key, r.Replicate}); !seen[at] {
+			seen[at] = true
+			records = append(records, *want[at])
+		}
+	})
+	if len(records) > 0 {
+		salvaged, err := writeRecords(ctx, dir, path.Join(path.Dir(name), mergedStem(path.Base(name))), records)
+		if err != nil {
+			return err
+		}
+		if err := checkMerged(ctx, dir, salvaged, want); err != nil {
+			return err
+		}
+		if salvaged == name {
+			return nil
+		}
+	}
+	return setAside(ctx, dir, name)
+}
+
+// setAside moves a file out of its bucket.
+func setAside(ctx context.Context, dir, name string) error {
+	to := store.Join(dir, DamagedFolder, strings.ReplaceAll(name, "/", "-"))
+	if err := store.Move(ctx, store.Join(dir, name), to); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
