@@ -31,7 +31,7 @@ var (
 	maxPending = 64 << 20
 	// maxUnsaved is how long a record may wait to become durable before nothing more is asked. A part
 	// waits putEvery and takes well under a second; a store that has to be asked again takes longer.
-	maxUnsaved = 10 * time.Second
+	maxUnsaved = 5 * time.Second
 )
 
 // errClosed is what Append returns after Close.
@@ -124,12 +124,14 @@ func (j *Journal) Flush(ctx context.Context) error {
 	return err
 }
 
-// healthy returns when no batch has been unsaved for longer than maxUnsaved.
-func (j *Journal) healthy(ctx context.Context) error {
+// Healthy waits while the journal fails to keep up: while a record, of any view, has waited for longer
+// than five seconds to become durable. The caller must call it before it asks a server for anything,
+// since an answer that cannot be saved is paid for twice. It returns an error when ctx ends before.
+func (j *Journal) Healthy(ctx context.Context) error {
 	for {
 		b := j.lateBatch()
 		if b == nil {
-			return ctx.Err()
+			return nil
 		}
 		select {
 		case <-b.done: // its own callers get its error

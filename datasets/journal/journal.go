@@ -10,7 +10,7 @@
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
 //	                              fix the view ──────────────────► DIGEST.view.json
 //	View.Append(prompt) ────────► pending batch
-//	Healthy ─── waits while the oldest batch is late
+//	Journal.Healthy waits while the oldest batch is late
 //	   ask the server
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst

@@ -159,11 +159,6 @@ func (v *View) Append(records ...Record) error { return v.own.append(records) }
 // back-pressure. When ctx ends, only the waiting ends.
 func (v *View) Ready(ctx context.Context) error { return v.own.ready(ctx) }
 
-// Healthy waits while the journal fails to keep up: while any record, of any view, has waited for too
-// long to become durable. The caller must call it before it asks a server for anything, since an answer
-// that cannot be saved is paid for twice. It returns an error when ctx ends.
-func (v *View) Healthy(ctx context.Context) error { return v.own.journal.healthy(ctx) }
-
 // Sync returns when all that was appended to the view is durable. Nothing that was made from these
 // records may leave the process before.
 func (v *View) Sync(ctx context.Context) error { return v.own.sync(ctx) }

@@ -139,3 +139,49 @@ func TestPathsOfUsers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A journal that lost a segment stops every command that would ask again silently. Verify names the file
+// and changes nothing, salvage lets the run go on, and the run makes the files of before.
+func TestSalvageOfARun(t *testing.T) {
+	prompts, out := promptFile(t, 3), filepath.Join(t.TempDir(), "out")
+	run := smallRun(prompts, out)
+	if _, stderr, code := coeval(t, run...); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	if stdout, stderr, code := coeval(t, "journal", "verify", out); code != exitDone || !strings.Contains(stdout, "0 files damaged or lost") {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	before := contentsOf(t, out)
+	found, err := filepath.Glob(filepath.Join(out, "journal", "b*", "s-*.zst"))
+	if err != nil || len(found) == 0 {
+		t.Fatalf("segments: %v, %v", found, err)
+	}
+	if err := os.Remove(found[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := coeval(t, run...); code != exitFailed || !strings.Contains(stderr, found[0]+": lost") || !strings.Contains(stderr, "coeval journal salvage") {
+		t.Errorf("run: exit code %d\n%s", code, stderr)
+	}
+	damaged := contentsOf(t, out)
+	if stdout, _, code := coeval(t, "journal", "verify", out); code != exitProof || !strings.Contains(stdout, found[0]+": lost") {
+		t.Errorf("journal verify: exit code %d\n%s", code, stdout)
+	}
+	if diff := cmp.Diff(damaged, contentsOf(t, out)); diff != "" {
+		t.Errorf("journal verify has changed files:\n%s", diff)
+	}
+	if stdout, stderr, code := coeval(t, "journal", "salvage", out); code != exitDone || !strings.Contains(stdout, "will be asked again") {
+		t.Errorf("journal salvage: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if _, stderr, code := coeval(t, run...); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	after := contentsOf(t, out)
+	for name, text := range before {
+		if strings.HasSuffix(name, ".parquet") && after[name] != text {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if stdout, _, code := coeval(t, "journal", "verify", out); code != exitDone {
+		t.Errorf("journal verify: exit code %d\n%s", code, stdout)
+	}
+}

@@ -209,6 +209,9 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 
 // try sends a request once, and releases its permits.
 func (f *Fleet) try(ctx context.Context, e *endpoint, g *schedule.Grant, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
+	if f.options.Admit != nil {
+		_ = f.options.Admit(ctx) // when ctx has ended, send reports it
+	}
 	f.counters.requestStarted(q.stage, q.n)
 	began := time.Now()
 	generations, has, flt := f.send(ctx, e, q, calls)

@@ -82,6 +82,9 @@ type Options struct {
 	// RecordAnswer is called before an answer is used, with whether the simulated server wrote it and
 	// whether it answers a probe. Its error stops the run. Nil means that nobody wants to know.
 	RecordAnswer func(ctx context.Context, server string, r *stage.Role, simulated, probe bool) error
+	// Admit is called before each request, which is sent when Admit returns. It waits while answers
+	// cannot be saved. Its error means that ctx has ended. Nil waits for nothing.
+	Admit func(ctx context.Context) error
 }
 
 // A Fleet is a process's one client of all servers. It is safe for concurrent use.

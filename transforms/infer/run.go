@@ -94,6 +94,7 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if o.Journal != "" {
 		m := &models{journal: o.Journal}
 		options.RecordModel, options.RecordAnswer = m.recordModel, m.recordAnswer
+		options.Admit = s.journal.Healthy
 	}
 	s.fleet = fleet.New(options, s.counters)
 	s.fleet.AddOwn(own)

@@ -1,10 +1,16 @@
 package infer
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/store/storetest"
 	"coeval/schemas"
 	"coeval/transforms/fleet"
 	"coeval/transforms/simulator"
@@ -55,6 +61,68 @@ func TestCloseKeepsAnswersThatWereRead(t *testing.T) {
 	}
 	if r, ok := contents["p"].Get("k", 0); !ok || r.Text != "paid for" {
 		t.Errorf("the journal has %+v", contents)
+	}
+}
+
+// While a store takes no answers, no more is asked: what could not be saved would be paid for twice.
+// When the store is back, the run goes on.
+func TestNothingIsAskedWhileNothingIsSaved(t *testing.T) {
+	back := make(chan struct{})
+	storetest.GCS(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Method == http.MethodPost && strings.Contains(r.URL.String(), "jsonl.zst") {
+			select {
+			case <-back:
+			case <-r.Context().Done():
+			}
+		}
+		server.ServeHTTP(w, r)
+	}).Set(t)
+	var posts atomic.Int64
+	s := start(t, simulator.Options{})
+	counted := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			posts.Add(1)
+		}
+		s.Server().ServeHTTP(w, r)
+	}))
+	t.Cleanup(counted.Close)
+	run := Attach("unsaved")
+	state, err := run.join(t.Context(), Options{Attempt: "unsaved", Journal: "gs://bucket/journal"}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := state.journal.Load(t.Context(), "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := callsOf(actorAt(counted.URL+"/v1"), 1, 1)[0]
+	ask := func(ctx context.Context) error {
+		request := fleet.Request{Role: call.Role, Stage: call.Stage, PromptID: call.PromptID, Messages: call.Messages, N: 1, CallN: 1}
+		return state.fleet.Do(ctx, []fleet.Request{request}, state.counters.NewTally(), func(int, int, []schemas.Generation, []bool) error { return nil })
+	}
+	if err := ask(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Append(journal.Record{Key: "k", PromptID: "p", Text: "paid for"}); err != nil {
+		t.Fatal(err)
+	}
+	for late := false; !late; { // five seconds
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		late = state.journal.Healthy(ctx) != nil
+		cancel()
+	}
+	before := posts.Load()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := ask(ctx); err == nil || posts.Load() != before {
+		t.Errorf("%v: %d requests were sent", err, posts.Load()-before)
+	}
+	close(back)
+	if err := ask(t.Context()); err != nil || posts.Load() == before {
+		t.Errorf("when the store is back: %v", err)
+	}
+	if err := run.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
