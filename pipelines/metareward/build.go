@@ -183,7 +183,7 @@ func keysOf(asked []*stage.Role) []stage.Endpoint {
 	var keys []stage.Endpoint
 	for _, r := range asked {
 		for _, e := range r.Endpoints {
-			e.URL = ""
+			e.URL, e.CAFile = "", ""
 			if e != (stage.Endpoint{}) && !slices.Contains(keys, e) {
 				keys = append(keys, e)
 			}

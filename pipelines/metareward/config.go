@@ -74,6 +74,7 @@ type Worker struct {
 	Revision   string   `yaml:"revision"    json:"revision"    doc:"label that tells checkpoints apart that are served under one name"`
 	APIKeyEnv  string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
 	APIKeyFile string   `yaml:"api_key_file" json:"api_key_file" doc:"file that holds the API key, instead of a variable"`
+	CAFile     string   `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with the certificate authority of https servers, trusted beside the system's; for every role"`
 }
 
 // Role is how a role is asked.

@@ -28,7 +28,7 @@ func (c *Config) Endpoints(r *Role) []stage.Endpoint {
 	}
 	endpoints := make([]stage.Endpoint, len(urls))
 	for i, u := range urls {
-		key.URL = u
+		key.URL, key.CAFile = u, c.Worker.CAFile
 		endpoints[i] = key
 	}
 	return endpoints

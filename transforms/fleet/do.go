@@ -377,7 +377,7 @@ func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Durati
 		return &openai.Fault{Kind: kind, Code: code, Message: message}
 	}
 	if own := ownFault(err); own != "" {
-		return broken(ownKind, openai.CodeConnection, own+" ("+e.redact(err.Error())+")")
+		return broken(ownKind, openai.CodeConnection, own+" ("+e.secrets.String(err.Error())+")")
 	}
 	switch {
 	case errors.Is(err, errUnresponsive):
@@ -386,7 +386,6 @@ func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Durati
 		return broken(openai.Broken, openai.CodeMalformed, err.Error())
 	case a != nil && a.status != 200: // the status says enough if the body broke off
 		flt := openai.Classify(a.status, a.header, a.body)
-		flt.Message = e.redact(flt.Message)
 		if flt.Kind == openai.Overloaded {
 			flt.RetryAfter = pacing.RetryAfter(a.header, time.Now())
 		}
@@ -398,11 +397,11 @@ func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Durati
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return broken(openai.TimedOut, openai.CodeTimeout, fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second)))
 	case unreachable(err):
-		return broken(openai.Unreachable, openai.CodeConnection, e.redact(err.Error()))
+		return broken(openai.Unreachable, openai.CodeConnection, e.secrets.String(err.Error()))
 	case a != nil:
-		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.redact(err.Error()))
+		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.secrets.String(err.Error()))
 	}
-	return broken(openai.Broken, openai.CodeConnection, e.redact(err.Error()))
+	return broken(openai.Broken, openai.CodeConnection, e.secrets.String(err.Error()))
 }
 
 // applyRateLimits tells the limiter what an answer's header says about allowances.

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"coeval/schemas"
+	"coeval/schemas/redact"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
@@ -21,12 +21,15 @@ import (
 
 // An endpoint is one server as this process knows it. The limiter knows its load as server.
 type endpoint struct {
-	name   string // as the config has it, without a password
-	base   *url.URL
-	key    string
-	header http.Header
-	client *http.Client
-	server *schedule.Server
+	name string // as the config has it, without a password
+	base *url.URL
+	key  string
+	// secrets replaces the key, and secrets of the URL, in everything that the server sends. It has to
+	// come before anything is cut, kept or shown.
+	secrets *redact.Redactor
+	header  http.Header
+	client  *http.Client
+	server  *schedule.Server
 	// echoes is true once the server returned a request's ID.
 	echoes atomic.Bool
 	// simulated is true if the model list has the simulated server, which may be behind a proxy.
@@ -88,7 +91,7 @@ func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint, error) {
 		f.clients[spec.CAFile] = client
 	}
 	e := &endpoint{
-		name: base.Redacted(), base: base, key: key, client: client,
+		name: base.Redacted(), base: base, key: key, secrets: redact.New(secretsOf(key, base)...), client: client,
 		header:      http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
 		server:      schedule.NewServer(spec.URL, pacing.New(f.options.MaxInFlight), pacing.NewQuota(f.options.RequestsPerMinute, f.options.TokensPerMinute)),
 		discovering: make(chan struct{}, 1), models: map[string]*modelState{}, health: newHealth(),
@@ -122,11 +125,19 @@ func (e *endpoint) metricsURL() string {
 	return u.String()
 }
 
-// redactBytes removes the endpoint's API key from what the server sent. It has to come before
-// anything is cut, kept or shown.
-func (e *endpoint) redactBytes(b []byte) []byte { return WithoutKey(b, e.key) }
-
-func (e *endpoint) redact(s string) string { return string(e.redactBytes([]byte(s))) }
+// secretsOf returns what an endpoint's server is sent and may quote: its key, and secrets in its URL.
+func secretsOf(key string, base *url.URL) []string {
+	secrets := []string{key}
+	if password, ok := base.User.Password(); ok {
+		secrets = append(secrets, password)
+	}
+	for name, values := range base.Query() {
+		if redact.Name(name) {
+			secrets = append(secrets, values...)
+		}
+	}
+	return secrets
+}
 
 // model returns the state of the role's model. The caller has e.mu.
 func (e *endpoint) model(r *stage.Role) *modelState {
@@ -250,12 +261,4 @@ func serversOf(endpoints []*endpoint) []*schedule.Server {
 // endpointOf returns the endpoint that a grant is for.
 func endpointOf(endpoints []*endpoint, g *schedule.Grant) *endpoint {
 	return endpoints[slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.server == g.Server() })]
-}
-
-// WithoutKey removes an API key from what a server sent: some gateways quote it.
-func WithoutKey(b []byte, key string) []byte {
-	if key == "" {
-		return b
-	}
-	return bytes.ReplaceAll(b, []byte(key), []byte("(the API key)"))
 }

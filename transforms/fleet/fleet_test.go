@@ -1114,3 +1114,21 @@ func TestRemainingRequestsAreHeeded(t *testing.T) {
 		t.Errorf("%d requests came before there was room", early)
 	}
 }
+
+// A key that an answer quotes is replaced in the text that is kept, in any coding, also when only a part is
+// quoted.
+func TestKeyLeavesAnswers(t *testing.T) {
+	const secret = "sk-swordfish-4711-0123456789"
+	t.Setenv("COEVAL_TEST_KEY", secret)
+	for _, quoted := range []string{secret, secret[3:22], strings.ReplaceAll(secret, "-", `\u002d`), "c2stc3dvcmRmaXNoLTQ3MTEtMDEyMzQ1Njc4OQ=="} {
+		url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"choices":[{"index":0,"message":{"content":"your key is %s, or not","reasoning_content":"%s"},"finish_reason":"stop"}]}`, quoted, quoted)
+		})
+		r := actorAt(url)
+		r.Endpoints[0].APIKeyEnv = "COEVAL_TEST_KEY"
+		g := ask(t, open(t, Options{}), callsOf(r, 1, 1))[0][0]
+		if text := g.Text + g.Reasoning; !strings.Contains(text, "(the API key)") || strings.Contains(text, "swordfish") || strings.Contains(text, "c3dvcmRmaXNo") {
+			t.Errorf("quoted as %s: %q", quoted, text)
+		}
+	}
+}

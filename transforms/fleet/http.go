@@ -214,15 +214,18 @@ func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
 	}
 	defer resp.Body.Close()
 	e.recordBytes()
+	if to := resp.Header.Get("Location"); to != "" {
+		resp.Header.Set("Location", e.secrets.String(to))
+	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
 	if guard != nil && guard.reads.Load() == guard.readsBefore.Load() {
 		return a, fmt.Errorf("%w: it was there before the request was sent", errForeign)
 	}
 	if echo := resp.Header.Get(requestIDHeader); e.isForeign(id, echo) {
-		return a, fmt.Errorf("%w: %s is %q, sent was %q", errForeign, requestIDHeader, e.redact(echo), id)
+		return a, fmt.Errorf("%w: %s is %q, sent was %q", errForeign, requestIDHeader, e.secrets.String(echo), id)
 	}
 	a.body, err = readBody(resp, limit)
-	a.body = e.redactBytes(a.body)
+	a.body = e.secrets.Bytes(a.body)
 	return a, err
 }
 
