@@ -160,6 +160,9 @@ func (c *Config) validateRole(key string, r *metareward.Role, given bool) []erro
 	var errs []error
 	for _, err := range flatten(m.ValidateAnswering()) {
 		if p := (*metareward.Problem)(nil); errors.As(err, &p) {
+			if p.Key == "worker.model" {
+				p = &metareward.Problem{Key: "actor.model", Allowed: "the name of a model"}
+			}
 			if rest, ok := strings.CutPrefix(p.Key, "actor."); ok {
 				err = &metareward.Problem{Key: key + "." + rest, Value: p.Value, Allowed: p.Allowed}
 			}

@@ -225,7 +225,7 @@ func TestSidesOfYAML(t *testing.T) {
 	}
 	want := arena.NewSide("x")
 	want.MaxTokens = 64
-	if got := c.A[0]; got.Model != "x" || got.MaxTokens != 64 || got.TopP != want.TopP || got.Temperature != want.Temperature {
+	if got := c.A[0]; got.Model != "x" || got.MaxTokens != 64 || *got.TopP != *want.TopP || *got.Temperature != *want.Temperature {
 		t.Errorf("a[0] is %+v; want %+v", got.Role, want.Role)
 	}
 }
