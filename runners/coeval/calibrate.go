@@ -44,6 +44,8 @@ func newCalibrateCommand() *cobra.Command {
 as {"prompt": …, "response": …, "score": 3.5}. The judge of the config is asked, through the journal of OUT, as a
 run asks it: what is there is not asked again. The figures go to OUT/calibration.json and to a page, calibration.html.
 With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.`,
+		Example: `  coeval calibrate config.yaml --people labels.jsonl --out calibration
+  coeval calibrate config.yaml --people scores.jsonl --scale 1:10 --out calibration --map map.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			k, err := flags.prepare(c, args)

@@ -11,7 +11,9 @@ func newConfigCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config [CONFIG.yaml] [flags]",
 		Short: "Print the effective config in full, with every default",
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  coeval config --preset paper-1
+  coeval config config.yaml --set judge.n=5 > full.yaml`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config, loadErr := flags.load(c, args)
 			if len(config.Roles) == 0 {

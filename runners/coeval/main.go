@@ -130,15 +130,17 @@ func newRoot() *cobra.Command {
 		Long: `Coeval makes the DPO data of one Meta-Rewarding iteration: the model answers prompts,
 judges its answers, and judges its judgments, on any OpenAI-compatible endpoint. It writes
 pairs for both roles as Parquet, and pays for no call twice.`,
+		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
+  coeval run --url http://gpu-1:8000/v1 --model my-model --prompts prompts.jsonl --out out
+  source <(coeval completion bash)`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(flagError(c, err))
 	})
 	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(),
-		newCalibrateCommand(), newArenaCommand(), newLoopCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand())
+		newCalibrateCommand(), newArenaCommand(), newLoopCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand(), newVersionCommand(), newManCommand())
 	return root
 }

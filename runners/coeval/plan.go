@@ -25,6 +25,8 @@ func newPlanCommand() *cobra.Command {
 		Short: "Tell what a run would ask for, and what the journal already holds, without asking",
 		Long: `Tell what a run would ask for, and what the journal already holds, without asking. With rates it tells
 the time, with prices the money; --probe finds the rates, by asking the servers for some seconds.`,
+		Example: `  coeval plan config.yaml
+  coeval plan config.yaml --probe 20s --gpu-hour-price 2.5 --gpus 8`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config, err := flags.load(c, args)

@@ -56,7 +56,11 @@ func newRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [CONFIG.yaml] [flags] [-- Beam flags]",
 		Short: "Make the pairs: ask what the journal doesn't hold, and write the files",
-		Args:  cobra.MaximumNArgs(1),
+		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
+  coeval run --url http://gpu-1:8000/v1 --url http://gpu-2:8000/v1 --model my-model --prompts prompts.jsonl --out out
+  coeval run config.yaml --set method.rho=0.4
+  coeval run config.yaml -- --runner=flink --endpoint=localhost:8099`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config, loadErr := flags.load(c, args)
 			if err := usage(errors.Join(withoutCode(loadErr), flags.check(c))); err != nil {

@@ -22,6 +22,8 @@ func newSimulateCommand() *cobra.Command {
 		Short: "Serve the simulated worker: an OpenAI-compatible server without a model",
 		Long: `Serve the simulated worker: an OpenAI-compatible server without a model, with a hidden truth.
 GET /stats tells how busy it was, GET /truth what it hides.`,
+		Example: `  coeval simulate
+  coeval simulate --addr 127.0.0.1:9000 --slots 64 --latency 100ms --fault 503=0.02`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			w, err := simulator.NamedWorld(world)
