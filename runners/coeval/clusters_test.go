@@ -247,7 +247,7 @@ func TestClustersThatCannotBeUsed(t *testing.T) {
 		{"a relative path", prompts, "out", []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, `output.dir is "out"; allowed is an absolute path`},
 		{"simulated worker", "gs://b/p", cloudOut, []string{"--simulate", "--", "--runner=flink", "--endpoint=" + nobody}, exitUsage, "simulate.enabled is true; allowed is false"},
 		{"no job server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
-		{"another server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + noJobServer}, exitFailed, "what answers at --endpoint=" + noJobServer + " is no Beam job server of a version that this program knows"},
+		{"another server", prompts, local, []string{"--", "--runner=flink", "--environment_type=LOOPBACK", "--endpoint=" + noJobServer}, exitFailed, "the server at --endpoint=" + noJobServer + " is not a Beam job server of a known version"},
 		{"no job server, NFS", prompts, local, []string{"--set", "shared_storage=true", "--", "--runner=flink", "--endpoint=" + nobody}, exitFailed, "no job server answers at --endpoint=" + nobody},
 	}
 	for _, test := range tests {
@@ -280,7 +280,7 @@ func TestNoSuchRegionOfDataflow(t *testing.T) {
 	p := begin(t, append(env.List(), "GOOGLE_APPLICATION_CREDENTIALS="+credentials), append(runOf(w.URL, "gs://bucket/prompts.jsonl", cloudOut),
 		"--", "--runner=dataflow", "--project=p", "--region=us-central9", "--staging_location=gs://bucket/staging", "--dataflow_endpoint="+endpoint)...)
 	code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
-	if wanted := "--region=us-central9 of --project=p: Dataflow takes no jobs there"; code != exitFailed || !strings.Contains(said, wanted) || strings.Contains(said, "\n") {
+	if wanted := "--region=us-central9 of --project=p: Dataflow accepts no jobs there"; code != exitFailed || !strings.Contains(said, wanted) || strings.Contains(said, "\n") {
 		t.Errorf("exit code %d\n%s\nwant %d and one line with %q", code, said, exitFailed, wanted)
 	}
 	if n, left := w.Stats().Requests, b.Objects(t, "runs/"); n != 0 || len(left) != 0 {

@@ -213,9 +213,9 @@ func TestJobServersThatCannotBeUsed(t *testing.T) {
 	})
 	old := serveJobs(t, status.Error(codes.Unknown, "java.lang.IllegalArgumentException: unknown coder\n\tat org.apache.beam.Old"))
 	for _, test := range []struct{ what, endpoint, want string }{
-		{"no job server but a page", strings.TrimPrefix(web.URL, "http://"), "is no Beam job server of a version that this program knows (Beam 2.77.0): give the address of its job port"},
-		{"another service", l.Addr().String(), "is no Beam job server of a version that this program knows (Beam 2.77.0): give the address of its job port"},
-		{"another version", old.endpoint, "did not take the job: job failed to prepare (rpc error: code = Unknown desc = java.lang.IllegalArgumentException: unknown coder at org.apache.beam.Old); this program is made with Beam 2.77.0"},
+		{"no job server but a page", strings.TrimPrefix(web.URL, "http://"), "is not a Beam job server of a known version (Beam 2.77.0). Give the address of its job port"},
+		{"another service", l.Addr().String(), "is not a Beam job server of a known version (Beam 2.77.0). Give the address of its job port"},
+		{"another version", old.endpoint, "refused the job: job failed to prepare (rpc error: code = Unknown desc = java.lang.IllegalArgumentException: unknown coder at org.apache.beam.Old). Use a job server of Beam 2.77.0"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			w := newWorker(t, simulator.Options{})

@@ -1,5 +1,5 @@
-// Coeval makes preference data for a language model and its judge: it answers prompts, judges
-// the answers, judges the judgments, and writes the pairs that DPO trains on.
+// Coeval makes preference data for a language model and its judge: models answer prompts, judge the
+// answers and compare the judgments, and Coeval writes the pairs that DPO trains on.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// coded is an error with the exit code that it ends the program with.
+// coded is an error with the program's exit code.
 type coded struct {
 	code int
 	err  error
@@ -42,7 +42,7 @@ type coded struct {
 func (c *coded) Error() string { return c.err.Error() }
 func (c *coded) Unwrap() error { return c.err }
 
-// usage marks an error as the user's: wrong flags or config.
+// usage marks an error as a usage error: wrong flags or a wrong config.
 func usage(err error) error {
 	if err == nil {
 		return nil
@@ -71,7 +71,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return c.code
 }
 
-// problems takes joined errors apart.
+// problems splits joined errors.
 func problems(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -84,7 +84,7 @@ func problems(err error) []error {
 	return all
 }
 
-// beamFlags is the key under which the context carries Beam's flags.
+// beamFlags is the context key of Beam's flags.
 type beamFlags struct{}
 
 func beamFlagsOf(ctx context.Context) []string {
@@ -95,7 +95,7 @@ func beamFlagsOf(ctx context.Context) []string {
 	return flags
 }
 
-// ownFlag says whether one of the program's commands has a flag of this name.
+// ownFlag returns a function that reports whether one of the program's commands has a flag.
 func ownFlag(root *cobra.Command) func(string) bool {
 	names := map[string]bool{"help": true, "version": true}
 	for _, c := range root.Commands() {

@@ -9,10 +9,10 @@ import (
 	"coeval/pipelines/metareward"
 )
 
-// windowOfServer is about how many dossiers a large server keeps under way.
+// windowOfServer is the number of dossiers in progress for a large server.
 const windowOfServer = 256
 
-// underWay is about how many dossiers a run has under way: see infer.Options.
+// underWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
 func underWay(c *metareward.Config) int {
 	urls := map[string]bool{}
 	for _, of := range [][]string{c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs} {
@@ -23,16 +23,16 @@ func underWay(c *metareward.Config) int {
 	return cmp.Or(c.Client.Window, max(len(urls), 1)*cmp.Or(c.Client.MaxInFlight/4, windowOfServer))
 }
 
-// tuneCollector lets garbage grow to three times what is in use before it is collected, since
-// a run has little in use and makes much garbage: that takes a tenth off its CPU time. What the
-// run may well need is the limit from which on it is collected sooner: dossiers in flight, and a
-// shard for each core while files are written. GOGC and GOMEMLIMIT decide when they are set.
+// tuneCollector lets the heap grow to four times the memory in use before garbage is collected. A run has
+// little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The memory
+// limit, from which on Go collects sooner, is what a run needs: the dossiers in progress, and a shard
+// for each core while files are written. GOGC and GOMEMLIMIT take precedence.
 func tuneCollector(window int) {
 	const (
 		rate  = 300
 		base  = 128 << 20
 		shard = 128 << 20
-		inUse = 512 << 10 // of one dossier
+		inUse = 512 << 10 // by one dossier
 	)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(rate)

@@ -17,8 +17,8 @@ import (
 	"coeval/transforms/infer"
 )
 
-// serveMetrics serves what the run does to those who watch it, until the function that it
-// returns is called. It serves nothing without an address.
+// serveMetrics serves Prometheus metrics and /healthz at --metrics-addr until stop is called. Without that
+// flag it serves nothing.
 func (r *run) serveMetrics(ctx context.Context) (stop func() error, err error) {
 	if r.flags.metricsAddr == "" {
 		return func() error { return nil }, nil
@@ -45,7 +45,7 @@ func (r *run) serveMetrics(ctx context.Context) (stop func() error, err error) {
 	go func() { ended <- server.Serve(l) }()
 	fmt.Fprintf(r.command.ErrOrStderr(), "metrics at http://%s/metrics\n", l.Addr())
 	return func() error {
-		err := server.Close() // a profile under way ends with it
+		err := server.Close() // also ends a profile in progress
 		if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
 			err = errors.Join(err, served)
 		}

@@ -21,7 +21,7 @@ func newSimulateCommand() *cobra.Command {
 		Use:   "simulate [flags]",
 		Short: "Serve the simulated worker: an OpenAI-compatible server without a model",
 		Long: `Serve the simulated worker: an OpenAI-compatible server without a model, with a hidden truth.
-GET /stats tells how busy it was, GET /truth what it hides.`,
+GET /stats reports its load, GET /truth the hidden truth.`,
 		Example: `  coeval simulate
   coeval simulate --addr 127.0.0.1:9000 --slots 64 --latency 100ms --fault 503=0.02`,
 		Args: cobra.NoArgs,
@@ -57,26 +57,26 @@ GET /stats tells how busy it was, GET /truth what it hides.`,
 	c.AddCommand(newSimulateTrainCommand())
 	f := c.Flags()
 	f.StringVar(&o.Addr, "addr", "127.0.0.1:8008", "address to listen on")
-	f.IntVar(&o.Slots, "slots", 256, "choices that are worked on at a time")
-	f.DurationVar(&o.Latency, "latency", 20*time.Millisecond, "mean time for a choice, lognormal; 0 answers at once")
-	f.Float64Var(&o.Sigma, "sigma", 0.8, "standard deviation of the logarithm of that time; negative means that all take the mean")
+	f.IntVar(&o.Slots, "slots", 256, "choices that it generates at a time")
+	f.DurationVar(&o.Latency, "latency", 20*time.Millisecond, "mean time of a choice, lognormal; 0 answers at once")
+	f.Float64Var(&o.Sigma, "sigma", 0.8, "standard deviation of the logarithm of that time; negative gives all choices the mean")
 	f.Float64Var(&o.PrefillRate, "prefill-rate", 0, "prompt tokens a second, instead of --latency")
 	f.Float64Var(&o.DecodeRate, "decode-rate", 0, "completion tokens a second of a slot, instead of --latency")
 	f.IntVar(&o.CacheTokens, "cache-tokens", 0, "size of a prefix cache; 0 is none")
-	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
-	f.StringVar(&world, "world", "moderate", "how good its judges are: mild, moderate, noisy, bad")
-	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: of x points it makes 5·(x/5)^(2^BEND), -4 to 4")
-	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer every ask with another text")
-	f.BoolVar(&o.Record, "record", false, "remember the texts that were sent, for POST /sent")
+	f.Uint64Var(&seed, "seed", 0, "seed of the hidden truth")
+	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
+	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: x points become 5·(x/5)^(2^BEND); -4 to 4")
+	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer each repetition of a request with another text")
+	f.BoolVar(&o.Record, "record", false, "remember the texts of requests, for POST /sent")
 	f.StringVar(&faults, "fault", "", "faults to inject, as 429=0.1,reset=0.02")
-	f.Uint64Var(&o.FaultSeed, "fault-seed", 0, "decides which ask meets which fault")
-	f.IntVar(&o.MaxN, "max-n", 0, "refuse requests of more choices; 0 takes 1024")
-	f.IntVar(&o.MaxQueue, "max-queue", 0, "refuse requests while so many choices wait; 0 takes all")
-	f.IntVar(&o.FullStatus, "full-status", 503, "status of that refusal: 503 or 429")
-	f.DurationVar(&o.RetryAfter, "retry-after", 0, "what that refusal asks to wait, in whole seconds")
-	f.IntVar(&o.ContextTokens, "context-tokens", 0, "refuse longer requests; 0 takes all")
-	f.StringVar(&o.Dialect, "dialect", "vllm", "whose metrics, errors and constraints: vllm, sglang, llamacpp, none")
-	f.BoolVar(&o.IgnoreConstraints, "ignore-constraints", false, "ignore the fields that bind a text, as servers do that can't")
+	f.Uint64Var(&o.FaultSeed, "fault-seed", 0, "seed that decides which request gets which fault")
+	f.IntVar(&o.MaxN, "max-n", 0, "refuse requests of more choices; 0 means 1024")
+	f.IntVar(&o.MaxQueue, "max-queue", 0, "refuse requests while this many choices wait; 0 refuses none")
+	f.IntVar(&o.FullStatus, "full-status", 503, "status of such a refusal: 503 or 429")
+	f.DurationVar(&o.RetryAfter, "retry-after", 0, "Retry-After of such a refusal, in whole seconds")
+	f.IntVar(&o.ContextTokens, "context-tokens", 0, "refuse requests of more tokens; 0 refuses none")
+	f.StringVar(&o.Dialect, "dialect", "vllm", "server to imitate in metrics, errors and constraints: vllm, sglang, llamacpp, none")
+	f.BoolVar(&o.IgnoreConstraints, "ignore-constraints", false, "ignore fields that constrain the output, as some servers do")
 	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
 	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
 	f.BoolVar(&o.Adapters, "adapters", false, "load adapters from folders of this machine at POST /v1/load_lora_adapter")

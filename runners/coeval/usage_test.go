@@ -79,7 +79,7 @@ roles: [actor, critic]
 		{"unknown preset", []string{"run", "--preset", "paper-5"}, []string{"--preset: preset", "paper-4"}},
 		{"unknown Beam flag", []string{"run", "--simulate", "--prompts", prompts, "--", "--frobnicate"}, []string{"frobnicate"}},
 		{"unknown runner", []string{"run", "--simulate", "--prompts", prompts, "--", "--runner=fling"}, []string{`coeval: --runner is "fling"; allowed is direct, prism, flink`}},
-		{"word after --", []string{"run", "--simulate", "--prompts", prompts, "--", "out"}, []string{`only Beam flags may follow; "out" is none`}},
+		{"word after --", []string{"run", "--simulate", "--prompts", prompts, "--", "out"}, []string{`only Beam flags may follow; "out" is not a flag`}},
 		{"async", []string{"run", "--simulate", "--prompts", prompts, "--", "--async"}, []string{"--async is refused"}},
 		{"no file", []string{"run", filepath.Join(dir, "none.yaml")}, []string{"none.yaml", "no such file"}},
 		{"no YAML", []string{"run", file("no.yaml", "method: [")}, []string{"no.yaml:1:", "not YAML"}},

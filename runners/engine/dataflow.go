@@ -16,34 +16,34 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// How Dataflow is asked.
+// Times of requests to Dataflow.
 var (
-	// lookAgain is how often a job that is being submitted is looked for, and a request is made again.
+	// lookAgain is the time between two requests.
 	lookAgain = 5 * time.Second
-	// lookTime bounds the cancelling of a job, which may still be on its way to Dataflow, and the
-	// asking for its state.
+	// lookTime bounds the cancelling of a job, which Dataflow may not know yet, and the request for
+	// its state.
 	lookTime = 5 * time.Minute
 )
 
-// runDataflow runs the job on Dataflow. Beam's runner there takes no notice of the context: it
-// returns when the job has ended, and is not waited for where the job could not be cancelled.
+// runDataflow runs the job on Dataflow. Beam's runner ignores the context and returns when the job has
+// ended. runDataflow does not wait for it if the job could not be cancelled.
 func runDataflow(ctx context.Context, p *beam.Pipeline) error {
-	if *jobopts.JobName == "" { // Beam's own is another each time that it is asked for
+	if *jobopts.JobName == "" { // Beam's default differs for each call
 		*jobopts.JobName = fmt.Sprintf("coeval-%d", time.Now().UnixNano())
 	}
 	return dataflowHere().await(ctx, func() (id string, err error) {
 		result, err := beamx.RunWithMetrics(context.WithoutCancel(ctx), p)
-		if err != nil || flagOf("template_location") != "" { // then no job was made
+		if err != nil || flagOf("template_location") != "" { // no job was made
 			return "", err
 		}
 		return result.JobID(), nil
 	})
 }
 
-// dataflowJob is where a job of Dataflow is found.
+// dataflowJob is the address of a Dataflow job.
 type dataflowJob struct{ project, region, endpoint, name string }
 
-// dataflowHere is the job of Beam's flags.
+// dataflowHere returns the job of Beam's flags.
 func dataflowHere() dataflowJob {
 	return dataflowJob{
 		project: gcpopts.GetProjectFromFlagOrEnvironment(context.Background()), region: gcpopts.GetRegion(context.Background()),
@@ -51,8 +51,8 @@ func dataflowHere() dataflowJob {
 	}
 }
 
-// reach returns an error when Dataflow would not take the job for its project or region: which regions
-// there are only Google knows, and refuses to list the jobs of another.
+// reach returns an error if Dataflow would refuse the job's project or region. It lists the region's jobs
+// to find out, which Google refuses for a region that does not exist.
 func (j dataflowJob) reach(ctx context.Context) error {
 	client, err := dataflowlib.NewClient(ctx, j.endpoint)
 	if err != nil {
@@ -71,19 +71,19 @@ func (j dataflowJob) reach(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case !errors.As(err, &answer) || !stays(answer.Code):
-		return fmt.Errorf("--region=%s of --project=%s: for %s Dataflow could not be asked whether it takes jobs there (%s)", j.region, j.project, answerTime, oneLine(err))
+		return fmt.Errorf("--region=%s of --project=%s: Dataflow did not answer for %s (%s). Check the network and try again", j.region, j.project, answerTime, oneLine(err))
 	case answer.Code == http.StatusUnauthorized, answer.Code == http.StatusForbidden:
-		return fmt.Errorf("--project=%s: no permission for its Dataflow jobs (%d: %s)", j.project, answer.Code, oneLine(errors.New(answer.Message)))
+		return fmt.Errorf("--project=%s: no permission to list its Dataflow jobs (%d: %s). Grant the role Dataflow Developer", j.project, answer.Code, oneLine(errors.New(answer.Message)))
 	}
-	return fmt.Errorf("--region=%s of --project=%s: Dataflow takes no jobs there; allowed is a region of Dataflow as us-central1 (%d: %s)", j.region, j.project, answer.Code, oneLine(errors.New(answer.Message)))
+	return fmt.Errorf("--region=%s of --project=%s: Dataflow accepts no jobs there (%d: %s). Give a region of Dataflow, for example us-central1", j.region, j.project, answer.Code, oneLine(errors.New(answer.Message)))
 }
 
-// await returns what a job comes to: nil if it is done. It cancels the job when ctx ends.
+// await waits for a job and returns nil if it is done. It cancels the job if ctx ends.
 func (j dataflowJob) await(ctx context.Context, run func() (id string, err error)) error {
 	var id string
 	var err error
 	ended := make(chan struct{})
-	go func() { // left behind where the job goes on: the program ends then
+	go func() { // outlives await if the job can't be cancelled; the program ends then
 		defer close(ended)
 		id, err = run()
 	}()
@@ -101,7 +101,7 @@ func (j dataflowJob) await(ctx context.Context, run func() (id string, err error
 	return j.done(context.WithoutCancel(ctx), id)
 }
 
-// done returns an error when a job that has ended is not done.
+// done returns an error if a job that has ended did not succeed.
 func (j dataflowJob) done(ctx context.Context, id string) error {
 	what := fmt.Sprintf("the Dataflow job %s (%s)", j.name, id)
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -116,14 +116,14 @@ func (j dataflowJob) done(ctx context.Context, id string) error {
 	}
 	switch {
 	case err != nil:
-		return &told{fmt.Sprintf("%s has ended, and how can't be told: %s", what, oneLine(err))}
+		return &told{fmt.Sprintf("%s has ended, but its result is unknown: %s", what, oneLine(err))}
 	case is.CurrentState != "JOB_STATE_DONE":
 		return notDone(what, is.CurrentState)
 	}
 	return nil
 }
 
-// cancel cancels a job as soon as Dataflow knows it, unless it ends before.
+// cancel cancels a job as soon as Dataflow knows it, unless the job ends first.
 func (j dataflowJob) cancel(ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
 	defer cancel()
@@ -155,7 +155,7 @@ func (j dataflowJob) cancel(ended <-chan struct{}) error {
 	return nil
 }
 
-// errNoJob says that Dataflow does not know a job, or not yet.
+// errNoJob means that Dataflow does not know a job, or not yet.
 var errNoJob = errors.New("there is no active job of that name")
 
 // find returns the ID of the active job of that name.
@@ -174,7 +174,7 @@ func (j dataflowJob) find(ctx context.Context, client *df.Service) (id string, e
 	return id, err
 }
 
-// repeat asks Google until there is an answer, an error that stays, or ctx ends.
+// repeat repeats a request to Google until it succeeds, fails for good, or ctx ends.
 func repeat(ctx context.Context, ask func(context.Context) error) error {
 	for {
 		limited, cancel := context.WithTimeout(ctx, requestTime)
@@ -191,7 +191,7 @@ func repeat(ctx context.Context, ask func(context.Context) error) error {
 	}
 }
 
-// stays says whether a request that was answered so is answered so again.
+// stays reports whether a repeated request would get the same status.
 func stays(code int) bool {
 	return code < 500 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests
 }

@@ -172,7 +172,7 @@ func TestReachOfDataflow(t *testing.T) {
 	for _, test := range []struct{ project, region, want string }{
 		{"p", "us-central1", ""},
 		{"busy", "us-central1", ""}, // at first
-		{"p", "us-central9", "--region=us-central9 of --project=p: Dataflow takes no jobs there; allowed is a region of Dataflow as us-central1 (400: (0): The workflow could not be created, since"},
+		{"p", "us-central9", "--region=us-central9 of --project=p: Dataflow accepts no jobs there (400: (0): The workflow could not be created, since"},
 		{"another", "us-central1", "--project=another: no permission for its Dataflow jobs (403: me lacks dataflow.jobs.list)"},
 	} {
 		endpoint, _, _ := dataflow(t, true)
@@ -183,7 +183,7 @@ func TestReachOfDataflow(t *testing.T) {
 	}
 	shorten(t, &answerTime, 20*time.Millisecond)
 	endpoint, _, _ := dataflow(t, true)
-	if err := jobAt("gone", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "for 20ms Dataflow could not be asked") {
+	if err := jobAt("gone", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "Dataflow did not answer for 20ms") {
 		t.Errorf("of a service that is gone it says %v", err)
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "none.json"))

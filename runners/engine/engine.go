@@ -4,8 +4,8 @@
 // serves its job API on all interfaces without authentication, and a client of it can start programs as
 // the user. Both make the same bytes.
 //
-// It sets what each runner needs and this project's pipelines have been measured to need, and
-// keeps Beam's own logs quiet unless they are asked for.
+// The package checks and completes each runner's flags, follows jobs on clusters to their end, and
+// discards Beam's logs unless they are wanted.
 package engine
 
 import (
@@ -35,11 +35,11 @@ import (
 // DefaultRunner is the runner of a command line without --runner: the only local one of Beam that opens no port.
 const DefaultRunner = "direct"
 
-// prismExperiment turns prism's splitting of elements off, which the graph has no use for.
+// prismExperiment turns off prism's splitting of elements: no DoFn of the graph can be split.
 const prismExperiment = "prism_disable_sdf_split"
 
-// Split takes Beam's flags out of the arguments: those after "--", and those before it whose
-// names only Beam knows.
+// Split separates Beam's flags from the arguments: all flags after "--", and flags before it that only
+// Beam defines.
 func Split(args []string, ours func(name string) bool) (rest, beams []string) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
@@ -66,8 +66,8 @@ func isBool(f *flag.Flag) bool {
 	return ok && b.IsBoolFlag()
 }
 
-// Init gives Beam its flags. It must be called once before a pipeline is made. A test parses its
-// own flags first.
+// Init parses Beam's flags and initializes Beam. The caller must call it once, before it makes a
+// pipeline; a test must parse its own flags first.
 func Init(beams []string, verbose bool) error {
 	flag.CommandLine.Init(os.Args[0], flag.ContinueOnError)
 	flag.CommandLine.SetOutput(io.Discard)
@@ -75,7 +75,7 @@ func Init(beams []string, verbose bool) error {
 		return fmt.Errorf("beam flag: %w", err)
 	}
 	if flag.NArg() > 0 {
-		return fmt.Errorf("after -- only Beam flags may follow; %q is none", flag.Arg(0))
+		return fmt.Errorf("after -- only Beam flags may follow; %q is not a flag", flag.Arg(0))
 	}
 	if *jobopts.Async {
 		return errors.New("--async is refused: the run is complete when the program ends")
@@ -97,7 +97,7 @@ func Init(beams []string, verbose bool) error {
 	return nil
 }
 
-// silent drops Beam's logs. What matters comes as an error.
+// silent discards Beam's logs. Failures are returned as errors.
 type silent struct{}
 
 // Log implements Beam's Logger.
@@ -111,7 +111,7 @@ func Runner() string {
 	return DefaultRunner
 }
 
-// Warning returns what people should know about the runner before it starts, empty for most runners.
+// Warning returns a warning about the runner, to be shown before it starts. It is empty for most runners.
 func Warning() string {
 	if Runner() != "prism" || remote() {
 		return ""
@@ -120,7 +120,7 @@ func Warning() string {
 		"read and cancel the run, and start programs as this user. Leave --runner out to use the direct runner, which opens no port."
 }
 
-// OnCluster says whether the workers are processes of their own, maybe on other machines.
+// OnCluster reports whether the workers are other processes, maybe on other machines.
 func OnCluster() bool {
 	switch Runner() {
 	case "prism", "direct", "dot":
@@ -131,7 +131,7 @@ func OnCluster() bool {
 	return !strings.EqualFold(*jobopts.EnvironmentType, "LOOPBACK")
 }
 
-// Workers returns how many workers Beam's flags ask for, 1 when they don't say.
+// Workers returns the number of workers that Beam's flags ask for, by default 1.
 func Workers() int {
 	if Runner() != "dataflow" {
 		return max(*jobopts.Parallelism, 1)
@@ -145,7 +145,7 @@ func Workers() int {
 	return n
 }
 
-// DryRun says that the job is translated and not run.
+// DryRun reports whether the job is only translated.
 func DryRun() bool { return Runner() == "dataflow" && flagOf("dry_run") == "true" }
 
 func flagOf(name string) string {
@@ -155,19 +155,20 @@ func flagOf(name string) string {
 	return ""
 }
 
-// regionName is how Google names regions. Which ones there are only Google knows.
+// regionName matches names of Google's regions. Only Google knows which regions exist.
 var regionName = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]+$`)
 
-// runners are those that Beam brings with it.
+// runners are the runners that come with Beam.
 var runners = []string{"direct", "prism", "flink", "dataflow", "spark", "universal", "dot"}
 
-// checkRunner refuses what a runner would refuse late, and gives it what it needs.
+// checkRunner returns errors that the runner would report late, and sets missing flags that have one
+// right value.
 func checkRunner() error {
 	if !slices.Contains(runners, Runner()) {
 		return fmt.Errorf("--runner is %q; allowed is %s", Runner(), strings.Join(runners, ", "))
 	}
 	var errs []error
-	// Beam finds project and region in gcloud's environment, too.
+	// Beam also finds project and region in gcloud's environment.
 	elsewhere := map[string]func(context.Context) string{"project": gcpopts.GetProjectFromFlagOrEnvironment, "region": gcpopts.GetRegion}
 	need := func(runner, name, what string) {
 		if Runner() != runner {
@@ -193,7 +194,7 @@ func checkRunner() error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the workers of a cluster run Linux and this program is for %s: build it with GOOS=linux, and give that as --worker_binary", runtime.GOOS)
 	}
-	// Without it Beam compiles the program again, which needs its source.
+	// Without this flag Beam would compile the program again, from source.
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("give --worker_binary: %w", err)
@@ -202,7 +203,7 @@ func checkRunner() error {
 	return nil
 }
 
-// knock returns an error when nobody listens at the address of a job server.
+// knock returns an error if nothing listens at a job server's address.
 func knock(ctx context.Context, endpoint string) error {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
 	if err != nil {
@@ -211,10 +212,9 @@ func knock(ctx context.Context, endpoint string) error {
 	return c.Close()
 }
 
-// Steps lists the transforms of a pipeline as a runner is given it, in the order of the data,
-// each with what it takes. A step on whose input elements are grouped says so: between two
-// such lines a runner may run all in one process, and does. It is what runners of portable pipelines are
-// sent, and what Dataflow's job names: that has no steps of its own.
+// Steps lists the transforms of a pipeline as runners receive them, in the order of the data, each with
+// the transforms of its inputs: "NAME [shuffle] <- INPUT, INPUT". A runner may fuse all steps between two
+// shuffles into one process.
 func Steps(p *beam.Pipeline) ([]string, error) {
 	edges, _, err := p.Build()
 	if err != nil {
@@ -252,7 +252,7 @@ func Steps(p *beam.Pipeline) ([]string, error) {
 	return steps, nil
 }
 
-// inOrder returns the IDs of the transforms that do something, each after those that it takes from.
+// inOrder returns the IDs of the leaf transforms in topological order.
 func inOrder(model *pipepb.Pipeline) []string {
 	all := model.GetComponents().GetTransforms()
 	leaves := slices.Sorted(maps.Keys(all))
@@ -269,7 +269,7 @@ func inOrder(model *pipepb.Pipeline) []string {
 			}
 			return true
 		})
-		if i < 0 { // a graph without end: Beam makes none
+		if i < 0 { // a cycle, which Beam does not make
 			return append(order, leaves...)
 		}
 		for _, out := range all[leaves[i]].GetOutputs() {
@@ -281,8 +281,7 @@ func inOrder(model *pipepb.Pipeline) []string {
 	return order
 }
 
-// Cause finds in a runner's error what the user has to know: the last of the causes, which the
-// runners set around with their own words.
+// Cause returns the innermost cause of a runner's error, without the text that runners add around it.
 func Cause(err error) error {
 	if t := (*told)(nil); errors.As(err, &t) {
 		return t
@@ -294,14 +293,14 @@ func Cause(err error) error {
 			break
 		}
 	}
-	// A worker's words come with the name of the DoFn before them.
+	// A worker prefixes the name of the DoFn.
 	if name, rest, ok := strings.Cut(text, "] failed:\n"); ok && strings.HasPrefix(strings.TrimSpace(name), "DoFn[") {
 		text = rest
 	}
 	text = strings.TrimSpace(text)
 	for _, lost := range []string{"SDK worker disconnected", "error reading from server"} {
 		if strings.Contains(text, lost) {
-			return fmt.Errorf("the runner lost its connection to a worker, as when a machine stands still for long (%s); the same command goes on, and asks again what was in flight", oneLine(errors.New(text)))
+			return fmt.Errorf("the runner lost its connection to a worker, for example because a machine stood still (%s). Run the same command to continue: only requests in flight are asked again", oneLine(errors.New(text)))
 		}
 	}
 	return errors.New(text)

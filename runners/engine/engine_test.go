@@ -20,7 +20,7 @@ func TestCause(t *testing.T) {
 		}
 	}
 	const gone = "rpc error: code = Unavailable desc = error reading from server: connection reset by peer"
-	if got := Cause(errors.New("pipeline failed:\n\tcaused by:\n" + gone)).Error(); !strings.Contains(got, gone) || !strings.Contains(got, "the same command goes on") {
-		t.Errorf("got %q, which doesn't say what to do", got)
+	if got := Cause(errors.New("pipeline failed:\n\tcaused by:\n" + gone)).Error(); !strings.Contains(got, gone) || !strings.Contains(got, "Run the same command to continue") {
+		t.Errorf("got %q, which does not name the next step", got)
 	}
 }

@@ -21,24 +21,24 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// How long is waited for runners.
+// Bounds of the waiting for runners.
 var (
-	// reachTime bounds the wait for a job server's connection, answerTime that for its first answer.
+	// reachTime bounds the connection to a job server, answerTime its first answer.
 	reachTime  = 10 * time.Second
 	answerTime = time.Minute
-	// submitTime bounds the answer to the submission, whatever becomes of the run meanwhile.
+	// submitTime bounds the answer to the submission, even if the run is stopped meanwhile.
 	submitTime = time.Minute
 	// cancelTime bounds the cancelling of a job, and the wait for its end.
 	cancelTime = 30 * time.Second
-	// goneTime is how long a job is not given up whose job server can't be asked.
+	// goneTime is how long an unreachable job server is asked again before its job counts as lost.
 	goneTime = 2 * time.Minute
-	// requestTime bounds one question on a job's state.
+	// requestTime bounds one request for a job's state.
 	requestTime = 20 * time.Second
-	// askAgain is how often a job server is asked for a job's state.
+	// askAgain is the time between two requests for a job's state.
 	askAgain = time.Second
 )
 
-// remote says whether the job is one of a job server, which goes on when this program ends.
+// remote reports whether a job server runs the job, which then outlives this program.
 func remote() bool {
 	switch Runner() {
 	case "direct", "dot", "dataflow":
@@ -47,8 +47,8 @@ func remote() bool {
 	return flagOf("endpoint") != ""
 }
 
-// Run runs the pipeline to its end. When ctx ends before that, the job is cancelled where it runs,
-// and where that fails the error has a [*Uncancelled] in it.
+// Run runs the pipeline to its end. If ctx ends first, Run cancels the job; if that fails, the error
+// wraps an [*Uncancelled].
 func Run(ctx context.Context, p *beam.Pipeline) error {
 	var err error
 	switch {
@@ -62,23 +62,23 @@ func Run(ctx context.Context, p *beam.Pipeline) error {
 	return err
 }
 
-// Uncancelled says that a job goes on though its run has ended.
+// Uncancelled is the error of a job that may still run although its run has ended.
 type Uncancelled struct{ why string }
 
 func (u *Uncancelled) Error() string { return u.why }
 
 func uncancelled(what, where string, err error) error {
-	return &Uncancelled{fmt.Sprintf("%s could not be cancelled: its workers stop by themselves when they see that the run has ended, but cancel it %s (%s)", what, where, oneLine(err))}
+	return &Uncancelled{fmt.Sprintf("%s could not be cancelled: its workers will stop when they notice that the run has ended. Cancel it %s (%s)", what, where, oneLine(err))}
 }
 
-// job is what a job server was given.
+// job is a job on a job server.
 type job struct {
 	endpoint string
 
 	mu    sync.Mutex
 	id    string
 	state jobpb.JobState_Enum
-	lost  error // why nobody knows what becomes of it
+	lost  error // why its state is unknown
 }
 
 func runRemote(ctx context.Context, p *beam.Pipeline, endpoint string) error {
@@ -98,19 +98,19 @@ func runRemote(ctx context.Context, p *beam.Pipeline, endpoint string) error {
 	return j.verdict(err)
 }
 
-// verdict is what a run came to whose runner returned err: nil for a job that is done, and for no
-// other. A job that may still run is cancelled.
+// verdict returns the result of a run whose runner returned err: nil only if the job is done. It cancels
+// a job that may still run.
 func (j *job) verdict(err error) error {
 	j.mu.Lock()
 	id, state, lost := j.id, j.state, j.lost
 	j.mu.Unlock()
 	switch {
 	case id != "" && state == jobpb.JobState_DONE:
-		return nil // even if its metrics could not be had
+		return nil // even if its metrics are missing
 	case lost != nil:
 		return errors.Join(lost, j.cancel())
 	case id != "" && !hasEnded(state):
-		return errors.Join(cmp.Or(j.explain(err), error(&told{fmt.Sprintf("what became of the job %s at %s can't be told", id, j.endpoint)})), j.cancel())
+		return errors.Join(cmp.Or(j.explain(err), error(&told{fmt.Sprintf("the state of job %s at %s is unknown", id, j.endpoint)})), j.cancel())
 	case id != "" && err == nil:
 		return notDone("the job "+id+" at "+j.endpoint, state.String())
 	}
@@ -118,7 +118,7 @@ func (j *job) verdict(err error) error {
 }
 
 func notDone(what, state string) error {
-	return &told{fmt.Sprintf("%s ended %s, not DONE: the run is not complete; nothing that was paid for is lost, and the same command goes on", what, strings.TrimPrefix(state, "JOB_STATE_"))}
+	return &told{fmt.Sprintf("%s ended %s, not DONE: the run is not complete. All answers so far are in the journal; run the same command to continue", what, strings.TrimPrefix(state, "JOB_STATE_"))}
 }
 
 func hasEnded(state jobpb.JobState_Enum) bool {
@@ -132,7 +132,7 @@ func hasEnded(state jobpb.JobState_Enum) bool {
 func (j *job) saw(state jobpb.JobState_Enum) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !hasEnded(j.state) { // a stream that begins again tells the old states again
+	if !hasEnded(j.state) { // a reopened stream repeats old states
 		j.state = state
 	}
 }
@@ -143,14 +143,14 @@ func (j *job) ended() bool {
 	return hasEnded(j.state)
 }
 
-// dial connects to the job server, which has been reached before.
+// dial connects to the job server.
 func (j *job) dial() (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+j.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), grpc.WithUnaryInterceptor(j.note), grpc.WithStreamInterceptor(j.follow))
 }
 
-// note takes the job's ID from the answer to its submission. That is waited for also when the
-// run is stopped just then: else nobody knew of the job.
+// note keeps the job's ID from the answer to its submission. It waits for that answer even if the run is
+// stopped meanwhile, because a job without a known ID can't be cancelled.
 func (j *job) note(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
 	submitted, ok := reply.(*jobpb.RunJobResponse)
 	if !ok {
@@ -167,8 +167,8 @@ func (j *job) note(ctx context.Context, method string, request, reply any, cc *g
 	return err
 }
 
-// follow makes of the stream of a job's messages one that goes on until the job has ended, also when
-// the connection breaks: Beam takes its end for the job's.
+// follow wraps the stream of a job's messages so that it lasts until the job has ended, across broken
+// connections. Beam would take the end of the stream for the end of the job.
 func (j *job) follow(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
 	if desc.StreamName != "GetMessageStream" {
 		return open(ctx, desc, cc, method, o...)
@@ -178,7 +178,7 @@ func (j *job) follow(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Client
 	}}, nil
 }
 
-// messages is the stream of a job's messages and states, over as many connections as it takes.
+// messages is the stream of a job's messages and states, which reconnects.
 type messages struct {
 	grpc.ClientStream // nil before the first message and after a break
 
@@ -189,17 +189,17 @@ type messages struct {
 	request any
 }
 
-// SendMsg keeps the request for each time that the stream is opened.
+// SendMsg keeps the request for every time the stream is opened.
 func (m *messages) SendMsg(request any) error {
 	m.request = request
 	return nil
 }
 
-// CloseSend has nothing to do: there is one request.
+// CloseSend does nothing: the stream has one request.
 func (m *messages) CloseSend() error { return nil }
 
-// RecvMsg returns the next message. When none comes any more and the job has not ended, the job
-// server is asked for its state, and where that is the end, it is the next message.
+// RecvMsg returns the next message. If the stream breaks before the job has ended, it polls the job's
+// state, and returns a final state as the next message.
 func (m *messages) RecvMsg(reply any) error {
 	for {
 		err := m.receive(reply)
@@ -239,7 +239,7 @@ func (m *messages) receive(reply any) error {
 	return m.ClientStream.RecvMsg(reply)
 }
 
-// ask returns the job's state as soon as the job server tells it. Where it doesn't, the job is lost.
+// ask polls the job's state. If the job server does not answer for goneTime, the job is lost.
 func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.JobState_Enum, error) {
 	lose := func(why string, err error) error {
 		j.mu.Lock()
@@ -270,7 +270,7 @@ func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.Job
 	}
 }
 
-// cancel cancels the job and returns when it has ended, or nothing was submitted.
+// cancel cancels the job and waits for its end. It does nothing if no job was submitted.
 func (j *job) cancel() (err error) {
 	j.mu.Lock()
 	id := j.id
@@ -310,20 +310,20 @@ func (j *job) cancel() (err error) {
 	}
 }
 
-// told is an error in words for people.
+// told is an error that needs no further explanation.
 type told struct{ why string }
 
 func (t *told) Error() string { return t.why }
 
-// explain tells a job that was not taken from one that failed. The job API has no call that tells
-// a server's version, so that a wrong one shows by what it refuses.
+// explain replaces the error of a job that the server refused. The job API has no call for the server's
+// version: a wrong version shows only in a refusal.
 func (j *job) explain(err error) error {
 	if err == nil {
 		return nil
 	}
 	for _, step := range []string{"job failed to prepare", "failed to submit job", "failed to stage artifacts", "unexpected job update"} {
 		if strings.Contains(err.Error(), step) {
-			return &told{fmt.Sprintf("the job server at --endpoint=%s did not take the job: %s (%s); this program is made with Beam %s, and a job server of that version takes its jobs",
+			return &told{fmt.Sprintf("the job server at --endpoint=%s refused the job: %s (%s). Use a job server of Beam %s, the version of this program",
 				j.endpoint, step, oneLine(Cause(err)), beamcore.SdkVersion)}
 		}
 	}
@@ -332,8 +332,8 @@ func (j *job) explain(err error) error {
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// Reach returns an error when no job server answers where Beam's flags say, or Dataflow takes no jobs
-// there.
+// Reach returns an error if no job server answers at the address in Beam's flags, or if Dataflow accepts
+// no jobs there.
 func Reach(ctx context.Context) (err error) {
 	if Runner() == "dataflow" && !DryRun() {
 		return dataflowHere().reach(ctx)
@@ -358,12 +358,12 @@ func Reach(ctx context.Context) (err error) {
 	said := status.Convert(err)
 	switch {
 	case err == nil, said.Code() == codes.Unimplemented && !strings.Contains(said.Message(), "unknown service"):
-		return nil // some servers lack this call, and no more
+		return nil // some job servers lack this call
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case said.Code() == codes.DeadlineExceeded:
-		return fmt.Errorf("what listens at --endpoint=%s takes a question and did not answer it for %s: if it is the job server, it has too much to do, and the same command may do later", j.endpoint, answerTime)
+		return fmt.Errorf("the server at --endpoint=%s accepted a request and did not answer for %s. If it is the job server, it is overloaded: try again later", j.endpoint, answerTime)
 	}
-	return fmt.Errorf("what answers at --endpoint=%s is no Beam job server of a version that this program knows (Beam %s): give the address of its job port, 8099 if it was not set (%s: %s)",
+	return fmt.Errorf("the server at --endpoint=%s is not a Beam job server of a known version (Beam %s). Give the address of its job port, by default 8099 (%s: %s)",
 		j.endpoint, beamcore.SdkVersion, said.Code(), oneLine(errors.New(said.Message())))
 }

@@ -133,10 +133,10 @@ func TestFollowedJobs(t *testing.T) {
 			}
 			err = j.verdict(runnerlib.WaitForCompletion(t.Context(), jobpb.NewJobServiceClient(cc), "job-1"))
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
-				t.Errorf("it says %v, want %q", err, test.want)
+				t.Errorf("it returns %v, want %q", err, test.want)
 			}
 			if u := (*Uncancelled)(nil); errors.As(err, &u) != (test.cancelled > 0) {
-				t.Errorf("it says %v", err)
+				t.Errorf("it returns %v", err)
 			}
 			if test.server.cancelled != test.cancelled {
 				t.Errorf("cancelled %d times, want %d", test.server.cancelled, test.cancelled)
@@ -159,7 +159,7 @@ func TestFollowedJobIsLeft(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := runnerlib.WaitForCompletion(ctx, jobpb.NewJobServiceClient(cc), "job-1"); err == nil {
-		t.Error("it says nothing")
+		t.Error("it returns no error")
 	}
 	if err := cc.Close(); err != nil {
 		t.Error(err)
@@ -183,8 +183,8 @@ func TestReachOfASlowJobServer(t *testing.T) {
 		}
 		return Reach(t.Context())
 	}
-	if err := reach(&jobService{silent: true}); err == nil || !strings.Contains(err.Error(), "did not answer it for 50ms") || strings.Contains(err.Error(), "is no Beam job server") {
-		t.Errorf("it says %v", err)
+	if err := reach(&jobService{silent: true}); err == nil || !strings.Contains(err.Error(), "did not answer for 50ms") || strings.Contains(err.Error(), "is not a Beam job server") {
+		t.Errorf("it returns %v", err)
 	}
 	shorten(t, &answerTime, time.Minute)
 	if err := reach(&jobService{}); err != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 )
 
-// IsWorker says whether the program was started by a cluster, as a worker of a run.
+// IsWorker reports whether a cluster started the program as a worker.
 func IsWorker(args []string) bool {
 	return slices.ContainsFunc(args, func(a string) bool { return a == "--worker" || a == "-worker" || a == "--worker=true" })
 }
 
-// Worker is the whole life of a worker. It does not return.
+// Worker runs a worker. It does not return.
 func Worker() {
 	removeCopy()
 	go endWithParent(bootOr(os.Getppid()))
@@ -24,8 +24,8 @@ func Worker() {
 	beam.Init()
 }
 
-// bootOr returns the process ID of the boot that started this process, where worker.sh told it, or
-// else that of the parent, which may be another already.
+// bootOr returns the process ID of the Beam boot process that started this one. Without worker.sh, which
+// passes it, that is the parent, which may have changed already.
 func bootOr(parent int) int {
 	if boot, err := strconv.Atoi(os.Getenv("COEVAL_BOOT")); err == nil {
 		return boot
@@ -33,13 +33,12 @@ func bootOr(parent int) int {
 	return parent
 }
 
-// parentCheck is how long a worker outlives the process that started it.
+// parentCheck is the longest time that a worker outlives the process that started it.
 const parentCheck = 100 * time.Millisecond
 
-// endWithParent ends this process when the one that started it is gone. That is Beam's boot, which
-// a runner ends when a stage is over or is begun again, and which leaves its child behind: it would
-// go on asking for what its successor asks for, too. A boot that is a container's first process takes
-// its child along.
+// endWithParent exits when the process that started this one is gone: Beam's boot. A runner ends boot when
+// a stage is over or starts again, and boot leaves its child running, which would send the same requests
+// as its successor. Only as a container's first process boot ends its child.
 func endWithParent(parent int) {
 	for tick := time.Tick(parentCheck); os.Getppid() == parent; {
 		<-tick
@@ -47,9 +46,8 @@ func endWithParent(parent int) {
 	os.Exit(1)
 }
 
-// removeCopy removes the file of this program, when it is the copy that Beam's boot makes for each
-// worker that it starts and never removes: a job has several, of more than 50 MB each. What runs
-// doesn't need its name.
+// removeCopy removes this program's file if it is a copy by Beam's boot. Boot makes one of more than 50 MB
+// for each worker and never removes it. A running program does not need its file.
 func removeCopy() {
 	self, err := os.Executable()
 	if err != nil {
@@ -59,5 +57,5 @@ func removeCopy() {
 	if made, err := filepath.Match("/tmp/bin*", dir); err != nil || !made || filepath.Base(self) != "worker" {
 		return
 	}
-	_ = os.RemoveAll(dir) // as good as before
+	_ = os.RemoveAll(dir) // if it fails, the copy stays
 }

@@ -1,14 +1,12 @@
-// Package coders gives every type that crosses a shuffle a coder of its own, so that a
-// runner sees opaque bytes.
+// Package coders registers a Beam coder for every type that crosses a shuffle. Import it for this effect
+// in every package that emits one of the types.
 //
-// Beam's default for a struct is a schema row. With it a nil slice or map loses rows
-// silently on Flink, and Flink's Java side caches a type's layout under the Go type's name
-// for the life of the job server. Import this package for its effect in every package that
-// emits one of the types.
+// Beam's default coder for a struct is a schema row, which fails in two ways on Flink: rows with a nil
+// slice or map disappear silently, and the job server keeps a type's layout under the name of the Go
+// type as long as it runs. With a coder of our own a runner sees bytes only.
 //
-// It promises that decode(encode(v)) has the same fields as v; a slice or map of length 0
-// comes back with length 0. The encoding is JSON and may change between builds: it never
-// reaches a file.
+// Decoding an encoded value returns the same fields; an empty slice or map may become nil. The encoding
+// is JSON. It is not stored in any file, so that it may change between builds.
 package coders
 
 import (
@@ -30,7 +28,7 @@ func init() {
 	beam.RegisterCoder(reflect.TypeFor[schemas.Manifest](), encodeManifest, decodeManifest)
 }
 
-// Beam finds a coder's functions by name, so each type has a named pair.
+// Beam looks up a coder's functions by name, so that each type needs a pair of named functions.
 
 func encodePrompt(v schemas.Prompt) ([]byte, error) { return encode(v) }
 

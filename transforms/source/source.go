@@ -1,8 +1,8 @@
 // Package source reads the prompts of a run.
 //
-// It promises that every entry of the files ends either as a prompt in the journal's bucket of
-// its ID, or as a bad line with file, line and reason, or is counted as one that the sample
-// leaves out. It does not merge equal prompts: they meet in their bucket.
+// Every entry of the files becomes one of three things: a prompt, keyed by the journal's bucket of its
+// ID; a bad line with its file, line number and reason; or a count of entries that the sample leaves
+// out. Equal prompts are not merged here: they have the same bucket, and package infer merges them.
 //
 // Metrics, namespace "source", counters: lines, bad.
 package source
@@ -29,25 +29,25 @@ func init() {
 	register.Emitter1[schemas.Tally]()
 }
 
-// Options say what is read.
+// Options configure Read.
 type Options struct {
-	// Files are read side by side, each by one worker. Required.
+	// Files are read in parallel, each by one worker. Required.
 	Files []prompts.File `json:"files"`
-	// Reading says how a line becomes a prompt.
+	// Reading configures how a line becomes a prompt.
 	Reading prompts.Options `json:"reading"`
-	// Sample says which prompts are kept. Zero keeps all.
+	// Sample selects the prompts to keep. Zero keeps all.
 	Sample prompts.Sample `json:"sample"`
-	// Bits is the length of the prefix that makes a bucket.
+	// Bits is the length of the ID prefix that names a bucket, in bits.
 	Bits int `json:"bits"`
 }
 
-// Outputs are what Read makes.
+// Outputs are the results of Read.
 type Outputs struct {
 	// Prompts are keyed by their bucket. PCollection<KV<string, schemas.Prompt>>
 	Prompts beam.PCollection
-	// BadLines are the lines that are no prompt. PCollection<schemas.Record>
+	// BadLines are the lines that contain no valid prompt. PCollection<schemas.Record>
 	BadLines beam.PCollection
-	// Tallies count lines. PCollection<schemas.Tally>
+	// Tallies count lines, one tally a file. PCollection<schemas.Tally>
 	Tallies beam.PCollection
 }
 
@@ -83,7 +83,7 @@ var (
 	badCounter   = beam.NewCounter("source", "bad")
 )
 
-// readFn reads a file.
+// readFn reads the prompts of a file.
 type readFn struct {
 	Spec string
 

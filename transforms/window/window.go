@@ -1,9 +1,13 @@
-// Package window runs a DoFn's work beside the bundle's goroutine, a bounded number of pieces
-// at a time, and hands the results back to it: only there may a DoFn emit. A piece begins as
-// soon as there is room, whatever became of the others; there are no batches in lock step.
+// Package window runs a DoFn's work in goroutines beside the bundle's own, a bounded number of pieces
+// at a time. It returns the results to the bundle's goroutine, because a DoFn may emit only there.
 //
-// It promises that work is never given up silently: each piece's result is handed on, or the
-// first error is. It does not promise an order.
+// A piece starts as soon as the window has room; there are no batches. Every piece ends in a result
+// that is emitted, or the first error is returned. Results come in any order.
+//
+//	f.window = window.New[Result](limit, ctx)                  // StartBundle
+//	defer f.window.CloseAfter(&err)                            // ProcessElement and FinishBundle
+//	return f.window.Start(work, emit)                          // ProcessElement
+//	return f.window.Drain(emit)                                // FinishBundle
 package window
 
 import (
@@ -13,11 +17,12 @@ import (
 	"time"
 )
 
-// Window is what one bundle has under way. Its methods are for the bundle's goroutine alone.
+// A Window contains the pieces of work that one bundle has in progress. Its methods may be called by the
+// bundle's goroutine only.
 type Window[T any] struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
-	stops    []func() bool // each leaves a parent alone
+	stops    []func() bool // stop watching the parents
 	results  chan result[T]
 	inFlight int
 	limit    func() int
@@ -28,8 +33,9 @@ type result[T any] struct {
 	err   error
 }
 
-// New returns a window whose work ends with any of the parents, or when the window is closed.
-// Limit is how many pieces it may have under way, at least 1; it is asked when one is to begin.
+// New returns a window. Its work is cancelled when any of the parents ends or the window is closed.
+// Limit returns the most pieces in progress; values below 1 count as 1. Start calls it for each piece, so
+// that it may change.
 func New[T any](limit func() int, parents ...context.Context) *Window[T] {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &Window[T]{ctx: ctx, cancel: cancel, results: make(chan result[T]), limit: limit}
@@ -39,11 +45,11 @@ func New[T any](limit func() int, parents ...context.Context) *Window[T] {
 	return w
 }
 
-// Context is done when the window's work has to end.
+// Context returns the context of the work. It ends when the work must stop.
 func (w *Window[T]) Context() context.Context { return w.ctx }
 
-// Start runs work, which must end soon after its context does. Where the window is full it
-// first waits for a result and gives it to emit.
+// Start runs work in a goroutine. Work must return soon after its context ends. While the window is full,
+// Start waits for results and passes them to emit. It returns the first error of any work.
 func (w *Window[T]) Start(work func(context.Context) (T, error), emit func(T)) error {
 	for w.inFlight >= max(w.limit(), 1) {
 		// The limit may rise before a piece ends.
@@ -71,7 +77,7 @@ func (w *Window[T]) run(work func(context.Context) (T, error)) {
 	r.value, r.err = work(w.ctx)
 }
 
-// Drain waits for all results, gives them to emit and closes the window.
+// Drain waits for all results, passes them to emit, and closes the window.
 func (w *Window[T]) Drain(emit func(T)) error {
 	for w.inFlight > 0 {
 		if err := w.next(emit); err != nil {
@@ -82,7 +88,7 @@ func (w *Window[T]) Drain(emit func(T)) error {
 	return nil
 }
 
-// recheck is how soon a limit that rises is noticed.
+// recheck is the longest time until Start notices a higher limit.
 const recheck = 50 * time.Millisecond
 
 func (w *Window[T]) next(emit func(T)) error { return w.take(<-w.results, emit) }
@@ -96,9 +102,9 @@ func (w *Window[T]) take(r result[T], emit func(T)) error {
 	return nil
 }
 
-// CloseAfter is to be deferred: it closes the window when the bundle fails, by an error or by a
-// panic of what comes after it in the graph, and calls what is given for that case once no
-// work is under way any more. A bundle that fails gets no FinishBundle.
+// CloseAfter must be deferred by the DoFn's methods. When the method returns an error, or a DoFn further
+// down the graph panics, it closes the window and then calls the given functions. Beam does not call
+// FinishBundle for a bundle that fails.
 func (w *Window[T]) CloseAfter(err *error, then ...func()) {
 	p := recover()
 	if p == nil && *err == nil {
@@ -113,7 +119,7 @@ func (w *Window[T]) CloseAfter(err *error, then ...func()) {
 	}
 }
 
-// Close ends all work and waits for it. Nothing of the window stays with its parents.
+// Close cancels all work, waits for it, and stops watching the parents.
 func (w *Window[T]) Close() {
 	w.cancel()
 	for _, stop := range w.stops {

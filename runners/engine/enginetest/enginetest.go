@@ -18,8 +18,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Serve starts a server of what register registers, which is told its address, and returns the
-// address. The server ends with the test.
+// Serve starts a gRPC server with the services that register adds, and returns its address. The server
+// ends with the test.
 func Serve(t testing.TB, register func(server *grpc.Server, address string)) (address string) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -40,8 +40,8 @@ func Serve(t testing.TB, register func(server *grpc.Server, address string)) (ad
 	return address
 }
 
-// Google serves an interface of Google's, and tokens for it, until the test ends. It returns its address
-// and a file with credentials for it.
+// Google serves one of Google's APIs, and access tokens for it, until the test ends. It returns the
+// address and a file with credentials.
 func Google(t testing.TB, mux *http.ServeMux) (endpoint, credentials string) {
 	t.Helper()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, _ *http.Request) {
@@ -74,6 +74,5 @@ func Answer(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
-// WrongRegion is an answer with the status 400, in the words in which Google refuses jobs for a region
-// where Dataflow is not.
+// WrongRegion is the body of Google's answer of status 400 to a request for a region without Dataflow.
 const WrongRegion = `{"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "(0): The workflow could not be created,\nsince it was sent to an invalid regional endpoint."}}`
