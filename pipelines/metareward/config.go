@@ -139,6 +139,7 @@ type Method struct {
 	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
 	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
 	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"take thoughts out before a response is judged, a score parsed or a pair written"`
+	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts beside the known ones, as <analysis> or \"((plan)) ((done))\""`
 }
 
 // Client says how the workers are asked. It decides nothing of what they say.

@@ -521,3 +521,19 @@ func TestMisplacedKeys(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestReasoningTags(t *testing.T) {
+	c := valid()
+	c.Method.ReasoningTags = Texts{"<analysis>", "((plan)) ((done))"}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	r, err := c.resolve()
+	if err != nil || len(r.generate.Role.ReasoningTags) != 2 || len(r.judge.Role.ReasoningTags) != 2 || len(r.meta.Role.ReasoningTags) != 2 {
+		t.Errorf("the roles have other tags: %v", err)
+	}
+	c.Method.ReasoningTags = Texts{"<"}
+	if diff := cmp.Diff([]string{"method.reasoning_tags"}, keys(t, c.Validate())); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -139,7 +139,7 @@ func (c *Config) role(name string, r *Role) (*stage.Role, error) {
 	out := &stage.Role{
 		Name: name, Model: or(r.Model, c.Worker.Model), Revision: or(r.Revision, c.Worker.Revision),
 		MaxTokens: r.MaxTokens, Stop: r.Stop,
-		Endpoints: c.Endpoints(r),
+		Endpoints: c.Endpoints(r), ReasoningTags: c.Method.ReasoningTags,
 	}
 	if r.Temperature != nil {
 		out.Temperature = *r.Temperature

@@ -22,6 +22,7 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 // A Problem is a setting that is not allowed.
@@ -412,6 +413,9 @@ func (v *validator) method(m *Method) {
 	v.check(within(m.MinMargin, 0, 5) && hasDecimals(m.MinMargin, 3), "method.min_margin", m.MinMargin, "0 to 5 points, with at most 3 decimals")
 	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
 	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
+	if err := stage.ValidateReasoningTags(m.ReasoningTags); err != nil {
+		v.check(false, "method.reasoning_tags", m.ReasoningTags, err.Error())
+	}
 	v.check(within(m.MinJudgments, 1, maxCount), "method.min_judgments", m.MinJudgments, fmt.Sprintf("1 to %d", maxCount))
 	v.check(within(m.MinMetaJudgments, 2, maxCount), "method.min_meta_judgments", m.MinMetaJudgments, fmt.Sprintf("2 to %d", maxCount))
 	modes := []pairs.WeightsMode{pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights}

@@ -30,3 +30,20 @@ func endsLikeToken(text string) bool {
 	text = strings.TrimRight(text, " \t\r\n")
 	return strings.HasSuffix(text, ">") || strings.HasSuffix(text, "]")
 }
+
+// endToken matches the tokens that no text ends with on purpose, unlike </s>, [END] and <end>.
+var endToken = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\]))+\s*$`)
+
+// TrimEndTokens is [TrimSpecialTokens] for texts that are kept: it leaves tokens that a text may
+// end with on purpose, such as [END], and the </s> of HTML.
+func TrimEndTokens(text string) (trimmed, token string) {
+	if !endsLikeToken(text) {
+		return text, ""
+	}
+	at := endToken.FindStringIndex(text)
+	if at == nil || strings.Contains(text[:at[0]], "<s>") && strings.Contains(text[at[0]:], "</s>") {
+		return text, ""
+	}
+	all := specialToken.FindAllString(text[at[0]:], -1)
+	return strings.TrimRight(text[:at[0]], " \t\r\n"), all[len(all)-1]
+}

@@ -82,6 +82,8 @@ type Counters struct {
 	warnings []string
 	failures map[Failure]int64
 	odd      map[string]bool // what was warned of
+	// beginnings counts texts by role and the tag that they begin with; all texts under no tag.
+	beginnings map[[2]string]int
 }
 
 // Warn keeps a sentence for people, once.
@@ -115,6 +117,29 @@ func (c *Counters) recordUnknownFinish(server, reason string) {
 
 func (c *Counters) recordThoughtsOnly(server, role string) {
 	c.warnOnce("thoughts "+role, fmt.Sprintf("%s answers the %s with reasoning_content and no text: max_tokens may end before the thoughts do. Raise max_tokens, or turn thinking off in extra_body", server, role))
+}
+
+// minBeginnings is the number of texts of a role from which a tag that most of them begin with is
+// reported.
+const minBeginnings = 20
+
+// recordBeginning counts the texts of a role, and those that begin with a tag which is closed later.
+// It warns once when most texts begin with the same one.
+func (c *Counters) recordBeginning(role, tag string, tagged bool) {
+	c.mu.Lock()
+	if c.beginnings == nil {
+		c.beginnings = map[[2]string]int{}
+	}
+	c.beginnings[[2]string{role}]++
+	n, all := 0, c.beginnings[[2]string{role}]
+	if key := [2]string{role, tag}; tagged && (c.beginnings[key] > 0 || len(c.beginnings) < maxFailures) {
+		c.beginnings[key]++
+		n = c.beginnings[key]
+	}
+	c.mu.Unlock()
+	if tagged && all >= minBeginnings && 2*n > all {
+		c.warnOnce("tag "+role+" "+tag, fmt.Sprintf("most texts of the %s begin with %s, which a closing tag ends: they may be thoughts, and are judged and trained on. If so, add %q to method.reasoning_tags and run again: the answers replay, and only calls about other texts are made", role, tag, tag))
+	}
 }
 
 // maxFailures bounds the different failures that are kept apart.

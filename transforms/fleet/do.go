@@ -421,6 +421,10 @@ func (f *Fleet) checkFinish(e *endpoint, q *request, generations []schemas.Gener
 		if g.Code == "" && stage.FinishOf(g.FinishReason) == stage.FinishUnknown {
 			f.counters.recordUnknownFinish(e.name, g.FinishReason)
 		}
+		if q.stage != stageProbe && g.Code == "" {
+			tag, ok := stage.UnknownThoughts(g.Text, q.role.ReasoningTags...)
+			f.counters.recordBeginning(q.role.Name, tag, ok)
+		}
 		if g.Code == "" && g.Text == "" && g.Reasoning != "" && q.stage != stageProbe {
 			f.counters.recordThoughtsOnly(e.name, q.role.Name)
 		}

@@ -108,7 +108,7 @@ func (o Options) generate(ctx context.Context, c stage.Caller, d *schemas.Dossie
 // response reads one replicate. A text that was cut off is truncated, even if nothing of it
 // is left.
 func (o Options) response(promptID string, replicate int, g schemas.Generation) schemas.Response {
-	text, reasoning, cut := stage.ReadText(g, o.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, o.StripReasoning, o.Role.ReasoningTags...)
 	status := schemas.Complete
 	switch {
 	case cut:

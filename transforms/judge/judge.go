@@ -171,7 +171,7 @@ func (s *judging) read(d *schemas.Dossier, r *schemas.Response, said []schemas.G
 			d.Fail(schemas.StageJudge, replicate, g, schemas.Failure{ResponseID: r.ID})
 			continue
 		}
-		text, reasoning, cut := stage.ReadText(g, s.StripReasoning)
+		text, reasoning, cut := stage.ReadText(g, s.StripReasoning, s.Role.ReasoningTags...)
 		finish := g.FinishReason
 		if cut {
 			finish = stage.FinishLength

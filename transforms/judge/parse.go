@@ -123,7 +123,7 @@ func NewParser(sc Scale, pattern string, enforced bool) (*Parser, error) {
 // none. FinishReason is the generation's.
 func (p *Parser) Parse(text, finishReason string) (thousandths int, unparsed string) {
 	switch {
-	case finishReason == stage.FinishLength:
+	case stage.FinishOf(finishReason) != stage.FinishComplete:
 		return 0, CutOff
 	case p.pattern != nil:
 		return p.grammar.ReadMatch(p.pattern, text)

@@ -219,7 +219,7 @@ func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation) {
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})
 		return
 	}
-	text, reasoning, cut := stage.ReadText(g, s.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, s.StripReasoning, s.Role.ReasoningTags...)
 	finish := g.FinishReason
 	if cut {
 		finish = stage.FinishLength

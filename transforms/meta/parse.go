@@ -83,7 +83,7 @@ func (o Options) parser() (*parser, error) {
 // parse returns First or Second when a comparison names judgment A or judgment B as the more
 // accurate one, else NoWins and the reason. FinishReason is the generation's.
 func (p *parser) parse(text, finishReason string) (winner schemas.Winner, unparsed string) {
-	if finishReason == stage.FinishLength {
+	if stage.FinishOf(finishReason) != stage.FinishComplete {
 		return schemas.NoWins, CutOff
 	}
 	read := verdicts.Read

@@ -199,7 +199,7 @@ func (c *comparer) add(d *schemas.Dossier, shown [2]*schemas.Response, replicate
 		d.Fail(schemas.StagePairwise, replicate, g, schemas.Failure{FirstID: shown[0].ID, SecondID: shown[1].ID})
 		return
 	}
-	text, reasoning, cut := stage.ReadText(g, c.StripReasoning)
+	text, reasoning, cut := stage.ReadText(g, c.StripReasoning, c.Role.ReasoningTags...)
 	finish := g.FinishReason
 	if cut {
 		finish = stage.FinishLength

@@ -55,7 +55,7 @@ var (
 // better answer, a word for a tie, and a remark behind it that names no other verdict. A JSON object
 // has its verdict under the key "verdict" or "winner".
 func ParseVerdict(text, finishReason string, scale Scale) (verdict Verdict, unparsed string) {
-	if finishReason == stage.FinishLength {
+	if stage.FinishOf(finishReason) != stage.FinishComplete {
 		return "", CutOff
 	}
 	n, unparsed := grammars[scale].Read(text)

@@ -1,25 +1,101 @@
 package stage
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"coeval/schemas"
+	"coeval/transforms/answers"
 )
 
-var thinkTag = regexp.MustCompile(`</?think(?:ing)?>`)
+// thoughtNames are the names of the tags around thoughts, in lower case.
+const thoughtNames = `think|thinking|thinks|thought|thoughts|inner_thoughts|inner_monologue|scratchpad|begin_of_thought|end_of_thought|` +
+	`思考|思考过程|思维|思維|考え|생각|мысли|размышление`
 
-// StripReasoning takes the thoughts of a reasoning model out of a generation. It returns
-// the text that is left, trimmed, and the thoughts: what the server kept apart, then what
-// stood between <think> and </think> or <thinking> and </thinking>, in their order.
+// thoughtTag matches a tag around thoughts: <think>, </THINKING>, [THINK], <|begin_of_thought|>,
+// ◁think▷, 【思考】, <ant:think>. The first group is the slash of a closing tag, the second the name.
+var thoughtTag = regexp.MustCompile(`(?i)[<\[＜〈《【◁⟨]\s?[|｜]?(/?)(?:[a-z]{2,12}[:_-])?(` + thoughtNames + `)[|｜]?\s?[>\]＞〉》】▷⟩]`)
+
+// classic matches the tags that are never anything else in a text, so that one which nothing
+// closes means that the text was cut off.
+var classic = regexp.MustCompile(`^</?think(?:ing)?>$`)
+
+// A thoughtForm is the tags that are taken for thoughts: the known ones and those of a role.
+type thoughtForm struct {
+	tag *regexp.Regexp
+	// closing has the closing tags of the role.
+	closing, opening map[string]bool
+}
+
+var (
+	formsMu sync.Mutex
+	forms   = map[string]*thoughtForm{"": {tag: thoughtTag}}
+)
+
+// formOf returns the form for a role's tags. A tag is an opening one, whose closing tag has a
+// slash after the bracket, or an opening and a closing tag with a space between them.
+func formOf(tags []string) *thoughtForm {
+	key := strings.Join(tags, "\x00")
+	formsMu.Lock()
+	defer formsMu.Unlock()
+	if f, ok := forms[key]; ok {
+		return f
+	}
+	f := &thoughtForm{closing: map[string]bool{}, opening: map[string]bool{}}
+	parts := []string{thoughtTag.String()}
+	for _, t := range tags {
+		open, closing, err := splitTag(t)
+		if err != nil {
+			continue // validated before
+		}
+		f.opening[open], f.closing[closing] = true, true
+		parts = append(parts, regexp.QuoteMeta(open), regexp.QuoteMeta(closing))
+	}
+	f.tag = regexp.MustCompile(strings.Join(parts, "|"))
+	forms[key] = f
+	return f
+}
+
+// splitTag returns the opening and the closing tag that a setting names.
+func splitTag(s string) (open, closing string, err error) {
+	switch parts := strings.Fields(s); {
+	case len(parts) == 2 && parts[0] != parts[1]:
+		return parts[0], parts[1], nil
+	case len(parts) == 1 && len([]rune(s)) >= 3:
+		r := []rune(parts[0])
+		return parts[0], string(r[0]) + "/" + string(r[1:]), nil
+	}
+	return "", "", fmt.Errorf("stage: reasoning tag %q; write an opening tag such as <analysis>, or an opening and a closing tag with a space between them", s)
+}
+
+// ValidateReasoningTags returns an error that names the first tag with another form.
+func ValidateReasoningTags(tags []string) error {
+	for _, t := range tags {
+		if _, _, err := splitTag(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// StripReasoning takes the thoughts of a reasoning model out of a generation. It returns the
+// text that is left, trimmed, and the thoughts: what the server kept apart, then what stood
+// between tags such as <think> and </think>, in their order. More tags are those of a role.
 //
-// A closing tag with none open ends thoughts that the chat template opened, so all that
-// stands before it is reasoning. An opening tag that nothing closes means that the text was
-// cut off while the model still thought: cut is true, and what follows the tag is reasoning.
-// Thoughts don't nest: the first closing tag ends them.
+// A closing tag with none open ends thoughts that the chat template opened, so that all text
+// before it is reasoning. An opening tag that nothing closes means that the text was cut off
+// while the model still thought: cut is true, and what follows the tag is reasoning. In the
+// middle of a text that holds for <think> and <thinking> only, as [thinking] may be a stage
+// direction. Thoughts don't nest: the first closing tag ends them.
 //
-// The text that it returns has no tag left: to strip it again changes nothing.
-func StripReasoning(g schemas.Generation) (text, reasoning string, cut bool) {
+// The channels of harmony are thoughts but for the last one named final. A text without that
+// channel was cut off.
+//
+// The text that it returns has no thoughts left: to strip it again changes nothing.
+func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning string, cut bool) {
 	var thoughts []string
 	think := func(s string) {
 		if s = strings.TrimSpace(s); s != "" {
@@ -28,23 +104,77 @@ func StripReasoning(g schemas.Generation) (text, reasoning string, cut bool) {
 	}
 	think(g.Reasoning)
 	text = g.Text
-	// What was on both sides of a thought can make a new tag, hence the loop. Each pass
-	// removes at least one tag.
-	for strings.Contains(text, "think") && thinkTag.MatchString(text) {
+	form := formOf(tags)
+	// What was on both sides of a thought can make a new tag, hence the loop. Each pass that
+	// changes the text removes at least one tag.
+	for hasBracket(text) || strings.HasPrefix(text, "analysis") {
+		before := text
+		text, cut = finalChannel(text, think, cut)
 		var open bool
-		text, open = cutThoughts(text, think)
+		text, open = form.cutThoughts(text, think)
 		cut = cut || open
+		if text == before {
+			break
+		}
 	}
 	return strings.TrimSpace(text), strings.Join(thoughts, "\n\n"), cut
 }
 
-// cutThoughts makes one pass over s and hands each thought to think. Open says that the
+func hasBracket(s string) bool {
+	return strings.ContainsAny(s, "<[＜〈《【◁⟨") || strings.Contains(s, "<|")
+}
+
+var (
+	channel = regexp.MustCompile(`(?:<\|start\|>\s*assistant\s*)?<\|channel\|>\s*([a-z]+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>`)
+	// bareChannels is harmony whose tokens the server took out.
+	bareChannels = regexp.MustCompile(`(?s)^analysis(.*?)assistantfinal(.*)$`)
+	endOfMessage = regexp.MustCompile(`<\|(?:end|return|call)\|>`)
+)
+
+// finalChannel returns the last final channel of a text in harmony's form, and hands the
+// other channels to think. Any other text is returned as it is.
+func finalChannel(s string, think func(string), cut bool) (text string, isCut bool) {
+	if m := bareChannels.FindStringSubmatch(s); m != nil {
+		think(m[1])
+		return m[2], cut
+	}
+	all := channel.FindAllStringSubmatchIndex(s, -1)
+	if len(all) == 0 {
+		return s, cut
+	}
+	text, final := s[:all[0][0]], false
+	for i, m := range all {
+		end := len(s)
+		if i+1 < len(all) {
+			end = all[i+1][0]
+		}
+		body := endOfMessage.ReplaceAllString(s[m[1]:end], "")
+		if s[m[2]:m[3]] == "final" {
+			text, final = text+body, true
+		} else {
+			think(body)
+		}
+	}
+	return text, cut || !final
+}
+
+// kind reports whether a tag closes thoughts, and whether it counts anywhere in a text.
+func (f *thoughtForm) kind(tag string) (closing, anywhere bool) {
+	if f.opening[tag] || f.closing[tag] {
+		return f.closing[tag], true
+	}
+	m := thoughtTag.FindStringSubmatch(tag)
+	return m != nil && (m[1] == "/" || strings.EqualFold(m[2], "end_of_thought")), classic.MatchString(strings.ToLower(tag))
+}
+
+// cutThoughts makes one pass over s and hands each thought to think. Open reports whether the
 // last one never ended.
-func cutThoughts(s string, think func(string)) (text string, open bool) {
+func (f *thoughtForm) cutThoughts(s string, think func(string)) (text string, open bool) {
 	var kept strings.Builder
 	at, thoughtAt := 0, 0
-	for _, tag := range thinkTag.FindAllStringIndex(s, -1) {
-		closing := s[tag[0]+1] == '/'
+	tags := f.tag.FindAllStringIndex(s, -1)
+	for i, tag := range tags {
+		closing, anywhere := f.kind(s[tag[0]:tag[1]])
 		switch {
 		case open && closing:
 			think(s[thoughtAt:tag[0]])
@@ -55,6 +185,8 @@ func cutThoughts(s string, think func(string)) (text string, open bool) {
 			think(kept.String())
 			kept.Reset()
 			at = tag[1]
+		case !anywhere && strings.TrimSpace(kept.String()+s[at:tag[0]]) != "" && !f.isClosed(s, tags[i+1:]):
+			// in the middle of the text, and nothing closes it
 		default:
 			kept.WriteString(s[at:tag[0]])
 			thoughtAt, open = tag[1], true
@@ -68,13 +200,48 @@ func cutThoughts(s string, think func(string)) (text string, open bool) {
 	return kept.String(), false
 }
 
-// ReadText returns what a stage reads of a generation: its text, trimmed, without its
-// thoughts when strip is set. Cut says that the text is not all of what the model meant to
-// say.
-func ReadText(g schemas.Generation, strip bool) (text, reasoning string, cut bool) {
+func (f *thoughtForm) isClosed(s string, later [][]int) bool {
+	return slices.ContainsFunc(later, func(tag []int) bool {
+		closing, _ := f.kind(s[tag[0]:tag[1]])
+		return closing
+	})
+}
+
+// ReadText returns what a stage reads of a generation: its text, trimmed, without special
+// tokens at its end, and without its thoughts when strip is set. Tags are more tags around
+// thoughts. Cut reports whether the text is less than what the model meant to write.
+func ReadText(g schemas.Generation, strip bool, tags ...string) (text, reasoning string, cut bool) {
+	cut = FinishOf(g.FinishReason) != FinishComplete
 	if !strip {
-		return strings.TrimSpace(g.Text), g.Reasoning, FinishOf(g.FinishReason) != FinishComplete
+		return withoutTokens(g.Text), g.Reasoning, cut
 	}
-	text, reasoning, cut = StripReasoning(g)
-	return text, reasoning, cut || FinishOf(g.FinishReason) != FinishComplete
+	text, reasoning, open := StripReasoning(g, tags...)
+	return withoutTokens(text), reasoning, cut || open
+}
+
+// withoutTokens returns a text without the special tokens that a server left at its end: a
+// model that is trained on them writes them.
+func withoutTokens(text string) string {
+	text = strings.TrimSpace(text)
+	trimmed, _ := answers.TrimEndTokens(text)
+	return trimmed
+}
+
+// unknownTag matches a tag at the beginning of a text.
+var unknownTag = regexp.MustCompile(`^\s*([<\[＜〈《【◁⟨])([|｜]?)([\pL][\pL\d_ :-]{1,30})([|｜]?)([>\]＞〉》】▷⟩])`)
+
+// UnknownThoughts returns the tag with which a text begins if its closing tag and more text
+// follow, and none of the known tags or of the given ones is meant: it may be around thoughts.
+func UnknownThoughts(text string, tags ...string) (tag string, ok bool) {
+	m := unknownTag.FindStringSubmatch(text)
+	if m == nil {
+		return "", false
+	}
+	tag = strings.TrimSpace(m[0])
+	if form := formOf(tags); form.tag.MatchString(tag) {
+		return "", false
+	}
+	closing := m[1] + m[2] + "/" + m[3] + m[4] + m[5]
+	at := strings.Index(text, closing)
+	return tag, at >= 0 && strings.TrimSpace(text[at+len(closing):]) != ""
 }

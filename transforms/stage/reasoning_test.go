@@ -28,6 +28,22 @@ func TestStripReasoning(t *testing.T) {
 		{name: "a thought about the tag", text: "<think>the <think> tag</think>It opens.", want: "It opens.", reasoning: "the <think> tag"},
 		{name: "two orphans", text: "a</think>b</think>c", want: "c", reasoning: "a\n\nb"},
 		{name: "a tag made by a cut", text: "<th<think>a</think>ink>b", reasoning: "a\n\nb", cut: true},
+		{name: "capitals", text: "<THINK>a</THINK>b", want: "b", reasoning: "a"},
+		{name: "square brackets", text: "[THINK]a[/THINK]b", want: "b", reasoning: "a"},
+		{name: "square brackets, unclosed", text: "[THINK]a", reasoning: "a", cut: true},
+		{name: "thought", text: "<thought>a</thought>b", want: "b", reasoning: "a"},
+		{name: "tokens", text: "<|begin_of_thought|>a<|end_of_thought|>b", want: "b", reasoning: "a"},
+		{name: "bars", text: "<|thinking|>a<|/thinking|>b", want: "b", reasoning: "a"},
+		{name: "triangles", text: "◁think▷a◁/think▷b", want: "b", reasoning: "a"},
+		{name: "another script", text: "【思考】a【/思考】b", want: "b", reasoning: "a"},
+		{name: "full width", text: "＜think＞a＜/think＞b", want: "b", reasoning: "a"},
+		{name: "a prefix", text: "<seed:think>a</seed:think>b", want: "b", reasoning: "a"},
+		{name: "a stage direction stays", text: "He sat down. [thinking] What now?", want: "He sat down. [thinking] What now?"},
+		{name: "harmony", text: "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b<|return|>", want: "b", reasoning: "a"},
+		{name: "harmony with a call", text: "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary to=functions.x <|constrain|>json<|message|>{}<|call|><|start|>assistant<|channel|>final<|message|>b", want: "b", reasoning: "a\n\n{}"},
+		{name: "harmony, cut off", text: "<|channel|>analysis<|message|>a and", reasoning: "a and", cut: true},
+		{name: "harmony without tokens", text: "analysisThe user asks.assistantfinalParis.", want: "Paris.", reasoning: "The user asks."},
+		{name: "a word of that name", text: "analysis of the data", want: "analysis of the data"},
 		{name: "other tags stay", text: "<thinker>a</thinker>", want: "<thinker>a</thinker>"},
 	}
 	for _, tt := range tests {
@@ -52,6 +68,12 @@ func TestReadText(t *testing.T) {
 		{"length", schemas.Generation{Text: "a", FinishReason: "length"}, true, "a", true},
 		{"length, tags kept", schemas.Generation{Text: "<think>a", FinishReason: "length"}, false, "<think>a", true},
 		{"tags kept", schemas.Generation{Text: "<think>a", FinishReason: "stop"}, false, "<think>a", false},
+		{"special tokens", schemas.Generation{Text: "a</s>", FinishReason: "stop"}, true, "a", false},
+		{"special tokens, tags kept", schemas.Generation{Text: "a <|im_end|>\n<|endoftext|>", FinishReason: "eos"}, false, "a", false},
+		{"special tokens behind thoughts", schemas.Generation{Text: "<think>b</think>a<|eot_id|>", FinishReason: "stop"}, true, "a", false},
+		{"struck out", schemas.Generation{Text: "<s>old</s>", FinishReason: "stop"}, true, "<s>old</s>", false},
+		{"another word for a cut", schemas.Generation{Text: "a", FinishReason: "MAX_TOKENS"}, true, "a", true},
+		{"an unknown word", schemas.Generation{Text: "a", FinishReason: "odd"}, true, "a", true},
 		{"unclosed", schemas.Generation{Text: "<think>a", FinishReason: "stop"}, true, "", true},
 	}
 	for _, tt := range tests {
@@ -84,4 +106,32 @@ func FuzzStripReasoning(f *testing.F) {
 			t.Errorf("%q: stripped again, %q became %q, %q, %v (first cut %v)", in, text, again, thoughts, cutAgain, cut)
 		}
 	})
+}
+
+func TestMoreReasoningTags(t *testing.T) {
+	g := schemas.Generation{Text: "<analysis>a</analysis>b ((plan)) c ((done))d"}
+	text, reasoning, cut := StripReasoning(g, "<analysis>", "((plan)) ((done))")
+	if text != "b d" || reasoning != "a\n\nc" || cut {
+		t.Errorf("got %q, %q, %v", text, reasoning, cut)
+	}
+	if text, _, _ := StripReasoning(g); text != g.Text {
+		t.Errorf("without the tags got %q", text)
+	}
+	for _, tag := range []string{"", "<", "a b c", "x x"} {
+		if err := ValidateReasoningTags([]string{"<a>", tag}); err == nil {
+			t.Errorf("%q is allowed", tag)
+		}
+	}
+}
+
+func TestUnknownThoughts(t *testing.T) {
+	for text, want := range map[string]string{
+		"<analysis>\na\n</analysis>\nParis.": "<analysis>", "[PLAN]a[/PLAN] b": "[PLAN]", " <|reason|>a<|/reason|>b": "<|reason|>",
+		"<think>a</think>b": "", "<b>bold</b>": "", "<p>a": "", "Paris.": "", "<mine>a</mine>b": "",
+	} {
+		got, ok := UnknownThoughts(text, "<mine>")
+		if got != want && ok || ok != (want != "") {
+			t.Errorf("%q: got %q, %v; want %q", text, got, ok, want)
+		}
+	}
 }

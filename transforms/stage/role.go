@@ -32,6 +32,9 @@ type Role struct {
 	ExtraBody string `json:"extra_body,omitempty"`
 	// Verdict is the ending that the servers must enforce on each text. Nil leaves texts free.
 	Verdict *Verdict `json:"verdict,omitempty"`
+	// ReasoningTags are tags around thoughts beside the known ones; see [StripReasoning]. They
+	// decide how texts are read, and not which ones are asked for.
+	ReasoningTags []string `json:"reasoning_tags,omitempty"`
 	// Seed is the run's seed.
 	Seed int64 `json:"seed"`
 	// Omit names fields of the request that are not sent: Temperature, TopP or Seed. Some servers
