@@ -137,7 +137,7 @@ bench:
 
 ## chaos: run the client against servers of all kinds, about 50 minutes (with `BENCH=ChaosFleet` only that)
 chaos:
-	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval
+	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval ./transforms/pairs
 
 ## fuzz: run each fuzz target for a few seconds
 #

@@ -1,6 +1,9 @@
 package schemas
 
-import "sort"
+import (
+	"fmt"
+	"sort"
+)
 
 // A Finding is the numbers and IDs of a dossier without its texts. It is what travels
 // from the stages to the pairs and on to the files.
@@ -177,12 +180,15 @@ const (
 	EqualTexts          = "equal_texts"
 	EqualJudgmentScores = "equal_judgment_scores"
 	JudgmentTooLong     = "judgment_too_long"
+	// Direction and ClassCap drop pairs of a run that has too many of their kind.
+	Direction = "direction"
+	ClassCap  = "class_cap"
 )
 
 // DropReasons lists each role's reasons in the order in which they are tried.
 var DropReasons = map[string][]string{
 	RoleActor: {TooFewScored, EqualScores, Margin, ChosenTooLong},
-	RoleJudge: {NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong},
+	RoleJudge: {NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
 }
 
 // A Choice is the pair that was picked for a role, or the reason why there is none.
@@ -204,6 +210,27 @@ type Choice struct {
 type PositionCounts struct {
 	First  int64 `json:"first"`
 	Second int64 `json:"second"`
+}
+
+// A BalanceCell is a kind of judge pair: the score of the chosen judgment in thousandths of a
+// point, whether that is above (1), equal to (0) or below (-1) the rejected one's, and the part
+// of the hash of the prompt's ID.
+type BalanceCell struct{ Score, Direction, Bucket int }
+
+// MarshalText returns the cell as a key of JSON: 4500/1/17.
+func (c BalanceCell) MarshalText() ([]byte, error) {
+	return fmt.Appendf(nil, "%d/%d/%d", c.Score, c.Direction, c.Bucket), nil
+}
+
+// UnmarshalText is the inverse of MarshalText.
+func (c *BalanceCell) UnmarshalText(b []byte) error {
+	_, err := fmt.Sscanf(string(b), "%d/%d/%d", &c.Score, &c.Direction, &c.Bucket)
+	return err
+}
+
+// BalanceCounts counts the judge pairs of a run by their kind.
+type BalanceCounts struct {
+	Cells map[BalanceCell]int64 `json:"cells"`
 }
 
 // PositionWeights are the weights of a win in first and in second place.

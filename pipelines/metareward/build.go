@@ -125,7 +125,11 @@ func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollectio
 		}
 	}
 	if c.wants(schemas.RoleJudge) {
-		records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), c.Method.JudgeOptions())
+		o := c.Method.JudgeOptions()
+		if records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), o); err != nil || !o.Balance.Enabled() {
+			return records, err
+		}
+		return pairs.BalancePairs(s, records, o.Balance)
 	}
 	return records, err
 }

@@ -138,6 +138,8 @@ type Method struct {
 	EloLambda            float64           `yaml:"elo_lambda"             json:"elo_lambda"             doc:"penalty that keeps Elo scores finite"`
 	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
 	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
+	JudgeClassCap        float64           `yaml:"judge_class_cap"        json:"judge_class_cap,omitempty"    doc:"largest share of the judge pairs whose chosen judgments have one score, above 0 to 1; 0 is off"`
+	BalanceDirections    float64           `yaml:"balance_directions"     json:"balance_directions,omitempty" doc:"largest difference of judge pairs whose chosen judgment scores higher and lower, as a share of both, above 0 to below 1; 0 is off"`
 	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"take thoughts out before a response is judged, a score parsed or a pair written"`
 	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts beside the known ones, as <analysis> or \"((plan)) ((done))\""`
 }

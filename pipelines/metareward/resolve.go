@@ -231,6 +231,7 @@ func (m *Method) JudgeOptions() pairs.JudgeOptions {
 		PositionWeights: m.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
 		Lambda: m.EloLambda, MaxJudgmentChars: m.MaxJudgmentChars,
 		KeepEqualScores: !m.DropEqualScores, MinJudgments: m.MinMetaJudgments,
+		Balance: pairs.BalanceOptions{ClassCap: m.JudgeClassCap, Directions: m.BalanceDirections},
 	}
 }
 

@@ -413,6 +413,8 @@ func (v *validator) method(m *Method) {
 	v.check(within(m.MinMargin, 0, 5) && hasDecimals(m.MinMargin, 3), "method.min_margin", m.MinMargin, "0 to 5 points, with at most 3 decimals")
 	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
 	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
+	v.check(within(m.JudgeClassCap, 0, 1), "method.judge_class_cap", m.JudgeClassCap, "0 (off) to 1, as 0.4")
+	v.check(within(m.BalanceDirections, 0, 1) && m.BalanceDirections < 1, "method.balance_directions", m.BalanceDirections, "0 (off) to below 1, as 0.1")
 	if err := stage.ValidateReasoningTags(m.ReasoningTags); err != nil {
 		v.check(false, "method.reasoning_tags", m.ReasoningTags, err.Error())
 	}

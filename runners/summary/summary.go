@@ -5,12 +5,14 @@
 package summary
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
 
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
+	"coeval/transforms/pairs"
 )
 
 // Operation is the record of one attempt, operations/ATTEMPT.json: everything that is not part of the
@@ -132,6 +134,10 @@ type Collapse struct {
 	ScoreDifference float64 `json:"score_difference"`
 	// ChosenScores is the share of each score, in points, among chosen judgments.
 	ChosenScores []ScoreShare `json:"chosen_scores"`
+	// KeptByDirections and KeptByClassCap are the numbers of pairs that the settings of the two
+	// cures keep at the values that the warnings name.
+	KeptByDirections int64 `json:"kept_by_directions"`
+	KeptByClassCap   int64 `json:"kept_by_class_cap"`
 }
 
 // ScoreShare is one bar of the histogram of chosen scores.
@@ -220,6 +226,12 @@ func (s *Summary) unparsed(st *schemas.Stats) {
 	}
 }
 
+// The values of the cures that the warnings of a collapse name.
+const (
+	cureDirections = 0.1
+	cureClassCap   = 0.4
+)
+
 func collapse(j *schemas.JudgePairStats) *Collapse {
 	if j.Pairs == 0 {
 		return nil
@@ -229,6 +241,8 @@ func collapse(j *schemas.JudgePairStats) *Collapse {
 		HigherChosen:    share(float64(j.HigherChosen), j.Pairs),
 		ScoreDifference: share(float64(j.ScoreDifference)/1e3, j.Pairs),
 	}
+	c.KeptByDirections = pairs.KeptByDirections(j.HigherChosen, j.Pairs-j.HigherChosen-j.LowerChosen, j.LowerChosen, cureDirections)
+	c.KeptByClassCap = pairs.KeptByClassCap(slices.Collect(maps.Values(j.ChosenScores)), cureClassCap)
 	for score, n := range j.ChosenScores {
 		c.ChosenScores = append(c.ChosenScores, ScoreShare{Score: float64(score) / 1e3, Share: share(float64(n), j.Pairs)})
 	}

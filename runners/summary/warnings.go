@@ -41,6 +41,8 @@ var settingBehind = map[string]string{
 	schemas.EqualTexts:          "judge.temperature: the judge's texts differ in white space only",
 	schemas.EqualJudgmentScores: "method.drop_equal_scores",
 	schemas.JudgmentTooLong:     "method.max_judgment_chars",
+	schemas.Direction:           "method.balance_directions",
+	schemas.ClassCap:            "method.judge_class_cap",
 }
 
 // SettingBehind names the settings that decide how often a reason drops a prompt, empty for an unknown
@@ -143,13 +145,13 @@ var upper = map[string]string{schemas.RoleActor: "ACTOR", schemas.RoleJudge: "JU
 
 func warnCollapse(warn func(string, ...any), c *Collapse) {
 	if c.HigherChosen > MaxHigher {
-		warn("in %s of the judge pairs the chosen judgment has the higher score (more than %s%s): the judge would learn to score high, not well; method.balance_directions keeps as many pairs with a lower chosen score as with a higher one",
-			percent(c.HigherChosen), percent(MaxHigher), onFew(c.Pairs))
+		warn("in %s of the judge pairs the chosen judgment has the higher score (more than %s%s): the judge would learn to score high, not well; method.balance_directions keeps as many pairs with a lower chosen score as with a higher one (%g would have kept %d of %d)",
+			percent(c.HigherChosen), percent(MaxHigher), onFew(c.Pairs), cureDirections, c.KeptByDirections, c.Pairs)
 	}
 	for _, b := range c.ChosenScores {
 		if b.Share > MaxOneScore {
-			warn("%s of the chosen judgments give the score %g (more than %s%s): the judge would learn that score; method.judge_class_cap bounds the share of each chosen score",
-				percent(b.Share), b.Score, percent(MaxOneScore), onFew(c.Pairs))
+			warn("%s of the chosen judgments give the score %g (more than %s%s): the judge would learn that score; method.judge_class_cap bounds the share of each chosen score (%g would have kept %d of %d)",
+				percent(b.Share), b.Score, percent(MaxOneScore), onFew(c.Pairs), cureClassCap, c.KeptByClassCap, c.Pairs)
 		}
 	}
 }

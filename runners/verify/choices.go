@@ -28,7 +28,7 @@ func (d *rows) checkChoices(p *schemas.PromptRow) {
 	var ratings []float64
 	if s.run.Settings.Wants(schemas.RoleJudge) {
 		ratings = d.checkedRatings()
-		judge = d.compared.prompt.Judge(rules, ratings)
+		judge = d.balanced(p, d.compared.prompt.Judge(rules, ratings))
 	}
 	d.checkNoOtherRatings()
 	checkOutcome(at, schemas.RoleActor, p.ActorOutcome, p.ActorReason, actor)

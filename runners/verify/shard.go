@@ -17,6 +17,7 @@ type shard struct {
 	// files has the problems of whole files, rows the problems of rows.
 	files, rows problems
 	figures     figures
+	balance     balance
 
 	actor, judge *table[schemas.Pair]
 	prompts      *table[schemas.PromptRow]

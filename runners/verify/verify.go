@@ -121,7 +121,9 @@ func verify(ctx context.Context, dir string, found *problems) (Report, error) {
 	}
 	var sum figures
 	var files, rows problems
+	var balanced balance
 	for _, v := range verified {
+		balanced.add(&v.balance)
 		files.join(&v.files)
 		rows.join(&v.rows)
 		sum.add(&v.figures)
@@ -129,6 +131,7 @@ func verify(ctx context.Context, dir string, found *problems) (Report, error) {
 	found.join(&files)
 	r.checkCard(ctx, &sum, found)
 	r.checkFigures(&sum, found)
+	balanced.check(r.Settings.Method.JudgeOptions().Balance, found)
 	found.join(&rows)
 	report.Files, report.Rows, report.Prompts = sum.files, sum.rows, sum.stats.Prompts
 	report.ActorPairs, report.JudgePairs = sum.stats.Actor.Pairs, sum.stats.Judge.Pairs

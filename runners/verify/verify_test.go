@@ -3,6 +3,8 @@ package verify
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"coeval/pipelines/metareward"
@@ -53,7 +55,8 @@ func TestOtherConfigs(t *testing.T) {
 		{"limits", func(c *metareward.Config) {
 			c.Method.Rho, c.Method.MinMargin, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 1, 700, 700
 		}},
-		{"no pairs", func(c *metareward.Config) { c.Actor.N, c.Judge.N = 1, 1 }},
+		{"no pairs", func(c *metareward.Config) { c.Method.MinMargin, c.Method.MaxJudgmentChars = 5, 1 }},
+		{"balanced", func(c *metareward.Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 0.5, 0.2 }},
 		{"one shard", func(c *metareward.Config) { c.Output.PromptsPerShard = 1000 }},
 		{"sample", func(c *metareward.Config) { c.Prompts.Sample = 5 }},
 	}
@@ -67,6 +70,47 @@ func TestOtherConfigs(t *testing.T) {
 				t.Error(p)
 			}
 		})
+	}
+}
+
+// A pair that the balance dropped is back, or one that it kept is gone: both are found, although
+// each row agrees with the others of its prompt.
+func TestBalanceIsProved(t *testing.T) {
+	cell := func(bucket, rejected int) schemas.BalanceCell {
+		c := pairs.BalanceCell("p", 4000, rejected)
+		c.Bucket = bucket
+		return c
+	}
+	o := pairs.BalanceOptions{Directions: 0.1}
+	// Three higher ones and one lower: one of the higher ones is kept, that of the lowest bucket.
+	kinds := []balancedKind{
+		{cell(1, 3000), ""}, {cell(2, 3000), schemas.Direction}, {cell(3, 3000), schemas.Direction}, {cell(9, 5000), ""},
+	}
+	check := func(kinds []balancedKind) []string {
+		var shards [2]balance
+		for i, k := range kinds {
+			shards[i%2].count(k, 1)
+		}
+		var all balance
+		all.add(&shards[0])
+		all.add(&shards[1])
+		var found problems
+		all.check(o, &found)
+		return found.list
+	}
+	if found := check(kinds); len(found) > 0 {
+		t.Errorf("a balance that holds has problems: %q", found)
+	}
+	for i := range kinds {
+		wrong := slices.Clone(kinds)
+		if wrong[i].reason == "" {
+			wrong[i].reason = schemas.Direction
+		} else {
+			wrong[i].reason = ""
+		}
+		if found := check(wrong); len(found) != 1 || !strings.Contains(found[0], "judge_reason") {
+			t.Errorf("another reason of pair %d: found %q", i, found)
+		}
 	}
 }
 

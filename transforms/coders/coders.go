@@ -24,6 +24,7 @@ func init() {
 	beam.RegisterCoder(reflect.TypeFor[schemas.Dossier](), encodeDossier, decodeDossier)
 	beam.RegisterCoder(reflect.TypeFor[schemas.Record](), encodeRecord, decodeRecord)
 	beam.RegisterCoder(reflect.TypeFor[schemas.PositionCounts](), encodePositionCounts, decodePositionCounts)
+	beam.RegisterCoder(reflect.TypeFor[schemas.BalanceCounts](), encodeBalanceCounts, decodeBalanceCounts)
 	beam.RegisterCoder(reflect.TypeFor[schemas.Tally](), encodeTally, decodeTally)
 	beam.RegisterCoder(reflect.TypeFor[schemas.Manifest](), encodeManifest, decodeManifest)
 }
@@ -45,6 +46,12 @@ func decodeManifest(b []byte) (schemas.Manifest, error)             { return dec
 
 func decodePositionCounts(b []byte) (schemas.PositionCounts, error) {
 	return decode[schemas.PositionCounts](b)
+}
+
+func encodeBalanceCounts(v schemas.BalanceCounts) ([]byte, error) { return encode(v) }
+
+func decodeBalanceCounts(b []byte) (schemas.BalanceCounts, error) {
+	return decode[schemas.BalanceCounts](b)
 }
 
 func encode[T any](v T) ([]byte, error) {

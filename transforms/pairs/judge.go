@@ -39,6 +39,9 @@ type JudgeOptions struct {
 	// MaxJudgmentChars drops a pair whose chosen judgment is longer, in Unicode code points.
 	// Zero means no limit.
 	MaxJudgmentChars int `json:"max_judgment_chars"`
+	// Balance bounds what the run's pairs may have in common; [BalancePairs] follows [JudgePairs]
+	// where it is enabled. Its zero value bounds nothing.
+	Balance BalanceOptions `json:"balance,omitzero"`
 }
 
 func (o JudgeOptions) withDefaults() JudgeOptions {
@@ -76,6 +79,7 @@ func (o JudgeOptions) Validate() error {
 	if o.MaxJudgmentChars < 0 {
 		errs = append(errs, fmt.Errorf("pairs: max_judgment_chars is %d; allowed is 0 (no limit) or more", o.MaxJudgmentChars))
 	}
+	errs = append(errs, o.Balance.Validate())
 	return errors.Join(errs...)
 }
 

@@ -4,7 +4,7 @@
 // [Actor] picks two responses by their mean scores, with length control; [Judge] picks two
 // judgments of the contested response by Elo ratings from the meta-judge's verdicts. Both are
 // pure functions of numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the
-// transforms around them.
+// transforms around them. [BalancePairs] drops judge pairs of which a run has too many of a kind.
 //
 // It promises that a finding gets exactly one choice for a role: a pair, the first of
 // schemas.DropReasons that applies, or, when final failures of calls left too little to decide,
@@ -132,7 +132,9 @@ func (f *judgePairsFn) ProcessElement(ctx context.Context, r schemas.Record, cou
 		run = addPositions(run, c)
 	}
 	choice := Judge(r.Finding, Weights(run), f.Options)
-	count(ctx, schemas.RoleJudge, choice)
+	if !f.Options.Balance.Enabled() { // else BalancePairs counts
+		count(ctx, schemas.RoleJudge, choice)
+	}
 	r.Judge = &choice
 	return r
 }
