@@ -277,7 +277,7 @@ func TestJudgingSettings(t *testing.T) {
 		"a template that shows .Rubric":     {func(c *Config) { c.Judge.Template = file(bare + "{{.Rubric}}") }, nil},
 		"the prompts before":                {func(c *Config) { c.Judge.Template, c.MetaJudge.Template = "builtin:2026-11", "builtin:2026-11" }, nil},
 		"balance":                           {func(c *Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 0.4, 0.1 }, nil},
-		"balance out of range":              {func(c *Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 1.1, 1 }, []string{"method.balance_directions", "method.judge_class_cap"}},
+		"balance out of range":              {func(c *Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 1.1, 1 }, []string{"method.judge_class_cap", "method.balance_directions"}},
 		"an unknown built-in":               {func(c *Config) { c.Judge.Template = "builtin:2025-01" }, []string{"judge.template"}},
 	} {
 		c := valid()
