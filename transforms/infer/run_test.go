@@ -68,7 +68,8 @@ func TestCloseKeepsAnswersThatWereRead(t *testing.T) {
 // When the store is back, the run goes on.
 func TestNothingIsAskedWhileNothingIsSaved(t *testing.T) {
 	back := make(chan struct{})
-	storetest.GCS(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	served().Set(t)
+	hold := storetest.Fault(func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodPost && strings.Contains(r.URL.String(), "jsonl.zst") {
 			select {
 			case <-back:
@@ -76,7 +77,9 @@ func TestNothingIsAskedWhileNothingIsSaved(t *testing.T) {
 			}
 		}
 		server.ServeHTTP(w, r)
-	}).Set(t)
+	})
+	storeFault.Store(&hold)
+	t.Cleanup(func() { storeFault.Store(nil) })
 	var posts atomic.Int64
 	s := start(t, simulator.Options{})
 	counted := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,7 +90,7 @@ func TestNothingIsAskedWhileNothingIsSaved(t *testing.T) {
 	}))
 	t.Cleanup(counted.Close)
 	run := Attach("unsaved")
-	state, err := run.join(t.Context(), Options{Attempt: "unsaved", Journal: "gs://bucket/journal"}.withDefaults())
+	state, err := run.join(t.Context(), Options{Attempt: "unsaved", Journal: "gs://bucket/unsaved/journal"}.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
