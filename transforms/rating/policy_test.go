@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 )
 
@@ -75,48 +74,46 @@ func (w world) games(i, j int) []Game {
 	return []Game{{i, j, b(w.win[i][j])}, {j, i, b(w.win[j][i])}}
 }
 
-func TestSim(t *testing.T) {
-	if os.Getenv("SIM") == "" {
-		t.Skip()
-	}
+// Against all 110 comparisons and a flat prior, asking until the choice is settled keeps nearly all of
+// the quality gap for well under half of the comparisons. In 1,000 prompts a level it asked 37 to 44 at
+// 0.99 to 1.00 of the gap; of 80 prompts the ratio has a standard error of about 0.03.
+func TestSettledKeepsTheGap(t *testing.T) {
 	flat := Prior{Shared: 1e-9, Length: 1, Own: math.Sqrt(10)}
-	for _, w := range []float64{0, .5} {
-		for _, l := range levels {
-			for _, reg := range []float64{.25, .2, .17, .14, .11} {
-				r := rand.New(rand.NewPCG(1, 2))
-				var full, fullPrior, got, count float64
-				n := 1000
-				for k := range n {
-					x := draw(r, l, w)
-					var all []Game
-					for i := range x.scores {
-						for j := range i {
-							all = append(all, x.games(i, j)...)
-						}
-					}
-					gap := func(p *Posterior) float64 { return x.q[extreme(p.Mean, 1)] - x.q[extreme(p.Mean, -1)] }
-					p, _ := Fit(x.scores, all, 0, flat)
-					full += gap(p)
-					p, _ = Fit(x.scores, all, 0, Prior{})
-					fullPrior += gap(p)
-					var games []Game
-					for {
-						plan, err := Policy{Regret: reg}.Next(x.scores, games, fmt.Sprint(k))
-						if err != nil {
-							t.Fatal(err)
-						}
-						if plan.Stop != Asking {
-							got += x.q[plan.Best] - x.q[plan.Worst]
-							break
-						}
-						for _, pr := range plan.Pairs {
-							games = append(games, x.games(pr[0], pr[1])...)
-						}
-					}
-					count += float64(len(games))
+	for _, l := range levels[:3] {
+		r := rand.New(rand.NewPCG(1, 2))
+		var full, settled, asked float64
+		const prompts = 80
+		for k := range prompts {
+			x := draw(r, l, 0)
+			var all []Game
+			for i := range x.scores {
+				for j := range i {
+					all = append(all, x.games(i, j)...)
 				}
-				fmt.Printf("w=%.1f %-9s reg %.2f comps %.1f gap ratio %.3f (prior on all %.3f) full gap %.3f\n", w, l.name, reg, count/float64(n), got/full, fullPrior/full, full/float64(n))
 			}
+			p, err := Fit(x.scores, all, 0, flat)
+			if err != nil {
+				t.Fatal(err)
+			}
+			full += x.q[extreme(p.Mean, 1)] - x.q[extreme(p.Mean, -1)]
+			var games []Game
+			for {
+				plan, err := Policy{Regret: 0.17}.Next(x.scores, games, fmt.Sprint(k))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if plan.Stop != Asking {
+					settled += x.q[plan.Best] - x.q[plan.Worst]
+					break
+				}
+				for _, pair := range plan.Pairs {
+					games = append(games, x.games(pair[0], pair[1])...)
+				}
+			}
+			asked += float64(len(games)) / prompts
+		}
+		if asked > 55 || settled < 0.9*full {
+			t.Errorf("%s: %.1f comparisons keep %.3f of the gap", l.name, asked, settled/full)
 		}
 	}
 }
