@@ -12,6 +12,7 @@
 ##   PYTHON       the Python, 3.11 or later, for readers and llm  (python3)
 GO ?= go
 GOTESTFLAGS ?=
+PACKAGES ?= ./...
 BENCH ?= .
 FUZZTIME ?= 5s
 OUT ?= out
@@ -110,7 +111,7 @@ run: build
 
 ## test: run all tests
 test:
-	$(GO) test $(GOTESTFLAGS) ./...
+	$(GO) test $(GOTESTFLAGS) $(PACKAGES)
 
 ## race: run all tests with the race detector
 race:
