@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"coeval/transforms/prompting"
 )
@@ -299,13 +300,20 @@ func (p *page) introduced(i int) bool {
 		if s == "" || opensFence(s) != "" {
 			continue
 		}
-		return endsInColon(s) && introduces(s) || dangling.MatchString(s) && says.MatchString(s)
+		return endsInColon(s) && introduces(s) || dangles(s) && says.MatchString(s)
 	}
 	return false
 }
 
-// dangling ends a line whose sentence goes on below: "The response includes the line".
-var dangling = regexp.MustCompile(`(?i)\b(?:with|line|says?|writes?|claims?|states?|reads?|following|follows|like\s+this|text|sentence|words|phrase)$`)
+// dangles reports whether a line's sentence goes on below: "The response includes the line".
+func dangles(s string) bool {
+	from := strings.LastIndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && r != '_' && !unicode.IsDigit(r) }) + 1
+	word := strings.ToLower(s[from:])
+	return dangling[word] || word == "this" && strings.HasSuffix(strings.ToLower(strings.TrimRight(s[:from], " \t")), "like")
+}
+
+var dangling = set(`with line say says write writes claim claims state states read reads following follows text sentence
+	words phrase`)
 
 // goesOn reports whether the line below a report continues a sentence around it.
 func (p *page) goesOn(i int) bool {
