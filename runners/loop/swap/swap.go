@@ -13,6 +13,7 @@ package swap
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -239,24 +240,29 @@ func (s *Server) Models(ctx context.Context) (map[string]Model, error) {
 	return models, nil
 }
 
-// WaitReady waits until a server lists a model. An empty name means any model.
+// WaitReady waits until a server lists a model. An empty name means any model. When ctx ends first, its
+// error names the model and the server's last answer.
 func (s *Server) WaitReady(ctx context.Context, model string, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	last := errors.New("it was not asked yet")
+	var last error
 	for {
 		models, err := s.Models(ctx)
 		switch _, ok := models[model]; {
+		case err != nil && ctx.Err() != nil: // the end of the wait is no answer
 		case err != nil:
 			last = err
 		case ok || model == "" && len(models) > 0:
 			return nil
 		default:
-			last = fmt.Errorf("it lists %d models and not %s", len(models), model)
+			last = fmt.Errorf("it lists %d models, and not this one", len(models))
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the server %s is not ready: %w (%w)", s.URL, last, ctx.Err())
+			if last == nil {
+				last = errors.New("it did not answer")
+			}
+			return fmt.Errorf("the server %s does not serve %q: %w (%w)", s.URL, cmp.Or(model, "any model"), last, ctx.Err())
 		case <-ticker.C:
 		}
 	}
