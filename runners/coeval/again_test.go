@@ -83,13 +83,22 @@ func TestRetryFailed(t *testing.T) {
 	if first.Calls.Failed == 0 {
 		t.Fatal("no call failed: this run shows nothing")
 	}
+	contested := contestedResponses(t, out)
 	good := newWorker(t, simulator.Options{World: uneven()})
 	args := runOf(good.URL, prompts, out)
 	unchanged(t, good, out, func() *summary.Summary { return complete(t, append(args, "--retry-failed=timeout")...) })
 	second := complete(t, append(args, "--retry-failed")...)
-	// What failed once is there now, and what hung on it was asked for the first time; what was
-	// there before is replayed.
-	if want := first.Calls.Generations - first.Calls.Failed; second.Calls.Replayed != want || second.Calls.Generations < first.Calls.Failed || second.Calls.Failed != 0 {
+	// All calls that had failed are answered now, and those that depend on their answers are made for
+	// the first time. All other answers are replayed, except the comparisons of a prompt whose contested
+	// response is another one, now that all of its judgments are there.
+	unused := int64(0)
+	now := contestedResponses(t, out)
+	for prompt, c := range contested {
+		if now[prompt].id != c.id {
+			unused += c.comparisons
+		}
+	}
+	if want := first.Calls.Generations - first.Calls.Failed - unused; second.Calls.Replayed != want || second.Calls.Generations < first.Calls.Failed || second.Calls.Failed != 0 {
 		t.Errorf("first %+v, then %+v: want %d replayed", first.Calls, second.Calls, want)
 	}
 	proved(t, out)
@@ -362,4 +371,27 @@ func TestEnforcedVerdicts(t *testing.T) {
 	if now := w.Stats(); now.Requests != before.Requests {
 		t.Errorf("what was paid for was asked again: %d requests", now.Requests-before.Requests)
 	}
+}
+
+// A contested response has the comparisons of its judgments.
+type contestedResponse struct {
+	id          string
+	comparisons int64
+}
+
+// contestedResponses returns the contested response of each prompt of a run.
+func contestedResponses(t *testing.T, out string) map[string]contestedResponse {
+	t.Helper()
+	found := map[string]contestedResponse{}
+	for _, p := range rows[schemas.PromptRow](t, out, shards.Prompts) {
+		if p.ContestedResponseID != nil {
+			found[p.ID] = contestedResponse{id: *p.ContestedResponseID}
+		}
+	}
+	for _, c := range rows[schemas.ComparisonRow](t, out, shards.Comparisons) {
+		of := found[c.PromptID]
+		of.comparisons++
+		found[c.PromptID] = of
+	}
+	return found
 }

@@ -360,7 +360,7 @@ func TestWrongCalibration(t *testing.T) {
 		args  []string
 		wants []string
 	}{
-		{[]string{"calibrate"}, []string{"output.dir is empty", "judge.model is empty", "judge.urls is empty", "--people is missing"}},
+		{[]string{"calibrate"}, []string{"output.dir is missing", "worker.model is missing", "worker.urls is missing", "--people is missing"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", pairs, "--scale", "5:1", "--resamples", "1"}, []string{`--scale is "5:1"; allowed are`, "--resamples is 1; allowed is 100 to 100000"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", filepath.Join(dir, "none.jsonl")}, []string{"none.jsonl"}},
 		{[]string{"calibrate", "--simulate", "--out", out, "--people", high}, []string{"high.jsonl:1: score is 7; allowed is 0 to 5", "high.jsonl:2: no field with a prompt was found"}},

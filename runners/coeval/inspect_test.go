@@ -80,7 +80,7 @@ func TestInspect(t *testing.T) {
 // A prompt without a pair says why.
 func TestInspectWithoutPair(t *testing.T) {
 	t.Parallel()
-	out := simulatedRun(t, promptFile(t, 1), "--set", "actor.n=1", "--set", "judge.n=2")
+	out := simulatedRun(t, promptFile(t, 1), "--set", "simulate.faults=empty=1")
 	text := want(t, nil, "inspect", out, "1")
 	for _, why := range []string{"ACTOR PAIR  dropped: too_few_scored (see method.min_judgments", "JUDGE PAIR  dropped: "} {
 		if !strings.Contains(text, why) {

@@ -223,7 +223,8 @@ func TestJobServersThatCannotBeUsed(t *testing.T) {
 			p := begin(t, nil, append(runOf(w.URL, promptFile(t, 2), out, "--set", "shared_storage=true"), (&jobService{endpoint: test.endpoint}).flags()...)...)
 			began := time.Now()
 			code, said := p.wait(t), strings.TrimSpace(p.stderr.String())
-			said = strings.TrimPrefix(said, "flink runs the job: its own pages tell how far it is\n")
+			said = strings.TrimPrefix(said, "Prompts: 2 prompts of 2 lines in 1 file, read from prompt (2)\n")
+			said = strings.TrimPrefix(said, "flink runs the job; see its web pages for progress\n")
 			if code != exitFailed || !strings.Contains(said, test.want) || !strings.Contains(said, test.endpoint) || strings.Contains(said, "\n") {
 				t.Errorf("exit code %d after %s\n%s\nwant one line with %q", code, time.Since(began), said, test.want)
 			}

@@ -13,7 +13,7 @@ import (
 func smallRun(prompts, out string, more ...string) []string {
 	return append([]string{
 		"run", "--simulate", "--prompts", prompts, "--out", out,
-		"--set", "simulate.latency=0s", "--set", "actor.n=3", "--set", "judge.n=2",
+		"--set", "simulate.latency=0s", "--set", "actor.n=3", "--set", "judge.n=3",
 	}, more...)
 }
 
@@ -59,8 +59,8 @@ func TestRunInAProject(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		smallRun(prompts, out),
-		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=2"},
-		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=2", "--adopt"}, // for its calibration.json
+		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=3"},
+		{"calibrate", "--simulate", "--people", labels, "--out", out, "--set", "judge.n=3", "--adopt"}, // for its calibration.json
 		{"journal", "compact", out},
 		{"report", out},
 	} {

@@ -9,6 +9,7 @@ import (
 	"coeval/runners/engine"
 	"coeval/runners/progress"
 	"coeval/runners/summary"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/infer"
 )
 
@@ -47,6 +48,8 @@ type monitor struct {
 	every time.Duration
 	// series belongs to the looking goroutine until done.
 	series []summary.Point
+	// warned counts the warnings that were shown.
+	warned int
 	// unsaved reports that a failure to save was shown.
 	unsaved bool
 }
@@ -106,8 +109,12 @@ func (m *monitor) end() []summary.Point {
 	return m.series
 }
 
-// add adds a point, unless the last one is too close.
+// add shows new warnings and adds a point, unless the last one is too close. A warning is shown when it
+// comes up: a run may take days, and a server that was set aside at its beginning costs GPU time.
 func (m *monitor) add(s infer.Snapshot) {
+	for ; m.warned < len(s.Warnings); m.warned++ {
+		fmt.Fprintf(m.screen, "warning: %s\n", sanitize.Line(s.Warnings[m.warned]))
+	}
 	at := time.Since(m.began)
 	if n := len(m.series); n > 0 && at.Seconds() < m.series[n-1].Seconds+m.every.Seconds()/2 {
 		return

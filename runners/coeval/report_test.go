@@ -110,7 +110,7 @@ func TestReportOfLittle(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string][]string{
 		"one prompt":     nil,
-		"no pairs":       {"--set", "actor.n=1", "--set", "judge.n=2"},
+		"no pairs":       {"--set", "method.min_margin=5"},
 		"actor alone":    {"--set", "roles=[actor]"},
 		"judge alone":    {"--set", "roles=[judge]"},
 		"nothing scored": {"--set", "simulate.faults=empty=1"},

@@ -230,11 +230,11 @@ func TestSummaryForPeople(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
 	stdout, stderr, code := coeval(t, "run", "--simulate", "--prompts", promptFile(t, 5), "--out", out,
-		"--set", "simulate.latency=0s", "--set", "actor.n=3", "--set", "judge.n=2")
+		"--set", "simulate.latency=0s", "--set", "actor.n=3", "--set", "judge.n=5", "--set", "method.min_meta_judgments=5", "--set", "judge.max_tokens=150")
 	if code != exitDone || stdout != "" {
 		t.Fatalf("exit code %d, stdout %q\n%s", code, stdout, stderr)
 	}
-	// With two judgments of a response there are never the three that a comparison needs.
+	// Most judgments are longer than 150 tokens: of hardly a response all five are complete.
 	for _, wanted := range []string{
 		"SIMULATED", "actor pairs", "judge pairs", "too_few_judgments", "generations in", "slot use", "README.md", "THE JUDGE HAS NO PAIR", "responses", "next: coeval report",
 		"method.min_meta_judgments",

@@ -145,17 +145,20 @@ func TestRunsThatFail(t *testing.T) {
 	}{
 		// 1 of 31 lines is 3.2 %.
 		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{"prompts.jsonl:31: the line is not a JSON object", "1 bad_json", "3.2 %", "max_bad_prompts", "nothing was asked"}, false},
-		{"all lines bad", "right", run(promptFile(t, 0, "{", "["), key...), []string{"all 2 lines are bad"}, false},
+		{"all lines bad", "right", run(promptFile(t, 0, "nothing", "{"), key...), []string{"all 2 lines are bad"}, false},
+		{"JSON over lines", "right", run(promptFile(t, 0, "{", "["), key...), []string{"the file is JSON over several lines"}, false},
 		{"no line", "right", run(promptFile(t, 0), key...), []string{"no prompts in", "no line"}, false},
 		{"no prompts", "right", run(filepath.Join(t.TempDir(), "none.jsonl"), key...), []string{"none.jsonl: there is no such file"}, false},
 		{"key not set", "", run(prompts, key...), []string{"worker.api_key_env names the environment variable COEVAL_TEST_KEY, which is not set"}, false},
 		{"wrong key", "wrong", run(prompts, key...), []string{w.URL + " refuses the actor", "it wants another API key", "api_key_env"}, true},
-		{"no key", "", run(prompts), []string{w.URL + " refuses the actor", "it wants another API key", "api_key_env"}, true},
+		{"no key", "", run(prompts), []string{w.URL + " refuses the actor: it wants an API key; name the environment variable with the key in api_key_env"}, true},
 		{"no such model", "right", run(prompts, append(key, "--set", "actor.model=other")...), []string{w.URL + " refuses the actor", `it has no model "other"`}, true},
-		{"no such path", "right", append(run(prompts, key...), "--url", w.URL+"/nowhere"), []string{"refuses the actor", "/chat/completions"}, true},
+		{"no such path", "right", []string{
+			"run", "--url", w.URL + "/nowhere", "--model", "simulated", "--prompts", prompts, "--json", key[0], key[1],
+		}, []string{"refuses the actor", "did you mean "}, true},
 		{"nobody there", "", []string{
 			"run", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompts", prompts, "--set", "client.patience=100ms", "--json",
-		}, []string{"no endpoint of actor has answered for", "client.patience", "http://127.0.0.1:1/v1", "connection refused"}, false},
+		}, []string{"no server of the actor could be reached within 0s: http://127.0.0.1:1/v1", "connection refused", "Check the URL"}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -187,6 +190,18 @@ func TestRunsThatFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A wrong URL beside a good one is named while the run goes on: its GPUs would stand idle unnoticed.
+func TestOneWrongURLOfTwo(t *testing.T) {
+	w := newWorker(t, simulator.Options{Models: []string{"simulated"}})
+	out := filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, promptFile(t, 5), out, "--url", w.URL+"/nowhere")
+	_, stderr, code := coeval(t, args...)
+	if wanted := "warning: " + w.URL + "/nowhere refuses the actor: did you mean " + w.URL + "?"; code != exitDone || !strings.Contains(stderr, wanted) {
+		t.Errorf("exit code %d, stderr lacks %q:\n%s", code, wanted, stderr)
+	}
+	proved(t, out)
 }
 
 // refusals counts the requests that a worker answered with what ends a run.

@@ -173,7 +173,7 @@ func TestReachOfDataflow(t *testing.T) {
 		{"p", "us-central1", ""},
 		{"busy", "us-central1", ""}, // at first
 		{"p", "us-central9", "--region=us-central9 of --project=p: Dataflow accepts no jobs there (400: (0): The workflow could not be created, since"},
-		{"another", "us-central1", "--project=another: no permission for its Dataflow jobs (403: me lacks dataflow.jobs.list)"},
+		{"another", "us-central1", "--project=another: no permission to list its Dataflow jobs (403: me lacks dataflow.jobs.list)"},
 	} {
 		endpoint, _, _ := dataflow(t, true)
 		err := dataflowJob{project: test.project, region: test.region, endpoint: endpoint}.reach(t.Context())

@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/dustin/go-humanize/english"
+
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
 )
@@ -138,7 +140,7 @@ func onFew(pairs int64) string {
 	if pairs >= fewPairs {
 		return ""
 	}
-	return fmt.Sprintf("; only %d pairs, so this is a hint at best", pairs)
+	return fmt.Sprintf("; only %s, so this is a hint at best", english.Plural(int(pairs), "pair", ""))
 }
 
 var upper = map[string]string{schemas.RoleActor: "ACTOR", schemas.RoleJudge: "JUDGE"}
