@@ -26,10 +26,10 @@ import (
 // Config is every setting of a run. The doc tags say what each key means; zero values mean
 // what they say, [Default] has the defaults.
 type Config struct {
-	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; every key that is given stands before its"`
-	Roles    []string `yaml:"roles"      json:"roles"      doc:"whose pairs are wanted: actor, judge"`
-	Seed     *int64   `yaml:"seed"       json:"seed"       doc:"seed of the run; another one asks for other texts; null sends no seed, for servers that refuse it"`
-	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that can are made to end judgments and comparisons in a verdict"`
+	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of one of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; a key that you set wins over the preset"`
+	Roles    []string `yaml:"roles"      json:"roles"      doc:"roles to make pairs for: actor, judge"`
+	Seed     *int64   `yaml:"seed"       json:"seed"       doc:"seed of the run; another seed gives other texts; null sends no seed, for servers that refuse it"`
+	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that support it must end judgments and comparisons in a verdict"`
 	Prompts  Prompts  `yaml:"prompts"    json:"prompts"`
 	Output   Output   `yaml:"output"     json:"output"`
 	// SharedStorage is about machines, not data.
@@ -52,29 +52,29 @@ type Prompts struct {
 	// DropLastAnswer and the slice are left out of run.json where they are the default, so that
 	// its bytes are those of earlier versions.
 	DropLastAnswer string  `yaml:"drop_last_answer" json:"drop_last_answer,omitempty" doc:"the answer with which a conversation ends is left out: auto reports how often, always does not, never makes the line bad"`
-	Limit          int64   `yaml:"limit"          json:"limit"          doc:"read no more than the first so many distinct prompts; 0 reads all"`
-	Sample         int64   `yaml:"sample"         json:"sample"         doc:"draw so many distinct prompts; 0 takes all"`
+	Limit          int64   `yaml:"limit"          json:"limit"          doc:"number of distinct prompts to read, from the first; 0 reads all"`
+	Sample         int64   `yaml:"sample"         json:"sample"         doc:"number of distinct prompts to draw; 0 takes all"`
 	SampleSeed     int64   `yaml:"sample_seed"    json:"sample_seed"    doc:"decides which prompts are drawn"`
-	Slice          string  `yaml:"slice"          json:"slice,omitempty" doc:"one of several equal parts that don't overlap, as 1/4, such as one for each iteration; empty takes all"`
+	Slice          string  `yaml:"slice"          json:"slice,omitempty" doc:"one of several equal parts that don't overlap, as 1/4, for example one for each iteration; empty takes all"`
 	SliceSeed      int64   `yaml:"slice_seed"     json:"slice_seed,omitempty" doc:"decides which prompts are in which slice"`
-	MaxBad         float64 `yaml:"max_bad_prompts" json:"max_bad_prompts" doc:"largest share of bad lines with which a run begins"`
+	MaxBad         float64 `yaml:"max_bad_prompts" json:"max_bad_prompts" doc:"largest share of bad lines; a run with more does not begin"`
 	MaxLineBytes   int     `yaml:"max_line_bytes" json:"max_line_bytes" doc:"a longer line is a bad one"`
 }
 
 // Output says where the files go.
 type Output struct {
 	Dir             string `yaml:"dir"               json:"dir"               doc:"folder of the run and of its journal"`
-	PromptsPerShard int64  `yaml:"prompts_per_shard" json:"prompts_per_shard" doc:"the number of shards is the power of two that leaves each at most so many"`
+	PromptsPerShard int64  `yaml:"prompts_per_shard" json:"prompts_per_shard" doc:"most prompts in a shard; the number of shards is the least power of two that keeps to it"`
 }
 
 // Worker is what roles have in common where they say nothing of their own.
 type Worker struct {
 	URLs       []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
 	Model      string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
-	Revision   string   `yaml:"revision"    json:"revision"    doc:"label that tells checkpoints apart that are served under one name"`
+	Revision   string   `yaml:"revision"    json:"revision"    doc:"label that distinguishes checkpoints served under one name"`
 	APIKeyEnv  string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
 	APIKeyFile string   `yaml:"api_key_file" json:"api_key_file" doc:"file that holds the API key, instead of a variable"`
-	CAFile     string   `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with the certificate authority of https servers, trusted beside the system's; for every role"`
+	CAFile     string   `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with a certificate authority for https servers, trusted in addition to the system's; for every role"`
 }
 
 // Role is how a role is asked.
@@ -86,7 +86,7 @@ type Role struct {
 	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with the API key of this role, instead of a variable"`
 	Temperature *float64       `yaml:"temperature" json:"temperature" doc:"sampling temperature; null sends none, for servers that refuse it"`
 	TopP        *float64       `yaml:"top_p"       json:"top_p"       doc:"nucleus sampling: the share of probability that tokens are drawn from; null sends none"`
-	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"longest text; what is cut off there does not count; 0 sends no limit"`
+	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"most tokens of a text; a text that is cut off does not count; 0 sends no limit"`
 	Stop        Texts          `yaml:"stop"        json:"stop"        doc:"texts that end a generation"`
 	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent unchanged, as top_k or chat_template_kwargs; run.json publishes them, so no secrets"`
 }
@@ -127,42 +127,42 @@ type MetaRole struct {
 
 // Method holds the numbers of the method.
 type Method struct {
-	Rho                  float64           `yaml:"rho"                    json:"rho"                    doc:"width of the two tiers that length is chosen in, 0 to below 0.5"`
-	MinMargin            float64           `yaml:"min_margin"             json:"min_margin"             doc:"least score difference of an actor pair, in points"`
+	Rho                  float64           `yaml:"rho"                    json:"rho"                    doc:"width of the two score tiers in which length decides, 0 to below 0.5"`
+	MinMargin            float64           `yaml:"min_margin"             json:"min_margin"             doc:"smallest score difference of an actor pair, in points"`
 	MaxChosenChars       int               `yaml:"max_chosen_chars"       json:"max_chosen_chars"       doc:"an actor pair with a longer chosen response is dropped; 0 is off"`
 	MaxJudgmentChars     int               `yaml:"max_judgment_chars"     json:"max_judgment_chars"     doc:"a judge pair with a longer chosen judgment is dropped; 0 is off"`
 	MinJudgments         int               `yaml:"min_judgments"          json:"min_judgments"          doc:"parsed judgments that a response needs to have a score"`
 	MinMetaJudgments     int               `yaml:"min_meta_judgments"     json:"min_meta_judgments"     doc:"distinct parsed judgments that the contested response needs to be compared"`
-	PositionWeights      pairs.WeightsMode `yaml:"position_weights"       json:"position_weights"       doc:"over the whole run, per response, or fixed: run, response, fixed"`
-	FixedPositionWeights [2]float64        `yaml:"fixed_position_weights" json:"fixed_position_weights" doc:"weight of a win in first and in second place, where fixed"`
+	PositionWeights      pairs.WeightsMode `yaml:"position_weights"       json:"position_weights"       doc:"where the position weights come from: run, response, fixed"`
+	FixedPositionWeights [2]float64        `yaml:"fixed_position_weights" json:"fixed_position_weights" doc:"weights of a win in first and in second place, for position_weights: fixed"`
 	EloLambda            float64           `yaml:"elo_lambda"             json:"elo_lambda"             doc:"penalty that keeps Elo scores finite"`
 	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
 	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
 	JudgeClassCap        float64           `yaml:"judge_class_cap"        json:"judge_class_cap,omitempty"    doc:"largest share of the judge pairs whose chosen judgments have one score, above 0 to 1; 0 is off"`
 	BalanceDirections    float64           `yaml:"balance_directions"     json:"balance_directions,omitempty" doc:"largest difference of judge pairs whose chosen judgment scores higher and lower, as a share of both, above 0 to below 1; 0 is off"`
-	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"take thoughts out before a response is judged, a score parsed or a pair written"`
-	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts beside the known ones, as <analysis> or \"((plan)) ((done))\""`
+	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"remove thoughts before a response is judged, a score parsed or a pair written"`
+	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts in addition to the known ones, as <analysis> or \"((plan)) ((done))\""`
 }
 
 // Client says how the workers are asked. It decides nothing of what they say.
 type Client struct {
-	MaxInFlight       int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"generations that each server is asked for at a time; 0 is what keeps it busy, which the run finds out"`
-	Window            int           `yaml:"window"          json:"window"          doc:"prompts under way at a time; 0 is as many as keep the servers busy"`
-	RequestsPerMinute int           `yaml:"requests_per_minute" json:"requests_per_minute" doc:"requests that each server is sent in a minute at most; 0 is what its headers allow"`
-	TokensPerMinute   int           `yaml:"tokens_per_minute" json:"tokens_per_minute" doc:"tokens that each server reads and writes in a minute at most; 0 is what its headers allow"`
-	RequestTimeout    time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; 0 is what its tokens take at the server's rate, with much room"`
-	Tries             int           `yaml:"tries"           json:"tries"           doc:"how often a call is asked for that servers fail at, before it is a failure"`
+	MaxInFlight       int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"most generations in flight at each server; 0 lets the run find the number that keeps it busy"`
+	Window            int           `yaml:"window"          json:"window"          doc:"prompts in progress at a time; 0 lets the run find the number that keeps the servers busy"`
+	RequestsPerMinute int           `yaml:"requests_per_minute" json:"requests_per_minute" doc:"most requests to each server in a minute; 0 follows its headers"`
+	TokensPerMinute   int           `yaml:"tokens_per_minute" json:"tokens_per_minute" doc:"most tokens that each server reads and writes in a minute; 0 follows its headers"`
+	RequestTimeout    time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; 0 derives it from its tokens and the server's rate, with ample room"`
+	Tries             int           `yaml:"tries"           json:"tries"           doc:"most attempts of a call that servers fail, before it counts as a failure"`
 	Patience          time.Duration `yaml:"patience"        json:"patience"        doc:"how long a run waits while no server answers at all"`
 }
 
 // Simulate replaces the workers by the simulated one, in this process.
 type Simulate struct {
 	Enabled    bool          `yaml:"enabled"     json:"enabled"     doc:"ask the simulated worker; no model, no GPU"`
-	Slots      int           `yaml:"slots"       json:"slots"       doc:"choices that it works on at a time"`
+	Slots      int           `yaml:"slots"       json:"slots"       doc:"choices that it generates at a time"`
 	Latency    time.Duration `yaml:"latency"     json:"latency"     doc:"mean time for a choice"`
-	World      string        `yaml:"world"       json:"world"       doc:"how good its judges are: mild, moderate, noisy, bad"`
-	Seed       uint64        `yaml:"seed"        json:"seed"        doc:"of its hidden truth"`
-	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer every ask with another text"`
+	World      string        `yaml:"world"       json:"world"       doc:"quality of its judges: mild, moderate, noisy, bad"`
+	Seed       uint64        `yaml:"seed"        json:"seed"        doc:"seed of its hidden truth"`
+	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer each repetition of a request with another text"`
 	MaxN       int           `yaml:"max_n"       json:"max_n"       doc:"refuse requests of more choices; 0 takes all"`
 	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
 	// URL is where the program serves the worker that it has started. It is not a setting.

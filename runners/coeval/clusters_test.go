@@ -24,7 +24,7 @@ import (
 	"coeval/transforms/simulator"
 )
 
-var update = flag.Bool("golden", false, "write the golden files anew") // -update is Beam's
+var update = flag.Bool("golden", false, "write the golden files and docs/reference/cli.md anew") // -update is Beam's
 
 // bucketWithPrompts serves a gs:// with n prompts in gs://bucket/prompts.jsonl.
 func bucketWithPrompts(t *testing.T, n int) (storetest.Environment, *storetest.Bucket) {

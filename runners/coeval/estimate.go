@@ -28,15 +28,15 @@ type fleetFlags struct {
 func (f *fleetFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.rates.Prompt, "prompt-rate", 0, "prompt tokens that all servers together read in a second")
 	flags.Float64Var(&f.rates.Completion, "completion-rate", 0, "completion tokens that all servers together write in a second")
-	flags.DurationVar(&f.probe, "probe", 0, "ask the servers for so long to find the rates out, as 20s")
+	flags.DurationVar(&f.probe, "probe", 0, "time to ask the servers, to measure their rates, as 20s")
 	registerPrices(flags, &f.prices)
-	flags.IntSliceVar(&f.others.K, "other-k", nil, "reckon with these numbers of responses too, as 3,5")
-	flags.IntSliceVar(&f.others.N, "other-n", nil, "reckon with these numbers of judgments too")
+	flags.IntSliceVar(&f.others.K, "other-k", nil, "show the plan for these values of actor.n too, as 3,5")
+	flags.IntSliceVar(&f.others.N, "other-n", nil, "show the plan for these values of judge.n too, as 9")
 }
 
 const longestProbe = 10 * time.Minute
 
-// mostOther bounds the numbers that a plan is reckoned with, and how many of them there are.
+// mostOther bounds the values of --other-k and --other-n, and their number.
 const mostOther, mostOthers = 1000, 20
 
 func checkOthers(flag string, numbers []int) error {

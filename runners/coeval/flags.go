@@ -33,8 +33,8 @@ type configFlags struct {
 func (f *configFlags) register(flags *pflag.FlagSet) {
 	f.registerAsking(flags)
 	flags.StringArrayVar(&f.prompts, "prompts", nil, "file, glob or folder of prompts (repeatable)")
-	flags.Int64Var(&f.limit, "limit", 0, "read no more than the first so many prompts")
-	flags.Int64Var(&f.sample, "sample", 0, "draw so many prompts")
+	flags.Int64Var(&f.limit, "limit", 0, "number of prompts to read, from the first; 0 reads all")
+	flags.Int64Var(&f.sample, "sample", 0, "number of prompts to draw; 0 takes all")
 	flags.StringVar(&f.slice, "slice", "", "one of several equal parts of the prompts that don't overlap, as 1/4")
 	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
 }
@@ -46,7 +46,7 @@ func (f *configFlags) registerAsking(flags *pflag.FlagSet) {
 	flags.StringVar(&f.model, "model", "", "model of every role")
 	flags.StringVar(&f.preset, "preset", "", "settings of the paper's iterations: paper-1, paper-2, paper-3, paper-4")
 	flags.BoolVar(&f.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
-	flags.IntVar(&f.maxInFlight, "max-in-flight", 0, "generations that each server is asked for at a time")
+	flags.IntVar(&f.maxInFlight, "max-in-flight", 0, "most generations in flight at each server; 0 lets the run find the number")
 	flags.StringArrayVar(&f.sets, "set", nil, "any key of the config, as --set method.rho=0.32 (repeatable)")
 }
 

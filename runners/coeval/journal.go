@@ -66,8 +66,9 @@ func newSalvageCommand() *cobra.Command {
 		Use:   "salvage OUT",
 		Short: "Make a damaged journal usable: keep what is whole, and list what will be asked again",
 		Long: `Make a damaged journal usable: keep every whole record, move the damaged files to OUT/journal/damaged, and
-list what will be asked again. Nothing is deleted, and a whole journal is not changed.`,
-		Example: "  coeval journal verify out\n  coeval journal salvage out\n  coeval run config.yaml --out out",
+list what will be asked again. Nothing is deleted, and a whole journal is not changed. Give the command of the run
+again afterwards: it asks for what was lost.`,
+		Example: "  coeval journal salvage out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error {
@@ -105,7 +106,7 @@ func newCompactCommand() *cobra.Command {
 }
 
 func registerTakeover(c *cobra.Command, takeover *bool) {
-	c.Flags().BoolVar(takeover, "takeover", false, "take OUT from a run that has it, on gs:// or s3://; that run stops")
+	c.Flags().BoolVar(takeover, "takeover", false, "seize OUT from another run, on gs:// or s3://; that run stops")
 }
 
 // journalOf returns the journal of a run's folder. A folder without one is a slip, and nothing is made

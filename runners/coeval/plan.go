@@ -22,9 +22,9 @@ func newPlanCommand() *cobra.Command {
 	var fleet fleetFlags
 	c := &cobra.Command{
 		Use:   "plan [CONFIG.yaml] [flags]",
-		Short: "Tell what a run would ask for, and what the journal already holds, without asking",
-		Long: `Tell what a run would ask for, and what the journal already holds, without asking. With rates it tells
-the time, with prices the money; --probe finds the rates, by asking the servers for some seconds.`,
+		Short: "Show what a run would ask for, and what the journal already has, without asking",
+		Long: `Show what a run would ask for, and what the journal already has, without asking. Rates add
+the time, prices the money. --probe measures the rates by asking the servers for a few seconds.`,
 		Example: `  coeval plan config.yaml
   coeval plan config.yaml --probe 20s --gpu-hour-price 2.5 --gpus 8`,
 		Args: cobra.MaximumNArgs(1),

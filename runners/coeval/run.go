@@ -55,7 +55,7 @@ func newRunCommand() *cobra.Command {
 	var flags runFlags
 	c := &cobra.Command{
 		Use:   "run [CONFIG.yaml] [flags] [-- Beam flags]",
-		Short: "Make the pairs: ask what the journal doesn't hold, and write the files",
+		Short: "Make the pairs: ask for what the journal lacks, and write the files",
 		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
   coeval run --url http://gpu-1:8000/v1 --url http://gpu-2:8000/v1 --model my-model --prompts prompts.jsonl --out out
   coeval run config.yaml --set method.rho=0.4
@@ -81,7 +81,7 @@ func newRunCommand() *cobra.Command {
 	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
 	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
 	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
-	c.Flags().BoolVar(&flags.takeover, "takeover", false, "take --out from another run that has it, on gs:// or s3://; that run stops")
+	c.Flags().BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
 	c.Flags().BoolVar(&flags.verbose, "verbose", false, "show Beam's own logs")
 	return c
 }

@@ -59,7 +59,7 @@ which is chosen and not measured; see docs/iterations.md.`,
 	f.StringVar(&judge, "judge", "", "folder of judge pairs; it may be missing")
 	f.StringVar(&model, "model", "", "absolute path of the adapter to train on, or the name of the first model")
 	f.StringVar(&out, "out", "", "folder of the trained adapter")
-	f.StringVar(&world, "world", "moderate", "how good its judges are: mild, moderate, noisy, bad")
+	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
 	return c
 }

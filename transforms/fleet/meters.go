@@ -48,20 +48,20 @@ func newMeters(f *Fleet) *meters {
 	m := &meters{
 		registry: prometheus.NewRegistry(), known: map[kind]*answers{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coeval_requests_total", Help: "Requests that ended, by what became of them: ok, full, or a fault's code.",
+			Name: "coeval_requests_total", Help: "Requests that ended. The outcome is ok, full (429, 503, 408), stop, or the code of a fault.",
 		}, []string{"role", "stage", "server_address", "outcome"}),
 		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coeval_generations_total", Help: "Choices that came: ok, or the code of one that the server withheld.",
+			Name: "coeval_generations_total", Help: "Choices that arrived. The outcome is ok, or the code of a choice that the server withheld.",
 		}, []string{"role", "stage", "server_address", "outcome"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coeval_retries_total", Help: "Requests that are asked again, by why.",
+			Name: "coeval_retries_total", Help: "Requests that were made again, by cause.",
 		}, []string{"stage", "cause"}),
 		tokens: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gen_ai_client_token_usage", Help: "Tokens that servers said they read and wrote for a request.",
+			Name: "gen_ai_client_token_usage", Help: "Prompt and completion tokens of a request, as the server counts them.",
 			Buckets: prometheus.ExponentialBuckets(1, 4, 14), // the conventions'
 		}, append(genAI, "gen_ai_token_type")),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to its whole answer.",
+			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to the end of its answer.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as the conventions have it and on
 		}, append(genAI, "n")),
 	}
@@ -123,24 +123,28 @@ func (m *meters) of(k kind) *answers {
 	return a
 }
 
-// levels collects what is so now.
+// levels collects the gauges, and the counters that the fleet keeps itself.
 type levels struct{ fleet *Fleet }
 
 var (
-	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations that are asked for now.", []string{"server_address"}, nil)
-	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in flight: choices that are probably done hold none.", []string{"server_address"}, nil)
-	permitsLevel  = prometheus.NewDesc("coeval_permits", "How many permits there are: the limit that the client found or was given.", []string{"server_address"}, nil)
-	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Choices that wait at the server for each that runs, as far as it is known.", []string{"server_address"}, nil)
-	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that run at the server: all, as its metrics tell, else this process's, by how many come and how long they take; not with a given limit.", []string{"server_address"}, nil)
-	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside.", []string{"server_address"}, nil)
-	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait here for a permit.", []string{"stage"}, nil)
-	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts of which all is said.", nil, nil)
-	replayedLevel = prometheus.NewDesc("coeval_replayed_total", "Generations that came from the journal.", nil, nil)
+	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations in flight at the server.", []string{"server_address"}, nil)
+	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits that requests hold. A choice that has probably ended holds none.", []string{"server_address"}, nil)
+	permitsLevel  = prometheus.NewDesc("coeval_permits", "Limit of the permits held, found by the client or set by client.max_in_flight.", []string{"server_address"}, nil)
+	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Estimated choices in the server's queue for each one that it works on.", []string{"server_address"}, nil)
+	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that the server works on: from its metrics page, else estimated for this process. Absent when client.max_in_flight is set.", []string{"server_address"}, nil)
+	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside, otherwise 1.", []string{"server_address"}, nil)
+	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait for a permit.", []string{"stage"}, nil)
+	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts whose stages have ended.", nil, nil)
+	replayedLevel = prometheus.NewDesc("coeval_replayed_total", "Generations read from the journal.", nil, nil)
 	failedLevel   = prometheus.NewDesc("coeval_failed_total", "Generations that failed for good.", nil, nil)
 )
 
-// Describe implements [prometheus.Collector].
-func (l *levels) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, out) }
+// Describe implements [prometheus.Collector]. It names all metrics, also those without a value yet.
+func (l *levels) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{inFlightLevel, heldLevel, permitsLevel, waitingLevel, busyLevel, upLevel, queueLevel, promptsLevel, replayedLevel, failedLevel} {
+		out <- d
+	}
+}
 
 // Collect implements [prometheus.Collector].
 func (l *levels) Collect(out chan<- prometheus.Metric) {
