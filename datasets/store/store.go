@@ -69,6 +69,23 @@ func ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return d.readFile(ctx, name)
 }
 
+// MaxSettingBytes bounds files that people write by hand: configs, templates, rubrics. A larger file
+// was named by mistake.
+const MaxSettingBytes = 1 << 20
+
+// ReadSetting is ReadFile for a file that people write by hand. It refuses one of more than
+// [MaxSettingBytes] before it reads it.
+func ReadSetting(ctx context.Context, name string) ([]byte, error) {
+	f, err := Stat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if f.Size > MaxSettingBytes {
+		return nil, fmt.Errorf("store: %s has %d bytes; allowed are up to %d", name, f.Size, MaxSettingBytes)
+	}
+	return ReadFile(ctx, name)
+}
+
 // Stat returns the size of a file.
 func Stat(ctx context.Context, name string) (File, error) {
 	d, err := driverOf(ctx, name)

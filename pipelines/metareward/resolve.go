@@ -109,7 +109,7 @@ func readText(key, name string) (string, error) {
 	if name == "" {
 		return "", nil
 	}
-	b, err := store.ReadFile(context.Background(), name)
+	b, err := store.ReadSetting(context.Background(), name)
 	if err != nil {
 		return "", &Problem{Key: key, Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
 	}
@@ -121,7 +121,7 @@ func readCalibration(name string) (*score.Calibration, error) {
 	if name == "" {
 		return nil, nil
 	}
-	b, err := store.ReadFile(context.Background(), name)
+	b, err := store.ReadSetting(context.Background(), name)
 	problem := func(err error) error {
 		return &Problem{Key: "judge.calibration", Value: fmt.Sprintf("%q", name), Allowed: fmt.Sprintf("a file of coeval calibrate --map (%v)", err)}
 	}

@@ -234,7 +234,7 @@ func (c *Config) Contest(ctx context.Context, answers func(ctx context.Context, 
 	}
 	out.Judge = pairwise.Options{Role: *judge, Scale: c.Judge.Verdict, Replicates: c.Judge.Replicates}
 	if c.Judge.Template != "" {
-		source, err := store.ReadFile(ctx, c.Judge.Template)
+		source, err := store.ReadSetting(ctx, c.Judge.Template)
 		if err != nil {
 			return nil, &metareward.Problem{Key: "judge.template", Value: fmt.Sprintf("%q", c.Judge.Template), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
 		}

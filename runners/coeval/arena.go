@@ -113,7 +113,7 @@ type contestRun struct {
 func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, error) {
 	config := arena.DefaultConfig()
 	if len(args) > 0 {
-		b, err := os.ReadFile(args[0])
+		b, err := store.ReadSetting(c.Context(), args[0])
 		if err != nil {
 			return nil, usage(fmt.Errorf("config: %w", err))
 		}

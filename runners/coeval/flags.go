@@ -109,7 +109,7 @@ func (f *configFlags) load(c *cobra.Command, args []string) (metareward.Config, 
 func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(metareward.Config) error) (metareward.Config, error) {
 	src := settings.Source{Validate: validate, Note: func(text string) { fmt.Fprintln(c.ErrOrStderr(), "NOTE:", text) }}
 	if len(args) > 0 {
-		b, err := os.ReadFile(args[0])
+		b, err := store.ReadSetting(c.Context(), args[0])
 		if err != nil {
 			return metareward.Config{}, usage(fmt.Errorf("the config can't be read: %w", err))
 		}

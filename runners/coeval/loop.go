@@ -42,7 +42,7 @@ any moment; the same command goes on, and pays and trains for nothing twice. Ctr
 }
 
 func newLoop(c *cobra.Command, file string) (*loop.Loop, error) {
-	b, err := os.ReadFile(file)
+	b, err := store.ReadSetting(c.Context(), file)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}

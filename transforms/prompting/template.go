@@ -3,7 +3,6 @@ package prompting
 import (
 	"fmt"
 	"strings"
-	"text/template"
 	"text/template/parse"
 
 	"coeval/schemas"
@@ -13,7 +12,9 @@ import (
 // template defines a part named system, a system message before it.
 type Template struct {
 	name string
-	text *template.Template
+	text *executions
+	// system reports whether the template has a part for the system message.
+	system bool
 	// pieces are the template again when it only puts fields between texts. Templates are
 	// executed for every call, and this takes a tenth of the time.
 	pieces []piece
@@ -50,13 +51,16 @@ const systemPart = "system"
 // ParseTemplate returns the text/template of a source. It returns an error if the template
 // fails on a sample, or leaves out a field that it must show.
 func ParseTemplate(form Form, source string) (*Template, error) {
-	text, err := template.New(form.Name).Option("missingkey=error").Parse(source)
+	text, err := parseBounded(form.Name, source)
 	if err != nil {
 		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
 	}
-	t := &Template{name: form.Name, text: text}
-	if pieces, plain := cut(text.Root, form.Samples[0]); plain && text.Lookup(systemPart) == nil {
+	t := &Template{name: form.Name, text: &executions{text: text}, system: text.Lookup(systemPart) != nil}
+	if pieces, plain := cut(text.Root, form.Samples[0]); plain && !t.system {
 		t.pieces = pieces
+	}
+	if err := countSteps(text); err != nil {
+		return nil, fmt.Errorf("%s: template: %w", form.Name, err)
 	}
 	for i, data := range form.Samples {
 		messages, err := t.Render(data)
@@ -90,15 +94,14 @@ func (t *Template) Render(data Data) ([]schemas.Message, error) {
 		}
 		return message(strings.Join(parts, "")), nil
 	}
-	user, err := t.execute(t.text, data)
+	user, err := t.execute(t.name, data)
 	if err != nil {
 		return nil, err
 	}
-	system := t.text.Lookup(systemPart)
-	if system == nil {
+	if !t.system {
 		return message(user), nil
 	}
-	content, err := t.execute(system, data)
+	content, err := t.execute(systemPart, data)
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +111,12 @@ func (t *Template) Render(data Data) ([]schemas.Message, error) {
 	return append([]schemas.Message{{Role: "system", Content: content}}, message(user)...), nil
 }
 
-func (t *Template) execute(part *template.Template, data Data) (string, error) {
-	var b strings.Builder
-	if err := part.Execute(&b, data); err != nil {
+func (t *Template) execute(part string, data Data) (string, error) {
+	out, err := t.text.execute(part, data)
+	if err != nil {
 		return "", fmt.Errorf("%s: template: %w", t.name, err)
 	}
-	return b.String(), nil
+	return out, nil
 }
 
 func message(s string) []schemas.Message {

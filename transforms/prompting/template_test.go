@@ -3,6 +3,7 @@ package prompting
 import (
 	"strings"
 	"testing"
+	"text/template"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,7 +43,7 @@ func TestPieces(t *testing.T) {
 		}
 		for _, s := range []Data{sheet, short} {
 			var want strings.Builder
-			if err := made.text.Execute(&want, s); err != nil {
+			if err := template.Must(template.New("").Parse(tt.source)).Execute(&want, s); err != nil {
 				t.Fatal(err)
 			}
 			got, err := made.Render(s)
