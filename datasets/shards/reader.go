@@ -46,14 +46,14 @@ func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	f, err := openTable[T](r, r.Size(), path)
+	f, _, err := openTable[T](r, r.Size(), path)
 	if err != nil {
 		return err
 	}
-	schema := parquet.SchemaOf(new(C))
+	schema, table := parquet.SchemaOf(new(C)), parquet.SchemaOf(new(T))
 	for _, column := range schema.Columns() {
 		wanted := describeColumn(schema, column)
-		if _, ok := f.Schema().Lookup(column...); !ok || describeColumn(f.Schema(), column) != wanted {
+		if _, ok := table.Lookup(column...); !ok || describeColumn(table, column) != wanted {
 			return fmt.Errorf("shards: %s: column %s (%s) is not one of this table", path, strings.Join(column, "."), wanted)
 		}
 	}
@@ -68,28 +68,37 @@ func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *
 	return eachRow(ctx, rows, schema, path, each)
 }
 
-// openTable opens a file that has exactly the columns of T.
-func openTable[T any](r io.ReaderAt, size int64, path string) (*parquet.File, error) {
-	f, err := parquetfile.Open(r, size)
-	if err != nil {
-		return nil, fmt.Errorf("shards: %s: %w", path, err)
+// openTable opens a file that has exactly the columns of T. A file of an earlier version may lack
+// columns that may be null; lacks reports that.
+func openTable[T any](r io.ReaderAt, size int64, path string) (f *parquet.File, lacks bool, err error) {
+	if f, err = parquetfile.Open(r, size); err != nil {
+		return nil, false, fmt.Errorf("shards: %s: %w", path, err)
 	}
-	if err := sameColumns(f.Schema(), parquet.SchemaOf(new(T))); err != nil {
-		return nil, fmt.Errorf("shards: %s: %w", path, err)
+	if lacks, err = sameColumns(f.Schema(), parquet.SchemaOf(new(T))); err != nil {
+		return nil, false, fmt.Errorf("shards: %s: %w", path, err)
 	}
-	return f, nil
+	return f, lacks, nil
 }
 
 func readTable[T any](ctx context.Context, r io.ReaderAt, size int64, path string, each func(row *T) error) error {
-	f, err := openTable[T](r, size, path)
+	f, lacks, err := openTable[T](r, size, path)
 	if err != nil {
 		return err
 	}
-	rows, err := parquetfile.NewRows(f)
+	schema := parquet.SchemaOf(new(T))
+	var rows *parquetfile.Rows
+	err = parquetfile.Guard(func() error {
+		if lacks {
+			rows, err = parquetfile.NewColumns(f, schema) // null where the file has no column
+		} else {
+			rows, err = parquetfile.NewRows(f)
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("shards: %s: %w", path, err)
 	}
-	return eachRow(ctx, rows, parquet.SchemaOf(new(T)), path, each)
+	return eachRow(ctx, rows, schema, path, each)
 }
 
 func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet.Schema, path string, each func(row *C) error) error {
@@ -134,26 +143,33 @@ func checkSize(row parquet.Row) error {
 	return nil
 }
 
-// sameColumns returns an error that names the first column in which two schemas differ.
-func sameColumns(got, want *parquet.Schema) error {
+// sameColumns returns an error that names the first column in which two schemas differ. Columns that
+// may be null may lack: a later version may add such columns, and no others.
+func sameColumns(got, want *parquet.Schema) (lacks bool, err error) {
 	columns := got.Columns()
-	for i, path := range want.Columns() {
+	at := 0
+	for _, path := range want.Columns() {
 		name := strings.Join(path, ".")
 		wanted := describeColumn(want, path)
+		if _, ok := got.Lookup(path...); !ok && len(path) == 1 && strings.HasPrefix(wanted, "optional ") {
+			lacks = true
+			continue
+		}
 		switch {
-		case i >= len(columns):
-			return fmt.Errorf("column %s (%s) is missing", name, wanted)
-		case !slices.Equal(columns[i], path):
-			return fmt.Errorf("column %d is %s where %s (%s) is wanted", i+1, strings.Join(columns[i], "."), name, wanted)
+		case at >= len(columns):
+			return false, fmt.Errorf("column %s (%s) is missing", name, wanted)
+		case !slices.Equal(columns[at], path):
+			return false, fmt.Errorf("column %d is %s where %s (%s) is wanted", at+1, strings.Join(columns[at], "."), name, wanted)
 		}
 		if found := describeColumn(got, path); found != wanted {
-			return fmt.Errorf("column %s is %s where %s is wanted", name, found, wanted)
+			return false, fmt.Errorf("column %s is %s where %s is wanted", name, found, wanted)
 		}
+		at++
 	}
-	if more := len(want.Columns()); len(columns) > more {
-		return fmt.Errorf("column %s is not known", strings.Join(columns[more], "."))
+	if len(columns) > at {
+		return false, fmt.Errorf("column %s is not known", strings.Join(columns[at], "."))
 	}
-	return nil
+	return lacks, nil
 }
 
 // describeColumn tells the type of a column and which of its levels may be null or repeat.

@@ -288,9 +288,9 @@ func TestCompareIsAnOrder(t *testing.T) {
 
 func TestReadTableRefusesOtherColumns(t *testing.T) {
 	type failure struct {
-		Stage   string `parquet:"stage,dict"`
-		Code    string `parquet:"code,dict"`
-		Message string `parquet:"message"`
+		Stage    string  `parquet:"stage,dict"`
+		Code     string  `parquet:"code,dict"`
+		PromptID *string `parquet:"prompt_id"`
 	}
 	type number struct {
 		Stage string `parquet:"stage,dict"`
@@ -307,7 +307,7 @@ func TestReadTableRefusesOtherColumns(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"fewer":    {plainParquet[failure](t), "column source_file (optional STRING) is missing"},
+		"fewer":    {plainParquet[failure](t), "column 3 is prompt_id where message (required STRING) is wanted"},
 		"type":     {plainParquet[number](t), "column code is required INT(64,true) where required STRING is wanted"},
 		"nullable": {plainParquet[nullable](t), "column stage is optional STRING where required STRING is wanted"},
 		"more":     {plainParquet[more](t), "column more is not known"},
@@ -322,6 +322,44 @@ func TestReadTableRefusesOtherColumns(t *testing.T) {
 		if want := "shards: " + path + ": " + test.want; err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %q", name, err, want)
 		}
+	}
+}
+
+// A file of an earlier version lacks columns that may be null, and is read with null in them.
+func TestReadTableOfAnEarlierVersion(t *testing.T) {
+	type failure struct {
+		Stage    string  `parquet:"stage,dict"`
+		Code     string  `parquet:"code,dict"`
+		Message  string  `parquet:"message"`
+		PromptID *string `parquet:"prompt_id"`
+	}
+	path := filepath.Join(t.TempDir(), "f.parquet")
+	var b bytes.Buffer
+	w := parquet.NewGenericWriter[failure](&b)
+	if _, err := w.Write([]failure{{"judge", "timeout", "m", new("p")}, {"meta", "timeout", "n", nil}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), os.WriteFile(path, b.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	want := []schemas.FailureRow{{Stage: "judge", Code: "timeout", Message: "m", PromptID: new("p")}, {Stage: "meta", Code: "timeout", Message: "n"}}
+	var got []schemas.FailureRow
+	if err := shards.ReadTable(t.Context(), path, func(r *schemas.FailureRow) error { got = append(got, *r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	type some struct {
+		Message   string `parquet:"message"`
+		Replicate *int32 `parquet:"replicate"`
+	}
+	var part []some
+	if err := shards.ReadColumns[schemas.FailureRow](t.Context(), path, func(r *some) error { part = append(part, *r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]some{{Message: "m"}, {Message: "n"}}, part); diff != "" {
+		t.Error(diff)
 	}
 }
 

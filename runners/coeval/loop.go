@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/lock"
+	"coeval/datasets/store"
 	"coeval/runners/loop"
 )
 
