@@ -198,7 +198,7 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		if strings.TrimSpace(l.plain) == "" {
 			continue
 		}
-		if l.quoted || l.turn || p.introduced(i) {
+		if l.quoted || l.turn || p.introduced(i) || g.aboutCriterion(p, i) {
 			return 0, false
 		}
 		all := sentences(l.plain)
@@ -216,6 +216,16 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		return n, true
 	}
 	return 0, false
+}
+
+// aboutCriterion reports whether a line begins with the name of a criterion, or stands under it.
+func (g *Grammar) aboutCriterion(p *page, i int) bool {
+	l := fold(p.lines[i].plain)
+	if head := headed.FindString(l); head != "" && !onlyLeads(head, g) && len(head) < len(strings.TrimRight(l, " ")) {
+		return true
+	}
+	is, total := p.headed(i)
+	return is && !total
 }
 
 // ReadEnforced reads a text whose last line a server has constrained to a label and a value,

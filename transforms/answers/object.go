@@ -13,8 +13,8 @@ type object struct {
 	endLine int
 	// listed reports whether the object is an item of a list.
 	listed bool
-	// prefix is the text before it on its line.
-	prefix string
+	// prefix and suffix are the texts before and after it on its lines.
+	prefix, suffix string
 }
 
 // maxObjects bounds the braces at which an object is looked for.
@@ -44,6 +44,8 @@ func findObjects(text string) ([]object, string) {
 			listed: strings.HasSuffix(before, "[") || strings.HasSuffix(before, ",") && len(out) > 0 && out[len(out)-1].listed,
 		}
 		o.endLine = o.line + strings.Count(text[at:at+size], "\n")
+		suffix, _, _ := strings.Cut(text[at+size:], "\n")
+		o.suffix = strings.TrimSpace(suffix)
 		out = append(out, o)
 		text = text[:at] + blank(text[at:at+size]) + text[at+size:]
 		at += size
@@ -107,14 +109,37 @@ func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
 	if !found {
 		return r, false
 	}
+	r.rest = o.suffix
+	if r.Reason == "" && continued.MatchString(strings.TrimLeft(o.suffix, ", ")) {
+		r.Reason = Ambiguous
+	}
 	if r.Reason != "" {
 		r.Value = 0
 	}
 	switch {
-	case o.prefix == "" && p.introduced(o.line), endsInColon(o.prefix) && introduces(o.prefix):
+	case o.prefix == "" && p.introduced(o.line), introduces(o.prefix):
 		r.quoted = true
 	}
 	return r, true
+}
+
+// later is a key of a value that replaces the first one, as score_after_penalty.
+var later = regexp.MustCompile(`after|adjusted|revised|corrected|updated|penal|deduct|^new|final`)
+
+// contradicted reports whether another key of the object has a later value than n.
+func (g *Grammar) contradicted(fields map[string]json.RawMessage, n int) bool {
+	for key, raw := range fields {
+		name := keyName(key)
+		if _, known := g.Keys[name]; known || !later.MatchString(name) {
+			continue
+		}
+		for known := range g.Keys {
+			if v := g.Parse(scalar(raw)); strings.Contains(name, known) && v.whole() && v.N != n {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // objectValue reads the value of an object's own fields. Several with different values
@@ -143,6 +168,9 @@ func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (fou
 		if kind == Total {
 			r.Kind = Total
 		}
+	}
+	if found && r.Reason == "" && g.contradicted(fields, r.Value) {
+		r.Reason = Ambiguous
 	}
 	return found
 }

@@ -35,6 +35,7 @@ func newPage(text string) *page {
 	p := &page{}
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	text, turns := splitTokens(text)
+	inElement := quotedElements(text)
 	text = labelElements(text)
 	p.objects, text = findObjects(text)
 	p.text = text
@@ -42,7 +43,7 @@ func newPage(text string) *page {
 	isQuoted := quotedLines(raw)
 	p.lines = make([]line, len(raw))
 	for i, s := range raw {
-		p.lines[i] = line{plain: plain(s), quoted: isQuoted[i], turn: turnMark.MatchString(s) || slices.Contains(turns, i), boxed: strings.Contains(s, `boxed{`)}
+		p.lines[i] = line{plain: plain(s), quoted: isQuoted[i] || inElement[i], turn: turnMark.MatchString(s) || slices.Contains(turns, i), boxed: strings.Contains(s, `boxed{`)}
 	}
 	return p
 }
@@ -111,6 +112,27 @@ func otherElements(text string) string {
 	return text
 }
 
+// quotedElement is an element whose name says that it holds the words of others, or an example.
+var quotedElement = regexp.MustCompile(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>(.*?)</([a-z]+)>`)
+
+// quotedElements returns the numbers of the lines of such elements.
+func quotedElements(text string) map[int]bool {
+	if !strings.Contains(text, "</") {
+		return nil
+	}
+	out := map[int]bool{}
+	for _, m := range quotedElement.FindAllStringSubmatchIndex(text, -1) {
+		if !strings.EqualFold(text[m[2]:m[3]], text[m[6]:m[7]]) {
+			continue
+		}
+		first := strings.Count(text[:m[0]], "\n")
+		for i := range strings.Count(text[m[0]:m[1]], "\n") + 1 {
+			out[first+i] = true
+		}
+	}
+	return out
+}
+
 func replaceElements(text string, open *regexp.Regexp, label func(name string) string) string {
 	for from := 0; ; {
 		m := open.FindStringSubmatchIndex(text[from:])
@@ -132,7 +154,12 @@ func replaceElements(text string, open *regexp.Regexp, label func(name string) s
 			continue
 		}
 		l := label(name)
-		text = text[:start] + l + text[after:after+n] + " " + text[after+n+len(end):]
+		rest := text[after+n+len(end):]
+		ending := " "
+		if strings.HasPrefix(strings.TrimLeft(rest, " "), "<") {
+			ending = "… " // another element follows: this one's sentence ends
+		}
+		text = text[:start] + l + text[after:after+n] + ending + rest
 		from = start + len(l)
 	}
 }
@@ -276,6 +303,12 @@ func endsInColon(s string) bool {
 	return strings.HasSuffix(s, ":")
 }
 
+// leadsOn reports whether a line ends in a colon, a comma or a dash.
+func leadsOn(s string) bool {
+	s = strings.TrimRight(s, " \t\"'*_")
+	return endsInColon(s) || strings.HasSuffix(s, ",") || strings.HasSuffix(s, " -") || strings.HasSuffix(s, "–") || strings.HasSuffix(s, "—")
+}
+
 // introduces reports whether a line that ends in a colon introduces the words of others, an
 // example, or a case.
 func introduces(intro string) bool {
@@ -290,6 +323,12 @@ func introduces(intro string) bool {
 	return says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
 }
 
+// Attributed matches the words that make a result somebody else's: "Score: 5 (according to the response)".
+var Attributed = regexp.MustCompile(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by|quoted\s+from|stated\s+by|written\s+by|says|in\s+the\s+words\s+of)\s+(?:the\s+|this\s+|its\s+)?(?:last\s+)?(?:response|answer|assistant|reply|user|text|author|itself|judge?ment)\b|\bself-(?:assigned|reported|awarded)\b`)
+
+// Amended matches the beginning of a sentence that replaces the result before it: "Edit: 3."
+var Amended = regexp.MustCompile(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|corrected|revised|changed?|make\s+that|no)\s*[:,–—-]\s*\S`)
+
 var example = regexp.MustCompile(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)
 
 // introduced reports whether the line before line i, blank ones aside, introduces it as
@@ -300,7 +339,7 @@ func (p *page) introduced(i int) bool {
 		if s == "" || opensFence(s) != "" {
 			continue
 		}
-		return endsInColon(s) && introduces(s) || dangles(s) && says.MatchString(s)
+		return leadsOn(s) && introduces(s) || dangles(s) && says.MatchString(s)
 	}
 	return false
 }

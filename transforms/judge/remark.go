@@ -16,6 +16,8 @@ var (
 	alternative = regexp.MustCompile(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
 	// condition makes a score hold only in a case.
 	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to)\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
+	// hesitation takes a score back in its own remark.
+	hesitation = regexp.MustCompile(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|wait\b|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
 	// connective are the lower-case words with which a remark may begin.
 	connective = regexp.MustCompile(`(?i)^(?:because|since|as|due|given|for|with|which|while|although|though|but|based|it|this|thanks|considering|reflecting|indicating|meaning|rather|not|instead|overall|weil|da|denn|car|parce|porque|perché|потому|так)\b`)
 	// criterionOnly is a remark that names one criterion: the score is that criterion's alone.
@@ -94,7 +96,7 @@ func firstSentence(s string) (first, rest string) {
 func (sc Scale) checkRemark(s string, n number) (reason string) {
 	bare := strings.TrimLeft(s, " ,;:([–—-")
 	switch {
-	case alternative.MatchString(bare), condition.MatchString(s), criterionOnly.MatchString(s), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
+	case alternative.MatchString(bare), hesitation.MatchString(bare), answers.Attributed.MatchString(s), condition.MatchString(s), criterionOnly.MatchString(s), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
 		return answers.Ambiguous
 	}
 	if startsWithNumberWord(bare) {
@@ -235,7 +237,7 @@ var (
 // contests reports whether a sentence after the score line contradicts it: with another
 // number of points, or by taking it back.
 func (sc Scale) contests(s string, thousandths int) bool {
-	if retract.MatchString(s) || oneCriterion.MatchString(s) {
+	if retract.MatchString(s) || oneCriterion.MatchString(s) || answers.Amended.MatchString(s) || answers.Attributed.MatchString(s) {
 		return true
 	}
 	if !claim.MatchString(s) {
@@ -272,13 +274,17 @@ func (sc Scale) merge(reports []answers.Report) (reason string) {
 	if last.Kind == answers.Total {
 		return ""
 	}
-	small, differ, heads, partials := 0, false, 0, 0
+	// small counts the reports of at most one point at the end of the text, which may be single criteria.
+	small, smallDiffer, differ, heads, partials := 0, false, false, 0, 0
 	for _, r := range reports {
 		if r.Reason != "" || r.Kind == answers.Total {
 			continue
 		}
-		if r.Value <= 1000 && sc.Max > 1000 {
+		if r.Value > 1000 || sc.Max <= 1000 {
+			small, smallDiffer = 0, false
+		} else {
 			small++
+			smallDiffer = smallDiffer || r.Value != last.Value
 		}
 		differ = differ || r.Value != last.Value
 		if r.Headed {
@@ -289,7 +295,7 @@ func (sc Scale) merge(reports []answers.Report) (reason string) {
 		}
 	}
 	switch {
-	case small == len(reports) && (small >= 3 || small == 2 && differ),
+	case small >= 3, small == 2 && smallDiffer,
 		last.Headed && heads >= 2,
 		last.Partial && (last.Value <= 1000 || partials >= 2),
 		last.Kind == answers.Weak && differ:

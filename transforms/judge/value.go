@@ -195,7 +195,7 @@ func (sc Scale) value(c *cursor) (n number, reason string) {
 	if opened != nil && strings.Contains(opened[0], "<") && !strings.Contains(c.rest(), ">") {
 		return n, Ambiguous // less than
 	}
-	if starred > 0 && float64(starred) != n.value {
+	if starred > 1 && float64(starred) != n.value { // one star is an ornament
 		return n, Ambiguous
 	}
 	return n, sc.tail(c, n)
@@ -296,7 +296,7 @@ func (c *cursor) noNumber() string {
 }
 
 var (
-	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
+	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
 	inAll   = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|です|だ|입니다|이다)\b?`)
 	symbols = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
 	percent = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)

@@ -31,7 +31,7 @@ var (
 	// positive follows "A is" in a verdict.
 	positive = regexp.MustCompile(`(?i)^(?:is|was|seems|as)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+)\b`)
 	is       = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|are)\b`)
-	reason   = regexp.MustCompile(`(?i)^(?:because|since|as|due|for|with|by|over|which|while|whereas|despite|even|and\s+(?:it|here|this|not)|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|更|が|です|입니다|이)`)
+	reason   = regexp.MustCompile(`(?i)^(?:because|since|as|due|for|with|by|over|which|while|whereas|despite|even|and\s+(?:it|here|this|not)|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque)\b|^(?:更|が|です|입니다|이)`)
 	possess  = regexp.MustCompile(`(?i)^'s\s+(?:` + noun + `)?`)
 	negated  = regexp.MustCompile(`(?i)\b(?:not|n't|neither|never|no longer|less)\b`)
 )
@@ -131,10 +131,14 @@ func remark(letter, s string, touches bool) answers.Value {
 		return answers.Value{Reason: Ambiguous}
 	case touches && unicode.IsDigit(r) || touches && spacedLetter(r):
 		return answers.Value{Reason: Ambiguous}
+	case touches && r == '-' && !strings.HasPrefix(s, "- "): // a grade, or a word such as B-side
+		return answers.Value{Reason: Ambiguous}
 	}
 	first, after := firstSentence(s)
 	bare := strings.TrimLeft(first, " ,;:([–—-")
 	switch {
+	case splits(letter, first), answers.Attributed.MatchString(first):
+		return answers.Value{Reason: Ambiguous}
 	case doubtful.MatchString(first) || negatedClaim(first):
 		return answers.Value{Reason: map[bool]string{true: Tie, false: Ambiguous}[tie.MatchString(bare)]}
 	case is.MatchString(bare) && !positive.MatchString(bare):
@@ -166,9 +170,29 @@ func firstSentence(s string) (first, rest string) {
 	return s, ""
 }
 
-var claims = regexp.MustCompile(`(?i)^[\s*#>-]*(?:(?:so|thus|therefore|hence|overall|finally|in\s+conclusion|in\s+summary|ultimately|(?:(?:my|the|final)\s+)*(?:conclusion|verdict|decision)|consequently|accordingly|based\s+on\s+(?:this|the\s+(?:above|rubric))|to\s+conclude|结论是?|因此|所以|最终结论)[\s,:]+)*(?:the\s+)?` + noun + `\s*[-_"'(\[]*([AB])["')\]]*\s*(?:(?:is|was)\s+(?:therefore\s+|thus\s+|overall\s+)?(?:(?:clearly|slightly|marginally|somewhat|significantly|much|far|definitely|undoubtedly|a\s+bit|a\s+little)\s+)*(?:the\s+)?(?:more\s+accurate|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|of\s+the\s+two))?|wins|更准确|更好|のほうが正確(?:です)?|が優れている|가 더 정확합니다)`)
+// split is a remark that gives a part of the verdict to the other judgment: "A on form, B on content".
+var split = regexp.MustCompile(`[,;]\s*(?:(?i:and|but|while)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s*(?:\(|\s(?i:on|in|for|at|is\s+(?:better|more\s+accurate)|wins)\b)`)
 
-// sentence reads a verdict in words: "Judgment A is more accurate than Judgment B."
+func splits(letter, remark string) bool {
+	m := split.FindStringSubmatch(remark)
+	return m != nil && m[1] != letter
+}
+
+// The parts of a verdict in words.
+const (
+	conclusion = `^[\s*#>-]*(?:(?i:so|thus|therefore|hence|overall|finally|in\s+(?:conclusion|summary|the\s+end)|ultimately|(?:(?:my|the|final)\s+)*(?:conclusion|verdict|decision)|consequently|accordingly|` +
+		`based\s+on\s+(?:this|the\s+(?:above|rubric))|to\s+conclude|(?:between|of)\s+the\s+two|on\s+balance|all\s+in\s+all|结论是?|因此|所以|最终结论)[\s,:]+)*`
+	degree = `(?i:(?:therefore|thus|overall|clearly|slightly|marginally|somewhat|significantly|much|far|definitely|undoubtedly|a\s+bit|a\s+little)\s+)*`
+)
+
+var (
+	// lettered is a judgment in a sentence: a noun with a letter, or a capital alone.
+	lettered = `(?:(?i:the\s+)?(?i:` + noun + `)\s*[-_"'(\[]*((?i:[AB]))["')\]]*|(\[\[)?([AB])(?:\]\])?)`
+	claims   = regexp.MustCompile(conclusion + lettered + `\s*(?i:(?:is|was)\s+` + degree + `(?:the\s+)?(?:more\s+accurate|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|of\s+the\s+two))?|wins|更准确|更好|のほうが正確(?:です)?|が優れている|가 더 정확합니다)`)
+)
+
+// sentence reads a verdict in words: "Judgment A is more accurate than Judgment B." A letter without
+// a noun or brackets needs the other letter beside it: "A is better" may be about an option.
 func sentence(s string) (n int, ok bool) {
 	s = lookalikes.Replace(s)
 	if m := ordered.FindStringSubmatch(s); m != nil && m[1] != m[2] {
@@ -178,29 +202,32 @@ func sentence(s string) (n int, ok bool) {
 	if m == nil {
 		return 0, false
 	}
-	rest := strings.ToLower(strings.TrimSpace(s[len(m[0]):]))
-	letter := strings.ToUpper(m[1])
+	letter, sure := strings.ToUpper(m[1]+m[3]), m[1]+m[2] != ""
+	rest := strings.TrimSpace(s[len(m[0]):])
 	if than := thanOther.FindStringSubmatch(rest); than != nil {
 		if strings.EqualFold(than[1], letter) {
 			return 0, false
 		}
-		rest = rest[len(than[0]):]
+		rest, sure = rest[len(than[0]):], true
 	}
-	rest = strings.TrimLeft(rest, " .!。")
-	if rest != "" && (!becauseOf.MatchString(rest) || doubtful.MatchString(rest)) {
-		return 0, false
-	}
-	return int(winner(letter)), true
+	return int(winner(letter)), sure && explains(rest)
+}
+
+// explains reports whether the rest of a sentence with a verdict is empty, or a reason.
+func explains(rest string) bool {
+	rest = strings.TrimLeft(strings.ToLower(rest), " .!。")
+	return rest == "" || becauseOf.MatchString(rest) && !doubtful.MatchString(rest)
 }
 
 // ordered is a sentence that is nothing but A > B.
 var ordered = regexp.MustCompile(`^\W*([AB])\s*(?:>>?|≫)\s*([AB])\W*$`)
 
 var (
-	thanOther = regexp.MustCompile(`(?i)^\s*than\s+(?:the\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
+	thanOther = regexp.MustCompile(`(?i)^\s*(?:than|over)\s+(?:the\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
 	becauseOf = regexp.MustCompile(`(?i)^,?\s*(?:because|since|as|due to|given)\b`)
 	retract   = regexp.MustCompile(`(?i)\b(?:actually|wait|correction|on\s+second\s+thought|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|tie|draw|equally|can(?:'|no)t\s+decide|unsure|uncertain)\b`)
 	winning   = regexp.MustCompile(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
+	loser     = regexp.MustCompile(`(?i)^\W*(?:loser|worse|less\s+accurate)\s*[:=]\s*(?:` + noun + `\s*[-_]?)?([AB])\b`)
 	letterIn  = regexp.MustCompile(`\b[AB]\b`)
 )
 
@@ -208,8 +235,11 @@ var (
 // verdict back.
 func contests(s string, n int) bool {
 	s = lookalikes.Replace(s)
-	if retract.MatchString(s) {
+	if retract.MatchString(s) || answers.Amended.MatchString(s) || answers.Attributed.MatchString(s) {
 		return true
+	}
+	if m := loser.FindStringSubmatch(s); m != nil {
+		return int(winner(strings.ToUpper(m[1]))) == n
 	}
 	if !winning.MatchString(s) || negated.MatchString(s) && !letterIn.MatchString(s) {
 		return false
