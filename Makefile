@@ -40,7 +40,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -112,6 +112,11 @@ run: build
 ## test: run all tests
 test:
 	$(GO) test $(GOTESTFLAGS) $(PACKAGES)
+
+## docs: check links, configs, messages and sentences of the pages, and run their commands on the simulated worker
+docs: build
+	$(GO) test -count=1 $(GOTESTFLAGS) ./runners/docs -args -coeval $(abspath $(BIN)/coeval)
+	$(GO) test $(GOTESTFLAGS) -run='Reference' ./runners/coeval ./runners/settings ./transforms/fleet ./schemas
 
 ## race: run all tests with the race detector
 race:
