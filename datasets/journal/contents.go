@@ -57,5 +57,6 @@ func read(ctx context.Context, dir, bucket string, bits PrefixBits, keep func(st
 	if err != nil {
 		return nil, nil, err
 	}
-	return contents, l, l.checkLoss(ctx, dir)
+	err = l.checkLoss(ctx, dir)
+	return contents, l, err
 }

@@ -183,7 +183,7 @@ func TestGrowthIsNoLoss(t *testing.T) {
 func TestSalvage(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		var want map[string]string
-		make := func(t *testing.T, folder string) string {
+		build := func(t *testing.T, folder string) string {
 			dir := store.Join(dir, folder)
 			want = map[string]string{}
 			for i := range 4 {
@@ -246,7 +246,7 @@ func TestSalvage(t *testing.T) {
 		}
 		for what, plant := range damage {
 			t.Run(what, func(t *testing.T) {
-				dir := make(t, strings.ReplaceAll(what, " ", "-"))
+				dir := build(t, strings.ReplaceAll(what, " ", "-"))
 				if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 || h.Generations != 12 {
 					t.Fatalf("before: %+v, %v", h, err)
 				}

@@ -43,8 +43,11 @@ func ReadRespondent(ctx context.Context, dir string) (Respondent, error) {
 		return Respondent{}, err
 	case b != nil:
 		var o Respondent
-		if err := json.Unmarshal(b, &o); err != nil || (o.Kind != Real && o.Kind != Simulated) {
-			return Respondent{}, fmt.Errorf("journal: %s does not say whether the answers are real or simulated (%v)", name, err)
+		if err := json.Unmarshal(b, &o); err != nil {
+			return Respondent{}, fmt.Errorf("journal: %s does not record whether the answers are real or simulated: %w", name, err)
+		}
+		if o.Kind != Real && o.Kind != Simulated {
+			return Respondent{}, fmt.Errorf("journal: %s has the kind %q; allowed are %s and %s", name, o.Kind, Real, Simulated)
 		}
 		o.Recorded = true
 		return o, nil

@@ -97,11 +97,7 @@ func (t *table) next() (line []byte, failure *schemas.Failure, err error) {
 		if len(t.buf) > 1 {
 			t.buf = append(t.buf, ',')
 		}
-		var invalid error
-		if t.buf, invalid = jsontext.AppendQuote(t.buf, t.header[i]); invalid == nil {
-			t.buf, invalid = jsontext.AppendQuote(append(t.buf, ':'), cell)
-		}
-		if invalid != nil {
+		if !t.appendField(t.header[i], cell) {
 			return nil, bad(InvalidUTF8, "column %s is not valid UTF-8", show(t.header[i])), nil
 		}
 		if len(t.buf) > t.max {
@@ -114,6 +110,17 @@ func (t *table) next() (line []byte, failure *schemas.Failure, err error) {
 
 // allow lets the next row have the limit, twice since each quote in a cell is two, and
 // what the reader has read ahead.
+
+// appendField adds "name":"value" to the row's object. It reports false if either is not valid UTF-8.
+func (t *table) appendField(name, value string) bool {
+	var err error
+	if t.buf, err = jsontext.AppendQuote(t.buf, name); err != nil {
+		return false
+	}
+	t.buf, err = jsontext.AppendQuote(append(t.buf, ':'), value)
+	return err == nil
+}
+
 func (t *table) allow() { t.input.left = 2*t.max + 2*bufferBytes }
 
 // A meter ends a row that is too large, for example after a quote that nothing closes.

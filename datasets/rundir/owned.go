@@ -199,7 +199,8 @@ func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	start := make([]byte, min(r.Size(), maxCard))
-	if _, err := r.ReadAt(start, 0); ignoreEOF(err) != nil {
+	_, err = r.ReadAt(start, 0)
+	if err = ignoreEOF(err); err != nil {
 		return err
 	}
 	if !isOwn(start) {

@@ -246,12 +246,19 @@ func readRun(ctx context.Context, out string) (*schemas.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	var run schemas.Run
-	if json.Unmarshal(b, &run) != nil || run.Format < 1 || len(run.Config) == 0 || run.Ledger.Roles == nil {
+	run, ok := decodeRun(b)
+	if !ok {
 		return nil, nil
 	}
 	if run.Format > schemas.RunFormat {
 		return nil, refuse("%s has format %d, and this version of Coeval writes format %d: choose another --out, or use the newer version", store.Join(out, RunFile), run.Format, schemas.RunFormat)
 	}
-	return &run, nil
+	return run, nil
+}
+
+// decodeRun reports whether b is the record of a run.
+func decodeRun(b []byte) (*schemas.Run, bool) {
+	var run schemas.Run
+	err := json.Unmarshal(b, &run)
+	return &run, err == nil && run.Format >= 1 && len(run.Config) > 0 && run.Ledger.Roles != nil
 }

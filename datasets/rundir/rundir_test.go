@@ -117,7 +117,7 @@ func TestCheck(t *testing.T) {
 // nobody's.
 func TestCheckOfALockedFolder(t *testing.T) {
 	out := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(out, "actor/empty"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(out, "actor", "empty"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(t.Context(), out, false); err != nil {

@@ -95,7 +95,7 @@ func (local) stat(_ context.Context, name string) (File, error) {
 // refuseSpecial treats a folder as an object store does: there is no file of that name. A
 // pipe, a socket or a device has no size and can't be read at an offset.
 func refuseSpecial(name string, info fs.FileInfo) error {
-	kind := ""
+	var kind string
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("is a folder, not a file: %w", fs.ErrNotExist)}

@@ -13,7 +13,7 @@ import (
 // A journal gets answers of one kind of servers, whichever came first; so do journals that older
 // versions wrote, which have no record of the kind.
 func TestRespondentsDoNotMix(t *testing.T) {
-	real, simulated := valid(), valid()
+	genuine, simulated := valid(), valid()
 	simulated.Worker.URLs, simulated.Simulate.Enabled = nil, true
 	other := simulated
 	other.Simulate.World = "bad"
@@ -51,7 +51,7 @@ func TestRespondentsDoNotMix(t *testing.T) {
 			for _, c := range []struct {
 				config Config
 				want   bool
-			}{{real, tt.real}, {simulated, tt.simulated}, {other, tt.simulated}} {
+			}{{genuine, tt.real}, {simulated, tt.simulated}, {other, tt.simulated}} {
 				c.config.Output.Dir = out
 				err := c.config.CheckRespondent(t.Context())
 				if (err == nil) != c.want {
@@ -65,11 +65,11 @@ func TestRespondentsDoNotMix(t *testing.T) {
 	}
 	// What claims a journal for the simulated worker keeps real runs out.
 	simulated.Output.Dir = t.TempDir()
-	real.Output.Dir = simulated.Output.Dir
+	genuine.Output.Dir = simulated.Output.Dir
 	if err := simulated.ClaimRespondent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := real.ClaimRespondent(t.Context()); err == nil {
+	if err := genuine.ClaimRespondent(t.Context()); err == nil {
 		t.Error("a real run may use a journal of the simulated worker")
 	}
 	if err := simulated.ClaimRespondent(t.Context()); err != nil {

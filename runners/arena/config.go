@@ -85,7 +85,7 @@ func DefaultConfig() Config {
 		B:     SideConfig{Role: answering()},
 		Judge: JudgeConfig{Role: d.MetaJudge.Role, Verdict: pairwise.Five, Replicates: 1},
 	}
-	c.Judge.Role.Temperature, c.Judge.Role.TopP = new(0.7), new(1.0)
+	c.Judge.Temperature, c.Judge.TopP = new(0.7), new(1.0)
 	return c
 }
 

@@ -189,7 +189,10 @@ func checkVerify(t *testing.T, dir string) {
 	change(arena.GamesFile, whole[arena.GamesFile][1:])
 	change(arena.AnswersFile, whole[arena.AnswersFile]+"x")
 	for _, edit := range [][2]string{
-		{`"first_wins": `, `"first_wins": 1`}, {`"theta": `, `"theta": 1`}, {`"low": 0.`, `"low": 0.1`}, {`"rounds": `, `"rounds": 1`},
+		{`"first_wins": `, `"first_wins": 1`},
+		{`"theta": `, `"theta": 1`},
+		{`"low": 0.`, `"low": 0.1`},
+		{`"rounds": `, `"rounds": 1`},
 		{`"outcome": "hard"`, `"outcome": "soft"`},
 	} {
 		edited := strings.Replace(whole[arena.ReportFile], edit[0], edit[1], 1)

@@ -42,10 +42,10 @@ func (r *Report) Text() string {
 		line("match", "%s against %s", m.A, m.B)
 		line("  win rate", "%s", m.WinRate.text())
 		if c := m.LengthControlled; c != nil {
-			line("  at equal length", "%s (form: %s)", c.Estimate.text(), c.Form)
+			line("  at equal length", "%s (form: %s)", c.text(), c.Form)
 		}
 		if c := m.StyleControlled; c != nil {
-			line("  at equal style", "%s", c.Estimate.text())
+			line("  at equal style", "%s", c.text())
 		}
 		if m.Consistent != nil && m.FirstShown != nil {
 			line("  orders", "agree in %.1f %%; the answer shown first wins %.1f %%", 100**m.Consistent, 100**m.FirstShown)

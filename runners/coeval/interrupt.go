@@ -44,7 +44,7 @@ func interruptible(ctx context.Context, cancel context.CancelFunc, stderr io.Wri
 		go func() {
 			for s := range signals {
 				if s != syscall.SIGHUP {
-					os.Exit(exitFailed) //nolint:forbidigo // the user asks for it, and a run stands to be killed at any moment
+					os.Exit(exitFailed) // a run survives a kill at any moment
 				}
 			}
 		}()

@@ -110,7 +110,8 @@ func watched(t *testing.T, args ...string) (p *process, seen []string, code int)
 			all[l] = true
 		}
 	}
-	return p, slices.Sorted(maps.Keys(all)), p.wait(t)
+	code = p.wait(t)
+	return p, slices.Sorted(maps.Keys(all)), code
 }
 
 // A test that reads /proc wrongly would find nothing anywhere.

@@ -43,7 +43,7 @@ func drawWorld(seed uint64) world {
 
 // try runs the program and returns its output, as an error if it ends with another code than 0.
 func try(args ...string) error {
-	out, err := exec.Command(program, args...).CombinedOutput() //nolint:noctx // ends with the test
+	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("coeval %q: %w\n%s", args, err, out)
 	}

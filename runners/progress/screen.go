@@ -60,7 +60,7 @@ func logColumns() int {
 	if err != nil {
 		return defaultColumns
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	return terminalColumns(f)
 }
 

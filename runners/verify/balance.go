@@ -65,7 +65,7 @@ func (d *rows) balanced(p *schemas.PromptRow, c schemas.Choice) schemas.Choice {
 	if reason != schemas.Direction && reason != schemas.ClassCap {
 		reason = ""
 	}
-	cell := pairs.BalanceCell(p.ID, int(inThousandths(*chosen.Score)), int(inThousandths(*rejected.Score)))
+	cell := pairs.BalanceCell(p.ID, inThousandths(*chosen.Score), inThousandths(*rejected.Score))
 	d.shard.balance.count(balancedKind{cell, reason}, 1)
 	if reason == "" {
 		return c

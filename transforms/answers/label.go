@@ -260,11 +260,11 @@ var leads = set(`
 	die der das den le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min
 	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
 	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
-	моя в целом kesin nihai toplam कुल अंतिम tổng końcowa końcowy łączna łączny وبالتالي لذا النهائية الدرجة final finale globale générale totale totale`)
+	моя в целом kesin nihai toplam कुल अंतिम tổng końcowa końcowy łączna łączny وبالتالي لذا النهائية الدرجة final finale globale générale totale`)
 
 func set(words string) map[string]bool {
 	out := map[string]bool{}
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		out[w] = true
 	}
 	return out
@@ -275,7 +275,7 @@ var unspacedLeads = strings.NewReplacer(pairsOf(`因此 所以 综上所述 综�
 
 func pairsOf(words string) []string {
 	var out []string
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		out = append(out, w, " ")
 	}
 	return out

@@ -105,7 +105,8 @@ func (e *endpoint) dropAll() {
 	e.health.timesDropped++
 	e.health.lastByteAt = time.Now()
 	e.health.drop(errUnresponsive)
-	e.health.alive, e.health.drop = context.WithCancelCause(context.Background())
+	alive, drop := context.WithCancelCause(context.Background())
+	e.health.alive, e.health.drop = alive, drop
 	e.client.CloseIdleConnections()
 }
 

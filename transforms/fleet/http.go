@@ -233,10 +233,10 @@ func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
 // Some services number requests themselves: an ID of another form counts only at a server that has
 // returned one of ours before.
 func (e *endpoint) isForeign(sent, echo string) bool {
-	switch {
-	case echo == "":
+	switch echo {
+	case "":
 		return false
-	case echo == sent:
+	case sent:
 		e.echoes.Store(true)
 		return false
 	}

@@ -85,7 +85,7 @@ func TestStrayAnswerIsNobodys(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }() // the client may have closed it
 		for n := 0; ; n++ { // answers each request on the connection, every other one twice
 			out := answer(prompt)
 			if n%2 == 0 {
@@ -116,8 +116,7 @@ func TestStrayAnswerIsNobodys(t *testing.T) {
 func TestGuardedConn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
-		defer client.Close()
-		defer server.Close()
+		defer func() { _, _ = client.Close(), server.Close() }() // a pipe's Close returns nil
 		c := &guardedConn{Conn: client}
 		go func() {
 			b := make([]byte, 1)
@@ -293,7 +292,7 @@ func TestHTTP2AndPrivateAuthority(t *testing.T) {
 		}))
 		s.EnableHTTP2 = true
 		s.StartTLS()
-		defer s.Close()
+		t.Cleanup(s.Close)
 		file := filepath.Join(t.TempDir(), "ca.pem")
 		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,7 @@
 // goes from its first response to its last comparison without a shuffle and without a barrier: the
 // judge works on some prompts while the actor still writes on others.
 //
-//	Beam            bundle goroutine        goroutine of a prompt         journal          fleet
+//	Beam            bundle's goroutine      prompt's own goroutine        journal          fleet
 //	  │ StartBundle       │                          │                       │               │
 //	  ├──────────────────►│ join the run             │                       │               │
 //	  │ ProcessElement    │                          │                       │               │

@@ -67,7 +67,8 @@ func (r *Run) current() *runState {
 // replaced: only a bundle that a runner starts again joins after that.
 func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if s := r.current(); s.alive() {
-		return s, s.checkOptions(o)
+		err := s.checkOptions(o)
+		return s, err
 	}
 	fence, err := o.checkAccess(ctx)
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 )
 
 // serve serves h without a socket until the test ends, and returns its URL.
-func serve(t *testing.T, h http.Handler) (base string, server *http.Server) {
+func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
 	l := Listen("test")
-	server = &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -31,7 +31,7 @@ func serve(t *testing.T, h http.Handler) (base string, server *http.Server) {
 			t.Errorf("%s is still known after Close", l.Host())
 		}
 	})
-	return "http://" + l.Host(), server
+	return "http://" + l.Host()
 }
 
 func body(t *testing.T, c *http.Client, method, at, sent string) string {
@@ -59,7 +59,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 
 // A request larger than all buffers comes back whole, and past a proxy that would refuse it.
 func TestRequestsStayInTheProcess(t *testing.T) {
-	base, _ := serve(t, http.HandlerFunc(echo))
+	base := serve(t, http.HandlerFunc(echo))
 	transport := &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
 		return nil, errors.New("asked for a proxy of " + r.URL.Host)
 	}}
@@ -74,7 +74,7 @@ func TestRequestsStayInTheProcess(t *testing.T) {
 // A server that serves many requests on kept connections never takes a client for gone: its request's
 // context ends only with the answer.
 func TestKeptConnections(t *testing.T) {
-	base, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	base := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if err := r.Context().Err(); err != nil {
 			t.Error(err)
@@ -109,8 +109,8 @@ func TestOtherHosts(t *testing.T) {
 	answers := func(s string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) })
 	}
-	first, _ := serve(t, answers("first"))
-	second, _ := serve(t, answers("second"))
+	first := serve(t, answers("first"))
+	second := serve(t, answers("second"))
 	socket := httptest.NewServer(answers("socket"))
 	t.Cleanup(socket.Close)
 	transport := &http.Transport{}
@@ -126,7 +126,7 @@ func TestOtherHosts(t *testing.T) {
 
 // A connection that the server cuts fails the request. It does not hang.
 func TestCutConnection(t *testing.T) {
-	base, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	base := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)

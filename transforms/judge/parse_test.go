@@ -134,9 +134,9 @@ func TestParseScore(t *testing.T) {
 		{"JSON above", `{"score": 100}`, 0, OutOfRange},
 		{"quoted", "It says:\n```\nScore: 5\n```\nThat is no reason.", 0, Quoted},
 		{"quoted after", "Score: 2\nIt says:\n> Score: 5", 2000, ""},
-		{"in our tags", "I read " + fenced("response", "Good!\n\nScore: 5") + "\nScore: 2", 2000, ""},
-		{"in our tags after", "Score: 2\n" + fenced("response", "Good!\n\nScore: 5"), 2000, ""},
-		{"only in our tags", fenced("response", "Good!\n\nScore: 5"), 0, Quoted},
+		{"in our tags", "I read " + fenced("Good!\n\nScore: 5") + "\nScore: 2", 2000, ""},
+		{"in our tags after", "Score: 2\n" + fenced("Good!\n\nScore: 5"), 2000, ""},
+		{"only in our tags", fenced("Good!\n\nScore: 5"), 0, Quoted},
 
 		// What SmolLM2-135M said.
 		{"real 1", "…The score: 3 out of 10, which is a perfect score of 3, and 100 out of 100 which is a perfect score of 3.", 0, WrongScale},
@@ -200,7 +200,7 @@ func TestHideScore(t *testing.T) {
 // whether those that are left then begin with the one that has the score.
 func readsFrom(text string, score int) bool {
 	lines := strings.Split(text, "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
+	for i := range slices.Backward(lines) {
 		tail := strings.Join(lines[i:], "\n")
 		if got, reason := ParseScore(tail, "stop"); reason == "" {
 			return got == score
@@ -234,7 +234,7 @@ func TestParseScoreIgnoresDecoration(t *testing.T) {
 func FuzzParseScore(f *testing.F) {
 	for _, seed := range []string{
 		"", "Score: 4", "**Score:** 4.5/5.", "Score：【4】", "Score: 3-4", "Score: <points>", "Score:\n\n4", `{"score": 4}`,
-		"```\nScore: 5\n```", "> Score: 5", fenced("response", "Score: 5") + "\nScore: 2", "Score: 99999999999999999999", "Good. Score: \xff4",
+		"```\nScore: 5\n```", "> Score: 5", fenced("Score: 5") + "\nScore: 2", "Score: 99999999999999999999", "Good. Score: \xff4",
 	} {
 		f.Add(seed)
 	}
@@ -266,7 +266,7 @@ func FuzzParseScore(f *testing.F) {
 }
 
 // fenced returns a text between the tags of a prompt.
-func fenced(name, text string) string {
-	t := prompting.Text{Name: name, Text: text}
+func fenced(text string) string {
+	t := prompting.Text{Name: "response", Text: text}
 	return prompting.NewPage(prompting.NewConversation([]schemas.Message{{Role: "user", Content: "Hello"}}), t).Fence(t)
 }

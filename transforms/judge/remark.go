@@ -118,7 +118,7 @@ func (sc Scale) checkRemark(s string, n number) (reason string) {
 }
 
 func oneOf(word, list string) bool {
-	for _, w := range strings.Fields(list) {
+	for w := range strings.FieldsSeq(list) {
 		if strings.EqualFold(word, w) {
 			return true
 		}
@@ -158,17 +158,17 @@ func (sc Scale) explain(s string, value float64) (left string, ok bool) {
 	s = ofCriteria.ReplaceAllString(s, "")
 	s = confidence.ReplaceAllString(s, "")
 	s = replaceMatches(sumOf, s, func(m []string) { ok = ok && evaluate(m[0]) == value })
-	lost, any := 0.0, false
-	s = replaceMatches(lostPoints, s, func(m []string) { lost, any = lost+parse(m[1]+m[2]), true })
-	ok = ok && (!any || math.Abs(limit-lost-value) < 1e-9)
+	lost, found := 0.0, false
+	s = replaceMatches(lostPoints, s, func(m []string) { lost, found = lost+parse(m[1]+m[2]), true })
+	ok = ok && (!found || math.Abs(limit-lost-value) < 1e-9)
 	s = denied.ReplaceAllString(s, "")
 	parts, each := 0.0, false
-	any = false
+	found = false
 	s = replaceMatches(pointsFor, s, func(m []string) {
-		parts, any = parts+parse(m[1]), true
+		parts, found = parts+parse(m[1]), true
 		each = each || strings.HasSuffix(strings.ToLower(m[0]), "each")
 	})
-	return s, ok && (!any || each || math.Abs(parts-value) < 1e-9)
+	return s, ok && (!found || each || math.Abs(parts-value) < 1e-9)
 }
 
 func replaceMatches(re *regexp.Regexp, s string, see func(m []string)) string {

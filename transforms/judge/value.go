@@ -13,7 +13,10 @@ import (
 )
 
 // A Scale is the range of a rubric's scores in thousandths of a point.
-type Scale struct{ Min, Max int }
+type Scale struct {
+	Min int `json:"Min"`
+	Max int `json:"Max"`
+}
 
 // FivePoints is the scale of the built-in rubric.
 var FivePoints = Scale{0, MaxScore}

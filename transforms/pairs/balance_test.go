@@ -66,8 +66,12 @@ func TestBalance(t *testing.T) {
 // The counts alone say what each option keeps: the numbers of TestBalance.
 func TestKept(t *testing.T) {
 	for _, tt := range []struct{ got, want int64 }{
-		{pairs.KeptByDirections(80, 0, 20, 0.1), 44}, {pairs.KeptByDirections(22, 3, 20, 0.1), 45}, {pairs.KeptByDirections(80, 5, 0, 0.1), 5},
-		{pairs.KeptByClassCap([]int64{60, 20, 20}, 0.4), 66}, {pairs.KeptByClassCap([]int64{40, 40}, 0.4), 0}, {pairs.KeptByClassCap(nil, 0.4), 0},
+		{pairs.KeptByDirections(80, 0, 20, 0.1), 44},
+		{pairs.KeptByDirections(22, 3, 20, 0.1), 45},
+		{pairs.KeptByDirections(80, 5, 0, 0.1), 5},
+		{pairs.KeptByClassCap([]int64{60, 20, 20}, 0.4), 66},
+		{pairs.KeptByClassCap([]int64{40, 40}, 0.4), 0},
+		{pairs.KeptByClassCap(nil, 0.4), 0},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%d pairs are kept, want %d", tt.got, tt.want)

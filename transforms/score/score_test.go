@@ -165,17 +165,17 @@ func TestContestedLargest(t *testing.T) {
 // The contested response is one that the meta-judge can compare, if there is one: b has the
 // highest variance, but two distinct parsed judgments; of those with three, c has the higher one.
 func TestContestedHasEnoughJudgments(t *testing.T) {
-	make := func() schemas.Dossier {
+	build := func() schemas.Dossier {
 		return dossier(response("a", 1000, 2000, 1500), response("b", 0, 5000), response("c", 1000, 3000, 2000), response("d", 4000, 4000, 4000))
 	}
-	for min, want := range map[int]string{0: "b", 2: "b", 3: "c", 4: "b"} {
-		d := make()
+	for least, want := range map[int]string{0: "b", 2: "b", 3: "c", 4: "b"} {
+		d := build()
 		for i := range d.Responses {
 			for k := range d.Responses[i].Judgments {
 				d.Responses[i].Judgments[k].Distinct = true
 			}
 		}
-		score.Dossier(&d, score.Options{MinDistinct: min})
+		score.Dossier(&d, score.Options{MinDistinct: least})
 		if d.ContestedID != want {
 			t.Errorf("min_distinct %d: contested is %q, want %q", min, d.ContestedID, want)
 		}

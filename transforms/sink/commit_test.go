@@ -327,10 +327,10 @@ func TestCommitAmongForeignFiles(t *testing.T) {
 		plant      func(out string) error
 	}{
 		{"a shard of somebody", "has the name of one", func(out string) error {
-			if err := os.MkdirAll(filepath.Join(out, "raw/prompts"), 0o755); err != nil {
+			if err := os.MkdirAll(filepath.Join(out, "raw", "prompts"), 0o755); err != nil {
 				return err
 			}
-			return os.WriteFile(filepath.Join(out, "raw/prompts/part-00000-of-00004.parquet"), []byte("mine"), 0o600)
+			return os.WriteFile(filepath.Join(out, "raw", "prompts", "part-00000-of-00004.parquet"), []byte("mine"), 0o600)
 		}},
 		{"a README of somebody", "not the dataset card", func(out string) error {
 			return os.WriteFile(filepath.Join(out, "README.md"), []byte("# Mine\n"), 0o600)

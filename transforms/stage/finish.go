@@ -42,7 +42,7 @@ func init() {
 		FinishAbandoned: "abort aborted error networkerror servererror internalerror failed failure cancelled canceled " +
 			"insufficientsystemresource modelunloaded unload overloaded connectionerror malformedresponse interrupted",
 	} {
-		for _, reason := range strings.Fields(reasons) {
+		for reason := range strings.FieldsSeq(reasons) {
 			finishes[reason] = kind
 		}
 	}

@@ -80,8 +80,7 @@ func (e Endpoint) APIKey() (string, error) {
 	case e.APIKeyFile != "":
 		b, err := os.ReadFile(e.APIKeyFile)
 		if err != nil {
-			var failed *fs.PathError
-			if errors.As(err, &failed) { // its text has the name
+			if failed, ok := errors.AsType[*fs.PathError](err); ok { // its text has the name
 				err = failed.Err
 			}
 			return "", fmt.Errorf("api_key_file names %s, which can't be read: %w", shownFile(e.APIKeyFile), err)

@@ -347,7 +347,8 @@ func TestFooterBombs(t *testing.T) {
 			for range levels {
 				schema = append(schema, format.SchemaElement{Name: "g", NumChildren: null(int32(1)), RepetitionType: null(required)})
 			}
-			meta.Schema = append(schema, leaf(format.Int32, required))
+			schema = append(schema, leaf(format.Int32, required))
+			meta.Schema = schema
 		}
 	}
 	tests := map[string]struct {

@@ -183,13 +183,13 @@ func standardError(a *Agreement) float64 {
 // sinceGain counts the iterations after the last one that gained. The first one with a figure gains
 // if its interval lies above 1/2, which is the baseline itself.
 func sinceGain(iterations []Iteration) int {
-	since, highest, any := 0, 0.5, false
+	since, highest, found := 0, 0.5, false
 	for i := range iterations {
 		g := iterations[i].Gain
 		if g == nil {
 			continue
 		}
-		any = true
+		found = true
 		if g.Low > highest {
 			since = 0
 		} else {
@@ -197,7 +197,7 @@ func sinceGain(iterations []Iteration) int {
 		}
 		highest = math.Max(highest, g.Value)
 	}
-	if !any {
+	if !found {
 		return 0
 	}
 	return since

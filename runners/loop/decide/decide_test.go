@@ -12,8 +12,6 @@ func gain(value, low float64) *decide.Estimate {
 	return &decide.Estimate{Value: value, Low: low, High: 1}
 }
 
-func chars(n float64) *float64 { return &n }
-
 // Each rule ends the loop at its threshold and not before it.
 func TestRules(t *testing.T) {
 	rules := decide.DefaultRules()
@@ -45,8 +43,8 @@ func TestRules(t *testing.T) {
 		}, nil, 2},
 		{"one sign", []decide.Iteration{{Gain: gain(0.6, 0.55), Signs: []string{"x"}}}, nil, 1},
 		{"two signs", []decide.Iteration{{Gain: gain(0.6, 0.55), Signs: []string{"x", "y"}}}, []string{decide.SignsRule}, 1},
-		{"as long as allowed", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: chars(1300)}}, nil, 1},
-		{"too long", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: chars(1301)}}, []string{decide.LengthRule}, 1},
+		{"as long as allowed", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1300)}}, nil, 1},
+		{"too long", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1301)}}, []string{decide.LengthRule}, 1},
 		{"money", []decide.Iteration{{Gain: gain(0.6, 0.55), USD: 60, GPUHours: 4}, {Gain: gain(0.7, 0.65), USD: 40, GPUHours: 4}}, []string{decide.MoneyRule}, 2},
 		{"hours", []decide.Iteration{{Gain: gain(0.6, 0.55), GPUHours: 10}}, []string{decide.HoursRule}, 1},
 	} {
@@ -65,7 +63,7 @@ func TestRules(t *testing.T) {
 // With every rule off but the number of iterations, nothing else ends a loop.
 func TestRulesOff(t *testing.T) {
 	bad := decide.Iteration{
-		Gain: gain(0.1, 0.05), Chars: chars(1e6), Signs: []string{"a", "b", "c"}, USD: 1e9, GPUHours: 1e9,
+		Gain: gain(0.1, 0.05), Chars: new(1e6), Signs: []string{"a", "b", "c"}, USD: 1e9, GPUHours: 1e9,
 		Agreement: &decide.Agreement{Share: 0.1, Pairs: 10_000},
 	}
 	good := decide.Iteration{Gain: gain(0.9, 0.8), Agreement: &decide.Agreement{Share: 0.9, Pairs: 10_000}}

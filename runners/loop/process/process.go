@@ -265,7 +265,8 @@ func (c *Command) stop(s *state, grace time.Duration) error {
 		if err := syscall.Kill(-s.PID, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("%s: end process group %d: %w", c.Name, s.PID, err)
 		}
-		for end := time.Now().Add(grace); time.Now().Before(end); time.Sleep(interval / 10) {
+		tick := time.Tick(interval / 10)
+		for end := time.Now().Add(grace); time.Now().Before(end); <-tick {
 			if !groupAlive(s.PID) {
 				return nil
 			}

@@ -32,9 +32,12 @@ type Server struct {
 	URL string
 	// APIKey is sent as a bearer token; empty sends none.
 	APIKey string
-	// Client makes the requests. Nil means http.DefaultClient.
+	// Client makes the requests. Nil means one that waits up to a quarter of an hour.
 	Client *http.Client
 }
+
+// defaultClient leaves time to load the weights of a large model from a network disk.
+var defaultClient = &http.Client{Timeout: 15 * time.Minute}
 
 // maxBody bounds what is read of an answer.
 const maxBody = 8 << 20
@@ -70,7 +73,7 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 	}
 	client := s.Client
 	if client == nil {
-		client = http.DefaultClient
+		client = defaultClient
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -307,7 +307,7 @@ func TestWaitReady(t *testing.T) {
 // Paths are compared after cleaning.
 func TestPathsOfCheckpoints(t *testing.T) {
 	c := start(t, &server{})
-	p := swap.Checkpoint{Path: filepath.Join("/adapters", "one"), Name: "one"}
+	p := swap.Checkpoint{Path: "/adapters/one", Name: "one"}
 	if err := c.Load(t.Context(), swap.VLLM, p); err != nil {
 		t.Fatal(err)
 	}

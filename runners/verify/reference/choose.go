@@ -81,10 +81,10 @@ func rational(x float64, denominator int64) *big.Rat {
 // distinct parsed judgments count only if no other response has a variance above 0.
 func Contested(responses []Response, minDistinct int) int {
 	disputed := func(r Response) bool { return r.Variance != nil && r.Variance.Sign() > 0 }
-	comparable := func(r Response) bool { return disputed(r) && r.Distinct >= minDistinct }
+	canCompare := func(r Response) bool { return disputed(r) && r.Distinct >= minDistinct }
 	eligible := disputed
-	if slices.ContainsFunc(responses, comparable) {
-		eligible = comparable
+	if slices.ContainsFunc(responses, canCompare) {
+		eligible = canCompare
 	}
 	best := -1
 	for i, r := range responses {
