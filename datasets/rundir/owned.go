@@ -200,7 +200,7 @@ func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (
 	defer func() { err = errors.Join(err, r.Close()) }()
 	start := make([]byte, min(r.Size(), maxCard))
 	_, err = r.ReadAt(start, 0)
-	if err = ignoreEOF(err); err != nil {
+	if err := ignoreEOF(err); err != nil {
 		return err
 	}
 	if !isOwn(start) {

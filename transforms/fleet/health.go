@@ -105,8 +105,7 @@ func (e *endpoint) dropAll() {
 	e.health.timesDropped++
 	e.health.lastByteAt = time.Now()
 	e.health.drop(errUnresponsive)
-	alive, drop := context.WithCancelCause(context.Background())
-	e.health.alive, e.health.drop = alive, drop
+	e.health.alive, e.health.drop = context.WithCancelCause(context.Background()) //nolint:fatcontext // it replaces the old one and is not its child
 	e.client.CloseIdleConnections()
 }
 

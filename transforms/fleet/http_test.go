@@ -86,7 +86,7 @@ func TestStrayAnswerIsNobodys(t *testing.T) {
 			return
 		}
 		defer func() { _ = c.Close() }() // the client may have closed it
-		for n := 0; ; n++ { // answers each request on the connection, every other one twice
+		for n := 0; ; n++ {              // answers each request on the connection, every other one twice
 			out := answer(prompt)
 			if n%2 == 0 {
 				strays.Add(1)

@@ -177,7 +177,7 @@ func TestContestedHasEnoughJudgments(t *testing.T) {
 		}
 		score.Dossier(&d, score.Options{MinDistinct: least})
 		if d.ContestedID != want {
-			t.Errorf("min_distinct %d: contested is %q, want %q", min, d.ContestedID, want)
+			t.Errorf("min_distinct %d: contested is %q, want %q", least, d.ContestedID, want)
 		}
 	}
 	// Copies of one text are one judgment.

@@ -43,8 +43,8 @@ func TestRules(t *testing.T) {
 		}, nil, 2},
 		{"one sign", []decide.Iteration{{Gain: gain(0.6, 0.55), Signs: []string{"x"}}}, nil, 1},
 		{"two signs", []decide.Iteration{{Gain: gain(0.6, 0.55), Signs: []string{"x", "y"}}}, []string{decide.SignsRule}, 1},
-		{"as long as allowed", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1300)}}, nil, 1},
-		{"too long", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1301)}}, []string{decide.LengthRule}, 1},
+		{"as long as allowed", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1300.0)}}, nil, 1},
+		{"too long", []decide.Iteration{{Gain: gain(0.6, 0.55), Chars: new(1301.0)}}, []string{decide.LengthRule}, 1},
 		{"money", []decide.Iteration{{Gain: gain(0.6, 0.55), USD: 60, GPUHours: 4}, {Gain: gain(0.7, 0.65), USD: 40, GPUHours: 4}}, []string{decide.MoneyRule}, 2},
 		{"hours", []decide.Iteration{{Gain: gain(0.6, 0.55), GPUHours: 10}}, []string{decide.HoursRule}, 1},
 	} {

@@ -32,12 +32,12 @@ type Server struct {
 	URL string
 	// APIKey is sent as a bearer token; empty sends none.
 	APIKey string
-	// Client makes the requests. Nil means one that waits up to a quarter of an hour.
+	// Client makes the requests. Nil means one that gives up after an hour.
 	Client *http.Client
 }
 
 // defaultClient leaves time to load the weights of a large model from a network disk.
-var defaultClient = &http.Client{Timeout: 15 * time.Minute}
+var defaultClient = &http.Client{Timeout: time.Hour}
 
 // maxBody bounds what is read of an answer.
 const maxBody = 8 << 20
