@@ -301,13 +301,13 @@ func coeval(t *testing.T, args ...string) (stdout, stderr string, code int) {
 }
 
 // coevalIn is coeval in another working folder.
-func coevalIn(t *testing.T, folder string, args ...string) (stderr string, code int) {
+func coevalIn(t *testing.T, folder string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Dir = folder
 	p := launch(t, cmd)
 	code = p.wait(t)
-	return p.stderr.String(), code
+	return p.stdout.String(), p.stderr.String(), code
 }
 
 // want runs the program and fails the test if it doesn't end with exit code 0.

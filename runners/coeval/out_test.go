@@ -119,7 +119,7 @@ func TestPathsOfUsers(t *testing.T) {
 			{"report", test.out},
 			{"journal", "compact", test.out},
 		} {
-			stderr, code := coevalIn(t, work, args...)
+			_, stderr, code := coevalIn(t, work, args...)
 			if code != exitUsage || !strings.Contains(stderr, test.want) {
 				t.Errorf("%q: exit code %d, want %q\n%s", args, code, test.want, stderr)
 			}
@@ -129,10 +129,10 @@ func TestPathsOfUsers(t *testing.T) {
 		t.Errorf("files were made: %v", files)
 	}
 	// A file: URL is the local path that it names.
-	if stderr, code := coevalIn(t, work, smallRun("file://"+prompts, "file://"+work+"/an%20out")...); code != exitDone {
+	if _, stderr, code := coevalIn(t, work, smallRun("file://"+prompts, "file://"+work+"/an%20out")...); code != exitDone {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	if stderr, code := coevalIn(t, work, "verify", "file://"+work+"/an%20out"); code != exitDone {
+	if _, stderr, code := coevalIn(t, work, "verify", "file://"+work+"/an%20out"); code != exitDone {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(work, "an out", "run.json")); err != nil {

@@ -185,9 +185,11 @@ func (c *Command) load() (*state, error) {
 	return &s, nil
 }
 
-// wrapper runs its second argument and writes the exit code to its first one, under a temporary name
-// until it is whole.
-const wrapper = `sh -c "$2"; code=$?; echo "$code" >"$1.tmp" && mv "$1.tmp" "$1"`
+// wrapper waits for a line on descriptor 3, runs its second argument and writes the exit code to its
+// first one, under a temporary name until the file is complete. The loop writes the line after it has
+// stored the state. If the loop is killed before, the wrapper reads the end of the pipe and ends: a
+// command that no state names would otherwise run beside the one that the next loop starts.
+const wrapper = `read -r line <&3 || exit; exec 3<&-; sh -c "$2"; code=$?; echo "$code" >"$1.tmp" && mv "$1.tmp" "$1"`
 
 func (c *Command) start() (*state, error) {
 	if err := os.Remove(c.path(exitSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -206,13 +208,21 @@ func (c *Command) start() (*state, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir, cmd.Env = c.WorkDir, append(os.Environ(), c.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	stored, signal, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = signal.Close() }() // an error of its write was returned
+	cmd.ExtraFiles = []*os.File{stored}   // the first one is descriptor 3
+	err = cmd.Start()
+	_ = stored.Close() // the wrapper has its own descriptor
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	go func() { _ = cmd.Wait() }() // reaps it; the exit file has the code
 	started, err := startOf(cmd.Process.Pid)
-	if err != nil && !c.Done() {
-		started = "" // it has ended already
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
 	}
 	s := &state{PID: cmd.Process.Pid, Started: started, Line: c.Line}
 	b, err := json.Marshal(s)
@@ -223,7 +233,11 @@ func (c *Command) start() (*state, error) {
 	if err := os.WriteFile(temporary, b, 0o666); err != nil {
 		return nil, err
 	}
-	return s, os.Rename(temporary, c.path(stateSuffix))
+	if err := os.Rename(temporary, c.path(stateSuffix)); err != nil {
+		return nil, err
+	}
+	_, err = signal.WriteString("\n")
+	return s, err
 }
 
 // interval is between two looks at a running command.
