@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"bytes"
 	"fmt"
 	"sort"
 )
@@ -20,6 +21,8 @@ type Finding struct {
 	// Verdicts is the n×n matrix of the comparisons of Judgments; see [Finding.Verdict].
 	// It is empty when no comparison was asked for.
 	Verdicts string `json:"verdicts,omitempty"`
+	// Asking is set when the comparisons were asked in rounds.
+	Asking *Asking `json:"asking,omitempty"`
 	// Failed counts the final failures of calls by stage and code, sorted.
 	Failed []FailedCalls `json:"failed,omitempty"`
 }
@@ -88,7 +91,7 @@ func NewFinding(d *Dossier) Finding {
 		return f
 	}
 	f.Judgments = judgmentFindings(contested)
-	f.Verdicts = verdictMatrix(f.Judgments, d.Comparisons)
+	f.Verdicts, f.Asking = verdictMatrix(f.Judgments, d), d.Asking
 	return f
 }
 
@@ -115,8 +118,8 @@ func (r *Response) DistinctJudgments() []*Judgment {
 }
 
 // verdictMatrix places every comparison by the IDs that it names, never by its place in a list.
-func verdictMatrix(judgments []JudgmentFinding, comparisons []Comparison) string {
-	if len(comparisons) == 0 {
+func verdictMatrix(judgments []JudgmentFinding, d *Dossier) string {
+	if len(d.Comparisons) == 0 {
 		return ""
 	}
 	n := len(judgments)
@@ -124,16 +127,26 @@ func verdictMatrix(judgments []JudgmentFinding, comparisons []Comparison) string
 	for i, j := range judgments {
 		at[j.ID] = i
 	}
-	cells := make([]byte, n*n)
-	for i := range cells {
-		cells[i] = byte(Missing)
+	unseen := Missing
+	if d.Asking != nil {
+		unseen = NotAsked
 	}
-	for _, c := range comparisons {
-		first, ok1 := at[c.FirstID]
-		second, ok2 := at[c.SecondID]
+	cells := bytes.Repeat([]byte{byte(unseen)}, n*n)
+	place := func(firstID, secondID string, w Winner) {
+		first, ok1 := at[firstID]
+		second, ok2 := at[secondID]
 		if ok1 && ok2 {
-			cells[first*n+second] = byte(c.Winner)
+			cells[first*n+second] = byte(w)
 		}
+	}
+	for i := range d.Failures {
+		if f := &d.Failures[i]; f.Stage == StageMeta {
+			place(f.FirstID, f.SecondID, Missing)
+		}
+	}
+	for i := range d.Comparisons {
+		c := &d.Comparisons[i]
+		place(c.FirstID, c.SecondID, c.Winner)
 	}
 	return string(cells)
 }

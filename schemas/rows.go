@@ -47,6 +47,11 @@ type PromptRow struct {
 	JudgeOutcome        *string `parquet:"judge_outcome,dict"`
 	JudgeReason         *string `parquet:"judge_reason,dict"`
 	ContestedResponseID *string `parquet:"contested_response_id"`
+	// AskingStopped, ExpectedRegret and ExpectedSpread are those of [Asking]; null when the
+	// comparisons were not asked in rounds.
+	AskingStopped  *string  `parquet:"asking_stopped,dict"`
+	ExpectedRegret *float64 `parquet:"expected_regret"`
+	ExpectedSpread *float64 `parquet:"expected_spread"`
 }
 
 // ResponseRow is a row of raw/responses.
@@ -97,7 +102,9 @@ type ComparisonRow struct {
 	// Winner is first, second or none.
 	Winner         string  `parquet:"winner,dict"`
 	UnparsedReason *string `parquet:"unparsed_reason,dict"`
-	PromptTokens   int32   `parquet:"prompt_tokens"`
+	// Round counts from 1; null when all comparisons were asked at once.
+	Round        *int32 `parquet:"round"`
+	PromptTokens int32  `parquet:"prompt_tokens"`
 }
 
 // FailureRow is a row of failures.

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"math"
 	"math/bits"
 )
 
@@ -97,6 +98,8 @@ type Stats struct {
 	Judgments   TextStats      `json:"judgments"`
 	Comparisons TextStats      `json:"comparisons"`
 	Positions   PositionCounts `json:"positions"`
+	// Asking is zero when the comparisons were not asked in rounds.
+	Asking AskingStats `json:"asking,omitzero"`
 	// FailedCalls counts final failures by stage and code.
 	FailedCalls map[string]map[string]int64 `json:"failed_calls,omitempty"`
 	// Lengths is the histogram of the prompts' lengths, with those in which a call failed.
@@ -148,6 +151,36 @@ type TextStats struct {
 	Unparsed map[string]int64 `json:"unparsed,omitempty"`
 }
 
+// AskingStats are sums over the prompts whose comparisons were asked in rounds.
+type AskingStats struct {
+	// Stopped counts the prompts by why asking stopped.
+	Stopped map[Stop]int64 `json:"stopped,omitempty"`
+	// Asked are the comparisons that were asked, failed ones too, of the Possible ones in both orders.
+	Asked    int64 `json:"asked"`
+	Possible int64 `json:"possible"`
+	// RegretMicros and SpreadMicros are the sums of [Asking].Regret and Spread, each rounded to a
+	// millionth.
+	RegretMicros int64 `json:"regret_micros"`
+	SpreadMicros int64 `json:"spread_micros"`
+}
+
+// Count adds a prompt with this many distinct judgments.
+func (a *AskingStats) Count(s Stop, regret, spread float64, asked, judgments int) {
+	count(&a.Stopped, s, 1)
+	a.Asked += int64(asked)
+	a.Possible += int64(judgments * (judgments - 1))
+	a.RegretMicros += int64(math.Round(regret * 1e6))
+	a.SpreadMicros += int64(math.Round(spread * 1e6))
+}
+
+func (a *AskingStats) add(b *AskingStats) {
+	addCounts(&a.Stopped, b.Stopped)
+	a.Asked += b.Asked
+	a.Possible += b.Possible
+	a.RegretMicros += b.RegretMicros
+	a.SpreadMicros += b.SpreadMicros
+}
+
 // LengthBin counts the prompts of one length.
 type LengthBin struct {
 	Prompts int64 `json:"prompts"`
@@ -186,6 +219,7 @@ func (s *Stats) Add(u *Stats) {
 	s.Comparisons.add(&u.Comparisons)
 	s.Positions.First += u.Positions.First
 	s.Positions.Second += u.Positions.Second
+	s.Asking.add(&u.Asking)
 	for stage, codes := range u.FailedCalls {
 		for code, n := range codes {
 			s.CountFailed(stage, code, n)

@@ -142,12 +142,14 @@ type Judgment struct {
 // Winner is the outcome of one comparison.
 type Winner byte
 
-// What a comparison can say. Missing is a comparison that failed for good or was not made.
+// What a comparison can say. Missing is a comparison that failed for good, NotAsked one that was
+// left out because the choice was settled without it.
 const (
-	Missing Winner = '-'
-	NoWins  Winner = '0'
-	First   Winner = '1'
-	Second  Winner = '2'
+	NotAsked Winner = '.'
+	Missing  Winner = '-'
+	NoWins   Winner = '0'
+	First    Winner = '1'
+	Second   Winner = '2'
 )
 
 // String returns first, second, none or missing.
@@ -159,9 +161,30 @@ func (w Winner) String() string {
 		return "second"
 	case NoWins:
 		return "none"
+	case NotAsked:
+		return "not asked"
 	default:
 		return "missing"
 	}
+}
+
+// A Stop is the reason why a prompt's remaining comparisons were not asked.
+type Stop string
+
+// The reasons to stop asking.
+const (
+	StopSettled  Stop = "settled"   // the expected regret of both picks is small enough
+	StopBound    Stop = "bound"     // budget.max_comparisons was reached
+	StopAllPairs Stop = "all_pairs" // every pair was asked
+)
+
+// Asking describes how a prompt's comparisons ended that were asked in rounds.
+type Asking struct {
+	Stopped Stop `json:"stopped"`
+	// Regret is the expected loss in logits of the picks that the last round left:
+	// E[max ε − ε_best] + E[ε_worst − min ε]. Spread is E[max ε − min ε]. Both are rounded to 1e-9.
+	Regret float64 `json:"regret"`
+	Spread float64 `json:"spread"`
 }
 
 // A Comparison is one verdict of the meta-judge on two judgments, shown in this order, or one
@@ -174,10 +197,12 @@ type Comparison struct {
 	Reasoning string `json:"reasoning,omitempty"`
 	Winner    Winner `json:"winner"`
 	// Replicate and Verdict are set in an arena only: Verdict is the winner with a degree, as A>>B.
-	Replicate    int    `json:"replicate,omitempty"`
-	Verdict      string `json:"verdict,omitempty"`
-	Unparsed     string `json:"unparsed,omitempty"`
-	PromptTokens int    `json:"prompt_tokens"`
+	Replicate int    `json:"replicate,omitempty"`
+	Verdict   string `json:"verdict,omitempty"`
+	Unparsed  string `json:"unparsed,omitempty"`
+	// Round counts from 1 where comparisons are asked in rounds. Zero means all at once.
+	Round        int `json:"round,omitempty"`
+	PromptTokens int `json:"prompt_tokens"`
 }
 
 // A Failure is what could not go on: a bad line of the input, or the final failure of a call.
@@ -205,7 +230,9 @@ type Dossier struct {
 	ContestedID string `json:"contested_id,omitempty"`
 	// Comparisons are on the contested response, in the order of (first, second) ID.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
-	Failures    []Failure    `json:"failures,omitempty"`
+	// Asking is set when the comparisons were asked in rounds.
+	Asking   *Asking   `json:"asking,omitempty"`
+	Failures []Failure `json:"failures,omitempty"`
 }
 
 // Contested returns the contested response, or nil.

@@ -104,6 +104,7 @@ func (c *rowCheck) prompt(r *schemas.PromptRow) {
 	c.nullable("judge_outcome", r.JudgeOutcome)
 	c.nullable("judge_reason", r.JudgeReason)
 	c.nullable("contested_response_id", r.ContestedResponseID)
+	c.nullable("asking_stopped", r.AskingStopped)
 }
 
 func (c *rowCheck) response(r *schemas.ResponseRow) {

@@ -125,7 +125,8 @@ func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollectio
 		}
 	}
 	if c.wants(schemas.RoleJudge) {
-		o := c.Method.JudgeOptions()
+		method := c.method()
+		o := method.JudgeOptions()
 		if records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), o); err != nil || !o.Balance.Enabled() {
 			return records, err
 		}
@@ -197,6 +198,7 @@ func keysOf(asked []*stage.Role) []stage.Endpoint {
 }
 
 func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.Options, error) {
+	method := c.method()
 	data, err := c.Data()
 	if err != nil {
 		return sink.Options{}, err
@@ -205,6 +207,6 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.O
 		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
 		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
-		Pairing: c.Method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,
+		Pairing: method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,
 	}, nil
 }

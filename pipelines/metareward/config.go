@@ -20,6 +20,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
+	"coeval/transforms/rating"
 	"coeval/transforms/score"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 	Judge     JudgeRole `yaml:"judge"      json:"judge"`
 	MetaJudge MetaRole  `yaml:"meta_judge" json:"meta_judge"`
 	Method    Method    `yaml:"method"     json:"method"`
+	Budget    Budget    `yaml:"budget"     json:"budget"`
 	Client    Client    `yaml:"client"     json:"client"`
 	Simulate  Simulate  `yaml:"simulate"   json:"simulate"`
 }
@@ -135,6 +137,7 @@ type Method struct {
 	MinMetaJudgments     int               `yaml:"min_meta_judgments"     json:"min_meta_judgments"     doc:"distinct parsed judgments that the contested response needs to be compared"`
 	PositionWeights      pairs.WeightsMode `yaml:"position_weights"       json:"position_weights"       doc:"where the position weights come from: run, response, fixed"`
 	FixedPositionWeights [2]float64        `yaml:"fixed_position_weights" json:"fixed_position_weights" doc:"weights of a win in first and in second place, for position_weights: fixed"`
+	Rating               string            `yaml:"rating"                 json:"rating,omitempty"       doc:"how judgments are rated: elo, or scores, which expects judgments with near scores to be about equally good; auto is scores under budget.comparisons: settled and elo otherwise"`
 	EloLambda            float64           `yaml:"elo_lambda"             json:"elo_lambda"             doc:"penalty that keeps Elo scores finite"`
 	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
 	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
@@ -143,6 +146,19 @@ type Method struct {
 	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"remove thoughts before a response is judged, a score parsed or a pair written"`
 	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts in addition to the known ones, as <analysis> or \"((plan)) ((done))\""`
 }
+
+// Budget bounds what is asked. Its zero value asks everything.
+type Budget struct {
+	Comparisons    string  `yaml:"comparisons"     json:"comparisons"     doc:"all, or settled: ask the comparisons of a prompt in rounds until the choice of its judge pair is settled"`
+	Regret         float64 `yaml:"regret"          json:"regret"          doc:"a choice is settled when its expected regret is at most this share of the expected distance between the best and the worst judgment; a smaller share asks more"`
+	MaxComparisons int     `yaml:"max_comparisons" json:"max_comparisons" doc:"most comparisons of a prompt under comparisons: settled, both orders counted"`
+}
+
+// What budget.comparisons may be.
+const (
+	AllComparisons     = "all"
+	SettledComparisons = "settled"
+)
 
 // Client says how the workers are asked. It decides nothing of what they say.
 type Client struct {
@@ -169,6 +185,9 @@ type Simulate struct {
 	URL string `yaml:"-" json:"-"`
 }
 
+// AutoRating is the method.rating that follows from the budget.
+const AutoRating = "auto"
+
 // What verdicts may be.
 const (
 	FreeVerdicts     = "free"
@@ -188,8 +207,9 @@ func Default() Config {
 		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: judge, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
 			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
-			FixedPositionWeights: [2]float64{0.5, 0.5}, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
+			FixedPositionWeights: [2]float64{0.5, 0.5}, Rating: AutoRating, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
 		},
+		Budget:   Budget{Comparisons: AllComparisons, Regret: rating.DefaultRegret, MaxComparisons: rating.DefaultMaxComparisons},
 		Client:   Client{Tries: 5, Patience: 10 * time.Minute},
 		Simulate: Simulate{Slots: 256, Latency: 20 * time.Millisecond, World: "moderate"},
 	}
@@ -238,7 +258,7 @@ func (c Config) Data() (json.RawMessage, error) {
 		Method    Method          `json:"method"`
 		// Calibration is the file's content: with it the tables can be proved without the file.
 		Calibration *score.Calibration `json:"calibration,omitempty"`
-	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.Method}
+	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.method()}
 	if data.Prompts.DropLastAnswer == prompts.AutoDrop {
 		data.Prompts.DropLastAnswer = ""
 	}
@@ -263,6 +283,27 @@ func (c Config) Data() (json.RawMessage, error) {
 		return nil, fmt.Errorf("metareward: %w", err)
 	}
 	return b, nil
+}
+
+// method returns the method with its rating decided. It is empty for elo, so that run.json has the
+// bytes of earlier versions.
+func (c *Config) method() Method {
+	m := c.Method
+	if m.Rating == AutoRating && c.Budget.Comparisons == SettledComparisons {
+		m.Rating = string(pairs.ScoresRating)
+	}
+	if m.Rating != string(pairs.ScoresRating) {
+		m.Rating = ""
+	}
+	return m
+}
+
+// policy returns the rule by which comparisons are asked, nil where all are.
+func (b *Budget) policy() *rating.Policy {
+	if b.Comparisons != SettledComparisons {
+		return nil
+	}
+	return &rating.Policy{Regret: b.Regret, MaxComparisons: b.MaxComparisons}
 }
 
 func (c Config) wants(role string) bool { return slices.Contains(c.Roles, role) }

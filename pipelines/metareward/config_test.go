@@ -87,6 +87,10 @@ func TestBounds(t *testing.T) {
 		{"method.position_weights", funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, pairs.RunWeights, pairs.ResponseWeights, pairs.FixedWeights), funcs(func(c *Config, m pairs.WeightsMode) { c.Method.PositionWeights = m }, "", "all")},
 		{"method.fixed_position_weights", funcs(fixedWeights, [2]float64{0, 1}, [2]float64{0.3, 0.7}), funcs(fixedWeights, [2]float64{0, 0}, [2]float64{0.6, 0.6}, [2]float64{-0.5, 1.5}, [2]float64{math.NaN(), 1})},
 		{"method.elo_lambda", floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 1e-6, 1e3), floats(func(c *Config, x float64) { c.Method.EloLambda = x }, 0, 9e-7, 1001, math.NaN())},
+		{"method.rating", funcs(func(c *Config, r string) { c.Method.Rating = r }, "auto", "elo", "scores"), funcs(func(c *Config, r string) { c.Method.Rating = r }, "", "glicko")},
+		{"budget.comparisons", funcs(func(c *Config, s string) { c.Budget.Comparisons = s }, "all", "settled"), funcs(func(c *Config, s string) { c.Budget.Comparisons = s }, "", "some")},
+		{"budget.regret", floats(func(c *Config, x float64) { c.Budget.Regret = x }, 0.01, 0.9), floats(func(c *Config, x float64) { c.Budget.Regret = x }, 0, 1, -0.1, math.NaN())},
+		{"budget.max_comparisons", ints(func(c *Config, n int) { c.Budget.MaxComparisons = n }, 2, 110, 65280), ints(func(c *Config, n int) { c.Budget.MaxComparisons = n }, 0, 1, 65281)},
 		{"client.max_in_flight", ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, 0, 1<<20), ints(func(c *Config, n int) { c.Client.MaxInFlight = n }, -1, 1<<20+1)},
 		{"client.requests_per_minute", ints(func(c *Config, n int) { c.Client.RequestsPerMinute = n }, 0, 60), ints(func(c *Config, n int) { c.Client.RequestsPerMinute = n }, -1, 1<<30+1)},
 		{"client.tokens_per_minute", ints(func(c *Config, n int) { c.Client.TokensPerMinute = n }, 0, 60), ints(func(c *Config, n int) { c.Client.TokensPerMinute = n }, -1, 1<<30+1)},
@@ -165,10 +169,11 @@ func TestValidateTellsAll(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"actor.n",
+		"budget.comparisons", "budget.max_comparisons", "budget.regret",
 		"client.patience", "client.tries",
 		"judge.n", "judge.scale",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
-		"method.position_weights", "method.rho",
+		"method.position_weights", "method.rating", "method.rho",
 		"output.dir", "output.prompts_per_shard",
 		"prompts.max_line_bytes", "prompts.paths",
 		"roles",

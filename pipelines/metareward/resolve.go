@@ -68,7 +68,7 @@ func (c Config) resolve() (*resolved, error) {
 		score: score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
 		meta: meta.Options{
 			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
-			HideScores: c.Method.HideScores, StripReasoning: strip,
+			HideScores: c.Method.HideScores, StripReasoning: strip, Budget: c.Budget.policy(),
 			Template: comparing, Rubric: sharedRubric(rubric, judging, comparing), Pattern: c.MetaJudge.Pattern,
 			Scale: c.Judge.scale(), ScorePattern: c.Judge.Pattern,
 		},
@@ -224,10 +224,15 @@ func (m *Method) ActorOptions() pairs.ActorOptions {
 	return pairs.ActorOptions{Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars}
 }
 
-// JudgeOptions say how the judge's pairs are chosen.
+// JudgeOptions say how the judge's pairs are chosen. A rating that is not decided is elo.
 func (m *Method) JudgeOptions() pairs.JudgeOptions {
 	w := m.FixedPositionWeights
+	mode := pairs.RatingMode(m.Rating)
+	if m.Rating == AutoRating {
+		mode = pairs.EloRating
+	}
 	return pairs.JudgeOptions{
+		Rating:          mode,
 		PositionWeights: m.PositionWeights, Fixed: schemas.PositionWeights{First: w[0], Second: w[1]},
 		Lambda: m.EloLambda, MaxJudgmentChars: m.MaxJudgmentChars,
 		KeepEqualScores: !m.DropEqualScores, MinJudgments: m.MinMetaJudgments,

@@ -60,6 +60,7 @@ func (c Config) Validate() error {
 	v.check(within(c.Judge.N, 1, maxCount), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", maxCount))
 	v.templates(&c)
 	v.method(&c.Method)
+	v.budget(&c.Budget)
 	v.pairable(&c)
 	v.client(&c.Client)
 	v.simulate(&c)
@@ -425,7 +426,14 @@ func (v *validator) method(m *Method) {
 	w := m.FixedPositionWeights
 	ok := within(w[0], 0, 1) && within(w[1], 0, 1) && math.Abs(w[0]+w[1]-1) <= 1e-9
 	v.check(ok, "method.fixed_position_weights", w, "two numbers from 0 to 1 that sum to 1")
+	v.check(slices.Contains([]string{AutoRating, string(pairs.EloRating), string(pairs.ScoresRating)}, m.Rating), "method.rating", m.Rating, "auto, elo, scores")
 	v.check(within(m.EloLambda, 1e-6, 1e3), "method.elo_lambda", m.EloLambda, "1e-06 to 1000")
+}
+
+func (v *validator) budget(b *Budget) {
+	v.check(b.Comparisons == AllComparisons || b.Comparisons == SettledComparisons, "budget.comparisons", b.Comparisons, "all, settled")
+	v.check(b.Regret > 0 && b.Regret < 1, "budget.regret", b.Regret, "a share above 0 to below 1, as 0.19; a smaller one asks more comparisons")
+	v.check(within(b.MaxComparisons, 2, maxCount*(maxCount-1)), "budget.max_comparisons", b.MaxComparisons, fmt.Sprintf("2 to %d; both orders of a pair count", maxCount*(maxCount-1)))
 }
 
 func (v *validator) client(c *Client) {

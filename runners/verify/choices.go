@@ -7,6 +7,7 @@ import (
 
 	"coeval/runners/verify/reference"
 	"coeval/schemas"
+	"coeval/transforms/pairs"
 )
 
 // checkChoices derives the choice of each role from the raw rows and compares it with the prompt's
@@ -20,6 +21,7 @@ func (d *rows) checkChoices(p *schemas.PromptRow) {
 	}
 	sameNullable(at, "contested_response_id", p.ContestedResponseID, contestedID)
 
+	d.checkAsking(at, p)
 	rules := s.run.rules()
 	var actor, judge schemas.Choice
 	if s.run.Settings.Wants(schemas.RoleActor) {
@@ -80,7 +82,13 @@ func (d *rows) checkedRatings() []float64 {
 	if !d.isCompared() {
 		return nil
 	}
-	ratings := d.compared.prompt.Ratings(d.weights(), d.shard.run.Settings.Method.EloLambda)
+	m := &d.shard.run.Settings.Method
+	var ratings []float64
+	if pairs.RatingMode(m.Rating) == pairs.ScoresRating {
+		ratings = d.compared.prompt.ScoreRatings(d.weights())
+	} else {
+		ratings = d.compared.prompt.Ratings(d.weights(), m.EloLambda)
+	}
 	for i, j := range d.compared.judgments {
 		if sameRating(d.shard.judgments.row(&d.problems, j.row), "elo", j.row.Elo, &ratings[i]) {
 			ratings[i] = *j.row.Elo

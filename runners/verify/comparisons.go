@@ -16,6 +16,8 @@ type comparisons struct {
 	judgments []*judgment
 	// seen reports for each ordered pair of judgments whether it has a row or a failure.
 	seen [][]bool
+	// rounds contains the round of each ordered pair with a row, 0 for none.
+	rounds [][]int32
 	// prompt is the input of the choices.
 	prompt reference.Prompt
 }
@@ -29,9 +31,13 @@ func (d *rows) checkCompared() {
 		same(d.shard.responses.row(&d.problems, r.row), "contested", r.row.Contested, r == c.contested)
 	}
 	n := len(c.judgments)
-	c.seen, c.prompt.Winners = make([][]bool, n), make([][]schemas.Winner, n)
+	unseen := schemas.Missing
+	if d.shard.run.Settings.MetaJudge.Budget != nil {
+		unseen = schemas.NotAsked
+	}
+	c.seen, c.rounds, c.prompt.Winners = make([][]bool, n), make([][]int32, n), make([][]schemas.Winner, n)
 	for i := range n {
-		c.seen[i], c.prompt.Winners[i] = make([]bool, n), slices.Repeat([]schemas.Winner{schemas.Missing}, n)
+		c.seen[i], c.rounds[i], c.prompt.Winners[i] = make([]bool, n), make([]int32, n), slices.Repeat([]schemas.Winner{unseen}, n)
 	}
 	for i := range d.comparisons {
 		d.joinComparison(&d.comparisons[i])
@@ -39,7 +45,7 @@ func (d *rows) checkCompared() {
 	for i := range d.failures {
 		if f := &d.failures[i]; f.Stage == schemas.StageMeta {
 			at := d.shard.failures.row(&d.problems, f)
-			d.placeVerdict(at, text(f.ResponseID), text(f.FirstID), text(f.SecondID), schemas.Missing)
+			d.placeVerdict(at, text(f.ResponseID), text(f.FirstID), text(f.SecondID), schemas.Missing, nil)
 		}
 	}
 	d.reportMissingComparisons()
@@ -94,7 +100,12 @@ func (d *rows) joinComparison(row *schemas.ComparisonRow) {
 	}
 	s.figures.countFinding(&s.figures.comparisons, text(row.UnparsedReason), finding)
 	s.figures.countVerdict(winner, text(row.UnparsedReason))
-	d.placeVerdict(at, row.ResponseID, row.FirstID, row.SecondID, winner)
+	if budget := s.run.Settings.MetaJudge.Budget; budget == nil {
+		sameNullable(at, "round", row.Round, nil)
+	} else if row.Round == nil || *row.Round < 1 {
+		at.add("round is %s, should be 1 or more: budget.comparisons is settled", showNullable(row.Round))
+	}
+	d.placeVerdict(at, row.ResponseID, row.FirstID, row.SecondID, winner, row.Round)
 }
 
 func winnerOf(column string) (w schemas.Winner, known bool) {
@@ -107,7 +118,7 @@ func winnerOf(column string) (w schemas.Winner, known bool) {
 }
 
 // placeVerdict places a verdict on two judgments by the IDs in its row.
-func (d *rows) placeVerdict(at location, responseID, firstID, secondID string, winner schemas.Winner) {
+func (d *rows) placeVerdict(at location, responseID, firstID, secondID string, winner schemas.Winner, round *int32) {
 	c := &d.compared
 	if !d.isCompared() {
 		return // reportMissingComparisons reports the row
@@ -126,6 +137,9 @@ func (d *rows) placeVerdict(at location, responseID, firstID, secondID string, w
 	default:
 		c.seen[first][second] = true
 		c.prompt.Winners[first][second] = winner
+		if round != nil {
+			c.rounds[first][second] = *round
+		}
 	}
 }
 
@@ -154,9 +168,10 @@ func (d *rows) reportMissingComparisons() {
 		}
 		return
 	}
+	inRounds := d.shard.run.Settings.MetaJudge.Budget != nil
 	for i, first := range c.judgments {
 		for k, second := range c.judgments {
-			if i != k && !c.seen[i][k] {
+			if i != k && !c.seen[i][k] && (!inRounds || c.seen[k][i]) {
 				at.add("the comparison of judgment %s, shown first, and %s has neither a row nor a failure", first.row.ID, second.row.ID)
 			}
 		}

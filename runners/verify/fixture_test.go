@@ -121,15 +121,21 @@ func copyRun(t *testing.T) string {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
+	copyTables(t, good, dir)
+	return dir
+}
+
+// copyTables copies a run without its journal.
+func copyTables(t *testing.T, from, to string) {
+	t.Helper()
 	for _, name := range []string{"actor", "judge", "raw", "failures"} {
-		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(good, name))); err != nil {
+		if err := os.CopyFS(filepath.Join(to, name), os.DirFS(filepath.Join(from, name))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{runFile, cardFile} {
-		write(t, dir, name, read(t, good, name))
+		write(t, to, name, read(t, from, name))
 	}
-	return dir
 }
 
 // A tableFile is a file of a table, read whole.

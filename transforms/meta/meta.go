@@ -1,7 +1,9 @@
 // Package meta asks the meta-judge to compare the judgments of the contested response.
 //
 // Every ordered pair of distinct parsed judgments is one call: n(n−1) comparisons of n
-// judgments, so that each two are shown in both orders. The meta-judge sees the rubric, the
+// judgments, so that each two are shown in both orders. Under a budget ([Options.Budget]) they
+// are asked in rounds, the most informative pairs first, until the choice is settled; what a
+// round asks is a function of the options and of this prompt's earlier answers alone. The meta-judge sees the rubric, the
 // conversation, the response, judgment A and judgment B, and ends with "Winner: A" or
 // "Winner: B"; see [ParseVerdict].
 //
@@ -18,6 +20,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/judge"
 	"coeval/transforms/prompting"
+	"coeval/transforms/rating"
 	"coeval/transforms/stage"
 )
 
@@ -46,6 +49,9 @@ type Options struct {
 	// Pattern is a regular expression whose one group is the verdict, in its last match in a
 	// comparison. Empty means that a verdict line is read.
 	Pattern string `json:"pattern,omitempty"`
+	// Budget is the rule by which comparisons are asked in rounds until the choice is settled.
+	// Nil means that all are asked at once.
+	Budget *rating.Policy `json:"budget,omitempty"`
 	// Scale and ScorePattern are those of the judge, which HideScores needs.
 	Scale        judge.Scale `json:"scale,omitzero"`
 	ScorePattern string      `json:"score_pattern,omitempty"`
@@ -65,6 +71,11 @@ func (o Options) validate() error {
 	if o.MinJudgments < 2 || o.MinJudgments > 256 {
 		return fmt.Errorf("meta: min_judgments is %d; allowed is 2 to 256", o.MinJudgments)
 	}
+	if o.Budget != nil {
+		if err := o.Budget.Validate(); err != nil {
+			return fmt.Errorf("meta: budget: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -76,8 +87,8 @@ func Spec(o Options) (stage.Spec, error) {
 	return stage.NewSpec(schemas.StageMeta, o)
 }
 
-// Stage returns the stage that compares the judgments of the contested response, all pairs
-// asked for at once. It returns an error if o is invalid.
+// Stage returns the stage that compares the judgments of the contested response: all pairs at
+// once, or in rounds under a budget. It returns an error if o is invalid.
 func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -134,7 +145,7 @@ func (s *comparing) shown(r *schemas.Response) []shownJudgment {
 }
 
 func (s *comparing) compare(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
-	d.Comparisons = nil
+	d.Comparisons, d.Asking = nil, nil
 	contested := d.Contested()
 	if contested == nil {
 		return nil
@@ -145,28 +156,57 @@ func (s *comparing) compare(ctx context.Context, c stage.Caller, d *schemas.Doss
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	common := comparisonContext{
-		prompt: &d.Prompt, conversation: prompting.NewConversation(d.Prompt.Messages),
-		response: shownJudgment{id: contested.ID, digest: schemas.Digest(contested.Text), text: prompting.Text{Name: "response", Text: contested.Text}},
+	a := &asking{
+		comparing: s, dossier: d, caller: c, stop: stop, said: map[[2]string]schemas.Generation{},
+		common: comparisonContext{
+			prompt: &d.Prompt, conversation: prompting.NewConversation(d.Prompt.Messages),
+			response: shownJudgment{id: contested.ID, digest: schemas.Digest(contested.Text), text: prompting.Text{Name: "response", Text: contested.Text}},
+		},
 	}
+	if s.Budget == nil {
+		return a.ask(ctx, orderedPairs(shown), 0)
+	}
+	return a.untilSettled(ctx, contested, shown)
+}
+
+// asking is the comparisons of one dossier while they are made.
+type asking struct {
+	*comparing
+
+	dossier *schemas.Dossier
+	caller  stage.Caller
+	stop    context.CancelCauseFunc
+	common  comparisonContext
+	// said contains the answer for each two digests of judgments: those that are shown alike are
+	// compared once.
+	said map[[2]string]schemas.Generation
+}
+
+func alike(p pair) [2]string { return [2]string{p.first.digest, p.second.digest} }
+
+// ask makes the comparisons of these pairs concurrently and adds them to the dossier.
+func (a *asking) ask(ctx context.Context, pairs []pair, round int) error {
 	var calls []stage.Call
-	callOf := map[[2]string]int{} // judgments that are shown alike are compared once
-	for _, p := range orderedPairs(shown) {
-		alike := [2]string{p.first.digest, p.second.digest}
-		if _, ok := callOf[alike]; !ok {
-			callOf[alike] = len(calls)
-			calls = append(calls, s.call(&common, p, stop))
+	var digests [][2]string
+	for _, p := range pairs {
+		if _, ok := a.said[alike(p)]; !ok {
+			a.said[alike(p)] = schemas.Generation{} // until the answer is there
+			digests = append(digests, alike(p))
+			calls = append(calls, a.call(&a.common, p, a.stop))
 		}
 	}
-	said, err := c.Do(ctx, calls)
+	said, err := a.caller.Do(ctx, calls)
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
 	if err != nil {
 		return err
 	}
-	for _, p := range orderedPairs(shown) {
-		s.read(d, p, said[callOf[[2]string{p.first.digest, p.second.digest}]][0])
+	for i, digest := range digests {
+		a.said[digest] = said[i][0]
+	}
+	for _, p := range pairs {
+		a.read(a.dossier, p, a.said[alike(p)], round)
 	}
 	return nil
 }
@@ -214,7 +254,7 @@ func (s *comparing) call(c *comparisonContext, p pair, stop context.CancelCauseF
 }
 
 // read turns what was said about two judgments into a comparison.
-func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation) {
+func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation, round int) {
 	if g.Code != "" {
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})
 		return
@@ -231,5 +271,6 @@ func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation) {
 		Text: text, Reasoning: reasoning,
 		Winner: winner, Unparsed: unparsed,
 		PromptTokens: g.PromptTokens,
+		Round:        round,
 	})
 }

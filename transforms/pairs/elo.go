@@ -47,9 +47,13 @@ func Elo(b [][]float64, lambda float64) []float64 {
 			break
 		}
 	}
-	mean := floats.Sum(eps) / float64(len(eps))
+	floats.AddConst(-floats.Sum(eps)/float64(len(eps)), eps)
+	return roundRatings(eps)
+}
+
+func roundRatings(eps []float64) []float64 {
 	for i := range eps {
-		eps[i] = math.Round((eps[i]-mean)*grains)/grains + 0 // + 0 makes −0 a 0
+		eps[i] = math.Round(eps[i]*grains)/grains + 0 // + 0 makes −0 a 0
 	}
 	return eps
 }

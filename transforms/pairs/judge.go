@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"coeval/schemas"
+	"coeval/transforms/rating"
 )
 
 // A WeightsMode says where the position weights come from.
@@ -21,8 +22,24 @@ const (
 	FixedWeights WeightsMode = "fixed"
 )
 
+// A RatingMode names the model that rates judgments.
+type RatingMode string
+
+// The models of ratings.
+const (
+	// EloRating penalises the square of each rating; see [Elo].
+	EloRating RatingMode = "elo"
+	// ScoresRating has a prior in which judgments with near scores are mostly equally good; see
+	// package rating.
+	ScoresRating RatingMode = "scores"
+)
+
 // JudgeOptions say how a judge pair is picked.
 type JudgeOptions struct {
+	// Rating names the model that rates judgments. Empty means elo.
+	Rating RatingMode `json:"rating,omitempty"`
+	// Prior is the prior of the rating scores. No other rating reads it.
+	Prior rating.Prior `json:"prior,omitzero"`
 	// PositionWeights says where the weights come from. Empty means run.
 	PositionWeights WeightsMode `json:"position_weights,omitempty"`
 	// Fixed are the weights of the mode fixed, which sum to 1. No other mode reads them.
@@ -45,6 +62,9 @@ type JudgeOptions struct {
 }
 
 func (o JudgeOptions) withDefaults() JudgeOptions {
+	if o.Rating == "" {
+		o.Rating = EloRating
+	}
 	if o.PositionWeights == "" {
 		o.PositionWeights = RunWeights
 	}
@@ -70,6 +90,10 @@ func (o JudgeOptions) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("pairs: position_weights is %q; allowed is %s, %s or %s", o.PositionWeights, RunWeights, ResponseWeights, FixedWeights))
 	}
+	if o.Rating != EloRating && o.Rating != ScoresRating {
+		errs = append(errs, fmt.Errorf("pairs: rating is %q; allowed is %s or %s", o.Rating, EloRating, ScoresRating))
+	}
+	errs = append(errs, o.Prior.Validate())
 	if !(o.Lambda >= 1e-6 && o.Lambda <= 1e3) {
 		errs = append(errs, fmt.Errorf("pairs: lambda is %v; allowed is 1e-06 to 1000", o.Lambda))
 	}
@@ -84,7 +108,7 @@ func (o JudgeOptions) Validate() error {
 }
 
 // Judge picks the pair of judgments that trains the judge: the one with the highest rating
-// against the one with the lowest; see [Elo]. Of equals the lowest ID is chosen and the highest
+// against the one with the lowest. Of equals the lowest ID is chosen and the highest
 // rejected. Run are the run's weights, which the modes response and fixed don't read. The
 // options must be valid.
 func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) schemas.Choice {
@@ -99,11 +123,56 @@ func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) sche
 	case len(f.Judgments) < o.MinJudgments:
 		return undecided(f, schemas.TooFewJudgments, schemas.StageJudge)
 	}
-	eps := Elo(wins(f, o.weights(f, run)), o.Lambda)
+	eps := o.rate(f, o.weights(f, run))
 	best, worst := extremes(f.Judgments, eps)
 	choice := o.decide(f, eps, best, worst)
 	choice.Elo = eps
 	return choice
+}
+
+// rate returns the ratings of a finding's judgments in logits.
+func (o JudgeOptions) rate(f *schemas.Finding, w schemas.PositionWeights) []float64 {
+	if o.Rating == ScoresRating {
+		return Scores(f, w, o.Prior)
+	}
+	return Elo(wins(f, w), o.Lambda)
+}
+
+// maxPosition bounds the position term, which is infinite where one place never wins.
+const maxPosition = 5
+
+// Scores returns the ratings at the mode of package rating's posterior, rounded to 1e-9. Each verdict
+// is a game. The position term is the log-odds with which the first-shown judgment wins,
+//
+//	b = ln(win1st / win2nd) = ln(w2 / w1)
+//
+// from the position weights, at most 5 in size. The options must be valid.
+func Scores(f *schemas.Finding, w schemas.PositionWeights, prior rating.Prior) []float64 {
+	scores := make([]int, len(f.Judgments))
+	var games []rating.Game
+	for m := range f.Judgments {
+		scores[m] = f.Judgments[m].Score
+		for n := range f.Judgments {
+			if m == n {
+				continue
+			}
+			switch f.Verdict(m, n) {
+			case schemas.First:
+				games = append(games, rating.Game{First: m, Second: n, Win: 1})
+			case schemas.Second:
+				games = append(games, rating.Game{First: m, Second: n})
+			}
+		}
+	}
+	position := min(max(math.Log(w.Second/w.First), -maxPosition), maxPosition)
+	if math.IsNaN(position) { // 0/0
+		position = 0
+	}
+	post, err := rating.Fit(scores, games, position, prior)
+	if err != nil { // the games are of these judgments, and Validate has checked the prior
+		panic(fmt.Sprintf("pairs: prompt %s: %v", f.PromptID, err))
+	}
+	return roundRatings(post.Mean)
 }
 
 // decide says what becomes of the judgments with the highest and the lowest rating.
@@ -146,22 +215,24 @@ func hasScored(f *schemas.Finding) bool {
 	return false
 }
 
-// hasVerdicts says whether at least a third of the 2(n−1) comparisons of judgment m have a
-// winner.
+// hasVerdicts reports whether at least a third of the comparisons of judgment m that were asked
+// have a winner: of all 2(n−1), unless a budget left some out. It reports false if none was asked.
 func hasVerdicts(f *schemas.Finding, m int) bool {
-	verdicts, n := 0, len(f.Judgments)
-	for k := range n {
+	verdicts, asked := 0, 0
+	for k := range f.Judgments {
 		if k == m {
 			continue
 		}
-		if hasWinner(f.Verdict(m, k)) {
-			verdicts++
-		}
-		if hasWinner(f.Verdict(k, m)) {
-			verdicts++
+		for _, w := range []schemas.Winner{f.Verdict(m, k), f.Verdict(k, m)} {
+			if w != schemas.NotAsked {
+				asked++
+			}
+			if hasWinner(w) {
+				verdicts++
+			}
 		}
 	}
-	return 3*verdicts >= 2*(n-1)
+	return asked > 0 && 3*verdicts >= asked
 }
 
 func hasWinner(w schemas.Winner) bool { return w == schemas.First || w == schemas.Second }

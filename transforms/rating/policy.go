@@ -1,50 +1,74 @@
 package rating
 
 import (
+	"errors"
+	"fmt"
 	"math"
 
 	"github.com/cespare/xxhash/v2"
 	"gonum.org/v1/gonum/floats"
+
+	"coeval/schemas"
+)
+
+// The defaults of [Policy].
+const (
+	DefaultRegret         = 0.19
+	DefaultMaxComparisons = 60
 )
 
 // Policy contains the rule by which comparisons are asked until the best and the worst judgment
 // are known well enough.
 type Policy struct {
 	// Regret is the share of the expected distance between best and worst rating below which
-	// the expected regret of both picks settles a prompt. Zero means 0.25.
+	// the expected regret of both picks settles a prompt, above 0 to below 1. A smaller share
+	// asks more. Zero means DefaultRegret.
 	Regret float64 `json:"regret"`
-	// MaxComparisons bounds the comparisons of a prompt, both orders counted. Zero means 60.
+	// MaxComparisons bounds the comparisons of a prompt, both orders counted: 2 or more. Zero
+	// means DefaultMaxComparisons.
 	MaxComparisons int `json:"max_comparisons"`
 	// Prior is the prior over ratings.
-	Prior Prior `json:"prior"`
+	Prior Prior `json:"prior,omitzero"`
 }
 
 func (p Policy) withDefaults() Policy {
 	if p.Regret == 0 {
-		p.Regret = 0.25
+		p.Regret = DefaultRegret
 	}
 	if p.MaxComparisons == 0 {
-		p.MaxComparisons = 60
+		p.MaxComparisons = DefaultMaxComparisons
 	}
 	return p
 }
 
-// A Stop is the reason why no further comparison of a prompt is asked.
-type Stop string
+// Validate returns an error that names every field with a value that is not allowed.
+func (p Policy) Validate() error {
+	p = p.withDefaults()
+	var errs []error
+	if !(p.Regret > 0 && p.Regret < 1) {
+		errs = append(errs, fmt.Errorf("rating: regret is %v; allowed is above 0 to below 1", p.Regret))
+	}
+	if p.MaxComparisons < 2 {
+		errs = append(errs, fmt.Errorf("rating: max_comparisons is %d; allowed is 2 or more", p.MaxComparisons))
+	}
+	return errors.Join(append(errs, p.Prior.Validate())...)
+}
 
-// The reasons to stop. Asking means that the plan has pairs to ask.
-const (
-	Asking    Stop = ""
-	Settled   Stop = "settled"   // the expected regret is small enough
-	Exhausted Stop = "exhausted" // every pair was asked
-	AtMost    Stop = "at_most"   // MaxComparisons was reached
-)
+// A History contains what was asked of a prompt so far.
+type History struct {
+	// Asked contains the pairs of indices that were asked, also those without a verdict.
+	Asked [][2]int
+	// Games contains the verdicts in the order in which they were asked. Sums of floats depend
+	// on the order.
+	Games []Game
+}
 
 // A Plan is the next round, or the reason why there is none.
 type Plan struct {
 	// Pairs are the pairs of indices to compare, each in both orders.
 	Pairs [][2]int
-	Stop  Stop
+	// Stop is the reason why Pairs is empty. It is empty while there are pairs to ask.
+	Stop schemas.Stop
 	// Best and Worst are the indices of the judgments with the highest and the lowest rating.
 	Best, Worst int
 	// Regret is the expected loss of both picks in logits: E[max ε − ε_best] + E[ε_worst − min ε].
@@ -57,22 +81,28 @@ type Plan struct {
 // of an expected regret is then about a tenth of it, which moves the stop by less than a round.
 const draws = 64
 
-// Next returns the next round for judgments with these scores in thousandths of a rubric point,
-// given all games so far. Seed must be the same for all rounds of a prompt and differ between
-// prompts. The games must come in a fixed order, since sums of floats depend on it.
-func (p Policy) Next(scores []int, games []Game, seed string) (Plan, error) {
+// Next returns the next round for judgments with these scores in thousandths of a rubric point.
+// Seed must be the same for all rounds of a prompt and differ between prompts.
+func (p Policy) Next(scores []int, h History, seed string) (Plan, error) {
 	p = p.withDefaults()
-	post, err := Fit(scores, games, 0, p.Prior)
+	post, err := Fit(scores, h.Games, 0, p.Prior)
 	if err != nil {
 		return Plan{}, err
 	}
-	asked := map[[2]int]bool{}
-	for _, g := range games {
-		asked[pairOf(g.First, g.Second)] = true
+	asked, compared := map[[2]int]bool{}, make([]bool, len(scores))
+	for _, pair := range h.Asked {
+		asked[pairOf(pair[0], pair[1])] = true
+		compared[pair[0]], compared[pair[1]] = true, true
 	}
 	samples := post.draw(newSource(seed, len(asked)), draws)
 	plan := p.assess(post, samples, len(asked))
-	if plan.Stop != Asking {
+	if plan.Stop == schemas.StopSettled && !(compared[plan.Best] && compared[plan.Worst]) {
+		plan.Stop = ""
+	}
+	if plan.Stop == "" && 2*(len(asked)+1) > p.MaxComparisons {
+		plan.Stop = schemas.StopBound
+	}
+	if plan.Stop != "" {
 		return plan, nil
 	}
 	for _, end := range []float64{1, -1} {
@@ -89,8 +119,8 @@ func (p Policy) Next(scores []int, games []Game, seed string) (Plan, error) {
 
 func pairOf(a, b int) [2]int { return [2]int{min(a, b), max(a, b)} }
 
-// assess estimates the expected regret of both picks and decides whether asking goes on after so
-// many pairs.
+// assess estimates the expected regret of both picks and decides whether they are known well
+// enough after so many pairs.
 func (p Policy) assess(post *Posterior, samples [][]float64, pairs int) Plan {
 	plan := Plan{Best: extreme(post.Mean, 1), Worst: extreme(post.Mean, -1)}
 	for _, x := range samples {
@@ -98,17 +128,20 @@ func (p Policy) assess(post *Posterior, samples [][]float64, pairs int) Plan {
 		plan.Regret += (high - x[plan.Best] + x[plan.Worst] - low) / draws
 		plan.Spread += (high - low) / draws
 	}
+	plan.Regret, plan.Spread = rounded(plan.Regret), rounded(plan.Spread)
 	n := len(post.Mean)
 	switch {
 	case pairs == n*(n-1)/2:
-		plan.Stop = Exhausted
-	case pairs > 0 && plan.Regret <= p.Regret*plan.Spread:
-		plan.Stop = Settled
-	case 2*(pairs+1) > p.MaxComparisons:
-		plan.Stop = AtMost
+		plan.Stop = schemas.StopAllPairs
+	case plan.Regret <= p.Regret*plan.Spread:
+		plan.Stop = schemas.StopSettled
 	}
 	return plan
 }
+
+// rounded returns x to 1e-9, so that its last digits, which depend on the processor, decide
+// nothing.
+func rounded(x float64) float64 { return math.Round(x*1e9) / 1e9 }
 
 // extreme returns the index of the highest rating for end 1 and of the lowest for end −1. Of
 // equal ratings the first is the highest and the last the lowest, as ties break by ID.
@@ -154,7 +187,7 @@ func mostInformative(samples [][]float64, end float64, asked map[[2]int]bool) (p
 					information -= count / float64(len(samples)) * entropy(wins[e]/count)
 				}
 			}
-			if information > best {
+			if information = rounded(information); information > best {
 				best, pair, ok = information, [2]int{i, j}, true
 			}
 		}

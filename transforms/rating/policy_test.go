@@ -96,21 +96,22 @@ func TestSettledKeepsTheGap(t *testing.T) {
 				t.Fatal(err)
 			}
 			full += x.q[extreme(p.Mean, 1)] - x.q[extreme(p.Mean, -1)]
-			var games []Game
+			var h History
 			for {
-				plan, err := Policy{Regret: 0.17}.Next(x.scores, games, fmt.Sprint(k))
+				plan, err := Policy{Regret: 0.17}.Next(x.scores, h, fmt.Sprint(k))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if plan.Stop != Asking {
+				if plan.Stop != "" {
 					settled += x.q[plan.Best] - x.q[plan.Worst]
 					break
 				}
 				for _, pair := range plan.Pairs {
-					games = append(games, x.games(pair[0], pair[1])...)
+					h.Asked = append(h.Asked, pair)
+					h.Games = append(h.Games, x.games(pair[0], pair[1])...)
 				}
 			}
-			asked += float64(len(games)) / prompts
+			asked += float64(len(h.Games)) / prompts
 		}
 		if asked > 55 || settled < 0.9*full {
 			t.Errorf("%s: %.1f comparisons keep %.3f of the gap", l.name, asked, settled/full)

@@ -30,6 +30,7 @@
 package rating
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -45,7 +46,7 @@ type Prior struct {
 	// Length is ℓ, the distance in rubric points over which that part stays similar. Zero
 	// means 0.8.
 	Length float64 `json:"length"`
-	// Own is σe, the standard deviation in logits of the rest of a rating. Zero means 0.5.
+	// Own is σe, the standard deviation in logits of the rest of a rating. Zero means 0.7.
 	Own float64 `json:"own"`
 }
 
@@ -60,6 +61,21 @@ func (p Prior) withDefaults() Prior {
 		p.Own = 0.7
 	}
 	return p
+}
+
+// Validate returns an error that names every field with a value that is not allowed.
+func (p Prior) Validate() error {
+	p = p.withDefaults()
+	var errs []error
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"shared", p.Shared}, {"length", p.Length}, {"own", p.Own}} {
+		if !(f.value >= 1e-3 && f.value <= 1e3) {
+			errs = append(errs, fmt.Errorf("rating: prior %s is %v; allowed is 0.001 to 1000", f.name, f.value))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // covariance returns K for scores in thousandths of a rubric point.

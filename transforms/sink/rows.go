@@ -164,6 +164,9 @@ func promptRow(d *schemas.Dossier, r *schemas.Record) schemas.PromptRow {
 		SourceFile: d.Prompt.File, SourceLine: d.Prompt.Line, Metadata: d.Prompt.Metadata,
 		Chars: int32(promptChars(d.Prompt.Messages)), ContestedResponseID: nullable(d.ContestedID),
 	}
+	if a := d.Asking; a != nil {
+		row.AskingStopped, row.ExpectedRegret, row.ExpectedSpread = nullable(string(a.Stopped)), &a.Regret, &a.Spread
+	}
 	if r.Actor != nil {
 		row.ActorOutcome, row.ActorReason = nullable(string(r.Actor.Outcome)), nullable(r.Actor.Reason)
 	}
@@ -237,6 +240,9 @@ func comparisonRows(d *schemas.Dossier, model string) []schemas.ComparisonRow {
 			Model: model, Text: c.Text, Reasoning: nullable(c.Reasoning),
 			Winner: c.Winner.String(), UnparsedReason: nullable(c.Unparsed),
 			PromptTokens: int32(c.PromptTokens),
+		}
+		if c.Round > 0 {
+			rows[i].Round = new(int32(c.Round))
 		}
 	}
 	return rows

@@ -24,6 +24,7 @@ func countDossier(s *schemas.Stats, d *schemas.Dossier, r *schemas.Record) {
 			s.Positions.Second++
 		}
 	}
+	countAsking(s, d)
 	for role, c := range map[string]*schemas.Choice{schemas.RoleActor: r.Actor, schemas.RoleJudge: r.Judge} {
 		if c != nil {
 			outcomes := s.Outcomes[role]
@@ -33,6 +34,20 @@ func countDossier(s *schemas.Stats, d *schemas.Dossier, r *schemas.Record) {
 	}
 	countActorPair(s, d, r.Actor)
 	countJudgePair(s, d, r.Judge)
+}
+
+func countAsking(s *schemas.Stats, d *schemas.Dossier) {
+	contested, a := d.Contested(), d.Asking
+	if contested == nil || a == nil {
+		return
+	}
+	asked := len(d.Comparisons)
+	for _, f := range d.Failures {
+		if f.Stage == schemas.StageMeta {
+			asked++
+		}
+	}
+	s.Asking.Count(a.Stopped, a.Regret, a.Spread, asked, len(contested.DistinctJudgments()))
 }
 
 func countResponses(s *schemas.Stats, d *schemas.Dossier) {

@@ -183,21 +183,24 @@ func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
 	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 }
 
-// isDecided reports whether at least a third of a judgment's 2(n−1) comparisons have a winner.
+// isDecided reports whether at least a third of a judgment's comparisons that were asked have a
+// winner, and whether any was asked.
 func (p *Prompt) isDecided(m int) bool {
 	decided, of := 0, 0
 	for n := range p.Judgments {
 		if n == m {
 			continue
 		}
-		of += 2
 		for _, w := range []schemas.Winner{p.Winners[m][n], p.Winners[n][m]} {
+			if w != schemas.NotAsked {
+				of++
+			}
 			if w == schemas.First || w == schemas.Second {
 				decided++
 			}
 		}
 	}
-	return 3*decided >= of
+	return of > 0 && 3*decided >= of
 }
 
 // failed counts the failed calls of a stage.

@@ -1,0 +1,365 @@
+package reference
+
+import (
+	"math"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"gonum.org/v1/gonum/mat"
+
+	"coeval/schemas"
+)
+
+// The prior over ratings, in logits and rubric points: ratings are normal with the covariance
+// 1.2²·exp(−Δs²/(2·0.8²)) + 0.7²·[same judgment], for a score difference of Δs.
+const (
+	priorShared = 1.2
+	priorLength = 0.8
+	priorOwn    = 0.7
+)
+
+// draws is the number of rating vectors that are drawn in each round.
+const draws = 64
+
+// slack is how much two programs may differ in an expected regret or an information, which are sums
+// over 64 draws of numbers of the order of 1. It is far above rounding and far below the differences
+// of distinct pairs.
+const slack = 1e-6
+
+// Asking is the rule by which comparisons are asked until a choice is settled.
+type Asking struct {
+	// Seed is the prompt's ID.
+	Seed string
+	// Share is the share of the spread below which the regret settles, Most the largest number of
+	// comparisons.
+	Share float64
+	Most  int
+}
+
+// A Step is the state of a prompt after some rounds.
+type Step struct {
+	// Regret and Spread are in logits.
+	Regret, Spread float64
+	// Stops contains the possible reasons to stop, "" for going on. It has two where the numbers are
+	// too near to tell.
+	Stops []schemas.Stop
+
+	asked   [][]bool
+	pairs   int
+	samples [][]float64
+	asking  *Asking
+}
+
+// A duel is a verdict on two judgments in the order in which they were shown.
+type duel struct {
+	first, second int
+	wins          bool
+}
+
+// Begin returns the state before any round.
+func (p *Prompt) Begin(a *Asking) *Step { return p.step(a, p.grid(), nil, 0) }
+
+// Next returns the state after a round that asked these pairs in both orders. Rounds are all rounds
+// so far.
+func (p *Prompt) Next(a *Asking, rounds [][][2]int) *Step {
+	asked, pairs := p.grid(), 0
+	var duels []duel
+	for _, round := range rounds {
+		for _, pair := range round {
+			asked[pair[0]][pair[1]], asked[pair[1]][pair[0]] = true, true
+			pairs++
+			for _, order := range [][2]int{pair, {pair[1], pair[0]}} {
+				if w := p.Winners[order[0]][order[1]]; w == schemas.First || w == schemas.Second {
+					duels = append(duels, duel{order[0], order[1], w == schemas.First})
+				}
+			}
+		}
+	}
+	return p.step(a, asked, duels, pairs)
+}
+
+func (p *Prompt) grid() [][]bool {
+	grid := make([][]bool, len(p.Judgments))
+	for i := range grid {
+		grid[i] = make([]bool, len(p.Judgments))
+	}
+	return grid
+}
+
+func (p *Prompt) step(a *Asking, asked [][]bool, duels []duel, pairs int) *Step {
+	mean, precision := p.mode(duels, 0)
+	s := &Step{asked: asked, pairs: pairs, samples: sample(mean, precision, a.Seed, pairs), asking: a}
+	best, worst := top(mean), bottom(mean)
+	for _, x := range s.samples {
+		high, low := x[top(x)], x[bottom(x)]
+		s.Regret += (high - x[best] + x[worst] - low) / draws
+		s.Spread += (high - low) / draws
+	}
+	n := len(mean)
+	known := slices.Contains(asked[best], true) && slices.Contains(asked[worst], true)
+	distance := s.Regret - a.Share*s.Spread
+	full := 2*(pairs+1) > a.Most
+	switch {
+	case 2*pairs == n*(n-1):
+		s.Stops = []schemas.Stop{schemas.StopAllPairs}
+		return s
+	case known && distance <= slack:
+		s.Stops = []schemas.Stop{schemas.StopSettled}
+		if distance < -slack {
+			return s
+		}
+	}
+	if full {
+		s.Stops = append(s.Stops, schemas.StopBound)
+	} else {
+		s.Stops = append(s.Stops, "")
+	}
+	return s
+}
+
+func top(x []float64) int {
+	at := 0
+	for i := range x {
+		if x[i] > x[at] {
+			at = i
+		}
+	}
+	return at
+}
+
+func bottom(x []float64) int {
+	at := 0
+	for i := range x {
+		if x[i] <= x[at] {
+			at = i
+		}
+	}
+	return at
+}
+
+// Explains reports whether these pairs are a round that the state leads to: first the pair whose
+// verdict tells most about which judgment is the best, then the one of the others that tells most
+// about which is the worst, unless it would exceed the most comparisons. Should is that round.
+func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
+	asked := make([][]bool, len(s.asked))
+	for i := range asked {
+		asked[i] = slices.Clone(s.asked[i])
+	}
+	rest := slices.Clone(round)
+	ok = true
+	for k, end := range []func([]float64) int{top, bottom} {
+		if 2*(s.pairs+k+1) > s.asking.Most {
+			break
+		}
+		most, pair := math.Inf(-1), [2]int{}
+		values := map[[2]int]float64{}
+		for i := range asked {
+			for j := i + 1; j < len(asked); j++ {
+				if asked[i][j] {
+					continue
+				}
+				v := s.information(i, j, end)
+				values[[2]int{i, j}] = v
+				if v > most+slack {
+					most, pair = v, [2]int{i, j}
+				}
+			}
+		}
+		if len(values) == 0 {
+			break
+		}
+		should = append(should, pair)
+		at := slices.IndexFunc(rest, func(r [2]int) bool { v, there := values[r]; return there && v >= most-2*slack })
+		if at < 0 {
+			ok = false
+			asked[pair[0]][pair[1]] = true
+			continue
+		}
+		asked[rest[at][0]][rest[at][1]] = true
+		rest = slices.Delete(rest, at, at+1)
+	}
+	return ok && len(rest) == 0, should
+}
+
+// information returns the mutual information of the verdict on two judgments and of which judgment is
+// at one end: the entropy of the mean probability less the mean entropy given the judgment at the end.
+func (s *Step) information(i, j int, end func([]float64) int) float64 {
+	sums, counts := map[int]float64{}, map[int]float64{}
+	total := 0.0
+	for _, x := range s.samples {
+		p := 1 / (1 + math.Exp(x[j]-x[i]))
+		sums[end(x)] += p
+		counts[end(x)]++
+		total += p
+	}
+	given := 0.0
+	for e := range len(s.samples[0]) {
+		if counts[e] > 0 {
+			given += counts[e] / draws * uncertainty(sums[e]/counts[e])
+		}
+	}
+	return uncertainty(total/draws) - given
+}
+
+func uncertainty(p float64) float64 {
+	if p <= 0 || p >= 1 {
+		return 0
+	}
+	return -p*math.Log(p) - (1-p)*math.Log(1-p)
+}
+
+// ScoreRatings returns the ratings under the prior over scores, rounded to 1e-9. The position term is
+// ln(w2/w1) of the position weights, at most 5 in size.
+func (p *Prompt) ScoreRatings(w schemas.PositionWeights) []float64 {
+	var duels []duel
+	for m := range p.Winners {
+		for n, winner := range p.Winners[m] {
+			if m != n && (winner == schemas.First || winner == schemas.Second) {
+				duels = append(duels, duel{m, n, winner == schemas.First})
+			}
+		}
+	}
+	position := 0.0
+	switch {
+	case w.First > 0 && w.Second > 0:
+		position = max(-5, min(5, math.Log(w.Second)-math.Log(w.First)))
+	case w.Second > 0:
+		position = 5
+	case w.First > 0:
+		position = -5
+	}
+	mean, _ := p.mode(duels, position)
+	for i := range mean {
+		mean[i] = math.Round(mean[i]*1e9) / 1e9
+	}
+	return mean
+}
+
+// mode returns the ratings of the highest posterior density, and the negative Hessian of its logarithm
+// there, by Newton's method. A step that makes the gradient grow is halved.
+func (p *Prompt) mode(duels []duel, position float64) ([]float64, *mat.Dense) {
+	n := len(p.Judgments)
+	prior := mat.NewDense(n, n, nil)
+	for i := range n {
+		for j := range n {
+			d := (p.Judgments[i].Score - p.Judgments[j].Score) / priorLength
+			prior.Set(i, j, priorShared*priorShared*math.Exp(-d*d/2))
+			if i == j {
+				prior.Set(i, i, priorShared*priorShared+priorOwn*priorOwn)
+			}
+		}
+	}
+	var inverse mat.Dense
+	if inverse.Inverse(prior) != nil {
+		return make([]float64, n), prior
+	}
+	slope := func(x []float64) (*mat.VecDense, *mat.Dense) {
+		var g mat.VecDense
+		g.MulVec(&inverse, mat.NewVecDense(n, x))
+		g.ScaleVec(-1, &g)
+		h := mat.DenseCopyOf(&inverse)
+		for _, d := range duels {
+			lose := 1 / (1 + math.Exp(x[d.first]-x[d.second]+position))
+			pull := -(1 - lose)
+			if d.wins {
+				pull = lose
+			}
+			g.SetVec(d.first, g.AtVec(d.first)+pull)
+			g.SetVec(d.second, g.AtVec(d.second)-pull)
+			c := lose * (1 - lose)
+			h.Set(d.first, d.first, h.At(d.first, d.first)+c)
+			h.Set(d.second, d.second, h.At(d.second, d.second)+c)
+			h.Set(d.first, d.second, h.At(d.first, d.second)-c)
+			h.Set(d.second, d.first, h.At(d.second, d.first)-c)
+		}
+		return &g, h
+	}
+	x := make([]float64, n)
+	gradient, hessian := slope(x)
+	for range 100 {
+		var step mat.VecDense
+		if step.SolveVec(hessian, gradient) != nil {
+			break
+		}
+		next, factor := make([]float64, n), 1.0
+		for range 40 {
+			for i := range next {
+				next[i] = x[i] + factor*step.AtVec(i)
+			}
+			g, h := slope(next)
+			if mat.Norm(g, 2) <= mat.Norm(gradient, 2) {
+				gradient, hessian = g, h
+				break
+			}
+			factor /= 2
+		}
+		x = next
+		if mat.Norm(&step, 2) < 1e-12 {
+			break
+		}
+	}
+	return x, hessian
+}
+
+// sample draws rating vectors x = mean + y from the normal distribution with this precision H = L·Lᵀ:
+// y solves Lᵀy = z, and z is standard normal.
+func sample(mean []float64, precision *mat.Dense, seed string, pairs int) [][]float64 {
+	n := len(mean)
+	l := make([][]float64, n)
+	for i := range n {
+		l[i] = make([]float64, n)
+		for j := range i + 1 {
+			sum := precision.At(i, j)
+			for k := range j {
+				sum -= l[i][k] * l[j][k]
+			}
+			if i == j {
+				l[i][i] = math.Sqrt(sum)
+			} else {
+				l[i][j] = sum / l[j][j]
+			}
+		}
+	}
+	normal := normals(xxhash.Sum64String(seed) ^ uint64(pairs)*0x9e3779b97f4a7c15)
+	out := make([][]float64, draws)
+	for s := range out {
+		z, y := make([]float64, n), make([]float64, n)
+		for i := range z {
+			z[i] = normal()
+		}
+		out[s] = make([]float64, n)
+		for i := n - 1; i >= 0; i-- {
+			y[i] = z[i]
+			for j := i + 1; j < n; j++ {
+				y[i] -= l[j][i] * y[j]
+			}
+			y[i] /= l[i][i]
+			out[s][i] = mean[i] + y[i]
+		}
+	}
+	return out
+}
+
+// normals returns a generator of standard normal numbers: SplitMix64 (Steele, Lea and Flood, Fast
+// Splittable Pseudorandom Number Generators, 2014) and the polar form r·sin, r·cos of Box and Muller,
+// the cosine first.
+func normals(state uint64) func() float64 {
+	uniform := func() float64 {
+		state += 0x9e3779b97f4a7c15
+		z := state
+		z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9
+		z = (z ^ (z >> 27)) * 0x94d049bb133111eb
+		return float64((z ^ (z >> 31)) >> 11)
+	}
+	var kept []float64
+	return func() float64 {
+		if len(kept) == 0 {
+			r := math.Sqrt(-2 * math.Log((uniform()+1)/(1<<53)))
+			angle := 2 * math.Pi * uniform() / (1 << 53)
+			kept = []float64{r * math.Cos(angle), r * math.Sin(angle)}
+		}
+		x := kept[0]
+		kept = kept[1:]
+		return x
+	}
+}
