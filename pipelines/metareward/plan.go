@@ -256,13 +256,28 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 		p.metaUpTo(n)
 	case schemas.StageJudge:
 		p.metaUpTo(n)
+	case schemas.StageMeta:
+		if p.config.Budget.Comparisons == SettledComparisons { // later rounds follow
+			left := max(p.config.maxComparisons(int64(len(d.Contested().DistinctJudgments())))-t.compared, 0)
+			p.at(schemas.StageMeta).add(left, 0, left)
+		}
 	}
 	return nil
 }
 
+// maxComparisons returns the most comparisons of n judgments.
+func (c *Config) maxComparisons(n int64) int64 {
+	all := n * (n - 1)
+	if c.Budget.Comparisons == SettledComparisons {
+		return min(all, int64(c.Budget.MaxComparisons)/2*2) // both orders of a pair or none
+	}
+	return all
+}
+
 func (p *planner) metaUpTo(n int64) {
 	if p.config.wants(schemas.RoleJudge) {
-		p.at(schemas.StageMeta).add(n*(n-1), 0, n*(n-1))
+		most := p.config.maxComparisons(n)
+		p.at(schemas.StageMeta).add(most, 0, most)
 	}
 }
 
@@ -287,6 +302,8 @@ type tracer struct {
 	planner *planner
 	records journal.Records
 	gap     string // the stage with the first gap
+	// compared counts the comparisons that were looked up.
+	compared int64
 }
 
 // Do implements [stage.Caller].
@@ -310,6 +327,9 @@ func (t *tracer) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Genera
 			last = ok
 		}
 		t.planner.at(c.Stage).add(int64(c.N), held, requests)
+		if c.Stage == schemas.StageMeta {
+			t.compared += int64(c.N)
+		}
 	}
 	if t.gap != "" {
 		return nil, errGap

@@ -90,12 +90,14 @@ type Summary struct {
 	// by length.
 	FailedByLength []Quarter `json:"failed_by_length"`
 	Collapse       *Collapse `json:"collapse"`
-	SlotUse        *float64  `json:"slot_use"`
-	SlotUseOf      string    `json:"slot_use_of,omitempty"`
-	Seconds        float64   `json:"seconds"`
-	Files          int       `json:"files"`
-	Bytes          int64     `json:"bytes"`
-	Warnings       []string  `json:"warnings"`
+	// Asking is there when comparisons were asked until settled.
+	Asking    *Asking  `json:"asking,omitempty"`
+	SlotUse   *float64 `json:"slot_use"`
+	SlotUseOf string   `json:"slot_use_of,omitempty"`
+	Seconds   float64  `json:"seconds"`
+	Files     int      `json:"files"`
+	Bytes     int64    `json:"bytes"`
+	Warnings  []string `json:"warnings"`
 }
 
 // Role counts the outcomes of a role's prompts.
@@ -122,6 +124,35 @@ type Calls struct {
 	Failed           int64 `json:"failed"`
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
+}
+
+// Asking describes the comparisons that a budget asked.
+type Asking struct {
+	// Asked are the comparisons that were asked, Possible those without a budget.
+	Asked    int64 `json:"asked"`
+	Possible int64 `json:"possible"`
+	// Stopped counts the prompts by why asking stopped.
+	Stopped map[schemas.Stop]int64 `json:"stopped"`
+	// Regret is what the picks are expected to lose against the best and the worst judgment, as a
+	// share of the expected distance between these two.
+	Regret float64 `json:"regret"`
+}
+
+func askingOf(a *schemas.AskingStats) *Asking {
+	if len(a.Stopped) == 0 {
+		return nil
+	}
+	return &Asking{Asked: a.Asked, Possible: a.Possible, Stopped: a.Stopped, Regret: share(float64(a.RegretMicros), a.SpreadMicros)}
+}
+
+// Why returns the reasons for which asking stopped with the number of prompts, the most frequent
+// first.
+func (a *Asking) Why() string {
+	names := map[string]int64{}
+	for stop, n := range a.Stopped {
+		names[string(stop)] = n
+	}
+	return counts(names)
 }
 
 // Collapse shows whether the judge pairs teach more than high scores.
@@ -176,6 +207,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 		j := st.Judge
 		s.Judge = newRole(o, j.Pairs, j.ChosenChars, j.RejectedChars, float64(j.ScoreDifference)/1e3)
 		s.Collapse = collapse(&j)
+		s.Asking = askingOf(&st.Asking)
 	}
 	s.Warnings = append(warnings(s, run, &op.Config), op.Warnings...)
 	return s

@@ -114,3 +114,21 @@ func TestFailures(t *testing.T) {
 		t.Errorf("the summary lacks %q:\n%s", want, b.String())
 	}
 }
+
+// A run that asked until settled tells how much was asked, why asking stopped, and what it may cost: 0.3 of
+// a spread of 2 logits is 15 %.
+func TestAskingIsTold(t *testing.T) {
+	run := &schemas.Run{Ledger: schemas.Ledger{Findings: 3, Roles: map[string]schemas.Outcomes{schemas.RoleJudge: {Paired: 3}}}}
+	run.Stats.Asking.Count(schemas.StopSettled, 0.2, 2, 30, 11)
+	run.Stats.Asking.Count(schemas.StopSettled, 0.3, 2, 40, 11)
+	run.Stats.Asking.Count(schemas.StopBound, 0.4, 2, 60, 11)
+	var b strings.Builder
+	if err := New(run, &Operation{}).Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"130 of 330 asked (39.4 %); prompts by why asking stopped: settled 2, bound 1", "expected regret of the picks: 15.0 % of the distance"} {
+		if !strings.Contains(strings.ReplaceAll(b.String(), "\u00a0", " "), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}

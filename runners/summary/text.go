@@ -34,6 +34,7 @@ func (s *Summary) Print(w io.Writer) error {
 		r.role.print(line, r.name, s.Prompts)
 	}
 	s.printCollapse(line)
+	s.printAsking(line)
 	s.printCalls(line)
 	s.printFailures(line)
 	if s.SlotUse != nil {
@@ -95,6 +96,15 @@ func (s *Summary) printCollapse(line func(string, string, ...any)) {
 		parts[i] = fmt.Sprintf("%g: %.0f %%", b.Score, 100*b.Share)
 	}
 	line("", "chosen scores %s", strings.Join(parts, ", "))
+}
+
+func (s *Summary) printAsking(line func(string, string, ...any)) {
+	a := s.Asking
+	if a == nil {
+		return
+	}
+	line("comparisons", "%s of %s asked (%s); prompts by why asking stopped: %s", humanize.Comma(a.Asked), humanize.Comma(a.Possible), percent(share(float64(a.Asked), a.Possible)), a.Why())
+	line("", "expected regret of the picks: %s of the distance between best and worst judgment", percent(a.Regret))
 }
 
 func (s *Summary) printCalls(line func(string, string, ...any)) {
