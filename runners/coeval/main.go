@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coeval/datasets/store"
 	"coeval/runners/engine"
 	"coeval/runners/settings"
 	"coeval/schemas/redact"
@@ -65,8 +66,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !errors.As(err, &c) {
 		c = &coded{code: exitUsage, err: err} // cobra's own errors are of usage
 	}
-	for _, problem := range problems(c.err) {
-		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(problem.Error())))
+	all := problems(c.err)
+	for i, problem := range all {
+		sentence := problem.Error()
+		// Several files may meet the same fault; the last sentence says what to do.
+		if advice := store.MachineFault(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
+			sentence += ": " + advice
+		}
+		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(sentence)))
 	}
 	return c.code
 }

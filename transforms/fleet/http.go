@@ -289,7 +289,9 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 // are not to blame for these, and calls must not fail for good of them.
 func ownFault(err error) string {
 	switch {
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+	case err == nil:
+	// The resolver reports a failed socket as text only.
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), strings.Contains(err.Error(), syscall.EMFILE.Error()):
 		return "this process has no file descriptors left. Raise the limit (ulimit -n) or set client.max_in_flight lower"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "this machine has no free ports for connections. Set client.max_in_flight lower, or widen net.ipv4.ip_local_port_range"

@@ -327,8 +327,10 @@ func TestCAFileThatCannotBe(t *testing.T) {
 // A connection that this machine has no room for is nobody else's fault: the run stops with a sentence
 // of its own, and no call fails for good.
 func TestOwnFaultsStopTheRun(t *testing.T) {
-	for errno, want := range map[syscall.Errno]string{
-		syscall.EMFILE: "ulimit -n", syscall.ENFILE: "ulimit -n", syscall.EADDRNOTAVAIL: "ports", syscall.ENOBUFS: "memory",
+	for fault, want := range map[error]string{
+		os.NewSyscallError("socket", syscall.EMFILE): "ulimit -n", os.NewSyscallError("socket", syscall.ENFILE): "ulimit -n",
+		os.NewSyscallError("connect", syscall.EADDRNOTAVAIL): "ports", os.NewSyscallError("socket", syscall.ENOBUFS): "memory",
+		&net.DNSError{Err: "dial udp: socket: too many open files", Name: "gpu-1"}: "ulimit -n",
 	} {
 		f := open(t, Options{Tries: 1})
 		r := actorAt("http://127.0.0.1:1/v1")
@@ -336,14 +338,14 @@ func TestOwnFaultsStopTheRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		endpoints[0].client = &http.Client{Transport: failing{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}}}
+		endpoints[0].client = &http.Client{Transport: failing{&net.OpError{Op: "dial", Err: fault}}}
 		delivered := false
 		err = f.Do(t.Context(), callsOf(r, 3, 1), &Tally{}, func(int, int, []schemas.Generation, []bool) error {
 			delivered = true
 			return nil
 		})
 		if err == nil || !strings.Contains(err.Error(), want) || delivered {
-			t.Errorf("%v: %v, delivered: %t", errno, err, delivered)
+			t.Errorf("%v: %v, delivered: %t", fault, err, delivered)
 		}
 	}
 	if got := ownFault(errors.New("reset")); got != "" {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"coeval/transforms/simulator"
+)
+
+// A fault of the machine stops the run with a sentence about the machine. Servers and prompts are not to
+// blame, so no call fails for good, and the same command goes on once the fault is mended.
+func TestMachineFaults(t *testing.T) {
+	t.Parallel()
+	prompts := promptFile(t, 30)
+	for _, test := range []struct{ name, shell, want string }{
+		// The program needs about 20 files for itself, and a connection for each request.
+		{"too many open files", `ulimit -n 40; exec "$@"`, "Raise the limit (ulimit -n)"},
+		// Of about 500 kB in the journal.
+		{"disk full", `mount -t tmpfs -o size=100k tmpfs "$OUT" || exit 77; exec "$@"`, "the disk is full: free some space and run the same command again"},
+		{"read-only", `mount -t tmpfs -o ro tmpfs "$OUT" || exit 77; exec "$@"`, "the file system is read-only"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t, simulator.Options{Slots: 256})
+			out := t.TempDir()
+			args := runOf(w.URL, prompts, filepath.Join(out, "out"), "--set", "client.max_in_flight=200")
+			shell := []string{"sh", "-c", test.shell, "sh", program}
+			if strings.Contains(test.shell, "mount") { // in a namespace of its own, where a user may mount
+				if err := exec.CommandContext(t.Context(), "unshare", "-rm", "true").Run(); err != nil {
+					t.Skip("this machine allows no mount namespaces:", err)
+				}
+				shell = append([]string{"unshare", "-rm"}, shell...)
+			}
+			cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], args...)...)
+			cmd.Env = append(os.Environ(), "OUT="+out)
+			p := launch(t, cmd)
+			code := p.wait(t)
+			if code == 77 {
+				t.Skip("this machine does not let users mount a tmpfs")
+			}
+			if said := p.stderr.String(); code != exitFailed || strings.Count(said, test.want) != 1 {
+				t.Fatalf("exit code %d, want one %q:\n%s", code, test.want, said)
+			}
+			s := complete(t, args...) // the mount has ended with its namespace
+			if s.Calls.Failed != 0 {
+				t.Errorf("%d calls failed for good", s.Calls.Failed)
+			}
+			proved(t, filepath.Join(out, "out"))
+		})
+	}
+}
