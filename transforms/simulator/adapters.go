@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// adapters are the models that were loaded while the server runs, as vLLM loads LoRA adapters. An
-// adapter is a folder whose adapter_config.json has the field skill, the name of a model with a
-// skill; see [Skill.Model].
+// adapters are the models that clients load while the server runs, as vLLM loads LoRA adapters. An
+// adapter is a folder whose adapter_config.json has the field skill: the name of a model with a
+// skill, as in sim:quality=+0.30; see [Skill.Model].
 type adapters struct {
 	mu     sync.Mutex
 	loaded map[string]adapter
@@ -20,21 +20,21 @@ type adapters struct {
 
 type adapter struct{ path, model string }
 
-// ownedBy is the owner that the model list names.
+// ownedBy is the owner of each model in the model list.
 const ownedBy = "coeval-simulator"
 
-// AdapterFile is the file of an adapter's folder.
+// AdapterFile is the name of the one file in an adapter's folder.
 const AdapterFile = "adapter_config.json"
 
-// adapterConfig is the content of AdapterFile.
+// adapterConfig is the content of the AdapterFile.
 type adapterConfig struct {
 	Skill string `json:"skill"`
 }
 
-// maxAdapterBytes bounds the file.
+// maxAdapterBytes is the largest size of an AdapterFile.
 const maxAdapterBytes = 1 << 20
 
-// ReadAdapter returns the skill of an adapter's folder.
+// ReadAdapter reads the skill in an adapter's folder.
 func ReadAdapter(dir string) (Skill, error) {
 	name := filepath.Join(dir, AdapterFile)
 	info, err := os.Stat(name)
@@ -42,7 +42,7 @@ func ReadAdapter(dir string) (Skill, error) {
 		return Skill{}, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxAdapterBytes {
-		return Skill{}, fmt.Errorf("%s is no file of at most %d bytes", name, maxAdapterBytes)
+		return Skill{}, fmt.Errorf("%s is not a file of at most %d bytes", name, maxAdapterBytes)
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -59,7 +59,7 @@ func ReadAdapter(dir string) (Skill, error) {
 	return s, err
 }
 
-// WriteAdapter writes an adapter's folder.
+// WriteAdapter creates an adapter's folder.
 func WriteAdapter(dir string, s Skill) error {
 	b, err := json.Marshal(adapterConfig{Skill: s.Model()})
 	if err != nil {
@@ -71,7 +71,7 @@ func WriteAdapter(dir string, s Skill) error {
 	return os.WriteFile(filepath.Join(dir, AdapterFile), append(b, '\n'), 0o666)
 }
 
-// find returns the model that answers for a name: the adapter's, or the name itself.
+// find returns the model to simulate under a name: the adapter's model, or else the name itself.
 func (a *adapters) find(name string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -113,14 +113,14 @@ func (s *Server) loadAdapter(w http.ResponseWriter, r *http.Request) {
 	}
 	s.adapters.loaded[body.Name] = adapter{path: body.Path, model: skill.Model()}
 	w.WriteHeader(http.StatusOK)
-	_, _ = fmt.Fprintf(w, "Success: LoRA adapter '%s' added successfully.", body.Name) // a client that left wants no answer
+	_, _ = fmt.Fprintf(w, "Success: LoRA adapter '%s' added successfully.", body.Name) // the client may have disconnected
 }
 
-// logprobTokens bounds the tokens that an answer gives log-probabilities of.
+// logprobTokens is the largest number of tokens in an answer's log-probabilities.
 const logprobTokens = 64
 
-// appendLogprobs writes log-probabilities of a choice's first tokens. They are a function of model,
-// request and place, so that two models never give the same ones.
+// appendLogprobs writes log-probabilities of a choice's first tokens. They are a function of the
+// model, the request and the position, so that two models never return equal ones.
 func appendLogprobs(b []byte, q *Question, c *Choice) []byte {
 	b = append(b, `{"content":[`...)
 	r := rng(mix(q.hash ^ 0x10960b))

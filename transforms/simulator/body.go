@@ -1,19 +1,21 @@
 package simulator
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
-	"coeval/schemas/lean"
 )
 
-// A request is the body of a chat completion, as far as it matters here.
+// A request is the body of a chat completion, reduced to the fields that the simulator uses.
 type request struct {
 	messages  []schemas.Message
 	model     string
@@ -23,33 +25,37 @@ type request struct {
 	stop      []string
 	stream    bool
 	logprobs  bool
-	// constraints are the fields that bind the text, as they came.
+	// constraints are the fields that constrain the text, undecoded.
 	constraints map[string]string
-	// sampling is a hash of all other fields, in whatever order they came.
+	// sampling is a hash of all other fields. It does not depend on their order.
 	sampling uint64
 }
 
-// maxChoices bounds n where Options.MaxN doesn't.
+// maxChoices bounds n when Options.MaxN does not.
 const maxChoices = 1024
 
 var errNoMessages = errors.New("messages must be a list with at least one message")
 
-// parseRequest reads a body in one pass. Fields that it doesn't know only count for the
-// request's identity. Errors are sentences for the one who sent the body.
+// parseRequest decodes a body. Fields that the simulator does not use only count for the request's
+// identity. The client sees the errors.
 func parseRequest(body []byte) (request, error) {
 	req := request{n: 1}
 	if !utf8.Valid(body) {
-		return req, errors.New("the body is no valid UTF-8")
+		return req, errors.New("the body is not valid UTF-8")
 	}
-	p := lean.New(string(body))
-	if p.Peek() != '{' {
+	// Real servers accept repeated names and unpaired surrogates.
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	if k := dec.PeekKind(); k != '{' && k != 0 {
 		return req, errors.New("the body must be a JSON object")
 	}
-	if err := p.Object(func(name string) error { return req.field(&p, name) }); err != nil {
+	if err := eachField(dec, func(name string) error { return req.field(dec, name) }); err != nil {
+		if _, ok := errors.AsType[*jsontext.SyntacticError](err); ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return req, fmt.Errorf("the body is not valid JSON at byte %d", dec.InputOffset())
+		}
 		return req, err
 	}
-	if !p.Done() {
-		return req, errors.New("the body goes on after its JSON object")
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return req, errors.New("the body continues after its JSON object")
 	}
 	if len(req.messages) == 0 {
 		return req, errNoMessages
@@ -57,25 +63,55 @@ func parseRequest(body []byte) (request, error) {
 	return req, nil
 }
 
-// field reads the value of one field of the body.
-func (req *request) field(p *lean.Parser, name string) error {
-	switch name {
-	case "messages":
-		return req.readMessages(p)
-	case "model":
-		return readText(p, name, &req.model)
-	case "stop":
-		p.Peek()
-		start := p.Offset()
-		err := req.readStop(p)
-		req.sampling += sampled(name, p.Since(start))
+// eachField reads an object and calls see with each name. The function must read the value.
+func eachField(dec *jsontext.Decoder, see func(name string) error) error {
+	if _, err := dec.ReadToken(); err != nil {
 		return err
 	}
-	value, err := p.Raw()
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		if err := see(name.String()); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// eachElement reads an array and calls see for each element. The function must read the element.
+func eachElement(dec *jsontext.Decoder, see func() error) error {
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != ']' {
+		if err := see(); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// field decodes the value of one field of the body.
+func (req *request) field(dec *jsontext.Decoder, name string) error {
+	switch name {
+	case "messages":
+		return req.readMessages(dec)
+	case "model":
+		return readText(dec, name, &req.model)
+	}
+	raw, err := dec.ReadValue()
 	if err != nil {
 		return err
 	}
+	value := string(raw)
 	switch name {
+	case "stop":
+		req.sampling += sampled(name, value)
+		return req.readStop(value)
 	case "n":
 		req.n, err = readInt(name, value, 1)
 	case "seed":
@@ -102,12 +138,12 @@ func (req *request) field(p *lean.Parser, name string) error {
 	return err
 }
 
-// sampled hashes one field. Sums of it don't depend on the order of the fields.
+// sampled hashes one field. A sum of hashes does not depend on the order of the fields.
 func sampled(name, value string) uint64 {
 	return mix(xxhash.Sum64String(name) ^ mix(xxhash.Sum64String(value)))
 }
 
-// readInt returns null as the value that an absent field has.
+// readInt parses an integer. Null counts as an absent field.
 func readInt[T int | int64](name, value string, absent T) (T, error) {
 	if value == "null" {
 		return absent, nil
@@ -119,61 +155,64 @@ func readInt[T int | int64](name, value string, absent T) (T, error) {
 	return T(i), nil
 }
 
-// readText reads a string, and null as none.
-func readText(p *lean.Parser, name string, to *string) (err error) {
-	switch p.Peek() {
-	case '"':
-		*to, err = p.Text()
-		return err
-	case 'n':
-		*to = ""
-		return p.Word("null")
-	default:
+// readText decodes a string. Null counts as the empty string.
+func readText(dec *jsontext.Decoder, name string, to *string) error {
+	if k := dec.PeekKind(); k != '"' && k != 'n' && k != 0 {
 		return fmt.Errorf("%s must be a string", name)
 	}
+	token, err := dec.ReadToken()
+	if err != nil {
+		return err
+	}
+	*to = ""
+	if token.Kind() == '"' {
+		*to = token.String()
+	}
+	return nil
 }
 
-// readStop reads null, a string or a list of strings. Empty strings stop nothing.
-func (req *request) readStop(p *lean.Parser) error {
+// readStop decodes null, a string or a list of strings. Empty strings stop no text.
+func (req *request) readStop(value string) error {
 	req.stop = nil
+	dec := jsontext.NewDecoder(strings.NewReader(value), jsontext.AllowInvalidUTF8(true))
 	add := func() error {
 		var s string
-		err := readText(p, "stop", &s)
+		err := readText(dec, "stop", &s)
 		if s != "" {
 			req.stop = append(req.stop, s)
 		}
 		return err
 	}
-	if p.Peek() == '[' {
-		return p.Array(add)
+	if dec.PeekKind() == '[' {
+		return eachElement(dec, add)
 	}
 	return add()
 }
 
-func (req *request) readMessages(p *lean.Parser) error {
+func (req *request) readMessages(dec *jsontext.Decoder) error {
 	req.messages = nil
-	if c := p.Peek(); c != '[' && c != 0 {
+	if k := dec.PeekKind(); k != '[' && k != 0 {
 		return errNoMessages
 	}
-	return p.Array(func() error {
-		if c := p.Peek(); c != '{' && c != 0 {
+	return eachElement(dec, func() error {
+		if k := dec.PeekKind(); k != '{' && k != 0 {
 			return errors.New("each message must be an object")
 		}
-		m, err := readMessage(p)
+		m, err := readMessage(dec)
 		req.messages = append(req.messages, m)
 		return err
 	})
 }
 
-func readMessage(p *lean.Parser) (m schemas.Message, err error) {
-	err = p.Object(func(name string) error {
+func readMessage(dec *jsontext.Decoder) (m schemas.Message, err error) {
+	err = eachField(dec, func(name string) error {
 		switch name {
 		case "role":
-			return readText(p, name, &m.Role)
+			return readText(dec, name, &m.Role)
 		case "content":
-			return readContent(p, &m.Content)
+			return readContent(dec, &m.Content)
 		default:
-			return p.Skip()
+			return dec.SkipValue()
 		}
 	})
 	if err == nil && m.Role == "" {
@@ -182,22 +221,22 @@ func readMessage(p *lean.Parser) (m schemas.Message, err error) {
 	return m, err
 }
 
-// readContent reads a string, null, or a list of parts, whose texts it joins.
-func readContent(p *lean.Parser, to *string) error {
-	if p.Peek() != '[' {
-		return readText(p, "content", to)
+// readContent decodes a string, null, or a list of parts, whose texts it joins.
+func readContent(dec *jsontext.Decoder, to *string) error {
+	if dec.PeekKind() != '[' {
+		return readText(dec, "content", to)
 	}
 	var texts []string
-	err := p.Array(func() error {
-		var text string
-		if c := p.Peek(); c != '{' && c != 0 {
+	err := eachElement(dec, func() error {
+		if k := dec.PeekKind(); k != '{' && k != 0 {
 			return errors.New("each part of content must be an object")
 		}
-		err := p.Object(func(name string) error {
+		var text string
+		err := eachField(dec, func(name string) error {
 			if name == "text" {
-				return readText(p, name, &text)
+				return readText(dec, name, &text)
 			}
-			return p.Skip()
+			return dec.SkipValue()
 		})
 		texts = append(texts, text)
 		return err
@@ -206,7 +245,7 @@ func readContent(p *lean.Parser, to *string) error {
 	return err
 }
 
-// stopAt ends a choice before the first of the stop strings.
+// stopAt ends a choice before its first stop string.
 func (c *Choice) stopAt(stop []string) {
 	at := -1
 	for _, s := range stop {
@@ -220,10 +259,10 @@ func (c *Choice) stopAt(stop []string) {
 	}
 }
 
-// created is the time that every answer claims, so that equal requests get equal bodies.
+// created is the time in every answer, constant so that equal requests get equal bodies.
 const created = 1735689600
 
-// appendAnswer writes the body of a whole answer. Fault is "" or one that changes the contents.
+// appendAnswer writes the body of a complete answer. Fault is "" or a fault that changes the contents.
 func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choice, fault Fault) []byte {
 	b = append(b, `{"id":"chatcmpl-`...)
 	b = appendHex(b, id, 16)
@@ -283,11 +322,8 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q 
 	return append(b, `"}`...)
 }
 
-// appendQuoted writes s as a JSON string. What is no UTF-8 becomes the replacement
-// character.
+// appendQuoted writes s as a JSON string. Each invalid byte becomes the replacement character.
 func appendQuoted(b []byte, s string) []byte {
-	if !utf8.ValidString(s) {
-		s = string([]rune(s)) // one for each byte
-	}
-	return lean.AppendQuoted(b, s)
+	b, _ = jsontext.AppendQuote(b, s) // its error only reports that it has replaced bytes
+	return b
 }

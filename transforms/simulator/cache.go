@@ -8,11 +8,11 @@ import (
 	"coeval/schemas"
 )
 
-// blockTokens is how many tokens a block of the prefix cache has, as in vLLM.
+// blockTokens is the size of a block of the prefix cache in tokens, as in vLLM.
 const blockTokens = 16
 
-// prefixCache is a server's cache of prompts: blocks of tokens, each under a hash of itself and
-// of all before it, the least recently used going first.
+// prefixCache is a server's cache of prompts. Each block has the hash of its own tokens and of all
+// tokens before it. The least recently used block is evicted first.
 type prefixCache struct {
 	most   int // blocks
 	recent *list.List
@@ -23,7 +23,7 @@ func newPrefixCache(tokens int) *prefixCache {
 	return &prefixCache{most: tokens / blockTokens, recent: list.New(), blocks: map[uint64]*list.Element{}}
 }
 
-// serve returns how many tokens at the start of the messages are there, and puts all of them in.
+// serve returns how many tokens at the start of the messages are cached, and caches all of them.
 func (c *prefixCache) serve(messages []schemas.Message) (cached int) {
 	const size = 4 * blockTokens // bytes
 	hit := true

@@ -7,38 +7,39 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// A code stands in every response and names it: the prompt, and the sample of the prompt.
+// A code identifies a response: its prompt, and its sample of that prompt. Every response contains
+// its code.
 type code struct {
 	prompt uint32
 	sample uint64 // 48 bits, never 0
 	shift  shift
 }
 
-// A shift is what the skill of its model adds to a response, in hundredths of a point and of a
+// A shift is the effect of the model's skill on a response, in hundredths of a point and of a
 // standard deviation of log length.
 type shift struct{ quality, length int16 }
 
-// A note stands in every judgment and names it. It carries the score, so that the truth is
-// known even where the score line was taken out.
+// A note identifies a judgment. Every judgment contains its note. The note carries the score, so that
+// the truth remains known after a client has removed the score line.
 type note struct {
 	about code
 	nonce uint64 // 48 bits, never 0
 	score int    // thousandths
 }
 
-// The written forms, all hex but for the marks:
+// The written forms, all hexadecimal except the marks:
 //
 //	(ref pppppppp-ssssssssssss)
 //	(note pppppppp-ssssssssssss-nnnnnnnnnnnn-kkkk)
 //
-// where k is the score under a mask that depends on all digits before it. A shift that isn't zero
-// stands behind the sample, as +qqqqllll with 8000 for zero.
+// where k is the score under a mask that depends on all digits before it. A shift other than zero
+// follows the sample as +qqqqllll, with 8000 for zero.
 const (
 	refMark  = "(ref "
 	noteMark = "(note "
 	refLen   = 8 + 1 + 12
 	shiftLen = 1 + 4 + 4
-	noteLen  = 1 + 12 + 1 + 4 // behind the code
+	noteLen  = 1 + 12 + 1 + 4 // after the code
 )
 
 func (c code) appendTo(b []byte) []byte {
@@ -80,7 +81,7 @@ func appendHex(b []byte, x uint64, digits int) []byte {
 	return b
 }
 
-// scan calls found for every code in s, in their order. For a response's code n is zero.
+// scan calls found for every code in s, in order. For a response's code n is zero.
 func scan(s string, found func(c code, n note)) {
 	for {
 		i := strings.IndexByte(s, '(')
@@ -126,7 +127,7 @@ func parseNote(s string) (note, bool) {
 	return n, n.score <= 5000
 }
 
-// parseCode returns the code that s begins with, and the rest of s.
+// parseCode returns the code at the start of s, and the rest of s.
 func parseCode(s string) (c code, rest string, ok bool) {
 	if len(s) <= refLen || s[8] != '-' {
 		return code{}, "", false
@@ -149,14 +150,15 @@ func parseCode(s string) (c code, rest string, ok bool) {
 	return c, rest[shiftLen:], err1 == nil && err2 == nil
 }
 
-// fenceMark begins the tag before a response that is quoted. A code of at most maxDigits digits
-// follows it.
+// fenceMark begins the tag before a quoted response. A code of at most maxDigits digits follows the
+// mark.
 const (
 	fenceMark = "<response-"
 	maxDigits = 12
 )
 
-// foreign returns the code of a response without one that stands between tags.
+// foreign derives the code of a quoted response that contains none. The response is the text between
+// tags.
 func foreign(s string) (code, bool) {
 	for at := 0; ; {
 		i := strings.Index(s[at:], fenceMark)
@@ -180,5 +182,5 @@ func foreign(s string) (code, bool) {
 	}
 }
 
-// bits48 takes a code's 48 bits out of a hash.
+// bits48 takes the 48 bits of a code from a hash.
 func bits48(x uint64) uint64 { return x>>16 | 1 }

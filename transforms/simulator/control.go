@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The dialects of metrics and errors.
+// The dialects, which decide the form of metrics and errors.
 const (
 	VLLM     = "vllm"
 	SGLang   = "sglang"
@@ -17,7 +17,7 @@ const (
 	None     = "none"
 )
 
-// Dialects are the values of Options.Dialect.
+// Dialects are the allowed values of Options.Dialect.
 var Dialects = []string{VLLM, SGLang, LlamaCpp, None}
 
 // refuse answers with an error in the server's dialect.
@@ -42,8 +42,8 @@ func (s *Server) refuseWith(w http.ResponseWriter, status int, body map[string]a
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// errorBody returns an error as a server of this dialect writes it. SGLang has no object
-// around it, llama.cpp no param.
+// errorBody returns an error in a dialect. SGLang does not wrap errors in an object, and llama.cpp
+// has no field param.
 func errorBody(dialect string, status int, kind, message string) map[string]any {
 	e := map[string]any{"message": message, "type": kind, "code": status}
 	switch dialect {
@@ -57,7 +57,7 @@ func errorBody(dialect string, status int, kind, message string) map[string]any 
 	return map[string]any{"error": e}
 }
 
-// tooLong says that the request doesn't fit. llama.cpp and SGLang look at the prompt alone.
+// tooLong reports whether the request exceeds the context. llama.cpp and SGLang count the prompt alone.
 func (s *Server) tooLong(req *request, q *Question) bool {
 	total := q.PromptTokens
 	if s.o.Dialect != LlamaCpp && s.o.Dialect != SGLang {
@@ -66,7 +66,7 @@ func (s *Server) tooLong(req *request, q *Question) bool {
 	return total > s.o.ContextTokens
 }
 
-// refuseLong refuses a request that doesn't fit, in the words of the dialect.
+// refuseLong refuses a request that exceeds the context, with the dialect's message.
 func (s *Server) refuseLong(w http.ResponseWriter, req *request, q *Question) {
 	const status = http.StatusBadRequest
 	limit := s.o.ContextTokens
@@ -125,7 +125,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, map[string]string{"status": "ok"})
 }
 
-// metrics writes the queue's depth in Prometheus text, under the names of the dialect.
+// metrics writes the depth of the queue as Prometheus text, under the dialect's names.
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	label := fmt.Sprintf("{model_name=%q}", s.o.Models[0])
 	var running, waiting, prompt, completion string
@@ -140,7 +140,7 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		running, waiting = "llamacpp:requests_processing", "llamacpp:requests_deferred"
 		prompt, completion = "llamacpp:prompt_tokens_total", "llamacpp:tokens_predicted_total"
 	default:
-		s.refuse(w, http.StatusNotFound, "not_found_error", "there are no metrics in this dialect")
+		s.refuse(w, http.StatusNotFound, "not_found_error", "this dialect has no metrics")
 		return
 	}
 	st := s.Stats()
@@ -183,7 +183,7 @@ func (s *Server) postTruth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, truths)
 }
 
-// postSent takes a JSON list of texts and returns those that were never sent.
+// postSent takes a JSON list of texts and returns the texts that the server never sent.
 func (s *Server) postSent(w http.ResponseWriter, r *http.Request) {
 	if !s.o.Record {
 		s.refuse(w, http.StatusConflict, "invalid_request_error", "the server was started without recording its texts")

@@ -1,15 +1,15 @@
-// Package simulator is an inference worker without a model: a server of OpenAI's chat
-// protocol whose texts come from a hidden truth, so that a run can be tried, tested and timed
-// on any machine, and its result held against what it should have found.
+// Package simulator is an inference server without a model. It speaks OpenAI's chat protocol, and its
+// texts follow a hidden truth, so that a run can be tried, tested and timed on any machine, and its
+// result compared with the truth.
 //
 // # The world
 //
-// A [World] is pure: what it says is a function of the messages, the model's name and the seed. It
-// finds out from the messages alone who is asked. Every response carries a code, as in
-// "(ref 5f3a9c01-d2aa01b3c4f5)", and every judgment one with its response's code and its score,
-// hidden from eyes; no code means that the actor is asked, two judgments' codes that the
-// meta-judge is, else the judge. So it depends on no template's wording. A response of somebody
-// else, without a code, is judged where it stands between tags as <response-0123456789ab>.
+// A [World] is pure: its answer is a function of the messages, the model's name and the seed. It
+// derives the role from the messages alone, so that it depends on no template's wording. Every
+// response contains a code, for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment contains its
+// response's code and its own score, encrypted. A request without a code is for the actor, one with
+// the codes of two judgments for the meta-judge, and any other for the judge. The judge also accepts
+// a response without a code, from another model, between tags as <response-0123456789ab>.
 //
 // With independent standard normals e drawn from the hash of the code or of the request:
 //
@@ -19,10 +19,11 @@
 //	score    = quality + Leniency + JudgeLengthBias·z + JudgePersistent·e(response, judge) + JudgeNoise·e(request)
 //	P(A)     = sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
 //
-// where a score is bent to 5·(score/5)^(2^JudgeBend), rounded to ScoreStep and clipped to [0, 5], error = |score − quality|, and A is
-// the judgment that stands first. Quality is not clipped: two responses never tie. Choice i of
-// a request with seed s is the choice of a single request with seed s+i; a request without a
-// seed has seed 0. Texts are filler that zstd makes about four times smaller.
+// where the judge's scale maps a score to 5·(score/5)^(2^JudgeBend), rounded to ScoreStep and clipped
+// to [0, 5], error = |score − quality|, and A is the first judgment on the page. Quality is not
+// clipped: two responses never tie. Choice i of a request with seed s equals the choice of a single
+// request with seed s+i. A request without a seed has seed 0. Texts are filler that zstd compresses
+// about four times.
 //
 // # The server
 //
@@ -30,28 +31,28 @@
 // and for tests:
 //
 //	GET  /stats         its Stats as JSON
-//	POST /stats/reset   starts them anew
+//	POST /stats/reset   resets them
 //	GET  /truth         {"simulated": true, "world": …}
-//	POST /truth         a JSON list of texts; answers the list of their Truths
-//	POST /sent          a JSON list of texts; answers those that were never sent whole
+//	POST /truth         takes a JSON list of texts; answers the list of their Truths
+//	POST /sent          takes a JSON list of texts; answers the texts that the server never sent whole
 //
-// It honours model, n, seed, max_tokens, max_completion_tokens and stop, refuses stream, and ignores
-// other fields but for the identity of a generation, by which asks are counted. Answers carry
-// the header "Server: coeval-simulator", and models are owned by it.
+// The server honours model, n, seed, max_tokens, max_completion_tokens and stop, and refuses stream.
+// All other fields are only part of the identity of a generation, by which the server counts repeated
+// requests. Answers carry the header "Server: coeval-simulator", and the model list names
+// coeval-simulator as the owner.
 //
-// It batches as a GPU server does: each choice holds one of Slots for a time that depends on the
-// request and its seed alone, waits in order when none is free, and a request ends with the
-// slowest of its choices. Without Latency and rates answers come at once.
+// The server batches as a GPU server does. Each choice occupies one of Slots for a time that depends
+// on the request and its seed alone, and waits in order when no slot is free. A request ends with its
+// slowest choice. Without Latency and rates the server answers at once.
 //
-// What Options.Faults asks for goes wrong at random, whatever the load, drawn anew at each ask
-// of a request; how a request fails is a function of FaultSeed, the request and the number of
-// times it was asked. Refusals, error objects, HTML, poison and hanging hold no slot; all other faults
-// hold theirs for the full time.
+// Options.Faults make requests fail at random, whatever the load. Each repetition of a request draws
+// anew: its fault is a function of FaultSeed, the request and the number of its repetitions.
+// Refusals, error objects, HTML, poison and hangs occupy no slot. All other faults occupy their slots
+// for the full time.
 //
-// # What it does not promise
+// # Limits
 //
-// Texts mean nothing, and tokens are bytes divided by four. There is no prefix cache, no
-// streaming and no constrained output. The work of a client that goes away goes on: its slots
-// stay held until the end. Truths are the same on every machine up to the last bits of the
-// platform's mathematical functions.
+// Texts have no meaning, and a token is four bytes. There is no streaming. When a client disconnects,
+// its choices keep their slots until they end. Truths are equal on all machines except for the last
+// bits of the platform's mathematical functions.
 package simulator

@@ -12,8 +12,8 @@ import (
 	"coeval/schemas"
 )
 
-// A form is what a request says that its texts must be: up to so many characters of reasoning,
-// then a line of a label and one of the values, or both as a JSON object.
+// A form is the shape that a request prescribes for its texts: reasoning of bounded length, then a
+// line of a label and one of the values, or both as a JSON object.
 type form struct {
 	reasoning int
 	label     string
@@ -21,8 +21,8 @@ type form struct {
 	isJSON    bool
 }
 
-// constraintFields are the fields that the server of a dialect obeys; it ignores all others, as
-// real ones do.
+// constraintFields are the fields that a server of each dialect obeys. It ignores all others, as real
+// servers do.
 var constraintFields = map[string][]string{
 	VLLM:     {"structured_outputs", "response_format"},
 	SGLang:   {"regex", "response_format"},
@@ -30,13 +30,13 @@ var constraintFields = map[string][]string{
 	None:     {"response_format"},
 }
 
-// isConstraint says whether any dialect knows the field.
+// isConstraint reports whether any dialect has the field.
 func isConstraint(field string) bool {
 	return slices.ContainsFunc(Dialects, func(d string) bool { return slices.Contains(constraintFields[d], field) })
 }
 
-// form returns what the request binds its texts to, nil when nothing. Only forms of the kind
-// that a form can say are understood.
+// form returns the form that the request prescribes, nil for none. It returns an error for a
+// constraint that a form cannot express.
 func (s *Server) form(req *request) (*form, error) {
 	if s.o.IgnoreConstraints {
 		return nil, nil
@@ -73,7 +73,7 @@ func parseForm(name, raw string) (*form, error) {
 		f = formOfSchema(raw)
 	}
 	if f == nil {
-		return nil, fmt.Errorf("%s must have the form of a verdict: a bounded text, then a line of a label and one of some values; this server knows no other", name)
+		return nil, fmt.Errorf("%s must describe a verdict: a bounded text, then a line of a label and one of several values; this server supports no other form", name)
 	}
 	return f, nil
 }
@@ -135,7 +135,7 @@ func formOfSchema(raw string) *form {
 	return f
 }
 
-// verdict ends a text as the form says, with the value nearest to what the world would say.
+// verdict ends a text in the form, with the value nearest to the world's own verdict.
 func (f *form) verdict(q *Question, before, said string) string {
 	value := f.nearest(q, said)
 	if f.reasoning < len(before) {
@@ -149,7 +149,7 @@ func (f *form) verdict(q *Question, before, said string) string {
 		object["reasoning"] = before
 	}
 	b, err := json.Marshal(object)
-	if err != nil { // strings always can be
+	if err != nil { // strings always encode
 		panic(err)
 	}
 	return string(b)

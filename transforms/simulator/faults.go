@@ -10,37 +10,37 @@ import (
 	"strings"
 )
 
-// A Fault is one way for a request to go wrong. Besides those below, every HTTP status from
-// 401 to 599 is a fault: the request is refused with it at once, as in "429" or "503". So is
-// "302", which redirects.
+// A Fault is one way in which a request fails. Besides the constants below, every HTTP status from
+// 401 to 599 is a fault, as in "429" or "503": the server refuses the request at once. So is "302", a
+// redirect.
 type Fault string
 
-// The faults. Those of the first group draw anew at each ask of the same request, those of
-// the second depend on the messages alone: asked again, they go wrong again.
+// The faults. Those of the first group draw anew at each repetition of a request. Those of the second
+// group depend on the messages alone, so that every repetition fails too.
 const (
 	// FaultReset closes the connection when the answer is due.
 	FaultReset Fault = "reset"
-	// FaultSlow makes the answer take Options.SlowFactor times as long.
+	// FaultSlow multiplies the time of the answer by Options.SlowFactor.
 	FaultSlow Fault = "slow"
-	// FaultHang takes no slot and never answers: it ends when the client goes away.
+	// FaultHang occupies no slot and never answers: it ends when the client disconnects.
 	FaultHang Fault = "hang"
-	// FaultTruncated sends half of the body and closes the connection, FaultMalformed
-	// a whole body that is no JSON.
+	// FaultTruncated sends half of the body and closes the connection. FaultMalformed sends a whole
+	// body that is not JSON.
 	FaultTruncated Fault = "truncated"
 	FaultMalformed Fault = "malformed"
-	// FaultErrorObject answers at once with status 200 and an error, FaultHTML with status 200
+	// FaultErrorObject answers at once with status 200 and an error object, FaultHTML with status 200
 	// and a proxy's page.
 	FaultErrorObject Fault = "error"
 	FaultHTML        Fault = "html"
-	// FaultTrickle takes no slot and sends a body a byte at a time, without end; FaultHuge sends one
-	// of 100 MB.
+	// FaultTrickle occupies no slot and sends an endless body byte by byte. FaultHuge sends a body of
+	// 100 MB.
 	FaultTrickle Fault = "trickle"
 	FaultHuge    Fault = "huge"
-	// FaultUTF8 puts a byte into each choice's content that is no UTF-8, FaultFilter withholds all
-	// contents with finish_reason content_filter.
+	// FaultUTF8 puts an invalid byte into each choice's content. FaultFilter withholds all contents,
+	// with finish_reason content_filter.
 	FaultUTF8   Fault = "utf8"
 	FaultFilter Fault = "filter"
-	// FaultEmpty makes each choice's content "", FaultNull null; FaultMissing leaves out the last choice.
+	// FaultEmpty sets each choice's content to "", FaultNull to null. FaultMissing omits the last choice.
 	FaultEmpty   Fault = "empty"
 	FaultNull    Fault = "null"
 	FaultMissing Fault = "missing"
@@ -56,10 +56,10 @@ var faultNames = []Fault{
 	FaultTrickle, FaultHuge, FaultUTF8, FaultFilter, FaultEmpty, FaultNull, FaultMissing, FaultPermanent, FaultPoison,
 }
 
-// Faults holds the share of requests that meets each fault.
+// Faults maps each fault to its share of requests.
 type Faults map[Fault]float64
 
-// ParseFaults reads the form "429=0.1,503=0.05,reset=0.02". The empty string is no faults.
+// ParseFaults parses the form "429=0.1,503=0.05,reset=0.02". The empty string means no faults.
 func ParseFaults(s string) (Faults, error) {
 	faults := Faults{}
 	for part := range strings.SplitSeq(s, ",") {
@@ -69,11 +69,11 @@ func ParseFaults(s string) (Faults, error) {
 		}
 		name, value, ok := strings.Cut(part, "=")
 		if !ok {
-			return nil, fmt.Errorf("simulator: fault %q wants the form NAME=SHARE, as in 429=0.1", part)
+			return nil, fmt.Errorf("simulator: fault %q does not have the form NAME=SHARE, for example 429=0.1", part)
 		}
 		fault := Fault(strings.TrimSpace(name))
 		if _, twice := faults[fault]; twice {
-			return nil, fmt.Errorf("simulator: fault %s is given twice", fault)
+			return nil, fmt.Errorf("simulator: fault %s occurs twice; remove one", fault)
 		}
 		share, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 		if err != nil {
@@ -84,13 +84,13 @@ func ParseFaults(s string) (Faults, error) {
 	return faults, faults.Validate()
 }
 
-// Validate returns an error that names every fault that is unknown or whose share is none.
+// Validate returns an error that names every fault with an unknown name or an invalid share.
 func (f Faults) Validate() error {
 	var errs []error
 	sum := 0.0
 	for _, fault := range f.sorted() {
 		if !fault.known() {
-			errs = append(errs, fmt.Errorf("simulator: no fault %q; known are %s, and the HTTP statuses 401 to 599", fault, listFaults()))
+			errs = append(errs, fmt.Errorf("simulator: unknown fault %q; allowed are %s, and the HTTP statuses 401 to 599", fault, listFaults()))
 		}
 		share := f[fault]
 		if !(share >= 0 && share <= 1) {
@@ -101,12 +101,12 @@ func (f Faults) Validate() error {
 		}
 	}
 	if len(errs) == 0 && sum > 1+1e-9 {
-		errs = append(errs, fmt.Errorf("simulator: the shares of the faults that come at random sum to %v, more than 1", sum))
+		errs = append(errs, fmt.Errorf("simulator: the shares of the random faults sum to %v; allowed is at most 1", sum))
 	}
 	return errors.Join(errs...)
 }
 
-// String writes faults in the form that ParseFaults reads.
+// String returns the faults in the form that ParseFaults parses.
 func (f Faults) String() string {
 	parts := make([]string, 0, len(f))
 	for _, fault := range f.sorted() {
@@ -139,10 +139,10 @@ func (f Fault) known() bool {
 	return f.status() > 0
 }
 
-// lasting says that the fault depends on the messages alone.
+// lasting reports whether the fault depends on the messages alone.
 func (f Fault) lasting() bool { return f == FaultPermanent || f == FaultPoison }
 
-// status returns the status that the fault refuses with, or 0.
+// status returns the status of a refusal by this fault, 0 if it is not one.
 func (f Fault) status() int {
 	n, err := strconv.Atoi(string(f))
 	if err != nil || n != http.StatusFound && (n < 400 || n > 599) || len(f) != 3 {
@@ -151,7 +151,7 @@ func (f Fault) status() int {
 	return n
 }
 
-// A faultLine lays the faults out on [0, 1), so that one draw decides.
+// A faultLine divides [0, 1) among the faults, so that one draw decides.
 type faultLine struct {
 	seed   uint64
 	faults []Fault
@@ -176,10 +176,10 @@ func newFaultLine(f Faults, seed uint64) faultLine {
 	return l
 }
 
-// any says whether an ask can meet a fault.
+// any reports whether a request can fail at all.
 func (l *faultLine) any() bool { return len(l.faults) > 0 || l.permanent > 0 || l.poison > 0 }
 
-// draw returns the fault of one ask of a request, or "".
+// draw returns the fault of one repetition of a request, or "".
 func (l *faultLine) draw(content, request uint64, attempt uint32) Fault {
 	r := rng(mix(content ^ 0xfa117))
 	if r.float() < l.poison {

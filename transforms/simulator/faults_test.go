@@ -29,17 +29,17 @@ func TestParseFaults(t *testing.T) {
 		t.Errorf("%q reads as %v, %v", got.String(), again, err)
 	}
 	for s, says := range map[string]string{
-		"429":                "wants the form NAME=SHARE",
+		"429":                "does not have the form NAME=SHARE",
 		"429=many":           "is not a number",
-		"429=0.1,429=0.2":    "given twice",
-		"flood=0.1":          `no fault "flood"; known are reset`,
-		"200=0.1":            `no fault "200"`,
+		"429=0.1,429=0.2":    "occurs twice",
+		"flood=0.1":          `unknown fault "flood"; allowed are reset`,
+		"200=0.1":            `unknown fault "200"`,
 		"429=1.5":            "allowed is 0 to 1",
 		"429=-1":             "allowed is 0 to 1",
 		"429=NaN":            "allowed is 0 to 1",
-		"429=0.6,reset=0.6":  "more than 1",
-		"=0.1":               `no fault ""`,
-		"0429=0.1":           `no fault "0429"`,
+		"429=0.6,reset=0.6":  "at most 1",
+		"=0.1":               `unknown fault ""`,
+		"0429=0.1":           `unknown fault "0429"`,
 		"poison=0.1,429=1.1": "429",
 	} {
 		if _, err := ParseFaults(s); err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {

@@ -7,15 +7,16 @@ import (
 	"coeval/schemas"
 )
 
-// textsVersion changes with the code that makes the texts.
+// textsVersion must change with the code that makes the texts.
 const textsVersion = 1
 
-// lastingFaults change what is kept of an answer; after the others a client asks again.
+// lastingFaults change the answer that a client keeps. After any other fault a client repeats the
+// request.
 var lastingFaults = []Fault{FaultUTF8, FaultFilter, FaultEmpty, FaultNull, FaultPermanent}
 
-// Identity returns a digest of everything that decides the texts of a worker with these options: the
-// world with its seed, and whether texts are fresh, ignore constraints or are spoilt by faults. Its
-// speed, its limits and the names of its models do not matter.
+// Identity returns a digest of all options that decide the server's texts: the world with its seed,
+// and whether texts are fresh, ignore constraints or contain faults. Speed, limits and the names of the
+// models do not matter.
 func (o *Options) Identity() string {
 	world := DefaultWorld()
 	if o.World != nil {

@@ -6,8 +6,8 @@ import (
 	"coeval/schemas"
 )
 
-// A Lesson is what a training set teaches a simulated model: the mean differences between chosen and
-// rejected texts in what is hidden behind them. Texts of another world teach nothing and don't count.
+// A Lesson is the effect of a training set on a simulated model: the mean differences between chosen
+// and rejected texts in their hidden truth. Texts of another world have no effect and do not count.
 type Lesson struct {
 	// ActorPairs and JudgePairs count the pairs.
 	ActorPairs int `json:"actor_pairs"`
@@ -16,12 +16,12 @@ type Lesson struct {
 	// that of log length, in standard deviations.
 	QualityGap float64 `json:"quality_gap"`
 	LengthGap  float64 `json:"length_gap"`
-	// ErrorGap is the mean error of rejected less chosen judgments, in points: above 0 where the chosen
-	// ones are truer.
+	// ErrorGap is the mean error of rejected less chosen judgments, in points. It is above 0 when the
+	// chosen judgments are the more accurate ones.
 	ErrorGap float64 `json:"error_gap"`
 }
 
-// Lesson reads what pairs teach.
+// Lesson computes the lesson of pairs.
 func (w *World) Lesson(actor, judge []schemas.Pair) Lesson {
 	var l Lesson
 	for i := range actor {
@@ -58,16 +58,16 @@ func text(messages []schemas.Message) string {
 	return messages[len(messages)-1].Content
 }
 
-// The constants of our rule of learning. They are chosen, not measured: with the pairs of 200
-// prompts of the moderate world a model gains a few tenths of a point and a few per cent of
-// its judging error an iteration, which is the size of the effects that the paper reports.
+// The constants of our rule of learning. They are chosen, not measured: with the pairs of 200 prompts
+// of the moderate world, one iteration adds a few tenths of a point of quality and removes a few per
+// cent of the judging error, the size of the effects that the paper reports.
 const (
-	// qualityRate, lengthRate and noiseRate are the shares of a gap that a large set teaches.
+	// qualityRate, lengthRate and noiseRate are the shares of a gap that a large set transfers.
 	qualityRate, lengthRate, noiseRate = 0.25, 0.35, 0.35
-	// halfPairs is the number of pairs that teaches half of what a large set does.
+	// halfPairs is the number of pairs that transfers half as much as a large set.
 	halfPairs = 100.0
-	// ceiling is the mean quality in points that no training passes; room for improvement shrinks
-	// linearly towards it.
+	// ceiling is the mean quality in points that no training exceeds. The gain shrinks linearly towards
+	// it.
 	ceiling = 5.0
 	// maxNoise bounds the logarithm of the judge's error either way.
 	maxNoise = 1.5
@@ -79,8 +79,8 @@ const (
 //	Δlength  = 0.35 · n/(n+100) · LengthGap
 //	Δnoise   = −0.35 · m/(m+100) · ErrorGap
 //
-// with n actor pairs and m judge pairs. Pairs that are wrong, whose chosen text is truly the worse,
-// have a gap below 0 and move the model the wrong way.
+// with n actor pairs and m judge pairs. Wrong pairs, whose chosen text is truly the worse one, have a
+// gap below 0 and make the model worse.
 func (w *World) Learn(s Skill, l Lesson) Skill {
 	n, m := float64(l.ActorPairs), float64(l.JudgePairs)
 	room := 1.0

@@ -8,17 +8,17 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// answers are the two that a page asks a pairwise judge to compare.
+// answers are the two answers on the page of a pairwise judge.
 type answers struct {
 	first, second code
-	// degrees reports whether the page offers A>>B and B>>A.
+	// degrees reports whether the page allows the verdicts A>>B and B>>A.
 	degrees bool
 }
 
 var answerTag = regexp.MustCompile(`<answer-([0-9a-z]+)>`)
 
-// readAnswers returns the two answers of a page, nil where it has no two. An answer without a code
-// of its own, which somebody else wrote, gets one from its text and from the prompt before it.
+// readAnswers returns the two answers of a page, nil if the page has fewer. An answer of another
+// model has no code: it gets one that is derived from its text and the prompt before it.
 func readAnswers(page string) *answers {
 	if !strings.Contains(page, "<answer-") {
 		return nil
@@ -43,7 +43,7 @@ func readAnswers(page string) *answers {
 	return &answers{first: found[0], second: found[1], degrees: strings.Contains(page, "A>>B")}
 }
 
-// codeOf returns the first code of a response in a text, or one made of the text.
+// codeOf returns the first response code in a text, or derives one from the text.
 func codeOf(text, prompt string) code {
 	var own code
 	scan(text, func(c code, n note) {
@@ -58,15 +58,15 @@ func codeOf(text, prompt string) code {
 }
 
 const (
-	// clearly and narrowly are the differences in points from which an answer is much better, and
+	// clearly is the difference in points from which one answer is much better, narrowly the difference
 	// below which the two tie. They leave about a fifth of the verdicts to each of the five.
 	clearly, narrowly = 1.2, 0.2
-	// firstPoints are the points for the first answer that a FirstBias of 1 is worth.
+	// firstPoints is the advantage in points of the first answer at a FirstBias of 1.
 	firstPoints = 0.3
 )
 
-// pairwise writes the comparison of two answers. The judge scores both as it would score each
-// alone, prefers the first by its position bias, and names the verdict of the difference.
+// pairwise writes the comparison of two answers. The judge scores each answer as it would score it
+// alone, adds its position bias to the first, and writes the verdict for the difference.
 func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
 	points := func(c code) float64 {
 		quality, z := w.hidden(c)

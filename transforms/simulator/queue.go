@@ -2,31 +2,30 @@ package simulator
 
 import "time"
 
-// A queue is the batch of a server: slots that each hold one choice at a time, and choices
-// that wait for one, first come, first served. Since every duration is known when a choice
-// comes, its start and end are fixed at once, and nothing has to run until then. Times count
-// from the server's start.
+// A queue is the batch of a server: slots that run one choice each, and choices that wait for a slot
+// in order of arrival. All durations are known on arrival, so that the queue fixes each choice's
+// start and end at once and needs no timer. Times count from the server's start.
 type queue struct {
-	// free holds for each slot the time from which it is free, as a heap.
+	// free has for each slot the time from which it is free, as a heap.
 	free []span
-	// unfinished holds the choices that have not ended, as a heap.
+	// unfinished has the choices that have not ended, as a heap.
 	unfinished []span
-	// starts holds those of the choices that wait, in order: a start is never before that of
-	// an earlier choice.
+	// starts has the start times of the waiting choices. They are sorted: no choice starts before an
+	// earlier one.
 	starts []time.Duration
-	// busy sums the durations of all choices that came, waited their waiting times.
+	// busy is the sum of the durations of all choices so far, waited the sum of their waiting times.
 	busy, waited time.Duration
 	maxWaiting   int
-	// lastEnd is the end of the last choice that has ended.
+	// lastEnd is the end of the last finished choice.
 	lastEnd time.Duration
 }
 
-// A span is the time that a choice spends in a slot.
+// A span is the time of a choice in its slot.
 type span struct{ end, start time.Duration }
 
 func newQueue(slots int) *queue { return &queue{free: make([]span, slots)} }
 
-// advance forgets what is over at now.
+// advance removes the choices that ended before now.
 func (q *queue) advance(now time.Duration) {
 	i := 0
 	for i < len(q.starts) && q.starts[i] <= now {
@@ -42,7 +41,7 @@ func (q *queue) advance(now time.Duration) {
 	}
 }
 
-// admit takes in choices of these durations and returns the end of the last of them.
+// admit adds choices of these durations and returns the end of the last one.
 func (q *queue) admit(now time.Duration, durations []time.Duration) (end time.Duration) {
 	q.advance(now)
 	for _, d := range durations {
@@ -63,13 +62,13 @@ func (q *queue) admit(now time.Duration, durations []time.Duration) (end time.Du
 	return end
 }
 
-// counts returns how many choices run and wait at now.
+// counts returns the numbers of running and of waiting choices at now.
 func (q *queue) counts(now time.Duration) (running, waiting int) {
 	q.advance(now)
 	return len(q.unfinished) - len(q.starts), len(q.starts)
 }
 
-// ahead returns the slot time and the waiting time that were counted but lie after now.
+// ahead returns the slot time and the waiting time that the sums include but that lie after now.
 func (q *queue) ahead(now time.Duration) (busy, waited time.Duration) {
 	q.advance(now)
 	for _, s := range q.unfinished {
@@ -81,14 +80,14 @@ func (q *queue) ahead(now time.Duration) (busy, waited time.Duration) {
 	return busy, waited
 }
 
-// reset starts the sums anew at now; choices that have not ended count from now on.
+// reset sets the sums to zero at now. Unfinished choices count from now on.
 func (q *queue) reset(now time.Duration) {
 	q.busy, q.waited = q.ahead(now)
 	q.maxWaiting = len(q.starts)
 	q.lastEnd = 0
 }
 
-// sink restores the heap order after its first element grew.
+// sink restores the heap order after the first element has grown.
 func sink(h []span) {
 	for i := 0; ; {
 		least := 2*i + 1
@@ -106,7 +105,7 @@ func sink(h []span) {
 	}
 }
 
-// rise restores the heap order after an element was appended.
+// rise restores the heap order after an append.
 func rise(h []span) {
 	for i := len(h) - 1; i > 0; {
 		parent := (i - 1) / 2

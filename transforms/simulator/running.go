@@ -34,8 +34,8 @@ func Start(o Options) (*Running, error) {
 	return s.serve(l, l.Addr().String()), nil
 }
 
-// StartInProcess starts a server that only clients of this process reach, see package inprocess. It
-// opens no socket and ignores o.Addr. The caller must close the server.
+// StartInProcess starts a server for clients in this process alone; see package inprocess. It opens
+// no socket and ignores o.Addr. The caller must close the server.
 func StartInProcess(o Options) (*Running, error) {
 	s, err := New(o)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Server) serve(l net.Listener, addr string) *Running {
 		addr:   addr,
 		done:   make(chan error, 1),
 	}
-	// Serving outlives this call; Close waits for it.
+	// The goroutine outlives this call. Close waits for it.
 	go func() { r.done <- r.http.Serve(l) }()
 	r.close = sync.OnceValue(r.shut)
 	return r
@@ -61,13 +61,13 @@ func (s *Server) serve(l net.Listener, addr string) *Running {
 // URL is the base of the chat protocol, as an endpoint's URL: http://host:port/v1.
 func (r *Running) URL() string { return r.Root() + "/v1" }
 
-// Root is the base of the simulator's own paths, /stats and others: http://host:port.
+// Root is the base of the simulator's own paths, for example /stats: http://host:port.
 func (r *Running) Root() string { return "http://" + r.addr }
 
 // Server is the server itself.
 func (r *Running) Server() *Server { return r.server }
 
-// Close cuts all connections and stops listening. Closing again does nothing more.
+// Close closes all connections and the listener. Further calls do nothing.
 func (r *Running) Close() error { return r.close() }
 
 func (r *Running) shut() error {

@@ -23,65 +23,68 @@ import (
 
 // Options configure a Server.
 type Options struct {
-	// World is the truth behind the texts. Nil means [DefaultWorld].
+	// World is the hidden truth. Nil means [DefaultWorld].
 	World *World
 	// Models are the names that /v1/models lists. None means "simulated".
 	Models []string
-	// Adapters lets clients load models from folders of this machine while the server runs, as vLLM
-	// loads LoRA adapters. By default no path of a client is read.
+	// Adapters allows clients to load models from folders of this machine while the server runs, as
+	// vLLM loads LoRA adapters. By default clients can make the server read no file.
 	Adapters bool
-	// Strict refuses other models with status 404. By default any name is served.
+	// Strict refuses unknown models with status 404. By default the server accepts any name.
 	Strict bool
 	// APIKey is the bearer token that requests must carry. Empty means none.
 	APIKey string
-	// FreshTexts gives another text at each ask, in this process and any other, so that a
-	// text tells whether it was asked for again. It sets the world's Duplicates and
-	// JudgeDuplicates to 0 and ConstantActor to false.
+	// FreshTexts gives a different text at each repetition of a request, in this process and any
+	// other, so that a text shows whether a client requested it again. It sets the world's
+	// Duplicates and JudgeDuplicates to 0 and ConstantActor to false.
 	FreshTexts bool
-	// Record remembers which texts were sent (8 bytes each), for /sent and [Server.Sent].
+	// Record keeps the hashes of all texts sent (8 bytes each), for /sent and [Server.Sent].
 	Record bool
 
-	// Slots is the number of choices that are worked on at once. Zero means 256.
+	// Slots is the number of choices that run at once. Zero means 256.
 	Slots int
-	// Latency is the mean time that a choice holds a slot, lognormal around it. Zero means
-	// that answers come at once, and that slots are not modelled, unless DecodeRate is set.
+	// Latency is the mean of the lognormal time that a choice occupies its slot. Zero means that the
+	// server answers at once and does not model slots, unless DecodeRate is set.
 	Latency time.Duration
-	// Sigma is the standard deviation of the logarithm of that time. Zero means 0.8, negative
-	// that every choice takes Latency.
+	// Sigma is the standard deviation of the logarithm of that time. Zero means 0.8, a negative
+	// value that every choice takes exactly Latency.
 	Sigma float64
-	// PrefillRate and DecodeRate are in tokens a second; a choice takes prompt tokens /
-	// PrefillRate + completion tokens / DecodeRate. Zero leaves a term out. Not with Latency.
+	// PrefillRate and DecodeRate are in tokens a second: a choice takes prompt tokens /
+	// PrefillRate + completion tokens / DecodeRate. Zero omits a term. They exclude Latency.
 	PrefillRate, DecodeRate float64
-	// CacheTokens is the size of a prefix cache: what it has of a prompt takes no time of
-	// PrefillRate. Zero means that there is none.
+	// CacheTokens is the size of a prefix cache. Cached prompt tokens take no prefill time. Zero
+	// means no cache.
 	CacheTokens int
-	// RoleScale multiplies the time of a role's choices. A role that is not there has 1.
+	// RoleScale multiplies the time of a role's choices. A missing role has 1.
 	RoleScale map[string]float64
 
-	// MaxN refuses a larger n with status 400, as llama.cpp does beyond its slots. Zero means 1024.
+	// MaxN is the largest n, as llama.cpp's number of slots. The server refuses more with status 400.
+	// Zero means 1024.
 	MaxN int
-	// MaxQueue refuses requests with FullStatus while as many choices wait. Zero means no limit.
+	// MaxQueue is the number of waiting choices at which the server refuses requests with
+	// FullStatus. Zero means no limit.
 	MaxQueue int
 	// FullStatus is 503 or 429. Zero means 503.
 	FullStatus int
-	// RetryAfter is what refusals with 429 and 503 ask for, in whole seconds. Zero means nothing.
+	// RetryAfter is the header of refusals with 429 and 503, in whole seconds. Zero sends none.
 	RetryAfter time.Duration
-	// ContextTokens refuses longer requests with status 400. Zero means no limit.
+	// ContextTokens is the context's length. The server refuses longer requests with status 400. Zero
+	// means no limit.
 	ContextTokens int
-	// Dialect is whose metrics, errors and constraints are spoken: vllm, sglang, llamacpp, or
-	// none, which has OpenAI's errors and constraints and no metrics. Empty means vllm.
+	// Dialect decides metrics, errors and constraints: vllm, sglang, llamacpp, or none, which has
+	// OpenAI's errors and constraints and no metrics. Empty means vllm.
 	Dialect string
-	// IgnoreConstraints ignores the fields that bind a text, in every dialect.
+	// IgnoreConstraints ignores the fields that constrain a text, in every dialect.
 	IgnoreConstraints bool
 
-	// Faults are what goes wrong, and how often. None by default.
+	// Faults are the failures to simulate, with their shares. None by default.
 	Faults Faults
-	// FaultSeed decides which ask meets which fault. Servers of one fleet want different ones.
+	// FaultSeed decides which request fails in which way. Servers of one fleet need different ones.
 	FaultSeed uint64
-	// SlowFactor is how much longer a slow answer takes. Zero means 10.
+	// SlowFactor multiplies the time of a slow answer. Zero means 10.
 	SlowFactor float64
 
-	// Addr is where Start listens. Empty means a free port of 127.0.0.1.
+	// Addr is the address to listen on. Empty means a free port of 127.0.0.1.
 	Addr string
 }
 
@@ -109,7 +112,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Validate returns an error that names every option with a value that makes no sense.
+// Validate returns an error that names every option with an invalid value.
 func (o *Options) Validate() error {
 	var errs []error
 	check := func(ok bool, name string, value any, allowed string) {
@@ -150,22 +153,22 @@ type Server struct {
 	line  faultLine
 	mux   *http.ServeMux
 	start time.Time
-	// timed says that choices take time, and hold slots.
+	// timed reports whether choices take time and occupy slots.
 	timed    bool
 	sent     sentTexts
 	adapters adapters
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	queue *queue
 	tally tally
-	cache *prefixCache // nil when there is none
+	cache *prefixCache // nil without a cache
 
-	// nonce differs between processes, asks between the asks of this one.
+	// nonce differs between processes, asks between the requests of this one.
 	nonce uint64
 	asks  atomic.Uint64
 }
 
-// New returns a server. It returns an error if o is invalid.
+// New creates a server. It returns an error if o is invalid.
 func New(o Options) (*Server, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -196,7 +199,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// ServeHTTP answers the chat protocol and the simulator's own paths.
+// ServeHTTP implements the chat protocol and the simulator's own paths.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 func (s *Server) routes() *http.ServeMux {
@@ -216,7 +219,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.HandleFunc("POST /truth", s.postTruth)
 	mux.HandleFunc("POST /sent", s.postSent)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		s.refuse(w, http.StatusNotFound, "not_found_error", "there is nothing at this path")
+		s.refuse(w, http.StatusNotFound, "not_found_error", "no such path")
 	})
 	return mux
 }
@@ -224,7 +227,7 @@ func (s *Server) routes() *http.ServeMux {
 // now returns the time since the server's start.
 func (s *Server) now() time.Duration { return time.Since(s.start) }
 
-// maxBody bounds the body of a request, pooledBody the buffers that are kept for the next.
+// maxBody is the largest body of a request, pooledBody the largest buffer that the pool keeps.
 const (
 	maxBody    = 64 << 20
 	pooledBody = 1 << 20
@@ -232,7 +235,7 @@ const (
 
 var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
-// giveBack keeps the buffer b, grown from buf, for the next body.
+// giveBack returns the buffer b, grown from buf, to the pool.
 func giveBack(buf *[]byte, b []byte) {
 	if cap(b) <= pooledBody {
 		*buf = b[:0]
@@ -240,7 +243,7 @@ func giveBack(buf *[]byte, b []byte) {
 	}
 }
 
-// readBody reads a body into buf, which it returns grown.
+// readBody reads a body into buf and returns the grown buffer.
 func readBody(w http.ResponseWriter, r *http.Request, buf []byte) ([]byte, error) {
 	buf = slices.Grow(buf, int(min(max(r.ContentLength, 0), pooledBody))+1)
 	body := http.MaxBytesReader(w, r.Body, maxBody)
@@ -282,7 +285,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	s.answer(r.Context(), w, a, choices, end)
 }
 
-// readRequest returns false when it has answered itself.
+// readRequest returns false when it has already answered the request.
 func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, bool) {
 	buf := bodies.Get().(*[]byte)
 	body, err := readBody(w, r, *buf)
@@ -307,28 +310,28 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, b
 	return req, true
 }
 
-// An ask is one request on its way through the server.
+// An ask is one request in progress.
 type ask struct {
 	req   *request
 	q     *Question
 	id    uint64
 	fault Fault
-	// cached are the prompt tokens that the prefix cache had.
+	// cached is the number of prompt tokens in the prefix cache.
 	cached int
-	// full says that the queue was full when the ask came.
+	// full reports whether the queue was full on arrival.
 	full bool
-	// held is the time that each choice holds a slot, until when the last of them ends.
+	// held is the slot time of each choice, until the end of the last one.
 	held  []time.Duration
 	until time.Duration
 }
 
-// generation is the identity of one choice, however it was asked for.
+// generation identifies one choice, in whichever request it comes.
 func (a *ask) generation(index int) uint64 { return mix(a.id ^ mix(uint64(a.req.seed)+uint64(index))) }
 
-// identity is that of the request with its seed and n.
+// identity identifies the request with its seed and n.
 func (a *ask) identity() uint64 { return mix(a.generation(0) + uint64(a.req.n)) }
 
-// authorized checks the key.
+// authorized checks the API key.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	want := "Bearer " + s.o.APIKey
 	if s.o.APIKey == "" || subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) == 1 {
@@ -338,7 +341,7 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// acceptable refuses what no ask of this request could get.
+// acceptable refuses requests that would fail at every repetition.
 func (s *Server) acceptable(w http.ResponseWriter, req *request, q *Question) bool {
 	switch {
 	case req.stream:
@@ -356,7 +359,7 @@ func (s *Server) acceptable(w http.ResponseWriter, req *request, q *Question) bo
 	return false
 }
 
-// An ending is how an ask ended.
+// An ending is the outcome of a request.
 type ending int
 
 const (
@@ -369,7 +372,7 @@ const (
 	abandoned
 )
 
-// work takes an ask up to the moment at which its answer is due.
+// work processes a request until its answer is due.
 func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 	switch a.fault {
 	case FaultPoison, FaultErrorObject, FaultHTML, FaultTrickle, FaultHuge:
@@ -395,7 +398,7 @@ func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 	case "", FaultSlow, FaultFilter:
 		return choices, delivered
 	case FaultUTF8:
-		for i := range choices { // as a reader of JSON replaces the byte that answer puts there
+		for i := range choices { // as a JSON reader replaces the byte that answer inserts
 			choices[i].Text = "\uFFFD" + choices[i].Text
 		}
 		return choices, delivered
@@ -406,7 +409,7 @@ func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 	}
 }
 
-// choices writes the texts, and says how long each holds a slot.
+// choices writes the texts and sets the slot time of each.
 func (s *Server) choices(a *ask) []Choice {
 	choices := make([]Choice, a.req.n)
 	if s.timed {
@@ -427,15 +430,15 @@ func (s *Server) choices(a *ask) []Choice {
 	return choices
 }
 
-// duration returns the time that a choice holds a slot. It depends on the request and the
-// seed alone, also where texts don't.
+// duration returns the slot time of a choice. It depends on the request and the seed alone, even with
+// fresh texts.
 func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
 	var seconds float64
 	if s.o.Latency > 0 {
 		r := rng(mix(a.q.hash ^ mix(uint64(seed)+0x1a7e)))
 		sigma := max(s.o.Sigma, 0)
 		seconds = s.o.Latency.Seconds() * math.Exp(sigma*r.normal()-sigma*sigma/2)
-		if c.Whole > 0 { // what is cut off ends sooner
+		if c.Whole > 0 { // a text that was cut off ends sooner
 			seconds *= float64(c.Tokens) / float64(c.Whole)
 		}
 	}
@@ -454,7 +457,7 @@ func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
 	return time.Duration(min(seconds, 1e6) * float64(time.Second))
 }
 
-// wait returns false if the client went away before the time came.
+// wait returns false if the client disconnects before that time.
 func (s *Server) wait(ctx context.Context, until time.Duration) bool {
 	if !s.timed {
 		return true
@@ -469,7 +472,7 @@ func (s *Server) wait(ctx context.Context, until time.Duration) bool {
 	}
 }
 
-// answer sends what the ask gets.
+// answer sends the response to a request.
 func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choices []Choice, end ending) {
 	switch end {
 	case abandoned:
@@ -516,7 +519,7 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choi
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	switch a.fault {
 	case FaultTruncated:
-		// The connection is closed after an answer shorter than its length.
+		// The server closes the connection after a body shorter than its length.
 		body = body[:len(body)/2]
 	case FaultMalformed:
 		body[len(body)/2] = 0
@@ -534,7 +537,7 @@ const hugeBody = 100 << 20
 
 var spaces = bytes.Repeat([]byte{' '}, 1<<20)
 
-// trickle sends a byte of a body now and then, until the client goes away.
+// trickle sends a body byte by byte until the client disconnects.
 func trickle(ctx context.Context, w http.ResponseWriter) {
 	w.Header()["Content-Type"] = jsonType
 	every := time.NewTicker(50 * time.Millisecond)
@@ -554,11 +557,11 @@ func trickle(ctx context.Context, w http.ResponseWriter) {
 	}
 }
 
-// hangUp closes the connection, so that the client sees a reset where the network has them.
+// hangUp closes the connection. On a network the client sees a reset.
 func hangUp(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler) // the server's own way to close a connection
+		panic(http.ErrAbortHandler) // the server's way to close a connection
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

@@ -195,10 +195,10 @@ func TestRefusals(t *testing.T) {
 		status     int
 		says       string
 	}{
-		{"no JSON", `{"messages":`, Options{}, 400, "no valid JSON"},
+		{"no JSON", `{"messages":`, Options{}, 400, "not valid JSON"},
 		{"no object", `[]`, Options{}, 400, "must be a JSON object"},
-		{"something after it", `{` + messages + `}{}`, Options{}, 400, "goes on"},
-		{"invalid UTF-8", "{\"model\":\"\xff\"," + messages + "}", Options{}, 400, "no valid UTF-8"},
+		{"something after it", `{` + messages + `}{}`, Options{}, 400, "continues after"},
+		{"invalid UTF-8", "{\"model\":\"\xff\"," + messages + "}", Options{}, 400, "not valid UTF-8"},
 		{"no messages", `{"model":"m"}`, Options{}, 400, "at least one message"},
 		{"empty messages", `{"messages":[]}`, Options{}, 400, "at least one message"},
 		{"no role", `{"messages":[{"content":"q"}]}`, Options{}, 400, "must have a role"},
@@ -240,10 +240,10 @@ func unescape(t *testing.T, answer string) string {
 
 func TestErrorsInEachDialect(t *testing.T) {
 	for dialect, want := range map[string]string{
-		VLLM:     `{"error":{"code":404,"message":"there is nothing at this path","param":null,"type":"not_found_error"}}`,
-		None:     `{"error":{"code":404,"message":"there is nothing at this path","param":null,"type":"not_found_error"}}`,
-		LlamaCpp: `{"error":{"code":404,"message":"there is nothing at this path","type":"not_found_error"}}`,
-		SGLang:   `{"code":404,"message":"there is nothing at this path","object":"error","param":null,"type":"not_found_error"}`,
+		VLLM:     `{"error":{"code":404,"message":"no such path","param":null,"type":"not_found_error"}}`,
+		None:     `{"error":{"code":404,"message":"no such path","param":null,"type":"not_found_error"}}`,
+		LlamaCpp: `{"error":{"code":404,"message":"no such path","type":"not_found_error"}}`,
+		SGLang:   `{"code":404,"message":"no such path","object":"error","param":null,"type":"not_found_error"}`,
 	} {
 		status, answer := get(t, start(t, Options{Dialect: dialect}).Root()+"/v1/nothing")
 		if status != 404 || strings.TrimSpace(answer) != want {
@@ -426,7 +426,7 @@ func FuzzParseRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req, err := parseRequest(b)
 		if err != nil {
-			if strings.Contains(err.Error(), "no valid JSON") && json.Valid(b) {
+			if strings.Contains(err.Error(), "not valid JSON") && json.Valid(b) {
 				t.Fatalf("%v in %s", err, b)
 			}
 			return

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// A Skill is how far a simulated model differs from its world's. The name of the model carries it,
-// as sim:quality=+0.30,length=-0.10,noise=0.80, so that a trained model is no more than another
-// name. The zero Skill is the world's own model.
+// A Skill is the difference between a simulated model and its world's own. The model's name encodes
+// it, as in sim:quality=+0.30,length=-0.10,noise=0.80, so that a trained model needs no files. The
+// zero Skill is the world's own model.
 type Skill struct {
 	// Quality is added to the true quality of the model's responses, in points, −5 to 5.
 	Quality float64
@@ -21,7 +21,7 @@ type Skill struct {
 	Noise float64
 }
 
-// skillMark begins the name of a model with a skill.
+// skillMark is the prefix of the names of models with a skill.
 const skillMark = "sim:"
 
 // Model returns the name of the model with this skill.
@@ -29,8 +29,8 @@ func (s Skill) Model() string {
 	return fmt.Sprintf("%squality=%+.4f,length=%+.4f,noise=%+.4f", skillMark, s.Quality, s.Length, s.Noise)
 }
 
-// ParseSkill returns the skill that a model's name carries. Names without the mark carry the zero
-// Skill. It returns an error for a name with the mark and a field that is unknown or out of range.
+// ParseSkill decodes the skill in a model's name. A name without the mark has the zero Skill. It
+// returns an error for a name with the mark and a field that is unknown or out of range.
 func ParseSkill(model string) (Skill, error) {
 	var s Skill
 	fields, ok := strings.CutPrefix(model, skillMark)
@@ -60,7 +60,7 @@ func ParseSkill(model string) (Skill, error) {
 	return s, nil
 }
 
-// apply returns the world as a judge of this skill sees it.
+// apply returns the world of a judge with this skill.
 func (s Skill) apply(w *World) *World {
 	if s.Noise == 0 {
 		return w
@@ -77,7 +77,7 @@ func (s Skill) apply(w *World) *World {
 	return &skilled
 }
 
-// shift is the part of a skill that a response's code carries, in hundredths.
+// shift is the part of a skill that a response's code contains, in hundredths.
 func (s Skill) shift() shift {
 	return shift{quality: int16(math.Round(100 * s.Quality)), length: int16(math.Round(100 * s.Length))}
 }

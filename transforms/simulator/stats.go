@@ -12,47 +12,47 @@ import (
 // Stats are a server's figures since its start or the last reset.
 type Stats struct {
 	Slots int `json:"slots"`
-	// Requests counts the well-formed requests for completions, whatever became of them.
+	// Requests counts the well-formed requests for completions, whatever their outcome.
 	Requests int64 `json:"requests"`
-	// Generations counts the choices that were delivered whole.
+	// Generations counts the choices in complete answers.
 	Generations int64                `json:"generations"`
 	Roles       map[string]RoleStats `json:"roles"`
-	// Rejected counts answers by HTTP status, other than 200; Faults the faults that were met.
+	// Rejected counts answers with an HTTP status other than 200, Faults the simulated faults.
 	Rejected map[int]int64   `json:"rejected"`
 	Faults   map[Fault]int64 `json:"faults"`
-	// Abandoned counts the requests whose client went away.
+	// Abandoned counts the requests whose client disconnected.
 	Abandoned int64 `json:"abandoned"`
 
-	// InFlight is what is being served now, MaxInFlight the most that was at one time.
+	// InFlight is the work in progress, MaxInFlight its maximum so far.
 	InFlight    Load `json:"in_flight"`
 	MaxInFlight Load `json:"max_in_flight"`
-	// Running and Waiting are the choices that hold a slot and that wait for one now.
+	// Running and Waiting count the choices in slots and in the queue now.
 	Running    int `json:"running"`
 	Waiting    int `json:"waiting"`
 	MaxWaiting int `json:"max_waiting"`
-	// MeanWaiting is the number of waiting choices averaged over the wall time.
+	// MeanWaiting is the average number of waiting choices over the wall time.
 	MeanWaiting float64 `json:"mean_waiting"`
 
-	// FirstRequest and LastEnd are the arrival of the first request and the end of the last
-	// request or held slot, now if there are some. They are zero before the first request.
+	// FirstRequest is the arrival of the first request. LastEnd is the end of the last request or
+	// occupied slot, now while one is in progress. Both are zero before the first request.
 	FirstRequest time.Time `json:"first_request"`
 	LastEnd      time.Time `json:"last_end"`
 	WallSeconds  float64   `json:"wall_seconds"`
-	// BusySeconds is the time that slots were held, DeliveredSeconds that for choices that
-	// were then delivered whole.
+	// BusySeconds is the total time of occupied slots, DeliveredSeconds the part of choices in
+	// complete answers.
 	BusySeconds      float64 `json:"busy_seconds"`
 	DeliveredSeconds float64 `json:"delivered_seconds"`
-	// SlotUse is BusySeconds / (Slots · WallSeconds), DeliveredSlotUse the same of DeliveredSeconds.
+	// SlotUse is BusySeconds / (Slots · WallSeconds), DeliveredSlotUse the same for DeliveredSeconds.
 	SlotUse          float64 `json:"slot_use"`
 	DeliveredSlotUse float64 `json:"delivered_slot_use"`
 
 	PromptTokens int64 `json:"prompt_tokens"`
-	// CachedTokens are those of the prompt tokens that the prefix cache had.
+	// CachedTokens counts the prompt tokens that were in the prefix cache.
 	CachedTokens     int64 `json:"cached_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 	// AskedTwice counts the generations that the server worked on more than once,
-	// AskedAfterDelivery those that were asked for again after they had been delivered whole.
-	// Refusals and other faults without work don't count.
+	// AskedAfterDelivery those among them that it had delivered before. Refusals and other faults
+	// without work do not count.
 	AskedTwice         int64 `json:"asked_twice"`
 	AskedAfterDelivery int64 `json:"asked_after_delivery"`
 }
@@ -69,18 +69,18 @@ type Load struct {
 	Generations int `json:"generations"`
 }
 
-// tally holds what Stats are made from.
+// tally has the raw counts behind Stats.
 type tally struct {
 	stats Stats
 	// first, last and delivered count from the server's start.
 	first, last, delivered time.Duration
-	// asked maps generations to what was done with them.
+	// asked maps each generation to its history.
 	asked map[uint64]history
-	// attempts counts the asks of each request. It is kept only when faults need it.
+	// attempts counts the repetitions of each request. It is used only with faults.
 	attempts map[uint64]uint32
 }
 
-// history says what was done with one generation.
+// history is the state of one generation: whether it was worked on and delivered.
 type history uint8
 
 const (
@@ -97,7 +97,7 @@ func newTally() tally {
 	}
 }
 
-// arrive counts an ask, and draws its fault.
+// arrive counts a request and draws its fault.
 func (s *Server) arrive(a *ask) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,8 +128,8 @@ func (s *Server) arrive(a *ask) {
 	}
 }
 
-// full says whether no more can wait. It is asked when a request comes, before its texts are
-// written, and again when it is admitted.
+// full reports whether the queue is full. The server checks it on arrival, before it writes texts,
+// and again on admission.
 func (s *Server) full(now time.Duration) bool {
 	if s.o.MaxQueue == 0 {
 		return false
@@ -145,7 +145,7 @@ func (t *tally) role(name string, requests, generations int64) {
 	t.stats.Roles[name] = r
 }
 
-// admit gives the ask its slots. It returns false when the server is full.
+// admit assigns slots to the request's choices. It returns false when the queue is full.
 func (s *Server) admit(a *ask) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,7 +173,7 @@ func (s *Server) admit(a *ask) bool {
 	return true
 }
 
-// leave counts the end of an ask.
+// leave counts the end of a request.
 func (s *Server) leave(a *ask, choices []Choice, end ending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,7 +198,7 @@ func (s *Server) leave(a *ask, choices []Choice, end ending) {
 	}
 }
 
-// Stats returns the figures up to now.
+// Stats returns the figures so far.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,8 +229,8 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// Reset starts the figures anew and forgets what was asked. What is in flight goes on, and
-// counts from now.
+// Reset sets all figures to zero and clears the history. Requests in flight continue and count from
+// now on.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,13 +241,13 @@ func (s *Server) Reset() {
 	s.queue.reset(s.now())
 }
 
-// sentTexts remembers the texts that were sent.
+// sentTexts is the set of texts sent.
 type sentTexts struct {
 	mu     sync.Mutex
-	hashes map[uint64]struct{} // nil when not asked for
+	hashes map[uint64]struct{} // nil without Options.Record
 }
 
-// add remembers texts as a reader may keep them: trimmed, with and without their reasoning.
+// add adds texts in the forms that a reader may keep: trimmed, with and without reasoning.
 func (t *sentTexts) add(choices []Choice) {
 	if t.hashes == nil {
 		return
@@ -272,6 +272,6 @@ func (t *sentTexts) has(text string) bool {
 
 func hashText(text string) uint64 { return xxhash.Sum64String(strings.TrimSpace(text)) }
 
-// Sent says whether this text was sent, white space around it and reasoning before it aside.
-// It is false for all texts unless Options.Record is set.
+// Sent reports whether the server sent this text, apart from white space around it and reasoning
+// before it. It returns false for all texts unless Options.Record is set.
 func (s *Server) Sent(text string) bool { return s.sent.has(text) }

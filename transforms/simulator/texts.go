@@ -6,16 +6,16 @@ import (
 	"coeval/schemas"
 )
 
-// builder collects a text. It is a strings.Builder with room for a code.
+// builder builds a text. It is a strings.Builder with space for a code.
 type builder struct {
 	strings.Builder
 	scratch [96]byte
 }
 
-// again is mixed into a question for the one text that duplicates repeat.
+// again is mixed into a question for the text that duplicates share.
 const again = 0xd0b1e
 
-// response writes what the actor says.
+// response writes the actor's text.
 func (w *World) response(b *builder, q *Question, r rng) (text, end string) {
 	if r.float() < w.Duplicates || w.ConstantActor {
 		r = rng(mix(q.hash ^ again))
@@ -48,7 +48,7 @@ var criteria = [...]string{
 	"\n\nIs it expert, and free of superfluous text?",
 }
 
-// judgment writes what the judge says about a response.
+// judgment writes the judge's text about a response.
 func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
 	if r.float() < w.JudgeDuplicates {
 		r = rng(mix(q.hash ^ again))
@@ -82,7 +82,7 @@ func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
 	return b.String(), "stop"
 }
 
-// comparison writes what the meta-judge says about two judgments.
+// comparison writes the meta-judge's text about two judgments.
 func (w *World) comparison(b *builder, q *Question, r rng) (text, end string) {
 	winner := "B"
 	if r.float() < w.firstWins(q.first, q.second) {
@@ -108,7 +108,7 @@ func (w *World) comparison(b *builder, q *Question, r rng) (text, end string) {
 	return b.String(), "stop"
 }
 
-// cutOff ends a text in its middle, or at half of its last line.
+// cutOff cuts a text in its middle, or inside its last line.
 func cutOff(b *builder, r *rng, half string) string {
 	if r.float() < 0.5 {
 		b.WriteString(half)
@@ -118,8 +118,8 @@ func cutOff(b *builder, r *rng, half string) string {
 	return cut(s, int(float64(len(s))*(0.3+0.6*r.float())))
 }
 
-// reason puts a block of thought before a choice. Its last line is one that a parser
-// would take for the result if it looked there.
+// reason puts a block of reasoning before a choice. The block ends with a result line, to test that
+// parsers skip it.
 func (w *World) reason(q *Question, r rng, c Choice) Choice {
 	var b builder
 	b.WriteString("Let me think about it first.")
@@ -141,7 +141,7 @@ func (w *World) reason(q *Question, r rng, c Choice) Choice {
 	return c
 }
 
-// The ends of texts from which no score and no verdict can be taken.
+// Endings without a score or a verdict.
 var (
 	unscored = [...]string{
 		"Score: 8/10", "Score: 3-4", "Score: 4 or 5", "Score: 7", "Score: 85%", "Score: -1",
@@ -218,7 +218,7 @@ func (b *builder) verdictLine(r *rng, winner string, messy float64) {
 	b.WriteString(after)
 }
 
-// appendPoints appends thousandths as a decimal number without needless zeros.
+// appendPoints appends thousandths as a decimal number without trailing zeros.
 func appendPoints(dst []byte, thousandths int, point byte) []byte {
 	dst = append(dst, byte('0'+thousandths/1000))
 	rest := thousandths % 1000
@@ -232,7 +232,7 @@ func appendPoints(dst []byte, thousandths int, point byte) []byte {
 	return dst
 }
 
-// tuck puts a code before the full stop of the sentence that was just written.
+// tuck inserts a code before the full stop of the last sentence.
 func (b *builder) tuck(code []byte) {
 	b.WriteString(" ")
 	b.Write(code)
@@ -255,8 +255,8 @@ func (b *builder) prose(r *rng, size int) {
 	}
 }
 
-// sentence writes one sentence without its full stop, from the 64 bits of one draw: about
-// 45 of them matter, so that a journal of such texts is not far smaller than one of real ones.
+// sentence writes one sentence without its full stop, from the 64 bits of one draw. About 45 of the
+// bits matter, so that journals of simulated texts compress about as real ones do.
 func (b *builder) sentence(r *rng) {
 	x := r.next()
 	pick := func(words *[64]string) string {
@@ -281,7 +281,7 @@ func (b *builder) sentence(r *rng) {
 	b.WriteString(pick(&nouns))
 }
 
-// Words carry the space before them.
+// Each word starts with its space.
 var (
 	openers = [16]string{
 		"The", "In short, the", "At first, the", "Here the", "In practice, a", "More often, this",

@@ -12,14 +12,14 @@ import (
 	"coeval/schemas"
 )
 
-// A World is the hidden truth behind a simulated fleet: how good each response really
-// is, how wrong each judgment, and how well the meta-judge can tell. It has no state: equal
-// worlds say the same to the same request, in any order and in any process.
+// A World is the hidden truth behind a simulated fleet: the quality of each response, the error of
+// each judgment, and the accuracy of the meta-judge. It has no state: equal worlds return equal texts
+// for equal requests, in any order and in any process.
 //
-// A field that is zero means zero (no noise, no bias, no text beyond its code);
-// [DefaultWorld] gives the usual values. Points are rubric points, shares lie in [0, 1].
+// Every zero field means zero (no noise, no bias, no text except the code); [DefaultWorld] has typical
+// values. Points are rubric points. Shares are in [0, 1].
 type World struct {
-	// Seed tells worlds apart: another seed gives other texts and other truths.
+	// Seed selects the texts and truths.
 	Seed uint64 `json:"seed"`
 
 	// QualityMean is the mean true quality in points, PromptSpread the standard deviation of
@@ -33,31 +33,31 @@ type World struct {
 	// of its logarithm.
 	ResponseChars float64 `json:"response_chars"`
 	ResponseSigma float64 `json:"response_sigma"`
-	// Empty, Truncated and Duplicates are the shares of responses without text, of those that
-	// end in the middle with finish_reason length, and of those that repeat one text of their prompt.
+	// Empty is the share of responses without text, Truncated of those that stop early with
+	// finish_reason length, and Duplicates of those that repeat one text of their prompt.
 	Empty      float64 `json:"empty"`
 	Truncated  float64 `json:"truncated"`
 	Duplicates float64 `json:"duplicates"`
-	// ConstantActor makes the actor ignore the seed, as a server does that ignores temperature.
+	// ConstantActor makes the actor ignore the seed, like a server that ignores temperature.
 	ConstantActor bool `json:"constant_actor"`
 
-	// JudgeNoise is the standard deviation of a judgment's own error in points,
-	// JudgePersistent that of the error which a judge repeats on a response, JudgeLengthBias
-	// the points per standard deviation of log length, and Leniency those given to everything.
+	// JudgeNoise is the standard deviation of a judgment's own error in points, JudgePersistent
+	// that of the error that a judge repeats on a response, JudgeLengthBias the points per
+	// standard deviation of log length, and Leniency the points added to every score.
 	JudgeNoise      float64 `json:"judge_noise"`
 	JudgeLengthBias float64 `json:"judge_length_bias"`
 	JudgePersistent float64 `json:"judge_persistent"`
 	Leniency        float64 `json:"leniency"`
-	// JudgeBend distorts the judge's scale and leaves its order: of x points it makes
-	// 5·(x/5)^(2^JudgeBend), so that 1 squares and −1 draws the root of the share of all points.
+	// JudgeBend distorts the judge's scale monotonically: it maps x points to
+	// 5·(x/5)^(2^JudgeBend). For example, 1 squares the share x/5 and −1 takes its root.
 	JudgeBend float64 `json:"judge_bend"`
-	// ScoreStep is what a score is rounded to, in points. Zero means thousandths.
+	// ScoreStep is the unit to which scores are rounded, in points. Zero means thousandths.
 	ScoreStep float64 `json:"score_step"`
 	// JudgmentChars is the mean length of a judgment.
 	JudgmentChars float64 `json:"judgment_chars"`
-	// JudgeUnparsed and JudgeCutOff are the shares of judgments with no usable score line and of
-	// those that end in the middle with finish_reason length; JudgeDuplicates of those that
-	// repeat one text on their response.
+	// JudgeUnparsed is the share of judgments without a usable score line, JudgeCutOff of those
+	// that stop early with finish_reason length, and JudgeDuplicates of those that repeat one text
+	// on their response.
 	JudgeUnparsed   float64 `json:"judge_unparsed"`
 	JudgeCutOff     float64 `json:"judge_cut_off"`
 	JudgeDuplicates float64 `json:"judge_duplicates"`
@@ -69,21 +69,21 @@ type World struct {
 	Taste     float64 `json:"taste"`
 	// ComparisonChars is the mean length of a comparison.
 	ComparisonChars float64 `json:"comparison_chars"`
-	// MetaUnparsed and MetaCutOff are the shares of comparisons with no verdict.
+	// MetaUnparsed and MetaCutOff are the shares of comparisons without a verdict.
 	MetaUnparsed float64 `json:"meta_unparsed"`
 	MetaCutOff   float64 `json:"meta_cut_off"`
 
-	// Messy is the share of score and verdict lines written in another of the forms that
-	// parsers accept: bold, brackets, a full-width colon, a fraction of 5.
+	// Messy is the share of score and verdict lines in unusual forms that parsers accept: bold,
+	// brackets, a full-width colon, a fraction of 5.
 	Messy float64 `json:"messy"`
-	// Reasoning is the share of texts with a block between think tags before them.
+	// Reasoning is the share of texts that begin with a block between think tags.
 	// ReasoningApart moves that block into Choice.Reasoning.
 	Reasoning      float64 `json:"reasoning"`
 	ReasoningApart bool    `json:"reasoning_apart"`
 }
 
-// DefaultWorld returns a moderately good judge and meta-judge that now and then say
-// something that can't be used.
+// DefaultWorld returns a world with a moderately good judge and meta-judge, a few of whose texts are
+// unusable.
 func DefaultWorld() World {
 	return World{
 		QualityMean: 3, PromptSpread: 0.4, Spread: 0.6, LengthCorrelation: 0.2,
@@ -95,10 +95,10 @@ func DefaultWorld() World {
 	}
 }
 
-// WorldNames are the names that [NamedWorld] knows, from the best judges to the worst.
+// WorldNames are the names that [NamedWorld] accepts, from the best judges to the worst.
 var WorldNames = []string{"mild", "moderate", "noisy", "bad"}
 
-// NamedWorld returns [DefaultWorld] with the judge and the meta-judge of this name.
+// NamedWorld returns [DefaultWorld] with the judge and the meta-judge of that name.
 func NamedWorld(name string) (World, error) {
 	w := DefaultWorld()
 	switch name {
@@ -113,12 +113,12 @@ func NamedWorld(name string) (World, error) {
 		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 1.3, 0.6, 0.6
 		w.MetaSlope, w.FirstBias, w.Taste = 0.5, 2, 0.8
 	default:
-		return World{}, fmt.Errorf("simulator: no world %q; known are %s", name, strings.Join(WorldNames, ", "))
+		return World{}, fmt.Errorf("simulator: unknown world %q; allowed are %s", name, strings.Join(WorldNames, ", "))
 	}
 	return w, nil
 }
 
-// Validate returns an error that names every field with a value that makes no sense.
+// Validate returns an error that names every field with an invalid value.
 func (w *World) Validate() error {
 	var errs []error
 	for _, f := range []struct {
@@ -160,27 +160,28 @@ func (w *World) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxChars bounds the text that one request can make the server build.
+// maxChars is the longest text that one request can make the server build.
 const maxChars = 1 << 20
 
 // A Choice is one text of a simulated model.
 type Choice struct {
 	Text string
-	// Reasoning is the text that a server keeps apart as reasoning_content.
+	// Reasoning is the text that a server returns separately as reasoning_content.
 	Reasoning string
 	// FinishReason is stop or length.
 	FinishReason string
-	// Tokens are the completion's, one for every four bytes begun.
+	// Tokens is the length of the completion, one token for every four bytes or part of them.
 	Tokens int
-	// Whole are the tokens that it would have had when it was cut off, else zero.
+	// Whole is the length before the text was cut off, zero if it was not.
 	Whole int
 }
 
-// A Question is what a World understands of a request: who is asked, and about what.
+// A Question is a decoded request: its role and its subject.
 type Question struct {
 	// Role is schemas.RoleActor, RoleJudge, RoleMetaJudge or RolePairwise.
 	Role string
-	// PromptTokens are the request's, one for every four bytes begun and four a message.
+	// PromptTokens is the length of the prompt, one token for every four bytes or part of them,
+	// and four for each message.
 	PromptTokens int
 	// hash covers the messages and the model, content the messages alone.
 	hash, content uint64
@@ -189,25 +190,26 @@ type Question struct {
 	response      code
 	first, second note
 	answers       *answers
-	// form binds the text; nil leaves it free.
+	// form constrains the text; nil means no constraint.
 	form *form
 }
 
-// Answer returns what the model says to these messages. A request for n choices with seed s
-// gets at choice i the answer to seed s+i. MaxTokens of zero or less means no limit.
+// Answer returns the model's answer to the messages. Choice i of a request with seed s is the answer
+// with seed s+i. MaxTokens of zero or less means no limit.
 func (w *World) Answer(messages []schemas.Message, model string, seed int64, maxTokens int) Choice {
 	q := w.Read(messages, model)
 	return w.Reply(&q, seed, maxTokens)
 }
 
-// Read finds out who is asked. Codes in the turns of an assistant are history and don't count.
-// With no code the actor is asked; with the codes of two judgments the meta-judge, about the
-// last two of them, the earlier one being A; else the judge, about the last response. A response
-// that somebody else wrote has no code: the judge is asked about it where it stands between tags as
-// <response-0123456789ab>, and what is hidden behind it is drawn from its text and what stands before.
+// Read derives the role of a request from the codes in its messages. Codes in an assistant's turns
+// are history and do not count. A request without a code is for the actor. One with the codes of two
+// judgments is for the meta-judge, about the last two, the earlier one being A. Any other is for the
+// judge, about the last response. A response of another model has no code: the judge is asked about
+// the text between tags as <response-0123456789ab>, and its hidden truth is drawn from that text and
+// the messages before it.
 func (w *World) Read(messages []schemas.Message, model string) Question {
 	q := Question{Role: schemas.RoleActor, model: xxhash.Sum64String(model)}
-	q.skill, _ = ParseSkill(model) // the server refuses a name that says nonsense
+	q.skill, _ = ParseSkill(model) // the server refuses an invalid name
 	content := mix(w.Seed + 1)
 	notes := 0
 	for i := range messages {
@@ -248,7 +250,7 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 	return q
 }
 
-// Reply returns the answer to a question that Read understood.
+// Reply returns the answer to a question that Read returned.
 func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	r := rng(mix(q.hash ^ mix(uint64(seed)+0x5eed)))
 	var b builder
@@ -281,10 +283,10 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	return c
 }
 
-// tokens returns how many tokens n bytes are.
+// tokens returns the number of tokens in n bytes.
 func tokens(n int) int { return (n + 3) / 4 }
 
-// cut returns at most n bytes of s, ending between two runes.
+// cut returns at most n bytes of s and never splits a rune.
 func cut(s string, n int) string {
 	if n >= len(s) {
 		return s
@@ -296,22 +298,22 @@ func cut(s string, n int) string {
 	return s[:n]
 }
 
-// A Truth is what is hidden behind one text.
+// A Truth is the hidden truth of one text.
 type Truth struct {
-	// Kind is response or judgment, and empty for any other text.
+	// Kind is response or judgment, empty for any other text.
 	Kind string `json:"kind"`
 	// Quality is the response's true quality in points, LengthZ its log length in standard
-	// deviations. For a judgment they are those of the response that it is about.
+	// deviations. A judgment has those of its response.
 	Quality float64 `json:"quality"`
 	LengthZ float64 `json:"length_z"`
-	// Score is the judgment's, whether or not its text shows it, and Error the distance
-	// |score − quality|: of two judgments the one with the smaller error is the better.
+	// Score is the judgment's score, whether or not its text shows it. Error is |score −
+	// quality|: of two judgments the one with the smaller error is better.
 	Score float64 `json:"score"`
 	Error float64 `json:"error"`
 }
 
-// Truth returns what is hidden behind a text of this world, which may be trimmed, or
-// stripped of its reasoning and its score line.
+// Truth returns the hidden truth of a text of this world. The text may be trimmed, or stripped of its
+// reasoning and its score line.
 func (w *World) Truth(text string) Truth {
 	var t Truth
 	scan(text, func(c code, n note) {
@@ -325,13 +327,13 @@ func (w *World) Truth(text string) Truth {
 	return t
 }
 
-// Quality returns the true quality of a response, false if text is none of this world's.
+// Quality returns the true quality of a response, false if the text is not from this world.
 func (w *World) Quality(responseText string) (float64, bool) {
 	t := w.Truth(responseText)
 	return t.Quality, t.Kind == "response"
 }
 
-// Error returns |score − quality| of a judgment, false if text is none of this world's.
+// Error returns |score − quality| of a judgment, false if the text is not from this world.
 func (w *World) Error(judgmentText string) (float64, bool) {
 	t := w.Truth(judgmentText)
 	return t.Error, t.Kind == "judgment"
@@ -348,11 +350,11 @@ func (w *World) hidden(c code) (quality, lengthZ float64) {
 	return quality + float64(c.shift.quality)/100, lengthZ + float64(c.shift.length)/100
 }
 
-// score returns what the judge gives, in thousandths:
+// score returns the judge's score in thousandths:
 //
 //	quality + Leniency + JudgeLengthBias·z + persistent(response, model) + noise
 //
-// bent by JudgeBend, rounded to ScoreStep and clipped to [0, 5].
+// mapped by JudgeBend, rounded to ScoreStep and clipped to [0, 5].
 func (w *World) score(q *Question, r *rng) int {
 	quality, z := w.hidden(q.response)
 	own := rng(mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ mix(q.model)))
@@ -364,7 +366,7 @@ func (w *World) score(q *Question, r *rng) int {
 	return int(math.Round(1000 * min(max(s, 0), 5)))
 }
 
-// Bend returns what the judge's scale makes of so many points.
+// Bend returns the points on the judge's scale for points on the true scale.
 func (w *World) Bend(points float64) float64 {
 	if w.JudgeBend == 0 {
 		return points
@@ -373,7 +375,7 @@ func (w *World) Bend(points float64) float64 {
 	return most * math.Pow(min(max(points, 0), most)/most, math.Exp2(w.JudgeBend))
 }
 
-// firstWins returns the probability that the meta-judge names judgment A:
+// firstWins returns the probability that the meta-judge prefers judgment A:
 //
 //	sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
 func (w *World) firstWins(a, b note) float64 {
@@ -385,12 +387,12 @@ func (w *World) firstWins(a, b note) float64 {
 	return 1 / (1 + math.Exp(-logit))
 }
 
-// lengthOf returns a lognormal length with this mean, z standard deviations from the middle.
+// lengthOf returns a lognormal length with this mean, z standard deviations from the median.
 func lengthOf(mean, sigma, z float64) int {
 	return int(min(mean*math.Exp(sigma*z-sigma*sigma/2), maxChars))
 }
 
-// rng is a splitmix64 generator: its state is a counter, so that a copy is a branch.
+// rng is a splitmix64 generator. Its state is a counter, so that a copy is an independent branch.
 type rng uint64
 
 func (r *rng) next() uint64 {
