@@ -9,15 +9,15 @@ import (
 	"coeval/transforms/stage"
 )
 
-// Asking is how calls are made outside of a pipeline, through the journal of a folder.
+// Asking is the set-up for calls outside a pipeline, through the journal of a folder.
 type Asking struct {
 	Infer infer.Options
 	// Bits is the number of prefix bits of the journal's buckets.
 	Bits int
 }
 
-// NewAsking returns how these roles are asked about so many prompts, with the client of c and the
-// journal of c.Output.Dir.
+// NewAsking returns the set-up for calls of these roles about that number of prompts, with the client
+// of c and the journal of c.Output.Dir.
 func (c Config) NewAsking(attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string, roles ...*stage.Role) Asking {
 	return Asking{
 		Infer: c.inferOptions(&Input{Attempt: attempt, Journal: lengths, RetryFailed: retryFailed}, roles...),
@@ -25,11 +25,11 @@ func (c Config) NewAsking(attempt string, prompts int64, lengths journal.PrefixB
 	}
 }
 
-// NewRole returns a role of this name, with what it lacks taken from c.Worker.
+// NewRole returns a role of this name. It takes missing settings from c.Worker.
 func (c *Config) NewRole(name string, r *Role) (*stage.Role, error) { return c.role(name, r) }
 
-// ValidateAnswering is Validate for asking the actor alone: of the settings of the method none
-// matters.
+// ValidateAnswering is Validate for runs that ask the actor alone. It ignores the settings of the
+// method.
 func (c Config) ValidateAnswering() error {
 	v := &validator{}
 	v.run(&c)

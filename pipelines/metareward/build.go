@@ -18,32 +18,33 @@ import (
 	"coeval/transforms/stage"
 )
 
-// Input is what is known of the prompts and of the journal before the graph is made.
+// Input describes the prompts and the journal before the graph is made.
 type Input struct {
 	// Attempt names this run of the program.
 	Attempt string
 	Scan    *prompts.Scan
-	// Journal are the lengths of the prefixes of the journal's buckets; see [journal.FindPrefixBits].
+	// Journal has the prefix lengths of the journal's buckets; see [journal.FindPrefixBits].
 	Journal journal.PrefixBits
-	// Workers is how many processes or machines share the work. Zero means one.
+	// Workers is the number of processes or machines that share the work. Zero means one.
 	Workers int
-	// RetryFailed are the codes of failures that are asked again.
+	// RetryFailed are the codes of failures to ask again.
 	RetryFailed []string
-	// Locked says that the attempt has the lock of the run's folder, and must stop when it hasn't.
+	// Locked reports whether the attempt owns the lock of the run's folder and must stop when it
+	// loses the lock.
 	Locked bool
 }
 
-// Buckets are what a runner deals out to workers: the bounds of how many prompts each has. The
-// upper one bounds what is in memory of the journal at a time.
+// Bounds for the mean number of prompts in a bucket, the unit that a runner deals out to workers. The
+// upper bound limits the part of the journal in memory.
 const (
 	minPromptsPerBucket = 4
 	maxPromptsPerBucket = 128
-	// bucketsPerWorker make shares even: a share of 32 things that are dealt by hash is mostly
-	// within a third of the mean, and more would only cost folders.
+	// bucketsPerWorker makes shares even: of 32 buckets that a hash distributes, a worker's share is
+	// mostly within a third of the mean. More buckets would only cost folders.
 	bucketsPerWorker = 32
 )
 
-// promptsPerBucket returns the most prompts that a bucket has in the mean.
+// promptsPerBucket returns the largest mean number of prompts in a bucket.
 func (in *Input) promptsPerBucket() int64 {
 	if in.Workers <= 1 {
 		return maxPromptsPerBucket
@@ -51,20 +52,20 @@ func (in *Input) promptsPerBucket() int64 {
 	return min(max(in.Scan.Prompts/int64(bucketsPerWorker*in.Workers), minPromptsPerBucket), maxPromptsPerBucket)
 }
 
-// Shards returns the number of files of each table: the power of two that leaves each at most
-// prompts_per_shard prompts.
+// Shards returns the number of files of each table: the smallest power of two that leaves each with at
+// most prompts_per_shard prompts.
 func (c *Config) Shards(scan *prompts.Scan) int {
 	return 1 << powerOfTwo(scan.Prompts, c.Output.PromptsPerShard)
 }
 
-// Bits returns the length of the prefix of a bucket: shards are whole buckets, and buckets never
-// get fewer.
+// Bits returns the prefix length of the run's buckets. Each shard consists of whole buckets, and the
+// number of buckets never shrinks.
 func (c *Config) Bits(in *Input) int {
 	atLeast := max(in.Journal.Longest(), bits.TrailingZeros(uint(c.Shards(in.Scan))))
 	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, in.promptsPerBucket())), journal.MaxBits)
 }
 
-// powerOfTwo returns the least p with total / 2^p ≤ each.
+// powerOfTwo returns the smallest p with total / 2^p ≤ each.
 func powerOfTwo(total, each int64) int {
 	p := 0
 	for total > each<<p {
@@ -116,7 +117,7 @@ func Build(s beam.Scope, c Config, in Input) error {
 	return sink.Commit(s, tallies, manifests, to)
 }
 
-// choose adds the choices of the roles that are asked for.
+// choose adds the choices of the requested roles.
 func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollection, error) {
 	var err error
 	if c.wants(schemas.RoleActor) {
@@ -139,23 +140,23 @@ func (c *Config) readOptions(in *Input) source.Options {
 	return source.Options{Files: in.Scan.Files, Reading: c.Reading(), Sample: in.Scan.Sample, Bits: c.Bits(in)}
 }
 
-// Reading returns how prompts are read.
+// Reading returns the options of the prompts' reader.
 func (c *Config) Reading() prompts.Options {
 	return prompts.Options{
 		Field: c.Prompts.Field, IDField: c.Prompts.IDField, DropLastAnswer: c.Prompts.DropLastAnswer, MaxLineBytes: c.Prompts.MaxLineBytes,
 	}
 }
 
-// Selection returns which prompts are used.
+// Selection returns the selection of prompts.
 func (c *Config) Selection() prompts.Selection {
 	slice, err := prompts.ParseSlice(c.Prompts.Slice, c.Prompts.SliceSeed)
-	if err != nil { // Validate refuses it; no part of one is empty
+	if err != nil { // Validate refuses it; a part has at least one prompt
 		slice = prompts.Slice{Index: 1, Count: -1}
 	}
 	return prompts.Selection{Limit: c.Prompts.Limit, Slice: slice, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
 }
 
-// asked are the roles that a run asks.
+// asked returns the roles that a run asks.
 func (r *resolved) asked(c *Config) []*stage.Role {
 	roles := []*stage.Role{&r.generate.Role, &r.judge.Role}
 	if c.wants(schemas.RoleJudge) {
@@ -164,7 +165,7 @@ func (r *resolved) asked(c *Config) []*stage.Role {
 	return roles
 }
 
-// inferOptions say how these roles are asked.
+// inferOptions returns the options of infer.RunStages for these roles.
 func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 	o := infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
@@ -183,7 +184,7 @@ func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 	return o
 }
 
-// keysOf returns an endpoint of each API key that these roles need.
+// keysOf returns one endpoint for each API key of these roles.
 func keysOf(asked []*stage.Role) []stage.Endpoint {
 	var keys []stage.Endpoint
 	for _, r := range asked {

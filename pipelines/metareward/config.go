@@ -5,9 +5,9 @@
 //	                        │                                     ▲
 //	                        └──────► pairs.PositionCounts ────────┘
 //
-// [Config] is every setting of a run, [Config.Validate] tells all that is wrong with one, and
-// [Build] makes the graph. What a run said, scored and chose depends on the config's data
-// settings, the prompts and the journal alone; see [Config.Data].
+// [Config] has every setting of a run, [Config.Validate] reports all invalid settings, and [Build]
+// makes the graph. The texts, scores and choices of a run depend on the config's data settings, the
+// prompts and the journal alone; see [Config.Data].
 package metareward
 
 import (
@@ -24,8 +24,8 @@ import (
 	"coeval/transforms/score"
 )
 
-// Config is every setting of a run. The doc tags say what each key means; zero values mean
-// what they say, [Default] has the defaults.
+// Config has every setting of a run. The doc tags explain the keys. [Default] has the defaults; the
+// zero value of a field is a setting like any other.
 type Config struct {
 	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of one of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; a key that you set wins over the preset"`
 	Roles    []string `yaml:"roles"      json:"roles"      doc:"roles to make pairs for: actor, judge"`
@@ -33,7 +33,7 @@ type Config struct {
 	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that support it must end judgments and comparisons in a verdict"`
 	Prompts  Prompts  `yaml:"prompts"    json:"prompts"`
 	Output   Output   `yaml:"output"     json:"output"`
-	// SharedStorage is about machines, not data.
+	// SharedStorage describes machines, not data.
 	SharedStorage bool `yaml:"shared_storage" json:"shared_storage" doc:"local paths are the same folders on every machine of a cluster, as on NFS"`
 
 	Worker    Worker    `yaml:"worker"     json:"worker"`
@@ -46,13 +46,13 @@ type Config struct {
 	Simulate  Simulate  `yaml:"simulate"   json:"simulate"`
 }
 
-// Prompts says which prompts are read, and how.
+// Prompts selects the prompts and decides how they are read.
 type Prompts struct {
 	Paths   []string `yaml:"paths"          json:"paths"          doc:"files, globs and folders of JSONL, JSON arrays, CSV, TSV (.gz and .zst too) or Parquet"`
 	Field   string   `yaml:"field"          json:"field"          doc:"path of the prompt, as text or body.messages: a string or a list of messages; empty finds the usual names"`
 	IDField string   `yaml:"id_field"       json:"id_field"       doc:"field with an ID of your own; empty finds the usual names"`
-	// DropLastAnswer and the slice are left out of run.json where they are the default, so that
-	// its bytes are those of earlier versions.
+	// DropLastAnswer and the slice are omitted from run.json at their defaults, so that its bytes
+	// equal those of earlier versions.
 	DropLastAnswer string  `yaml:"drop_last_answer" json:"drop_last_answer,omitempty" doc:"the answer with which a conversation ends is left out: auto reports how often, always does not, never makes the line bad"`
 	Limit          int64   `yaml:"limit"          json:"limit"          doc:"number of distinct prompts to read, from the first; 0 reads all"`
 	Sample         int64   `yaml:"sample"         json:"sample"         doc:"number of distinct prompts to draw; 0 takes all"`
@@ -63,13 +63,13 @@ type Prompts struct {
 	MaxLineBytes   int     `yaml:"max_line_bytes" json:"max_line_bytes" doc:"a longer line is a bad one"`
 }
 
-// Output says where the files go.
+// Output decides where the files go.
 type Output struct {
 	Dir             string `yaml:"dir"               json:"dir"               doc:"folder of the run and of its journal"`
 	PromptsPerShard int64  `yaml:"prompts_per_shard" json:"prompts_per_shard" doc:"most prompts in a shard; the number of shards is the least power of two that keeps to it"`
 }
 
-// Worker is what roles have in common where they say nothing of their own.
+// Worker has the defaults for roles without settings of their own.
 type Worker struct {
 	URLs       []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
 	Model      string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
@@ -79,7 +79,7 @@ type Worker struct {
 	CAFile     string   `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with a certificate authority for https servers, trusted in addition to the system's; for every role"`
 }
 
-// Role is how a role is asked.
+// Role configures one role: its model, its servers and its sampling.
 type Role struct {
 	URLs        []string       `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
 	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
@@ -93,41 +93,42 @@ type Role struct {
 	ExtraBody   map[string]any `yaml:"extra_body"  json:"extra_body"  doc:"fields sent unchanged, as top_k or chat_template_kwargs; run.json publishes them, so no secrets"`
 }
 
-// Texts is a list that YAML shows quoted, as the library reads no block of line breaks alone.
+// Texts is a list that YAML shows quoted, because the library cannot read a block that contains line
+// breaks alone.
 type Texts []string
 
-// MarshalYAML returns the list as JSON, which is YAML.
+// MarshalYAML returns the list as JSON, which is valid YAML.
 func (t Texts) MarshalYAML() ([]byte, error) { return json.Marshal(append([]string{}, t...)) }
 
-// ActorRole is how the actor is asked.
+// ActorRole configures the actor.
 type ActorRole struct {
 	Role `yaml:",inline"`
 	N    int `yaml:"n" json:"n" doc:"K: responses to a prompt"`
 }
 
-// JudgeRole is how the judge is asked.
+// JudgeRole configures the judge.
 type JudgeRole struct {
 	Role     `yaml:",inline"`
 	N        int    `yaml:"n"        json:"n"        doc:"judgments of a response"`
 	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the judge's prompt; empty is the built-in one, and builtin:2026-11 the one before it"`
-	// Rubric goes to the meta-judge, too.
+	// The meta-judge sees the Rubric too.
 	Rubric string `yaml:"rubric" json:"rubric" doc:"file with the rubric that .Rubric shows to judge and meta-judge; empty is the built-in one"`
-	// Scale and Pattern decide how a judgment is read.
+	// Scale and Pattern decide how a judgment is parsed.
 	Scale   [2]float64 `yaml:"scale"   json:"scale"   doc:"lowest and highest score in points, within 0 to 100; the built-in rubric needs [0, 5]"`
 	Pattern string     `yaml:"pattern" json:"pattern" doc:"regular expression whose one group is the score, in its last match; empty reads a score line"`
-	// Calibration decides nothing of what is asked.
+	// Calibration changes no request.
 	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
 }
 
-// MetaRole is how the meta-judge is asked. Its n is not a setting: it is asked once for each
-// ordered pair of judgments.
+// MetaRole configures the meta-judge. It has no n: the meta-judge is asked once for each ordered pair
+// of judgments.
 type MetaRole struct {
 	Role     `yaml:",inline"`
 	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the meta-judge's prompt; empty is the built-in one, and builtin:2026-11 the one before it"`
 	Pattern  string `yaml:"pattern"  json:"pattern"  doc:"regular expression whose one group is A or B, in its last match; empty reads a verdict line"`
 }
 
-// Method holds the numbers of the method.
+// Method has the numbers of the method.
 type Method struct {
 	Rho                  float64           `yaml:"rho"                    json:"rho"                    doc:"width of the two score tiers in which length decides, 0 to below 0.5"`
 	MinMargin            float64           `yaml:"min_margin"             json:"min_margin"             doc:"smallest score difference of an actor pair, in points"`
@@ -147,20 +148,20 @@ type Method struct {
 	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts in addition to the known ones, as <analysis> or \"((plan)) ((done))\""`
 }
 
-// Budget bounds what is asked. Its zero value asks everything.
+// Budget bounds the number of calls. The zero value sets no bound.
 type Budget struct {
 	Comparisons    string  `yaml:"comparisons"     json:"comparisons"     doc:"all, or settled: ask the comparisons of a prompt in rounds until the choice of its judge pair is settled"`
 	Regret         float64 `yaml:"regret"          json:"regret"          doc:"a choice is settled when its expected regret is at most this share of the expected distance between the best and the worst judgment; a smaller share asks more"`
 	MaxComparisons int     `yaml:"max_comparisons" json:"max_comparisons" doc:"most comparisons of a prompt under comparisons: settled, both orders counted"`
 }
 
-// What budget.comparisons may be.
+// The allowed values of Budget.Comparisons.
 const (
 	AllComparisons     = "all"
 	SettledComparisons = "settled"
 )
 
-// Client says how the workers are asked. It decides nothing of what they say.
+// Client configures the client of the servers. It does not affect texts.
 type Client struct {
 	MaxInFlight       int           `yaml:"max_in_flight"   json:"max_in_flight"   doc:"most generations in flight at each server; 0 lets the run find the number that keeps it busy"`
 	Window            int           `yaml:"window"          json:"window"          doc:"prompts in progress at a time; 0 lets the run find the number that keeps the servers busy"`
@@ -171,7 +172,7 @@ type Client struct {
 	Patience          time.Duration `yaml:"patience"        json:"patience"        doc:"how long a run waits while no server answers at all"`
 }
 
-// Simulate replaces the workers by the simulated one, in this process.
+// Simulate replaces the servers by the simulated worker in this process.
 type Simulate struct {
 	Enabled    bool          `yaml:"enabled"     json:"enabled"     doc:"ask the simulated worker; no model, no GPU"`
 	Slots      int           `yaml:"slots"       json:"slots"       doc:"choices that it generates at a time"`
@@ -181,20 +182,20 @@ type Simulate struct {
 	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer each repetition of a request with another text"`
 	MaxN       int           `yaml:"max_n"       json:"max_n"       doc:"refuse requests of more choices; 0 takes all"`
 	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
-	// URL is where the program serves the worker that it has started. It is not a setting.
+	// URL is the address of the worker that the program has started. It is not a setting.
 	URL string `yaml:"-" json:"-"`
 }
 
-// AutoRating is the method.rating that follows from the budget.
+// AutoRating is the value of method.rating that lets the budget decide.
 const AutoRating = "auto"
 
-// What verdicts may be.
+// The allowed values of Verdicts.
 const (
 	FreeVerdicts     = "free"
 	EnforcedVerdicts = "enforced"
 )
 
-// Default returns the config that holds where nothing is said.
+// Default returns the default config.
 func Default() Config {
 	role := Role{Temperature: new(0.8), TopP: new(0.95), MaxTokens: 1024}
 	actor, judge := role, role
@@ -215,8 +216,8 @@ func Default() Config {
 	}
 }
 
-// presets are the numbers of the paper's four iterations. From the paper's readers: its text
-// was not at hand.
+// presets are the numbers of the paper's four iterations, taken from secondary sources: the paper's
+// own text was not available.
 var presets = map[string]func(*Config){
 	"paper-1": func(c *Config) {
 		c.Method.Rho, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 2500, 1100
@@ -229,7 +230,7 @@ var presets = map[string]func(*Config){
 // Presets returns the names of all presets, sorted.
 func Presets() []string { return slices.Sorted(maps.Keys(presets)) }
 
-// Preset returns the default config with a preset's numbers; the empty name changes nothing.
+// Preset returns the default config with a preset's numbers. The empty name changes nothing.
 func Preset(name string) (Config, error) {
 	c := Default()
 	if name == "" {
@@ -244,8 +245,8 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
-// Data returns the settings that decide the data, as run.json has them: not where things are
-// and not how fast the workers are asked.
+// Data returns the settings that decide the data, as in run.json. It omits locations and the pace of
+// requests.
 func (c Config) Data() (json.RawMessage, error) {
 	data := struct {
 		Roles     []string        `json:"roles"`
@@ -256,7 +257,7 @@ func (c Config) Data() (json.RawMessage, error) {
 		Judge     json.RawMessage `json:"judge,omitempty"`
 		MetaJudge json.RawMessage `json:"meta_judge,omitempty"`
 		Method    Method          `json:"method"`
-		// Calibration is the file's content: with it the tables can be proved without the file.
+		// Calibration is the content of the file, so that the tables can be verified without the file.
 		Calibration *score.Calibration `json:"calibration,omitempty"`
 	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.method()}
 	if data.Prompts.DropLastAnswer == prompts.AutoDrop {

@@ -11,10 +11,11 @@ import (
 	"coeval/transforms/stage"
 )
 
-// Endpoints returns the servers of a role, each with the key that is sent to it.
+// Endpoints returns the servers of a role, each with its key.
 //
-// A key belongs to the URLs beside it. A role with URLs of its own never inherits worker's key:
-// its servers may belong to somebody else. A role with a key of its own may use it at worker.urls.
+// A key belongs to the URLs in the same block of the config. A role with URLs of its own never
+// inherits the worker's key, since another party may own its servers. A role with a key of its own may
+// use it at worker.urls.
 func (c *Config) Endpoints(r *Role) []stage.Endpoint {
 	if c.Simulate.Enabled {
 		return []stage.Endpoint{{URL: c.Simulate.URL}}
@@ -43,8 +44,8 @@ func (c *Config) Asked() map[string]*Role {
 	return asked
 }
 
-// KeyWarnings returns one sentence for each server that would get a key unencrypted over a public
-// network: a URL with http whose host is neither loopback nor private.
+// KeyWarnings returns one sentence for each server that would receive a key unencrypted over a public
+// network: its URL has http and a host that is neither loopback nor private.
 func (c *Config) KeyWarnings() []string {
 	if c.Simulate.Enabled {
 		return nil
@@ -63,15 +64,15 @@ func (c *Config) KeyWarnings() []string {
 	return slices.Compact(warnings)
 }
 
-// privateSuffixes end the names of hosts in private networks, as clusters and home routers give them.
+// privateSuffixes end the host names of private networks, for example of clusters and home routers.
 var privateSuffixes = []string{".localhost", ".local", ".internal", ".lan", ".home.arpa", ".svc", ".test"}
 
-// privateNetworks are private beside those that netip knows: carrier-grade NAT, which overlay
+// privateNetworks are private networks that netip does not count: carrier-grade NAT, which overlay
 // networks use.
 var privateNetworks = []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}
 
-// privateHost reports whether a host is this machine or in a private network. A name without a dot
-// is private: no public host has one.
+// privateHost reports whether a host is this machine or in a private network. A name without a dot is
+// private, since no public host has one.
 func privateHost(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ip = ip.Unmap()

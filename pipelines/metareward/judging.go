@@ -9,21 +9,21 @@ import (
 	"coeval/transforms/stage"
 )
 
-// Judging is how the judge of a config is asked about responses that are given.
+// Judging is the set-up for judging given responses with the judge of a config.
 type Judging struct {
-	// Chain judges and scores. Its calls are those of a run, but its scores stay on the judge's
-	// scale: that is what a calibration is made from.
+	// Chain judges and scores. Its calls equal those of a run, but its scores stay on the judge's
+	// scale, because a calibration is fitted to them.
 	Chain []stage.Spec
 	Asking
 
 	Role stage.Role
-	// N is how many judgments each response gets, Template the digest of what asks for them.
+	// N is the number of judgments of each response, Template the digest of the judge's prompt.
 	N        int
 	Template string
 }
 
-// NewJudging returns how the judge is asked about so many prompts' responses. It returns an error
-// if the config is invalid.
+// NewJudging returns the set-up for the responses of that number of prompts. It returns an error if
+// the config is invalid.
 func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string) (*Judging, error) {
 	if err := c.ValidateJudging(); err != nil {
 		return nil, err
@@ -52,8 +52,8 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 	}, nil
 }
 
-// CalibrationWarnings says in what the judge differs from the one that its calibration was made
-// for, each in one sentence; nothing without a calibration.
+// CalibrationWarnings returns one sentence for each difference between the judge and the judge of its
+// calibration. It returns none without a calibration.
 func (c Config) CalibrationWarnings() ([]string, error) {
 	options, err := c.resolve()
 	if err != nil {

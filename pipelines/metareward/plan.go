@@ -20,21 +20,21 @@ import (
 	"coeval/transforms/stage"
 )
 
-// StagePlan is what a stage would ask for.
+// StagePlan is a plan's estimate for one stage.
 type StagePlan struct {
 	Stage string `json:"stage"`
-	// Generations is how many the stage needs, Held how many of them the journal has, Ask the
-	// rest. Requests carry them, with n where a call has several replicates.
+	// Generations is the number that the stage needs, Held the number among them that the journal
+	// has, Ask the rest. Requests carry them, with n where a call has several replicates.
 	Generations int64 `json:"generations"`
 	Held        int64 `json:"held"`
 	Ask         int64 `json:"ask"`
 	Requests    int64 `json:"requests"`
-	// PromptTokens are those sent, CompletionTokens those written, in Ask alone.
+	// PromptTokens are the tokens to send, CompletionTokens the tokens to generate, both for Ask alone.
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 }
 
-// Plan is what a run would do.
+// Plan is an estimate of a run.
 type Plan struct {
 	Lines    int64       `json:"lines"`
 	Bad      int64       `json:"bad"`
@@ -44,73 +44,72 @@ type Plan struct {
 	Shards   int         `json:"shards"`
 	Buckets  int64       `json:"buckets"`
 	Stages   []StagePlan `json:"stages"`
-	// AnsweredBy is the kind of servers that answered the journal's calls: real, simulated, or empty
-	// when there is none. Refused is why a run with this config does not start there; mostly empty.
+	// AnsweredBy is the kind of servers whose answers the journal contains: real, simulated, or
+	// empty for none. Refused is the reason why a run with this config cannot start in this folder,
+	// usually empty.
 	AnsweredBy string `json:"answered_by"`
 	Refused    string `json:"refused,omitempty"`
-	// Known are the prompts whose dossiers the journal holds whole.
+	// Known is the number of prompts whose dossiers are complete in the journal.
 	Known int64 `json:"known"`
-	// JournalBytes and OutputBytes are what all of it takes on storage, roughly: of the journal
-	// what it takes now, and what is left to ask.
+	// JournalBytes and OutputBytes estimate the storage of the whole run. The journal's part is its
+	// size now, and the size of the answers still to ask.
 	JournalBytes int64 `json:"journal_bytes"`
 	OutputBytes  int64 `json:"output_bytes"`
-	// Compression is what they were estimated with.
+	// Compression has the compression ratios of the estimate.
 	Compression Compression `json:"compression"`
-	// Assumed are the lengths in characters that tokens and bytes were estimated from, and
+	// Assumed are the text lengths in characters behind the estimates of tokens and bytes, and
 	// whether they were measured in the journal.
 	Assumed map[string]Length `json:"assumed"`
 
-	// again is the bytes of texts that the tables have beside those of the stages: prompts and pairs.
+	// again is the size of the texts that tables contain in addition to the stages' own: prompts and pairs.
 	again int64
 }
 
-// Compression is how much smaller the texts are in the tables, and in the journal.
+// Compression has the compression ratios of the texts in the tables and in the journal.
 type Compression struct {
 	Tables  float64 `json:"tables"`
 	Journal float64 `json:"journal"`
-	// Measured says that the texts of the journal were compressed to know it.
+	// Measured reports whether the ratio was measured on texts of the journal.
 	Measured bool `json:"measured"`
 }
 
-// Length is the mean length of a stage's texts, and of what a request shows for them.
+// Length is the mean length of a stage's texts, and of the part of a request that shows them.
 type Length struct {
 	Chars       int64 `json:"chars"`
 	Measured    bool  `json:"measured"`
 	PromptChars int64 `json:"prompt_chars"`
 }
 
-// The estimates of Plan. Texts have these lengths until the journal tells better: those of
-// an instruction-tuned model of 8 billion parameters on chat prompts, roughly.
+// The assumptions of Plan. Texts have these lengths until the journal has enough to measure: they are
+// rough lengths of an instruction-tuned model of 8 billion parameters on chat prompts.
 const (
-	// CharsPerToken is how many characters a token has.
+	// CharsPerToken is the mean number of characters in a token.
 	CharsPerToken = 4
-	// compression is how much smaller zstd makes such texts in the tables: 3 to 5 in measurements
-	// with prose. Those of the simulated worker repeat themselves more.
+	// compression is the ratio of zstd on prose in the tables: measurements gave 3 to 5. Texts of the
+	// simulated worker repeat themselves more.
 	compression, simulatedCompression = 3.5, 4.6
-	// frames is how much larger the journal's frames are than pages of the same texts, where answers
-	// come one by one: between 1 at hundreds of answers a second and 2 at tens.
+	// frames is the ratio of the journal's frames to pages of the same texts when answers arrive one
+	// by one: between 1 at hundreds of answers a second and 2 at tens.
 	frames = 1.5
-	// rowBytes and recordBytes are what does not compress in a row and in a record: IDs and keys.
+	// rowBytes and recordBytes are the incompressible parts of a row and of a record: IDs and keys.
 	rowBytes, recordBytes = 47, 35
-	// shardBytes are those of the seven files of a shard without rows.
+	// shardBytes is the size of the seven files of an empty shard.
 	shardBytes = 20_000
-	// mostSampled is how much of a stage's texts is compressed to see how far that goes, a page
-	// at a time.
-	mostSampled, page = 1 << 20, 256 << 10
+	// maxSampled is the size of the sample of a stage's texts for measuring compression, in pages.
+	maxSampled, page = 1 << 20, 256 << 10
 
 	responseChars   = 1500
 	judgmentChars   = 900
 	comparisonChars = 700
-	// rubricChars are those of a built-in template without what it quotes.
+	// rubricChars is the length of a built-in template without quoted texts.
 	rubricChars = 1600
 )
 
-// NewPlan tells what a run would do, from the prompts and the journal, and asks nothing.
+// NewPlan estimates a run from the prompts and the journal. It sends no request.
 //
-// What the journal holds is found by running the stages on it. Where a dossier is not whole the
-// stages after the first gap are taken to need all that they can: K complete distinct responses, N
-// distinct parsed judgments. So generations are an upper bound, less what is merged, dropped
-// or fails.
+// It runs the stages on the answers in the journal. After the first gap in a dossier it assumes that
+// the later stages need all their calls: K complete distinct responses, N distinct parsed judgments. So
+// the number of generations is an upper bound, since a run merges, drops and fails some.
 func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
 	options, err := c.resolve()
 	if err != nil {
@@ -150,7 +149,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	return p.plan(scan)
 }
 
-// sum is the lengths of a stage's texts in the journal, and some of them.
+// sum adds up the lengths of a stage's texts in the journal, and keeps a sample of them.
 type sum struct {
 	texts, chars int64
 	sample       []byte
@@ -159,31 +158,31 @@ type sum struct {
 type planner struct {
 	config *Config
 	stage  stage.Stage
-	// dir is the journal, lengths are those of its prefixes, and bits that of the run's buckets.
+	// dir is the journal, lengths its prefix lengths, and bits the prefix length of the run's buckets.
 	dir     string
 	lengths journal.PrefixBits
 	bits    int
-	// retryFailed are the codes of recorded failures that are asked again.
+	// retryFailed are the codes of recorded failures to ask again.
 	retryFailed []string
 	counts      map[string]*StagePlan
 	chars       map[string]*sum
 	known       int64
 	respondent  journal.Respondent
-	// journalBytes is what the journal takes now.
+	// journalBytes is the journal's size now.
 	journalBytes int64
 }
 
-// readers is how many buckets are in memory at a time, of some 200 KB for each of their prompts: on an
-// object store reading one is mostly waiting.
+// readers is the number of buckets in memory at a time, at about 200 KB for each of their prompts.
+// On an object store reading a bucket is mostly waiting.
 const readers = 8
 
-// readAll counts what the journal holds of the prompts, some buckets at a time.
+// readAll counts the journal's answers to the prompts, several buckets at a time.
 func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
 	byBucket, err := p.byBucket(ctx, scan)
 	if err != nil {
 		return err
 	}
-	buckets := slices.Sorted(maps.Keys(byBucket)) // in one order, for the sample's sake
+	buckets := slices.Sorted(maps.Keys(byBucket)) // sorted, so that the sample is deterministic
 	for some := range slices.Chunk(buckets, readers) {
 		ids, contents := make([][]string, len(some)), make([]journal.Contents, len(some))
 		group, reading := errgroup.WithContext(ctx)
@@ -214,8 +213,8 @@ func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
 	return nil
 }
 
-// byBucket returns the IDs of the run's prompts, merged ones too, by the bucket that they are looked for
-// in. Where the run's own buckets will be smaller than the journal's, it is one of the journal's.
+// byBucket returns the IDs of the run's prompts, merged ones included, by the bucket to read them from.
+// When the run's own buckets will be smaller than the journal's, it is a bucket of the journal.
 func (p *planner) byBucket(ctx context.Context, scan *prompts.Scan) (map[string][]uuid.UUID, error) {
 	byBucket := map[string][]uuid.UUID{}
 	for _, f := range scan.Files {
@@ -235,10 +234,10 @@ func (p *planner) byBucket(ctx context.Context, scan *prompts.Scan) (map[string]
 	return byBucket, nil
 }
 
-// errGap ends the stages of a dossier that is not whole.
+// errGap ends the stages of an incomplete dossier.
 var errGap = errors.New("metareward: the journal has a gap")
 
-// count runs the stages of one prompt on what the journal has, and adds what they need.
+// count runs the stages of one prompt on the journal's answers, and adds their needs.
 func (p *planner) count(ctx context.Context, id string, records journal.Records) error {
 	d := &schemas.Dossier{Prompt: schemas.Prompt{ID: id}}
 	t := &tracer{planner: p, records: records}
@@ -297,7 +296,7 @@ func (s *StagePlan) add(generations, held, requests int64) {
 	s.Requests += requests
 }
 
-// tracer is a Caller that counts, and answers from the journal as long as it has all.
+// tracer is a Caller that counts. It answers from the journal until the first gap.
 type tracer struct {
 	planner *planner
 	records journal.Records
@@ -321,7 +320,7 @@ func (t *tracer) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Genera
 			} else {
 				t.gap = c.Stage
 				if last {
-					requests++ // a run of replicates begins
+					requests++ // a contiguous range of replicates begins
 				}
 			}
 			last = ok
@@ -345,12 +344,12 @@ func (p *planner) measure(stage string, r *journal.Record) {
 	}
 	s.texts++
 	s.chars += int64(len(r.Text) + len(r.Reasoning))
-	if len(s.sample) < mostSampled {
+	if len(s.sample) < maxSampled {
 		s.sample = append(append(s.sample, r.Text...), r.Reasoning...)
 	}
 }
 
-// compression returns how much smaller the texts become.
+// compression returns the compression ratios.
 func (p *planner) compression() (Compression, error) {
 	c := Compression{Tables: compression}
 	if p.config.Simulate.Enabled {
@@ -367,23 +366,23 @@ func (p *planner) compression() (Compression, error) {
 			compressed += n
 		}
 	}
-	if texts >= page { // less tells too little
+	if texts >= page { // a smaller sample is too inaccurate
 		c.Tables, c.Measured = float64(texts)/float64(compressed), true
 	}
 	c.Journal = c.Tables / frames
-	if p.config.Simulate.Enabled { // it answers hundreds of times a second
+	if p.config.Simulate.Enabled { // it gives hundreds of answers a second
 		c.Journal = c.Tables
 	}
 	return c, nil
 }
 
-// assumed are the lengths of texts until the journal tells better.
+// assumed returns the assumed lengths of texts.
 func (p *planner) assumed() (response, judgment, comparison int64) {
 	if !p.config.Simulate.Enabled {
 		return responseChars, judgmentChars, comparisonChars
 	}
 	w, err := simulator.NamedWorld(p.config.Simulate.World)
-	if err != nil { // Validate knows the names
+	if err != nil { // Validate checks the names
 		w = simulator.DefaultWorld()
 	}
 	return int64(w.ResponseChars), int64(w.JudgmentChars), int64(w.ComparisonChars)
@@ -452,8 +451,7 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	return out, nil
 }
 
-// Storage returns how many bytes of journal and of tables so many texts for the plan's prompts take,
-// roughly.
+// Storage estimates the bytes of journal and of tables for a number of texts for the plan's prompts.
 func (p *Plan) Storage(texts, chars int64) (journalBytes, outputBytes int64) {
 	journalBytes = int64(float64(chars)/p.Compression.Journal) + recordBytes*texts
 	outputBytes = int64(float64(chars+p.again)/p.Compression.Tables) + rowBytes*texts + shardBytes*int64(p.Shards)

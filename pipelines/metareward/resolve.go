@@ -18,7 +18,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// resolved are the options of the stages that a config comes to.
+// resolved has the options of the stages for a config.
 type resolved struct {
 	generate generate.Options
 	judge    judge.Options
@@ -96,8 +96,8 @@ func readTemplate(key, name string) (string, error) {
 	return readText(key, name)
 }
 
-// sharedRubric returns the rubric of the meta-judge: the judge's, also where the built-in
-// templates of the two are of different dates.
+// sharedRubric returns the meta-judge's rubric. It is the judge's, even when the built-in templates of
+// the two have different dates.
 func sharedRubric(rubric, judging, comparing string) string {
 	if own := judge.BuiltInRubric(judging); rubric == "" && own != judge.BuiltInRubric(comparing) {
 		return own
@@ -116,7 +116,8 @@ func readText(key, name string) (string, error) {
 	return string(b), nil
 }
 
-// readCalibration returns the content of a calibration file: it travels to the workers, not the file.
+// readCalibration returns the content of a calibration file. The content travels to the workers, the
+// file does not.
 func readCalibration(name string) (*score.Calibration, error) {
 	if name == "" {
 		return nil, nil
@@ -157,14 +158,14 @@ func (c *Config) role(name string, r *Role) (*stage.Role, error) {
 		out.Omit = append(out.Omit, stage.Seed)
 	}
 	if c.Simulate.Enabled {
-		if worker, err := c.Simulate.Worker(); err == nil { // else Validate reports it
+		if worker, err := c.Simulate.Worker(); err == nil { // Validate reports the error
 			out.Simulated = worker.Identity()
 		}
 	}
 	if len(r.ExtraBody) > 0 {
 		b, err := json.Marshal(r.ExtraBody) // sorts the keys
 		if err != nil {
-			return nil, &Problem{Key: name + ".extra_body", Value: fmt.Sprint(r.ExtraBody), Allowed: fmt.Sprintf("what JSON can hold (%v)", err)}
+			return nil, &Problem{Key: name + ".extra_body", Value: fmt.Sprint(r.ExtraBody), Allowed: fmt.Sprintf("a value that JSON can represent (%v)", err)}
 		}
 		out.ExtraBody = string(b)
 	}
@@ -178,7 +179,7 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// chain returns the stages of a run: without the role judge nothing is compared.
+// chain returns the stages of a run. Without the role judge it contains no comparisons.
 func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 	first, err := generate.Spec(r.generate)
 	if err != nil {
@@ -203,7 +204,7 @@ func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 	return append(chain, fourth), nil
 }
 
-// Worker returns the simulated worker that the config asks for.
+// Worker returns the options of the simulated worker.
 func (s *Simulate) Worker() (*simulator.Options, error) {
 	world, err := simulator.NamedWorld(s.World)
 	if err != nil {
@@ -219,12 +220,12 @@ func (s *Simulate) Worker() (*simulator.Options, error) {
 	}, nil
 }
 
-// ActorOptions say how the actor's pairs are chosen.
+// ActorOptions returns the options for choosing actor pairs.
 func (m *Method) ActorOptions() pairs.ActorOptions {
 	return pairs.ActorOptions{Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars}
 }
 
-// JudgeOptions say how the judge's pairs are chosen. A rating that is not decided is elo.
+// JudgeOptions returns the options for choosing judge pairs. An undecided rating is elo.
 func (m *Method) JudgeOptions() pairs.JudgeOptions {
 	w := m.FixedPositionWeights
 	mode := pairs.RatingMode(m.Rating)
@@ -240,7 +241,7 @@ func (m *Method) JudgeOptions() pairs.JudgeOptions {
 	}
 }
 
-// withoutPlace is the JSON of a stage's options without where its role is served.
+// withoutPlace returns the JSON of a stage's options without the addresses of its servers.
 func withoutPlace[O generate.Options | judge.Options | meta.Options](o O) (json.RawMessage, error) {
 	switch p := any(&o).(type) {
 	case *generate.Options:

@@ -8,11 +8,11 @@ import (
 )
 
 // CheckRespondent returns an error if a run with this config would mix answers of the simulated worker
-// with those of real servers in the journal of its folder.
+// with answers of real servers in the journal of its folder.
 //
-// A run that starts the simulated worker itself is refused where real servers have answered. A run
-// that asks servers is refused where such a run has been; whether its servers are real is known once they
-// answer, and checked again then.
+// A run that starts the simulated worker itself is refused when real servers have answered before. A
+// run that asks servers is refused after a run that started the simulated worker. Whether its servers
+// are real is known after their first answer, and checked again at that time.
 func (c *Config) CheckRespondent(ctx context.Context) error {
 	was, err := journal.ReadRespondent(ctx, JournalDir(c.Output.Dir))
 	if err != nil {
@@ -31,8 +31,8 @@ func (c *Config) checkRespondent(was journal.Respondent) error {
 	return nil
 }
 
-// ClaimRespondent records that the simulated worker answers, before it does, where the config asks for
-// it. The caller has the lock of the run's folder.
+// ClaimRespondent records that the simulated worker answers, before its first answer, if the config
+// enables it. The caller must own the lock of the run's folder.
 func (c *Config) ClaimRespondent(ctx context.Context) error {
 	if err := c.CheckRespondent(ctx); err != nil || !c.Simulate.Enabled {
 		return err

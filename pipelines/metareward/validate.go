@@ -25,11 +25,11 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A Problem is a setting that is not allowed.
+// A Problem is an invalid setting.
 type Problem struct {
-	// Key is the setting's, as method.rho.
+	// Key is the key of the setting, for example method.rho.
 	Key string
-	// Value is its value as messages show it, empty for none, and Allowed the values that it may have.
+	// Value is the value as messages show it, empty for none. Allowed describes the allowed values.
 	Value, Allowed string
 }
 
@@ -40,13 +40,13 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%s is %s; allowed is %s", p.Key, p.Value, p.Allowed)
 }
 
-// maxCount bounds counts. A larger number would be a slip.
+// maxCount bounds counts. A larger number is most likely a typing error.
 const maxCount = 256
 
-// ownFields are those of a request that extra_body may not set.
+// ownFields are the fields of a request that extra_body may not set.
 var ownFields = []string{"model", "messages", "n", "seed", "temperature", "top_p", "max_tokens", "stop", "stream"}
 
-// Validate returns all problems of the config joined, each a [*Problem], or nil.
+// Validate returns all problems of the config, joined, each a [*Problem], or nil.
 func (c Config) Validate() error {
 	v := &validator{}
 	v.run(&c)
@@ -67,7 +67,7 @@ func (c Config) Validate() error {
 	return errors.Join(v.problems...)
 }
 
-// ValidateJudging is Validate for asking the judge alone: prompts and other roles are nothing to it.
+// ValidateJudging is Validate for runs that ask the judge alone. It ignores prompts and other roles.
 func (c Config) ValidateJudging() error {
 	v := &validator{}
 	v.run(&c)
@@ -99,7 +99,7 @@ func (v *validator) check(ok bool, key string, value any, allowed string) {
 
 func within[N int | int64 | float64](x, low, high N) bool { return x >= low && x <= high }
 
-// hasDecimals says whether x is the float next to a number with at most n decimals.
+// hasDecimals reports whether x is the float64 nearest to a number with at most n decimals.
 func hasDecimals(x float64, n int) bool {
 	scale := math.Pow10(n)
 	return math.Round(x*scale)/scale == x
@@ -119,7 +119,7 @@ func (v *validator) run(c *Config) {
 	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
 }
 
-// path refuses a path that names another file than a user means by it.
+// path refuses a path whose meaning differs from its appearance.
 func (v *validator) path(key, name string) {
 	if name == "" {
 		return
@@ -143,9 +143,8 @@ func (v *validator) prompts(p *Prompts) {
 	v.check(within(p.MaxLineBytes, 100, 1<<30), "prompts.max_line_bytes", p.MaxLineBytes, "100 to 1073741824")
 }
 
-// ValidateCluster returns all problems of the config for workers on other machines, joined as
-// those of Validate. Their local paths are theirs, and a store that only one of the clouds'
-// machines may use is the user's matter.
+// ValidateCluster returns all problems of the config for workers on other machines, joined as those
+// of Validate. It does not check access to stores that only machines of one cloud may use.
 func (c Config) ValidateCluster() error {
 	v := &validator{}
 	const allowed = "gs:// or s3://, which all workers reach; or shared_storage: true if it is one folder on all machines, as on NFS"
@@ -189,7 +188,8 @@ func (v *validator) worker(c *Config) {
 	}
 }
 
-// served checks that each of these roles has a model and servers. What no role has is reported once.
+// served checks that each of these roles has a model and servers. A setting that all roles lack is
+// reported once.
 func (v *validator) served(c *Config, roles map[string]*Role) {
 	if c.Simulate.Enabled {
 		return
@@ -217,7 +217,7 @@ func (v *validator) lacking(names []string, of int, key, allowed string) {
 	}
 }
 
-// pairable checks that the settings leave a chance of a pair to each role that is asked for.
+// pairable checks that the settings allow at least one pair for each requested role.
 func (v *validator) pairable(c *Config) {
 	if !within(c.Judge.N, 1, maxCount) || !within(c.Actor.N, 1, maxCount) {
 		return
@@ -231,20 +231,20 @@ func (v *validator) pairable(c *Config) {
 	}
 }
 
-// envName is a name that environment variables can have.
+// envName matches the possible names of environment variables.
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// longWord matches what is likelier a key than a name: 20 letters and digits without a break.
+// longWord matches a text that is more likely a key than a name: 20 letters and digits without a break.
 var longWord = regexp.MustCompile(`[A-Za-z0-9]{20,}`)
 
-// keys checks where a key comes from, and that it is not there itself.
+// keys checks the source of a key, and that the setting is not the key itself.
 func (v *validator) keys(key, env, file string) {
 	v.check(env == "" || file == "", key+".api_key_file", hidden(file), "empty while "+key+".api_key_env is given")
 	v.secretName(key+".api_key_env", env, envName.MatchString(env))
 	v.secretName(key+".api_key_file", file, true)
 }
 
-// secretName checks the name of a variable or file that has a secret. Users give the secret itself.
+// secretName checks the name of a variable or file with a secret. Users often enter the secret itself.
 func (v *validator) secretName(key, name string, valid bool) {
 	if name == "" || valid && !mayBeSecret(name) {
 		return
@@ -256,13 +256,13 @@ func (v *validator) secretName(key, name string, valid bool) {
 	v.problems = append(v.problems, &Problem{Key: key, Value: redact.Hidden, Allowed: allowed})
 }
 
-// mayBeSecret reports whether what should be the name of a variable or a file looks like a key.
+// mayBeSecret reports whether the name of a variable or file looks like a key.
 func mayBeSecret(name string) bool {
 	return redact.Value(name) || longWord.MatchString(name) && !strings.ContainsAny(name, "/._")
 }
 
-// WithoutSecrets returns the config as it may be printed, also when it is invalid: secrets that were put
-// into wrong places are replaced.
+// WithoutSecrets returns a copy of the config for printing, even of an invalid one. It replaces
+// secrets in wrong places.
 func (c Config) WithoutSecrets() Config {
 	place := func(env, file *string, urls *[]string) {
 		if mayBeSecret(*env) || *env != "" && !envName.MatchString(*env) {
@@ -289,7 +289,7 @@ func (c Config) WithoutSecrets() Config {
 	return c
 }
 
-// hidden returns a text as messages show it, quoted.
+// hidden returns a text as messages show it, quoted, with secrets hidden.
 func hidden(text string) string {
 	if text == "" {
 		return ""
@@ -297,8 +297,8 @@ func hidden(text string) string {
 	return fmt.Sprintf("%q", redact.Hide(text))
 }
 
-// secretFields checks that no field at any depth of an extra_body looks like a secret: run.json
-// publishes it.
+// secretFields checks that no field at any depth of an extra_body looks like a secret, because
+// run.json publishes extra_body.
 func (v *validator) secretFields(key string, fields map[string]any) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		at := key + "." + redact.Hide(name)
@@ -331,7 +331,7 @@ func (v *validator) url(key, value string) {
 	v.check(ok, key, shownURL(value), "http:// or https://, a host and a path as /v1; a key goes into api_key_env, a parameter as api-version into query")
 }
 
-// shownURL returns a URL as it may be shown: without the user, the password, the query and the fragment.
+// shownURL returns a URL for display: without user, password, query and fragment.
 func shownURL(value string) string {
 	shown, rest := value, ""
 	if i := strings.IndexAny(shown, "?#"); i >= 0 {
@@ -349,10 +349,10 @@ func shownURL(value string) string {
 	return redact.Hide(shown) + rest
 }
 
-// number is shown without quotes.
+// A number is shown without quotes.
 type number string
 
-// ShownNumber returns a number, or null for none.
+// ShownNumber formats a number, or null for none.
 func ShownNumber(x *float64) string {
 	if x == nil {
 		return "null"
@@ -382,7 +382,7 @@ func (v *validator) templates(c *Config) {
 	}
 	if c.MetaJudge.Template != "" && c.wants(schemas.RoleJudge) {
 		o := resolved.meta
-		o.Scale, o.Pattern, o.ScorePattern = judge.Scale{}, "", "" // they have their own checks
+		o.Scale, o.Pattern, o.ScorePattern = judge.Scale{}, "", "" // they have checks of their own
 		_, err := meta.Stage(o)
 		v.check(err == nil, "meta_judge.template", c.MetaJudge.Template, fmt.Sprintf("a text/template that renders (%v)", err))
 	}
@@ -397,8 +397,8 @@ func (v *validator) pattern(key, pattern string, verdicts string) {
 	v.check(verdicts != EnforcedVerdicts, key, pattern, "empty while verdicts is enforced: servers are made to end with the built-in line")
 }
 
-// rubric checks that the judge and the built-in prompt of the meta-judge have one rubric: a
-// template of the judge that doesn't show .Rubric has its own, which the meta-judge never sees.
+// rubric checks that the judge and the built-in prompt of the meta-judge have one rubric. A judge's
+// template that does not show .Rubric contains its own, and the meta-judge would never see it.
 func (v *validator) rubric(c *Config, r *resolved) {
 	builtIn := r.meta.Template == judge.BuiltIn || r.meta.Template == judge.BuiltIn2026November
 	if !c.wants(schemas.RoleJudge) || !builtIn || c.Judge.Rubric != "" {
