@@ -17,7 +17,7 @@ func TestMachineFaults(t *testing.T) {
 	prompts := promptFile(t, 30)
 	for _, test := range []struct{ name, shell, want string }{
 		// The program needs about 20 files for itself, and a connection for each request.
-		{"too many open files", `ulimit -n 40; exec "$@"`, "Raise the limit (ulimit -n)"},
+		{"too many open files", `ulimit -n 40; exec "$@"`, "aise the limit (ulimit -n)"},
 		// Of about 500 kB in the journal.
 		{"disk full", `mount -t tmpfs -o size=100k tmpfs "$OUT" || exit 77; exec "$@"`, "the disk is full: free some space and run the same command again"},
 		{"read-only", `mount -t tmpfs -o ro tmpfs "$OUT" || exit 77; exec "$@"`, "the file system is read-only"},
