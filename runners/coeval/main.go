@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -53,6 +54,8 @@ func usage(err error) error {
 
 // execute runs the program and returns its exit code.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	log.SetFlags(0)
+	log.SetOutput(&libraryLog{stderr})
 	root := newRoot()
 	args, beams := engine.Split(args, ownFlag(root))
 	root.SetArgs(args)
@@ -76,6 +79,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(sentence)))
 	}
 	return c.code
+}
+
+// libraryLog shows what libraries log, net/http for one, with bytes of servers in it.
+type libraryLog struct{ w io.Writer }
+
+func (l *libraryLog) Write(p []byte) (int, error) {
+	_, err := fmt.Fprintln(l.w, "coeval:", sanitize.Line(redact.Hide(strings.TrimRight(string(p), "\n"))))
+	return len(p), err
 }
 
 // problems splits joined errors.
