@@ -13,36 +13,36 @@ import (
 	"coeval/transforms/fleet/openai"
 )
 
-// A Snapshot is what a process has done so far in a run.
+// A Snapshot has the counts of a process in a run so far.
 type Snapshot struct {
-	// Prompts is the number of finished dossiers, Asked of those for which a server was asked. Begun
-	// is the number of dossiers finished or in progress.
+	// Prompts is the number of finished dossiers, Asked the number among them with requests to a
+	// server. Begun is the number of dossiers finished or in progress.
 	Prompts, Asked, Begun int64
-	// Requests is the number sent. Generations came from servers, and Replayed from the journal.
-	// Failed is the number of both that are final failures, and ReplayedFailed of those replayed.
-	// Retries is the number of requests sent again.
+	// Requests is the number of requests sent. Generations came from servers, Replayed from the
+	// journal. Failed counts the final failures among both, ReplayedFailed those among Replayed.
+	// Retries is the number of repeated requests.
 	Requests, Generations, Replayed, Failed, ReplayedFailed, Retries int64
-	// InFlight is the number of generations that are asked for now, Permits the limit.
+	// InFlight is the number of generations in flight, Permits the limit.
 	InFlight, Permits int64
-	// InFlightByStage splits InFlight.
+	// InFlightByStage has InFlight by stage.
 	InFlightByStage map[string]int64
-	// Calls are those of each stage, of failed bundles as well: they are paid for.
+	// Calls has the tally of each stage. It includes failed bundles, because their calls cost as much.
 	Calls map[string]schemas.CallTally
-	// Held is the number of permits in use: choices that are probably done hold none.
+	// Held is the number of permits in use. Choices that have probably ended use none.
 	Held float64
 	// PermitUse is the mean share of permits in use from the first request to the last answer.
 	PermitUse float64
 	// Asking is the time from the first request to the last answer.
 	Asking time.Duration
-	// Warnings are for people, each once.
+	// Warnings are sentences for the user, without repetitions.
 	Warnings []string
-	// LastFault is the fault of the last request that was sent again, or empty.
+	// LastFault is the fault of the last repeated request, empty if there is none.
 	LastFault string
 	// Failures are the final failures by role, code and message, the most common first.
 	Failures []Failure
 }
 
-// A Failure counts calls that failed for good in the same way.
+// A Failure counts final failures of one kind.
 type Failure struct {
 	Role, Code string
 	// Message quotes the server.
@@ -56,15 +56,15 @@ type permitUse struct {
 	available float64 // permits × seconds
 }
 
-// Counters count what a process does in a run, for people and for the report. They decide nothing.
-// They are safe for concurrent use, and the zero value is ready.
+// Counters count the work of a process in a run, for the user and the report. No decision depends on
+// them. They are safe for concurrent use, and the zero value is ready.
 type Counters struct {
-	// Prompts, Replayed and the like are added to by the owner of the run.
+	// The owner of the run adds to these.
 	Prompts, Asked, Begun, Generations, Replayed, Failed, ReplayedFailed atomic.Int64
 
 	requests, retries atomic.Int64
-	// pending is the number of requests that were sent and whose answers are not in the journal.
-	// After that the journal's Flush and Close make them durable.
+	// pending is the number of requests in flight or with answers that are not yet in the journal.
+	// The journal's Flush and Close make the others durable.
 	pending atomic.Int64
 	calls   Tally
 
@@ -81,12 +81,12 @@ type Counters struct {
 	fault    string
 	warnings []string
 	failures map[Failure]int64
-	odd      map[string]bool // what was warned of
-	// beginnings counts texts by role and the tag that they begin with; all texts under no tag.
+	odd      map[string]bool // keys of warnings
+	// beginnings counts texts by role and opening tag. The empty tag has the number of all texts.
 	beginnings map[[2]string]int
 }
 
-// Warn keeps a sentence for people, once.
+// Warn adds a warning for the user. It ignores repetitions.
 func (c *Counters) Warn(s string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +95,7 @@ func (c *Counters) Warn(s string) {
 	}
 }
 
-// warnOnce is Warn for a sentence whose key was not warned of.
+// warnOnce is Warn for a sentence whose variable parts are not in the key.
 func (c *Counters) warnOnce(key, sentence string) {
 	c.mu.Lock()
 	known := c.odd[key] || len(c.odd) >= maxFailures
@@ -119,12 +119,11 @@ func (c *Counters) recordThoughtsOnly(server, role string) {
 	c.warnOnce("thoughts "+role, fmt.Sprintf("%s answers the %s with reasoning_content and no text: max_tokens may end before the thoughts do. Raise max_tokens, or turn thinking off in extra_body", server, role))
 }
 
-// minBeginnings is the number of texts of a role from which a tag that most of them begin with is
-// reported.
+// minBeginnings is the number of texts of a role from which their common opening tag is reported.
 const minBeginnings = 20
 
-// recordBeginning counts the texts of a role, and those that begin with a tag which is closed later.
-// It warns once when most texts begin with the same one.
+// recordBeginning counts the texts of a role, and those with an opening tag that is closed later. It
+// warns once when most texts begin with the same tag.
 func (c *Counters) recordBeginning(role, tag string, tagged bool) {
 	c.mu.Lock()
 	if c.beginnings == nil {
@@ -142,10 +141,10 @@ func (c *Counters) recordBeginning(role, tag string, tagged bool) {
 	}
 }
 
-// maxFailures bounds the different failures that are kept apart.
+// maxFailures is the largest number of different failures in a snapshot.
 const maxFailures = 64
 
-// RecordFailure counts a call of a role that failed for good.
+// RecordFailure counts a final failure of a role's call.
 func (c *Counters) RecordFailure(role, code, message string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -159,7 +158,7 @@ func (c *Counters) RecordFailure(role, code, message string) {
 	c.failures[key]++
 }
 
-// permitsChanged is for the limiter.
+// permitsChanged records the limiter's permits.
 func (c *Counters) permitsChanged(permits int, held float64) {
 	c.change("", 0)
 	c.mu.Lock()
@@ -175,10 +174,10 @@ func (c *Counters) requestStarted(stage string, n int) {
 
 func (c *Counters) requestEnded(stage string, n int) { c.change(stage, -int64(n)) }
 
-// delivered notes that the answer of a request is in the journal, or that none is to come.
+// delivered records that the answer of a request is in the journal, or that there will be none.
 func (c *Counters) delivered() { c.pending.Add(-1) }
 
-// Pending returns the number of requests whose answers are not delivered.
+// Pending returns the number of undelivered requests.
 func (c *Counters) Pending() int64 { return c.pending.Load() }
 
 func (c *Counters) change(stage string, n int64) {
@@ -236,17 +235,17 @@ func (c *Counters) Snapshot() Snapshot {
 	return s
 }
 
-// A Tally counts the calls of one bundle by stage. The zero value counts for itself alone. It is safe
-// for concurrent use.
+// A Tally counts the calls of one bundle by stage. The zero value is ready. It is safe for concurrent
+// use.
 type Tally struct {
-	// total counts the calls of all bundles; nil if nobody wants to know.
+	// total counts the calls of all bundles. It may be nil.
 	total *Tally
 
 	mu    sync.Mutex
 	calls map[string]schemas.CallTally
 }
 
-// NewTally returns a tally whose calls are counted in c, too.
+// NewTally returns a tally whose calls also count in c.
 func (c *Counters) NewTally() *Tally { return &Tally{total: &c.calls} }
 
 // Add adds calls of a stage.
@@ -274,11 +273,11 @@ func (t *Tally) addRetry(stage, code string) {
 	t.Add(stage, schemas.CallTally{Retries: 1, RetriesByCode: map[string]int64{code: 1}})
 }
 
-// Counts returns the counts so far.
+// Counts returns a copy of the counts.
 func (t *Tally) Counts() map[string]schemas.CallTally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return maps.Clone(t.calls) // Add changes no map of a tally's
+	return maps.Clone(t.calls) // Add never changes a value's own map
 }
 
 // Take returns the counts and resets them.

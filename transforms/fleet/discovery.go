@@ -15,39 +15,39 @@ import (
 	"coeval/transforms/stage"
 )
 
-// stageProbe is the stage under which probes are counted.
+// stageProbe is the stage under which tallies count probes.
 const stageProbe = "probe"
 
 const (
-	// probeTokens is enough for a server to start a choice, whose text does not matter. A model that
-	// thinks may give no choice of so few: then moreProbeTokens are tried.
+	// probeTokens is enough for a server to begin a choice. The text does not matter. A model may
+	// spend them all on reasoning and return no choice: then probe uses moreProbeTokens.
 	probeTokens     = 4
 	moreProbeTokens = 512
-	// probeMessages is how many messages are tried if a server refuses even one choice of each.
+	// probeMessages is the number of messages to try when a server refuses even one choice.
 	probeMessages = 3
-	// trapTokens are enough for the trap in any form, thoughtTokens for thoughts before it.
+	// trapTokens are enough for the trap in any form, thoughtTokens for reasoning before it.
 	trapTokens    = 32
 	thoughtTokens = 2048
-	// listTimeout is short: a run goes on without a server's model list.
+	// listTimeout is short because a run does not need a server's model list.
 	listTimeout = 5 * time.Second
-	// discoverInterval is how often the endpoints are looked at while none is known.
+	// discoverInterval is the time between two checks while no endpoint is known.
 	discoverInterval = 10 * time.Millisecond
-	// discoverGrace is how long known endpoints wait for one that is being discovered.
+	// discoverGrace is how long known endpoints wait for an endpoint in discovery.
 	discoverGrace = 300 * time.Millisecond
 )
 
-// noChoiceYet is the message of a probe that was answered without any choice.
+// noChoiceYet is the message of a probe whose answer had no choice.
 const noChoiceYet = "an answer without a choice"
 
-// VerifyConstraints finds out, before anything else is asked, that each of these roles has a server
-// that enforces its verdict. Otherwise everything that the actor writes until the judge's first
-// call would be paid for in vain.
+// VerifyConstraints checks, before all other requests, that each of these roles has a server that
+// enforces its verdict. Otherwise the run would stop at the judge's first call, after paying for all
+// of the actor's texts.
 func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls *Tally) error {
 	if len(roles) == 0 {
 		return nil
 	}
 	select {
-	case f.verifying <- struct{}{}: // one at a time, and the others wait
+	case f.verifying <- struct{}{}: // one at a time
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -68,10 +68,10 @@ func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls
 	return nil
 }
 
-// discover returns the endpoints of a role that answer, and the largest number of choices, up to n,
-// that all of them give in one request. With several endpoints, the first that answer are enough:
-// the others are discovered meanwhile, and one that does not answer is left alone for a while. If none
-// does, the run's patience decides how long that may be.
+// discover returns the answering endpoints of a role, and the largest number of choices, up to n, that
+// all of them return for one request. Of several endpoints it returns the first that answer. Discovery
+// of the others continues in the background, and pauses for an endpoint that does not answer. If none
+// answers, discover waits up to the run's patience.
 func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint, r *stage.Role, n int, calls *Tally) ([]*endpoint, int, error) {
 	if len(endpoints) == 1 {
 		m, err := f.discoverOnly(ctx, endpoints[0], r, n, calls)
@@ -103,9 +103,9 @@ func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint, r *stage.Ro
 	}
 }
 
-// widened returns the endpoints of a request, and with them those of its role that were discovered
-// since and take it, in the role's order. The others are discovered meanwhile: a request must not
-// wait for ever for the only endpoint that answered when it began.
+// widened adds to the endpoints of a request the endpoints of its role that were discovered since and
+// accept it, in the role's order. It starts discovery of the others, so that a request does not wait
+// forever for an endpoint that alone answered at its start.
 func (f *Fleet) widened(endpoints []*endpoint, q *request) []*endpoint {
 	all, err := f.endpointsOf(q.role)
 	if err != nil || len(all) == len(endpoints) {
@@ -123,8 +123,8 @@ func (f *Fleet) widened(endpoints []*endpoint, q *request) []*endpoint {
 	return out
 }
 
-// discoverSoon starts a discovery on a goroutine of the fleet, unless one is under way or the
-// endpoint is to be left alone.
+// discoverSoon starts discovery on a goroutine of the fleet, unless discovery is in progress or paused
+// for this endpoint.
 func (f *Fleet) discoverSoon(e *endpoint, r *stage.Role, n int) {
 	if e.leftAlone(r) {
 		return
@@ -157,15 +157,15 @@ func (f *Fleet) discoverSoon(e *endpoint, r *stage.Role, n int) {
 	}
 }
 
-// expected reports whether a discovery is under way that may soon be over.
+// expected reports whether a discovery is in progress that may end soon.
 func (e *endpoint) expected() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.health.discoverySince.IsZero() && time.Since(e.health.discoverySince) < discoverGrace
 }
 
-// known reports how many choices, up to n, the endpoint gives in a request of the role, and whether
-// that is known.
+// known returns how many choices, up to n, the endpoint returns for a request of the role, and whether
+// discovery has found that out.
 func (e *endpoint) known(r *stage.Role, n int) (int, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -197,9 +197,9 @@ func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint, r *stage.Role, n 
 	return m, err
 }
 
-// discoverNow finds out which model the endpoint serves, how many choices it gives in a request, and
-// how it enforces the role's verdict. The caller has the token of e.discovering. If there are others
-// to ask, it returns 0 when the endpoint does not answer.
+// discoverNow finds out which model the endpoint serves, how many choices it returns for a request, and
+// how it enforces the role's verdict. The caller has the token of e.discovering. With others true,
+// other endpoints can serve the role: it then returns 0 if this endpoint does not answer.
 func (f *Fleet) discoverNow(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (int, error) {
 	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
@@ -238,8 +238,8 @@ func (f *Fleet) discoverNow(ctx context.Context, e *endpoint, r *stage.Role, n i
 	return m, nil
 }
 
-// identify looks a role's model up in the server's list, and passes it on. A server without a list is
-// as good.
+// identify looks up a role's model in the server's list, and reports it to RecordModel. It accepts a
+// server without a list.
 func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error {
 	if f.options.RecordModel == nil {
 		return nil
@@ -248,7 +248,7 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error 
 	if err != nil {
 		return ctx.Err()
 	}
-	if a.header.Get("Server") == openai.SimulatedOwner { // it serves any name
+	if a.header.Get("Server") == openai.SimulatedOwner { // it serves every name
 		return f.recordModel(ctx, e, r, openai.Model{ID: r.Model, OwnedBy: openai.SimulatedOwner})
 	}
 	if a.status != http.StatusOK {
@@ -271,7 +271,7 @@ func (f *Fleet) recordModel(ctx context.Context, e *endpoint, r *stage.Role, m o
 	return err
 }
 
-// listModels returns the models at a URL, nil if there is no list.
+// listModels returns the models at a URL, nil without a list.
 func (e *endpoint) listModels(ctx context.Context, url string) []openai.Model {
 	a, err := e.get(ctx, url, minBody, listTimeout)
 	if err != nil || a.status != http.StatusOK {
@@ -280,11 +280,12 @@ func (e *endpoint) listModels(ctx context.Context, url string) []openai.Model {
 	return openai.ReadModels(a.body)
 }
 
-// probe asks for n short choices, then for half as many, until the server gives them all: llama.cpp
-// gives as many as it has slots, some gateways refuse n, and others ignore it with a 200. A server
-// that refuses even one choice of a message, or fails at it, says nothing about n: another message is
-// tried. The patience of the run bounds how long a server may fail at all of them. If there are others
-// to ask it may fail at one, and probe returns 0. One choice needs no probe unless there are others.
+// probe asks for n short choices, then for half as many, until the server returns all of them.
+// llama.cpp returns as many as it has slots, some gateways refuse n, and others ignore n with a 200.
+// When a server refuses or fails at even one choice, the cause is not n, and probe tries another
+// message. A server may fail at all of them for as long as the run's patience. With others true, other
+// endpoints can serve the role: probe then returns 0 at the first failure. For one choice it sends no
+// probe unless others is true.
 func (f *Fleet) probe(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (int, error) {
 	if n == 1 && !others {
 		return 1, nil
@@ -309,12 +310,12 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint, r *stage.Role, n int, ca
 			}
 		}
 	}
-	f.counters.Warn(fmt.Sprintf("%s refuses even short requests for several choices of %s, so each choice is asked for by itself, which costs more prompt tokens. It said: %s",
+	f.counters.Warn(fmt.Sprintf("%s refuses even short requests for several choices of %s, so the run requests each choice separately, which costs more prompt tokens. The server's message: %s",
 		e.name, r.Model, said))
 	return 1, nil
 }
 
-// probeOnce probes once with each n. The failure has a code if the server gave not even one choice.
+// probeOnce probes once with each n. The failure has a code if the server returned no choice at all.
 func (f *Fleet) probeOnce(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (most int, failure schemas.Generation, err error) {
 	for ; n >= 1; n /= 2 {
 		for _, tokens := range []int{probeTokens, moreProbeTokens} {
@@ -333,16 +334,16 @@ func (f *Fleet) probeOnce(ctx context.Context, e *endpoint, r *stage.Role, n int
 			}
 		}
 		if failure.Message == noChoiceYet {
-			return n, schemas.Generation{}, nil // it lives, and thinks longer than a probe may
+			return n, schemas.Generation{}, nil // it works, and its reasoning may take longer than a probe
 		}
 		if failure.Code == openai.CodeConnection || failure.Code == openai.CodeTimeout {
-			break // n is not what keeps it from answering
+			break // n is not the cause
 		}
 	}
 	return 0, failure, nil
 }
 
-// probeRequest asks for n choices of a few tokens. Each has another text, so that no cache answers.
+// probeRequest asks for n choices of a few tokens. Its text is unique, so that no cache answers it.
 func probeRequest(r *stage.Role, n int) request {
 	short := *r
 	short.MaxTokens, short.Stop, short.Verdict = probeTokens, nil, nil
@@ -354,13 +355,13 @@ func probeRequest(r *stage.Role, n int) request {
 }
 
 // findConstraint finds out how the endpoint enforces the role's verdict. It returns false if the
-// endpoint does not answer. Each way is tried with the trap and then with the verdict itself. A
-// server that enforces nothing stops the run: its texts would pass for enforced ones.
+// endpoint does not answer. It tries each method first with the trap and then with the verdict itself.
+// A server without any method stops the run, because its texts would pass for enforced ones.
 func (f *Fleet) findConstraint(ctx context.Context, e *endpoint, r *stage.Role, calls *Tally, others bool) (bool, error) {
 	for _, by := range openai.Constraints() {
 		trap := by.Fields(&openai.Trap, 0)
 		g, err := f.askConstrained(ctx, e, r, trap, trapTokens, calls, others)
-		if err == nil && g.Code == "" && strings.TrimSpace(g.Text) == "" { // a model that thinks first
+		if err == nil && g.Code == "" && strings.TrimSpace(g.Text) == "" { // the model reasons first
 			g, err = f.askConstrained(ctx, e, r, trap, max(thoughtTokens, r.MaxTokens), calls, others)
 		}
 		if err != nil {
@@ -378,7 +379,7 @@ func (f *Fleet) findConstraint(ctx context.Context, e *endpoint, r *stage.Role, 
 			}
 		}
 		switch g.Code {
-		case "", openai.CodeBadRequest, openai.CodeContextLength, openai.CodeContentFilter, openai.CodeTooLarge: // it has answered
+		case "", openai.CodeBadRequest, openai.CodeContextLength, openai.CodeContentFilter, openai.CodeTooLarge: // the server has answered
 		default:
 			return false, nil
 		}

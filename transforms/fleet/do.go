@@ -19,22 +19,22 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A Request asks for contiguous replicates of one call.
+// A Request is a contiguous range of replicates of one call.
 type Request struct {
 	Role            *stage.Role
 	Stage, PromptID string
-	// Messages renders the request. It is called while the request has its permits, so that waiting
-	// requests are small.
+	// Messages renders the request. The fleet calls it after the request has its permits, to keep
+	// waiting requests small.
 	Messages func() []schemas.Message
-	// Seed is that of the first replicate. The others follow it, as servers count the seeds of choices.
+	// Seed is the seed of the first replicate. Replicate i has Seed + i, as servers count choices.
 	Seed int64
-	// N is the number of replicates, and CallN that of the whole call: servers are asked once how many
-	// choices they give, for the whole call.
+	// N is the number of replicates, CallN the number of the whole call. The fleet probes servers
+	// for CallN choices, so that it probes once.
 	N, CallN int
 }
 
-// Deliver receives the answers to request i: generations[k] is that of replicate from+k of the
-// request if has[k] is true. It is called from several goroutines. An error ends the requests.
+// Deliver receives the answers to request i: generations[k] is the answer for replicate from+k of the
+// request if has[k] is true. Several goroutines call it. An error ends the requests.
 type Deliver func(i, from int, generations []schemas.Generation, has []bool) error
 
 // request is one POST for some replicates.
@@ -45,33 +45,33 @@ type request struct {
 	messages func() []schemas.Message
 	seed     int64
 	n        int
-	// constraint has request fields that bind the text, instead of the role's verdict.
+	// constraint has request fields that constrain the text, instead of the role's verdict.
 	constraint string
-	// once means that the first fault of the server ends the request.
+	// once reports whether the first server fault ends the request.
 	once bool
-	// choiceless means that an answer without any choice is one: the server lives.
+	// choiceless reports whether an answer without any choice is acceptable: it shows that the server works.
 	choiceless bool
-	// loosened is true if the last fault changed how the request is asked.
+	// loosened reports whether the last fault changed the form of the request.
 	loosened bool
-	// streamed is true if the request was last sent as a stream.
+	// streamed reports whether the last attempt was a stream.
 	streamed bool
-	// timeouts doubles the time that the request may take, each time.
+	// timeouts is the number of timeouts. Each doubles the time limit.
 	timeouts int
 }
 
-// piece is a part of a request that one POST asks for.
+// piece is the part of a request in one POST.
 type piece struct {
 	request  int
 	from, to int
 }
 
 // priorities order the stages at the limiter. Later stages go first, so that prompts finish and memory
-// stays flat. When no more prompts come it is the other way round.
+// use stays flat. After the last prompt the order is reversed.
 var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
 
-// Do makes requests of one prompt and role, as few as its servers' numbers of choices allow, and
-// returns when every replicate was delivered. All wait in one place of the queue; a goroutine starts
-// when a request has its permits. Do returns an error only when the run has to stop or ctx ended.
+// Do sends requests of one prompt and role, as few as the servers' limits on choices allow, and returns
+// after the delivery of every replicate. All requests wait as one ticket in the queue; each gets a
+// goroutine when it has its permits. Do returns an error only when the run must stop or ctx ended.
 func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, deliver Deliver) error {
 	first := &requests[0]
 	endpoints, err := f.endpointsOf(first.Role)
@@ -93,7 +93,7 @@ func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, delive
 		g, wider, err := f.receive(ctx, ticket, endpoints, &largest)
 		if err != nil {
 			ticket.Cancel()
-			return cmp.Or(group.Wait(), err) // the cause, not its echo
+			return cmp.Or(group.Wait(), err) // the cause goes first
 		}
 		endpoints = wider
 		group.Go(func() error {
@@ -103,8 +103,8 @@ func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, delive
 	return group.Wait()
 }
 
-// split divides the requests by the number of choices that all endpoints give, and leaves out
-// endpoints that don't answer.
+// split divides the requests by the number of choices that all endpoints return. It omits endpoints
+// that do not answer.
 func (f *Fleet) split(ctx context.Context, endpoints []*endpoint, requests []Request, calls *Tally) ([]*endpoint, []piece, error) {
 	pieces := make([]piece, 0, len(requests))
 	var usable []*endpoint
@@ -128,8 +128,8 @@ func (f *Fleet) split(ctx context.Context, endpoints []*endpoint, requests []Req
 	return usable, pieces, nil
 }
 
-// complete asks for a piece, again for the choices that an answer lacks, and delivers each answer.
-// It ends, since an answer without any choice is a fault, of which a request may meet few.
+// complete asks for a piece, asks again for choices that an answer lacks, and delivers each answer. It
+// ends, because an answer without any choice is a fault, and the number of faults is bounded.
 func (f *Fleet) complete(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, r *Request, p piece, calls *Tally, deliver Deliver) error {
 	for missing := []piece{p}; len(missing) > 0; g = nil {
 		at := missing[0]
@@ -164,10 +164,10 @@ func scheduleRequest(stage, promptID string, sizes []int) schedule.Request {
 	return schedule.Request{Stage: stage, PromptID: promptID, Priority: priorities[stage], Probe: stage == stageProbe, Sizes: sizes}
 }
 
-// ask sends a request until it is answered or can't be, and returns the choices that came: all n,
-// fewer, or one failure that stands for all. It may ask for fewer choices itself. An error ends the run. The first try has the permits of
-// g; without g it waits for them. After an answer the caller calls counters.delivered once it is
-// safe.
+// ask sends a request until it has an answer or a final failure, and returns the choices of the answer:
+// all n, fewer, or one failure for all. It may reduce the number of choices itself. An error ends the
+// run. The first attempt uses the permits of g; without g it waits for permits. After an answer the
+// caller must call counters.delivered once the journal has the answer.
 func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, q request, calls *Tally) ([]schemas.Generation, []bool, error) {
 	t := retryState{last: time.Now()}
 	for ; ; g = nil {
@@ -188,7 +188,7 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 			e.recordFault(flt)
 			if generations, err = f.handleFault(ctx, &t, e, endpoints, &q, flt, calls); err != nil {
 				f.counters.delivered()
-				if ctx.Err() == nil { // the run stops, not only a bundle of it
+				if ctx.Err() == nil { // the whole run must stop
 					f.Settle(ctx)
 				}
 				return nil, nil, err
@@ -207,10 +207,10 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 	}
 }
 
-// try sends a request once, and releases its permits.
+// try sends a request once and releases its permits.
 func (f *Fleet) try(ctx context.Context, e *endpoint, g *schedule.Grant, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
 	if f.options.Admit != nil {
-		_ = f.options.Admit(ctx) // when ctx has ended, send reports it
+		_ = f.options.Admit(ctx) // after the end of ctx send returns the error
 	}
 	f.counters.requestStarted(q.stage, q.n)
 	began := time.Now()
@@ -238,16 +238,16 @@ func (f *Fleet) recordRetry(q *request, flt *openai.Fault, calls *Tally) {
 	calls.addRetry(q.stage, outcomeOf(flt))
 }
 
-// maxFullBackoffs bounds how often the pause before asking a full server again doubles: the limiter
-// makes room.
+// maxFullBackoffs bounds the doubling of the pause before a request to an overloaded server, because
+// the limiter also reduces its load.
 const maxFullBackoffs = 3
 
-// beforeRetry waits until a request may be sent again, and returns the endpoints to which. No permit
-// is held meanwhile.
+// beforeRetry waits until a request may be sent again, and returns the endpoints for it. The request
+// has no permits during the wait.
 func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault) ([]*endpoint, error) {
 	if q.loosened {
 		q.loosened = false
-		return endpoints, nil // at once, as it was only asked in the wrong way
+		return endpoints, nil // at once, since only the form of the request was wrong
 	}
 	if !slices.Contains(t.avoid, e) {
 		t.avoid = append(t.avoid, e)
@@ -258,7 +258,7 @@ func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint, end
 	waits := t.waits
 	if flt.Kind == openai.Overloaded {
 		if f.limiter.CanAvoid(serversOf(endpoints), serversOf(t.avoid)) {
-			return endpoints, nil // another may have room now
+			return endpoints, nil // another endpoint may have room now
 		}
 		t.avoid = nil
 		waits = min(waits, maxFullBackoffs)
@@ -267,12 +267,12 @@ func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint, end
 }
 
 const (
-	// firstBackoff doubles with each try up to maxBackoff. Half of it is jitter.
+	// firstBackoff doubles with each attempt up to maxBackoff. Half of it is jitter.
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 30 * time.Second
 )
 
-// backoff waits as long as the server asked for, or longer with every time.
+// backoff waits for the time that the server requested, and longer with each attempt.
 func backoff(ctx context.Context, asked time.Duration, times int) error {
 	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
@@ -285,11 +285,11 @@ func backoff(ctx context.Context, asked time.Duration, times int) error {
 	return nil
 }
 
-// widenInterval is how often a request that waits for some endpoints of a role looks for the others.
+// widenInterval is the time between two checks for more endpoints while a request waits.
 const widenInterval = time.Second
 
-// receive waits for the next permits of a ticket, and returns with them the endpoints that it waits
-// for now: endpoints of the role that were discovered meanwhile are added.
+// receive waits for the next permits of a ticket. It returns them with the ticket's endpoints, which
+// include endpoints of the role that were discovered during the wait.
 func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints []*endpoint, q *request) (*schedule.Grant, []*endpoint, error) {
 	for q.stage != stageProbe && len(endpoints) < len(q.role.Endpoints) {
 		limited, cancel := context.WithTimeout(ctx, widenInterval)
@@ -307,13 +307,13 @@ func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints 
 	return g, endpoints, err
 }
 
-// minSilenceLimit is the shortest time after which gateways cut requests that have sent nothing: most
-// do after one minute, some after 30 seconds.
+// minSilenceLimit is below the shortest time after which gateways close silent requests: most do after
+// one minute, some after 30 seconds.
 const minSilenceLimit = 25 * time.Second
 
 const (
-	// bytesPerToken bounds a body by the tokens asked for, bytesPerEvent a stream, which has an event
-	// for each. minBody is for all else.
+	// bytesPerToken bounds a body by the requested tokens, bytesPerEvent a stream, which has one
+	// event for each token. minBody covers the rest of the body.
 	bytesPerToken = 64
 	bytesPerEvent = 1024
 	minBody       = 1 << 20
@@ -349,7 +349,7 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 	}
 	if flt := faultOf(e, a, err, limit, timeout); flt != nil {
 		if flt.Kind == openai.CutOffSilence && time.Since(began) < minSilenceLimit {
-			flt.Kind = openai.Broken // no gateway is so impatient
+			flt.Kind = openai.Broken // no gateway has a limit this short
 		}
 		return nil, nil, flt
 	}
@@ -371,7 +371,7 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 	return generations, has, nil
 }
 
-// faultOf returns the fault of an exchange, nil if it has a 200 with a whole body.
+// faultOf returns the fault of an exchange, nil for a 200 with a complete body.
 func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Duration) *openai.Fault {
 	broken := func(kind openai.Kind, code, message string) *openai.Fault {
 		return &openai.Fault{Kind: kind, Code: code, Message: message}
@@ -384,7 +384,7 @@ func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Durati
 		return broken(openai.TimedOut, openai.CodeTimeout, err.Error())
 	case errors.Is(err, errForeign):
 		return broken(openai.Broken, openai.CodeMalformed, err.Error())
-	case a != nil && a.status != 200: // the status says enough if the body broke off
+	case a != nil && a.status != 200: // after a broken body the status is enough
 		flt := openai.Classify(a.status, a.header, a.body)
 		if flt.Kind == openai.Overloaded {
 			flt.RetryAfter = pacing.RetryAfter(a.header, time.Now())
@@ -404,7 +404,7 @@ func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Durati
 	return broken(openai.Broken, openai.CodeConnection, e.secrets.String(err.Error()))
 }
 
-// applyRateLimits tells the limiter what an answer's header says about allowances.
+// applyRateLimits passes the rate limits in an answer's header to the limiter.
 func (f *Fleet) applyRateLimits(e *endpoint, a *answer) {
 	e.mu.Lock()
 	tokens := e.tokensPerRequest
@@ -414,7 +414,7 @@ func (f *Fleet) applyRateLimits(e *endpoint, a *answer) {
 	}
 }
 
-// checkFinish warns once of finish reasons that are in no table, and of thoughts without a text.
+// checkFinish warns once of unknown finish reasons, and of reasoning without a text.
 func (f *Fleet) checkFinish(e *endpoint, q *request, generations []schemas.Generation) {
 	for i := range generations {
 		g := &generations[i]

@@ -19,55 +19,55 @@ import (
 	"coeval/transforms/stage"
 )
 
-// An endpoint is one server as this process knows it. The limiter knows its load as server.
+// An endpoint is this process's view of one server. The limiter has its load as server.
 type endpoint struct {
-	name string // as the config has it, without a password
+	name string // as in the config, without a password
 	base *url.URL
 	key  string
-	// secrets replaces the key, and secrets of the URL, in everything that the server sends. It has to
-	// come before anything is cut, kept or shown.
+	// secrets replaces the key and the URL's secrets in all texts from the server. It must run
+	// before a text is shortened, stored or shown.
 	secrets *redact.Redactor
 	header  http.Header
 	client  *http.Client
 	server  *schedule.Server
-	// echoes is true once the server returned a request's ID.
+	// echoes is true after the server has returned a request's ID.
 	echoes atomic.Bool
-	// simulated is true if the model list has the simulated server, which may be behind a proxy.
+	// simulated is true if the model list is the simulated server's, which may be behind a proxy.
 	simulated atomic.Bool
-	// discovering has a token while somebody finds out what the server is.
+	// discovering has a token during a discovery.
 	discovering chan struct{}
 
 	mu     sync.Mutex
 	models map[string]*modelState // by model and revision
 	health health
-	// tokensPerRequest is a mean, smoothed.
+	// tokensPerRequest is a smoothed mean.
 	tokensPerRequest float64
-	// observed is true once somebody watches the server.
+	// observed is true after startObserving.
 	observed bool
 }
 
-// modelState is what is known of one model at an endpoint.
+// modelState is the process's view of one model at an endpoint.
 type modelState struct {
-	// identified is true once the server's model list was looked at.
+	// identified is true after a look at the server's model list.
 	identified bool
-	// maxChoices is how many choices of a request the server was seen to give; exact means that it
-	// refused more.
+	// maxChoices is the largest number of choices for one request so far. exact is true if the
+	// server refused more.
 	maxChoices int
 	exact      bool
-	// constraints are the ones that work, by role: a server may take one for one role and refuse it
-	// for another.
+	// constraints are the working constraints by role. A server may accept a constraint for one role
+	// and refuse it for another.
 	constraints map[string]*openai.Constraint
-	// secondsPerToken is how long an answer takes for each token of a choice, smoothed.
+	// secondsPerToken is the smoothed time of an answer for each token of a choice.
 	secondsPerToken float64
-	// stream is how the model is asked.
+	// stream decides whether requests are sent as streams.
 	stream streaming
-	// everSucceeded is true once it answered. denials is the number since the last success, denial
-	// the last of them, and deniedSince when the first came.
+	// everSucceeded is true after an answer. denials is the number since the last success, denial
+	// the last of them, and deniedSince the time of the first.
 	everSucceeded bool
 	denials       int
 	denial        *openai.Fault
 	deniedSince   time.Time
-	// leftAloneUntil is until when nobody discovers it, as it did not answer or was denied.
+	// leftAloneUntil is the end of the pause in discovery after a denial or no answer.
 	leftAloneUntil time.Time
 }
 
@@ -117,7 +117,7 @@ func (e *endpoint) urlOf(path string) string {
 	return u.String()
 }
 
-// metricsURL returns where servers have their metrics: beside /v1, not below it.
+// metricsURL returns the usual address of metrics: beside /v1, not below it.
 func (e *endpoint) metricsURL() string {
 	u := *e.base
 	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") + "/metrics"
@@ -125,7 +125,7 @@ func (e *endpoint) metricsURL() string {
 	return u.String()
 }
 
-// secretsOf returns what an endpoint's server is sent and may quote: its key, and secrets in its URL.
+// secretsOf returns the secrets that a server receives and may quote: its key, and secrets in its URL.
 func secretsOf(key string, base *url.URL) []string {
 	secrets := []string{key}
 	if password, ok := base.User.Password(); ok {
@@ -158,12 +158,12 @@ func (e *endpoint) constraintOf(r *stage.Role) string {
 	by := e.model(r).constraints[r.Name]
 	e.mu.Unlock()
 	if by == nil {
-		return "" // a probe
+		return "" // for a probe
 	}
 	return by.Fields(r.Verdict, r.MaxReasoning())
 }
 
-// enforces reports whether the endpoint was seen to enforce the role's verdict, or need not.
+// enforces reports whether the endpoint enforces the role's verdict, or the role has none.
 func (e *endpoint) enforces(r *stage.Role) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -174,13 +174,13 @@ func (e *endpoint) enforcesLocked(r *stage.Role) bool {
 	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
 }
 
-// streaming is whether a model's answers are asked for as streams.
+// streaming decides whether requests for a model are streams.
 type streaming int
 
 const (
-	streamNever   streaming = iota // no reason to
-	streamAlways                   // it serves nothing else, or a gateway cuts silent requests
-	streamRefused                  // it was tried, and refused
+	streamNever   streaming = iota // no reason
+	streamAlways                   // the server supports streams alone, or a gateway closes silent requests
+	streamRefused                  // the server refused a stream
 )
 
 // streams reports whether requests of the role are sent as streams.
@@ -190,14 +190,14 @@ func (e *endpoint) streams(r *stage.Role) bool {
 	return e.model(r).stream == streamAlways
 }
 
-// How long a request may take if it isn't configured: minTimeout and twice what its tokens take at
-// the endpoint. Before an answer has shown that, it is slowToken for each. A request that timed out
-// gets twice the time with every try: it may have waited long at the server.
+// The default time limit of a request: minTimeout plus twice the expected time of its tokens at the
+// endpoint, or slowToken for each token before the first answer. Each timeout doubles the limit, since
+// the request may have waited long at the server.
 const (
 	minTimeout    = 10 * time.Second
 	maxTimeout    = time.Hour
 	slowToken     = 200 * time.Millisecond
-	unknownTokens = 16384 // of a request without a bound
+	unknownTokens = 16384 // for a request without max_tokens
 )
 
 func (f *Fleet) timeoutOf(e *endpoint, q *request) time.Duration {
@@ -218,8 +218,9 @@ func (f *Fleet) timeoutOf(e *endpoint, q *request) time.Duration {
 	return time.Duration(min(seconds*math.Pow(2, float64(q.timeouts)), maxTimeout.Seconds()) * float64(time.Second))
 }
 
-// recordTiming learns from how long an answer took. The slowest choice decides that, and servers
-// report only the sum of tokens: so the time of a token is rather over- than underestimated.
+// recordTiming updates the time per token after an answer. The slowest choice decides the duration,
+// but servers report only the sum of tokens, so that the time of a token is rather over- than
+// underestimated.
 func (e *endpoint) recordTiming(q *request, generations []schemas.Generation, has []bool, took time.Duration) {
 	prompt, tokens := openai.Usage(generations)
 	if tokens == 0 || q.stage == stageProbe {
@@ -231,7 +232,7 @@ func (e *endpoint) recordTiming(q *request, generations []schemas.Generation, ha
 	blend(&e.model(q.role).secondsPerToken, took.Seconds()*float64(countTrue(has))/float64(tokens), 0.05)
 }
 
-// blend moves x towards y by a share of the way, or all of it if x is unknown.
+// blend moves x by a share of the distance towards y, or sets it to y if x is unknown.
 func blend(x *float64, y, share float64) {
 	if *x == 0 {
 		share = 1
@@ -258,7 +259,7 @@ func serversOf(endpoints []*endpoint) []*schedule.Server {
 	return out
 }
 
-// endpointOf returns the endpoint that a grant is for.
+// endpointOf returns the endpoint of a grant.
 func endpointOf(endpoints []*endpoint, g *schedule.Grant) *endpoint {
 	return endpoints[slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.server == g.Server() })]
 }

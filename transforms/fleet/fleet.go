@@ -1,8 +1,8 @@
-// Package fleet is the client of all inference servers of a run: it decides which server gets a
-// request, how often a request is tried, and which servers are left alone.
+// Package fleet is the client of all inference servers of a run. It decides which server gets a
+// request, how often a request is sent, and which servers are quarantined.
 //
-// A role is served by one or more endpoints. [Fleet.Do] takes the calls of one role and returns
-// when each of their replicates has an answer or a final failure:
+// One or more endpoints serve a role. [Fleet.Do] takes the calls of one role and returns when each of
+// their replicates has an answer or a final failure:
 //
 //	caller          Fleet.Do         schedule.Limiter      endpoint (HTTP)
 //	  │ requests       │                    │                    │
@@ -15,33 +15,33 @@
 //	  │                │◄───────────────────── answer or fault ──┤
 //	  │                ├─ Release ─────────►│                    │
 //	  │                │ fault: consult the policy (see policy.go)
-//	  │◄── deliver ────┤ answer: hand it on, ask again for the choices that are missing
-//	  │◄── return ─────┤ all replicates are there
+//	  │◄── deliver ────┤ answer: deliver it, request missing choices again
+//	  │◄── return ─────┤ all replicates have been delivered
 //
-// # What an answer means
+// # How answers are treated
 //
-//	200                    the choices. A choice that is missing, or that the server abandoned, is
-//	                       asked for again. A filtered choice failed for good.
-//	200 with an error      what its status says, or 500
-//	429, 503, 408, 529     overloaded: asked again after Retry-After or a backoff, elsewhere if
-//	                       there is room; server_error after 200 rejections while others had answers
-//	400, 413, 422, …       the call failed for good: context_length, content_filter, too_large,
-//	                       bad_request. When the first calls of a role all fail like this for one
-//	                       reason, the run stops.
-//	401 to 405, 3xx, 402,  denied: before a role's first answer the run stops with a sentence, unless
-//	no such model          another server of the role is not denied. After it the server is set aside.
-//	other 5xx, resets,     asked again, elsewhere first, up to Options.Tries times, then the call
-//	timeouts, bad bodies   failed for good. While no server answers at all this does not count, and
+//	200                    success. Choices that are missing or that the server abandoned are
+//	                       requested again. A filtered choice is a final failure.
+//	200 with an error      as the status in the error, or as 500
+//	429, 503, 408, 529     overloaded: sent again after Retry-After or a backoff, to another server
+//	                       if one has room; server_error after 200 rejections while others had answers
+//	400, 413, 422, …       final failure: context_length, content_filter, too_large, bad_request.
+//	                       When the first calls of a role all fail with one of these codes, the run
+//	                       stops.
+//	401 to 405, 3xx, 402,  denied: before a role's first answer the run stops with an error, unless
+//	no such model          another server can serve the role. After it the server is quarantined.
+//	other 5xx, resets,     sent again, to another server first, up to Options.Tries times, then a
+//	timeouts, bad bodies   final failure. While no server answers at all, failures do not count, and
 //	                       the run stops after Options.Patience.
-//	504, 524, "only        asked again as a stream: a gateway cut the silence, or the server serves
-//	stream"                nothing else
-//	out of file            this machine's own fault: the run stops, and nothing is recorded
+//	504, 524, "only        sent again as a stream: a gateway closed the silent request, or the server
+//	stream"                supports streams alone
+//	out of file            this machine's own fault: the run stops and records no failure
 //	descriptors or ports
 //
-// The package promises that no API key is in any message, that a request takes its permits at
-// once, that an answer is that of its own request as far as connections and X-Request-Id show, and
-// that Close leaves no goroutine. It does not promise that a call is sent only once: a server that
-// answers too late, or whose connection breaks, has worked in vain.
+// The package promises that messages contain no API key, that a request takes all its permits at once,
+// that an answer belongs to its own request as far as connections and X-Request-Id show, and that Close
+// leaves no goroutine. It does not promise that a call is sent only once: when an answer is late or its
+// connection breaks, the server's work is lost.
 package fleet
 
 import (
@@ -63,43 +63,43 @@ import (
 
 // Options configure a Fleet.
 type Options struct {
-	// MaxInFlight is the number of generations that each server is asked for at a time. Zero means
-	// that the fleet finds the number that keeps the server busy.
+	// MaxInFlight is the largest number of generations in flight at each server. Zero means that the
+	// fleet finds the number that keeps the server busy.
 	MaxInFlight int
-	// RequestsPerMinute and TokensPerMinute are the quota of each server. Zero means the one that
-	// its headers report.
+	// RequestsPerMinute and TokensPerMinute are the quota of each server. Zero means the quota in
+	// its headers.
 	RequestsPerMinute, TokensPerMinute int
-	// RequestTimeout bounds one request. Zero means a multiple of what its tokens take at the server.
+	// RequestTimeout limits one request. Zero means a multiple of the expected time of its tokens.
 	RequestTimeout time.Duration
-	// Tries is how often a call is sent that servers fail at while they answer others. It is at
-	// least 1.
+	// Tries is how often a call is sent when it fails while the servers answer other calls. At least
+	// 1.
 	Tries int
 	// Patience is how long the run waits while no server of a role answers.
 	Patience time.Duration
-	// RecordModel receives the model that a server lists for a role, before the role's first call there.
-	// Its warning is for people; its error stops the run. Nil means that nobody wants to know.
+	// RecordModel receives the model in a server's list, before the role's first call to that
+	// server. Its warning goes to the user; its error stops the run. May be nil.
 	RecordModel func(ctx context.Context, server string, r *stage.Role, m openai.Model) (warning string, err error)
-	// RecordAnswer is called before an answer is used, with whether the simulated server wrote it and
-	// whether it answers a probe. Its error stops the run. Nil means that nobody wants to know.
+	// RecordAnswer is called before an answer is used, with whether the simulated server wrote it
+	// and whether it answers a probe. Its error stops the run. May be nil.
 	RecordAnswer func(ctx context.Context, server string, r *stage.Role, simulated, probe bool) error
-	// Admit is called before each request, which is sent when Admit returns. It waits while answers
-	// cannot be saved. Its error means that ctx has ended. Nil waits for nothing.
+	// Admit is called before each request. The fleet sends the request after Admit has returned.
+	// Admit waits while answers cannot be saved. Its error means that ctx has ended. May be nil.
 	Admit func(ctx context.Context) error
 }
 
-// A Fleet is a process's one client of all servers. It is safe for concurrent use.
+// A Fleet is the process's only client of all servers. It is safe for concurrent use.
 type Fleet struct {
 	options  Options
 	limiter  *schedule.Limiter
 	counters *Counters
 	meters   *meters
-	// own has the calls of the fleet itself, which belong to no prompt.
+	// own counts the fleet's own calls, which belong to no prompt.
 	own Tally
-	// ctx ends with the fleet, and its goroutines with ctx.
+	// ctx ends with the fleet. The goroutines end with ctx.
 	ctx        context.Context
 	cancel     context.CancelFunc
 	goroutines sync.WaitGroup
-	// verifying has a token while VerifyConstraints runs; verified is under it.
+	// verifying has a token while VerifyConstraints runs. It guards verified.
 	verifying chan struct{}
 	verified  bool
 
@@ -107,18 +107,18 @@ type Fleet struct {
 	endpoints map[stage.Endpoint]*endpoint
 	clients   map[string]*http.Client // by CA file
 	roles     map[string]*roleState
-	fatal     error // of a discovery
+	fatal     error // the error of a discovery that stops the run
 }
 
-// roleState is what the first calls of a role came to.
+// roleState is the outcome of a role's first calls.
 type roleState struct {
 	answered bool
-	refused  int    // calls that failed for good before the first answer
-	code     string // of all of them
-	mixed    bool   // they have several codes
+	refused  int    // final failures before the first answer
+	code     string // the code of all of them
+	mixed    bool   // the failures have several codes
 }
 
-// New returns a fleet that reports to the counters. The caller must close it.
+// New creates a fleet that reports to the counters. The caller must close it.
 func New(o Options, c *Counters) *Fleet {
 	f := &Fleet{
 		options: o, counters: c, limiter: schedule.New(schedule.Options{Changed: c.permitsChanged}),
@@ -130,7 +130,7 @@ func New(o Options, c *Counters) *Fleet {
 	return f
 }
 
-// start runs work on a goroutine of the fleet. It reports false if the fleet is closed.
+// start runs work on a goroutine of the fleet. It returns false if the fleet is closed.
 func (f *Fleet) start(work func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -173,27 +173,27 @@ func (f *Fleet) role(r *stage.Role) *roleState {
 	return s
 }
 
-// recordAnswered notes that a server answered a call of a role.
+// recordAnswered records that a server has answered a call of a role.
 func (f *Fleet) recordAnswered(r *stage.Role) {
 	f.mu.Lock()
 	f.role(r).answered = true
 	f.mu.Unlock()
 }
 
-// hasAnswered reports whether any call of the role was answered.
+// hasAnswered reports whether any call of the role has an answer.
 func (f *Fleet) hasAnswered(r *stage.Role) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.role(r).answered
 }
 
-// maxFirstRefusals is how many calls of a role may fail for good, for one reason and before any
-// answer, until the run stops: the next thousand would fail as well. Content filters and long
-// prompts rarely meet so many in a row.
+// maxFirstRefusals is the number of a role's calls that may fail for good, for one reason and before
+// any answer, until the run stops: the next thousand would fail too. Content filters and long prompts
+// rarely refuse ten calls in a row.
 const maxFirstRefusals = 10
 
-// recordRefused notes that a call failed for good. It returns the error that stops the run if
-// nothing else has ever come of this role.
+// recordRefused records a final failure. It returns the error that stops the run if all of the role's
+// calls have failed.
 func (f *Fleet) recordRefused(r *stage.Role, e *endpoint, flt *openai.Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -206,18 +206,17 @@ func (f *Fleet) recordRefused(r *stage.Role, e *endpoint, flt *openai.Fault) err
 	if s.refused++; s.mixed || s.refused < maxFirstRefusals {
 		return nil
 	}
-	return fmt.Errorf("the first %d calls of the %s all failed with %s. %s said: %s. Change what it complains about in the config, and run again with --retry-failed=%s",
+	return fmt.Errorf("the first %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
 		s.refused, r.Name, flt.Code, e.name, flt.Message, flt.Code)
 }
 
-// Feed changes by how many the sources grow that may still bring prompts. Without any, earlier
-// stages go first.
+// Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.
 func (f *Fleet) Feed(by int) { f.limiter.Feed(by) }
 
-// ForgetPrompt must be called when a prompt is done.
+// ForgetPrompt must be called after the end of a prompt.
 func (f *Fleet) ForgetPrompt(id string) { f.limiter.ForgetPrompt(id) }
 
-// Permits returns how many generations may be in flight at all servers together.
+// Permits returns the number of generations that may be in flight at all servers together.
 func (f *Fleet) Permits() int { return f.limiter.Permits() }
 
 // States returns the state of each server.
@@ -239,10 +238,10 @@ func (f *Fleet) AddOwn(calls map[string]schemas.CallTally) {
 	}
 }
 
-// maxSettle bounds how long a run that stops waits for its requests in flight: they are paid for.
+// maxSettle bounds how long a stopping run waits for its requests in flight, which cost as much as others.
 const maxSettle = 20 * time.Second
 
-// Settle stops new requests and waits until every answer in flight has been delivered, ctx ends, or
+// Settle stops new requests. It waits until every answer in flight has been delivered, ctx ends, or
 // 20 seconds have passed.
 func (f *Fleet) Settle(ctx context.Context) {
 	f.limiter.Drain()
@@ -251,8 +250,8 @@ func (f *Fleet) Settle(ctx context.Context) {
 	}
 }
 
-// Close ends the fleet's goroutines and closes idle connections. Calls in flight must have ended or
-// been cancelled.
+// Close ends the fleet's goroutines and closes idle connections. All calls must have ended or been
+// cancelled before.
 func (f *Fleet) Close() {
 	f.mu.Lock() // so that no goroutine starts during the wait
 	f.cancel()
@@ -266,7 +265,7 @@ func (f *Fleet) Close() {
 	}
 }
 
-// setFatal keeps the first error of a discovery that stops the run, so that nobody asks again.
+// setFatal keeps the first error of a discovery that stops the run, so that later callers get it at once.
 func (f *Fleet) setFatal(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return
@@ -282,7 +281,7 @@ func (f *Fleet) fatalErr() error {
 	return f.fatal
 }
 
-// sleep waits, and reports false if ctx ended first.
+// sleep waits, and returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -247,7 +247,7 @@ func TestTreatments(t *testing.T) {
 		})
 	}
 	for fault, sentence := range map[simulator.Fault]string{
-		"302": "it redirects", "401": "it wants an API key", "402": "no credit", "403": "the API key may not", "404": "check that it serves chat completions",
+		"302": "it redirects", "401": "it requires an API key", "402": "no credit", "403": "the API key may not", "404": "check that it serves chat completions",
 	} {
 		t.Run("always "+string(fault), func(t *testing.T) {
 			t.Parallel()

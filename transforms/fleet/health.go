@@ -9,32 +9,34 @@ import (
 	"coeval/transforms/stage"
 )
 
-// health is what one endpoint's answers have shown, under the endpoint's lock. An endpoint is in
-// one of these states, by what came last:
+// health is the evidence of one endpoint's answers, under the endpoint's lock. An endpoint is in one of
+// these states, by its latest event:
 //
 //	unknown ──first answer──► answering ◄────────any byte──────────┐
 //	   │                          └──silence, and no model list──► unresponsive: requests are dropped
-//	   └──no answer to its discovery──► left alone for a while, then discovered anew
+//	   └──no answer to its discovery──► paused for a while, then discovered again
 //
-// A model that is denied is left alone in the same way: see [modelState]. Quarantine after failures, and the pause of an overloaded server, are the limiter's.
+// A denied model is paused in the same way: see [modelState]. The limiter is responsible for quarantine
+// after failures, and for the pause of an overloaded server.
 type health struct {
-	// succeededAt is when the endpoint last did what it should. Everything that is asked how long
-	// nobody has answered begins with the endpoint's creation.
+	// succeededAt is the time of the last success. Before the first success it is the time of the
+	// endpoint's creation.
 	succeededAt time.Time
-	// everSent reports whether any byte ever came.
+	// everSent reports whether the server has ever sent a byte.
 	everSent bool
-	// discoverySince is when the current discovery began, zero if there is none.
+	// discoverySince is the start of the current discovery, zero without one.
 	discoverySince time.Time
-	// signAskedAt is when it was last asked for a sign of life.
+	// signAskedAt is the time of the last sign of life requested; see [Fleet.lives].
 	signAskedAt time.Time
-	// busyAt is when its metrics last showed running requests.
+	// busyAt is the last time that its metrics showed running requests.
 	busyAt time.Time
-	// fault is the last one, at faultAt.
+	// fault is the last fault, faultAt its time.
 	fault   string
 	faultAt time.Time
 
-	// outstanding is the number of requests in flight, lastByteAt when anything came or the first of
-	// them began, and timesDropped how often all of them were cancelled because nothing did.
+	// outstanding is the number of requests in flight. lastByteAt is the time of the last byte, or of
+	// the first of these requests if no byte came since. timesDropped counts how often all of them
+	// were cancelled because of silence.
 	outstanding  int
 	lastByteAt   time.Time
 	timesDropped int
@@ -49,15 +51,17 @@ func newHealth() health {
 	return h
 }
 
-// A server may die without a word, with its machine or in a lock of its own. A time-out by size would
-// then hold its requests for minutes, and the run's patience would only begin after it. So an
-// endpoint with requests in flight that has sent nothing for some time is asked for its list of
-// models, which takes a server no time. Any answer is one. Some servers can't answer while they
+// A server may die without closing its connections, for example with its machine or in a deadlock. A
+// time limit by size would then keep its requests for minutes, and the run's patience would begin only
+// after them. So the fleet asks an endpoint with requests in flight for its list of models after a time
+// without a byte. Any answer is enough. Some servers cannot answer while they generate: each time their
+// requests are dropped, the allowed silence doubles.
 // generate: each time that the requests of one are dropped its silence may last twice as long.
 const (
 	// An endpoint is asked after patience/quietPart or quietLatencies mean latencies without a byte,
-	// whichever is longer, and after half of the patience before its first answer. It is unresponsive
-	// after maxSilentLooks requests in a row without an answer. The time doubles maxDoublings times.
+	// whichever is longer, and after half of the patience before its first answer. It is
+	// unresponsive after maxSilentLooks requests in a row without an answer. The time doubles at most
+	// maxDoublings times.
 	quietPart      = 5
 	quietLatencies = 3
 	maxSilentLooks = 3
@@ -92,7 +96,7 @@ func (f *Fleet) silent(e *endpoint) bool {
 	return e.health.outstanding > 0 && time.Since(e.health.lastByteAt) > least<<min(e.health.timesDropped, maxDoublings)
 }
 
-// answersModels reports whether the server sends anything when it is asked for its models.
+// answersModels reports whether the server sends any answer to a request for its models.
 func (e *endpoint) answersModels(ctx context.Context, within time.Duration) bool {
 	a, _ := e.get(ctx, e.urlOf(openai.ModelsPath), minBody, min(within, dialTimeout))
 	return a != nil
@@ -109,8 +113,8 @@ func (e *endpoint) dropAll() {
 	e.client.CloseIdleConnections()
 }
 
-// whileAlive returns a context that also ends when the requests in flight are dropped. The caller
-// calls the function when the request is over.
+// whileAlive returns a context that also ends when the requests in flight are dropped. The caller must
+// call the function after the request.
 func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 	e.mu.Lock()
 	alive := e.health.alive
@@ -123,24 +127,24 @@ func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// addOutstanding counts requests in flight.
+// addOutstanding adds to the number of requests in flight.
 func (e *endpoint) addOutstanding(by int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.health.outstanding == 0 {
-		e.health.lastByteAt = time.Now() // earlier bytes are no sign that it received this request
+		e.health.lastByteAt = time.Now() // earlier bytes do not show that it received this request
 	}
 	e.health.outstanding += by
 }
 
-// recordBytes notes that the endpoint sent something.
+// recordBytes records that the endpoint has sent something.
 func (e *endpoint) recordBytes() {
 	e.mu.Lock()
 	e.health.lastByteAt, e.health.everSent = time.Now(), true
 	e.mu.Unlock()
 }
 
-// recordSuccess notes that the endpoint did what it should for a role.
+// recordSuccess records a success for a role.
 func (e *endpoint) recordSuccess(r *stage.Role) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -156,18 +160,19 @@ func (e *endpoint) recordFault(flt *openai.Fault) {
 }
 
 const (
-	// A model that was served before is lastingly denied after maxDenials without an answer between,
-	// for longer than denialGrace. Gateways deny a request, or all of a moment, now and then.
+	// The denial of a model that was served before is lasting after maxDenials without an answer in
+	// between, over more than denialGrace. Gateways sometimes deny a request, or all requests of a
+	// moment.
 	maxDenials  = 3
 	denialGrace = 3 * time.Second
-	// leaveDenying is how long a server that denies is left alone while others answer.
+	// leaveDenying is the pause of a denying server while others answer.
 	leaveDenying = time.Minute
-	// silencePause is how long a server that does not answer its discovery is left alone.
+	// silencePause is the pause of a server that does not answer its discovery.
 	silencePause = 10 * time.Second
 )
 
-// recordDenial notes a denial of a role's model. It reports whether it stands: the model has never
-// answered there, or is denied again and again.
+// recordDenial records a denial of a role's model. It reports whether the denial is lasting: the model
+// has never answered there, or is denied again and again.
 func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,8 +188,8 @@ func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 	return true
 }
 
-// denialPause returns how long a model that was served before is not asked for after a denial: longer
-// each time, and 0 if it was never served.
+// denialPause returns the pause of a model that was served before: longer after each denial. It is 0
+// for a model that was never served.
 func (e *endpoint) denialPause(r *stage.Role) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -195,7 +200,7 @@ func (e *endpoint) denialPause(r *stage.Role) time.Duration {
 	return firstBackoff << min(m.denials, maxDenials)
 }
 
-// isDenied reports whether a denial stands.
+// isDenied reports whether a denial is lasting.
 func (m *modelState) isDenied() bool {
 	return m.denial != nil && (!m.everSucceeded || m.denials >= maxDenials && time.Since(m.deniedSince) > denialGrace)
 }
@@ -207,8 +212,7 @@ func (e *endpoint) denies(r *stage.Role) bool {
 	return e.model(r).isDenied()
 }
 
-// leaveAlone keeps the endpoint out of discoveries of a model for a time, unless it is left alone
-// already.
+// leaveAlone pauses discovery of a model at the endpoint for a time, unless it is already paused.
 func (e *endpoint) leaveAlone(r *stage.Role, d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -229,14 +233,14 @@ func (e *endpoint) succeededSince(t time.Time) bool {
 	return e.health.succeededAt.After(t)
 }
 
-// recordBusy notes that the endpoint's metrics show running requests.
+// recordBusy records that the endpoint's metrics show running requests.
 func (e *endpoint) recordBusy() {
 	e.mu.Lock()
 	e.health.busyAt = time.Now()
 	e.mu.Unlock()
 }
 
-// busy reports whether requests ran at the endpoint not long ago: a full server that works is alive.
+// busy reports whether requests ran at the endpoint recently. A busy server is alive.
 func (e *endpoint) busy() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -249,7 +253,7 @@ func (e *endpoint) lastFault() (message string, at time.Time) {
 	return e.health.fault, e.health.faultAt
 }
 
-// heardOf reports whether any endpoint ever sent a byte.
+// heardOf reports whether any endpoint has ever sent a byte.
 func heardOf(endpoints []*endpoint) bool {
 	for _, e := range endpoints {
 		e.mu.Lock()
@@ -262,7 +266,7 @@ func heardOf(endpoints []*endpoint) bool {
 	return false
 }
 
-// sinceSuccess returns how long none of the endpoints has answered.
+// sinceSuccess returns the time since the last answer of any of the endpoints.
 func sinceSuccess(endpoints []*endpoint) time.Duration {
 	least := time.Duration(math.MaxInt64)
 	for _, e := range endpoints {

@@ -29,24 +29,24 @@ import (
 )
 
 const (
-	// keepAlive is shorter than uvicorn's 5 s, so that no request meets a connection that the server
-	// is closing.
+	// keepAlive is shorter than uvicorn's 5 s, so that no request uses a connection that the server
+	// is about to close.
 	keepAlive = 4 * time.Second
-	// dialTimeout bounds connecting, and the TLS handshake.
+	// dialTimeout limits connecting, and the TLS handshake.
 	dialTimeout = 10 * time.Second
-	// maxIdle is the number of idle connections to a server that are kept. It is more than a server
-	// has requests in flight: one that is closed early costs a handshake with the next request.
+	// maxIdle is the largest number of idle connections to a server. It exceeds the number of
+	// requests in flight, since closing a connection early costs a handshake later.
 	maxIdle = 4096
-	// pingAfter is how long a connection of HTTP/2 may be silent before the client asks for a sign of
-	// life. All requests to a server share it, so that a dead one would hold them all.
+	// pingAfter is how long an HTTP/2 connection may be silent before the client pings it. All
+	// requests to a server share the connection, so that a dead one would block them all.
 	pingAfter = 15 * time.Second
 
 	requestIDHeader = "X-Request-Id"
 	requestIDPrefix = "coeval-"
 )
 
-// newHTTPClient returns the client for endpoints whose certificates the system's authorities sign,
-// or also those in a file. It honours HTTPS_PROXY and SSL_CERT_FILE, and speaks HTTP/2 with
+// newHTTPClient returns the client for endpoints whose certificates are signed by the system's
+// authorities, or also by those in a file. It honours HTTPS_PROXY and SSL_CERT_FILE, and uses HTTP/2 with
 // servers that offer it over TLS.
 func newHTTPClient(caFile string) (*http.Client, error) {
 	roots, err := authorities(caFile)
@@ -63,7 +63,7 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     keepAlive,
-		DisableCompression:  true, // answers are small, and decoding unasked ones is bounded by us
+		DisableCompression:  true, // answers are small, and the size of unrequested compression is bounded below
 		WriteBufferSize:     16 << 10,
 		ReadBufferSize:      16 << 10,
 	}
@@ -80,8 +80,8 @@ func newHTTPClient(caFile string) (*http.Client, error) {
 	return &http.Client{Transport: transport, CheckRedirect: noRedirects}, nil
 }
 
-// authorities returns the certificate authorities of the system and of a file of PEM blocks. Nil
-// means those of the system.
+// authorities returns the certificate authorities of the system and of a PEM file. Nil means those of
+// the system.
 func authorities(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
@@ -100,24 +100,24 @@ func authorities(caFile string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// quiet is how long a connection of HTTP/1 must have been silent before another request is sent on it.
-// A server that sends two answers for one request sends the second right after the first. In between,
-// on a busy machine, the next request could be sent, and would get it. 5 ms are half a percent of a
-// generation of one second.
+// quiet is how long an HTTP/1 connection must have been silent before it carries another request. A
+// faulty server that sends two answers to one request sends the second right after the first. On a busy
+// machine the next request could be sent in between, and would get the second answer. 5 ms are half a
+// percent of a generation of one second.
 const quiet = 5 * time.Millisecond
 
-// A guardedConn finds out answers that came before their request.
+// A guardedConn detects answers that arrive before their request.
 type guardedConn struct {
 	net.Conn
-	// reads is the number of reads, and lastRead the time of the last in nanoseconds since 1970.
+	// reads is the number of reads, lastRead the time of the last in nanoseconds since 1970.
 	reads, lastRead atomic.Int64
-	// reused is set when a kept connection is given to a request, until its first write. readsBefore is
-	// the number of reads at that write.
+	// reused is true from the moment a kept connection is assigned to a request until its first
+	// write. readsBefore is the number of reads at that write.
 	reused      atomic.Bool
 	readsBefore atomic.Int64
 }
 
-// Read counts.
+// Read counts reads.
 func (c *guardedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
@@ -127,7 +127,7 @@ func (c *guardedConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write sends the first bytes of a request once the connection has been quiet.
+// Write sends the first bytes of a request after the connection has been quiet.
 func (c *guardedConn) Write(b []byte) (int, error) {
 	if c.reused.Swap(false) {
 		if wait := quiet - time.Since(time.Unix(0, c.lastRead.Load())); wait > 0 {
@@ -138,8 +138,8 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// guardOf returns the guard of a kept connection; nil for a new one and for HTTP/2, which numbers its
-// requests.
+// guardOf returns the guard of a kept connection. It returns nil for a new one and for HTTP/2, which
+// numbers its requests.
 func guardOf(info httptrace.GotConnInfo) *guardedConn {
 	c := info.Conn
 	if t, ok := c.(*tls.Conn); ok {
@@ -155,7 +155,7 @@ func guardOf(info httptrace.GotConnInfo) *guardedConn {
 	return guarded
 }
 
-// An answer is what came back, whatever its status.
+// An answer is the server's answer, whatever its status.
 type answer struct {
 	status int
 	header http.Header
@@ -169,8 +169,8 @@ var (
 	errUnresponsive = errors.New("the server has sent nothing for a long time, not even its list of models")
 )
 
-// post sends a body to the completions path and reads the answer, of which the body may have up to
-// limit bytes. With an error, the answer has what came until then, or is nil.
+// post sends a body to the completions path and reads an answer of at most limit bytes. With an error,
+// the answer has the part received so far, or is nil.
 func (e *endpoint) post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*answer, error) {
 	ctx, done := e.whileAlive(ctx)
 	defer done()
@@ -187,7 +187,7 @@ func (e *endpoint) post(ctx context.Context, body []byte, limit int64, timeout t
 	return a, err
 }
 
-// get fetches a page within a time.
+// get fetches a page within a time limit.
 func (e *endpoint) get(ctx context.Context, url string, limit int64, timeout time.Duration) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -219,19 +219,19 @@ func (e *endpoint) exchange(req *http.Request, limit int64) (*answer, error) {
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
 	if guard != nil && guard.reads.Load() == guard.readsBefore.Load() {
-		return a, fmt.Errorf("%w: it was there before the request was sent", errForeign)
+		return a, fmt.Errorf("%w: it arrived before the request was sent", errForeign)
 	}
 	if echo := resp.Header.Get(requestIDHeader); e.isForeign(id, echo) {
-		return a, fmt.Errorf("%w: %s is %q, sent was %q", errForeign, requestIDHeader, e.secrets.String(echo), id)
+		return a, fmt.Errorf("%w: %s is %q, the client sent %q", errForeign, requestIDHeader, e.secrets.String(echo), id)
 	}
 	a.body, err = readBody(resp, limit)
 	a.body = e.secrets.Bytes(a.body)
 	return a, err
 }
 
-// isForeign reports whether an echoed request ID shows that the answer belongs to another request.
-// Some services number requests themselves: an ID of another form counts only at a server that has
-// returned one of ours before.
+// isForeign reports whether an echoed request ID shows that the answer belongs to another request. Some
+// services number requests themselves. So an ID of another form counts only if the server has returned
+// one of ours before.
 func (e *endpoint) isForeign(sent, echo string) bool {
 	switch echo {
 	case "":
@@ -243,7 +243,7 @@ func (e *endpoint) isForeign(sent, echo string) bool {
 	return strings.HasPrefix(echo, requestIDPrefix) || e.echoes.Load()
 }
 
-// readBody reads at most limit bytes, decompressed. With an error it returns what came until then.
+// readBody reads at most limit bytes, decompressed. With an error it returns the part received so far.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	r, err := decoded(io.LimitReader(resp.Body, limit+1), resp.Header.Get("Content-Encoding"))
 	if err != nil {
@@ -263,12 +263,12 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 // maxUpFront is the largest Content-Length for which the buffer is allocated up front.
 const maxUpFront = 1 << 20
 
-// decoded undoes a compression that nobody asked for.
+// decoded decompresses a body. The client requests no compression, but some servers compress anyway.
 func decoded(r io.Reader, encoding string) (io.Reader, error) {
 	switch strings.ToLower(strings.TrimSpace(encoding)) {
 	case "gzip", "x-gzip":
 		return gzip.NewReader(r)
-	case "deflate": // by the standard in the zlib format, by custom also without it
+	case "deflate": // in zlib format by the standard, often without it
 		b := bufio.NewReader(r)
 		head, err := b.Peek(2)
 		if err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
@@ -285,12 +285,12 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 	return r, nil
 }
 
-// ownFault returns the sentence about a fault of this machine, empty if the error is none. Servers
-// are not to blame for these, and calls must not fail for good of them.
+// ownFault returns a sentence about a fault of this machine, empty for any other error. Servers are not
+// responsible for these faults, and they must not become final failures of calls.
 func ownFault(err error) string {
 	switch {
 	case err == nil:
-	// The resolver reports a failed socket as text only.
+	// The resolver reports a failed socket as text alone.
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), strings.Contains(err.Error(), syscall.EMFILE.Error()):
 		return "this process has no file descriptors left. Raise the limit (ulimit -n) or set client.max_in_flight lower"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -301,7 +301,7 @@ func ownFault(err error) string {
 	return ""
 }
 
-// unreachable reports whether there was no connection: the name, the address, a proxy or TLS failed.
+// unreachable reports whether no connection was made: the name, the address, a proxy or TLS failed.
 func unreachable(err error) bool {
 	var dns *net.DNSError
 	var op *net.OpError

@@ -13,8 +13,8 @@ import (
 	"coeval/transforms/fleet/schedule"
 )
 
-// meters count for those who watch from outside. Names and units are those of OpenTelemetry's
-// gen_ai conventions where it has them.
+// meters are the metrics for monitoring. Names and units follow OpenTelemetry's gen_ai conventions where
+// these define them.
 type meters struct {
 	registry    *prometheus.Registry
 	requests    *prometheus.CounterVec
@@ -27,8 +27,8 @@ type meters struct {
 	known map[kind]*answers
 }
 
-// kind is what answers have in common that are counted together, and answers what counts them:
-// to look each up by its labels takes longer than to read an answer's head.
+// kind is the label set of answers, and answers has their metrics. The cache exists because a lookup
+// by labels takes longer than parsing an answer's head.
 type (
 	kind struct {
 		role, model, stage string
@@ -41,7 +41,7 @@ type (
 	}
 )
 
-// genAI are the labels of what the conventions name.
+// genAI are the labels that the conventions define.
 var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
 
 func newMeters(f *Fleet) *meters {
@@ -58,18 +58,18 @@ func newMeters(f *Fleet) *meters {
 		}, []string{"stage", "cause"}),
 		tokens: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gen_ai_client_token_usage", Help: "Prompt and completion tokens of a request, as the server counts them.",
-			Buckets: prometheus.ExponentialBuckets(1, 4, 14), // the conventions'
+			Buckets: prometheus.ExponentialBuckets(1, 4, 14), // as in the conventions
 		}, append(genAI, "gen_ai_token_type")),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gen_ai_client_operation_duration_seconds", Help: "Time from sending a request to the end of its answer.",
-			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as the conventions have it and on
+			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as in the conventions and further
 		}, append(genAI, "n")),
 	}
 	m.registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{fleet: f})
 	return m
 }
 
-// outcome names what became of a request.
+// outcomeOf names the outcome of a request.
 func outcomeOf(flt *openai.Fault) string {
 	switch {
 	case flt == nil:
@@ -123,7 +123,7 @@ func (m *meters) of(k kind) *answers {
 	return a
 }
 
-// levels collects the gauges, and the counters that the fleet keeps itself.
+// levels collects the gauges, and the fleet's own counters.
 type levels struct{ fleet *Fleet }
 
 var (
@@ -139,7 +139,7 @@ var (
 	failedLevel   = prometheus.NewDesc("coeval_failed_total", "Generations that failed for good.", nil, nil)
 )
 
-// Describe implements [prometheus.Collector]. It names all metrics, also those without a value yet.
+// Describe implements [prometheus.Collector]. It names all metrics, including those without a value.
 func (l *levels) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{inFlightLevel, heldLevel, permitsLevel, waitingLevel, busyLevel, upLevel, queueLevel, promptsLevel, replayedLevel, failedLevel} {
 		out <- d
@@ -175,7 +175,7 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// byName joins the states of endpoints that differ in their key only: a label has to be one's own.
+// byName merges the states of endpoints that differ in their key alone, because labels must be unique.
 func byName(states []schedule.State) map[string]schedule.State {
 	out := map[string]schedule.State{}
 	for _, s := range states {

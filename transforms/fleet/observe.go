@@ -10,23 +10,24 @@ import (
 )
 
 const (
-	// maxLookInterval is the longest time between two looks at a server's queue.
+	// maxLookInterval is the longest time between two readings of a server's queue.
 	maxLookInterval = 2 * time.Second
-	// metricsRetry is when a metrics page that was not there is looked for again.
+	// metricsRetry is the time until the next look for a missing metrics page.
 	metricsRetry = time.Minute
-	// maxMetrics bounds the page, metricsTimeout how long it may take.
+	// maxMetrics bounds the page, metricsTimeout its time.
 	maxMetrics     = 8 << 20
 	metricsTimeout = 2 * time.Second
-	// shortTokens is the length of a request that measures how long requests wait.
+	// shortTokens is the length of a request that measures the waiting time.
 	shortTokens = 1
-	// maxEmptyLooks is how often gauges may show that nothing runs and nothing waits while requests
-	// are in flight, until they count as another server's.
+	// maxEmptyLooks is how often gauges may show neither running nor waiting requests while requests
+	// are in flight. After that they count as another server's gauges.
 	maxEmptyLooks = 20
-	// maxShortRefusals is how often a server may refuse short requests until they are given up.
+	// maxShortRefusals is how often a server may refuse short requests before observeQueue stops
+	// sending them.
 	maxShortRefusals = 3
 )
 
-// startObserving watches an endpoint's silence and queue from now on, once.
+// startObserving observes an endpoint's silence and queue from now on. Further calls do nothing.
 func (f *Fleet) startObserving(e *endpoint, r *stage.Role) {
 	e.mu.Lock()
 	first := !e.observed
@@ -41,13 +42,13 @@ func (f *Fleet) startObserving(e *endpoint, r *stage.Role) {
 	}
 }
 
-// observeQueue watches the queue of an endpoint while requests are in flight, until ctx ends. It
-// reads the server's metrics. Where there are none it asks for one token now and then, unless the
-// server reports how many requests it allows.
+// observeQueue observes the queue of an endpoint while requests are in flight, until ctx ends. It reads
+// the server's metrics. Without metrics it sends a request for one token now and then, unless the
+// server reports a request limit.
 func (f *Fleet) observeQueue(ctx context.Context, e *endpoint, r *stage.Role) {
-	var metricsAt time.Time // when to look for metrics next
-	var least time.Duration // that a request for one token took
-	useless := false        // such requests are no evidence here
+	var metricsAt time.Time // the time of the next look for metrics
+	var least time.Duration // the shortest time of a request for one token
+	useless := false        // short requests are no evidence here
 	empty, refused := 0, 0
 	for sleep(ctx, f.limiter.LookInterval(e.server)) {
 		if f.limiter.Idle(e.server) {
@@ -90,7 +91,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint, r *stage.Role) {
 	}
 }
 
-// askShort asks for next to nothing, and returns how long that took.
+// askShort sends a short request, and returns its duration.
 func (f *Fleet) askShort(ctx context.Context, e *endpoint, r *stage.Role) (time.Duration, *openai.Fault) {
 	q := probeRequest(r, 1)
 	q.role.MaxTokens = shortTokens
@@ -99,7 +100,7 @@ func (f *Fleet) askShort(ctx context.Context, e *endpoint, r *stage.Role) (time.
 	return time.Since(began), flt
 }
 
-// gauges reads how many requests run and wait at a server. It reports false if there is no page.
+// gauges reads the numbers of running and waiting requests at a server. It returns false without a page.
 func (e *endpoint) gauges(ctx context.Context) (running, waiting float64, ok bool) {
 	a, err := e.get(ctx, e.metricsURL(), maxMetrics, metricsTimeout)
 	if err != nil || a.status != http.StatusOK {

@@ -16,20 +16,20 @@ import (
 	"coeval/transforms/stage"
 )
 
-// An action is what the client does about a fault.
+// An action is the client's reaction to a fault.
 type action int
 
 const (
 	actRetry   action = iota // send again, up to Options.Tries times
 	actWait                  // send again when there is room
-	actFail                  // the call failed for good
+	actFail                  // final failure of the call
 	actDeny                  // the server denies: see [Fleet.deny]
-	actStream                // send again as a stream, then like actRetry
-	actSplit                 // send again as a stream, then with fewer choices, then like actRetry
+	actStream                // send again as a stream, then as actRetry
+	actSplit                 // send again as a stream, then with fewer choices, then as actRetry
 	actStopOwn               // this machine's fault: the run stops
 )
 
-// policy is the table of faults and actions, with the outcome that the limiter learns.
+// policy is the table of faults and actions, with the outcome for the limiter.
 var policy = map[openai.Kind]struct {
 	action  action
 	outcome schedule.Outcome
@@ -55,21 +55,20 @@ func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Resu
 		prompt, completion := openai.Usage(generations)
 		return schedule.Result{Tokens: prompt + completion, Completion: completion}
 	}
-	if flt.Kind == openai.Denied && flt.RetryAfter > 0 { // a passing denial: all requests would meet it
+	if flt.Kind == openai.Denied && flt.RetryAfter > 0 { // a temporary denial: all requests would get it
 		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter}
 	}
 	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
 }
 
-// retryState is what became of a request so far.
+// retryState is the history of a request so far.
 type retryState struct {
-	// tries are the failures at a time when some server of the role was known to live. waits are all
-	// faults but the last, which lengthen the next pause. rejections are those while others had
-	// answers.
+	// tries counts failures while some server of the role answered. waits counts all faults, and
+	// lengthens the next pause. rejections counts rejections while other requests had answers.
 	tries, waits, rejections int
 	// avoid are the endpoints at which it failed.
 	avoid []*endpoint
-	// first is when it met its first fault, last when its last, or when it began.
+	// first is the time of its first fault, last of its last fault, or else of its start.
 	first, last time.Time
 }
 
@@ -80,12 +79,12 @@ func (t *retryState) recordFault() {
 	t.waits++
 }
 
-// maxRejections is how often a request may be rejected while others have answers.
+// maxRejections is how often a request may be rejected while other requests have answers.
 const maxRejections = 200
 
-// rejectedForGood counts a rejection. It reports whether there were so many, for longer than the
-// patience, that the request itself must be the reason: some servers and gateways answer 503 when
-// they die of one.
+// rejectedForGood counts a rejection. It reports whether the request itself must be the reason: there
+// were more than maxRejections, over more than the patience. Some servers and gateways answer 503 when
+// a request crashes them.
 func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint) bool {
 	t.recordFault()
 	if slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) }) {
@@ -95,8 +94,8 @@ func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoi
 	return t.rejections >= maxRejections && time.Since(t.first) > patience
 }
 
-// countFailure counts a failure if it is the request's: not while no server answers anybody. If
-// nobody else asks, the server is asked for a sign of life.
+// countFailure counts a failure, unless no server answers at all. If no other request shows whether the
+// server works, it asks the server for a sign of life.
 func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, calls *Tally) {
 	t.recordFault()
 	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) })
@@ -106,15 +105,15 @@ func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint, en
 	t.last = time.Now()
 }
 
-// handleFault decides what follows from a fault: generations when the call failed for good, an error
-// when the run stops, and neither when the request is to be sent again.
+// handleFault reacts to a fault. It returns generations for a final failure, an error when the run
+// stops, and neither when the request is to be sent again.
 func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault, calls *Tally) ([]schemas.Generation, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	do := policy[flt.Kind].action
 	if do == actFail && flt.Status == 403 && !f.hasAnswered(q.role) {
-		do = actDeny // a firewall that has never let anything through does not judge prompts
+		do = actDeny // a firewall that has never passed a request does not judge prompts
 	}
 	switch do {
 	case actStopOwn:
@@ -129,7 +128,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 		if q.streamed && flt.Code == openai.CodeBadRequest && e.loosen(q, do) {
 			return nil, nil
 		}
-		e.recordSuccess(q.role) // the server is well, only this call is not
+		e.recordSuccess(q.role) // the server works; only this call fails
 		if q.stage != stageProbe {
 			if err := f.recordRefused(q.role, e, flt); err != nil {
 				return nil, err
@@ -149,7 +148,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 			return failed(flt, q.n), nil
 		}
 		if slices.ContainsFunc(endpoints, (*endpoint).busy) {
-			return nil, nil // it works on long generations
+			return nil, nil // the server works on long generations
 		}
 		return nil, f.checkPatience(endpoints, q.role, t.first)
 	}
@@ -162,14 +161,14 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	return nil, f.checkPatience(endpoints, q.role, t.first)
 }
 
-// loosen changes how a request is asked: as a stream, no longer as a stream, or for half as many
-// choices. It reports false if there is nothing left to change.
+// loosen changes the form of a request: to a stream, from a stream, or to half as many choices. It
+// returns false if no change is left.
 func (e *endpoint) loosen(q *request, do action) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(q.role)
 	switch {
-	case do == actFail: // of a streamed request
+	case do == actFail: // a streamed request failed for good
 		m.stream = streamRefused
 	case m.stream == streamNever:
 		m.stream = streamAlways
@@ -184,8 +183,8 @@ func (e *endpoint) loosen(q *request, do action) bool {
 	return true
 }
 
-// deny handles a denial. While another server of the role may answer, the one that denies is left
-// alone. Else the run stops with a sentence.
+// deny handles a denial. While another server of the role may answer, the denying server is paused.
+// Otherwise the run stops with an error.
 func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint, q *request, flt *openai.Fault) ([]schemas.Generation, error) {
 	stands := e.recordDenial(q.role, flt)
 	t.recordFault()
@@ -202,19 +201,19 @@ func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint, q *request
 	if !slices.ContainsFunc(all, func(o *endpoint) bool { return !o.denies(q.role) }) {
 		return nil, errors.New(f.denialSentence(ctx, e, q.role, flt))
 	}
-	f.counters.Warn(f.denialSentence(ctx, e, q.role, flt) + ". The other servers of the role are asked instead")
+	f.counters.Warn(f.denialSentence(ctx, e, q.role, flt) + ". The run uses the other servers of the role instead")
 	if q.once {
 		return failed(flt, q.n), nil
 	}
 	return nil, nil
 }
 
-// maxFirstContact bounds the patience with servers that nobody has ever heard of in this process:
-// a wrong name, port or certificate does not mend itself.
+// maxFirstContact bounds the patience with servers that have never sent a byte to this process: a wrong
+// name, port or certificate does not correct itself.
 const maxFirstContact = 12 * time.Second
 
-// checkPatience returns the error that stops the run if no endpoint of the role has answered for as
-// long as the run waits. Since is when the caller met its first fault.
+// checkPatience returns the error that stops the run if no endpoint of the role has answered within the
+// run's patience. Since is the time of the caller's first fault.
 func (f *Fleet) checkPatience(endpoints []*endpoint, r *stage.Role, since time.Time) error {
 	all, err := f.endpointsOf(r)
 	if err != nil {
@@ -241,14 +240,14 @@ func (f *Fleet) checkPatience(endpoints []*endpoint, r *stage.Role, since time.T
 		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. Check the URL, and that the server runs and is ready; then run the same command again",
 			r.Name, waited.Round(time.Second), last.name, message)
 	}
-	return fmt.Errorf("no server of the %s has answered for %s, which is the client.patience; the last fault: %s: %s. Start the server, then run the same command again: answers so far are in the journal",
+	return fmt.Errorf("no server of the %s has answered for %s, longer than client.patience allows; the last fault: %s: %s. Start the server, then run the same command again: answers so far are in the journal",
 		r.Name, waited.Round(time.Second), last.name, message)
 }
 
-// signInterval is the least time between two signs of life that are asked of an endpoint.
+// signInterval is the shortest time between two signs of life requested from an endpoint.
 const signInterval = time.Second
 
-// lives asks an endpoint for a few tokens, unless somebody has just done so.
+// lives requests a few tokens from an endpoint, unless another request has just done so.
 func (f *Fleet) lives(ctx context.Context, e *endpoint, r *stage.Role, calls *Tally) bool {
 	e.mu.Lock()
 	due := time.Since(e.health.signAskedAt) > signInterval
@@ -267,7 +266,7 @@ func (f *Fleet) lives(ctx context.Context, e *endpoint, r *stage.Role, calls *Ta
 	return true
 }
 
-// failed returns the generations of a request that failed for good.
+// failed returns the generations of a final failure.
 func failed(flt *openai.Fault, n int) []schemas.Generation {
 	code := cmp.Or(flt.Code, openai.CodeServerError)
 	out := make([]schemas.Generation, n)
@@ -277,14 +276,14 @@ func failed(flt *openai.Fault, n int) []schemas.Generation {
 	return out
 }
 
-// denialSentence says what to do about a denial.
+// denialSentence returns the message about a denial, with the remedy.
 func (f *Fleet) denialSentence(ctx context.Context, e *endpoint, r *stage.Role, flt *openai.Fault) string {
 	var advice string
 	switch {
 	case flt.Status == 401 && e.key == "":
-		advice = "it wants an API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
+		advice = "it requires an API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
 	case flt.Status == 401:
-		advice = "it wants another API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
+		advice = "it rejects the API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
 	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
 		advice = "the account has no credit: check the account"
 	case flt.Status == 403:
@@ -292,14 +291,14 @@ func (f *Fleet) denialSentence(ctx context.Context, e *endpoint, r *stage.Role, 
 	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:
 		advice = f.adviseOnPath(ctx, e, r)
 	case flt.Status >= 300 && flt.Status < 400:
-		advice = "it redirects: give the URL that it redirects to"
+		advice = "it redirects: use the URL of the redirect"
 	default:
-		advice = "nothing that is asked there can succeed: check the URL and the account"
+		advice = "it denies all requests: check the URL and the account"
 	}
-	return fmt.Sprintf("%s refuses the %s: %s (it said: %s)", e.name, r.Name, advice, flt.Message)
+	return fmt.Sprintf("%s refuses the %s: %s (its message: %s)", e.name, r.Name, advice, flt.Message)
 }
 
-// adviseOnPath finds out whether the model or the path is wrong, and names what is there.
+// adviseOnPath finds out whether the model or the path is wrong, and names the available ones.
 func (f *Fleet) adviseOnPath(ctx context.Context, e *endpoint, r *stage.Role) string {
 	if models := e.listModels(ctx, e.urlOf(openai.ModelsPath)); len(models) > 0 {
 		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
