@@ -6,15 +6,15 @@ import (
 	"sort"
 )
 
-// A Finding is the numbers and IDs of a dossier without its texts. It is what travels
-// from the stages to the pairs and on to the files.
+// A Finding has the numbers and IDs of a dossier without its texts. Stages emit findings, and the choice
+// of pairs and the files are made from them.
 type Finding struct {
 	PromptID string `json:"prompt_id"`
-	// Origin says where the dossier can be rebuilt from.
+	// Origin names the journal records behind the dossier.
 	Origin Origin `json:"origin"`
 	// Responses are the distinct responses, in the dossier's order.
 	Responses []ResponseFinding `json:"responses,omitempty"`
-	// ContestedID is the response whose judgments were compared; empty when there is none.
+	// ContestedID is the response whose judgments were compared; empty for none.
 	ContestedID string `json:"contested_id,omitempty"`
 	// Judgments are the contested response's distinct parsed judgments, in ID order.
 	Judgments []JudgmentFinding `json:"judgments,omitempty"`
@@ -27,32 +27,32 @@ type Finding struct {
 	Failed []FailedCalls `json:"failed,omitempty"`
 }
 
-// Origin names the journal records that a finding was made from.
+// Origin names the journal records behind a finding.
 type Origin struct {
-	// Bucket is the journal folder, View the digest of the segments that were read in it,
-	// Segment the file that the attempt itself wrote, and Prompt the key of the prompt's record.
+	// Bucket is the journal folder, View the digest of the list of segments read in it, Segment the
+	// file that the attempt itself wrote, and Prompt the key of the prompt's record.
 	Bucket  string `json:"bucket"`
 	View    string `json:"view"`
 	Segment string `json:"segment"`
 	Prompt  string `json:"prompt"`
 }
 
-// ResponseFinding is the numbers of one response.
+// ResponseFinding has the numbers of one response.
 type ResponseFinding struct {
 	ID     string `json:"id"`
 	Status Status `json:"status"`
 	Chars  int    `json:"chars"`
 	Score  Score  `json:"score"`
-	// FailedJudgments are the judgments of it whose calls failed for good.
+	// FailedJudgments counts its judgments whose calls failed for good.
 	FailedJudgments int `json:"failed_judgments,omitempty"`
 }
 
-// JudgmentFinding is the numbers of one judgment.
+// JudgmentFinding has the numbers of one judgment.
 type JudgmentFinding struct {
 	ID    string `json:"id"`
 	Score int    `json:"score"`
 	Chars int    `json:"chars"`
-	// Fingerprint is a digest of the text with its white space collapsed.
+	// Fingerprint is a digest of the text with collapsed white space.
 	Fingerprint string `json:"fingerprint"`
 }
 
@@ -105,7 +105,7 @@ func judgmentFindings(r *Response) []JudgmentFinding {
 	return found
 }
 
-// DistinctJudgments returns the judgments that stand before the meta-judge, in ID order.
+// DistinctJudgments returns the judgments that the meta-judge compares, in ID order.
 func (r *Response) DistinctJudgments() []*Judgment {
 	var distinct []*Judgment
 	for i := range r.Judgments {
@@ -117,7 +117,7 @@ func (r *Response) DistinctJudgments() []*Judgment {
 	return distinct
 }
 
-// verdictMatrix places every comparison by the IDs that it names, never by its place in a list.
+// verdictMatrix places every comparison by its IDs, never by its position in a list.
 func verdictMatrix(judgments []JudgmentFinding, d *Dossier) string {
 	if len(d.Comparisons) == 0 {
 		return ""
@@ -170,17 +170,17 @@ func countFailed(failures []Failure) []FailedCalls {
 	return out
 }
 
-// Outcome is how a role's pair of a prompt ended.
+// Outcome is the result of a prompt for one role.
 type Outcome string
 
-// Every prompt has exactly one outcome for each role that is asked for.
+// Every prompt has exactly one outcome for each requested role.
 const (
 	Paired  Outcome = "paired"
 	Dropped Outcome = "dropped"
 	Failed  Outcome = "failed"
 )
 
-// The reasons for which a pair is dropped; of several the first that applies.
+// The reasons for dropping a pair. Several may apply; the first counts.
 const (
 	TooFewScored        = "too_few_scored"
 	EqualScores         = "equal_scores"
@@ -198,23 +198,23 @@ const (
 	ClassCap  = "class_cap"
 )
 
-// DropReasons lists each role's reasons in the order in which they are tried.
+// DropReasons lists each role's reasons in the order of their checks.
 var DropReasons = map[string][]string{
 	RoleActor: {TooFewScored, EqualScores, Margin, ChosenTooLong},
 	RoleJudge: {NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
 }
 
-// A Choice is the pair that was picked for a role, or the reason why there is none.
+// A Choice is the pair that was chosen for a role, or the reason why there is none.
 type Choice struct {
 	Outcome Outcome `json:"outcome"`
 	// Reason is the drop reason, or the code of the failure; empty when paired.
 	Reason string `json:"reason,omitempty"`
-	// ChosenID and RejectedID are responses for the actor, judgments for the judge. They
-	// are set when paired.
+	// ChosenID and RejectedID are responses for the actor, judgments for the judge. They are set
+	// when paired.
 	ChosenID   string `json:"chosen_id,omitempty"`
 	RejectedID string `json:"rejected_id,omitempty"`
-	// Elo holds eps of the finding's judgments, in their order; for the judge only, and
-	// only when it was computed.
+	// Elo has eps of the finding's judgments, in their order. It is set for the judge only, and
+	// only when computed.
 	Elo []float64 `json:"elo,omitempty"`
 }
 
@@ -252,10 +252,10 @@ type PositionWeights struct {
 	Second float64 `json:"second"`
 }
 
-// A Record is what travels to the files: a finding with its choices, or a bad line of the input.
+// A Record is the input of the files: a finding with its choices, or a bad line of the input.
 type Record struct {
 	Finding *Finding `json:"finding,omitempty"`
-	// Actor and Judge are nil when the role was not asked for, or not yet decided.
+	// Actor and Judge are nil when the role was not requested, or is not yet decided.
 	Actor *Choice `json:"actor,omitempty"`
 	Judge *Choice `json:"judge,omitempty"`
 	// BadLine is set instead of all others.

@@ -50,7 +50,7 @@ func PairID(role, chosenID, rejectedID string) string {
 	return newID(pairSpace, role, chosenID, rejectedID)
 }
 
-// newID hashes the parts, each with its length before it, so that no two lists agree.
+// newID hashes the parts, each with its length before it, so that different lists differ.
 func newID(space uuid.UUID, parts ...string) string {
 	return uuid.NewSHA1(space, AppendParts(nil, parts...)).String()
 }

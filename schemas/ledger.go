@@ -2,17 +2,16 @@ package schemas
 
 import "maps"
 
-// A Tally is counts of one bundle, made where the counted things are and added up in Commit.
+// A Tally has the counts of one bundle. Commit adds them up.
 type Tally struct {
-	// Lines are the entries read, Bad those that are no prompt, NotDrawn those that the sample
-	// leaves out, Merged those whose messages another line of the run had already, Findings the
-	// dossiers that were finished.
+	// Lines counts the entries read, Bad the invalid ones, NotDrawn the prompts outside the sample,
+	// Merged the repetitions of another line's messages, and Findings the finished dossiers.
 	Lines    int64 `json:"lines,omitempty"`
 	Bad      int64 `json:"bad,omitempty"`
 	NotDrawn int64 `json:"not_drawn,omitempty"`
 	Merged   int64 `json:"merged,omitempty"`
 	Findings int64 `json:"findings,omitempty"`
-	// BadLines and Choices are what was sent to the files: choices by role.
+	// BadLines and Choices count the elements on their way to the files: choices by role.
 	BadLines int64            `json:"bad_lines,omitempty"`
 	Choices  map[string]int64 `json:"choices,omitempty"`
 	// Calls counts by stage.
@@ -21,17 +20,18 @@ type Tally struct {
 
 // CallTally counts the calls of a stage. Everything but requests and retries is in generations.
 type CallTally struct {
-	// Requests were sent, Retries of them again after one that failed, RetriesByCode says of what.
+	// Requests counts the requests sent, Retries the repeated ones among them, RetriesByCode the
+	// repeated ones by the code of the failure.
 	Requests      int64            `json:"requests"`
 	Retries       int64            `json:"retries"`
 	RetriesByCode map[string]int64 `json:"retries_by_code,omitempty"`
-	// RequestMicros is the time from sending a request to its answer or fault, over all
-	// requests. GenerationMicros is the same with each request taken as often as it asked for
-	// choices: the stage's part of all that was in flight.
+	// RequestMicros is the time from sending a request to its answer or fault, summed over all
+	// requests. GenerationMicros weights each request by its number of choices: it is the stage's
+	// share of all work in flight.
 	RequestMicros    int64 `json:"request_micros"`
 	GenerationMicros int64 `json:"generation_micros"`
-	// Generations came from workers, Replayed from the journal. Failed of both together
-	// were final failures.
+	// Generations counts answers of servers, Replayed those of the journal. Failed counts the final
+	// failures among both.
 	Generations      int64 `json:"generations"`
 	Replayed         int64 `json:"replayed"`
 	Failed           int64 `json:"failed"`
@@ -61,7 +61,7 @@ func (c CallTally) Plus(d CallTally) CallTally {
 	c.Requests += d.Requests
 	c.Retries += d.Retries
 	if len(d.RetriesByCode) > 0 {
-		c.RetriesByCode = maps.Clone(c.RetriesByCode) // others may have it too
+		c.RetriesByCode = maps.Clone(c.RetriesByCode) // others may share the map
 		addCounts(&c.RetriesByCode, d.RetriesByCode)
 	}
 	c.RequestMicros += d.RequestMicros

@@ -11,7 +11,7 @@ type Pair struct {
 	Prompt   []Message `parquet:"prompt,list"`
 	Chosen   []Message `parquet:"chosen,list"`
 	Rejected []Message `parquet:"rejected,list"`
-	// ResponseID is the response that both judgments are about; null for an actor pair.
+	// ResponseID is the response of both judgments; null for an actor pair.
 	ResponseID *string `parquet:"response_id"`
 	// ChosenID and RejectedID name rows of raw/responses (actor) or raw/judgments (judge).
 	ChosenID   string `parquet:"chosen_id"`
@@ -25,7 +25,7 @@ type Pair struct {
 	MarginSE      *float64 `parquet:"margin_se"`
 	ChosenChars   int32    `parquet:"chosen_chars"`
 	RejectedChars int32    `parquet:"rejected_chars"`
-	// Elo is eps of DESIGN's step 7; null for an actor pair.
+	// Elo is eps of the method's step 7; null for an actor pair.
 	ChosenElo   *float64 `parquet:"chosen_elo"`
 	RejectedElo *float64 `parquet:"rejected_elo"`
 	OwnID       []string `parquet:"own_id,list"`
@@ -41,7 +41,7 @@ type PromptRow struct {
 	SourceLine int64     `parquet:"source_line"`
 	Metadata   string    `parquet:"metadata"`
 	Chars      int32     `parquet:"chars"`
-	// Outcome and reason of each role; null when the role was not asked for.
+	// Outcome and reason of each role; null when the role was not requested.
 	ActorOutcome        *string `parquet:"actor_outcome,dict"`
 	ActorReason         *string `parquet:"actor_reason,dict"`
 	JudgeOutcome        *string `parquet:"judge_outcome,dict"`

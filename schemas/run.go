@@ -15,48 +15,48 @@ type File struct {
 	SHA256 string `json:"sha256"`
 }
 
-// A Manifest is what Write made of one shard, before it takes its final name.
+// A Manifest describes the files that Write made of one shard, before they get their final names.
 type Manifest struct {
 	Shard int    `json:"shard"`
 	Files []File `json:"files,omitempty"`
-	// Findings and BadLines are the records that the shard was made of.
+	// Findings and BadLines count the records behind the shard.
 	Findings int64 `json:"findings"`
 	BadLines int64 `json:"bad_lines"`
 	Stats    Stats `json:"stats"`
 }
 
-// Run is run.json: what config and journal decide of a run. It is written last, so that its
-// presence means that the run is complete.
+// Run is run.json: everything that config and journal decide about a run. It is written last, so that
+// its presence means that the run is complete.
 type Run struct {
 	// Format is the version of the layout of all files, 1.
 	Format int `json:"format"`
-	// Simulated says that the simulated worker answered.
+	// Simulated reports whether the simulated worker answered.
 	Simulated bool `json:"simulated"`
 	// Config is the part of the effective config that decides the data.
 	Config json.RawMessage `json:"config"`
 	Ledger Ledger          `json:"ledger"`
-	// PositionWeights are those of step 6 over the run; null when a run has none.
+	// PositionWeights are the weights of step 6 over the run; null when a run has none.
 	PositionWeights *PositionWeights `json:"position_weights"`
 	Stats           Stats            `json:"stats"`
 	Files           []File           `json:"files"`
 }
 
-// RunFormat is the layout that this code writes.
+// RunFormat is the layout that this version writes.
 const RunFormat = 1
 
-// Ledger is the counts that must add up: Lines = Bad + NotDrawn + Merged + Findings, and for
-// each role that was asked for Findings = the sum of its outcomes.
+// Ledger has the counts that must add up: Lines = Bad + NotDrawn + Merged + Findings, and for each
+// requested role Findings = the sum of its outcomes.
 type Ledger struct {
 	Lines    int64 `json:"lines"`
 	Bad      int64 `json:"bad"`
 	NotDrawn int64 `json:"not_drawn"`
 	Merged   int64 `json:"merged"`
 	Findings int64 `json:"findings"`
-	// Roles has the outcomes of each role that was asked for.
+	// Roles has the outcomes of each requested role.
 	Roles map[string]Outcomes `json:"roles"`
 }
 
-// Outcomes count how a role's prompts ended.
+// Outcomes count the outcomes of a role's prompts.
 type Outcomes struct {
 	Paired int64 `json:"paired"`
 	// Dropped is by reason, Failed by code.
@@ -85,11 +85,11 @@ func (o *Outcomes) add(p Outcomes) {
 	addCounts(&o.Failed, p.Failed)
 }
 
-// Stats are figures of a run for people to judge it by. All are counts and integer sums, so
-// that those of the shards add up to the same whatever the order.
+// Stats are the figures by which a user judges a run. All are counts and integer sums, so that the sums
+// over shards do not depend on their order.
 type Stats struct {
 	Prompts int64 `json:"prompts"`
-	// Outcomes of each role that was asked for.
+	// Outcomes of each requested role.
 	Outcomes map[string]Outcomes `json:"outcomes,omitempty"`
 	Actor    ActorPairStats      `json:"actor"`
 	Judge    JudgePairStats      `json:"judge"`
@@ -102,7 +102,7 @@ type Stats struct {
 	Asking AskingStats `json:"asking,omitzero"`
 	// FailedCalls counts final failures by stage and code.
 	FailedCalls map[string]map[string]int64 `json:"failed_calls,omitempty"`
-	// Lengths is the histogram of the prompts' lengths, with those in which a call failed.
+	// Lengths is the histogram of the prompts' lengths, with the number of prompts with a failed call.
 	Lengths map[int]LengthBin `json:"lengths,omitempty"`
 }
 
@@ -115,7 +115,7 @@ type ActorPairStats struct {
 	ScoreMarginMicros int64 `json:"score_margin_micros"`
 }
 
-// JudgePairStats are sums over the judge's pairs: they show a judge that collapses.
+// JudgePairStats are sums over the judge's pairs. They reveal a collapsing judge.
 type JudgePairStats struct {
 	Pairs         int64 `json:"pairs"`
 	ChosenChars   int64 `json:"chosen_chars"`
@@ -132,19 +132,19 @@ type JudgePairStats struct {
 
 // ResponseStats count the actor's texts.
 type ResponseStats struct {
-	// Replicates came from the actor, Distinct are left after merging.
+	// Replicates counts the actor's texts, Distinct the texts after merging.
 	Replicates int64 `json:"replicates"`
 	Distinct   int64 `json:"distinct"`
 	Empty      int64 `json:"empty"`
 	Truncated  int64 `json:"truncated"`
 	Scored     int64 `json:"scored"`
-	// Several are the prompts with more than one replicate, Constant those of them whose
-	// replicates all have one text.
+	// Several counts the prompts with more than one replicate, Constant those among them whose
+	// replicates are all equal.
 	Several  int64 `json:"several"`
 	Constant int64 `json:"constant"`
 }
 
-// TextStats count texts that have to be parsed.
+// TextStats count texts of one kind and the results of parsing them.
 type TextStats struct {
 	Texts int64 `json:"texts"`
 	// Unparsed is by reason.
@@ -153,9 +153,9 @@ type TextStats struct {
 
 // AskingStats are sums over the prompts whose comparisons were asked in rounds.
 type AskingStats struct {
-	// Stopped counts the prompts by why asking stopped.
+	// Stopped counts the prompts by the reason for the end of asking.
 	Stopped map[Stop]int64 `json:"stopped,omitempty"`
-	// Asked are the comparisons that were asked, failed ones too, of the Possible ones in both orders.
+	// Asked counts the comparisons asked, failed ones included. Possible counts all of them in both orders.
 	Asked    int64 `json:"asked"`
 	Possible int64 `json:"possible"`
 	// RegretMicros and SpreadMicros are the sums of [Asking].Regret and Spread, each rounded to a
@@ -184,7 +184,7 @@ func (a *AskingStats) add(b *AskingStats) {
 // LengthBin counts the prompts of one length.
 type LengthBin struct {
 	Prompts int64 `json:"prompts"`
-	// Failed are those in which a call failed for good.
+	// Failed counts the prompts with a call that failed for good.
 	Failed int64 `json:"failed"`
 }
 
@@ -197,10 +197,10 @@ func LengthBinOf(chars int) int {
 	return 8*exponent + (8*chars)>>exponent - 8
 }
 
-// LengthBinFloor returns the least length in a bin.
+// LengthBinFloor returns the smallest length in a bin.
 func LengthBinFloor(bin int) int {
 	exponent := bin / 8
-	// The least chars with 8·chars ≥ (8 + bin mod 8)·2^exponent.
+	// The smallest chars with 8·chars ≥ (8 + bin mod 8)·2^exponent.
 	return ((8+bin%8)<<exponent + 7) / 8
 }
 
@@ -310,7 +310,7 @@ func (a *TextStats) add(b *TextStats) {
 	addCounts(&a.Unparsed, b.Unparsed)
 }
 
-// Count adds a text; unparsed is the reason why it says nothing, empty when it does.
+// Count adds a text; unparsed is the reason for no result, empty if there is one.
 func (a *TextStats) Count(unparsed string) {
 	a.Texts++
 	if unparsed != "" {

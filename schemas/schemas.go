@@ -1,14 +1,13 @@
-// Package schemas holds the records of a Meta-Rewarding run: what is said about a
-// prompt, what is decided from it, and the rows of every file that a run writes.
+// Package schemas has the records of a Meta-Rewarding run: the texts about a prompt, the decisions from
+// them, and the rows of every file that a run writes.
 //
-// The words are those of the method: a prompt gets responses from the actor, a
-// response gets judgments from the judge, two judgments get comparisons from the
-// meta-judge, one for each order. A [Dossier] holds all that was said about one
-// prompt, a [Finding] its numbers and IDs without the texts, a [Choice] the pair
-// that was picked for a role or the reason why there is none.
+// The terms are those of the method. A prompt gets responses from the actor, a response gets judgments
+// from the judge, and two judgments get comparisons from the meta-judge, one for each order. A [Dossier]
+// has all texts about one prompt, a [Finding] its numbers and IDs without the texts, and a [Choice] the
+// pair chosen for a role or the reason why there is none.
 //
-// Scores are integer thousandths of a rubric point from the moment they are parsed,
-// so that equal means equal. All text in a record is valid UTF-8.
+// Scores are integer thousandths of a rubric point from parsing on, so that equality is exact. All text
+// in a record is valid UTF-8.
 package schemas
 
 import (
@@ -16,13 +15,13 @@ import (
 	"unicode/utf8"
 )
 
-// The roles of a run. An actor pair trains the actor, a judge pair trains the judge;
-// the meta-judge is only asked.
+// The roles of a run. An actor pair trains the actor, a judge pair trains the judge. The meta-judge is
+// not trained.
 const (
 	RoleActor     = "actor"
 	RoleJudge     = "judge"
 	RoleMetaJudge = "meta_judge"
-	// RolePairwise compares two answers in an arena. It has no part in a run.
+	// RolePairwise compares two answers in an arena. It is not part of a run.
 	RolePairwise = "pairwise_judge"
 )
 
@@ -41,13 +40,13 @@ type Message struct {
 	Content string `json:"content" parquet:"content"`
 }
 
-// A Prompt is one conversation that wants an answer. Its ID depends on Messages alone.
+// A Prompt is one conversation to answer. Its ID depends on Messages alone.
 type Prompt struct {
 	ID       string    `json:"id"`
 	Messages []Message `json:"messages"`
-	// OwnIDs are the IDs that the input gave to these messages, sorted.
+	// OwnIDs are the input's IDs of these messages, sorted.
 	OwnIDs []string `json:"own_ids,omitempty"`
-	// File and Line are where the prompt was read: of equal prompts the least.
+	// File and Line are the source of the prompt. Of several sources they are the least.
 	File string `json:"file"`
 	Line int64  `json:"line"`
 	// Metadata is a JSON object with the input's other fields, "{}" when it has none.
@@ -56,20 +55,20 @@ type Prompt struct {
 
 // Generation is one finished replicate of a call: a text, or the final failure to get one.
 type Generation struct {
-	// Text is what the model said, as it came, think tags included.
+	// Text is the model's text, unchanged, think tags included.
 	Text string
-	// Reasoning is the text that the server kept apart (reasoning_content).
+	// Reasoning is the text that the server returned separately (reasoning_content).
 	Reasoning    string
 	FinishReason string
-	// PromptTokens are those of the request; CompletionTokens this choice's share of it.
+	// PromptTokens are the request's, CompletionTokens this choice's share of the completion.
 	PromptTokens     int
 	CompletionTokens int
-	// Code is not empty when the call failed for good; Message says how.
+	// Code is set when the call failed for good. Message explains it.
 	Code    string
 	Message string
 }
 
-// Status says whether a response can be judged.
+// Status reports whether a response can be judged.
 type Status string
 
 // The statuses of a response. Only a complete one is judged.
@@ -79,41 +78,41 @@ const (
 	Truncated Status = "truncated"
 )
 
-// A Response is one distinct text of the actor, with every replicate that gave it.
+// A Response is one distinct text of the actor, with all its replicates.
 type Response struct {
 	ID         string `json:"id"`
 	Replicates []int  `json:"replicates"`
-	// Text is trimmed and, under strip_reasoning, free of think tags; Reasoning is what was taken out.
+	// Text is trimmed and, under strip_reasoning, free of think tags. Reasoning is the removed part.
 	Text      string `json:"text"`
 	Reasoning string `json:"reasoning,omitempty"`
 	Status    Status `json:"status"`
 	// PromptTokens are those of the first replicate.
 	PromptTokens int        `json:"prompt_tokens"`
 	Judgments    []Judgment `json:"judgments,omitempty"`
-	// Score holds the exact sums of the parsed judgments' scores.
+	// Score has the exact sums of the parsed judgments' scores.
 	Score Score `json:"score"`
 }
 
 // Chars is the response's length in Unicode code points.
 func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
 
-// Score is the sums of n parsed scores in thousandths; the zero Score is unscored.
+// Score has the sums of n parsed scores in thousandths; the zero Score is unscored.
 type Score struct {
-	// N is the number of parsed scores, Sum n times the mean S, Squares the sum of the squares
-	// of the scores as the judge wrote them.
+	// N is the number of parsed scores, Sum n times the mean S, Squares the sum of the squares of the
+	// scores as written by the judge.
 	N       int   `json:"n"`
 	Sum     int64 `json:"sum"`
 	Squares int64 `json:"squares"`
-	// Shift is what a calibration added to the sum of the scores as written; 0 without one.
+	// Shift is the amount that a calibration added to the sum of the scores as written, else 0.
 	Shift int64 `json:"shift,omitempty"`
-	// Scored says that N reached min_judgments.
+	// Scored reports whether N reached min_judgments.
 	Scored bool `json:"scored"`
 }
 
 // Mean returns S_k in rubric points.
 func (s Score) Mean() float64 { return float64(s.Sum) / float64(s.N) / 1000 }
 
-// Written returns the sum of the scores as the judge wrote them.
+// Written returns the sum of the scores as written by the judge.
 func (s Score) Written() int64 { return s.Sum - s.Shift }
 
 // Variance returns the population variance V_k = (n·Σs² − (Σs)²)/n² of the scores as written,
@@ -129,12 +128,12 @@ type Judgment struct {
 	Replicate int    `json:"replicate"`
 	Text      string `json:"text"`
 	Reasoning string `json:"reasoning,omitempty"`
-	// Score is in thousandths of a point and counts only when Unparsed is empty.
+	// Score is in thousandths of a point and valid only when Unparsed is empty.
 	Score int `json:"score"`
-	// Unparsed is the reason why the text has no score; empty when it has one.
+	// Unparsed is the reason why the text has no score; empty if it has one.
 	Unparsed string `json:"unparsed,omitempty"`
-	// Distinct marks the lowest replicate of equal parsed texts, which stands for them
-	// before the meta-judge.
+	// Distinct marks the lowest replicate of equal parsed texts. The meta-judge compares distinct
+	// judgments alone.
 	Distinct     bool `json:"distinct,omitempty"`
 	PromptTokens int  `json:"prompt_tokens"`
 }
@@ -142,7 +141,7 @@ type Judgment struct {
 // Winner is the outcome of one comparison.
 type Winner byte
 
-// What a comparison can say. Missing is a comparison that failed for good, NotAsked one that was
+// The results of a comparison. Missing is a comparison that failed for good. NotAsked is one that was
 // left out because the choice was settled without it.
 const (
 	NotAsked Winner = '.'
@@ -178,17 +177,17 @@ const (
 	StopAllPairs Stop = "all_pairs" // every pair was asked
 )
 
-// Asking describes how a prompt's comparisons ended that were asked in rounds.
+// Asking describes the end of comparisons that were asked in rounds.
 type Asking struct {
 	Stopped Stop `json:"stopped"`
-	// Regret is the expected loss in logits of the picks that the last round left:
-	// E[max ε − ε_best] + E[ε_worst − min ε]. Spread is E[max ε − min ε]. Both are rounded to 1e-9.
+	// Regret is the expected loss in logits of the picks after the last round: E[max ε − ε_best] +
+	// E[ε_worst − min ε]. Spread is E[max ε − min ε]. Both are rounded to 1e-9.
 	Regret float64 `json:"regret"`
 	Spread float64 `json:"spread"`
 }
 
-// A Comparison is one verdict of the meta-judge on two judgments, shown in this order, or one
-// of an arena's judge on two responses.
+// A Comparison is one verdict of the meta-judge on two judgments, shown in this order, or one verdict of
+// an arena's judge on two responses.
 type Comparison struct {
 	ID        string `json:"id"`
 	FirstID   string `json:"first_id"`
@@ -205,7 +204,7 @@ type Comparison struct {
 	PromptTokens int `json:"prompt_tokens"`
 }
 
-// A Failure is what could not go on: a bad line of the input, or the final failure of a call.
+// A Failure is a bad line of the input, or the final failure of a call.
 type Failure struct {
 	Stage   string `json:"stage"`
 	Code    string `json:"code"`
@@ -213,7 +212,7 @@ type Failure struct {
 	// File and Line are set for a bad line.
 	File string `json:"file,omitempty"`
 	Line int64  `json:"line,omitempty"`
-	// PromptID, ResponseID, FirstID and SecondID name what the call was about.
+	// PromptID, ResponseID, FirstID and SecondID name the subject of the call.
 	PromptID   string `json:"prompt_id,omitempty"`
 	ResponseID string `json:"response_id,omitempty"`
 	FirstID    string `json:"first_id,omitempty"`
@@ -221,12 +220,12 @@ type Failure struct {
 	Replicate  int    `json:"replicate"`
 }
 
-// A Dossier is a prompt with all that was said about it.
+// A Dossier is a prompt with all texts about it.
 type Dossier struct {
 	Prompt Prompt `json:"prompt"`
 	// Responses are distinct, in the order of their first replicate.
 	Responses []Response `json:"responses,omitempty"`
-	// ContestedID names the response whose judgments are compared; empty when there is none.
+	// ContestedID names the response whose judgments are compared; empty for none.
 	ContestedID string `json:"contested_id,omitempty"`
 	// Comparisons are on the contested response, in the order of (first, second) ID.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
@@ -251,6 +250,6 @@ func (d *Dossier) Fail(stage string, replicate int, g Generation, ids Failure) {
 	d.Failures = append(d.Failures, ids)
 }
 
-// Collapse returns s with every run of white space made one space: two texts that
-// differ in nothing else teach nothing.
+// Collapse returns s with each run of white space replaced by one space. A pair of texts that differ in
+// white space alone would teach a model nothing useful.
 func Collapse(s string) string { return strings.Join(strings.Fields(s), " ") }

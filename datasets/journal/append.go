@@ -29,12 +29,12 @@ var (
 	putSize  = 8 << 20
 	// maxPending is the number of bytes above which Ready waits on an object store.
 	maxPending = 64 << 20
-	// maxUnsaved is how long a record may wait to become durable before nothing more is asked. A part
-	// waits putEvery and takes well under a second; a store that has to be asked again takes longer.
+	// maxUnsaved is how long a record may wait to become durable before new requests are held back. A
+	// part waits putEvery and takes well under a second; a store that needs retries takes longer.
 	maxUnsaved = 5 * time.Second
 )
 
-// errClosed is what Append returns after Close.
+// errClosed is the error of Append after Close.
 var errClosed = errors.New("journal: closed")
 
 // A Journal appends to the buckets of one folder. Every process that writes has its own. Its committing
@@ -47,7 +47,7 @@ type Journal struct {
 	parts  bool
 	frames [][]byte      // buffers of the committing goroutine, one for each batch of a commit
 	wake   chan struct{} // something is pending
-	full   chan struct{} // enough is pending, or somebody waits for it
+	full   chan struct{} // enough is pending, or a caller waits for it
 	done   chan struct{} // closed when the committing goroutine has ended
 
 	mu      sync.Mutex
@@ -58,14 +58,14 @@ type Journal struct {
 	// pendingBytes is the size of the lines that are pending or being written.
 	pendingBytes int
 	spare        [][]byte // buffers of batches that are committed
-	// unreported are the segments that broke and whose error no caller has got yet.
+	// unreported are the broken segments whose error no caller has received yet.
 	unreported map[*appender]struct{}
 	// closeErr is the first error of closing a file.
 	closeErr error
 }
 
-// Open returns a journal that appends below dir, which it makes when it is missing. The bits are those
-// of the buckets that are there. The caller must close the journal.
+// Open returns a journal that appends below dir. It creates dir if necessary. The bits are those of the
+// existing buckets. The caller must close the journal.
 func Open(dir string, bits PrefixBits) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
@@ -90,7 +90,8 @@ func Open(dir string, bits PrefixBits) (*Journal, error) {
 	return j, nil
 }
 
-// Close commits what is pending and waits for it. It returns the errors that no caller has got yet.
+// Close commits all pending records and waits for it. It returns the errors that no caller has received
+// yet.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	first := !j.closed
@@ -110,8 +111,8 @@ func (j *Journal) Close() error {
 	return err
 }
 
-// Flush commits what is pending in all views at once. It returns when that is durable, when a commit
-// failed, or when ctx ends.
+// Flush commits the pending records of all views at once. It returns when they are durable, when a
+// commit failed, or when ctx ends.
 func (j *Journal) Flush(ctx context.Context) error {
 	j.mu.Lock()
 	waiting := slices.Clone(j.unsaved)
@@ -124,9 +125,9 @@ func (j *Journal) Flush(ctx context.Context) error {
 	return err
 }
 
-// Healthy waits while the journal fails to keep up: while a record, of any view, has waited for longer
-// than five seconds to become durable. The caller must call it before it asks a server for anything,
-// since an answer that cannot be saved is paid for twice. It returns an error when ctx ends before.
+// Healthy waits while a record of any view has waited for more than five seconds to become durable. The
+// caller must call it before each request, because a lost answer must be paid for again. It returns an
+// error when ctx ends first.
 func (j *Journal) Healthy(ctx context.Context) error {
 	for {
 		b := j.lateBatch()
@@ -192,7 +193,7 @@ type appender struct {
 
 	// Guarded by the journal's mutex:
 	last   *batch
-	broken error // why nothing can be appended any more
+	broken error // why appending has ended
 }
 
 func (a *appender) append(records []Record) error {

@@ -18,29 +18,29 @@ type Health struct {
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Views    int `json:"views"`
-	// Generations, Failures and Prompts count the whole records, copies included.
+	// Generations, Failures and Prompts count the readable records, copies included.
 	Generations int64 `json:"generations"`
 	Failures    int64 `json:"failures"`
 	Prompts     int64 `json:"prompts"`
-	// TornBytes are the bytes of torn last frames, as a crash leaves them. They are no damage.
+	// TornBytes counts the bytes of torn last frames. A crash leaves these; they are not damage.
 	TornBytes int64 `json:"torn_bytes,omitempty"`
 	// Damages are sorted by file.
 	Damages []Damage `json:"damages,omitempty"`
 }
 
-// A Damage is one file that is not as it was written.
+// A Damage is one file that differs from its original.
 type Damage struct {
 	// File is the path of the file.
 	File string `json:"file"`
 	// Problem describes the damage.
 	Problem string `json:"problem"`
-	// Lost are the ranges of bytes that cannot be read.
+	// Lost are the unreadable ranges of bytes.
 	Lost []ByteRange `json:"lost,omitempty"`
-	// Kept counts the records of the file that can be read.
+	// Kept counts the readable records of the file.
 	Kept int64 `json:"kept"`
-	// Bucket is the bucket of the file, and Prompts are the IDs of the prompts whose records the whole
-	// files of the bucket contain: some of their calls, or calls of prompts that are not among them,
-	// will be asked again.
+	// Bucket is the bucket of the file. Prompts are the IDs of the prompts in the bucket's undamaged
+	// files. The next run asks again some calls of these prompts, or of prompts that are not among
+	// them.
 	Bucket  string   `json:"bucket"`
 	Prompts []string `json:"prompts,omitempty"`
 
@@ -62,9 +62,9 @@ const (
 	damagedView
 )
 
-// Check reads all files of a journal and returns every damage. It changes nothing, and needs no lock: a
-// run that appends meanwhile is seen at one of its states. It returns an error only when a file cannot be
-// read at all.
+// Check reads all files of a journal and returns every damage. It changes nothing and needs no lock:
+// beside a run that appends, it sees one of the journal's states. It returns an error only when it
+// cannot read a file at all.
 func Check(ctx context.Context, dir string) (*Health, error) {
 	h := &Health{}
 	buckets, err := listBuckets(ctx, dir)
@@ -169,7 +169,7 @@ func (h *Health) addDamaged(dir, name, problem string, lost []lostRange, kept in
 	}
 }
 
-// A lostRange is a range of a segment that cannot be read, and why.
+// A lostRange is an unreadable range of a segment, and the reason.
 type lostRange struct {
 	ByteRange
 

@@ -25,7 +25,7 @@ func (j *Journal) putAll() {
 	defer close(j.done)
 	for range j.wake {
 		select {
-		case <-j.full: // also when it is closed
+		case <-j.full: // also after Close
 		case <-time.After(putEvery):
 		}
 		batches, closing := j.takePending()
@@ -36,20 +36,20 @@ func (j *Journal) putAll() {
 	}
 }
 
-// put puts each batch as the next part of its segment, and returns when all are there.
+// put writes each batch as the next part of its segment, and returns when all have been stored.
 func (j *Journal) put(batches map[*appender]*batch) {
 	var group errgroup.Group
 	group.SetLimit(maxPuts)
 	for a, b := range batches {
 		group.Go(func() error {
-			if err := j.brokenBy(a); err != nil { // nothing may follow a part that is missing
+			if err := j.brokenBy(a); err != nil { // no part may follow a missing one
 				j.complete(b, err)
 				return nil
 			}
 			frame := j.encoder.EncodeAll(b.lines, nil)
 			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, digestOf(frame), segmentSuffix)
 			a.part++
-			// What was paid for is saved even after its run was given up.
+			// Answers have been paid for: save them even after the end of their run.
 			err := store.WriteFile(context.Background(), store.Join(j.dir, name), frame)
 			if err != nil {
 				err = fmt.Errorf("journal: %w", err)
@@ -100,7 +100,7 @@ func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct
 	var synced sync.WaitGroup
 	n := 0
 	for a, b := range batches {
-		if err := j.brokenBy(a); err != nil { // nothing may follow a frame that is torn
+		if err := j.brokenBy(a); err != nil { // no frame may follow a torn one
 			j.complete(b, err)
 			continue
 		}
@@ -149,14 +149,14 @@ func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct
 	}
 }
 
-// maxReopens is how often a frame is written again whose segment was removed meanwhile.
+// maxReopens is how often a frame is written again after another process removed its segment.
 const maxReopens = 3
 
 // commit appends a frame to the segment and returns when it is durable. After a write that failed
 // half-way the torn frame stays the last one, since nothing may follow it.
 //
 // A run that has lost its folder may not know it yet, while the next run compacts the segment. A frame
-// that comes too late for the compaction is written again, into a new file of the same name.
+// that misses the compaction is written again, into a new file of the same name.
 func (a *appender) commit(frame []byte) error {
 	for range maxReopens {
 		if a.file == nil {
@@ -178,7 +178,7 @@ func (a *appender) commit(frame []byte) error {
 			}
 			return nil
 		}
-		_ = a.file.Close() // its content is gone
+		_ = a.file.Close() // the content has been compacted
 		a.file = nil
 	}
 	return fmt.Errorf("journal: the segment %s was removed %d times while it was written", a.name, maxReopens)

@@ -21,19 +21,20 @@ import (
 // more.
 const CompactAbove = 64
 
-// Compacted counts what [Compact] did.
+// Compacted counts the work of [Compact].
 type Compacted struct {
-	// Buckets is the number of rewritten buckets. Segments is the number of segments before, and Removed
-	// of those that are gone. Recent is the number of buckets that were left as they are.
+	// Buckets is the number of rewritten buckets, Segments the number of segments before, Removed
+	// the number of removed ones, and Recent the number of buckets that were left unchanged because of
+	// recent writes.
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Removed  int `json:"removed"`
 	Recent   int `json:"recent"`
 }
 
-// Compact makes one segment of the segments, and one pin of the pins, of each bucket that has more
-// than above. The caller holds the run's lock, and no attempt is under way: Compact removes views
-// together with the segments that they list.
+// Compact merges the segments, and the pins, of each bucket that has more than above into one. The
+// caller must own the run's lock, and no attempt may be running: Compact removes views together with
+// the segments that they list.
 //
 // No call is lost: the records that the next load would use are durable in the new file before an old
 // file is removed. A crash in between leaves both, which agree. Compact leaves out records that no load
@@ -41,7 +42,7 @@ type Compacted struct {
 // against those of shorter prefixes.
 //
 // On a local disk a worker of a run that has lost the lock may still append without knowing it. Compact
-// leaves a bucket alone where that happened a moment ago, and keeps what is appended all the same.
+// skips a bucket with recent writes, and keeps late appends all the same.
 func Compact(ctx context.Context, dir string, above int) (done Compacted, err error) {
 	buckets, err := listBuckets(ctx, dir)
 	if err != nil {
@@ -72,7 +73,7 @@ func Compact(ctx context.Context, dir string, above int) (done Compacted, err er
 	if err := mergeAll(ctx, dir, chosen); err != nil {
 		return done, err
 	}
-	// Views go first: one that lists files which are gone is a loss.
+	// Views go first: a view that lists missing files counts as a loss.
 	if err := store.RemoveFiles(ctx, inFolder(dir, views)); err != nil {
 		return done, fmt.Errorf("journal: %w", err)
 	}
@@ -102,7 +103,7 @@ func mergeAll(ctx context.Context, dir string, buckets []*bucketFiles) error {
 					return err
 				}
 				for _, s := range class {
-					if s.Name != name { // else an interrupted compaction had written it already
+					if s.Name != name { // else an interrupted compaction has already written it
 						b.merged = append(b.merged, s)
 					}
 				}
@@ -113,8 +114,8 @@ func mergeAll(ctx context.Context, dir string, buckets []*bucketFiles) error {
 	return group.Wait()
 }
 
-// maxCompactions is the number of buckets that are compacted in parallel. Each is in memory, and waits
-// for the store most of the time.
+// maxCompactions is the number of buckets that are compacted in parallel. Each is in memory, and mostly
+// waits for the store.
 const maxCompactions = 4
 
 // bucketFiles are the files in a bucket's own folder.
@@ -278,9 +279,9 @@ func recentlyWritten(dir string, segments []segment) (bool, error) {
 	return false, nil
 }
 
-// renameAway gives a segment that was read another name, which no writer knows, and reports whether it
-// has grown since. A writer checks the name of its segment after each frame: a frame that it
-// considers saved shows here as growth, and it writes a later frame again.
+// renameAway gives a segment a name that no writer knows, and reports whether it has grown since it was
+// read. A writer checks the name of its segment after each frame. A frame that it considers saved shows
+// here as growth, and it writes a later frame again.
 func renameAway(ctx context.Context, dir string, s segment) (name string, grew bool, err error) {
 	base, err := newSegment()
 	if err != nil {

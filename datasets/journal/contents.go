@@ -8,7 +8,7 @@ type id struct {
 	replicate int
 }
 
-// better reports whether r replaces old, which stands before it.
+// better reports whether r replaces the earlier record old.
 func (r *Record) better(old *Record) bool { return old.Code != "" && r.Code == "" }
 
 // Records are the records of one prompt in a bucket.
@@ -35,15 +35,15 @@ func (c Contents) add(r *Record) {
 	}
 }
 
-// Read returns the records that a bucket has now of the prompts for which keep returns true; nil
-// keeps all. The bits are those of the journal. Read fixes no view and writes nothing.
+// Read returns the current records of a bucket for the prompts for which keep returns true; nil keeps
+// all. The bits are those of the journal. Read fixes no view and writes nothing.
 func Read(ctx context.Context, dir string, bits PrefixBits, bucket string, keep func(promptID string) bool) (Contents, error) {
 	contents, _, err := read(ctx, dir, bucket, bits, keep)
 	return contents, err
 }
 
-// read returns the records of a bucket, and the listing that they were read from with the lengths of
-// the segments' whole frames.
+// read returns the records of a bucket, and the listing behind them with the lengths of the segments'
+// whole frames.
 func read(ctx context.Context, dir, bucket string, bits PrefixBits, keep func(string) bool) (Contents, *listing, error) {
 	l, err := list(ctx, dir, bucket, bits)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package journal is the durable log of calls: no generation in it is paid for twice.
+// Package journal is the durable log of calls. A run never pays twice for a generation in it.
 //
 // A journal is a folder of buckets. A bucket is the folder of all prompts whose IDs hash to one
 // binary prefix: "b0110" for the prefix 0110. Beside it may lie the shorter prefixes of an earlier,
@@ -23,24 +23,24 @@
 //
 // The package promises:
 //
-//   - What was appended to a view is durable when its Sync returns, and a record is never durable
-//     without those that were appended before it.
-//   - Loading returns every record that is there.
-//   - A view, once fixed, reads the same records for ever, whatever is appended beside it.
-//   - A loss is an error that names the file: a segment that a view lists and that is gone or
-//     shorter, and damage anywhere but in the torn last frame that a crash leaves in a local segment.
-//     Parts, pins and compacted segments are written whole and have the digest of their bytes in their
-//     names. [Check] finds all damage at once, and [Salvage] keeps what is whole.
+//   - Records that were appended to a view are durable when its Sync returns, and a record is never
+//     durable without those that were appended before it.
+//   - Loading returns every stored record.
+//   - A view, once fixed, always reads the same records, whatever is appended later.
+//   - A loss is an error that names the file: a segment in a view that is missing or shorter, and
+//     damage anywhere but in the torn last frame that a crash leaves in a local segment. Parts, pins and
+//     compacted segments are written whole and have the digest of their bytes in their names. [Check]
+//     finds all damage at once, and [Salvage] keeps the undamaged records.
 //
-// A write that fails, because the disk is full or a store was gone for longer than the retries last,
-// ends its segment: nothing follows it there, and both the waiting and the next callers get the
-// error. Views that are loaded later have segments of their own, so that work which begins again in the
-// same process goes on once there is room; what was not durable is asked for again.
+// A failed write, because the disk is full or a store was away for longer than the retries last, ends
+// its segment: nothing follows it there, and both the waiting and the next callers get the error. Views
+// that are loaded later have segments of their own, so that a bundle that is started again in the same
+// process continues once there is space. Calls that were not durable are asked again.
 //
-// The package does not promise that a key has one record only: a run that was started again while
-// its predecessor still wrote leaves two. A text then stands before a failure, and otherwise the order
-// of the names decides: pins first, the newest of them before the others, then segments in the
-// order of their making. See [Replay.Pin].
+// The package does not promise that a key has one record only: a run that was started again while its
+// predecessor still wrote leaves two. A text then replaces a failure, and otherwise the order of names
+// decides: pins first, the newest of them before the others, then segments in the order of their
+// creation. See [Replay.Pin].
 package journal
 
 import (
@@ -54,7 +54,7 @@ import (
 	"coeval/schemas"
 )
 
-// MaxBits is the longest prefix of a bucket.
+// MaxBits is the longest prefix of a bucket's name.
 const MaxBits = 24
 
 // A Record is one line of a segment.
@@ -71,7 +71,7 @@ type Record struct {
 	FinishReason     string `json:"finish_reason,omitempty"`
 	PromptTokens     int    `json:"prompt_tokens,omitempty"`
 	CompletionTokens int    `json:"completion_tokens,omitempty"`
-	// Code is set for a call that failed for good; Message explains it.
+	// Code is set for a call that failed for good. Message explains it.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Prompt is set in the record of a prompt, which has no other fields but Key and PromptID.
@@ -88,7 +88,7 @@ func PromptKey(p *schemas.Prompt) string {
 	return schemas.Digest("prompt", string(b))
 }
 
-// Bucket returns the name of the bucket with this many bits that a prompt belongs to.
+// Bucket returns the name of a prompt's bucket among those with this many bits.
 func Bucket(promptID string, bits int) string {
 	spread := schemas.Spread(promptID)
 	name := make([]byte, 1, bits+1)
@@ -103,8 +103,8 @@ func Bucket(promptID string, bits int) string {
 // possible lengths.
 type PrefixBits []int
 
-// Longest returns the length of the longest prefix, and 0 when there is none. A run may have more
-// buckets than the one before, never fewer.
+// Longest returns the length of the longest prefix, 0 without any. A run may have more buckets than
+// the run before it, never fewer.
 func (l PrefixBits) Longest() int {
 	if len(l) == 0 {
 		return 0
@@ -112,8 +112,8 @@ func (l PrefixBits) Longest() int {
 	return l[len(l)-1]
 }
 
-// FindPrefixBits returns the lengths of the prefixes of the journal's buckets; it is not nil. It lists
-// the folders once. A run uses one length and holds the lock, so that the result holds to its end.
+// FindPrefixBits returns the lengths of the prefixes of the journal's buckets, never nil. It lists the
+// folders once. A run uses one length and owns the lock, so that the result stays valid to its end.
 func FindPrefixBits(ctx context.Context, dir string) (PrefixBits, error) {
 	names, err := store.Folders(ctx, dir)
 	if err != nil {

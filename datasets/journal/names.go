@@ -62,8 +62,8 @@ func newPin() string {
 	return fmt.Sprintf("%s%0*x", pinPrefix, pinStamp, ^uint64(time.Now().UnixNano()))
 }
 
-// segmentName matches the names of segments: an appended one, a part, a compacted one or a pin.
-// Nothing else in a journal's folders is read or removed, but for views.
+// segmentName matches the names of segments: an appended one, a part, a compacted one or a pin. Apart
+// from views, the package reads and removes no other files in a journal's folders.
 var segmentName = regexp.MustCompile(`^[sp]-[0-9a-f][0-9a-f.-]*\.jsonl\.zst$`)
 
 func isSegment(base string) bool { return segmentName.MatchString(base) }

@@ -15,8 +15,8 @@ import (
 	"coeval/schemas"
 )
 
-// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment first,
-// then the segments of its view. It is for one goroutine.
+// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment first, then
+// the segments of its view. Use it from one goroutine.
 type Replay struct {
 	dir, bucket string
 	bits        PrefixBits
@@ -24,7 +24,7 @@ type Replay struct {
 	twice       bool // a key has more than one record
 }
 
-// A replayed record is the one that the attempt used and the one that the next load would use.
+// A replayed record is the record that the attempt used, with the one that the next load would use.
 type replayed struct {
 	used, next *Record
 	got        bool
@@ -97,7 +97,7 @@ func (r *Replay) use(rec *Record) {
 	}
 }
 
-// sameSegments reports whether the attempt read all that is there now.
+// sameSegments reports whether the attempt read all current segments.
 func sameSegments(order, now []segment) bool {
 	if len(order) != len(now) {
 		return false
@@ -132,9 +132,9 @@ func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 	return at.used, true
 }
 
-// Pin makes the next run use the same records. Where a key that Get was asked for has several
-// records, and the next load would use another, Pin writes the used one into a segment that sorts
-// before all others. Usually there is nothing to write.
+// Pin makes the next run use the same records. If a key passed to Get has several records, and the next
+// load would use another one, Pin writes the used one into a segment that sorts before all others.
+// Usually Pin writes nothing.
 func (r *Replay) Pin(ctx context.Context) error {
 	var pins []Record
 	for _, at := range r.records {
@@ -157,8 +157,8 @@ func (r *Replay) Pin(ctx context.Context) error {
 	return r.saveNext(ctx)
 }
 
-// saveNext writes the view that the next run will have, so that a run which appends nothing leaves the
-// journal as it is.
+// saveNext writes the view of the next run, so that a run which appends nothing leaves the journal
+// unchanged.
 func (r *Replay) saveNext(ctx context.Context) error {
 	l, err := list(ctx, r.dir, r.bucket, r.bits)
 	if err != nil {
@@ -177,7 +177,7 @@ func (r *Replay) saveNext(ctx context.Context) error {
 	return err
 }
 
-// How much is unpacked at a time of a file that is written at once.
+// The size of a chunk when a file is written whole.
 const (
 	recordsPerFrame = 2000
 	bytesPerFrame   = 16 << 20

@@ -9,14 +9,14 @@ import (
 	"coeval/datasets/store"
 )
 
-// Respondent tells which kind of servers answered the calls of a journal: real ones or the simulated
-// worker. One journal has one kind, or invented texts would pass for a model's.
+// Respondent is the kind of servers behind the answers of a journal: real ones or the simulated worker.
+// A journal has one kind, because invented texts would otherwise pass for a model's.
 type Respondent struct {
 	// Kind is Real or Simulated, and empty while no call has an answer.
 	Kind string `json:"kind"`
-	// Worker identifies the simulated worker that a run starts itself. Empty otherwise.
+	// Worker identifies the simulated worker that a run started itself. Empty otherwise.
 	Worker string `json:"worker,omitempty"`
-	// Recorded reports whether the journal has a record of it. Without one it was derived.
+	// Recorded reports whether the journal has a record of the kind. Without one it was derived.
 	Recorded bool `json:"-"`
 }
 
@@ -28,14 +28,15 @@ const (
 
 const (
 	respondentFile = "answered-by.json"
-	// modelsFolder has what servers report of their models, and simulatedOwner marks the simulated
-	// worker there: older journals have nothing else.
+	// modelsFolder has the servers' reports about their models, and simulatedOwner marks the
+	// simulated worker there. Older journals have no other record.
 	modelsFolder   = "models"
 	simulatedOwner = `"coeval-simulator"`
 )
 
-// ReadRespondent returns the respondent of the journal in dir. A journal without a record of it, of an
-// earlier version, is simulated if it knows a simulated model, and real if it has any other call.
+// ReadRespondent returns the respondent of the journal in dir. A journal of an earlier version has no
+// record of the kind: it is simulated if it contains a simulated model, and real if it has any other
+// call.
 func ReadRespondent(ctx context.Context, dir string) (Respondent, error) {
 	name := store.Join(dir, respondentFile)
 	switch b, err := readIfThere(ctx, name); {
@@ -74,8 +75,8 @@ func ReadRespondent(ctx context.Context, dir string) (Respondent, error) {
 	return Respondent{}, nil
 }
 
-// WriteRespondent records the respondent of the journal in dir. The caller has the lock of the run, and has
-// seen that the journal has no respondent of the other kind.
+// WriteRespondent records the respondent of the journal in dir. The caller must own the lock of the run,
+// and must have checked that the journal has no respondent of the other kind.
 func WriteRespondent(ctx context.Context, dir string, o Respondent) error {
 	b, err := json.Marshal(o)
 	if err != nil {

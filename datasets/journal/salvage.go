@@ -9,12 +9,12 @@ import (
 	"coeval/datasets/store"
 )
 
-// DamagedFolder is the folder below a journal into which [Salvage] moves damaged files. It is no bucket,
-// so that nothing reads it.
+// DamagedFolder is the folder below a journal into which [Salvage] moves damaged files. It is not a
+// bucket, so that nothing reads it.
 const DamagedFolder = "damaged"
 
-// Salvage makes a damaged journal usable again: the next run asks for what is lost, and for nothing
-// else. The caller holds the run's lock, and no attempt is under way.
+// Salvage makes a damaged journal usable again. The next run asks for the lost records, and for nothing
+// else. The caller must own the run's lock, and no attempt may be running.
 //
 // Salvage writes the whole records of a damaged segment into a new segment, checks it, and only then
 // moves the damaged file to [DamagedFolder]. It moves damaged views and views that list lost segments to
@@ -32,7 +32,7 @@ func Salvage(ctx context.Context, dir string) (*Health, error) {
 			}
 		}
 	}
-	// Views come second: they list the damaged files. What is left of them may list lost files.
+	// Views come second, because they list the damaged files. Some may list lost files.
 	buckets, err := listBuckets(ctx, dir)
 	if err != nil {
 		return nil, err

@@ -14,9 +14,9 @@ import (
 	"coeval/datasets/store"
 )
 
-// Bounds on unpacking: anybody may have made the file. One frame is a group commit, or at most
-// bytesPerFrame of a compacted file. All frames of a segment together may unpack to maxUnpacked and in
-// addition to maxRatio times their size; real texts shrink to a tenth, and the keys of calls do not
+// Bounds on decompression, because the file may come from anyone. One frame is a group commit, or at
+// most bytesPerFrame of a compacted file. All frames of a segment together may decompress to maxUnpacked
+// plus maxRatio times their size. Real texts shrink to a tenth, and the keys of calls do not shrink.
 // shrink at all.
 const (
 	maxFrame    = 256 << 20
@@ -24,8 +24,8 @@ const (
 	maxRatio    = 1024
 )
 
-// errTorn is a frame that goes on after the end of the file.
-var errTorn = errors.New("the frame goes on after the end of the file")
+// errTorn reports a frame that continues after the end of the file.
+var errTorn = errors.New("the frame continues after the end of the file")
 
 var decoders = sync.Pool{New: func() any {
 	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFrame))
@@ -35,7 +35,7 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// maxReads is the number of segments that are read in parallel where a read is a request.
+// maxReads is the number of segments that are read in parallel when each read is a network request.
 const maxReads = 16
 
 // readSegments calls each with the bytes of every segment, in order.
@@ -143,7 +143,7 @@ type frames struct {
 	at, end int // of the current frame
 	decoder *zstd.Decoder
 	buffer  []byte
-	left    int64 // how much may still be unpacked
+	left    int64 // the number of bytes that may still be decompressed
 }
 
 func newFrames(b []byte) *frames {
@@ -156,7 +156,8 @@ func newFrames(b []byte) *frames {
 
 func (f *frames) close() { decoders.Put(f.decoder) }
 
-// next unpacks the frame at f.at. It returns io.EOF at the end. The result is valid until the next call.
+// next decompresses the frame at f.at. It returns io.EOF at the end. The result is valid until the next
+// call.
 func (f *frames) next() ([]byte, error) {
 	if f.at >= len(f.b) {
 		return nil, io.EOF
@@ -175,7 +176,7 @@ func (f *frames) next() ([]byte, error) {
 	return f.buffer, nil
 }
 
-// errExpands is a segment that no run has written.
+// errExpands reports a segment that no run can have written.
 var errExpands = fmt.Errorf("the frames unpack to more than %d times their size", maxRatio)
 
 // skip moves f.at to the next whole frame after it, and reports whether there is one.

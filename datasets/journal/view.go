@@ -133,7 +133,7 @@ func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID st
 	return &View{bucket: bucket, digest: digest, own: own, contents: contents}, nil
 }
 
-// Take returns the records of a prompt and forgets them, so that they are freed with it.
+// Take returns the records of a prompt and drops them, so that their memory is freed with the prompt's.
 func (v *View) Take(promptID string) Records {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -142,7 +142,7 @@ func (v *View) Take(promptID string) Records {
 	return records
 }
 
-// Origin names the files that the view's records can be read from again.
+// Origin names the files from which the view's records can be read again.
 func (v *View) Origin(promptKey string) schemas.Origin {
 	o := schemas.Origin{Bucket: v.bucket, View: v.digest, Prompt: promptKey}
 	if v.own.started.Load() {
@@ -151,16 +151,16 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 	return o
 }
 
-// Append adds records to the attempt's own segment. It waits for nothing; see Ready and Sync.
+// Append adds records to the attempt's own segment without waiting; see Ready and Sync.
 func (v *View) Append(records ...Record) error { return v.own.append(records) }
 
-// Ready returns when what was appended may be used. On a local disk it waits for the fsync, so that a
-// crash loses little more than what is in flight. On an object store it waits only under
-// back-pressure. When ctx ends, only the waiting ends.
+// Ready returns when the appended records may be used. On a local disk it waits for the fsync, so that a
+// crash loses little more than the requests in flight. On an object store it waits only under
+// back-pressure. The end of ctx ends the wait and nothing else.
 func (v *View) Ready(ctx context.Context) error { return v.own.ready(ctx) }
 
-// Sync returns when all that was appended to the view is durable. Nothing that was made from these
-// records may leave the process before.
+// Sync returns when all records of the view are durable. The caller must not pass on results of these
+// records before.
 func (v *View) Sync(ctx context.Context) error { return v.own.sync(ctx) }
 
 // encode returns the content of the view of a listing and the view's digest.
@@ -208,14 +208,14 @@ func readView(ctx context.Context, dir, name string) ([]segment, error) {
 	return segments, nil
 }
 
-// salvageHint ends the message of an error that stops every run on a journal.
-const salvageHint = ": restore the file, or run `coeval journal salvage` to go on without it"
+// salvageHint ends the message of an error that blocks every run on a journal.
+const salvageHint = ": restore the file, or run `coeval journal salvage` to continue without it"
 
-// checkLoss returns an error when a segment is gone or shorter that was whole when a view was fixed.
+// checkLoss returns an error when a segment is missing, or shorter than at the time of a view.
 //
-// A listing that is a view itself has been checked against the views before it. The later ones list as
-// much or more, so that they are not smaller: only those are read then. A run that finds the journal as
-// the last run left it reads none.
+// The earlier views were checked when a view was made of them. Later views list as much or more, so
+// that they are not smaller: checkLoss reads only those. It reads none if the journal has not changed
+// since the last run.
 func (l *listing) checkLoss(ctx context.Context, dir string) error {
 	if len(l.views) == 0 {
 		return nil
@@ -271,7 +271,7 @@ func newLengths(dir string, buckets []*bucketFiles) *lengths {
 	return l
 }
 
-// of returns the length of a file, and -1 when it is gone.
+// of returns the length of a file, -1 if it is missing.
 func (l *lengths) of(ctx context.Context, name string) (int64, error) {
 	if length, ok := l.whole[name]; ok {
 		return length, nil

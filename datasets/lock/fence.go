@@ -12,10 +12,9 @@ import (
 	"coeval/datasets/store"
 )
 
-// A Fence reports to a process that works for a run without holding its lock, such as a worker of
-// a cluster, whether the lock is still the run's. The process goes on when the program that began
-// the run has died, and stops when another run has the folder. A Fence may be used from many
-// goroutines.
+// A Fence reports whether a run still owns its lock. It serves processes that work for the run without
+// the lock, such as workers of a cluster. They continue after the program that started the run has
+// died, and stop when another run owns the folder. A Fence may be used from many goroutines.
 //
 // A fence is no lock: another run may begin between a check and the step that follows it. A process
 // that checks before each step does at most one step too many.
@@ -23,7 +22,7 @@ type Fence struct {
 	out, attempt string
 
 	mu          sync.Mutex
-	confirmedAt time.Time // start of the last look that found the lock to be the attempt's
+	confirmedAt time.Time // start of the last look at a lock of the attempt
 	looking     *look     // nil when no look runs
 }
 
@@ -37,12 +36,12 @@ type look struct {
 var (
 	// fenceFresh is how long the result of a look is used.
 	fenceFresh = time.Second
-	// fenceTries is how often a lock file is read that is being written.
+	// fenceTries is how often a lock file is read again while another process writes it.
 	fenceTries = 5
 	// fenceAnswer bounds one look.
 	fenceAnswer = Expires / 2
-	// fenceBlind is how long a worker goes on that cannot read the lock: as long as the holder of a
-	// lease that it cannot renew.
+	// fenceBlind is how long a worker continues without being able to read the lock: as long as the
+	// owner of a lease that it cannot renew.
 	fenceBlind = Expires
 )
 
@@ -54,9 +53,9 @@ type Lost struct{ message string }
 
 func (l *Lost) Error() string { return l.message }
 
-// Check returns nil when the lock is the attempt's and a [*Lost] when it is not. It returns another
+// Check returns nil when the attempt owns the lock and a [*Lost] when it does not. It returns another
 // error when it cannot read the lock in time or before ctx ends. Check reads the lock at most once a
-// second; callers that come during a look wait for that look.
+// second. Calls during a look wait for its result.
 func (f *Fence) Check(ctx context.Context) error {
 	late := time.NewTimer(fenceAnswer)
 	defer late.Stop()
@@ -78,8 +77,8 @@ func (f *Fence) Check(ctx context.Context) error {
 	}
 }
 
-// lookSince returns a running look, or nil when the last look is recent enough for a check that
-// began then. A look has a context of its own, since many callers may wait for it.
+// lookSince returns a look in progress or starts one. It returns nil when the last look is recent enough
+// for a check that began at this time. A look has its own context, since many callers may wait for it.
 func (f *Fence) lookSince(began time.Time) *look {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,7 +129,7 @@ func (f *Fence) look(ctx context.Context) error {
 
 func (f *Fence) read(ctx context.Context) (is leaseRecord, err error) {
 	name := Name(f.out)
-	for range fenceTries { // a shared disk may show a part of a record that is being written
+	for range fenceTries { // a shared disk may show an incomplete record
 		var b []byte
 		if b, err = store.ReadFile(ctx, name); err != nil {
 			return is, err
@@ -147,8 +146,8 @@ func (f *Fence) read(ctx context.Context) (is leaseRecord, err error) {
 	return is, fmt.Errorf("%s contains no lock: %w", name, err)
 }
 
-// Watch checks every few seconds until ctx ends. It returns an error when the lock is no longer the
-// attempt's, or when it could not be read for so long that another run may have it.
+// Watch checks every few seconds until ctx ends. It returns an error when the attempt has lost the
+// lock, or when it could not read the lock for so long that another run may own it.
 func (f *Fence) Watch(ctx context.Context) error {
 	beat := time.NewTicker(leaseBeat)
 	defer beat.Stop()

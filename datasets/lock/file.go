@@ -14,14 +14,14 @@ import (
 	"coeval/datasets/store"
 )
 
-// recordSize is larger than any record. All records are padded to it, so that one write replaces
-// the other at once and no reader sees half of each.
+// recordSize is larger than any record. All records are padded to it, so that one write replaces the
+// whole record and no reader sees parts of two.
 const recordSize = 1024
 
-// maxRecord bounds how much of a lock file is read: anybody may have written it.
+// maxRecord bounds the size of a lock file, which may come from anyone.
 const maxRecord = 64 << 10
 
-// maxOpens is how often a lock file is opened that somebody removes meanwhile.
+// maxOpens is how often a lock file is opened again after another process removed it.
 const maxOpens = 3
 
 // A lockFile is a locked file of a local disk.
@@ -57,15 +57,15 @@ func acquireFile(out string, record leaseRecord) (*lockFile, error) {
 				return l, nil
 			}
 		}
-		if err := f.Close(); err != nil { // it was removed after it was opened
+		if err := f.Close(); err != nil { // another process removed it after the opening
 			return nil, fmt.Errorf("lock: %w", err)
 		}
 	}
 	return nil, fmt.Errorf("lock: %s is removed again and again by another process", name)
 }
 
-// openLock opens the lock file, and makes it when it is missing. It follows no link, waits for no
-// writer of a FIFO, and never changes the mode of a file that is there.
+// openLock opens or creates the lock file. It follows no link, waits for no writer of a FIFO, and never
+// changes the mode of an existing file.
 func openLock(name string) (*os.File, error) {
 	if folder, err := os.Lstat(filepath.Dir(name)); err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -88,7 +88,7 @@ func openLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// checkLock returns an error unless the open file is one that only this user has made.
+// checkLock returns an error unless the open file was created by this user and has one name.
 func checkLock(name string, f *os.File) error {
 	is, err := f.Stat()
 	if err != nil {
@@ -110,8 +110,8 @@ func checkLock(name string, f *os.File) error {
 	return nil
 }
 
-// checkContent returns an error when the open file has a content that no lock has. A crash may
-// leave an empty file, or zeros where the record was.
+// checkContent returns an error when the open file cannot be a lock. A crash may leave an empty file, or
+// zeros instead of the record.
 func checkContent(name string, f *os.File) error {
 	start := make([]byte, len(recordStart))
 	n, err := f.ReadAt(start, 0)
@@ -154,14 +154,14 @@ func (l *lockFile) write() error {
 	if _, err := l.file.WriteAt(b, 0); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
-	// What an earlier, longer content left behind the record would make it unreadable.
+	// The rest of an earlier, longer content would make the record unreadable.
 	if err := errors.Join(l.file.Truncate(int64(len(b))), l.file.Sync()); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	return nil
 }
 
-// holderIn returns the holder that the lock file names, in parentheses; "" when it names none.
+// holderIn returns the owner named in the lock file, in parentheses; "" if it names none.
 func holderIn(f *os.File) string {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxRecord))
 	var h holder

@@ -11,19 +11,19 @@ import (
 	"coeval/datasets/store"
 )
 
-// The times of leases. No clock is compared with another machine's: a lease has expired when its
-// content stays the same for as long as a watcher looks.
+// The times of leases. Clocks of two machines are never compared: a lease has expired when a watcher sees
+// the same content for long enough.
 var (
 	leaseBeat = 5 * time.Second
-	// leaseExpires is how long a lease is watched before it is taken.
+	// leaseExpires is how long a lease must stay unchanged before another run takes it.
 	leaseExpires = Expires
 )
 
-// renewWithin is how long a holder may fail to renew its lease before it stops. It is shorter than
-// leaseExpires, so that the holder has stopped before another run begins.
+// renewWithin is how long an owner may fail to renew its lease before it stops. It is shorter than
+// leaseExpires, so that the owner has stopped before another run begins.
 func renewWithin() time.Duration { return leaseExpires * 4 / 5 }
 
-// A lease is a lease that this process holds.
+// A lease is a lease of this process.
 type lease struct {
 	out, name string
 	record    leaseRecord
@@ -31,18 +31,18 @@ type lease struct {
 
 	ctx    context.Context // ends when the lease is lost or released
 	cancel context.CancelCauseFunc
-	beaten chan struct{} // closed when no renewal runs any more
+	beaten chan struct{} // closed after the last renewal
 }
 
 // errReleased ends the renewals of a lease that is released.
 var errReleased = errors.New("lock: the lease was released")
 
-// lookAgain is the pause before a lease is read again that another run changed meanwhile.
+// lookAgain is the pause before a lease is read again after another run changed it.
 const lookAgain = 100 * time.Millisecond
 
 func acquireLease(ctx context.Context, out string, record leaseRecord, o Options) (*lease, error) {
 	l := &lease{out: out, name: Name(out), record: record, beaten: make(chan struct{})}
-	var first *string          // the ID of the lease that was there at first, which TakeOver takes
+	var first *string          // the ID of the first lease, which TakeOver takes
 	var refused *store.Version // the last version that the store refused to replace
 	for {
 		was, version, err := readLease(ctx, l.name)
@@ -61,7 +61,7 @@ func acquireLease(ctx context.Context, out string, record leaseRecord, o Options
 		switch {
 		case errors.Is(err, store.ErrChanged) && refused != nil && version == *refused:
 			return nil, fmt.Errorf("lock: %s: %w", l.name, errUnwritten)
-		case errors.Is(err, store.ErrChanged): // renewed, or taken by another run: look again
+		case errors.Is(err, store.ErrChanged): // renewed, or taken by another run
 			refused = &version
 			select {
 			case <-time.After(lookAgain):
@@ -107,7 +107,7 @@ func (l *lease) begin(ctx context.Context) error {
 	return err
 }
 
-// permissionError names something that a run must be able to do and that the store refused.
+// permissionError reports a required operation that the store refused.
 func (l *lease) permissionError(what string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("lock: %s: %w", l.name, err)
@@ -115,13 +115,13 @@ func (l *lease) permissionError(what string, err error) error {
 	return fmt.Errorf("a run must be able to %s files in %s: %w", what, l.out, err)
 }
 
-// probeFile is a name below the run's folder that no file has.
+// probeFile is a name below the run's folder that no file uses.
 const probeFile = "operations/probe"
 
-// checkStore returns an error when the store would fail a run later. The store must refuse to
-// replace an older version of the lease: one that ignores the condition (If-Match) would let two
-// runs have one lease. And the store must let the run remove files, which it reports for a missing
-// file as well.
+// checkStore returns an error when the store would fail a run later. The store must refuse to replace an
+// older version of the lease: a store that ignores the condition (If-Match) would let two runs own one
+// lease. The store must also allow the run to remove files; the check removes a missing file, for which
+// a store reports a lack of rights too.
 func (l *lease) checkStore(ctx context.Context, was leaseRecord, version store.Version) error {
 	b, err := json.Marshal(&was)
 	if err != nil {
@@ -158,9 +158,9 @@ func readLease(ctx context.Context, name string) (record leaseRecord, v store.Ve
 // errUnwritten means that the lease is unchanged although the store refused to write it.
 var errUnwritten = errors.New("the store refused to change what nobody else has changed")
 
-// write replaces one version of the lease by this lease's record. When the answer to an earlier
-// write was lost, the lease may already contain this lease's own ID: write then replaces it,
-// whatever its version. It returns [store.ErrChanged] only if another run has the lease.
+// write replaces one version of the lease with this lease's record. If the answer to an earlier write
+// was lost, the lease may already contain this lease's own ID: write then replaces it, whatever its
+// version. It returns [store.ErrChanged] only if another run owns the lease.
 func (l *lease) write(ctx context.Context, old store.Version) error {
 	b, err := json.Marshal(&l.record)
 	if err != nil {
@@ -188,8 +188,8 @@ func (l *lease) write(ctx context.Context, old store.Version) error {
 	}
 }
 
-// waitForExpiry returns nil when a lease stays unchanged until it has expired, and an error that
-// names the holder when the holder renews it.
+// waitForExpiry returns nil when a lease stays unchanged until it has expired. It returns an error that
+// names the owner when the owner renews it.
 func (l *lease) waitForExpiry(ctx context.Context, was leaseRecord, version store.Version, waiting func(string, time.Duration)) error {
 	if waiting != nil {
 		waiting(was.String(), leaseExpires)
@@ -232,7 +232,7 @@ func (l *lease) renew(began time.Time) {
 		}
 		began := time.Now()
 		l.record.Beat++
-		// A write that takes longer is made again with the next beat.
+		// A slower write is repeated with the next beat.
 		ctx, cancel := context.WithDeadline(l.ctx, earlier(deadline, began.Add(leaseExpires/3)))
 		err := l.write(ctx, l.version)
 		cancel()
@@ -269,7 +269,7 @@ func (l *lease) lossError() error {
 	return fmt.Errorf("%s took %s over, and this run stops; nothing that was paid for is lost", who, l.out)
 }
 
-// release gives the lease back, unless it was lost.
+// release gives up the lease, unless it was lost.
 func (l *lease) release() error {
 	lost := l.ctx.Err() != nil
 	l.cancel(errReleased)
@@ -279,7 +279,7 @@ func (l *lease) release() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaseExpires)
 	defer cancel()
-	// A renewal that was cut off may have arrived: then its version is the one to replace.
+	// A renewal without an answer may have succeeded: then its version is the one to replace.
 	was, version, err := readLease(ctx, l.name)
 	if err != nil || was.ID != l.record.ID {
 		return err

@@ -1,10 +1,10 @@
-// Package lock lets one run at a time work on a folder, and lets the processes that work for the
-// run find out when they have lost it.
+// Package lock lets one run at a time work on a folder, and lets the processes that work for the run
+// notice the loss of the lock.
 //
-// On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it
-// when the process ends, however it ends. An object store has no such locks. There the lock is a
-// lease, the object OUT/operations/lease.json: its holder renews it every few seconds, and another
-// run may take it once it has not been renewed for half a minute.
+// On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
+// the process ends in any way. An object store has no such locks. There the lock is a lease, the object
+// OUT/operations/lease.json: its owner renews it every few seconds, and another run may take it after
+// half a minute without a renewal.
 //
 //	run A                     OUT/operations/lease.json          run B
 //	Acquire ── create ──────► {id: A, beat: 0}
@@ -16,9 +16,9 @@
 // The lock file is opened without following a link. It must be a regular file that belongs to the
 // user and has one name; otherwise Acquire refuses it and changes nothing.
 //
-// A [Fence] is for a process that works for a run without holding its lock, such as the worker of a
-// cluster. The lock promises that no two runs that hold it overlap, as long as clocks run at one
-// speed. It does not promise that a process which lost it stops at once: it stops within seconds.
+// A [Fence] is for a process that works for a run without its lock, such as a worker of a cluster. The
+// lock promises that no two owners overlap, as long as clocks run at one speed. It does not promise that
+// a process stops at the moment of the loss: it stops within seconds.
 package lock
 
 import (
@@ -37,19 +37,19 @@ import (
 	"coeval/datasets/store"
 )
 
-// Expires is how long a lease must stay unchanged before another run may take it. A process that
-// has lost its run's folder notices within this time.
+// Expires is how long a lease must stay unchanged before another run may take it. A process of a run
+// that has lost its folder notices within this time.
 const Expires = 30 * time.Second
 
-// A Lock is held by one run at a time.
+// A Lock has one owner at a time.
 type Lock struct {
 	file  *lockFile // on a local disk
 	lease *lease    // on an object store
 }
 
-// Options say how a lock is acquired.
+// Options are the options of Acquire.
 type Options struct {
-	// Attempt names the holder to the processes that work for it; see [Fence].
+	// Attempt names the owner to the processes that work for it; see [Fence].
 	Attempt string
 	// TakeOver takes the lease of another run at once. That run stops when it notices. On a local
 	// disk it has no effect.
@@ -59,8 +59,8 @@ type Options struct {
 	Waiting func(holder string, longest time.Duration)
 }
 
-// Acquire locks a run's folder and makes it when it is missing. When another run has the lock,
-// the error names that run.
+// Acquire locks a run's folder and creates it if necessary. When another run owns the lock, the error
+// names that run.
 //
 // On an object store Acquire also checks that the store honors conditional writes, and that files
 // can be replaced and removed; the error names what is missing.
@@ -80,7 +80,7 @@ func Acquire(ctx context.Context, out string, o Options) (*Lock, error) {
 	return &Lock{lease: l}, nil
 }
 
-// Context returns a context that ends when the lock is lost; its cause says how.
+// Context returns a context that ends when the lock is lost; its cause is the reason.
 func (l *Lock) Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if l.lease == nil {
@@ -90,7 +90,7 @@ func (l *Lock) Context(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// Release gives the lock back.
+// Release gives up the lock.
 func (l *Lock) Release() error {
 	if l.lease != nil {
 		return l.lease.release()
@@ -98,7 +98,7 @@ func (l *Lock) Release() error {
 	return l.file.release()
 }
 
-// Name returns the path of the file that names the holder of a run's folder.
+// Name returns the path of the file that names the owner of a run's folder.
 func Name(out string) string {
 	if store.HasLocks(out) {
 		return filepath.Join(out, "operations", ".lock")
@@ -106,7 +106,7 @@ func Name(out string) string {
 	return store.Join(out, "operations", "lease.json")
 }
 
-// Exists reports whether a run's folder has a lock, held or released: then a run has worked there.
+// Exists reports whether a run's folder has a lock, current or released: then a run has worked there.
 func Exists(ctx context.Context, out string) (bool, error) {
 	name := Name(out)
 	if is, err := store.Stat(ctx, name); err != nil || is.Size > maxRecord {
@@ -133,7 +133,7 @@ type leaseRecord struct {
 	Released bool   `json:"released"`
 }
 
-// A holder identifies a process that has a lock.
+// A holder identifies a process that owns a lock.
 type holder struct {
 	PID   int       `json:"pid"`
 	Host  string    `json:"host"`
@@ -150,8 +150,8 @@ func thisProcess(attempt string) holder {
 	return holder{PID: os.Getpid(), Host: host, Since: time.Now().UTC().Truncate(time.Second), Attempt: attempt}
 }
 
-// String describes the holder for a message. Anybody may have written the file that the holder
-// comes from, so that only the characters of host names pass.
+// String describes the owner for a message. The record may come from anyone, so that only the characters
+// of host names pass.
 func (h holder) String() string {
 	return fmt.Sprintf("process %d on %s, since %s", h.PID, printableHost(h.Host), h.Since.UTC().Format(time.RFC3339))
 }

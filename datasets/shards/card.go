@@ -8,35 +8,35 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// A File is a shard as the card and the manifest know it.
+// A File is an entry for a shard in the card and the manifest.
 type File struct {
-	// Path is the one that [Path] gave.
+	// Path is a result of [Path].
 	Path string
 	Info
 }
 
-// Card is what a dataset card tells of a run.
+// Card has the facts about a run in its dataset card.
 type Card struct {
-	// Actor and Judge are the files of the two kinds of pair, in the order of their paths. A
-	// kind without a row is not offered to loaders.
+	// Actor and Judge are the files of the two kinds of pair, in the order of their paths. Loaders
+	// do not see a kind without rows.
 	Actor, Judge []File
-	// The models that played each role, with their revision. A role without a model is left out.
+	// The models of each role, with their revisions. A role without a model is omitted.
 	ActorModel, JudgeModel, MetaJudgeModel string
 	// Rows of the raw tables and of the failures.
 	Prompts, Responses, Judgments, Comparisons, Failures int64
-	// Simulated says that no model was asked.
+	// Simulated reports whether the simulated worker answered.
 	Simulated bool
-	// RunSHA256 is the digest of run.json; empty leaves it out.
+	// RunSHA256 is the digest of run.json; empty omits it.
 	RunSHA256 string
 }
 
-// Markdown returns the text of README.md: a YAML header that loaders of Hugging Face read,
-// and a page that people read. It depends on c alone.
+// Markdown returns the text of README.md: a YAML header for the loaders of Hugging Face, and a page for
+// people. It depends on c alone.
 //
-// The header has one config for each kind of pair that has rows, none of them the default,
-// since a tool that can't name a config would else train on the wrong one. Each has a digest
-// of its files in its description: the datasets library caches a local folder under its last
-// name and this header, and would else give out the rows of another run.
+// The header has one config for each kind of pair with rows, none of them the default, because a tool
+// that cannot name a config would otherwise train on the wrong one. Each config's description has a
+// digest of its files. The datasets library caches a local folder under its last name and this header,
+// and would otherwise return the rows of another run.
 func (c Card) Markdown() []byte {
 	var b strings.Builder
 	configs := c.configs()

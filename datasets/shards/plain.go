@@ -13,8 +13,8 @@ import (
 	"coeval/datasets/store"
 )
 
-// WriteRows writes a whole file of rows that belong to none of the tables, such as an arena's
-// games. The rows' strings must be valid UTF-8. The bytes depend on the rows alone.
+// WriteRows writes a complete file of rows outside the run's tables, for example of an arena's games.
+// The rows' strings must be valid UTF-8. The bytes depend on the rows alone.
 func WriteRows[T any](out io.Writer, rows []T) (Info, error) {
 	digest := &digestWriter{out: out, hash: sha256.New()}
 	file := parquet.NewGenericWriter[T](digest,
@@ -30,7 +30,7 @@ func WriteRows[T any](out io.Writer, rows []T) (Info, error) {
 	return Info{Rows: int64(len(rows)), Bytes: digest.bytes, SHA256: hex.EncodeToString(digest.hash.Sum(nil))}, nil
 }
 
-// ReadRows gives every row of a file that WriteRows made to each, within the bounds of [ReadTable].
+// ReadRows calls each with every row of a file that WriteRows wrote, within the bounds of [ReadTable].
 func ReadRows[T any](ctx context.Context, path string, each func(row *T) error) (err error) {
 	r, err := store.Open(ctx, path)
 	if err != nil {

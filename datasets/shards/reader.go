@@ -14,12 +14,11 @@ import (
 	"coeval/datasets/store"
 )
 
-// ReadTable gives every row of a shard to each, in the file's order, with memory for some
-// pages of it. Each may keep the row. An error of each ends the reading and is returned as
-// it is.
+// ReadTable calls each with every row of a shard, in the file's order, and uses memory for a few pages.
+// The function may keep the row. Its error ends the reading and is returned unchanged.
 //
-// The file must have exactly the columns of T, with their types, in their order. A damaged
-// file is an error, as far as Parquet itself can tell; rows before the damage were given to each.
+// The file must have exactly the columns of T, with their types, in their order. A damaged file is an
+// error, as far as Parquet itself detects damage; rows before the damage have been passed to each.
 func ReadTable[T Row](ctx context.Context, path string, each func(row *T) error) (err error) {
 	r, err := store.Open(ctx, path)
 	if err != nil {
@@ -33,9 +32,8 @@ func ReadTable[T Row](ctx context.Context, path string, each func(row *T) error)
 	return readTable(ctx, r, r.Size(), path, each)
 }
 
-// ReadColumns is ReadTable for some of the columns: C is a struct of fields of T, with their
-// tags, in their order. Of other columns no page is read. It returns an error too if C has a
-// column that T does not have.
+// ReadColumns is ReadTable for some of the columns: C is a struct of fields of T, with their tags, in
+// their order. It reads no page of other columns. It returns an error if C has a column that T lacks.
 func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *C) error) (err error) {
 	r, err := store.Open(ctx, path)
 	if err != nil {
@@ -69,7 +67,7 @@ func ReadColumns[T Row, C any](ctx context.Context, path string, each func(row *
 }
 
 // openTable opens a file that has exactly the columns of T. A file of an earlier version may lack
-// columns that may be null; lacks reports that.
+// nullable columns; lacks reports that.
 func openTable[T any](r io.ReaderAt, size int64, path string) (f *parquet.File, lacks bool, err error) {
 	if f, err = parquetfile.Open(r, size); err != nil {
 		return nil, false, fmt.Errorf("shards: %s: %w", path, err)
@@ -89,7 +87,7 @@ func readTable[T any](ctx context.Context, r io.ReaderAt, size int64, path strin
 	var rows *parquetfile.Rows
 	err = parquetfile.Guard(func() error {
 		if lacks {
-			rows, err = parquetfile.NewColumns(f, schema) // null where the file has no column
+			rows, err = parquetfile.NewColumns(f, schema) // null for a missing column
 		} else {
 			rows, err = parquetfile.NewRows(f)
 		}
@@ -126,8 +124,7 @@ func eachRow[C any](ctx context.Context, rows *parquetfile.Rows, schema *parquet
 	}
 }
 
-// maxRowBytes bounds the texts of a row, which a list can name many times in a file that has
-// them once.
+// maxRowBytes bounds the texts of a row, because a list can repeat a text that the file contains once.
 const maxRowBytes = 512 << 20
 
 func checkSize(row parquet.Row) error {
@@ -143,8 +140,8 @@ func checkSize(row parquet.Row) error {
 	return nil
 }
 
-// sameColumns returns an error that names the first column in which two schemas differ. Columns that
-// may be null may lack: a later version may add such columns, and no others.
+// sameColumns returns an error that names the first difference between two schemas. Nullable columns may
+// be missing, since a later version may add them; all others must be present.
 func sameColumns(got, want *parquet.Schema) (lacks bool, err error) {
 	columns := got.Columns()
 	at := 0
@@ -172,7 +169,7 @@ func sameColumns(got, want *parquet.Schema) (lacks bool, err error) {
 	return lacks, nil
 }
 
-// describeColumn tells the type of a column and which of its levels may be null or repeat.
+// describeColumn returns the type of a column and the levels that may be null or repeat.
 func describeColumn(schema *parquet.Schema, path []string) string {
 	var levels []string
 	node := parquet.Node(schema)

@@ -7,16 +7,16 @@ import (
 	"coeval/schemas"
 )
 
-// A layout is what the writer has to know of a row's type beyond its schema.
+// A layout has the facts about a row type that the writer needs in addition to its schema.
 type layout struct {
 	tables []Table
-	// sorted are the columns of Compare's order, in which null may come first. A failure's
-	// message is not among them: it only makes the order total.
+	// sorted are the columns of Compare's order, in which null may come first. A failure's message
+	// is not among them: it only breaks ties.
 	sorted     []string
 	nullsFirst bool
-	// texts are the columns with no bounds: what people and models wrote.
+	// texts are the columns without bounds, for texts of people and models.
 	texts [][]string
-	// keyed says that rows have an id that no two share.
+	// keyed reports whether rows have a unique id.
 	keyed bool
 }
 
@@ -55,7 +55,7 @@ func messageTexts(column string) []string { return []string{column, "list", "ele
 
 func listOf(column string) []string { return []string{column, "list", "element"} }
 
-// A rowCheck measures a row's strings and finds the first thing that is wrong with them.
+// A rowCheck measures a row's strings and finds its first problem.
 type rowCheck struct {
 	bytes   int
 	problem string
@@ -169,7 +169,7 @@ func (c *rowCheck) texts(column string, list []string) {
 	}
 }
 
-// messages refuses an empty conversation too: trainers crash on one.
+// messages refuses an empty conversation too, because it crashes trainers.
 func (c *rowCheck) messages(column string, messages []schemas.Message) {
 	if len(messages) == 0 && c.problem == "" {
 		c.problem = "column " + column + " has no message"
@@ -180,7 +180,7 @@ func (c *rowCheck) messages(column string, messages []schemas.Message) {
 	}
 }
 
-// nameRow says which row is meant.
+// nameRow identifies a row in messages.
 func nameRow[T Row](row *T) string {
 	switch r := any(row).(type) {
 	case *schemas.Pair:

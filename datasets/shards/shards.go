@@ -1,21 +1,19 @@
-// Package shards writes and reads the tables of a run as Parquet files, and makes the
-// dataset card that goes with them.
+// Package shards writes and reads the tables of a run as Parquet files, and writes their dataset card.
 //
-// A table is split into shards, one file each; [Path] names them. A shard's bytes are
-// decided by its rows and by nothing else: same rows, same order, same build and
-// architecture give the same file, whoever writes it and with however many cores. Rows are
-// sorted as [Compare] says, which the file declares and the writer checks. Every string is
-// valid UTF-8, which the writer checks too, since most readers can't open a file in which
-// one is not. Text columns have no minimum and maximum in the footer, which stays small
-// however long the texts are; every other column has, and a page index. Tables whose rows
-// have an ID carry a bloom filter on it.
+// A table is split into shards, one file each; [Path] names them. A shard's bytes depend on its rows and
+// nothing else: equal rows in equal order give equal files for one build and architecture, on any number
+// of cores. Rows are sorted as [Compare] orders them. The file declares this order and the writer checks
+// it. The writer also checks that every string is valid UTF-8, because most readers cannot open a file
+// with an invalid one. Text columns have no minimum and maximum in the footer, which stays small
+// whatever the length of the texts. Every other column has them, and a page index. Tables with an ID
+// have a bloom filter on it.
 //
-// A writer holds at most 1,000 rows or 4 MiB of text, whichever is less, and one row group
+// A writer uses memory for at most 1,000 rows or 4 MiB of text, whichever is less, and for one row group
 // of at most 10,000 rows or 32 MiB of text, compressed.
 //
-// The package does not promise that rows agree with each other (a pair's response is in
-// raw/responses), that shards don't overlap, or that a file is what the run wrote: the
-// SHA-256 in run.json tells that.
+// The package does not promise that rows agree with each other (a pair's response is in raw/responses),
+// that shards do not overlap, or that a file is unchanged since the run: check the SHA-256 in run.json
+// for that.
 package shards
 
 import (
@@ -26,10 +24,10 @@ import (
 	"coeval/schemas"
 )
 
-// A Table is one of the outputs of a run, named by the folder that its shards are in.
+// A Table is one of the outputs of a run. Its name is the folder of its shards.
 type Table string
 
-// The tables. Actor and Judge hold rows of [schemas.Pair], the others those of their name.
+// The tables. Actor and Judge have rows of [schemas.Pair], the others rows of their own type.
 const (
 	Actor       Table = "actor"
 	Judge       Table = "judge"
@@ -40,7 +38,7 @@ const (
 	Failures    Table = "failures"
 )
 
-// Tables lists all tables in the order in which they are told of.
+// Tables lists all tables in the order of reports.
 var Tables = []Table{Actor, Judge, Prompts, Responses, Judgments, Comparisons, Failures}
 
 // Path returns the path of a shard below the run's folder, as in
@@ -61,10 +59,9 @@ type Row interface {
 // Compare returns the order of two rows of a table: below 0 if a comes first, 0 if both are
 // one row, above 0 if b comes first.
 //
-// Prompts are sorted by id; pairs, responses, judgments and comparisons by prompt_id and id,
-// so that what was said about a prompt stands together; failures by prompt_id, stage, code,
-// response_id, first_id, second_id, replicate, source_file, source_line and message, where
-// null comes first.
+// Prompts are sorted by id. Pairs, responses, judgments and comparisons are sorted by prompt_id and id,
+// so that the rows of a prompt are adjacent. Failures are sorted by prompt_id, stage, code, response_id,
+// first_id, second_id, replicate, source_file, source_line and message, where null comes first.
 func Compare[T Row](a, b *T) int {
 	switch a := any(a).(type) {
 	case *schemas.Pair:

@@ -236,7 +236,7 @@ func TestWriterRefusesAnEmptyConversation(t *testing.T) {
 
 func TestWriterRefusesAnotherTable(t *testing.T) {
 	_, err := shards.NewWriter[schemas.Pair](&bytes.Buffer{}, shards.Judgments)
-	want := "shards: table raw/judgments doesn't hold rows of type schemas.Pair, which belong to [actor judge]"
+	want := "shards: table raw/judgments has no rows of type schemas.Pair; that type belongs to [actor judge]"
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
 	}

@@ -12,12 +12,12 @@ import (
 	"github.com/parquet-go/parquet-go/compress/zstd"
 )
 
-// createdBy is what the footer names as the file's maker. It has no version in it: the same
-// rows are the same bytes until the layout changes.
+// createdBy is the writer's name in the footer. It has no version, so that equal rows give equal bytes
+// until the layout changes.
 const createdBy = "coeval version 1 (build parquet-go)"
 
-// How rows are cut into pages and row groups. A file's bytes depend on all four: changing
-// one changes every file.
+// The sizes of pages and row groups. A file's bytes depend on all four: a change to one changes every
+// file.
 const (
 	batchRows  = 1000
 	batchBytes = 4 << 20
@@ -25,11 +25,11 @@ const (
 	groupBytes = 32 << 20
 )
 
-// codec compresses every column. This is the fastest level: the next one makes files 8 %
-// smaller for half as much CPU again (BenchmarkWriter).
+// codec compresses every column. This is the fastest level: the next one makes files 8 % smaller and
+// takes half as much CPU again (BenchmarkWriter).
 var codec = &zstd.Codec{Level: zstd.SpeedFastest}
 
-// Compressed returns how many bytes a page of text takes in a shard.
+// Compressed returns the size of a page of text in a shard.
 func Compressed(text []byte) (int, error) {
 	b, err := codec.Encode(nil, text)
 	if err != nil {
@@ -38,7 +38,7 @@ func Compressed(text []byte) (int, error) {
 	return len(b), nil
 }
 
-// Info is what is known of a file once it is written.
+// Info describes a finished file.
 type Info struct {
 	Rows  int64
 	Bytes int64
@@ -46,28 +46,28 @@ type Info struct {
 	SHA256 string
 }
 
-// A Writer writes one shard. It belongs to one goroutine. After an error it stays unusable,
-// and Close gives that error again.
+// A Writer writes one shard. Use it from one goroutine. After an error it stays unusable, and Close
+// returns that error again.
 type Writer[T Row] struct {
 	table Table
 	keyed bool
 	out   *digestWriter
 	file  *parquet.GenericWriter[T]
-	// batch are the rows that have not been given to file, last the one that was added last.
+	// batch are the rows that were not yet passed to file, last is the latest row.
 	batch []T
 	last  T
-	// bytes of text in batch, and in the row group that file is at.
+	// batchBytes is the size of the texts in batch, groupBytes in file's current row group.
 	batchBytes, groupBytes int
 	rows                   int64
 	err                    error
 }
 
-// NewWriter returns a writer of one shard of a table, which must be a table of T's rows. The
-// caller closes out after the writer, and publishes it only if the writer's Close gave no error.
+// NewWriter returns a writer of one shard of a table, which must be a table of T's rows. The caller must
+// close out after the writer, and publish it only if the writer's Close returned no error.
 func NewWriter[T Row](out io.Writer, table Table) (*Writer[T], error) {
 	l := layoutOf[T]()
 	if !slices.Contains(l.tables, table) {
-		return nil, fmt.Errorf("shards: table %s doesn't hold rows of type %T, which belong to %v", table, *new(T), l.tables)
+		return nil, fmt.Errorf("shards: table %s has no rows of type %T; that type belongs to %v", table, *new(T), l.tables)
 	}
 	digest := &digestWriter{out: out, hash: sha256.New()}
 	return &Writer[T]{
@@ -97,16 +97,16 @@ func (l layout) options() []parquet.WriterOption {
 		options = append(options, parquet.SkipPageBounds(path...))
 	}
 	if l.keyed {
-		const bitsPerID = 10 // about one in a hundred look-ups of an ID that isn't there reads the file
+		const bitsPerID = 10 // one in a hundred look-ups of an unknown ID reads the file
 		options = append(options, parquet.BloomFilters(parquet.SplitBlockFilter(bitsPerID, "id")))
 	}
 	return options
 }
 
-// Write adds a row, which must come after the row before in Compare's order. The row's
-// strings and lists are read until Close: the caller must not change them, but may change
-// *row. It returns an error that names table and row if the row is out of order, has the ID
-// of the row before, holds a string that is not valid UTF-8, or has an empty conversation.
+// Write adds a row, which must follow the previous row in Compare's order. The row's strings and lists
+// are read until Close: the caller must not change them, but may change *row. It returns an error that
+// names table and row if the row is out of order, has the ID of the previous row, contains a string that
+// is not valid UTF-8, or has an empty conversation.
 func (w *Writer[T]) Write(row *T) error {
 	if w.err != nil {
 		return w.err
@@ -130,7 +130,7 @@ func (w *Writer[T]) Write(row *T) error {
 	return nil
 }
 
-// Close writes what is left and the footer, and tells what the file is.
+// Close writes the remaining rows and the footer, and returns a description of the file.
 func (w *Writer[T]) Close() (Info, error) {
 	if w.err != nil {
 		return Info{}, w.err
@@ -145,7 +145,7 @@ func (w *Writer[T]) Close() (Info, error) {
 	return Info{Rows: w.rows, Bytes: w.out.bytes, SHA256: hex.EncodeToString(w.out.hash.Sum(nil))}, nil
 }
 
-// flush gives the batch to the file, and ends the row group when it is large.
+// flush passes the batch to the file, and ends the row group when it is large.
 func (w *Writer[T]) flush() error {
 	if len(w.batch) == 0 {
 		return nil
@@ -171,7 +171,7 @@ func (w *Writer[T]) fail(err error) error {
 	return err
 }
 
-// A digestWriter hashes and counts what passes through.
+// A digestWriter hashes and counts the bytes that it passes on.
 type digestWriter struct {
 	out   io.Writer
 	hash  hash.Hash
