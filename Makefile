@@ -40,7 +40,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser readers llm flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers llm flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -174,6 +174,11 @@ browser:
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium; }
 	$(GO) vet -tags=browser ./runners/coeval
 	$(GO) test -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
+
+## picture: make docs/images/report.png, the README's picture of a report (Chromium as above)
+picture:
+	mkdir -p docs/images
+	$(GO) test -tags=browser -run='^TestPicture$$' $(GOTESTFLAGS) ./runners/coeval -picture=$(abspath docs/images/report.png)
 
 ## readers: check in Python what a run writes, its choices, its report's figures and calibrate's (installs into .bin/readers)
 readers: build $(BIN)/readers/installed

@@ -22,7 +22,10 @@ import (
 
 // `make browser` runs these tests: they need Chromium.
 
-var shots = flag.String("shots", "", "folder for screenshots, for people to look at")
+var (
+	shots   = flag.String("shots", "", "folder for screenshots, for people to look at")
+	picture = flag.String("picture", "", "file for the README's picture of a report")
+)
 
 // hostilePrompts try what a page must not let them: to run, to load, to act on its text's
 // direction, and to be wider than the screen.
@@ -203,6 +206,35 @@ func TestBrowser(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestPicture makes the README's picture: the beginning of the report of `make run`.
+func TestPicture(t *testing.T) {
+	if *picture == "" {
+		t.Skip("no file was given: make picture gives it")
+	}
+	prompts, err := filepath.Abs("../../datasets/arena-hard/arena-hard-v0.1.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Chdir(dir) // the page shows the name of the folder
+	complete(t, "run", "--simulate", "--prompts", prompts, "--limit", "200", "--out", "out", "--json")
+	want(t, nil, "report", "out")
+	ctx, cancel := chromedp.NewContext(newBrowser(t))
+	defer cancel()
+	address := url.URL{Scheme: "file", Path: filepath.Join(dir, "out", "report.html")}
+	// 1,000 by 1,270 pixels show the verdict, the checks and the begin of the scores.
+	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1000, 1270), chromedp.Navigate(address.String())); err != nil {
+		t.Fatal(err)
+	}
+	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(*picture, png, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,15 +31,7 @@ func TestMessages(t *testing.T) {
 		}
 		for _, m := range messages(p) {
 			n++
-			form := pattern(m)
-			found := false
-			for _, k := range known {
-				if form.MatchString(k) {
-					found = true
-					break
-				}
-			}
-			if !found {
+			if !slices.ContainsFunc(known, pattern(m).MatchString) {
 				t.Errorf("the program has no message %q", m)
 			}
 		}

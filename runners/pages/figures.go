@@ -128,7 +128,7 @@ func metaCharts(m *figures.Meta) []Chart {
 			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", minVerdicts),
 			err, level(p, 50))
 	}
-	p = newPlot("highest − lowest Elo of a response's judgments", "% of responses")
+	p = newPlot("highest − lowest Elo in a response", "% of responses")
 	bars(p, 0, m.EloHistogram.Width, m.EloHistogram.Counts)
 	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge tells a response's judgments apart: a difference of 1 is a win in 73 % of comparisons.")
 	return c.list
