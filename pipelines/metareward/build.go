@@ -184,13 +184,12 @@ func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 	return o
 }
 
-// keysOf returns one endpoint for each API key of these roles.
+// keysOf returns an endpoint of each set of secrets that these roles need.
 func keysOf(asked []*stage.Role) []stage.Endpoint {
 	var keys []stage.Endpoint
 	for _, r := range asked {
 		for _, e := range r.Endpoints {
-			e.URL, e.CAFile = "", ""
-			if e != (stage.Endpoint{}) && !slices.Contains(keys, e) {
+			if e = e.Access(); e != (stage.Endpoint{}) && !slices.Contains(keys, e) {
 				keys = append(keys, e)
 			}
 		}

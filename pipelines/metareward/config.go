@@ -71,21 +71,29 @@ type Output struct {
 
 // Worker has the defaults for roles without settings of their own.
 type Worker struct {
-	URLs       []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
-	Model      string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
-	Revision   string   `yaml:"revision"    json:"revision"    doc:"label that distinguishes checkpoints served under one name"`
-	APIKeyEnv  string   `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key"`
-	APIKeyFile string   `yaml:"api_key_file" json:"api_key_file" doc:"file that holds the API key, instead of a variable"`
-	CAFile     string   `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with a certificate authority for https servers, trusted in addition to the system's; for every role"`
+	URLs     []string `yaml:"urls"        json:"urls"        doc:"bases of OpenAI-compatible servers, as http://host:8000/v1, for every role without its own"`
+	Model    string   `yaml:"model"       json:"model"       doc:"model of every role without its own"`
+	Revision string   `yaml:"revision"    json:"revision"    doc:"label that distinguishes checkpoints served under one name"`
+	Access   `yaml:",inline"`
+	CAFile   string `yaml:"ca_file,omitempty" json:"ca_file,omitempty" doc:"PEM file with a certificate authority for https servers, trusted in addition to the system's; for every role"`
+}
+
+// Access is what servers are sent beside a request. A role without urls of its own takes worker's,
+// except for what it sets itself.
+type Access struct {
+	APIKeyEnv    string            `yaml:"api_key_env" json:"api_key_env" doc:"environment variable that holds the API key; a role without urls of its own uses the worker's where this is empty"`
+	APIKeyFile   string            `yaml:"api_key_file" json:"api_key_file" doc:"file that holds the API key, instead of a variable"`
+	APIKeyHeader string            `yaml:"api_key_header,omitempty" json:"api_key_header,omitempty" doc:"header that carries the key as it is, as api-key; empty sends Authorization: Bearer KEY"`
+	Headers      map[string]string `yaml:"headers,omitempty" json:"headers,omitempty" doc:"more headers, as {X-Org: lab}; a value env:NAME or file:PATH is read there and never shown"`
+	Query        map[string]string `yaml:"query,omitempty" json:"query,omitempty" doc:"parameters of the URL, as {api-version: 2024-10-21}; a value env:NAME or file:PATH is read there and never shown"`
 }
 
 // Role configures one role: its model, its servers and its sampling.
 type Role struct {
-	URLs        []string       `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
-	Model       string         `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
-	Revision    string         `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
-	APIKeyEnv   string         `yaml:"api_key_env" json:"api_key_env" doc:"environment variable with the API key of this role; empty uses the worker's key, unless the role has urls of its own"`
-	APIKeyFile  string         `yaml:"api_key_file" json:"api_key_file" doc:"file with the API key of this role, instead of a variable"`
+	URLs        []string `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
+	Model       string   `yaml:"model"       json:"model"       doc:"model of this role; empty takes worker.model"`
+	Revision    string   `yaml:"revision"    json:"revision"    doc:"checkpoint of this role; empty takes worker.revision"`
+	Access      `yaml:",inline"`
 	Temperature *float64       `yaml:"temperature" json:"temperature" doc:"sampling temperature; null sends none, for servers that refuse it"`
 	TopP        *float64       `yaml:"top_p"       json:"top_p"       doc:"nucleus sampling: the share of probability that tokens are drawn from; null sends none"`
 	MaxTokens   int            `yaml:"max_tokens"  json:"max_tokens"  doc:"most tokens of a text; a text that is cut off does not count; 0 sends no limit"`

@@ -80,6 +80,7 @@ func TestBounds(t *testing.T) {
 		{"judge.urls[0]", funcs(judgeURL, "http://other/v1"), funcs(judgeURL, "other")},
 		{"method.rho", floats(func(c *Config, x float64) { c.Method.Rho = x }, 0, 0.499999), floats(func(c *Config, x float64) { c.Method.Rho = x }, -0.1, 0.5, 0.4999999, 1e-7, math.NaN(), math.Inf(1))},
 		{"method.min_margin", floats(func(c *Config, x float64) { c.Method.MinMargin = x }, 0, 0.001, 5), floats(func(c *Config, x float64) { c.Method.MinMargin = x }, -0.1, 5.1, 0.0001, math.NaN())},
+		{"method.min_margin", floats(tenPoints, 0, 5.1, 9), floats(tenPoints, -0.1, 9.001)},
 		{"method.max_chosen_chars", ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxChosenChars = n }, -1)},
 		{"method.max_judgment_chars", ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, 0, 1), ints(func(c *Config, n int) { c.Method.MaxJudgmentChars = n }, -1)},
 		{"method.min_judgments", ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 1, 11), ints(func(c *Config, n int) { c.Method.MinJudgments = n }, 0, 257)},
@@ -390,6 +391,8 @@ func TestData(t *testing.T) {
 		"role's url":     func(c *Config) { c.Judge.URLs = []string{"http://elsewhere-4711/v1"} },
 		"key":            func(c *Config) { c.Worker.APIKeyEnv = "KEY_4711" },
 		"key file":       func(c *Config) { c.Worker.APIKeyFile = "file-4711" },
+		"header":         func(c *Config) { c.Worker.Headers = map[string]string{"X-4711": "env:KEY_4711"} },
+		"query":          func(c *Config) { c.Actor.Query = map[string]string{"x": "4711"} },
 		"role's key":     func(c *Config) { c.Actor.APIKeyEnv = "KEY_4711" },
 		"client":         func(c *Config) { c.Client = Client{4711, 4711, 4711, 4711, 4711, 47, 4711} },
 		"simulate":       func(c *Config) { c.Simulate = Simulate{Slots: 4711, World: "bad"} }, // not enabled
@@ -483,6 +486,12 @@ func TestPairsArePossible(t *testing.T) {
 			t.Errorf("%+v: %s", tt, diff)
 		}
 	}
+}
+
+// tenPoints sets a least margin with a scale of 1 to 10, whose width is 9.
+func tenPoints(c *Config, x float64) {
+	c.Method.MinMargin, c.Judge.Scale = x, [2]float64{1, 10}
+	c.Judge.Rubric = "testdata/rubric.txt"
 }
 
 // A key in a wrong place is refused, and is neither in the sentence nor in the config that is printed.

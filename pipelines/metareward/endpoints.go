@@ -1,7 +1,10 @@
 package metareward
 
 import (
+	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -13,26 +16,82 @@ import (
 
 // Endpoints returns the servers of a role, each with its key.
 //
-// A key belongs to the URLs in the same block of the config. A role with URLs of its own never
-// inherits the worker's key, since another party may own its servers. A role with a key of its own may
-// use it at worker.urls.
+// Keys, headers and query belong to the URLs in the same block of the config. A role with URLs of its
+// own never inherits the worker's, since another party may own its servers. A role with a key of its
+// own may use it at worker.urls, and its headers and query there override those of the worker.
 func (c *Config) Endpoints(r *Role) []stage.Endpoint {
 	if c.Simulate.Enabled {
 		return []stage.Endpoint{{URL: c.Simulate.URL}}
 	}
-	urls, key := r.URLs, stage.Endpoint{APIKeyEnv: r.APIKeyEnv, APIKeyFile: r.APIKeyFile}
+	urls, access := r.URLs, r.Access.endpoint()
 	if len(urls) == 0 {
-		urls = c.Worker.URLs
-		if key == (stage.Endpoint{}) {
-			key = stage.Endpoint{APIKeyEnv: c.Worker.APIKeyEnv, APIKeyFile: c.Worker.APIKeyFile}
-		}
+		urls, access = c.Worker.URLs, c.Worker.overridden(&r.Access).endpoint()
 	}
 	endpoints := make([]stage.Endpoint, len(urls))
 	for i, u := range urls {
-		key.URL, key.CAFile = u, c.Worker.CAFile
-		endpoints[i] = key
+		access.URL, access.CAFile = u, c.Worker.CAFile
+		endpoints[i] = access
 	}
 	return endpoints
+}
+
+func (a *Access) endpoint() stage.Endpoint {
+	return stage.Endpoint{
+		APIKeyEnv: a.APIKeyEnv, APIKeyFile: a.APIKeyFile, APIKeyHeader: a.APIKeyHeader,
+		Headers: stage.FieldsOf(a.Headers), Query: stage.FieldsOf(a.Query),
+	}
+}
+
+// overridden returns the access with what another sets in its place: a key as a whole, and each
+// header and parameter by its name.
+func (a *Access) overridden(by *Access) *Access {
+	out := *a
+	if by.APIKeyEnv != "" || by.APIKeyFile != "" {
+		out.APIKeyEnv, out.APIKeyFile = by.APIKeyEnv, by.APIKeyFile
+	}
+	out.APIKeyHeader = or(by.APIKeyHeader, a.APIKeyHeader)
+	out.Headers, out.Query = maps.Clone(a.Headers), merged(a.Query, by.Query)
+	for name := range by.Headers {
+		maps.DeleteFunc(out.Headers, func(other, _ string) bool { return strings.EqualFold(other, name) })
+	}
+	out.Headers = merged(out.Headers, by.Headers)
+	return &out
+}
+
+func merged(a, b map[string]string) map[string]string {
+	out := map[string]string{}
+	maps.Copy(out, a)
+	maps.Copy(out, b)
+	return out
+}
+
+// CheckSecrets returns an error for each API key and other secret of worker and these roles that can't
+// be read on this machine.
+func (c *Config) CheckSecrets(roles ...string) error {
+	var errs []error
+	seen := map[stage.Endpoint]bool{}
+	check := func(section string, a *Access) {
+		if e := a.endpoint(); !seen[e] {
+			seen[e] = true
+			if _, err := e.Credentials(); err != nil {
+				errs = append(errs, fmt.Errorf("%s.%w", section, err))
+			}
+		}
+	}
+	check("worker", &c.Worker.Access)
+	for name, r := range c.byName() {
+		if slices.Contains(roles, name) {
+			check(name, &r.Access)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// byName returns all roles in the order of the method.
+func (c *Config) byName() iter.Seq2[string, *Role] {
+	return func(yield func(string, *Role) bool) {
+		_ = yield(schemas.RoleActor, &c.Actor.Role) && yield(schemas.RoleJudge, &c.Judge.Role) && yield(schemas.RoleMetaJudge, &c.MetaJudge.Role)
+	}
 }
 
 // Asked returns the roles that a run asks, by name.
@@ -54,7 +113,7 @@ func (c *Config) KeyWarnings() []string {
 	for _, r := range c.Asked() {
 		for _, e := range c.Endpoints(r) {
 			u, err := url.Parse(e.URL)
-			if err != nil || u.Scheme != "http" || privateHost(u.Hostname()) || (e.APIKeyEnv == "" && e.APIKeyFile == "") {
+			if err != nil || u.Scheme != "http" || privateHost(u.Hostname()) || !e.SendsSecret() {
 				continue
 			}
 			warnings = append(warnings, fmt.Sprintf("the API key for %s is sent unencrypted, over http to a public host; use https", e.URL))

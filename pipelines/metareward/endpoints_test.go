@@ -1,6 +1,7 @@
 package metareward
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -22,17 +23,26 @@ func TestKeysBelongToTheirURLs(t *testing.T) {
 		{"own URL", Role{URLs: []string{own}}, []stage.Endpoint{{URL: own}}},
 		{"own URL that is the worker's", Role{URLs: []string{worker}}, []stage.Endpoint{{URL: worker}}},
 		{"two own URLs", Role{URLs: []string{own, worker}}, []stage.Endpoint{{URL: own}, {URL: worker}}},
-		{"own URL and variable", Role{URLs: []string{own}, APIKeyEnv: "OWN"}, []stage.Endpoint{{URL: own, APIKeyEnv: "OWN"}}},
-		{"own URL and file", Role{URLs: []string{own}, APIKeyFile: "own"}, []stage.Endpoint{{URL: own, APIKeyFile: "own"}}},
-		{"own key", Role{APIKeyEnv: "OWN"}, []stage.Endpoint{{URL: worker, APIKeyEnv: "OWN"}}},
+		{"own URL and variable", Role{URLs: []string{own}, Access: Access{APIKeyEnv: "OWN"}}, []stage.Endpoint{{URL: own, APIKeyEnv: "OWN"}}},
+		{"own URL and file", Role{URLs: []string{own}, Access: Access{APIKeyFile: "own"}}, []stage.Endpoint{{URL: own, APIKeyFile: "own"}}},
+		{"own header and parameter", Role{Access: Access{Headers: map[string]string{"x-ORG": "b"}, Query: map[string]string{"v": "2"}}}, []stage.Endpoint{{
+			URL: worker, APIKeyEnv: "WORKER", Headers: `{"X-Team":"t","x-ORG":"b"}`, Query: `{"u":"1","v":"2"}`,
+		}}},
+		{"own URL and header", Role{URLs: []string{own}, Access: Access{APIKeyEnv: "OWN", APIKeyHeader: "api-key", Headers: map[string]string{"X-Org": "env:ORG"}}}, []stage.Endpoint{{
+			URL: own, APIKeyEnv: "OWN", APIKeyHeader: "api-key", Headers: `{"X-Org":"env:ORG"}`,
+		}}},
+		{"own key", Role{Access: Access{APIKeyEnv: "OWN"}}, []stage.Endpoint{{URL: worker, APIKeyEnv: "OWN"}}},
 	}
 	for _, tt := range tests {
 		for _, name := range []string{"actor", "judge", "meta_judge"} {
 			t.Run(tt.name+" of "+name, func(t *testing.T) {
 				c := valid()
 				c.Worker.URLs, c.Worker.APIKeyEnv = []string{worker}, "WORKER"
+				if len(tt.role.Headers) > 0 && len(tt.role.URLs) == 0 {
+					c.Worker.Headers, c.Worker.Query = map[string]string{"X-Org": "a", "X-Team": "t"}, map[string]string{"u": "1", "v": "1"}
+				}
 				role := c.Asked()[name]
-				role.URLs, role.APIKeyEnv, role.APIKeyFile = tt.role.URLs, tt.role.APIKeyEnv, tt.role.APIKeyFile
+				role.URLs, role.Access = tt.role.URLs, tt.role.Access
 				options, err := c.resolve()
 				if err != nil {
 					t.Fatal(err)
@@ -89,5 +99,84 @@ func TestKeyWarnings(t *testing.T) {
 		if tt.warn && !strings.Contains(strings.Join(got, ""), tt.url) {
 			t.Errorf("%q names no %s", got, tt.url)
 		}
+	}
+}
+
+// What would break the protocol, or show a secret, is refused in a sentence that names the key and what
+// to do, and never the value.
+func TestAccessIsChecked(t *testing.T) {
+	header := func(name, value string) func(*Config) {
+		return func(c *Config) { c.Worker.Headers = map[string]string{name: value} }
+	}
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   string // in the sentence; empty is allowed
+	}{
+		{"a header", header("OpenAI-Organization", "org-lab"), ""},
+		{"a header from a variable", header("X-Api-Key", "env:LAB_KEY"), ""},
+		{"a header from a file", header("Cookie", "file:/run/secrets/cookie"), ""},
+		{"a parameter", func(c *Config) { c.Worker.Query = map[string]string{"api-version": "2024-10-21"} }, ""},
+		{"Azure", func(c *Config) { c.Worker.APIKeyEnv, c.Worker.APIKeyHeader = "AZURE_KEY", "api-key" }, ""},
+		{"Authorization of one's own", header("authorization", "env:TOKEN"), ""},
+		{"Authorization beside a key in another header", func(c *Config) {
+			c.Worker.APIKeyEnv, c.Worker.APIKeyHeader, c.Worker.Headers = "KEY", "api-key", map[string]string{"Authorization": "env:TOKEN"}
+		}, ""},
+		{"the length", header("content-length", "3"), "worker.headers.content-length"},
+		{"the host", header("Host", "other"), "break the protocol"},
+		{"the coding", header("Transfer-Encoding", "chunked"), "break the protocol"},
+		{"the request's number", header("X-Request-ID", "1"), "break the protocol"},
+		{"Authorization beside a key", func(c *Config) { c.Worker.APIKeyEnv = "KEY"; header("Authorization", "env:TOKEN")(c) }, "beside an API key"},
+		{"the key's own header twice", func(c *Config) {
+			c.Worker.APIKeyEnv, c.Worker.APIKeyHeader, c.Worker.Headers = "KEY", "api-key", map[string]string{"Api-Key": "env:OTHER"}
+		}, "beside an API key"},
+		{"Authorization of a role beside the worker's key", func(c *Config) {
+			c.Worker.APIKeyEnv, c.Judge.Headers = "KEY", map[string]string{"Authorization": "env:TOKEN"}
+		}, "judge.headers.Authorization"},
+		{"no name", header("", "a"), "names of headers"},
+		{"a name with a space", header("X Org", "a"), "names of headers"},
+		{"a name with a colon", header("X-Org:", "a"), "names of headers"},
+		{"two lines", header("X-Org", "a\r\nX-Other: b"), "one line"},
+		{"a name twice", func(c *Config) { c.Worker.Headers = map[string]string{"X-Org": "a", "x-org": "b"} }, "set twice"},
+		{"a secret in the open", header("X-Api-Key", "swordfish"), "env:NAME or file:PATH"},
+		{"a secret in the open, in the query", func(c *Config) { c.Worker.Query = map[string]string{"api_key": "swordfish"} }, "env:NAME or file:PATH"},
+		{"a value that looks like a key", header("X-Org", "sk-swordfish-0123456789abcdef"), "env:NAME or file:PATH"},
+		{"a key in place of the variable", header("X-Api-Key", "env:sk-swordfish-0123456789abcdef"), "name of an environment variable"},
+		{"no variable", header("X-Api-Key", "env:"), "env:NAME"},
+		{"no file", header("X-Api-Key", "file:"), "file:PATH"},
+		{"a header for no key", func(c *Config) {
+			c.Judge.URLs, c.Judge.APIKeyHeader = []string{"http://host/v1"}, "api-key"
+		}, "empty without a key"},
+		{"Authorization as the key's header", func(c *Config) { c.Worker.APIKeyEnv, c.Worker.APIKeyHeader = "KEY", "authorization" }, "empty sends Authorization"},
+		{"a key as the key's header", func(c *Config) { c.Worker.APIKeyEnv, c.Worker.APIKeyHeader = "KEY", "sk-swordfish-0123456789abcdef" }, "name of a header"},
+	}
+	for _, tt := range tests {
+		c := valid()
+		tt.change(&c)
+		err := c.Validate()
+		if got := fmt.Sprint(err); (err == nil) != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+		if shown := fmt.Sprintf("%v %+v", err, c.WithoutSecrets()); strings.Contains(shown, "swordfish") {
+			t.Errorf("%s: shows the secret: %s", tt.name, shown)
+		}
+	}
+}
+
+// Every secret that this machine lacks is named before anything is asked.
+func TestCheckSecrets(t *testing.T) {
+	t.Setenv("COEVAL_TEST_ORG", "lab")
+	c := valid()
+	c.Worker.Headers = map[string]string{"X-Org": "env:COEVAL_TEST_ORG", "X-Token": "env:COEVAL_TEST_MISSING"}
+	c.Judge.Query = map[string]string{"token": "file:/no/such/file"}
+	c.MetaJudge.APIKeyEnv = "COEVAL_TEST_MISSING"
+	err := c.CheckSecrets("judge")
+	for _, want := range []string{"worker.headers.X-Token names the environment variable COEVAL_TEST_MISSING, which is not set", "judge.query.token names /no/such/file, which can't be read"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: does not say %q", err, want)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "meta_judge") {
+		t.Errorf("%v: names a role that is not asked", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"coeval/datasets/prompts"
 	"coeval/datasets/store"
 	"coeval/schemas"
@@ -61,6 +63,7 @@ func (c Config) Validate() error {
 	v.templates(&c)
 	v.method(&c.Method)
 	v.budget(&c.Budget)
+	v.margin(&c)
 	v.pairable(&c)
 	v.client(&c.Client)
 	v.simulate(&c)
@@ -79,6 +82,7 @@ func (c Config) ValidateJudging() error {
 		"judge.n", c.Judge.N, fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score", c.Method.MinJudgments))
 	v.templates(&c)
 	v.method(&c.Method)
+	v.margin(&c)
 	v.client(&c.Client)
 	v.simulate(&c)
 	return errors.Join(v.problems...)
@@ -113,7 +117,7 @@ func (v *validator) run(c *Config) {
 		v.check(known && !slices.Contains(c.Roles[:i], role), fmt.Sprintf("roles[%d]", i), role, "actor and judge, each once")
 	}
 	v.check(c.Verdicts == FreeVerdicts || c.Verdicts == EnforcedVerdicts, "verdicts", c.Verdicts, "free, enforced")
-	v.keys("worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile)
+	v.access("worker", &c.Worker.Access, &c.Worker.Access)
 	v.check(c.Output.Dir != "", "output.dir", c.Output.Dir, "the name of a folder (--out)")
 	v.path("output.dir", c.Output.Dir)
 	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
@@ -165,7 +169,11 @@ func (v *validator) role(key string, c *Config, r *Role) {
 	for i, u := range r.URLs {
 		v.url(fmt.Sprintf("%s.urls[%d]", key, i), u)
 	}
-	v.keys(key, r.APIKeyEnv, r.APIKeyFile)
+	used := &r.Access
+	if len(r.URLs) == 0 {
+		used = c.Worker.overridden(used)
+	}
+	v.access(key, &r.Access, used)
 	v.check(r.Temperature == nil || within(*r.Temperature, 0, 10), key+".temperature", number(ShownNumber(r.Temperature)), "0 to 10, or null to send none")
 	v.check(r.TopP == nil || *r.TopP > 0 && *r.TopP <= 1, key+".top_p", number(ShownNumber(r.TopP)), "above 0 to 1, or null to send none")
 	v.check(r.MaxTokens >= 0, key+".max_tokens", r.MaxTokens, "at least 0")
@@ -244,6 +252,60 @@ func (v *validator) keys(key, env, file string) {
 	v.secretName(key+".api_key_file", file, true)
 }
 
+// ownHeaders are those of the protocol and of the connection, which the client sets.
+var ownHeaders = []string{
+	"Host", "Content-Length", "Content-Type", "Content-Encoding", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer",
+	"Upgrade", "Expect", "Accept-Encoding", "X-Request-Id", "Http2-Settings", "Range",
+}
+
+// access checks the keys, headers and query of a section. Used has those that its servers are sent.
+func (v *validator) access(key string, a, used *Access) {
+	v.keys(key, a.APIKeyEnv, a.APIKeyFile)
+	hasKey := used.APIKeyEnv != "" || used.APIKeyFile != ""
+	if h := a.APIKeyHeader; h != "" {
+		v.check(httpguts.ValidHeaderFieldName(h) && !mayBeSecret(h) && !v.isOwn(h) && !strings.EqualFold(h, "Authorization"), key+".api_key_header", h,
+			"the name of a header, as api-key; empty sends Authorization: Bearer KEY")
+		v.check(hasKey || key == "worker", key+".api_key_header", h, "empty without a key: give api_key_env or api_key_file, too")
+	}
+	carrier := or(used.APIKeyHeader, "Authorization")
+	lower := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(a.Headers)) {
+		at, value := key+".headers."+redact.Hide(name), a.Headers[name]
+		v.check(httpguts.ValidHeaderFieldName(name), key+".headers", name, "names of headers, as X-Org: letters, digits and hyphens")
+		v.check(!v.isOwn(name), at, "set", "nothing: the client sets this header, and another value would break the protocol")
+		v.check(!hasKey || !strings.EqualFold(name, carrier), at, "set", "nothing beside an API key, which is sent in this header; remove one of them")
+		v.check(!lower[strings.ToLower(name)], at, "set twice", "one value; the case of a header's name does not count")
+		lower[strings.ToLower(name)] = true
+		v.field(at, name, value)
+		v.check(stage.IsReference(value) || httpguts.ValidHeaderFieldValue(value), at, value, "one line of text")
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Query)) {
+		v.check(name != "" && !mayBeSecret(name), key+".query", name, "names of parameters, as api-version")
+		v.field(key+".query."+redact.Hide(name), name, a.Query[name])
+	}
+}
+
+func (v *validator) isOwn(header string) bool {
+	return slices.ContainsFunc(ownHeaders, func(own string) bool { return strings.EqualFold(own, header) })
+}
+
+// field checks the value of a header or parameter: a secret has to come from a variable or file.
+func (v *validator) field(at, name, value string) {
+	if env, ok := strings.CutPrefix(value, "env:"); ok {
+		v.secretName(at, env, envName.MatchString(env))
+		v.check(env != "", at, value, "env:NAME with the name of an environment variable")
+		return
+	}
+	if file, ok := strings.CutPrefix(value, "file:"); ok {
+		v.secretName(at+" file", file, true)
+		v.check(file != "", at, value, "file:PATH with the path of a file")
+		return
+	}
+	if value != "" && redact.Name(name) || mayBeSecret(value) {
+		v.problems = append(v.problems, &Problem{Key: at, Value: redact.Hidden, Allowed: "env:NAME or file:PATH: put the secret into an environment variable or a file and name it here"})
+	}
+}
+
 // secretName checks the name of a variable or file with a secret. Users often enter the secret itself.
 func (v *validator) secretName(key, name string, valid bool) {
 	if name == "" || valid && !mayBeSecret(name) {
@@ -264,7 +326,22 @@ func mayBeSecret(name string) bool {
 // WithoutSecrets returns a copy of the config for printing, even of an invalid one. It replaces
 // secrets in wrong places.
 func (c Config) WithoutSecrets() Config {
-	place := func(env, file *string, urls *[]string) {
+	fields := func(values map[string]string) map[string]string {
+		shown := maps.Clone(values)
+		for name, value := range values {
+			v := validator{}
+			if v.field("", name, value); len(v.problems) > 0 {
+				shown[name] = redact.Hidden
+			}
+		}
+		return shown
+	}
+	place := func(a *Access, urls *[]string) {
+		env, file := &a.APIKeyEnv, &a.APIKeyFile
+		if mayBeSecret(a.APIKeyHeader) {
+			a.APIKeyHeader = redact.Hidden
+		}
+		a.Headers, a.Query = fields(a.Headers), fields(a.Query)
 		if mayBeSecret(*env) || *env != "" && !envName.MatchString(*env) {
 			*env = redact.Hidden
 		}
@@ -277,9 +354,9 @@ func (c Config) WithoutSecrets() Config {
 		}
 		*urls = shown
 	}
-	place(&c.Worker.APIKeyEnv, &c.Worker.APIKeyFile, &c.Worker.URLs)
+	place(&c.Worker.Access, &c.Worker.URLs)
 	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
-		place(&r.APIKeyEnv, &r.APIKeyFile, &r.URLs)
+		place(&r.Access, &r.URLs)
 		if v := (validator{}); len(r.ExtraBody) > 0 {
 			if v.secretFields("", r.ExtraBody); len(v.problems) > 0 {
 				r.ExtraBody = map[string]any{"extra_body": redact.Hidden}
@@ -411,7 +488,6 @@ func (v *validator) rubric(c *Config, r *resolved) {
 
 func (v *validator) method(m *Method) {
 	v.check(m.Rho >= 0 && m.Rho < 0.5 && hasDecimals(m.Rho, 6), "method.rho", m.Rho, "0 to below 0.5, where the tiers would overlap, with at most 6 decimals")
-	v.check(within(m.MinMargin, 0, 5) && hasDecimals(m.MinMargin, 3), "method.min_margin", m.MinMargin, "0 to 5 points, with at most 3 decimals")
 	v.check(m.MaxChosenChars >= 0, "method.max_chosen_chars", m.MaxChosenChars, "at least 0")
 	v.check(m.MaxJudgmentChars >= 0, "method.max_judgment_chars", m.MaxJudgmentChars, "at least 0")
 	v.check(within(m.JudgeClassCap, 0, 1), "method.judge_class_cap", m.JudgeClassCap, "0 (off) to 1, as 0.4")
@@ -434,6 +510,12 @@ func (v *validator) budget(b *Budget) {
 	v.check(b.Comparisons == AllComparisons || b.Comparisons == SettledComparisons, "budget.comparisons", b.Comparisons, "all, settled")
 	v.check(b.Regret > 0 && b.Regret < 1, "budget.regret", b.Regret, "a share above 0 to below 1, as 0.19; a smaller one asks more comparisons")
 	v.check(within(b.MaxComparisons, 2, maxCount*(maxCount-1)), "budget.max_comparisons", b.MaxComparisons, fmt.Sprintf("2 to %d; both orders of a pair count", maxCount*(maxCount-1)))
+}
+
+// margin checks the least margin against the judge's scale: a larger one would drop every pair.
+func (v *validator) margin(c *Config) {
+	m, width := c.Method.MinMargin, c.Judge.Scale[1]-c.Judge.Scale[0]
+	v.check(within(m, 0, max(width, 0)) && hasDecimals(m, 3), "method.min_margin", m, fmt.Sprintf("0 to %v points, the width of judge.scale, with at most 3 decimals", width))
 }
 
 func (v *validator) client(c *Client) {

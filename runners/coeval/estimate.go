@@ -97,17 +97,19 @@ func probed(c *metareward.Config) ([]estimate.Server, error) {
 	seen := map[string]int{}
 	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
 		for _, e := range c.Endpoints(r) {
-			key, err := e.APIKey()
+			access, err := e.Credentials()
 			if err != nil {
 				return nil, err
 			}
 			at, known := seen[e.URL]
 			if !known {
 				seen[e.URL] = len(servers)
-				servers = append(servers, estimate.Server{URL: e.URL, Key: key, Model: cmp.Or(r.Model, c.Worker.Model)})
+				servers = append(servers, estimate.Server{URL: e.URL, Access: access, Model: cmp.Or(r.Model, c.Worker.Model)})
 				continue
 			}
-			servers[at].Key = cmp.Or(servers[at].Key, key)
+			if servers[at].Access.Key == "" {
+				servers[at].Access = access
+			}
 		}
 	}
 	return servers, nil

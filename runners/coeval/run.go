@@ -34,7 +34,6 @@ import (
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
 	"coeval/transforms/sink"
-	"coeval/transforms/stage"
 )
 
 // runFlags are those of run beside the config's.
@@ -276,33 +275,13 @@ func profile(name string) (stop func() error, err error) {
 	}, nil
 }
 
-// checkKeys looks every API key of these roles up before anything is done. Workers of a cluster
-// look in their own environment, where this program can't look.
+// checkKeys looks every API key and other secret of these roles up before anything is done. Workers
+// of a cluster look in their own environment, where this program can't look.
 func checkKeys(c *metareward.Config, roles ...string) error {
 	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
 	}
-	var errs []error
-	seen := map[stage.Endpoint]bool{}
-	for _, k := range []struct{ key, env, file string }{
-		{"worker", c.Worker.APIKeyEnv, c.Worker.APIKeyFile},
-		{schemas.RoleActor, c.Actor.APIKeyEnv, c.Actor.APIKeyFile},
-		{schemas.RoleJudge, c.Judge.APIKeyEnv, c.Judge.APIKeyFile},
-		{schemas.RoleMetaJudge, c.MetaJudge.APIKeyEnv, c.MetaJudge.APIKeyFile},
-	} {
-		if k.key != "worker" && !slices.Contains(roles, k.key) {
-			continue
-		}
-		e := stage.Endpoint{APIKeyEnv: k.env, APIKeyFile: k.file}
-		if seen[e] {
-			continue
-		}
-		seen[e] = true
-		if _, err := e.APIKey(); err != nil {
-			errs = append(errs, fmt.Errorf("%s.%w", k.key, err))
-		}
-	}
-	return errors.Join(errs...)
+	return c.CheckSecrets(roles...)
 }
 
 // warnOfKeys prints which keys are sent unencrypted, before they are.
@@ -450,7 +429,7 @@ func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operat
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: append(r.config.KeyWarnings(), seen.Warnings...), BadLines: r.scan.BadByCode,
+		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: append(r.config.KeyWarnings(), seen.Warnings...), UnknownFinishes: seen.UnknownFinishes, BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

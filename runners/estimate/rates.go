@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -17,14 +18,15 @@ import (
 
 	"coeval/schemas/redact"
 	"coeval/transforms/inprocess"
+	"coeval/transforms/stage"
 )
 
 // A Server is asked at URL/chat/completions.
 type Server struct {
-	URL string
-	// Key is a bearer token; empty sends none.
-	Key   string
+	URL   string
 	Model string
+	// Access has the key, headers and query that are sent; nil sends none.
+	Access *stage.Credentials
 }
 
 const (
@@ -128,12 +130,19 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 		return u, err
 	}
 	r.Header.Set("Content-Type", "application/json")
-	if s.Key != "" {
-		r.Header.Set("Authorization", "Bearer "+s.Key)
+	var secrets *redact.Redactor
+	if s.Access != nil {
+		secrets = redact.New(s.Access.Secrets...)
+		maps.Copy(r.Header, s.Access.Header)
+		query := r.URL.Query()
+		for name, value := range s.Access.Query {
+			query.Set(name, value)
+		}
+		r.URL.RawQuery = query.Encode()
 	}
 	answer, err := client.Do(r)
 	if err != nil {
-		return u, err
+		return u, errors.New(secrets.String(err.Error()))
 	}
 	defer answer.Body.Close()
 	said, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
@@ -142,7 +151,7 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 	}
 	if answer.StatusCode != http.StatusOK {
 		const shown = 200
-		said = redact.New(s.Key).Bytes(said)
+		said = secrets.Bytes(said)
 		return u, fmt.Errorf("status %d: %q", answer.StatusCode, said[:min(len(said), shown)])
 	}
 	var told struct {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coeval/transforms/simulator"
+	"coeval/transforms/stage"
 )
 
 func serve(t *testing.T, h http.Handler) string {
@@ -28,7 +29,7 @@ func TestRates(t *testing.T) {
 			t.Fatal(err)
 		}
 		fleet = append(fleet, s)
-		servers = append(servers, Server{URL: serve(t, s) + "/v1/", Key: "secret", Model: "m"})
+		servers = append(servers, Server{URL: serve(t, s) + "/v1/", Access: bearer("secret"), Model: "m"})
 	}
 	rates, err := MeasureRates(t.Context(), servers, time.Millisecond)
 	if err != nil {
@@ -54,7 +55,7 @@ func TestRatesRefuses(t *testing.T) {
 			http.Error(w, "wrong: "+r.Header.Get("Authorization"), http.StatusForbidden)
 		},
 	} {
-		_, err := MeasureRates(t.Context(), []Server{{URL: serve(t, h), Key: "sk-swordfish", Model: "m"}}, time.Millisecond)
+		_, err := MeasureRates(t.Context(), []Server{{URL: serve(t, h), Access: bearer("sk-swordfish"), Model: "m"}}, time.Millisecond)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "swordfish") {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -62,4 +63,8 @@ func TestRatesRefuses(t *testing.T) {
 	if _, err := MeasureRates(t.Context(), nil, time.Second); err == nil {
 		t.Error("no server has rates")
 	}
+}
+
+func bearer(key string) *stage.Credentials {
+	return &stage.Credentials{Key: key, Header: http.Header{"Authorization": {"Bearer " + key}}, Secrets: []string{key}}
 }

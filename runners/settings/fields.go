@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"coeval/pipelines/metareward"
+	"coeval/schemas/redact"
 )
 
 // A Key is one key of a config.
@@ -84,6 +85,9 @@ func nearest(key string, fields map[string]field) string {
 			section = "worker"
 		}
 		return fmt.Sprintf("did you mean %s.api_key_env, the name of an environment variable with the key?", section)
+	}
+	if f, ok := fields[section]; ok && f.value.Kind() == reflect.Map {
+		return fmt.Sprintf("did you mean %s={%s: VALUE}?", section, redact.Hide(last))
 	}
 	var same []string
 	for _, k := range known {

@@ -368,3 +368,23 @@ func TestPresetThatIsOverridden(t *testing.T) {
 		t.Errorf("a key that the preset leaves alone gives %q", got)
 	}
 }
+
+// Headers and parameters are texts, whatever they look like, in a file as on the command line.
+func TestHeadersAndQuery(t *testing.T) {
+	c, err := Load(Source{
+		File: []byte("worker:\n  headers: {X-Org: lab, X-Token: env:GATEWAY_TOKEN}\n  query: {api-version: 2024-10-21, v: 1, beta: true}\n"), Name: "f.yaml",
+		Settings: []Setting{{"judge.headers", "{X-Org: other}", "--set"}},
+		Validate: func(metareward.Config) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprint(c.Worker.Headers, c.Worker.Query, c.Judge.Headers)
+	if want := "map[X-Org:lab X-Token:env:GATEWAY_TOKEN] map[api-version:2024-10-21 beta:true v:1] map[X-Org:other]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	_, err = Load(Source{Settings: []Setting{{"worker.headers.X-Org", "lab", "--set"}}, Validate: func(metareward.Config) error { return nil }})
+	if err == nil || !strings.Contains(err.Error(), "worker.headers={X-Org: VALUE}") {
+		t.Errorf("%v: does not say how to give one header", err)
+	}
+}

@@ -38,6 +38,8 @@ type Operation struct {
 	// Series is the load over time.
 	Series   []Point  `json:"series,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+	// UnknownFinishes counts texts by finish reasons that are not known, which count as cut off.
+	UnknownFinishes map[string]int64 `json:"unknown_finishes,omitempty"`
 	// BadLines counts the bad lines of the input by code.
 	BadLines map[string]int64 `json:"bad_lines,omitempty"`
 }
@@ -77,7 +79,9 @@ type Summary struct {
 	Judge *Role `json:"judge"`
 	// Responses counts the actor's texts.
 	Responses Responses `json:"responses"`
-	Calls     Calls     `json:"calls"`
+	// UnknownFinishes counts this attempt's texts by finish reasons that are not known.
+	UnknownFinishes map[string]int64 `json:"unknown_finishes"`
+	Calls           Calls            `json:"calls"`
 	// Unparsed is the share of judgments and comparisons without a score or verdict.
 	Unparsed        float64            `json:"unparsed"`
 	UnparsedByStage map[string]float64 `json:"unparsed_by_stage"`
@@ -190,7 +194,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 	st := &run.Stats
 	s := &Summary{
 		Out: op.Config.Output.Dir, Simulated: run.Simulated,
-		Prompts: run.Ledger.Findings, Lines: run.Ledger.Lines, BadLines: run.Ledger.Bad, BadLinesByCode: op.BadLines, Merged: run.Ledger.Merged,
+		Prompts: run.Ledger.Findings, Lines: run.Ledger.Lines, BadLines: run.Ledger.Bad, BadLinesByCode: op.BadLines, Merged: run.Ledger.Merged, UnknownFinishes: op.UnknownFinishes,
 		Calls: callsOf(op.Calls), FailedCalls: st.FailedCalls, FailedByLength: quarters(st.Lengths),
 		SlotUse: op.SlotUse, SlotUseOf: op.SlotUseOf, Seconds: op.Seconds, Files: len(run.Files),
 	}

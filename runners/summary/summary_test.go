@@ -132,3 +132,22 @@ func TestAskingIsTold(t *testing.T) {
 		}
 	}
 }
+
+// The printed summary counts texts by finish reasons that are not known, and ends with the next command.
+func TestPrint(t *testing.T) {
+	op := operation()
+	op.Config.Output.Dir = "some/out"
+	op.UnknownFinishes = map[string]int64{"weary": 1, "tired": 1234}
+	var b bytes.Buffer
+	if err := New(ranRun(func(*schemas.Run) {}), op).Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`count as cut off: "tired" 1,234, "weary" 1`, "\nnext: coeval report some/out\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the summary lacks %q:\n%s", want, b.String())
+		}
+	}
+	if !strings.HasSuffix(b.String(), "next: coeval report some/out\n") {
+		t.Errorf("the summary does not end with the next command:\n%s", b.String())
+	}
+}

@@ -37,6 +37,13 @@ func (s *Summary) Print(w io.Writer) error {
 	s.printAsking(line)
 	s.printCalls(line)
 	s.printFailures(line)
+	if len(s.UnknownFinishes) > 0 {
+		var reasons []string
+		for _, reason := range slices.Sorted(maps.Keys(s.UnknownFinishes)) {
+			reasons = append(reasons, fmt.Sprintf("%q %s", reason, humanize.Comma(s.UnknownFinishes[reason])))
+		}
+		line("unknown ends", "texts with finish reasons that are not known count as cut off: %s", strings.Join(reasons, ", "))
+	}
 	if s.SlotUse != nil {
 		line("slot use", "%s of %s", percent(*s.SlotUse), s.SlotUseOf)
 	}

@@ -38,6 +38,8 @@ type Snapshot struct {
 	Warnings []string
 	// LastFault is the fault of the last repeated request, empty if there is none.
 	LastFault string
+	// UnknownFinishes counts texts that count as cut off, since their finish reason is not known.
+	UnknownFinishes map[string]int64
 	// Failures are the final failures by role, code and message, the most common first.
 	Failures []Failure
 }
@@ -82,6 +84,8 @@ type Counters struct {
 	warnings []string
 	failures map[Failure]int64
 	odd      map[string]bool // keys of warnings
+	// unknownFinishes counts the texts with unknown finish reasons.
+	unknownFinishes map[string]int64
 	// beginnings counts texts by role and opening tag. The empty tag has the number of all texts.
 	beginnings map[[2]string]int
 }
@@ -112,7 +116,25 @@ func (c *Counters) warnOnce(key, sentence string) {
 }
 
 func (c *Counters) recordUnknownFinish(server, reason string) {
+	c.mu.Lock()
+	if c.unknownFinishes == nil {
+		c.unknownFinishes = map[string]int64{}
+	}
+	if _, known := c.unknownFinishes[reason]; !known && len(c.unknownFinishes) >= maxFailures {
+		reason = "(others)"
+	}
+	c.unknownFinishes[reason]++
+	c.mu.Unlock()
 	c.warnOnce("finish "+reason, fmt.Sprintf("%s ends texts with the finish reason %q, which is not known: these texts count as cut off", server, reason))
+}
+
+func (c *Counters) recordCutPrompts(server, model string, sizes promptSizes) {
+	c.warnOnce("prompts "+server+" "+model, fmt.Sprintf("%s reports %d prompt tokens for requests of %d and of %d bytes alike: it seems to cut prompts of %s without an error, and texts are answered and judged by a part of them. Raise its context length (OLLAMA_CONTEXT_LENGTH at Ollama), then run again with a new worker.revision",
+		server, sizes.tokens, sizes.shortest, sizes.longest, model))
+}
+
+func (c *Counters) recordMissingMetrics(server string) {
+	c.warnOnce("metrics "+server, fmt.Sprintf("%s is an SGLang server without /metrics: its queue is not seen, and more requests than needed may wait there. Start it with --enable-metrics", server))
 }
 
 func (c *Counters) recordThoughtsOnly(server, role string) {
@@ -220,7 +242,7 @@ func (c *Counters) Snapshot() Snapshot {
 		Prompts: c.Prompts.Load(), Asked: c.Asked.Load(), Begun: c.Begun.Load(), Requests: c.requests.Load(), Generations: c.Generations.Load(),
 		Replayed: c.Replayed.Load(), Failed: c.Failed.Load(), ReplayedFailed: c.ReplayedFailed.Load(), Retries: c.retries.Load(),
 		Calls: c.calls.Counts(), InFlight: c.inFlight, InFlightByStage: maps.Clone(c.byStage), Permits: c.permits, Held: c.held,
-		LastFault: c.fault, Warnings: slices.Clone(c.warnings), Asking: max(0, c.answered.Sub(c.first)),
+		LastFault: c.fault, Warnings: slices.Clone(c.warnings), UnknownFinishes: maps.Clone(c.unknownFinishes), Asking: max(0, c.answered.Sub(c.first)),
 	}
 	if c.useThen.available > 0 {
 		s.PermitUse = c.useThen.held / c.useThen.available

@@ -255,6 +255,9 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error 
 		return nil
 	}
 	for _, m := range openai.ReadModels(a.body) {
+		if m.OwnedBy == openai.SGLangOwner {
+			e.sglang.Store(true)
+		}
 		if m.ID == r.Model {
 			return f.recordModel(ctx, e, r, m)
 		}

@@ -55,6 +55,8 @@ type request struct {
 	loosened bool
 	// streamed reports whether the last attempt was a stream.
 	streamed bool
+	// renamed reports whether the last attempt had max_completion_tokens.
+	renamed bool
 	// timeouts is the number of timeouts. Each doubles the time limit.
 	timeouts int
 }
@@ -322,9 +324,10 @@ const (
 
 // send posts a request and reads its answer.
 func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
-	q.streamed = e.streams(q.role)
+	q.streamed, q.renamed = e.streams(q.role), e.sendsCompletionTokens(q.role)
 	body, err := openai.AppendBody(nil, &openai.Request{
 		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.constraintOf(q.role)), Stream: q.streamed,
+		CompletionTokens: q.renamed,
 	})
 	if err != nil {
 		return nil, nil, &openai.Fault{Kind: openai.Refused, Code: openai.CodeBadRequest, Message: err.Error()}
@@ -368,6 +371,7 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 		}
 	}
 	f.checkFinish(e, q, generations)
+	f.checkPromptSize(e, q, len(body), generations)
 	return generations, has, nil
 }
 
@@ -411,6 +415,49 @@ func (f *Fleet) applyRateLimits(e *endpoint, a *answer) {
 	e.mu.Unlock()
 	if wait, metered := pacing.RateLimits(a.header, tokens, time.Now()); metered {
 		f.limiter.ApplyRateLimit(e.server, wait)
+	}
+}
+
+// promptSizes shows whether a server cuts prompts without saying so, as Ollama does at num_ctx tokens:
+// prompts of different sizes then have one number of tokens, which is the largest that was seen.
+type promptSizes struct {
+	tokens            int // the largest number that the server reported
+	answers           int // with that number
+	shortest, longest int // of their requests, in bytes
+}
+
+const (
+	// minCutTokens is the least number of prompt tokens that counts as a bound.
+	minCutTokens = 256
+	// minCutAnswers answers with the largest number of tokens, of which the longest request is
+	// minCutGrowth times the shortest, show that a server cuts prompts.
+	minCutAnswers = 3
+	minCutGrowth  = 1.25
+)
+
+// add notes an answer, and reports whether the server cuts prompts.
+func (p *promptSizes) add(tokens, size int) bool {
+	switch {
+	case tokens < minCutTokens || tokens < p.tokens:
+		return false
+	case tokens > p.tokens:
+		*p = promptSizes{tokens: tokens, shortest: size, longest: size}
+	}
+	p.answers++
+	p.shortest, p.longest = min(p.shortest, size), max(p.longest, size)
+	return p.answers >= minCutAnswers && float64(p.longest) >= minCutGrowth*float64(p.shortest)
+}
+
+// checkPromptSize warns once if prompts that grow have no more tokens.
+func (f *Fleet) checkPromptSize(e *endpoint, q *request, size int, generations []schemas.Generation) {
+	tokens, _ := openai.Usage(generations)
+	e.mu.Lock()
+	p := &e.model(q.role).prompts
+	cuts := q.stage != stageProbe && p.add(tokens, size)
+	sizes := *p
+	e.mu.Unlock()
+	if cuts {
+		f.counters.recordCutPrompts(e.name, q.role.Model, sizes)
 	}
 }
 

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -24,8 +25,10 @@ type endpoint struct {
 	name string // as in the config, without a password
 	base *url.URL
 	key  string
-	// secrets replaces the key and the URL's secrets in all texts from the server. It must run
-	// before a text is shortened, stored or shown.
+	// query is added to the URL's own.
+	query url.Values
+	// secrets replaces the key and the secrets of headers and URL in all texts from the server. It must
+	// run before a text is shortened, stored or shown.
 	secrets *redact.Redactor
 	header  http.Header
 	client  *http.Client
@@ -34,6 +37,8 @@ type endpoint struct {
 	echoes atomic.Bool
 	// simulated is true if the model list is the simulated server's, which may be behind a proxy.
 	simulated atomic.Bool
+	// sglang is true if the model list is SGLang's.
+	sglang atomic.Bool
 	// discovering has a token during a discovery.
 	discovering chan struct{}
 
@@ -61,6 +66,10 @@ type modelState struct {
 	secondsPerToken float64
 	// stream decides whether requests are sent as streams.
 	stream streaming
+	// completionTokens is true after the server has asked for max_completion_tokens instead of max_tokens.
+	completionTokens bool
+	// prompts shows whether the server cuts them.
+	prompts promptSizes
 	// everSucceeded is true after an answer. denials is the number since the last success, denial
 	// the last of them, and deniedSince the time of the first.
 	everSucceeded bool
@@ -72,7 +81,7 @@ type modelState struct {
 }
 
 func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint, error) {
-	key, err := spec.APIKey()
+	access, err := spec.Credentials()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", redactedURL(spec.URL), err)
 	}
@@ -91,13 +100,14 @@ func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint, error) {
 		f.clients[spec.CAFile] = client
 	}
 	e := &endpoint{
-		name: base.Redacted(), base: base, key: key, secrets: redact.New(secretsOf(key, base)...), client: client,
+		name: base.Redacted(), base: base, key: access.Key, query: url.Values{}, secrets: redact.New(secretsOf(access, base)...), client: client,
 		header:      http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
 		server:      schedule.NewServer(spec.URL, pacing.New(f.options.MaxInFlight), pacing.NewQuota(f.options.RequestsPerMinute, f.options.TokensPerMinute)),
 		discovering: make(chan struct{}, 1), models: map[string]*modelState{}, health: newHealth(),
 	}
-	if key != "" {
-		e.header.Set("Authorization", "Bearer "+key)
+	maps.Copy(e.header, access.Header)
+	for name, value := range access.Query {
+		e.query.Set(name, value)
 	}
 	return e, nil
 }
@@ -109,11 +119,20 @@ func redactedURL(s string) string {
 	return "a URL that can't be parsed"
 }
 
-// urlOf returns the URL of a path below the base, with the base's query.
+// urlOf returns the URL of a path below the base, with the query of the base and of the config.
 func (e *endpoint) urlOf(path string) string {
+	return e.urlAt(strings.TrimSuffix(e.base.Path, "/") + path)
+}
+
+// urlAt returns the URL of a path on the endpoint's host.
+func (e *endpoint) urlAt(path string) string {
 	u := *e.base
-	u.Path = strings.TrimSuffix(u.Path, "/") + path
-	u.RawPath = ""
+	u.Path, u.RawPath = path, ""
+	if len(e.query) > 0 {
+		q := u.Query()
+		maps.Copy(q, e.query)
+		u.RawQuery = q.Encode()
+	}
 	return u.String()
 }
 
@@ -125,9 +144,10 @@ func (e *endpoint) metricsURL() string {
 	return u.String()
 }
 
-// secretsOf returns the secrets that a server receives and may quote: its key, and secrets in its URL.
-func secretsOf(key string, base *url.URL) []string {
-	secrets := []string{key}
+// secretsOf returns the secrets that a server receives and may quote: its key, those of headers and
+// query, and those in its URL.
+func secretsOf(access *stage.Credentials, base *url.URL) []string {
+	secrets := slices.Clone(access.Secrets)
 	if password, ok := base.User.Password(); ok {
 		secrets = append(secrets, password)
 	}
@@ -172,6 +192,13 @@ func (e *endpoint) enforces(r *stage.Role) bool {
 
 func (e *endpoint) enforcesLocked(r *stage.Role) bool {
 	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
+}
+
+// sendsCompletionTokens reports whether requests bound the text with max_completion_tokens.
+func (e *endpoint) sendsCompletionTokens(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.model(r).completionTokens
 }
 
 // streaming decides whether requests for a model are streams.

@@ -26,6 +26,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"coeval/schemas"
+	"coeval/schemas/redact"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/stage"
 )
@@ -307,6 +308,66 @@ func TestHTTP2AndPrivateAuthority(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("without the authority: %v", err)
 		}
+	}
+}
+
+// Headers and parameters of the config go with each request, the key in a header of its own, beside a
+// private authority. What a server quotes of those from variables and files is taken out.
+func TestHeadersAndQuery(t *testing.T) {
+	t.Setenv("COEVAL_TEST_KEY", "swordfish-key-0123456789")
+	t.Setenv("COEVAL_TEST_ORG", "swordfish org & more?")
+	secretFile := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(secretFile, []byte("swordfish-token-987654321\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var posts atomic.Int64
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, want := range map[string]string{"Api-Key": "swordfish-key-0123456789", "X-Org": "swordfish org & more?", "X-Plain": "lab", "Authorization": ""} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s %s: header %s is %q, want %q", r.Method, r.URL.Path, name, got, want)
+			}
+		}
+		if strings.HasSuffix(r.URL.Path, "/metrics") { // beside the API
+			http.NotFound(w, r)
+			return
+		}
+		if q := r.URL.Query(); q.Get("api-version") != "2024-10-21" || q.Get("token") != "swordfish-token-987654321" {
+			t.Errorf("%s %s: the query is %q", r.Method, r.URL.Path, r.URL.RawQuery)
+		}
+		if r.Method == http.MethodPost && posts.Add(1) == 3 {
+			http.Error(w, "no: "+r.URL.RawQuery+" "+r.Header.Get("X-Org"), http.StatusBadRequest)
+			return
+		}
+		echoing(w, r)
+	}))
+	defer s.Close()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := actorAt(s.URL + "/v1")
+	r.Endpoints[0] = stage.Endpoint{
+		URL: s.URL + "/v1", APIKeyEnv: "COEVAL_TEST_KEY", APIKeyHeader: "api-key", CAFile: file,
+		Headers: stage.FieldsOf(map[string]string{"X-Org": "env:COEVAL_TEST_ORG", "X-Plain": "lab"}),
+		Query:   stage.FieldsOf(map[string]string{"api-version": "2024-10-21", "token": "file:" + secretFile}),
+	}
+	f := open(t, Options{MaxInFlight: 1})
+	var refused []string
+	for i, of := range ask(t, f, callsOf(r, 5, 1)) {
+		if of[0].Code != "" {
+			refused = append(refused, of[0].Message)
+		} else if want := fmt.Sprint("Question ", i); of[0].Text != want {
+			t.Errorf("%q, want %q", of[0].Text, want)
+		}
+	}
+	if len(refused) != 1 || strings.Contains(refused[0], "swordfish") || strings.Contains(refused[0], "987654321") || !strings.Contains(refused[0], redact.Mark) {
+		t.Errorf("refusals %q: want one, without secrets", refused)
+	}
+	// A connection that fails is told with its URL, which has the parameters.
+	s.Close()
+	_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(r, 1, 1))
+	if err == nil || strings.Contains(err.Error(), "swordfish") {
+		t.Errorf("%v: want an error without secrets", err)
 	}
 }
 

@@ -66,6 +66,9 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint, r *stage.Role) {
 				f.limiter.ObserveQueue(e.server, running, waiting)
 				continue
 			}
+			if !ok && e.sglang.Load() {
+				f.counters.recordMissingMetrics(e.name)
+			}
 			metricsAt, empty = now.Add(metricsRetry), 0
 			f.limiter.ForgetQueue(e.server)
 		}

@@ -26,6 +26,7 @@ const (
 	actDeny                  // the server denies: see [Fleet.deny]
 	actStream                // send again as a stream, then as actRetry
 	actSplit                 // send again as a stream, then with fewer choices, then as actRetry
+	actRename                // send again with max_completion_tokens, then as actFail
 	actStopOwn               // this machine's fault: the run stops
 )
 
@@ -43,6 +44,7 @@ var policy = map[openai.Kind]struct {
 	openai.Denied:        {actDeny, schedule.Failed},
 	openai.StreamOnly:    {actStream, schedule.Refused},
 	openai.CutOffSilence: {actSplit, schedule.Failed},
+	openai.WrongField:    {actRename, schedule.Refused},
 	ownKind:              {actStopOwn, schedule.Refused},
 }
 
@@ -115,6 +117,12 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	if do == actFail && flt.Status == 403 && !f.hasAnswered(q.role) {
 		do = actDeny // a firewall that has never passed a request does not judge prompts
 	}
+	if do == actRename {
+		if e.loosen(q, do) {
+			return nil, nil
+		}
+		do = actFail
+	}
 	switch do {
 	case actStopOwn:
 		return nil, cmp.Or(flt.Err, errors.New(flt.Message))
@@ -161,13 +169,17 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	return nil, f.checkPatience(endpoints, q.role, t.first)
 }
 
-// loosen changes the form of a request: to a stream, from a stream, or to half as many choices. It
-// returns false if no change is left.
+// loosen changes the form of a request: to a stream, from a stream, to half as many choices, or to
+// max_completion_tokens. It returns false if no change is left.
 func (e *endpoint) loosen(q *request, do action) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(q.role)
 	switch {
+	case do == actRename && !q.renamed:
+		m.completionTokens = true
+	case do == actRename:
+		return false
 	case do == actFail: // a streamed request failed for good
 		m.stream = streamRefused
 	case m.stream == streamNever:
@@ -313,7 +325,7 @@ func (f *Fleet) adviseOnPath(ctx context.Context, e *endpoint, r *stage.Role) st
 			continue
 		}
 		u.Path = other
-		if models := e.listModels(ctx, u.String()+openai.ModelsPath); len(models) > 0 {
+		if models := e.listModels(ctx, e.urlAt(other+openai.ModelsPath)); len(models) > 0 {
 			return "did you mean " + u.Redacted() + "? It serves " + quoteSome(models)
 		}
 	}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +11,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
 	"coeval/transforms/fleet/openai"
@@ -19,7 +23,7 @@ import (
 
 // Every kind of fault has an action, and its failure record a code unless it ends the run.
 func TestPolicyIsComplete(t *testing.T) {
-	for kind := ownKind; kind <= openai.CutOffSilence; kind++ {
+	for kind := ownKind; kind <= openai.WrongField; kind++ {
 		if _, ok := policy[kind]; !ok {
 			t.Errorf("kind %d has no policy", kind)
 		}
@@ -278,6 +282,209 @@ func TestStreamOnly(t *testing.T) {
 	}
 }
 
+// A server that wants max_completion_tokens gets it from the second request on; one that refuses that as
+// well has said no to the request.
+func TestMaxCompletionTokens(t *testing.T) {
+	for _, tt := range []struct {
+		name, said string
+		stubborn   bool
+	}{
+		{"OpenAI", `{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}`, false},
+		{"a gateway", `{"message":"max_tokens is deprecated, please use max_completion_tokens"}`, false},
+		{"a server that wants neither", `{"error":{"message":"use max_completion_tokens"}}`, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var refused, asked atomic.Int64
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				b, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				var body map[string]any
+				if err := json.Unmarshal(b, &body); err != nil {
+					t.Error(err)
+				}
+				_, old := body["max_tokens"]
+				_, renamed := body["max_completion_tokens"]
+				if old == renamed {
+					t.Errorf("the body has both names or none: %s", b)
+				}
+				asked.Add(1)
+				if old || tt.stubborn {
+					refused.Add(1)
+					http.Error(w, tt.said, http.StatusBadRequest)
+					return
+				}
+				n, _ := body["n"].(float64)
+				var choices []string
+				for k := range max(int(n), 1) {
+					choices = append(choices, fmt.Sprintf(`{"index":%d,"message":{"content":"ok"},"finish_reason":"stop"}`, k))
+				}
+				_, _ = fmt.Fprintf(w, `{"choices":[%s]}`, strings.Join(choices, ","))
+			})
+			got, err := try(t.Context(), open(t, Options{MaxInFlight: 4}), callsOf(actorAt(url), 6, 2))
+			if tt.stubborn {
+				if err == nil && got[0][0].Code != openai.CodeBadRequest {
+					t.Errorf("got %+v, want bad_request", got[0])
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, of := range got {
+				if of[0].Text != "ok" || of[1].Text != "ok" {
+					t.Errorf("%+v", of)
+				}
+			}
+			// The probe finds it out, with one request.
+			if refused.Load() != 1 || asked.Load() < 7 {
+				t.Errorf("%d of %d requests were refused, want 1", refused.Load(), asked.Load())
+			}
+		})
+	}
+}
+
+// A gateway that cuts a silent request after a minute gets it as a stream, and for fewer choices where
+// it cuts streams as well.
+func TestCutSilenceIsAskedAsAStream(t *testing.T) {
+	for _, status := range []int{http.StatusGatewayTimeout, 524} {
+		for _, mostOfStream := range []int{8, 2} {
+			t.Run(fmt.Sprintf("%d, streams of %d", status, mostOfStream), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { cutSilence(t, status, mostOfStream) })
+			})
+		}
+	}
+}
+
+func cutSilence(t *testing.T, status, mostOfStream int) {
+	f := New(Options{MaxInFlight: 16, Tries: 5, Patience: 10 * time.Minute}, &Counters{})
+	defer f.Close()
+	messages := []schemas.Message{{Role: "user", Content: "Question"}}
+	q := request{role: actorAt("http://host/v1"), stage: schemas.StageGenerate, n: 8, messages: func() []schemas.Message { return messages }}
+	e, err := f.newEndpoint(q.role.Endpoints[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	e.client = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		var body struct {
+			Stream bool
+			N      int
+		}
+		if err := json.Unmarshal(b, &body); err != nil {
+			return nil, err
+		}
+		asked = append(asked, fmt.Sprintf("stream %t n %d", body.Stream, max(body.N, 1)))
+		w := httptest.NewRecorder()
+		if !body.Stream || max(body.N, 1) > mostOfStream {
+			time.Sleep(time.Minute)
+			w.WriteHeader(status)
+			return w.Result(), nil
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		for k := range max(body.N, 1) {
+			_, _ = fmt.Fprintf(w, "data: {\"choices\":[{\"index\":%d,\"delta\":{\"content\":\"ok\"},\"finish_reason\":\"stop\"}]}\n\n", k)
+		}
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+		return w.Result(), nil
+	})}
+	tally := f.counters.NewTally()
+	state := retryState{last: time.Now()}
+	for range 6 {
+		generations, _, flt := f.send(t.Context(), e, &q, tally)
+		if flt == nil {
+			if len(generations) != min(8, mostOfStream) || generations[0].Text != "ok" {
+				t.Errorf("got %+v", generations)
+			}
+			break
+		}
+		if _, err := f.handleFault(t.Context(), &state, e, []*endpoint{e}, &q, flt, tally); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"stream false n 8", "stream true n 8"}
+	if mostOfStream < 8 {
+		want = append(want, "stream true n 4", "stream true n 2")
+	}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// roundTrip is a transport without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Requests that grow while their prompt tokens don't show a server that cuts prompts; equal requests,
+// and prompts of one size, do not.
+func TestCutPromptsAreReported(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		tokens func(chars int) int // of a prompt
+		want   int                 // warnings
+	}{
+		{"a window of 1024", func(chars int) int { return min(chars/4, 1024) }, 1},
+		{"all of each prompt", func(chars int) int { return chars / 4 }, 0},
+		{"a small number of tokens", func(int) int { return 9 }, 0},
+		{"no usage", func(int) int { return 0 }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = fmt.Fprintf(w, `{"choices":[{"index":0,"message":{"content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":%d,"completion_tokens":1}}`, tt.tokens(len(promptOf(r))))
+			})
+			calls := callsOf(actorAt(url), 12, 1)
+			for i := range calls {
+				messages := []schemas.Message{{Role: "user", Content: strings.Repeat("word ", 100*(i+1))}} // 500 to 6,000 characters
+				calls[i].Messages = func() []schemas.Message { return messages }
+			}
+			f := open(t, Options{MaxInFlight: 1})
+			ask(t, f, calls)
+			warnings := f.counters.Snapshot().Warnings
+			if len(warnings) != tt.want || tt.want == 1 && !strings.Contains(warnings[0], "1024 prompt tokens") {
+				t.Errorf("warnings %q, want %d", warnings, tt.want)
+			}
+		})
+	}
+}
+
+// An SGLang server without metrics is told of, with the flag that it lacks; any other is not.
+func TestSGLangWithoutMetrics(t *testing.T) {
+	for owner, want := range map[string]bool{"sglang": true, "vllm": false} {
+		release := make(chan struct{})
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, openai.ModelsPath):
+				_, _ = fmt.Fprintf(w, `{"data":[{"id":"simulated","owned_by":%q}]}`, owner)
+			case strings.HasSuffix(r.URL.Path, "/metrics"):
+				http.NotFound(w, r)
+				time.AfterFunc(100*time.Millisecond, func() { // after the client has read it
+					select {
+					case release <- struct{}{}:
+					default:
+					}
+				})
+			case strings.Contains(promptOf(r), "Say OK."):
+				_, _ = io.WriteString(w, said("OK"))
+			default:
+				<-release
+				_, _ = io.WriteString(w, said("ok"))
+			}
+		}))
+		f := open(t, Options{RecordModel: func(context.Context, string, *stage.Role, openai.Model) (string, error) { return "", nil }})
+		ask(t, f, callsOf(actorAt(s.URL+"/v1"), 1, 1))
+		s.Close()
+		if got := strings.Contains(strings.Join(f.counters.Snapshot().Warnings, "\n"), "--enable-metrics"); got != want {
+			t.Errorf("%s: warned %t, want %t: %q", owner, got, want, f.counters.Snapshot().Warnings)
+		}
+	}
+}
+
 // A probe that a model answers without a choice, since it still thinks, shows that it lives.
 func TestProbeOfAThinker(t *testing.T) {
 	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
@@ -309,6 +516,9 @@ func TestOddAnswersAreTold(t *testing.T) {
 	warnings := f.counters.Snapshot().Warnings
 	if len(warnings) != 2 || !strings.Contains(strings.Join(warnings, "\n"), `"tired"`) || !strings.Contains(strings.Join(warnings, "\n"), "reasoning_content") {
 		t.Errorf("warnings %q", warnings)
+	}
+	if n := f.counters.Snapshot().UnknownFinishes["tired"]; n != 20 {
+		t.Errorf("%d texts ended with an unknown reason, want 20", n)
 	}
 }
 

@@ -22,7 +22,7 @@ type Options struct {
 	// Fence is the run's folder, whose lock must name the attempt: otherwise the process stops
 	// asking. Empty means no check.
 	Fence string `json:"fence,omitempty"`
-	// Keys are the endpoints whose API keys must be readable before anything is asked.
+	// Keys are the endpoints whose API keys and other secrets must be readable before anything is asked.
 	Keys []stage.Endpoint `json:"keys,omitempty"`
 	// Window is the number of prompts that a bundle has in progress. More fill the permits better and
 	// take more memory, about 0.25 MB each. Zero means half of the permits of all servers, a quarter

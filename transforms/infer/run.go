@@ -217,7 +217,7 @@ func (s *runState) checkOptions(o Options) error {
 // belongs to another attempt.
 func (o *Options) checkAccess(ctx context.Context) (*lock.Fence, error) {
 	for _, e := range o.Keys {
-		if _, err := e.APIKey(); err != nil {
+		if _, err := e.Credentials(); err != nil {
 			host, _ := os.Hostname() // without it the name is empty
 			return nil, fmt.Errorf("the worker process on %q has no API key: %w there; nothing was asked by it", host, err)
 		}

@@ -16,7 +16,7 @@ type ActorOptions struct {
 	// and long rejected responses, at a margin that may shrink to 1−2·Rho of the range. Zero
 	// means none: the best against the worst.
 	Rho float64 `json:"rho"`
-	// MinMargin is the least difference of the two means, 0 to 5 points with at most three
+	// MinMargin is the least difference of the two means, 0 to 100 points with at most three
 	// decimals. Zero means any difference above 0.
 	MinMargin float64 `json:"min_margin"`
 	// MaxChosenChars drops a pair whose chosen response is longer, in Unicode code points. It
@@ -31,8 +31,8 @@ func (o ActorOptions) Validate() error {
 	if !(o.Rho >= 0 && inMillionths(o.Rho) < 500_000 && hasDecimals(o.Rho, 6)) {
 		errs = append(errs, fmt.Errorf("pairs: rho is %v; allowed is 0 to below 0.5, with at most 6 decimals: from 0.5 on the tiers overlap", o.Rho))
 	}
-	if !(o.MinMargin >= 0 && o.MinMargin <= 5 && hasDecimals(o.MinMargin, 3)) {
-		errs = append(errs, fmt.Errorf("pairs: min_margin is %v; allowed is 0 to 5, with at most 3 decimals", o.MinMargin))
+	if !(o.MinMargin >= 0 && o.MinMargin <= 100 && hasDecimals(o.MinMargin, 3)) {
+		errs = append(errs, fmt.Errorf("pairs: min_margin is %v; allowed is 0 to 100, with at most 3 decimals", o.MinMargin))
 	}
 	if o.MaxChosenChars < 0 {
 		errs = append(errs, fmt.Errorf("pairs: max_chosen_chars is %d; allowed is 0 (no limit) or more", o.MaxChosenChars))

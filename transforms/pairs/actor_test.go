@@ -239,8 +239,8 @@ func TestActorOptions(t *testing.T) {
 		{ActorOptions{Rho: 0.4999999}, "rho is 0.4999999"},
 		{ActorOptions{Rho: 0.1234567}, "at most 6 decimals"},
 		{ActorOptions{Rho: -0.1}, "rho is -0.1"},
-		{ActorOptions{MinMargin: 0.0001}, "min_margin is 0.0001; allowed is 0 to 5, with at most 3 decimals"},
-		{ActorOptions{MinMargin: 5.5}, "min_margin is 5.5"},
+		{ActorOptions{MinMargin: 0.0001}, "min_margin is 0.0001; allowed is 0 to 100, with at most 3 decimals"},
+		{ActorOptions{MinMargin: 100.5}, "min_margin is 100.5"},
 		{ActorOptions{MaxChosenChars: -1}, "max_chosen_chars is -1"},
 	}
 	for _, tt := range tests {

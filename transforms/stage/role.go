@@ -1,18 +1,10 @@
 package stage
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode"
 
 	"coeval/schemas"
-	"coeval/schemas/redact"
 )
 
 // Role is a model in one part of the method: how it is asked and where it is served.
@@ -54,65 +46,6 @@ const (
 
 // Sends reports whether requests of the role have the field.
 func (r *Role) Sends(field string) bool { return !slices.Contains(r.Omit, field) }
-
-// Endpoint is one OpenAI-compatible server.
-type Endpoint struct {
-	// URL is the base URL, as in http://host:8000/v1.
-	URL string `json:"url"`
-	// APIKeyEnv names the environment variable that contains the API key. Empty means none.
-	APIKeyEnv string `json:"api_key_env,omitempty"`
-	// APIKeyFile names the file that contains the API key, instead.
-	APIKeyFile string `json:"api_key_file,omitempty"`
-	// CAFile names a PEM file with certificate authorities that are trusted beside the system's.
-	CAFile string `json:"ca_file,omitempty"`
-}
-
-// APIKey reads the endpoint's key. It is empty when the endpoint needs none. Configs and
-// pipelines carry the name of a variable or a file, never the key itself.
-func (e Endpoint) APIKey() (string, error) {
-	switch {
-	case e.APIKeyEnv != "":
-		key := os.Getenv(e.APIKeyEnv) //nolint:forbidigo // a worker of a cluster has its own environment
-		if key == "" {
-			return "", fmt.Errorf("api_key_env names %s, which is not set", shownVariable(e.APIKeyEnv))
-		}
-		return key, nil
-	case e.APIKeyFile != "":
-		b, err := os.ReadFile(e.APIKeyFile)
-		if err != nil {
-			if failed, ok := errors.AsType[*fs.PathError](err); ok { // its text has the name
-				err = failed.Err
-			}
-			return "", fmt.Errorf("api_key_file names %s, which can't be read: %w", shownFile(e.APIKeyFile), err)
-		}
-		key := strings.TrimSpace(string(b))
-		if key == "" || strings.ContainsFunc(key, unicode.IsSpace) {
-			return "", fmt.Errorf("api_key_file names %s, which must contain one key and nothing else", shownFile(e.APIKeyFile))
-		}
-		return key, nil
-	}
-	return "", nil
-}
-
-// variableName is how environment variables are usually named.
-var variableName = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-
-// shownVariable names an environment variable in a message, but not if it may be the key itself, given
-// in the place of the name.
-func shownVariable(name string) string {
-	if variableName.MatchString(name) && !redact.Value(name) {
-		return "the environment variable " + name
-	}
-	return "an environment variable (its name is not shown, it may be a key)"
-}
-
-// shownFile is shownVariable for a file.
-func shownFile(name string) string {
-	if strings.ContainsAny(name, `/\.`) && !redact.Value(name) {
-		return name
-	}
-	return "a file (its name is not shown, it may be a key)"
-}
 
 // Identity returns the model with its revision, as IDs and rows show it.
 func (r *Role) Identity() string {

@@ -3,6 +3,7 @@ package openai
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,8 @@ const (
 	StreamOnly
 	// CutOffSilence means that a gateway ended a request that was silent for too long.
 	CutOffSilence
+	// WrongField means that the server wants max_completion_tokens in place of max_tokens.
+	WrongField
 )
 
 // A Fault is an answer that contains no generation, or the reason why there is none.
@@ -93,13 +96,15 @@ func kindOf(status int, said complaint) (Kind, string) {
 		return Overloaded, CodeServerError // the code of a request that is turned away for ever
 	case said.has(streamOnly):
 		return StreamOnly, CodeBadRequest
+	case status >= 400 && status < 500 && wantsCompletionTokens.MatchString(said.text):
+		return WrongField, CodeBadRequest
 	case status == http.StatusForbidden && (said.has(filteredPrompt) || said.page):
 		return Refused, CodeContentFilter
 	case status < 400, status >= 401 && status <= 405:
 		return Denied, ""
 	case status == http.StatusRequestEntityTooLarge:
 		return Refused, CodeTooLarge
-	case said.has(tooLong):
+	case said.has(tooLong), tooLongForm.MatchString(said.text) && sizeWord.MatchString(said.text):
 		return Refused, CodeContextLength // some say so with a 500
 	case status == http.StatusGatewayTimeout, status == 524:
 		return CutOffSilence, CodeTimeout
@@ -124,6 +129,10 @@ var (
 		"too many input tokens", "too many total tokens", "reduce the length of the", "context size has been exceeded", "longer than the maximum",
 		"input length and", "exceeds maximum context", "larger than the model's context", "exceeds model context", "prompt too long",
 		"greater than the context length", "trying to keep the first", "failed to find a slot", "input is longer than", "prompt contains too many tokens",
+		"must have less than", "reached context length", "too large to process", "expected maxlength", "too many tokens:", "number of tokens in the prompt",
+		"exceeds the maximum allowed length", "maximum input length", "exceeds max length", "exceeded model token limit", "tokens too long",
+		"string_above_max_length", "max_tokens must be at least 1, got -", "context shift is disabled", "token limit exceeded", "exceed the token limit",
+		"exceeds the token limit", "超过最大长度", "超出最大长度", "超过模型", "输入长度超",
 	}
 	filteredPrompt = []string{
 		"content_filter", "content filter", "content_policy", "content policy", "moderation", "flagged", "safety", "responsibleaipolicyviolation",
@@ -136,6 +145,15 @@ var (
 	// noCredit does not end by waiting, though some send it with a 429.
 	noCredit   = []string{"insufficient_quota", "insufficient balance", "insufficient_balance", "credit balance is too low", "billing_hard_limit", "payment required", "arrearage", "billing_not_active", "out of credits"}
 	streamOnly = []string{"only support stream", "only supports stream", "stream must be true", "stream=true is required", "only streaming", "streaming is required", "must be streamed", "non-streaming", "only support streaming", "set stream to true"}
+)
+
+var (
+	// tooLongForm and sizeWord together match what servers say of a prompt that is too long, in words
+	// that are not in the list.
+	tooLongForm = regexp.MustCompile(`\b(?:prompt|input|inputs|context|conversation|messages?|sequence)\b.{0,80}\b(?:too (?:long|large)|exceed\w*|over(?:flow\w*|runs?)?|(?:longer|larger|greater|more) than|beyond)\b`)
+	sizeWord    = regexp.MustCompile(`\b(?:tokens?|length|context|too long)\b`)
+	// wantsCompletionTokens matches the refusal of max_tokens in favour of max_completion_tokens.
+	wantsCompletionTokens = regexp.MustCompile(`max_tokens\b.{0,120}\b(?:use|instead|replaced by|deprecated)\b.{0,60}max_completion_tokens|\buse\W{0,3}max_completion_tokens`)
 )
 
 // complaint is what a server says is wrong.

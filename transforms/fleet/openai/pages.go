@@ -10,6 +10,9 @@ import (
 // SimulatedOwner is the owner of the models of the simulated server, and its Server header.
 const SimulatedOwner = "coeval-simulator"
 
+// SGLangOwner is the owner of the models of an SGLang server.
+const SGLangOwner = "sglang"
+
 // A Model is an entry of a server's model list.
 type Model struct {
 	ID      string `json:"id"`

@@ -36,6 +36,8 @@ type Request struct {
 	Seed int64
 	// Constraint has the fields that enforce a verdict, each after a comma. See [Constraint].
 	Constraint string
+	// CompletionTokens sends the bound as max_completion_tokens instead of max_tokens.
+	CompletionTokens bool
 	// Stream asks for server-sent events instead of one body.
 	Stream bool
 }
@@ -57,7 +59,11 @@ func AppendBody(b []byte, q *Request) ([]byte, error) {
 		b = strconv.AppendFloat(append(b, `,"top_p":`...), r.TopP, 'g', -1, 64)
 	}
 	if r.MaxTokens > 0 {
-		b = strconv.AppendInt(append(b, `,"max_tokens":`...), int64(r.MaxTokens), 10)
+		name := `,"max_tokens":`
+		if q.CompletionTokens {
+			name = `,"max_completion_tokens":`
+		}
+		b = strconv.AppendInt(append(b, name...), int64(r.MaxTokens), 10)
 	}
 	if len(r.Stop) > 0 {
 		stop, err := json.Marshal(r.Stop)

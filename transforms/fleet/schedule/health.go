@@ -130,9 +130,7 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 	} else if !s.quarantinedUntil.After(now) {
 		l.quarantine(s, now, maxQuarantine, r.RetryAfter)
 	}
-	// One second is the least that the header can ask for. From a server that delivered an answer
-	// within the last second it means that the queue is full for a moment: the caller alone waits.
-	if r.RetryAfter > time.Second || r.RetryAfter > 0 && now.Sub(s.deliveredAt) > r.RetryAfter {
+	if r.RetryAfter > 0 { // of a second as well: a server that counts requests would count these
 		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
 	}
 	if s.rejections >= maxRejections {

@@ -64,8 +64,8 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 		{"half a minute, from a server that delivers", 30 * time.Second, 30 * time.Second, true},
 		{"two seconds, from a server that delivers", 2 * time.Second, 2 * time.Second, true},
 		{"a second", time.Second, time.Second, false},
-		// Its queue is full for a moment.
-		{"a second, from a server that delivers", time.Second, 0, true},
+		{"a second, from a server that delivers", time.Second, time.Second, true},
+		{"a quarter of a second, from a server that delivers", time.Second / 4, time.Second / 4, true},
 		{"nothing", 0, 0, false},
 		{"a year", 365 * 24 * time.Hour, pacing.MaxWait, true},
 	} {
