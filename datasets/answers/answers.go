@@ -1,15 +1,15 @@
-// Package answers reads answers that a model gave elsewhere, to be compared with others.
+// Package answers reads a model's answers from elsewhere, for a comparison with others.
 //
-// A file has one answer a line, in any of the forms in which package prompts reads prompts. Beside
-// the prompt a line has the answer, in one of the fields output, answer, response, completion
-// and generation, and may have the model's name, in generator, model or model_id:
+// A file has one answer a line, in any of the forms in which package prompts reads prompts. Besides the
+// prompt a line has the answer, in one of the fields output, answer, response, completion and generation,
+// and may have the model's name, in generator, model or model_id:
 //
 //	{"instruction": "…", "output": "…", "generator": "…"}     AlpacaEval
 //	{"uid": "…", "prompt": "…", "answer": "…", "model": "…"}
 //
-// The prompt's fields are read as a run reads them, so that an answer has the ID of its prompt.
-// The package promises that all that is wrong with a file is returned at once, each problem in
-// one sentence with file and line, and that there are no answers then.
+// The package reads the prompt's fields as a run does, so that an answer has the ID of its prompt. It
+// reports all problems of a file at once, each in one sentence with file and line, and then returns no
+// answers.
 package answers
 
 import (
@@ -40,13 +40,13 @@ var (
 )
 
 const (
-	// maxAnswers bounds a file: an arena asks about some thousand prompts.
+	// maxAnswers bounds a file: an arena has a few thousand prompts.
 	maxAnswers = 1_000_000
-	// maxProblems is how many problems are returned.
+	// maxProblems is the largest number of problems to report.
 	maxProblems = 20
 )
 
-// Read returns the answers of a file, in its order: one to each prompt.
+// Read returns the answers of a file in its order, one for each prompt.
 func Read(ctx context.Context, path string) ([]Answer, error) {
 	r := reader{path: path, lines: map[string]int64{}}
 	err := prompts.ReadFile(ctx, prompts.File{Path: path}, prompts.Options{}, r.add)
@@ -68,7 +68,7 @@ func Read(ctx context.Context, path string) ([]Answer, error) {
 type reader struct {
 	path    string
 	answers []Answer
-	// lines are those of the prompts that have an answer.
+	// lines has the line of each prompt with an answer.
 	lines    map[string]int64
 	problems []error
 	left     int
@@ -82,7 +82,7 @@ func (r *reader) fail(line int64, format string, args ...any) {
 	r.problems = append(r.problems, fmt.Errorf("answers: %s:%d: %s", sanitize.Line(r.path), line, fmt.Sprintf(format, args...)))
 }
 
-// add takes one line.
+// add adds one line.
 func (r *reader) add(line prompts.Line) error {
 	number := line.Number()
 	if line.Bad != nil {

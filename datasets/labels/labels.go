@@ -1,20 +1,20 @@
-// Package labels reads what people think of responses: which of two to a prompt is the better
-// one, or what score one deserves.
+// Package labels reads people's preferences between responses: which of two responses to a prompt is
+// better, or the score of a response.
 //
-// A file holds one label a line as a JSON object (.jsonl, .ndjson or .json, each also with .gz or
-// .zst), or all of them in one JSON array. The prompt is read as package prompts reads it. A label
-// is one of two kinds, and a file has one kind only:
+// A file has one label a line as a JSON object (.jsonl, .ndjson or .json, each also with .gz or .zst), or
+// all of them in one JSON array. Package prompts defines the forms of the prompt. A label is one of two
+// kinds, and a file has one kind only:
 //
 //	{"prompt": …, "response_1": "…", "response_2": "…", "label": 1}      1, 2 or "tie"
 //	{"prompt": …, "response": "…", "score": 3.5}                         on the scale of the file
 //
-// LLMBar's form is a pair too: input is the prompt, output_1 and output_2 the responses. Other
-// fields are left alone. Several labels on one response or pair are several people's.
+// LLMBar's form is a pair too: input is the prompt, output_1 and output_2 the responses. Other fields are
+// ignored. Several labels on one response or pair come from several people.
 //
-// Responses are trimmed, as a run trims what its actor says: the judge is asked the same about both.
+// Responses are trimmed, as a run trims its actor's texts, so that the judge sees equal texts in both.
 //
-// The package promises that all that is wrong with a file is told at once, each in one sentence with
-// file and line, and that nothing is returned then.
+// The package reports all problems of a file at once, each in one sentence with file and line, and then
+// returns no labels.
 package labels
 
 import (
@@ -41,7 +41,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// Kind says what people said.
+// Kind is a kind of label.
 type Kind string
 
 // The kinds of labels.
@@ -50,7 +50,7 @@ const (
 	Scores Kind = "scores"
 )
 
-// A Set is the labels of a file.
+// A Set has the labels of a file.
 type Set struct {
 	// File is the file's name without its folder, SHA256 the digest of its bytes.
 	File   string
@@ -63,7 +63,7 @@ type Set struct {
 	Prompts map[string]schemas.Prompt
 }
 
-// A Pair is two responses to a prompt of which people prefer one.
+// A Pair is two responses to a prompt and people's preference.
 type Pair struct {
 	Line     int64
 	PromptID string
@@ -73,22 +73,22 @@ type Pair struct {
 	Preferred schemas.Winner
 }
 
-// A Score is what people give a response.
+// A Score is people's score of a response.
 type Score struct {
 	Line     int64
 	PromptID string
 	Response string
-	// Points are on the rubric's scale, 0 to 5: the file's scale is laid onto it.
+	// Points are on the rubric's scale, 0 to 5: the file's scale is mapped to it linearly.
 	Points float64
 }
 
-// A Scale is the lowest and the highest score that people could give.
+// A Scale is the lowest and the highest possible score.
 type Scale struct{ Low, High float64 }
 
-// RubricScale is the judge's own, which holds where nothing else is said.
+// RubricScale is the judge's own scale, and the default.
 var RubricScale = Scale{Low: 0, High: 5}
 
-// ParseScale returns the scale that a text as 1:10 means.
+// ParseScale parses a scale, as in 1:10.
 func ParseScale(text string) (Scale, error) {
 	low, high, ok := strings.Cut(text, ":")
 	var s Scale
@@ -112,13 +112,13 @@ func (s Scale) points(score float64) float64 {
 }
 
 const (
-	// maxFileBytes bounds what a file may have when it is decompressed.
+	// maxFileBytes bounds the decompressed size of a file.
 	maxFileBytes = 128 << 20
-	// maxProblems is how many problems are told.
+	// maxProblems is the largest number of problems to report.
 	maxProblems = 20
 )
 
-// Read returns the labels of a file. Its error joins all that is wrong, up to 20 problems.
+// Read returns the labels of a file. Its error joins up to 20 problems.
 func Read(ctx context.Context, name string, scale Scale) (*Set, error) {
 	info, err := store.Stat(ctx, name)
 	if err != nil {
@@ -197,7 +197,7 @@ func (r *reader) read(data []byte) (*Set, error) {
 // blanks are the white space of JSON.
 const blanks = " \t\r\n"
 
-// readArray reads the entries of a JSON array, each with the line that it begins in.
+// readArray reads the entries of a JSON array, each with the number of its first line.
 func (r *reader) readArray(data []byte) {
 	d := jsontext.NewDecoder(bytes.NewReader(data), jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	line, at := int64(1), int64(0)
@@ -229,15 +229,15 @@ func (r *reader) readArray(data []byte) {
 		damaged(err)
 		return
 	} else if end.Kind() != ']' {
-		r.fail(lineAt(d.InputOffset()), "an entry of the array is no object")
+		r.fail(lineAt(d.InputOffset()), "an entry of the array is not an object")
 		return
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		r.fail(lineAt(d.InputOffset()), "something stands after the array")
+		r.fail(lineAt(d.InputOffset()), "the file continues after the array")
 	}
 }
 
-// entry is what a line has beside its prompt. Fields of other types are no label's.
+// entry has the fields of a line besides its prompt. Fields of other types are ignored.
 type entry struct {
 	Input     jsontext.Value `json:"input"`
 	Response1 jsontext.Value `json:"response_1"`
@@ -249,14 +249,14 @@ type entry struct {
 	Score     jsontext.Value `json:"score"`
 }
 
-// add takes one label.
+// add adds one label.
 func (r *reader) add(line int64, data []byte) {
 	var e entry
 	o := prompts.Options{DropLastAnswer: prompts.NeverDrop}
 	if utf8.Valid(data) && json.Unmarshal(data, &e) == nil && e.Output1 != nil && e.Input.Kind() == '"' {
 		o.Field = "input"
 	}
-	prompt, failure := prompts.Parse(data, o) // it tells what is wrong with the line itself, too
+	prompt, failure := prompts.Parse(data, o) // it also checks the line's form
 	if failure != nil {
 		r.fail(line, "%s", failure.Message)
 		return
@@ -302,7 +302,7 @@ func (r *reader) addPair(line int64, promptID string, e *entry) error {
 		return err
 	}
 	if p.First == p.Second {
-		return fmt.Errorf("%s and %s are one text, so that nobody can prefer one", one, two)
+		return fmt.Errorf("%s and %s are equal texts; a preference needs two different ones", one, two)
 	}
 	switch label := string(e.Label); label {
 	case `1`, `"1"`:
@@ -338,7 +338,7 @@ func (r *reader) addScore(line int64, promptID string, e *entry) error {
 	return nil
 }
 
-// response returns a field's text, trimmed.
+// response returns the trimmed text of a field.
 func response(name string, value jsontext.Value) (string, error) {
 	switch {
 	case value == nil:
@@ -354,7 +354,7 @@ func response(name string, value jsontext.Value) (string, error) {
 	return text, nil
 }
 
-// shorten keeps a message readable whatever stands in the input.
+// shorten bounds the input's part of a message.
 func shorten(s string) string {
 	const most = 60
 	for i := range s {
@@ -365,8 +365,8 @@ func shorten(s string) string {
 	return s
 }
 
-// Dossiers returns one dossier of each prompt with its distinct responses, all complete, in the
-// order of their first labels; prompts are in the order of their IDs.
+// Dossiers returns one dossier for each prompt with its distinct responses, all complete, in the order of
+// their first labels. Prompts are in the order of their IDs.
 func (s *Set) Dossiers() []schemas.Dossier {
 	texts := map[string][]string{}
 	add := func(promptID string, responses ...string) {

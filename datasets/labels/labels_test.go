@@ -147,9 +147,9 @@ func TestBadLabels(t *testing.T) {
 		{"a field twice", `{"prompt": "p", "prompt": "p", "response": "a", "score": 1}`, ":1: the line is not a JSON object"},
 		{"nothing", "\n\n", "labels.jsonl: the file has no label"},
 		{"an empty array", "[]", "labels.jsonl: the file has no label"},
-		{"an array of texts", `["a"]`, ":1: an entry of the array is no object"},
+		{"an array of texts", `["a"]`, ":1: an entry of the array is not an object"},
 		{"a torn array", "[\n" + strings.TrimSpace(good) + ",\n{\"prompt\"", ":3: not a JSON array of objects"},
-		{"more than an array", "[\n" + good + "]\n{}", ":4: something stands after the array"},
+		{"more than an array", "[\n" + good + "]\n{}", ":4: the file continues after the array"},
 		{"bad in an array", "[\n" + strings.TrimSpace(good) + ",\n" + `{"prompt": "p", "label": 1}` + "]", ":3: response_1 is missing"},
 	} {
 		_, err := Read(t.Context(), write(t, "labels.jsonl", c.text), RubricScale)

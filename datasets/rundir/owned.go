@@ -19,8 +19,8 @@ import (
 )
 
 // Owned returns the shards below a run's folder that an earlier run lists, in run.json or in
-// [CommitFile]: only these may be replaced or removed. The paths are relative to the folder. Anybody
-// may have written the lists, so that only names of shards count.
+// [CommitFile]: only these may be replaced or removed. The paths are relative to the folder. The lists may
+// come from anyone, so that only names of shards count.
 func Owned(ctx context.Context, out string) (map[string]bool, error) {
 	owned := map[string]bool{}
 	run, err := readRun(ctx, out)
@@ -49,8 +49,8 @@ func Owned(ctx context.Context, out string) (map[string]bool, error) {
 	return owned, nil
 }
 
-// addUnlisted adds the shards of a commit that was interrupted by a version of Coeval which kept no
-// list: those that say in their footer that Coeval wrote them.
+// addUnlisted adds the shards of an interrupted commit of a version of Coeval that kept no list: those
+// whose footer names Coeval as the writer.
 func addUnlisted(ctx context.Context, out string, owned map[string]bool) error {
 	for _, t := range shards.Tables {
 		found, err := store.List(ctx, store.Join(out, string(t))+"/")
@@ -70,8 +70,8 @@ func addUnlisted(ctx context.Context, out string, owned map[string]bool) error {
 	return nil
 }
 
-// maxFooter bounds how much of the end of a Parquet file is read for the name of its writer, which
-// stands among the last fields of the footer.
+// maxFooter bounds the part of a Parquet file that is searched for the name of its writer, which is
+// among the last fields of the footer.
 const maxFooter = 4 << 10
 
 func writtenByCoeval(ctx context.Context, name string) (own bool, err error) {
@@ -106,9 +106,9 @@ func readCommit(ctx context.Context, out string) (c commitList, err error) {
 	return c, nil
 }
 
-// BeginCommit checks that no foreign file would be replaced, and notes which files the run owns from
-// now on: those of the earlier run and the new ones. It returns the shards that the new run does not
-// have any more. The note survives a crash, so that the next commit knows what this one has left.
+// BeginCommit checks that no foreign file would be replaced, and records the files that the run owns from
+// now on: those of the earlier run and the new ones. It returns the shards that the new run no longer has.
+// The record survives a crash, so that the next commit knows the remains of this one.
 func BeginCommit(ctx context.Context, out string, files []string) (obsolete []string, err error) {
 	if err := Check(ctx, out, true); err != nil {
 		return nil, err
@@ -136,8 +136,8 @@ func BeginCommit(ctx context.Context, out string, files []string) (obsolete []st
 	return obsolete, store.WriteFile(ctx, store.Join(out, CommitFile), append(b, '\n'))
 }
 
-// EndCommit removes the note of [BeginCommit], since run.json lists the files now, and what the
-// run has staged.
+// EndCommit removes the record of [BeginCommit], since run.json lists the files now, and the run's
+// staged files.
 func EndCommit(ctx context.Context, out string) error {
 	if err := store.Remove(ctx, store.Join(out, CommitFile)); err != nil {
 		return err
@@ -174,7 +174,7 @@ func EndCommit(ctx context.Context, out string) error {
 	return store.Sweep(ctx, out)
 }
 
-// WriteOwn writes a file that a command makes, after [CheckOwn].
+// WriteOwn writes the output file of a command, after [CheckOwn].
 func WriteOwn(ctx context.Context, name string, data []byte, isOwn func(start []byte) bool) error {
 	if err := CheckOwn(ctx, name, isOwn); err != nil {
 		return err
@@ -182,8 +182,8 @@ func WriteOwn(ctx context.Context, name string, data []byte, isOwn func(start []
 	return store.WriteFile(ctx, name, data)
 }
 
-// CheckOwn returns a [*Refused] if a file of this name is there and isOwn does not recognize its
-// beginning as the output of an earlier command.
+// CheckOwn returns a [*Refused] if a file of this name exists and isOwn does not recognize its beginning
+// as the output of an earlier command.
 func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (err error) {
 	if store.HasLocks(name) {
 		if is, err := os.Lstat(name); err == nil && !is.Mode().IsRegular() {
@@ -204,7 +204,7 @@ func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (
 		return err
 	}
 	if !isOwn(start) {
-		return refuse("%s is there already, and Coeval has not written it: move it away, or choose another name", name)
+		return refuse("%s exists and was not written by Coeval: move it away, or choose another name", name)
 	}
 	return nil
 }

@@ -1,12 +1,11 @@
-// Package rundir decides whose files lie in a run's folder.
+// Package rundir protects foreign files in a run's folder.
 //
-// A run may be given any folder by --out, also one in which somebody keeps other files. So a run
-// begins only in a folder that is empty, that an earlier run has used, or that the user adopts (see
-// [Check]), and it replaces and removes only files that an earlier run has listed (see [Owned]).
-// Everything else stays as it is.
+// --out may name any folder, even one with other files of the user. So a run begins only in a folder that
+// is empty, that an earlier run has used, or that the user adopts (see [Check]), and it replaces and
+// removes only files that an earlier run has listed (see [Owned]). All other files stay unchanged.
 //
-// Where the folder lies is the user's choice: it may be a link, or below one. Inside of it a run
-// follows no link, since a link would lead its writes and removals to another place.
+// The user decides on the folder's place: it may be a link, or below one. Inside the folder a run follows
+// no link, since a link would redirect its writes and removals.
 package rundir
 
 import (
@@ -31,7 +30,7 @@ import (
 	"coeval/schemas"
 )
 
-// The names below a run's folder, beside those of [shards.Tables].
+// The names below a run's folder, besides those of [shards.Tables].
 const (
 	// RunFile is run.json, which is written last.
 	RunFile = "run.json"
@@ -39,15 +38,15 @@ const (
 	CardFile = "README.md"
 	// JournalFolder contains the journal.
 	JournalFolder = "journal"
-	// OperationsFolder contains what is known of each attempt.
+	// OperationsFolder contains the records of each attempt.
 	OperationsFolder = "operations"
-	// StagingFolder contains the files that have no final name yet.
+	// StagingFolder contains the files before they get their final names.
 	StagingFolder = ".staging"
-	// CommitFile lists the run's files while a commit is under way and there is no run.json.
+	// CommitFile lists the run's files during a commit, while there is no run.json.
 	CommitFile = OperationsFolder + "/.commit.json"
 )
 
-// A Refused error means that a folder must not be used for a run as it is.
+// A Refused error means that a run may not use the folder in its present state.
 type Refused struct{ message string }
 
 func (r *Refused) Error() string { return r.message }
@@ -86,8 +85,8 @@ func IsRun(ctx context.Context, out string) (bool, error) {
 	return usedBefore(ctx, out, names)
 }
 
-// usedBefore reports whether a run has used the folder with these names: it has a run.json, a lock
-// or a journal.
+// usedBefore reports whether a run has used the folder with these names: it has a run.json, a lock or a
+// journal.
 func usedBefore(ctx context.Context, out string, names []string) (bool, error) {
 	if slices.Contains(names, RunFile) {
 		run, err := readRun(ctx, out)
@@ -109,12 +108,12 @@ func usedBefore(ctx context.Context, out string, names []string) (bool, error) {
 	return false, nil
 }
 
-// isLitter reports whether a name is one that systems leave in folders of all kinds.
+// isLitter reports whether a name is one that operating systems leave in folders of all kinds.
 func isLitter(name string) bool {
 	return slices.Contains([]string{".DS_Store", ".gitkeep", ".keep", "lost+found/"}, name)
 }
 
-// some lists the first of many names. Anybody may have made them, so that they are quoted.
+// some lists the first of many names, quoted, because they may come from anyone.
 func some(names []string) string {
 	const shown = 3
 	quoted := make([]string, 0, shown)
@@ -128,8 +127,7 @@ func some(names []string) string {
 	return text
 }
 
-// CheckLinks returns an error when the folder has a link in the place of a folder or a file of the
-// run's own.
+// CheckLinks returns an error when the folder has a link in the place of a folder or file of the run.
 func CheckLinks(out string) error {
 	if !store.HasLocks(out) {
 		return nil
@@ -174,8 +172,8 @@ func kindOf(is fs.FileInfo) string {
 	return "a special file"
 }
 
-// checkNames returns an error when a file that is not the run's has the name of one that a run
-// writes, or that readers take for one.
+// checkNames returns an error when a foreign file has the name of a file that a run writes, or that
+// readers would take for one.
 func checkNames(ctx context.Context, out string, names []string) error {
 	if slices.Contains(names, RunFile) {
 		if run, err := readRun(ctx, out); err != nil {
@@ -213,7 +211,7 @@ func checkNames(ctx context.Context, out string, names []string) error {
 	return nil
 }
 
-// maxCard bounds how much of a card is read.
+// maxCard bounds the part of a card that is read.
 const maxCard = 64 << 10
 
 // isCard reports whether a file is the dataset card of a run.
@@ -236,8 +234,7 @@ func IsShard(name string) bool {
 	return slices.Contains(shards.Tables, shards.Table(strings.TrimSuffix(table, "/"))) && shardName.MatchString(base)
 }
 
-// readRun returns the run.json of a folder, and nil when there is none or the file there is not one
-// of ours.
+// readRun returns the run.json of a folder, nil if there is none or the file is not a run's.
 func readRun(ctx context.Context, out string) (*schemas.Run, error) {
 	b, err := store.ReadFile(ctx, store.Join(out, RunFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// How long stores may take. All of it can be had again: a request that is given up is made anew.
+// Time limits for stores. All requests can be repeated.
 var (
-	// tried is how long a request may take until its answer begins, its body sent: of at most
-	// 8 MiB, which want a line of 1.1 Mbit/s.
+	// tried is the limit for the start of an answer after the request's body was sent. A body has at
+	// most 8 MiB, which takes a line of 1.1 Mbit/s.
 	tried = time.Minute
-	// stalled is how long an answer that has begun may give nothing.
+	// stalled is the longest pause within an answer.
 	stalled = 30 * time.Second
-	// answered is how long a request may take with its repetitions, or a part of an upload.
+	// answered is the limit for a request with its repetitions, or for a part of an upload.
 	answered = 3 * time.Minute
 )
 
-// errSilent is the end of a request that a store took and never answered.
+// errSilent is the error of a request that a store accepted and did not answer.
 var errSilent error = silence{}
 
 type silence struct{}
 
 func (silence) Error() string { return "the store took a request and does not answer" }
 
-// Timeout says that it may be tried again.
+// Timeout reports that a repetition may succeed.
 func (silence) Timeout() bool { return true }
 
-// patiently runs a request that must be answered within some time, its repetitions included.
+// patiently limits a request, its repetitions included.
 func patiently(ctx context.Context, request func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, answered)
 	defer cancel()
@@ -40,8 +40,8 @@ func patiently(ctx context.Context, request func(context.Context) error) error {
 	return err
 }
 
-// bounded makes one try of a request, which ends when the store is silent for too long: before the
-// answer, or within it.
+// bounded makes one attempt at a request. The attempt ends when the store is silent for too long, before
+// or within the answer.
 func bounded(r *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	watch := time.AfterFunc(tried, cancel)
@@ -60,7 +60,7 @@ func bounded(r *http.Request, send func(*http.Request) (*http.Response, error)) 
 	return answer, nil
 }
 
-// boundedBody is an answer that ends when nothing comes.
+// boundedBody is the body of an answer. Reading fails after a pause that is too long.
 type boundedBody struct {
 	io.ReadCloser
 
@@ -69,7 +69,7 @@ type boundedBody struct {
 	of     context.Context
 }
 
-// Read reads on.
+// Read reads more of the body.
 func (b *boundedBody) Read(p []byte) (int, error) {
 	b.watch.Reset(stalled)
 	n, err := b.ReadCloser.Read(p)
@@ -86,10 +86,10 @@ func (b *boundedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// boundedTransport bounds the tries of Google's client.
+// boundedTransport bounds the attempts of Google's client.
 type boundedTransport struct{ http.RoundTripper }
 
-// RoundTrip makes one try.
+// RoundTrip makes one attempt.
 func (t boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return bounded(r, t.RoundTripper.RoundTrip)
 }

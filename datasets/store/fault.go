@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// MachineFault returns a sentence when an error is a fault of this machine, such as a full disk,
-// and "" for any other error. A run that meets such a fault must stop: it says nothing about the
-// call or the file at hand, and trying again does not help.
+// MachineFault returns a sentence when an error is a fault of this machine, such as a full disk, and ""
+// for any other error. A run must stop after such a fault: the fault has nothing to do with the call or
+// file, and a repetition does not help.
 func MachineFault(err error) string {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {

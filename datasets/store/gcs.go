@@ -22,8 +22,8 @@ import (
 // gcs is Google Cloud Storage, or the emulator that STORAGE_EMULATOR_HOST names.
 var gcs = &once{create: newGCS}
 
-// gcsChunk is what an upload holds in memory; a larger file goes in chunks of it, each of
-// which is sent again if that fails.
+// gcsChunk is the size of an upload's buffer. A larger file goes in chunks of this size, and a failed
+// chunk is sent again.
 const gcsChunk = 2 << 20
 
 type gcsClient struct{ client *storage.Client }
@@ -45,8 +45,8 @@ func newGCS(ctx context.Context) (bucketClient, error) {
 		return nil, fmt.Errorf("no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS to a key file, "+
 			"run `gcloud auth application-default login`, or give the machine a service account (%w)", err)
 	}
-	// What is not idempotent by itself carries a precondition, or is a whole file, which may
-	// be put twice.
+	// Requests that are not idempotent have a precondition, or write a whole file, which may be
+	// repeated.
 	c.SetRetry(
 		storage.WithPolicy(storage.RetryAlways), storage.WithErrorFunc(transient), storage.WithMaxAttempts(tries),
 		storage.WithBackoff(gax.Backoff{Initial: firstPause, Max: longestPause, Multiplier: 2}),
@@ -54,8 +54,8 @@ func newGCS(ctx context.Context) (bucketClient, error) {
 	return &gcsClient{client: c}, nil
 }
 
-// transient says whether a request may succeed when it is made again. The library's own list
-// lacks a connection that is closed before the answer begins.
+// transient reports whether a repetition of a request may succeed. The library's own list lacks a
+// connection that is closed before the answer begins.
 func transient(err error) bool {
 	return storage.ShouldRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, errSilent)
 }
@@ -76,7 +76,7 @@ func (c *gcsClient) head(ctx context.Context, o object) (attributes, error) {
 	if err != nil {
 		return attributes{}, gcsError(err)
 	}
-	if a.ContentEncoding == "gzip" { // then its size is not that of what is read
+	if a.ContentEncoding == "gzip" { // then its size differs from that of the content
 		return attributes{}, errors.New("is stored with Content-Encoding gzip; upload it without, and with a name that ends in .gz")
 	}
 	return gcsAttributes(a), nil
@@ -114,11 +114,11 @@ func (c *gcsClient) get(ctx context.Context, o object, v Version, offset, length
 	return r, attributes{key: o.key, size: r.Attrs.Size, version: gcsVersion(r.Attrs.Generation)}, nil
 }
 
-// gcsUpload is a file on its way. Its context ends it: nothing is published then.
+// gcsUpload is an upload in progress. The end of its context ends it without publishing the file.
 type gcsUpload struct {
 	*storage.Writer
 
-	ctx    context.Context // of who uploads; the writer's own ends with cancel
+	ctx    context.Context // the caller's; the writer's own ends with cancel
 	cancel context.CancelFunc
 	watch  *time.Timer
 }
@@ -130,7 +130,7 @@ func (c *gcsClient) upload(ctx context.Context, o object) target {
 	return u
 }
 
-// newWriter bounds how often a part of an upload is sent again, which the library does without end.
+// newWriter bounds the repetitions of a part of an upload, which the library does not bound.
 func newWriter(ctx context.Context, h *storage.ObjectHandle) *storage.Writer {
 	var failed atomic.Int64
 	w := h.Retryer(storage.WithErrorFunc(func(err error) bool {
@@ -154,7 +154,7 @@ func (u *gcsUpload) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// watched runs one step of the upload, and ends all of it when the store is silent.
+// watched runs one step of the upload, and ends the upload when the store is silent.
 func (u *gcsUpload) watched(step func() error) error {
 	u.watch.Reset(answered)
 	err := step()
@@ -171,7 +171,7 @@ func (u *gcsUpload) publish() error {
 
 func (u *gcsUpload) discard() error {
 	u.cancel()
-	_ = u.Close() // it says that the context has ended
+	_ = u.Close() // its error only reports the end of the context
 	return nil
 }
 
@@ -226,8 +226,8 @@ func (c *gcsClient) list(ctx context.Context, o object, flat bool, each func(att
 	}
 }
 
-// copy copies one generation over another, or over none, so that a copy that is repeated, or
-// late, does nothing.
+// copy copies one generation over another, or to a free name, so that a repeated or late copy does
+// nothing.
 func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) error {
 	g, err := generationOf(a.version)
 	if err != nil {
@@ -247,7 +247,7 @@ func (c *gcsClient) copy(ctx context.Context, from, to object, a attributes) err
 		_, err := c.handle(to).If(when).CopierFrom(c.handle(from).Generation(g)).Run(ctx)
 		return err
 	}))
-	if errors.Is(err, ErrChanged) { // a copy whose answer was lost was made again
+	if errors.Is(err, ErrChanged) { // a copy whose answer was lost was repeated
 		if is, headErr := c.head(ctx, to); headErr == nil && is.size == a.size && is.digest == a.digest {
 			return nil
 		}
@@ -266,11 +266,11 @@ func (c *gcsClient) remove(ctx context.Context, o object) error {
 	return nil
 }
 
-// gcsNoBucket is what Google says of a bucket that is not there. Of an object it says "No such
-// object: BUCKET/NAME", and the library takes either for a missing object.
+// gcsNoBucket is Google's message for a missing bucket. For a missing object it is "No such object:
+// BUCKET/NAME". The library reports both as a missing object.
 const gcsNoBucket = "The specified bucket does not exist"
 
-// gcsError finds the errors that have a meaning here.
+// gcsError translates errors into those of this package.
 func gcsError(err error) error {
 	if err == nil || errors.Is(err, storage.ErrBucketNotExist) {
 		return err
@@ -298,7 +298,7 @@ func (c *gcsClient) sentence(err error, o object) string {
 		return ""
 	}
 	switch api.Code {
-	case http.StatusNotFound: // of a write: only its bucket can be missing
+	case http.StatusNotFound: // of a write: only the bucket can be missing
 		return noBucket(o)
 	case http.StatusUnauthorized:
 		return "the credentials are not accepted (401); see GOOGLE_APPLICATION_CREDENTIALS"
@@ -318,7 +318,7 @@ func noPermission(o object) string {
 	return fmt.Sprintf("no permission in the bucket %q (403); runs need to list, read, write and remove", o.bucket)
 }
 
-// said is the first line of what a store said, in brackets.
+// said returns the first line of a store's message, in brackets.
 func said(message string) string {
 	message, _, _ = strings.Cut(strings.TrimSpace(message), "\n")
 	if message == "" {

@@ -39,7 +39,7 @@ func (s *localSource) stream(r *Reader, offset int64) io.Reader {
 	return io.NewSectionReader(r, offset, s.length-offset)
 }
 
-// localTarget is a local file under another name until it is published.
+// localTarget is a local file under a temporary name until it is published.
 type localTarget struct {
 	*os.File
 
@@ -47,7 +47,7 @@ type localTarget struct {
 }
 
 func (local) open(_ context.Context, name string) (source, error) {
-	info, err := os.Stat(name) // before it is opened, which waits on a pipe and fails on a socket
+	info, err := os.Stat(name) // before opening, which blocks on a pipe and fails on a socket
 	if err == nil {
 		err = refuseSpecial(name, info)
 	}
@@ -92,8 +92,8 @@ func (local) stat(_ context.Context, name string) (File, error) {
 	return File{Path: name, Size: info.Size()}, nil
 }
 
-// refuseSpecial treats a folder as an object store does: there is no file of that name. A
-// pipe, a socket or a device has no size and can't be read at an offset.
+// refuseSpecial treats a folder as an object store does: no file has that name. A pipe, a socket or a
+// device has no size and cannot be read at an offset.
 func refuseSpecial(name string, info fs.FileInfo) error {
 	var kind string
 	switch mode := info.Mode(); {
@@ -194,8 +194,8 @@ func readFolder(folder string) ([]fs.DirEntry, error) {
 	return entries, wrap(err)
 }
 
-// appendFile adds an entry if it is a file, or a link to one. A file that went away since its
-// folder was read is left out; a link that leads nowhere is an error.
+// appendFile adds an entry if it is a file, or a link to one. It omits a file that was removed after
+// its folder was read. A dangling link is an error.
 func appendFile(files []File, name string, e fs.DirEntry) ([]File, error) {
 	info, err := os.Stat(name)
 	switch {
@@ -343,7 +343,7 @@ func removeLocal(name string) error {
 	return syncFolder(filepath.Dir(name))
 }
 
-// unlink removes a file, if it is there, and not yet durably.
+// unlink removes a file, if it exists. The removal is not yet durable.
 func unlink(name string) error {
 	info, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -380,7 +380,7 @@ func (d local) removeEmpty(ctx context.Context, folder string) error {
 			}
 		}
 	}
-	// The system refuses to remove a folder that contains something.
+	// The system refuses to remove a folder with content.
 	err = os.Remove(folder)
 	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -426,13 +426,13 @@ func containsFile(ctx context.Context, folder string) (bool, error) {
 	return found, wrap(err)
 }
 
-// MakeFolder makes a local folder and all above it that are missing, durably.
+// MakeFolder creates a local folder and its missing parents, durably.
 func MakeFolder(folder string) error { return makeFolder(folder) }
 
-// SyncFolder makes the names in a local folder durable. A folder that is gone has none.
+// SyncFolder makes the names in a local folder durable. A missing folder has none.
 func SyncFolder(folder string) error { return syncFolder(folder) }
 
-// makeFolder makes a folder and all above it, each one durable in the one above.
+// makeFolder creates a folder and its missing parents, each durable in its parent.
 func makeFolder(folder string) error {
 	folder = filepath.Clean(folder)
 	info, err := os.Stat(folder)
@@ -454,7 +454,7 @@ func makeFolder(folder string) error {
 	return syncFolder(above)
 }
 
-// syncFolder makes the names in a folder durable. A folder that is gone has none.
+// syncFolder makes the names in a folder durable. A missing folder has none.
 func syncFolder(folder string) error {
 	d, err := os.Open(folder)
 	if errors.Is(err, fs.ErrNotExist) {

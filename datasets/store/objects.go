@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// schemes are the object stores, each with how its client is had.
+// schemes are the object stores, each with the constructor of its client.
 var schemes = map[string]func(context.Context) (bucketClient, error){
 	"gs://": gcs.client,
 	"s3://": s3Clients.client,
 }
 
-// once is a client that is made when it is first asked for, and again if that failed.
+// once is a client that is created at the first request, and again after a failure.
 type once struct {
 	create func(context.Context) (bucketClient, error)
 	making singleflight.Group
@@ -32,8 +32,7 @@ type once struct {
 	made bucketClient
 }
 
-// client returns the client, which is made once for all who ask meanwhile. Each of them may leave
-// before that is done.
+// client returns the client. Concurrent callers share one creation, and each may stop waiting for it.
 func (o *once) client(ctx context.Context) (bucketClient, error) {
 	if c := o.get(); c != nil {
 		return c, nil
@@ -42,7 +41,7 @@ func (o *once) client(ctx context.Context) (bucketClient, error) {
 		if c := o.get(); c != nil {
 			return c, nil
 		}
-		// The client outlives the context that it was first asked for with.
+		// The client outlives the context of the first request.
 		c, err := o.create(context.WithoutCancel(ctx))
 		if err == nil {
 			o.set(c)
@@ -75,39 +74,39 @@ func (o *once) set(c bucketClient) {
 // object is a name in a bucket. An empty key is the bucket itself.
 type object struct{ bucket, key string }
 
-// attributes are what a listing or a request tells of an object.
+// attributes are the facts about an object in a listing or an answer.
 type attributes struct {
 	key     string
 	size    int64
 	version Version
-	// digest is a checksum of the content; objects of one size and digest are the same.
+	// digest is a checksum of the content. Objects of equal size and digest are equal.
 	digest string
 }
 
-// bucketClient is what an object store has to do. Its requests are repeated where that is safe.
+// bucketClient has the operations of an object store. Safe ones are repeated after a fault.
 type bucketClient interface {
 	head(ctx context.Context, o object) (attributes, error)
-	// get returns the bytes from offset, length of them or all if it is negative. A version
-	// that is not empty must be the object's.
+	// get returns length bytes from offset, or all bytes if length is negative. A version that is
+	// not empty must be the object's.
 	get(ctx context.Context, o object, v Version, offset, length int64) (io.ReadCloser, attributes, error)
 	upload(ctx context.Context, o object) target
-	// put makes the object if it has the version, or is not there if that is empty.
+	// put writes the object if it has the version, or does not exist if the version is empty.
 	put(ctx context.Context, o object, v Version, data []byte) (Version, error)
-	// list gives each every object whose key begins with prefix, page by page. With flat, what
-	// lies below the next slash is given to folder as one.
+	// list calls each for every object whose key begins with prefix, page by page. With flat, it
+	// calls folder once for all objects below the next slash.
 	list(ctx context.Context, o object, flat bool, each func(attributes), folder func(string)) error
-	// copy copies this version of an object over whatever is there, within a store.
+	// copy copies this version of an object within a store. It replaces the target.
 	copy(ctx context.Context, from, to object, v attributes) error
 	remove(ctx context.Context, o object) error
-	// removeMany removes objects of one bucket, of which some may not be there.
+	// removeMany removes objects of one bucket. Some may be missing.
 	removeMany(ctx context.Context, bucket string, keys []string) error
-	// sentence says what went wrong; "" if the error says it best itself.
+	// sentence explains an error; "" if the error's own text is best.
 	sentence(err error, o object) string
-	// whereFrom says what the name of the store's host comes from.
+	// whereFrom names the source of the store's host name.
 	whereFrom() string
 }
 
-// The errors that clients make of those of their libraries.
+// The errors into which clients translate those of their libraries.
 var (
 	errNoObject = fmt.Errorf("there is no such file: %w", fs.ErrNotExist)
 	errChanged  = ErrChanged
@@ -119,7 +118,7 @@ type objects struct {
 	connect func(context.Context) (bucketClient, error)
 }
 
-// at returns the client and the object that a path names.
+// at returns the client and the object of a path.
 func (d *objects) at(ctx context.Context, name string) (bucketClient, object, error) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(name, d.scheme), "/")
 	o := object{bucket: bucket, key: key}
@@ -133,7 +132,7 @@ func (d *objects) at(ctx context.Context, name string) (bucketClient, object, er
 	return c, o, nil
 }
 
-// explain makes one sentence of an error.
+// explain turns an error into one sentence.
 func explain(c bucketClient, err error, name string, o object) error {
 	switch {
 	case err == nil:
@@ -188,7 +187,7 @@ func (d *objects) swap(ctx context.Context, name string, old Version, data []byt
 	}
 	v, err := c.put(ctx, o, old, data)
 	if errors.Is(err, ErrChanged) {
-		// A request whose answer was lost was made again: then the change is our own.
+		// A request whose answer was lost was repeated: then the change is our own.
 		if now, v, err := d.readVersion(ctx, name); err == nil && bytes.Equal(now, data) {
 			return v, nil
 		}
@@ -244,14 +243,14 @@ func (d *objects) list(ctx context.Context, prefix string) ([]File, error) {
 	return files, err
 }
 
-// walk lists what begins with prefix, flat or with all that is below.
+// walk lists all names that begin with prefix, flat or recursively.
 func (d *objects) walk(ctx context.Context, prefix string, flat bool) (files []File, folders []string, err error) {
 	c, o, err := d.at(ctx, prefix)
 	if err != nil {
 		return nil, nil, err
 	}
 	err = c.list(ctx, o, flat, func(a attributes) {
-		// A key that ends in a slash is a console's way to show an empty folder.
+		// Some consoles represent an empty folder by a key that ends in a slash.
 		if base := path.Base(a.key); !strings.HasSuffix(a.key, "/") && !isPartial(base) {
 			files = append(files, File{Path: d.scheme + o.bucket + "/" + a.key, Size: a.size})
 		}
@@ -288,7 +287,7 @@ func (d *objects) find(ctx context.Context, pattern string) ([]File, error) {
 	return d.match(ctx, pattern, o)
 }
 
-// visible leaves out the files whose names begin with a dot.
+// visible omits the files whose names begin with a dot.
 func visible(files []File) []File {
 	var out []File
 	for _, f := range files {
@@ -299,8 +298,8 @@ func visible(files []File) []File {
 	return out
 }
 
-// match returns the files of a bucket that match a pattern, from a listing of what begins as
-// the pattern does before its first special character.
+// match returns the files of a bucket that match a pattern. It lists the names that begin as the pattern
+// does before its first special character.
 func (d *objects) match(ctx context.Context, pattern string, o object) ([]File, error) {
 	if _, err := path.Match(o.key, ""); err != nil {
 		return nil, fmt.Errorf("store: the pattern %s is not valid: %w", pattern, err)
@@ -310,7 +309,7 @@ func (d *objects) match(ctx context.Context, pattern string, o object) ([]File, 
 		return nil, nil
 	}
 	bucket := d.scheme + o.bucket + "/"
-	// Where nothing special stands after a slash, one folder is enough.
+	// Without a special character after a slash, one folder is enough.
 	flat := !strings.Contains(o.key[at:], "/")
 	files, _, err := d.walk(ctx, bucket+o.key[:at], flat)
 	if err != nil {
@@ -361,7 +360,7 @@ func (d *objects) remove(ctx context.Context, name string) error {
 	return explain(c, err, name, o)
 }
 
-// removers is how many files are removed at a time where each takes a request.
+// removers is the number of files that are removed in parallel when each takes a request.
 const removers = 16
 
 func (*objects) removeEmpty(context.Context, string) error { return nil }
@@ -400,7 +399,7 @@ func (d *objects) removeFiles(ctx context.Context, names []string) error {
 	return nil
 }
 
-// removeEach removes objects side by side.
+// removeEach removes objects in parallel.
 func removeEach(ctx context.Context, c bucketClient, bucket string, keys []string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(removers)
@@ -410,18 +409,18 @@ func removeEach(ctx context.Context, c bucketClient, bucket string, keys []strin
 	return group.Wait()
 }
 
-// sweep has nothing to do: an upload that was given up leaves no name. What S3 keeps of it is a
-// matter of the bucket's lifecycle, as README tells.
+// sweep does nothing: an abandoned upload leaves no name. S3 keeps its parts until the bucket's lifecycle
+// removes them; see docs/storage.md.
 func (*objects) sweep(context.Context, string) error { return nil }
 
-// The blocks that an open object is read in at offsets. A file of Parquet is read at some
-// places of it in turn.
+// The blocks in which an open object is read at offsets. A reader of Parquet alternates between several
+// positions.
 const (
 	blockSize = 1 << 20
 	maxBlocks = 32
 )
 
-// block is a part of an object, had once for all that ask for it.
+// block is a part of an object. Concurrent readers share one request for it.
 type block struct {
 	get  func() ([]byte, error)
 	used int64
@@ -443,7 +442,7 @@ type objectSource struct {
 
 func (s *objectSource) size() int64 { return s.attributes.size }
 
-// Close ends all reading of the object.
+// Close ends all reads of the object.
 func (s *objectSource) Close() error {
 	s.cancel()
 	return nil
@@ -497,7 +496,7 @@ func (s *objectSource) block(number int64) ([]byte, error) {
 	return data, err
 }
 
-// makeRoom forgets the block that was not used for longest.
+// makeRoom drops the least recently used block.
 func (s *objectSource) makeRoom() {
 	if len(s.blocks) < maxBlocks {
 		return
@@ -519,14 +518,14 @@ func (s *objectSource) fetch(number int64) ([]byte, error) {
 	return data, explain(s.client, errors.Join(err, r.Close()), s.name, s.object)
 }
 
-// explained is a stream whose errors are sentences.
+// explained is a stream with explained errors.
 type explained struct {
 	*resuming
 
 	name string
 }
 
-// Read reads on.
+// Read reads more of the stream.
 func (e *explained) Read(p []byte) (int, error) {
 	n, err := e.resuming.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -535,11 +534,11 @@ func (e *explained) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// resumes is how often reading begins again without a byte in between.
+// resumes is the number of restarts in a row without a byte in between.
 const resumes = 6
 
-// resuming reads an object from one place to another, and begins again where it stopped when
-// the connection breaks or nothing comes.
+// resuming reads a range of an object, and continues where it stopped when the connection breaks or
+// falls silent.
 type resuming struct {
 	ctx     context.Context
 	client  bucketClient
@@ -554,7 +553,7 @@ type resuming struct {
 	failed int
 }
 
-// Read reads on. It begins no request when it has waited for as long as one may take.
+// Read reads more of the object. It begins no request after the time limit of one.
 func (r *resuming) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -563,7 +562,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 		if r.end >= 0 && r.at >= r.end && r.body == nil {
 			return 0, io.EOF
 		}
-		if err := r.begin(); err != nil { // it has had its repetitions
+		if err := r.begin(); err != nil { // after its own repetitions
 			return 0, err
 		}
 		if left := r.end - r.at; r.end >= 0 && int64(len(p)) > left {
@@ -580,12 +579,12 @@ func (r *resuming) Read(p []byte) (int, error) {
 		r.at += int64(n)
 		if n > 0 {
 			r.failed = 0
-			return n, nil // an error comes again, or is mended by the next read
+			return n, nil // the next read meets the error again, or resolves it
 		}
 		if err == nil {
 			continue
 		}
-		// The end before the end, too, is a body that broke off.
+		// An early end is a broken body too.
 		if closeErr := r.Close(); closeErr != nil && errors.Is(err, io.EOF) {
 			err = closeErr
 		}
@@ -595,7 +594,7 @@ func (r *resuming) Read(p []byte) (int, error) {
 	}
 }
 
-// begin asks for what is left.
+// begin requests the remaining range.
 func (r *resuming) begin() error {
 	if r.body != nil {
 		return nil
@@ -622,7 +621,7 @@ func (r *resuming) begin() error {
 	return nil
 }
 
-// again waits a little, or returns the error when it was enough since a read began.
+// again pauses, or returns the error if this read has failed too often or for too long.
 func (r *resuming) again(err error, began time.Time) error {
 	if ctxErr := r.ctx.Err(); ctxErr != nil {
 		return ctxErr
@@ -656,8 +655,8 @@ func (r *resuming) Close() error {
 	return nil
 }
 
-// How requests are repeated: after pauses that double from the first to the longest, less some
-// jitter. Ten tries take 16 to 33 seconds where a store refuses at once.
+// The repetition of requests: after pauses that double from the first to the longest, less some jitter.
+// When a store refuses at once, ten attempts take 16 to 33 seconds.
 var (
 	firstPause   = 200 * time.Millisecond
 	longestPause = 10 * time.Second

@@ -13,14 +13,14 @@ import (
 
 var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
-// almostScheme matches a path that was meant to have a scheme, such as s3:/bucket/name.
+// almostScheme matches a path with an incomplete scheme, such as s3:/bucket/name.
 var almostScheme = regexp.MustCompile(`^(?i)(gs|s3|gcs|file|https?|ftp|hdfs|az|abfss?|wasbs?|dbfs|minio|r2|oss):`)
 
 const fileScheme = "file://"
 
-// ParsePath returns a path as the other functions take it. A user has typed the path, so that
-// ParsePath refuses whatever would name another file than the user means. It resolves
-// file:///folder/name to /folder/name.
+// ParsePath returns a path in the form of the other functions. The user has typed the path, so that
+// ParsePath refuses every path with a misleading meaning. It resolves file:///folder/name to
+// /folder/name.
 func ParsePath(name string) (string, error) {
 	scheme := schemePattern.FindString(name)
 	switch {
@@ -78,7 +78,7 @@ func noBucketIn(name, scheme string) error {
 	return fmt.Errorf("%s: the bucket is missing; it must be %sBUCKET/NAME", name, scheme)
 }
 
-// checkDots refuses the parts "." and "..", which mean nothing in the name of an object: some
+// checkDots refuses the parts "." and "..", which have no meaning in the name of an object: some
 // libraries resolve them and reach another object, or another bucket.
 func checkDots(name, key string) error {
 	if parts := strings.Split(key, "/"); slices.Contains(parts, "..") || slices.Contains(parts, ".") {
@@ -87,7 +87,7 @@ func checkDots(name, key string) error {
 	return nil
 }
 
-// Join puts names below a folder, which may be a URL.
+// Join appends names to a folder, which may be a URL.
 func Join(folder string, names ...string) string {
 	below := path.Join(names...)
 	if scheme := schemePattern.FindString(folder); scheme == "" {

@@ -24,16 +24,16 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// s3Clients is S3, or what AWS_ENDPOINT_URL_S3 names.
+// s3Clients is the client of S3, or of the store at AWS_ENDPOINT_URL_S3.
 var s3Clients = &once{create: newS3}
 
 const (
-	// s3Part is what an upload holds in memory; a larger file goes in parts of it. S3 takes
+	// s3Part is the size of an upload's buffer; a larger file goes in parts of this size. S3 accepts
 	// 10,000 parts, of at least 5 MiB.
 	s3Part = 8 << 20
-	// s3MaxCopy is what S3 copies at once.
+	// s3MaxCopy is the largest object that S3 copies in one request.
 	s3MaxCopy = 5 << 30
-	// s3Removes is how many objects one request may remove.
+	// s3Removes is the largest number of objects to remove in one request.
 	s3Removes = 1000
 )
 
@@ -71,7 +71,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 			region = o.Region != ""
 			return
 		}
-		// Other stores have no host for each bucket, mostly any region, and not all of S3's
+		// Other stores have no host for each bucket, mostly accept any region, and lack some of S3's
 		// checksums.
 		o.UsePathStyle = true
 		if o.Region == "" {
@@ -87,8 +87,8 @@ func newS3(ctx context.Context) (bucketClient, error) {
 	return &s3Client{client: c}, nil
 }
 
-// wantsChecksums says whether the environment or the profile asks for checksums: the configuration
-// itself has them where neither says anything.
+// wantsChecksums reports whether the environment or the profile requests checksums. The configuration
+// itself requests them when neither sets a value.
 func wantsChecksums(cfg *aws.Config) bool {
 	for _, source := range cfg.ConfigSources {
 		said := aws.RequestChecksumCalculationUnset
@@ -105,17 +105,17 @@ func wantsChecksums(cfg *aws.Config) bool {
 	return false
 }
 
-// boundedClient bounds the tries of the S3 client. It is put around the client that AWS's
-// configuration has made, which knows of AWS_CA_BUNDLE.
+// boundedClient bounds the attempts of the S3 client. It wraps the client of AWS's configuration, which
+// honours AWS_CA_BUNDLE.
 type boundedClient struct{ s3.HTTPClient }
 
-// Do makes one try.
+// Do makes one attempt.
 func (c boundedClient) Do(r *http.Request) (*http.Response, error) {
 	return bounded(r, c.HTTPClient.Do)
 }
 
-// answer runs a request that must be answered within some time, its repetitions included, and
-// finds the errors that have a meaning here.
+// answer runs a request with a time limit, its repetitions included, and translates its errors into those
+// of this package.
 func answer[In, Out any](ctx context.Context, send func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In, o ...func(*s3.Options)) (*Out, error) {
 	var out *Out
 	err := patiently(ctx, func(ctx context.Context) (err error) {
@@ -125,7 +125,7 @@ func answer[In, Out any](ctx context.Context, send func(context.Context, *In, ..
 	return out, s3Error(err)
 }
 
-// noHost says that a name is known not to be: no region of that name, mostly.
+// noHost reports an unknown host, mostly because no region has that name.
 func noHost(err error) aws.Ternary {
 	if d := (*net.DNSError)(nil); errors.As(err, &d) && d.IsNotFound {
 		return aws.FalseTernary
@@ -133,11 +133,11 @@ func noHost(err error) aws.Ternary {
 	return aws.UnknownTernary
 }
 
-// conflicts are the answers 409 that S3 wants asked again: two requests met, and it says nothing of
-// what is there now.
+// conflicts are the answers 409 after which S3 requires a repetition: two requests collided, and the
+// answer does not reveal the current state.
 var conflicts = map[string]struct{}{"ConditionalRequestConflict": {}, "OperationAborted": {}}
 
-// brokenOff says that an answer such as a page of a listing ended half-way.
+// brokenOff reports a broken answer, for example of a page of a listing.
 func brokenOff(err error) aws.Ternary {
 	if d := (*smithy.DeserializationError)(nil); errors.As(err, &d) {
 		return aws.TrueTernary
@@ -171,21 +171,21 @@ func (c *s3Client) get(ctx context.Context, o object, v Version, offset, length 
 	if err != nil {
 		return nil, attributes{}, s3Error(err)
 	}
-	if is := Version(aws.ToString(r.ETag)); v != "" && is != v { // a store that knows no If-Match
+	if is := Version(aws.ToString(r.ETag)); v != "" && is != v { // a store without If-Match
 		return nil, attributes{}, errors.Join(errChanged, r.Body.Close())
 	}
 	return r.Body, attributes{key: o.key, size: offset + aws.ToInt64(r.ContentLength), version: Version(aws.ToString(r.ETag))}, nil
 }
 
-// s3Upload holds a file until it is published, or its next part if it is large.
+// s3Upload buffers a file until it is published, or the next part of a large one.
 type s3Upload struct {
 	ctx    context.Context
 	client *s3.Client
 	object object
 	buffer bytes.Buffer
 	sent   int64
-	// checksum is how parts are checked, or empty. An upload that has it must begin and end with it,
-	// or S3 finds none of the parts.
+	// checksum is the algorithm for checking parts, or empty. An upload must begin and end with the
+	// same one, or S3 finds none of the parts.
 	checksum types.ChecksumAlgorithm
 	// id is empty until the file has a part.
 	id    *string
@@ -218,7 +218,7 @@ func (u *s3Upload) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// send puts the buffer as a part.
+// send uploads the buffer as a part.
 func (u *s3Upload) send() error {
 	if u.id == nil {
 		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{
@@ -257,7 +257,7 @@ func (u *s3Upload) publish() error {
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: u.parts},
 		})
 	}
-	if errors.Is(err, errNoObject) { // an answer was lost, and the upload is done and gone
+	if errors.Is(err, errNoObject) { // an answer was lost, and the upload is complete and closed
 		if a, headErr := (&s3Client{client: u.client}).head(u.ctx, u.object); headErr == nil && a.size == u.sent {
 			return nil
 		}
@@ -269,10 +269,10 @@ func (u *s3Upload) publish() error {
 	return nil
 }
 
-// discardTime bounds how long parts that nobody needs are removed.
+// discardTime bounds the removal of unneeded parts.
 const discardTime = 30 * time.Second
 
-// discard removes the parts, also after the context's end.
+// discard removes the parts, even after the end of the context.
 func (u *s3Upload) discard() error {
 	if u.id == nil {
 		return nil
@@ -296,7 +296,7 @@ func (c *s3Client) put(ctx context.Context, o object, v Version, data []byte) (V
 	}
 	p, err := answer(ctx, c.client.PutObject, in)
 	if err != nil {
-		if errors.Is(err, errNoObject) { // what should be replaced is gone
+		if errors.Is(err, errNoObject) { // the version to replace is gone
 			err = errChanged
 		}
 		return "", err
@@ -328,7 +328,7 @@ func (c *s3Client) list(ctx context.Context, o object, flat bool, each func(attr
 	return nil
 }
 
-// copy may be repeated: it copies one version whatever is there.
+// copy may be repeated: it copies one version and replaces any target.
 func (c *s3Client) copy(ctx context.Context, from, to object, a attributes) error {
 	if a.size > s3MaxCopy {
 		return fmt.Errorf("the file has %d bytes, and S3 copies at most %d at once; lower output.prompts_per_shard", a.size, int64(s3MaxCopy))
@@ -340,15 +340,15 @@ func (c *s3Client) copy(ctx context.Context, from, to object, a attributes) erro
 	return err
 }
 
-// removeMany removes up to a thousand objects with each request. What a store can't do that way,
-// or refuses of it, is removed one by one.
+// removeMany removes up to a thousand objects with each request. It removes objects one by one where a
+// store does not support or refuses that.
 func (c *s3Client) removeMany(ctx context.Context, bucket string, keys []string) error {
 	for batch := range slices.Chunk(keys, s3Removes) {
 		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
 		for _, key := range batch {
 			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
 		}
-		// Some stores want the digest of the list that S3 no longer does.
+		// Some stores require the digest of the list, which S3 no longer needs.
 		out, err := answer(ctx, c.client.DeleteObjects, in, s3.WithAPIOptions(smithyhttp.AddContentChecksumMiddleware))
 		left := batch
 		var api smithy.APIError
@@ -376,7 +376,7 @@ func (c *s3Client) remove(ctx context.Context, o object) error {
 	return nil
 }
 
-// s3Error finds the errors that have a meaning here.
+// s3Error translates errors into those of this package.
 func s3Error(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {

@@ -1,31 +1,31 @@
-// Package store is the seam to where files lie: it opens, creates, lists, moves and
-// removes them by path.
+// Package store is the interface to disks and buckets: it opens, creates, lists, moves and removes files
+// by path.
 //
-// A path is a plain local path, gs://bucket/name for Google Cloud Storage, or s3://bucket/name
-// for S3 and what speaks its protocol. Every other scheme is refused with a sentence; a path
-// never falls back to a local file of that name.
+// A path is a plain local path, gs://bucket/name for Google Cloud Storage, or s3://bucket/name for S3 and
+// stores with its protocol. Every other scheme is refused with a sentence. A path never falls back to a
+// local file of that name.
 //
 // The contract is that of an object store, and all drivers keep it:
 //
-//   - A file is whole or not there. What [Create] returns is published by Close and by
-//     nothing else; a reader, a listing and a crash never show a part of it. Two writers of
-//     one path each publish a whole file, and the last one stays.
-//   - What was published, moved or removed stays so after a power cut.
-//   - Folders are prefixes of names: they need not be made, and an empty one is the same as none.
+//   - A file exists completely or not at all. Only Close publishes a file that [Create] has begun:
+//     readers, listings and crashes never show a part of it. If two writers use one path, each publishes a
+//     complete file, and the last one stays.
+//   - Published, moved and removed files stay so after a power cut.
+//   - Folders are prefixes of names: nobody creates them, and an empty folder does not exist.
 //   - A name of the form ".NAME.UUID.partial" is the store's own, and never listed.
-//   - A file that is not there is an error for which errors.Is(err, fs.ErrNotExist) holds.
-//   - A read that fails half-way goes on where it stopped, and a request that a store could not
-//     serve just now is made again for about half a minute.
-//   - No request to an object store waits for ever: one that is not answered within a minute is
-//     made again, and is an error after three; an answer that stops coming is given up after half
-//     a minute. How long a local disk may take is the operating system's matter.
+//   - A missing file is an error for which errors.Is(err, fs.ErrNotExist) is true.
+//   - A read that fails half-way continues where it stopped. A request that a store cannot serve at the
+//     moment is repeated for about half a minute.
+//   - Every request to an object store has a time limit. It is repeated after a minute without an
+//     answer, and fails after three. A pause of half a minute within an answer ends the answer. The time
+//     of a local disk is the operating system's responsibility.
 //
-// It does not promise an order between writers; who needs one run at a time takes a lock, or
-// where there are none uses [Swap]. A file that is replaced while it is read goes on to be
-// read as it was (local) or is an error (elsewhere). Nothing here appends to a file.
+// The package promises no order between writers. To have one run at a time, take a lock, or use [Swap] on
+// stores without locks. A file that is replaced while it is read stays readable in its old version on a
+// local disk, and causes an error elsewhere. No function appends to a file.
 //
-// Credentials and endpoints are the clouds' own matter: their libraries find them in the
-// environment, as README tells. No error holds one.
+// The clouds' own libraries find credentials and endpoints in the environment; see docs/storage.md. No
+// error contains a credential.
 package store
 
 import (
@@ -39,15 +39,15 @@ import (
 	"strings"
 )
 
-// A File is a name with the size of what it holds.
+// A File is a file's path and size.
 type File struct {
-	// Path is in the form that was asked for: it opens the file as it is.
+	// Path has the form of the request, and opens the file as it is.
 	Path string
 	// Size is in bytes.
 	Size int64
 }
 
-// Open opens a file for reading. The context covers all that is read from it.
+// Open opens a file for reading. The context covers all reads.
 func Open(ctx context.Context, name string) (*Reader, error) {
 	d, err := driverOf(ctx, name)
 	if err != nil {
@@ -60,7 +60,7 @@ func Open(ctx context.Context, name string) (*Reader, error) {
 	return &Reader{ctx: ctx, name: name, file: f}, nil
 }
 
-// ReadFile returns all bytes of a file. It takes one request where requests are paid for.
+// ReadFile returns all bytes of a file. It takes one request where requests cost money.
 func ReadFile(ctx context.Context, name string) ([]byte, error) {
 	d, err := driverOf(ctx, name)
 	if err != nil {
@@ -69,12 +69,12 @@ func ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return d.readFile(ctx, name)
 }
 
-// MaxSettingBytes bounds files that people write by hand: configs, templates, rubrics. A larger file
-// was named by mistake.
+// MaxSettingBytes bounds hand-written files: configs, templates, rubrics. A larger file was named by
+// mistake.
 const MaxSettingBytes = 1 << 20
 
-// ReadSetting is ReadFile for a file that people write by hand. It refuses one of more than
-// [MaxSettingBytes] before it reads it.
+// ReadSetting is ReadFile for hand-written files. It refuses files of more than [MaxSettingBytes] before
+// reading them.
 func ReadSetting(ctx context.Context, name string) ([]byte, error) {
 	f, err := Stat(ctx, name)
 	if err != nil {
@@ -95,8 +95,8 @@ func Stat(ctx context.Context, name string) (File, error) {
 	return d.stat(ctx, name)
 }
 
-// Create begins a file. Nothing is there under its name, or the file of before stays there,
-// until the writer's Close has returned nil.
+// Create begins a file. Until the writer's Close has returned nil, the name has its earlier file, or
+// none.
 func Create(ctx context.Context, name string) (*Writer, error) {
 	d, err := driverOf(ctx, name)
 	if err != nil {
@@ -109,7 +109,7 @@ func Create(ctx context.Context, name string) (*Writer, error) {
 	return &Writer{ctx: ctx, name: name, partial: t}, nil
 }
 
-// WriteFile makes a file of these bytes.
+// WriteFile writes a file with these bytes.
 func WriteFile(ctx context.Context, name string, data []byte) (err error) {
 	w, err := Create(ctx, name)
 	if err != nil {
@@ -122,8 +122,8 @@ func WriteFile(ctx context.Context, name string, data []byte) (err error) {
 	return w.Close()
 }
 
-// List returns every file whose path begins with prefix, sorted by path. A prefix that ends
-// in a slash is a folder with all that is below it. No file at all is an empty list.
+// List returns every file whose path begins with prefix, sorted by path. A prefix that ends in a slash is
+// a folder, and the result includes its subfolders. No file is an empty list.
 func List(ctx context.Context, prefix string) ([]File, error) {
 	d, err := driverOf(ctx, prefix)
 	if err != nil {
@@ -137,8 +137,8 @@ func List(ctx context.Context, prefix string) ([]File, error) {
 	return files, nil
 }
 
-// Folders returns the names of the folders that lie in a folder, sorted and without what is
-// above them. No folder at all is an empty list.
+// Folders returns the names of a folder's subfolders, sorted and without the parent's path. No subfolder
+// is an empty list.
 func Folders(ctx context.Context, folder string) ([]string, error) {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
@@ -149,13 +149,13 @@ func Folders(ctx context.Context, folder string) ([]string, error) {
 		return nil, err
 	}
 	slices.Sort(names)
-	return slices.Compact(names), nil // some stores name a folder on each page that has a part of it
+	return slices.Compact(names), nil // some stores repeat a folder on each page with a part of it
 }
 
-// Find returns the files that a user means by pattern, sorted by path: the file of that
-// name; or the files that lie in the folder of that name, but not those of its subfolders; or
-// the files that match it in the syntax of [path.Match]. A file whose name begins with a dot
-// is found only by its name or by a pattern that has the dot. No file at all is an empty list.
+// Find returns the files that a user means by pattern, sorted by path: the file of that name; or the
+// files directly in the folder of that name; or the files that match it in the syntax of [path.Match]. A
+// file whose name begins with a dot is found only by its name or by a pattern with the dot. No file is
+// an empty list.
 func Find(ctx context.Context, pattern string) ([]File, error) {
 	d, err := driverOf(ctx, pattern)
 	if err != nil {
@@ -169,8 +169,8 @@ func Find(ctx context.Context, pattern string) ([]File, error) {
 	return files, nil
 }
 
-// Move gives a file another name in the same store, over the file that was there. It is one
-// step on a local disk, and a copy with a removal after it on an object store.
+// Move renames a file within a store and replaces the target. It is one step on a local disk, and a copy
+// followed by a removal on an object store.
 func Move(ctx context.Context, from, to string) error {
 	d, err := driverOf(ctx, from)
 	if err != nil {
@@ -185,7 +185,7 @@ func Move(ctx context.Context, from, to string) error {
 	return d.move(ctx, from, to)
 }
 
-// Remove removes a file. It is no error if there is none.
+// Remove removes a file. A missing file is no error.
 func Remove(ctx context.Context, name string) error {
 	d, err := driverOf(ctx, name)
 	if err != nil {
@@ -194,8 +194,8 @@ func Remove(ctx context.Context, name string) error {
 	return d.remove(ctx, name)
 }
 
-// RemoveFiles removes files of one store, in as few requests as that takes. It is no error if some
-// are not there. After an error any of them may be left.
+// RemoveFiles removes files of one store, in as few requests as possible. Missing files are no error.
+// After an error any of them may remain.
 func RemoveFiles(ctx context.Context, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -215,8 +215,8 @@ func RemoveFiles(ctx context.Context, names []string) error {
 	return d.removeFiles(ctx, names)
 }
 
-// RemoveEmpty removes a folder and those below it that contain nothing. It follows no link. In an
-// object store there are no empty folders.
+// RemoveEmpty removes a folder and its subfolders if they contain no file. It follows no link. An object
+// store has no empty folders.
 func RemoveEmpty(ctx context.Context, folder string) error {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
@@ -225,9 +225,8 @@ func RemoveEmpty(ctx context.Context, folder string) error {
 	return d.removeEmpty(ctx, folder)
 }
 
-// Names returns the names that lie directly in a folder, sorted: those of files, hidden ones and
-// links included, and with a slash at the end those of folders. A folder without a file below it is
-// left out.
+// Names returns the names directly in a folder, sorted: those of files, hidden ones and links included,
+// and those of subfolders with a slash at the end. It omits folders that contain no file.
 func Names(ctx context.Context, folder string) ([]string, error) {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
@@ -241,8 +240,8 @@ func Names(ctx context.Context, folder string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// Sweep removes what writers that were killed left in a folder, those below it left out. None
-// may be at work there.
+// Sweep removes the remains of killed writers in a folder, without its subfolders. No writer may be
+// active there.
 func Sweep(ctx context.Context, folder string) error {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
@@ -251,14 +250,13 @@ func Sweep(ctx context.Context, folder string) error {
 	return d.sweep(ctx, folder)
 }
 
-// A Version names one content of a file.
+// A Version identifies one content of a file.
 type Version string
 
-// ErrChanged says that a file no longer has the version that a [Swap] names.
-var ErrChanged = errors.New("somebody else changed it")
+// ErrChanged reports that a file no longer has the version passed to [Swap].
+var ErrChanged = errors.New("another writer has changed it")
 
-// ReadVersion returns all bytes of a file and the version that they are. It is for stores
-// without locks.
+// ReadVersion returns all bytes of a file and their version. It is for stores without locks.
 func ReadVersion(ctx context.Context, name string) ([]byte, Version, error) {
 	d, err := versionedOf(ctx, name)
 	if err != nil {
@@ -267,10 +265,9 @@ func ReadVersion(ctx context.Context, name string) ([]byte, Version, error) {
 	return d.readVersion(ctx, name)
 }
 
-// Swap puts new bytes in the place of one version of a file, or makes the file if old is
-// empty, and returns the version that they are. When the file has another version by then,
-// or is there already, the error is [ErrChanged], and nothing has happened. It is for stores
-// without locks.
+// Swap replaces one version of a file, or creates the file if old is empty, and returns the new version.
+// If the file has another version, or exists already, the error is [ErrChanged], and the file is
+// unchanged. It is for stores without locks.
 func Swap(ctx context.Context, name string, old Version, data []byte) (Version, error) {
 	d, err := versionedOf(ctx, name)
 	if err != nil {
@@ -298,7 +295,7 @@ type Reader struct {
 	file source
 }
 
-// Size returns the number of bytes that the file had when it was opened.
+// Size returns the number of bytes at the time of opening.
 func (r *Reader) Size() int64 { return r.file.size() }
 
 // ReadAt reads len(p) bytes from an offset; see [io.ReaderAt].
@@ -309,18 +306,18 @@ func (r *Reader) ReadAt(p []byte, offset int64) (int, error) {
 	return r.file.ReadAt(p, offset)
 }
 
-// Stream returns the bytes from an offset to the end, to be read once and in order, until
-// the reader is closed.
+// Stream returns the bytes from an offset to the end, to be read once and in order, until the reader is
+// closed.
 func (r *Reader) Stream(offset int64) io.Reader { return r.file.stream(r, offset) }
 
-// Close ends the reading.
+// Close ends all reads.
 func (r *Reader) Close() error { return wrap(r.file.Close()) }
 
-// A Writer makes one file. It belongs to one goroutine.
+// A Writer writes one file. Use it from one goroutine.
 type Writer struct {
 	ctx  context.Context
 	name string
-	// partial is the file until it is published; nil after Close or Abort.
+	// partial is the file before it is published; nil after Close or Abort.
 	partial target
 }
 
@@ -332,8 +329,8 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return w.partial.Write(p)
 }
 
-// Close publishes the file. After an error the name holds what it held before, or the whole
-// new file if only the last sync failed.
+// Close publishes the file. After an error the name has its earlier content, or the complete new file if
+// only the last sync failed.
 func (w *Writer) Close() error {
 	if err := w.usable(); err != nil {
 		return errors.Join(err, w.Abort())
@@ -343,8 +340,7 @@ func (w *Writer) Close() error {
 	return t.publish()
 }
 
-// Abort gives the file up and leaves nothing of it. After Close it does nothing, so that it
-// can be deferred.
+// Abort discards the file. After Close it does nothing, so that it can be deferred.
 func (w *Writer) Abort() error {
 	if w.partial == nil {
 		return nil
@@ -373,13 +369,13 @@ type driver interface {
 	// list and find need not sort.
 	list(ctx context.Context, prefix string) ([]File, error)
 	find(ctx context.Context, pattern string) ([]File, error)
-	// folders is given a folder that ends in a slash.
+	// folders takes a folder that ends in a slash.
 	folders(ctx context.Context, folder string) ([]string, error)
 	move(ctx context.Context, from, to string) error
 	remove(ctx context.Context, name string) error
 	removeFiles(ctx context.Context, names []string) error
 	removeEmpty(ctx context.Context, folder string) error
-	// names is given a folder that ends in a slash.
+	// names takes a folder that ends in a slash.
 	names(ctx context.Context, folder string) ([]string, error)
 	sweep(ctx context.Context, folder string) error
 }
@@ -392,15 +388,15 @@ type source interface {
 	stream(r *Reader, offset int64) io.Reader
 }
 
-// target is a file of a driver that is being written.
+// target is a driver's file before it is published.
 type target interface {
 	io.Writer
 	publish() error
 	discard() error
 }
 
-// driverOf returns the driver that serves a path. It refuses a path that none serves, and any
-// work after the context's end.
+// driverOf returns the driver of a path. It refuses paths without a driver, and all work after the end of
+// the context.
 func driverOf(ctx context.Context, name string) (driver, error) {
 	scheme := schemePattern.FindString(name)
 	switch {
@@ -431,7 +427,7 @@ func sortFiles(files []File) {
 	sort.Slice(files, func(i, j int) bool { return files[i].Path < files[j].Path })
 }
 
-// wrap names the package; the errors of package os name operation and path themselves.
+// wrap adds the package; the errors of package os already name operation and path.
 func wrap(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// origin leads from places of a decoded text to those of the text that it was decoded from. It lists
-// where each run of unchanged bytes begins in both, and the end. The nil origin is the identity.
+// origin maps offsets in a decoded text to offsets in its original. It lists the start of each run of
+// unchanged bytes in both, and the end. The nil origin is the identity.
 type origin []struct{ decoded, original int }
 
-// of returns the original place of the start of a decoded byte, or of the text's end.
+// of returns the original offset of a decoded byte, or of the text's end.
 func (o origin) of(at int) int {
 	if o == nil {
 		return at
@@ -21,10 +21,10 @@ func (o origin) of(at int) int {
 	return o[i].original + at - o[i].decoded
 }
 
-// decode undoes one level of escapes, as JSON, URLs and HTML have them, and reports whether there were
-// any. Only escapes of bytes that secrets have are undone, so that few texts are copied.
+// decode undoes one level of escapes, as in JSON, URLs and HTML, and reports whether there were any. It
+// decodes only escapes of bytes that occur in secrets, so that it copies few texts.
 func (r *Redactor) decode(text []byte) (decoded []byte, o origin, changed bool) {
-	at := 0 // what is before it was copied
+	at := 0 // the end of the copied part
 	for i := nextEscape(text, 0); i < len(text); i = nextEscape(text, i+1) {
 		if i < at {
 			continue // within an escape
@@ -57,7 +57,7 @@ func unescapeAll(s string) string {
 	return string(decoded)
 }
 
-// nextEscape returns the place of the next byte from i on that can begin an escape.
+// nextEscape returns the offset of the next byte from i on that can begin an escape.
 func nextEscape(text []byte, i int) int {
 	for ; i < len(text); i++ {
 		if c := text[i]; c == '\\' || c == '%' || c == '&' {
@@ -67,8 +67,8 @@ func nextEscape(text []byte, i int) int {
 	return i
 }
 
-// unescape returns the ASCII byte that an escape at the start of text stands for, and the escape's
-// length: 0 when there is none.
+// unescape returns the ASCII byte of an escape at the start of text, and the escape's length: 0 without
+// one.
 func unescape(text []byte) (char byte, size int) {
 	switch text[0] {
 	case '\\':

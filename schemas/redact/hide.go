@@ -8,8 +8,8 @@ import (
 // Hidden replaces values that may be secrets.
 const Hidden = "(not shown: it looks like a secret)"
 
-// keyShape matches keys by the prefixes that providers give them, and what follows the schemes of an
-// Authorization header. The first group stays.
+// keyShape matches keys by their providers' prefixes, and the values of an Authorization header after the
+// scheme. The first group stays.
 var keyShape = regexp.MustCompile(`(?:\b|_)(?:` + strings.Join([]string{
 	`sk-[A-Za-z0-9_\-]{6,}`, // OpenAI, Anthropic, OpenRouter, LiteLLM
 	`[srp]k_(?:live|test)_[A-Za-z0-9]{6,}`,
@@ -21,16 +21,16 @@ var keyShape = regexp.MustCompile(`(?:\b|_)(?:` + strings.Join([]string{
 	`eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?`,
 }, "|") + `)`)
 
-// scheme matches the value of an Authorization header, userinfo a URL's user and password, and query
-// its parameters. What is in the first group stays.
+// scheme matches the value of an Authorization header, userinfo a URL's user and password, and query its
+// parameters. The first group stays.
 var (
 	scheme   = regexp.MustCompile(`(?i)\b(bearer|basic)[ +]+[A-Za-z0-9._~+/=\-]{6,}`)
 	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^/\s@"'<>]*@`)
 	named    = regexp.MustCompile(`(?i)([A-Za-z][A-Za-z0-9_.\-]*)("?'?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&}\])"'/][^\s,;&}\])"']*)`)
 )
 
-// Hide replaces what looks like a secret in a text about settings: keys with a known prefix, the values
-// of Authorization headers, the user and password of URLs, and values beside a name for which
+// Hide replaces values that look like secrets in a text about settings: keys with a known prefix, the
+// values of Authorization headers, the user and password of URLs, and values beside a name for which
 // [Name] is true, as in api_key=abc or "password": "abc".
 func Hide(text string) string {
 	text = keyShape.ReplaceAllString(text, Hidden)
@@ -45,7 +45,7 @@ func Hide(text string) string {
 	})
 }
 
-// Value reports whether a text holds what looks like a key: see [Hide].
+// Value reports whether a text contains a value that looks like a key; see [Hide].
 func Value(text string) bool {
 	return keyShape.MatchString(text) || scheme.MatchString(text) || userinfo.MatchString(text)
 }
@@ -57,12 +57,12 @@ var secretWords = []string{
 	"idtoken", "hftoken", "usertoken", "jwt",
 }
 
-// plainKeys are last words of names beside "key" that name no secret.
+// plainKeys are names with the word "key" that are not secret.
 var plainKeys = []string{"cachekey", "routingkey", "sortkey", "partitionkey", "primarykey", "foreignkey", "publickey", "unknownkey"}
 
-// Name reports whether a field, header or parameter of this name usually holds a secret, as
-// api_key, X-Auth-Token or password do. Names of variables and files that hold one, such as
-// api_key_env, are none.
+// Name reports whether a field, header or parameter of this name usually contains a secret, for example
+// api_key, X-Auth-Token or password. Names of variables and files with a secret, such as api_key_env, do
+// not count.
 func Name(name string) bool {
 	name = name[strings.LastIndexByte(name, '.')+1:]
 	plain := strings.ToLower(strings.Map(func(c rune) rune {

@@ -1,13 +1,13 @@
 // Package redact replaces secrets in texts that are kept or shown.
 //
-// A server can echo the API key that it was sent: in an error, in a model list, in an answer. A
-// [Redactor] knows the keys of a run and replaces them before a text is cut, stored or printed. It
-// finds a key as it is, escaped as in JSON, URLs and HTML (once or several times), in Base64 (both
-// alphabets, at any offset, with and without padding) and in hexadecimal. It also finds any
-// [MinPart] consecutive characters of a key in these forms, since a server may cut what it echoes.
+// A server can echo the API key that it received: in an error, a model list or an answer. A [Redactor]
+// replaces the keys of a run before a text is cut, stored or printed. It finds a key as it is, escaped as
+// in JSON, URLs and HTML (once or several times), in Base64 (both alphabets, at any offset, with and
+// without padding) and in hexadecimal. It also finds any [MinPart] consecutive characters of a key in
+// these forms, since a server may shorten its echo.
 //
-// [Hide] is for texts whose secrets are not known, such as a config in which a user put a key in the
-// wrong place: it replaces values that look like keys or stand beside a name such as api_key.
+// [Hide] is for unknown secrets, for example in a config in which a user put a key in the wrong place. It
+// replaces values that look like keys, or that follow a name such as api_key.
 //
 // The package does not find a key that is encrypted, compressed, reversed, or split by other text.
 package redact
@@ -29,7 +29,7 @@ const Mark = "(the API key)"
 const MinPart = 16
 
 const (
-	// minKey is the length from which a key is searched for everywhere. Shorter ones are mostly
+	// minKey is the length from which a key is searched for everywhere. Most shorter ones are
 	// placeholders such as EMPTY or none, which texts contain as words: replacing these would damage
 	// training data. See placeholder.
 	minKey = 8
@@ -41,37 +41,37 @@ const (
 // secrets return every text as it is.
 type Redactor struct {
 	forms []form
-	// grams leads from the first-look bytes to the places of forms where they stand.
+	// grams maps the bytes of a look to their places in forms.
 	grams map[uint64][]place
-	// filter has the bits of all grams: most looks end there.
+	// filter has the bits of all grams, and ends most looks.
 	filter [1 << 10]uint64
-	// stride is the distance of looks: each occurrence of enough of a form contains a look.
+	// stride is the distance of looks: each long enough part of a form contains a look.
 	stride int
 	// words are short keys, which are replaced as whole words only.
 	words []string
-	// decoded are the bytes that escapes are decoded to: no other byte can be part of a form.
+	// decoded has the bytes that escapes are decoded to: only these occur in forms.
 	decoded [256]bool
 }
 
 // form is one way to write a secret.
 type form struct {
 	text string
-	// least is the number of consecutive bytes that reveal enough of the secret.
+	// least is the number of consecutive bytes that reveal too much of the secret.
 	least int
 }
 
 // place is a position in a form.
 type place struct{ form, at int }
 
-// New returns a Redactor of these secrets. Space around a secret is ignored, and so are empty ones.
-// Of a secret of several words, as "Bearer KEY", each word is one too.
+// New returns a Redactor of these secrets. It ignores space around a secret, and empty secrets. Each word
+// of a secret of several words, as in "Bearer KEY", is a secret too.
 func New(secrets ...string) *Redactor {
 	r := &Redactor{grams: map[uint64][]place{}}
 	secrets = withParts(secrets)
 	for i := 0; i < len(secrets); i++ {
 		s := secrets[i]
 		if plain := unescapeAll(s); !slices.Contains(secrets, plain) {
-			secrets = append(secrets, plain) // a decoded text has the secret like this
+			secrets = append(secrets, plain) // a decoded text contains this form
 		}
 		switch {
 		case placeholder(s):
@@ -85,7 +85,7 @@ func New(secrets ...string) *Redactor {
 	return r
 }
 
-// withParts returns the secrets with their words, each once.
+// withParts returns the secrets and their words, without repetitions.
 func withParts(secrets []string) []string {
 	var all []string
 	for _, s := range secrets {
@@ -118,8 +118,8 @@ func placeholder(key string) bool {
 
 func isDigit(c rune) bool { return c >= '0' && c <= '9' }
 
-// formsOf returns the ways to write a secret of at least minKey bytes. Escaped ones are not among
-// them: texts are decoded for these.
+// formsOf returns the ways to write a secret of at least minKey bytes, apart from escapes, which the
+// search decodes.
 func formsOf(s string) []form {
 	least := min(len(s), MinPart)
 	lower := hex.EncodeToString([]byte(s))
@@ -132,13 +132,13 @@ func formsOf(s string) []form {
 	return forms
 }
 
-// base64Form returns what the Base64 of every text with s at this offset (modulo 3) has in common:
-// the digits of 6 bits that lie in s alone.
+// base64Form returns the common part of the Base64 of all texts with s at this offset (modulo 3): the
+// digits whose 6 bits lie in s.
 func base64Form(encoding *base64.Encoding, s string, offset, least int) form {
 	encoded := encoding.EncodeToString([]byte(strings.Repeat("\x00", offset) + s))
 	whole := func(from, length int) (first, end int) { return (8*from + 5) / 6, 8 * (from + length) / 6 }
 	first, end := whole(offset, len(s))
-	// Any least bytes of s, at any offset, have at least so many digits of their own.
+	// Any least bytes of s, at any offset, have at least this many digits of their own.
 	digits := end - first
 	for o := range 3 {
 		f, e := whole(o, least)
@@ -168,7 +168,7 @@ func (r *Redactor) index() {
 			r.decoded[w[j]] = true
 		}
 	}
-	for _, c := range []byte(`\%&`) { // what escapes begin with: some texts are escaped twice
+	for _, c := range []byte(`\%&`) { // the first bytes of escapes: some texts are escaped twice
 		r.decoded[c] = true
 	}
 }
@@ -208,7 +208,7 @@ type span struct{ from, to int }
 // maxEscapes bounds how often a text is decoded: JSON in JSON in a URL is 3.
 const maxEscapes = 4
 
-// find returns the spans of the text that hold secrets, in order.
+// find returns the spans of secrets in the text, in order.
 func (r *Redactor) find(text []byte) []span {
 	found := r.search(nil, text, nil)
 	var levels []origin
@@ -237,7 +237,7 @@ func (r *Redactor) find(text []byte) []span {
 	return merged
 }
 
-// search adds the secrets of a text that was decoded through these levels, by their places in the
+// search adds the secrets in a text that was decoded through these levels, by their offsets in the
 // original text.
 func (r *Redactor) search(found []span, text []byte, levels []origin) []span {
 	add := func(from, to int) {
@@ -275,7 +275,7 @@ func (r *Redactor) search(found []span, text []byte, levels []origin) []span {
 	return found
 }
 
-// extend returns the largest part of text around i that equals the form around at.
+// extend returns the largest range of text around i that equals the form around at.
 func extend(text []byte, i int, form string, at int) (from, to int) {
 	from, to = i, i
 	for k := at; k > 0 && from > 0 && text[from-1] == form[k-1]; k-- {

@@ -1,9 +1,9 @@
-// Package sanitize makes text of models and of strangers harmless to look at.
+// Package sanitize makes untrusted text safe to display.
 //
-// A text can hold characters that act instead of being seen: terminal escapes move the cursor
-// and recolour the screen, bidirectional marks show one text as another, tag characters hide
-// whole sentences. [Text] and [Line] show each of them as what it is. They change nothing else,
-// and don't escape for HTML or any other language.
+// A text can contain characters with effects instead of a shape: terminal escapes move the cursor and
+// recolour the screen, bidirectional marks disguise one text as another, and tag characters hide whole
+// sentences. [Text] and [Line] make each of them visible. They change nothing else, and do not escape for
+// HTML or any other language.
 package sanitize
 
 import (
@@ -12,13 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s with every character that acts made visible; line feeds and tabs stay.
+// Text returns s with every such character made visible. Line feeds and tabs stay.
 func Text(s string) string { return clean(s, true) }
 
-// Line is Text for one line: line feeds and tabs are made visible too.
+// Line is Text for a single line: it makes line feeds and tabs visible too.
 func Line(s string) string { return clean(s, false) }
 
-// Cut returns the first so many characters of a text, and how many are left.
+// Cut returns the first characters of a text, and the number of the others.
 func Cut(s string, chars int) (head string, left int) {
 	at := 0
 	for range chars {
@@ -49,15 +49,15 @@ func clean(s string, lines bool) string {
 		case acts(r):
 			fmt.Fprintf(&b, "⟨U+%04X⟩", r)
 		default:
-			b.WriteRune(r) // what is not valid UTF-8 becomes U+FFFD
+			b.WriteRune(r) // invalid UTF-8 becomes U+FFFD
 		}
 	}
 	return b.String()
 }
 
-// acts says whether a character is not shown but does something: the controls of C0 and C1, line and
-// paragraph separators, marks of direction, the byte order mark, what annotates, and tags. Joiners
-// stay, since scripts and emoji are made with them.
+// acts reports whether a character has an effect instead of a shape: the controls of C0 and C1, line and
+// paragraph separators, direction marks, the byte order mark, annotations, and tags. Joiners stay, since
+// scripts and emoji need them.
 func acts(r rune) bool {
 	switch {
 	case r < 0x20, r >= 0x7f && r <= 0x9f:

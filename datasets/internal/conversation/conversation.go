@@ -1,6 +1,6 @@
-// Package conversation makes a prompt of a JSON object, whichever of the usual corpora it is from.
+// Package conversation extracts the prompt from a JSON object of any common corpus.
 //
-// These are read, and everything else that has one of their shapes:
+// It reads these forms, and all others of the same shapes:
 //
 //	{"prompt": "…"}, {"instruction", "input", "history"} (Alpaca), {"instruction", "context"} (Dolly)
 //	{"system_prompt", "question"} (OpenOrca), and the other names of a system message
@@ -9,12 +9,12 @@
 //	{"turns": ["…"]} (MT-Bench, Arena-Hard), {"chosen": "\n\nHuman: … Assistant: …"} (HH)
 //	{"body": {"messages": […]}} (batch files of OpenAI and others), {"prompt": {"text", "role"}} (OpenAssistant)
 //
-// A conversation ends with the user: an answer at its end is left out. A field that is neither
-// part of the prompt nor its ID is metadata. Where two readings are possible the line is bad,
-// and its message names prompts.field.
+// A conversation ends with the user: an answer at its end is left out. A field that is neither part of
+// the prompt nor its ID becomes metadata. A line with two possible readings is bad, and its message names
+// prompts.field.
 //
-// The package promises that a line gives the same prompt always, and that a [Reading] names
-// the fields that look like part of a prompt and were not used.
+// The package promises that equal lines give equal prompts, and that a [Reading] names the unused fields
+// that look like part of a prompt.
 package conversation
 
 import (
@@ -38,7 +38,7 @@ const (
 	InvalidUTF8 = "invalid_utf8"
 	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
 	NoPrompt = "no_prompt"
-	// BadRole is a message whose role is not known.
+	// BadRole is a message with an unknown role.
 	BadRole = "bad_role"
 	// EmptyPrompt is a prompt without messages, or with a blank one.
 	EmptyPrompt = "empty_prompt"
@@ -46,34 +46,34 @@ const (
 	LastNotUser = "last_not_user"
 )
 
-// Options say how a line is read.
+// Options decide how a line is read.
 type Options struct {
-	// Field is the path of the prompt's field, such as text or body.messages. Empty means that
-	// the field is found by itself.
+	// Field is the path of the prompt's field, such as text or body.messages. Empty means that the
+	// package finds the field.
 	Field string
-	// IDField is the field of the prompt's own ID. Empty means that it is found by itself.
+	// IDField is the field of the prompt's own ID. Empty means that the package finds the field.
 	IDField string
-	// KeepAnswer makes a conversation bad that ends with an answer. False leaves the answer out.
+	// KeepAnswer makes a conversation that ends with an answer bad. False omits the answer.
 	KeepAnswer bool
 }
 
-// A Reading reports how a line was read.
+// A Reading describes how a line was read.
 type Reading struct {
 	// Form names the fields of the prompt, such as "question + system_prompt".
 	Form string
-	// AnswerDropped reports whether the conversation ended with an answer, which was left out.
+	// AnswerDropped reports whether a final answer was left out.
 	AnswerDropped bool
-	// Unused are the fields that look like part of a prompt and are metadata.
+	// Unused are the fields that look like part of a prompt and became metadata.
 	Unused []string
 }
 
-// idFields are where a prompt's own ID is looked for, in this order.
+// idFields are the fields to look for a prompt's own ID, in this order.
 var idFields = []string{"id", "uid", "uuid", "prompt_id", "question_id", "custom_id", "conversation_id", "conversation_hash", "message_id"}
 
-// Fields are the members of an object. What is used of a line is taken out.
+// Fields are the members of an object. The parser removes the ones that it uses.
 type fields map[string]jsontext.Value
 
-// Parse makes a prompt, without its place, of a line, or returns the reason why there is none.
+// Parse extracts the prompt of a line, without its source, or returns the reason why there is none.
 func Parse(data []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
 	f, failure := decode(data)
 	if failure != nil {
@@ -151,7 +151,7 @@ func nullNumbers(data []byte) (mended []byte, found bool) {
 	return mended, found
 }
 
-// takeID takes the prompt's own ID out of the field of that name, or of the first that has one.
+// takeID removes and returns the prompt's own ID from the named field, or from the first that has one.
 func (f fields) takeID(name string) string {
 	names := idFields
 	if name != "" {
@@ -173,7 +173,7 @@ func (f fields) takeID(name string) string {
 	return ""
 }
 
-// encode returns what is left of a line as a JSON object with sorted keys.
+// encode returns the remaining fields of a line as a JSON object with sorted keys.
 func (f fields) encode() (string, *schemas.Failure) {
 	if len(f) == 0 {
 		return "{}", nil
@@ -188,7 +188,7 @@ func (f fields) encode() (string, *schemas.Failure) {
 	return string(object), nil
 }
 
-// text returns the text of a string field; anything else has none.
+// text returns the text of a string field, "" for any other field.
 func (f fields) text(name string) string {
 	if value := f[name]; value.Kind() == '"' {
 		return unquote(value)
@@ -243,7 +243,7 @@ func kindName(kind jsontext.Kind) string {
 	}
 }
 
-// unquote returns the text of a JSON string that was read before.
+// unquote returns the text of a valid JSON string.
 func unquote(value jsontext.Value) string {
 	text, err := jsontext.AppendUnquote(nil, value)
 	if err != nil {
@@ -254,7 +254,7 @@ func unquote(value jsontext.Value) string {
 
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
-// shorten keeps a message readable whatever is in the input.
+// shorten bounds the input's part of a message.
 func shorten(s string) string {
 	const most = 120
 	head, left := sanitize.Cut(s, most)

@@ -11,22 +11,22 @@ import (
 	"coeval/schemas"
 )
 
-// The fields in which a prompt is looked for, in the order of these lists. A field of the first
-// list is the prompt whatever string or list it has; one of the second if it is a conversation.
-// Of the third only one may be there.
+// The fields to look for a prompt, in the order of these lists. A field of the first list is the prompt
+// with any string or list; a field of the second only with a conversation. The line may have only one
+// field of the third.
 var (
 	promptFields = []string{"prompt", "messages", "instruction", "question", "conversations"}
 	chatFields   = []string{"conversation", "turns", "data", "dialogue", "dialog", "contents", "chosen", "conversation_a", "text"}
 	textFields   = []string{"query", "problem", "input", "inputs"}
 )
 
-// systemFields are where the system message is looked for when the conversation has none.
+// systemFields are the fields to look for the system message of a conversation without one.
 var systemFields = []string{"system", "system_prompt", "system_message", "system_instruction", "systemInstruction"}
 
-// containers are objects that have the fields of the prompt inside: batch files, annotation tools.
+// containers are objects around the prompt's fields: in batch files and annotation tools.
 var containers = []string{"body", "params", "request", "fields", "record"}
 
-// noted are the fields, beside those above, that look like part of a prompt.
+// noted are further fields that look like part of a prompt.
 var noted = []string{"instructions", "context", "history", "choices", "options", "passage", "document", "documents", "background", "tools", "functions", "image", "images", "audio", "video"}
 
 // IsKnown reports whether a field of that name may be part of a prompt, or its ID.
@@ -45,7 +45,7 @@ type parser struct {
 	reading Reading
 }
 
-// find takes the prompt out of a line.
+// find removes and returns the prompt of a line.
 func (p *parser) find(line fields) ([]schemas.Message, *schemas.Failure) {
 	if p.options.Field != "" {
 		return p.findField(line)
@@ -60,7 +60,7 @@ func (p *parser) find(line fields) ([]schemas.Message, *schemas.Failure) {
 	return nil, bad(NoPrompt, "no field with a prompt was found; the line has %s; name the field in prompts.field", line.describe())
 }
 
-// search takes the prompt out of an object, whose path ends in a dot unless it is the line.
+// search removes and returns the prompt of an object. The path ends in a dot unless the object is the line.
 func (p *parser) search(f fields, path string) (messages []schemas.Message, found bool, failure *schemas.Failure) {
 	for _, name := range promptFields {
 		if kind := f[name].Kind(); kind == '"' || kind == '[' {
@@ -97,7 +97,7 @@ func (p *parser) search(f fields, path string) (messages []schemas.Message, foun
 	return p.searchInside(f, path)
 }
 
-// searchInside looks for a prompt in the objects of an object.
+// searchInside searches the objects inside an object.
 func (p *parser) searchInside(f fields, path string) (messages []schemas.Message, found bool, failure *schemas.Failure) {
 	const maxDepth = 3
 	if strings.Count(path, ".") == maxDepth {
@@ -126,7 +126,7 @@ func (p *parser) searchInside(f fields, path string) (messages []schemas.Message
 	return nil, false, nil
 }
 
-// put writes an object back from which something was taken; nothing is left of an empty one.
+// put stores an object back after a removal. An empty object is dropped.
 func (f fields) put(name string, object fields) {
 	if len(object) == 0 {
 		delete(f, name)
@@ -137,7 +137,7 @@ func (f fields) put(name string, object fields) {
 	}
 }
 
-// findField takes the prompt out of the field that the options name: one of that very name, or
+// findField removes and returns the prompt from the field in the options: a field of exactly that name, or
 // a path of names and list indexes between dots.
 func (p *parser) findField(line fields) ([]schemas.Message, *schemas.Failure) {
 	field := p.options.Field
@@ -165,7 +165,7 @@ func (p *parser) findField(line fields) ([]schemas.Message, *schemas.Failure) {
 			return nil, missing()
 		}
 		messages, failure := descend(inside, path+name+".", head, tail)
-		if failure == nil && !isList { // a list is kept whole
+		if failure == nil && !isList { // a list stays complete
 			f.put(name, inside)
 		}
 		return messages, failure
@@ -199,7 +199,7 @@ func objectOf(value jsontext.Value) (members fields, isList bool) {
 	return members, false
 }
 
-// isPrompt reports whether a value that the options name may be a prompt.
+// isPrompt reports whether a value at the path in the options may be a prompt.
 func isPrompt(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"', '[':
@@ -212,8 +212,8 @@ func isPrompt(value jsontext.Value) bool {
 	return false
 }
 
-// isChat reports whether a field of chatFields has a conversation. A string is one if it is a
-// transcript or a list in JSON; any other string is something else, for example an answer.
+// isChat reports whether a field of chatFields contains a conversation. A string does if it is a
+// transcript or a list in JSON; any other string is another text, for example an answer.
 func isChat(name string, value jsontext.Value) bool {
 	switch value.Kind() {
 	case '[':
@@ -228,7 +228,7 @@ func isChat(name string, value jsontext.Value) bool {
 	return false
 }
 
-// isConversation reports whether a list has turns or texts in it.
+// isConversation reports whether a list contains turns or texts.
 func isConversation(list jsontext.Value) bool {
 	var items []jsontext.Value
 	if json.Unmarshal(list, &items) != nil || len(items) == 0 {
@@ -257,7 +257,7 @@ func joined(path string, names []string) string {
 	return strings.Join(all, " and ")
 }
 
-// take takes the prompt out of a field of an object, with the other fields that belong to it.
+// take removes and returns the prompt of a field, with the other fields that belong to it.
 func (p *parser) take(f fields, path, name string) ([]schemas.Message, *schemas.Failure) {
 	value := f[name]
 	shown := shorten(path + name)
@@ -307,7 +307,7 @@ func (p *parser) addTexts(f fields, name string, messages []schemas.Message) []s
 	}
 	d := decoder{field: "history", name: "history"}
 	earlier, failure := d.messages(f["history"])
-	if failure != nil || len(earlier) == 0 { // what can't be read is noted as not used
+	if failure != nil || len(earlier) == 0 { // unreadable fields are listed as unused
 		return messages
 	}
 	delete(f, "history")
@@ -315,7 +315,7 @@ func (p *parser) addTexts(f fields, name string, messages []schemas.Message) []s
 	return append(earlier, messages...)
 }
 
-// addSystem puts the text of a system field before a conversation without a system message.
+// addSystem prepends the text of a system field to a conversation without a system message.
 func (p *parser) addSystem(f fields, messages []schemas.Message) []schemas.Message {
 	if len(messages) == 0 {
 		return messages
@@ -336,13 +336,13 @@ func (p *parser) addSystem(f fields, messages []schemas.Message) []schemas.Messa
 			p.reading.Form += " + " + name
 			return append([]schemas.Message{{Role: "system", Content: text}}, messages...)
 		case strings.TrimSpace(messages[0].Content) == strings.TrimSpace(text):
-			delete(f, name) // it is there twice
+			delete(f, name) // a repetition of the message
 		}
 	}
 	return messages
 }
 
-// cutAnswer leaves out the answer after the user's last message.
+// cutAnswer omits the answer after the user's last message.
 func (p *parser) cutAnswer(field string, messages []schemas.Message) ([]schemas.Message, *schemas.Failure) {
 	end := len(messages)
 	for end > 0 && messages[end-1].Role == "assistant" {
@@ -360,7 +360,7 @@ func (p *parser) cutAnswer(field string, messages []schemas.Message) ([]schemas.
 	return messages[:end], nil
 }
 
-// note lists the fields left that look like part of a prompt.
+// note lists the remaining fields that look like part of a prompt.
 func (p *parser) note(f fields, path string) {
 	for _, list := range [][]string{promptFields, chatFields, textFields, systemFields, noted} {
 		for _, name := range list {
@@ -374,7 +374,7 @@ func (p *parser) note(f fields, path string) {
 	p.reading.Unused = slices.Compact(p.reading.Unused)
 }
 
-// isEmpty reports whether a value says nothing.
+// isEmpty reports whether a value has no content.
 func isEmpty(value jsontext.Value) bool {
 	switch value.Kind() {
 	case '"':
@@ -383,7 +383,7 @@ func isEmpty(value jsontext.Value) bool {
 		object, _ := objectOf(value)
 		return len(object) == 0
 	}
-	return true // numbers, and true and false, are no part of a prompt
+	return true // numbers and booleans are not part of a prompt
 }
 
 func checkMessages(field string, messages []schemas.Message) *schemas.Failure {

@@ -23,11 +23,11 @@ var roles = map[string]string{
 
 func roleOf(name string) string { return roles[strings.ToLower(strings.TrimSpace(name))] }
 
-// The names under which files have the parts of a turn, in the order in which they are looked for.
+// The names of the parts of a turn in known files, in the order of the search.
 var (
 	speakerKeys = []string{"role", "from", "speaker"}
 	contentKeys = []string{"content", "value", "text", "parts"}
-	// callKeys have the calls of tools of a turn that says nothing itself.
+	// callKeys have the tool calls of a turn without a text.
 	callKeys = []string{"tool_calls", "function_call"}
 )
 
@@ -50,9 +50,9 @@ type decoder struct {
 	field, name string
 	// form is added to the field's name in a reading, as " as JSON".
 	form string
-	// plain reports whether the field was one text, which other fields may belong to.
+	// plain reports whether the field was a single text, which may have companion fields.
 	plain bool
-	// unused are parts of the field that were not used.
+	// unused are unused parts of the field.
 	unused []string
 }
 
@@ -139,11 +139,11 @@ func (d *decoder) item(messages []schemas.Message, i int, item jsontext.Value) (
 	return nil, bad(NoPrompt, "field %s is not a list of {role, content} or {from, value}: message %d is %s", d.field, i+1, kindName(item.Kind()))
 }
 
-// onlyQuestions reports whether a list without roles has the user's turns alone, to be asked
-// one after the other, as MT-Bench has them.
+// onlyQuestions reports whether a list without roles contains the user's turns alone, to be asked one
+// after the other, as in MT-Bench.
 func (d *decoder) onlyQuestions() bool { return d.name == "turns" }
 
-// firstQuestion leaves the first of several questions.
+// firstQuestion keeps the first of several questions.
 func (d *decoder) firstQuestion(messages []schemas.Message, items []jsontext.Value) []schemas.Message {
 	if !d.onlyQuestions() || len(messages) < 2 {
 		return messages
@@ -157,7 +157,7 @@ func (d *decoder) firstQuestion(messages []schemas.Message, items []jsontext.Val
 	return messages[:1]
 }
 
-// isText reports whether an object has a content and no speaker.
+// isText reports whether an object has content and no speaker.
 func isText(object fields) bool {
 	_, _, turn := turnOf(object)
 	_, text := contentOf(object)
@@ -189,7 +189,7 @@ func turnOf(object fields) (speaker string, content jsontext.Value, ok bool) {
 			}
 		}
 		if roleOf(object.text(key)) == "assistant" && hasAny(object, contentKeys) {
-			return object.text(key), nil, true // an answer that is null
+			return object.text(key), nil, true // the answer is null
 		}
 	}
 	return "", nil, false
@@ -199,8 +199,8 @@ func hasAny(object fields, keys []string) bool {
 	return slices.ContainsFunc(keys, func(key string) bool { _, ok := object[key]; return ok })
 }
 
-// turn appends a turn. What a tool said is shown as from the user, since servers take no other
-// role without the call's ID; several answers of tools are one message.
+// turn appends a turn. A tool's output is shown as from the user, since servers accept no other role
+// without the call's ID. Several outputs in a row become one message.
 func (d *decoder) turn(messages []schemas.Message, i int, object fields, speaker string, content jsontext.Value) ([]schemas.Message, *schemas.Failure) {
 	text, part, ok := textOf(content)
 	switch {
@@ -241,8 +241,8 @@ func contentOf(object fields) (string, bool) {
 	return "", false
 }
 
-// textOf returns a text, or the texts of a list of parts, a line each. Part is the type of
-// a part that is no text.
+// textOf returns a text, or the texts of a list of parts, one a line. Part is the type of a part that is
+// not text.
 func textOf(value jsontext.Value) (text, part string, ok bool) {
 	switch value.Kind() {
 	case '"':
@@ -275,7 +275,7 @@ func textOf(value jsontext.Value) (text, part string, ok bool) {
 	return "", "", false
 }
 
-// listInside returns the list that a text is in JSON, or nil.
+// listInside returns the JSON list in a text, or nil.
 func listInside(text string) jsontext.Value {
 	trimmed := strings.TrimSpace(text)
 	if !strings.HasPrefix(trimmed, "[") {
@@ -287,7 +287,7 @@ func listInside(text string) jsontext.Value {
 	return nil
 }
 
-// isConversationOfObjects reports whether a list has a turn in it.
+// isConversationOfObjects reports whether a list contains a turn.
 func isConversationOfObjects(list jsontext.Value) bool {
 	var items []jsontext.Value
 	if json.Unmarshal(list, &items) != nil || len(items) == 0 || items[0].Kind() != '{' {
@@ -296,7 +296,7 @@ func isConversationOfObjects(list jsontext.Value) bool {
 	return isConversation(list)
 }
 
-// looksLikeList reports whether a text begins as Python and NumPy write a list of turns.
+// looksLikeList reports whether a text begins like a list of turns from Python or NumPy.
 func looksLikeList(text string) bool {
 	return listStart.MatchString(text)
 }
@@ -309,8 +309,8 @@ var (
 	answers  = regexp.MustCompile(`\n\nAssistant:|\n?### Assistant:`)
 )
 
-// transcript returns the turns of a text such as "\n\nHuman: Hi\n\nAssistant: Yes?", or nil if
-// it is none: it begins with the human, or the system, and names the assistant.
+// transcript returns the turns of a text such as "\n\nHuman: Hi\n\nAssistant: Yes?", or nil if it is not
+// one: it must begin with the human or the system, and name the assistant.
 func transcript(text string) []schemas.Message {
 	if !starts.MatchString(text) || !answers.MatchString(text) {
 		return nil

@@ -17,18 +17,18 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// A checker finds out what a page expands to.
+// A checker finds out the decoded size of a page.
 type checker struct {
 	column *parquet.Column
 	codec  format.CompressionCodec
 	memory *memory
-	// run is the number of values that the current row has so far.
+	// run is the number of values in the current row so far.
 	run int64
-	// cost is the memory that the decoded page and its longest row need.
+	// cost is the memory of the decoded page and its longest row.
 	cost int64
 }
 
-// check refuses a page that expands to more than its header says.
+// check refuses a page that decodes to more than its header promises.
 func (c *checker) check(h *format.PageHeader, data []byte) error {
 	switch h.Type {
 	case format.DataPage:
@@ -105,7 +105,7 @@ func (c *checker) checkV2(h *format.PageHeader, data []byte) error {
 	}
 	if p.IsCompressed.V || !p.IsCompressed.Valid {
 		var err error
-		// parquet-go makes its buffer as long as the whole page.
+		// parquet-go's buffer is as long as the whole page.
 		if data, err = c.decompress(data, int(h.UncompressedPageSize)); err != nil {
 			return err
 		}
@@ -114,18 +114,18 @@ func (c *checker) checkV2(h *format.PageHeader, data []byte) error {
 	return c.checkValues(p.Encoding, n, data)
 }
 
-// addCost adds the memory of n values that are in size bytes: parquet-go's copy, and one that
-// some encodings need.
+// addCost adds the memory of n values in size bytes: parquet-go's copy, and another that some encodings
+// need.
 func (c *checker) addCost(n int64, size int) { c.cost += n*valueBytes + 2*int64(size) }
 
 // checkRepetitions checks repetition levels, and finds the longest row.
 func (c *checker) checkRepetitions(encoding format.Encoding, n int64, levels []byte) error {
 	longest := c.run
-	if encoding != format.RLE { // the deprecated encoding, whose levels are not looked at
+	if encoding != format.RLE { // the deprecated encoding, whose levels are ignored
 		c.run += n
 		longest = c.run
 	} else {
-		left := n // the rest only fills up the last byte
+		left := n // the rest fills the last byte
 		err := checkRuns(levels, levelBits(c.column.MaxRepetitionLevel()), n, func(level uint64, times int64) {
 			times = min(times, left)
 			left -= times
@@ -146,8 +146,8 @@ func (c *checker) checkRepetitions(encoding format.Encoding, n int64, levels []b
 	return nil
 }
 
-// checkValues checks what the values of a page expand to. Encodings that are not named here
-// don't expand.
+// checkValues checks the decoded size of a page's values. Encodings that are not named here do not
+// expand.
 func (c *checker) checkValues(encoding format.Encoding, n int64, data []byte) error {
 	if c.column.Type().Kind() == parquet.FixedLenByteArray {
 		c.cost += n * int64(c.column.Type().Length())
@@ -172,8 +172,8 @@ func (c *checker) checkValues(encoding format.Encoding, n int64, data []byte) er
 	return nil
 }
 
-// checkPrefixes adds up the texts of the encoding in which each text names the length of the
-// beginning that it shares with the text before.
+// checkPrefixes adds up the texts of the encoding in which each text begins with a prefix of the text
+// before it.
 func (c *checker) checkPrefixes(n int64, data []byte) error {
 	rest, err := skipDeltas(data, n)
 	if err != nil {
@@ -200,8 +200,8 @@ func (c *checker) checkPrefixes(n int64, data []byte) error {
 	return nil
 }
 
-// decompress returns the data of a page, in memory that is used again for the next page. It
-// returns an error when there is more data than size.
+// decompress returns the data of a page, in memory that the next page reuses. It returns an error when
+// there is more data than size.
 func (c *checker) decompress(data []byte, size int) ([]byte, error) {
 	if c.codec == format.Uncompressed {
 		return data, nil
@@ -223,7 +223,7 @@ func (c *checker) decompress(data []byte, size int) ([]byte, error) {
 
 var errLarger = errors.New("larger than expected")
 
-// decompress appends at most size bytes to out, which has room for them.
+// decompress appends at most size bytes to out, which must have room for them.
 func decompress(codec format.CompressionCodec, out, data []byte, size int) ([]byte, error) {
 	switch codec {
 	case format.Snappy:

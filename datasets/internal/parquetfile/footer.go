@@ -14,8 +14,8 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// The bounds on a footer. Decoded, the largest one that passes needs some 400 MB, most of it
-// for column chunks of 560 bytes.
+// The bounds on a footer. The largest accepted footer needs some 400 MB when decoded, most of it for
+// column chunks of 560 bytes.
 const (
 	maxFooterBytes = 64 << 20
 	// maxItems bounds the items of all lists together.
@@ -73,8 +73,7 @@ func readFooter(r io.ReaderAt, size int64) (*format.FileMetaData, []byte, error)
 	return meta, footer, nil
 }
 
-// checkFooter counts the lists of a footer before anything is decoded, and returns its length
-// without a signature.
+// checkFooter counts the lists of a footer before decoding, and returns its length without a signature.
 func checkFooter(footer []byte) (end int, err error) {
 	t := compact{rest: footer, items: maxItems}
 	if !t.skip(thriftStruct, 0) {
@@ -90,13 +89,13 @@ func checkFooter(footer []byte) (end int, err error) {
 	return end, nil
 }
 
-// The fields of a footer's structs that countColumnChunks looks at.
+// The fields of a footer's structs that countColumnChunks reads.
 const (
 	fileRowGroups   = 4
 	rowGroupColumns = 1
 )
 
-// countColumnChunks counts the column chunks of all row groups in a footer that skip accepted.
+// countColumnChunks counts the column chunks of all row groups in a footer that skip has accepted.
 func countColumnChunks(footer []byte) int {
 	chunks := 0
 	t := compact{rest: footer, items: maxItems}
@@ -150,13 +149,13 @@ func checkMeta(meta *format.FileMetaData) error {
 	return nil
 }
 
-// checkSchema walks the schema, a tree that is written as a list, without recursion.
+// checkSchema walks the schema, a tree stored as a list, without recursion.
 func checkSchema(schema []format.SchemaElement) error {
 	if len(schema) == 0 {
 		return damaged("it has no schema")
 	}
 	leaves := 0
-	var open []int32 // the children that each group above still misses
+	var open []int32 // the number of missing children of each open group
 	for i := range schema {
 		element := &schema[i]
 		if i > 0 && len(open) == 0 {
@@ -191,8 +190,8 @@ func checkSchema(schema []format.SchemaElement) error {
 	return nil
 }
 
-// dropEmptyGroups removes the row groups without rows, and reports whether there was one. Some
-// writers leave such a group without columns, or with columns that have no pages.
+// dropEmptyGroups removes row groups without rows, and reports whether there were any. Some writers leave
+// an empty group without columns, or with columns without pages.
 func dropEmptyGroups(meta *format.FileMetaData) bool {
 	before := len(meta.RowGroups)
 	meta.RowGroups = slices.DeleteFunc(meta.RowGroups, func(g format.RowGroup) bool { return g.NumRows == 0 })
@@ -202,7 +201,7 @@ func dropEmptyGroups(meta *format.FileMetaData) bool {
 	return len(meta.RowGroups) < before
 }
 
-// replaceFooter returns the first bytes of r with a new footer behind them.
+// replaceFooter returns the first bytes of r followed by a new footer.
 func replaceFooter(r io.ReaderAt, pages int64, meta *format.FileMetaData) (io.ReaderAt, int64, error) {
 	footer, err := thrift.Marshal(&thrift.CompactProtocol{}, meta)
 	if err != nil {
@@ -239,7 +238,7 @@ func (s *spliced) ReadAt(p []byte, offset int64) (int, error) {
 	return n + got, err
 }
 
-// codecs are the compressions that can be read.
+// codecs are the supported compressions.
 var codecs = []format.CompressionCodec{format.Uncompressed, format.Snappy, format.Gzip, format.Brotli, format.Zstd}
 
 // checkColumns compares the row groups' columns with the schema and the file's size.

@@ -12,35 +12,35 @@ import (
 )
 
 const (
-	// maxPageBytes bounds a page, as it is in the file and decompressed.
+	// maxPageBytes bounds a page, compressed and decompressed.
 	maxPageBytes = 128 << 20
-	// maxPagesBytes bounds the memory that the pages in use need, of all columns together.
+	// maxPagesBytes bounds the memory of all pages in use, over all columns.
 	maxPagesBytes = 512 << 20
-	// readAhead is how much of a column is read to find a page's header.
+	// readAhead is the size of the read for a page's header.
 	readAhead = 16 << 10
-	// maxHeaderBytes bounds a page's header, which holds the lowest and the highest value.
+	// maxHeaderBytes bounds a page's header, which contains the lowest and the highest value.
 	maxHeaderBytes = 16 << 20
 	// valueBytes is the memory of a page for each of its values: two levels, an offset, and up to
 	// 12 bytes for a number.
 	valueBytes = 20
-	// rowValueBytes is the memory of a row for each of its values, twice since the row grows.
+	// rowValueBytes is the memory of a row for each of its values, doubled because the row grows.
 	rowValueBytes = 2 * 24
 )
 
-// A memory counts what the pages in use need, and keeps the buffer in which pages are checked.
+// A memory counts the memory of the pages in use, and has the buffer for checking pages.
 type memory struct {
 	used, limit int64
 	scratch     []byte
 }
 
-// A guardedGroup is a row group whose pages are checked before parquet-go sees them.
+// A guardedGroup is a row group whose pages are checked before parquet-go reads them.
 type guardedGroup struct {
 	parquet.RowGroup
 
 	chunks []parquet.ColumnChunk
 }
 
-// guardGroup guards a file's row group.
+// guardGroup guards a row group of a file.
 func guardGroup(f *parquet.File, number int, m *memory) (*guardedGroup, error) {
 	g := &guardedGroup{RowGroup: f.RowGroups()[number]}
 	for i, chunk := range g.RowGroup.ColumnChunks() {
@@ -85,20 +85,19 @@ func (c *guardedChunk) Pages() parquet.Pages {
 	})
 }
 
-// A guard gives parquet-go the bytes of a column, a checked page at a time.
+// A guard supplies parquet-go with the bytes of a column, one checked page at a time.
 //
-// parquet-go reads a column from its first page on, and goes back once at most, to a
-// dictionary at the column's start. So the guard keeps two pages: the dictionary and the page
-// that was read last.
+// parquet-go reads a column from its first page on, and returns at most once to a dictionary at the
+// column's start. So the guard keeps two pages: the dictionary and the last page.
 type guard struct {
 	*guardedChunk
 
 	start, end int64
-	// next is where the page after data begins.
+	// next is the offset of the page after data.
 	next       int64
 	dictionary page
 	data       page
-	// run is the number of values that the row at the end of data has so far.
+	// run is the number of values in the row at the end of data so far.
 	run int64
 }
 
@@ -106,7 +105,7 @@ type guard struct {
 type page struct {
 	offset int64
 	bytes  []byte
-	// cost is the memory that the page needs.
+	// cost is the memory of the page.
 	cost int64
 }
 
@@ -215,7 +214,7 @@ func (g *guard) fill(p *page, length int64) error {
 	return err
 }
 
-// checkSizes checks what a page's header says before anything is allocated for it.
+// checkSizes checks a page's header before any allocation.
 func checkSizes(h *format.PageHeader) error {
 	if h.CompressedPageSize < 0 || h.UncompressedPageSize < 0 {
 		return damaged("a page of %d bytes, %d decompressed", h.CompressedPageSize, h.UncompressedPageSize)

@@ -1,17 +1,17 @@
-// Package parquetfile reads Parquet files that may be damaged, or made to do harm.
+// Package parquetfile reads Parquet files that may be damaged or malicious.
 //
-// parquet-go trusts the numbers in a file. This package checks them first, so that a file
-// costs a bounded amount of memory whatever it says:
+// parquet-go trusts the numbers in a file. This package checks them first, so that any file needs a
+// bounded amount of memory:
 //
-//   - [Open] bounds the footer: its bytes, its lists, the schema's columns and depth, the
-//     column chunks.
-//   - [Rows] shows parquet-go a page only after the page was checked: its header, the size that
-//     it decompresses to, the values that its levels, indexes and lengths expand to.
-//   - The pages that are in use at one time, of all columns together, need at most 512 MiB.
+//   - [Open] bounds the footer: its bytes, its lists, the schema's columns and depth, and the column
+//     chunks.
+//   - [Rows] passes a page to parquet-go only after checking it: its header, its decompressed size, and
+//     the number of values from its levels, indexes and lengths.
+//   - The pages in use at one time, of all columns together, need at most 512 MiB.
 //
-// A panic of parquet-go becomes an error. Missing pages are an error, never shifted columns.
-// Encrypted files, and the codecs LZ4 and LZO, are refused with a sentence. No error names
-// the file: the caller does.
+// A panic of parquet-go becomes an error. Missing pages are an error, never shifted columns. The package
+// refuses encrypted files, and the codecs LZ4 and LZO, with a sentence. Errors do not name the file; the
+// caller must.
 package parquetfile
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// Open checks and reads the footer of a file. Row groups without rows are left out.
+// Open checks and reads the footer of a file. It omits row groups without rows.
 func Open(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 	err = Guard(func() error {
 		meta, raw, err := readFooter(r, size)
@@ -46,7 +46,7 @@ func Open(r io.ReaderAt, size int64) (f *parquet.File, err error) {
 	return f, err
 }
 
-// Guard runs read, which uses parquet-go, and returns its panic as an error.
+// Guard runs read, which uses parquet-go, and turns a panic into an error.
 func Guard(read func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -8,30 +8,30 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// maxBatchRows is how many rows are decoded at once.
+// maxBatchRows is the largest number of rows in a batch.
 const maxBatchRows = 64
 
-// Rows gives the rows of a file one by one, in the file's order.
+// Rows reads the rows of a file one by one, in the file's order.
 type Rows struct {
-	// kinds are those of the schema's columns.
+	// kinds are the kinds of the schema's columns.
 	kinds []parquet.Kind
-	// groups are still to be read, group is being read.
+	// groups are the remaining row groups, group is the current one.
 	groups []parquet.RowGroup
 	group  parquet.Rows
-	// batch[at:n] were read from group and not given. Where columns repeat the batch is one row,
-	// since a row can then be as large as memory allows.
+	// batch[at:n] were read from group and not yet returned. With repeated columns the batch is one
+	// row, since such a row can be as large as memory allows.
 	batch  []parquet.Row
 	at, n  int
 	memory *memory
-	// given are the rows so far, want those that the row groups promise.
+	// given is the number of rows so far, want the number that the row groups promise.
 	given, want int64
 }
 
 // NewRows returns the rows of a file that [Open] opened.
 func NewRows(f *parquet.File) (*Rows, error) { return newRows(f, f.Schema(), nil) }
 
-// NewColumns returns the rows of a file with some of its columns only: those of a schema whose
-// columns the file has, with their types. Pages of other columns are not read.
+// NewColumns returns the rows of a file with some of its columns: those of a schema. The file must have
+// these columns with equal types. It reads no page of other columns.
 func NewColumns(f *parquet.File, columns *parquet.Schema) (*Rows, error) {
 	conversion, err := parquet.Convert(columns, f.Schema())
 	if err != nil {
@@ -67,11 +67,11 @@ func newRows(f *parquet.File, columns *parquet.Schema, conversion parquet.Conver
 	return rows, nil
 }
 
-// Given returns the number of rows that Next has given.
+// Given returns the number of rows that Next has returned.
 func (r *Rows) Given() int64 { return r.given }
 
-// Next returns a row, good until the next call, or io.EOF after the last. Every column of
-// the schema has a value in it, null or of the column's kind.
+// Next returns a row, valid until the next call, or io.EOF after the last. The row has a value for every
+// column of the schema, null or of the column's kind.
 func (r *Rows) Next() (parquet.Row, error) {
 	for r.at == r.n {
 		if r.group == nil && len(r.groups) == 0 {
@@ -90,10 +90,10 @@ func (r *Rows) Next() (parquet.Row, error) {
 	return row, nil
 }
 
-// fill reads rows, or goes on to the next row group.
+// fill reads rows, or moves to the next row group.
 func (r *Rows) fill() error {
 	if r.group == nil {
-		r.memory.used = 0 // the pages of the group before are no longer in use
+		r.memory.used = 0 // the pages of the earlier group are no longer in use
 		r.group, r.groups = r.groups[0].Rows(), r.groups[1:]
 	}
 	n, err := r.group.ReadRows(r.batch)
@@ -126,7 +126,7 @@ func (r *Rows) check(row parquet.Row) error {
 	return nil
 }
 
-// complete tells the end from a page that was cut off, which looks the same.
+// complete distinguishes the end from a truncated page, which looks the same.
 func (r *Rows) complete() error {
 	if r.given != r.want {
 		return damaged("it should have %d rows", r.want)

@@ -2,7 +2,7 @@ package parquetfile
 
 import "encoding/binary"
 
-// The types of Thrift's compact protocol, in which footers and page headers are written:
+// The types of Thrift's compact protocol, the format of footers and page headers:
 // https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 const (
 	thriftTrue = iota + 1
@@ -19,18 +19,18 @@ const (
 	thriftStruct
 )
 
-// maxDepth is deeper than the structs of a footer go.
+// maxDepth exceeds the depth of the structs in a footer.
 const maxDepth = 32
 
-// A compact is the part of a value in the compact protocol that is still to be read.
+// A compact is the unread part of a value in the compact protocol.
 type compact struct {
 	rest []byte
-	// items is how many more items of lists are accepted.
+	// items is the number of further list items to accept.
 	items int
 }
 
-// skip passes over a value. It returns false if the value promises more than there is: every
-// item of a list takes a byte at least.
+// skip passes over a value. It returns false if the value promises more than the input has: every item of
+// a list takes at least one byte.
 func (t *compact) skip(kind byte, depth int) bool {
 	switch kind {
 	case thriftTrue, thriftFalse, thriftByte:
@@ -54,8 +54,8 @@ func (t *compact) skip(kind byte, depth int) bool {
 	return false
 }
 
-// eachField calls field for every field of a struct with its number and type; field passes
-// over the value. It returns false if field does, or the struct has no end.
+// eachField calls field with number and type of every field of a struct. The function passes over the
+// value. eachField returns false if the function does, or if the struct has no end.
 func (t *compact) eachField(depth int, field func(id int64, kind byte) bool) bool {
 	id := int64(0)
 	for depth < maxDepth {
@@ -73,7 +73,7 @@ func (t *compact) eachField(depth int, field func(id int64, kind byte) bool) boo
 			id = int64(n>>1) ^ -int64(n&1)
 		}
 		kind := head & 0xf
-		if kind == thriftTrue || kind == thriftFalse { // the value of a field is its type
+		if kind == thriftTrue || kind == thriftFalse { // the type of such a field is its value
 			continue
 		}
 		if !field(id, kind) {

@@ -7,17 +7,17 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdDecoder returns a decoder that fills the memory which it is given and no more.
+// zstdDecoder returns a decoder that fills the memory passed to it and no more.
 var zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0))
 })
 
-// slack is how many values more than needed a writer may pack: the last group is filled up.
+// slack is how many extra values a writer may pack, because the last group is padded.
 const slack = 1024
 
-// checkRuns checks that runs of values of some bits each expand to about n values at most. It
-// calls each, unless that is nil, for every run. The format is the hybrid of run lengths and
-// bit packing of https://github.com/apache/parquet-format/blob/master/Encodings.md.
+// checkRuns checks that runs of values of some bits each decode to at most about n values. It calls each,
+// unless that is nil, for every run. The format is the hybrid of run lengths and bit packing of
+// https://github.com/apache/parquet-format/blob/master/Encodings.md.
 func checkRuns(data []byte, width int, n int64, each func(value uint64, times int64)) error {
 	const maxWidth = 32
 	if width > maxWidth {
@@ -78,7 +78,7 @@ func unpack(data []byte, width int, each func(value uint64, times int64)) {
 	}
 }
 
-// skipDeltas passes over values in the encoding DELTA_BINARY_PACKED, of which there may be n.
+// skipDeltas passes over at most n values in the encoding DELTA_BINARY_PACKED.
 func skipDeltas(data []byte, n int64) (rest []byte, err error) {
 	var head [4]uint64 // values of a block, parts of a block, values in all, the first value
 	for i := range head {
