@@ -23,6 +23,8 @@ type Finding struct {
 	Verdicts string `json:"verdicts,omitempty"`
 	// Asking is set when the comparisons were asked in rounds.
 	Asking *Asking `json:"asking,omitempty"`
+	// OverBudget is that of the dossier.
+	OverBudget bool `json:"over_budget,omitempty"`
 	// Failed counts the final failures of calls by stage and code, sorted.
 	Failed []FailedCalls `json:"failed,omitempty"`
 }
@@ -73,7 +75,7 @@ func (f *Finding) Verdict(m, n int) Winner {
 
 // NewFinding returns the finding of a dossier, without its origin.
 func NewFinding(d *Dossier) Finding {
-	f := Finding{PromptID: d.Prompt.ID, ContestedID: d.ContestedID, Failed: countFailed(d.Failures)}
+	f := Finding{PromptID: d.Prompt.ID, OverBudget: d.OverBudget, ContestedID: d.ContestedID, Failed: countFailed(d.Failures)}
 	lost := map[string]int{}
 	for i := range d.Failures {
 		if d.Failures[i].Stage == StageJudge {
@@ -182,6 +184,9 @@ const (
 
 // The reasons for dropping a pair. Several may apply; the first counts.
 const (
+	// OverBudget is a prompt that lacks answers because a bound on what is asked was reached.
+	OverBudget = "over_budget"
+
 	TooFewScored        = "too_few_scored"
 	EqualScores         = "equal_scores"
 	Margin              = "margin"
@@ -200,8 +205,8 @@ const (
 
 // DropReasons lists each role's reasons in the order of their checks.
 var DropReasons = map[string][]string{
-	RoleActor: {TooFewScored, EqualScores, Margin, ChosenTooLong},
-	RoleJudge: {NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
+	RoleActor: {OverBudget, TooFewScored, EqualScores, Margin, ChosenTooLong},
+	RoleJudge: {OverBudget, NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
 }
 
 // A Choice is the pair that was chosen for a role, or the reason why there is none.

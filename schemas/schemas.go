@@ -230,8 +230,11 @@ type Dossier struct {
 	// Comparisons are on the contested response, in the order of (first, second) ID.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
 	// Asking is set when the comparisons were asked in rounds.
-	Asking   *Asking   `json:"asking,omitempty"`
-	Failures []Failure `json:"failures,omitempty"`
+	Asking *Asking `json:"asking,omitempty"`
+	// OverBudget is true if a bound on what is asked left the prompt without an answer that it needs. Such
+	// a dossier has nothing but its prompt.
+	OverBudget bool      `json:"over_budget,omitempty"`
+	Failures   []Failure `json:"failures,omitempty"`
 }
 
 // Contested returns the contested response, or nil.

@@ -29,6 +29,8 @@ type Input struct {
 	Workers int
 	// RetryFailed are the codes of failures to ask again.
 	RetryFailed []string
+	// Bounds limit what is asked. Zero means no limit.
+	Bounds infer.Bounds
 	// Locked reports whether the attempt owns the lock of the run's folder and must stop when it
 	// loses the lock.
 	Locked bool
@@ -171,7 +173,7 @@ func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
 		RequestsPerMinute: c.Client.RequestsPerMinute, TokensPerMinute: c.Client.TokensPerMinute, Tries: c.Client.Tries,
-		Patience: c.Client.Patience, RetryFailed: in.RetryFailed,
+		Patience: c.Client.Patience, RetryFailed: in.RetryFailed, Bounds: in.Bounds,
 	}
 	if in.Locked {
 		o.Fence = c.Output.Dir

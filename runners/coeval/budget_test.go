@@ -1,13 +1,16 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/shards"
+	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
@@ -141,6 +144,98 @@ func TestKilledSettledRuns(t *testing.T) {
 		}
 		if diff := cmp.Diff(files(t, whole), files(t, out)); diff != "" {
 			t.Errorf("killed at %d/8: other files: %s", part, diff)
+		}
+	}
+}
+
+// A run stops asking at its bound: prompts that are whole are paired and committed, the others are over
+// budget. The same command asks nothing more, and with a larger bound it goes on to the files of a run
+// without one. The worker writes another text at each ask, so that nothing can be asked twice unseen.
+func TestMaxGenerations(t *testing.T) {
+	w := newWorker(t, simulator.Options{World: uneven(), FreshTexts: true})
+	const prompts, bound = 12, 150 // of 27 generations a prompt, where nothing is merged or unparsed
+	file, out := promptFile(t, prompts), filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, file, out, "--set", "client.window=2")
+	bounded := append(slices.Clone(args), "--max-generations", "150")
+	first := complete(t, bounded...)
+	if n := first.Calls.Generations; n > bound || n < bound-11 { // a request asks for at most 4; a larger one may not fit
+		t.Errorf("asked for %d generations, want about %d and no more", n, bound)
+	}
+	for name, role := range map[string]*summary.Role{"actor": first.Actor, "judge": first.Judge} {
+		if over := role.DroppedByReason[schemas.OverBudget]; over == 0 || over >= prompts || role.Paired == 0 {
+			t.Errorf("%s: %d prompts are over budget and %d paired, want some of each of %d", name, over, role.Paired, prompts)
+		}
+	}
+	proved(t, out)
+	was := files(t, out)
+	again := complete(t, bounded...)
+	if diff := cmp.Diff(was, files(t, out)); again.Calls.Generations != 0 || diff != "" {
+		t.Errorf("the same command asked for %d generations more, other files: %s", again.Calls.Generations, diff)
+	}
+	more := complete(t, append(slices.Clone(args), "--max-generations", "10000")...)
+	if n := more.Actor.DroppedByReason[schemas.OverBudget]; n != 0 || more.Calls.Generations == 0 {
+		t.Errorf("with a larger bound %d prompts are over budget after %d generations more", n, more.Calls.Generations)
+	}
+	proved(t, out)
+	was = files(t, out)
+	free := complete(t, args...)
+	if diff := cmp.Diff(was, files(t, out)); free.Calls.Generations != 0 || diff != "" {
+		t.Errorf("without a bound %d generations are asked for again, other files: %s", free.Calls.Generations, diff)
+	}
+	if n := w.Stats().AskedAfterDelivery; n != 0 {
+		t.Errorf("%d generations were asked for again", n)
+	}
+}
+
+// A bound in money counts the tokens of all attempts; what is in flight when it is reached is the only
+// excess. With 8 generations in flight, each of less than 1,000 tokens at 1 a token, that is less than 8,000.
+func TestMaxCost(t *testing.T) {
+	w := newWorker(t, simulator.Options{World: uneven(), FreshTexts: true})
+	file, out := promptFile(t, 12), filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, file, out, "--set", "client.window=2", "--set", "client.max_in_flight=8", "--completion-price", "1000000")
+	spent := 0.0
+	for _, bound := range []float64{5_000, 20_000} {
+		s := complete(t, append(slices.Clone(args), "--max-cost", fmt.Sprint(bound))...)
+		spent += float64(s.Calls.CompletionTokens)
+		if spent < bound || spent > bound+8_000 {
+			t.Errorf("%.0f were spent, want %.0f and what was in flight", spent, bound)
+		}
+		if s.Actor.DroppedByReason[schemas.OverBudget] == 0 {
+			t.Errorf("no prompt is over a budget of %.0f", bound)
+		}
+		proved(t, out)
+	}
+}
+
+// GPU hours are counted from the first request, over all attempts.
+func TestMaxGPUHours(t *testing.T) {
+	w := newWorker(t, slowly(simulator.Options{Slots: 1}))
+	file, out := promptFile(t, 40), filepath.Join(t.TempDir(), "out")
+	args := runOf(w.URL, file, out, "--set", "client.max_in_flight=4", "--gpus", "3600")
+	// A second of 3,600 GPUs is a GPU hour; 40·27 generations of 2 ms take two at least.
+	s := complete(t, append(slices.Clone(args), "--max-gpu-hours", "0.3")...)
+	if s.Calls.Generations == 0 || s.Actor.DroppedByReason[schemas.OverBudget] == 0 {
+		t.Errorf("after %d generations %d prompts are over budget, want some", s.Calls.Generations, s.Actor.DroppedByReason[schemas.OverBudget])
+	}
+	if again := complete(t, append(slices.Clone(args), "--max-gpu-hours", "0.3")...); again.Calls.Generations != 0 {
+		t.Errorf("the same command asks for %d generations more", again.Calls.Generations)
+	}
+	if all := complete(t, args...); all.Actor.DroppedByReason[schemas.OverBudget] != 0 {
+		t.Errorf("without a bound %+v", all.Actor)
+	}
+}
+
+func TestBoundsAreChecked(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--max-generations=-1":       "--max-generations is -1; allowed is 0 (no limit) or more",
+		"--max-cost=-2":              "--max-cost is -2; allowed is",
+		"--max-cost=5":               "--max-cost needs prices: add --prompt-price",
+		"--max-gpu-hours=1 --gpus=0": "--gpus is 0; give the number of GPUs",
+		"--max-generations=5 -- --runner=flink --endpoint=localhost:1": "the workers of a cluster don't share a count",
+	} {
+		args := append([]string{"run", "--simulate", "--prompts", "p.jsonl", "--out", "out"}, strings.Fields(flags)...)
+		if _, stderr, code := coeval(t, args...); code != exitUsage || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d:\n%s", flags, code, stderr)
 		}
 	}
 }

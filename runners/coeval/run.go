@@ -48,6 +48,7 @@ type runFlags struct {
 	pprof       bool
 	takeover    bool
 	adopt       bool
+	bounds      boundFlags
 }
 
 func newRunCommand() *cobra.Command {
@@ -62,13 +63,13 @@ func newRunCommand() *cobra.Command {
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			config, loadErr := flags.load(c, args)
-			if err := usage(errors.Join(withoutCode(loadErr), flags.check(c))); err != nil {
+			if err := usage(errors.Join(withoutCode(loadErr), flags.check(c), flags.bounds.check())); err != nil {
 				return err
 			}
 			if err := engine.Init(beamFlagsOf(c.Context()), flags.verbose); err != nil {
 				return usage(err)
 			}
-			if err := checkCluster(&config); err != nil {
+			if err := errors.Join(checkCluster(&config), flags.bounds.checkRunner()); err != nil {
 				return usage(err)
 			}
 			r := &run{config: config, flags: &flags, command: c}
@@ -77,6 +78,7 @@ func newRunCommand() *cobra.Command {
 	}
 	flags.register(c.Flags())
 	flags.registerRun(c)
+	flags.bounds.register(c.Flags())
 	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
 	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
 	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
@@ -317,10 +319,14 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
+	bounds, err := r.bounds(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p, s := beam.NewPipelineWithRoot()
 	err = metareward.Build(s, r.config, metareward.Input{
 		Attempt: r.attempt, Scan: r.scan, Journal: lengths, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
-		Locked: !engine.DryRun(),
+		Locked: !engine.DryRun(), Bounds: bounds,
 	})
 	return p, err
 }

@@ -32,6 +32,7 @@ const (
 
 // settingBehind names the settings that decide how often a reason drops a prompt.
 var settingBehind = map[string]string{
+	schemas.OverBudget:          "--max-generations, --max-cost or --max-gpu-hours: the same command with a larger bound goes on",
 	schemas.TooFewScored:        "method.min_judgments, actor.max_tokens and judge.max_tokens decide how many responses are scored",
 	schemas.EqualScores:         "judge.n: more judgments make equal means rarer; a judge.calibration makes ties where it is level",
 	schemas.Margin:              "method.min_margin",

@@ -120,6 +120,9 @@ func TestAsking(t *testing.T) {
 		{"a looser rule", config(`"regret": 0.3`, `"regret": 0.6`), "but asking should have stopped before it (settled)"},
 		{"a stricter rule", config(`"regret": 0.3`, `"regret": 0.01`), "should be another round: the choice was not settled"},
 		{"a smaller bound", config(`"max_comparisons": 22`, `"max_comparisons": 8`), "but asking should have stopped before it (bound)"},
+		{"rows of a prompt over budget", prompts(func(p *schemas.PromptRow) {
+			p.ActorOutcome, p.ActorReason = new("dropped"), new(schemas.OverBudget)
+		}), "it is over budget, but has "},
 		{"another rating", config(`"rating": "scores",`, ``), "elo is "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -66,6 +66,10 @@ func (d *rows) check() {
 	for i := range d.prompts {
 		d.checkPrompt(&d.prompts[i])
 	}
+	if len(d.prompts) > 0 && isOverBudget(&d.prompts[0]) {
+		d.checkOverBudget(&d.prompts[0])
+		return
+	}
 	d.answered = make([]bool, s.run.Settings.Actor.N)
 	d.failed = map[schemas.FailedCalls]int{}
 	for i := range d.responses {
@@ -92,8 +96,43 @@ func (d *rows) check() {
 	d.checkChoices(&d.prompts[0])
 }
 
+// isOverBudget reports whether a bound on what is asked left the prompt without pairs.
+func isOverBudget(p *schemas.PromptRow) bool {
+	return text(p.ActorReason) == schemas.OverBudget || text(p.JudgeReason) == schemas.OverBudget
+}
+
+// checkOverBudget checks a prompt that is over budget: no role has a pair, and no other table a row of
+// it. That a bound was reached depends on when answers came, which no table records.
+func (d *rows) checkOverBudget(p *schemas.PromptRow) {
+	s := d.shard
+	at := s.prompts.row(&d.problems, p)
+	want := func(role string) schemas.Choice {
+		if s.run.Settings.Wants(role) {
+			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
+		}
+		return schemas.Choice{}
+	}
+	checkOutcome(at, schemas.RoleActor, p.ActorOutcome, p.ActorReason, want(schemas.RoleActor))
+	checkOutcome(at, schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason, want(schemas.RoleJudge))
+	sameNullable(at, "contested_response_id", p.ContestedResponseID, nil)
+	sameNullable(at, "asking_stopped", p.AskingStopped, nil)
+	sameNullable(at, "expected_regret", p.ExpectedRegret, nil)
+	sameNullable(at, "expected_spread", p.ExpectedSpread, nil)
+	if strays := d.strays(); len(strays) > 0 {
+		at.add("it is over budget, but has %s, should have none", strings.Join(strays, ", "))
+	}
+	s.figures.countPrompt(p, false)
+}
+
 // reportStrays reports the rows of a prompt that raw/prompts lacks.
 func (d *rows) reportStrays() {
+	s := d.shard
+	d.problems.add("%s: prompt %s has no row here, but is the prompt_id of %s; it belongs in shard %d",
+		s.prompts.path, d.id, strings.Join(d.strays(), ", "), schemas.Shard(d.id, s.run.Shards))
+}
+
+// strays lists the rows of the prompt outside raw/prompts.
+func (d *rows) strays() []string {
 	s := d.shard
 	var strays []string
 	for _, t := range []struct {
@@ -111,8 +150,7 @@ func (d *rows) reportStrays() {
 			strays = append(strays, fmt.Sprintf("%d rows of %s", t.rows, t.path))
 		}
 	}
-	d.problems.add("%s: prompt %s has no row here, but is the prompt_id of %s; it belongs in shard %d",
-		s.prompts.path, d.id, strings.Join(strays, ", "), schemas.Shard(d.id, s.run.Shards))
+	return strays
 }
 
 func (d *rows) checkPrompt(p *schemas.PromptRow) {

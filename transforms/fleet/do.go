@@ -73,7 +73,8 @@ var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, sch
 
 // Do sends requests of one prompt and role, as few as the servers' limits on choices allow, and returns
 // after the delivery of every replicate. All requests wait as one ticket in the queue; each gets a
-// goroutine when it has its permits. Do returns an error only when the run must stop or ctx ended.
+// goroutine when it has its permits. Do returns an error only when the run must stop, when ctx
+// ended, or when the budget is spent ([ErrOverBudget]). Requests sent before that are delivered in any case.
 func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, deliver Deliver) error {
 	first := &requests[0]
 	endpoints, err := f.endpointsOf(first.Role)
@@ -98,6 +99,11 @@ func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, delive
 			return cmp.Or(group.Wait(), err) // the cause goes first
 		}
 		endpoints = wider
+		if f.options.Reserve != nil && !f.options.Reserve(sizes[i]) {
+			f.limiter.Return(g)
+			ticket.Cancel()
+			return cmp.Or(group.Wait(), ErrOverBudget)
+		}
 		group.Go(func() error {
 			return f.complete(ctx, wider, g, &requests[pieces[i].request], pieces[i], calls, deliver)
 		})

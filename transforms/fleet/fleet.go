@@ -85,7 +85,13 @@ type Options struct {
 	// Admit is called before each request. The fleet sends the request after Admit has returned.
 	// Admit waits while answers cannot be saved. Its error means that ctx has ended. May be nil.
 	Admit func(ctx context.Context) error
+	// Reserve is called before a request of n choices is sent for the first time, probes excepted. If it
+	// reports false the request is not sent, and Do returns [ErrOverBudget]. Nil reserves everything.
+	Reserve func(n int) bool
 }
+
+// ErrOverBudget reports that Options.Reserve refused a request.
+var ErrOverBudget = errors.New("fleet: the budget is spent")
 
 // A Fleet is the process's only client of all servers. It is safe for concurrent use.
 type Fleet struct {

@@ -62,6 +62,9 @@ func (c *journaledCaller) Do(ctx context.Context, calls []stage.Call) ([][]schem
 		}
 	}
 	if len(lacking) > 0 {
+		if c.run.spending.isReached() {
+			return nil, fleet.ErrOverBudget
+		}
 		c.asked.Store(true)
 	}
 	for len(lacking) > 0 {
@@ -149,6 +152,7 @@ func (c *journaledCaller) keep(m *missing, from int, generations []schemas.Gener
 		records = append(records, recordOf(m.call, m.key, from+i, g))
 	}
 	c.calls.Add(m.call.Stage, t)
+	c.run.spending.add(t.PromptTokens, t.CompletionTokens)
 	counters.Generations.Add(t.Generations)
 	counters.Failed.Add(t.Failed)
 	if c.view == nil {

@@ -29,6 +29,9 @@
 // begins anew, with the journal. The package promises neither an order, nor that a server which ignores seeds
 // writes the same text twice.
 //
+// [Options.Bounds] limit what is asked. A prompt that lacks an answer when a bound is reached becomes a finding
+// that is over budget; its answers so far are in the journal.
+//
 // Package fleet describes how servers are asked, and what their answers mean.
 //
 // Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
@@ -38,6 +41,7 @@ package infer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -199,6 +203,10 @@ func (b *bundleRun) advance(ctx context.Context, d *schemas.Dossier, view *journ
 	c := &journaledCaller{run: b.run, calls: b.calls, records: records, view: view}
 	b.run.counters.Begun.Add(1)
 	err := b.chain(ctx, c, d)
+	if errors.Is(err, fleet.ErrOverBudget) {
+		*d = schemas.Dossier{Prompt: d.Prompt, OverBudget: true}
+		err = nil
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			b.run.fleet.Settle(ctx)

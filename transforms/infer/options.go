@@ -50,6 +50,8 @@ type Options struct {
 	// Prove has roles whose servers must be seen to enforce their verdicts before anything is asked.
 	// Zero means that each server is tested before its first call.
 	Prove []stage.Role `json:"prove,omitempty"`
+	// Bounds limit what this process asks for in all. Zero means no limit.
+	Bounds Bounds `json:"bounds,omitzero"`
 }
 
 // AllCodes in RetryFailed stands for every code.
@@ -91,7 +93,7 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", f.name, f.value))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Bounds.validate())...)
 }
 
 func (o *Options) fleetOptions() fleet.Options {

@@ -80,10 +80,10 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if err := was.checkOptions(o); err != nil || was.alive() { // another bundle was faster
 		return was, err
 	}
-	s := &runState{options: o, counters: &fleet.Counters{}}
+	s := &runState{options: o, counters: &fleet.Counters{}, spending: newSpending(o.Bounds)}
 	var own map[string]schemas.CallTally
 	if was != nil {
-		s.counters, s.journal, s.before = was.counters, was.journal, was.fatalErr()
+		s.counters, s.journal, s.before, s.spending = was.counters, was.journal, was.fatalErr(), was.spending
 		was.fleet.Close()
 		own = was.fleet.TakeOwn()
 	} else if o.Journal != "" {
@@ -92,6 +92,9 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 		}
 	}
 	options := o.fleetOptions()
+	if o.Bounds.enabled() {
+		options.Reserve = s.spending.reserve
+	}
 	if o.Journal != "" {
 		m := &models{journal: o.Journal}
 		options.RecordModel, options.RecordAnswer = m.recordModel, m.recordAnswer
@@ -194,6 +197,7 @@ type runState struct {
 	fleet    *fleet.Fleet
 	journal  *journal.Journal // nil without one
 	counters *fleet.Counters
+	spending *spending
 	fenced   sync.WaitGroup // of the goroutine that watches the fence
 
 	mu    sync.Mutex

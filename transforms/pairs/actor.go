@@ -60,6 +60,9 @@ func hasDecimals(x float64, n int) bool {
 // (1−2ρ)(Smax−Smin), and len(chosen) − len(rejected) never rises with ρ. The options must be
 // valid.
 func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
+	if f.OverBudget {
+		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
+	}
 	var scored []schemas.ResponseFinding
 	for _, r := range f.Responses {
 		if r.Score.Scored {

@@ -114,6 +114,8 @@ func (o JudgeOptions) Validate() error {
 func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) schemas.Choice {
 	o = o.withDefaults()
 	switch {
+	case f.OverBudget:
+		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
 	case f.ContestedID == "" && !hasScored(f):
 		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
 	case f.ContestedID == "":

@@ -13,8 +13,8 @@ import (
 
 // The defaults of [Policy].
 const (
-	DefaultRegret         = 0.19
-	DefaultMaxComparisons = 60
+	DefaultRegret         = 0.17
+	DefaultMaxComparisons = 50
 )
 
 // Policy contains the rule by which comparisons are asked until the best and the worst judgment
@@ -78,8 +78,8 @@ type Plan struct {
 }
 
 // draws is the number of posterior samples behind each estimate of a round. The standard error
-// of an expected regret is then about a tenth of it, which moves the stop by less than a round.
-const draws = 64
+// of an expected regret is then less than a tenth of it, which moves the stop by less than a round.
+const draws = 128
 
 // Next returns the next round for judgments with these scores in thousandths of a rubric point.
 // Seed must be the same for all rounds of a prompt and differ between prompts.
@@ -105,11 +105,12 @@ func (p Policy) Next(scores []int, h History, seed string) (Plan, error) {
 	if plan.Stop != "" {
 		return plan, nil
 	}
+	known := newInformation(samples)
 	for _, end := range []float64{1, -1} {
 		if 2*(len(asked)+1) > p.MaxComparisons {
 			break
 		}
-		if pair, ok := mostInformative(samples, end, asked); ok {
+		if pair, ok := known.most(end, asked); ok {
 			asked[pair] = true
 			plan.Pairs = append(plan.Pairs, pair)
 		}
@@ -155,18 +156,36 @@ func extreme(x []float64, end float64) int {
 	return at
 }
 
-// mostInformative returns the pair that was not asked yet whose verdict v has the largest mutual
-// information with the identity e of the extreme judgment at one end:
+// information tells how much the verdict on a pair says about which judgment is at one end.
+type information struct {
+	samples [][]float64
+	// strength is exp(ε) of each judgment in each sample, so that σ(ε_i − ε_j) is a quotient.
+	strength [][]float64
+}
+
+func newInformation(samples [][]float64) *information {
+	strength := make([][]float64, len(samples))
+	for s, x := range samples {
+		strength[s] = make([]float64, len(x))
+		for i := range x {
+			strength[s][i] = math.Exp(x[i])
+		}
+	}
+	return &information{samples, strength}
+}
+
+// most returns the pair that was not asked yet whose verdict v has the largest mutual information
+// with the identity e of the extreme judgment at one end:
 //
 //	I(v; e) = H(E[p]) − Σ_e P(e)·H(E[p | e]),   p = σ(ε_i − ε_j)
 //
 // with the expectations over the samples and H the entropy of a Bernoulli variable. Of equal
 // pairs it returns the first. It returns false when every pair was asked.
-func mostInformative(samples [][]float64, end float64, asked map[[2]int]bool) (pair [2]int, ok bool) {
-	n := len(samples[0])
-	extremes := make([]int, len(samples))
+func (k *information) most(end float64, asked map[[2]int]bool) (pair [2]int, ok bool) {
+	n := len(k.samples[0])
+	extremes := make([]int, len(k.samples))
 	counts := make([]float64, n)
-	for s, x := range samples {
+	for s, x := range k.samples {
 		extremes[s] = extreme(x, end)
 		counts[extremes[s]]++
 	}
@@ -178,17 +197,18 @@ func mostInformative(samples [][]float64, end float64, asked map[[2]int]bool) (p
 				continue
 			}
 			clear(wins)
-			for s, x := range samples {
-				wins[extremes[s]] += logistic(x[i] - x[j])
+			for s, x := range k.strength {
+				wins[extremes[s]] += x[i] / (x[i] + x[j])
 			}
-			information := entropy(floats.Sum(wins) / float64(len(samples)))
+			total := float64(len(k.samples))
+			value := entropy(floats.Sum(wins) / total)
 			for e, count := range counts {
 				if count > 0 {
-					information -= count / float64(len(samples)) * entropy(wins[e]/count)
+					value -= count / total * entropy(wins[e]/count)
 				}
 			}
-			if information = rounded(information); information > best {
-				best, pair, ok = information, [2]int{i, j}, true
+			if value = rounded(value); value > best {
+				best, pair, ok = value, [2]int{i, j}, true
 			}
 		}
 	}

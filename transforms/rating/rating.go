@@ -71,8 +71,8 @@ func (p Prior) Validate() error {
 		name  string
 		value float64
 	}{{"shared", p.Shared}, {"length", p.Length}, {"own", p.Own}} {
-		if !(f.value >= 1e-3 && f.value <= 1e3) {
-			errs = append(errs, fmt.Errorf("rating: prior %s is %v; allowed is 0.001 to 1000", f.name, f.value))
+		if !(f.value >= 1e-3 && f.value <= 30) {
+			errs = append(errs, fmt.Errorf("rating: prior %s is %v; allowed is 0.001 to 30", f.name, f.value))
 		}
 	}
 	return errors.Join(errs...)

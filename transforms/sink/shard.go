@@ -241,7 +241,9 @@ func rebuild(ctx context.Context, stage stage.Stage, replay *journal.Replay, f *
 		return nil, fmt.Errorf("the journal lacks its record %s", f.Origin.Prompt)
 	}
 	d := &schemas.Dossier{Prompt: *rec.Prompt}
-	if err := stage(ctx, infer.Replayer{Get: replay.Get}, d); err != nil {
+	if f.OverBudget {
+		d.OverBudget = true
+	} else if err := stage(ctx, infer.Replayer{Get: replay.Get}, d); err != nil {
 		return nil, err
 	}
 	again := schemas.NewFinding(d)

@@ -19,10 +19,10 @@ const (
 )
 
 // draws is the number of rating vectors that are drawn in each round.
-const draws = 64
+const draws = 128
 
 // slack is how much two programs may differ in an expected regret or an information, which are sums
-// over 64 draws of numbers of the order of 1. It is far above rounding and far below the differences
+// over 128 draws of numbers of the order of 1. It is far above rounding and far below the differences
 // of distinct pairs.
 const slack = 1e-6
 

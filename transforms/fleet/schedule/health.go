@@ -76,6 +76,14 @@ type Result struct {
 	Tokens, Completion int
 }
 
+// Return returns the permits of a grant whose request was not sent.
+func (l *Limiter) Return(g *Grant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g.giveBack()
+	l.dispatch(g.server, l.options.Now())
+}
+
 // Release returns a grant's permits and records the result of its request.
 func (l *Limiter) Release(g *Grant, r Result) {
 	l.mu.Lock()

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/rundir"
+	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
+	"coeval/runners/engine"
+	"coeval/runners/estimate"
+	"coeval/runners/summary"
+	"coeval/transforms/infer"
+)
+
+// boundFlags limit what a run asks for.
+type boundFlags struct {
+	generations int64
+	cost        float64
+	gpuHours    float64
+	prices      estimate.Prices
+}
+
+func (f *boundFlags) register(flags *pflag.FlagSet) {
+	flags.Int64Var(&f.generations, "max-generations", 0, "stop asking once --out has this many generations; 0 is no limit")
+	flags.Float64Var(&f.cost, "max-cost", 0, "stop asking once the answers in --out have cost this much at the prices; 0 is no limit")
+	flags.Float64Var(&f.gpuHours, "max-gpu-hours", 0, "stop asking once --gpus GPUs have worked for --out this many GPU hours; 0 is no limit")
+	registerPrices(flags, &f.prices)
+}
+
+// check returns all problems of the flags.
+func (f *boundFlags) check() error {
+	errs := []error{f.prices.Validate()}
+	if f.generations < 0 {
+		errs = append(errs, fmt.Errorf("--max-generations is %d; allowed is 0 (no limit) or more", f.generations))
+	}
+	for _, flag := range []struct {
+		name  string
+		value float64
+	}{{"--max-cost", f.cost}, {"--max-gpu-hours", f.gpuHours}} {
+		if !(flag.value >= 0 && flag.value <= 1e12) {
+			errs = append(errs, fmt.Errorf("%s is %v; allowed is 0 (no limit) to 1e12", flag.name, flag.value))
+		}
+	}
+	if p := &f.prices; f.cost > 0 && p.PromptTokens == 0 && p.CompletionTokens == 0 && p.GPUHour == 0 {
+		errs = append(errs, errors.New("--max-cost needs prices: add --prompt-price and --completion-price, or --gpu-hour-price and --gpus"))
+	}
+	if (f.gpuHours > 0 || f.cost > 0 && f.prices.GPUHour > 0) && f.prices.GPUs == 0 {
+		errs = append(errs, errors.New("--gpus is 0; give the number of GPUs that serve the run"))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *boundFlags) enabled() bool { return f.generations > 0 || f.cost > 0 || f.gpuHours > 0 }
+
+// checkRunner refuses bounds where several processes ask, none of which knows what the others spend.
+func (f *boundFlags) checkRunner() error {
+	if !f.enabled() || !engine.OnCluster() {
+		return nil
+	}
+	return errors.New("--max-generations, --max-cost and --max-gpu-hours work with the direct runner and prism only: the workers of a cluster don't share a count. Remove them, or bound the run with --limit")
+}
+
+// bounds returns the bounds of the run, with what the folder's earlier attempts have spent.
+func (r *run) bounds(ctx context.Context) (infer.Bounds, error) {
+	f := &r.flags.bounds
+	if !f.enabled() {
+		return infer.Bounds{}, nil
+	}
+	b := infer.Bounds{
+		Generations: f.generations, Cost: f.cost, GPUHours: f.gpuHours,
+		PromptPrice: f.prices.PromptTokens, CompletionPrice: f.prices.CompletionTokens, HourPrice: f.prices.GPUHour, GPUs: f.prices.GPUs,
+	}
+	var err error
+	b.Spent, err = spentIn(ctx, r.config.Output.Dir)
+	return b, err
+}
+
+// spentIn returns what all attempts on a folder took. The journal has every answer; the attempts' own
+// counts have the prompt tokens of each request and the time, except for the last half minute of one
+// that was killed. Of each number the larger one counts.
+func spentIn(ctx context.Context, out string) (infer.Spent, error) {
+	usage, err := journal.ReadUsage(ctx, metareward.JournalDir(out))
+	if err != nil {
+		return infer.Spent{}, err
+	}
+	files, err := store.List(ctx, store.Join(out, rundir.OperationsFolder)+"/")
+	if err != nil {
+		return infer.Spent{}, err
+	}
+	var attempts infer.Spent
+	for _, f := range files {
+		name := path.Base(f.Path)
+		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
+			continue
+		}
+		var op summary.Operation
+		if err := readJSON(ctx, f.Path, &op); err != nil {
+			return infer.Spent{}, err
+		}
+		attempts.Seconds += op.AskingSeconds
+		for _, c := range op.Calls {
+			attempts.Generations += c.Generations
+			attempts.PromptTokens += c.PromptTokens
+			attempts.CompletionTokens += c.CompletionTokens
+		}
+	}
+	return infer.Spent{
+		Generations:      max(usage.Generations, attempts.Generations),
+		PromptTokens:     max(usage.PromptTokens, attempts.PromptTokens),
+		CompletionTokens: max(usage.CompletionTokens, attempts.CompletionTokens),
+		Seconds:          attempts.Seconds,
+	}, nil
+}
