@@ -135,7 +135,7 @@ func TestBadLabels(t *testing.T) {
 		{"one response", strings.Replace(good, `"response_2": "b", `, ``, 1), ":1: response_2 is missing"},
 		{"a response that is a list", strings.Replace(good, `"b"`, `["b"]`, 1), `:1: response_2 is ["b"]; allowed is a text`},
 		{"a blank response", strings.Replace(good, `"b"`, `" \n"`, 1), ":1: response_2 is blank"},
-		{"equal responses", strings.Replace(good, `"b"`, `" a"`, 1), ":1: response_1 and response_2 are one text"},
+		{"equal responses", strings.Replace(good, `"b"`, `" a"`, 1), ":1: response_1 and response_2 are equal texts"},
 		{"half of LLMBar", `{"input": "q", "output_1": "d", "label": 2}`, ":1: output_2 is missing"},
 		{"no score", `{"prompt": "p", "response": "a"}`, ":1: score is missing; allowed is 0 to 5"},
 		{"no response", `{"prompt": "p", "score": 1}`, ":1: response is missing"},
