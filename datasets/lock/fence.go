@@ -112,7 +112,7 @@ func (f *Fence) unknown(why error) error {
 func (f *Fence) look(ctx context.Context) error {
 	is, err := f.read(ctx)
 	lost := func(format string, args ...any) error {
-		return &Lost{fmt.Sprintf(format, args...) + fmt.Sprintf(", and attempt %s stops; nothing that was paid for is lost", f.attempt)}
+		return &Lost{fmt.Sprintf(format, args...) + fmt.Sprintf(", and attempt %s stops. No paid answer is lost", f.attempt)}
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

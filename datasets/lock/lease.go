@@ -266,7 +266,7 @@ func (l *lease) lossError() error {
 	if is, v, err := readLease(ctx, l.name); err == nil && v != "" {
 		who += " (" + is.String() + ")"
 	}
-	return fmt.Errorf("%s took %s over, and this run stops; nothing that was paid for is lost", who, l.out)
+	return fmt.Errorf("%s took %s over, and this run stops. No paid answer is lost", who, l.out)
 }
 
 // release gives up the lease, unless it was lost.

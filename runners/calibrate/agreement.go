@@ -39,7 +39,7 @@ func (s *sum) mean() *float64 {
 	return &mean
 }
 
-// agreement counts; its intervals come from the bootstrap.
+// agreement computes the counts; the bootstrap computes their intervals.
 func (f *Figures) agreement(usable []Pair) *Agreement {
 	a := &Agreement{Pairs: len(usable), Unscored: len(f.Pairs) - len(usable)}
 	byLength := make([]sum, len(lengthSlices))
@@ -85,7 +85,7 @@ func (f *Figures) agreement(usable []Pair) *Agreement {
 	return a
 }
 
-// bins is how many Reliability has.
+// bins is the number of bins in Reliability.
 const bins = 10
 
 func (f *Figures) reliability(usable []Pair) *Reliability {
@@ -121,8 +121,8 @@ func (f *Figures) reliability(usable []Pair) *Reliability {
 	return r
 }
 
-// wins counts the pairs of a judgment of a and one of b in half wins of a, and how many half wins
-// there could be.
+// wins compares all pairs of a judgment of a and one of b. It returns the half wins of a, and their
+// largest possible number.
 func wins(a, b *Response) (halves, of int) {
 	for _, x := range a.Scores {
 		for _, y := range b.Scores {
@@ -144,8 +144,8 @@ func (f *Figures) difference(p *Pair) float64 {
 	return float64(a.Sum*m-b.Sum*n) / float64(1000*n*m)
 }
 
-// curve is the isotonic regression of who wins (1, ½, 0) on the difference of both S, every pair in both
-// orders: how often people prefer the response with the higher score, by how much higher it is.
+// curve is the isotonic regression of the winner (1, ½, 0) on the difference of both S, every pair in
+// both orders: the share in which people prefer the higher-scored response, by the difference in score.
 func (f *Figures) curve(usable []Pair) []Block {
 	points := make([]point, 0, 2*len(usable))
 	for i := range usable {

@@ -14,7 +14,7 @@ import (
 
 // sample has the numbers behind the resampled figures.
 type sample struct {
-	// agree is of every usable pair, decided of those in which neither ties.
+	// agree has the agreement on each usable pair, decided on those without a tie.
 	agree, decided []float64
 	// x and y are the values whose ranks are correlated.
 	x, y []float64
@@ -27,11 +27,11 @@ func (s *sample) join(t *sample) {
 	s.y = append(s.y, t.y...)
 }
 
-// figureCount is how many figures a sample gives.
+// figureCount is the number of figures of a sample.
 const figureCount = 4
 
-// figures are agreement without and with ties, Spearman's and Kendall's correlation; NaN for what
-// there is not.
+// figures are agreement without and with ties, and Spearman's and Kendall's correlation; NaN for a figure
+// without data.
 func (s *sample) figures() [figureCount]float64 {
 	out := [figureCount]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN()}
 	if n := len(s.decided); n > 0 {
@@ -121,7 +121,7 @@ func (f *Figures) bootstrap() {
 			return nil
 		})
 	}
-	_ = group.Wait() // nothing in it fails
+	_ = group.Wait() // no goroutine fails
 	estimate := func(figure int) *Estimate {
 		if math.IsNaN(values[figure]) {
 			return nil
@@ -146,7 +146,7 @@ func (f *Figures) bootstrap() {
 	}
 	f.Ranks = Ranks{Of: len(whole.x), Spearman: estimate(2), Kendall: estimate(3)}
 	if f.Labels.Kind == labels.Pairs {
-		f.Ranks.Of /= 2 // each stands in both orders
+		f.Ranks.Of /= 2 // each pair is in both orders
 	}
 }
 

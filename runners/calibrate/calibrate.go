@@ -5,10 +5,10 @@
 // file of labels. People's labels may. The judge prefers the response of a pair with the higher mean S.
 // Scored labels give pairs too: those of two responses to one prompt.
 //
-// The judge is asked outside of a pipeline, by [infer.RunInProcess]: labels are few, their texts are at hand,
-// and nothing is written but figures. It goes through the same fleet to the same journal, under
-// the lock of its OUT, with the calls of a run. So calls of a run are not repeated, nor the other way
-// round. A second calibration asks nothing, and another judge costs its own calls only.
+// The judge is asked outside a pipeline, by [infer.RunInProcess], because labels are few and the only
+// output is figures. The calls go through the same fleet to the same journal, under the lock of OUT, and
+// equal those of a run. So neither repeats calls of the other. A second calibration sends no request, and
+// another judge costs its own calls only.
 //
 // [Of] is a function of labels and judgments alone: the same journal gives the same figures. Intervals
 // come from a bootstrap with a fixed seed. runners/readers/calibration.py computes every figure again in
@@ -33,7 +33,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// File is the name of the figures in the folder whose journal they came from.
+// File is the name of the figures in the folder with their journal.
 const File = "calibration.json"
 
 // version is the form of the figures.
@@ -45,16 +45,16 @@ type Figures struct {
 	Simulated bool   `json:"simulated"`
 	Judge     Judge  `json:"judge"`
 	Labels    Labels `json:"labels"`
-	// Unparsed counts the judgments without a score, FailedCalls those that never came, by code.
+	// Unparsed counts the judgments without a score, FailedCalls the failed calls by code.
 	Unparsed    Unparsed         `json:"unparsed"`
 	FailedCalls map[string]int64 `json:"failed_calls,omitempty"`
-	// Agreement, Reliability and Curve are of the pairs with two scored responses.
+	// Agreement, Reliability and Curve cover the pairs with two scored responses.
 	Agreement   *Agreement   `json:"agreement"`
 	Reliability *Reliability `json:"reliability"`
 	Curve       []Block      `json:"curve,omitempty"`
 	Ranks       Ranks        `json:"ranks"`
-	// Fit is of people's scores, null when the labels are preferences: those say which response is
-	// better and not by how much, so that no scale can be fitted to them.
+	// Fit is the fit to people's scores. It is null for preferences, which name the better response and
+	// not the distance, so that no scale can be fitted to them.
 	Fit       *Fit      `json:"fit"`
 	Bootstrap Bootstrap `json:"bootstrap"`
 	// Responses, Pairs and Scores are the data behind all figures.
@@ -63,15 +63,15 @@ type Figures struct {
 	Scores    []Score    `json:"scores,omitempty"`
 }
 
-// Judge is the judge and the way it was asked.
+// Judge identifies the judge and its settings.
 type Judge struct {
 	score.CalibratedJudge
 
-	// MinJudgments is how many parsed judgments a response needs to be scored.
+	// MinJudgments is the number of parsed judgments that a scored response needs.
 	MinJudgments int `json:"min_judgments"`
 }
 
-// Identity is the judge's name with its revision, as a run's tables have it.
+// Identity is the judge's name with its revision, as in a run's tables.
 func (j *Judge) Identity() string {
 	r := stage.Role{Model: j.Model, Revision: j.Revision}
 	return r.Identity()
@@ -82,11 +82,11 @@ type Labels struct {
 	score.CalibrationLabels
 
 	Kind labels.Kind `json:"kind"`
-	// Scale is people's, as it was laid onto 0 to 5; empty for pairs.
+	// Scale is people's scale before its mapping to 0 to 5; empty for pairs.
 	Scale   string `json:"scale,omitempty"`
 	Labels  int    `json:"labels"`
 	Prompts int    `json:"prompts"`
-	// Responses are distinct, Unscored those of them without enough parsed judgments.
+	// Responses counts the distinct responses, Unscored those with too few parsed judgments.
 	Responses int `json:"responses"`
 	Unscored  int `json:"unscored"`
 }
@@ -99,7 +99,7 @@ type Unparsed struct {
 	Reasons   map[string]int64 `json:"reasons,omitempty"`
 }
 
-// Estimate is a figure with its interval, null where too few resamples had the figure.
+// Estimate is a figure with its interval, null if too few resamples have the figure.
 type Estimate struct {
 	Value float64  `json:"value"`
 	Low   *float64 `json:"low"`
@@ -108,20 +108,20 @@ type Estimate struct {
 
 // Agreement is the share of pairs on which the judge and people prefer the same response.
 type Agreement struct {
-	// Pairs have two scored responses, Unscored pairs don't and are in no figure.
+	// Pairs counts the pairs with two scored responses, Unscored the others, which are in no figure.
 	Pairs    int `json:"pairs"`
 	Unscored int `json:"unscored"`
-	// JudgeTies are the pairs of equal S, PeopleTies those that people call a tie, BothTie both.
+	// JudgeTies counts the pairs of equal S, PeopleTies people's ties, BothTie the pairs with both.
 	JudgeTies  int `json:"judge_ties"`
 	PeopleTies int `json:"people_ties"`
 	BothTie    int `json:"both_tie"`
-	// WithoutTies is the share of the pairs in which neither ties, Decided, with one winner.
-	// WithTies is over all pairs: equal verdicts count 1, a tie against a winner a half.
+	// WithoutTies is the share of the pairs without ties, Decided, on which both agree. WithTies
+	// covers all pairs: equal verdicts count 1, a tie against a winner a half.
 	Decided     int       `json:"decided"`
 	WithoutTies *Estimate `json:"without_ties"`
 	WithTies    *Estimate `json:"with_ties"`
-	// ByLength and ByPosition are WithTies of the pairs with a winner by people: by how much longer
-	// that one is than the other, and by whether it stands first in the file.
+	// ByLength and ByPosition are WithTies of the pairs that people decided: by the winner's excess
+	// length, and by its position in the file.
 	ByLength   []Slice `json:"by_length"`
 	ByPosition []Slice `json:"by_position"`
 	// PeopleFirst and JudgeFirst are the shares of the first response in the file among the winners.
@@ -129,7 +129,7 @@ type Agreement struct {
 	JudgeFirst  *float64 `json:"judge_first"`
 }
 
-// Slice is the agreement on some of the pairs; null of none.
+// Slice is the agreement on a part of the pairs; null without any.
 type Slice struct {
 	Name  string   `json:"name"`
 	Pairs int      `json:"pairs"`
@@ -138,11 +138,11 @@ type Slice struct {
 
 // Reliability compares the judge's certainty with its agreement with people.
 //
-// Of a pair with n₁ and n₂ parsed judgments, the predicted probability that a response wins is the
-// share of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, equal ones
-// counting half. The confidence c ≥ ½ is that of the response that is favoured so; y is 1 if people
-// prefer it, ½ for a tie, 0 otherwise, and ½ if none is favoured. With the pairs in ten equal bins of
-// c from ½ to 1 (a bin has its lower bound, the last both),
+// Take a pair with n₁ and n₂ parsed judgments. The predicted probability that a response wins is the share
+// of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, with equal scores
+// counting half. The confidence c ≥ ½ is that of the favoured response. y is 1 if people prefer that
+// response, ½ for a tie, 0 otherwise, and ½ if none is favoured. With the pairs in ten equal bins of c from
+// ½ to 1 (a bin includes its lower bound, the last both),
 //
 //	error = Σ_bins (pairs of the bin / all pairs) · |mean y − mean c|
 //
@@ -151,11 +151,11 @@ type Slice struct {
 type Reliability struct {
 	Pairs int     `json:"pairs"`
 	Error float64 `json:"error"`
-	// Bins are those with pairs.
+	// Bins are the bins with pairs.
 	Bins []Bin `json:"bins"`
 }
 
-// Bin is the pairs with a confidence of From to To.
+// Bin has the pairs with a confidence of From to To.
 type Bin struct {
 	From      float64 `json:"from"`
 	To        float64 `json:"to"`
@@ -164,9 +164,9 @@ type Bin struct {
 	Observed  float64 `json:"observed"`
 }
 
-// Ranks are correlations of ranks: of scored labels between S and people's score; of preferences
-// between the difference of both S and the label (1, 0, −1), every pair in both orders, so that which
-// response the file has first decides nothing.
+// Ranks are rank correlations. For scored labels they compare S with people's score. For preferences they
+// compare the difference of both S with the label (1, 0, −1), every pair in both orders, so that the
+// order in the file has no influence.
 type Ranks struct {
 	// Of is the number of labels with a score.
 	Of       int       `json:"of"`
@@ -175,8 +175,8 @@ type Ranks struct {
 	Kendall *Estimate `json:"kendall"`
 }
 
-// Block is a block of an isotonic regression: from where to where it reaches, the mean of these
-// places, and the mean of what people said there.
+// Block is a block of an isotonic regression: its range, the mean of its places, and the mean of people's
+// values there.
 type Block struct {
 	From   float64 `json:"from"`
 	To     float64 `json:"to"`
@@ -185,26 +185,25 @@ type Block struct {
 	Labels int     `json:"labels"`
 }
 
-// Fit is the isotonic regression of people's scores on S: of all maps that never fall, the one with the
-// least sum of squares. Each block's fitted value stands at the mean S of the block, and the map is
-// linear between blocks (centred isotonic regression, Oron and Flournoy, 2017), which makes no ties
-// where the plain one has steps.
+// Fit is the isotonic regression of people's scores on S: of all monotonic maps, the one with the smallest
+// sum of squares. Each block's fitted value is placed at the block's mean S, and the map is linear between
+// blocks (centred isotonic regression, Oron and Flournoy, 2017). The plain regression has steps, which
+// would make ties.
 type Fit struct {
 	Labels int     `json:"labels"`
 	Blocks []Block `json:"blocks"`
-	// Bias is the mean of S − people's score, Error the root of the mean square of it, and Mapped
-	// the same error of labels that a map fitted to the others gives: in five parts by prompt, the
-	// i-th prompt by ID being in part i mod 5. Null with fewer than five prompts.
+	// Bias is the mean of S − people's score, Error its root mean square. Mapped is the same error
+	// of labels under maps that were fitted to the others: in five parts by prompt, with the i-th
+	// prompt by ID in part i mod 5. Null with fewer than five prompts.
 	Bias   float64  `json:"bias"`
 	Error  float64  `json:"error"`
 	Mapped *float64 `json:"mapped"`
-	// Points are the map: the blocks in thousandths. Problem says why there is none.
+	// Points are the map: the blocks in thousandths. Problem is the reason why there is none.
 	Points  []score.CalibrationPoint `json:"points,omitempty"`
 	Problem string                   `json:"problem,omitempty"`
 }
 
-// Bootstrap says how intervals were made: percentiles of so many resamples of the prompts, each with
-// all its labels.
+// Bootstrap describes the intervals: percentiles over resamples of the prompts, each with all its labels.
 type Bootstrap struct {
 	Resamples int     `json:"resamples"`
 	Seed      uint64  `json:"seed"`
@@ -222,9 +221,9 @@ type Response struct {
 	sums schemas.Score
 }
 
-// Pair is two responses by their places in Responses, with the winners.
+// Pair is two responses by their indexes in Responses, with the winners.
 type Pair struct {
-	// Line is where the label stands; of two scored labels the first, Other the second.
+	// Line is the line of the label. For two scored labels it is the first one's, Other the second's.
 	Line   int64 `json:"line"`
 	Other  int64 `json:"other,omitempty"`
 	First  int   `json:"first"`
@@ -267,16 +266,16 @@ type Score struct {
 	People   float64 `json:"people"`
 }
 
-// Asked describes how the judge was asked.
+// Asked describes the settings of the judge.
 type Asked struct {
 	Judge     Judge
 	Simulated bool
 	Scale     labels.Scale
-	// Resamples is how many the bootstrap draws. Zero means 1,000.
+	// Resamples is the number of resamples. Zero means 1,000.
 	Resamples int
 }
 
-// mostLabels is how many scored labels of one prompt make pairs with each other.
+// mostLabels is the largest number of a prompt's scored labels that are paired with each other.
 const mostLabels = 50
 
 // Of computes the figures. The dossiers are those of the set, judged and scored.
@@ -426,7 +425,7 @@ func IsFigures(start []byte) bool {
 	return bytes.HasPrefix(start, []byte("{")) && bytes.Contains(start, []byte(`"simulated":`)) && bytes.Contains(start, []byte(`"judge": {`))
 }
 
-// Read returns the figures in a folder, nil when it has none.
+// Read returns the figures in a folder, nil without any.
 func Read(ctx context.Context, out string) (*Figures, error) {
 	name := store.Join(out, File)
 	b, err := store.ReadFile(ctx, name)
@@ -465,10 +464,10 @@ func (f *Figures) check() error {
 	return nil
 }
 
-// Calibration returns the map for judge.calibration, or why there is none.
+// Calibration returns the map for judge.calibration, or the reason why there is none.
 func (f *Figures) Calibration(date string) (*score.Calibration, error) {
 	if f.Fit == nil {
-		return nil, errors.New("preferences say which response is better and not by how much: a map needs labels with scores")
+		return nil, errors.New("preferences name the better response and not the distance: a map needs labels with scores")
 	}
 	if f.Fit.Problem != "" {
 		return nil, errors.New(f.Fit.Problem)

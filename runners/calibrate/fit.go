@@ -8,23 +8,23 @@ import (
 	"coeval/transforms/score"
 )
 
-// point is a value to be fitted at a place.
+// point is a value at a place.
 type point struct{ at, value float64 }
 
-// equal is how close the means of two blocks are that differ by rounding alone.
+// equal is the largest rounding difference between equal means of two blocks.
 const equal = 1e-12
 
-// isotonic returns the blocks of the isotonic regression of the points in their order: of all
-// functions that never fall, the one with the least sum of squares. It pools adjacent violators
-// (Ayer et al., 1955): whenever a block's mean is not above that of the one before, both become one.
-// Values rise from block to block, and At is the mean place of a block's points.
+// isotonic returns the blocks of the isotonic regression of the points in their order: of all monotonic
+// functions, the one with the smallest sum of squares. It pools adjacent violators (Ayer et al., 1955):
+// two neighbouring blocks are merged while the second's mean is not above the first's. Values rise from
+// block to block, and At is the mean place of a block's points.
 func isotonic(points []point) []Block {
 	points = slices.Clone(points)
 	slices.SortFunc(points, func(a, b point) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.value, b.value)) })
 	var pools []pool
 	for i := 0; i < len(points); {
 		own := pool{from: points[i].at, to: points[i].at}
-		for ; i < len(points) && points[i].at == own.from; i++ { // at one place there is one value
+		for ; i < len(points) && points[i].at == own.from; i++ { // one place has one value
 			own.at += points[i].at
 			own.people += points[i].value
 			own.labels++
@@ -42,8 +42,8 @@ func isotonic(points []point) []Block {
 	return blocks
 }
 
-// pool is a block with the sums of its points' places and values, which are the same in whatever
-// order pools are joined, as far as they can be held exactly: means of means are not.
+// pool is a block with the sums of its points' places and values. Sums do not depend on the order of
+// merging, as far as floats represent them exactly; means of means would.
 type pool struct {
 	from, to, at, people float64
 	labels               int
@@ -55,7 +55,7 @@ func (p pool) join(q pool) pool {
 	return pool{from: p.from, to: q.to, at: p.at + q.at, people: p.people + q.people, labels: p.labels + q.labels}
 }
 
-// at is the map of blocks: linear between them, level outside.
+// at evaluates the map of blocks: linear between them, constant outside.
 func at(blocks []Block, x float64) float64 {
 	i, found := slices.BinarySearchFunc(blocks, x, func(b Block, x float64) int { return cmp.Compare(b.At, x) })
 	switch {
@@ -68,7 +68,7 @@ func at(blocks []Block, x float64) float64 {
 	return low.People + (high.People-low.People)*(x-low.At)/(high.At-low.At)
 }
 
-// step is the fitted value at x: that of the last block that begins there or before.
+// step is the fitted value at x: the value of the last block that begins at or before x.
 func step(blocks []Block, x float64) float64 {
 	i, found := slices.BinarySearchFunc(blocks, x, func(b Block, x float64) int { return cmp.Compare(b.From, x) })
 	if !found {
@@ -77,7 +77,7 @@ func step(blocks []Block, x float64) float64 {
 	return blocks[i].People
 }
 
-// parts is in how many the labels are cut to tell what a map is worth.
+// parts is the number of parts for measuring a map's error.
 const parts = 5
 
 // fit fits people's scores; nil without a scored response.
@@ -110,7 +110,7 @@ func (f *Figures) fit() *Fit {
 	return out
 }
 
-// mapped returns the error of the maps that are fitted without the part that they are tried on.
+// mapped returns the error of maps on the parts that they were not fitted to.
 func mapped(all []point, prompts []string) *float64 {
 	distinct := slices.Compact(slices.Sorted(slices.Values(prompts)))
 	if len(distinct) < parts {
@@ -137,7 +137,7 @@ func mapped(all []point, prompts []string) *float64 {
 	return &e
 }
 
-// thousandths makes a map of blocks. Those that share a thousandth of S become one.
+// thousandths makes a map of blocks. Blocks with equal thousandths of S are merged.
 func thousandths(blocks []Block) []score.CalibrationPoint {
 	var points []score.CalibrationPoint
 	var last pool

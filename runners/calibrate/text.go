@@ -18,12 +18,12 @@ import (
 
 // The thresholds of the warnings.
 const (
-	// fewLabels is the number of labels below which intervals are too wide to separate judges: of 100 pairs
-	// an agreement of 80 % has one of ±8 points.
+	// fewLabels is the number of labels below which intervals are too wide to distinguish judges: with 100
+	// pairs, an agreement of 80 % has an interval of ±8 points.
 	fewLabels = 100
 	// fewPrompts is the same number for prompts: the bootstrap draws prompts with all their labels.
 	fewPrompts = 30
-	// maxUnparsed is the share of judgments that may have no score.
+	// maxUnparsed is the largest acceptable share of judgments without a score.
 	maxUnparsed = 0.2
 	// maxError is the calibration error above which the judge's certainty is misleading.
 	maxError = 0.15
@@ -53,7 +53,7 @@ func (f *Figures) Warnings() []string {
 	return out
 }
 
-// Verdict sums the figures up in one sentence.
+// Verdict summarizes the figures in one sentence.
 func (f *Figures) Verdict() string {
 	a := f.Agreement
 	switch {
@@ -62,23 +62,23 @@ func (f *Figures) Verdict() string {
 	case a.WithTies.Low == nil:
 		return fmt.Sprintf("The judge agrees with people in %s of %d pairs; the labels are too few for an interval.", percent(a.WithTies.Value), a.Pairs)
 	case *a.WithTies.Low <= chance:
-		return fmt.Sprintf("The judge agrees with people in %s of %d pairs (%s to %s), which chance could give as well: do not train on its scores before more labels show otherwise.",
+		return fmt.Sprintf("The judge agrees with people in %s of %d pairs (%s to %s), which a random judge could reach too: label more pairs before you train on its scores.",
 			percent(a.WithTies.Value), a.Pairs, percent(*a.WithTies.Low), percent(*a.WithTies.High))
 	}
 	return fmt.Sprintf("The judge agrees with people in %s of %d pairs (%s to %s), more than chance.",
 		percent(a.WithTies.Value), a.Pairs, percent(*a.WithTies.Low), percent(*a.WithTies.High))
 }
 
-// chance is the agreement of a judge that tosses a coin.
+// chance is the agreement of a random judge.
 const chance = 0.5
 
-// Print writes the figures for a person. It returns the first error of w.
+// Print writes the figures as text. It returns the first error of w.
 func (f *Figures) Print(w io.Writer) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	line := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	if f.Simulated {
-		line("SIMULATED", "the simulated worker answered: this shows how coeval works and says nothing about a judge")
+		line("SIMULATED", "the simulated worker answered: this shows how coeval works and is no evidence about a judge")
 	}
 	line("judge", "%s, %d judgments of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments)
 	line("verdict", "%s", f.Verdict())
@@ -207,7 +207,7 @@ func (f *Figures) printFit(line printer) {
 
 func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
-// shown is a figure with its interval.
+// shown formats a figure with its interval.
 func shown(e *Estimate, format func(float64) string) string {
 	switch {
 	case e == nil:

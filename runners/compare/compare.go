@@ -1,12 +1,12 @@
-// Package compare compares the iterations of a loop in their order: does the judge keep up with the actor,
-// or does it saturate?
+// Package compare compares the iterations of a loop in order: does the judge keep up with the actor, or
+// does it saturate?
 //
 // [Runs] takes the figures of each run from package figures. It lists the settings that differ, compares
 // the prompts that a run shares with the run before, and looks for the published signs of saturation
 // between the first and the last run. A sign is a threshold on figures, not a test of significance; it
 // names its figures.
 //
-// Scores of two runs are not on one scale: each iteration has a judge of its own.
+// Scores of two runs are not on one scale, because each iteration has a judge of its own.
 package compare
 
 import (
@@ -45,15 +45,15 @@ type Iteration struct {
 	Simulated bool   `json:"simulated"`
 	Judge     string `json:"judge"`
 	Prompts   int64  `json:"prompts"`
-	// ActorPairs and JudgePairs are pairs per prompt; null when the role was not asked for.
+	// ActorPairs and JudgePairs are pairs per prompt; null if the role was not requested.
 	ActorPairs *float64 `json:"actor_pairs"`
 	JudgePairs *float64 `json:"judge_pairs"`
-	// Responses are the scored ones, Paired the actor pairs that its settings give. Figures
-	// of none of them are 0.
+	// Responses counts the scored responses, Paired the actor pairs under the run's settings. Figures
+	// without data are 0.
 	Responses int64 `json:"responses"`
 	Paired    int64 `json:"paired"`
 	// MeanScore is the mean S of the responses in points, Deviation their standard deviation,
-	// Spread the mean of Smax − Smin within a prompt, Top the share of judgments that give 5.
+	// Spread the mean of Smax − Smin within a prompt, Top the share of judgments with score 5.
 	MeanScore float64 `json:"mean_score"`
 	Deviation float64 `json:"deviation"`
 	Spread    float64 `json:"spread"`
@@ -61,26 +61,26 @@ type Iteration struct {
 	// Ties is the share of equal means among responses to one prompt, Variance the mean V.
 	Ties     float64 `json:"ties"`
 	Variance float64 `json:"variance"`
-	// ChosenChars is the mean length of the responses that the comparison's ρ chooses, ChosenPairs the
-	// number of its pairs.
+	// ChosenChars is the mean length of the responses chosen at the comparison's ρ, ChosenPairs the
+	// number of pairs there.
 	ChosenPairs int64   `json:"chosen_pairs"`
 	ChosenChars float64 `json:"chosen_chars"`
-	// First is the share of verdicts that the first shown won, Conflicts that of the pairs of
-	// judgments whose winner changes with the order, HigherWins that of the verdicts on unlike
-	// scores that the higher one won.
+	// First is the share of verdicts for the first judgment shown, Conflicts the share of pairs of
+	// judgments whose winner changes with the order, HigherWins the share of verdicts on unequal
+	// scores for the higher one.
 	First      *float64 `json:"first"`
 	Conflicts  *float64 `json:"conflicts"`
 	HigherWins *float64 `json:"higher_wins"`
 	// UnparsedJudgments and UnparsedComparisons are shares of texts without a score or verdict.
 	UnparsedJudgments   float64  `json:"unparsed_judgments"`
 	UnparsedComparisons *float64 `json:"unparsed_comparisons"`
-	// Agreement is the judge's with people, ties counting half, as coeval calibrate left it in the
-	// run's folder; null where it did not, or asked another judge than the run, or in other words. Labels is the
-	// SHA-256 of the file of labels.
+	// Agreement is the judge's agreement with people, ties counting half, from the file of coeval
+	// calibrate in the run's folder. It is null without that file, or if the file is about another
+	// judge or another prompt. Labels is the SHA-256 of the file of labels.
 	Agreement *float64 `json:"agreement"`
 	Labels    string   `json:"labels,omitempty"`
 
-	// people are the figures behind Agreement; unknown explains why there are none.
+	// people are the figures behind Agreement; unknown is the reason why there are none.
 	people  *calibrate.Figures
 	unknown string
 }
@@ -89,23 +89,23 @@ type Iteration struct {
 type Step struct {
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// Prompts are in both, Overlap is their share of the run with fewer.
+	// Prompts counts the prompts in both runs, Overlap is their share of the smaller run.
 	Prompts int64   `json:"prompts"`
 	Overlap float64 `json:"overlap"`
-	// PromptRanks is Spearman's correlation of the shared prompts' mean S in both runs: whether
-	// both find the same prompts easy. Null with fewer than 3 prompts or where one has no spread.
+	// PromptRanks is Spearman's correlation of the shared prompts' mean S in both runs: whether both
+	// find the same prompts easy. Null with fewer than 3 prompts or without spread.
 	PromptRanks *float64 `json:"prompt_ranks"`
-	// Responses are scored in both runs: the same text, whoever gave it. ResponseRanks is
-	// Spearman's correlation of their S, OrderAgreement the share of the pairs of them to one prompt,
-	// of unlike S in both, that both judges order alike.
+	// Responses counts the texts scored in both runs, whichever model wrote them. ResponseRanks is
+	// Spearman's correlation of their S. OrderAgreement is the share of equal order among the pairs of
+	// responses to one prompt with unequal S in both runs.
 	Responses      int64    `json:"responses"`
 	ResponseRanks  *float64 `json:"response_ranks"`
 	OrderAgreement *float64 `json:"order_agreement"`
 	OrderedPairs   int64    `json:"ordered_pairs"`
 }
 
-// Runs compares at least two runs in their order. Neighbouring runs without a shared prompt are an error,
-// and so are the first and the last run, unless unshared allows it.
+// Runs compares at least two runs in order. It is an error if neighbouring runs, or the first and the
+// last, share no prompt, unless unshared allows it.
 func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, error) {
 	c := &Comparison{Settings: settingsOf(opened)}
 	all := make([]*figures.Figures, 0, len(opened))
@@ -137,7 +137,7 @@ func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, 
 		}
 		before = after
 	}
-	if !unshared && !share(first, before) { // signs are from the first to the last
+	if !unshared && !share(first, before) { // signs compare the first run with the last
 		return nil, apart(opened[0], opened[len(opened)-1])
 	}
 	c.Rho = commonRho(all)
@@ -152,7 +152,7 @@ func apart(a, b *runs.Run) error {
 	return fmt.Errorf("%s and %s have no prompt in common, so their figures may differ because of the prompts alone; add --unshared to compare them anyway", a.Dir, b.Dir)
 }
 
-// share reports whether a prompt is in both runs.
+// share reports whether both runs have a prompt in common.
 func share(a, b map[string]prompt) bool {
 	for id := range b {
 		if _, ok := a[id]; ok {
@@ -204,13 +204,13 @@ func newIteration(r *runs.Run, f *figures.Figures) Iteration {
 	return it
 }
 
-// prompt is a prompt's scored responses by their texts.
+// prompt maps a prompt's scored responses by text.
 type prompt map[digest]float64
 
-// digest stands for a text: two texts of one digest are one.
+// digest identifies a text.
 type digest [16]byte
 
-// mean is rounded to 1e-9, so that equal means are equal whatever order they were summed in.
+// mean is rounded to 1e-9, so that it does not depend on the order of the sum.
 func (p prompt) mean() float64 {
 	scores := make([]float64, 0, len(p))
 	for _, s := range p {
@@ -248,7 +248,7 @@ func read(ctx context.Context, r *runs.Run) (map[string]prompt, error) {
 	return prompts, err
 }
 
-// pair is one thing's score in both runs.
+// pair is a score in both runs.
 type pair struct{ before, after float64 }
 
 func newStep(before, after map[string]prompt) Step {

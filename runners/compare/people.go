@@ -18,7 +18,7 @@ func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil { // one figure is not known; the others are
+	if err != nil { // one figure is unknown; the others are not
 		i.unknown = sanitize.Line(err.Error())
 		return nil
 	}
@@ -37,8 +37,8 @@ func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 	return nil
 }
 
-// people is the sign that a judge which has learned from itself agrees with people less than one
-// before it did. It takes the runs whose labels are those of the last.
+// people is the sign of a self-trained judge that agrees with people less than an earlier judge. It uses
+// the runs whose labels are those of the last.
 func people(runs []Iteration) Sign {
 	last := &runs[len(runs)-1]
 	s := Sign{
@@ -83,12 +83,12 @@ func people(runs []Iteration) Sign {
 	return s
 }
 
-// difference returns by how much two judges' agreement differs on the pairs that both scored, and
-// its standard error: that of a mean whose values come in groups, as pairs of one prompt do,
+// difference returns the difference of two judges' agreement on the pairs that both scored, and its
+// standard error: that of a mean whose values come in groups, since pairs of one prompt correlate,
 //
 //	√(Σ_prompts (Σ_pairs (d − mean d))²) / pairs
 //
-// Both are of the same labels, whose pairs are in one order.
+// Both are about the same labels, with their pairs in one order.
 func difference(before, after *calibrate.Figures) (mean, err float64, pairs int) {
 	n := min(len(before.Pairs), len(after.Pairs))
 	each := func(do func(prompt string, d float64)) {

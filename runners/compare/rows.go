@@ -6,9 +6,9 @@ import "fmt"
 type Row struct {
 	Name string
 	Unit string
-	// Values are by run; null where a run has no such figure.
+	// Values are by run; null without the figure.
 	Values []*float64
-	// Percent: the values are shares. Digits is the number of decimals that are shown.
+	// Percent reports whether the values are shares. Digits is the number of decimals to show.
 	Percent bool
 	Digits  int
 }
@@ -44,7 +44,7 @@ func (c *Comparison) Rows() []Row {
 	}
 }
 
-// known returns a value, or null where it is of nothing.
+// known returns a value, or null without data.
 func known(is bool, v *float64) *float64 {
 	if !is {
 		return nil

@@ -8,14 +8,14 @@ import (
 	"coeval/runners/runs"
 )
 
-// Setting is a setting that is not the same in all runs.
+// Setting is a setting that differs between runs.
 type Setting struct {
 	Name string `json:"name"`
 	// Values are by run.
 	Values []string `json:"values"`
 }
 
-// settingsOf lists the settings that differ between runs: figures may differ because of them.
+// settingsOf lists the settings that differ between runs, which may explain differences of figures.
 func settingsOf(opened []*runs.Run) []Setting {
 	var out []Setting
 	add := func(name string, of func(s *runs.Settings) string) {
@@ -59,8 +59,8 @@ func templateName(digest string) string {
 	return digest[:min(len(digest), shown)]
 }
 
-// commonRho returns the ρ at which lengths are compared: the runs' own where they agree, else the swept ρ
-// that is nearest to the last run's own. Every report sweeps the same ρ.
+// commonRho returns the ρ for comparing lengths: the runs' own if they agree, otherwise the swept ρ nearest
+// to the last run's own. Every report sweeps the same ρ.
 func commonRho(all []*figures.Figures) float64 {
 	own := func(f *figures.Figures) float64 {
 		for _, r := range f.Length.Rho {
@@ -77,7 +77,7 @@ func commonRho(all []*figures.Figures) float64 {
 	return figures.NearestSweptRho(last)
 }
 
-// chosenChars returns the mean length of the responses that a ρ chooses, and the number of its pairs.
+// chosenChars returns the mean length of the responses chosen at a ρ, and the number of pairs there.
 func chosenChars(f *figures.Figures, rho float64) (chars float64, pairs int64) {
 	for _, r := range f.Length.Rho {
 		if r.Rho == rho {

@@ -5,25 +5,25 @@ import (
 	"math"
 )
 
-// The thresholds of the signs, all from the first run to the last. The paper (arXiv 2407.19594)
-// saw mean scores climb from 4.1 to 4.7, a meta-judge that prefers the higher score in 63 and
-// later 97.7 % of cases, and one that follows position in 44 and later 68 %; its metric of
-// position is not defined in our sources, hence the two figures here.
+// The thresholds of the signs, all from the first run to the last. In the paper (arXiv 2407.19594) mean
+// scores rose from 4.1 to 4.7. The meta-judge preferred the higher score in 63 and later in 97.7 % of
+// cases, and followed position in 44 and later in 68 %. Our sources do not define its metric of position,
+// hence the two figures here.
 const (
-	// climb is of the mean score in points, fall the least decrease of spread and of variance,
-	// as a share.
+	// climb is the increase of the mean score in points, fall the smallest decrease of spread and of
+	// variance, as a share.
 	climb, fall = 0.2, 0.1
-	// moreHigher is the increase of the share in which the higher score wins, mostHigher what
-	// it comes to.
+	// moreHigher is the increase of the share of the higher score's wins, mostHigher its smallest final
+	// value.
 	moreHigher, mostHigher = 0.1, 0.75
-	// moreConflicts is the increase of the share of order conflicts; moreFirst that of the
-	// distance of the share of the first shown from a half, mostFirst what that comes to.
+	// moreConflicts is the increase of the share of order conflicts. moreFirst is the increase of the
+	// distance between a half and the share of the first judgment shown, mostFirst its smallest final value.
 	moreConflicts, moreFirst, mostFirst = 0.1, 0.05, 0.1
-	// growth is of the mean length of chosen responses, as a share.
+	// growth is the increase of the mean length of chosen responses, as a share.
 	growth = 0.1
-	// fallBack is how far agreement with people is below its peak, and fallErrors that in standard
-	// errors: both are of the same labels, and a few hundred of them tell 3 points from nothing
-	// only where the two judges mostly agree with each other.
+	// fallBack is the distance of agreement with people below its peak, fallErrors the same in standard
+	// errors. Both are about the same labels. A few hundred labels separate 3 points from chance only if
+	// the two judges mostly agree with each other.
 	fallBack, fallErrors = 0.03, 2
 )
 
@@ -39,7 +39,7 @@ const (
 // Sign is a published sign of saturation.
 type Sign struct {
 	Name string `json:"name"`
-	// Seen: the sign is there. Known: the figures that it needs are there.
+	// Seen reports whether the sign was found, Known whether its figures exist.
 	Seen  bool `json:"seen"`
 	Known bool `json:"known"`
 	// Evidence has the figures, Threshold the condition, Advice the remedy.

@@ -116,7 +116,7 @@ func (j dataflowJob) done(ctx context.Context, id string) error {
 	}
 	switch {
 	case err != nil:
-		return &told{fmt.Sprintf("%s has ended, but its result is unknown: %s", what, oneLine(err))}
+		return &explainedError{fmt.Sprintf("%s has ended, but its result is unknown: %s", what, oneLine(err))}
 	case is.CurrentState != "JOB_STATE_DONE":
 		return notDone(what, is.CurrentState)
 	}

@@ -283,7 +283,7 @@ func inOrder(model *pipepb.Pipeline) []string {
 
 // Cause returns the innermost cause of a runner's error, without the text that runners add around it.
 func Cause(err error) error {
-	if t := (*told)(nil); errors.As(err, &t) {
+	if t := (*explainedError)(nil); errors.As(err, &t) {
 		return t
 	}
 	text := err.Error()

@@ -110,7 +110,7 @@ func (j *job) verdict(err error) error {
 	case lost != nil:
 		return errors.Join(lost, j.cancel())
 	case id != "" && !hasEnded(state):
-		return errors.Join(cmp.Or(j.explain(err), error(&told{fmt.Sprintf("the state of job %s at %s is unknown", id, j.endpoint)})), j.cancel())
+		return errors.Join(cmp.Or(j.explain(err), error(&explainedError{fmt.Sprintf("the state of job %s at %s is unknown", id, j.endpoint)})), j.cancel())
 	case id != "" && err == nil:
 		return notDone("the job "+id+" at "+j.endpoint, state.String())
 	}
@@ -118,7 +118,7 @@ func (j *job) verdict(err error) error {
 }
 
 func notDone(what, state string) error {
-	return &told{fmt.Sprintf("%s ended %s, not DONE: the run is not complete. All answers so far are in the journal; run the same command to continue", what, strings.TrimPrefix(state, "JOB_STATE_"))}
+	return &explainedError{fmt.Sprintf("%s ended %s, not DONE: the run is not complete. All answers so far are in the journal; run the same command to continue", what, strings.TrimPrefix(state, "JOB_STATE_"))}
 }
 
 func hasEnded(state jobpb.JobState_Enum) bool {
@@ -244,7 +244,7 @@ func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.Job
 	lose := func(why string, err error) error {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.lost = &told{fmt.Sprintf("the job server at --endpoint=%s %s (%s), so that the job %s may go on without this program: see in the runner's own pages that it has ended; the same command then goes on, and nothing that was paid for is lost",
+		j.lost = &explainedError{fmt.Sprintf("the job server at --endpoint=%s %s (%s), so that the job %s may continue without this program. Check in the runner's own pages that it has ended, then run the same command again: no paid answer is lost",
 			j.endpoint, why, oneLine(err), j.id)}
 		return j.lost
 	}
@@ -310,10 +310,10 @@ func (j *job) cancel() (err error) {
 	}
 }
 
-// told is an error that needs no further explanation.
-type told struct{ why string }
+// explainedError is an error that needs no further explanation.
+type explainedError struct{ why string }
 
-func (t *told) Error() string { return t.why }
+func (t *explainedError) Error() string { return t.why }
 
 // explain replaces the error of a job that the server refused. The job API has no call for the server's
 // version: a wrong version shows only in a refusal.
@@ -323,7 +323,7 @@ func (j *job) explain(err error) error {
 	}
 	for _, step := range []string{"job failed to prepare", "failed to submit job", "failed to stage artifacts", "unexpected job update"} {
 		if strings.Contains(err.Error(), step) {
-			return &told{fmt.Sprintf("the job server at --endpoint=%s refused the job: %s (%s). Use a job server of Beam %s, the version of this program",
+			return &explainedError{fmt.Sprintf("the job server at --endpoint=%s refused the job: %s (%s). Use a job server of Beam %s, the version of this program",
 				j.endpoint, step, oneLine(Cause(err)), beamcore.SdkVersion)}
 		}
 	}

@@ -119,7 +119,7 @@ func TestFollowedJobs(t *testing.T) {
 		{"cancelled meanwhile", &jobService{breaks: []error{nil}, states: []jobpb.JobState_Enum{cancelled}}, "ended CANCELLED, not DONE", 0},
 		{"failed meanwhile", &jobService{breaks: []error{broken}, states: []jobpb.JobState_Enum{running, failed}}, "failed", 0},
 		{"drained", &jobService{breaks: []error{nil}, states: []jobpb.JobState_Enum{jobpb.JobState_DRAINED}}, "ended DRAINED, not DONE", 0},
-		{"no answer", &jobService{breaks: []error{broken}, stateErr: broken}, "may go on without this program", 1},
+		{"no answer", &jobService{breaks: []error{broken}, stateErr: broken}, "may continue without this program", 1},
 		{"restarted", &jobService{breaks: []error{broken}, stateErr: status.Error(codes.NotFound, "no such job")}, "doesn't know its job any more", 1},
 	} {
 		t.Run(test.what, func(t *testing.T) {

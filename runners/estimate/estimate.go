@@ -1,9 +1,9 @@
-// Package estimate reckons what a plan takes in time and money.
+// Package estimate computes the time and the cost of a plan.
 //
-// It takes the tokens of a plan as they are, which are estimates of their own, and a fleet's
-// rates as constants. Time is that of a fleet that is kept busy: prompts are read and completions
-// written by the same hardware, so that both add up. Servers that keep what many calls share in a
-// cache read less than that, so the time is rather too long than too short.
+// It takes the plan's tokens, which are estimates themselves, and constant rates of a fleet. It assumes a
+// busy fleet: the same hardware processes prompts and writes completions, so that both times add up.
+// Servers with a prefix cache process fewer prompt tokens, so that the time is rather too long than too
+// short.
 package estimate
 
 import (
@@ -20,16 +20,16 @@ import (
 	"coeval/schemas"
 )
 
-// Rates are tokens per second of all servers together. Zero is unknown.
+// Rates are tokens per second of all servers together. Zero means unknown.
 type Rates struct {
 	Prompt     float64 `json:"prompt_tokens_per_second"`
 	Completion float64 `json:"completion_tokens_per_second"`
 }
 
-// Prices are those of the worker. What is zero is not reckoned with.
+// Prices are the prices of the servers. A zero price is left out.
 type Prices struct {
-	// PromptTokens and CompletionTokens are for a million, GPUHour is for one GPU and GPUs how
-	// many there are. Zero GPUs mean 1.
+	// PromptTokens and CompletionTokens are per million, GPUHour is per GPU, and GPUs is the number of
+	// GPUs. Zero GPUs mean 1.
 	PromptTokens     float64 `json:"prompt_tokens"`
 	CompletionTokens float64 `json:"completion_tokens"`
 	GPUHour          float64 `json:"gpu_hour"`
@@ -38,12 +38,12 @@ type Prices struct {
 
 const most = 1e9
 
-// Validate returns an error for each rate that is none; the flags are those of the program.
+// Validate returns an error for each invalid rate, under the name of the program's flag.
 func (r *Rates) Validate() error {
 	return inRange(named{"--prompt-rate", r.Prompt}, named{"--completion-rate", r.Completion})
 }
 
-// Validate returns an error for each price that is none; the flags are those of the program.
+// Validate returns an error for each invalid price, under the name of the program's flag.
 func (p *Prices) Validate() error {
 	return inRange(named{"--prompt-price", p.PromptTokens}, named{"--completion-price", p.CompletionTokens},
 		named{"--gpu-hour-price", p.GPUHour}, named{"--gpus", p.GPUs})
@@ -64,7 +64,7 @@ func inRange(values ...named) error {
 	return errors.Join(errs...)
 }
 
-// Tokens returns what tokens cost, or nil without prices for them.
+// Tokens returns the cost of tokens, nil without prices for them.
 func (p *Prices) Tokens(prompt, completion int64) *float64 {
 	if p.PromptTokens == 0 && p.CompletionTokens == 0 {
 		return nil
@@ -73,7 +73,7 @@ func (p *Prices) Tokens(prompt, completion int64) *float64 {
 	return &cost
 }
 
-// Hours returns what so many seconds of the GPUs cost, or nil without a price for them.
+// Hours returns the cost of the GPUs for a number of seconds, nil without a price for them.
 func (p *Prices) Hours(seconds float64) *float64 {
 	if p.GPUHour == 0 {
 		return nil
@@ -86,7 +86,7 @@ func (p *Prices) Hours(seconds float64) *float64 {
 	return &cost
 }
 
-// Amount is money for people: with cents, and below 1 with three digits that say something.
+// Amount formats money: with cents, and below 1 with three significant digits.
 func Amount(x float64) string {
 	const cents, digits = 2, 3
 	if x <= 0 || x >= 1 {
@@ -100,37 +100,37 @@ func Amount(x float64) string {
 	return text
 }
 
-// Cost is what a number of calls takes. What can't be told without a rate or a price is null.
+// Cost is the cost of a number of calls. Figures without a rate or a price are null.
 type Cost struct {
 	Generations      int64    `json:"generations"`
 	PromptTokens     int64    `json:"prompt_tokens"`
 	CompletionTokens int64    `json:"completion_tokens"`
 	Seconds          *float64 `json:"seconds"`
-	// ByTokens is at the prices of tokens, ByHours at that of the GPUs for Seconds.
+	// ByTokens follows from the prices of tokens, ByHours from the price of the GPUs for Seconds.
 	ByTokens *float64 `json:"cost_by_tokens"`
 	ByHours  *float64 `json:"cost_by_hours"`
 }
 
-// Stage is what a stage takes.
+// Stage is the cost of a stage.
 type Stage struct {
 	Stage string `json:"stage"`
 	Cost
 }
 
-// Variant is what all of it would take with another K and N, with nothing in the journal.
+// Variant is the cost of the whole run with another K and N and an empty journal.
 type Variant struct {
 	K int `json:"k"`
 	N int `json:"n"`
-	// Comparisons are N(N−1) for each prompt; 0 where no judge pairs are asked for.
+	// Comparisons are N(N−1) for each prompt; 0 without judge pairs.
 	Comparisons int  `json:"comparisons"`
 	Own         bool `json:"own"`
-	// JournalBytes and OutputBytes are what it takes on storage, roughly.
+	// JournalBytes and OutputBytes are the approximate sizes on storage.
 	JournalBytes int64 `json:"journal_bytes"`
 	OutputBytes  int64 `json:"output_bytes"`
 	Cost
 }
 
-// Estimate is what a plan takes: what is left to ask, and the same run with other numbers.
+// Estimate is the cost of a plan: of the calls still to ask, and of the same run with other numbers.
 type Estimate struct {
 	Rates    Rates     `json:"rates"`
 	Prices   Prices    `json:"prices"`
@@ -139,7 +139,7 @@ type Estimate struct {
 	Variants []Variant `json:"variants"`
 }
 
-// Others are further K and N that a plan is reckoned with, beside its own and the usual ones.
+// Others are further K and N to estimate, besides the plan's own and the usual ones.
 type Others struct{ K, N []int }
 
 // New estimates a plan of K responses and N judgments.
@@ -166,10 +166,10 @@ func (e *Estimate) cost(generations, prompt, completion int64) Cost {
 	return c
 }
 
-// usual are numbers that runs are reckoned with unasked: the smaller they are, the cheaper.
+// usual are numbers that every estimate includes: smaller ones cost less.
 var usual = Others{K: []int{4}, N: []int{5, 7}}
 
-// variants takes the lengths that the plan assumes for the calls of runs with other numbers.
+// variants uses the plan's lengths for runs with other numbers.
 func (e *Estimate) variants(p *metareward.Plan, k, n int, others Others) {
 	if p.Prompts == 0 {
 		return
@@ -182,7 +182,7 @@ func (e *Estimate) variants(p *metareward.Plan, k, n int, others Others) {
 			if compared {
 				v.Comparisons = otherN * (otherN - 1)
 			}
-			e.reckon(p, &v)
+			e.computeCost(p, &v)
 			e.Variants = append(e.Variants, v)
 		}
 	}
@@ -194,8 +194,8 @@ func distinct(numbers ...[]int) []int {
 	return slices.Compact(all)
 }
 
-// reckon fills in what a variant takes.
-func (e *Estimate) reckon(p *metareward.Plan, v *Variant) {
+// computeCost sets the cost of a variant.
+func (e *Estimate) computeCost(p *metareward.Plan, v *Variant) {
 	var generations, prompt, completion, chars int64
 	for _, c := range []struct {
 		stage                 string

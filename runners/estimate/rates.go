@@ -21,34 +21,34 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A Server is asked at URL/chat/completions.
+// A Server receives requests at URL/chat/completions.
 type Server struct {
 	URL   string
 	Model string
-	// Access has the key, headers and query that are sent; nil sends none.
+	// Access has the key, headers and query for the server; nil for none.
 	Access *stage.Credentials
 }
 
 const (
-	// atOnce are the requests that each server is asked at a time.
+	// atOnce is the number of concurrent requests to each server.
 	atOnce = 64
 	// longWords and shortTokens are the load of the two halves.
 	longWords   = 1500
 	shortTokens = 128
-	// requestTimeout bounds one request, maxAnswerBytes its answer.
+	// requestTimeout limits one request, maxAnswerBytes its answer.
 	requestTimeout = 2 * time.Minute
 	maxAnswerBytes = 8 << 20
 )
 
 // MeasureRates loads all servers for a duration and returns the total number of tokens per second that
-// they read and wrote.
+// they process and write.
 //
-// Half of the time goes to long prompts with one token of output, half to short prompts with
-// shortTokens of output. Each server gets atOnce requests at a time, which fills a server of usual
-// size. Every prompt starts with its own random words, so that no prefix cache helps. Nothing is
-// journaled. The rates come out slightly low: the last requests are awaited while servers run empty.
+// Half of the time goes to long prompts with one token of output, half to short prompts with shortTokens
+// of output. Each server gets atOnce concurrent requests, enough to fill a server of usual size. Every
+// prompt starts with random words of its own, so that prefix caches do not help. MeasureRates journals no
+// call. The rates are slightly too low, because servers idle while it waits for the last requests.
 //
-// The first request that fails is returned as an error: a fleet that fails has no rate.
+// The first failed request ends the measurement with its error: a failing fleet has no rate.
 func MeasureRates(ctx context.Context, servers []Server, duration time.Duration) (Rates, error) {
 	if len(servers) == 0 {
 		return Rates{}, errors.New("probe: there is no server to ask")
@@ -58,7 +58,7 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 	client := &http.Client{
 		Timeout:   requestTimeout,
 		Transport: transport,
-		// A redirect may lead to a host that the key is not for.
+		// A redirect may lead to a foreign host, which must not receive the key.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	defer client.CloseIdleConnections()
@@ -158,7 +158,7 @@ func complete(ctx context.Context, client *http.Client, s *Server, text string, 
 		Usage usage `json:"usage"`
 	}
 	if err := json.Unmarshal(said, &told); err != nil {
-		return u, fmt.Errorf("the answer is no JSON: %w", err)
+		return u, fmt.Errorf("the answer is not JSON: %w", err)
 	}
 	return usage{max(told.Usage.PromptTokens, 0), max(told.Usage.CompletionTokens, 0)}, nil
 }

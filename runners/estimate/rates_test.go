@@ -49,7 +49,7 @@ func TestRates(t *testing.T) {
 func TestRatesRefuses(t *testing.T) {
 	for want, h := range map[string]http.HandlerFunc{
 		"status 401":              func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnauthorized) },
-		"the answer is no JSON":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"the answer is not JSON":  func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
 		"returns no token counts": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"choices":[]}`) },
 		"wrong: Bearer (the API key)": func(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "wrong: "+r.Header.Get("Authorization"), http.StatusForbidden)

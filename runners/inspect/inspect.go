@@ -1,7 +1,7 @@
 // Package inspect prints everything about one prompt of a run: its responses with their scores, the
 // contested response with its win matrix and ratings, and its pairs, or the reason why it has none.
 //
-// Text of models passes through package sanitize, so that it can't act on the terminal.
+// Text of models passes through package sanitize, so that it cannot control the terminal.
 package inspect
 
 import (
@@ -18,14 +18,14 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// A View is a prompt with its rows in all tables, in the order in which they are shown.
+// A View is a prompt with its rows in all tables, in the order of display.
 type View struct {
 	Run *runs.Run
-	// Number is the prompt's place in the input, from 1 and without merged and bad lines.
+	// Number is the prompt's number in the input, from 1, without merged and bad lines.
 	Number    int
 	Prompt    schemas.PromptRow
 	Responses []schemas.ResponseRow
-	// Judgments are by the ID of their response.
+	// Judgments has the judgments by the ID of their response.
 	Judgments map[string][]schemas.JudgmentRow
 	// Contested are the contested response's distinct judgments with a score, the highest
 	// rating first.
@@ -50,7 +50,7 @@ func Read(ctx context.Context, r *runs.Run, name string) (*View, error) {
 	return v, nil
 }
 
-// listed are the columns that a prompt is found by.
+// listed has the columns that identify a prompt.
 type listed struct {
 	ID         string   `parquet:"id"`
 	OwnID      []string `parquet:"own_id,list"`
@@ -93,7 +93,7 @@ func (v *View) find(ctx context.Context, name string) (string, error) {
 	return "", fmt.Errorf("%s has %d prompts %s, for example %s and %s: write more characters of the ID", v.Run.Dir, len(found), sanitize.Line(strconv.Quote(name)), all[found[0]].ID, all[found[1]].ID)
 }
 
-// minPrefix is the least number of characters of an ID that names a prompt.
+// minPrefix is the shortest beginning of an ID that names a prompt.
 const minPrefix = 4
 
 // read reads the rows of a prompt from its shard.

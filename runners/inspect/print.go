@@ -13,7 +13,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// A printer writes a view for people.
+// A printer writes a view as text.
 type printer struct {
 	*View
 	b bytes.Buffer
@@ -54,7 +54,7 @@ func (p *printer) table(rows []string) {
 	for _, row := range rows {
 		fmt.Fprintln(t, row)
 	}
-	t.Flush() //nolint:errcheck // a buffer takes everything
+	t.Flush() //nolint:errcheck // a buffer's write cannot fail
 }
 
 // text shows a text under a margin.
@@ -84,7 +84,7 @@ func (p *printer) prompt() {
 // maxName bounds a name in a line, in characters.
 const maxName = 200
 
-// name shows a name from a file or a server as one short line.
+// name shortens a name from a file or a server to one short line.
 func name(s string) string {
 	head, left := sanitize.Cut(s, maxName)
 	if left > 0 {
@@ -195,7 +195,7 @@ func (p *printer) none(what, outcome string, reason *string) {
 	p.heading("%s  %s%s", what, sanitize.Line(outcome), why)
 }
 
-// roundings is far above the rounding of S and of the bounds, and far below the distance of two means.
+// roundings exceeds the rounding of S and of the bounds, and is far below the distance of two means.
 const roundings = 1e-9
 
 // tiers lists the responses of both tiers.
@@ -314,7 +314,7 @@ func (p *printer) failures() {
 		f := &p.Failures[i]
 		counts[told{f.Stage, f.Code, f.Message}]++
 	}
-	for i := range p.Failures { // each message once, where it comes first
+	for i := range p.Failures { // each message once, at its first occurrence
 		f := told{p.Failures[i].Stage, p.Failures[i].Code, p.Failures[i].Message}
 		calls := counts[f]
 		if calls == 0 {

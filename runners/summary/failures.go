@@ -12,7 +12,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// FailureMessage is the commonest message of the calls that failed.
+// FailureMessage is the most frequent message of the failed calls.
 type FailureMessage struct {
 	Stage   string `json:"stage"`
 	Code    string `json:"code"`
@@ -21,7 +21,7 @@ type FailureMessage struct {
 	Calls int64 `json:"calls"`
 }
 
-// maxMessages bounds the number of different messages that are counted.
+// maxMessages bounds the number of different messages to count.
 const maxMessages = 10_000
 
 type failureColumns struct {
@@ -31,8 +31,8 @@ type failureColumns struct {
 	PromptID *string `parquet:"prompt_id"`
 }
 
-// CommonestFailure returns the message that most failed calls have, nil if no call failed. Of equal
-// counts it takes the first in the order of stage, code and message.
+// CommonestFailure returns the most frequent message of failed calls, nil if no call failed. Of equally
+// frequent ones it takes the first in the order of stage, code and message.
 func CommonestFailure(ctx context.Context, r *runs.Run) (*FailureMessage, error) {
 	calls := map[FailureMessage]int64{}
 	err := runs.EachRow[schemas.FailureRow](ctx, r, shards.Failures, func(row *failureColumns) error {
@@ -70,7 +70,7 @@ func (m *FailureMessage) String() string {
 	return fmt.Sprintf("%s of them say, in stage %s with code %s: %s", humanize.Comma(m.Calls), sanitize.Line(m.Stage), sanitize.Line(m.Code), sanitize.Line(head))
 }
 
-// AddFailures adds the commonest failure message of a finished run.
+// AddFailures adds the most frequent failure message of a finished run.
 func (s *Summary) AddFailures(ctx context.Context, r *runs.Run) (err error) {
 	if len(s.FailedCalls) == 0 {
 		return nil
@@ -89,7 +89,7 @@ func (s *Summary) FailedRole() string {
 	return ""
 }
 
-// replayedFailures is the number of failed calls in the data that this attempt took from the journal.
+// replayedFailures is the number of failed calls that this attempt took from the journal.
 func (s *Summary) replayedFailures() int64 {
 	var failed int64
 	for _, codes := range s.FailedCalls {

@@ -18,7 +18,7 @@ type Responses struct {
 	Complete int64 `json:"complete"`
 	CutOff   int64 `json:"cut_off"`
 	Empty    int64 `json:"empty"`
-	// Scored are the complete responses with enough parsed judgments.
+	// Scored counts the complete responses with enough parsed judgments.
 	Scored int64 `json:"scored"`
 }
 
@@ -33,13 +33,13 @@ func (r *Responses) String() string {
 		humanize.Comma(r.Distinct), humanize.Comma(r.Complete), humanize.Comma(r.Scored), humanize.Comma(r.CutOff), humanize.Comma(r.Empty))
 }
 
-// A cause is one explanation of responses without a score, with the number of texts it stands on.
+// A cause is one explanation of responses without a score, with the number of texts that it explains.
 type cause struct {
 	texts int64
 	text  string
 }
 
-// firstCause names the commonest cause of responses without a score and the setting behind it.
+// firstCause names the most frequent cause of responses without a score and the setting behind it.
 func (s *Summary) firstCause(maxTokens, judgeMaxTokens int) string {
 	r := &s.Responses
 	unscored := r.Complete - r.Scored
@@ -57,7 +57,7 @@ func (s *Summary) firstCause(maxTokens, judgeMaxTokens int) string {
 	return first.text
 }
 
-// judgmentCause names the commonest reason of judgments without a score.
+// judgmentCause names the most frequent reason of judgments without a score.
 func (s *Summary) judgmentCause(maxTokens int) string {
 	prefix, most, first := schemas.StageJudge+".", int64(0), ""
 	for _, reason := range slices.Sorted(maps.Keys(s.UnparsedReasons)) {

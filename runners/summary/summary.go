@@ -19,8 +19,8 @@ import (
 // data.
 type Operation struct {
 	Attempt string `json:"attempt"`
-	// Unfinished: the attempt has not finished. The figures are those of the last time that they were
-	// saved; a killed attempt lacks its work after that.
+	// Unfinished reports whether the attempt has not finished. Its figures were saved from time to
+	// time, so that those of a killed attempt lack its last work.
 	Unfinished bool      `json:"unfinished,omitempty"`
 	Started    time.Time `json:"started"`
 	Seconds    float64   `json:"seconds"`
@@ -31,14 +31,14 @@ type Operation struct {
 	Version       string                       `json:"version"`
 	Config        metareward.Config            `json:"config"`
 	Calls         map[string]schemas.CallTally `json:"calls"`
-	// SlotUse is the share of the slots that were busy, null without a request. SlotUseOf names the
-	// slots: those of the simulated worker, or the permits of this program.
+	// SlotUse is the share of busy slots, null without a request. SlotUseOf names the slots: those of
+	// the simulated worker, or the permits of this program.
 	SlotUse   *float64 `json:"slot_use"`
 	SlotUseOf string   `json:"slot_use_of,omitempty"`
 	// Series is the load over time.
 	Series   []Point  `json:"series,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
-	// UnknownFinishes counts texts by finish reasons that are not known, which count as cut off.
+	// UnknownFinishes counts texts by unknown finish reasons. These texts count as cut off.
 	UnknownFinishes map[string]int64 `json:"unknown_finishes,omitempty"`
 	// BadLines counts the bad lines of the input by code.
 	BadLines map[string]int64 `json:"bad_lines,omitempty"`
@@ -60,7 +60,7 @@ type Point struct {
 	InFlight    int64   `json:"in_flight"`
 	// Permits is the number of permits at that time.
 	Permits int64 `json:"permits,omitempty"`
-	// InFlightByStage are those of each stage.
+	// InFlightByStage splits the load by stage.
 	InFlightByStage map[string]int64 `json:"in_flight_by_stage,omitempty"`
 }
 
@@ -74,12 +74,12 @@ type Summary struct {
 	// BadLinesByCode counts the bad lines by cause.
 	BadLinesByCode map[string]int64 `json:"bad_lines_by_code"`
 	Merged         int64            `json:"merged"`
-	// Actor and Judge are null when the role was not asked for.
+	// Actor and Judge are null if the role was not requested.
 	Actor *Role `json:"actor"`
 	Judge *Role `json:"judge"`
 	// Responses counts the actor's texts.
 	Responses Responses `json:"responses"`
-	// UnknownFinishes counts this attempt's texts by finish reasons that are not known.
+	// UnknownFinishes counts this attempt's texts by unknown finish reasons.
 	UnknownFinishes map[string]int64 `json:"unknown_finishes"`
 	Calls           Calls            `json:"calls"`
 	// Unparsed is the share of judgments and comparisons without a score or verdict.
@@ -88,13 +88,13 @@ type Summary struct {
 	UnparsedReasons map[string]int64   `json:"unparsed_reasons"`
 	// FailedCalls counts final failures by stage and code.
 	FailedCalls map[string]map[string]int64 `json:"failed_calls"`
-	// FailureMessage is the commonest message of the failed calls, null if it was not looked up.
+	// FailureMessage is the most frequent message of the failed calls, null if not looked up.
 	FailureMessage *FailureMessage `json:"failure_message"`
-	// FailedByLength is the share of prompts with a failed call in each quarter of the prompts
-	// by length.
+	// FailedByLength is the share of prompts with a failed call in each quarter of the prompts by
+	// length.
 	FailedByLength []Quarter `json:"failed_by_length"`
 	Collapse       *Collapse `json:"collapse"`
-	// Asking is there when comparisons were asked until settled.
+	// Asking is set when comparisons were asked until settled.
 	Asking    *Asking  `json:"asking,omitempty"`
 	SlotUse   *float64 `json:"slot_use"`
 	SlotUseOf string   `json:"slot_use_of,omitempty"`
@@ -119,7 +119,7 @@ type Role struct {
 	ScoreMargin float64 `json:"score_margin"`
 }
 
-// Calls are the attempt's.
+// Calls are the calls of the attempt.
 type Calls struct {
 	Requests         int64 `json:"requests"`
 	Retries          int64 `json:"retries"`
@@ -130,15 +130,15 @@ type Calls struct {
 	CompletionTokens int64 `json:"completion_tokens"`
 }
 
-// Asking describes the comparisons that a budget asked.
+// Asking describes the comparisons under a budget.
 type Asking struct {
-	// Asked are the comparisons that were asked, Possible those without a budget.
+	// Asked counts the comparisons asked, Possible those without a budget.
 	Asked    int64 `json:"asked"`
 	Possible int64 `json:"possible"`
-	// Stopped counts the prompts by why asking stopped.
+	// Stopped counts the prompts by the reason for the end of asking.
 	Stopped map[schemas.Stop]int64 `json:"stopped"`
-	// Regret is what the picks are expected to lose against the best and the worst judgment, as a
-	// share of the expected distance between these two.
+	// Regret is the expected loss of the picks against the best and the worst judgment, as a share of
+	// the expected distance between these two.
 	Regret float64 `json:"regret"`
 }
 
@@ -149,8 +149,7 @@ func askingOf(a *schemas.AskingStats) *Asking {
 	return &Asking{Asked: a.Asked, Possible: a.Possible, Stopped: a.Stopped, Regret: share(float64(a.RegretMicros), a.SpreadMicros)}
 }
 
-// Why returns the reasons for which asking stopped with the number of prompts, the most frequent
-// first.
+// Why returns the reasons for the end of asking with the numbers of prompts, the most frequent first.
 func (a *Asking) Why() string {
 	names := map[string]int64{}
 	for stop, n := range a.Stopped {
@@ -159,7 +158,7 @@ func (a *Asking) Why() string {
 	return counts(names)
 }
 
-// Collapse shows whether the judge pairs teach more than high scores.
+// Collapse shows whether the judge pairs teach anything besides high scores.
 type Collapse struct {
 	// Pairs is the number of judge pairs.
 	Pairs int64 `json:"pairs"`
@@ -169,8 +168,8 @@ type Collapse struct {
 	ScoreDifference float64 `json:"score_difference"`
 	// ChosenScores is the share of each score, in points, among chosen judgments.
 	ChosenScores []ScoreShare `json:"chosen_scores"`
-	// KeptByDirections and KeptByClassCap are the numbers of pairs that the settings of the two
-	// cures keep at the values that the warnings name.
+	// KeptByDirections and KeptByClassCap are the numbers of pairs that the two settings against a
+	// collapse keep at the values in the warnings.
 	KeptByDirections int64 `json:"kept_by_directions"`
 	KeptByClassCap   int64 `json:"kept_by_class_cap"`
 }
@@ -183,13 +182,13 @@ type ScoreShare struct {
 
 // Quarter is a quarter of the prompts by length.
 type Quarter struct {
-	// FromChars is the least length in it, within an eighth.
+	// FromChars is the smallest length in it, within an eighth.
 	FromChars int     `json:"from_chars"`
 	Prompts   int64   `json:"prompts"`
 	Failed    float64 `json:"failed"`
 }
 
-// New returns the summary of a complete run and of the attempt that made it.
+// New returns the summary of a complete run and of its last attempt.
 func New(run *schemas.Run, op *Operation) *Summary {
 	st := &run.Stats
 	s := &Summary{
@@ -227,7 +226,7 @@ func newRole(o schemas.Outcomes, pairs, chosen, rejected int64, margin float64) 
 	}
 }
 
-// share returns part / whole, 0 of nothing.
+// share returns part / whole, 0 if whole is 0.
 func share(part float64, whole int64) float64 {
 	if whole == 0 {
 		return 0
@@ -262,7 +261,7 @@ func (s *Summary) unparsed(st *schemas.Stats) {
 	}
 }
 
-// The values of the cures that the warnings of a collapse name.
+// The values in the warnings about a collapse.
 const (
 	cureDirections = 0.1
 	cureClassCap   = 0.4
@@ -286,7 +285,7 @@ func collapse(j *schemas.JudgePairStats) *Collapse {
 	return c
 }
 
-// quarters cuts the histogram of lengths into four parts of about as many prompts.
+// quarters divides the histogram of lengths into four parts of about equal size.
 func quarters(lengths map[int]schemas.LengthBin) []Quarter {
 	var total int64
 	bins := make([]int, 0, len(lengths))

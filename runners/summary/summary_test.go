@@ -65,7 +65,7 @@ func TestWarnings(t *testing.T) {
 			r.Ledger.Roles["actor"] = tooFew
 			r.Stats.Responses = schemas.ResponseStats{Replicates: 12, Distinct: 12, Scored: 12}
 		}, []string{"the actor gave 12 distinct responses: raise actor.n"}},
-		"longer":            {func(r *schemas.Run) { r.Stats.Actor.ChosenChars = 1300 }, []string{"a larger method.rho", "only 10 pairs, so this is a hint at best"}},
+		"longer":            {func(r *schemas.Run) { r.Stats.Actor.ChosenChars = 1300 }, []string{"a larger method.rho", "only 10 pairs, so this is weak evidence"}},
 		"shorter judgments": {func(r *schemas.Run) { r.Stats.Judge.RejectedChars = 1300 }, []string{"look at meta_judge.template"}},
 		"higher":            {func(r *schemas.Run) { r.Stats.Judge.HigherChosen, r.Stats.Judge.LowerChosen = 10, 0 }, []string{"method.balance_directions"}},
 		"one score":         {func(r *schemas.Run) { r.Stats.Judge.ChosenScores = map[int]int64{5000: 5, 4000: 5} }, []string{"the score 5 (", "method.judge_class_cap"}},

@@ -17,7 +17,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// Print writes the summary for a person. It returns the first error of w.
+// Print writes the summary as text. It returns the first error of w.
 func (s *Summary) Print(w io.Writer) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

@@ -18,19 +18,19 @@ const (
 	// judge pairs whose chosen judgment has the higher score, and the share of one chosen score.
 	MaxHigher   = 0.9
 	MaxOneScore = 0.4
-	// MaxLength is a length difference as a share of the mean length.
+	// MaxLength is the largest length difference as a share of the mean length.
 	MaxLength = 0.1
-	// maxDropped is the share of a role's prompts that one reason may drop.
+	// maxDropped is the largest share of a role's prompts that one reason may drop.
 	maxDropped = 0.3
-	// MaxUnparsed is the share of a stage's texts without a score or verdict.
+	// MaxUnparsed is the largest share of a stage's texts without a score or verdict.
 	MaxUnparsed = 0.2
-	// maxConstant is the share of prompts whose responses may all be one text.
+	// maxConstant is the largest share of prompts with equal responses only.
 	maxConstant = 0.5
-	// fewPairs is the number of pairs below which a share of them is a hint at best.
+	// fewPairs is the number of pairs below which a share is weak evidence.
 	fewPairs = 30
 )
 
-// settingBehind names the settings that decide how often a reason drops a prompt.
+// settingBehind names the settings that influence how often a reason drops a prompt.
 var settingBehind = map[string]string{
 	schemas.OverBudget:          "--max-generations, --max-cost or --max-gpu-hours: the same command with a larger bound goes on",
 	schemas.TooFewScored:        "method.min_judgments, actor.max_tokens and judge.max_tokens decide how many responses are scored",
@@ -48,8 +48,8 @@ var settingBehind = map[string]string{
 	schemas.ClassCap:            "method.judge_class_cap",
 }
 
-// SettingBehind names the settings that decide how often a reason drops a prompt, empty for an unknown
-// reason.
+// SettingBehind names the settings that influence how often a reason drops a prompt. It is empty for an
+// unknown reason.
 func SettingBehind(reason string) string { return settingBehind[reason] }
 
 type namedRole struct {
@@ -57,7 +57,7 @@ type namedRole struct {
 	role *Role
 }
 
-// roles returns the roles that were asked for.
+// roles returns the requested roles.
 func (s *Summary) roles() []namedRole {
 	var out []namedRole
 	for _, r := range []namedRole{{schemas.RoleActor, s.Actor}, {schemas.RoleJudge, s.Judge}} {
@@ -68,7 +68,7 @@ func (s *Summary) roles() []namedRole {
 	return out
 }
 
-// warnings returns a sentence for each figure over its threshold, with the setting that helps.
+// warnings returns a sentence for each figure over its threshold, with the setting to change.
 func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 	out := []string{}
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -118,7 +118,7 @@ func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *metareward
 	}
 }
 
-// lengthAdvice names the setting that brings the lengths of chosen and rejected texts together.
+// lengthAdvice names the setting that equalizes the lengths of chosen and rejected texts.
 func lengthAdvice(r namedRole, m *metareward.Method) string {
 	isLonger := r.role.LengthDifference > 0
 	switch {
@@ -141,7 +141,7 @@ func onFew(pairs int64) string {
 	if pairs >= fewPairs {
 		return ""
 	}
-	return fmt.Sprintf("; only %s, so this is a hint at best", english.Plural(int(pairs), "pair", ""))
+	return fmt.Sprintf("; only %s, so this is weak evidence", english.Plural(int(pairs), "pair", ""))
 }
 
 var upper = map[string]string{schemas.RoleActor: "ACTOR", schemas.RoleJudge: "JUDGE"}
