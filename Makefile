@@ -29,8 +29,9 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 # All that is installed or built goes here.
 BIN := .bin
 
-VULN_VERSION := v1.1.4
-LICENSES_VERSION := v2.0.1
+VULN_VERSION := v1.9.0
+LICENSES_VERSION := v1.6.0
+OTHER_LICENCES := github.com/ajstarks/svgo github.com/golang/freetype
 LINT_VERSION := v2.15.0
 LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
@@ -59,16 +60,16 @@ man: build
 	rm -rf $(BIN)/man
 	$(BIN)/coeval man $(BIN)/man $(if $(DAY),--date $(DAY))
 
-## dist: make an archive for each platform and their checksums in .bin/dist
+## dist: make an archive for each platform, with man pages and licences, and their checksums in .bin/dist
 #
 # The archives are the same for the same commit and toolchain: no clock, owner or order of files is in them.
-dist: man
+dist: man licences
 	rm -rf $(BIN)/dist
 	@set -e; for platform in $(PLATFORMS); do \
 		name=coeval-$(VERSION)-$${platform%/*}-$${platform#*/}; dir=$(BIN)/dist/$$name; \
 		echo "dist $$name"; mkdir -p $$dir; \
 		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o $$dir/coeval ./runners/coeval; \
-		cp -r LICENSE README.md CHANGELOG.md $(BIN)/man $$dir; \
+		cp -r LICENSE README.md CHANGELOG.md $(BIN)/man $(BIN)/licences $$dir; \
 		tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX --mtime='$(or $(DAY),1970-01-01) 00:00Z' \
 			-C $(BIN)/dist -cf - $$name | gzip -9n >$$dir.tar.gz; \
 		rm -r $$dir; \
@@ -90,11 +91,24 @@ images: $(BIN)/tools/installed
 ## vuln: look for known vulnerabilities in what the program calls, where their database can be reached
 vuln: $(BIN)/govulncheck-$(VULN_VERSION)/govulncheck
 	@if curl -sfm 20 -o /dev/null https://vuln.go.dev/index/db.json; then $< ./...; \
-		else echo "vuln.go.dev can't be reached: nothing was checked"; fi
+		else echo "vuln.go.dev can't be reached, so nothing was checked: run make vuln where the network allows it"; fi
 
-## licences: check the licences of all modules in the program
+## licences: check the licences of all modules in the program, and collect them in .bin/licences
+#
+# Two modules have licences that the tool does not know; both allow what we do, with a notice:
+# github.com/ajstarks/svgo (CC-BY-4.0) and github.com/golang/freetype (FreeType License).
+# The tool takes a package for the standard library's if it lies below GOROOT, which a binary built with
+# -trimpath does not know by itself: then it checks nothing and reports success.
+licences: export GOROOT := $(shell $(GO) env GOROOT)
 licences: $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses
-	$< check ./runners/coeval --ignore coeval --allowed_licenses=Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT,MPL-2.0,Unlicense
+	$< check ./runners/coeval --ignore coeval $(OTHER_LICENCES:%=--ignore %) --allowed_licenses=Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT,MPL-2.0,Unlicense
+	rm -rf $(BIN)/licences
+	$< save ./runners/coeval --ignore coeval $(OTHER_LICENCES:%=--ignore %) --save_path $(BIN)/licences
+	@set -e; for module in $(OTHER_LICENCES); do \
+		mkdir -p $(BIN)/licences/$$module; \
+		find "$$($(GO) list -m -f '{{.Dir}}' $$module)" -maxdepth 2 -type f \( -iname 'LICENSE*' -o -path '*/licenses/ftl.txt' \) -exec cp {} $(BIN)/licences/$$module \; ; \
+	done; chmod -R u+w $(BIN)/licences
+	@[ -e $(BIN)/licences/github.com/apache/beam ] || { echo "the licence of Beam was not found, so the check saw nothing: see GOROOT in the Makefile"; exit 1; }
 
 ## pins: pin the Python packages of runners/*/requirements.in with the hashes of their files
 pins: $(BIN)/tools/installed
@@ -212,7 +226,7 @@ $(BIN)/govulncheck-$(VULN_VERSION)/govulncheck:
 	GOBIN=$(abspath $(@D)) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION)
 
 $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses:
-	GOBIN=$(abspath $(@D)) $(GO) install github.com/google/go-licenses/v2@$(LICENSES_VERSION)
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/google/go-licenses@$(LICENSES_VERSION)
 
 $(BIN)/flink/installed: runners/flink/pom.xml
 	rm -rf $(@D)
