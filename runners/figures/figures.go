@@ -52,21 +52,23 @@ type Calibration struct {
 // Scores are about the judge's scores, in rubric points.
 type Scores struct {
 	// Judgments are those with a score; Mean and Deviation are of these scores, Top the share
-	// of them that is 5.
+	// of them that is Highest, the highest of the judge's scale.
 	Judgments int64   `json:"judgments"`
+	Highest   float64 `json:"highest"`
 	Mean      float64 `json:"mean"`
 	Deviation float64 `json:"deviation"`
 	Top       float64 `json:"top"`
-	// Histogram has their scores, each in the bin of the nearest half point, halves upwards:
-	// 0, 0.5, …, 5.
+	// Histogram has their scores, each in the bin of the nearest tenth of Highest, halves upwards: for
+	// the built-in scale 0, 0.5, …, 5.
 	Histogram []int64 `json:"histogram"`
 	// Responses are the scored ones, with their means S and variances V.
 	Responses         int64   `json:"responses"`
 	ResponseMean      float64 `json:"response_mean"`
 	ResponseDeviation float64 `json:"response_deviation"`
-	// ResponseHistogram has S in bins of a quarter point from 0 on, the last from 5 on.
+	// ResponseHistogram has S in bins of a twentieth of Highest from 0 on, the last from Highest on.
 	ResponseHistogram Histogram `json:"response_histogram"`
-	// Variance is the mean of V in squared points, VarianceHistogram has V in bins of 0.1.
+	// Variance is the mean of V in squared points, VarianceHistogram has V in bins of 0.1, or of
+	// as large a part of another scale.
 	Variance          float64   `json:"variance"`
 	VarianceHistogram Histogram `json:"variance_histogram"`
 	// Spread is the mean over the prompts with at least two scored responses of Smax − Smin.
@@ -170,11 +172,12 @@ type RhoFigures struct {
 	Margin     float64 `json:"margin"`
 }
 
-// Grid counts in cells of CharsWidth characters and a quarter point; the last cell of a row has
+// Grid counts in cells of CharsWidth characters and PointsHeight points, a twentieth of the scale; the last cell of a row has
 // all that is longer.
 type Grid struct {
-	CharsWidth int `json:"chars_width"`
-	// Counts[i][k] are the responses of S in the quarter i and length in the cell k.
+	CharsWidth   int     `json:"chars_width"`
+	PointsHeight float64 `json:"points_height"`
+	// Counts[i][k] are the responses of S in the twentieth i and length in the cell k.
 	Counts [][]int64 `json:"counts"`
 }
 
@@ -196,8 +199,8 @@ type Meta struct {
 	// with the higher score won.
 	HigherWins   float64 `json:"higher_wins"`
 	HigherWinsOf int64   `json:"higher_wins_of"`
-	// ByGap has the same by the difference of the scores, to the nearest half point, halves
-	// upwards: 0 (below a quarter), 0.5, …, 5.
+	// ByGap has the same by the difference of the scores, to the nearest tenth of the highest score,
+	// halves upwards: for the built-in scale 0 (below a quarter), 0.5, …, 5.
 	ByGap []GapFigures `json:"by_gap"`
 	// Graphs are the contested responses with a verdict. A graph's nodes are the distinct
 	// judgments, with an edge from each to the judgments that it beat at least once. Connected
@@ -223,16 +226,17 @@ type GapFigures struct {
 // Of computes the figures of a run. A table that can't be read is an error.
 func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	tallies := make([]*tally, r.Shards)
+	_, highest := r.Settings.Scale()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for shard := range tallies {
-		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
+		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest)
 		group.Go(func() error { return r.Each(ctx, shard, tallies[shard].add) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration)
+	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest)
 	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
 		sum.join(t)
 	}

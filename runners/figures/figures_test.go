@@ -46,7 +46,7 @@ func dossier() *runs.Numbers {
 
 func tallied(t *testing.T, dossiers ...*runs.Numbers) *tally {
 	t.Helper()
-	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil)
+	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5)
 	for _, d := range dossiers {
 		if err := sum.add(d); err != nil {
 			t.Fatal(err)
@@ -61,7 +61,7 @@ func TestScores(t *testing.T) {
 	got := tallied(t, dossier()).scores.figures()
 	want := Scores{
 		// 5, 4, 2, 2, 3: mean 16/5 = 3.2; Σs² = 58, so that the variance is 58/5 − 3.2² = 1.36.
-		Judgments: 5, Mean: 3.2, Deviation: math.Sqrt(1.36), Top: 0.2, Histogram: []int64{0, 0, 0, 0, 2, 0, 1, 0, 1, 0, 1},
+		Judgments: 5, Highest: 5, Mean: 3.2, Deviation: math.Sqrt(1.36), Top: 0.2, Histogram: []int64{0, 0, 0, 0, 2, 0, 1, 0, 1, 0, 1},
 		// 4.5 and 7/3: mean 41/12, each (4.5 − 7/3)/2 = 13/12 from it. 4.5 is in the bin 18, 7/3 in 9.
 		Responses: 2, ResponseMean: 41.0 / 12, ResponseDeviation: 13.0 / 12,
 		ResponseHistogram: Histogram{0.25, []int64{9: 1, 18: 1}},
@@ -176,7 +176,7 @@ func TestJoin(t *testing.T) {
 	other := dossier()
 	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, new(3.25)
 	whole := tallied(t, dossier(), other, dossier())
-	parts := newTally(pairs.ActorOptions{Rho: 0.32}, nil)
+	parts := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5)
 	parts.join(tallied(t, dossier()))
 	parts.join(tallied(t, other, dossier()))
 	a := whole.length.figures()
@@ -227,5 +227,47 @@ func TestEqualLengths(t *testing.T) {
 	got := tallied(t, d).length.figures()
 	if got.Pairs != 1 || got.Shorter != 0 || got.LongerWinsOf != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// On a scale up to 10 or 100 points no score counts as another: bins are tenths and twentieths of it.
+// With the scores of dossier times 2, or 20, the counts are those of the built-in scale.
+func TestOtherScales(t *testing.T) {
+	want := tallied(t, dossier())
+	for _, factor := range []float64{2, 20} {
+		d := dossier()
+		for i := range d.Judgments {
+			if s := d.Judgments[i].Score; s != nil {
+				*s *= factor
+			}
+		}
+		for i := range d.Responses {
+			if r := &d.Responses[i]; r.ScoreMean != nil {
+				*r.ScoreMean *= factor
+				*r.ScoreVariance *= factor * factor
+			}
+		}
+		got := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5*factor)
+		if err := got.add(d); err != nil {
+			t.Fatal(err)
+		}
+		s, before := got.scores.figures(), want.scores.figures()
+		if s.Highest != 5*factor || math.Abs(s.Mean-factor*before.Mean) > 1e-9 || s.Top != before.Top {
+			t.Errorf("times %g: highest %g, mean %g, top %g; want %g, %g, %g", factor, s.Highest, s.Mean, s.Top, 5*factor, factor*before.Mean, before.Top)
+		}
+		for name, diff := range map[string]string{
+			"scores":    cmp.Diff(before.Histogram, s.Histogram),
+			"responses": cmp.Diff(before.ResponseHistogram.Counts, s.ResponseHistogram.Counts),
+			"variances": cmp.Diff(before.VarianceHistogram.Counts, s.VarianceHistogram.Counts),
+			"grid":      cmp.Diff(want.length.grid, got.length.grid),
+			"gaps":      cmp.Diff(want.meta.gaps, got.meta.gaps),
+		} {
+			if diff != "" {
+				t.Errorf("times %g: %s: %s", factor, name, diff)
+			}
+		}
+		if gap, was := got.meta.figures().ByGap[0].Gap, want.meta.figures().ByGap[0].Gap; gap != factor*was {
+			t.Errorf("times %g: the gap is %g, want %g", factor, gap, factor*was)
+		}
 	}
 }

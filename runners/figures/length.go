@@ -48,6 +48,7 @@ type lengthTally struct {
 	// differences, levels and wins have d, the prompt's mean S and y of each pair.
 	differences, levels, wins []float64
 	grid                      [][]int64
+	bins                      bins
 }
 
 // rhoTally sums over the pairs of one rho.
@@ -56,9 +57,9 @@ type rhoTally struct {
 	margin                    float64
 }
 
-func newLengthTally(o pairs.ActorOptions, c *score.Calibration) lengthTally {
+func newLengthTally(o pairs.ActorOptions, c *score.Calibration, b bins) lengthTally {
 	rhos := sweptRhos(o.Rho)
-	t := lengthTally{options: o, calibration: c, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
+	t := lengthTally{options: o, calibration: c, bins: b, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
 	for i := range t.grid {
 		t.grid[i] = make([]int64, gridCells)
 	}
@@ -148,7 +149,7 @@ func (t *lengthTally) addResponses(d *runs.Numbers) (level float64) {
 			continue
 		}
 		own.add(float64(r.Chars), *r.ScoreMean)
-		t.grid[int(*r.ScoreMean*4)][min(int(r.Chars)/gridChars, gridCells-1)]++
+		t.grid[t.bins.twentieth(*r.ScoreMean)][min(int(r.Chars)/gridChars, gridCells-1)]++
 		for _, other := range scored {
 			longer, shorter := r, other
 			if longer.Chars < shorter.Chars {
@@ -203,7 +204,7 @@ func (t *lengthTally) figures() Length {
 		Slope: t.all.slope() * thousand, Intercept: t.all.meanY - t.all.slope()*t.all.meanX, Correlation: t.all.correlation(),
 		SlopeWithin: t.within.slope() * thousand, CorrelationWithin: t.within.correlation(),
 		LongerWins: share(t.longerWins, t.longerOf), LongerWinsOf: t.longerOf,
-		Grid: Grid{CharsWidth: gridChars, Counts: t.grid},
+		Grid: Grid{CharsWidth: gridChars, PointsHeight: t.bins.width(), Counts: t.grid},
 	}
 	for i, s := range t.swept {
 		l.Rho = append(l.Rho, RhoFigures{

@@ -13,7 +13,8 @@ type metaTally struct {
 	first, second                      int64
 	both, agree, bothFirst, bothSecond int64
 	higher, unlike                     int64
-	// gaps and gapsHigher are by the difference of the scores in half points.
+	bins                               bins
+	// gaps and gapsHigher are by the difference of the scores in tenths of the scale.
 	gaps, gapsHigher  [11]int64
 	graphs, connected int64
 	largest           float64
@@ -22,8 +23,8 @@ type metaTally struct {
 	eloResponses      int64
 }
 
-func newMetaTally() metaTally {
-	return metaTally{texts: newUnparsed(schemas.StageMeta), elo: Histogram{Width: 0.25}}
+func newMetaTally(b bins) metaTally {
+	return metaTally{bins: b, texts: newUnparsed(schemas.StageMeta), elo: Histogram{Width: 0.25}}
 }
 
 func (t *metaTally) add(d *runs.Numbers) {
@@ -67,7 +68,7 @@ func (t *metaTally) addVerdict(firstWon bool, difference int) {
 		return
 	}
 	t.unlike++
-	gap := (max(difference, -difference) + 250) / 500
+	gap := t.bins.tenth(max(difference, -difference))
 	t.gaps[gap]++
 	if firstWon == (difference > 0) {
 		t.higher++
@@ -178,7 +179,7 @@ func (t *metaTally) figures() *Meta {
 	}
 	for i, n := range t.gaps {
 		if n > 0 {
-			m.ByGap = append(m.ByGap, GapFigures{Gap: float64(i) / 2, Verdicts: n, HigherWins: share(t.gapsHigher[i], n)})
+			m.ByGap = append(m.ByGap, GapFigures{Gap: t.bins.points(i), Verdicts: n, HigherWins: share(t.gapsHigher[i], n)})
 		}
 	}
 	return m

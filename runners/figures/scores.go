@@ -12,7 +12,8 @@ import (
 
 type scoreTally struct {
 	// judgments counts scores by thousandths.
-	judgments [judge.MaxScore + 1]int64
+	judgments []int64
+	bins      bins
 	// means are of (S, V).
 	means             moments
 	response          Histogram
@@ -23,9 +24,11 @@ type scoreTally struct {
 	generate, judging Unparsed
 }
 
-func newScoreTally() scoreTally {
+func newScoreTally(b bins) scoreTally {
+	ofBuiltIn := float64(b.top) / judge.MaxScore
 	return scoreTally{
-		response: Histogram{Width: 0.25}, variance: Histogram{Width: 0.1},
+		judgments: make([]int64, b.top+1), bins: b,
+		response: Histogram{Width: b.width()}, variance: Histogram{Width: 0.1 * ofBuiltIn * ofBuiltIn},
 		generate: newUnparsed(schemas.StageGenerate), judging: newUnparsed(schemas.StageJudge),
 	}
 }
@@ -58,7 +61,7 @@ func (t *scoreTally) add(d *runs.Numbers) {
 		j := &d.Judgments[i]
 		t.judging.add(j.UnparsedReason)
 		if j.Score != nil {
-			t.judgments[max(0, min(thousandths(*j.Score), judge.MaxScore))]++
+			t.judgments[max(0, min(thousandths(*j.Score), t.bins.top))]++
 		}
 	}
 	var scored []float64
@@ -130,8 +133,8 @@ func (t *scoreTally) figures() Scores {
 		ResponseHistogram: t.response, Variance: t.means.meanY, VarianceHistogram: t.variance,
 		Spread: share(t.spread, t.prompts), SpreadPrompts: t.prompts,
 		Ties: share(t.tied, t.pairs), ResponsePairs: t.pairs, TiedTop: share(t.tiedTop, t.prompts),
-		Histogram: make([]int64, 11),
-		Unparsed:  []Unparsed{t.generate.figures(), t.judging.figures()},
+		Highest: t.bins.points(10), Histogram: make([]int64, 11),
+		Unparsed: []Unparsed{t.generate.figures(), t.judging.figures()},
 	}
 	if t.means.n > 0 {
 		s.ResponseDeviation = math.Sqrt(t.means.xx / float64(t.means.n))
@@ -142,14 +145,14 @@ func (t *scoreTally) figures() Scores {
 			s.Judgments += n
 			points = append(points, float64(score)/1000)
 			weights = append(weights, float64(n))
-			s.Histogram[(score+250)/500] += n
+			s.Histogram[t.bins.tenth(score)] += n
 		}
 	}
 	if s.Judgments > 0 {
 		var variance float64
 		s.Mean, variance = stat.PopMeanVariance(points, weights)
 		s.Deviation = math.Sqrt(variance)
-		s.Top = share(t.judgments[judge.MaxScore], s.Judgments)
+		s.Top = share(t.judgments[t.bins.top], s.Judgments)
 	}
 	return s
 }

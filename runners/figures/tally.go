@@ -17,9 +17,27 @@ type tally struct {
 	meta    metaTally
 }
 
-func newTally(o pairs.ActorOptions, c *score.Calibration) *tally {
-	return &tally{scores: newScoreTally(), length: newLengthTally(o, c), cross: crossTally{options: o, calibration: c}, meta: newMetaTally()}
+// newTally returns a tally of a run whose judge gives at most so many points.
+func newTally(o pairs.ActorOptions, c *score.Calibration, highest float64) *tally {
+	b := bins{top: thousandths(highest)}
+	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b)}
 }
+
+// bins divide the judge's scale, from 0 to top thousandths, into tenths and twentieths: half points and
+// quarter points of the built-in scale.
+type bins struct{ top int }
+
+// tenth returns the nearest tenth of the scale, halves upwards.
+func (b bins) tenth(thousandths int) int { return min((10*thousandths+b.top/2)/b.top, 10) }
+
+// points returns the score in the middle of a tenth.
+func (b bins) points(tenth int) float64 { return float64(tenth*b.top) / 10_000 }
+
+// twentieth returns the twentieth of the scale that begins at or below a score in points.
+func (b bins) twentieth(points float64) int { return min(int(points/b.width()), 20) }
+
+// width returns the points of a twentieth.
+func (b bins) width() float64 { return float64(b.top) / 20_000 }
 
 func (t *tally) add(d *runs.Numbers) error {
 	t.prompts++

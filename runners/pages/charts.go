@@ -297,7 +297,7 @@ func (g cells) Plot(c draw.Canvas, p *plot.Plot) {
 			}
 			// Opacity travels as a colour of its own: vgsvg would mix it into the colour.
 			shade := color.NRGBA{R: shadeMark, G: uint8(15 + 85*math.Sqrt(float64(n)/float64(most))), A: 255}
-			low, high := float64(i)/4, float64(i+1)/4
+			low, high := float64(i)*g.grid.PointsHeight, float64(i+1)*g.grid.PointsHeight
 			c.FillPolygon(shade, []vg.Point{
 				{X: x(float64(k) * width), Y: y(low)},
 				{X: x(float64(k+1) * width), Y: y(low)},

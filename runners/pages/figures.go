@@ -30,14 +30,14 @@ func (c *charts) add(p *chartPlot, title, note string, errs ...error) {
 func scoreCharts(s *figures.Scores) []Chart {
 	var c charts
 	p := newPlot("score of a judgment, points", "% of judgments")
-	bars(p, -0.25, 0.5, s.Histogram)
-	p.X.Tick.Marker = whole(5)
-	c.add(p, "Scores of judgments", "To the nearest half point. A tall bar at 5 means that the scale has no room left for better answers.")
+	bars(p, -s.Highest/20, s.Highest/10, s.Histogram)
+	p.X.Tick.Marker = whole(s.Highest)
+	c.add(p, "Scores of judgments", fmt.Sprintf("In steps of %s points. A tall bar at %s means that the scale has no room left for better answers.", label(s.Highest/10), label(s.Highest)))
 
 	p = newPlot("mean score of a response S, points", "% of responses")
 	bars(p, 0, s.ResponseHistogram.Width, s.ResponseHistogram.Counts)
-	p.X.Min, p.X.Max = 0, 5.25
-	p.X.Tick.Marker = whole(5)
+	p.X.Min, p.X.Max = 0, s.Highest*1.05
+	p.X.Tick.Marker = whole(s.Highest)
 	c.add(p, "Mean score of each response", "The wider, the more there is to choose from.")
 
 	p = newPlot("variance of a response's scores V, points²", "% of responses")
@@ -46,30 +46,31 @@ func scoreCharts(s *figures.Scores) []Chart {
 	return c.list
 }
 
-// whole are ticks at the whole numbers.
-type whole int
+// whole are ticks at whole numbers up to the end of a scale, about five of them.
+type whole float64
 
 // Ticks implements [plot.Ticker].
 func (n whole) Ticks(_, _ float64) []plot.Tick {
 	var out []plot.Tick
-	for i := range int(n) + 1 {
-		out = append(out, plot.Tick{Value: float64(i), Label: label(float64(i))})
+	step := math.Ceil(float64(n) / 5)
+	for at := 0.0; at <= float64(n); at += step {
+		out = append(out, plot.Tick{Value: at, Label: label(at)})
 	}
 	return out
 }
 
-func lengthCharts(l *figures.Length) []Chart {
+func lengthCharts(l *figures.Length, highest float64) []Chart {
 	var c charts
 	columns := shown(&l.Grid)
 	widest := float64(columns * l.Grid.CharsWidth)
 	p := newPlot("length of a response, characters", "mean score S, points")
 	p.Add(cells{grid: &l.Grid, columns: columns})
-	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, widest, 0, 5.25
-	p.Y.Tick.Marker = whole(5)
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, widest, 0, highest*1.05
+	p.Y.Tick.Marker = whole(highest)
 	line := plotter.XYs{}
 	for i := range 51 { // the part of the line that lies on the scale
 		x := widest * float64(i) / 50
-		if y := l.Intercept + l.Slope*x/1000; y >= 0 && y <= 5.25 {
+		if y := l.Intercept + l.Slope*x/1000; y >= 0 && y <= highest*1.05 {
 			line = append(line, plotter.XY{X: x, Y: y})
 		}
 	}
@@ -111,7 +112,7 @@ func lengthCharts(l *figures.Length) []Chart {
 	return c.list
 }
 
-func metaCharts(m *figures.Meta) []Chart {
+func metaCharts(m *figures.Meta, highest float64) []Chart {
 	var c charts
 	p := newPlot("difference of the two scores, points", "higher score wins, %")
 	var points plotter.XYs
@@ -122,8 +123,8 @@ func metaCharts(m *figures.Meta) []Chart {
 	}
 	if len(points) > 0 {
 		err := curve(p, points, first, true)
-		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5, 0, 100
-		p.X.Tick.Marker = whole(5)
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, highest, 0, 100
+		p.X.Tick.Marker = whole(highest)
 		c.add(p, "Does the higher score win?", fmt.Sprintf(
 			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", minVerdicts),
 			err, level(p, 50))

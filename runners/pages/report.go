@@ -97,9 +97,9 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 	p.Checks = checksOf(p.Summary, f)
 	p.Warnings = slices.Concat(p.Summary.Warnings, warningsOf(p.Checks))
 	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
-	p.ScoreCharts, p.LengthCharts = scoreCharts(&f.Scores), lengthCharts(&f.Length)
+	p.ScoreCharts, p.LengthCharts = scoreCharts(&f.Scores), lengthCharts(&f.Length, f.Scores.Highest)
 	if f.Meta != nil && f.Meta.Verdicts > 0 {
-		p.MetaCharts = metaCharts(f.Meta)
+		p.MetaCharts = metaCharts(f.Meta, f.Scores.Highest)
 	}
 	if p.Operation.Longest != nil {
 		p.OperationCharts = operationCharts(p.Operation.Longest)

@@ -106,6 +106,7 @@ def scores(tables, meta):
         "mean": points.mean() if some else 0.0,
         "deviation": points.std() if some else 0.0,
         "top": np.mean(points == 5) if some else 0.0,
+        "highest": 5,
         "histogram": np.bincount(halves(points), minlength=11).tolist(),
         "responses": len(scored),
         "response_mean": mean.mean() if scored else 0.0,
@@ -273,7 +274,7 @@ def length(tables, config):
         "longer_wins": share(longer, longer_of),
         "longer_wins_of": longer_of,
         "rho": swept,
-        "grid": {"chars_width": 100, "counts": grid.tolist()},
+        "grid": {"chars_width": 100, "points_height": 0.25, "counts": grid.tolist()},
     }
 
 

@@ -5,29 +5,30 @@ import (
 	"maps"
 	"slices"
 
+	"coeval/pipelines/metareward"
+	"coeval/runners/verify/reference"
 	"coeval/schemas"
-	"coeval/transforms/pairs"
 )
 
 // balance counts the judge pairs that the prompts' own rows lead to, by kind and by the reason
 // for which the run dropped them; the reason is empty for those that it kept. The bounds of a
 // balance depend on the whole run, so that they are checked after the last shard.
 type balance struct {
-	counts  schemas.BalanceCounts
+	counts  map[reference.Kind]int64
 	reasons map[balancedKind]int64
 }
 
 type balancedKind struct {
-	cell   schemas.BalanceCell
+	kind   reference.Kind
 	reason string
 }
 
 func (b *balance) count(k balancedKind, n int64) {
 	if b.reasons == nil {
-		b.reasons, b.counts.Cells = map[balancedKind]int64{}, map[schemas.BalanceCell]int64{}
+		b.reasons, b.counts = map[balancedKind]int64{}, map[reference.Kind]int64{}
 	}
 	b.reasons[k] += n
-	b.counts.Cells[k.cell] += n
+	b.counts[k.kind] += n
 }
 
 func (b *balance) add(o *balance) {
@@ -36,19 +37,22 @@ func (b *balance) add(o *balance) {
 	}
 }
 
+// isBalanced reports whether the settings bound what a run's judge pairs have in common.
+func isBalanced(m *metareward.Method) bool { return m.JudgeClassCap > 0 || m.BalanceDirections > 0 }
+
 // check compares the reasons with those of the run's balance. They are a function of the kind.
-func (b *balance) check(o pairs.BalanceOptions, found *problems) {
-	if !o.Enabled() {
+func (b *balance) check(m *metareward.Method, found *problems) {
+	if !isBalanced(m) {
 		return
 	}
-	want := pairs.NewBalance(b.counts, o)
+	want := reference.Balance(b.counts, m.JudgeClassCap, m.BalanceDirections)
 	kinds := slices.SortedFunc(maps.Keys(b.reasons), func(x, y balancedKind) int {
-		return cmp.Or(cmp.Compare(x.cell.Score, y.cell.Score), cmp.Compare(x.cell.Direction, y.cell.Direction), cmp.Compare(x.cell.Bucket, y.cell.Bucket), cmp.Compare(x.reason, y.reason))
+		return cmp.Or(cmp.Compare(x.kind.Score, y.kind.Score), cmp.Compare(x.kind.Direction, y.kind.Direction), cmp.Compare(x.kind.Part, y.kind.Part), cmp.Compare(x.reason, y.reason))
 	})
 	for _, k := range kinds {
-		if reason := want.Reason(k.cell); reason != k.reason {
+		if reason := want[k.kind]; reason != k.reason {
 			found.add("judge_reason of %d prompts whose chosen judgment scores %v is %s, should be %s by the run's judge pairs",
-				b.reasons[k], float64(k.cell.Score)/1000, cmp.Or(k.reason, "null"), cmp.Or(reason, "null"))
+				b.reasons[k], float64(k.kind.Score)/1000, cmp.Or(k.reason, "null"), cmp.Or(reason, "null"))
 		}
 	}
 }
@@ -56,7 +60,7 @@ func (b *balance) check(o pairs.BalanceOptions, found *problems) {
 // balanced returns the judge's choice after the run's balance: a pair may be dropped for one of
 // its reasons, which the check of the run confirms.
 func (d *rows) balanced(p *schemas.PromptRow, c schemas.Choice) schemas.Choice {
-	if c.Outcome != schemas.Paired || !d.shard.run.Settings.Method.JudgeOptions().Balance.Enabled() {
+	if c.Outcome != schemas.Paired || !isBalanced(&d.shard.run.Settings.Method) {
 		return c
 	}
 	k := &d.compared
@@ -65,8 +69,7 @@ func (d *rows) balanced(p *schemas.PromptRow, c schemas.Choice) schemas.Choice {
 	if reason != schemas.Direction && reason != schemas.ClassCap {
 		reason = ""
 	}
-	cell := pairs.BalanceCell(p.ID, inThousandths(*chosen.Score), inThousandths(*rejected.Score))
-	d.shard.balance.count(balancedKind{cell, reason}, 1)
+	d.shard.balance.count(balancedKind{reference.KindOf(p.ID, *chosen.Score, *rejected.Score), reason}, 1)
 	if reason == "" {
 		return c
 	}

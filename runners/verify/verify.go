@@ -131,7 +131,7 @@ func verify(ctx context.Context, dir string, found *problems) (Report, error) {
 	found.join(&files)
 	r.checkCard(ctx, &sum, found)
 	r.checkFigures(&sum, found)
-	balanced.check(r.Settings.Method.JudgeOptions().Balance, found)
+	balanced.check(&r.Settings.Method, found)
 	found.join(&rows)
 	report.Files, report.Rows, report.Prompts = sum.files, sum.rows, sum.stats.Prompts
 	report.ActorPairs, report.JudgePairs = sum.stats.Actor.Pairs, sum.stats.Judge.Pairs

@@ -3,11 +3,14 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"coeval/pipelines/metareward"
+	"coeval/runners/verify/reference"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -76,15 +79,13 @@ func TestOtherConfigs(t *testing.T) {
 // A pair that the balance dropped is back, or one that it kept is gone: both are found, although
 // each row agrees with the others of its prompt.
 func TestBalanceIsProved(t *testing.T) {
-	cell := func(bucket, rejected int) schemas.BalanceCell {
-		c := pairs.BalanceCell("p", 4000, rejected)
-		c.Bucket = bucket
-		return c
+	kind := func(part, direction int) reference.Kind {
+		return reference.Kind{Score: 4000, Direction: direction, Part: part}
 	}
-	o := pairs.BalanceOptions{Directions: 0.1}
-	// Three higher ones and one lower: one of the higher ones is kept, that of the lowest bucket.
+	m := metareward.Method{BalanceDirections: 0.1}
+	// Three higher ones and one lower: one of the higher ones is kept, that of the lowest part.
 	kinds := []balancedKind{
-		{cell(1, 3000), ""}, {cell(2, 3000), schemas.Direction}, {cell(3, 3000), schemas.Direction}, {cell(9, 5000), ""},
+		{kind(1, 1), ""}, {kind(2, 1), schemas.Direction}, {kind(3, 1), schemas.Direction}, {kind(9, -1), ""},
 	}
 	check := func(kinds []balancedKind) []string {
 		var shards [2]balance
@@ -95,7 +96,7 @@ func TestBalanceIsProved(t *testing.T) {
 		all.add(&shards[0])
 		all.add(&shards[1])
 		var found problems
-		all.check(o, &found)
+		all.check(&m, &found)
 		return found.list
 	}
 	if found := check(kinds); len(found) > 0 {
@@ -110,6 +111,37 @@ func TestBalanceIsProved(t *testing.T) {
 		}
 		if found := check(wrong); len(found) != 1 || !strings.Contains(found[0], "judge_reason") {
 			t.Errorf("another reason of pair %d: found %q", i, found)
+		}
+	}
+}
+
+// The reference's balance, derived anew, agrees with the one of the run on random sets of pairs: at 0 to 3,000
+// pairs, many scores or one, and shares at which the rules meet.
+func TestBalanceAgrees(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 16))
+	shares := []float64{0, 0.1, 0.2, 0.25, 0.4, 0.5, 0.9, 1}
+	for round := range 300 {
+		o := pairs.BalanceOptions{ClassCap: shares[rng.IntN(len(shares))], Directions: shares[rng.IntN(len(shares)-1)]}
+		cells, counts := map[schemas.BalanceCell]int64{}, map[reference.Kind]int64{}
+		kindOf := map[schemas.BalanceCell]reference.Kind{}
+		scores, lean := 1+rng.IntN(11), rng.Float64()
+		for i := range rng.IntN(1 + 10*round) {
+			id := fmt.Sprint(round, " ", i)
+			chosen, rejected := 500*rng.IntN(scores), 500*rng.IntN(scores)
+			if rng.Float64() < lean {
+				chosen, rejected = max(chosen, rejected), min(chosen, rejected)
+			}
+			cell, kind := pairs.BalanceCell(id, chosen, rejected), reference.KindOf(id, float64(chosen)/1000, float64(rejected)/1000)
+			cells[cell]++
+			counts[kind]++
+			kindOf[cell] = kind
+		}
+		want := pairs.NewBalance(schemas.BalanceCounts{Cells: cells}, o)
+		got := reference.Balance(counts, o.ClassCap, o.Directions)
+		for cell, kind := range kindOf {
+			if got[kind] != want.Reason(cell) {
+				t.Fatalf("round %d, %+v: %+v is %q by the reference, %q by the run", round, o, kind, got[kind], want.Reason(cell))
+			}
 		}
 	}
 }
