@@ -786,6 +786,11 @@ def planted_errors():
     def is_scored(row):
         return row["score"] is not None
 
+    def invent_score(row):
+        """A score that the text does not say: an ambiguous text such as "Score: 3-4" says several."""
+        invented = next(s / 2 for s in range(11) if not says_score(row["text"], 500 * s))
+        row.update(score=invented, unparsed_reason=None)
+
     yield (
         "a score that was edited",
         "score_mean",
@@ -799,7 +804,7 @@ def planted_errors():
     yield (
         "a score that was invented",
         "does not say the score",
-        first("judgments", lambda r: r.update(score=3.0, unparsed_reason=None), lambda r: not is_scored(r)),
+        first("judgments", invent_score, lambda r: not is_scored(r)),
     )
     yield "a judgment that was removed", "replicates of the judge", remove("judgments")
     yield "a judgment of another text", "id is", first("judgments", lambda r: r.update(text=r["text"] + " "))
