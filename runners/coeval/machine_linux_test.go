@@ -52,3 +52,39 @@ func TestMachineFaults(t *testing.T) {
 		})
 	}
 }
+
+// A report of a folder that can't be written goes to another file, and without one the sentence names the
+// flag. Verify and inspect write nothing.
+func TestReportOfAReadOnlyFolder(t *testing.T) {
+	t.Parallel()
+	if err := exec.CommandContext(t.Context(), "unshare", "-rm", "true").Run(); err != nil {
+		t.Skip("this machine allows no mount namespaces:", err)
+	}
+	out, page := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "page.html")
+	want(t, nil, smallRun(promptFile(t, 3), out)...)
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"verify", out}, exitDone, ""},
+		{[]string{"inspect", out, "1"}, exitDone, ""},
+		{[]string{"report", out}, exitFailed, "--output"},
+		{[]string{"report", out, "-o", page}, exitDone, page},
+	} {
+		const shell = `mount --bind "$OUT" "$OUT" && mount -o remount,bind,ro "$OUT" || exit 77; exec "$@"`
+		cmd := exec.CommandContext(t.Context(), "unshare", append([]string{"-rm", "sh", "-c", shell, "sh", program}, test.args...)...)
+		cmd.Env = append(os.Environ(), "OUT="+out)
+		said, _ := cmd.CombinedOutput() // the code tells
+		code := cmd.ProcessState.ExitCode()
+		if code == 77 {
+			t.Skip("this machine does not let users mount a folder read-only")
+		}
+		if code != test.code || !strings.Contains(string(said), test.want) {
+			t.Errorf("coeval %q: exit code %d, want %d and %q:\n%s", test.args, code, test.code, test.want, said)
+		}
+	}
+	if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), "<html") {
+		t.Errorf("the page: %v, %d bytes", err, len(html))
+	}
+}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -44,6 +47,9 @@ worth training on. With --output it goes to another file, with --json the figure
 				return printJSON(c, &reportJSON{f, operation})
 			}
 			_, name, err := pages.Write(c.Context(), run, o)
+			if o.File == "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+				err = fmt.Errorf("%w. Write the page elsewhere with --output FILE", err)
+			}
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}

@@ -200,17 +200,18 @@ def make_runs(coeval, prompts, pairs, scratch):
         "faults",
         *odd,
         *small,
-        *settings(method__position_weights="response", method__min_meta_judgments=4),
+        *settings(simulate__faults=faults, method__position_weights="response", method__min_meta_judgments=4),
     )
 
     few = ["--prompts", prompts, "--limit", "12"]
-    runs.make("no-judge-pairs", *few, *settings(judge__n=2))
+    runs.make("no-judge-pairs", *few, *settings(judge__n=3, method__max_judgment_chars=1))
     runs.make("few-scored", *few, *settings(judge__n=5, method__min_judgments=5, simulate__world="noisy"))
     two = settings(
         actor__n=2, judge__n=2, method__min_meta_judgments=2, method__rho=0, simulate__faults="400=0.05,empty=0.3"
     )
     runs.make("ties", "--prompts", prompts, "--limit", "200", *two)
-    runs.make("no-pairs", *few, *settings(actor__n=1, judge__n=2))
+    none = settings(actor__n=2, judge__n=3, method__max_chosen_chars=1, method__max_judgment_chars=1)
+    runs.make("no-pairs", *few, *none)
     return runs.outs
 
 

@@ -38,9 +38,11 @@ type Asking struct {
 
 // A Step is the state of a prompt after some rounds.
 type Step struct {
-	// Regret and Spread are in logits.
-	Regret, Spread float64
-	// Stops contains the possible reasons to stop, "" for going on. It has two where the numbers are
+	// Regrets and Spread are in logits. There are several regrets where ratings are too near to tell
+	// which judgment is picked: each pick has its own.
+	Regrets []float64
+	Spread  float64
+	// Stops contains the possible reasons to stop, "" for going on. It has several where the numbers are
 	// too near to tell.
 	Stops []schemas.Stop
 
@@ -89,32 +91,54 @@ func (p *Prompt) grid() [][]bool {
 func (p *Prompt) step(a *Asking, asked [][]bool, duels []duel, pairs int) *Step {
 	mean, precision := p.mode(duels, 0)
 	s := &Step{asked: asked, pairs: pairs, samples: sample(mean, precision, a.Seed, pairs), asking: a}
-	best, worst := top(mean), bottom(mean)
 	for _, x := range s.samples {
-		high, low := x[top(x)], x[bottom(x)]
-		s.Regret += (high - x[best] + x[worst] - low) / draws
-		s.Spread += (high - low) / draws
+		s.Spread += (x[top(x)] - x[bottom(x)]) / draws
 	}
-	n := len(mean)
-	known := slices.Contains(asked[best], true) && slices.Contains(asked[worst], true)
-	distance := s.Regret - a.Share*s.Spread
-	full := 2*(pairs+1) > a.Most
-	switch {
-	case 2*pairs == n*(n-1):
-		s.Stops = []schemas.Stop{schemas.StopAllPairs}
-		return s
-	case known && distance <= slack:
-		s.Stops = []schemas.Stop{schemas.StopSettled}
-		if distance < -slack {
-			return s
+	for _, best := range within(mean, mean[top(mean)]) {
+		for _, worst := range within(mean, mean[bottom(mean)]) {
+			regret := 0.0
+			for _, x := range s.samples {
+				regret += (x[top(x)] - x[best] + x[worst] - x[bottom(x)]) / draws
+			}
+			s.Regrets = append(s.Regrets, regret)
+			for _, stop := range s.stops(best, worst, regret) {
+				if !slices.Contains(s.Stops, stop) {
+					s.Stops = append(s.Stops, stop)
+				}
+			}
 		}
 	}
-	if full {
-		s.Stops = append(s.Stops, schemas.StopBound)
-	} else {
-		s.Stops = append(s.Stops, "")
-	}
 	return s
+}
+
+// within returns the places of the ratings that equal one but for rounding.
+func within(ratings []float64, one float64) (places []int) {
+	for i, x := range ratings {
+		if math.Abs(x-one) <= slack {
+			places = append(places, i)
+		}
+	}
+	return places
+}
+
+// stops returns the possible reasons to stop with these picks.
+func (s *Step) stops(best, worst int, regret float64) []schemas.Stop {
+	n := len(s.asked)
+	if 2*s.pairs == n*(n-1) {
+		return []schemas.Stop{schemas.StopAllPairs}
+	}
+	var stops []schemas.Stop
+	known := slices.Contains(s.asked[best], true) && slices.Contains(s.asked[worst], true)
+	if distance := regret - s.asking.Share*s.Spread; known && distance <= slack {
+		stops = []schemas.Stop{schemas.StopSettled}
+		if distance < -slack {
+			return stops
+		}
+	}
+	if 2*(s.pairs+1) > s.asking.Most {
+		return append(stops, schemas.StopBound)
+	}
+	return append(stops, "")
 }
 
 func top(x []float64) int {

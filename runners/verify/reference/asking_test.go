@@ -1,0 +1,26 @@
+package reference
+
+import (
+	"testing"
+
+	"coeval/schemas"
+)
+
+// Before any verdict all ratings are 0: any judgment may be the best, and any the worst. Each of the 3·3
+// picks has its own expected regret, and none settles the choice.
+func TestPicksThatAreEqual(t *testing.T) {
+	p := Prompt{Judgments: []Judgment{{ID: "a", Score: 4}, {ID: "b", Score: 4}, {ID: "c", Score: 2}}}
+	s := p.Begin(&Asking{Seed: "prompt", Share: 0.19, Most: 110})
+	if len(s.Regrets) != 9 || len(s.Stops) != 1 || s.Stops[0] != "" {
+		t.Errorf("%d regrets and stops %q, want 9 and to go on", len(s.Regrets), s.Stops)
+	}
+	// a as the best and b as the worst has another regret than the two the other way round.
+	if s.Regrets[1] == s.Regrets[3] {
+		t.Errorf("both picks have the regret %g", s.Regrets[1])
+	}
+	// A verdict in both orders tells a and c apart: one pick is left.
+	p.Winners = [][]schemas.Winner{{0, 0, schemas.First}, {0, 0, 0}, {schemas.Second, 0, 0}}
+	if s = p.Next(&Asking{Seed: "prompt", Share: 0.19, Most: 110}, [][][2]int{{{0, 2}}}); len(s.Regrets) != 1 {
+		t.Errorf("%d regrets, want 1", len(s.Regrets))
+	}
+}
