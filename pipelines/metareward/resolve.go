@@ -179,6 +179,15 @@ func or(s, otherwise string) string {
 	return s
 }
 
+// Chain returns the stages of a run. It returns an error if the config is invalid.
+func (c Config) Chain() ([]stage.Spec, error) {
+	options, err := c.resolve()
+	if err != nil {
+		return nil, err
+	}
+	return c.chain(options)
+}
+
 // chain returns the stages of a run. Without the role judge it contains no comparisons.
 func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 	first, err := generate.Spec(r.generate)

@@ -18,10 +18,11 @@ func (c *Config) CheckRespondent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.checkRespondent(was)
+	return c.MixesRespondents(was)
 }
 
-func (c *Config) checkRespondent(was journal.Respondent) error {
+// MixesRespondents is CheckRespondent for a journal with this respondent.
+func (c *Config) MixesRespondents(was journal.Respondent) error {
 	switch {
 	case c.Simulate.Enabled && was.Kind == journal.Real:
 		return fmt.Errorf("%s has answers of real servers, and --simulate (simulate.enabled) would add invented ones. Give the simulated run another --out", c.Output.Dir)

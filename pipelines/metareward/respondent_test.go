@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/journaltest"
 	"coeval/schemas"
 )
 
@@ -27,20 +28,20 @@ func TestRespondentsDoNotMix(t *testing.T) {
 		real, simulated bool
 	}{
 		{"nothing", func(*testing.T, string) {}, true, true},
-		{"a prompt", func(t *testing.T, dir string) { put(t, dir, 0, []journal.Record{prompt}) }, true, true},
-		{"a call", func(t *testing.T, dir string) { put(t, dir, 0, []journal.Record{prompt, call}) }, true, false},
-		{"a failure", func(t *testing.T, dir string) { put(t, dir, 1, []journal.Record{prompt, failed}) }, true, false},
+		{"a prompt", func(t *testing.T, dir string) { journaltest.Put(t, dir, 0, []journal.Record{prompt}) }, true, true},
+		{"a call", func(t *testing.T, dir string) { journaltest.Put(t, dir, 0, []journal.Record{prompt, call}) }, true, false},
+		{"a failure", func(t *testing.T, dir string) { journaltest.Put(t, dir, 1, []journal.Record{prompt, failed}) }, true, false},
 		{"a real run", func(t *testing.T, dir string) { respond(t, dir, journal.Respondent{Kind: journal.Real}) }, true, false},
 		{"a run that asked a simulated server", func(t *testing.T, dir string) { respond(t, dir, journal.Respondent{Kind: journal.Simulated}) }, true, true},
 		{"a simulated run", func(t *testing.T, dir string) {
 			respond(t, dir, journal.Respondent{Kind: journal.Simulated, Worker: "w"})
 		}, false, true},
 		{"an older simulated run", func(t *testing.T, dir string) {
-			put(t, dir, 0, []journal.Record{prompt, call})
+			journaltest.Put(t, dir, 0, []journal.Record{prompt, call})
 			write(t, dir+"/models/0123.json", `{"id":"m","owned_by":"coeval-simulator","root":""}`)
 		}, true, true},
 		{"an older real run", func(t *testing.T, dir string) {
-			put(t, dir, 0, []journal.Record{prompt, call})
+			journaltest.Put(t, dir, 0, []journal.Record{prompt, call})
 			write(t, dir+"/models/0123.json", `{"id":"m","owned_by":"vllm","root":"m"}`)
 		}, true, false},
 	}

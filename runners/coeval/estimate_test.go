@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
+	"coeval/runners/plan"
 	"coeval/transforms/simulator"
 )
 
@@ -20,7 +20,7 @@ func TestPlanEstimate(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	args := runOf(w.URL, promptFile(t, 10), out)
 	type told struct {
-		metareward.Plan
+		plan.Plan
 		Estimate estimate.Estimate `json:"estimate"`
 	}
 	plan := func(more ...string) (p told) {

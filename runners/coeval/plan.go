@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
-	"coeval/pipelines/metareward"
 	"coeval/runners/estimate"
+	"coeval/runners/plan"
 )
 
 func newPlanCommand() *cobra.Command {
@@ -38,7 +38,7 @@ the time, prices the money. --probe measures the rates by asking the servers for
 				return failed(err)
 			}
 			describePrompts(c.ErrOrStderr(), &config, scanned)
-			p, err := metareward.NewPlan(c.Context(), config, scanned, flags.retryFailed)
+			p, err := plan.New(c.Context(), config, scanned, flags.retryFailed)
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
@@ -58,10 +58,10 @@ the time, prices the money. --probe measures the rates by asking the servers for
 	return c
 }
 
-func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON bool) error {
+func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) error {
 	if asJSON {
 		b, err := json.Marshal(struct {
-			*metareward.Plan
+			*plan.Plan
 			Estimate *estimate.Estimate `json:"estimate"`
 		}{p, e})
 		if err != nil {
@@ -81,7 +81,7 @@ func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON boo
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tto ask\trequests\tprompt tokens\tcompletion tokens\t")
-	var sum metareward.StagePlan
+	var sum plan.Stage
 	for _, s := range p.Stages {
 		printStage(t, s.Stage, s)
 		sum.Generations += s.Generations
@@ -105,7 +105,7 @@ func printPlan(w io.Writer, p *metareward.Plan, e *estimate.Estimate, asJSON boo
 	return err
 }
 
-func printStage(w io.Writer, name string, s metareward.StagePlan) {
+func printStage(w io.Writer, name string, s plan.Stage) {
 	n := humanize.Comma
 	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, n(s.Generations), n(s.Held), n(s.Ask), n(s.Requests), n(s.PromptTokens), n(s.CompletionTokens))
 }
@@ -117,7 +117,7 @@ func measured(is bool) string {
 	return "assumed"
 }
 
-func lengths(p *metareward.Plan) string {
+func lengths(p *plan.Plan) string {
 	var text strings.Builder
 	for i, s := range p.Stages {
 		l := p.Assumed[s.Stage]

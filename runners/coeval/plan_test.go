@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/store"
-	"coeval/pipelines/metareward"
+	"coeval/runners/plan"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
@@ -23,7 +23,7 @@ func TestPlan(t *testing.T) {
 	const prompts = killedPrompts
 	out := filepath.Join(t.TempDir(), "out")
 	args := killedRun(w.URL, mixed(t, prompts), out)
-	plan := func() (p metareward.Plan, stages map[string]metareward.StagePlan) {
+	planned := func() (p plan.Plan, stages map[string]plan.Stage) {
 		t.Helper()
 		requests := w.Stats().Requests
 		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"plan"}, args[1:]...)...)), &p); err != nil {
@@ -36,23 +36,23 @@ func TestPlan(t *testing.T) {
 		if p.Lines != prompts+2 || p.Bad != 1 || p.Merged != 1 || p.Prompts != prompts || p.Shards != 1 {
 			t.Errorf("the plan reads the prompts as %+v", p)
 		}
-		stages = map[string]metareward.StagePlan{}
+		stages = map[string]plan.Stage{}
 		for _, s := range p.Stages {
 			if s.Generations != s.Held+s.Ask || s.PromptTokens > 0 != (s.Ask > 0) || s.CompletionTokens > 0 != (s.Ask > 0) {
 				t.Errorf("the plan does not add up: %+v", s)
 			}
-			stages[s.Stage] = metareward.StagePlan{Generations: s.Generations, Held: s.Held, Ask: s.Ask, Requests: s.Requests}
+			stages[s.Stage] = plan.Stage{Generations: s.Generations, Held: s.Held, Ask: s.Ask, Requests: s.Requests}
 		}
 		return p, stages
 	}
 
-	p, stages := plan()
+	p, stages := planned()
 	if _, err := os.Stat(out); !os.IsNotExist(err) {
 		t.Errorf("the plan made the run's folder (%v)", err)
 	}
 	// Per prompt K = 3 responses in a request, N = 4 judgments of each in one, and N(N−1) = 12
 	// comparisons, each alone.
-	if diff := cmp.Diff(map[string]metareward.StagePlan{
+	if diff := cmp.Diff(map[string]plan.Stage{
 		schemas.StageGenerate: {Generations: 3 * prompts, Ask: 3 * prompts, Requests: prompts},
 		schemas.StageJudge:    {Generations: 12 * prompts, Ask: 12 * prompts, Requests: 3 * prompts},
 		schemas.StageMeta:     {Generations: 12 * prompts, Ask: 12 * prompts, Requests: 12 * prompts},
@@ -62,7 +62,7 @@ func TestPlan(t *testing.T) {
 
 	stats := killAt(t, w, 80, args)
 	before, left := files(t, out), durable(t, out)
-	_, stages = plan()
+	_, stages = planned()
 	for stage, role := range map[string]string{
 		schemas.StageGenerate: schemas.RoleActor, schemas.StageJudge: schemas.RoleJudge, schemas.StageMeta: schemas.RoleMetaJudge,
 	} {
@@ -82,7 +82,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("%d generations were asked for, the plan said at most %d", s.Calls.Generations, ask)
 	}
 
-	p, stages = plan()
+	p, stages = planned()
 	var held int64
 	for stage, s := range stages {
 		if held += s.Held; s.Ask != 0 || s.Requests != 0 {
@@ -100,7 +100,7 @@ func TestPlanStorage(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "out")
 	args := []string{"--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "40", "--out", out, "--json"}
-	plan := func() (p metareward.Plan) {
+	planned := func() (p plan.Plan) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"plan"}, args...)...)), &p); err != nil {
 			t.Fatal(err)
@@ -118,9 +118,9 @@ func TestPlanStorage(t *testing.T) {
 		}
 		return bytes
 	}
-	before := plan()
+	before := planned()
 	s := complete(t, append([]string{"run"}, args...)...)
-	after, journal := plan(), size(filepath.Join(out, "journal"))
+	after, journal := planned(), size(filepath.Join(out, "journal"))
 	for what, c := range map[string]struct{ told, is int64 }{
 		"journal before": {before.JournalBytes, journal}, "tables before": {before.OutputBytes, s.Bytes}, "tables after": {after.OutputBytes, s.Bytes},
 	} {

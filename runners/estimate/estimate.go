@@ -16,7 +16,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"coeval/pipelines/metareward"
+	"coeval/runners/plan"
 	"coeval/schemas"
 )
 
@@ -143,7 +143,7 @@ type Estimate struct {
 type Others struct{ K, N []int }
 
 // New estimates a plan of K responses and N judgments.
-func New(p *metareward.Plan, k, n int, others Others, r Rates, prices Prices) *Estimate {
+func New(p *plan.Plan, k, n int, others Others, r Rates, prices Prices) *Estimate {
 	e := &Estimate{Rates: r, Prices: prices}
 	for _, s := range p.Stages {
 		cost := e.cost(s.Ask, s.PromptTokens, s.CompletionTokens)
@@ -170,11 +170,11 @@ func (e *Estimate) cost(generations, prompt, completion int64) Cost {
 var usual = Others{K: []int{4}, N: []int{5, 7}}
 
 // variants uses the plan's lengths for runs with other numbers.
-func (e *Estimate) variants(p *metareward.Plan, k, n int, others Others) {
+func (e *Estimate) variants(p *plan.Plan, k, n int, others Others) {
 	if p.Prompts == 0 {
 		return
 	}
-	compared := slices.ContainsFunc(p.Stages, func(s metareward.StagePlan) bool { return s.Stage == schemas.StageMeta && s.Generations > 0 })
+	compared := slices.ContainsFunc(p.Stages, func(s plan.Stage) bool { return s.Stage == schemas.StageMeta && s.Generations > 0 })
 	ns := distinct(usual.N, others.N, []int{n})
 	for _, otherK := range distinct(usual.K, others.K, []int{k}) {
 		for _, otherN := range ns {
@@ -195,7 +195,7 @@ func distinct(numbers ...[]int) []int {
 }
 
 // computeCost sets the cost of a variant.
-func (e *Estimate) computeCost(p *metareward.Plan, v *Variant) {
+func (e *Estimate) computeCost(p *plan.Plan, v *Variant) {
 	var generations, prompt, completion, chars int64
 	for _, c := range []struct {
 		stage                 string
@@ -207,8 +207,8 @@ func (e *Estimate) computeCost(p *metareward.Plan, v *Variant) {
 	} {
 		length := p.Assumed[c.stage]
 		generations += p.Prompts * c.generations
-		prompt += p.Prompts * c.requests * length.PromptChars / metareward.CharsPerToken
-		completion += p.Prompts * c.generations * length.Chars / metareward.CharsPerToken
+		prompt += p.Prompts * c.requests * length.PromptChars / plan.CharsPerToken
+		completion += p.Prompts * c.generations * length.Chars / plan.CharsPerToken
 		chars += p.Prompts * c.generations * length.Chars
 	}
 	v.Cost = e.cost(generations, prompt, completion)

@@ -7,18 +7,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"coeval/pipelines/metareward"
+	"coeval/runners/plan"
 )
 
 // A plan of 10 prompts with K = 7 and N = 11, nothing in the journal: for each prompt 7 responses in a
 // request, 77 judgments in 7 and 110 comparisons.
-func plan() *metareward.Plan {
+func examplePlan() *plan.Plan {
 	// At 4 characters a token: 100 tokens are shown and 100 written for a response, 1,000 and 200 for a
 	// judgment, 1,000 and 100 for a comparison.
-	lengths := map[string]metareward.Length{
+	lengths := map[string]plan.Length{
 		"generate": {PromptChars: 400, Chars: 400}, "judge": {PromptChars: 4000, Chars: 800}, "meta": {PromptChars: 4000, Chars: 400},
 	}
-	return &metareward.Plan{Prompts: 10, Shards: 1, Compression: metareward.Compression{Tables: 4, Journal: 2}, Assumed: lengths, Stages: []metareward.StagePlan{
+	return &plan.Plan{Prompts: 10, Shards: 1, Compression: plan.Compression{Tables: 4, Journal: 2}, Assumed: lengths, Stages: []plan.Stage{
 		{Stage: "generate", Generations: 70, Ask: 70, Requests: 10, PromptTokens: 1000, CompletionTokens: 7000},
 		{Stage: "judge", Generations: 770, Ask: 770, Requests: 70, PromptTokens: 70_000, CompletionTokens: 154_000},
 		{Stage: "meta", Generations: 1100, Ask: 1100, Requests: 1100, PromptTokens: 1_100_000, CompletionTokens: 110_000},
@@ -28,7 +28,7 @@ func plan() *metareward.Plan {
 var near = cmpopts.EquateApprox(0, 1e-9)
 
 func TestEstimate(t *testing.T) {
-	e := New(plan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 3, GPUs: 8})
+	e := New(examplePlan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 3, GPUs: 8})
 	// 1,171,000 prompt tokens at 10,000 a second and 271,000 completion tokens at 1,000: 117.1 + 271 s.
 	// At half a unit and two a million: 0.5855 + 0.542. Of 8 GPUs at 3 an hour: 388.1/3600·24.
 	want := Cost{
@@ -61,12 +61,12 @@ func TestEstimate(t *testing.T) {
 
 // Without rates there is no time and no price of hours, without prices no price.
 func TestUnknown(t *testing.T) {
-	e := New(plan(), 7, 11, Others{}, Rates{Completion: 1000}, Prices{GPUHour: 3})
+	e := New(examplePlan(), 7, 11, Others{}, Rates{Completion: 1000}, Prices{GPUHour: 3})
 	if e.All.Seconds != nil || e.All.ByHours != nil || e.All.ByTokens != nil {
 		t.Errorf("%+v", e.All)
 	}
 	// One GPU where none are told.
-	if e := New(plan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
+	if e := New(examplePlan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
 		t.Errorf("%v for %v seconds of one GPU at 1 a second", *e.All.ByHours, *e.All.Seconds)
 	}
 }
@@ -74,27 +74,27 @@ func TestUnknown(t *testing.T) {
 // What the journal holds changes nothing of what other numbers would take from nothing; where no judge
 // pairs are asked for, nothing is compared; numbers that are asked for are there once.
 func TestVariants(t *testing.T) {
-	p := plan()
+	p := examplePlan()
 	for i := range p.Stages {
-		p.Stages[i] = metareward.StagePlan{Stage: p.Stages[i].Stage, Generations: p.Stages[i].Generations, Held: p.Stages[i].Generations}
+		p.Stages[i] = plan.Stage{Stage: p.Stages[i].Stage, Generations: p.Stages[i].Generations, Held: p.Stages[i].Generations}
 	}
-	if diff := cmp.Diff(New(plan(), 7, 11, Others{}, Rates{}, Prices{}).Variants, New(p, 7, 11, Others{}, Rates{}, Prices{}).Variants); diff != "" {
+	if diff := cmp.Diff(New(examplePlan(), 7, 11, Others{}, Rates{}, Prices{}).Variants, New(p, 7, 11, Others{}, Rates{}, Prices{}).Variants); diff != "" {
 		t.Error(diff)
 	}
-	p.Stages[2] = metareward.StagePlan{Stage: "meta"}
+	p.Stages[2] = plan.Stage{Stage: "meta"}
 	e := New(p, 7, 5, Others{}, Rates{}, Prices{})
 	if len(e.Variants) != 4 || e.Variants[0].Comparisons != 0 || e.Variants[0].Generations != 10*(4+20) {
 		t.Errorf("%+v", e.Variants)
 	}
 	var got [][2]int
-	for _, v := range New(plan(), 7, 11, Others{K: []int{4, 2}, N: []int{11, 7, 3}}, Rates{}, Prices{}).Variants {
+	for _, v := range New(examplePlan(), 7, 11, Others{K: []int{4, 2}, N: []int{11, 7, 3}}, Rates{}, Prices{}).Variants {
 		got = append(got, [2]int{v.K, v.N})
 	}
 	want := [][2]int{{2, 3}, {2, 5}, {2, 7}, {2, 11}, {4, 3}, {4, 5}, {4, 7}, {4, 11}, {7, 3}, {7, 5}, {7, 7}, {7, 11}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if e := New(&metareward.Plan{}, 7, 11, Others{}, Rates{}, Prices{}); e.Variants != nil {
+	if e := New(&plan.Plan{}, 7, 11, Others{}, Rates{}, Prices{}); e.Variants != nil {
 		t.Errorf("%+v of no prompt", e.Variants)
 	}
 }

@@ -1,4 +1,8 @@
-package metareward
+// Package plan estimates a run before it starts: the generations of each stage, the calls that the journal
+// already has, tokens and bytes.
+//
+// It reads the prompts and the journal and sends no request.
+package plan
 
 import (
 	"context"
@@ -14,14 +18,15 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
 
-// StagePlan is a plan's estimate for one stage.
-type StagePlan struct {
+// Stage is a plan's estimate for one stage.
+type Stage struct {
 	Stage string `json:"stage"`
 	// Generations is the number that the stage needs, Held the number among them that the journal
 	// has, Ask the rest. Requests carry them, with n where a call has several replicates.
@@ -36,14 +41,14 @@ type StagePlan struct {
 
 // Plan is an estimate of a run.
 type Plan struct {
-	Lines    int64       `json:"lines"`
-	Bad      int64       `json:"bad"`
-	Merged   int64       `json:"merged"`
-	NotDrawn int64       `json:"not_drawn"`
-	Prompts  int64       `json:"prompts"`
-	Shards   int         `json:"shards"`
-	Buckets  int64       `json:"buckets"`
-	Stages   []StagePlan `json:"stages"`
+	Lines    int64   `json:"lines"`
+	Bad      int64   `json:"bad"`
+	Merged   int64   `json:"merged"`
+	NotDrawn int64   `json:"not_drawn"`
+	Prompts  int64   `json:"prompts"`
+	Shards   int     `json:"shards"`
+	Buckets  int64   `json:"buckets"`
+	Stages   []Stage `json:"stages"`
 	// AnsweredBy is the kind of servers whose answers the journal contains: real, simulated, or
 	// empty for none. Refused is the reason why a run with this config cannot start in this folder,
 	// usually empty.
@@ -105,17 +110,13 @@ const (
 	rubricChars = 1600
 )
 
-// NewPlan estimates a run from the prompts and the journal. It sends no request.
+// New estimates a run from the prompts and the journal. It sends no request.
 //
 // It runs the stages on the answers in the journal. After the first gap in a dossier it assumes that
 // the later stages need all their calls: K complete distinct responses, N distinct parsed judgments. So
 // the number of generations is an upper bound, since a run merges, drops and fails some.
-func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
-	options, err := c.resolve()
-	if err != nil {
-		return nil, err
-	}
-	chain, err := c.chain(options)
+func New(ctx context.Context, c metareward.Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
+	chain, err := c.Chain()
 	if err != nil {
 		return nil, err
 	}
@@ -123,15 +124,15 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	if err != nil {
 		return nil, err
 	}
-	dir := JournalDir(c.Output.Dir)
+	dir := metareward.JournalDir(c.Output.Dir)
 	lengths, err := journal.FindPrefixBits(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	in := Input{Scan: scan, Journal: lengths}
+	in := metareward.Input{Scan: scan, Journal: lengths}
 	p := &planner{
 		config: &c, stage: stage, dir: dir, lengths: lengths, bits: c.Bits(&in), retryFailed: retryFailed,
-		counts: map[string]*StagePlan{}, chars: map[string]*sum{},
+		counts: map[string]*Stage{}, chars: map[string]*sum{},
 	}
 	if err := p.readAll(ctx, scan); err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func NewPlan(ctx context.Context, c Config, scan *prompts.Scan, retryFailed []st
 	}
 	files, err := store.List(ctx, dir+"/")
 	if err != nil {
-		return nil, fmt.Errorf("metareward: %w", err)
+		return nil, fmt.Errorf("plan: %w", err)
 	}
 	for _, f := range files {
 		p.journalBytes += f.Size
@@ -156,7 +157,7 @@ type sum struct {
 }
 
 type planner struct {
-	config *Config
+	config *metareward.Config
 	stage  stage.Stage
 	// dir is the journal, lengths its prefix lengths, and bits the prefix length of the run's buckets.
 	dir     string
@@ -164,7 +165,7 @@ type planner struct {
 	bits    int
 	// retryFailed are the codes of recorded failures to ask again.
 	retryFailed []string
-	counts      map[string]*StagePlan
+	counts      map[string]*Stage
 	chars       map[string]*sum
 	known       int64
 	respondent  journal.Respondent
@@ -200,7 +201,7 @@ func (p *planner) readAll(ctx context.Context, scan *prompts.Scan) error {
 			})
 		}
 		if err := group.Wait(); err != nil {
-			return fmt.Errorf("metareward: %w", err)
+			return fmt.Errorf("plan: %w", err)
 		}
 		for i := range some {
 			for _, id := range ids[i] {
@@ -228,14 +229,14 @@ func (p *planner) byBucket(ctx context.Context, scan *prompts.Scan) (map[string]
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("metareward: %w", err)
+			return nil, fmt.Errorf("plan: %w", err)
 		}
 	}
 	return byBucket, nil
 }
 
 // errGap ends the stages of an incomplete dossier.
-var errGap = errors.New("metareward: the journal has a gap")
+var errGap = errors.New("plan: the journal has a gap")
 
 // count runs the stages of one prompt on the journal's answers, and adds their needs.
 func (p *planner) count(ctx context.Context, id string, records journal.Records) error {
@@ -256,40 +257,42 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 	case schemas.StageJudge:
 		p.metaUpTo(n)
 	case schemas.StageMeta:
-		if p.config.Budget.Comparisons == SettledComparisons { // later rounds follow
-			left := max(p.config.maxComparisons(int64(len(d.Contested().DistinctJudgments())))-t.compared, 0)
+		if p.config.Budget.Comparisons == metareward.SettledComparisons { // later rounds follow
+			left := max(p.maxComparisons(int64(len(d.Contested().DistinctJudgments())))-t.compared, 0)
 			p.at(schemas.StageMeta).add(left, 0, left)
 		}
 	}
 	return nil
 }
 
-// maxComparisons returns the most comparisons of n judgments.
-func (c *Config) maxComparisons(n int64) int64 {
+// maxComparisons returns the largest number of comparisons of n judgments.
+func (p *planner) maxComparisons(n int64) int64 {
 	all := n * (n - 1)
-	if c.Budget.Comparisons == SettledComparisons {
-		return min(all, int64(c.Budget.MaxComparisons)/2*2) // both orders of a pair or none
+	if p.config.Budget.Comparisons == metareward.SettledComparisons {
+		return min(all, int64(p.config.Budget.MaxComparisons)/2*2) // both orders of a pair or none
 	}
 	return all
 }
 
 func (p *planner) metaUpTo(n int64) {
-	if p.config.wants(schemas.RoleJudge) {
-		most := p.config.maxComparisons(n)
+	if p.wants(schemas.RoleJudge) {
+		most := p.maxComparisons(n)
 		p.at(schemas.StageMeta).add(most, 0, most)
 	}
 }
 
-func (p *planner) at(stage string) *StagePlan {
+func (p *planner) wants(role string) bool { return slices.Contains(p.config.Roles, role) }
+
+func (p *planner) at(stage string) *Stage {
 	s := p.counts[stage]
 	if s == nil {
-		s = &StagePlan{Stage: stage}
+		s = &Stage{Stage: stage}
 		p.counts[stage] = s
 	}
 	return s
 }
 
-func (s *StagePlan) add(generations, held, requests int64) {
+func (s *Stage) add(generations, held, requests int64) {
 	s.Generations += generations
 	s.Held += held
 	s.Ask += generations - held
@@ -402,7 +405,7 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	c := p.config
 	compression, err := p.compression()
 	if err != nil {
-		return nil, fmt.Errorf("metareward: %w", err)
+		return nil, fmt.Errorf("plan: %w", err)
 	}
 	answer, verdict, comparison := p.assumed()
 	out := &Plan{
@@ -414,8 +417,8 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparison),
 		},
 	}
-	if out.AnsweredBy = p.respondent.Kind; c.checkRespondent(p.respondent) != nil {
-		out.Refused = c.checkRespondent(p.respondent).Error()
+	if out.AnsweredBy = p.respondent.Kind; c.MixesRespondents(p.respondent) != nil {
+		out.Refused = c.MixesRespondents(p.respondent).Error()
 	}
 	prompt := scan.Chars / max(scan.Distinct, 1)
 	response, judgment := out.Assumed[schemas.StageGenerate].Chars, out.Assumed[schemas.StageJudge].Chars
@@ -425,10 +428,10 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
 	}
 	out.again = scan.Prompts * prompt
-	if c.wants(schemas.RoleActor) {
+	if p.wants(schemas.RoleActor) {
 		out.again += scan.Prompts * (prompt + 2*response)
 	}
-	if c.wants(schemas.RoleJudge) {
+	if p.wants(schemas.RoleJudge) {
 		out.again += scan.Prompts * (shown[schemas.StageJudge] + 2*judgment)
 	}
 	var texts, chars, left, leftChars int64

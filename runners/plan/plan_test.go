@@ -1,4 +1,4 @@
-package metareward
+package plan
 
 import (
 	"context"
@@ -16,8 +16,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/journaltest"
 	"coeval/datasets/prompts"
 	"coeval/datasets/store/storetest"
+	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/stage"
 )
@@ -31,14 +33,10 @@ func (f *firstCall) Do(_ context.Context, calls []stage.Call) ([][]schemas.Gener
 	return nil, errGap
 }
 
-// actorRecords returns all that a journal holds of a prompt whose actor has answered.
-func actorRecords(t *testing.T, c *Config, id string) []journal.Record {
+// actorRecords returns the journal records of a prompt after the actor's answers.
+func actorRecords(t *testing.T, c *metareward.Config, id string) []journal.Record {
 	t.Helper()
-	options, err := c.resolve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := c.chain(options)
+	chain, err := c.Chain()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,32 +55,11 @@ func actorRecords(t *testing.T, c *Config, id string) []journal.Record {
 	return records
 }
 
-// put appends records to the buckets of this length.
-func put(t *testing.T, dir string, length int, records []journal.Record) {
-	t.Helper()
-	j, err := journal.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range records {
-		v, err := j.Load(t.Context(), journal.Bucket(r.PromptID, length), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := v.Append(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// listings stands before an object store and counts its listings while it is told to. None of a
-// bucket's is answered before another bucket's has come.
+// listings is a proxy of an object store that counts listings while it is on. It answers no listing of a
+// bucket before one of another bucket has arrived.
 type listings struct {
 	both  chan struct{}
-	alone atomic.Bool // a bucket waited in vain
+	alone atomic.Bool // a bucket waited for another in vain
 
 	mu      sync.Mutex
 	on      bool
@@ -90,19 +67,19 @@ type listings struct {
 	buckets map[string]bool
 }
 
-// process stands for the test binary, whose server ends with it: clients are the process's, too.
+// process keeps the server until the end of the test binary, as the store's clients are kept too.
 type process struct{ testing.TB }
 
 func (process) Cleanup(func()) {}
 
 var (
-	before    atomic.Pointer[listings] // what stands before the server
+	before    atomic.Pointer[listings] // the proxy of the server
 	serveOnce sync.Once
 	serverEnv storetest.Environment
 	folderNo  atomic.Int64
 )
 
-// bucket returns a folder of gs:// that is empty.
+// bucket returns an empty folder of gs://.
 func bucket(t *testing.T, l *listings) string {
 	t.Helper()
 	before.Store(l)
@@ -146,7 +123,7 @@ func (l *listings) see(prefix string) {
 }
 
 // A plan lists a bucket once for each length of prefix that the journal has, several buckets at a
-// time, and finds all that is there.
+// time, and finds all answers.
 func TestListingsOfAPlan(t *testing.T) {
 	l := &listings{both: make(chan struct{}), buckets: map[string]bool{}}
 	const count = 24
@@ -159,7 +136,8 @@ func TestListingsOfAPlan(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := valid()
+	c := metareward.Default()
+	c.Worker.URLs, c.Worker.Model = []string{"http://host:8000/v1"}, "m"
 	c.Prompts.Paths, c.Output.Dir = []string{file}, bucket(t, l)
 	scan, err := prompts.ScanFiles(t.Context(), c.Prompts.Paths, c.Reading(), c.Selection())
 	if err != nil {
@@ -175,14 +153,14 @@ func TestListingsOfAPlan(t *testing.T) {
 		first, others = append(first, all[0]), append(others, all[1:]...)
 		buckets[journal.Bucket(id, 3)] = true
 	}
-	dir := JournalDir(c.Output.Dir)
-	put(t, dir, 1, first)
-	put(t, dir, 3, others)
+	dir := metareward.JournalDir(c.Output.Dir)
+	journaltest.Put(t, dir, 1, first)
+	journaltest.Put(t, dir, 3, others)
 
 	l.mu.Lock()
 	l.on = true
 	l.mu.Unlock()
-	p, err := NewPlan(t.Context(), c, scan, nil)
+	p, err := New(t.Context(), c, scan, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +176,7 @@ func TestListingsOfAPlan(t *testing.T) {
 	k := int64(c.Actor.N)
 	got := p.Stages[0]
 	got.PromptTokens, got.CompletionTokens = 0, 0
-	if diff := cmp.Diff(StagePlan{Stage: schemas.StageGenerate, Generations: k * count, Held: k * count}, got); diff != "" {
+	if diff := cmp.Diff(Stage{Stage: schemas.StageGenerate, Generations: k * count, Held: k * count}, got); diff != "" {
 		t.Errorf("of the actor: %s", diff)
 	}
 }
