@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -129,6 +130,29 @@ func TestWorldsStayApart(t *testing.T) {
 	for _, same := range [][]string{args, append(args, "--set", "simulate.world=bad"), append(args, "--set", "simulate.slots=8")} {
 		if again := complete(t, same...); again.Calls.Generations != 0 {
 			t.Errorf("%d generations of a world that the journal has", again.Calls.Generations)
+		}
+	}
+}
+
+// A gateway that answers before the simulated worker behind it is ready does not make the run's journal one of
+// real servers.
+func TestSimulatedWorkerThatComesLate(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{})
+	var requests atomic.Int64
+	gateway := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) <= 4 {
+			http.Error(rw, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
+			return
+		}
+		w.ServeHTTP(&nameless{rw}, r)
+	}))
+	t.Cleanup(gateway.Close)
+	for _, n := range []string{"2", "5"} {
+		requests.Store(0)
+		out := filepath.Join(t.TempDir(), "out")
+		if s := complete(t, runOf(gateway.URL+"/v1", promptFile(t, 3), out, "--set", "actor.n="+n)...); !s.Simulated {
+			t.Errorf("actor.n=%s: the run passes for one of real servers", n)
 		}
 	}
 }

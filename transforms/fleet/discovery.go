@@ -248,6 +248,9 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error 
 	if err != nil {
 		return ctx.Err()
 	}
+	if a.status < http.StatusInternalServerError { // else it, or what it stands behind, is not ready
+		e.listed.Store(true)
+	}
 	if a.header.Get("Server") == openai.SimulatedOwner { // it serves every name
 		return f.recordModel(ctx, e, r, openai.Model{ID: r.Model, OwnedBy: openai.SimulatedOwner})
 	}

@@ -371,6 +371,13 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 		return nil, nil, flt
 	}
 	if record := f.options.RecordAnswer; record != nil {
+		// A server that was not ready when its models were asked for is asked again, now that it
+		// answers: behind a gateway only the list shows the simulated server.
+		if e.listed.CompareAndSwap(false, true) {
+			if err := f.identify(ctx, e, q.role); err != nil {
+				return nil, nil, &openai.Fault{Kind: ownKind, Message: err.Error(), Err: err}
+			}
+		}
 		simulated := e.simulated.Load() || a.header.Get("Server") == openai.SimulatedOwner
 		if err := record(ctx, e.name, q.role, simulated, q.stage == stageProbe); err != nil {
 			return nil, nil, &openai.Fault{Kind: ownKind, Message: err.Error(), Err: err}

@@ -39,6 +39,8 @@ type endpoint struct {
 	simulated atomic.Bool
 	// sglang is true if the model list is SGLang's.
 	sglang atomic.Bool
+	// listed is true once the server, when ready, was asked which models it has.
+	listed atomic.Bool
 	// discovering has a token during a discovery.
 	discovering chan struct{}
 

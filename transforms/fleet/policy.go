@@ -249,11 +249,24 @@ func (f *Fleet) checkPatience(endpoints []*endpoint, r *stage.Role, since time.T
 	}
 	message, _ := last.lastFault()
 	if !heard {
-		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. Check the URL, and that the server runs and is ready; then run the same command again",
-			r.Name, waited.Round(time.Second), last.name, message)
+		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. %s; then run the same command again",
+			r.Name, waited.Round(time.Second), last.name, message, contactAdvice(message))
 	}
 	return fmt.Errorf("no server of the %s has answered for %s, longer than client.patience allows; the last fault: %s: %s. Start the server, then run the same command again: answers so far are in the journal",
 		r.Name, waited.Round(time.Second), last.name, message)
+}
+
+// contactAdvice says what to check when a server could not be reached.
+func contactAdvice(message string) string {
+	switch {
+	case strings.Contains(message, "certificate signed by unknown authority"):
+		return "Set worker.ca_file to the PEM file of the authority that signed its certificate"
+	case strings.Contains(message, "x509: certificate"):
+		return "Give a URL whose host the certificate names, and check its dates"
+	case strings.Contains(message, "server gave HTTP response to HTTPS client"):
+		return "Give the URL with http:// instead of https://"
+	}
+	return "Check the URL, and that the server runs and is ready"
 }
 
 // signInterval is the shortest time between two signs of life requested from an endpoint.
