@@ -137,7 +137,7 @@ func startMinIO(t *testing.T, addr, dir string) {
 	p := serveReal(t, addr, []string{
 		"MINIO_ROOT_USER=" + keys["AWS_ACCESS_KEY_ID"], "MINIO_ROOT_PASSWORD=" + storetest.Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 	}, installedReal(t, "minio"), "server", "--quiet", "--address", addr, dir)
-	within(t, startPatience, "MinIO is ready", func() bool { return p.alive() && ready(t, "http://"+addr+"/minio/health/ready") })
+	within(t, startPatience, "MinIO is ready", func() bool { return p.alive() && ready(t, "http://"+addr+"/minio/health/cluster") })
 }
 
 func startVersity(t *testing.T, addr, dir string) {
@@ -410,9 +410,9 @@ litellm_settings: {num_retries: 0, telemetry: false}
 	url := "http://" + addr + "/v1"
 	within(t, startPatience, "the gateway is ready", func() bool { return p.alive() && ready(t, "http://"+addr+"/health/liveliness") })
 
-	_, stderr, code := coeval(t, behind(url, prompts, filepath.Join(t.TempDir(), "out"))...)
-	if code != exitFailed || !strings.Contains(stderr, "API key") {
-		t.Errorf("without a key: exit code %d\n%s", code, stderr)
+	wrong := begin(t, []string{"COEVAL_TEST_KEY=sk-wrong"}, behind(url, prompts, filepath.Join(t.TempDir(), "out"), "--set", "worker.api_key_env=COEVAL_TEST_KEY")...)
+	if code := wrong.wait(t); code != exitFailed || !strings.Contains(wrong.stderr.String(), "it wants another API key") {
+		t.Errorf("with a wrong key: exit code %d\n%s", code, wrong.stderr.String())
 	}
 	sameAsLocal(t, wanted, []string{"COEVAL_TEST_KEY=sk-gateway"},
 		behind(url, prompts, filepath.Join(t.TempDir(), "out"), "--set", "worker.api_key_env=COEVAL_TEST_KEY"))

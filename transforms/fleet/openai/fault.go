@@ -80,7 +80,11 @@ func Classify(status int, header http.Header, body []byte) *Fault {
 	if to := header.Get("Location"); to != "" && status >= 300 && status < 400 {
 		f.Message += " (Location: " + excerpt([]byte(to)) + ")"
 	}
-	f.Kind, f.Code = kindOf(status, complaintIn(body))
+	said := complaintIn(body)
+	if status == http.StatusBadRequest && said.has(noKey) {
+		f.Status = http.StatusUnauthorized
+	}
+	f.Kind, f.Code = kindOf(f.Status, said)
 	return f
 }
 
@@ -142,6 +146,8 @@ var (
 	upstreamReset = []string{"reset reason: connection termination", "reset reason: remote reset"}
 	// noModel is for servers that have no 404 for it.
 	noModel = []string{"model_not_found", "model not found", "invalid model", "unknown model", "no such model", "model does not exist", "not a valid model"}
+	// noKey is for servers that answer 400 to a wrong key: Gemini, and LiteLLM's proxy without a database.
+	noKey = []string{"api_key_invalid", "api key not valid", "invalid api key", "invalid_api_key", "incorrect api key", "missing api key", "no_db_connection"}
 	// noCredit does not end by waiting, though some send it with a 429.
 	noCredit   = []string{"insufficient_quota", "insufficient balance", "insufficient_balance", "credit balance is too low", "billing_hard_limit", "payment required", "arrearage", "billing_not_active", "out of credits"}
 	streamOnly = []string{"only support stream", "only supports stream", "stream must be true", "stream=true is required", "only streaming", "streaming is required", "must be streamed", "non-streaming", "only support streaming", "set stream to true"}

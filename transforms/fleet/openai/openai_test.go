@@ -264,6 +264,8 @@ func TestClassify(t *testing.T) {
 		{400, `{"error":{"code":"content_policy_violation"}}`, Refused, CodeContentFilter},
 		{400, `{"error":{"code":"data_inspection_failed"}}`, Refused, CodeContentFilter},
 		{400, `{"error":{"message":"The model is unknown","code":"model_not_found"}}`, Denied, ""},
+		{400, `{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}`, Denied, ""},
+		{400, `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`, Denied, ""},
 		{400, `{"error":"model not found"}`, Denied, ""},
 		{400, `{"error":{"message":"This model only support stream mode, please enable the stream parameter"}}`, StreamOnly, CodeBadRequest},
 		// The request, quoted back, is no complaint.
