@@ -32,6 +32,10 @@ BIN := .bin
 VULN_VERSION := v1.9.0
 LICENSES_VERSION := v1.6.0
 OTHER_LICENCES := github.com/ajstarks/svgo github.com/golang/freetype
+VULN_VERSION := v1.1.4
+LICENSES_VERSION := v2.0.1
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+VERSITY_VERSION := v1.8.0
 LINT_VERSION := v2.15.0
 LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
@@ -41,7 +45,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers llm flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers llm real flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -202,6 +206,14 @@ readers: build $(BIN)/readers/installed
 llm: build $(BIN)/llm/installed
 	$(BIN)/llm/bin/python runners/llm/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/llm/scratch
 
+## real: run against MinIO, versitygw, nginx, tinyproxy, LiteLLM and vLLM, and kill them (installs 9 GB into .bin/real, up to an hour)
+real: build $(BIN)/real/installed
+	@command -v nginx /usr/sbin/nginx tinyproxy | grep -c . | grep -qv '^[01]$$' || { \
+		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
+		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends nginx-light tinyproxy; }
+	$(GO) vet -tags=real ./runners/coeval
+	$(GO) test -tags=real -run='^TestReal' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
+
 ## flink: run on an embedded Flink (needs Java 17 and Maven; installs into .bin/flink)
 flink: boot $(BIN)/flink/installed
 	$(GO) test -tags=flink -run=Flink -timeout=20m $(GOTESTFLAGS) ./runners/coeval
@@ -227,6 +239,18 @@ $(BIN)/govulncheck-$(VULN_VERSION)/govulncheck:
 
 $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses:
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/google/go-licenses@$(LICENSES_VERSION)
+
+# Real software for `make real`. MinIO has no tags that Go's modules can use.
+$(BIN)/real/installed: runners/real/install-vllm.sh runners/real/model.py runners/real/litellm.txt
+	mkdir -p $(@D)
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/minio/minio@$(MINIO_VERSION)
+	GOBIN=$(abspath $(@D)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITY_VERSION)
+	rm -rf $(@D)/litellm $(@D)/model
+	$(PYTHON) -m venv $(@D)/litellm
+	$(@D)/litellm/bin/pip install --quiet --only-binary=:all: -r runners/real/litellm.txt
+	runners/real/install-vllm.sh $(PYTHON) $(@D)/vllm
+	$(@D)/vllm/bin/python runners/real/model.py README.md $(@D)/model
+	touch $@
 
 $(BIN)/flink/installed: runners/flink/pom.xml
 	rm -rf $(@D)

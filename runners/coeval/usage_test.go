@@ -151,7 +151,7 @@ func TestRunsThatFail(t *testing.T) {
 		{"no prompts", "right", run(filepath.Join(t.TempDir(), "none.jsonl"), key...), []string{"none.jsonl: there is no such file"}, false},
 		{"key not set", "", run(prompts, key...), []string{"worker.api_key_env names the environment variable COEVAL_TEST_KEY, which is not set"}, false},
 		{"wrong key", "wrong", run(prompts, key...), []string{w.URL + " refuses the actor", "it rejects the API key", "api_key_env"}, true},
-		{"no key", "", run(prompts), []string{w.URL + " refuses the actor: it requires an API key: name the environment variable with the key in api_key_env"}, true},
+		{"no key", "", run(prompts), []string{w.URL + " refuses the actor: it requires an API key; name the environment variable with the key in api_key_env"}, true},
 		{"no such model", "right", run(prompts, append(key, "--set", "actor.model=other")...), []string{w.URL + " refuses the actor", `it has no model "other"`}, true},
 		{"no such path", "right", []string{
 			"run", "--url", w.URL + "/nowhere", "--model", "simulated", "--prompts", prompts, "--json", key[0], key[1],

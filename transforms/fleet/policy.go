@@ -306,9 +306,9 @@ func (f *Fleet) denialSentence(ctx context.Context, e *endpoint, r *stage.Role, 
 	var advice string
 	switch {
 	case flt.Status == 401 && e.key == "":
-		advice = "it requires an API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
+		advice = "it requires an API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
 	case flt.Status == 401:
-		advice = "it rejects the API key: name the environment variable with the key in api_key_env, or its file in api_key_file"
+		advice = "it rejects the API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
 	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
 		advice = "the account has no credit: check the account"
 	case flt.Status == 403:
