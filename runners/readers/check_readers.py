@@ -56,6 +56,9 @@ TABLES = {
         ("judge_outcome", "string", True),
         ("judge_reason", "string", True),
         ("contested_response_id", "string", True),
+        ("asking_stopped", "string", True),
+        ("expected_regret", "double", True),
+        ("expected_spread", "double", True),
     ],
     "raw/responses": [
         ("id", "string", False),
@@ -98,6 +101,7 @@ TABLES = {
         ("reasoning", "string", True),
         ("winner", "string", False),
         ("unparsed_reason", "string", True),
+        ("round", "int32", True),
         ("prompt_tokens", "int32", False),
     ],
     "failures": [

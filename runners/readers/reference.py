@@ -613,7 +613,7 @@ def describe(choice):
 
 def frame(text):
     """A prompt without the texts that it quotes."""
-    text = re.sub(r"<([a-z]+-[0-9a-f]{12})>\n.*?\n</\1>", "<quoted>", text, flags=re.DOTALL)
+    text = re.sub(r"<([a-z]+-[0-9a-f]{4,12})>\n.*?\n</\1>", "<quoted>", text, flags=re.DOTALL)
     return re.sub(r"<quoted>(?:\s*<quoted>)+", "<quoted>", text)
 
 

@@ -200,7 +200,7 @@ def make_runs(coeval, prompts, pairs, scratch):
         "faults",
         *odd,
         *small,
-        *settings(simulate__faults=faults, method__position_weights="response", method__min_meta_judgments=4),
+        *settings(simulate__faults=faults, method__position_weights="response", method__elo_lambda=0.3),
     )
 
     few = ["--prompts", prompts, "--limit", "12"]

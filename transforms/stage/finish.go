@@ -33,14 +33,19 @@ var finishes = map[string]Finish{}
 func init() {
 	for kind, reasons := range map[Finish]string{
 		FinishComplete: "stop eos eostoken eosfound stopsequence stopstring stopstringfound stoptoken endturn endoftext " +
-			"complete completed finish finished done end toolcalls toolcall tooluse functioncall refusal null none",
+			"complete completed finish finished done end toolcalls toolcall tooluse functioncall refusal null none " +
+			"normal word stopstr stopword stopwords eosid naturalstop endofsequence endofturn eot eom",
 		FinishCut: "length modellength maxtokens maxnewtokens maxlength maxoutputtokens maxcompletiontokens maxpredictedtokensreached " +
 			"lengthlimit tokenlimit limit contextlength contextlengthreached contextlengthexceeded modelcontextwindowexceeded " +
-			"contextwindowexceeded maxcontextlength incomplete truncated timeout timelimit pauseturn userstopped thinkingbudget",
+			"contextwindowexceeded maxcontextlength incomplete truncated timeout timelimit pauseturn userstopped thinkingbudget " +
+			"maxlen maxcontext maxoutput maxoutputlength maxtoken maxtokensreached maxtokensexceeded errorlimit tokenbudget contextwindow contextfull contextlimit maxcontextwindow " +
+			"outputlimit tokensexhausted usercancel stoppedlimit budgetexceeded",
 		FinishFiltered: "contentfilter contentfiltered filtered safety imagesafety recitation blocklist blocked prohibitedcontent spii " +
-			"sensitive guardrail guardrailintervened errortoxic moderation contentpolicyviolation language",
+			"sensitive guardrail guardrailintervened errortoxic moderation contentpolicyviolation language " +
+			"harmful toxic unsafe policyviolation contentpolicy riskcontrol promptblocked imageprohibitedcontent csam",
 		FinishAbandoned: "abort aborted error networkerror servererror internalerror failed failure cancelled canceled " +
-			"insufficientsystemresource modelunloaded unload overloaded connectionerror malformedresponse interrupted",
+			"insufficientsystemresource modelunloaded unload overloaded connectionerror malformedresponse interrupted " +
+			"malformedfunctioncall malformedtooluse malformedmodeloutput unexpectedtoolcall toomanytoolcalls upstreamerror providererror disconnected",
 	} {
 		for reason := range strings.FieldsSeq(reasons) {
 			finishes[reason] = kind
@@ -59,10 +64,15 @@ func FinishOf(reason string) Finish {
 	if dot := strings.LastIndexByte(reason, '.'); dot >= 0 {
 		reason = reason[dot+1:] // an enum's name, as in FinishReason.MAX_TOKENS
 	}
-	return finishes[strings.Map(func(r rune) rune {
+	reason = strings.Map(func(r rune) rune {
 		if r == '_' || r == '-' || r == ' ' {
 			return -1
 		}
 		return r
-	}, strings.ToLower(reason))]
+	}, strings.ToLower(reason))
+	if kind, ok := finishes[reason]; ok {
+		return kind
+	}
+	// The names of enums begin with their type: FINISH_REASON_STOP, REASON_MAX_LEN.
+	return finishes[strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(reason, "finish"), "stop"), "reason")]
 }

@@ -8,11 +8,11 @@ import (
 
 func TestFinishOf(t *testing.T) {
 	for kind, reasons := range map[Finish][]string{
-		FinishComplete:  {"", "stop", "eos", "eos_token", "eosFound", "stop_sequence", "end_turn", "tool_calls", "STOP", "FinishReason.STOP", "COMPLETE", FinishRefusal},
-		FinishCut:       {"length", "model_length", "max_tokens", "MAX_TOKENS", "FinishReason.MAX_TOKENS", "model_context_window_exceeded", "maxPredictedTokensReached", "contextLengthReached", "pause_turn"},
-		FinishFiltered:  {"content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "guardrail_intervened", "sensitive", "ERROR_TOXIC"},
-		FinishAbandoned: {"abort", "error", "network_error", "insufficient_system_resource", "ERROR"},
-		FinishUnknown:   {"tired", "OTHER", "FINISH_REASON_UNSPECIFIED", "."},
+		FinishComplete:  {"", "stop", "eos", "eos_token", "eosFound", "stop_sequence", "end_turn", "tool_calls", "STOP", "FinishReason.STOP", "COMPLETE", "normal", "FINISH_REASON_STOP", "REASON_STOP", "STOP_REASON_END_TURN", FinishRefusal},
+		FinishCut:       {"length", "model_length", "max_tokens", "MAX_TOKENS", "FinishReason.MAX_TOKENS", "model_context_window_exceeded", "maxPredictedTokensReached", "contextLengthReached", "pause_turn", "REASON_MAX_LEN", "ERROR_LIMIT", "max_output", "TIMEOUT"},
+		FinishFiltered:  {"content_filter", "SAFETY", "RECITATION", "PROHIBITED_CONTENT", "guardrail_intervened", "sensitive", "ERROR_TOXIC", "FINISH_REASON_SAFETY"},
+		FinishAbandoned: {"abort", "error", "network_error", "insufficient_system_resource", "ERROR", "MALFORMED_FUNCTION_CALL", "malformed_model_output"},
+		FinishUnknown:   {"tired", "OTHER", "FINISH_REASON_UNSPECIFIED", ".", "finish_reason", "reason"},
 	} {
 		for _, reason := range reasons {
 			if got := FinishOf(reason); got != kind {
