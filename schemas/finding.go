@@ -41,7 +41,9 @@ type Origin struct {
 
 // ResponseFinding has the numbers of one response.
 type ResponseFinding struct {
-	ID     string `json:"id"`
+	ID string `json:"id"`
+	// Pool is that of the response; empty for the actor's.
+	Pool   string `json:"pool,omitempty"`
 	Status Status `json:"status"`
 	Chars  int    `json:"chars"`
 	Score  Score  `json:"score"`
@@ -85,7 +87,7 @@ func NewFinding(d *Dossier) Finding {
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		f.Responses = append(f.Responses, ResponseFinding{
-			ID: r.ID, Status: r.Status, Chars: r.Chars(), Score: r.Score, FailedJudgments: lost[r.ID],
+			ID: r.ID, Pool: r.Pool, Status: r.Status, Chars: r.Chars(), Score: r.Score, FailedJudgments: lost[r.ID],
 		})
 	}
 	contested := d.Contested()
@@ -187,9 +189,12 @@ const (
 	// OverBudget is a prompt that lacks answers because a bound on what is asked was reached.
 	OverBudget = "over_budget"
 
-	TooFewScored        = "too_few_scored"
-	EqualScores         = "equal_scores"
-	Margin              = "margin"
+	TooFewScored = "too_few_scored"
+	EqualScores  = "equal_scores"
+	Margin       = "margin"
+	// NoGap drops an actor pair of the method temporal whose chosen response scores no higher than
+	// the rejected one.
+	NoGap               = "no_gap"
 	ChosenTooLong       = "chosen_too_long"
 	NotContested        = "not_contested"
 	TooFewJudgments     = "too_few_judgments"
@@ -205,7 +210,7 @@ const (
 
 // DropReasons lists each role's reasons in the order of their checks.
 var DropReasons = map[string][]string{
-	RoleActor: {OverBudget, TooFewScored, EqualScores, Margin, ChosenTooLong},
+	RoleActor: {OverBudget, TooFewScored, EqualScores, NoGap, Margin, ChosenTooLong},
 	RoleJudge: {OverBudget, NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
 }
 

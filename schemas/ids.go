@@ -30,9 +30,9 @@ func PromptID(messages []Message) string {
 	return newID(promptSpace, parts...)
 }
 
-// ResponseID returns the ID of a response. Actor is the model that wrote it, with its revision.
-func ResponseID(promptID, actor, text string) string {
-	return newID(responseSpace, promptID, actor, text)
+// ResponseID returns the ID of a response. Model is the one that wrote it, with its revision.
+func ResponseID(promptID, model, text string) string {
+	return newID(responseSpace, promptID, model, text)
 }
 
 // JudgmentID returns the ID of a judgment. Judge is the model that wrote it, with its revision.

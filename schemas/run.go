@@ -130,16 +130,16 @@ type JudgePairStats struct {
 	ChosenScores map[int]int64 `json:"chosen_scores,omitempty"`
 }
 
-// ResponseStats count the actor's texts.
+// ResponseStats count the responses of all models.
 type ResponseStats struct {
-	// Replicates counts the actor's texts, Distinct the texts after merging.
+	// Replicates counts the models' texts, Distinct the texts after merging.
 	Replicates int64 `json:"replicates"`
 	Distinct   int64 `json:"distinct"`
 	Empty      int64 `json:"empty"`
 	Truncated  int64 `json:"truncated"`
 	Scored     int64 `json:"scored"`
-	// Several counts the prompts with more than one replicate, Constant those among them whose
-	// replicates are all equal.
+	// Several counts the prompts with more than one replicate of the actor, Constant those among them
+	// whose replicates are all equal.
 	Several  int64 `json:"several"`
 	Constant int64 `json:"constant"`
 }

@@ -21,6 +21,10 @@ const (
 	RoleActor     = "actor"
 	RoleJudge     = "judge"
 	RoleMetaJudge = "meta_judge"
+	// RolePast and RoleFuture answer the prompts beside the actor: earlier and later checkpoints,
+	// whose responses may stand in actor pairs. They are only asked.
+	RolePast   = "past"
+	RoleFuture = "future"
 	// RolePairwise compares two answers in an arena. It is not part of a run.
 	RolePairwise = "pairwise_judge"
 )
@@ -29,6 +33,9 @@ const (
 const (
 	StagePrompts  = "prompts"
 	StageGenerate = "generate"
+	// StagePast and StageFuture are the answers of the roles past and future.
+	StagePast     = "generate_past"
+	StageFuture   = "generate_future"
 	StageJudge    = "judge"
 	StageMeta     = "meta"
 	StagePairwise = "pairwise"
@@ -78,9 +85,11 @@ const (
 	Truncated Status = "truncated"
 )
 
-// A Response is one distinct text of the actor, with all its replicates.
+// A Response is one distinct text of a model, with all its replicates.
 type Response struct {
-	ID         string `json:"id"`
+	ID string `json:"id"`
+	// Pool is the role that gave it, past or future; empty for the actor.
+	Pool       string `json:"pool,omitempty"`
 	Replicates []int  `json:"replicates"`
 	// Text is trimmed and, under strip_reasoning, free of think tags. Reasoning is the removed part.
 	Text      string `json:"text"`
@@ -92,6 +101,9 @@ type Response struct {
 	// Score has the exact sums of the parsed judgments' scores.
 	Score Score `json:"score"`
 }
+
+// IsActors reports whether the actor gave the response.
+func (r *Response) IsActors() bool { return r.Pool == "" }
 
 // Chars is the response's length in Unicode code points.
 func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
@@ -223,7 +235,8 @@ type Failure struct {
 // A Dossier is a prompt with all texts about it.
 type Dossier struct {
 	Prompt Prompt `json:"prompt"`
-	// Responses are distinct, in the order of their first replicate.
+	// Responses are distinct within their pool: the actor's, then those of past and future, each in
+	// the order of their first replicate.
 	Responses []Response `json:"responses,omitempty"`
 	// ContestedID names the response whose judgments are compared; empty for none.
 	ContestedID string `json:"contested_id,omitempty"`

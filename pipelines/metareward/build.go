@@ -161,10 +161,25 @@ func (c *Config) Selection() prompts.Selection {
 // asked returns the roles that a run asks.
 func (r *resolved) asked(c *Config) []*stage.Role {
 	roles := []*stage.Role{&r.generate.Role, &r.judge.Role}
+	for i := range r.generate.Pools {
+		roles = append(roles, &r.generate.Pools[i].Role)
+	}
 	if c.wants(schemas.RoleJudge) {
 		roles = append(roles, &r.meta.Role)
 	}
 	return roles
+}
+
+// pools returns the models of the roles beside the actor, with their revisions, by role.
+func (r *resolved) pools() map[string]string {
+	var models map[string]string
+	for _, p := range r.generate.Pools {
+		if models == nil {
+			models = map[string]string{}
+		}
+		models[p.Role.Name] = p.Role.Identity()
+	}
+	return models
 }
 
 // inferOptions returns the options of infer.RunStages for these roles.
@@ -208,7 +223,7 @@ func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.O
 	return sink.Options{
 		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Shards: c.Shards(in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
-		Actor: r.generate.Role, MetaJudge: r.meta.Role, Judging: r.judge,
+		Actor: r.generate.Role, Pools: r.pools(), MetaJudge: r.meta.Role, Judging: r.judge,
 		Pairing: method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,
 	}, nil
 }

@@ -27,7 +27,7 @@ import (
 // Config has every setting of a run. The doc tags explain the keys. [Default] has the defaults; the
 // zero value of a field is a setting like any other.
 type Config struct {
-	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of one of the paper's iterations: paper-1, paper-2, paper-3 or paper-4; a key that you set wins over the preset"`
+	Preset   string   `yaml:"preset"     json:"preset"     doc:"settings of a published method: paper-1 to paper-4 (the iterations of Meta-Rewarding), self-rewarding, temporal-1 or temporal-2; a key that you set wins over the preset"`
 	Roles    []string `yaml:"roles"      json:"roles"      doc:"roles to make pairs for: actor, judge"`
 	Seed     *int64   `yaml:"seed"       json:"seed"       doc:"seed of the run; another seed gives other texts; null sends no seed, for servers that refuse it"`
 	Verdicts string   `yaml:"verdicts"   json:"verdicts"   doc:"free, or enforced: servers that support it must end judgments and comparisons in a verdict"`
@@ -38,6 +38,8 @@ type Config struct {
 
 	Worker    Worker    `yaml:"worker"     json:"worker"`
 	Actor     ActorRole `yaml:"actor"      json:"actor"`
+	Past      PoolRole  `yaml:"past"       json:"past"`
+	Future    PoolRole  `yaml:"future"     json:"future"`
 	Judge     JudgeRole `yaml:"judge"      json:"judge"`
 	MetaJudge MetaRole  `yaml:"meta_judge" json:"meta_judge"`
 	Method    Method    `yaml:"method"     json:"method"`
@@ -138,6 +140,10 @@ type MetaRole struct {
 
 // Method has the numbers of the method.
 type Method struct {
+	// Pairs and Phase are left out of run.json where they are the default, so that its bytes are
+	// those of earlier versions.
+	Pairs                pairs.ActorMethod `yaml:"pairs"                  json:"pairs,omitempty"        doc:"tiers: both responses of an actor pair are the actor's; temporal: past may give the rejected one, and in phase 2 future the chosen one"`
+	Phase                int               `yaml:"phase"                  json:"phase,omitempty"        doc:"of temporal: 1, or 2 where future answers too"`
 	Rho                  float64           `yaml:"rho"                    json:"rho"                    doc:"width of the two score tiers in which length decides, 0 to below 0.5"`
 	MinMargin            float64           `yaml:"min_margin"             json:"min_margin"             doc:"smallest score difference of an actor pair, in points"`
 	MaxChosenChars       int               `yaml:"max_chosen_chars"       json:"max_chosen_chars"       doc:"an actor pair with a longer chosen response is dropped; 0 is off"`
@@ -215,7 +221,7 @@ func Default() Config {
 		Output:  Output{PromptsPerShard: 1250},
 		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: judge, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
 		Method: Method{
-			Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
+			Pairs: pairs.Tiers, Phase: 1, Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, Rating: AutoRating, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
 		},
 		Budget:   Budget{Comparisons: AllComparisons, Regret: rating.DefaultRegret, MaxComparisons: rating.DefaultMaxComparisons},
@@ -224,8 +230,8 @@ func Default() Config {
 	}
 }
 
-// presets are the numbers of the paper's four iterations, taken from secondary sources: the paper's
-// own text was not available.
+// presets are the numbers of published methods. Those of the paper's four iterations are taken from
+// secondary sources: the paper's own text was not available.
 var presets = map[string]func(*Config){
 	"paper-1": func(c *Config) {
 		c.Method.Rho, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 2500, 1100
@@ -233,6 +239,20 @@ var presets = map[string]func(*Config){
 	"paper-2": func(c *Config) { c.Method.Rho, c.Method.MaxJudgmentChars = 0.32, 1000 },
 	"paper-3": func(c *Config) { c.Method.Rho, c.Roles = 0.32, []string{schemas.RoleActor} },
 	"paper-4": func(c *Config) { c.Method.Rho, c.Roles = 0.4, []string{schemas.RoleActor} },
+
+	"self-rewarding": selfRewarding,
+	"temporal-1":     func(c *Config) { selfRewarding(c); c.Method.Pairs, c.Method.Phase = pairs.Temporal, 1 },
+	"temporal-2":     func(c *Config) { selfRewarding(c); c.Method.Pairs, c.Method.Phase = pairs.Temporal, 2 },
+}
+
+// selfRewarding sets the numbers of Yuan et al., arXiv 2401.10020: the best of four responses against
+// the worst, by the mean of three judgments. The method temporal varies where the two come from.
+func selfRewarding(c *Config) {
+	c.Roles, c.Method.Rho = []string{schemas.RoleActor}, 0
+	c.Actor.N, c.Judge.N = 4, 3
+	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role} {
+		r.Temperature, r.TopP = new(0.7), new(0.9)
+	}
 }
 
 // Presets returns the names of all presets, sorted.
@@ -270,6 +290,9 @@ func (c Config) Data() (json.RawMessage, error) {
 	}{Roles: slices.Sorted(slices.Values(c.Roles)), Seed: c.Seed, Prompts: c.Prompts, PerShard: c.Output.PromptsPerShard, Method: c.method()}
 	if data.Prompts.DropLastAnswer == prompts.AutoDrop {
 		data.Prompts.DropLastAnswer = ""
+	}
+	if data.Method.Pairs == pairs.Tiers {
+		data.Method.Pairs, data.Method.Phase = "", 0
 	}
 	resolved, err := c.resolve()
 	if err != nil {

@@ -174,7 +174,7 @@ func TestValidateTellsAll(t *testing.T) {
 		"client.patience", "client.tries",
 		"judge.n", "judge.scale",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
-		"method.position_weights", "method.rating", "method.rho",
+		"method.pairs", "method.phase", "method.position_weights", "method.rating", "method.rho",
 		"output.dir", "output.prompts_per_shard",
 		"prompts.max_line_bytes", "prompts.paths",
 		"roles",
@@ -317,16 +317,26 @@ func TestRubricIsShared(t *testing.T) {
 // The numbers of the paper's iterations, from DESIGN.md: what is not named is the default.
 func TestPresets(t *testing.T) {
 	both, actor := []string{schemas.RoleActor, schemas.RoleJudge}, []string{schemas.RoleActor}
+	// Yuan et al.: four responses and three judgments at temperature 0.7 and top_p 0.9.
+	own := func(c *Config) {
+		c.Actor.N, c.Judge.N = 4, 3
+		c.Actor.Temperature, c.Actor.TopP = new(0.7), new(0.9)
+		c.Judge.Temperature, c.Judge.TopP = new(0.7), new(0.9)
+	}
 	tests := map[string]struct {
 		rho                float64
 		response, judgment int
 		roles              []string
+		change             func(*Config)
 	}{
-		"":        {0.32, 0, 0, both},
-		"paper-1": {0, 2500, 1100, both},
-		"paper-2": {0.32, 0, 1000, both},
-		"paper-3": {0.32, 0, 0, actor},
-		"paper-4": {0.4, 0, 0, actor},
+		"":               {0.32, 0, 0, both, nil},
+		"paper-1":        {0, 2500, 1100, both, nil},
+		"paper-2":        {0.32, 0, 1000, both, nil},
+		"paper-3":        {0.32, 0, 0, actor, nil},
+		"paper-4":        {0.4, 0, 0, actor, nil},
+		"self-rewarding": {0, 0, 0, actor, own},
+		"temporal-1":     {0, 0, 0, actor, func(c *Config) { own(c); c.Method.Pairs = pairs.Temporal }},
+		"temporal-2":     {0, 0, 0, actor, func(c *Config) { own(c); c.Method.Pairs, c.Method.Phase = pairs.Temporal, 2 }},
 	}
 	for name, tt := range tests {
 		c, err := Preset(name)
@@ -336,6 +346,9 @@ func TestPresets(t *testing.T) {
 		want := Default()
 		want.Preset, want.Roles = name, tt.roles
 		want.Method.Rho, want.Method.MaxChosenChars, want.Method.MaxJudgmentChars = tt.rho, tt.response, tt.judgment
+		if tt.change != nil {
+			tt.change(&want)
+		}
 		if diff := cmp.Diff(want, c); diff != "" {
 			t.Errorf("%q: %s", name, diff)
 		}

@@ -90,13 +90,17 @@ func (c *Config) CheckSecrets(roles ...string) error {
 // byName returns all roles in the order of the method.
 func (c *Config) byName() iter.Seq2[string, *Role] {
 	return func(yield func(string, *Role) bool) {
-		_ = yield(schemas.RoleActor, &c.Actor.Role) && yield(schemas.RoleJudge, &c.Judge.Role) && yield(schemas.RoleMetaJudge, &c.MetaJudge.Role)
+		_ = yield(schemas.RoleActor, &c.Actor.Role) && yield(schemas.RolePast, c.Past.own()) && yield(schemas.RoleFuture, c.Future.own()) &&
+			yield(schemas.RoleJudge, &c.Judge.Role) && yield(schemas.RoleMetaJudge, &c.MetaJudge.Role)
 	}
 }
 
 // Asked returns the roles that a run asks, by name.
 func (c *Config) Asked() map[string]*Role {
 	asked := map[string]*Role{schemas.RoleActor: &c.Actor.Role, schemas.RoleJudge: &c.Judge.Role}
+	for _, p := range c.pools() {
+		asked[p.name] = p.role.own()
+	}
 	if c.wants(schemas.RoleJudge) {
 		asked[schemas.RoleMetaJudge] = &c.MetaJudge.Role
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"coeval/datasets/store"
@@ -47,6 +48,10 @@ func (c Config) resolve() (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
+	pools, err := c.resolvePools(actor)
+	if err != nil {
+		return nil, err
+	}
 	judgeRole, err := c.role(schemas.RoleJudge, &c.Judge.Role)
 	if err != nil {
 		return nil, err
@@ -60,7 +65,7 @@ func (c Config) resolve() (*resolved, error) {
 	}
 	strip := c.Method.StripReasoning
 	return &resolved{
-		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip},
+		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip, Pools: pools},
 		judge: judge.Options{
 			Role: *judgeRole, N: c.Judge.N, StripReasoning: strip,
 			Template: judging, Rubric: rubric, Scale: c.Judge.scale(), Pattern: c.Judge.Pattern,
@@ -231,7 +236,7 @@ func (s *Simulate) Worker() (*simulator.Options, error) {
 
 // ActorOptions returns the options for choosing actor pairs.
 func (m *Method) ActorOptions() pairs.ActorOptions {
-	return pairs.ActorOptions{Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars}
+	return pairs.ActorOptions{Rho: m.Rho, MinMargin: m.MinMargin, MaxChosenChars: m.MaxChosenChars, Method: m.Pairs, Phase: m.Phase}
 }
 
 // JudgeOptions returns the options for choosing judge pairs. An undecided rating is elo.
@@ -255,6 +260,10 @@ func withoutPlace[O generate.Options | judge.Options | meta.Options](o O) (json.
 	switch p := any(&o).(type) {
 	case *generate.Options:
 		p.Role.Endpoints = nil
+		p.Pools = slices.Clone(p.Pools)
+		for i := range p.Pools {
+			p.Pools[i].Role.Endpoints = nil
+		}
 	case *judge.Options:
 		p.Role.Endpoints = nil
 	case *meta.Options:

@@ -64,6 +64,7 @@ func (c Config) Validate() error {
 	v.method(&c.Method)
 	v.budget(&c.Budget)
 	v.margin(&c)
+	v.pools(&c)
 	v.pairable(&c)
 	v.client(&c.Client)
 	v.simulate(&c)
@@ -182,7 +183,7 @@ func (v *validator) role(key string, c *Config, r *Role) {
 		v.check(!set, key+".extra_body."+field, "set", "nothing: it has a key of its own")
 	}
 	v.secretFields(key+".extra_body", r.ExtraBody)
-	if c.Verdicts == EnforcedVerdicts && key != "actor" {
+	if c.Verdicts == EnforcedVerdicts && (key == schemas.RoleJudge || key == schemas.RoleMetaJudge) {
 		for _, field := range openai.ConstraintFields() {
 			_, set := r.ExtraBody[field]
 			v.check(!set, key+".extra_body."+field, "set", "nothing while verdicts are enforced")
@@ -230,7 +231,7 @@ func (v *validator) pairable(c *Config) {
 	if !within(c.Judge.N, 1, maxCount) || !within(c.Actor.N, 1, maxCount) {
 		return
 	}
-	v.check(!c.wants(schemas.RoleActor) || c.Actor.N >= 2, "actor.n", c.Actor.N, "at least 2: an actor pair needs two responses")
+	v.check(!c.wants(schemas.RoleActor) || c.Actor.N >= 2 || c.Method.Pairs == pairs.Temporal, "actor.n", c.Actor.N, "at least 2: an actor pair needs two responses")
 	v.check(c.Judge.N >= c.Method.MinJudgments || !within(c.Method.MinJudgments, 1, maxCount), "judge.n", c.Judge.N,
 		fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score, and there are no pairs", c.Method.MinJudgments))
 	if c.wants(schemas.RoleJudge) && c.Judge.N >= c.Method.MinJudgments {
@@ -355,13 +356,20 @@ func (c Config) WithoutSecrets() Config {
 		*urls = shown
 	}
 	place(&c.Worker.Access, &c.Worker.URLs)
-	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
-		place(&r.Access, &r.URLs)
-		if v := (validator{}); len(r.ExtraBody) > 0 {
-			if v.secretFields("", r.ExtraBody); len(v.problems) > 0 {
-				r.ExtraBody = map[string]any{"extra_body": redact.Hidden}
+	body := func(fields *map[string]any) {
+		if v := (validator{}); len(*fields) > 0 {
+			if v.secretFields("", *fields); len(v.problems) > 0 {
+				*fields = map[string]any{"extra_body": redact.Hidden}
 			}
 		}
+	}
+	for _, r := range []*Role{&c.Actor.Role, &c.Judge.Role, &c.MetaJudge.Role} {
+		place(&r.Access, &r.URLs)
+		body(&r.ExtraBody)
+	}
+	for _, p := range []*PoolRole{&c.Past, &c.Future} {
+		place(&p.Access, &p.URLs)
+		body(&p.ExtraBody)
 	}
 	return c
 }
@@ -530,7 +538,7 @@ func (v *validator) client(c *Client) {
 
 func (v *validator) simulate(c *Config) {
 	s := &c.Simulate
-	served := slices.Concat(c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs)
+	served := slices.Concat(c.Worker.URLs, c.Actor.URLs, c.Past.URLs, c.Future.URLs, c.Judge.URLs, c.MetaJudge.URLs)
 	v.check(!s.Enabled || len(served) == 0, "simulate.enabled", s.Enabled,
 		"false while URLs of servers are given: remove --simulate to ask them, or the URLs to simulate (--set 'worker.urls=[]')")
 	v.check(within(s.Slots, 1, 1<<20), "simulate.slots", s.Slots, "1 to 1048576")

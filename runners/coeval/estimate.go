@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -90,12 +92,17 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 // probed returns the servers of all roles, each once, with the first model and the first key that a
 // role uses there.
 func probed(c *metareward.Config) ([]estimate.Server, error) {
-	if err := checkKeys(c, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
+	if err := checkKeys(c, slices.Sorted(maps.Keys(c.Asked()))...); err != nil {
 		return nil, err
 	}
 	var servers []estimate.Server
 	seen := map[string]int{}
-	for _, r := range []*metareward.Role{&c.Judge.Role, &c.Actor.Role, &c.MetaJudge.Role} {
+	asked := c.Asked()
+	for _, name := range []string{schemas.RoleJudge, schemas.RoleActor, schemas.RoleMetaJudge, schemas.RolePast, schemas.RoleFuture} {
+		r := asked[name]
+		if r == nil {
+			continue
+		}
 		for _, e := range c.Endpoints(r) {
 			access, err := e.Credentials()
 			if err != nil {

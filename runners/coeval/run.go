@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -144,7 +145,7 @@ type run struct {
 func (r *run) do(ctx context.Context) (err error) {
 	r.started = time.Now()
 	r.attempt = fmt.Sprintf("%s-%s", r.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
-	if err := checkKeys(&r.config, schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge); err != nil {
+	if err := checkKeys(&r.config, slices.Sorted(maps.Keys(r.config.Asked()))...); err != nil {
 		return err
 	}
 	warnOfKeys(r.command.ErrOrStderr(), &r.config)
@@ -435,7 +436,7 @@ func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operat
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
 		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
 		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: append(r.config.KeyWarnings(), seen.Warnings...), UnknownFinishes: seen.UnknownFinishes, BadLines: r.scan.BadByCode,
+		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: slices.Concat(r.config.KeyWarnings(), r.config.PoolWarnings(), seen.Warnings), UnknownFinishes: seen.UnknownFinishes, BadLines: r.scan.BadByCode,
 	}
 	switch {
 	case seen.Requests == 0:

@@ -196,15 +196,25 @@ func distinct(numbers ...[]int) []int {
 
 // computeCost sets the cost of a variant.
 func (e *Estimate) computeCost(p *plan.Plan, v *Variant) {
-	var generations, prompt, completion, chars int64
-	for _, c := range []struct {
+	type need struct {
 		stage                 string
 		requests, generations int64
-	}{
-		{schemas.StageGenerate, 1, int64(v.K)},
-		{schemas.StageJudge, int64(v.K), int64(v.K * v.N)},
-		{schemas.StageMeta, int64(v.Comparisons), int64(v.Comparisons)},
-	} {
+	}
+	needs := []need{{schemas.StageGenerate, 1, int64(v.K)}}
+	responses := int64(v.K)
+	for _, pool := range p.Pools {
+		n := int64(pool.N)
+		if pool.AsActor {
+			n = int64(v.K)
+		}
+		needs = append(needs, need{pool.Stage, 1, n})
+		responses += n
+	}
+	needs = append(needs,
+		need{schemas.StageJudge, responses, responses * int64(v.N)},
+		need{schemas.StageMeta, int64(v.Comparisons), int64(v.Comparisons)})
+	var generations, prompt, completion, chars int64
+	for _, c := range needs {
 		length := p.Assumed[c.stage]
 		generations += p.Prompts * c.generations
 		prompt += p.Prompts * c.requests * length.PromptChars / plan.CharsPerToken

@@ -102,7 +102,7 @@ func (t *crossTally) add(n *runs.Numbers) {
 		t.judgments += int64(len(h[0]) + len(h[1]))
 		var means [2]float64
 		for k := range h {
-			f := schemas.ResponseFinding{ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: t.calibration.Apply(sumsOf(h[k], true))}
+			f := schemas.ResponseFinding{ID: r.ID, Pool: r.Pool, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: t.calibration.Apply(sumsOf(h[k], true))}
 			findings[k].Responses = append(findings[k].Responses, f)
 			means[k] = f.Score.Mean()
 		}

@@ -107,7 +107,7 @@ func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores 
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		f.Responses = append(f.Responses, schemas.ResponseFinding{
-			ID: r.ID, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: c.Apply(sumsOf(scores[r.ID], r.ScoreMean != nil)),
+			ID: r.ID, Pool: r.Pool, Status: schemas.Status(r.Status), Chars: int(r.Chars), Score: c.Apply(sumsOf(scores[r.ID], r.ScoreMean != nil)),
 		})
 	}
 	return f, scores

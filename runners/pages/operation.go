@@ -172,7 +172,7 @@ func sum(a *attempt) schemas.CallTally {
 }
 
 // stageOrder is that in which a prompt goes through the stages.
-var stageOrder = []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta}
+var stageOrder = []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta}
 
 // byOrder sorts other calls, for example probes of servers, after the stages.
 func byOrder(a, b string) int {

@@ -66,6 +66,9 @@ type Plan struct {
 	// whether they were measured in the journal.
 	Assumed map[string]Length `json:"assumed"`
 
+	// Pools are the roles that answer beside the actor.
+	Pools []metareward.AskedPool `json:"pools,omitempty"`
+
 	// again is the size of the texts that tables contain in addition to the stages' own: prompts and pairs.
 	again int64
 }
@@ -129,10 +132,14 @@ func New(ctx context.Context, c metareward.Config, scan *prompts.Scan, retryFail
 	if err != nil {
 		return nil, err
 	}
+	pools, err := c.AskedPools()
+	if err != nil {
+		return nil, err
+	}
 	in := metareward.Input{Scan: scan, Journal: lengths}
 	p := &planner{
 		config: &c, stage: stage, dir: dir, lengths: lengths, bits: c.Bits(&in), retryFailed: retryFailed,
-		counts: map[string]*Stage{}, chars: map[string]*sum{},
+		counts: map[string]*Stage{}, chars: map[string]*sum{}, pools: pools,
 	}
 	if err := p.readAll(ctx, scan); err != nil {
 		return nil, err
@@ -168,6 +175,7 @@ type planner struct {
 	counts      map[string]*Stage
 	chars       map[string]*sum
 	known       int64
+	pools       []metareward.AskedPool
 	respondent  journal.Respondent
 	// journalBytes is the journal's size now.
 	journalBytes int64
@@ -250,8 +258,11 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 		p.known++
 	}
 	k, n := int64(p.config.Actor.N), int64(p.config.Judge.N)
+	for _, pool := range p.pools {
+		k += int64(pool.N)
+	}
 	switch t.gap {
-	case schemas.StageGenerate:
+	case schemas.StageGenerate, schemas.StagePast, schemas.StageFuture:
 		p.at(schemas.StageJudge).add(k*n, 0, k)
 		p.metaUpTo(n)
 	case schemas.StageJudge:
@@ -410,22 +421,29 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	answer, verdict, comparison := p.assumed()
 	out := &Plan{
 		Lines: scan.Lines, Bad: scan.Bad, Merged: scan.Merged, NotDrawn: scan.Distinct - scan.Prompts, Prompts: scan.Prompts,
-		Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
+		Pools: p.pools, Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
 		Assumed: map[string]Length{
 			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, answer),
 			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, verdict),
 			schemas.StageMeta:     p.length(schemas.StageMeta, c.MetaJudge.MaxTokens, comparison),
 		},
 	}
+	asked := []string{schemas.StageGenerate}
+	for _, pool := range p.pools {
+		out.Assumed[pool.Stage] = p.length(pool.Stage, c.Actor.MaxTokens, out.Assumed[schemas.StageGenerate].Chars)
+		asked = append(asked, pool.Stage)
+	}
 	if out.AnsweredBy = p.respondent.Kind; c.MixesRespondents(p.respondent) != nil {
 		out.Refused = c.MixesRespondents(p.respondent).Error()
 	}
 	prompt := scan.Chars / max(scan.Distinct, 1)
-	response, judgment := out.Assumed[schemas.StageGenerate].Chars, out.Assumed[schemas.StageJudge].Chars
+	response, judgment := p.meanResponse(out.Assumed), out.Assumed[schemas.StageJudge].Chars
 	shown := map[string]int64{
 		schemas.StageGenerate: prompt,
 		schemas.StageJudge:    rubricChars + prompt + response,
 		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
+		schemas.StagePast:     prompt,
+		schemas.StageFuture:   prompt,
 	}
 	out.again = scan.Prompts * prompt
 	if p.wants(schemas.RoleActor) {
@@ -435,7 +453,7 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 		out.again += scan.Prompts * (shown[schemas.StageJudge] + 2*judgment)
 	}
 	var texts, chars, left, leftChars int64
-	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
+	for _, stage := range append(asked, schemas.StageJudge, schemas.StageMeta) {
 		s := p.at(stage)
 		l := out.Assumed[stage]
 		l.PromptChars = shown[stage]
@@ -452,6 +470,17 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	out.JournalBytes, _ = out.Storage(left, leftChars)
 	out.JournalBytes += p.journalBytes
 	return out, nil
+}
+
+// meanResponse is the mean length of the responses of all models.
+func (p *planner) meanResponse(assumed map[string]Length) int64 {
+	texts := int64(p.config.Actor.N)
+	chars := texts * assumed[schemas.StageGenerate].Chars
+	for _, pool := range p.pools {
+		texts += int64(pool.N)
+		chars += int64(pool.N) * assumed[pool.Stage].Chars
+	}
+	return chars / max(texts, 1)
 }
 
 // Storage estimates the bytes of journal and of tables for a number of texts for the plan's prompts.

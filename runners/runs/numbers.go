@@ -36,10 +36,13 @@ type Prompt struct {
 type Response struct {
 	ID            string   `parquet:"id"`
 	PromptID      string   `parquet:"prompt_id"`
+	Model         string   `parquet:"model,dict"`
 	Status        string   `parquet:"status,dict"`
 	Chars         int32    `parquet:"chars"`
 	ScoreMean     *float64 `parquet:"score_mean"`
 	ScoreVariance *float64 `parquet:"score_variance"`
+	// Pool is past or future by the model; empty for a response of the actor.
+	Pool string `parquet:"-"`
 }
 
 // Judgment is a row of raw/judgments.
@@ -84,6 +87,9 @@ func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) er
 		n.Comparisons, n.Failures = comparisons.Of(p.ID), failures.Of(p.ID)
 		if err := errors.Join(responses.err, judgments.err, comparisons.err, failures.err); err != nil {
 			return err
+		}
+		for i := range n.Responses {
+			n.Responses[i].Pool = r.Settings.PoolOf(n.Responses[i].Model)
 		}
 		if err := n.check(r.Settings.Scale()); err != nil {
 			return fmt.Errorf("%s: %w; run coeval verify for the details", r.Dir, err)

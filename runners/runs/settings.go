@@ -53,15 +53,23 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 			errs = append(errs, fmt.Errorf("calibration: %w", err))
 		}
 	}
-	for _, number := range []struct {
+	type number struct {
 		key   string
 		value int
-	}{
+	}
+	var numbers []number
+	for i, p := range s.Actor.Pools {
+		if generate.PoolStage(p.Role.Name) == "" {
+			errs = append(errs, fmt.Errorf("actor.pools[%d].role.name is %q; allowed are past and future", i, p.Role.Name))
+		}
+		numbers = append(numbers, number{fmt.Sprintf("actor.pools[%d].n", i), p.N})
+	}
+	for _, number := range append(numbers, []number{
 		{"actor.n", s.Actor.N},
 		{"judge.n", s.Judge.N},
 		{"method.min_judgments", s.Method.MinJudgments},
 		{"method.min_meta_judgments", s.Method.MinMetaJudgments},
-	} {
+	}...) {
 		if number.value < 1 || number.value > maxCount {
 			errs = append(errs, fmt.Errorf("%s is %d; allowed is 1 to %d", number.key, number.value, maxCount))
 		}
@@ -76,6 +84,17 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 
 // Wants reports whether the run was asked for pairs of a role.
 func (s *Settings) Wants(role string) bool { return slices.Contains(s.Roles, role) }
+
+// PoolOf returns the role beside the actor, past or future, whose model gave a response; empty for the
+// actor's.
+func (s *Settings) PoolOf(model string) string {
+	for i := range s.Actor.Pools {
+		if p := &s.Actor.Pools[i]; p.Role.Identity() == model {
+			return p.Role.Name
+		}
+	}
+	return ""
+}
 
 // JudgePrompt returns the messages that the judge got about a response, rendered from the template in
 // run.json.

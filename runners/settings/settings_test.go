@@ -108,7 +108,7 @@ func TestEachProblemOnce(t *testing.T) {
 	const file = "preset: paper-9\nprompts:\n  paths: {p: 1}\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml"})
 	const want = `c.yaml:3: prompts.paths is {p: 1}; allowed is a list of texts
-c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-4]`
+c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-4 self-rewarding temporal-1 temporal-2]`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
 	}

@@ -11,7 +11,7 @@ import (
 	"coeval/schemas"
 )
 
-// Responses counts the actor's distinct texts.
+// Responses counts the distinct responses of all models.
 type Responses struct {
 	// Distinct = Complete + CutOff + Empty. Only complete responses are judged.
 	Distinct int64 `json:"distinct"`
@@ -43,12 +43,18 @@ type cause struct {
 func (s *Summary) firstCause(maxTokens, judgeMaxTokens int) string {
 	r := &s.Responses
 	unscored := r.Complete - r.Scored
-	failed := schemas.Sum(s.FailedCalls[schemas.StageGenerate])
+	failed, codes := int64(0), map[string]int64{}
+	for _, stage := range []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture} {
+		for code, n := range s.FailedCalls[stage] {
+			failed += n
+			codes[code] += n
+		}
+	}
 	causes := []cause{
 		{r.CutOff, fmt.Sprintf("%s of %s responses are cut off at actor.max_tokens (%d): raise it", humanize.Comma(r.CutOff), humanize.Comma(r.Distinct), maxTokens)},
 		{r.Empty, fmt.Sprintf("%s of %s responses are empty: look at actor.stop, and whether the model's text is all reasoning", humanize.Comma(r.Empty), humanize.Comma(r.Distinct))},
 		{unscored, fmt.Sprintf("%s of %s complete responses have too few parsed judgments: %s", humanize.Comma(unscored), humanize.Comma(r.Complete), s.judgmentCause(judgeMaxTokens))},
-		{failed, fmt.Sprintf("%s calls of the actor failed: %s", humanize.Comma(failed), counts(s.FailedCalls[schemas.StageGenerate]))},
+		{failed, fmt.Sprintf("%s calls for responses failed: %s", humanize.Comma(failed), counts(codes))},
 	}
 	first := slices.MaxFunc(causes, func(a, b cause) int { return cmp.Compare(a.texts, b.texts) })
 	if first.texts == 0 {

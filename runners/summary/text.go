@@ -128,7 +128,7 @@ func (s *Summary) printFailures(line func(string, string, ...any)) {
 		line("failed calls", "none")
 		return
 	}
-	for _, stage := range []string{schemas.StageGenerate, schemas.StageJudge, schemas.StageMeta} {
+	for _, stage := range []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta} {
 		if codes := s.FailedCalls[stage]; len(codes) > 0 {
 			line("failed calls", "%s: %s", stage, counts(codes))
 		}

@@ -35,6 +35,7 @@ var settingBehind = map[string]string{
 	schemas.OverBudget:          "--max-generations, --max-cost or --max-gpu-hours: the same command with a larger bound goes on",
 	schemas.TooFewScored:        "method.min_judgments, actor.max_tokens and judge.max_tokens decide how many responses are scored",
 	schemas.EqualScores:         "judge.n: more judgments make equal means rarer; a judge.calibration makes ties where it is level",
+	schemas.NoGap:               "past.model and judge.n: the rejected response scored no lower than the chosen one",
 	schemas.Margin:              "method.min_margin",
 	schemas.ChosenTooLong:       "method.max_chosen_chars",
 	schemas.NotContested:        "judge.n and judge.temperature: no response had judgments that differ",

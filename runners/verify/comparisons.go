@@ -63,7 +63,7 @@ func (d *rows) findContested() {
 			}
 		}
 		c.prompt.Responses = append(c.prompt.Responses, reference.Response{
-			ID: r.row.ID, Chars: int(charsOf(r.row.Text)), Mean: r.mean, Variance: r.variance, Distinct: distinct, Failed: r.failed,
+			ID: r.row.ID, Pool: r.pool, Chars: int(charsOf(r.row.Text)), Mean: r.mean, Variance: r.variance, Distinct: distinct, Failed: r.failed,
 		})
 	}
 	c.prompt.Contested = reference.Contested(c.prompt.Responses, d.shard.run.rules().MinMetaJudgments)

@@ -72,9 +72,13 @@ func (f *figures) addTableRows(name shards.Table, rows int64) {
 // countTexts counts a prompt's responses and failures; its judgments and comparisons are
 // counted as they are read.
 func (f *figures) countTexts(d *rows) {
-	replicates := 0
+	own, texts := 0, 0 // of the actor
 	for _, r := range d.joined {
-		replicates += len(r.row.Replicates)
+		f.stats.Responses.Replicates += int64(len(r.row.Replicates))
+		if r.pool == "" {
+			own += len(r.row.Replicates)
+			texts++
+		}
 		f.stats.Responses.Distinct++
 		switch schemas.Status(r.row.Status) {
 		case schemas.Empty:
@@ -86,10 +90,9 @@ func (f *figures) countTexts(d *rows) {
 			f.stats.Responses.Scored++
 		}
 	}
-	f.stats.Responses.Replicates += int64(replicates)
-	if replicates > 1 {
+	if own > 1 {
 		f.stats.Responses.Several++
-		if len(d.joined) == 1 {
+		if texts == 1 {
 			f.stats.Responses.Constant++
 		}
 	}

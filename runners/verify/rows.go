@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/big"
 	"slices"
@@ -33,8 +34,8 @@ type rows struct {
 	id       string
 	// joined are the responses with their judgments, in the order of their rows.
 	joined []*response
-	// answered reports for each replicate of the actor whether it has a row or a failure.
-	answered []bool
+	// answered reports for each stage and each replicate of its model whether it has a row or a failure.
+	answered map[string][]bool
 	failed   map[schemas.FailedCalls]int
 	compared comparisons
 }
@@ -42,6 +43,8 @@ type rows struct {
 // A response is a row of raw/responses with its judgments.
 type response struct {
 	row *schemas.ResponseRow
+	// pool is past or future; empty for a response of the actor.
+	pool string
 	// judgments has at most one for each replicate.
 	judgments []*judgment
 	// judged reports for each replicate of the judge whether it has a row or a failure.
@@ -70,7 +73,10 @@ func (d *rows) check() {
 		d.checkOverBudget(&d.prompts[0])
 		return
 	}
-	d.answered = make([]bool, s.run.Settings.Actor.N)
+	d.answered = map[string][]bool{schemas.StageGenerate: make([]bool, s.run.Settings.Actor.N)}
+	for _, p := range s.run.Settings.Actor.Pools {
+		d.answered[stageOf(p.Role.Name)] = make([]bool, p.N)
+	}
 	d.failed = map[schemas.FailedCalls]int{}
 	for i := range d.responses {
 		d.joinResponse(&d.responses[i])
@@ -193,7 +199,7 @@ func (d *rows) joinResponse(row *schemas.ResponseRow) {
 	s := d.shard
 	at := s.responses.row(&d.problems, row)
 	at.id("prompt_id, model and text", row.ID, schemas.ResponseID(row.PromptID, row.Model, row.Text))
-	same(at, "model", row.Model, s.run.Settings.Actor.Role.Identity())
+	pool := d.poolOf(at, row.Model)
 	same(at, "chars", row.Chars, charsOf(row.Text))
 	checkTokens(at, row.PromptTokens)
 	switch schemas.Status(row.Status) {
@@ -209,9 +215,35 @@ func (d *rows) joinResponse(row *schemas.ResponseRow) {
 		at.add("replicates is %v, should be a sorted list of at least one", row.Replicates)
 	}
 	for _, replicate := range row.Replicates {
-		markSeen(at, "replicates", d.answered, replicate)
+		markSeen(at, "replicates", d.answered[stageOf(pool)], replicate)
 	}
-	d.joined = append(d.joined, &response{row: row, judged: make([]bool, s.run.Settings.Judge.N)})
+	d.joined = append(d.joined, &response{row: row, pool: pool, judged: make([]bool, s.run.Settings.Judge.N)})
+}
+
+// stageOf returns the stage that gives the responses of a pool.
+func stageOf(pool string) string {
+	if pool == "" {
+		return schemas.StageGenerate
+	}
+	return schemas.StageGenerate + "_" + pool
+}
+
+// poolOf returns the pool of a response by its model. A model that the config doesn't name is a
+// problem.
+func (d *rows) poolOf(at location, model string) string {
+	actor := &d.shard.run.Settings.Actor
+	if model == actor.Role.Identity() {
+		return ""
+	}
+	known := actor.Role.Identity()
+	for _, p := range actor.Pools {
+		if model == p.Role.Identity() {
+			return p.Role.Name
+		}
+		known += " or " + p.Role.Identity()
+	}
+	at.add("model is %s, should be %s", show(model), known)
+	return ""
 }
 
 // markSeen marks a replicate as seen and reports whether it is new.
@@ -285,9 +317,14 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 		return
 	}
 	switch row.Stage {
-	case schemas.StageGenerate:
+	case schemas.StageGenerate, schemas.StagePast, schemas.StageFuture:
+		seen, asked := d.answered[row.Stage]
+		if !asked {
+			at.add("stage is %s, but config has no such role", show(row.Stage))
+			return
+		}
 		sameNullable(at, "response_id", row.ResponseID, nil)
-		markSeen(at, "replicate", d.answered, *row.Replicate)
+		markSeen(at, "replicate", seen, *row.Replicate)
 	case schemas.StageJudge:
 		if r := d.judgedResponse(at, text(row.ResponseID)); r != nil {
 			markSeen(at, "replicate", r.judged, *row.Replicate)
@@ -297,7 +334,7 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 		same(at, "replicate", *row.Replicate, 0)
 		return
 	default:
-		at.add("stage is %s, should be generate, judge or meta", show(row.Stage))
+		at.add("stage is %s, should be generate, generate_past, generate_future, judge or meta", show(row.Stage))
 	}
 	sameNullable(at, "first_id", row.FirstID, nil)
 	sameNullable(at, "second_id", row.SecondID, nil)
@@ -306,9 +343,15 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 // checkCalls reports calls without a row or a failure: their rows are gone.
 func (d *rows) checkCalls() {
 	at := d.shard.responses.prompt(&d.problems, d.id)
-	for replicate, ok := range d.answered {
-		if !ok {
-			at.add("replicate %d of the actor has neither a row nor a failure", replicate)
+	for _, stage := range slices.Sorted(maps.Keys(d.answered)) {
+		role := schemas.RoleActor
+		if _, pool, ok := strings.Cut(stage, "_"); ok {
+			role = pool
+		}
+		for replicate, ok := range d.answered[stage] {
+			if !ok {
+				at.add("replicate %d of %s has neither a row nor a failure", replicate, called(role))
+			}
 		}
 	}
 	for _, r := range d.joined {
@@ -322,6 +365,14 @@ func (d *rows) checkCalls() {
 			}
 		}
 	}
+}
+
+// called names a role in a sentence.
+func called(role string) string {
+	if role == schemas.RoleActor {
+		return "the actor"
+	}
+	return role
 }
 
 // checkDistinct finds the judgment with the lowest replicate of every parsed text.

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"coeval/datasets/shards"
 	"coeval/pipelines/metareward"
 	"coeval/runners/verify/reference"
 	"coeval/schemas"
@@ -60,6 +63,12 @@ func TestOtherConfigs(t *testing.T) {
 		}},
 		{"no pairs", func(c *metareward.Config) { c.Method.MinMargin, c.Method.MaxJudgmentChars = 5, 1 }},
 		{"balanced", func(c *metareward.Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 0.5, 0.2 }},
+		{"temporal 1", func(c *metareward.Config) { temporal(c, 1) }},
+		{"temporal 2, both roles, tiers", func(c *metareward.Config) {
+			temporal(c, 2)
+			c.Roles, c.Method.Rho = []string{schemas.RoleActor, schemas.RoleJudge}, 0.3
+		}},
+		{"past is the actor", func(c *metareward.Config) { c.Method.Pairs, c.Past.Revision = pairs.Temporal, c.Worker.Revision }},
 		{"one shard", func(c *metareward.Config) { c.Output.PromptsPerShard = 1000 }},
 		{"sample", func(c *metareward.Config) { c.Prompts.Sample = 5 }},
 	}
@@ -73,6 +82,39 @@ func TestOtherConfigs(t *testing.T) {
 				t.Error(p)
 			}
 		})
+	}
+}
+
+// temporal makes a config of a phase of the method temporal.
+func temporal(c *metareward.Config, phase int) {
+	c.Roles = []string{schemas.RoleActor}
+	c.Method.Pairs, c.Method.Phase = pairs.Temporal, phase
+	c.Past.Model, c.Past.N, c.Future.Model = "sim:quality=-0.5,length=+0,noise=+0", 2, "sim:quality=+0.5,length=+0,noise=+0"
+}
+
+// A pair whose side is of another pool than the method takes it from is found, and so is a column that
+// names another model.
+func TestPoolsAreProved(t *testing.T) {
+	out := t.TempDir()
+	if err := makeRun(t.Context(), out, promptLines(), func(c *metareward.Config) { temporal(c, 2); c.Output.PromptsPerShard = 1000 }); err != nil {
+		t.Fatal(err)
+	}
+	f := readLargest[schemas.Pair](t, out, shards.Actor)
+	if err := os.RemoveAll(filepath.Join(out, "journal")); err != nil { // it has run.json's digest
+		t.Fatal(err)
+	}
+	f.rows[0].RejectedModel = "m@r1"
+	f.forge(t)
+	problems := mustVerify(t, out).Problems
+	if len(problems) != 1 || !strings.Contains(problems[0], `rejected_model is "m@r1", should be "sim:quality=-0.5`) {
+		t.Errorf("problems are %q", problems)
+	}
+	m := readManifest(t, out)
+	m.Config = []byte(strings.Replace(string(m.Config), `"phase":2`, `"phase":1`, 1))
+	writeManifest(t, out, m)
+	problems = mustVerify(t, out).Problems
+	if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, "chosen_id") }) {
+		t.Errorf("phase 1 gives the same pairs: %q", problems)
 	}
 }
 

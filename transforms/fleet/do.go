@@ -69,7 +69,7 @@ type piece struct {
 
 // priorities order the stages at the limiter. Later stages go first, so that prompts finish and memory
 // use stays flat. After the last prompt the order is reversed.
-var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0}
+var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0, schemas.StagePast: 0, schemas.StageFuture: 0}
 
 // Do sends requests of one prompt and role, as few as the servers' limits on choices allow, and returns
 // after the delivery of every replicate. All requests wait as one ticket in the queue; each gets a

@@ -1,9 +1,10 @@
-// Package generate asks the actor for K responses to every prompt.
+// Package generate asks the actor for K responses to every prompt, and other checkpoints for
+// theirs.
 //
-// The actor gets the conversation as it is, with no template. It promises that the responses
-// of a dossier are distinct by their trimmed text, in the order of their first replicate,
-// each with all the replicates that gave it; that each is complete, empty or truncated; and
-// that a call which failed for good is a failure of the dossier.
+// A model gets the conversation as it is, with no template. It promises that the responses
+// of a dossier are distinct by their trimmed text within each pool, in the order of their first
+// replicate, each with all the replicates that gave it; that each is complete, empty or truncated;
+// and that a call which failed for good is a failure of the dossier.
 package generate
 
 import (
@@ -29,7 +30,24 @@ type Options struct {
 	// StripReasoning takes thoughts out of a response before it is judged. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
+	// Pools are other models that answer the same prompts, each of another identity than the actor.
+	// Their responses are judged as the actor's are. Empty means none.
+	Pools []Pool `json:"pools,omitempty"`
 }
+
+// A Pool is the responses of a role beside the actor.
+type Pool struct {
+	// Role is past or future. Required.
+	Role stage.Role `json:"role"`
+	// N is the number of its responses to a prompt, 1 to 256. Required.
+	N int `json:"n"`
+}
+
+// stages are the stages of the roles that may have a pool.
+var stages = map[string]string{schemas.RolePast: schemas.StagePast, schemas.RoleFuture: schemas.StageFuture}
+
+// PoolStage returns the stage of a pool's answers, as failures and counts name it.
+func PoolStage(role string) string { return stages[role] }
 
 func (o Options) withDefaults() Options {
 	if o.N == 0 {
@@ -38,12 +56,29 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// maxN bounds the responses of a pool.
+const maxN = 256
+
 func (o Options) validate() error {
 	if o.Role.Name != schemas.RoleActor {
 		return fmt.Errorf("generate: role.name is %q; allowed is %s", o.Role.Name, schemas.RoleActor)
 	}
-	if o.N < 1 || o.N > 256 {
-		return fmt.Errorf("generate: n is %d; allowed is 1 to 256", o.N)
+	if o.N < 1 || o.N > maxN {
+		return fmt.Errorf("generate: n is %d; allowed is 1 to %d", o.N, maxN)
+	}
+	seen := map[string]string{o.Role.Identity(): o.Role.Name}
+	for i, p := range o.Pools {
+		if stages[p.Role.Name] == "" {
+			return fmt.Errorf("generate: pools[%d].role.name is %q; allowed are %s and %s", i, p.Role.Name, schemas.RolePast, schemas.RoleFuture)
+		}
+		if p.N < 1 || p.N > maxN {
+			return fmt.Errorf("generate: pools[%d].n is %d; allowed is 1 to %d", i, p.N, maxN)
+		}
+		// The IDs of responses have the model and not the role.
+		if other, ok := seen[p.Role.Identity()]; ok {
+			return fmt.Errorf("generate: pools[%d] is %q, the model of %s; allowed is another model or revision", i, p.Role.Identity(), other)
+		}
+		seen[p.Role.Identity()] = p.Role.Name
 	}
 	return nil
 }
@@ -76,22 +111,38 @@ func decodeStage(options json.RawMessage) (stage.Stage, error) {
 
 func (o Options) generate(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	conversation := d.Prompt.Messages
-	said, err := c.Do(ctx, []stage.Call{{
-		Role: &o.Role, Stage: schemas.StageGenerate, PromptID: d.Prompt.ID, N: o.N,
-		Inputs:   []string{"", d.Prompt.ID}, // the actor has no template
-		Messages: func() []schemas.Message { return conversation },
-	}})
+	call := func(role *stage.Role, name string, n int) stage.Call {
+		return stage.Call{
+			Role: role, Stage: name, PromptID: d.Prompt.ID, N: n,
+			Inputs:   []string{"", d.Prompt.ID}, // no template
+			Messages: func() []schemas.Message { return conversation },
+		}
+	}
+	calls := []stage.Call{call(&o.Role, schemas.StageGenerate, o.N)}
+	for i := range o.Pools {
+		p := &o.Pools[i]
+		calls = append(calls, call(&p.Role, stages[p.Role.Name], p.N))
+	}
+	said, err := c.Do(ctx, calls)
 	if err != nil {
 		return err
 	}
 	d.Responses = nil
+	for i := range calls {
+		o.read(d, &calls[i], said[i])
+	}
+	return nil
+}
+
+// read adds the distinct responses of one pool.
+func (o Options) read(d *schemas.Dossier, call *stage.Call, said []schemas.Generation) {
 	at := map[string]int{}
-	for replicate, g := range said[0] {
+	for replicate, g := range said {
 		if g.Code != "" {
-			d.Fail(schemas.StageGenerate, replicate, g, schemas.Failure{})
+			d.Fail(call.Stage, replicate, g, schemas.Failure{})
 			continue
 		}
-		r := o.response(d.Prompt.ID, replicate, g)
+		r := o.response(d.Prompt.ID, call.Role, replicate, g)
 		i, ok := at[r.Text]
 		if !ok {
 			at[r.Text] = len(d.Responses)
@@ -102,13 +153,12 @@ func (o Options) generate(ctx context.Context, c stage.Caller, d *schemas.Dossie
 		same.Replicates = append(same.Replicates, replicate)
 		same.Status = better(same.Status, r.Status)
 	}
-	return nil
 }
 
 // response reads one replicate. A text that was cut off is truncated, even if nothing of it
 // is left.
-func (o Options) response(promptID string, replicate int, g schemas.Generation) schemas.Response {
-	text, reasoning, cut := stage.ReadText(g, o.StripReasoning, o.Role.ReasoningTags...)
+func (o Options) response(promptID string, role *stage.Role, replicate int, g schemas.Generation) schemas.Response {
+	text, reasoning, cut := stage.ReadText(g, o.StripReasoning, role.ReasoningTags...)
 	status := schemas.Complete
 	switch {
 	case cut:
@@ -116,12 +166,16 @@ func (o Options) response(promptID string, replicate int, g schemas.Generation) 
 	case text == "":
 		status = schemas.Empty
 	}
-	return schemas.Response{
-		ID:         schemas.ResponseID(promptID, o.Role.Identity(), text),
+	r := schemas.Response{
+		ID:         schemas.ResponseID(promptID, role.Identity(), text),
 		Replicates: []int{replicate},
 		Text:       text, Reasoning: reasoning, Status: status,
 		PromptTokens: g.PromptTokens,
 	}
+	if role.Name != schemas.RoleActor {
+		r.Pool = role.Name
+	}
+	return r
 }
 
 // better returns the status of a text that two replicates gave: one that ended says that the

@@ -95,6 +95,28 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// Each pool has its own responses, replicates and failures. One text of two models is two responses.
+func TestPools(t *testing.T) {
+	past := stage.Role{Name: schemas.RolePast, Model: "actor-model", Revision: "1"}
+	future := stage.Role{Name: schemas.RoleFuture, Model: "actor-model", Revision: "3"}
+	d := run(t, generate.Options{Role: role, N: 2, Pools: []generate.Pool{{Role: past, N: 3}, {Role: future, N: 1}}}, answers{
+		says("Paris.", "stop"), says("Paris.", "stop"), {Code: "timeout"},
+	})
+	id := func(revision string) string { return schemas.ResponseID(prompt.ID, "actor-model@"+revision, "Paris.") }
+	want := []schemas.Response{
+		{ID: id("2"), Replicates: []int{0, 1}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20},
+		{ID: id("1"), Pool: "past", Replicates: []int{0, 1}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20},
+		{ID: id("3"), Pool: "future", Replicates: []int{0}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20},
+	}
+	if diff := cmp.Diff(want, d.Responses); diff != "" {
+		t.Error(diff)
+	}
+	failures := []schemas.Failure{{Stage: schemas.StagePast, Code: "timeout", PromptID: prompt.ID, Replicate: 2}}
+	if diff := cmp.Diff(failures, d.Failures); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Every replicate is one of a response's or one of a failure's.
 func TestStageConservesReplicates(t *testing.T) {
 	said := make(answers, 64)
@@ -151,6 +173,9 @@ func TestOptions(t *testing.T) {
 		{generate.Options{}, `role.name is ""; allowed is actor`},
 		{generate.Options{Role: role, N: 257}, "n is 257; allowed is 1 to 256"},
 		{generate.Options{Role: role, N: -1}, "n is -1"},
+		{generate.Options{Role: role, Pools: []generate.Pool{{Role: role, N: 1}}}, `pools[0].role.name is "actor"; allowed are past and future`},
+		{generate.Options{Role: role, Pools: []generate.Pool{{Role: stage.Role{Name: "past"}}}}, "pools[0].n is 0; allowed is 1 to 256"},
+		{generate.Options{Role: role, Pools: []generate.Pool{{Role: stage.Role{Name: "past", Model: "actor-model@2"}, N: 1}}}, `pools[0] is "actor-model@2", the model of actor`},
 	}
 	for _, tt := range tests {
 		if _, err := generate.Spec(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {

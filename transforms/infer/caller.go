@@ -2,9 +2,12 @@ package infer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
@@ -67,18 +70,40 @@ func (c *journaledCaller) Do(ctx context.Context, calls []stage.Call) ([][]schem
 		}
 		c.asked.Store(true)
 	}
+	roles := byRole(lacking)
+	switch len(roles) {
+	case 0:
+		return out, nil
+	case 1: // almost always
+		return out, c.ask(ctx, roles[0])
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group errgroup.Group
+	for _, one := range roles {
+		group.Go(func() error {
+			err := c.ask(ctx, one)
+			if err != nil && !errors.Is(err, fleet.ErrOverBudget) { // what was sent within the budget is kept
+				cancel()
+			}
+			return err
+		})
+	}
+	return out, group.Wait()
+}
+
+// byRole cuts ranges where the role changes.
+func byRole(lacking []missing) [][]missing {
+	var out [][]missing
 	for len(lacking) > 0 {
-		// The calls of a stage mostly have one role, so that this is all of them.
 		n := 1
 		for n < len(lacking) && lacking[n].call.Role == lacking[0].call.Role {
 			n++
 		}
-		if err := c.ask(ctx, lacking[:n]); err != nil {
-			return nil, err
-		}
+		out = append(out, lacking[:n])
 		lacking = lacking[n:]
 	}
-	return out, nil
+	return out
 }
 
 // replay fills in the generations that the journal has, and returns the replicates that it lacks.

@@ -22,7 +22,23 @@ type ActorOptions struct {
 	// MaxChosenChars drops a pair whose chosen response is longer, in Unicode code points. It
 	// is applied after the selection: the pair is not replaced. Zero means no limit.
 	MaxChosenChars int `json:"max_chosen_chars"`
+	// Method says between whose responses the pair is picked. Empty means Tiers.
+	Method ActorMethod `json:"method,omitempty"`
+	// Phase is 1 or 2, of the method Temporal alone: in phase 2 the future's responses may be chosen.
+	// Zero means 1.
+	Phase int `json:"phase,omitempty"`
 }
+
+// An ActorMethod says between whose responses an actor pair is picked.
+type ActorMethod string
+
+const (
+	// Tiers picks both sides among the actor's own responses.
+	Tiers ActorMethod = "tiers"
+	// Temporal anchors the rejected side in the past's responses, and in phase 2 the chosen side in
+	// the future's (Wang et al., arXiv 2508.06026).
+	Temporal ActorMethod = "temporal"
+)
 
 // Validate returns an error that names every field with a value that is not allowed.
 func (o ActorOptions) Validate() error {
@@ -36,6 +52,14 @@ func (o ActorOptions) Validate() error {
 	}
 	if o.MaxChosenChars < 0 {
 		errs = append(errs, fmt.Errorf("pairs: max_chosen_chars is %d; allowed is 0 (no limit) or more", o.MaxChosenChars))
+	}
+	switch o.Method {
+	case "", Tiers, Temporal:
+	default:
+		errs = append(errs, fmt.Errorf("pairs: method is %q; allowed is %s or %s", o.Method, Tiers, Temporal))
+	}
+	if o.Phase < 0 || o.Phase > 2 {
+		errs = append(errs, fmt.Errorf("pairs: phase is %d; allowed is 1 or 2", o.Phase))
 	}
 	return errors.Join(errs...)
 }
@@ -51,43 +75,37 @@ func hasDecimals(x float64, n int) bool {
 
 // Actor picks the pair of responses that trains the actor.
 //
-// With Smax and Smin the highest and the lowest mean of the scored responses,
+// With Smax and Smin the highest and the lowest mean of the actor's scored responses,
 //
 //	top tier:    S_k ≥ (1−ρ)·Smax + ρ·Smin    chosen:   its shortest response
 //	bottom tier: S_k ≤ (1−ρ)·Smin + ρ·Smax    rejected: its longest response
 //
 // of equally long ones the one with the lowest ID. So the margin left is at least
-// (1−2ρ)(Smax−Smin), and len(chosen) − len(rejected) never rises with ρ. The options must be
-// valid.
+// (1−2ρ)(Smax−Smin), and len(chosen) − len(rejected) never rises with ρ. For the method temporal
+// see [temporal]. The options must be valid.
 func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 	if f.OverBudget {
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
 	}
-	var scored []schemas.ResponseFinding
-	for _, r := range f.Responses {
-		if r.Score.Scored {
-			scored = append(scored, r)
-		}
+	if o.Method == Temporal {
+		return temporal(f, o)
 	}
-	if len(scored) < 2 {
-		if len(scored)+lostResponses(f) < 2 { // without the failures too
+	own := poolOf(f, "")
+	if len(own.scored) < 2 {
+		if len(own.scored)+lostResponses(f, "") < 2 { // without the failures too
 			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
 		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
 	}
-	highest, lowest := scored[0].Score, scored[0].Score
-	for _, r := range scored[1:] {
-		if compareMeans(r.Score, highest) > 0 {
-			highest = r.Score
-		}
-		if compareMeans(r.Score, lowest) < 0 {
-			lowest = r.Score
-		}
-	}
-	if compareMeans(highest, lowest) == 0 {
+	if compareMeans(own.highest, own.lowest) == 0 {
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.EqualScores}
 	}
-	chosen, rejected := tierPair(scored, highest, lowest, inMillionths(o.Rho))
+	rho := inMillionths(o.Rho)
+	return o.keep(own.shortestOfTop(rho), own.longestOfBottom(rho))
+}
+
+// keep returns a pair, or why it is dropped.
+func (o ActorOptions) keep(chosen, rejected schemas.ResponseFinding) schemas.Choice {
 	switch {
 	case !hasMargin(chosen.Score, rejected.Score, inThousandths(o.MinMargin)):
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.Margin}
@@ -97,38 +115,109 @@ func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 }
 
-// lostResponses returns how many more responses might have a score if no call had failed.
-func lostResponses(f *schemas.Finding) int {
-	lost := 0
-	for _, c := range f.Failed {
-		if c.Stage == schemas.StageGenerate {
-			lost += c.Calls
-		}
+// temporal picks a pair whose sides may come from other checkpoints, all judged by the current one.
+// With A, P and F the scored responses of actor, past and future,
+//
+//	rejected: the worst of P if min S(P) < min S(A), else the worst of A
+//	chosen:   in phase 2 the best of F if max S(F) > max S(A), else the best of A
+//
+// and the pair is kept if S(chosen) > S(rejected). Best and worst are the shortest response of the
+// top tier and the longest of the bottom tier, as in [Actor], of the pool that the side comes
+// from. If all responses of the past are the actor's, this is the best of A against its worst.
+func temporal(f *schemas.Finding, o ActorOptions) schemas.Choice {
+	own, past, future := poolOf(f, ""), poolOf(f, schemas.RolePast), pool{}
+	lost := lostResponses(f, "") + lostResponses(f, schemas.RolePast)
+	if o.Phase == 2 {
+		future = poolOf(f, schemas.RoleFuture)
+		lost += lostResponses(f, schemas.RoleFuture)
 	}
-	for _, r := range f.Responses {
-		if !r.Score.Scored && r.FailedJudgments > 0 {
-			lost++
+	if all := len(own.scored) + len(past.scored) + len(future.scored); len(own.scored) == 0 || all < 2 {
+		if len(own.scored)+lostResponses(f, "") == 0 || all+lost < 2 { // without the failures too
+			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
+		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge)
 	}
-	return lost
+	from, against := own, own
+	if len(future.scored) > 0 && compareMeans(future.highest, own.highest) > 0 {
+		from = future
+	}
+	if len(past.scored) > 0 && compareMeans(past.lowest, own.lowest) < 0 {
+		against = past
+	}
+	rho := inMillionths(o.Rho)
+	chosen, rejected := from.shortestOfTop(rho), against.longestOfBottom(rho)
+	if compareMeans(chosen.Score, rejected.Score) <= 0 {
+		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NoGap}
+	}
+	return o.keep(chosen, rejected)
 }
 
-// tierPair returns the shortest response of the top tier and the longest of the bottom tier.
-// Neither tier is empty, since highest and lowest are in them, and below ρ = 0.5 they share none.
-func tierPair(scored []schemas.ResponseFinding, highest, lowest schemas.Score, rho int64) (chosen, rejected schemas.ResponseFinding) {
-	for _, r := range scored {
-		if compareTier(r.Score, highest, lowest, rho) >= 0 {
+// A pool is the scored responses of one role.
+type pool struct {
+	scored          []schemas.ResponseFinding
+	highest, lowest schemas.Score
+}
+
+// poolOf returns the scored responses of a pool; the empty name is the actor's.
+func poolOf(f *schemas.Finding, name string) pool {
+	var p pool
+	for _, r := range f.Responses {
+		if r.Pool != name || !r.Score.Scored {
+			continue
+		}
+		if len(p.scored) == 0 || compareMeans(r.Score, p.highest) > 0 {
+			p.highest = r.Score
+		}
+		if len(p.scored) == 0 || compareMeans(r.Score, p.lowest) < 0 {
+			p.lowest = r.Score
+		}
+		p.scored = append(p.scored, r)
+	}
+	return p
+}
+
+// shortestOfTop returns the shortest response of the top tier, which the best one is in. The pool
+// must not be empty.
+func (p *pool) shortestOfTop(rho int64) (chosen schemas.ResponseFinding) {
+	for _, r := range p.scored {
+		if compareTier(r.Score, p.highest, p.lowest, rho) >= 0 {
 			if chosen.ID == "" || r.Chars < chosen.Chars || r.Chars == chosen.Chars && r.ID < chosen.ID {
 				chosen = r
 			}
 		}
-		if compareTier(r.Score, lowest, highest, rho) <= 0 {
+	}
+	return chosen
+}
+
+// longestOfBottom returns the longest response of the bottom tier, which the worst one is in. The
+// pool must not be empty. Below ρ = 0.5 the tiers of one pool share no response, unless all are
+// equal.
+func (p *pool) longestOfBottom(rho int64) (rejected schemas.ResponseFinding) {
+	for _, r := range p.scored {
+		if compareTier(r.Score, p.lowest, p.highest, rho) <= 0 {
 			if rejected.ID == "" || r.Chars > rejected.Chars || r.Chars == rejected.Chars && r.ID < rejected.ID {
 				rejected = r
 			}
 		}
 	}
-	return chosen, rejected
+	return rejected
+}
+
+// lostResponses returns how many more responses of a pool might have a score if no call had failed.
+func lostResponses(f *schemas.Finding, pool string) int {
+	asked := map[string]string{"": schemas.StageGenerate, schemas.RolePast: schemas.StagePast, schemas.RoleFuture: schemas.StageFuture}[pool]
+	lost := 0
+	for _, c := range f.Failed {
+		if c.Stage == asked {
+			lost += c.Calls
+		}
+	}
+	for _, r := range f.Responses {
+		if r.Pool == pool && !r.Score.Scored && r.FailedJudgments > 0 {
+			lost++
+		}
+	}
+	return lost
 }
 
 // All comparisons are of integers: a mean is Sum/N with Sum in thousandths, and both sides

@@ -242,6 +242,9 @@ func TestActorOptions(t *testing.T) {
 		{ActorOptions{MinMargin: 0.0001}, "min_margin is 0.0001; allowed is 0 to 100, with at most 3 decimals"},
 		{ActorOptions{MinMargin: 100.5}, "min_margin is 100.5"},
 		{ActorOptions{MaxChosenChars: -1}, "max_chosen_chars is -1"},
+		{ActorOptions{Method: Temporal, Phase: 2}, ""},
+		{ActorOptions{Method: "best"}, `method is "best"; allowed is tiers or temporal`},
+		{ActorOptions{Phase: 3}, "phase is 3; allowed is 1 or 2"},
 	}
 	for _, tt := range tests {
 		err := tt.o.Validate()

@@ -116,7 +116,7 @@ func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) sche
 	switch {
 	case f.OverBudget:
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
-	case f.ContestedID == "" && !hasScored(f):
+	case f.ContestedID == "" && !hasScored(f) && lostResponses(f, "") > 0:
 		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
 	case f.ContestedID == "":
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NotContested}
@@ -208,9 +208,10 @@ func lostJudgments(f *schemas.Finding) int {
 	return 0
 }
 
+// hasScored reports whether a response of the actor, one of which is the contested one, is scored.
 func hasScored(f *schemas.Finding) bool {
 	for _, r := range f.Responses {
-		if r.Score.Scored {
+		if r.Pool == "" && r.Score.Scored {
 			return true
 		}
 	}

@@ -1,5 +1,5 @@
 // Package score joins the judgments of a response into its mean and variance, and picks the
-// response whose judgments disagree the most.
+// response of the actor whose judgments disagree the most.
 //
 // For a response k with n parsed scores s_1 … s_n
 //
@@ -124,7 +124,7 @@ func (f *scoreFn) ProcessElement(d schemas.Dossier) schemas.Dossier {
 	return d
 }
 
-// Dossier fills in the score of every response, and names the contested response. Of the
+// Dossier fills in the score of every response, and names the contested response. Of the actor's
 // scored responses with a variance above 0 that is the one with the highest variance among
 // those with o.MinDistinct distinct parsed judgments, or among all if none has as many. Of
 // equals it is the one with the lowest ID.
@@ -138,7 +138,7 @@ func Dossier(d *schemas.Dossier, o Options) {
 		r.Score = Sum(r.Judgments)
 		r.Score.Scored = r.Score.N >= o.MinJudgments
 		r.Score = o.Calibration.Apply(r.Score)
-		if !r.Score.Scored || spread(r.Score) == 0 {
+		if !r.Score.Scored || spread(r.Score) == 0 || !r.IsActors() {
 			continue
 		}
 		hasEnough := distinct(r.Judgments) >= o.MinDistinct

@@ -46,6 +46,11 @@ func response(id string, scores ...int) schemas.Response {
 	return r
 }
 
+func ofPool(pool string, r schemas.Response) schemas.Response {
+	r.Pool = pool
+	return r
+}
+
 func dossier(responses ...schemas.Response) schemas.Dossier {
 	return schemas.Dossier{Responses: responses}
 }
@@ -103,6 +108,9 @@ func TestContested(t *testing.T) {
 		// Population variance 0.25 for a and 0.5025² for b, but sample variance 0.5 for a and 0.34 for b.
 		{"population, no tie", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2005, 1000, 2005)), "b"},
 		// 0.25 for a and 0.5005² for b.
+		// Responses of other models are never contested, whatever their variance.
+		{"past", 0, dossier(ofPool(schemas.RolePast, response("a", 0, 5000)), response("b", 1000, 2000)), "b"},
+		{"past alone", 0, dossier(ofPool(schemas.RolePast, response("a", 0, 5000))), ""},
 		{"one in a thousand", 0, dossier(response("a", 1000, 2000), response("b", 1000, 2001)), "b"},
 	}
 	for _, tt := range tests {

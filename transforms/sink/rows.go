@@ -13,7 +13,7 @@ import (
 func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 	t := w.tables
 	if r.Actor != nil && r.Actor.Outcome == schemas.Paired {
-		pair, err := actorPair(d, r.Actor)
+		pair, err := actorPair(w.options, d, r.Actor)
 		if err != nil {
 			return err
 		}
@@ -22,7 +22,7 @@ func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 		}
 	}
 	if r.Judge != nil && r.Judge.Outcome == schemas.Paired {
-		pair, err := judgePair(d, r, w.asked)
+		pair, err := judgePair(w.options, d, r, w.asked)
 		if err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 	if err := t.prompts.write([]schemas.PromptRow{promptRow(d, r)}); err != nil {
 		return err
 	}
-	if err := t.responses.write(responseRows(d, w.options.Actor.Identity())); err != nil {
+	if err := t.responses.write(responseRows(d, w.options.modelOf)); err != nil {
 		return err
 	}
 	if err := t.judgments.write(judgmentRows(d, r, w.options.Judging.Role.Identity())); err != nil {
@@ -65,13 +65,14 @@ func newPair(role string, d *schemas.Dossier, c *schemas.Choice, chosen, rejecte
 }
 
 // actorPair is the DPO example that trains the actor.
-func actorPair(d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair, error) {
+func actorPair(o *Options, d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair, error) {
 	chosen, rejected := response(d, c.ChosenID), response(d, c.RejectedID)
 	if chosen == nil || rejected == nil {
 		return nil, fmt.Errorf("the actor's choice names response %s or %s, which the dossier lacks", c.ChosenID, c.RejectedID)
 	}
 	p := newPair(schemas.RoleActor, d, c, chosen.Text, rejected.Text)
 	p.Prompt = d.Prompt.Messages
+	p.ChosenModel, p.RejectedModel = o.modelOf(chosen), o.modelOf(rejected)
 	p.ChosenScore, p.RejectedScore = chosen.Score.Mean(), rejected.Score.Mean()
 	p.ScoreMargin, p.MarginSE = scoreMargin(chosen.Score, rejected.Score), marginSE(chosen.Score, rejected.Score)
 	return p, nil
@@ -99,7 +100,7 @@ func marginSE(chosen, rejected schemas.Score) *float64 {
 
 // judgePair is the DPO example that trains the judge: its prompt is what the judge was asked,
 // byte for byte.
-func judgePair(d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*schemas.Pair, error) {
+func judgePair(o *Options, d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*schemas.Pair, error) {
 	contested := d.Contested()
 	if contested == nil {
 		return nil, fmt.Errorf("a judge pair without a contested response")
@@ -114,6 +115,8 @@ func judgePair(d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*sc
 		return nil, err
 	}
 	p.ResponseID = &contested.ID
+	p.ChosenModel = o.Judging.Role.Identity()
+	p.RejectedModel = p.ChosenModel
 	p.ChosenScore, p.RejectedScore = points(chosen.Score), points(rejected.Score)
 	p.ScoreMargin = points(chosen.Score - rejected.Score)
 	p.ChosenElo, p.RejectedElo = elo(r, chosen.ID), elo(r, rejected.ID)
@@ -184,13 +187,13 @@ func promptChars(messages []schemas.Message) int {
 	return n
 }
 
-func responseRows(d *schemas.Dossier, model string) []schemas.ResponseRow {
+func responseRows(d *schemas.Dossier, model func(*schemas.Response) string) []schemas.ResponseRow {
 	rows := make([]schemas.ResponseRow, len(d.Responses))
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		row := &rows[i]
 		*row = schemas.ResponseRow{
-			ID: r.ID, PromptID: d.Prompt.ID, Model: model, Text: r.Text, Reasoning: nullable(r.Reasoning),
+			ID: r.ID, PromptID: d.Prompt.ID, Model: model(r), Text: r.Text, Reasoning: nullable(r.Reasoning),
 			Status: string(r.Status), Chars: chars(r.Text),
 			PromptTokens:    int32(r.PromptTokens),
 			ParsedJudgments: int32(r.Score.N), Contested: r.ID == d.ContestedID,

@@ -67,9 +67,11 @@ type Options struct {
 	Chain []stage.Spec `json:"chain"`
 	// Roles are those whose pairs are asked for. Required.
 	Roles []string `json:"roles"`
-	// Actor and MetaJudge are the roles whose models the rows name.
-	Actor     stage.Role `json:"actor"`
-	MetaJudge stage.Role `json:"meta_judge"`
+	// Actor and MetaJudge are the roles whose models the rows name, Pools the models of the roles
+	// beside the actor, with their revisions, by role.
+	Actor     stage.Role        `json:"actor"`
+	Pools     map[string]string `json:"pools,omitempty"`
+	MetaJudge stage.Role        `json:"meta_judge"`
 	// Judging has the judge's role, and renders the prompts of judge pairs. Required.
 	Judging judge.Options `json:"judging"`
 	// Pairing tells which position weights were used. Required for the role judge.
@@ -110,6 +112,14 @@ func (o *Options) validate() error {
 		errs = append(errs, errors.New("sink: Roles is empty; allowed are actor and judge"))
 	}
 	return errors.Join(errs...)
+}
+
+// modelOf returns the model that gave a response, with its revision.
+func (o *Options) modelOf(r *schemas.Response) string {
+	if r.IsActors() {
+		return o.Actor.Identity()
+	}
+	return o.Pools[r.Pool]
 }
 
 func (o *Options) wants(role string) bool { return slices.Contains(o.Roles, role) }

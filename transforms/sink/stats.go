@@ -51,10 +51,14 @@ func countAsking(s *schemas.Stats, d *schemas.Dossier) {
 }
 
 func countResponses(s *schemas.Stats, d *schemas.Dossier) {
-	replicates := 0
+	own, texts := 0, 0 // of the actor
 	for i := range d.Responses {
 		r := &d.Responses[i]
-		replicates += len(r.Replicates)
+		s.Responses.Replicates += int64(len(r.Replicates))
+		if r.IsActors() {
+			own += len(r.Replicates)
+			texts++
+		}
 		s.Responses.Distinct++
 		switch r.Status {
 		case schemas.Empty:
@@ -69,10 +73,9 @@ func countResponses(s *schemas.Stats, d *schemas.Dossier) {
 			s.Judgments.Count(r.Judgments[k].Unparsed)
 		}
 	}
-	s.Responses.Replicates += int64(replicates)
-	if replicates > 1 {
+	if own > 1 {
 		s.Responses.Several++
-		if len(d.Responses) == 1 {
+		if texts == 1 {
 			s.Responses.Constant++
 		}
 	}

@@ -23,7 +23,9 @@ type Prompt struct {
 
 // A Response is a response with the numbers that choose it.
 type Response struct {
-	ID    string
+	ID string
+	// Pool is past or future; empty for a response of the actor.
+	Pool  string
 	Chars int
 	// Mean and Variance are of its parsed scores in points; nil if it is not scored. Mean is on
 	// people's scale if the run has a calibration.
@@ -46,8 +48,11 @@ type Judgment struct {
 type Rules struct {
 	Rho, MinMargin                   float64
 	MaxChosenChars, MaxJudgmentChars int
-	MinMetaJudgments                 int
-	DropEqualScores                  bool
+	// Temporal pairs have sides of past, and in Phase 2 of future.
+	Temporal         bool
+	Phase            int
+	MinMetaJudgments int
+	DropEqualScores  bool
 }
 
 // Moments returns mean and variance of scores in points. The scores are multiples of a thousandth, so
@@ -76,11 +81,11 @@ func rational(x float64, denominator int64) *big.Rat {
 	return big.NewRat(int64(scaled+half), denominator)
 }
 
-// Contested returns the place of the scored response with the highest variance above 0, of equals
+// Contested returns the place of the actor's scored response with the highest variance above 0, of equals
 // the one with the lowest ID; negative if there is none. Responses with fewer than minDistinct
 // distinct parsed judgments count only if no other response has a variance above 0.
 func Contested(responses []Response, minDistinct int) int {
-	disputed := func(r Response) bool { return r.Variance != nil && r.Variance.Sign() > 0 }
+	disputed := func(r Response) bool { return r.Pool == "" && r.Variance != nil && r.Variance.Sign() > 0 }
 	canCompare := func(r Response) bool { return disputed(r) && r.Distinct >= minDistinct }
 	eligible := disputed
 	if slices.ContainsFunc(responses, canCompare) {
@@ -105,31 +110,61 @@ func Contested(responses []Response, minDistinct int) int {
 //
 // Of equally long responses it takes the one with the lowest ID.
 func (p *Prompt) Actor(r Rules) schemas.Choice {
-	scored := slices.DeleteFunc(slices.Clone(p.Responses), func(r Response) bool { return r.Mean == nil })
-	if len(scored) < 2 {
-		possible := len(scored) + p.failed(schemas.StageGenerate)
-		for _, response := range p.Responses {
-			if response.Mean == nil && response.Failed > 0 {
-				possible++
-			}
-		}
-		if possible < 2 {
+	if r.Temporal {
+		return p.temporal(r)
+	}
+	own := p.scored("")
+	if len(own) < 2 {
+		if len(own)+p.lost("") < 2 {
 			return dropped(schemas.TooFewScored)
 		}
 		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
 	}
-	byMean := func(a, b Response) int { return a.Mean.Cmp(b.Mean) }
-	highest, lowest := slices.MaxFunc(scored, byMean).Mean, slices.MinFunc(scored, byMean).Mean
-	if highest.Cmp(lowest) == 0 {
+	if best(own).Cmp(worst(own)) == 0 {
 		return dropped(schemas.EqualScores)
 	}
-	width := new(big.Rat).Sub(highest, lowest)
-	width.Mul(width, rational(r.Rho, 1e6))
-	top, bottom := new(big.Rat).Sub(highest, width), new(big.Rat).Add(lowest, width)
-	upper := slices.DeleteFunc(slices.Clone(scored), func(r Response) bool { return r.Mean.Cmp(top) < 0 })
-	lower := slices.DeleteFunc(slices.Clone(scored), func(r Response) bool { return r.Mean.Cmp(bottom) > 0 })
-	chosen := slices.MinFunc(upper, func(a, b Response) int { return cmp.Or(a.Chars-b.Chars, cmp.Compare(a.ID, b.ID)) })
-	rejected := slices.MinFunc(lower, func(a, b Response) int { return cmp.Or(b.Chars-a.Chars, cmp.Compare(a.ID, b.ID)) })
+	return r.keep(shortestOfTop(own, r.Rho), longestOfBottom(own, r.Rho))
+}
+
+// temporal chooses between the responses of several checkpoints. The candidates of each side are one
+// pool: the past's for the rejected side if the lowest mean of all belongs to the past alone, the
+// future's for the chosen side of phase 2 if the highest mean of actor and future belongs to the
+// future alone, and the actor's otherwise.
+func (p *Prompt) temporal(r Rules) schemas.Choice {
+	names := []string{"", schemas.RolePast}
+	if r.Phase == 2 {
+		names = append(names, schemas.RoleFuture)
+	}
+	found, possible := 0, 0
+	for _, name := range names {
+		found += len(p.scored(name))
+		possible += len(p.scored(name)) + p.lost(name)
+	}
+	own, past, future := p.scored(""), p.scored(schemas.RolePast), p.scored(schemas.RoleFuture)
+	switch {
+	case len(own)+p.lost("") == 0, possible < 2:
+		return dropped(schemas.TooFewScored)
+	case len(own) == 0, found < 2:
+		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge)
+	}
+	chosenOf, rejectedOf := own, own
+	if lowest := worst(slices.Concat(own, past)); lowest.Cmp(worst(own)) != 0 {
+		rejectedOf = past
+	}
+	if r.Phase == 2 {
+		if highest := best(slices.Concat(own, future)); highest.Cmp(best(own)) != 0 {
+			chosenOf = future
+		}
+	}
+	chosen, rejected := shortestOfTop(chosenOf, r.Rho), longestOfBottom(rejectedOf, r.Rho)
+	if rejected.Mean.Cmp(chosen.Mean) >= 0 {
+		return dropped(schemas.NoGap)
+	}
+	return r.keep(chosen, rejected)
+}
+
+// keep returns a pair, or why it is dropped.
+func (r Rules) keep(chosen, rejected Response) schemas.Choice {
 	switch margin := new(big.Rat).Sub(chosen.Mean, rejected.Mean); {
 	case margin.Cmp(rational(r.MinMargin, 1000)) < 0:
 		return dropped(schemas.Margin)
@@ -137,6 +172,53 @@ func (p *Prompt) Actor(r Rules) schemas.Choice {
 		return dropped(schemas.ChosenTooLong)
 	}
 	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+}
+
+// scored returns the scored responses of a pool.
+func (p *Prompt) scored(pool string) []Response {
+	return slices.DeleteFunc(slices.Clone(p.Responses), func(r Response) bool { return r.Pool != pool || r.Mean == nil })
+}
+
+// lost returns how many more responses of a pool might be scored if no call had failed.
+func (p *Prompt) lost(pool string) int {
+	stage := schemas.StageGenerate
+	switch pool {
+	case schemas.RolePast:
+		stage = schemas.StagePast
+	case schemas.RoleFuture:
+		stage = schemas.StageFuture
+	}
+	n := p.failed(stage)
+	for _, r := range p.Responses {
+		if r.Pool == pool && r.Mean == nil && r.Failed > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func byMean(a, b Response) int { return a.Mean.Cmp(b.Mean) }
+
+// best and worst return the highest and the lowest mean.
+func best(pool []Response) *big.Rat  { return slices.MaxFunc(pool, byMean).Mean }
+func worst(pool []Response) *big.Rat { return slices.MinFunc(pool, byMean).Mean }
+
+// tierWidth returns ρ·(Smax − Smin).
+func tierWidth(pool []Response, rho float64) *big.Rat {
+	w := new(big.Rat).Sub(best(pool), worst(pool))
+	return w.Mul(w, rational(rho, 1e6))
+}
+
+func shortestOfTop(pool []Response, rho float64) Response {
+	bound := new(big.Rat).Sub(best(pool), tierWidth(pool, rho))
+	tier := slices.DeleteFunc(slices.Clone(pool), func(r Response) bool { return r.Mean.Cmp(bound) < 0 })
+	return slices.MinFunc(tier, func(a, b Response) int { return cmp.Or(a.Chars-b.Chars, cmp.Compare(a.ID, b.ID)) })
+}
+
+func longestOfBottom(pool []Response, rho float64) Response {
+	bound := new(big.Rat).Add(worst(pool), tierWidth(pool, rho))
+	tier := slices.DeleteFunc(slices.Clone(pool), func(r Response) bool { return r.Mean.Cmp(bound) > 0 })
+	return slices.MinFunc(tier, func(a, b Response) int { return cmp.Or(b.Chars-a.Chars, cmp.Compare(a.ID, b.ID)) })
 }
 
 // IsCompared reports whether the contested response has enough judgments for the meta-judge.
@@ -149,7 +231,7 @@ func (p *Prompt) IsCompared(r Rules) bool {
 // judgments were not compared.
 func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
 	switch {
-	case p.Contested < 0 && !slices.ContainsFunc(p.Responses, func(r Response) bool { return r.Mean != nil }):
+	case p.Contested < 0 && len(p.scored("")) == 0 && p.lost("") > 0:
 		return p.undecided(schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
 	case p.Contested < 0:
 		return dropped(schemas.NotContested)
@@ -158,20 +240,20 @@ func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
 	case !p.IsCompared(r):
 		return p.undecided(schemas.TooFewJudgments, schemas.StageJudge)
 	}
-	best, worst := 0, 0
+	top, bottom := 0, 0
 	for i := range p.Judgments { // in the order of IDs
-		if ratings[i] > ratings[best] {
-			best = i
+		if ratings[i] > ratings[top] {
+			top = i
 		}
-		if ratings[i] <= ratings[worst] {
-			worst = i
+		if ratings[i] <= ratings[bottom] {
+			bottom = i
 		}
 	}
-	chosen, rejected := p.Judgments[best], p.Judgments[worst]
+	chosen, rejected := p.Judgments[top], p.Judgments[bottom]
 	switch {
-	case !p.isDecided(best) || !p.isDecided(worst):
+	case !p.isDecided(top) || !p.isDecided(bottom):
 		return p.undecided(schemas.TooFewVerdicts, schemas.StageMeta)
-	case ratings[best] == ratings[worst]:
+	case ratings[top] == ratings[bottom]:
 		return dropped(schemas.EqualElo)
 	case schemas.Collapse(chosen.Text) == schemas.Collapse(rejected.Text):
 		return dropped(schemas.EqualTexts)

@@ -17,13 +17,18 @@ import (
 func TestChoicesAgree(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	outcomes := map[string]int{}
-	for range 4000 {
+	for range 8000 {
 		p, f := randomPrompt(rng)
 		rules := Rules{
 			Rho: []float64{0, 0.1, 0.32, 0.4}[rng.IntN(4)], MinMargin: []float64{0, 0.5}[rng.IntN(2)], MaxChosenChars: []int{0, 400}[rng.IntN(2)],
 			MaxJudgmentChars: []int{0, 400}[rng.IntN(2)], MinMetaJudgments: 3, DropEqualScores: rng.IntN(2) == 0,
+			Temporal: rng.IntN(2) == 0, Phase: 1 + rng.IntN(2),
 		}
-		want := pairs.Actor(f, pairs.ActorOptions{Rho: rules.Rho, MinMargin: rules.MinMargin, MaxChosenChars: rules.MaxChosenChars})
+		o := pairs.ActorOptions{Rho: rules.Rho, MinMargin: rules.MinMargin, MaxChosenChars: rules.MaxChosenChars, Phase: rules.Phase}
+		if rules.Temporal {
+			o.Method = pairs.Temporal
+		}
+		want := pairs.Actor(f, o)
 		outcomes[schemas.RoleActor+string(want.Outcome)+want.Reason]++
 		if diff := cmp.Diff(want, p.Actor(rules)); diff != "" {
 			t.Fatalf("actor: %s\n%+v", diff, f)
@@ -52,7 +57,7 @@ func TestChoicesAgree(t *testing.T) {
 	for role, reasons := range schemas.DropReasons {
 		for _, reason := range reasons {
 			if outcomes[role+string(schemas.Dropped)+reason] == 0 {
-				t.Logf("no %s was dropped for %s", role, reason)
+				t.Logf("no %s was dropped for %s", role, reason) // a balance is of a run
 			}
 		}
 		for _, outcome := range []string{string(schemas.Paired), string(schemas.Failed) + "timeout"} {
@@ -66,8 +71,9 @@ func TestChoicesAgree(t *testing.T) {
 // randomPrompt returns one prompt for the reference and for the transform.
 func randomPrompt(rng *rand.Rand) (*Prompt, *schemas.Finding) {
 	p, f := &Prompt{Contested: -1, FailedCalls: map[schemas.FailedCalls]int{}}, &schemas.Finding{PromptID: "p"}
-	for k := range rng.IntN(6) {
-		r := Response{ID: fmt.Sprint("r", k), Chars: 100 * (1 + rng.IntN(6))}
+	pools := []string{"", "", "", schemas.RolePast, schemas.RoleFuture}
+	for k := range rng.IntN(8) {
+		r := Response{ID: fmt.Sprint("r", k), Pool: pools[rng.IntN(len(pools))], Chars: 100 * (1 + rng.IntN(6))}
 		var points []float64
 		score := schemas.Score{}
 		for range rng.IntN(4) {
@@ -86,10 +92,10 @@ func randomPrompt(rng *rand.Rand) (*Prompt, *schemas.Finding) {
 			count(p, f, schemas.StageJudge, "timeout")
 		}
 		p.Responses = append(p.Responses, r)
-		f.Responses = append(f.Responses, schemas.ResponseFinding{ID: r.ID, Status: schemas.Complete, Chars: r.Chars, Score: score, FailedJudgments: r.Failed})
+		f.Responses = append(f.Responses, schemas.ResponseFinding{ID: r.ID, Pool: r.Pool, Status: schemas.Complete, Chars: r.Chars, Score: score, FailedJudgments: r.Failed})
 	}
 	if rng.IntN(8) == 0 {
-		count(p, f, schemas.StageGenerate, "timeout")
+		count(p, f, []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture}[rng.IntN(3)], "timeout")
 	}
 	p.Contested = Contested(p.Responses, 0)
 	if p.Contested < 0 {
