@@ -37,7 +37,7 @@ const strongLabels = `score|rating|grade|final verdict|final tally|final mark|to
 	得分|分数|分數|评分|評分|打分|评级|スコア|得点|点数|評点|評価|採点|採点結果|評価結果|评分结果|評分結果|평가 결과|점수|평점|스코어|평가|
 	punktzahl|gesamtpunktzahl|endpunktzahl|bewertung|gesamtbewertung|gesamtnote|endnote|wertung|puntuación|puntuacion|calificación|calificacion|puntaje|pontuação|pontuacao|
 	avaliação|classificação|punteggio|valutazione|note finale|note globale|оценка|балл|рейтинг|الدرجة|النتيجة|التقييم|العلامة|स्कोर|अंक|puan|skor|ocena|điểm|điểm số|
-	betyg|poäng|คะแนน|امتیاز|نمره|ציון|βαθμολογία|pontszám|scor|punctaj|hodnocení|beoordeling|pisteet|nilai|wynik|оцінка|бал|poengsum|skóre|výsledek|pistemäärä|স্কোর|அளவு|toplam puan|điểm tổng`
+	betyg|poäng|คะแนน|امتیاز|نمره|ציון|βαθμολογία|pontszám|scor|punctaj|hodnocení|beoordeling|pisteet|nilai|wynik|оцінка|бал|poengsum|skóre|výsledek|pistemäärä|arvosana|βαθμός|puanı|স্কোর|அளவு|toplam puan|điểm tổng`
 
 // totalLabels mean a score that ends a list of points.
 const totalLabels = `total|sum|grand total|total points|总分|總分|总得分|總得分|合計|合計点|総合点|총점|합계|

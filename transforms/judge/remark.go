@@ -15,13 +15,13 @@ var (
 	// alternative begins a remark that makes one number two, or none.
 	alternative = regexp.MustCompile(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
 	// condition makes a score hold only in a case.
-	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to)\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
+	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to|subject\s+to|provided\s+that|depending\s+on)\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
 	// hesitation takes a score back in its own remark.
 	hesitation = regexp.MustCompile(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|wait\b|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
 	// connective are the lower-case words with which a remark may begin.
 	connective = regexp.MustCompile(`(?i)^(?:because|since|as|due|given|for|with|which|while|although|though|but|based|it|this|thanks|considering|reflecting|indicating|meaning|rather|not|instead|overall|weil|da|denn|car|parce|porque|perché|потому|так)\b`)
 	// criterionOnly is a remark that names one criterion: the score is that criterion's alone.
-	criterionOnly = regexp.MustCompile(`(?i)^[\s(,:;–—-]*(?:for|in|on|regarding)?\s*(?:the\s+)?(?:` + criteria + `)\s*[).]?$`)
+	criterionOnly = regexp.MustCompile(`(?i)^[\s(,:;–—-]*(?:for|in|on|regarding)?\s*(?:the\s+)?(?:` + criteria + `)(?:\s+(?:only|alone))?\s*[).]?$`)
 )
 
 // criteria are the names of single criteria, as rubrics have them.
@@ -41,7 +41,7 @@ func (sc Scale) remark(c *cursor, n number) (remark, after, reason string) {
 		return sc.remark(c, n)
 	}
 	if r == '.' || r == '!' || r == '。' {
-		if rest := s[size:]; !startsWithDigit(rest) {
+		if rest := s[size:]; !startsWithDigit(strings.TrimLeft(rest, ".")) {
 			return "", strings.TrimLeft(rest, ".!。 "), ""
 		}
 		return "", "", answers.Ambiguous
@@ -214,7 +214,7 @@ func unexplained(s string, value float64) (reason string) {
 		next := strings.Fields(strings.TrimLeft(s[at[1]:], " "))
 		before := strings.TrimLeft(s[:at[0]], " ,;:([–—-")
 		fact := before != "" && len(next) > 0 && strings.HasPrefix(s[at[1]:], " ") && unicode.IsLetter(firstRune(next[0])) &&
-			!oneOf(strings.Trim(next[0], ".,;:)"), "or if with without otherwise points point pts stars to and when but") && startsWithDigit(s[at[0]:])
+			!oneOf(strings.Trim(next[0], ".,;:)"), "or if with without otherwise points point pts stars to and when but would could might may is was seems also too") && startsWithDigit(s[at[0]:])
 		if !fact && parse(s[at[0]:at[1]]) != value {
 			return answers.Ambiguous
 		}
@@ -228,7 +228,7 @@ func firstRune(s string) rune {
 }
 
 var (
-	claim   = regexp.MustCompile(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
+	claim   = regexp.MustCompile(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|accept\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
 	retract = regexp.MustCompile(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|disregard\w*|ignor(?:e|ed|ing)|manipulat\w*|injection|reconsider\w*|scratch\s+that|wait|correction|second\s+thoughts?|actually|retract\w*|disagree|apolog\w*|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|not\s+sure|uncertain|unsure|hard\s+to\s+say)\b`)
 	limits  = regexp.MustCompile(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
 	partial = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)

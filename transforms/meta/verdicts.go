@@ -21,7 +21,7 @@ var (
 	// tie is a value that names the two or neither.
 	tie = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
 	// joined is a remark that adds the other judgment to the first.
-	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:and|or|&|/|\+|\?|oder|und|ou|et|o|y|e|或|和|与|と|または|또는|и|или)\s*(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?[AB](?:[^\pL\pN]|$)|,\s*(?:` + noun + `\s*[-_]?)?[AB]\b|;\s*(?:` + noun + `\s*[-_]?)?[AB]\s*(?:[.,;)\]]|$))`)
+	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:and|or|&|/|\+|\?|…|\.\.+|oder|und|ou|et|o|y|e|或|和|与|と|または|또는|и|или)\s*(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?[AB](?:[^\pL\pN]|$)|,\s*(?:` + noun + `\s*[-_]?)?[AB]\b|;\s*(?:` + noun + `\s*[-_]?)?[AB]\s*(?:[.,;)\]]|$))`)
 	// denied is a remark that rules the other judgment out: not B, rather than B.
 	denied = regexp.MustCompile(`(?i)^[\s,(]*(?:(?:and|but)\s+)?(?:not|rather\s+than|instead\s+of|over)\s+(?:` + noun + `\s*[-_]?)?([AB])\s*[.)!]*$`)
 	// compared is the sign between two letters: A > B.
@@ -173,9 +173,16 @@ func firstSentence(s string) (first, rest string) {
 // split is a remark that gives a part of the verdict to the other judgment: "A on form, B on content".
 var split = regexp.MustCompile(`[,;]\s*(?:(?i:and|but|while)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s*(?:\(|\s(?i:on|in|for|at|is\s+(?:better|more\s+accurate)|wins)\b)`)
 
+// rival is a remark that praises the other judgment as much: "although B is more accurate".
+var rival = regexp.MustCompile(`(?:[,;]|\b(?i:but|while|although|though|yet|however|whereas))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:(?:is|was|seems)\s+(?:(?:still|much|clearly|slightly)\s+)?(?:the\s+)?(?:better|more\s+accurate|superior|winner|as\s+(?:good|accurate)|equally\s+\pL+)(?:\s+(?:one|overall|too|as\s+well))?|wins)[\s.)]*$`)
+
 func splits(letter, remark string) bool {
-	m := split.FindStringSubmatch(remark)
-	return m != nil && m[1] != letter
+	for _, re := range []*regexp.Regexp{split, rival} {
+		if m := re.FindStringSubmatch(remark); m != nil && m[1] != letter {
+			return true
+		}
+	}
+	return false
 }
 
 // The parts of a verdict in words.
