@@ -47,12 +47,8 @@ func messages(p *page) []string {
 	p.walk(func(n mdast.Node) {
 		if row, ok := n.(*extast.TableRow); ok {
 			for part := row.FirstChild().FirstChild(); part != nil; part = part.NextSibling() {
-				if code, ok := part.(*mdast.CodeSpan); ok {
-					var b strings.Builder
-					for s := code.FirstChild(); s != nil; s = s.NextSibling() {
-						b.Write(s.(*mdast.Text).Segment.Value(p.source))
-					}
-					all = append(all, b.String())
+				if span, ok := part.(*mdast.CodeSpan); ok {
+					all = append(all, code(span, p.source))
 				}
 			}
 		}

@@ -166,6 +166,17 @@ func (p *page) anchors() map[string]bool {
 	return all
 }
 
+// code returns the text of a code span.
+func code(c *ast.CodeSpan, source []byte) string {
+	var b strings.Builder
+	for part := c.FirstChild(); part != nil; part = part.NextSibling() {
+		if s, ok := part.(*ast.Text); ok {
+			b.Write(s.Segment.Value(source))
+		}
+	}
+	return b.String()
+}
+
 // plain returns the text below a node without its marks. Code becomes one word.
 func plain(n ast.Node, source []byte) string {
 	var b strings.Builder
@@ -175,11 +186,7 @@ func plain(n ast.Node, source []byte) string {
 		}
 		switch c := c.(type) {
 		case *ast.CodeSpan:
-			for part := c.FirstChild(); part != nil; part = part.NextSibling() {
-				if s, ok := part.(*ast.Text); ok {
-					b.WriteString(strings.ReplaceAll(string(s.Segment.Value(source)), " ", "-"))
-				}
-			}
+			b.WriteString(strings.ReplaceAll(code(c, source), " ", "-"))
 			return ast.WalkSkipChildren, nil
 		case *ast.Text:
 			b.Write(c.Segment.Value(source))
