@@ -20,7 +20,7 @@ func init() {
 	stage.Register(schemas.StageGenerate, decodeStage)
 }
 
-// Options say who answers, and how often.
+// Options configure the actor and the number of responses.
 type Options struct {
 	// Role is the actor. Required.
 	Role stage.Role `json:"role"`

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Bounds limit what a run asks for in all. When one is reached no further request is sent: those in
+// Bounds limit all requests of a run together. When one is reached no further request is sent: those in
 // flight are answered and kept, and every prompt that still lacks an answer is over budget. The zero
 // value bounds nothing.
 type Bounds struct {
@@ -26,11 +26,11 @@ type Bounds struct {
 	HourPrice       float64 `json:"hour_price,omitempty"`
 	GPUs            float64 `json:"gpus,omitempty"`
 
-	// Spent is what earlier attempts took.
+	// Spent is the consumption of earlier attempts.
 	Spent Spent `json:"spent,omitzero"`
 }
 
-// Spent is what was asked for.
+// Spent is the consumption of requests.
 type Spent struct {
 	Generations      int64   `json:"generations,omitempty"`
 	PromptTokens     int64   `json:"prompt_tokens,omitempty"`
@@ -59,13 +59,13 @@ func (b *Bounds) validate() error {
 	return errors.Join(errs...)
 }
 
-// cost returns what was spent at the prices.
+// cost returns the cost of the consumption at the prices.
 func (b *Bounds) cost(s *Spent) float64 {
 	tokens := (float64(s.PromptTokens)*b.PromptPrice + float64(s.CompletionTokens)*b.CompletionPrice) / 1e6
 	return max(tokens, s.Seconds/3600*b.GPUs*b.HourPrice)
 }
 
-// spending counts what a run asks for against its bounds. It is safe for concurrent use.
+// spending counts a run's consumption against its bounds. It is safe for concurrent use.
 type spending struct {
 	bounds Bounds
 	now    func() time.Time

@@ -11,9 +11,9 @@
 //	  │ ProcessElement    │                          │                       │               │
 //	  ├──────────────────►│ window.Start ───────────►│ Load the bucket ─────►│               │
 //	  │                   │ (window full:            │ run the stages:       │               │
-//	  │                   │  emit what is ready)     │  Caller.Do            │               │
+//	  │                   │  emit finished ones)     │  Caller.Do            │               │
 //	  │                   │                          ├─ replay ─────────────►│               │
-//	  │                   │                          ├─ what is missing ─────┼── Do ────────►│
+//	  │                   │                          ├─ missing calls ───────┼── Do ────────►│
 //	  │                   │                          │◄──────────────────────┼── deliver ────┤
 //	  │                   │                          ├─ Append ─────────────►│               │
 //	  │                   │                          ├─ Ready ──────────────►│ (once a call) │
@@ -22,17 +22,17 @@
 //	  │◄───── emit ───────┤                          │                       │               │
 //	  │ FinishBundle      │ Drain                    │                       │               │
 //
-// Each prompt of the input becomes one element of the output. What is emitted is durable in the
+// Each prompt of the input becomes one element of the output. An emitted finding is durable in the
 // journal, and a call whose answer is in the journal is not made. A bundle that fails leaves no call
 // behind, and its answers so far are durable, as far as that is possible within half a minute. An error that
 // stops a run ends all its bundles in the process; a bundle that a runner starts after that
-// begins anew, with the journal. The package promises neither an order, nor that a server which ignores seeds
+// begins again, with the journal. The package promises neither an order, nor that a server which ignores seeds
 // writes the same text twice.
 //
-// [Options.Bounds] limit what is asked. A prompt that lacks an answer when a bound is reached becomes a finding
+// [Options.Bounds] limit all requests together. A prompt that lacks an answer when a bound is reached becomes a finding
 // that is over budget; its answers so far are in the journal.
 //
-// Package fleet describes how servers are asked, and what their answers mean.
+// Package fleet describes the requests to servers, and the treatment of their answers.
 //
 // Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
 // replayed, failed.
@@ -92,7 +92,7 @@ func RunStages(s beam.Scope, prompts beam.PCollection, chain []stage.Spec, o Opt
 // Apply runs a chain of stages on every dossier.
 //
 // It takes a PCollection<schemas.Dossier> and returns one of the same length. It returns an error if
-// the chain or o is invalid. It uses no journal: its calls are made anew each time.
+// the chain or o is invalid. It uses no journal: it repeats its calls each time.
 func Apply(s beam.Scope, dossiers beam.PCollection, chain []stage.Spec, o Options) (beam.PCollection, error) {
 	spec, err := encodeWork(chain, o)
 	if err != nil {
@@ -181,7 +181,7 @@ func (b *bundleRun) join(ctx context.Context) error {
 	return nil
 }
 
-// expectPrompts tells the fleet whether the bundle may bring more prompts.
+// expectPrompts reports to the fleet whether the bundle may bring more prompts.
 func (b *bundleRun) expectPrompts(more bool) {
 	f := b.run.fleet
 	if b.fed != nil && (b.fed != f || !more) {
@@ -197,7 +197,7 @@ func (b *bundleRun) expectPrompts(more bool) {
 // abandon is for a bundle that failed: it brings no more prompts.
 func (b *bundleRun) abandon() { b.expectPrompts(false) }
 
-// advance runs the chain on a dossier, with what the view has of it.
+// advance runs the chain on a dossier, with the view's records of it.
 func (b *bundleRun) advance(ctx context.Context, d *schemas.Dossier, view *journal.View, records journal.Records) error {
 	defer b.run.fleet.ForgetPrompt(d.Prompt.ID)
 	c := &journaledCaller{run: b.run, calls: b.calls, records: records, view: view}
@@ -221,7 +221,7 @@ func (b *bundleRun) advance(ctx context.Context, d *schemas.Dossier, view *journ
 	return nil
 }
 
-// takeCalls returns the bundle's calls, and with them those of the fleet itself.
+// takeCalls returns the bundle's calls, and the fleet's own calls with them.
 func (b *bundleRun) takeCalls() map[string]schemas.CallTally {
 	calls := b.calls.Take()
 	for stage, own := range b.run.fleet.TakeOwn() {
@@ -390,7 +390,7 @@ func (f *applyFn) StartBundle(ctx context.Context, _ func(schemas.Dossier)) erro
 	return nil
 }
 
-// ProcessElement starts the chain on a dossier and emits those that are ready.
+// ProcessElement starts the chain on a dossier and emits finished ones.
 func (f *applyFn) ProcessElement(ctx context.Context, d schemas.Dossier, emit func(schemas.Dossier)) (err error) {
 	defer f.window.CloseAfter(&err, f.bundle.abandon)
 	return f.bundle.run.rootCause(f.window.Start(f.advance(d), f.emit(ctx, emit)))

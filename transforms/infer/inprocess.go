@@ -13,7 +13,7 @@ import (
 // RunInProcess runs a chain of stages on dossiers of distinct prompts without a pipeline, and leaves
 // the results in them. It returns the counts of calls by stage.
 //
-// It is for dossiers that fit into memory and whose texts the caller wants: a pipeline would send them
+// It is for dossiers that fit into memory and whose texts the caller needs: a pipeline would send them
 // through a shuffle. Otherwise it works like [RunStages]: with the same fleet and window, it does not
 // make calls that o.Journal has in buckets of this many bits, and its results are durable there. The
 // caller must close the [Run]. It returns an error if the chain or o is invalid, or the run has to stop.

@@ -22,7 +22,7 @@ type Options struct {
 	// Fence is the run's folder, whose lock must name the attempt: otherwise the process stops
 	// asking. Empty means no check.
 	Fence string `json:"fence,omitempty"`
-	// Keys are the endpoints whose API keys and other secrets must be readable before anything is asked.
+	// Keys are the endpoints whose API keys and other secrets must be readable before the first request.
 	Keys []stage.Endpoint `json:"keys,omitempty"`
 	// Window is the number of prompts that a bundle has in progress. More fill the permits better and
 	// take more memory, about 0.25 MB each. Zero means half of the permits of all servers, a quarter
@@ -47,14 +47,14 @@ type Options struct {
 	// RetryFailed has the codes of recorded failures that are asked again; "all" is all of them. Zero
 	// means none.
 	RetryFailed []string `json:"retry_failed,omitempty"`
-	// Prove has roles whose servers must be seen to enforce their verdicts before anything is asked.
+	// Prove has the roles whose servers must prove before the first request that they enforce verdicts.
 	// Zero means that each server is tested before its first call.
 	Prove []stage.Role `json:"prove,omitempty"`
-	// Bounds limit what this process asks for in all. Zero means no limit.
+	// Bounds limit all requests of this process together. Zero means no limit.
 	Bounds Bounds `json:"bounds,omitzero"`
 }
 
-// AllCodes in RetryFailed stands for every code.
+// AllCodes in RetryFailed means every code.
 const AllCodes = "all"
 
 // Retries reports whether a recorded failure with this code is asked again.

@@ -20,13 +20,13 @@ import (
 )
 
 type (
-	// A Snapshot is what a process has done so far in a run.
+	// A Snapshot has the counts of a process in a run so far.
 	Snapshot = fleet.Snapshot
 	// A State describes the load of one server.
 	State = schedule.State
 )
 
-// A Run is this process's part in an attempt: what its bundles share, and what people see of it. Its
+// A Run is this process's part in an attempt: the state that its bundles share, and its figures. Its
 // methods are safe for concurrent use.
 type Run struct {
 	attempt string
@@ -110,7 +110,7 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	return s, nil
 }
 
-// Watch returns what this process has done so far; nothing if no bundle has joined.
+// Watch returns the counts of this process so far, zero if no bundle has joined.
 func (r *Run) Watch() Snapshot {
 	s := r.current()
 	if s == nil {
@@ -189,7 +189,7 @@ func (r *Run) Close() error {
 	return s.journal.Close()
 }
 
-// runState is what the bundles of a run share in one process.
+// runState is the shared state of a run's bundles in one process.
 type runState struct {
 	options  Options
 	ctx      context.Context
@@ -303,7 +303,7 @@ func (s *runState) fail(err error) {
 	s.cancel() // waiting calls must not be sent
 }
 
-// rootCause returns why a bundle failed: the error that ended the state, if err only says that the rest
+// rootCause returns the cause of a bundle's failure: the error that ended the state, if err only reports that the rest
 // of the bundle was cancelled.
 func (s *runState) rootCause(err error) error {
 	if !errors.Is(err, context.Canceled) {

@@ -9,7 +9,7 @@ import (
 	"coeval/schemas"
 )
 
-// ActorOptions say how an actor pair is picked.
+// ActorOptions decide how an actor pair is chosen.
 type ActorOptions struct {
 	// Rho is the strength of length control, in [0, 0.5) with at most six decimals: the share of
 	// the range of means that counts as the top, and as the bottom. More prefers short chosen
@@ -67,7 +67,7 @@ func (o ActorOptions) Validate() error {
 func inMillionths(x float64) int64  { return int64(math.Round(x * 1e6)) }
 func inThousandths(x float64) int64 { return int64(math.Round(x * 1e3)) }
 
-// hasDecimals says whether x is the float next to a number with at most n decimals.
+// hasDecimals reports whether x is the float64 nearest to a number with at most n decimals.
 func hasDecimals(x float64, n int) bool {
 	scale := math.Pow10(n)
 	return math.Abs(x) < 1e9 && math.Round(x*scale)/scale == x
@@ -239,7 +239,7 @@ func compareTier(s, near, far schemas.Score, rho int64) int {
 	)
 }
 
-// hasMargin says whether S_a − S_b reaches a margin in thousandths.
+// hasMargin reports whether S_a − S_b reaches a margin in thousandths.
 func hasMargin(a, b schemas.Score, margin int64) bool {
 	an, bn := int64(a.N), int64(b.N)
 	return a.Sum*bn-b.Sum*an >= margin*an*bn

@@ -66,7 +66,7 @@ func BalanceCell(promptID string, chosen, rejected int) schemas.BalanceCell {
 	return schemas.BalanceCell{Score: chosen, Direction: cmp.Compare(chosen, rejected), Bucket: int(bucket)}
 }
 
-// A Balance is what of a run's judge pairs is kept: the cells whose bucket is below the bounds
+// A Balance selects the judge pairs that a run keeps: the cells whose bucket is below the bounds
 // of their direction and of their score.
 type Balance struct {
 	directions map[int]int

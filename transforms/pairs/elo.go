@@ -11,7 +11,7 @@ const (
 	// maxSteps bounds Newton's method, which takes 4 to 8 steps on real matrices, maxHalvings
 	// the search along one step.
 	maxSteps, maxHalvings = 50, 30
-	// smallStep ends it: far below what ratings are rounded to.
+	// smallStep ends it: far below the rounding of ratings.
 	smallStep = 1e-12
 	// grains is how many steps of 1e-9, to which a rating is rounded, make 1.
 	grains = 1e9

@@ -9,14 +9,14 @@ import (
 	"coeval/transforms/rating"
 )
 
-// A WeightsMode says where the position weights come from.
+// A WeightsMode is a source of position weights.
 type WeightsMode string
 
 // The modes of position weights.
 const (
-	// RunWeights are those of all comparisons of the run. More prompts can change old pairs.
+	// RunWeights come from all comparisons of the run. More prompts can change old pairs.
 	RunWeights WeightsMode = "run"
-	// ResponseWeights are those of the response's own comparisons, each count plus 1.
+	// ResponseWeights come from the response's own comparisons, each count plus 1.
 	ResponseWeights WeightsMode = "response"
 	// FixedWeights are JudgeOptions.Fixed.
 	FixedWeights WeightsMode = "fixed"
@@ -34,13 +34,13 @@ const (
 	ScoresRating RatingMode = "scores"
 )
 
-// JudgeOptions say how a judge pair is picked.
+// JudgeOptions decide how a judge pair is chosen.
 type JudgeOptions struct {
 	// Rating names the model that rates judgments. Empty means elo.
 	Rating RatingMode `json:"rating,omitempty"`
 	// Prior is the prior of the rating scores. No other rating reads it.
 	Prior rating.Prior `json:"prior,omitzero"`
-	// PositionWeights says where the weights come from. Empty means run.
+	// PositionWeights is the source of the weights. Empty means run.
 	PositionWeights WeightsMode `json:"position_weights,omitempty"`
 	// Fixed are the weights of the mode fixed, which sum to 1. No other mode reads them.
 	Fixed schemas.PositionWeights `json:"fixed"`
@@ -177,7 +177,7 @@ func Scores(f *schemas.Finding, w schemas.PositionWeights, prior rating.Prior) [
 	return roundRatings(post.Mean)
 }
 
-// decide says what becomes of the judgments with the highest and the lowest rating.
+// decide returns the choice for the judgments with the highest and the lowest rating.
 func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int) schemas.Choice {
 	chosen, rejected := f.Judgments[best], f.Judgments[worst]
 	var reason string

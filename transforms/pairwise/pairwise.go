@@ -44,7 +44,7 @@ func (s Scale) choices() string {
 	return "A>>B, A>B, A=B, B>A or B>>A"
 }
 
-// Options say who compares, and how.
+// Options configure the judge and its comparisons.
 type Options struct {
 	// Role is the judge. Required.
 	Role stage.Role `json:"role"`
@@ -150,7 +150,7 @@ type comparer struct {
 func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.Dossier) error {
 	d.Comparisons = nil
 	if len(d.Responses) != 2 {
-		return fmt.Errorf("pairwise: prompt %s has %d responses; want one of each side", d.Prompt.ID, len(d.Responses))
+		return fmt.Errorf("pairwise: prompt %s has %d responses; there must be one from each side", d.Prompt.ID, len(d.Responses))
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

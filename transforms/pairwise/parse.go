@@ -41,9 +41,9 @@ const (
 var (
 	// token is one verdict: a relation of both letters, one letter, or a word for a tie.
 	token = regexp.MustCompile(`(?:\b([AB])\s*(>>|>|==|=|~|<<|<)\s*([AB])\b)|\b([AB])\b|(?i:\b(tie|tied|draw|both|neither|equal|equally)\b)`)
-	// lead is what may stand before the verdict on its line.
+	// lead matches the allowed text before the verdict on its line.
 	lead = regexp.MustCompile(`^[\s("'“‘\[{<「【$]*(?i:(?:the\s+)?(?:answer|assistant|response|model)[\s:("'\[<]*)?$`)
-	// remark is what may follow it: nothing, a pause, or a reason.
+	// remark matches the allowed text after it: none, a pause, or a reason.
 	remark = regexp.MustCompile(`^[\s)\]}>"'”’」】$]*(?:$|[.,;:!(–—]|-\s|(?i:because|since|as|is|wins|by|with|for)\b)`)
 )
 

@@ -9,13 +9,13 @@ import (
 	"text/template/parse"
 )
 
-// A template is somebody's file, and text/template sets no bounds: {{range 1000000000}} runs for
+// A template may come from anyone, and text/template sets no bounds: {{range 1000000000}} runs for
 // minutes, a part that calls itself twice never ends, and {{$x = print $x $x}} in a range fills the
 // memory. So every execution has a budget of steps and of bytes. A hidden function counts a step
 // at the start of each loop body and each part, and the functions that make strings count bytes.
 const (
 	maxSteps = 100_000
-	// maxOutput bounds what an execution makes of no data. Each byte of data adds maxGrowth bytes.
+	// maxOutput bounds the output of an execution without data. Each byte of data adds maxGrowth bytes.
 	maxOutput = 1 << 20
 	maxGrowth = 64
 	// maxDepth bounds the blocks inside one another, as the recursive parser uses the stack for each.
@@ -205,7 +205,7 @@ type executions struct {
 	idle sync.Pool
 }
 
-// execute returns what a part of the template makes of data.
+// execute returns the output of a part of the template for data.
 func (e *executions) execute(part string, data Data) (string, error) {
 	b, _ := e.idle.Get().(*bounded)
 	if b == nil {

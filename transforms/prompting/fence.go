@@ -1,8 +1,8 @@
-// Package prompting renders what a model is asked from texts that others wrote.
+// Package prompting renders the prompts of models from texts by others.
 //
 // A prompt shows every such text between tags that nothing quoted can close ([Page]), and a
-// [Template] puts the fenced texts into place. Package answers recognizes the tags in what
-// the model says.
+// [Template] puts the fenced texts into place. Package answers recognizes the tags in the
+// model's text.
 package prompting
 
 import (

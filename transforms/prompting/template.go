@@ -130,7 +130,7 @@ type piece struct {
 	items       []piece
 }
 
-// appendTo appends the strings that it stands for.
+// appendTo appends its strings.
 func (p *piece) appendTo(parts []string, data Data) []string {
 	switch {
 	case p.items != nil:

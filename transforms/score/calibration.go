@@ -28,7 +28,7 @@ type Calibration struct {
 	Version int `json:"version"`
 	// Date is the day on which it was made, as 2026-11-25.
 	Date string `json:"date"`
-	// Judge is whose scores it maps.
+	// Judge is the judge of the mapped scores.
 	Judge CalibratedJudge `json:"judge"`
 	// Responses and Prompts are how many people's scores are of.
 	Responses int `json:"responses"`
@@ -44,7 +44,7 @@ type Calibration struct {
 type CalibratedJudge struct {
 	Model    string `json:"model"`
 	Revision string `json:"revision,omitempty"`
-	// Judgments is how many each mean was made of, and Template the digest of what asked for them.
+	// Judgments is the number of judgments behind each mean, and Template the digest of the judge's prompt.
 	Judgments int    `json:"judgments"`
 	Template  string `json:"template"`
 }
@@ -55,7 +55,7 @@ type CalibrationLabels struct {
 	SHA256 string `json:"sha256"`
 }
 
-// CalibrationPoint says what people give where the judge gives Score.
+// CalibrationPoint is people's score for the judge's Score.
 type CalibrationPoint struct {
 	Score  Points `json:"score"`
 	People Points `json:"people"`
@@ -83,7 +83,7 @@ func (p *Points) UnmarshalJSON(b []byte) error {
 // mostPoints is the rubric's highest score.
 const mostPoints Points = 5000
 
-// ParseCalibration returns the calibration that a file holds, or one sentence about what is
+// ParseCalibration returns the calibration in a file, or one sentence about what is
 // wrong with it.
 func ParseCalibration(file []byte) (*Calibration, error) {
 	var version struct {
@@ -122,7 +122,7 @@ func (c *Calibration) Encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// Validate returns what is wrong with the calibration first, in one sentence.
+// Validate returns the first problem of the calibration, in one sentence.
 func (c *Calibration) Validate() error {
 	sum, hexErr := hex.DecodeString(c.Labels.SHA256)
 	_, dateErr := time.Parse(time.DateOnly, c.Date)

@@ -13,7 +13,7 @@
 // A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each
 // score, since it was fitted to means: so no two responses ever change places. V_k, and with it
 // the contested response, stays that of the scores as the judge wrote them, so that another
-// calibration changes the actor's pairs alone and asks nobody anything.
+// calibration changes the actor's pairs alone and needs no requests.
 package score
 
 import (
@@ -40,7 +40,7 @@ func init() {
 	beam.RegisterType(reflect.TypeFor[Options]())
 }
 
-// Options say when a response is scored.
+// Options decide when a response is scored.
 type Options struct {
 	// MinJudgments is how many parsed judgments a response needs, 1 to 256. More leave out
 	// responses whose mean is unsure, and with 1 a variance of nothing is 0. Zero means 2.
@@ -83,7 +83,7 @@ func Spec(o Options) (stage.Spec, error) {
 	return stage.NewSpec(stageName, o)
 }
 
-// Stage returns the stage that calls [Dossier]. It asks nobody. It returns an error if o is
+// Stage returns the stage that calls [Dossier]. It makes no calls. It returns an error if o is
 // invalid.
 func Stage(o Options) (stage.Stage, error) {
 	if err := o.withDefaults().validate(); err != nil {

@@ -110,7 +110,7 @@ func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*sche
 	return run, checkLedger(o, sum, run, manifests, findings, badLines)
 }
 
-// positionWeights returns the weights that held for all of the run; nil when every response had its own.
+// positionWeights returns the weights of the whole run, nil if every response had its own.
 func positionWeights(o *Options, c schemas.PositionCounts) *schemas.PositionWeights {
 	w := o.Pairing.Fixed
 	switch o.Pairing.PositionWeights {
@@ -123,7 +123,7 @@ func positionWeights(o *Options, c schemas.PositionCounts) *schemas.PositionWeig
 	return &w
 }
 
-// simulated says whether the simulated worker played a role, as the journal noted when it was asked.
+// simulated reports whether the simulated worker played a role, according to the journal.
 func simulated(ctx context.Context, o *Options) (bool, error) {
 	for _, r := range []*stage.Role{&o.Actor, &o.Judging.Role, &o.MetaJudge} {
 		if r.Simulated != "" {
@@ -197,7 +197,7 @@ func checkDigest(ctx context.Context, name, want string) (err error) {
 		return err
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
-		return fmt.Errorf("%s has the SHA-256 %s, the manifest says %s", name, got, want)
+		return fmt.Errorf("%s has the SHA-256 %s, and %s in the manifest", name, got, want)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func removeObsolete(ctx context.Context, o *Options, obsolete []string) error {
 }
 
 // writeRun writes run.json where none is: commit has removed it, and one that is there now is
-// another run's. On a disk nobody else is at work.
+// another run's. On a disk no other process is active.
 func writeRun(ctx context.Context, name string, encoded []byte) error {
 	if store.HasLocks(name) {
 		if err := store.WriteFile(ctx, name, encoded); err != nil {

@@ -9,7 +9,7 @@ import (
 	"coeval/transforms/judge"
 )
 
-// writeRows writes what the tables hold of one dossier.
+// writeRows writes a dossier's rows of all tables.
 func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 	t := w.tables
 	if r.Actor != nil && r.Actor.Outcome == schemas.Paired {
@@ -53,7 +53,7 @@ func assistant(text string) []schemas.Message {
 	return []schemas.Message{{Role: "assistant", Content: text}}
 }
 
-// newPair fills in what the pairs of both roles share.
+// newPair sets the fields that the pairs of both roles share.
 func newPair(role string, d *schemas.Dossier, c *schemas.Choice, chosen, rejected string) *schemas.Pair {
 	return &schemas.Pair{
 		ID: schemas.PairID(role, c.ChosenID, c.RejectedID), PromptID: d.Prompt.ID,

@@ -72,7 +72,7 @@ func (t *table[T]) abort() error {
 	return t.out.Abort()
 }
 
-// tables are the files of a shard; those of roles that are not asked for are nil.
+// tables are the files of a shard. A table of a role that was not requested is nil.
 type tables struct {
 	actor, judge *table[schemas.Pair]
 	prompts      *table[schemas.PromptRow]

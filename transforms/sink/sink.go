@@ -1,7 +1,7 @@
 // Package sink turns findings with their choices into the files of a run.
 //
 // Write rebuilds every dossier by running the same stages against the journal alone, streams
-// its rows into Parquet shards in a staging folder, and tells what it wrote in manifests. A
+// its rows into Parquet shards in a staging folder, and describes the files in manifests. A
 // record that the journal lacks is a bug and an error, and so is a finding that comes out
 // otherwise. Commit checks the ledger, gives the files their final names, removes those of an
 // earlier run, and writes run.json last.
@@ -48,14 +48,14 @@ func init() {
 	register.Iter1[schemas.Record]()
 }
 
-// Options say what is written, and where.
+// Options select the tables and their place.
 type Options struct {
 	// Out is the run's folder. Required.
 	Out string `json:"out"`
 	// Attempt names the staging folder below Out. Required.
 	Attempt string `json:"attempt"`
-	// Fence says that Out has a lock which must name the attempt: else nothing is given its
-	// final name any more.
+	// Fence reports whether Out has a lock that must name the attempt. Otherwise no file gets its
+	// final name.
 	Fence bool `json:"fence,omitempty"`
 	// Journal is the folder that dossiers are rebuilt from. Required.
 	Journal string `json:"journal"`
@@ -65,18 +65,18 @@ type Options struct {
 	Shards int `json:"shards"`
 	// Chain is the chain of stages that the findings came from. Required.
 	Chain []stage.Spec `json:"chain"`
-	// Roles are those whose pairs are asked for. Required.
+	// Roles are the roles to write pairs for. Required.
 	Roles []string `json:"roles"`
-	// Actor and MetaJudge are the roles whose models the rows name, Pools the models of the roles
-	// beside the actor, with their revisions, by role.
+	// Actor and MetaJudge supply the rows' names of models. Pools has the models of the roles beside
+	// the actor, with their revisions, by role.
 	Actor     stage.Role        `json:"actor"`
 	Pools     map[string]string `json:"pools,omitempty"`
 	MetaJudge stage.Role        `json:"meta_judge"`
 	// Judging has the judge's role, and renders the prompts of judge pairs. Required.
 	Judging judge.Options `json:"judging"`
-	// Pairing tells which position weights were used. Required for the role judge.
+	// Pairing has the position weights of the run. Required for the role judge.
 	Pairing pairs.JudgeOptions `json:"pairing"`
-	// Lines is how many lines there were when the input was scanned; a run that reads another
+	// Lines is the number of lines in the scan of the input; a run that reads another
 	// number is not committed.
 	Lines int64 `json:"lines"`
 	// Config is the part of the config that decides the data, a JSON object.
@@ -124,7 +124,7 @@ func (o *Options) modelOf(r *schemas.Response) string {
 
 func (o *Options) wants(role string) bool { return slices.Contains(o.Roles, role) }
 
-// Tally counts what is on its way to the files, before the shuffle that brings it there.
+// Tally counts the elements before the shuffle that brings them to the files.
 //
 // It takes a PCollection<schemas.Record> and returns a PCollection<schemas.Tally>, one of each
 // bundle.
@@ -135,7 +135,7 @@ func Tally(s beam.Scope, records beam.PCollection) beam.PCollection {
 // Write writes all shards below Out's staging folder.
 //
 // It takes a PCollection<schemas.Record> and returns a PCollection<schemas.Manifest>, one of
-// each shard, of those without a record too. It returns an error if o is invalid.
+// each shard, including shards without a record. It returns an error if o is invalid.
 func Write(s beam.Scope, records beam.PCollection, o Options) (beam.PCollection, error) {
 	spec, err := encodeOptions(o)
 	if err != nil {
@@ -304,7 +304,7 @@ type commitFn struct {
 	Spec string
 }
 
-// ProcessElement commits the run, or says why it can't.
+// ProcessElement commits the run, or returns the reason why it cannot.
 func (f *commitFn) ProcessElement(ctx context.Context, _ []byte, tallies []schemas.Tally, manifests []schemas.Manifest) error {
 	o, err := decodeOptions(f.Spec)
 	if err != nil {

@@ -87,7 +87,7 @@ func countActorPair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
 	}
 	chosen, rejected := response(d, c.ChosenID), response(d, c.RejectedID)
 	if chosen == nil || rejected == nil {
-		return // writeRows says what is wrong
+		return // writeRows returns the error
 	}
 	s.Actor.Pairs++
 	s.Actor.ChosenChars += int64(chosen.Chars())
@@ -102,7 +102,7 @@ func countJudgePair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
 	}
 	chosen, rejected := judgment(contested, c.ChosenID), judgment(contested, c.RejectedID)
 	if chosen == nil || rejected == nil {
-		return // writeRows says what is wrong
+		return // writeRows returns the error
 	}
 	s.Judge.CountChosen(chosen.Score, rejected.Score)
 	s.Judge.ChosenChars += int64(chars(chosen.Text))

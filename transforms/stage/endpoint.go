@@ -38,7 +38,7 @@ type Endpoint struct {
 }
 
 // Fields are names with values as a JSON object, so that endpoints can be compared. A value of the
-// form env:NAME or file:PATH stands for the content of a variable or file.
+// form env:NAME or file:PATH refers to the content of a variable or file.
 type Fields string
 
 const (
@@ -58,7 +58,7 @@ func FieldsOf(values map[string]string) Fields {
 	return Fields(b)
 }
 
-// IsReference reports whether a value stands for the content of a variable or file.
+// IsReference reports whether a value refers to the content of a variable or file.
 func IsReference(value string) bool {
 	return strings.HasPrefix(value, fromEnv) || strings.HasPrefix(value, fromFile)
 }
@@ -89,7 +89,7 @@ func (f Fields) read(key string) (values map[string]string, secrets []string, er
 	return values, secrets, nil
 }
 
-// Credentials are what an endpoint's server is sent beside a request.
+// Credentials are the secrets and parameters that an endpoint's server receives with a request.
 type Credentials struct {
 	// Key is the API key, empty if there is none.
 	Key string

@@ -2,7 +2,7 @@ package stage
 
 import "strings"
 
-// A Finish classifies the reasons with which servers say that a text ended.
+// A Finish classifies the finish reasons of servers.
 type Finish int
 
 const (

@@ -23,7 +23,7 @@ var thoughtTag = regexp.MustCompile(`(?i)[<\[＜〈《【◁⟨]\s?[|｜]?(/?)(?
 // closes means that the text was cut off.
 var classic = regexp.MustCompile(`^</?think(?:ing)?>$`)
 
-// A thoughtForm is the tags that are taken for thoughts: the known ones and those of a role.
+// A thoughtForm is the set of tags around thoughts: the known ones and those of a role.
 type thoughtForm struct {
 	tag *regexp.Regexp
 	// closing has the closing tags of the role.

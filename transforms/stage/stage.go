@@ -6,7 +6,7 @@
 // (when the files are written) and in a plan. Packages of stages register a decoder under a
 // name with [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
 //
-// Calls are keyed by what they ask: see [Call.Key]. The journal stores answers under these
+// Calls are keyed by their content: see [Call.Key]. The journal stores answers under these
 // keys, so that a change of any digest here makes every journal ask again.
 package stage
 
@@ -16,7 +16,7 @@ import (
 	"coeval/schemas"
 )
 
-// A Stage advances one dossier: it asks c for generations and adds what it reads in them. Given
+// A Stage advances one dossier: it asks c for generations and adds its reading of them. Given
 // the same generations it leaves the same dossier. It returns an error only when the run has to
 // stop. A call that failed for good becomes a [schemas.Failure] in the dossier instead.
 type Stage func(ctx context.Context, c Caller, d *schemas.Dossier) error

@@ -83,7 +83,7 @@ func secondsOf(s string, now time.Time) float64 {
 	return 0
 }
 
-// bounded returns a wait that a client can keep. What is no number counts as none.
+// bounded returns a wait that a client can keep. An invalid number counts as none.
 func bounded(seconds float64) time.Duration {
 	if !(seconds > 0) {
 		return 0

@@ -1,7 +1,7 @@
 // Package pacing finds how many generations a server should have in flight, and reads from its answers
 // when it should receive none. It is pure: it reads no clock, opens no connection and takes no lock.
 //
-// # What is wanted
+// # The goal
 //
 // A server has slots: choices that it works on at the same time. Choices beyond that wait in its queue.
 // With too few in flight, slots idle. With too many, requests wait at this server although another could
@@ -11,7 +11,7 @@
 // metrics report 256 running and 90 waiting, the share is 0.35 where 0.2 is wanted: the limit falls by
 // 0.3 · 256 · 0.15 = 12 permits, and in the next look by less.
 //
-// # What is measured
+// # The measurements
 //
 // One permit is one choice in flight. A request of n choices takes n permits. Its answer comes with the
 // slowest choice, when the slots of the others are free again. So ExpectedPermits returns the permits of
@@ -42,7 +42,7 @@
 // The aim then recovers slowly: with a queue of 32 choices, the limit alone led to 19,000 to 79,000
 // rejections of 92,000 requests, with the aim to 4,000 to 7,000.
 //
-// # What it resembles
+// # Related methods
 //
 // The law for metrics is an integral controller on the queue, as PIE has it for routers (RFC 8033). The
 // steps on rejections are the additive increase and multiplicative decrease of TCP (Chiu and Jain, 1989).

@@ -39,7 +39,7 @@ func (p *Pace) ObserveQueue(now time.Time, running, waiting, inFlight float64) b
 	return true
 }
 
-// ForgetQueue discards what metrics reported about slots. Call it when the metrics disappear.
+// ForgetQueue discards the metrics' figures about slots. Call it when the metrics disappear.
 func (p *Pace) ForgetQueue() {
 	p.noteArrivals(0, 0)
 	p.busy, p.slots, p.running = 0, 0, -1

@@ -7,7 +7,7 @@ type Tuning struct {
 	InitialLimit float64
 
 	// Gain is the part of the missing choices by which one observation of the queue moves the limit.
-	// Without smoothing of the step, bursts of groups are taken for queues.
+	// Without smoothing of the step, bursts of groups look like queues.
 	Gain float64
 	// MaxAim is the highest number of waiting choices per running one that is wanted, while no slots
 	// idle. IdleGain is how much that grows with the share of idle slots above IdleNoise.

@@ -162,7 +162,7 @@ func (l *Limiter) releaseExpected() {
 	l.releaseLater()
 }
 
-// wake dispatches on all servers: time alone may have changed what is possible.
+// wake dispatches on all servers, because some restrictions end with time.
 func (l *Limiter) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -205,7 +205,7 @@ func (l *Limiter) pickNext(s *Server, now time.Time) (*queue, *Server, int) {
 }
 
 // firstEligible returns the place of the first request in a home's line that doesn't avoid a server,
-// -1 if all do. A server that is too slow for the tail receives only what another failed.
+// -1 if all do. A server that is too slow for the tail receives only requests that another failed.
 func (q *queue) firstEligible(home, s *Server, now time.Time, tooSlow bool) int {
 	return slices.IndexFunc(q.waiters[home], func(w *waiter) bool { return !w.avoids(s, q.pool, now) && (!tooSlow || len(w.Avoid) > 0) })
 }

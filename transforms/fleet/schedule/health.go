@@ -6,7 +6,7 @@ import (
 	"coeval/transforms/fleet/pacing"
 )
 
-// health is what answers have shown of a server's state.
+// health is the evidence of answers about a server's state.
 type health struct {
 	// faults is the number in a row. answeredAt is when the last answer came, of any kind.
 	faults     int
@@ -49,7 +49,7 @@ const (
 	maxFull = time.Second
 )
 
-// An Outcome is what became of a request.
+// An Outcome is the outcome of a request.
 type Outcome int
 
 const (
@@ -65,7 +65,7 @@ const (
 	Unreachable
 )
 
-// A Result is the outcome of a request and what its answer reported.
+// A Result is the outcome of a request with the figures in its answer.
 type Result struct {
 	Outcome Outcome
 	// RetryAfter is how long an overloaded server asks to receive nothing. Zero means that it does

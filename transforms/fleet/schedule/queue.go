@@ -25,7 +25,7 @@ type Request struct {
 }
 
 // A pool is the servers of the same roles, with the homes of the prompts in progress. A prompt's home
-// is the server whose cache contains what the prompt's requests have in common.
+// is the server whose cache contains the common part of the prompt's requests.
 type pool struct {
 	servers []*Server
 	homes   map[string]*Server
@@ -112,7 +112,7 @@ func (t *Ticket) SetServers(servers []*Server) {
 	}
 }
 
-// Cancel gives up the place, and releases grants that were not received.
+// Cancel leaves the queue, and releases grants that were not received.
 func (t *Ticket) Cancel() {
 	l := t.limiter
 	l.mu.Lock()

@@ -5,12 +5,12 @@
 //
 // A Limiter shares the permits of servers among all requests of a process. A permit is one generation in
 // flight; a [pacing.Pace] decides how many a server has. A request of n choices takes its n permits at
-// once, on one server: two requests that each held half of what they need would wait for each other.
+// once, on one server: two requests that each had half of their permits would wait for each other.
 //
 // # Order
 //
 // Requests wait here, not at a server: another server can still take them. Each waits in the line of its
-// prompt's home, which is the server whose prefix cache contains what the prompt's requests share. Homes
+// prompt's home, which is the server whose prefix cache contains their common part. Homes
 // follow from rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
 // its own line first, otherwise the longest line, so no server idles while a request waits that it can
 // serve. Later stages go before earlier ones, so that prompts finish and memory stays flat; once no more
@@ -47,7 +47,7 @@ type Options struct {
 	// AfterFunc calls f once after d, on a goroutine of its own. Nil means time.AfterFunc.
 	AfterFunc func(d time.Duration, f func())
 	// Changed receives by how much the number of permits, and of permits in flight, has changed. It
-	// must not call the Limiter. Nil means that nobody wants to know.
+	// must not call the Limiter. May be nil.
 	Changed func(permits int, inFlight float64)
 }
 
