@@ -28,6 +28,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.linear_model import LogisticRegression
 
 EXACT, CLOSE, FITTED = 0.0, 1e-9, 1e-6
+STAGES = ("generate", "generate_past", "generate_future", "judge", "meta")
 TABLES = ("prompts", "responses", "judgments", "comparisons")
 
 
@@ -145,25 +146,44 @@ def image(calibration, mean):
     return Fraction(math.floor(exact * 1000 + Fraction(1, 2)), 1000)
 
 
+def pool_of(row, config):
+    """The role beside the actor whose model gave a response; None for the actor's."""
+    for pool in config["actor"].get("pools", []):
+        role = pool["role"]
+        if row["model"] == role["model"] + ("@" + role["revision"] if role.get("revision") else ""):
+            return role["name"]
+    return None
+
+
 def choose(rows, totals, config, rho):
-    """The pair by the paper's tiers, in fractions of integers; None if there is none."""
+    """The pair by the tiers of one or two pools, in fractions of integers; None if there is none."""
     method, calibration = config["method"], config.get("calibration")
-    scored = [
-        (image(calibration, Fraction(sum(totals[r["id"]]), 1000 * len(totals[r["id"]]))), r)
-        for r in rows
-        if r["score_mean"] is not None
-    ]
-    if len(scored) < 2:
+    pools = {None: [], "past": [], "future": []}
+    for r in rows:
+        if r["score_mean"] is not None:
+            mean = Fraction(sum(totals[r["id"]]), 1000 * len(totals[r["id"]]))
+            pools[pool_of(r, config)].append((image(calibration, mean), r))
+    own, above, below = pools[None], pools[None], pools[None]
+    if method.get("pairs") == "temporal":
+        past, future = pools["past"], pools["future"] if method["phase"] == 2 else []
+        if not own or len(own) + len(past) + len(future) < 2:
+            return None
+        if past and min(s for s, _ in past) < min(s for s, _ in own):
+            below = past
+        if future and max(s for s, _ in future) > max(s for s, _ in own):
+            above = future
+    elif len(own) < 2:
         return None
     rho = Fraction(round(rho * 10**6), 10**6)
-    most, least = max(s for s, _ in scored), min(s for s, _ in scored)
-    if most == least:
-        return None
-    top = [(r["chars"], r["id"], s, r) for s, r in scored if s >= (1 - rho) * most + rho * least]
-    bottom = [(-r["chars"], r["id"], s, r) for s, r in scored if s <= (1 - rho) * least + rho * most]
+
+    def bound(pool, near, far):
+        return (1 - rho) * near(s for s, _ in pool) + rho * far(s for s, _ in pool)
+
+    top = [(r["chars"], r["id"], s, r) for s, r in above if s >= bound(above, max, min)]
+    bottom = [(-r["chars"], r["id"], s, r) for s, r in below if s <= bound(below, min, max)]
     _, _, high, chosen = min(top, key=lambda t: t[:2])
     _, _, low, rejected = min(bottom, key=lambda t: t[:2])
-    if high - low < Fraction(round(method["min_margin"] * 1000), 1000):
+    if high <= low or high - low < Fraction(round(method["min_margin"] * 1000), 1000):
         return None
     if method["max_chosen_chars"] and chosen["chars"] > method["max_chosen_chars"]:
         return None
@@ -404,7 +424,7 @@ PRICES = {"prompt_tokens": 0.5, "completion_tokens": 1.5, "gpu_hour": 36.0, "gpu
 
 def operation(attempts, run, prices):
     """What all attempts took: each one's time of asking dealt out by what its stages had in flight."""
-    stages = sorted({s for a in attempts for s in a["calls"]}, key=lambda s: (["generate", "judge", "meta"] + [s]).index(s))
+    stages = sorted({s for a in attempts for s in a["calls"]}, key=lambda s: ([*STAGES, s]).index(s))
 
     def column(name, stage):
         return np.array([a["calls"].get(stage, {}).get(name, 0) for a in attempts], dtype=np.int64)
@@ -438,7 +458,7 @@ def operation(attempts, run, prices):
             for code, n in c.get("retries_by_code", {}).items():
                 retried[stage, code] = retried.get((stage, code), 0) + n
     failed = {(s, code): n for s, codes in run["stats"].get("failed_calls", {}).items() for code, n in codes.items()}
-    order = sorted(retried.keys() | failed.keys(), key=lambda k: (["generate", "judge", "meta", k[0]].index(k[0]), k[1]))
+    order = sorted(retried.keys() | failed.keys(), key=lambda k: ([*STAGES, k[0]].index(k[0]), k[1]))
     return {
         "unfinished_attempts": sum(a.get("unfinished", False) for a in attempts),
         "seconds": sum(a["seconds"] for a in attempts),

@@ -76,6 +76,8 @@ class Scored:
     parsed: list
     mean: Fraction | None
     variance: Fraction | None
+    # The role whose model gave it: actor, past or future.
+    pool: str = "actor"
 
 
 def image(points, mean):
@@ -86,6 +88,14 @@ def image(points, mean):
     i = max(k for k in range(len(at) - 1) if at[k] <= mean)
     exact = people[i] + (mean - at[i]) * (people[i + 1] - people[i]) / (at[i + 1] - at[i])
     return Fraction((exact * 1000 + Fraction(1, 2)).__floor__(), 1000)
+
+
+# The stages in which the roles answer.
+STAGES = {"actor": "generate", "past": "generate_past", "future": "generate_future"}
+
+
+def identity(role):
+    return role["model"] + ("@" + role["revision"] if role.get("revision") else "")
 
 
 def score(row, judgments, min_judgments, calibration=None):
@@ -102,11 +112,11 @@ def score(row, judgments, min_judgments, calibration=None):
 
 
 def contested(scored, judgments, at_least):
-    """The response whose judgments spread the most, of equals the one with the lowest ID.
+    """The actor's response whose judgments spread the most, of equals the one with the lowest ID.
 
     Responses with fewer than at_least distinct parsed judgments count only if no other has spread.
     """
-    spread = [s for s in scored if s.variance]
+    spread = [s for s in scored if s.variance and s.pool == "actor"]
     distinct = {s.row["id"]: sum(j["distinct"] for j in judgments[s.row["id"]]) for s in spread}
     spread = [s for s in spread if distinct[s.row["id"]] >= at_least] or spread
     return min(spread, key=lambda s: (-s.variance, s.row["id"])).row if spread else None
@@ -133,31 +143,66 @@ def undecided(reason, failures, stages):
     return {Choice("failed", code) for (_, code), n in codes.items() if n == most}
 
 
-def actor_choices(scored, failures, method):
-    """What the actor's choice may be: one, unless failures tie."""
+def missing(pool, scored, failures):
+    """How many more responses of a pool might be scored if no call had failed."""
     judged = {f["response_id"] for f in failures if f["stage"] == "judge"}
-    lost = sum(f["stage"] == "generate" for f in failures)
-    lost += sum(s.mean is None and s.row["id"] in judged for s in scored)
-    scored = [s for s in scored if s.mean is not None]
-    if len(scored) < 2:
-        if len(scored) + lost < 2:
-            return {Choice("dropped", "too_few_scored")}  # without the failures too
-        return undecided("too_few_scored", failures, ("generate", "judge"))
+    calls = sum(f["stage"] == STAGES[pool] for f in failures)
+    return calls + sum(s.pool == pool and s.mean is None and s.row["id"] in judged for s in scored)
+
+
+def tiers(pool, method):
+    """The shortest of the top tier and the longest of the bottom tier of one pool."""
     rho = Fraction(repr(method["rho"]))
-    highest = max(s.mean for s in scored)
-    lowest = min(s.mean for s in scored)
-    if highest == lowest:
-        return {Choice("dropped", "equal_scores")}
-    top = [s for s in scored if s.mean >= (1 - rho) * highest + rho * lowest]
-    bottom = [s for s in scored if s.mean <= (1 - rho) * lowest + rho * highest]
-    chosen = min(top, key=lambda s: (len(s.row["text"]), s.row["id"]))
-    rejected = min(bottom, key=lambda s: (-len(s.row["text"]), s.row["id"]))
+    highest, lowest = max(s.mean for s in pool), min(s.mean for s in pool)
+    top = [s for s in pool if s.mean >= (1 - rho) * highest + rho * lowest]
+    bottom = [s for s in pool if s.mean <= (1 - rho) * lowest + rho * highest]
+    return (
+        min(top, key=lambda s: (len(s.row["text"]), s.row["id"])),
+        min(bottom, key=lambda s: (-len(s.row["text"]), s.row["id"])),
+    )
+
+
+def keep(chosen, rejected, method):
     if chosen.mean - rejected.mean < Fraction(repr(method["min_margin"])):
         return {Choice("dropped", "margin")}
     limit = method["max_chosen_chars"]
     if limit and len(chosen.row["text"]) > limit:
         return {Choice("dropped", "chosen_too_long")}
     return {Choice("paired", None, chosen.row["id"], rejected.row["id"])}
+
+
+def actor_choices(scored, failures, method):
+    """What the actor's choice may be: one, unless failures tie."""
+    pools = {name: [s for s in scored if s.mean is not None and s.pool == name] for name in STAGES}
+    if method.get("pairs") == "temporal":
+        return temporal_choices(pools, scored, failures, method)
+    own = pools["actor"]
+    if len(own) < 2:
+        if len(own) + missing("actor", scored, failures) < 2:
+            return {Choice("dropped", "too_few_scored")}  # without the failures too
+        return undecided("too_few_scored", failures, ("generate", "judge"))
+    if len({s.mean for s in own}) == 1:
+        return {Choice("dropped", "equal_scores")}
+    return keep(*tiers(own, method), method)
+
+
+def temporal_choices(pools, scored, failures, method):
+    """Pairs between checkpoints: each side from the pool with the strictly better extreme, else the actor's."""
+    used = ["actor", "past", "future"][: 1 + method["phase"]]
+    found = sum(len(pools[name]) for name in used)
+    if not pools["actor"] or found < 2:
+        possible = found + sum(missing(name, scored, failures) for name in used)
+        if len(pools["actor"]) + missing("actor", scored, failures) == 0 or possible < 2:
+            return {Choice("dropped", "too_few_scored")}
+        return undecided("too_few_scored", failures, (*STAGES.values(), "judge"))
+    means = {name: [s.mean for s in pools[name]] for name in used}
+    below = used[1:2] if means["past"] and min(means["past"]) < min(means["actor"]) else ["actor"]
+    above = ["future"] if means.get("future") and max(means["future"]) > max(means["actor"]) else ["actor"]
+    chosen, _ = tiers(pools[above[0]], method)
+    _, rejected = tiers(pools[below[0]], method)
+    if not chosen.mean > rejected.mean:
+        return {Choice("dropped", "no_gap")}
+    return keep(chosen, rejected, method)
 
 
 def position_weights(comparisons, more=0):
@@ -296,6 +341,10 @@ class Reference:
         self.run, self.tables, self.config = run, tables, run["config"]
         self.method, self.roles = self.config["method"], self.config["roles"]
         self.report = Report()
+        pools = self.config["actor"].get("pools", [])
+        self.models = {"actor": identity(self.config["actor"]["role"])}
+        self.models |= {p["role"]["name"]: identity(p["role"]) for p in pools}
+        self.asked = {"actor": self.config["actor"]["n"]} | {p["role"]["name"]: p["n"] for p in pools}
         self.responses = by(tables["responses"], "prompt_id")
         self.judgments = by(tables["judgments"], "response_id")
         self.comparisons = by(tables["comparisons"], "prompt_id")
@@ -339,14 +388,25 @@ class Reference:
         self.report.counts["prompts"] += 1
 
     def check_replicates(self, where, responses, failures):
-        """Every replicate that was asked for is a text or a failure, and equal texts are one."""
-        got = sorted(
-            [i for r in responses for i in r["replicates"]]
-            + [f["replicate"] for f in failures if f["stage"] == "generate"]
-        )
-        self.report.equal(where, "replicates of the actor", got, list(range(self.config["actor"]["n"])))
-        if len({r["text"] for r in responses}) != len(responses):
-            self.report.wrong(where, "two responses have one text")
+        """Every replicate that was asked for is a text or a failure, and equal texts of a model are one."""
+        for pool, n in self.asked.items():
+            own = [r for r in responses if self.pool_of(r) == pool]
+            got = sorted(
+                [i for r in own for i in r["replicates"]]
+                + [f["replicate"] for f in failures if f["stage"] == STAGES[pool]]
+            )
+            name = "the actor" if pool == "actor" else pool
+            self.report.equal(where, f"replicates of {name}", got, list(range(n)))
+            if len({r["text"] for r in own}) != len(own):
+                self.report.wrong(where, f"two responses of {name} have one text")
+
+    def pool_of(self, response):
+        """The role whose model gave a response."""
+        for name, model in self.models.items():
+            if response["model"] == model:
+                return name
+        self.report.wrong(f"response {response['id']}", f"its model {response['model']!r} is none of {self.models}")
+        return "actor"
 
     def check_response(self, r, failures):
         where = f"response {r['id']}"
@@ -364,6 +424,7 @@ class Reference:
         self.report.equal(where, "parsed_judgments", r["parsed_judgments"], len(result.parsed))
         self.report.close(where, "score_mean", r["score_mean"], result.mean, 1e-12)
         self.report.close(where, "score_variance", r["score_variance"], result.variance, 1e-12)
+        result.pool = self.pool_of(r)
         self.report.counts["responses"] += 1
         return result
 
@@ -395,7 +456,8 @@ class Reference:
         self.check_comparisons(where, most, judgments if enough else [], comparisons, failures)
         eps = {}
         if most is None:
-            if any(s.mean is not None for s in scored):
+            own = [s for s in scored if s.pool == "actor"]
+            if any(s.mean is not None for s in own) or missing("actor", scored, failures) == 0:
                 choices = {Choice("dropped", "not_contested")}
             else:
                 choices = undecided("not_contested", failures, ("generate", "judge"))
@@ -514,6 +576,7 @@ class Reference:
                 return
             self.report.equal(where, side, row[side], [{"role": "assistant", "content": source["text"]}])
             self.report.equal(where, f"{side}_chars", row[f"{side}_chars"], len(source["text"]))
+            self.report.equal(where, f"{side}_model", row[f"{side}_model"], source["model"])
             self.report.equal(where, f"{side}_score", row[f"{side}_score"], scores[row[f"{side}_id"]])
             if role == "judge":
                 self.report.equal(where, f"{side}_elo", row[f"{side}_elo"], source["elo"])
@@ -806,6 +869,26 @@ def planted_errors():
         "does not say the score",
         first("judgments", invent_score, lambda r: not is_scored(r)),
     )
+    def other_phase(run, tables):
+        """Phase 1 for phase 2, where a response of the future is chosen."""
+        future = {identity(p["role"]) for p in run["config"]["actor"].get("pools", []) if p["role"]["name"] == "future"}
+        run["config"]["method"]["phase"] = 1
+        return any(r["chosen_model"] in future for r in tables["actor"])
+
+    def of_past(run, tables):
+        """The past's model under another name."""
+        pools = run["config"]["actor"].get("pools", [])
+        if pools:
+            pools[0]["role"]["model"] += "-other"
+        return bool(pools)
+
+    yield "the other phase of the method temporal", "the actor is paired", other_phase
+    yield "the past's model under another name", "is none of", of_past
+    yield (
+        "a pair that names another model",
+        "rejected_model is",
+        first("actor", lambda r: r.update(rejected_model=r["rejected_model"] + "-other")),
+    )
     yield "a judgment that was removed", "replicates of the judge", remove("judgments")
     yield "a judgment of another text", "id is", first("judgments", lambda r: r.update(text=r["text"] + " "))
     yield (
@@ -834,7 +917,7 @@ def planted_errors():
         "contested is",
         first("responses", lambda r: r.update(contested=False), lambda r: r["contested"]),
     )
-    yield "a response that was removed", "replicates of the actor", remove("responses")
+    yield "a response that was removed", "replicates of ", remove("responses")
     yield "a prompt that was removed", "not in raw/prompts", remove("prompts")
     yield (
         "a verdict that was turned round",

@@ -173,6 +173,13 @@ def make_runs(coeval, prompts, pairs, scratch):
     fixed = settings(method__position_weights="fixed", method__fixed_position_weights="[0.8, 0.2]")
     runs.again("fixed", "plain", *plain, *fixed)
     runs.again("paper-1", "plain", *plain, "--preset", "paper-1")
+    first, next_ = "sim:quality=-0.5,length=+0,noise=+0", "sim:quality=+0.5,length=+0,noise=+0"
+    runs.make("self-rewarding", *plain, "--preset", "self-rewarding")
+    runs.make("temporal-1", *plain, "--preset", "temporal-1", *settings(past__model=first))
+    pools = settings(past__model=first, future__model=next_)
+    runs.make("temporal-2", *plain, "--preset", "temporal-2", *pools, *settings(method__rho=0.3, past__n=2))
+    runs.make("temporal-both", *plain, "--preset", "temporal-2", *pools, *settings(roles="[actor, judge]", judge__n=6, method__rho=0.3))
+    runs.make("temporal-same", *plain, "--preset", "temporal-1")
     runs.again("actor-only", "plain", *plain, "--preset", "paper-4")
 
     runs.calibrate("people", pairs, "--resamples", "2000")
@@ -246,7 +253,7 @@ def main():
     shutil.rmtree(args.scratch, ignore_errors=True)
     args.scratch.mkdir(parents=True)
     outs = [str(out) for out in make_runs(args.coeval, args.prompts, args.pairs, args.scratch)]
-    tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated")]
+    tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated", "temporal-both")]
     scores, plain = str(args.scratch / "scores.jsonl"), str(args.scratch / "plain" / "out")
     people = str(args.scratch / "people" / "out")
     failed = False

@@ -208,7 +208,7 @@ func TestStopKeepsWhatIsInFlight(t *testing.T) {
 	for paid.Server().Stats().Running < 3 {
 		<-time.After(5 * time.Millisecond)
 	}
-	if _, err := try(ctx, p, callsOf(other, 1, 1)); err == nil || !strings.Contains(err.Error(), "wants an API key") {
+	if _, err := try(ctx, p, callsOf(other, 1, 1)); err == nil || !strings.Contains(err.Error(), "requires an API key") {
 		t.Fatalf("%v: the run does not end", err)
 	}
 	p.flush() // as a bundle that fails
