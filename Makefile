@@ -43,7 +43,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers llm real flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds llm real flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -199,6 +199,10 @@ picture:
 ## readers: check in Python what a run writes, its choices, its report's figures and calibrate's (installs into .bin/readers)
 readers: build $(BIN)/readers/installed
 	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --pairs $(PAIRS) --scratch $(BIN)/readers/scratch
+
+## worlds: make 200 runs of random seeds, sizes and settings, and read them with every command (about 10 minutes)
+worlds:
+	COEVAL_WORLDS=200 $(GO) test -run='^TestWorlds$$' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
 
 ## llm: run with a real model of 135 million parameters on this CPU (installs into .bin/llm)
 llm: build $(BIN)/llm/installed

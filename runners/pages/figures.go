@@ -13,6 +13,7 @@ import (
 
 	"coeval/runners/figures"
 	"coeval/runners/summary"
+	"coeval/schemas"
 	"coeval/schemas/sanitize"
 )
 
@@ -190,6 +191,18 @@ func bounded(p *chartPlot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
+// layers are what the generations in flight are stacked of: the texts of all models that answer prompts,
+// judgments and comparisons.
+var layers = []struct {
+	name   string
+	colour color.Color
+	stages []string
+}{
+	{"third", third, []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture}},
+	{"second", second, []string{schemas.StageJudge}},
+	{"first", first, []string{schemas.StageMeta}},
+}
+
 // flight draws the generations in flight, stacked by stage where the stages are known.
 func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 	low, all := make(plotter.XYs, len(series)), make(plotter.XYs, len(series))
@@ -202,19 +215,17 @@ func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 		return nil, curve(p, all, first, false)
 	}
 	var keys []Key
-	for i, stage := range stageOrder {
+	for _, layer := range layers {
 		high := slices.Clone(low)
 		for k, s := range series {
-			high[k].Y += float64(s.InFlightByStage[stage])
+			for _, stage := range layer.stages {
+				high[k].Y += float64(s.InFlightByStage[stage])
+			}
 		}
-		look := []struct {
-			name   string
-			colour color.Color
-		}{{"third", third}, {"second", second}, {"first", first}}[i]
-		if err := area(p, low, high, look.colour); err != nil {
+		if err := area(p, low, high, layer.colour); err != nil {
 			return nil, err
 		}
-		keys, low = append(keys, Key{look.name, stage}), high
+		keys, low = append(keys, Key{layer.name, layer.stages[0]}), high
 	}
 	return keys, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -407,5 +408,27 @@ func TestChecks(t *testing.T) {
 		if c.Known || c.Look {
 			t.Errorf("%s of nothing is %+v", c.Name, c)
 		}
+	}
+}
+
+// The chart of generations in flight has a layer for each stage that a run can ask, also those that ask other
+// models for answers.
+func TestEveryStageIsInFlight(t *testing.T) {
+	var drawn []string
+	for _, l := range layers {
+		drawn = append(drawn, l.stages...)
+	}
+	for _, stage := range stageOrder {
+		if !slices.Contains(drawn, stage) {
+			t.Errorf("no layer has the stage %s", stage)
+		}
+	}
+	series := []summary.Point{{}, {Seconds: 1, InFlight: 15, InFlightByStage: map[string]int64{}}}
+	for i, stage := range stageOrder {
+		series[1].InFlightByStage[stage] = int64(1 + i)
+	}
+	keys, err := flight(newPlot("x", "y"), series, 1)
+	if err != nil || len(keys) != 3 {
+		t.Errorf("%d keys, %v; want 3", len(keys), err)
 	}
 }
