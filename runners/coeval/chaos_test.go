@@ -73,6 +73,21 @@ func BenchmarkChaosColdStart(b *testing.B) {
 	}
 }
 
+// BenchmarkChaosSettled asks comparisons in rounds of four, which wait on each other: the comparisons of
+// other prompts fill the slots.
+func BenchmarkChaosSettled(b *testing.B) {
+	program, file := buildProgram(b), benchPrompts(b, 2048)
+	for b.Loop() {
+		w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms")
+		h := w.follow()
+		c := asked(b, program, file, []*workerProcess{w}, "--set", "budget.comparisons=settled")
+		h.stop()
+		c.report(b)
+		h.report(b)
+		wants(b, "slot use", h.last().DeliveredSlotUse, 0.95, 1)
+	}
+}
+
 // BenchmarkChaosFaults is one server that fails in every way now and then. A client of no cost that
 // knows the capacity would keep every slot busy, and of that time the faults would leave delivered
 // what they leave of this one's: so its share of that client's deliveries, of-ideal, is the share of

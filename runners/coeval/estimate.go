@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -138,8 +139,8 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 	} else {
 		fmt.Fprintf(w, "money: %s\n", money(&e.All))
 	}
-	if len(e.Variants) == 0 {
-		return nil
+	if err := printBudgets(w, e); err != nil || len(e.Variants) == 0 {
+		return err
 	}
 	fmt.Fprintln(w, "\nwith other numbers, and nothing in the journal:")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
@@ -155,6 +156,27 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 		}
 		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.K, v.N, v.Comparisons, humanize.Comma(v.Generations),
 			humanize.Comma(v.PromptTokens), humanize.Comma(v.CompletionTokens), humanize.Bytes(uint64(v.JournalBytes+v.OutputBytes)), took, money(&v.Cost), own)
+	}
+	return t.Flush()
+}
+
+// printBudgets shows what budgets for the comparisons would take, and what their judge pairs are worth.
+func printBudgets(w io.Writer, e *estimate.Estimate) error {
+	if len(e.Budgets) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nbudgets for the comparisons, with nothing in the journal; gap is the quality of the judge pairs against all comparisons in simulation,")
+	fmt.Fprintln(w, "hidden gap the same where scores leave half a point of a judgment's quality untold (docs/sizing-and-cost.md):")
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "comparisons a prompt\tgap\thidden gap\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
+	for i := range e.Budgets {
+		b := &e.Budgets[i]
+		took := "–"
+		if b.Seconds != nil {
+			took = span(*b.Seconds)
+		}
+		fmt.Fprintf(t, "%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t --set %s\n", b.Comparisons, b.Gap, b.HiddenGap, humanize.Comma(b.Generations),
+			humanize.Comma(b.PromptTokens), humanize.Comma(b.CompletionTokens), took, money(&b.Cost), strings.Join(b.Settings, " --set "))
 	}
 	return t.Flush()
 }

@@ -137,6 +137,8 @@ type Estimate struct {
 	Stages   []Stage   `json:"stages"`
 	All      Cost      `json:"all"`
 	Variants []Variant `json:"variants"`
+	// Budgets are empty unless judge pairs of 11 judgments are asked for: others were not measured.
+	Budgets []Budget `json:"budgets,omitempty"`
 }
 
 // Others are further K and N to estimate, besides the plan's own and the usual ones.
@@ -154,6 +156,7 @@ func New(p *plan.Plan, k, n int, others Others, r Rates, prices Prices) *Estimat
 	}
 	e.All = e.cost(e.All.Generations, e.All.PromptTokens, e.All.CompletionTokens)
 	e.variants(p, k, n, others)
+	e.budgets(p, k, n)
 	return e
 }
 
@@ -196,31 +199,38 @@ func distinct(numbers ...[]int) []int {
 
 // computeCost sets the cost of a variant.
 func (e *Estimate) computeCost(p *plan.Plan, v *Variant) {
+	var chars int64
+	v.Cost, chars = e.whole(p, v.K, v.N, p.Prompts*int64(v.Comparisons))
+	v.JournalBytes, v.OutputBytes = p.Storage(v.Generations, chars)
+}
+
+// whole returns the cost of all prompts of a plan with an empty journal, and the characters of their
+// texts. Comparisons are those of all prompts.
+func (e *Estimate) whole(p *plan.Plan, k, n int, comparisons int64) (cost Cost, chars int64) {
 	type need struct {
 		stage                 string
 		requests, generations int64
 	}
-	needs := []need{{schemas.StageGenerate, 1, int64(v.K)}}
-	responses := int64(v.K)
+	needs := []need{{schemas.StageGenerate, p.Prompts, p.Prompts * int64(k)}}
+	responses := int64(k)
 	for _, pool := range p.Pools {
 		n := int64(pool.N)
 		if pool.AsActor {
-			n = int64(v.K)
+			n = int64(k)
 		}
-		needs = append(needs, need{pool.Stage, 1, n})
+		needs = append(needs, need{pool.Stage, p.Prompts, p.Prompts * n})
 		responses += n
 	}
 	needs = append(needs,
-		need{schemas.StageJudge, responses, responses * int64(v.N)},
-		need{schemas.StageMeta, int64(v.Comparisons), int64(v.Comparisons)})
-	var generations, prompt, completion, chars int64
+		need{schemas.StageJudge, p.Prompts * responses, p.Prompts * responses * int64(n)},
+		need{schemas.StageMeta, comparisons, comparisons})
+	var generations, prompt, completion int64
 	for _, c := range needs {
 		length := p.Assumed[c.stage]
-		generations += p.Prompts * c.generations
-		prompt += p.Prompts * c.requests * length.PromptChars / plan.CharsPerToken
-		completion += p.Prompts * c.generations * length.Chars / plan.CharsPerToken
-		chars += p.Prompts * c.generations * length.Chars
+		generations += c.generations
+		prompt += c.requests * length.PromptChars / plan.CharsPerToken
+		completion += c.generations * length.Chars / plan.CharsPerToken
+		chars += c.generations * length.Chars
 	}
-	v.Cost = e.cost(generations, prompt, completion)
-	v.JournalBytes, v.OutputBytes = p.Storage(generations, chars)
+	return e.cost(generations, prompt, completion), chars
 }

@@ -121,3 +121,28 @@ func TestValidate(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// All comparisons cost what the plan does, 10·(7 + 77 + 110) generations; each further budget asks fewer
+// and keeps less. Budgets were measured for 11 judgments and for judge pairs only.
+func TestBudgets(t *testing.T) {
+	e := New(examplePlan(), 7, 11, Others{}, Rates{}, Prices{})
+	if len(e.Budgets) < 3 || e.Budgets[0].Generations != 1940 || e.Budgets[0].Gap != 1 {
+		t.Fatalf("%+v", e.Budgets)
+	}
+	for i, b := range e.Budgets {
+		if want := 840 + int64(10*b.Comparisons+0.5); b.Generations != want {
+			t.Errorf("%v asks for %d generations, want 10·(7 + 77) and 10·%v", b.Settings, b.Generations, b.Comparisons)
+		}
+		if i > 1 && (b.Comparisons >= e.Budgets[i-1].Comparisons || b.Gap > e.Budgets[i-1].Gap || b.HiddenGap > e.Budgets[i-1].HiddenGap) {
+			t.Errorf("%v asks %v for a gap of %v, the one before it %v for %v", b.Settings, b.Comparisons, b.Gap, e.Budgets[i-1].Comparisons, e.Budgets[i-1].Gap)
+		}
+	}
+	if e := New(examplePlan(), 7, 7, Others{}, Rates{}, Prices{}); e.Budgets != nil {
+		t.Errorf("%+v of 7 judgments", e.Budgets)
+	}
+	p := examplePlan()
+	p.Stages[2] = plan.Stage{Stage: "meta"}
+	if e := New(p, 7, 11, Others{}, Rates{}, Prices{}); e.Budgets != nil {
+		t.Errorf("%+v without judge pairs", e.Budgets)
+	}
+}

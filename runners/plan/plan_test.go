@@ -180,3 +180,17 @@ func TestListingsOfAPlan(t *testing.T) {
 		t.Errorf("of the actor: %s", diff)
 	}
 }
+
+// Under a budget a plan counts at most budget.max_comparisons of a prompt, in whole pairs, and never more
+// than there are: 11·10, and 3·2 of three judgments.
+func TestMaxComparisons(t *testing.T) {
+	c := metareward.Default()
+	p := &planner{config: &c}
+	if got := p.maxComparisons(11); got != 110 {
+		t.Errorf("all comparisons of 11 judgments are %d", got)
+	}
+	c.Budget.Comparisons, c.Budget.MaxComparisons = metareward.SettledComparisons, 41
+	if got, few := p.maxComparisons(11), p.maxComparisons(3); got != 40 || few != 6 {
+		t.Errorf("at most %d comparisons of 11 judgments and %d of 3, want 40 and 6", got, few)
+	}
+}

@@ -13,8 +13,8 @@ import (
 
 // The defaults of [Policy].
 const (
-	DefaultRegret         = 0.17
-	DefaultMaxComparisons = 50
+	DefaultRegret         = 0.16
+	DefaultMaxComparisons = 52
 )
 
 // Policy contains the rule by which comparisons are asked until the best and the worst judgment
@@ -63,6 +63,18 @@ type History struct {
 	Games []Game
 }
 
+// position returns the position term that the games show: the log-odds with which the first of two
+// judgments wins, with two wins added to each place. Both orders of a pair are asked, so that the
+// difference of the two does not bias it.
+func (h *History) position() float64 {
+	first, second := 2.0, 2.0
+	for _, g := range h.Games {
+		first += g.Win
+		second += 1 - g.Win
+	}
+	return math.Log(first / second)
+}
+
 // A Plan is the next round, or the reason why there is none.
 type Plan struct {
 	// Pairs are the pairs of indices to compare, each in both orders.
@@ -85,7 +97,7 @@ const draws = 128
 // Seed must be the same for all rounds of a prompt and differ between prompts.
 func (p Policy) Next(scores []int, h History, seed string) (Plan, error) {
 	p = p.withDefaults()
-	post, err := Fit(scores, h.Games, 0, p.Prior)
+	post, err := Fit(scores, h.Games, h.position(), p.Prior)
 	if err != nil {
 		return Plan{}, err
 	}

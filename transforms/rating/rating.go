@@ -21,7 +21,7 @@
 // most information about which judgment is the best, and for the one that carries the most about
 // which is the worst (entropy search: Hennig and Schuler, Entropy Search for Information-Efficient
 // Global Optimization, 2012). The information is estimated from samples of the posterior. Both
-// orders of a pair are asked together, so that the position term cancels. A prompt is settled when
+// orders of a pair are asked together, and the position term is estimated from the prompt's own games. A prompt is settled when
 // the expected regret of its best and its worst pick is a small share of the expected distance
 // between the two ends.
 //

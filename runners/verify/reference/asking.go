@@ -89,7 +89,15 @@ func (p *Prompt) grid() [][]bool {
 }
 
 func (p *Prompt) step(a *Asking, asked [][]bool, duels []duel, pairs int) *Step {
-	mean, precision := p.mode(duels, 0)
+	wins := [2]float64{2, 2} // in first and in second place, with two added to each
+	for _, d := range duels {
+		if d.wins {
+			wins[0]++
+		} else {
+			wins[1]++
+		}
+	}
+	mean, precision := p.mode(duels, math.Log(wins[0])-math.Log(wins[1]))
 	s := &Step{asked: asked, pairs: pairs, samples: sample(mean, precision, a.Seed, pairs), asking: a}
 	for _, x := range s.samples {
 		s.Spread += (x[top(x)] - x[bottom(x)]) / draws

@@ -1,0 +1,53 @@
+package estimate
+
+import (
+	"math"
+	"slices"
+
+	"coeval/runners/plan"
+	"coeval/schemas"
+)
+
+// measuredN is the number of judgments for which budgets were measured.
+const measuredN = 11
+
+// measured are the comparisons of a prompt in the mean, and the gap in true quality between chosen and
+// rejected judgment as a ratio to that of all comparisons with Elo ratings. HiddenGap is the gap when
+// scores leave half a point of a judgment's quality untold. They are of the simulated judges "moderate",
+// measured with `make budget` on 2026-11-29.
+var measured = []struct {
+	settings       []string
+	comparisons    float64
+	gap, hiddenGap float64
+}{
+	{[]string{"budget.comparisons=all"}, 110, 1, 1},
+	{[]string{"budget.comparisons=all", "method.rating=scores"}, 110, 1.026, 1.010},
+	{[]string{"budget.comparisons=settled", "budget.regret=0.13", "budget.max_comparisons=60"}, 47.5, 1.004, 0.968},
+	{[]string{"budget.comparisons=settled"}, 37.5, 0.998, 0.945},
+}
+
+// Budget is what all of a plan would take under a budget, with nothing in the journal, and what its
+// judge pairs are expected to be worth.
+type Budget struct {
+	// Settings are keys of the config with their values.
+	Settings []string `json:"settings"`
+	// Comparisons are those of a prompt in the mean.
+	Comparisons float64 `json:"comparisons"`
+	// Gap and HiddenGap are ratios to all comparisons, measured in simulation.
+	Gap       float64 `json:"gap"`
+	HiddenGap float64 `json:"hidden_gap"`
+	Cost
+}
+
+// budgets adds the budgets that were measured for n judgments.
+func (e *Estimate) budgets(p *plan.Plan, k, n int) {
+	asksMeta := slices.ContainsFunc(p.Stages, func(s plan.Stage) bool { return s.Stage == schemas.StageMeta && s.Generations > 0 })
+	if n != measuredN || !asksMeta {
+		return
+	}
+	for _, m := range measured {
+		b := Budget{Settings: m.settings, Comparisons: m.comparisons, Gap: m.gap, HiddenGap: m.hiddenGap}
+		b.Cost, _ = e.whole(p, k, n, int64(math.Round(float64(p.Prompts)*m.comparisons)))
+		e.Budgets = append(e.Budgets, b)
+	}
+}
