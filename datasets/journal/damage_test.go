@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
 )
 
 // replaced puts other bytes under a name, and the old ones back when the function ends.
@@ -60,7 +61,7 @@ func refused(t *testing.T, what, dir, name string) {
 // were paid for and must not be asked again silently.
 func TestDamagedParts(t *testing.T) {
 	quickly(t)
-	dir := bucket(t)
+	dir := storetest.Folder(t)
 	attempt(t, dir, "b", generation("p", "k", 0, strings.Repeat("first ", 50)))
 	attempt(t, dir, "b", generation("p", "k", 1, strings.Repeat("second ", 50)))
 	for _, name := range names(t, dir) {
@@ -130,7 +131,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 func TestJournalsWithoutDigests(t *testing.T) {
 	atOnce(t)
 	quickly(t)
-	dir := bucket(t)
+	dir := storetest.Folder(t)
 	attempts(t, dir)
 	for _, name := range names(t, dir) {
 		base := path.Base(name)

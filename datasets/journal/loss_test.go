@@ -21,6 +21,7 @@ import (
 
 	"coeval/datasets/lock"
 	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
 )
 
 // removeFile removes a file of a journal and returns how to bring it back.
@@ -381,7 +382,7 @@ func (e *endless) Read(p []byte) (int, error) {
 func TestHealthy(t *testing.T) {
 	quickly(t)
 	set(t, &maxUnsaved, 50*time.Millisecond)
-	dir := bucket(t)
+	dir := storetest.Folder(t)
 	j, err := Open(dir, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -396,7 +397,7 @@ func TestHealthy(t *testing.T) {
 	var gone atomic.Bool
 	gone.Store(true)
 	blocked := make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if gone.Load() {
 			select {
 			case <-blocked:

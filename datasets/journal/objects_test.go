@@ -21,43 +21,6 @@ import (
 	"coeval/datasets/store/storetest"
 )
 
-// The tests of this file use one server of gs:// for the process. What stands before it is
-// set by one test at a time.
-var (
-	intercept atomic.Pointer[storetest.Fault]
-	serveOnce sync.Once
-	serverEnv storetest.Environment
-	folderNo  atomic.Int64
-)
-
-// process stands for the test binary, whose server ends with it.
-type process struct{ testing.TB }
-
-func (process) Cleanup(func()) {}
-
-// bucket returns a folder of gs:// that is empty.
-func bucket(t *testing.T) string {
-	t.Helper()
-	serveOnce.Do(func() {
-		serverEnv = storetest.GCS(process{t}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if f := intercept.Load(); f != nil {
-				(*f)(w, r, server)
-				return
-			}
-			server.ServeHTTP(w, r)
-		})
-	})
-	serverEnv.Set(t)
-	return fmt.Sprintf("gs://bucket/%d", folderNo.Add(1))
-}
-
-// standBefore puts a fault before the server until the test ends.
-func standBefore(t *testing.T, f storetest.Fault) {
-	t.Helper()
-	intercept.Store(&f)
-	t.Cleanup(func() { intercept.Store(nil) })
-}
-
 // quickly makes the pauses of this package milliseconds until the test ends.
 func quickly(t *testing.T) {
 	t.Helper()
@@ -84,7 +47,7 @@ func places(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Run("local", func(t *testing.T) { test(t, t.TempDir()) })
 	t.Run("gs", func(t *testing.T) {
 		quickly(t)
-		test(t, bucket(t))
+		test(t, storetest.Folder(t))
 	})
 }
 
@@ -212,14 +175,14 @@ func TestSegmentThatCannotBeWritten(t *testing.T) {
 func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
 	t.Helper()
 	if !store.HasLocks(dir) {
-		standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		mend = storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 			if r.Method == http.MethodPost {
 				w.WriteHeader(http.StatusForbidden)
 				return
 			}
 			server.ServeHTTP(w, r)
 		})
-		return "no permission", func() { intercept.Store(nil) }
+		return "no permission", mend
 	}
 	blocked := filepath.Join(dir, "b") // a file where the folder has to be
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
@@ -387,12 +350,12 @@ func TestCompactLosesNothing(t *testing.T) {
 func TestCompactThatStops(t *testing.T) {
 	quickly(t)
 	for stopAt := range 12 {
-		dir := bucket(t)
+		dir := storetest.Folder(t)
 		attempts(t, dir)
 		ctx, cancel := context.WithCancel(t.Context())
 		var changes atomic.Int64
 		var under sync.RWMutex // held by requests that are under way when it stops
-		standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		mend := storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 			under.RLock()
 			defer under.RUnlock()
 			if r.Method != http.MethodGet && changes.Add(1) > int64(stopAt) {
@@ -414,8 +377,8 @@ func TestCompactThatStops(t *testing.T) {
 			}
 			left[name] = b
 		}
-		intercept.Store(nil)
-		dir = bucket(t)
+		mend()
+		dir = storetest.Folder(t)
 		for name, b := range left {
 			if err := store.WriteFile(t.Context(), store.Join(dir, name), b); err != nil {
 				t.Fatal(err)
@@ -441,7 +404,7 @@ func TestCompactThatStops(t *testing.T) {
 // their number alone.
 func TestCompactRemovesSideBySide(t *testing.T) {
 	quickly(t)
-	dir := bucket(t)
+	dir := storetest.Folder(t)
 	const parts = 12
 	for i := range parts {
 		attempt(t, dir, "b", generation("p", "k", i, "text"))
@@ -449,7 +412,7 @@ func TestCompactRemovesSideBySide(t *testing.T) {
 	// The first removal is answered when a second one has come.
 	var removing atomic.Int64
 	second := make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodDelete {
 			switch removing.Add(1) {
 			case 1:
@@ -602,7 +565,7 @@ func TestCompactOfADamagedJournal(t *testing.T) {
 // what shorter prefixes hold is read all the same.
 func TestListingsOfALoad(t *testing.T) {
 	quickly(t)
-	dir := bucket(t)
+	dir := storetest.Folder(t)
 	attempt(t, dir, "b01101", generation("p", "k", 0, "own"))
 	attempt(t, dir, "b01", generation("p", "k", 1, "of an earlier run"))
 	found, err := FindPrefixBits(t.Context(), dir)
@@ -610,7 +573,7 @@ func TestListingsOfALoad(t *testing.T) {
 		t.Fatalf("%s%v", diff, err)
 	}
 	var listings, reads atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		switch {
 		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/o"):
 			listings.Add(1)

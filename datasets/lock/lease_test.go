@@ -21,42 +21,6 @@ import (
 	"coeval/datasets/store/storetest"
 )
 
-// All tests use one server of gs:// in this process. One test at a time puts a fault before it.
-var (
-	intercept atomic.Pointer[storetest.Fault]
-	serveOnce sync.Once
-	serverEnv storetest.Environment
-	folderNo  atomic.Int64
-)
-
-// process stands for the test binary, whose server ends with it.
-type process struct{ testing.TB }
-
-func (process) Cleanup(func()) {}
-
-// bucket returns an empty folder of gs://.
-func bucket(t *testing.T) string {
-	t.Helper()
-	serveOnce.Do(func() {
-		serverEnv = storetest.GCS(process{t}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			if f := intercept.Load(); f != nil {
-				(*f)(w, r, server)
-				return
-			}
-			server.ServeHTTP(w, r)
-		})
-	})
-	serverEnv.Set(t)
-	return fmt.Sprintf("gs://bucket/%d", folderNo.Add(1))
-}
-
-// standBefore puts a fault before the server until the test ends.
-func standBefore(t *testing.T, f storetest.Fault) {
-	t.Helper()
-	intercept.Store(&f)
-	t.Cleanup(func() { intercept.Store(nil) })
-}
-
 // quickly makes the beat milliseconds until the test ends. A lease expires as late as ever: a busy
 // machine may fail to renew one for half a second.
 func quickly(t *testing.T) {
@@ -85,14 +49,14 @@ func places(t *testing.T, test func(t *testing.T, dir string)) {
 	t.Run("local", func(t *testing.T) { test(t, t.TempDir()) })
 	t.Run("gs", func(t *testing.T) {
 		quickly(t)
-		test(t, bucket(t))
+		test(t, storetest.Folder(t))
 	})
 }
 
 // A lease that is renewed belongs to its holder; a released one is free at once.
 func TestLeaseIsKept(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	first, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +99,7 @@ func leaseOf(t *testing.T, out, id string) *lease {
 // A run that died renews nothing, and its lease is taken.
 func TestLeaseOfTheDead(t *testing.T) {
 	expiringSoon(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	leaseOf(t, out, "dead")
 	l, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
@@ -148,7 +112,7 @@ func TestLeaseOfTheDead(t *testing.T) {
 
 func TestTakeOver(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	first, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -177,14 +141,14 @@ func TestTakeOver(t *testing.T) {
 // A holder that can't reach the store stops before another run may begin.
 func TestLeaseThatCannotBeRenewed(t *testing.T) {
 	expiringSoon(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	l, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := l.Context(t.Context())
 	defer cancel()
-	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	<-ctx.Done()
@@ -201,7 +165,7 @@ func TestLeaseThatCannotBeRenewed(t *testing.T) {
 func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	quickly(t)
 	set(t, &leaseExpires, 3*time.Second)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	l, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +174,7 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	defer cancel()
 	const faulty = 8
 	var puts atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		switch r.Method {
 		case http.MethodPost:
 			if n := puts.Add(1); n <= faulty && n%4 == 1 {
@@ -251,7 +215,7 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 // A store that refuses a renewal while the lease is as it was has given it to nobody.
 func TestLeaseThatNobodyElseHas(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	l, err := Acquire(t.Context(), out, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +225,7 @@ func TestLeaseThatNobodyElseHas(t *testing.T) {
 	const refusals = 3
 	var puts atomic.Int64
 	renewed := make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodPost {
 			switch n := puts.Add(1); {
 			case n <= refusals:
@@ -292,11 +256,11 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 		{"another", "another", "another run works on"},
 	} {
 		t.Run(test.who, func(t *testing.T) {
-			out := bucket(t)
+			out := storetest.Folder(t)
 			var mu sync.Mutex
 			holder := leaseOf(t, out, "first")
 			var renewed atomic.Bool
-			standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 				if r.Method == http.MethodPost && renewed.CompareAndSwap(false, true) {
 					mu.Lock()
 					defer mu.Unlock()
@@ -344,10 +308,10 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 // A store that refuses to change what nobody else has changed is told of, and not asked on and on.
 func TestTakeOverThatIsRefused(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	leaseOf(t, out, "first")
 	var writes atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodPost {
 			writes.Add(1)
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -368,8 +332,8 @@ func TestTakeOverThatIsRefused(t *testing.T) {
 // A store that writes over a file whatever its version keeps no leases, and no run begins there.
 func TestStoreWithoutConditions(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	out := storetest.Folder(t)
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		q := r.URL.Query()
 		q.Del("ifGenerationMatch")
 		r.URL.RawQuery = q.Encode()
@@ -390,10 +354,10 @@ func TestStoreWithoutConditions(t *testing.T) {
 func TestCostOfALease(t *testing.T) {
 	quickly(t)
 	set(t, &leaseBeat, time.Hour)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	var mu sync.Mutex
 	requests := map[string]int{}
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		mu.Lock()
 		requests[r.Method]++
 		mu.Unlock()
@@ -456,7 +420,7 @@ func TestFence(t *testing.T) {
 // can't be asked may come back.
 func TestFenceWatches(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	first, err := Acquire(t.Context(), out, Options{Attempt: "first"})
 	if err != nil {
 		t.Fatal(err)
@@ -472,7 +436,7 @@ func TestFenceWatches(t *testing.T) {
 		t.Errorf("the worker is told %v", err)
 	}
 	var refused atomic.Int64
-	standBefore(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+	mend := storetest.Intercept(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		refused.Add(1)
 		w.WriteHeader(http.StatusForbidden)
 	})
@@ -485,7 +449,7 @@ func TestFenceWatches(t *testing.T) {
 	if took := time.Since(began); took < fenceBlind || refused.Load() < 2 {
 		t.Errorf("it gave up after %s and %d questions, and not %s", took, refused.Load(), fenceBlind)
 	}
-	intercept.Store(nil)
+	mend()
 	if err := errors.Join(first.Release(), second.Release()); err != nil {
 		t.Fatal(err)
 	}
@@ -495,14 +459,14 @@ func TestFenceWatches(t *testing.T) {
 // all wait for one look.
 func TestFenceWithoutAnswer(t *testing.T) {
 	quickly(t)
-	out := bucket(t)
+	out := storetest.Folder(t)
 	lock, err := Acquire(t.Context(), out, Options{Attempt: "first"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var asked atomic.Int64
 	intercepted, open := make(chan struct{}), make(chan struct{})
-	standBefore(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+	mend := storetest.Intercept(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
 		if r.Method == http.MethodGet {
 			if asked.Add(1) == 1 {
 				close(intercepted)
@@ -540,7 +504,7 @@ func TestFenceWithoutAnswer(t *testing.T) {
 	if err := f.Check(t.Context()); err != nil {
 		t.Errorf("when the answer has come: %v", err)
 	}
-	intercept.Store(nil)
+	mend()
 	if err := lock.Release(); err != nil {
 		t.Fatal(err)
 	}

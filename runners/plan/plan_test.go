@@ -67,31 +67,6 @@ type listings struct {
 	buckets map[string]bool
 }
 
-// process keeps the server until the end of the test binary, as the store's clients are kept too.
-type process struct{ testing.TB }
-
-func (process) Cleanup(func()) {}
-
-var (
-	before    atomic.Pointer[listings] // the proxy of the server
-	serveOnce sync.Once
-	serverEnv storetest.Environment
-	folderNo  atomic.Int64
-)
-
-// bucket returns an empty folder of gs://.
-func bucket(t *testing.T, l *listings) string {
-	t.Helper()
-	before.Store(l)
-	serveOnce.Do(func() {
-		serverEnv = storetest.GCS(process{t}, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-			before.Load().handle(w, r, server)
-		})
-	})
-	serverEnv.Set(t)
-	return fmt.Sprintf("gs://bucket/%d", folderNo.Add(1))
-}
-
 func (l *listings) handle(w http.ResponseWriter, r *http.Request, server http.Handler) {
 	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/o") {
 		l.see(r.URL.Query().Get("prefix"))
@@ -126,6 +101,7 @@ func (l *listings) see(prefix string) {
 // time, and finds all answers.
 func TestListingsOfAPlan(t *testing.T) {
 	l := &listings{both: make(chan struct{}), buckets: map[string]bool{}}
+	storetest.Intercept(t, l.handle)
 	const count = 24
 	var lines strings.Builder
 	for i := range count {
@@ -138,7 +114,7 @@ func TestListingsOfAPlan(t *testing.T) {
 	}
 	c := metareward.Default()
 	c.Worker.URLs, c.Worker.Model = []string{"http://host:8000/v1"}, "m"
-	c.Prompts.Paths, c.Output.Dir = []string{file}, bucket(t, l)
+	c.Prompts.Paths, c.Output.Dir = []string{file}, storetest.Folder(t)
 	scan, err := prompts.ScanFiles(t.Context(), c.Prompts.Paths, c.Reading(), c.Selection())
 	if err != nil {
 		t.Fatal(err)
