@@ -435,14 +435,18 @@ func TestCompactRemovesSideBySide(t *testing.T) {
 	}
 }
 
-// Attempts that don't know yet that their run has lost the folder go on appending while another
-// run compacts it: what they were told is kept stays there.
+// Attempts that do not know yet that their run has lost the folder continue appending while another run
+// compacts it. Every record that was reported as saved stays in the journal.
 func TestCompactBesideWriters(t *testing.T) {
 	atOnce(t)
 	dir := t.TempDir()
 	var writers sync.WaitGroup
 	const attempts, each = 4, 12
+	// A frame is written again at most maxReopens times. So a compaction waits until each writer has
+	// saved a record since the one before, however slow the machine is.
+	var saved [attempts]chan struct{}
 	for i := range attempts {
+		saved[i] = make(chan struct{}, 1)
 		j, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -453,9 +457,14 @@ func TestCompactBesideWriters(t *testing.T) {
 			t.Fatal(err)
 		}
 		writers.Go(func() {
+			defer close(saved[i])
 			for n := range each {
 				if err := keep(t.Context(), v, generation("p", fmt.Sprint("k", i, "-"), n, "text")); err != nil {
 					t.Error(err)
+				}
+				select {
+				case saved[i] <- struct{}{}:
+				default:
 				}
 			}
 		})
@@ -471,6 +480,9 @@ func TestCompactBesideWriters(t *testing.T) {
 		case <-done:
 			going = false
 		default:
+		}
+		for _, c := range saved {
+			<-c
 		}
 		compacted, err := Compact(t.Context(), dir, 1)
 		if err != nil {
