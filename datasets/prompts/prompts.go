@@ -1,23 +1,25 @@
 // Package prompts reads the prompts of a run from files.
 //
-// A file has one prompt a line as a JSON object, or one an entry of a JSON array (.jsonl,
-// .ndjson or .json), one a row of a table with a header (.csv, .tsv), each also with .gz or
-// .zst; or one a row in Parquet (.parquet, with any compression but LZ4 and LZO). A text in
-// UTF-16 has a byte order mark. [ReadFile] gives each line as a prompt or as the failure with
-// the reason why it is none; a bad line never ends the reading. [ScanFiles] reads everything
-// once before a run: it counts, reports how lines were read, finds the lines that a limit
-// leaves, and decides which prompts a sample and a slice have.
+// It reads these kinds of files; each prompt is one line:
 //
-// Which fields make a prompt is the matter of package conversation. All other fields are the
-// prompt's metadata: a JSON object, compact, with sorted keys, no part of any ID.
+//	.jsonl .ndjson .json    a JSON object in each line, or one array whose entries count as lines
+//	.csv .tsv               a table with a header, whose rows count as lines
+//	.parquet                rows, with any compression but LZ4 and LZO
 //
-// A line is numbered from 1: in an array an entry, in a table and in Parquet a row. Blank
-// lines have a number but are not counted. All text is valid UTF-8; a line in which some is
-// not is bad.
+// All but Parquet may also end in .gz or .zst. A text in UTF-16 needs a byte order mark.
 //
-// The package promises that a file gives the same lines however often and wherever it is
-// read, and that it takes a bounded amount of memory whatever is in it. It does not merge
-// equal prompts: it gives the same ID to both.
+// [ReadFile] returns a prompt for each line, or a failure with the reason. A bad line never ends the
+// reading. [ScanFiles] reads all files once before a run: it counts lines, reports how they were read,
+// and decides which prompts a limit, a sample and a slice contain.
+//
+// Package conversation decides which fields make a prompt. All other fields are the prompt's
+// metadata: a compact JSON object with sorted keys, which is not part of any ID.
+//
+// Lines are numbered from 1. Blank lines have a number but are not counted. A line with text that is
+// not valid UTF-8 is bad.
+//
+// The package promises that a file always gives the same lines, and that reading takes a bounded
+// amount of memory. It does not merge equal prompts: both get the same ID.
 package prompts
 
 import (

@@ -1,11 +1,11 @@
-// Package arena computes who is better: a model against a baseline, from games that a pairwise
+// Package arena computes whether a model is better than a baseline, from games that a pairwise
 // judge decided.
 //
 // A game shows both answers to one prompt to the judge, in one order. Both orders of a prompt are
-// always played, and a replicate of a prompt counts when the judge gave a verdict in both: then a
-// preference for a position cancels. The unit of every figure is the prompt, not the game. Games
-// of one prompt depend on each other, so that intervals from a bootstrap over games are too
-// narrow; the intervals here resample prompts.
+// always played. A replicate of a prompt counts only if the judge gave a verdict in both orders, so
+// that a preference for a position cancels. The unit of every figure is the prompt, not the game:
+// games of one prompt depend on each other, so a bootstrap over games gives intervals that are too
+// narrow. The intervals here resample prompts.
 //
 // The figures are a function of the games alone, so that a reader of the games can check them.
 // The package keeps no state and reads no clock; its bootstrap has a fixed seed.

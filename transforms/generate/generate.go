@@ -1,10 +1,12 @@
 // Package generate asks the actor for K responses to every prompt, and other checkpoints for
 // theirs.
 //
-// A model gets the conversation as it is, with no template. It promises that the responses
-// of a dossier are distinct by their trimmed text within each pool, in the order of their first
-// replicate, each with all the replicates that gave it; that each is complete, empty or truncated;
-// and that a call which failed for good is a failure of the dossier.
+// A model receives the conversation as it is, without a template. The package promises:
+//
+//   - The responses of a dossier are distinct by their trimmed text within each pool. They are in the
+//     order of their first replicate, and each lists all replicates with this text.
+//   - Each response is complete, empty or truncated.
+//   - A call that failed for good is a failure of the dossier.
 package generate
 
 import (

@@ -4,8 +4,8 @@
 // A server gets a host name that ends in ".invalid", which no name server resolves (RFC 6761).
 // A client reaches it once its transport went through [Attach].
 //
-// Connections are those of [net.Pipe], whose deadlines net/http relies on: those of grpc's bufconn at
-// times expire after they were reset, and the server then takes its client for gone.
+// Connections are those of [net.Pipe], because net/http relies on deadlines. With grpc's bufconn a
+// deadline can expire although it was reset, and the server then closes the connection.
 package inprocess
 
 import (

@@ -3,13 +3,14 @@
 // Every ordered pair of distinct parsed judgments is one call: n(n−1) comparisons of n
 // judgments, so that each two are shown in both orders. Under a budget ([Options.Budget]) they
 // are asked in rounds, the most informative pairs first, until the choice is settled; what a
-// round asks is a function of the options and of this prompt's earlier answers alone. The meta-judge sees the rubric, the
-// conversation, the response, judgment A and judgment B, and ends with "Winner: A" or
-// "Winner: B"; see [ParseVerdict].
+// round asks is a function of the options and of this prompt's earlier answers alone.
+//
+// The meta-judge sees the rubric, the conversation, the response, judgment A and judgment B. It ends
+// with "Winner: A" or "Winner: B"; see [ParseVerdict].
 //
 // It promises that every comparison names the two judgments that it is about, in the order
 // in which they were shown, and that a call which failed for good is a failure of the dossier
-// that names them and leaves no comparison. No verdict is ever told by its place in a list.
+// that names them and leaves no comparison. Verdicts are never assigned by their place in a list.
 package meta
 
 import (

@@ -1,5 +1,5 @@
-// Package decide says after each iteration of a loop whether another one is worth its money, and
-// which iteration was the best.
+// Package decide decides after each iteration of a loop whether to run another one, and which
+// iteration was the best.
 //
 // Every rule has a threshold in the config and a reason that is printed. The rules are functions of
 // the iterations' figures alone.

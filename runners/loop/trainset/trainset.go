@@ -1,6 +1,6 @@
-// Package trainset makes the training set of an iteration from the pairs of its run: so many of the
-// actor's and of the judge's, mixed, split by prompt into a training and a held-out part, in the
-// layout that a trainer reads.
+// Package trainset makes the training set of an iteration from the pairs of its run. It draws a
+// number of actor and judge pairs, mixes them, splits them by prompt into a training and a held-out
+// part, and writes the layout of a trainer.
 //
 // The result depends on the pairs and the options alone. Pairs are drawn and shuffled by a hash of
 // their IDs with the seed, so that the order of the input's shards doesn't matter.
