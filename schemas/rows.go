@@ -18,8 +18,8 @@ type Pair struct {
 	RejectedID string `parquet:"rejected_id"`
 	// ChosenModel and RejectedModel wrote the two texts, each with its revision: the actor, past or
 	// future for an actor pair, the judge for a judge pair.
-	ChosenModel   string `parquet:"chosen_model,dict"`
-	RejectedModel string `parquet:"rejected_model,dict"`
+	ChosenModel   *string `parquet:"chosen_model,dict"`
+	RejectedModel *string `parquet:"rejected_model,dict"`
 	// Scores are rubric points: a response's mean, or a judgment's own.
 	ChosenScore   float64 `parquet:"chosen_score"`
 	RejectedScore float64 `parquet:"rejected_score"`

@@ -128,10 +128,10 @@ func TestTemporalRun(t *testing.T) {
 	}
 	rejected := map[string]int{}
 	err = shards.ReadTable(t.Context(), filepath.Join(out, shards.Path(shards.Actor, 0, 1)), func(p *schemas.Pair) error {
-		if p.ChosenModel != models[p.ChosenID] || p.RejectedModel != models[p.RejectedID] {
-			t.Errorf("pair %s names the models %s and %s; its responses are of %s and %s", p.ID, p.ChosenModel, p.RejectedModel, models[p.ChosenID], models[p.RejectedID])
+		if *p.ChosenModel != models[p.ChosenID] || *p.RejectedModel != models[p.RejectedID] {
+			t.Errorf("pair %s names the models %s and %s; its responses are of %s and %s", p.ID, *p.ChosenModel, *p.RejectedModel, models[p.ChosenID], models[p.RejectedID])
 		}
-		rejected[p.RejectedModel]++
+		rejected[*p.RejectedModel]++
 		return nil
 	})
 	if err != nil || rejected[c.Past.Model] == 0 {

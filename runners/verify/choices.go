@@ -137,7 +137,7 @@ func (d *rows) actorPair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair 
 	chosen, rejected := d.response(c.ChosenID), d.response(c.RejectedID)
 	pair := newPair(schemas.RoleActor, p, c, chosen.row.Text, rejected.row.Text)
 	pair.Prompt = p.Prompt
-	pair.ChosenModel, pair.RejectedModel = chosen.row.Model, rejected.row.Model
+	pair.ChosenModel, pair.RejectedModel = &chosen.row.Model, &rejected.row.Model
 	pair.ChosenScore, pair.RejectedScore = *floatOf(chosen.mean), *floatOf(rejected.mean)
 	pair.ScoreMargin = *floatOf(new(big.Rat).Sub(chosen.mean, rejected.mean))
 	pair.MarginSE = marginSE(chosen, rejected)
@@ -179,7 +179,7 @@ func (d *rows) judgePair(p *schemas.PromptRow, c *schemas.Choice, ratings []floa
 	}
 	pair.Prompt = asked
 	pair.ResponseID = &k.contested.row.ID
-	pair.ChosenModel, pair.RejectedModel = chosen.Model, rejected.Model
+	pair.ChosenModel, pair.RejectedModel = &chosen.Model, &rejected.Model
 	pair.ChosenScore, pair.RejectedScore = *chosen.Score, *rejected.Score
 	pair.ScoreMargin = float64(inThousandths(*chosen.Score)-inThousandths(*rejected.Score)) / 1000
 	pair.ChosenElo, pair.RejectedElo = &ratings[best], &ratings[worst]
@@ -216,8 +216,8 @@ func samePair(at location, got, want *schemas.Pair) {
 	sameNullable(at, "response_id", got.ResponseID, want.ResponseID)
 	same(at, "chosen_id", got.ChosenID, want.ChosenID)
 	same(at, "rejected_id", got.RejectedID, want.RejectedID)
-	same(at, "chosen_model", got.ChosenModel, want.ChosenModel)
-	same(at, "rejected_model", got.RejectedModel, want.RejectedModel)
+	sameNullable(at, "chosen_model", got.ChosenModel, want.ChosenModel)
+	sameNullable(at, "rejected_model", got.RejectedModel, want.RejectedModel)
 	sameNumber(at, "chosen_score", &got.ChosenScore, &want.ChosenScore)
 	sameNumber(at, "rejected_score", &got.RejectedScore, &want.RejectedScore)
 	sameNumber(at, "score_margin", &got.ScoreMargin, &want.ScoreMargin)

@@ -103,7 +103,7 @@ func TestPoolsAreProved(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(out, "journal")); err != nil { // it has run.json's digest
 		t.Fatal(err)
 	}
-	f.rows[0].RejectedModel = "m@r1"
+	f.rows[0].RejectedModel = new("m@r1")
 	f.forge(t)
 	problems := mustVerify(t, out).Problems
 	if len(problems) != 1 || !strings.Contains(problems[0], `rejected_model is "m@r1", should be "sim:quality=-0.5`) {

@@ -72,7 +72,7 @@ func actorPair(o *Options, d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair
 	}
 	p := newPair(schemas.RoleActor, d, c, chosen.Text, rejected.Text)
 	p.Prompt = d.Prompt.Messages
-	p.ChosenModel, p.RejectedModel = o.modelOf(chosen), o.modelOf(rejected)
+	p.ChosenModel, p.RejectedModel = new(o.modelOf(chosen)), new(o.modelOf(rejected))
 	p.ChosenScore, p.RejectedScore = chosen.Score.Mean(), rejected.Score.Mean()
 	p.ScoreMargin, p.MarginSE = scoreMargin(chosen.Score, rejected.Score), marginSE(chosen.Score, rejected.Score)
 	return p, nil
@@ -115,7 +115,7 @@ func judgePair(o *Options, d *schemas.Dossier, r *schemas.Record, asked judge.Te
 		return nil, err
 	}
 	p.ResponseID = &contested.ID
-	p.ChosenModel = o.Judging.Role.Identity()
+	p.ChosenModel = new(o.Judging.Role.Identity())
 	p.RejectedModel = p.ChosenModel
 	p.ChosenScore, p.RejectedScore = points(chosen.Score), points(rejected.Score)
 	p.ScoreMargin = points(chosen.Score - rejected.Score)
