@@ -23,7 +23,7 @@ func (c *Config) Endpoints(r *Role) []stage.Endpoint {
 	if c.Simulate.Enabled {
 		return []stage.Endpoint{{URL: c.Simulate.URL}}
 	}
-	urls, access := r.URLs, r.Access.endpoint()
+	urls, access := r.URLs, r.endpoint()
 	if len(urls) == 0 {
 		urls, access = c.Worker.URLs, c.Worker.overridden(&r.Access).endpoint()
 	}

@@ -35,7 +35,7 @@ func comparisonsOf(t *testing.T, out string) map[string][]string {
 		err := shards.ReadTable(t.Context(), name, func(r *schemas.ComparisonRow) error {
 			round := "all at once"
 			if r.Round != nil {
-				round = string('0' + rune(*r.Round))
+				round = string('0' + *r.Round)
 			}
 			byPrompt[r.PromptID] = append(byPrompt[r.PromptID], r.ID+" "+round+" "+r.Winner)
 			return nil

@@ -235,14 +235,14 @@ func (d *rows) poolOf(at location, model string) string {
 	if model == actor.Role.Identity() {
 		return ""
 	}
-	known := actor.Role.Identity()
+	known := []string{actor.Role.Identity()}
 	for _, p := range actor.Pools {
 		if model == p.Role.Identity() {
 			return p.Role.Name
 		}
-		known += " or " + p.Role.Identity()
+		known = append(known, p.Role.Identity())
 	}
-	at.add("model is %s, should be %s", show(model), known)
+	at.add("model is %s, should be %s", show(model), strings.Join(known, " or "))
 	return ""
 }
 

@@ -382,7 +382,7 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 		asked = append(asked, fmt.Sprintf("stream %t n %d", body.Stream, max(body.N, 1)))
 		w := httptest.NewRecorder()
 		if !body.Stream || max(body.N, 1) > mostOfStream {
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) //nolint:forbidigo // of a synctest bubble, where time costs nothing
 			w.WriteHeader(status)
 			return w.Result(), nil
 		}

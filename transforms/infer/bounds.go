@@ -46,8 +46,13 @@ func (b *Bounds) validate() error {
 		name  string
 		value float64
 	}{
-		{"Generations", float64(b.Generations)}, {"Cost", b.Cost}, {"GPUHours", b.GPUHours},
-		{"PromptPrice", b.PromptPrice}, {"CompletionPrice", b.CompletionPrice}, {"HourPrice", b.HourPrice}, {"GPUs", b.GPUs},
+		{"Generations", float64(b.Generations)},
+		{"Cost", b.Cost},
+		{"GPUHours", b.GPUHours},
+		{"PromptPrice", b.PromptPrice},
+		{"CompletionPrice", b.CompletionPrice},
+		{"HourPrice", b.HourPrice},
+		{"GPUs", b.GPUs},
 	} {
 		if !(f.value >= 0) {
 			errs = append(errs, fmt.Errorf("infer: Bounds.%s is %v; allowed is 0 or more", f.name, f.value))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -148,9 +149,7 @@ func TestBudgetsShareAJournal(t *testing.T) {
 	for first := range options {
 		for second, o := range options {
 			l := newMemory()
-			for key, g := range asked[first] {
-				l.known[key] = g
-			}
+			maps.Copy(l.known, asked[first])
 			missing := 0
 			for key := range asked[second] {
 				if _, ok := l.known[key]; !ok {
@@ -218,7 +217,7 @@ func TestRoundsShowAlikeOnce(t *testing.T) {
 	texts := []string{"Same.\n\nScore: 1", "Same.\n\nScore: 2", "Same.\n\nScore: 4", "Other.\n\nScore: 5"}
 	d, l := dossier(texts...), newMemory()
 	l.texts = []string{"Same.", "Other."}
-	l.answer = func(a, b int) schemas.Generation { return says("Winner: B") }
+	l.answer = func(int, int) schemas.Generation { return says("Winner: B") }
 	o := budget(rating.Policy{Regret: 1e-9})
 	o.HideScores = true
 	run(t, o, l, &d)

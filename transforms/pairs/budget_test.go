@@ -221,7 +221,7 @@ func (l judging) run(t *testing.T, prompts int, hidden float64, p rating.Policy)
 // over n prompts has a standard error of about 0.35/√n in "noisy", so that four of them are 0.12 at 150.
 func TestSettledAgainstAll(t *testing.T) {
 	w := tabwriter.NewWriter(t.Output(), 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "judges\thidden\tregret\tat most\tcomparisons\tuntil settled\tuntil settled, elo\tall, scores\tat the bound\tcontested by 5 judgments")
+	_, _ = fmt.Fprintln(w, "judges\thidden\tregret\tat most\tcomparisons\tuntil settled\tuntil settled, elo\tall, scores\tat the bound\tcontested by 5 judgments")
 	policies := []rating.Policy{{}}
 	if *paired > 1000 {
 		policies = append(policies, rating.Policy{Regret: 0.13, MaxComparisons: 60})
@@ -241,7 +241,7 @@ func TestSettledAgainstAll(t *testing.T) {
 						bound++
 					}
 				}
-				fmt.Fprintf(w, "%s\t%v\t%v\t%d\t%.1f\t%s\t%s\t%s\t%.2f\t%s\n", l.name, hidden, cmp.Or(p.Regret, rating.DefaultRegret), cmp.Or(p.MaxComparisons, rating.DefaultMaxComparisons),
+				_, _ = fmt.Fprintf(w, "%s\t%v\t%v\t%d\t%.1f\t%s\t%s\t%s\t%.2f\t%s\n", l.name, hidden, cmp.Or(p.Regret, rating.DefaultRegret), cmp.Or(p.MaxComparisons, rating.DefaultMaxComparisons),
 					asked, show(out.settled), show(out.settledElo), show(out.fullScores), float64(bound)/float64(*paired), show(out.byBlock))
 				least := map[float64]float64{0: .97, .5: .93}[hidden] - 4*.35/math.Sqrt(float64(*paired))
 				if r, _ := ratio(out.settled, out.full); l.name != "bad" && p.Regret == 0 && (r < least || asked > 44) {

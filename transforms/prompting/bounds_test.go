@@ -36,7 +36,7 @@ func TestTemplatesThatCostTooMuch(t *testing.T) {
 	} {
 		_, err := ParseTemplate(form, source)
 		found := false
-		for _, w := range strings.Split(want, "|") {
+		for w := range strings.SplitSeq(want, "|") {
 			found = found || err != nil && strings.Contains(err.Error(), w)
 		}
 		if !found {
