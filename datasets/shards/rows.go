@@ -89,6 +89,8 @@ func (c *rowCheck) pair(r *schemas.Pair) {
 	c.nullable("response_id", r.ResponseID)
 	c.text("chosen_id", r.ChosenID)
 	c.text("rejected_id", r.RejectedID)
+	c.nullable("chosen_model", r.ChosenModel)
+	c.nullable("rejected_model", r.RejectedModel)
 	c.texts("own_id", r.OwnID)
 	c.text("metadata", r.Metadata)
 }
