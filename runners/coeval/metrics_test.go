@@ -42,6 +42,9 @@ func TestMetrics(t *testing.T) {
 		page, _ = get(t, base+"/metrics")
 		for _, line := range wanted {
 			if !strings.Contains(page, line) {
+				if !p.alive() {
+					t.Fatalf("the run ended before its metrics had %s", line)
+				}
 				return false
 			}
 		}

@@ -89,7 +89,7 @@ func TestRunInAProject(t *testing.T) {
 	if n, err := filepath.Glob(filepath.Join(out, "actor", "train-*")); err != nil || len(n) != 1 {
 		t.Errorf("shards of the earlier run are left: %q, %v", n, err)
 	}
-	if _, stderr, code := coeval(t, "report", out); code == exitDone || !strings.Contains(stderr, "report.html is there already") {
+	if _, stderr, code := coeval(t, "report", out); code == exitDone || !strings.Contains(stderr, "report.html exists and was not written by Coeval") {
 		t.Errorf("report: exit code %d\n%s", code, stderr)
 	}
 	// What the run was let into once it may go on in.
