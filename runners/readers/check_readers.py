@@ -28,6 +28,8 @@ PAIR = [
     ("response_id", "string", True),
     ("chosen_id", "string", False),
     ("rejected_id", "string", False),
+    ("chosen_model", "string", True),
+    ("rejected_model", "string", True),
     ("chosen_score", "double", False),
     ("rejected_score", "double", False),
     ("score_margin", "double", False),
