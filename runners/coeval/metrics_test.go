@@ -4,8 +4,8 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
