@@ -301,7 +301,7 @@ func TestWorkerWithoutItsKey(t *testing.T) {
 	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
 	o := Options{Attempt: uuid.NewString(), Keys: []stage.Endpoint{{APIKeyEnv: name}}}
 	_, err := Attach(o.Attempt).join(t.Context(), o.withDefaults())
-	if err == nil || !strings.Contains(err.Error(), "has no API key: api_key_env names the environment variable "+name+", which is not set there") {
+	if err == nil || !strings.Contains(err.Error(), "lacks an API key, as api_key_env names the environment variable "+name+", which is not set there") {
 		t.Fatalf("it says %v", err)
 	}
 	t.Setenv(name, "secret")
