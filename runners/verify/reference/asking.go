@@ -268,7 +268,7 @@ func (p *Prompt) ScoreRatings(w schemas.PositionWeights) []float64 {
 }
 
 // mode returns the ratings of the highest posterior density, and the negative Hessian of its logarithm
-// there, by Newton's method. A step that makes the gradient grow is halved.
+// there.
 func (p *Prompt) mode(duels []duel, position float64) ([]float64, *mat.Dense) {
 	n := len(p.Judgments)
 	prior := mat.NewDense(n, n, nil)
@@ -285,7 +285,7 @@ func (p *Prompt) mode(duels []duel, position float64) ([]float64, *mat.Dense) {
 	if inverse.Inverse(prior) != nil {
 		return make([]float64, n), prior
 	}
-	slope := func(x []float64) (*mat.VecDense, *mat.Dense) {
+	return newton(n, func(x []float64) (*mat.VecDense, *mat.Dense) {
 		var g mat.VecDense
 		g.MulVec(&inverse, mat.NewVecDense(n, x))
 		g.ScaleVec(-1, &g)
@@ -305,32 +305,7 @@ func (p *Prompt) mode(duels []duel, position float64) ([]float64, *mat.Dense) {
 			h.Set(d.second, d.first, h.At(d.second, d.first)-c)
 		}
 		return &g, h
-	}
-	x := make([]float64, n)
-	gradient, hessian := slope(x)
-	for range 100 {
-		var step mat.VecDense
-		if step.SolveVec(hessian, gradient) != nil {
-			break
-		}
-		next, factor := make([]float64, n), 1.0
-		for range 40 {
-			for i := range next {
-				next[i] = x[i] + factor*step.AtVec(i)
-			}
-			g, h := slope(next)
-			if mat.Norm(g, 2) <= mat.Norm(gradient, 2) {
-				gradient, hessian = g, h
-				break
-			}
-			factor /= 2
-		}
-		x = next
-		if mat.Norm(&step, 2) < 1e-12 {
-			break
-		}
-	}
-	return x, hessian
+	})
 }
 
 // sample draws rating vectors x = mean + y from the normal distribution with this precision H = L·Lᵀ:

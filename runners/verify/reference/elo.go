@@ -41,11 +41,21 @@ func (p *Prompt) Positions() (first, second int64) {
 //
 //	argmax Σ_mn B_mn·log σ(ε_m − ε_n) − (λ/2)·Σ ε²,    B_mn = w1·[m first beats n] + w2·[m second beats n]
 //
-// rounded to 1e-9. Newton's method on the gradient, halving a step that makes the gradient grow.
+// rounded to 1e-9.
 func (p *Prompt) Ratings(w schemas.PositionWeights, lambda float64) []float64 {
-	n := len(p.Judgments)
-	eps := make([]float64, n)
-	gradient, hessian := p.slope(w, lambda, eps)
+	eps, _ := newton(len(p.Judgments), func(x []float64) (*mat.VecDense, *mat.Dense) { return p.slope(w, lambda, x) })
+	for i := range eps {
+		eps[i] = math.Round(eps[i]*1e9) / 1e9
+	}
+	return eps
+}
+
+// newton returns the maximum of a concave function of n numbers, and the negative of its Hessian there.
+// Slope returns the gradient and the negative Hessian at x. Newton's method begins at zero, and halves a
+// step that makes the gradient grow.
+func newton(n int, slope func(x []float64) (*mat.VecDense, *mat.Dense)) (x []float64, hessian *mat.Dense) {
+	x = make([]float64, n)
+	gradient, hessian := slope(x)
 	for range 100 {
 		var step mat.VecDense
 		if step.SolveVec(hessian, gradient) != nil {
@@ -54,24 +64,21 @@ func (p *Prompt) Ratings(w schemas.PositionWeights, lambda float64) []float64 {
 		next, factor := make([]float64, n), 1.0
 		for range 40 {
 			for i := range next {
-				next[i] = eps[i] + factor*step.AtVec(i)
+				next[i] = x[i] + factor*step.AtVec(i)
 			}
-			g, h := p.slope(w, lambda, next)
+			g, h := slope(next)
 			if mat.Norm(g, 2) <= mat.Norm(gradient, 2) {
 				gradient, hessian = g, h
 				break
 			}
 			factor /= 2
 		}
-		eps = next
+		x = next
 		if mat.Norm(&step, 2) < 1e-12 {
 			break
 		}
 	}
-	for i := range eps {
-		eps[i] = math.Round(eps[i]*1e9) / 1e9
-	}
-	return eps
+	return x, hessian
 }
 
 // slope returns the gradient of the objective and the negative of its Hessian.
