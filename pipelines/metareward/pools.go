@@ -152,7 +152,7 @@ func (c *Config) PoolWarnings() []string {
 	return warnings
 }
 
-// validatePools checks the settings of past and future.
+// pools checks the settings of past and future.
 func (v *validator) pools(c *Config) {
 	v.check(c.Method.Pairs == pairs.Tiers || c.Method.Pairs == pairs.Temporal, "method.pairs", string(c.Method.Pairs), "tiers, temporal")
 	v.check(within(c.Method.Phase, 1, 2), "method.phase", c.Method.Phase, "1, or 2 where future answers too")

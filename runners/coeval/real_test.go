@@ -173,7 +173,7 @@ func installedReal(t *testing.T, name string) string {
 	return path
 }
 
-// authority is a certificate authority of somebody's own, and a certificate for 127.0.0.1.
+// authority writes the certificate of a private authority, and a certificate for 127.0.0.1 with its key.
 func authority(t *testing.T, dir string) (ca, cert, key string) {
 	t.Helper()
 	root, rootKey := newCertificate(t, nil, nil, &x509.Certificate{

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// RemoteS3 makes the bucket "bucket" on a server of s3:// that somebody else started, whose user has the
-// keys of [Keys]. A versioned bucket keeps what is replaced and removed.
+// RemoteS3 creates the bucket "bucket" on a running S3 server, whose user must have the keys of [Keys]. A
+// versioned bucket keeps the earlier versions of replaced and removed objects.
 func RemoteS3(tb testing.TB, url string, versioned bool) (Environment, *Bucket) {
 	tb.Helper()
 	e := Keys(tb)
