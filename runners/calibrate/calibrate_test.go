@@ -2,8 +2,10 @@ package calibrate
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -359,6 +361,25 @@ func TestFile(t *testing.T) {
 		}
 		if _, err := Read(t.Context(), out); err == nil || !strings.Contains(err.Error(), wanted) {
 			t.Errorf("%v, want %q", err, wanted)
+		}
+	}
+}
+
+// docs/calibration.md gives the thresholds of the warnings and the number of bins.
+func TestThresholdsInTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/calibration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[int]string{10: "ten"}
+	for _, want := range []string{
+		fmt.Sprintf("at least %d labels on at least %d prompts", fewLabels, fewPrompts),
+		fmt.Sprintf("above %v: the judge", maxError),
+		fmt.Sprintf("above %v %%: use", 100*maxUnparsed),
+		fmt.Sprintf("in %s bins", numbers[bins]),
+	} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("docs/calibration.md lacks %q", want)
 		}
 	}
 }
