@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"coeval/datasets/store"
+	"coeval/schemas/machine"
 )
 
 // The times and sizes of commits.
@@ -288,7 +289,7 @@ func (j *Journal) brokenBy(a *appender) error {
 // complete hands the result of a batch's commit to the waiting callers. The first failed batch breaks
 // its segment.
 func (j *Journal) complete(b *batch, err error) {
-	if fault := store.MachineFault(err); fault != "" {
+	if fault := machine.Fault(err); fault != "" {
 		err = fmt.Errorf("%w: %s", err, fault)
 	}
 	j.mu.Lock()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -574,43 +573,6 @@ func TestParsePath(t *testing.T) {
 		got, err := store.ParsePath(test.path)
 		if got != test.want || (err == nil) != (test.refused == "") || err != nil && !strings.Contains(err.Error(), test.refused) {
 			t.Errorf("ParsePath(%q) = %q, %v; want %q, %q", test.path, got, err, test.want, test.refused)
-		}
-	}
-}
-
-// A fault of the machine is recognized through the errors of all packages in between.
-func TestMachineFault(t *testing.T) {
-	folder := t.TempDir()
-	file := filepath.Join(folder, "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, notFound := os.Open(filepath.Join(folder, "none"))
-	full := func() error { // /dev/full refuses every write as a full disk does
-		f, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-		if err != nil {
-			return &fs.PathError{Op: "write", Path: file, Err: syscall.ENOSPC}
-		}
-		_, err = f.WriteString("x")
-		return errors.Join(err, f.Close())
-	}
-	for _, test := range []struct {
-		err  error
-		want string
-	}{
-		{fmt.Errorf("journal: %w", full()), "the disk is full"},
-		{fmt.Errorf("a: %w", &fs.PathError{Op: "open", Path: "x", Err: syscall.EMFILE}), "too many open files"},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}, "too many open files"},
-		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS}, "read-only"},
-		{&fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}, "no permission"},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)}, ""},
-		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, ""},
-		{notFound, ""},
-		{io.ErrUnexpectedEOF, ""},
-		{nil, ""},
-	} {
-		if got := store.MachineFault(test.err); (got == "") != (test.want == "") || !strings.Contains(got, test.want) {
-			t.Errorf("%v: %q, want %q", test.err, got, test.want)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coeval/datasets/store"
 	"coeval/runners/engine"
 	"coeval/runners/settings"
+	"coeval/schemas/machine"
 	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
 )
@@ -73,7 +73,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	for i, problem := range all {
 		sentence := problem.Error()
 		// Several files may meet the same fault; the last sentence says what to do.
-		if advice := store.MachineFault(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
+		if advice := machine.Fault(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
 			sentence += ": " + advice
 		}
 		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(sentence)))

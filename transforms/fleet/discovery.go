@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/stage"
 )
@@ -28,12 +30,8 @@ const (
 	// trapTokens are enough for the trap in any form, thoughtTokens for reasoning before it.
 	trapTokens    = 32
 	thoughtTokens = 2048
-	// listTimeout is short because a run does not need a server's model list.
-	listTimeout = 5 * time.Second
 	// discoverInterval is the time between two checks while no endpoint is known.
 	discoverInterval = 10 * time.Millisecond
-	// discoverGrace is how long known endpoints wait for an endpoint in discovery.
-	discoverGrace = 300 * time.Millisecond
 )
 
 // noChoiceYet is the message of a probe whose answer had no choice.
@@ -42,7 +40,7 @@ const noChoiceYet = "an answer without a choice"
 // VerifyConstraints checks, before all other requests, that each of these roles has a server that
 // enforces its verdict. Otherwise the run would stop at the judge's first call, after paying for all
 // of the actor's texts.
-func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls *Tally) error {
+func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls *counters.Tally) error {
 	if len(roles) == 0 {
 		return nil
 	}
@@ -72,21 +70,21 @@ func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls
 // all of them return for one request. Of several endpoints it returns the first that answer. Discovery
 // of the others continues in the background, and pauses for an endpoint that does not answer. If none
 // answers, discover waits up to the run's patience.
-func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint, r *stage.Role, n int, calls *Tally) ([]*endpoint, int, error) {
+func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally) ([]*endpoint.Endpoint, int, error) {
 	if len(endpoints) == 1 {
 		m, err := f.discoverOnly(ctx, endpoints[0], r, n, calls)
 		return endpoints, m, err
 	}
 	for began := time.Now(); ; {
-		usable := make([]*endpoint, 0, len(endpoints))
+		usable := make([]*endpoint.Endpoint, 0, len(endpoints))
 		most, coming := n, false
 		for _, e := range endpoints {
-			if m, ok := e.known(r, n); ok {
+			if m, ok := e.Known(r, n); ok {
 				usable, most = append(usable, e), min(most, m)
 				continue
 			}
 			f.discoverSoon(e, r, n)
-			coming = coming || e.expected()
+			coming = coming || e.Expected()
 		}
 		if err := f.fatalErr(); err != nil {
 			return nil, 0, err
@@ -106,14 +104,14 @@ func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint, r *stage.Ro
 // widened adds to the endpoints of a request the endpoints of its role that were discovered since and
 // accept it, in the role's order. It starts discovery of the others, so that a request does not wait
 // forever for an endpoint that alone answered at its start.
-func (f *Fleet) widened(endpoints []*endpoint, q *request) []*endpoint {
+func (f *Fleet) widened(endpoints []*endpoint.Endpoint, q *request) []*endpoint.Endpoint {
 	all, err := f.endpointsOf(q.role)
 	if err != nil || len(all) == len(endpoints) {
 		return endpoints
 	}
-	out := make([]*endpoint, 0, len(all))
+	out := make([]*endpoint.Endpoint, 0, len(all))
 	for _, e := range all {
-		n, ok := e.known(q.role, q.n)
+		n, ok := e.Known(q.role, q.n)
 		if slices.Contains(endpoints, e) || ok && n >= q.n {
 			out = append(out, e)
 		} else if !ok {
@@ -125,66 +123,37 @@ func (f *Fleet) widened(endpoints []*endpoint, q *request) []*endpoint {
 
 // discoverSoon starts discovery on a goroutine of the fleet, unless discovery is in progress or paused
 // for this endpoint.
-func (f *Fleet) discoverSoon(e *endpoint, r *stage.Role, n int) {
-	if e.leftAlone(r) {
+func (f *Fleet) discoverSoon(e *endpoint.Endpoint, r *stage.Role, n int) {
+	if e.LeftAlone(r) {
 		return
 	}
-	select {
-	case e.discovering <- struct{}{}:
-	default:
+	if !e.TryBeginDiscovery() {
 		return
-	}
-	e.mu.Lock()
-	e.health.discoverySince = time.Now()
-	e.mu.Unlock()
-	over := func() {
-		e.mu.Lock()
-		e.health.discoverySince = time.Time{}
-		e.mu.Unlock()
-		<-e.discovering
 	}
 	started := f.start(func() {
-		defer over()
-		if _, ok := e.known(r, n); ok {
+		defer e.EndDiscovery()
+		if _, ok := e.Known(r, n); ok {
 			return
 		}
-		if _, err := f.discoverNow(f.ctx, e, r, n, &f.own, true); err != nil {
+		if _, err := f.discoverNow(f.ctx, e, r, n, f.own, true); err != nil {
 			f.setFatal(f.ctx, err)
 		}
 	})
 	if !started {
-		over()
+		e.EndDiscovery()
 	}
-}
-
-// expected reports whether a discovery is in progress that may end soon.
-func (e *endpoint) expected() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return !e.health.discoverySince.IsZero() && time.Since(e.health.discoverySince) < discoverGrace
-}
-
-// known returns how many choices, up to n, the endpoint returns for a request of the role, and whether
-// discovery has found that out.
-func (e *endpoint) known(r *stage.Role, n int) (int, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m := e.model(r)
-	return min(max(m.maxChoices, 1), n), e.enforcesLocked(r) && m.identified && (n == 1 || m.exact || m.maxChoices >= n)
 }
 
 // discoverOnly discovers the only endpoint of a role.
-func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally) (int, error) {
-	if m, ok := e.known(r, n); ok {
+func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally) (int, error) {
+	if m, ok := e.Known(r, n); ok {
 		return m, nil
 	}
-	select {
-	case e.discovering <- struct{}{}: // one at a time
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if err := e.BeginDiscovery(ctx); err != nil {
+		return 0, err
 	}
-	defer func() { <-e.discovering }()
-	if m, ok := e.known(r, n); ok {
+	defer e.EndDiscovery()
+	if m, ok := e.Known(r, n); ok {
 		return m, nil
 	}
 	if err := f.fatalErr(); err != nil {
@@ -198,9 +167,9 @@ func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint, r *stage.Role, n 
 }
 
 // discoverNow finds out which model the endpoint serves, how many choices it returns for a request, and
-// how it enforces the role's verdict. The caller has the token of e.discovering. With others true,
+// how it enforces the role's verdict. The caller has begun a discovery of e. With others true,
 // other endpoints can serve the role: it then returns 0 if this endpoint does not answer.
-func (f *Fleet) discoverNow(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (int, error) {
+func (f *Fleet) discoverNow(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (int, error) {
 	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
 	}
@@ -208,11 +177,11 @@ func (f *Fleet) discoverNow(ctx context.Context, e *endpoint, r *stage.Role, n i
 	if err != nil {
 		return 0, err
 	}
-	if m > 0 && !e.enforces(r) {
+	if m > 0 && !e.Enforces(r) {
 		began := time.Now()
 		answers, err := f.findConstraint(ctx, e, r, calls, others)
 		for err == nil && !answers && !others {
-			if err = f.checkPatience([]*endpoint{e}, r, began); err == nil {
+			if err = f.checkPatience([]*endpoint.Endpoint{e}, r, began); err == nil {
 				answers, err = f.findConstraint(ctx, e, r, calls, others)
 			}
 		}
@@ -225,41 +194,35 @@ func (f *Fleet) discoverNow(ctx context.Context, e *endpoint, r *stage.Role, n i
 	}
 	f.startObserving(e, r)
 	if m == 0 {
-		e.leaveAlone(r, silencePause)
+		e.LeaveAlone(r, endpoint.SilencePause)
 		return 0, nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	state := e.model(r)
-	state.identified = true
-	if n > 1 {
-		state.maxChoices, state.exact = m, m < n
-	}
+	e.SetChoices(r, n, m)
 	return m, nil
 }
 
 // identify looks up a role's model in the server's list, and reports it to RecordModel. It accepts a
 // server without a list.
-func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error {
+func (f *Fleet) identify(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) error {
 	if f.options.RecordModel == nil {
 		return nil
 	}
-	a, err := e.get(ctx, e.urlOf(openai.ModelsPath), minBody, listTimeout)
+	a, err := e.Get(ctx, e.URLOf(openai.ModelsPath), minBody, endpoint.ListTimeout)
 	if err != nil {
 		return ctx.Err()
 	}
-	if a.status < http.StatusInternalServerError { // else it, or what it stands behind, is not ready
-		e.listed.Store(true)
+	if a.Status < http.StatusInternalServerError { // else it, or what it stands behind, is not ready
+		e.Listed.Store(true)
 	}
-	if a.header.Get("Server") == openai.SimulatedOwner { // it serves every name
+	if a.Header.Get("Server") == openai.SimulatedOwner { // it serves every name
 		return f.recordModel(ctx, e, r, openai.Model{ID: r.Model, OwnedBy: openai.SimulatedOwner})
 	}
-	if a.status != http.StatusOK {
+	if a.Status != http.StatusOK {
 		return nil
 	}
-	for _, m := range openai.ReadModels(a.body) {
+	for _, m := range openai.ReadModels(a.Body) {
 		if m.OwnedBy == openai.SGLangOwner {
-			e.sglang.Store(true)
+			e.SGLang.Store(true)
 		}
 		if m.ID == r.Model {
 			return f.recordModel(ctx, e, r, m)
@@ -268,22 +231,13 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint, r *stage.Role) error 
 	return nil
 }
 
-func (f *Fleet) recordModel(ctx context.Context, e *endpoint, r *stage.Role, m openai.Model) error {
-	e.simulated.Store(m.Simulated())
-	warning, err := f.options.RecordModel(ctx, e.name, r, m)
+func (f *Fleet) recordModel(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, m openai.Model) error {
+	e.Simulated.Store(m.Simulated())
+	warning, err := f.options.RecordModel(ctx, e.Name, r, m)
 	if warning != "" {
 		f.counters.Warn(warning)
 	}
 	return err
-}
-
-// listModels returns the models at a URL, nil without a list.
-func (e *endpoint) listModels(ctx context.Context, url string) []openai.Model {
-	a, err := e.get(ctx, url, minBody, listTimeout)
-	if err != nil || a.status != http.StatusOK {
-		return nil
-	}
-	return openai.ReadModels(a.body)
 }
 
 // probe asks for n short choices, then for half as many, until the server returns all of them.
@@ -292,7 +246,7 @@ func (e *endpoint) listModels(ctx context.Context, url string) []openai.Model {
 // message. A server may fail at all of them for as long as the run's patience. With others true, other
 // endpoints can serve the role: probe then returns 0 at the first failure. For one choice it sends no
 // probe unless others is true.
-func (f *Fleet) probe(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (int, error) {
+func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (int, error) {
 	if n == 1 && !others {
 		return 1, nil
 	}
@@ -311,27 +265,27 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint, r *stage.Role, n int, ca
 			if others {
 				return 0, nil
 			}
-			if err := f.checkPatience([]*endpoint{e}, r, began); err != nil {
+			if err := f.checkPatience([]*endpoint.Endpoint{e}, r, began); err != nil {
 				return 0, err
 			}
 		}
 	}
 	f.counters.Warn(fmt.Sprintf("%s refuses even short requests for several choices of %s, so the run requests each choice separately, which costs more prompt tokens. The server's message: %s",
-		e.name, r.Model, said))
+		e.Name, r.Model, said))
 	return 1, nil
 }
 
 // probeOnce probes once with each n. The failure has a code if the server returned no choice at all.
-func (f *Fleet) probeOnce(ctx context.Context, e *endpoint, r *stage.Role, n int, calls *Tally, others bool) (most int, failure schemas.Generation, err error) {
+func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (most int, failure schemas.Generation, err error) {
 	for ; n >= 1; n /= 2 {
 		for _, tokens := range []int{probeTokens, moreProbeTokens} {
 			q := probeRequest(r, n)
 			q.role.MaxTokens, q.once, q.choiceless = tokens, others, true
-			generations, has, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
+			generations, has, err := f.ask(ctx, []*endpoint.Endpoint{e}, nil, q, calls)
 			if err != nil {
 				return 0, failure, err
 			}
-			f.counters.delivered()
+			f.counters.Delivered()
 			if failure = generations[0]; failure.Code == "" && !slices.Contains(has, false) {
 				return n, schemas.Generation{}, nil
 			}
@@ -363,7 +317,7 @@ func probeRequest(r *stage.Role, n int) request {
 // findConstraint finds out how the endpoint enforces the role's verdict. It returns false if the
 // endpoint does not answer. It tries each method first with the trap and then with the verdict itself.
 // A server without any method stops the run, because its texts would pass for enforced ones.
-func (f *Fleet) findConstraint(ctx context.Context, e *endpoint, r *stage.Role, calls *Tally, others bool) (bool, error) {
+func (f *Fleet) findConstraint(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally, others bool) (bool, error) {
 	for _, by := range openai.Constraints() {
 		trap := by.Fields(&openai.Trap, 0)
 		g, err := f.askConstrained(ctx, e, r, trap, trapTokens, calls, others)
@@ -378,9 +332,7 @@ func (f *Fleet) findConstraint(ctx context.Context, e *endpoint, r *stage.Role, 
 				return false, err
 			}
 			if g.Code == "" {
-				e.mu.Lock()
-				e.model(r).constraints[r.Name] = &by
-				e.mu.Unlock()
+				e.SetConstraint(r, &by)
 				return true, nil
 			}
 		}
@@ -391,16 +343,16 @@ func (f *Fleet) findConstraint(ctx context.Context, e *endpoint, r *stage.Role, 
 		}
 	}
 	return false, fmt.Errorf("%s constrains no output of %s, and verdicts are to be enforced: %s were refused or had no effect. Set verdicts: free, or serve the model with structured outputs",
-		e.name, r.Model, strings.Join(openai.ConstraintFields(), ", "))
+		e.Name, r.Model, strings.Join(openai.ConstraintFields(), ", "))
 }
 
-func (f *Fleet) askConstrained(ctx context.Context, e *endpoint, r *stage.Role, fields string, tokens int, calls *Tally, others bool) (schemas.Generation, error) {
+func (f *Fleet) askConstrained(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, fields string, tokens int, calls *counters.Tally, others bool) (schemas.Generation, error) {
 	q := probeRequest(r, 1)
 	q.role.MaxTokens, q.constraint, q.once = tokens, fields, others
-	generations, _, err := f.ask(ctx, []*endpoint{e}, nil, q, calls)
+	generations, _, err := f.ask(ctx, []*endpoint.Endpoint{e}, nil, q, calls)
 	if err != nil {
 		return schemas.Generation{}, err
 	}
-	f.counters.delivered()
+	f.counters.Delivered()
 	return generations[0], nil
 }

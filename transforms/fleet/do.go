@@ -13,9 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coeval/schemas"
+	"coeval/schemas/machine"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
 
@@ -75,7 +79,7 @@ var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, sch
 // after the delivery of every replicate. All requests wait as one ticket in the queue; each gets a
 // goroutine when it has its permits. Do returns an error only when the run must stop, when ctx
 // ended, or when the budget is spent ([ErrOverBudget]). Requests sent before that are delivered in any case.
-func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, deliver Deliver) error {
+func (f *Fleet) Do(ctx context.Context, requests []Request, calls *counters.Tally, deliver Deliver) error {
 	first := &requests[0]
 	endpoints, err := f.endpointsOf(first.Role)
 	if err != nil {
@@ -113,9 +117,9 @@ func (f *Fleet) Do(ctx context.Context, requests []Request, calls *Tally, delive
 
 // split divides the requests by the number of choices that all endpoints return. It omits endpoints
 // that do not answer.
-func (f *Fleet) split(ctx context.Context, endpoints []*endpoint, requests []Request, calls *Tally) ([]*endpoint, []piece, error) {
+func (f *Fleet) split(ctx context.Context, endpoints []*endpoint.Endpoint, requests []Request, calls *counters.Tally) ([]*endpoint.Endpoint, []piece, error) {
 	pieces := make([]piece, 0, len(requests))
-	var usable []*endpoint
+	var usable []*endpoint.Endpoint
 	for i := range requests {
 		r := &requests[i]
 		n := 1
@@ -138,7 +142,7 @@ func (f *Fleet) split(ctx context.Context, endpoints []*endpoint, requests []Req
 
 // complete asks for a piece, asks again for choices that an answer lacks, and delivers each answer. It
 // ends, because an answer without any choice is a fault, and the number of faults is bounded.
-func (f *Fleet) complete(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, r *Request, p piece, calls *Tally, deliver Deliver) error {
+func (f *Fleet) complete(ctx context.Context, endpoints []*endpoint.Endpoint, g *schedule.Grant, r *Request, p piece, calls *counters.Tally, deliver Deliver) error {
 	for missing := []piece{p}; len(missing) > 0; g = nil {
 		at := missing[0]
 		missing = missing[1:]
@@ -150,7 +154,7 @@ func (f *Fleet) complete(ctx context.Context, endpoints []*endpoint, g *schedule
 			return err
 		}
 		err = deliver(p.request, at.from, generations, has)
-		f.counters.delivered()
+		f.counters.Delivered()
 		if err != nil {
 			return err
 		}
@@ -175,8 +179,8 @@ func scheduleRequest(stage, promptID string, sizes []int) schedule.Request {
 // ask sends a request until it has an answer or a final failure, and returns the choices of the answer:
 // all n, fewer, or one failure for all. It may reduce the number of choices itself. An error ends the
 // run. The first attempt uses the permits of g; without g it waits for permits. After an answer the
-// caller must call counters.delivered once the journal has the answer.
-func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Grant, q request, calls *Tally) ([]schemas.Generation, []bool, error) {
+// caller must call counters.Delivered once the journal has the answer.
+func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint.Endpoint, g *schedule.Grant, q request, calls *counters.Tally) ([]schemas.Generation, []bool, error) {
 	t := retryState{last: time.Now()}
 	for ; ; g = nil {
 		if g == nil {
@@ -193,9 +197,9 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 		generations, has, flt := f.try(ctx, e, g, &q, calls)
 		if flt != nil {
 			var err error
-			e.recordFault(flt)
+			e.RecordFault(flt)
 			if generations, err = f.handleFault(ctx, &t, e, endpoints, &q, flt, calls); err != nil {
-				f.counters.delivered()
+				f.counters.Delivered()
 				if ctx.Err() == nil { // the whole run must stop
 					f.Settle(ctx)
 				}
@@ -206,7 +210,7 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 		if generations != nil {
 			return generations, has, nil
 		}
-		f.counters.delivered()
+		f.counters.Delivered()
 		f.recordRetry(&q, flt, calls)
 		var err error
 		if endpoints, err = f.beforeRetry(ctx, &t, e, endpoints, &q, flt); err != nil {
@@ -216,34 +220,34 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint, g *schedule.Gran
 }
 
 // try sends a request once and releases its permits.
-func (f *Fleet) try(ctx context.Context, e *endpoint, g *schedule.Grant, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
+func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *openai.Fault) {
 	if f.options.Admit != nil {
 		_ = f.options.Admit(ctx) // after the end of ctx send returns the error
 	}
-	f.counters.requestStarted(q.stage, q.n)
+	f.counters.RequestStarted(q.stage, q.n)
 	began := time.Now()
 	generations, has, flt := f.send(ctx, e, q, calls)
-	f.counters.requestEnded(q.stage, q.n)
+	f.counters.RequestEnded(q.stage, q.n)
 	took := time.Since(began)
-	f.meters.ended(e, q, flt, took, generations, has)
+	f.meters.Ended(counters.Post{Role: q.role, Stage: q.stage, Server: e.Name, N: q.n}, flt, took, generations, has)
 	if flt != nil && flt.Kind == openai.Denied {
-		flt.RetryAfter = e.denialPause(q.role)
+		flt.RetryAfter = e.DenialPause(q.role)
 	}
 	f.limiter.Release(g, resultOf(flt, generations))
 	if flt == nil {
-		e.recordSuccess(q.role)
-		e.recordTiming(q, generations, has, took)
+		e.RecordSuccess(q.role)
 		if q.stage != stageProbe {
+			e.RecordTiming(q.role, generations, has, took)
 			f.recordAnswered(q.role)
 		}
 	}
 	return generations, has, flt
 }
 
-func (f *Fleet) recordRetry(q *request, flt *openai.Fault, calls *Tally) {
-	f.counters.recordRetry(flt)
-	f.meters.retries.WithLabelValues(q.stage, outcomeOf(flt)).Inc()
-	calls.addRetry(q.stage, outcomeOf(flt))
+func (f *Fleet) recordRetry(q *request, flt *openai.Fault, calls *counters.Tally) {
+	f.counters.RecordRetry(flt)
+	f.meters.Retried(q.stage, flt)
+	calls.AddRetry(q.stage, counters.OutcomeOf(flt))
 }
 
 // maxFullBackoffs bounds the doubling of the pause before a request to an overloaded server, because
@@ -252,7 +256,7 @@ const maxFullBackoffs = 3
 
 // beforeRetry waits until a request may be sent again, and returns the endpoints for it. The request
 // has no permits during the wait.
-func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault) ([]*endpoint, error) {
+func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *openai.Fault) ([]*endpoint.Endpoint, error) {
 	if q.loosened {
 		q.loosened = false
 		return endpoints, nil // at once, since only the form of the request was wrong
@@ -298,7 +302,7 @@ const widenInterval = time.Second
 
 // receive waits for the next permits of a ticket. It returns them with the ticket's endpoints, which
 // include endpoints of the role that were discovered during the wait.
-func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints []*endpoint, q *request) (*schedule.Grant, []*endpoint, error) {
+func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints []*endpoint.Endpoint, q *request) (*schedule.Grant, []*endpoint.Endpoint, error) {
 	for q.stage != stageProbe && len(endpoints) < len(q.role.Endpoints) {
 		limited, cancel := context.WithTimeout(ctx, widenInterval)
 		g, err := ticket.Receive(limited)
@@ -329,10 +333,10 @@ const (
 )
 
 // send posts a request and reads its answer.
-func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally) ([]schemas.Generation, []bool, *openai.Fault) {
-	q.streamed, q.renamed = e.streams(q.role), e.sendsCompletionTokens(q.role)
+func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *openai.Fault) {
+	q.streamed, q.renamed = e.Streams(q.role), e.SendsCompletionTokens(q.role)
 	body, err := openai.AppendBody(nil, &openai.Request{
-		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.constraintOf(q.role)), Stream: q.streamed,
+		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.ConstraintOf(q.role)), Stream: q.streamed,
 		CompletionTokens: q.renamed,
 	})
 	if err != nil {
@@ -346,13 +350,11 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 		}
 		limit = min(maxBody, minBody+int64(q.n)*int64(q.role.MaxTokens)*perToken)
 	}
-	f.counters.requests.Add(1)
+	f.counters.RequestSent()
 	began := time.Now()
-	timeout := f.timeoutOf(e, q)
-	e.addOutstanding(1)
-	a, err := e.post(ctx, body, limit, timeout)
-	e.addOutstanding(-1)
-	calls.addRequest(q.stage, q.n, time.Since(began))
+	timeout := cmp.Or(f.options.RequestTimeout, e.Timeout(q.role, q.timeouts))
+	a, err := e.Post(ctx, body, limit, timeout)
+	calls.AddRequest(q.stage, q.n, time.Since(began))
 	if a != nil {
 		f.applyRateLimits(e, a)
 	}
@@ -363,24 +365,24 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 		return nil, nil, flt
 	}
 	decode := openai.Decode
-	if a.stream {
+	if a.Stream {
 		decode = openai.DecodeStream
 	}
-	generations, has, flt := decode(a.body, q.n)
+	generations, has, flt := decode(a.Body, q.n)
 	if flt != nil {
 		return nil, nil, flt
 	}
 	if record := f.options.RecordAnswer; record != nil {
 		// A server that was not ready when its models were asked for is asked again, now that it
 		// answers: behind a gateway only the list shows the simulated server.
-		if e.listed.CompareAndSwap(false, true) {
+		if e.Listed.CompareAndSwap(false, true) {
 			if err := f.identify(ctx, e, q.role); err != nil {
-				return nil, nil, &openai.Fault{Kind: ownKind, Message: err.Error(), Err: err}
+				return nil, nil, &openai.Fault{Kind: openai.OwnMachine, Message: err.Error(), Err: err}
 			}
 		}
-		simulated := e.simulated.Load() || a.header.Get("Server") == openai.SimulatedOwner
-		if err := record(ctx, e.name, q.role, simulated, q.stage == stageProbe); err != nil {
-			return nil, nil, &openai.Fault{Kind: ownKind, Message: err.Error(), Err: err}
+		simulated := e.Simulated.Load() || a.Header.Get("Server") == openai.SimulatedOwner
+		if err := record(ctx, e.Name, q.role, simulated, q.stage == stageProbe); err != nil {
+			return nil, nil, &openai.Fault{Kind: openai.OwnMachine, Message: err.Error(), Err: err}
 		}
 	}
 	f.checkFinish(e, q, generations)
@@ -389,104 +391,83 @@ func (f *Fleet) send(ctx context.Context, e *endpoint, q *request, calls *Tally)
 }
 
 // faultOf returns the fault of an exchange, nil for a 200 with a complete body.
-func faultOf(e *endpoint, a *answer, err error, limit int64, timeout time.Duration) *openai.Fault {
+func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, timeout time.Duration) *openai.Fault {
 	broken := func(kind openai.Kind, code, message string) *openai.Fault {
 		return &openai.Fault{Kind: kind, Code: code, Message: message}
 	}
-	if own := ownFault(err); own != "" {
-		return broken(ownKind, openai.CodeConnection, own+" ("+e.secrets.String(err.Error())+")")
+	if own := machine.Fault(err); own != "" {
+		return broken(openai.OwnMachine, openai.CodeConnection, own+" ("+e.Secrets.String(err.Error())+")")
 	}
 	switch {
-	case errors.Is(err, errUnresponsive):
+	case errors.Is(err, endpoint.ErrUnresponsive):
 		return broken(openai.TimedOut, openai.CodeTimeout, err.Error())
-	case errors.Is(err, errForeign):
+	case errors.Is(err, transport.ErrForeign):
 		return broken(openai.Broken, openai.CodeMalformed, err.Error())
-	case a != nil && a.status != 200: // after a broken body the status is enough
-		flt := openai.Classify(a.status, a.header, a.body)
+	case a != nil && a.Status != 200: // after a broken body the status is enough
+		flt := openai.Classify(a.Status, a.Header, a.Body)
 		if flt.Kind == openai.Overloaded {
-			flt.RetryAfter = pacing.RetryAfter(a.header, time.Now())
+			flt.RetryAfter = pacing.RetryAfter(a.Header, time.Now())
 		}
 		return flt
 	case err == nil:
 		return nil
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, transport.ErrTooLarge):
 		return broken(openai.Broken, openai.CodeMalformed, fmt.Sprintf("the body is larger than %d bytes", limit))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return broken(openai.TimedOut, openai.CodeTimeout, fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second)))
-	case unreachable(err):
-		return broken(openai.Unreachable, openai.CodeConnection, e.secrets.String(err.Error()))
+	case transport.Unreachable(err):
+		return broken(openai.Unreachable, openai.CodeConnection, e.Secrets.String(err.Error()))
 	case a != nil:
-		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.secrets.String(err.Error()))
+		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.Secrets.String(err.Error()))
 	}
-	return broken(openai.Broken, openai.CodeConnection, e.secrets.String(err.Error()))
+	return broken(openai.Broken, openai.CodeConnection, e.Secrets.String(err.Error()))
 }
 
 // applyRateLimits passes the rate limits in an answer's header to the limiter.
-func (f *Fleet) applyRateLimits(e *endpoint, a *answer) {
-	e.mu.Lock()
-	tokens := e.tokensPerRequest
-	e.mu.Unlock()
-	if wait, metered := pacing.RateLimits(a.header, tokens, time.Now()); metered {
-		f.limiter.ApplyRateLimit(e.server, wait)
+func (f *Fleet) applyRateLimits(e *endpoint.Endpoint, a *transport.Answer) {
+	if wait, metered := pacing.RateLimits(a.Header, e.TokensPerRequest(), time.Now()); metered {
+		f.limiter.ApplyRateLimit(e.Server, wait)
 	}
-}
-
-// promptSizes shows whether a server cuts prompts without saying so, as Ollama does at num_ctx tokens:
-// prompts of different sizes then have one number of tokens, which is the largest that was seen.
-type promptSizes struct {
-	tokens            int // the largest number that the server reported
-	answers           int // with that number
-	shortest, longest int // of their requests, in bytes
-}
-
-const (
-	// minCutTokens is the least number of prompt tokens that counts as a bound.
-	minCutTokens = 256
-	// minCutAnswers answers with the largest number of tokens, of which the longest request is
-	// minCutGrowth times the shortest, show that a server cuts prompts.
-	minCutAnswers = 3
-	minCutGrowth  = 1.25
-)
-
-// add notes an answer, and reports whether the server cuts prompts.
-func (p *promptSizes) add(tokens, size int) bool {
-	switch {
-	case tokens < minCutTokens || tokens < p.tokens:
-		return false
-	case tokens > p.tokens:
-		*p = promptSizes{tokens: tokens, shortest: size, longest: size}
-	}
-	p.answers++
-	p.shortest, p.longest = min(p.shortest, size), max(p.longest, size)
-	return p.answers >= minCutAnswers && float64(p.longest) >= minCutGrowth*float64(p.shortest)
 }
 
 // checkPromptSize warns once if prompts that grow have no more tokens.
-func (f *Fleet) checkPromptSize(e *endpoint, q *request, size int, generations []schemas.Generation) {
+func (f *Fleet) checkPromptSize(e *endpoint.Endpoint, q *request, size int, generations []schemas.Generation) {
+	if q.stage == stageProbe {
+		return
+	}
 	tokens, _ := openai.Usage(generations)
-	e.mu.Lock()
-	p := &e.model(q.role).prompts
-	cuts := q.stage != stageProbe && p.add(tokens, size)
-	sizes := *p
-	e.mu.Unlock()
-	if cuts {
-		f.counters.recordCutPrompts(e.name, q.role.Model, sizes)
+	if sizes, cuts := e.CutsPrompts(q.role, tokens, size); cuts {
+		f.counters.RecordCutPrompts(e.Name, q.role.Model, sizes.Tokens, sizes.Shortest, sizes.Longest)
 	}
 }
 
 // checkFinish warns once of unknown finish reasons, and of reasoning without a text.
-func (f *Fleet) checkFinish(e *endpoint, q *request, generations []schemas.Generation) {
+func (f *Fleet) checkFinish(e *endpoint.Endpoint, q *request, generations []schemas.Generation) {
 	for i := range generations {
 		g := &generations[i]
 		if g.Code == "" && stage.FinishOf(g.FinishReason) == stage.FinishUnknown {
-			f.counters.recordUnknownFinish(e.name, g.FinishReason)
+			f.counters.RecordUnknownFinish(e.Name, g.FinishReason)
 		}
 		if q.stage != stageProbe && g.Code == "" {
 			tag, ok := stage.UnknownThoughts(g.Text, q.role.ReasoningTags...)
-			f.counters.recordBeginning(q.role.Name, tag, ok)
+			f.counters.RecordBeginning(q.role.Name, tag, ok)
 		}
 		if g.Code == "" && g.Text == "" && g.Reasoning != "" && q.stage != stageProbe {
-			f.counters.recordThoughtsOnly(e.name, q.role.Name)
+			f.counters.RecordThoughtsOnly(e.Name, q.role.Name)
 		}
 	}
+}
+
+// serversOf returns the endpoints as the limiter knows them.
+func serversOf(endpoints []*endpoint.Endpoint) []*schedule.Server {
+	out := make([]*schedule.Server, len(endpoints))
+	for i, e := range endpoints {
+		out[i] = e.Server
+	}
+	return out
+}
+
+// endpointOf returns the endpoint of a grant.
+func endpointOf(endpoints []*endpoint.Endpoint, g *schedule.Grant) *endpoint.Endpoint {
+	return endpoints[slices.IndexFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.Server == g.Server() })]
 }

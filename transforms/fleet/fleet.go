@@ -1,5 +1,9 @@
-// Package fleet is the client of all inference servers of a run. It decides which server gets a
-// request, how often a request is sent, and which servers are quarantined.
+// Package fleet is the client of all inference servers of a run. It decides how often a request is sent
+// and what happens after a fault.
+//
+// Packages below it do the rest: endpoint keeps what is known of one server, schedule decides which
+// server gets a request, pacing how many it gets, transport exchanges HTTP messages, openai knows their
+// form, and counters counts.
 //
 // One or more endpoints serve a role. [Fleet.Do] takes the calls of one role and returns when each of
 // their replicates has an answer or a final failure:
@@ -56,8 +60,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
 
@@ -97,10 +105,10 @@ var ErrOverBudget = errors.New("fleet: the budget is spent")
 type Fleet struct {
 	options  Options
 	limiter  *schedule.Limiter
-	counters *Counters
-	meters   *meters
+	counters *counters.Counters
+	meters   *counters.Meters
 	// own counts the fleet's own calls, which belong to no prompt.
-	own Tally
+	own *counters.Tally
 	// ctx ends with the fleet. The goroutines end with ctx.
 	ctx        context.Context
 	cancel     context.CancelFunc
@@ -110,7 +118,7 @@ type Fleet struct {
 	verified  bool
 
 	mu        sync.Mutex
-	endpoints map[stage.Endpoint]*endpoint
+	endpoints map[stage.Endpoint]*endpoint.Endpoint
 	clients   map[string]*http.Client // by CA file
 	roles     map[string]*roleState
 	fatal     error // the error of a discovery that stops the run
@@ -125,13 +133,13 @@ type roleState struct {
 }
 
 // New creates a fleet that reports to the counters. The caller must close it.
-func New(o Options, c *Counters) *Fleet {
+func New(o Options, c *counters.Counters) *Fleet {
 	f := &Fleet{
-		options: o, counters: c, limiter: schedule.New(schedule.Options{Changed: c.permitsChanged}),
-		own: Tally{total: &c.calls}, verifying: make(chan struct{}, 1),
-		endpoints: map[stage.Endpoint]*endpoint{}, clients: map[string]*http.Client{}, roles: map[string]*roleState{},
+		options: o, counters: c, limiter: schedule.New(schedule.Options{Changed: c.PermitsChanged}),
+		own: c.NewTally(), verifying: make(chan struct{}, 1),
+		endpoints: map[stage.Endpoint]*endpoint.Endpoint{}, clients: map[string]*http.Client{}, roles: map[string]*roleState{},
 	}
-	f.meters = newMeters(f)
+	f.meters = counters.NewMeters(f.limiter, c)
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -148,10 +156,10 @@ func (f *Fleet) start(work func()) bool {
 }
 
 // endpointsOf returns the endpoints of a role. Roles with equal endpoints share them.
-func (f *Fleet) endpointsOf(r *stage.Role) ([]*endpoint, error) {
+func (f *Fleet) endpointsOf(r *stage.Role) ([]*endpoint.Endpoint, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make([]*endpoint, 0, len(r.Endpoints))
+	out := make([]*endpoint.Endpoint, 0, len(r.Endpoints))
 	for _, spec := range r.Endpoints {
 		e := f.endpoints[spec]
 		if e == nil {
@@ -167,6 +175,22 @@ func (f *Fleet) endpointsOf(r *stage.Role) ([]*endpoint, error) {
 		return nil, fmt.Errorf("fleet: %s has no endpoint", r.Name)
 	}
 	return out, nil
+}
+
+// newEndpoint creates the endpoint of a server. The caller has f.mu.
+func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint.Endpoint, error) {
+	c, err := transport.New(spec)
+	if err != nil {
+		return nil, err
+	}
+	c.HTTP = f.clients[spec.CAFile]
+	if c.HTTP == nil {
+		if c.HTTP, err = transport.NewHTTPClient(spec.CAFile); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		f.clients[spec.CAFile] = c.HTTP
+	}
+	return endpoint.New(c, schedule.NewServer(spec.URL, pacing.New(f.options.MaxInFlight), pacing.NewQuota(f.options.RequestsPerMinute, f.options.TokensPerMinute))), nil
 }
 
 // role returns the state of a role. The caller has f.mu.
@@ -200,7 +224,7 @@ const maxFirstRefusals = 10
 
 // recordRefused records a final failure. It returns the error that stops the run if all of the role's
 // calls have failed.
-func (f *Fleet) recordRefused(r *stage.Role, e *endpoint, flt *openai.Fault) error {
+func (f *Fleet) recordRefused(r *stage.Role, e *endpoint.Endpoint, flt *openai.Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.role(r)
@@ -213,7 +237,7 @@ func (f *Fleet) recordRefused(r *stage.Role, e *endpoint, flt *openai.Fault) err
 		return nil
 	}
 	return fmt.Errorf("the first %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
-		s.refused, r.Name, flt.Code, e.name, flt.Message, flt.Code)
+		s.refused, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
 }
 
 // Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.
@@ -232,7 +256,7 @@ func (f *Fleet) States() []schedule.State {
 }
 
 // Gatherer returns the fleet's metrics.
-func (f *Fleet) Gatherer() prometheus.Gatherer { return f.meters.registry }
+func (f *Fleet) Gatherer() prometheus.Gatherer { return f.meters.Registry }
 
 // TakeOwn returns the counts of calls that belong to no prompt, and resets them.
 func (f *Fleet) TakeOwn() map[string]schemas.CallTally { return f.own.Take() }
@@ -240,7 +264,7 @@ func (f *Fleet) TakeOwn() map[string]schemas.CallTally { return f.own.Take() }
 // AddOwn adds to the counts that TakeOwn returns.
 func (f *Fleet) AddOwn(calls map[string]schemas.CallTally) {
 	for stage, t := range calls {
-		f.own.addUncounted(stage, t)
+		f.own.AddUncounted(stage, t)
 	}
 }
 
@@ -251,7 +275,7 @@ const maxSettle = 20 * time.Second
 // 20 seconds have passed.
 func (f *Fleet) Settle(ctx context.Context) {
 	f.limiter.Drain()
-	for end := time.Now().Add(maxSettle); ctx.Err() == nil && (f.counters.pending.Load() > 0 || f.limiter.InFlight()) && time.Now().Before(end); {
+	for end := time.Now().Add(maxSettle); ctx.Err() == nil && (f.counters.Pending() > 0 || f.limiter.InFlight()) && time.Now().Before(end); {
 		sleep(ctx, 20*time.Millisecond)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,8 +19,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/fleet/transport"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
@@ -35,7 +37,7 @@ func open(t *testing.T, o Options) *Fleet {
 	if o.Patience == 0 {
 		o.Patience = 10 * time.Minute
 	}
-	c := &Counters{}
+	c := &counters.Counters{}
 	f := New(o, c)
 	t.Cleanup(func() {
 		f.Close()
@@ -329,7 +331,7 @@ func TestProbeOutlivesPoison(t *testing.T) {
 	}
 	// Each of 12 messages is poison with probability 0.4, so some are and one in 60,000 runs has all.
 	for range 12 {
-		if m, err := p.probe(t.Context(), endpoints[0], r, 7, &Tally{}, false); err != nil || m != 3 {
+		if m, err := p.probe(t.Context(), endpoints[0], r, 7, &counters.Tally{}, false); err != nil || m != 3 {
 			t.Errorf("probed %d, %v; the server takes 3", m, err)
 		}
 	}
@@ -670,7 +672,7 @@ func TestMuteServerIsGivenUp(t *testing.T) {
 		ask(t, p, callsOf(r, 3, 2))
 		mute.Store(true)
 		_, err := try(t.Context(), p, callsOf(r, 5, 2))
-		if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), errUnresponsive.Error()) {
+		if err == nil || !strings.Contains(err.Error(), "patience") || !strings.Contains(err.Error(), endpoint.ErrUnresponsive.Error()) {
 			t.Errorf("%v: names not the patience and that the server says nothing", err)
 		}
 	})
@@ -781,14 +783,14 @@ func TestTurnedAwayForEver(t *testing.T) {
 		{0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			e, tr, last := &endpoint{models: map[string]*modelState{}}, retryState{}, 0
+			e, tr, last := endpoint.New(&transport.Client{}, nil), retryState{last: time.Now()}, 0
 			for n := 1; n <= 5000; n++ {
-				if tr.rejectedForGood(10*time.Minute, []*endpoint{e}) {
+				if tr.rejectedForGood(10*time.Minute, []*endpoint.Endpoint{e}) {
 					last = n
 					break
 				}
 				if sleep(t.Context(), time.Second/2); tt.others > 0 && n%tt.others == 0 {
-					e.recordSuccess(&stage.Role{})
+					e.RecordSuccess(&stage.Role{})
 				}
 				sleep(t.Context(), time.Second/2)
 			}
@@ -799,45 +801,11 @@ func TestTurnedAwayForEver(t *testing.T) {
 	}
 }
 
-// The time that a request may take follows what its model's tokens take at the endpoint.
-func TestTimeoutBySize(t *testing.T) {
-	f := &Fleet{}
-	e := &endpoint{models: map[string]*modelState{}}
-	role := func(model string, tokens int) *stage.Role { return &stage.Role{Model: model, MaxTokens: tokens} }
-	answer := func(model string, tokens, n int, took time.Duration) {
-		generations, has := make([]schemas.Generation, n), slices.Repeat([]bool{true}, n)
-		for i := range generations {
-			generations[i].CompletionTokens = tokens
-		}
-		e.recordTiming(&request{role: role(model, 0), stage: schemas.StageJudge}, generations, has, took)
-	}
-	check := func(what string, q request, want time.Duration) {
-		t.Helper()
-		if got := f.timeoutOf(e, &q); got.Round(time.Millisecond) != want {
-			t.Errorf("%s: %s, want %s", what, got, want)
-		}
-	}
-	check("nothing known, 100 tokens of 0.2 s", request{role: role("slow", 100)}, 30*time.Second)
-	check("nothing known, no bound: 16,384 tokens", request{role: role("slow", 0)}, 3286800*time.Millisecond)
-	check("more than an hour", request{role: role("slow", 50000)}, time.Hour)
-	// The slowest of 4 choices of 50 tokens takes 5 s: 0.1 s a token, at most.
-	answer("slow", 50, 4, 5*time.Second)
-	for range 1000 { // many quick ones of another model change nothing
-		answer("quick", 100, 1, 100*time.Millisecond)
-	}
-	check("twice 2,000 tokens of 0.1 s", request{role: role("slow", 2000)}, 410*time.Second)
-	check("twice 2,000 tokens of 1 ms", request{role: role("quick", 2000)}, 14*time.Second)
-	check("the third try", request{role: role("quick", 2000), timeouts: 2}, 56*time.Second)
-	f.options.RequestTimeout = time.Minute
-	check("as given", request{role: role("slow", 2000), timeouts: 2}, time.Minute)
-}
-
 // A choice that did not come isn't counted.
 func TestMetersCountWhatCame(t *testing.T) {
 	p := open(t, Options{})
-	e := &endpoint{name: "s"}
 	generations := []schemas.Generation{{Text: "a"}, {}, {Code: openai.CodeContentFilter}}
-	p.meters.ended(e, &request{role: actorAt("s"), stage: schemas.StageGenerate, n: 3}, nil, time.Second, generations, []bool{true, false, true})
+	p.meters.Ended(counters.Post{Role: actorAt("s"), Stage: schemas.StageGenerate, Server: "s", N: 3}, nil, time.Second, generations, []bool{true, false, true})
 	const name = "coeval_generations_total "
 	got := map[string]float64{}
 	for series, n := range gathered(t, p) {
@@ -1014,7 +982,7 @@ func TestVerdictsAreEnforced(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := endpoints[0].model(r).constraints[r.Name].Name; got != by {
+			if got := endpoints[0].ConstraintOf(r); !strings.HasPrefix(got, `,"`+by+`":`) {
 				t.Errorf("enforced by %s, want %s", got, by)
 			}
 		})
@@ -1044,7 +1012,7 @@ func TestVerdictsAreProvedFirst(t *testing.T) {
 	judge.Name, judge.Verdict = schemas.RoleJudge, winner()
 	f := open(t, Options{})
 	for range 2 {
-		if err := f.VerifyConstraints(t.Context(), []stage.Role{*judge}, &Tally{}); err == nil || !strings.Contains(err.Error(), judges.URL()) {
+		if err := f.VerifyConstraints(t.Context(), []stage.Role{*judge}, &counters.Tally{}); err == nil || !strings.Contains(err.Error(), judges.URL()) {
 			t.Fatalf("%v: does not name the judge's server", err)
 		}
 	}

@@ -48,7 +48,7 @@ func metricsTable(t *testing.T) string {
 	f := open(t, Options{})
 	described := make(chan *prometheus.Desc)
 	go func() {
-		f.meters.registry.Describe(described)
+		f.meters.Registry.Describe(described)
 		close(described)
 	}()
 	form := regexp.MustCompile(`^Desc\{fqName: "(\w+)", help: "([^"]+)", unit: "", constLabels: \{\}, variableLabels: \{([\w,]*)\}\}$`)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/stage"
 )
@@ -28,16 +29,14 @@ const (
 )
 
 // startObserving observes an endpoint's silence and queue from now on. Further calls do nothing.
-func (f *Fleet) startObserving(e *endpoint, r *stage.Role) {
-	e.mu.Lock()
-	first := !e.observed
-	e.observed = true
-	e.mu.Unlock()
-	if !first {
+func (f *Fleet) startObserving(e *endpoint.Endpoint, r *stage.Role) {
+	if !e.Observe() {
 		return
 	}
-	f.start(func() { f.watchSilence(f.ctx, e) })
-	if !e.server.FixedLimit() {
+	f.start(func() {
+		e.WatchSilence(f.ctx, f.options.Patience, func() time.Duration { return f.limiter.Latency(e.Server) })
+	})
+	if !e.Server.FixedLimit() {
 		f.start(func() { f.observeQueue(f.ctx, e, r) })
 	}
 }
@@ -45,34 +44,34 @@ func (f *Fleet) startObserving(e *endpoint, r *stage.Role) {
 // observeQueue observes the queue of an endpoint while requests are in flight, until ctx ends. It reads
 // the server's metrics. Without metrics it sends a request for one token now and then, unless the
 // server reports a request limit.
-func (f *Fleet) observeQueue(ctx context.Context, e *endpoint, r *stage.Role) {
+func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) {
 	var metricsAt time.Time // the time of the next look for metrics
 	var least time.Duration // the shortest time of a request for one token
 	useless := false        // short requests are no evidence here
 	empty, refused := 0, 0
-	for sleep(ctx, f.limiter.LookInterval(e.server)) {
-		if f.limiter.Idle(e.server) {
+	for sleep(ctx, f.limiter.LookInterval(e.Server)) {
+		if f.limiter.Idle(e.Server) {
 			continue
 		}
 		if now := time.Now(); !now.Before(metricsAt) {
-			running, waiting, ok := e.gauges(ctx)
+			running, waiting, ok := gauges(ctx, e)
 			if empty++; running+waiting > 0 {
 				empty = 0
 			}
 			if ok && running > 0 {
-				e.recordBusy()
+				e.RecordBusy()
 			}
 			if ok && empty < maxEmptyLooks {
-				f.limiter.ObserveQueue(e.server, running, waiting)
+				f.limiter.ObserveQueue(e.Server, running, waiting)
 				continue
 			}
-			if !ok && e.sglang.Load() {
-				f.counters.recordMissingMetrics(e.name)
+			if !ok && e.SGLang.Load() {
+				f.counters.RecordMissingMetrics(e.Name)
 			}
 			metricsAt, empty = now.Add(metricsRetry), 0
-			f.limiter.ForgetQueue(e.server)
+			f.limiter.ForgetQueue(e.Server)
 		}
-		if useless || f.limiter.Metered(e.server) {
+		if useless || f.limiter.Metered(e.Server) {
 			continue
 		}
 		took, flt := f.askShort(ctx, e, r)
@@ -86,28 +85,28 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint, r *stage.Role) {
 			}
 			continue
 		}
-		e.recordSuccess(r)
+		e.RecordSuccess(r)
 		if least == 0 || took < least {
 			least = took
 		}
-		useless = !f.limiter.ObserveWait(e.server, took, least)
+		useless = !f.limiter.ObserveWait(e.Server, took, least)
 	}
 }
 
 // askShort sends a short request, and returns its duration.
-func (f *Fleet) askShort(ctx context.Context, e *endpoint, r *stage.Role) (time.Duration, *openai.Fault) {
+func (f *Fleet) askShort(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) (time.Duration, *openai.Fault) {
 	q := probeRequest(r, 1)
 	q.role.MaxTokens = shortTokens
 	began := time.Now()
-	_, _, flt := f.send(ctx, e, &q, &f.own)
+	_, _, flt := f.send(ctx, e, &q, f.own)
 	return time.Since(began), flt
 }
 
 // gauges reads the numbers of running and waiting requests at a server. It returns false without a page.
-func (e *endpoint) gauges(ctx context.Context) (running, waiting float64, ok bool) {
-	a, err := e.get(ctx, e.metricsURL(), maxMetrics, metricsTimeout)
-	if err != nil || a.status != http.StatusOK {
+func gauges(ctx context.Context, e *endpoint.Endpoint) (running, waiting float64, ok bool) {
+	a, err := e.Get(ctx, e.MetricsURL(), maxMetrics, metricsTimeout)
+	if err != nil || a.Status != http.StatusOK {
 		return 0, 0, false
 	}
-	return openai.ReadGauges(a.body)
+	return openai.ReadGauges(a.Body)
 }

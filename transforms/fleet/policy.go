@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
@@ -45,11 +45,8 @@ var policy = map[openai.Kind]struct {
 	openai.StreamOnly:    {actStream, schedule.Refused},
 	openai.CutOffSilence: {actSplit, schedule.Failed},
 	openai.WrongField:    {actRename, schedule.Refused},
-	ownKind:              {actStopOwn, schedule.Refused},
+	openai.OwnMachine:    {actStopOwn, schedule.Refused},
 }
-
-// ownKind is the kind of a fault of this machine.
-const ownKind openai.Kind = -1
 
 // resultOf describes an answer to the limiter.
 func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Result {
@@ -69,7 +66,7 @@ type retryState struct {
 	// lengthens the next pause. rejections counts rejections while other requests had answers.
 	tries, waits, rejections int
 	// avoid are the endpoints at which it failed.
-	avoid []*endpoint
+	avoid []*endpoint.Endpoint
 	// first is the time of its first fault, last of its last fault, or else of its start.
 	first, last time.Time
 }
@@ -87,9 +84,9 @@ const maxRejections = 200
 // rejectedForGood counts a rejection. It reports whether the request itself must be the reason: there
 // were more than maxRejections, over more than the patience. Some servers and gateways answer 503 when
 // a request crashes them.
-func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint) bool {
+func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint.Endpoint) bool {
 	t.recordFault()
-	if slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) }) {
+	if slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) }) {
 		t.rejections++
 	}
 	t.last = time.Now()
@@ -98,9 +95,9 @@ func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoi
 
 // countFailure counts a failure, unless no server answers at all. If no other request shows whether the
 // server works, it asks the server for a sign of life.
-func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, calls *Tally) {
+func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, calls *counters.Tally) {
 	t.recordFault()
-	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint) bool { return e.succeededSince(t.last) })
+	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) })
 	if alive || f.lives(ctx, e, q.role, calls) {
 		t.tries++
 	}
@@ -109,7 +106,7 @@ func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint, en
 
 // handleFault reacts to a fault. It returns generations for a final failure, an error when the run
 // stops, and neither when the request is to be sent again.
-func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, endpoints []*endpoint, q *request, flt *openai.Fault, calls *Tally) ([]schemas.Generation, error) {
+func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *openai.Fault, calls *counters.Tally) ([]schemas.Generation, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -118,7 +115,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 		do = actDeny // a firewall that has never passed a request does not judge prompts
 	}
 	if do == actRename {
-		if e.loosen(q, do) {
+		if loosen(e, q, do) {
 			return nil, nil
 		}
 		do = actFail
@@ -133,10 +130,10 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 	case actDeny:
 		return f.deny(ctx, t, e, q, flt)
 	case actFail:
-		if q.streamed && flt.Code == openai.CodeBadRequest && e.loosen(q, do) {
+		if q.streamed && flt.Code == openai.CodeBadRequest && loosen(e, q, do) {
 			return nil, nil
 		}
-		e.recordSuccess(q.role) // the server works; only this call fails
+		e.RecordSuccess(q.role) // the server works; only this call fails
 		if q.stage != stageProbe {
 			if err := f.recordRefused(q.role, e, flt); err != nil {
 				return nil, err
@@ -144,7 +141,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 		}
 		return failed(flt, q.n), nil
 	case actStream, actSplit:
-		if e.loosen(q, do) {
+		if loosen(e, q, do) {
 			return nil, nil
 		}
 	}
@@ -155,7 +152,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 		if t.rejectedForGood(f.options.Patience, endpoints) {
 			return failed(flt, q.n), nil
 		}
-		if slices.ContainsFunc(endpoints, (*endpoint).busy) {
+		if slices.ContainsFunc(endpoints, (*endpoint.Endpoint).Busy) {
 			return nil, nil // the server works on long generations
 		}
 		return nil, f.checkPatience(endpoints, q.role, t.first)
@@ -171,23 +168,18 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint, end
 
 // loosen changes the form of a request: to a stream, from a stream, to half as many choices, or to
 // max_completion_tokens. It returns false if no change is left.
-func (e *endpoint) loosen(q *request, do action) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	m := e.model(q.role)
+func loosen(e *endpoint.Endpoint, q *request, do action) bool {
 	switch {
 	case do == actRename && !q.renamed:
-		m.completionTokens = true
+		e.UseCompletionTokens(q.role)
 	case do == actRename:
 		return false
 	case do == actFail: // a streamed request failed for good
-		m.stream = streamRefused
-	case m.stream == streamNever:
-		m.stream = streamAlways
-	case m.stream == streamAlways && !q.streamed: // another request has changed it
+		e.RefuseStream(q.role)
+	case e.UseStream(q.role, q.streamed):
 	case do == actSplit && q.n > 1:
 		q.n /= 2
-		m.maxChoices, m.exact = min(m.maxChoices, q.n), true
+		e.LimitChoices(q.role, q.n)
 	default:
 		return false
 	}
@@ -197,8 +189,8 @@ func (e *endpoint) loosen(q *request, do action) bool {
 
 // deny handles a denial. While another server of the role may answer, the denying server is paused.
 // Otherwise the run stops with an error.
-func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint, q *request, flt *openai.Fault) ([]schemas.Generation, error) {
-	stands := e.recordDenial(q.role, flt)
+func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q *request, flt *openai.Fault) ([]schemas.Generation, error) {
+	stands := e.RecordDenial(q.role, flt)
 	t.recordFault()
 	if !stands {
 		if q.once {
@@ -210,10 +202,10 @@ func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint, q *request
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(all, func(o *endpoint) bool { return !o.denies(q.role) }) {
-		return nil, errors.New(f.denialSentence(ctx, e, q.role, flt))
+	if !slices.ContainsFunc(all, func(o *endpoint.Endpoint) bool { return !o.Denies(q.role) }) {
+		return nil, errors.New(e.DenialSentence(ctx, q.role, flt))
 	}
-	f.counters.Warn(f.denialSentence(ctx, e, q.role, flt) + ". The run uses the other servers of the role instead")
+	f.counters.Warn(e.DenialSentence(ctx, q.role, flt) + ". The run uses the other servers of the role instead")
 	if q.once {
 		return failed(flt, q.n), nil
 	}
@@ -226,68 +218,46 @@ const maxFirstContact = 12 * time.Second
 
 // checkPatience returns the error that stops the run if no endpoint of the role has answered within the
 // run's patience. Since is the time of the caller's first fault.
-func (f *Fleet) checkPatience(endpoints []*endpoint, r *stage.Role, since time.Time) error {
+func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, since time.Time) error {
 	all, err := f.endpointsOf(r)
 	if err != nil {
 		return err
 	}
 	limit := f.options.Patience
-	heard := heardOf(all)
+	heard := endpoint.HeardOf(all)
 	if !heard {
 		limit = min(limit, maxFirstContact)
 	}
-	waited := min(sinceSuccess(endpoints), time.Since(since))
+	waited := min(endpoint.SinceSuccess(endpoints), time.Since(since))
 	if waited <= limit {
 		return nil
 	}
 	last := endpoints[0]
 	for _, e := range endpoints {
-		_, at := e.lastFault()
-		if _, was := last.lastFault(); at.After(was) {
+		_, at := e.LastFault()
+		if _, was := last.LastFault(); at.After(was) {
 			last = e
 		}
 	}
-	message, _ := last.lastFault()
+	message, _ := last.LastFault()
 	if !heard {
 		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. %s; then run the same command again",
-			r.Name, waited.Round(time.Second), last.name, message, contactAdvice(message))
+			r.Name, waited.Round(time.Second), last.Name, message, endpoint.ContactAdvice(message))
 	}
 	return fmt.Errorf("no server of the %s has answered for %s, longer than client.patience allows; the last fault: %s: %s. Start the server, then run the same command again: answers so far are in the journal",
-		r.Name, waited.Round(time.Second), last.name, message)
+		r.Name, waited.Round(time.Second), last.Name, message)
 }
-
-// contactAdvice says what to check when a server could not be reached.
-func contactAdvice(message string) string {
-	switch {
-	case strings.Contains(message, "certificate signed by unknown authority"):
-		return "Set worker.ca_file to the PEM file of the authority that signed its certificate"
-	case strings.Contains(message, "x509: certificate"):
-		return "Give a URL whose host the certificate names, and check its dates"
-	case strings.Contains(message, "server gave HTTP response to HTTPS client"):
-		return "Give the URL with http:// instead of https://"
-	}
-	return "Check the URL, and that the server runs and is ready"
-}
-
-// signInterval is the shortest time between two signs of life requested from an endpoint.
-const signInterval = time.Second
 
 // lives requests a few tokens from an endpoint, unless another request has just done so.
-func (f *Fleet) lives(ctx context.Context, e *endpoint, r *stage.Role, calls *Tally) bool {
-	e.mu.Lock()
-	due := time.Since(e.health.signAskedAt) > signInterval
-	if due {
-		e.health.signAskedAt = time.Now()
-	}
-	e.mu.Unlock()
-	if !due {
+func (f *Fleet) lives(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally) bool {
+	if !e.SignDue() {
 		return false
 	}
 	q := probeRequest(r, 1)
 	if _, _, flt := f.send(ctx, e, &q, calls); flt != nil && flt.Kind != openai.NoChoice {
 		return false
 	}
-	e.recordSuccess(r)
+	e.RecordSuccess(r)
 	return true
 }
 
@@ -299,61 +269,4 @@ func failed(flt *openai.Fault, n int) []schemas.Generation {
 		out[i] = schemas.Generation{Code: code, Message: flt.Message}
 	}
 	return out
-}
-
-// denialSentence returns the message about a denial, with the remedy.
-func (f *Fleet) denialSentence(ctx context.Context, e *endpoint, r *stage.Role, flt *openai.Fault) string {
-	var advice string
-	switch {
-	case flt.Status == 401 && e.key == "":
-		advice = "it requires an API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
-	case flt.Status == 401:
-		advice = "it rejects the API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
-	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
-		advice = "the account has no credit: check the account"
-	case flt.Status == 403:
-		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
-	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:
-		advice = f.adviseOnPath(ctx, e, r)
-	case flt.Status >= 300 && flt.Status < 400:
-		advice = "it redirects: use the URL of the redirect"
-	default:
-		advice = "it denies all requests: check the URL and the account"
-	}
-	return fmt.Sprintf("%s refuses the %s: %s (its message: %s)", e.name, r.Name, advice, flt.Message)
-}
-
-// adviseOnPath finds out whether the model or the path is wrong, and names the available ones.
-func (f *Fleet) adviseOnPath(ctx context.Context, e *endpoint, r *stage.Role) string {
-	if models := e.listModels(ctx, e.urlOf(openai.ModelsPath)); len(models) > 0 {
-		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
-			return "it lists the model " + strconv.Quote(r.Model) + " but not under this path: check that it serves chat completions"
-		}
-		return "it has no model " + strconv.Quote(r.Model) + ". It serves " + quoteSome(models)
-	}
-	u := *e.base
-	path := strings.TrimSuffix(u.Path, "/")
-	for _, other := range []string{strings.TrimSuffix(path, openai.CompletionsPath), path + "/v1", strings.TrimSuffix(path, "/v1") + "/api/v1", "/v1"} {
-		if other == path {
-			continue
-		}
-		u.Path = other
-		if models := e.listModels(ctx, e.urlAt(other+openai.ModelsPath)); len(models) > 0 {
-			return "did you mean " + u.Redacted() + "? It serves " + quoteSome(models)
-		}
-	}
-	return "it has no model " + strconv.Quote(r.Model) + ", or the URL is not the base that ends before /chat/completions (most end in /v1)"
-}
-
-// quoteSome names the first few models.
-func quoteSome(models []openai.Model) string {
-	const most = 5
-	var names []string
-	for _, m := range models[:min(len(models), most)] {
-		names = append(names, strconv.Quote(m.ID))
-	}
-	if len(models) > most {
-		names = append(names, fmt.Sprintf("and %d more", len(models)-most))
-	}
-	return strings.Join(names, ", ")
 }

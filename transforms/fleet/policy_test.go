@@ -17,13 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/counters"
+	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/stage"
 )
 
 // Every kind of fault has an action, and its failure record a code unless it ends the run.
 func TestPolicyIsComplete(t *testing.T) {
-	for kind := ownKind; kind <= openai.WrongField; kind++ {
+	for kind := openai.Broken; kind <= openai.OwnMachine; kind++ {
 		if _, ok := policy[kind]; !ok {
 			t.Errorf("kind %d has no policy", kind)
 		}
@@ -358,7 +360,7 @@ func TestCutSilenceIsAskedAsAStream(t *testing.T) {
 }
 
 func cutSilence(t *testing.T, status, mostOfStream int) {
-	f := New(Options{MaxInFlight: 16, Tries: 5, Patience: 10 * time.Minute}, &Counters{})
+	f := New(Options{MaxInFlight: 16, Tries: 5, Patience: 10 * time.Minute}, &counters.Counters{})
 	defer f.Close()
 	messages := []schemas.Message{{Role: "user", Content: "Question"}}
 	q := request{role: actorAt("http://host/v1"), stage: schemas.StageGenerate, n: 8, messages: func() []schemas.Message { return messages }}
@@ -367,7 +369,7 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 		t.Fatal(err)
 	}
 	var asked []string
-	e.client = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	e.HTTP = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
 			return nil, err
@@ -403,7 +405,7 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 			}
 			break
 		}
-		if _, err := f.handleFault(t.Context(), &state, e, []*endpoint{e}, &q, flt, tally); err != nil {
+		if _, err := f.handleFault(t.Context(), &state, e, []*endpoint.Endpoint{e}, &q, flt, tally); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -519,25 +521,5 @@ func TestOddAnswersAreTold(t *testing.T) {
 	}
 	if n := f.counters.Snapshot().UnknownFinishes["tired"]; n != 20 {
 		t.Errorf("%d texts ended with an unknown reason, want 20", n)
-	}
-}
-
-// The most common failure comes first, with its message and count.
-func TestFailuresAreCounted(t *testing.T) {
-	c := &Counters{}
-	for i := range 100 {
-		c.RecordFailure("judge", "bad_request", []string{"a", "b", "a"}[i%3])
-		c.RecordFailure("actor", "timeout", fmt.Sprint(i))
-	}
-	got := c.Snapshot().Failures
-	if got[0] != (Failure{Role: "judge", Code: "bad_request", Message: "a", Count: 67}) {
-		t.Errorf("the first is %+v", got[0])
-	}
-	sum := int64(0)
-	for _, f := range got {
-		sum += f.Count
-	}
-	if sum != 200 || len(got) > maxFailures+2 {
-		t.Errorf("%d failures of %d kinds", sum, len(got))
 	}
 }

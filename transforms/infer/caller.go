@@ -12,6 +12,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	"coeval/transforms/fleet"
+	"coeval/transforms/fleet/counters"
 	"coeval/transforms/stage"
 )
 
@@ -20,7 +21,7 @@ import (
 // [journal.View.Sync].
 type journaledCaller struct {
 	run   *runState
-	calls *fleet.Tally
+	calls *counters.Tally
 	// records and view are nil without a journal.
 	records journal.Records
 	view    *journal.View

@@ -15,7 +15,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/schemas"
-	"coeval/transforms/fleet"
+	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
@@ -88,7 +88,7 @@ func ask(t *testing.T, p *runState, calls []stage.Call) [][]schemas.Generation {
 }
 
 func try(ctx context.Context, p *runState, calls []stage.Call) ([][]schemas.Generation, error) {
-	a := &journaledCaller{run: p, calls: &fleet.Tally{}}
+	a := &journaledCaller{run: p, calls: &counters.Tally{}}
 	if p.journal != nil {
 		v, err := p.journal.Load(ctx, "b", nil)
 		if err != nil {

@@ -53,6 +53,7 @@ import (
 	"coeval/schemas"
 	_ "coeval/transforms/coders"
 	"coeval/transforms/fleet"
+	"coeval/transforms/fleet/counters"
 	"coeval/transforms/stage"
 	"coeval/transforms/window"
 )
@@ -149,7 +150,7 @@ type bundleRun struct {
 	options Options
 	run     *runState
 	chain   stage.Stage
-	calls   *fleet.Tally
+	calls   *counters.Tally
 	// fed is the fleet that counts the bundle among the sources of prompts.
 	fed *fleet.Fleet
 }

@@ -16,12 +16,13 @@ import (
 	"coeval/datasets/lock"
 	"coeval/schemas"
 	"coeval/transforms/fleet"
+	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/schedule"
 )
 
 type (
 	// A Snapshot has the counts of a process in a run so far.
-	Snapshot = fleet.Snapshot
+	Snapshot = counters.Snapshot
 	// A State describes the load of one server.
 	State = schedule.State
 )
@@ -80,7 +81,7 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if err := was.checkOptions(o); err != nil || was.alive() { // another bundle was faster
 		return was, err
 	}
-	s := &runState{options: o, counters: &fleet.Counters{}, spending: newSpending(o.Bounds)}
+	s := &runState{options: o, counters: &counters.Counters{}, spending: newSpending(o.Bounds)}
 	var own map[string]schemas.CallTally
 	if was != nil {
 		s.counters, s.journal, s.before, s.spending = was.counters, was.journal, was.fatalErr(), was.spending
@@ -196,7 +197,7 @@ type runState struct {
 	cancel   context.CancelFunc
 	fleet    *fleet.Fleet
 	journal  *journal.Journal // nil without one
-	counters *fleet.Counters
+	counters *counters.Counters
 	spending *spending
 	fenced   sync.WaitGroup // of the goroutine that watches the fence
 

@@ -38,6 +38,9 @@ const (
 	CutOffSilence
 	// WrongField means that the server wants max_completion_tokens in place of max_tokens.
 	WrongField
+	// OwnMachine means that this machine is at fault, for example without a free port. Classify never
+	// returns it.
+	OwnMachine
 )
 
 // A Fault is an answer that contains no generation, or the reason why there is none.

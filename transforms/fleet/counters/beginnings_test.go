@@ -1,4 +1,4 @@
-package fleet
+package counters
 
 import (
 	"strings"
@@ -11,12 +11,12 @@ func TestBeginningsAreReportedOnce(t *testing.T) {
 	for tagged, want := range map[int]int{10: 0, 11: 1, 20: 1} {
 		var c Counters
 		for i := range 20 {
-			c.recordBeginning("actor", "<analysis>", i < tagged)
+			c.RecordBeginning("actor", "<analysis>", i < tagged)
 		}
-		c.recordBeginning("judge", "<analysis>", true)
+		c.RecordBeginning("judge", "<analysis>", true)
 		warnings := c.Snapshot().Warnings
 		if tagged == 11 { // it shows at the 21st text, as those with the tag came first
-			c.recordBeginning("actor", "<analysis>", true)
+			c.RecordBeginning("actor", "<analysis>", true)
 			warnings = c.Snapshot().Warnings
 		}
 		if len(warnings) != want {

@@ -1,13 +1,18 @@
-package fleet
+package endpoint
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
+
+// ErrUnresponsive reports that requests were dropped because their server had sent nothing for a long time.
+var ErrUnresponsive = errors.New("the server has sent nothing for a long time, not even its list of models")
 
 // health is the evidence of one endpoint's answers, under the endpoint's lock. An endpoint is in one of
 // these states, by its latest event:
@@ -26,7 +31,7 @@ type health struct {
 	everSent bool
 	// discoverySince is the start of the current discovery, zero without one.
 	discoverySince time.Time
-	// signAskedAt is the time of the last sign of life requested; see [Fleet.lives].
+	// signAskedAt is the time of the last sign of life requested; see [Endpoint.SignDue].
 	signAskedAt time.Time
 	// busyAt is the last time that its metrics showed running requests.
 	busyAt time.Time
@@ -56,7 +61,6 @@ func newHealth() health {
 // after them. So the fleet asks an endpoint with requests in flight for its list of models after a time
 // without a byte. Any answer is enough. Some servers cannot answer while they generate: each time their
 // requests are dropped, the allowed silence doubles.
-// generate: each time that the requests of one are dropped its silence may last twice as long.
 const (
 	// An endpoint is asked after patience/quietPart or quietLatencies mean latencies without a byte,
 	// whichever is longer, and after half of the patience before its first answer. It is
@@ -66,17 +70,27 @@ const (
 	quietLatencies = 3
 	maxSilentLooks = 3
 	maxDoublings   = 3
+	// maxSignTime limits the request for the models of a silent endpoint.
+	maxSignTime = 10 * time.Second
 )
 
-// watchSilence drops the requests in flight whenever the endpoint is unresponsive, until ctx ends.
-func (f *Fleet) watchSilence(ctx context.Context, e *endpoint) {
-	look := f.options.Patience / (quietPart * maxSilentLooks)
-	for silent := 0; sleep(ctx, look); {
-		if !f.silent(e) || e.answersModels(ctx, look) {
+// WatchSilence drops the requests in flight whenever the endpoint is unresponsive, until ctx ends.
+// Latency returns the mean latency of its requests, 0 before the first.
+func (e *Endpoint) WatchSilence(ctx context.Context, patience time.Duration, latency func() time.Duration) {
+	look := patience / (quietPart * maxSilentLooks)
+	timer := time.NewTimer(look)
+	defer timer.Stop()
+	for silent := 0; ; timer.Reset(look) {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		if !e.silent(patience, latency()) || e.answersModels(ctx, look) {
 			silent = 0
 			continue
 		}
-		if silent++; silent < maxSilentLooks || !f.silent(e) || ctx.Err() != nil {
+		if silent++; silent < maxSilentLooks || !e.silent(patience, latency()) || ctx.Err() != nil {
 			continue
 		}
 		silent = 0
@@ -85,11 +99,10 @@ func (f *Fleet) watchSilence(ctx context.Context, e *endpoint) {
 }
 
 // silent reports whether the endpoint has requests in flight and has sent nothing for a long time.
-func (f *Fleet) silent(e *endpoint) bool {
-	latency := f.limiter.Latency(e.server)
-	least := f.options.Patience / 2
+func (e *Endpoint) silent(patience, latency time.Duration) bool {
+	least := patience / 2
 	if latency > 0 {
-		least = max(f.options.Patience/quietPart, quietLatencies*latency)
+		least = max(patience/quietPart, quietLatencies*latency)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,25 +110,25 @@ func (f *Fleet) silent(e *endpoint) bool {
 }
 
 // answersModels reports whether the server sends any answer to a request for its models.
-func (e *endpoint) answersModels(ctx context.Context, within time.Duration) bool {
-	a, _ := e.get(ctx, e.urlOf(openai.ModelsPath), minBody, min(within, dialTimeout))
+func (e *Endpoint) answersModels(ctx context.Context, within time.Duration) bool {
+	a, _ := e.Get(ctx, e.URLOf(openai.ModelsPath), maxModels, min(within, maxSignTime))
 	return a != nil
 }
 
-// dropAll cancels the requests in flight with [errUnresponsive].
-func (e *endpoint) dropAll() {
+// dropAll cancels the requests in flight with [ErrUnresponsive].
+func (e *Endpoint) dropAll() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.health.timesDropped++
 	e.health.lastByteAt = time.Now()
-	e.health.drop(errUnresponsive)
+	e.health.drop(ErrUnresponsive)
 	e.health.alive, e.health.drop = context.WithCancelCause(context.Background()) //nolint:fatcontext // it replaces the old one and is not its child
-	e.client.CloseIdleConnections()
+	e.HTTP.CloseIdleConnections()
 }
 
 // whileAlive returns a context that also ends when the requests in flight are dropped. The caller must
 // call the function after the request.
-func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
+func (e *Endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 	e.mu.Lock()
 	alive := e.health.alive
 	e.mu.Unlock()
@@ -127,8 +140,22 @@ func (e *endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 	}
 }
 
+// Post sends a body to the completions path and reads an answer of at most limit bytes. With an error,
+// the answer has the part received so far, or is nil.
+func (e *Endpoint) Post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*transport.Answer, error) {
+	e.addOutstanding(1)
+	defer e.addOutstanding(-1)
+	ctx, done := e.whileAlive(ctx)
+	defer done()
+	a, err := e.Client.Post(ctx, body, limit, timeout)
+	if err != nil && errors.Is(context.Cause(ctx), ErrUnresponsive) {
+		err = ErrUnresponsive
+	}
+	return a, err
+}
+
 // addOutstanding adds to the number of requests in flight.
-func (e *endpoint) addOutstanding(by int) {
+func (e *Endpoint) addOutstanding(by int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.health.outstanding == 0 {
@@ -138,14 +165,14 @@ func (e *endpoint) addOutstanding(by int) {
 }
 
 // recordBytes records that the endpoint has sent something.
-func (e *endpoint) recordBytes() {
+func (e *Endpoint) recordBytes() {
 	e.mu.Lock()
 	e.health.lastByteAt, e.health.everSent = time.Now(), true
 	e.mu.Unlock()
 }
 
-// recordSuccess records a success for a role.
-func (e *endpoint) recordSuccess(r *stage.Role) {
+// RecordSuccess records a success for a role.
+func (e *Endpoint) RecordSuccess(r *stage.Role) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.health.succeededAt = time.Now()
@@ -153,11 +180,15 @@ func (e *endpoint) recordSuccess(r *stage.Role) {
 	m.everSucceeded, m.denials, m.denial = true, 0, nil
 }
 
-func (e *endpoint) recordFault(flt *openai.Fault) {
+// RecordFault records the last fault, for messages.
+func (e *Endpoint) RecordFault(flt *openai.Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.health.fault, e.health.faultAt = flt.Message, time.Now()
 }
+
+// SilencePause is the pause of a server that does not answer its discovery.
+const SilencePause = 10 * time.Second
 
 const (
 	// The denial of a model that was served before is lasting after maxDenials without an answer in
@@ -167,13 +198,13 @@ const (
 	denialGrace = 3 * time.Second
 	// leaveDenying is the pause of a denying server while others answer.
 	leaveDenying = time.Minute
-	// silencePause is the pause of a server that does not answer its discovery.
-	silencePause = 10 * time.Second
+	// firstDenialPause doubles with each denial.
+	firstDenialPause = 250 * time.Millisecond
 )
 
-// recordDenial records a denial of a role's model. It reports whether the denial is lasting: the model
+// RecordDenial records a denial of a role's model. It reports whether the denial is lasting: the model
 // has never answered there, or is denied again and again.
-func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
+func (e *Endpoint) RecordDenial(r *stage.Role, flt *openai.Fault) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(r)
@@ -188,16 +219,16 @@ func (e *endpoint) recordDenial(r *stage.Role, flt *openai.Fault) bool {
 	return true
 }
 
-// denialPause returns the pause of a model that was served before: longer after each denial. It is 0
+// DenialPause returns the pause of a model that was served before: longer after each denial. It is 0
 // for a model that was never served.
-func (e *endpoint) denialPause(r *stage.Role) time.Duration {
+func (e *Endpoint) DenialPause(r *stage.Role) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(r)
 	if !m.everSucceeded {
 		return 0
 	}
-	return firstBackoff << min(m.denials, maxDenials)
+	return firstDenialPause << min(m.denials, maxDenials)
 }
 
 // isDenied reports whether a denial is lasting.
@@ -205,15 +236,15 @@ func (m *modelState) isDenied() bool {
 	return m.denial != nil && (!m.everSucceeded || m.denials >= maxDenials && time.Since(m.deniedSince) > denialGrace)
 }
 
-// denies reports whether the endpoint lastingly denies a role's model.
-func (e *endpoint) denies(r *stage.Role) bool {
+// Denies reports whether the endpoint lastingly denies a role's model.
+func (e *Endpoint) Denies(r *stage.Role) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.model(r).isDenied()
 }
 
-// leaveAlone pauses discovery of a model at the endpoint for a time, unless it is already paused.
-func (e *endpoint) leaveAlone(r *stage.Role, d time.Duration) {
+// LeaveAlone pauses discovery of a model at the endpoint for a time, unless it is already paused.
+func (e *Endpoint) LeaveAlone(r *stage.Role, d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if m := e.model(r); time.Now().After(m.leftAloneUntil) {
@@ -221,40 +252,62 @@ func (e *endpoint) leaveAlone(r *stage.Role, d time.Duration) {
 	}
 }
 
-func (e *endpoint) leftAlone(r *stage.Role) bool {
+// LeftAlone reports whether discovery of a model is paused.
+func (e *Endpoint) LeftAlone(r *stage.Role) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return time.Now().Before(e.model(r).leftAloneUntil)
 }
 
-func (e *endpoint) succeededSince(t time.Time) bool {
+// SucceededSince reports whether the endpoint has answered since t.
+func (e *Endpoint) SucceededSince(t time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.health.succeededAt.After(t)
 }
 
-// recordBusy records that the endpoint's metrics show running requests.
-func (e *endpoint) recordBusy() {
+// RecordBusy records that the endpoint's metrics show running requests.
+func (e *Endpoint) RecordBusy() {
 	e.mu.Lock()
 	e.health.busyAt = time.Now()
 	e.mu.Unlock()
 }
 
-// busy reports whether requests ran at the endpoint recently. A busy server is alive.
-func (e *endpoint) busy() bool {
+// busyFor is how long the endpoint counts as busy after its metrics showed running requests. It exceeds
+// the time between two readings several times.
+const busyFor = 10 * time.Second
+
+// Busy reports whether requests ran at the endpoint recently. A busy server is alive.
+func (e *Endpoint) Busy() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return time.Since(e.health.busyAt) < 5*maxLookInterval
+	return time.Since(e.health.busyAt) < busyFor
 }
 
-func (e *endpoint) lastFault() (message string, at time.Time) {
+// LastFault returns the message of the last fault, and its time.
+func (e *Endpoint) LastFault() (message string, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.health.fault, e.health.faultAt
 }
 
-// heardOf reports whether any endpoint has ever sent a byte.
-func heardOf(endpoints []*endpoint) bool {
+// signInterval is the shortest time between two signs of life requested from an endpoint.
+const signInterval = time.Second
+
+// SignDue reports whether the caller may ask the endpoint for a sign of life. It returns true at most
+// once a second.
+func (e *Endpoint) SignDue() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	due := time.Since(e.health.signAskedAt) > signInterval
+	if due {
+		e.health.signAskedAt = time.Now()
+	}
+	return due
+}
+
+// HeardOf reports whether any endpoint has ever sent a byte.
+func HeardOf(endpoints []*Endpoint) bool {
 	for _, e := range endpoints {
 		e.mu.Lock()
 		sent := e.health.everSent
@@ -266,8 +319,8 @@ func heardOf(endpoints []*endpoint) bool {
 	return false
 }
 
-// sinceSuccess returns the time since the last answer of any of the endpoints.
-func sinceSuccess(endpoints []*endpoint) time.Duration {
+// SinceSuccess returns the time since the last answer of any of the endpoints.
+func SinceSuccess(endpoints []*Endpoint) time.Duration {
 	least := time.Duration(math.MaxInt64)
 	for _, e := range endpoints {
 		e.mu.Lock()

@@ -1,4 +1,4 @@
-package fleet
+package counters
 
 import (
 	"slices"
@@ -11,12 +11,14 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/stage"
 )
 
-// meters are the metrics for monitoring. Names and units follow OpenTelemetry's gen_ai conventions where
+// Meters are the metrics for monitoring. Names and units follow OpenTelemetry's gen_ai conventions where
 // these define them.
-type meters struct {
-	registry    *prometheus.Registry
+type Meters struct {
+	Registry *prometheus.Registry
+
 	requests    *prometheus.CounterVec
 	generations *prometheus.CounterVec
 	retries     *prometheus.CounterVec
@@ -31,9 +33,8 @@ type meters struct {
 // by labels takes longer than parsing an answer's head.
 type (
 	kind struct {
-		role, model, stage string
-		e                  *endpoint
-		n                  int
+		role, model, stage, server string
+		n                          int
 	}
 	answers struct {
 		requests, generations   prometheus.Counter
@@ -44,9 +45,11 @@ type (
 // genAI are the labels that the conventions define.
 var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
 
-func newMeters(f *Fleet) *meters {
-	m := &meters{
-		registry: prometheus.NewRegistry(), known: map[kind]*answers{},
+// NewMeters creates the metrics of a client. Their gauges show the state of the limiter, and some of their
+// counters those of c.
+func NewMeters(l *schedule.Limiter, c *Counters) *Meters {
+	m := &Meters{
+		Registry: prometheus.NewRegistry(), known: map[kind]*answers{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coeval_requests_total", Help: "Requests that ended. The outcome is ok, full (429, 503, 408), stop, or the code of a fault.",
 		}, []string{"role", "stage", "server_address", "outcome"}),
@@ -65,29 +68,37 @@ func newMeters(f *Fleet) *meters {
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 16), // to 5.5 minutes, as in the conventions and further
 		}, append(genAI, "n")),
 	}
-	m.registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{fleet: f})
+	m.Registry.MustRegister(m.requests, m.generations, m.retries, m.tokens, m.duration, &levels{limiter: l, counters: c})
 	return m
 }
 
-// outcomeOf names the outcome of a request.
-func outcomeOf(flt *openai.Fault) string {
+// OutcomeOf names the outcome of a request.
+func OutcomeOf(flt *openai.Fault) string {
 	switch {
 	case flt == nil:
 		return "ok"
 	case flt.Kind == openai.Overloaded:
 		return "full"
-	case flt.Kind == openai.Denied, flt.Kind == ownKind:
+	case flt.Kind == openai.Denied, flt.Kind == openai.OwnMachine:
 		return "stop"
 	}
 	return flt.Code
 }
 
-func (m *meters) ended(e *endpoint, q *request, flt *openai.Fault, took time.Duration, generations []schemas.Generation, has []bool) {
+// A Post is what the metrics show of a request.
+type Post struct {
+	Role          *stage.Role
+	Stage, Server string
+	N             int // choices
+}
+
+// Ended counts a request with its answer or fault.
+func (m *Meters) Ended(p Post, flt *openai.Fault, took time.Duration, generations []schemas.Generation, has []bool) {
 	if flt != nil {
-		m.requests.WithLabelValues(q.role.Name, q.stage, e.name, outcomeOf(flt)).Inc()
+		m.requests.WithLabelValues(p.Role.Name, p.Stage, p.Server, OutcomeOf(flt)).Inc()
 		return
 	}
-	a := m.of(kind{q.role.Name, q.role.Model, q.stage, e, q.n})
+	a := m.of(kind{p.Role.Name, p.Role.Model, p.Stage, p.Server, p.N})
 	a.requests.Inc()
 	a.duration.Observe(took.Seconds())
 	for i, ok := range has {
@@ -96,7 +107,7 @@ func (m *meters) ended(e *endpoint, q *request, flt *openai.Fault, took time.Dur
 		case generations[i].Code == "":
 			a.generations.Inc()
 		default:
-			m.generations.WithLabelValues(q.role.Name, q.stage, e.name, generations[i].Code).Inc()
+			m.generations.WithLabelValues(p.Role.Name, p.Stage, p.Server, generations[i].Code).Inc()
 		}
 	}
 	input, output := openai.Usage(generations)
@@ -104,27 +115,35 @@ func (m *meters) ended(e *endpoint, q *request, flt *openai.Fault, took time.Dur
 	a.output.Observe(float64(output))
 }
 
-func (m *meters) of(k kind) *answers {
+// Retried counts a request that is made again.
+func (m *Meters) Retried(stage string, flt *openai.Fault) {
+	m.retries.WithLabelValues(stage, OutcomeOf(flt)).Inc()
+}
+
+func (m *Meters) of(k kind) *answers {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	a := m.known[k]
 	if a == nil {
 		const operation = "chat"
-		ok := outcomeOf(nil)
+		ok := OutcomeOf(nil)
 		a = &answers{
-			requests:    m.requests.WithLabelValues(k.role, k.stage, k.e.name, ok),
-			generations: m.generations.WithLabelValues(k.role, k.stage, k.e.name, ok),
-			duration:    m.duration.WithLabelValues(operation, k.model, k.e.name, k.stage, strconv.Itoa(k.n)),
-			input:       m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "input"),
-			output:      m.tokens.WithLabelValues(operation, k.model, k.e.name, k.stage, "output"),
+			requests:    m.requests.WithLabelValues(k.role, k.stage, k.server, ok),
+			generations: m.generations.WithLabelValues(k.role, k.stage, k.server, ok),
+			duration:    m.duration.WithLabelValues(operation, k.model, k.server, k.stage, strconv.Itoa(k.n)),
+			input:       m.tokens.WithLabelValues(operation, k.model, k.server, k.stage, "input"),
+			output:      m.tokens.WithLabelValues(operation, k.model, k.server, k.stage, "output"),
 		}
 		m.known[k] = a
 	}
 	return a
 }
 
-// levels collects the gauges, and the fleet's own counters.
-type levels struct{ fleet *Fleet }
+// levels collects the gauges, and the counters of prompts and generations.
+type levels struct {
+	limiter  *schedule.Limiter
+	counters *Counters
+}
 
 var (
 	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations in flight at the server.", []string{"server_address"}, nil)
@@ -151,7 +170,7 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	states, queues := l.fleet.limiter.States()
+	states, queues := l.limiter.States()
 	for _, s := range byName(states) {
 		gauge(inFlightLevel, float64(s.Outstanding), s.Name)
 		gauge(heldLevel, s.InFlight, s.Name)
@@ -169,7 +188,7 @@ func (l *levels) Collect(out chan<- prometheus.Metric) {
 	for stage, n := range queues {
 		gauge(queueLevel, float64(n), stage)
 	}
-	w := l.fleet.counters
+	w := l.counters
 	for d, n := range map[*prometheus.Desc]int64{promptsLevel: w.Prompts.Load(), replayedLevel: w.Replayed.Load(), failedLevel: w.Failed.Load()} {
 		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n))
 	}

@@ -1,8 +1,9 @@
-package fleet
+// Package counters counts the work of a process in a run: for the user, for the report, and for a
+// monitoring system. No decision depends on the counts.
+package counters
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -90,79 +91,6 @@ type Counters struct {
 	beginnings map[[2]string]int
 }
 
-// Warn adds a warning for the user. It ignores repetitions.
-func (c *Counters) Warn(s string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !slices.Contains(c.warnings, s) {
-		c.warnings = append(c.warnings, s)
-	}
-}
-
-// warnOnce is Warn for a sentence whose variable parts are not in the key.
-func (c *Counters) warnOnce(key, sentence string) {
-	c.mu.Lock()
-	known := c.odd[key] || len(c.odd) >= maxFailures
-	if !known {
-		if c.odd == nil {
-			c.odd = map[string]bool{}
-		}
-		c.odd[key] = true
-	}
-	c.mu.Unlock()
-	if !known {
-		c.Warn(sentence)
-	}
-}
-
-func (c *Counters) recordUnknownFinish(server, reason string) {
-	c.mu.Lock()
-	if c.unknownFinishes == nil {
-		c.unknownFinishes = map[string]int64{}
-	}
-	if _, known := c.unknownFinishes[reason]; !known && len(c.unknownFinishes) >= maxFailures {
-		reason = "(others)"
-	}
-	c.unknownFinishes[reason]++
-	c.mu.Unlock()
-	c.warnOnce("finish "+reason, fmt.Sprintf("%s ends texts with the finish reason %q, which is not known: these texts count as cut off", server, reason))
-}
-
-func (c *Counters) recordCutPrompts(server, model string, sizes promptSizes) {
-	c.warnOnce("prompts "+server+" "+model, fmt.Sprintf("%s reports %d prompt tokens for requests of %d and of %d bytes alike: it seems to cut prompts of %s without an error, and texts are answered and judged by a part of them. Raise its context length (OLLAMA_CONTEXT_LENGTH at Ollama), then run again with a new worker.revision",
-		server, sizes.tokens, sizes.shortest, sizes.longest, model))
-}
-
-func (c *Counters) recordMissingMetrics(server string) {
-	c.warnOnce("metrics "+server, fmt.Sprintf("%s is an SGLang server without /metrics: its queue is not seen, and more requests than needed may wait there. Start it with --enable-metrics", server))
-}
-
-func (c *Counters) recordThoughtsOnly(server, role string) {
-	c.warnOnce("thoughts "+role, fmt.Sprintf("%s answers the %s with reasoning_content and no text: max_tokens may end before the thoughts do. Raise max_tokens, or turn thinking off in extra_body", server, role))
-}
-
-// minBeginnings is the number of texts of a role from which their common opening tag is reported.
-const minBeginnings = 20
-
-// recordBeginning counts the texts of a role, and those with an opening tag that is closed later. It
-// warns once when most texts begin with the same tag.
-func (c *Counters) recordBeginning(role, tag string, tagged bool) {
-	c.mu.Lock()
-	if c.beginnings == nil {
-		c.beginnings = map[[2]string]int{}
-	}
-	c.beginnings[[2]string{role}]++
-	n, all := 0, c.beginnings[[2]string{role}]
-	if key := [2]string{role, tag}; tagged && (c.beginnings[key] > 0 || len(c.beginnings) < maxFailures) {
-		c.beginnings[key]++
-		n = c.beginnings[key]
-	}
-	c.mu.Unlock()
-	if tagged && all >= minBeginnings && 2*n > all {
-		c.warnOnce("tag "+role+" "+tag, fmt.Sprintf("most texts of the %s begin with %s, which a closing tag ends: they may be thoughts, and are judged and trained on. If so, add %q to method.reasoning_tags and run again: the answers replay, and only calls about other texts are made", role, tag, tag))
-	}
-}
-
 // maxFailures is the largest number of different failures in a snapshot.
 const maxFailures = 64
 
@@ -180,8 +108,11 @@ func (c *Counters) RecordFailure(role, code, message string) {
 	c.failures[key]++
 }
 
-// permitsChanged records the limiter's permits.
-func (c *Counters) permitsChanged(permits int, held float64) {
+// RequestSent counts a request that is sent.
+func (c *Counters) RequestSent() { c.requests.Add(1) }
+
+// PermitsChanged records the limiter's permits.
+func (c *Counters) PermitsChanged(permits int, held float64) {
 	c.change("", 0)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -189,15 +120,17 @@ func (c *Counters) permitsChanged(permits int, held float64) {
 	c.held += held
 }
 
-func (c *Counters) requestStarted(stage string, n int) {
+// RequestStarted records that a request for n choices has its permits.
+func (c *Counters) RequestStarted(stage string, n int) {
 	c.pending.Add(1)
 	c.change(stage, int64(n))
 }
 
-func (c *Counters) requestEnded(stage string, n int) { c.change(stage, -int64(n)) }
+// RequestEnded records the end of a request for n choices.
+func (c *Counters) RequestEnded(stage string, n int) { c.change(stage, -int64(n)) }
 
-// delivered records that the answer of a request is in the journal, or that there will be none.
-func (c *Counters) delivered() { c.pending.Add(-1) }
+// Delivered records that the answer of a request is in the journal, or that there will be none.
+func (c *Counters) Delivered() { c.pending.Add(-1) }
 
 // Pending returns the number of undelivered requests.
 func (c *Counters) Pending() int64 { return c.pending.Load() }
@@ -227,7 +160,8 @@ func (c *Counters) change(stage string, n int64) {
 	}
 }
 
-func (c *Counters) recordRetry(flt *openai.Fault) {
+// RecordRetry counts a request that is made again.
+func (c *Counters) RecordRetry(flt *openai.Fault) {
 	c.retries.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -255,61 +189,4 @@ func (c *Counters) Snapshot() Snapshot {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Role, b.Role), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Message, b.Message))
 	})
 	return s
-}
-
-// A Tally counts the calls of one bundle by stage. The zero value is ready. It is safe for concurrent
-// use.
-type Tally struct {
-	// total counts the calls of all bundles. It may be nil.
-	total *Tally
-
-	mu    sync.Mutex
-	calls map[string]schemas.CallTally
-}
-
-// NewTally returns a tally whose calls also count in c.
-func (c *Counters) NewTally() *Tally { return &Tally{total: &c.calls} }
-
-// Add adds calls of a stage.
-func (t *Tally) Add(stage string, calls schemas.CallTally) {
-	if t.total != nil {
-		t.total.Add(stage, calls)
-	}
-	t.addUncounted(stage, calls)
-}
-
-func (t *Tally) addUncounted(stage string, calls schemas.CallTally) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.calls == nil {
-		t.calls = map[string]schemas.CallTally{}
-	}
-	t.calls[stage] = t.calls[stage].Plus(calls)
-}
-
-func (t *Tally) addRequest(stage string, n int, took time.Duration) {
-	t.Add(stage, schemas.CallTally{Requests: 1, RequestMicros: took.Microseconds(), GenerationMicros: int64(n) * took.Microseconds()})
-}
-
-func (t *Tally) addRetry(stage, code string) {
-	t.Add(stage, schemas.CallTally{Retries: 1, RetriesByCode: map[string]int64{code: 1}})
-}
-
-// Counts returns a copy of the counts.
-func (t *Tally) Counts() map[string]schemas.CallTally {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return maps.Clone(t.calls) // Add never changes a value's own map
-}
-
-// Take returns the counts and resets them.
-func (t *Tally) Take() map[string]schemas.CallTally {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	calls := t.calls
-	t.calls = nil
-	if calls == nil {
-		calls = map[string]schemas.CallTally{}
-	}
-	return calls
 }

@@ -1,0 +1,53 @@
+// Package machine recognises faults of this machine, such as a full disk or a lack of file descriptors.
+//
+// Neither a server nor a store nor a record is responsible for these faults, and a repetition does not
+// help. The run must stop, and no call may fail for good.
+package machine
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// advice has the sentence for each error number that is always a fault of this machine.
+var advice = map[syscall.Errno]string{
+	syscall.ENOSPC:        "the disk is full: free some space and run the same command again",
+	syscall.EDQUOT:        "the disk quota is used up: free some space and run the same command again",
+	syscall.EROFS:         "the file system is read-only: choose another folder, or mount it writable",
+	syscall.EIO:           "the disk reports an input/output error: check the disk, then run the same command again",
+	syscall.EMFILE:        "this process has too many open files and connections: raise the limit (ulimit -n) or set client.max_in_flight lower, then run the same command again",
+	syscall.ENFILE:        "this machine has too many open files: close other programs and run the same command again",
+	syscall.ENOMEM:        "this machine is out of memory: close other programs and run the same command again",
+	syscall.ENOBUFS:       "this machine has no memory for connections: set client.max_in_flight lower, then run the same command again",
+	syscall.EADDRNOTAVAIL: "this machine has no free ports for connections: set client.max_in_flight lower, or widen net.ipv4.ip_local_port_range",
+}
+
+// Fault returns a sentence about the fault and its remedy if err is a fault of this machine, and "" for
+// any other error.
+func Fault(err error) string {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		if number == syscall.EACCES || number == syscall.EPERM {
+			return permissionFault(err)
+		}
+		return advice[number]
+	}
+	var lookup *net.DNSError
+	if errors.As(err, &lookup) && strings.Contains(lookup.Err, syscall.EMFILE.Error()) {
+		return advice[syscall.EMFILE] // the resolver reports a failed socket as text alone
+	}
+	return ""
+}
+
+// permissionFault returns the sentence about a file that this user may not use. A connection that is
+// not permitted, for example by a firewall, is no fault of this machine.
+func permissionFault(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return "this user has no permission for the file: change its permissions, or choose another folder"
+	}
+	return ""
+}

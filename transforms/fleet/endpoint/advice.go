@@ -1,0 +1,99 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/stage"
+)
+
+// DenialSentence returns the message about a denial, with the remedy.
+func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *openai.Fault) string {
+	var advice string
+	switch {
+	case flt.Status == 401 && !e.HasKey:
+		advice = "it requires an API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
+	case flt.Status == 401:
+		advice = "it rejects the API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
+	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
+		advice = "the account has no credit: check the account"
+	case flt.Status == 403:
+		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
+	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:
+		advice = e.adviseOnPath(ctx, r)
+	case flt.Status >= 300 && flt.Status < 400:
+		advice = "it redirects: use the URL of the redirect"
+	default:
+		advice = "it denies all requests: check the URL and the account"
+	}
+	return fmt.Sprintf("%s refuses the %s: %s (its message: %s)", e.Name, r.Name, advice, flt.Message)
+}
+
+// adviseOnPath finds out whether the model or the path is wrong, and names the available ones.
+func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role) string {
+	if models := e.listModels(ctx, e.URLOf(openai.ModelsPath)); len(models) > 0 {
+		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
+			return "it lists the model " + strconv.Quote(r.Model) + " but not under this path: check that it serves chat completions"
+		}
+		return "it has no model " + strconv.Quote(r.Model) + ". It serves " + quoteSome(models)
+	}
+	u := *e.Base
+	path := strings.TrimSuffix(u.Path, "/")
+	for _, other := range []string{strings.TrimSuffix(path, openai.CompletionsPath), path + "/v1", strings.TrimSuffix(path, "/v1") + "/api/v1", "/v1"} {
+		if other == path {
+			continue
+		}
+		u.Path = other
+		if models := e.listModels(ctx, e.URLAt(other+openai.ModelsPath)); len(models) > 0 {
+			return "did you mean " + u.Redacted() + "? It serves " + quoteSome(models)
+		}
+	}
+	return "it has no model " + strconv.Quote(r.Model) + ", or the URL is not the base that ends before /chat/completions (most end in /v1)"
+}
+
+// quoteSome names the first few models.
+func quoteSome(models []openai.Model) string {
+	const most = 5
+	var names []string
+	for _, m := range models[:min(len(models), most)] {
+		names = append(names, strconv.Quote(m.ID))
+	}
+	if len(models) > most {
+		names = append(names, fmt.Sprintf("and %d more", len(models)-most))
+	}
+	return strings.Join(names, ", ")
+}
+
+// ContactAdvice says what to check when a server could not be reached.
+func ContactAdvice(message string) string {
+	switch {
+	case strings.Contains(message, "certificate signed by unknown authority"):
+		return "Set worker.ca_file to the PEM file of the authority that signed its certificate"
+	case strings.Contains(message, "x509: certificate"):
+		return "Give a URL whose host the certificate names, and check its dates"
+	case strings.Contains(message, "server gave HTTP response to HTTPS client"):
+		return "Give the URL with http:// instead of https://"
+	}
+	return "Check the URL, and that the server runs and is ready"
+}
+
+// ListTimeout is short because a run does not need a server's model list.
+const ListTimeout = 5 * time.Second
+
+// maxModels bounds the list.
+const maxModels = 1 << 20
+
+// listModels returns the models at a URL, nil without a list.
+func (e *Endpoint) listModels(ctx context.Context, url string) []openai.Model {
+	a, err := e.Get(ctx, url, maxModels, ListTimeout)
+	if err != nil || a.Status != http.StatusOK {
+		return nil
+	}
+	return openai.ReadModels(a.Body)
+}

@@ -1,0 +1,158 @@
+package endpoint
+
+import (
+	"time"
+
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/stage"
+)
+
+// modelState is the process's view of one model at an endpoint.
+type modelState struct {
+	// identified is true after a look at the server's model list.
+	identified bool
+	// maxChoices is the largest number of choices for one request so far. exact is true if the
+	// server refused more.
+	maxChoices int
+	exact      bool
+	// constraints are the working constraints by role. A server may accept a constraint for one role
+	// and refuse it for another.
+	constraints map[string]*openai.Constraint
+	// secondsPerToken is the smoothed time of an answer for each token of a choice.
+	secondsPerToken float64
+	// stream decides whether requests are sent as streams.
+	stream streaming
+	// completionTokens is true after the server has asked for max_completion_tokens instead of max_tokens.
+	completionTokens bool
+	// prompts shows whether the server cuts them.
+	prompts PromptSizes
+	// everSucceeded is true after an answer. denials is the number since the last success, denial
+	// the last of them, and deniedSince the time of the first.
+	everSucceeded bool
+	denials       int
+	denial        *openai.Fault
+	deniedSince   time.Time
+	// leftAloneUntil is the end of the pause in discovery after a denial or no answer.
+	leftAloneUntil time.Time
+}
+
+// model returns the state of the role's model. The caller has e.mu.
+func (e *Endpoint) model(r *stage.Role) *modelState {
+	m := e.models[r.Identity()]
+	if m == nil {
+		m = &modelState{constraints: map[string]*openai.Constraint{}}
+		e.models[r.Identity()] = m
+	}
+	return m
+}
+
+// ConstraintOf returns the request fields that enforce the role's verdict, empty if it has none.
+func (e *Endpoint) ConstraintOf(r *stage.Role) string {
+	if r.Verdict == nil {
+		return ""
+	}
+	e.mu.Lock()
+	by := e.model(r).constraints[r.Name]
+	e.mu.Unlock()
+	if by == nil {
+		return "" // for a probe
+	}
+	return by.Fields(r.Verdict, r.MaxReasoning())
+}
+
+// Enforces reports whether the endpoint enforces the role's verdict, or the role has none.
+func (e *Endpoint) Enforces(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.enforcesLocked(r)
+}
+
+func (e *Endpoint) enforcesLocked(r *stage.Role) bool {
+	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
+}
+
+// SendsCompletionTokens reports whether requests bound the text with max_completion_tokens.
+func (e *Endpoint) SendsCompletionTokens(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.model(r).completionTokens
+}
+
+// streaming decides whether requests for a model are streams.
+type streaming int
+
+const (
+	streamNever   streaming = iota // no reason
+	streamAlways                   // the server supports streams alone, or a gateway closes silent requests
+	streamRefused                  // the server refused a stream
+)
+
+// Streams reports whether requests of the role are sent as streams.
+func (e *Endpoint) Streams(r *stage.Role) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.model(r).stream == streamAlways
+}
+
+// Known returns how many choices, up to n, the endpoint returns for a request of the role, and whether
+// discovery has found that out.
+func (e *Endpoint) Known(r *stage.Role, n int) (int, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.model(r)
+	return min(max(m.maxChoices, 1), n), e.enforcesLocked(r) && m.identified && (n == 1 || m.exact || m.maxChoices >= n)
+}
+
+// SetChoices records, after a discovery for n choices, that the server returns at most m of them for one
+// request of the role.
+func (e *Endpoint) SetChoices(r *stage.Role, n, m int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	state := e.model(r)
+	state.identified = true
+	if n > 1 {
+		state.maxChoices, state.exact = m, m < n
+	}
+}
+
+// LimitChoices records that a request of more than n choices takes too long.
+func (e *Endpoint) LimitChoices(r *stage.Role, n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.model(r)
+	m.maxChoices, m.exact = min(m.maxChoices, n), true
+}
+
+// SetConstraint records how the server enforces the role's verdict.
+func (e *Endpoint) SetConstraint(r *stage.Role, by *openai.Constraint) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.model(r).constraints[r.Name] = by
+}
+
+// UseCompletionTokens makes requests bound the text with max_completion_tokens from now on.
+func (e *Endpoint) UseCompletionTokens(r *stage.Role) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.model(r).completionTokens = true
+}
+
+// UseStream makes requests streams from now on. It returns false if that changes nothing for a request
+// that was, or was not, a stream.
+func (e *Endpoint) UseStream(r *stage.Role, streamed bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := e.model(r)
+	if m.stream == streamNever {
+		m.stream = streamAlways
+		return true
+	}
+	return m.stream == streamAlways && !streamed // another request has changed it
+}
+
+// RefuseStream records that the server refuses streams.
+func (e *Endpoint) RefuseStream(r *stage.Role) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.model(r).stream = streamRefused
+}

@@ -1,0 +1,56 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// readBody reads at most limit bytes, decompressed. With an error it returns the part received so far.
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
+	r, err := decoded(io.LimitReader(resp.Body, limit+1), resp.Header.Get("Content-Encoding"))
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if n := resp.ContentLength; n > 0 && n <= min(limit, maxUpFront) {
+		b.Grow(int(n) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	if n > limit {
+		return nil, ErrTooLarge
+	}
+	return b.Bytes(), err
+}
+
+// maxUpFront is the largest Content-Length for which the buffer is allocated up front.
+const maxUpFront = 1 << 20
+
+// decoded decompresses a body. The client requests no compression, but some servers compress anyway.
+func decoded(r io.Reader, encoding string) (io.Reader, error) {
+	switch strings.ToLower(strings.TrimSpace(encoding)) {
+	case "gzip", "x-gzip":
+		return gzip.NewReader(r)
+	case "deflate": // in zlib format by the standard, often without it
+		b := bufio.NewReader(r)
+		head, err := b.Peek(2)
+		if err == nil && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+			return zlib.NewReader(b)
+		}
+		return flate.NewReader(b), nil
+	case "zstd":
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	}
+	return r, nil
+}

@@ -1,0 +1,210 @@
+// Package transport exchanges HTTP messages with one server.
+//
+// It keeps connections, adds the key, headers and query of the config to each request, replaces their
+// secrets in all texts of the server, and decompresses and bounds bodies. It detects an answer that
+// belongs to another request: it arrived before its request, or it echoes another request's ID. It
+// knows nothing of what a request asks for, and repeats nothing.
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"coeval/schemas/redact"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/stage"
+)
+
+// A Client sends requests to one server. It is safe for concurrent use.
+type Client struct {
+	Name string // as in the config, without a password
+	Base *url.URL
+	// HasKey reports whether requests have an API key.
+	HasKey bool
+	// Secrets replaces the key and the secrets of headers and URL in all texts from the server. It must
+	// run before a text is shortened, stored or shown.
+	Secrets *redact.Redactor
+	// HTTP makes the connections. The owner of the client sets it before the first request.
+	HTTP *http.Client
+	// OnBytes is called when an answer begins. May be nil.
+	OnBytes func()
+
+	header http.Header
+	// query is added to the URL's own.
+	query url.Values
+	// echoes is true after the server has returned a request's ID.
+	echoes atomic.Bool
+}
+
+// New creates the client of a server. The caller must set its HTTP.
+func New(spec stage.Endpoint) (*Client, error) {
+	access, err := spec.Credentials()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", redactedURL(spec.URL), err)
+	}
+	base, err := url.Parse(spec.URL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("fleet: %w", err)
+	case base.Scheme != "http" && base.Scheme != "https":
+		return nil, fmt.Errorf("%s: the scheme is %q; allowed are http and https", base.Redacted(), base.Scheme)
+	}
+	c := &Client{
+		Name: base.Redacted(), Base: base, HasKey: access.Key != "", Secrets: redact.New(secretsOf(access, base)...), query: url.Values{},
+		header: http.Header{"User-Agent": {"coeval"}, "Content-Type": {"application/json"}, "Accept-Encoding": {"identity"}},
+	}
+	maps.Copy(c.header, access.Header)
+	for name, value := range access.Query {
+		c.query.Set(name, value)
+	}
+	return c, nil
+}
+
+func redactedURL(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return u.Redacted()
+	}
+	return "a URL that can't be parsed"
+}
+
+// URLOf returns the URL of a path below the base, with the query of the base and of the config.
+func (c *Client) URLOf(path string) string {
+	return c.URLAt(strings.TrimSuffix(c.Base.Path, "/") + path)
+}
+
+// URLAt returns the URL of a path on the endpoint's host.
+func (c *Client) URLAt(path string) string {
+	u := *c.Base
+	u.Path, u.RawPath = path, ""
+	if len(c.query) > 0 {
+		q := u.Query()
+		maps.Copy(q, c.query)
+		u.RawQuery = q.Encode()
+	}
+	return u.String()
+}
+
+// MetricsURL returns the usual address of metrics: beside /v1, not below it.
+func (c *Client) MetricsURL() string {
+	u := *c.Base
+	u.Path = strings.TrimSuffix(strings.TrimSuffix(u.Path, "/"), "/v1") + "/metrics"
+	u.RawPath, u.RawQuery = "", ""
+	return u.String()
+}
+
+// secretsOf returns the secrets that a server receives and may quote: its key, those of headers and
+// query, and those in its URL.
+func secretsOf(access *stage.Credentials, base *url.URL) []string {
+	secrets := slices.Clone(access.Secrets)
+	if password, ok := base.User.Password(); ok {
+		secrets = append(secrets, password)
+	}
+	for name, values := range base.Query() {
+		if redact.Name(name) {
+			secrets = append(secrets, values...)
+		}
+	}
+	return secrets
+}
+
+const (
+	requestIDHeader = "X-Request-Id"
+	requestIDPrefix = "coeval-"
+)
+
+// An Answer is the server's answer, whatever its status. Its texts contain no secret.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+	Stream bool // server-sent events
+}
+
+var (
+	// ErrTooLarge reports that a body is larger than the limit of its request.
+	ErrTooLarge = errors.New("the body is larger than allowed")
+	// ErrForeign reports that an answer belongs to another request, or to none.
+	ErrForeign = errors.New("the answer belongs to another request")
+)
+
+// Post sends a body to the completions path and reads an answer of at most limit bytes. With an error,
+// the answer has the part received so far, or is nil.
+func (c *Client) Post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URLOf(openai.CompletionsPath), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return c.exchange(req, limit)
+}
+
+// Get fetches a page of at most limit bytes within a time limit.
+func (c *Client) Get(ctx context.Context, url string, limit int64, timeout time.Duration) (*Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.exchange(req, limit)
+}
+
+func (c *Client) exchange(req *http.Request, limit int64) (*Answer, error) {
+	id := requestIDPrefix + uuid.NewString()
+	req.Header = c.header.Clone()
+	req.Header.Set(requestIDHeader, id)
+	var guard *guardedConn
+	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if guard = guardOf(info); guard != nil {
+			guard.reused.Store(true)
+		}
+	}}
+	resp, err := c.HTTP.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if c.OnBytes != nil {
+		c.OnBytes()
+	}
+	if to := resp.Header.Get("Location"); to != "" {
+		resp.Header.Set("Location", c.Secrets.String(to))
+	}
+	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
+	if guard != nil && guard.reads.Load() == guard.readsBefore.Load() {
+		return a, fmt.Errorf("%w: it arrived before the request was sent", ErrForeign)
+	}
+	if echo := resp.Header.Get(requestIDHeader); c.isForeign(id, echo) {
+		return a, fmt.Errorf("%w: %s is %q, the client sent %q", ErrForeign, requestIDHeader, c.Secrets.String(echo), id)
+	}
+	a.Body, err = readBody(resp, limit)
+	a.Body = c.Secrets.Bytes(a.Body)
+	return a, err
+}
+
+// isForeign reports whether an echoed request ID shows that the answer belongs to another request. Some
+// services number requests themselves. So an ID of another form counts only if the server has returned
+// one of ours before.
+func (c *Client) isForeign(sent, echo string) bool {
+	switch echo {
+	case "":
+		return false
+	case sent:
+		c.echoes.Store(true)
+		return false
+	}
+	return strings.HasPrefix(echo, requestIDPrefix) || c.echoes.Load()
+}
