@@ -14,6 +14,8 @@ package arena
 import (
 	"cmp"
 	"slices"
+
+	"coeval/runners/style"
 )
 
 // Verdict is the outcome of a game for the answer that was shown first.
@@ -73,7 +75,7 @@ func (g *Game) share() (hard, soft float64, ok bool) {
 type Answer struct {
 	// Chars is the length in Unicode code points.
 	Chars int
-	Style Style
+	Style style.Style
 }
 
 // A Round is all that counts of one prompt in a match of two models.

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"coeval/runners/style"
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/pairwise"
@@ -215,7 +216,7 @@ func (c *Contest) answer(ctx context.Context, prompts []schemas.Prompt, p *Playe
 }
 
 func newAnswer(promptID, model, status, text string) AnswerRow {
-	s := StyleOf(text)
+	s := style.Of(text)
 	return AnswerRow{
 		PromptID: promptID, Model: model, Status: status, Text: text, Chars: utf8.RuneCountInString(text),
 		Headers: s.Headers, Lists: s.Lists, Bold: s.Bold,
@@ -302,7 +303,7 @@ func Summarize(baseline string, pairings [][2]string, games []Game, answers []An
 	byKey := make(map[key]Answer, len(answers))
 	for i := range answers {
 		a := &answers[i]
-		byKey[key{a.Model, a.PromptID}] = Answer{Chars: a.Chars, Style: Style{Headers: a.Headers, Lists: a.Lists, Bold: a.Bold}}
+		byKey[key{a.Model, a.PromptID}] = Answer{Chars: a.Chars, Style: style.Style{Headers: a.Headers, Lists: a.Lists, Bold: a.Bold}}
 	}
 	matches := make([]*Match, len(pairings))
 	for i, p := range pairings {

@@ -96,7 +96,7 @@ const (
 
 // StyleControlled is the fit of P(A gets the round) = σ(θ + Σ φ_i·x_i) with the differences x of
 // length, headers, lists and bold text, each divided by its standard deviation, as Arena-Hard v2
-// defines them; see [StyleOf]. The estimate is σ(θ). Arena-Hard also subtracts the mean of each
+// defines them; see package style. The estimate is σ(θ). Arena-Hard also subtracts the mean of each
 // difference over all models. With one match that would leave the mean difference of style in θ,
 // so that it is not subtracted here.
 type StyleControlled struct {
@@ -213,6 +213,29 @@ func newSample(rounds []Round, o Options) *sample {
 	}
 	s.style = scaled(raw)
 	return s
+}
+
+// features returns the differences of two answers, each between −1 and 1:
+//
+//	(L_a − L_b) / (L_a + L_b)                       length
+//	(D_a − D_b) / (D_a + D_b + 1),  D = count/(L+1)  headers, lists, bold
+//
+// Lengths are in Unicode code points. Arena-Hard counts tokens; the first ratio hardly depends on
+// the unit, and four characters stand for a token in the densities.
+func features(a, b *Answer) [4]float64 {
+	const charsPerToken = 4
+	lengthA, lengthB := float64(a.Chars)/charsPerToken, float64(b.Chars)/charsPerToken
+	var f [4]float64
+	if lengthA+lengthB > 0 {
+		f[0] = (lengthA - lengthB) / (lengthA + lengthB)
+	}
+	for i, counts := range [3][2]int{
+		{a.Style.Headers, b.Style.Headers}, {a.Style.Lists, b.Style.Lists}, {a.Style.Bold, b.Style.Bold},
+	} {
+		densityA, densityB := float64(counts[0])/(lengthA+1), float64(counts[1])/(lengthB+1)
+		f[1+i] = (densityA - densityB) / (densityA + densityB + 1)
+	}
+	return f
 }
 
 // scaled returns rows of 1 and the features, each divided by its standard deviation.
@@ -377,8 +400,8 @@ func Difficulty(others []*Match, o Outcome) map[string]float64 {
 	return gamma
 }
 
-// Interval returns the estimate, for pages.
+// Interval returns the estimate, for package pages.
 func (l *LengthControlled) Interval() *Estimate { return &l.Estimate }
 
-// Interval returns the estimate, for pages.
+// Interval returns the estimate, for package pages.
 func (s *StyleControlled) Interval() *Estimate { return &s.Estimate }

@@ -88,6 +88,10 @@ func printComparison(w io.Writer, c *compare.Comparison, page string) error {
 			fmt.Fprintf(w, ", %.1f %% of %d pairs to one prompt in the same order", 100**s.OrderAgreement, s.OrderedPairs)
 		}
 		fmt.Fprintln(w)
+		if s.PastShift != nil {
+			fmt.Fprintf(w, "       %d texts of past scored in both: the judge drifted by %+.2f points in the mean%s\n", s.PastResponses, *s.PastShift,
+				correlation(", rank correlation ", s.PastRanks))
+		}
 	}
 	fmt.Fprintln(w)
 	for _, s := range c.Signs {

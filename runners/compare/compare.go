@@ -102,6 +102,13 @@ type Step struct {
 	ResponseRanks  *float64 `json:"response_ranks"`
 	OrderAgreement *float64 `json:"order_agreement"`
 	OrderedPairs   int64    `json:"ordered_pairs"`
+	// PastResponses counts the texts among them that are answers of the model past of the later run. Every
+	// iteration scores these anew, so they show the drift of the judge: PastRanks is Spearman's
+	// correlation of their S, PastShift the mean of S in the later run less S in the run before, in points.
+	// Both are null without such texts.
+	PastResponses int64    `json:"past_responses"`
+	PastRanks     *float64 `json:"past_ranks"`
+	PastShift     *float64 `json:"past_shift"`
 }
 
 // Runs compares at least two runs in order. It is an error if neighbouring runs, or the first and the
@@ -121,12 +128,12 @@ func Runs(ctx context.Context, opened []*runs.Run, unshared bool) (*Comparison, 
 			return nil, err
 		}
 		c.Runs = append(c.Runs, it)
-		after, err := read(ctx, r)
+		after, past, err := read(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		if i > 0 {
-			step := newStep(before, after)
+			step := newStep(before, after, past)
 			step.Before, step.After = i-1, i
 			if step.Prompts == 0 && !unshared {
 				return nil, apart(opened[i-1], r)
@@ -225,35 +232,48 @@ type promptID struct {
 
 type scored struct {
 	PromptID  string   `parquet:"prompt_id"`
+	Model     string   `parquet:"model,dict"`
 	Text      string   `parquet:"text"`
 	ScoreMean *float64 `parquet:"score_mean"`
 }
 
-func read(ctx context.Context, r *runs.Run) (map[string]prompt, error) {
-	prompts := map[string]prompt{}
-	err := runs.EachRow[schemas.PromptRow](ctx, r, shards.Prompts, func(p *promptID) error {
+// answer identifies a text among the answers to a prompt.
+type answer struct {
+	promptID string
+	text     digest
+}
+
+// read returns the scored responses of each prompt, and which of them are answers of the model past.
+func read(ctx context.Context, r *runs.Run) (prompts map[string]prompt, past map[answer]bool, err error) {
+	prompts, past = map[string]prompt{}, map[answer]bool{}
+	err = runs.EachRow[schemas.PromptRow](ctx, r, shards.Prompts, func(p *promptID) error {
 		prompts[p.ID] = prompt{}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = runs.EachRow[schemas.ResponseRow](ctx, r, shards.Responses, func(row *scored) error {
 		if p := prompts[row.PromptID]; p != nil && row.ScoreMean != nil {
 			sum := sha256.Sum256([]byte(row.Text))
-			p[digest(sum[:len(digest{})])] = *row.ScoreMean
+			text := digest(sum[:len(digest{})])
+			p[text] = *row.ScoreMean
+			if r.Settings.PoolOf(row.Model) == schemas.RolePast {
+				past[answer{row.PromptID, text}] = true
+			}
 		}
 		return nil
 	})
-	return prompts, err
+	return prompts, past, err
 }
 
 // pair is a score in both runs.
 type pair struct{ before, after float64 }
 
-func newStep(before, after map[string]prompt) Step {
+// newStep compares two runs. Past are the answers of the model past of the later one.
+func newStep(before, after map[string]prompt, past map[answer]bool) Step {
 	var step Step
-	var prompts, responses []pair
+	var prompts, responses, ofPast []pair
 	var alike int64
 	ids := make([]string, 0, len(after))
 	for id := range after {
@@ -273,8 +293,13 @@ func newStep(before, after map[string]prompt) Step {
 		}
 		var both []pair
 		for response, s := range b {
-			if other, ok := a[response]; ok {
-				both = append(both, pair{other, s})
+			other, ok := a[response]
+			if !ok {
+				continue
+			}
+			both = append(both, pair{other, s})
+			if past[answer{id, response}] {
+				ofPast = append(ofPast, pair{other, s})
 			}
 		}
 		for i, x := range both {
@@ -292,11 +317,26 @@ func newStep(before, after map[string]prompt) Step {
 	}
 	step.Responses = int64(len(responses))
 	step.PromptRanks, step.ResponseRanks = spearman(prompts), spearman(responses)
+	step.PastResponses, step.PastRanks, step.PastShift = int64(len(ofPast)), spearman(ofPast), shift(ofPast)
 	if step.OrderedPairs > 0 {
 		share := float64(alike) / float64(step.OrderedPairs)
 		step.OrderAgreement = &share
 	}
 	return step
+}
+
+// shift returns the mean change, rounded to 1e-9, so that it does not depend on the order of the sum. It is
+// nil of nothing.
+func shift(pairs []pair) *float64 {
+	if len(pairs) == 0 {
+		return nil
+	}
+	sum := 0.0
+	for _, p := range pairs {
+		sum += p.after - p.before
+	}
+	mean := math.Round(sum/float64(len(pairs))*1e9) / 1e9
+	return &mean
 }
 
 // spearman is [figures.Spearman] of at least 3 pairs in any order.

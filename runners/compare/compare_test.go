@@ -10,6 +10,8 @@ import (
 	"coeval/datasets/shards/shardstest"
 	"coeval/runners/runs"
 	"coeval/schemas"
+	"coeval/transforms/generate"
+	"coeval/transforms/stage"
 )
 
 func TestSpearman(t *testing.T) {
@@ -44,7 +46,14 @@ func TestStep(t *testing.T) {
 	after := map[string]prompt{
 		"p": {text('a'): 2, text('b'): 1, text('c'): 5}, "q": {text('d'): 3, text('e'): 3, text('n'): 0}, "r": {}, "other": {text('y'): 1},
 	}
-	got := newStep(before, after)
+	// Past wrote a and b, which score 1 and 2 points before and 2 and 1 after, d with 1 and 3, and n, which is new. The
+	// mean change is (1 − 1 + 2)/3.
+	past := map[answer]bool{{"p", text('a')}: true, {"p", text('b')}: true, {"q", text('d')}: true, {"q", text('n')}: true}
+	got := newStep(before, after, past)
+	// Ranks before are 0.5 (a), 2 (b), 0.5 (d), after 1, 0, 2: Sxy = −0.5·0 + 1·(−1) + −0.5·1 = −1.5, Sxx = 1.5, Syy = 2.
+	if got.PastResponses != 3 || math.Abs(*got.PastShift-2.0/3) > 1e-9 || math.Abs(*got.PastRanks+1.5/math.Sqrt(3)) > 1e-12 {
+		t.Errorf("drift: %d texts, shift %v, ranks %v", got.PastResponses, *got.PastShift, *got.PastRanks)
+	}
 	// Shared are p, q and r of four. Of p's pairs, a and b are swapped and the other two alike;
 	// d and e are tied in the second run, which is no order.
 	third := 2.0 / 3
@@ -54,10 +63,10 @@ func TestStep(t *testing.T) {
 	// Of the smaller run, whichever that is: p and q of two.
 	delete(after, "r")
 	delete(after, "other")
-	if a, b := newStep(before, after).Overlap, newStep(after, before).Overlap; a != 1 || b != 1 {
+	if a, b := newStep(before, after, nil).Overlap, newStep(after, before, nil).Overlap; a != 1 || b != 1 {
 		t.Errorf("the overlap is %v and %v, want 1", a, b)
 	}
-	if empty := newStep(before, map[string]prompt{}); empty.Prompts != 0 || empty.OrderAgreement != nil {
+	if empty := newStep(before, map[string]prompt{}, nil); empty.Prompts != 0 || empty.OrderAgreement != nil || empty.PastShift != nil {
 		t.Errorf("%+v", empty)
 	}
 }
@@ -117,25 +126,33 @@ func TestSigns(t *testing.T) {
 // A response is found in another run by its words, whatever its ID: each iteration has another actor.
 // Unscored ones are in none.
 func TestSharedTexts(t *testing.T) {
-	table := func(rows ...schemas.ResponseRow) map[string]prompt {
+	settings := runs.Settings{}
+	settings.Actor.Role.Model = "now"
+	settings.Actor.Pools = []generate.Pool{{Role: stage.Role{Name: schemas.RolePast, Model: "then"}, N: 2}}
+	table := func(rows ...schemas.ResponseRow) (map[string]prompt, map[answer]bool) {
 		t.Helper()
 		dir := t.TempDir()
 		asked := []schemas.Message{{Role: "user", Content: "?"}}
 		shardstest.WriteFile(t, dir, shards.Prompts, schemas.PromptRow{ID: "p", Prompt: asked}, schemas.PromptRow{ID: "q", Prompt: asked})
 		shardstest.WriteFile(t, dir, shards.Responses, rows...)
-		prompts, err := read(t.Context(), &runs.Run{Dir: dir, Shards: 1})
+		prompts, past, err := read(t.Context(), &runs.Run{Dir: dir, Shards: 1, Settings: settings})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return prompts
+		return prompts, past
 	}
 	row := func(id, prompt, text string, score *float64) schemas.ResponseRow {
-		return schemas.ResponseRow{ID: id, PromptID: prompt, Text: text, ScoreMean: score}
+		return schemas.ResponseRow{ID: id, PromptID: prompt, Model: "now", Text: text, ScoreMean: score}
 	}
-	before := table(row("1", "p", "good", new(4.0)), row("2", "p", "bad", new(1.0)), row("3", "p", "cut", nil), row("4", "q", "good", new(2.0)))
-	after := table(row("5", "p", "good", new(3.0)), row("6", "p", "bad", new(3.5)), row("7", "p", "cut", new(2.0)), row("8", "q", "other", new(2.0)))
-	got := newStep(before, after)
+	then := func(r schemas.ResponseRow) schemas.ResponseRow { r.Model = "then"; return r }
+	before, _ := table(row("1", "p", "good", new(4.0)), row("2", "p", "bad", new(1.0)), row("3", "p", "cut", nil), row("4", "q", "good", new(2.0)))
+	after, past := table(then(row("5", "p", "good", new(3.0))), row("6", "p", "bad", new(3.5)), row("7", "p", "cut", new(2.0)), then(row("8", "q", "other", new(2.0))))
+	got := newStep(before, after, past)
 	if got.Prompts != 2 || got.Responses != 2 || got.OrderedPairs != 1 || *got.OrderAgreement != 0 {
 		t.Errorf("%+v, want both texts of p, ordered the other way round", got)
+	}
+	// The later run's past wrote good in p, which the actor wrote in the run before; the judge gives it 1 point less.
+	if got.PastResponses != 1 || *got.PastShift != -1 || got.PastRanks != nil {
+		t.Errorf("%d texts of past, shift %v, ranks %v", got.PastResponses, *got.PastShift, got.PastRanks)
 	}
 }

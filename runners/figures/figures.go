@@ -1,5 +1,6 @@
 // Package figures computes the figures that show whether a run's data is worth training on: the
-// distribution of scores, their reliability, the effect of length, and the behaviour of the meta-judge.
+// distribution of scores, their reliability, the effect of length, the behaviour of the meta-judge, and
+// whose responses the pairs come from.
 //
 // [Of] streams the raw tables, as many shards at a time as there are cores. Memory is independent of the
 // texts; each actor pair adds three numbers. Figures do not depend on the number of cores.
@@ -34,6 +35,8 @@ type Figures struct {
 	Reliability *Reliability `json:"reliability"`
 	// Meta is null when no judge pairs were asked for.
 	Meta *Meta `json:"meta"`
+	// Pools is null when the actor alone answered.
+	Pools *Pools `json:"pools"`
 }
 
 // Models are the models of the three roles, with their revisions.
@@ -231,7 +234,12 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for shard := range tallies {
 		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest)
-		group.Go(func() error { return r.Each(ctx, shard, tallies[shard].add) })
+		group.Go(func() error {
+			if err := r.Each(ctx, shard, tallies[shard].add); err != nil || len(r.Settings.Actor.Pools) == 0 {
+				return err
+			}
+			return tallies[shard].pools.addPairs(ctx, r, shard)
+		})
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
@@ -254,6 +262,9 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	if r.Settings.Wants(schemas.RoleJudge) {
 		f.Meta = sum.meta.figures()
 		f.Scores.Unparsed = append(f.Scores.Unparsed, sum.meta.unparsed())
+	}
+	if len(r.Settings.Actor.Pools) > 0 {
+		f.Pools = sum.pools.figures(&r.Settings)
 	}
 	return f, nil
 }

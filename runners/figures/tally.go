@@ -15,12 +15,13 @@ type tally struct {
 	length  lengthTally
 	cross   crossTally
 	meta    metaTally
+	pools   poolTally
 }
 
 // newTally returns a tally of a run whose judge gives at most so many points.
 func newTally(o pairs.ActorOptions, c *score.Calibration, highest float64) *tally {
 	b := bins{top: thousandths(highest)}
-	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b)}
+	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b), pools: newPoolTally()}
 }
 
 // bins divide the judge's scale, from 0 to top thousandths, into tenths and twentieths: half points and
@@ -45,6 +46,7 @@ func (t *tally) add(d *runs.Numbers) error {
 	t.length.add(d)
 	t.cross.add(d)
 	t.meta.add(d)
+	t.pools.add(d)
 	return nil
 }
 
@@ -54,6 +56,7 @@ func (t *tally) join(u *tally) {
 	t.length.join(&u.length)
 	t.cross.join(&u.cross)
 	t.meta.join(&u.meta)
+	t.pools.join(&u.pools)
 }
 
 func thousandths(points float64) int { return int(math.Round(points * 1000)) }

@@ -21,6 +21,11 @@ const (
 	maxWithin = 0.4
 	// minControlled is the win share at equal length.
 	minControlled = 0.7
+	// minComplete is the share of a model's responses that end by themselves.
+	minComplete = 0.8
+	// maxFormat is the difference between the shares of chosen and of rejected texts with Markdown, from
+	// both sides.
+	maxFormat = 0.5
 )
 
 // A check is a figure with its threshold.
@@ -54,6 +59,7 @@ func checksOf(s *summary.Summary, f *figures.Figures) []check {
 			Known: known, Look: u > summary.MaxUnparsed,
 		})
 	}
+	out = append(out, poolChecks(f.Pools)...)
 	if s.Judge != nil {
 		out = append(out, collapseChecks(s.Collapse)...)
 		out = append(out, metaChecks(f.Meta)...)
@@ -121,6 +127,51 @@ func controlCheck(c *figures.Control) check {
 		out.Warning = fmt.Sprintf("at equal length a single judgment prefers the chosen response in only %s of cases (less than %s), so the pairs carry little: use a smaller method.rho, a larger method.min_margin or more judgments (judge.n)", percent(c.Controlled), percent(minControlled))
 	}
 	return out
+}
+
+// poolChecks are about each model beside the actor: do its responses end, and do the pairs that it is
+// in differ by more than format?
+func poolChecks(p *figures.Pools) []check {
+	if p == nil {
+		return nil
+	}
+	var out []check
+	for i := range p.Sources {
+		s := &p.Sources[i]
+		if s.Role == schemas.RoleActor {
+			continue
+		}
+		complete := check{
+			Name: "Complete responses of " + s.Role, Value: percent(s.Complete), Threshold: "at least " + percent(minComplete),
+			Known: s.Responses > 0, Look: s.Responses > 0 && s.Complete < minComplete,
+		}
+		if complete.Look {
+			complete.Warning = fmt.Sprintf("only %s of the responses of %s are complete (less than %s), so its judged ones are a selection: raise actor.max_tokens, or use another checkpoint as %s", percent(s.Complete), s.Role, percent(minComplete), s.Role)
+		}
+		out = append(out, complete, formatCheck(s.Role, p.Pairs))
+	}
+	return out
+}
+
+// formatCheck compares the format of both sides of the pairs with a response of a role.
+func formatCheck(role string, pairs []figures.SourcePairs) check {
+	c := check{Name: "Markdown in chosen less rejected texts, in pairs with " + role, Threshold: "at most " + percent(maxFormat) + " apart"}
+	var chosen, rejected, all float64
+	for i := range pairs {
+		if p := &pairs[i]; p.Chosen == role || p.Rejected == role {
+			n := float64(p.Pairs)
+			chosen, rejected, all = chosen+n*p.ChosenMarkdown, rejected+n*p.RejectedMarkdown, all+n
+		}
+	}
+	if all == 0 {
+		return c
+	}
+	apart := (chosen - rejected) / all
+	c.Known, c.Value, c.Look = true, signed(100*apart, 1)+"\u00a0%", math.Abs(apart) > maxFormat
+	if c.Look {
+		c.Warning = fmt.Sprintf("in pairs with a response of %s, %s of the chosen and %s of the rejected texts have headers, lists or bold words: such pairs teach format; read some of them, and use another checkpoint as %s", role, percent(chosen/all), percent(rejected/all), role)
+	}
+	return c
 }
 
 func lengthCheck(r namedRole) check {

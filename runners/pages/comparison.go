@@ -23,7 +23,7 @@ const ComparisonFile = "compare.html"
 var comparisonText string
 
 var comparisonTemplate = template.Must(template.New("comparison").Funcs(template.FuncMap{
-	"comma": comma, "percent": percent, "line": visibleLine, "add": func(a, b int) int { return a + b }, "even": isEven, "share": shareOf, "rank": rankOf, "simulated": isSimulated,
+	"comma": comma, "percent": percent, "line": visibleLine, "add": func(a, b int) int { return a + b }, "even": isEven, "share": shareOf, "rank": rankOf, "simulated": isSimulated, "drifts": hasDrift,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(comparisonText))
 
@@ -44,6 +44,11 @@ func WriteComparison(ctx context.Context, name string, c *compare.Comparison) er
 // isSimulated reports whether the simulated worker answered in a run.
 func isSimulated(c []compare.Iteration) bool {
 	return slices.ContainsFunc(c, func(i compare.Iteration) bool { return i.Simulated })
+}
+
+// hasDrift reports whether any two neighbouring runs scored the same texts of past.
+func hasDrift(steps []compare.Step) bool {
+	return slices.ContainsFunc(steps, func(s compare.Step) bool { return s.PastResponses > 0 })
 }
 
 // saturation sums the signs up.

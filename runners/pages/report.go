@@ -1,5 +1,5 @@
-// Package pages renders the three pages for people: the report of a run, the comparison of runs, and the
-// calibration of a judge.
+// Package pages renders the pages for people: the report of a run, the comparison of runs, the calibration
+// of a judge, and an arena.
 //
 // A page is one HTML file without scripts that loads nothing. It follows the reader's light or dark
 // theme, and fits screens from 360 pixels on and paper. Text of models and files can't act on it:
@@ -63,7 +63,7 @@ var pageText string
 var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"comma": comma, "elo": elo, "needed": neededJudgments, "sorted": sorted, "even": isEven,
+	"add": func(a, b int) int { return a + b }, "comma": comma, "elo": elo, "needed": neededJudgments, "sorted": sorted, "even": isEven,
 	"comma64": func(n int) string { return comma(int64(n)) }, "percent": percent, "signed": signed, "points": points, "money": estimate.Amount, "line": visibleLine, "duration": duration, "cost": costOf, "seconds": secondsOf, "per": per, "whole": wholeOf,
 	"style": func() template.CSS { return template.CSS(pageStyle) }, //nolint:gosec // our own file
 }).Parse(pageText))

@@ -17,6 +17,7 @@ import copy
 import json
 import math
 import pathlib
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -29,11 +30,14 @@ from sklearn.linear_model import LogisticRegression
 
 EXACT, CLOSE, FITTED = 0.0, 1e-9, 1e-6
 STAGES = ("generate", "generate_past", "generate_future", "judge", "meta")
-TABLES = ("prompts", "responses", "judgments", "comparisons")
+TABLES = {name: f"raw/{name}" for name in ("prompts", "responses", "judgments", "comparisons")} | {"actor": "actor"}
 
 
 def read(out):
-    tables = {name: pq.read_table(f"{out}/raw/{name}").to_pylist() for name in TABLES}
+    tables = {name: [] for name in TABLES}
+    for name, folder in TABLES.items():
+        for file in sorted(pathlib.Path(out, folder).glob("*.parquet")):
+            tables[name] += pq.read_table(file).to_pylist()
     with open(f"{out}/run.json", encoding="utf-8") as f:
         run = json.load(f)
     return tables, run
@@ -473,6 +477,78 @@ def operation(attempts, run, prices):
     }
 
 
+MARKDOWN = [re.compile(p, re.MULTILINE | re.ASCII) for p in (r"^#{1,6}\s", r"^\s*\d+\.\s", r"^\s*[-*+]\s", r"\*\*[^*\n]+\*\*|__[^_\n]+__")]
+
+
+def has_markdown(text):
+    """Whether a text has headers, lists or bold words outside of its fences."""
+    kept, fence = [], None
+    for line in text.split("\n"):
+        bare = line.strip()
+        if fence is None and bare[:3] in ("```", "~~~"):
+            fence = bare[:3]
+        elif fence is not None:
+            if bare.startswith(fence) and not bare.strip(fence[0]):
+                fence = None
+        else:
+            kept.append(line)
+    return any(p.search("\n".join(kept)) for p in MARKDOWN)
+
+
+def pools(tables, config):
+    """Whose answers the pairs were picked from; None where the actor alone answered."""
+    if not config["actor"].get("pools"):
+        return None
+    role = config["actor"]["role"]
+    models = {"actor": role["model"] + ("@" + role["revision"] if role.get("revision") else "")}
+    for pool in config["actor"]["pools"]:
+        role = pool["role"]
+        models[role["name"]] = role["model"] + ("@" + role["revision"] if role.get("revision") else "")
+    order = [r for r in ("actor", "past", "future") if r in models]
+    of_model = {m: r for r, m in models.items() if r != "actor"}
+    sides = [(of_model.get(p["chosen_model"], "actor"), of_model.get(p["rejected_model"], "actor")) for p in tables["actor"]]
+    sources = []
+    for name in order:
+        own = [r for r in tables["responses"] if of_model.get(r["model"], "actor") == name]
+        scored = [r for r in own if r["score_mean"] is not None]
+        statuses = {str(k): len(v) for k, v in by(own, "status").items()}
+        sources.append(
+            {
+                "role": name,
+                "model": models[name],
+                "responses": len(own),
+                "statuses": statuses,
+                "complete": share(statuses.get("complete", 0), len(own)),
+                "scored": len(scored),
+                "score": float(np.mean([r["score_mean"] for r in scored])) if scored else 0.0,
+                "chars": float(np.mean([r["chars"] for r in scored])) if scored else 0.0,
+                "chosen": sum(c == name for c, _ in sides),
+                "rejected": sum(r == name for _, r in sides),
+            }
+        )
+    pairs = []
+    for chosen in order:
+        for rejected in order:
+            own = [p for p, s in zip(tables["actor"], sides, strict=True) if s == (chosen, rejected)]
+            if own:
+                lengths = np.array([(p["chosen_chars"], p["rejected_chars"]) for p in own], dtype=float)
+                pairs.append(
+                    {
+                        "chosen": chosen,
+                        "rejected": rejected,
+                        "pairs": len(own),
+                        "share": len(own) / len(sides),
+                        "chosen_chars": float(lengths[:, 0].mean()),
+                        "rejected_chars": float(lengths[:, 1].mean()),
+                        "difference": float((lengths[:, 0] - lengths[:, 1]).mean()),
+                        "margin": float(np.mean([p["score_margin"] for p in own])),
+                        "chosen_markdown": float(np.mean([has_markdown(p["chosen"][-1]["content"]) for p in own])),
+                        "rejected_markdown": float(np.mean([has_markdown(p["rejected"][-1]["content"]) for p in own])),
+                    }
+                )
+    return {"sources": sources, "pairs": pairs or None}
+
+
 def figures(tables, run):
     config = run["config"]
     meta = "judge" in config["roles"]
@@ -482,6 +558,7 @@ def figures(tables, run):
         "length": length(tables, config),
         **split_half(tables, config),
         "meta": meta_judge(tables) if meta else None,
+        "pools": pools(tables, config),
     }
 
 
@@ -519,8 +596,8 @@ def told(coeval, out):
     return json.loads(done.stdout)
 
 
-def step(before, after):
-    """What two runs share, as `coeval compare --json` tells it."""
+def step(before, after, config):
+    """What two runs share, as `coeval compare --json` tells it; config is that of the later run."""
 
     def scored(tables):
         return {
@@ -540,6 +617,12 @@ def step(before, after):
     both = [[(a[p][r], b[p][r]) for r in a[p].keys() & b[p].keys()] for p in shared]
     orders = [np.sign(x[0] - y[0]) * np.sign(x[1] - y[1]) for rows in both for x, y in combinations(rows, 2)]
     ordered = [o for o in orders if o != 0]
+    past = {
+        (r["prompt_id"], r["text"])
+        for r in after["responses"]
+        if r["score_mean"] is not None and pool_of(r, config) == "past"
+    }
+    drift = [(a[p][t], b[p][t]) for p, t in past if p in a and t in a[p]]
     return {
         "prompts": len(shared),
         "overlap": share(len(shared), min(len(a), len(b))),
@@ -550,6 +633,9 @@ def step(before, after):
         "response_ranks": ranks([pair for rows in both for pair in rows]),
         "order_agreement": float(np.mean([o > 0 for o in ordered])) if ordered else None,
         "ordered_pairs": len(ordered),
+        "past_responses": len(drift),
+        "past_ranks": ranks(drift),
+        "past_shift": float(np.mean([y - x for x, y in drift])) if drift else None,
     }
 
 
@@ -563,7 +649,8 @@ def check_steps(coeval, outs):
         if done.returncode != 0:
             raise SystemExit(f"coeval compare {first} {second} ended with {done.returncode}: {done.stderr}")
         got = json.loads(done.stdout)["steps"][0]
-        want = step(read(first)[0], read(second)[0])
+        after, run = read(second)
+        want = step(read(first)[0], after, run["config"])
         found = list(differences(want, got))
         for problem in found:
             print(f"{first} and {second}: {problem}", file=sys.stderr)
@@ -600,6 +687,12 @@ def spoil(tables):
         "judgments", lambda j: j["elo"] is not None and j["response_id"] in contested, elo=lambda j: j["elo"] + 9
     )
     yield "prompts", tables | {"prompts": tables["prompts"][1:]}
+    models = {r["model"] for r in tables["responses"]}
+    if len(models) > 1:
+        other = lambda r: min(models - {r["rejected_model"]})  # noqa: E731
+        yield "pools.sources", change("responses", lambda r: r["status"] == "complete", status=lambda r: "empty")
+        yield "pools.pairs", change("actor", lambda r: True, rejected_model=other)
+        yield "pools.pairs", change("actor", lambda r: True, chosen_chars=lambda r: r["chosen_chars"] + 1)
 
 
 def main():

@@ -262,7 +262,7 @@ def main():
         ["reference.py", *outs],
         ["reference.py", "--self-test", *tested],
         ["figures.py", "--coeval", args.coeval, *outs],
-        ["figures.py", "--coeval", args.coeval, "--self-test", outs[0]],
+        ["figures.py", "--coeval", args.coeval, "--self-test", outs[0], tested[-1]],
         ["calibration.py", args.pairs, people],
         ["calibration.py", scores, plain],
         ["calibration.py", "--self-test", args.pairs, people],

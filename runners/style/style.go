@@ -1,11 +1,16 @@
-package arena
+// Package style counts the Markdown of answers, so that figures can tell a difference of format from one of
+// quality.
+//
+// It counts as Arena-Hard v2 does: headers, list items and bold spans outside of code blocks. It keeps no
+// state and reads no Markdown beyond that: tables, links and emphasis do not count.
+package style
 
 import (
 	"regexp"
 	"strings"
 )
 
-// Style counts the Markdown of an answer outside of its code blocks, as Arena-Hard v2 counts it.
+// Style counts the Markdown of an answer outside of its code blocks.
 type Style struct {
 	Headers int `json:"headers"`
 	Lists   int `json:"lists"`
@@ -19,8 +24,11 @@ var (
 	boldPattern     = regexp.MustCompile(`\*\*[^*\n]+\*\*|__[^_\n]+__`)
 )
 
-// StyleOf returns the style of a text.
-func StyleOf(text string) Style {
+// Any reports whether the answer has any Markdown that counts.
+func (s Style) Any() bool { return s.Headers+s.Lists+s.Bold > 0 }
+
+// Of returns the style of a text.
+func Of(text string) Style {
 	text = withoutCode(text)
 	return Style{
 		Headers: len(headerPattern.FindAllStringIndex(text, -1)),
@@ -45,27 +53,4 @@ func withoutCode(text string) string {
 		}
 	}
 	return kept.String()
-}
-
-// features returns the differences of two answers, each between −1 and 1:
-//
-//	(L_a − L_b) / (L_a + L_b)                       length
-//	(D_a − D_b) / (D_a + D_b + 1),  D = count/(L+1)  headers, lists, bold
-//
-// Lengths are in Unicode code points. Arena-Hard counts tokens; the first ratio hardly depends on
-// the unit, and four characters stand for a token in the densities.
-func features(a, b *Answer) [4]float64 {
-	const charsPerToken = 4
-	lengthA, lengthB := float64(a.Chars)/charsPerToken, float64(b.Chars)/charsPerToken
-	var f [4]float64
-	if lengthA+lengthB > 0 {
-		f[0] = (lengthA - lengthB) / (lengthA + lengthB)
-	}
-	for i, counts := range [3][2]int{
-		{a.Style.Headers, b.Style.Headers}, {a.Style.Lists, b.Style.Lists}, {a.Style.Bold, b.Style.Bold},
-	} {
-		densityA, densityB := float64(counts[0])/(lengthA+1), float64(counts[1])/(lengthB+1)
-		f[1+i] = (densityA - densityB) / (densityA + densityB + 1)
-	}
-	return f
 }
