@@ -209,6 +209,24 @@ func CheckOwn(ctx context.Context, name string, isOwn func(start []byte) bool) (
 	return nil
 }
 
+// CheckOwnTable returns a [*Refused] if a file of this name exists and its footer does not name Coeval as
+// the writer.
+func CheckOwnTable(ctx context.Context, name string) error {
+	err := CheckOwn(ctx, name, func(start []byte) bool { return bytes.HasPrefix(start, []byte("PAR1")) })
+	if err != nil {
+		return err
+	}
+	switch own, err := writtenByCoeval(ctx, name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !own:
+		return refuse("%s exists and was not written by Coeval: move it away, or choose another name", name)
+	}
+	return nil
+}
+
 // IsPage recognizes the pages that Coeval writes, for [WriteOwn].
 func IsPage(start []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(start), []byte("<!DOCTYPE html>")) && bytes.Contains(start, []byte("<title>Coeval"))

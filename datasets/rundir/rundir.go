@@ -51,7 +51,10 @@ type Refused struct{ message string }
 
 func (r *Refused) Error() string { return r.message }
 
-func refuse(format string, args ...any) error { return &Refused{fmt.Sprintf(format, args...)} }
+// Refuse returns a [*Refused] error with this message.
+func Refuse(message string) error { return &Refused{message} }
+
+func refuse(format string, args ...any) error { return Refuse(fmt.Sprintf(format, args...)) }
 
 // Check returns an error unless a run may work in out: the folder is missing or empty, an earlier
 // run has used it, or adopt is set. Even with adopt, a file that is not an earlier run's must not

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/schemas"
@@ -93,6 +94,26 @@ func writeRows[T any](ctx context.Context, dir, name string, rows []T) (schemas.
 		return schemas.File{}, err
 	}
 	return schemas.File{Path: name, Rows: info.Rows, Bytes: info.Bytes, SHA256: info.SHA256}, nil
+}
+
+// CheckOwn returns a [*rundir.Refused] if a file that an arena writes would replace one that Coeval
+// did not write, or if the folder has a run.
+func CheckOwn(ctx context.Context, dir string) error {
+	if _, err := store.Stat(ctx, store.Join(dir, rundir.RunFile)); err == nil {
+		return rundir.Refuse(dir + " is the folder of a run, whose files and figures are others: choose another --out for the arena")
+	}
+	if err := rundir.CheckOwn(ctx, store.Join(dir, ReportFile), isReport); err != nil {
+		return err
+	}
+	return errors.Join(
+		rundir.CheckOwn(ctx, store.Join(dir, PageFile), rundir.IsPage),
+		rundir.CheckOwnTable(ctx, store.Join(dir, GamesFile)),
+		rundir.CheckOwnTable(ctx, store.Join(dir, AnswersFile)))
+}
+
+// isReport recognizes [ReportFile] by its beginning.
+func isReport(start []byte) bool {
+	return bytes.HasPrefix(start, []byte("{\n  \"format\": ")) && bytes.Contains(start, []byte("\n  \"config\": {"))
 }
 
 // ReadReport returns the report of a folder. The error is fs.ErrNotExist where the folder has none.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -20,6 +21,8 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
+	"coeval/runners/estimate"
+	"coeval/runners/pages"
 	"coeval/schemas"
 	"coeval/schemas/sanitize"
 	"coeval/transforms/infer"
@@ -44,6 +47,8 @@ type arenaFlags struct {
 	known              []string
 	chain              bool
 	answersOnly        bool
+	plan               bool
+	cost               costFlags
 }
 
 func newArenaCommand() *cobra.Command {
@@ -54,7 +59,7 @@ func newArenaCommand() *cobra.Command {
 		Long: `Compare models by a pairwise judge. Each model answers each prompt once. The judge sees both answers in both
 orders. OUT/arena.html and OUT/arena.json show the win rate, the same at equal length and at equal style, each with an
 interval over prompts. Calls go through the journal of OUT: a second time asks nothing, and another model costs its
-own calls only. Repeat --a for a table of several models.`,
+own calls only. Repeat --a for a table of several models. --plan shows what would be asked.`,
 		Example: `  coeval arena --a my-model@it-2 --b my-model --judge big-model --url http://localhost:8000/v1 \
     --prompts eval.jsonl --out arena
   coeval arena --simulate --a 'sim:quality=+0.5,length=+0,noise=+0' --b base --judge judge \
@@ -65,10 +70,10 @@ own calls only. Repeat --a for a table of several models.`,
 			if err != nil {
 				return err
 			}
-			if err := k.do(c.Context()); err != nil {
-				return &coded{code: exitFailed, err: err}
+			if flags.plan {
+				return failed(k.printPlan(c.Context()))
 			}
-			return nil
+			return failed(k.do(c.Context()))
 		},
 	}
 	f := c.Flags()
@@ -92,6 +97,8 @@ own calls only. Repeat --a for a table of several models.`,
 	f.StringArrayVar(&flags.known, "known", nil, "folder of another arena, whose games tell how hard the prompts are (repeatable)")
 	f.BoolVar(&flags.chain, "chain", false, "compare each --a with the one before it, too")
 	f.BoolVar(&flags.answersOnly, "answers-only", false, "ask for the answers and play no game")
+	f.BoolVar(&flags.plan, "plan", false, "show calls, money and the least difference that the prompts can show, and ask nothing")
+	flags.cost.register(f)
 	f.BoolVar(&flags.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
 	f.IntVar(&flags.maxInFlight, "max-in-flight", 0, "most generations in flight at each server; 0 lets the run find the number")
 	f.BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
@@ -123,7 +130,7 @@ func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, erro
 	if err := f.apply(c, &config); err != nil {
 		return nil, usage(err)
 	}
-	if err := f.validate(&config); err != nil {
+	if err := errors.Join(f.validate(&config), f.check(c), f.cost.check()); err != nil {
 		return nil, usage(err)
 	}
 	k := &contestRun{flags: f, arena: config}
@@ -222,6 +229,10 @@ func readPrompts(ctx context.Context, c *metareward.Config) ([]schemas.Prompt, e
 // do asks what is missing, under the lock of OUT, and writes the figures.
 func (k *contestRun) do(ctx context.Context) (err error) {
 	out := k.config.Output.Dir
+	warnOfKeys(k.command.ErrOrStderr(), &k.config)
+	if err := errors.Join(arena.CheckOwn(ctx, out), k.checkOut(ctx)); err != nil {
+		return err
+	}
 	ctx, unlock, err := k.lock(ctx)
 	if err != nil {
 		return err
@@ -274,6 +285,56 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	return k.write(ctx, contest, result, calls)
 }
 
+// printPlan shows what the contest would ask.
+func (k *contestRun) printPlan(ctx context.Context) error {
+	contest, err := k.arena.Contest(ctx, givenAnswers)
+	if err != nil {
+		return err
+	}
+	p, err := contest.Plan(ctx, k.prompts, metareward.JournalDir(k.config.Output.Dir))
+	if err != nil {
+		return err
+	}
+	answers, games := k.flags.cost.of(&p.Answers), k.flags.cost.of(&p.Games)
+	w := k.command.OutOrStdout()
+	if k.flags.json {
+		return printJSON(k.command, &struct {
+			*arena.Plan
+			AnswersCost *estimate.Cost `json:"answers_cost"`
+			GamesCost   *estimate.Cost `json:"games_cost"`
+		}{p, answers, games})
+	}
+	n := humanize.Comma
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\tgenerations\tin the journal\tto ask\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
+	for _, row := range []struct {
+		name  string
+		calls *arena.Calls
+		cost  *estimate.Cost
+	}{{"answers", &p.Answers, answers}, {"games", &p.Games, games}} {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.name, n(row.calls.Generations), n(row.calls.Held), n(row.calls.Ask),
+			n(row.calls.PromptTokens), n(row.calls.CompletionTokens), spanOf(row.cost), money(row.cost))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, warning := range contest.Warnings() {
+		fmt.Fprintln(w, "WARNING", warning)
+	}
+	_, err = fmt.Fprintf(w, "\n%s\n", leastDifference(p.Prompts))
+	return err
+}
+
+// leastDifference is the sentence of a plan about what an arena on so many prompts can show.
+func leastDifference(prompts int) string {
+	least := 100 * arena.MinDifference(prompts)
+	const half = 50
+	if least >= half {
+		return fmt.Sprintf("an arena on %d prompts is too small to show any win rate; use more prompts", prompts)
+	}
+	return fmt.Sprintf("an arena on %s prompts shows a win rate that is at least %.1f points from 50 %% (power 80 %%, standard deviation 0.45 assumed)", humanize.Comma(int64(prompts)), least)
+}
+
 // givenAnswers returns the answers of a file by prompt ID.
 func givenAnswers(ctx context.Context, path string) (map[string]string, error) {
 	rows, err := answers.Read(ctx, path)
@@ -310,7 +371,7 @@ func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *
 	if err := result.Write(ctx, out, report); err != nil {
 		return err
 	}
-	page, err := report.WritePage(ctx, out)
+	page, err := pages.WriteArena(ctx, out, report)
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,13 @@ func TestBrowser(t *testing.T) {
 	want(t, nil, "calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--out", plain)
 	world := simulator.DefaultWorld()
 	want(t, nil, "calibrate", "--simulate", "--people", scoredLabels(t, &world, 30, 4), "--out", hostile)
+	pooled, games := filepath.Join(t.TempDir(), "pooled"), filepath.Join(t.TempDir(), "arena")
+	complete(t, "run", "--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "40", "--out", pooled, "--json",
+		"--preset", "temporal-2", "--set", "past.model="+strings.Replace(better, "+0.5", "-0.5", 1), "--set", "future.model="+better)
+	want(t, nil, "report", pooled)
+	want(t, nil, "compare", pooled, pooled)
+	want(t, nil, "arena", "--simulate", "--a", better, "--a", "<b>&'\"hostile", "--b", base, "--judge", "judge", "--out", games,
+		"--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "40", "--category-field", "cluster")
 	browser := newBrowser(t)
 	for _, page := range []struct {
 		name, file string
@@ -154,6 +161,9 @@ func TestBrowser(t *testing.T) {
 		{"compare", filepath.Join(plain, "compare.html"), 6},
 		{"calibration", filepath.Join(plain, "calibration.html"), 2},
 		{"scale", filepath.Join(hostile, "calibration.html"), 3},
+		{"pools", filepath.Join(pooled, "report.html"), 7},
+		{"drift", filepath.Join(pooled, "compare.html"), 4},
+		{"arena", filepath.Join(games, "arena.html"), 0},
 	} {
 		for _, screen := range []struct {
 			name          string

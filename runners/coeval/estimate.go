@@ -16,23 +16,49 @@ import (
 	"github.com/spf13/pflag"
 
 	"coeval/pipelines/metareward"
+	"coeval/runners/arena"
 	"coeval/runners/estimate"
 	"coeval/schemas"
 )
 
 // fleetFlags say how fast the servers are and what they cost.
 type fleetFlags struct {
-	rates  estimate.Rates
-	prices estimate.Prices
+	costFlags
+
 	probe  time.Duration
 	others estimate.Others
 }
 
-func (f *fleetFlags) register(flags *pflag.FlagSet) {
+// costFlags are rates and prices.
+type costFlags struct {
+	rates  estimate.Rates
+	prices estimate.Prices
+}
+
+func (f *costFlags) register(flags *pflag.FlagSet) {
 	flags.Float64Var(&f.rates.Prompt, "prompt-rate", 0, "prompt tokens that all servers together read in a second")
 	flags.Float64Var(&f.rates.Completion, "completion-rate", 0, "completion tokens that all servers together write in a second")
-	flags.DurationVar(&f.probe, "probe", 0, "time to ask the servers, to measure their rates, as 20s")
 	registerPrices(flags, &f.prices)
+}
+
+// check returns an error for each invalid rate and price.
+func (f *costFlags) check() error {
+	var err error
+	if (f.rates.Prompt > 0) != (f.rates.Completion > 0) {
+		err = errors.New("--prompt-rate and --completion-rate are wanted together: reading and writing take time both")
+	}
+	return errors.Join(f.rates.Validate(), f.prices.Validate(), err)
+}
+
+// of returns the cost of the calls of an arena.
+func (f *costFlags) of(c *arena.Calls) *estimate.Cost {
+	cost := estimate.CostOf(c.Ask, c.PromptTokens, c.CompletionTokens, f.rates, f.prices)
+	return &cost
+}
+
+func (f *fleetFlags) register(flags *pflag.FlagSet) {
+	f.costFlags.register(flags)
+	flags.DurationVar(&f.probe, "probe", 0, "time to ask the servers, to measure their rates, as 20s")
 	flags.IntSliceVar(&f.others.K, "other-k", nil, "show the plan for these values of actor.n too, as 3,5")
 	flags.IntSliceVar(&f.others.N, "other-n", nil, "show the plan for these values of judge.n too, as 9")
 }
@@ -62,10 +88,8 @@ func (f *fleetFlags) check() error {
 		err = fmt.Errorf("--probe is %s; allowed is 0 to %s", f.probe, longestProbe)
 	case f.probe > 0 && (f.rates.Prompt > 0 || f.rates.Completion > 0):
 		err = errors.New("--probe finds what --prompt-rate and --completion-rate state: give one or the other")
-	case (f.rates.Prompt > 0) != (f.rates.Completion > 0):
-		err = errors.New("--prompt-rate and --completion-rate are wanted together: reading and writing take time both")
 	}
-	return errors.Join(f.rates.Validate(), f.prices.Validate(), checkOthers("--other-k", f.others.K), checkOthers("--other-n", f.others.N), err)
+	return errors.Join(f.costFlags.check(), checkOthers("--other-k", f.others.K), checkOthers("--other-n", f.others.N), err)
 }
 
 // measure asks the servers if that is wanted.
@@ -196,6 +220,14 @@ func money(c *estimate.Cost) string {
 }
 
 func whole(x float64) string { return humanize.FormatFloat("#,###.", x) }
+
+// spanOf returns the time of a cost.
+func spanOf(c *estimate.Cost) string {
+	if c.Seconds == nil {
+		return "–"
+	}
+	return span(*c.Seconds)
+}
 
 func span(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))

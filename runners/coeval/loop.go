@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,19 +19,26 @@ import (
 )
 
 func newLoopCommand() *cobra.Command {
+	var plan, asJSON bool
+	var cost costFlags
 	c := &cobra.Command{
 		Use:   "loop LOOP.yaml",
 		Short: "Run iterations: produce pairs, train, swap the model, evaluate, decide",
 		Long: `Run iterations one after another: produce pairs, make a training set, train with your command, swap the model in
 your servers and prove it, evaluate in an arena, decide whether to go on. Everything is in the loop's folder. Kill it at
-any moment; the same command goes on, and pays and trains for nothing twice. Ctrl-C keeps what is in flight.`,
+any moment; the same command goes on, and pays and trains for nothing twice. Ctrl-C keeps what is in flight.
+--plan shows the calls, the time and the money of each iteration, and starts nothing.`,
 		Example: `  coeval loop loop.yaml
+  coeval loop loop.yaml --plan --prompt-price 0.1 --completion-price 0.4
   coeval loop status loop.yaml`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := newLoop(c, args[0])
-			if err != nil {
+			if err := errors.Join(err, cost.check()); err != nil {
 				return usage(err)
+			}
+			if plan {
+				return failed(planLoop(c, l, &cost, asJSON))
 			}
 			if err := runLoop(c.Context(), l); err != nil {
 				return &coded{code: exitFailed, err: err}
@@ -38,6 +46,9 @@ any moment; the same command goes on, and pays and trains for nothing twice. Ctr
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&plan, "plan", false, "show calls, time and money of each iteration, and start nothing")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the plan as one JSON object on standard output")
+	cost.register(c.Flags())
 	c.AddCommand(newLoopStatusCommand())
 	return c
 }
@@ -79,7 +90,7 @@ func runLoop(ctx context.Context, l *loop.Loop) (err error) {
 func newLoopStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status LOOP.yaml",
-		Short:   "Show which steps of a loop are done",
+		Short:   "Show which steps of a loop are done, and what each iteration gave",
 		Example: "  coeval loop status loop.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -87,16 +98,32 @@ func newLoopStatusCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			state, err := loop.OpenState(l.Config.Dir)
+			status, err := l.Status()
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "iteration\tstep\tended\tseconds")
-			for _, r := range state.Records() {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%.0f\n", r.Iteration, r.Step, r.Ended.Format("2006-01-02 15:04:05"), r.Seconds)
-			}
-			return w.Flush()
+			return printStatus(c.OutOrStdout(), status)
 		},
 	}
+}
+
+func printStatus(w io.Writer, status *loop.Status) error {
+	if len(status.Records) > 0 {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "iteration\tstep\tended (UTC)\ttook")
+		for _, r := range status.Records {
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.Iteration, r.Step, r.Ended.UTC().Format("2006-01-02 15:04:05"), span(r.Seconds))
+		}
+		fmt.Fprintln(t)
+		fmt.Fprintln(t, "iteration\tfigure\tagreement\tlength\tsigns\tcost")
+		for _, it := range status.Iterations {
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\t%s\n", it.Iteration, it.Gain, it.Agreement, it.Chars, it.Signs, it.Cost)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	_, err := fmt.Fprintln(w, status.Next)
+	return err
 }

@@ -101,6 +101,7 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 	if err := printEstimate(w, e); err != nil {
 		return err
 	}
+	fmt.Fprintf(w, "\n%s\n", leastDifference(int(p.Prompts)))
 	_, err := fmt.Fprintln(w, "\ngenerations are the most that may be needed: merged, unparsed and failed texts make later stages ask for less")
 	return err
 }

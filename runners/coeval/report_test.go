@@ -51,6 +51,37 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// A run with other checkpoints has a section about them; its pairs are counted by their models.
+func TestReportOfPools(t *testing.T) {
+	t.Parallel()
+	out := simulatedRun(t, promptFile(t, 10), "--preset", "temporal-2", "--set", "past.model=sim:quality=-0.5,length=+0,noise=+0", "--set", "future.model="+better)
+	want(t, nil, "report", out)
+	page := readFile(t, filepath.Join(out, "report.html"))
+	for _, wanted := range []string{"3 · Length", "4 · Models", "5 · Operation", "7 · Examples", "Complete responses of past", "Markdown in chosen less rejected texts, in pairs with future", `href="#models"`} {
+		if !strings.Contains(page, wanted) {
+			t.Errorf("the page lacks %s", wanted)
+		}
+	}
+	var f figures.Figures
+	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &f); err != nil {
+		t.Fatal(err)
+	}
+	var chosen, rejected, pairs int64
+	for _, s := range f.Pools.Sources {
+		chosen, rejected = chosen+s.Chosen, rejected+s.Rejected
+		// K is 4 of each of the three models.
+		if s.Responses != 40 || s.Role == "past" && s.Chosen > 0 || s.Role == "future" && s.Rejected > 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	for _, p := range f.Pools.Pairs {
+		pairs += p.Pairs
+	}
+	if paired := readRun(t, out).Ledger.Roles["actor"].Paired; chosen != paired || rejected != paired || pairs != paired || paired == 0 {
+		t.Errorf("%d chosen, %d rejected, %d pairs; the run has %d", chosen, rejected, pairs, paired)
+	}
+}
+
 // What is no complete run is refused with one sentence that names it, by whatever shows runs, and
 // nothing is written.
 func TestReportRefuses(t *testing.T) {

@@ -161,10 +161,15 @@ func New(p *plan.Plan, k, n int, others Others, r Rates, prices Prices) *Estimat
 }
 
 func (e *Estimate) cost(generations, prompt, completion int64) Cost {
-	c := Cost{Generations: generations, PromptTokens: prompt, CompletionTokens: completion, ByTokens: e.Prices.Tokens(prompt, completion)}
-	if e.Rates.Prompt > 0 && e.Rates.Completion > 0 {
-		seconds := float64(prompt)/e.Rates.Prompt + float64(completion)/e.Rates.Completion
-		c.Seconds, c.ByHours = &seconds, e.Prices.Hours(seconds)
+	return CostOf(generations, prompt, completion, e.Rates, e.Prices)
+}
+
+// CostOf returns the cost of generations with these tokens to read and to write.
+func CostOf(generations, prompt, completion int64, r Rates, prices Prices) Cost {
+	c := Cost{Generations: generations, PromptTokens: prompt, CompletionTokens: completion, ByTokens: prices.Tokens(prompt, completion)}
+	if r.Prompt > 0 && r.Completion > 0 {
+		seconds := float64(prompt)/r.Prompt + float64(completion)/r.Completion
+		c.Seconds, c.ByHours = &seconds, prices.Hours(seconds)
 	}
 	return c
 }

@@ -51,36 +51,47 @@ type State struct {
 	records []Record
 }
 
-// OpenState reads the state of a loop's folder. A last line that a crash cut off is dropped from the
-// file. Damage anywhere else is an error.
+// OpenState reads the state of a loop's folder for the loop that has its lock. A last line that a crash
+// cut off is dropped from the file. Damage anywhere else is an error.
 func OpenState(dir string) (*State, error) {
-	s := &State{path: filepath.Join(dir, StateFile)}
+	s, whole, size, err := readState(dir)
+	if err == nil && whole < size {
+		err = os.Truncate(s.path, whole)
+	}
+	return s, err
+}
+
+// ReadState is OpenState for readers beside a running loop: it leaves a last line alone that may be in
+// the writing.
+func ReadState(dir string) (*State, error) {
+	s, _, _, err := readState(dir)
+	return s, err
+}
+
+// readState returns the state, the bytes of its whole lines, and the size of the file.
+func readState(dir string) (s *State, whole, size int64, err error) {
+	s = &State{path: filepath.Join(dir, StateFile)}
 	b, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
+		return s, 0, 0, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, 0, 0, err
 	}
-	whole := bytes.LastIndexByte(b, '\n') + 1
-	lines := bufio.NewScanner(bytes.NewReader(b[:whole]))
+	end := bytes.LastIndexByte(b, '\n') + 1
+	lines := bufio.NewScanner(bytes.NewReader(b[:end]))
 	lines.Buffer(nil, maxLine)
 	for number := 1; lines.Scan(); number++ {
 		var r Record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return nil, fmt.Errorf("%s:%d is damaged: %w; restore it, or remove the line and all below it, and the steps are done again", s.path, number, err)
+			return nil, 0, 0, fmt.Errorf("%s:%d is damaged: %w; restore it, or remove the line and all below it, and the steps are done again", s.path, number, err)
 		}
 		s.records = append(s.records, r)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.path, err)
+		return nil, 0, 0, fmt.Errorf("%s: %w", s.path, err)
 	}
-	if whole < len(b) {
-		if err := os.Truncate(s.path, int64(whole)); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
+	return s, int64(end), int64(len(b)), nil
 }
 
 // maxLine bounds a line of the state.

@@ -106,11 +106,12 @@ const (
 	// maxSampled is the size of the sample of a stage's texts for measuring compression, in pages.
 	maxSampled, page = 1 << 20, 256 << 10
 
-	responseChars   = 1500
-	judgmentChars   = 900
-	comparisonChars = 700
-	// rubricChars is the length of a built-in template without quoted texts.
-	rubricChars = 1600
+	// ResponseChars, JudgmentChars and ComparisonChars are lengths of texts in characters.
+	ResponseChars   = 1500
+	JudgmentChars   = 900
+	ComparisonChars = 700
+	// RubricChars is the length of a built-in template without quoted texts.
+	RubricChars = 1600
 )
 
 // New estimates a run from the prompts and the journal. It sends no request.
@@ -393,7 +394,7 @@ func (p *planner) compression() (Compression, error) {
 // assumed returns the assumed lengths of texts.
 func (p *planner) assumed() (response, judgment, comparison int64) {
 	if !p.config.Simulate.Enabled {
-		return responseChars, judgmentChars, comparisonChars
+		return ResponseChars, JudgmentChars, ComparisonChars
 	}
 	w, err := simulator.NamedWorld(p.config.Simulate.World)
 	if err != nil { // Validate checks the names
@@ -440,8 +441,8 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	response, judgment := p.meanResponse(out.Assumed), out.Assumed[schemas.StageJudge].Chars
 	shown := map[string]int64{
 		schemas.StageGenerate: prompt,
-		schemas.StageJudge:    rubricChars + prompt + response,
-		schemas.StageMeta:     rubricChars + prompt + response + 2*judgment,
+		schemas.StageJudge:    RubricChars + prompt + response,
+		schemas.StageMeta:     RubricChars + prompt + response + 2*judgment,
 		schemas.StagePast:     prompt,
 		schemas.StageFuture:   prompt,
 	}

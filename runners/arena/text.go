@@ -1,33 +1,9 @@
 package arena
 
 import (
-	"context"
-	_ "embed"
 	"fmt"
-	"html/template"
 	"strings"
-
-	"coeval/datasets/store"
 )
-
-//go:embed arena.tmpl
-var pageSource string
-
-var page = template.Must(template.New("arena").Funcs(template.FuncMap{
-	"percent": func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) },
-	"at":      func(x float64) float64 { return 20 + 200*x },
-}).Parse(pageSource))
-
-// WritePage writes the page of a report and returns its name. Scripts and other files are not needed
-// to read it.
-func (r *Report) WritePage(ctx context.Context, dir string) (string, error) {
-	var b strings.Builder
-	if err := page.Execute(&b, r); err != nil {
-		return "", fmt.Errorf("arena: %w", err)
-	}
-	name := store.Join(dir, PageFile)
-	return name, store.WriteFile(ctx, name, []byte(b.String()))
-}
 
 // Text returns the figures for a terminal, a line for each.
 func (r *Report) Text() string {

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"coeval/datasets/labels"
+	"coeval/pipelines/metareward"
+	"coeval/runners/arena"
+	"coeval/runners/estimate"
+	"coeval/runners/loop"
+	"coeval/runners/plan"
+	"coeval/runners/settings"
+)
+
+// loopPlan is what a loop would ask.
+type loopPlan struct {
+	Iterations []iterationPlan `json:"iterations"`
+	All        estimate.Cost   `json:"all"`
+	// MinDifference is the least distance from 50 % of a win rate that the arena's prompts show; null
+	// without an arena.
+	MinDifference *float64 `json:"min_difference"`
+
+	arenaPrompts int
+}
+
+// iterationPlan is what one iteration would ask. The training is no part of it.
+type iterationPlan struct {
+	Iteration int      `json:"iteration"`
+	Preset    string   `json:"preset"`
+	Roles     []string `json:"roles"`
+	Prompts   int64    `json:"prompts"`
+	// Run, Arena and People are the generations to ask for pairs, for the arena and about people's labels.
+	Run    int64 `json:"run"`
+	Arena  int64 `json:"arena"`
+	People int64 `json:"people"`
+	// Done are the steps that are done.
+	Done []loop.Step   `json:"done"`
+	Cost estimate.Cost `json:"cost"`
+}
+
+// planLoop prints what a loop would do.
+func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) error {
+	prices := cost.prices
+	if prices.GPUHour == 0 && l.Config.Evaluate.GPUHourUSD > 0 {
+		prices.GPUHour, prices.GPUs = l.Config.Evaluate.GPUHourUSD, l.Config.Evaluate.GPUs
+	}
+	intended, err := l.Intended()
+	if err != nil {
+		return err
+	}
+	out := &loopPlan{}
+	var generations, prompt, completion int64
+	for i := range intended {
+		it, calls, err := out.iteration(c.Context(), l, &intended[i])
+		if err != nil {
+			code := exitFailed
+			if c := (*coded)(nil); errors.As(err, &c) {
+				code, err = c.code, c.err
+			}
+			return &coded{code: code, err: fmt.Errorf("iteration %d: %w", intended[i].Iteration, err)}
+		}
+		it.Cost = estimate.CostOf(calls.Ask, calls.PromptTokens, calls.CompletionTokens, cost.rates, prices)
+		generations, prompt, completion = generations+calls.Ask, prompt+calls.PromptTokens, completion+calls.CompletionTokens
+		out.Iterations = append(out.Iterations, *it)
+	}
+	out.All = estimate.CostOf(generations, prompt, completion, cost.rates, prices)
+	if asJSON {
+		return printJSON(c, out)
+	}
+	return out.print(c.OutOrStdout(), l)
+}
+
+// iteration plans one iteration and returns the sum of its calls.
+func (p *loopPlan) iteration(ctx context.Context, l *loop.Loop, in *loop.Intended) (*iterationPlan, arena.Calls, error) {
+	it := &iterationPlan{Iteration: in.Iteration, Preset: in.Preset, Done: in.Done}
+	var sum arena.Calls
+	add := func(c arena.Calls) int64 {
+		sum.Ask += c.Ask
+		sum.PromptTokens += c.PromptTokens
+		sum.CompletionTokens += c.CompletionTokens
+		return c.Ask
+	}
+	run, config, err := planRun(ctx, in.Run)
+	if err != nil {
+		return nil, sum, fmt.Errorf("run: %w", err)
+	}
+	it.Prompts, it.Roles = run.Prompts, config.Roles
+	for _, s := range run.Stages {
+		it.Run += add(arena.Calls{Ask: s.Ask, PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens})
+	}
+	if in.Arena != nil {
+		after, err := planArena(ctx, in.Arena)
+		if err != nil {
+			return nil, sum, fmt.Errorf("evaluate.arena: %w", err)
+		}
+		before := &arena.Plan{}
+		if in.Before != nil {
+			if before, err = planArena(ctx, in.Before); err != nil {
+				return nil, sum, fmt.Errorf("evaluate.arena: %w", err)
+			}
+		}
+		p.MinDifference, p.arenaPrompts = &after.MinDifference, after.Prompts
+		it.Arena = add(after.Answers.Less(before.Answers)) + add(after.Games.Less(before.Games))
+	}
+	if in.Judge != nil && !in.Has(loop.Measure) {
+		calls, err := planPeople(ctx, in.Judge, l.Config.Evaluate.People)
+		if err != nil {
+			return nil, sum, fmt.Errorf("evaluate.people: %w", err)
+		}
+		it.People = add(calls)
+	}
+	return it, sum, nil
+}
+
+// loadSettings returns the config of a run that a loop would make.
+func loadSettings(given map[string]any, validate func(metareward.Config) error) (metareward.Config, error) {
+	b, err := yaml.Marshal(given)
+	if err != nil {
+		return metareward.Config{}, err
+	}
+	config, err := settings.Load(settings.Source{File: b, Name: "its config", Validate: validate})
+	if err != nil {
+		return config, err
+	}
+	return config, resolvePaths(&config)
+}
+
+func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *metareward.Config, error) {
+	config, err := loadSettings(given, metareward.Config.Validate)
+	if err != nil {
+		return nil, nil, err
+	}
+	scanned, err := scan(ctx, &config)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := plan.New(ctx, config, scanned, nil)
+	return p, &config, err
+}
+
+func planArena(ctx context.Context, given map[string]any) (*arena.Plan, error) {
+	b, err := yaml.Marshal(given)
+	if err != nil {
+		return nil, err
+	}
+	config, err := arena.ParseConfig("its config", b)
+	if err != nil {
+		return nil, err
+	}
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	contest, err := config.Contest(ctx, givenAnswers)
+	if err != nil {
+		return nil, err
+	}
+	base := config.Base()
+	read, err := readPrompts(ctx, &base)
+	if err != nil {
+		return nil, err
+	}
+	return contest.Plan(ctx, read, metareward.JournalDir(config.Output.Dir))
+}
+
+// planPeople counts the judgments of the labelled responses; nothing of them is taken from a journal.
+func planPeople(ctx context.Context, given map[string]any, file string) (arena.Calls, error) {
+	config, err := loadSettings(given, metareward.Config.ValidateJudging)
+	if err != nil {
+		return arena.Calls{}, err
+	}
+	scale, err := labels.ParseScale("0:5")
+	if err != nil {
+		return arena.Calls{}, err
+	}
+	set, err := labels.Read(ctx, file, scale)
+	if err != nil {
+		return arena.Calls{}, err
+	}
+	var calls arena.Calls
+	for _, d := range set.Dossiers() {
+		prompt := 0
+		for _, m := range d.Prompt.Messages {
+			prompt += len(m.Content)
+		}
+		for i := range d.Responses {
+			calls.Ask += int64(config.Judge.N)
+			calls.PromptTokens += int64(plan.RubricChars+prompt+len(d.Responses[i].Text)) / plan.CharsPerToken
+			calls.CompletionTokens += int64(config.Judge.N) * plan.JudgmentChars / plan.CharsPerToken
+		}
+	}
+	return calls, nil
+}
+
+func (p *loopPlan) print(w io.Writer, l *loop.Loop) error {
+	n := humanize.Comma
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "iteration\tpreset\troles\tprompts\tpairs\tarena\tpeople\tprompt tokens\tcompletion tokens\ttime\tmoney\tdone")
+	var sum iterationPlan
+	for i := range p.Iterations {
+		it := &p.Iterations[i]
+		done := make([]string, len(it.Done))
+		for k, s := range it.Done {
+			done[k] = string(s)
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", it.Iteration, cmp.Or(it.Preset, "–"), strings.Join(it.Roles, ", "), n(it.Prompts),
+			n(it.Run), n(it.Arena), n(it.People), n(it.Cost.PromptTokens), n(it.Cost.CompletionTokens), spanOf(&it.Cost), money(&it.Cost), cmp.Or(strings.Join(done, ", "), "–"))
+		sum.Run, sum.Arena, sum.People = sum.Run+it.Run, sum.Arena+it.Arena, sum.People+it.People
+	}
+	fmt.Fprintf(t, "all\t\t\t\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", n(sum.Run), n(sum.Arena), n(sum.People),
+		n(p.All.PromptTokens), n(p.All.CompletionTokens), spanOf(&p.All), money(&p.All))
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\npairs, arena and people are generations to ask for, at most; a training is in neither time nor money, and a stop rule may end the loop earlier")
+	if p.All.ByTokens == nil && p.All.ByHours == nil {
+		fmt.Fprintln(w, "money: not known without --prompt-price and --completion-price, or --gpu-hour-price and --gpus with --prompt-rate and --completion-rate")
+	}
+	if p.MinDifference != nil {
+		fmt.Fprintln(w, leastDifference(p.arenaPrompts))
+	}
+	fmt.Fprintf(w, "train.command: %s\n", l.Config.Train.Command)
+	_, err := fmt.Fprintf(w, "swap: %s, proved by a canary and the server's own identity\n", l.Config.Swap.Kind)
+	return err
+}
