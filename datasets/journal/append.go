@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 	"coeval/schemas/machine"
 )
@@ -203,7 +204,7 @@ func (a *appender) append(records []Record) error {
 		buffer = new(bytes.Buffer)
 	}
 	buffer.Reset()
-	if err := encodeLines(buffer, records); err != nil {
+	if err := segment.EncodeLines(buffer, records); err != nil {
 		return err
 	}
 	err := a.journal.enqueue(a, buffer.Bytes())

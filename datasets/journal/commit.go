@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 )
 
@@ -47,7 +49,7 @@ func (j *Journal) put(batches map[*appender]*batch) {
 				return nil
 			}
 			frame := j.encoder.EncodeAll(b.lines, nil)
-			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, digestOf(frame), segmentSuffix)
+			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, segment.Digest(frame), segment.Suffix)
 			a.part++
 			// Answers have been paid for: save them even after the end of their run.
 			err := store.WriteFile(context.Background(), store.Join(j.dir, name), frame)
@@ -204,7 +206,7 @@ func (a *appender) open() error {
 	if err := store.MakeFolder(filepath.Dir(name)); err != nil {
 		return err
 	}
-	if err := checkNoLink(a.journal.dir, filepath.Dir(filepath.FromSlash(a.name))); err != nil {
+	if err := buckets.CheckNoLink(a.journal.dir, filepath.Dir(filepath.FromSlash(a.name))); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)

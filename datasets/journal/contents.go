@@ -1,22 +1,21 @@
 package journal
 
-import "context"
+import (
+	"context"
 
-// An id identifies a record within a bucket.
-type id struct {
-	key       string
-	replicate int
-}
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
+)
 
-// better reports whether r replaces the earlier record old.
-func (r *Record) better(old *Record) bool { return old.Code != "" && r.Code == "" }
+// A Record is one line of a segment.
+type Record = segment.Record
 
 // Records are the records of one prompt in a bucket.
-type Records map[id]*Record
+type Records map[segment.ID]*Record
 
 // Get returns the record of a generation, or of the prompt itself.
 func (r Records) Get(key string, replicate int) (*Record, bool) {
-	rec, ok := r[id{key, replicate}]
+	rec, ok := r[segment.ID{Key: key, Replicate: replicate}]
 	return rec, ok
 }
 
@@ -29,8 +28,8 @@ func (c Contents) add(r *Record) {
 		records = Records{}
 		c[r.PromptID] = records
 	}
-	at := id{r.Key, r.Replicate}
-	if old := records[at]; old == nil || r.better(old) {
+	at := r.ID()
+	if old := records[at]; old == nil || r.Better(old) {
 		records[at] = r
 	}
 }
@@ -44,19 +43,19 @@ func Read(ctx context.Context, dir string, bits PrefixBits, bucket string, keep 
 
 // read returns the records of a bucket, and the listing behind them with the lengths of the segments'
 // whole frames.
-func read(ctx context.Context, dir, bucket string, bits PrefixBits, keep func(string) bool) (Contents, *listing, error) {
-	l, err := list(ctx, dir, bucket, bits)
+func read(ctx context.Context, dir, bucket string, bits PrefixBits, keep func(string) bool) (Contents, *buckets.Listing, error) {
+	l, err := buckets.List(ctx, dir, bucket, bits)
 	if err != nil {
 		return nil, nil, err
 	}
 	contents := Contents{}
-	err = readSegments(ctx, dir, l.segments, func(i int, b []byte) error {
-		l.segments[i].Length, err = decodeSegment(b, keep, contents.add)
+	err = buckets.Read(ctx, dir, l.Segments, func(i int, b []byte) error {
+		l.Segments[i].Length, err = segment.Decode(b, keep, contents.add)
 		return err
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	err = l.checkLoss(ctx, dir)
+	err = l.CheckLoss(ctx, dir)
 	return contents, l, err
 }

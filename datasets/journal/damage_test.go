@@ -9,6 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
+	"coeval/datasets/journal/upkeep"
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
 )
@@ -27,6 +30,16 @@ func replaced(t *testing.T, name string, with []byte, look func()) {
 	if err := store.WriteFile(t.Context(), name, was); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// firstFrame returns the length of the first frame of a segment.
+func firstFrame(b []byte) int {
+	for n := range b {
+		if at := segment.WholeLength(b[:n]); at > 0 {
+			return at
+		}
+	}
+	return len(b)
 }
 
 // damages are what may become of a file that was put whole: cut anywhere, emptied, a bit flipped,
@@ -65,7 +78,7 @@ func TestDamagedParts(t *testing.T) {
 	attempt(t, dir, "b", generation("p", "k", 0, strings.Repeat("first ", 50)))
 	attempt(t, dir, "b", generation("p", "k", 1, strings.Repeat("second ", 50)))
 	for _, name := range names(t, dir) {
-		if !strings.HasSuffix(name, segmentSuffix) {
+		if !strings.HasSuffix(name, segment.Suffix) {
 			continue
 		}
 		full := store.Join(dir, name)
@@ -84,12 +97,12 @@ func TestDamagedParts(t *testing.T) {
 
 // Of several frames one may be missing without a trace in the others.
 func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
-	atOnce(t)
 	dir := t.TempDir()
+	const perFrame = 2000 // of a segment that is written whole
 	for half := range 2 {
-		records := make([]Record, recordsPerFrame)
+		records := make([]Record, perFrame)
 		for i := range records {
-			records[i] = generation("p", "k", half*recordsPerFrame+i, "text")
+			records[i] = generation("p", "k", half*perFrame+i, "text")
 		}
 		j, err := Open(dir, nil)
 		if err != nil {
@@ -104,7 +117,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 		}
 		closeJournal(t, j)
 	}
-	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 2 {
+	if done, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil || done.Removed != 2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	all := names(t, dir)
@@ -116,8 +129,8 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := frameLength(whole)
-	if err != nil || first == len(whole) {
+	first := firstFrame(whole)
+	if first == len(whole) {
 		t.Fatalf("a first frame of %d bytes in %d, %v", first, len(whole), err)
 	}
 	replaced(t, full, whole[:first], func() { refused(t, "cut between two frames", dir, full) })
@@ -129,14 +142,13 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 // Journals of before have no digests in their names. They are read, and held against what zstd
 // itself keeps.
 func TestJournalsWithoutDigests(t *testing.T) {
-	atOnce(t)
 	quickly(t)
 	dir := storetest.Folder(t)
 	attempts(t, dir)
 	for _, name := range names(t, dir) {
 		base := path.Base(name)
-		digest, ok := digestIn(base)
-		if isView(base) { // it lists the names that the files have now
+		digest, ok := segment.DigestIn(base)
+		if buckets.IsView(base) { // it lists the names that the files have now
 			if err := store.Remove(t.Context(), store.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +169,7 @@ func TestJournalsWithoutDigests(t *testing.T) {
 		t.Fatal(diff)
 	}
 	for _, name := range names(t, dir) {
-		if path.Dir(name) != "b" || !strings.HasSuffix(name, segmentSuffix) {
+		if path.Dir(name) != "b" || !strings.HasSuffix(name, segment.Suffix) {
 			continue
 		}
 		full := store.Join(dir, name)
@@ -169,7 +181,7 @@ func TestJournalsWithoutDigests(t *testing.T) {
 			replaced(t, full, whole[:cut], func() { refused(t, fmt.Sprint("cut at ", cut), dir, full) })
 		}
 	}
-	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 7 {
+	if done, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil || done.Removed != 7 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	if diff := cmp.Diff(decided, texts(t, dir, "b0")); diff != "" {

@@ -29,8 +29,8 @@
 //   - A view, once fixed, always reads the same records, whatever is appended later.
 //   - A loss is an error that names the file: a segment in a view that is missing or shorter, and
 //     damage anywhere but in the torn last frame that a crash leaves in a local segment. Parts, pins and
-//     compacted segments are written whole and have the digest of their bytes in their names. [Check]
-//     finds all damage at once, and [Salvage] keeps the undamaged records.
+//     compacted segments are written whole and have the digest of their bytes in their names. Package
+//     upkeep finds all damage at once, and keeps the undamaged records.
 //
 // A failed write, because the disk is full or a store was away for longer than the retries last, ends
 // its segment: nothing follows it there, and both the waiting and the next callers get the error. Views
@@ -48,35 +48,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 	"coeval/schemas"
 )
 
 // MaxBits is the longest prefix of a bucket's name.
 const MaxBits = 24
-
-// A Record is one line of a segment.
-type Record struct {
-	// Key is the key of the call; with Replicate it identifies a generation. The key of a prompt is
-	// [PromptKey].
-	Key       string `json:"key"`
-	Replicate int    `json:"replicate"`
-	PromptID  string `json:"prompt_id"`
-	Role      string `json:"role,omitempty"`
-
-	Text             string `json:"text,omitempty"`
-	Reasoning        string `json:"reasoning,omitempty"`
-	FinishReason     string `json:"finish_reason,omitempty"`
-	PromptTokens     int    `json:"prompt_tokens,omitempty"`
-	CompletionTokens int    `json:"completion_tokens,omitempty"`
-	// Code is set for a call that failed for good. Message explains it.
-	Code    string `json:"code,omitempty"`
-	Message string `json:"message,omitempty"`
-	// Prompt is set in the record of a prompt, which has no other fields but Key and PromptID.
-	Prompt *schemas.Prompt `json:"prompt,omitempty"`
-}
 
 // PromptKey returns the key of a prompt's record. It covers every field, so that a prompt that moved
 // to another line has a new record.
@@ -121,7 +101,7 @@ func FindPrefixBits(ctx context.Context, dir string) (PrefixBits, error) {
 	}
 	found := PrefixBits{}
 	for _, name := range names {
-		if isBucket(name) {
+		if buckets.IsName(name) {
 			found = append(found, len(name)-1)
 		}
 	}
@@ -136,31 +116,16 @@ func Exists(ctx context.Context, dir string) (bool, error) {
 		return false, fmt.Errorf("journal: %w", err)
 	}
 	for _, name := range names {
-		if !isBucket(name) {
+		if !buckets.IsName(name) {
 			continue
 		}
 		files, err := store.Names(ctx, store.Join(dir, name))
 		if err != nil {
 			return false, fmt.Errorf("journal: %w", err)
 		}
-		if slices.ContainsFunc(files, func(f string) bool { return isSegment(f) || isView(f) }) {
+		if slices.ContainsFunc(files, func(f string) bool { return segment.IsName(f) || buckets.IsView(f) }) {
 			return true, nil
 		}
 	}
 	return false, nil
-}
-
-func isBucket(name string) bool {
-	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
-}
-
-// folders returns the bucket's own folder and those of its shorter prefixes that the journal has.
-func folders(bucket string, bits PrefixBits) []string {
-	var out []string
-	for n := range len(bucket) - 1 {
-		if bits == nil || slices.Contains(bits, n) {
-			out = append(out, bucket[:n+1])
-		}
-	}
-	return append(out, bucket)
 }

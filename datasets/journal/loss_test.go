@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path"
@@ -17,9 +16,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/klauspost/compress/zstd"
 
-	"coeval/datasets/lock"
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
+	"coeval/datasets/journal/upkeep"
 	"coeval/datasets/store"
 	"coeval/datasets/store/storetest"
 )
@@ -47,7 +47,7 @@ func segments(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
 	for _, name := range names(t, dir) {
-		if isSegment(path.Base(name)) {
+		if segment.IsName(path.Base(name)) {
 			out = append(out, name)
 		}
 	}
@@ -65,7 +65,7 @@ func loses(t *testing.T, what, dir, bucket, full string) {
 	defer closeJournal(t, j)
 	_, loadErr := j.Load(t.Context(), bucket, nil)
 	before := names(t, dir)
-	if _, err := Compact(t.Context(), dir, 1); err != nil && !strings.Contains(err.Error(), full) {
+	if _, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil && !strings.Contains(err.Error(), full) {
 		t.Errorf("%s: Compact: %v", what, err)
 	}
 	if diff := cmp.Diff(before, names(t, dir)); diff != "" {
@@ -81,7 +81,6 @@ func loses(t *testing.T, what, dir, bucket, full string) {
 // A segment that a view lists is never asked again silently when it is gone, emptied or shortened, be
 // it of the bucket itself or of a shorter prefix.
 func TestLostSegments(t *testing.T) {
-	atOnce(t)
 	places(t, func(t *testing.T, dir string) {
 		attempt(t, dir, "b0", generation("p", "k", 0, strings.Repeat("first ", 50)))
 		attempt(t, dir, "b01", generation("p", "k", 1, strings.Repeat("second ", 50)))
@@ -112,7 +111,7 @@ func TestLostSegments(t *testing.T) {
 			t.Error(diff)
 		}
 		// A compaction removes files on purpose, and what lists them.
-		if _, err := Compact(t.Context(), dir, 1); err != nil {
+		if _, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
@@ -124,7 +123,6 @@ func TestLostSegments(t *testing.T) {
 // A compaction of 2026-11-28 left the views of longer prefixes, which list the segments that it
 // merged: that is no loss.
 func TestCompactionsOfBefore(t *testing.T) {
-	atOnce(t)
 	dir := t.TempDir()
 	for i := range 3 {
 		attempt(t, dir, "b0", generation("p", "k", i, "text"))
@@ -133,7 +131,7 @@ func TestCompactionsOfBefore(t *testing.T) {
 	attempt(t, dir, "b01")
 	views := map[string][]byte{}
 	for _, name := range names(t, dir) {
-		if path.Dir(name) == "b01" && isView(path.Base(name)) {
+		if path.Dir(name) == "b01" && buckets.IsView(path.Base(name)) {
 			b, err := store.ReadFile(t.Context(), store.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -141,7 +139,7 @@ func TestCompactionsOfBefore(t *testing.T) {
 			views[name] = b
 		}
 	}
-	if done, err := Compact(t.Context(), dir, 1); err != nil || done.Removed != 3 {
+	if done, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil || done.Removed != 3 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	for name, b := range views {
@@ -152,7 +150,7 @@ func TestCompactionsOfBefore(t *testing.T) {
 	if got := texts(t, dir, "b01"); len(got) != 4 {
 		t.Errorf("read were %v", got)
 	}
-	if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
+	if h, err := upkeep.Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
@@ -174,7 +172,7 @@ func TestGrowthIsNoLoss(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"k0": "first", "k1": "second"}, texts(t, dir, "b")); diff != "" {
 		t.Error(diff)
 	}
-	h, err := Check(t.Context(), dir)
+	h, err := upkeep.Check(t.Context(), dir)
 	if err != nil || len(h.Damages) != 0 || h.TornBytes == 0 || h.Generations != 2 {
 		t.Errorf("%+v, %v", h, err)
 	}
@@ -236,7 +234,7 @@ func TestSalvage(t *testing.T) {
 			},
 			"a view": func(t *testing.T, dir string) (string, []string) {
 				for _, name := range names(t, dir) {
-					if isView(path.Base(name)) {
+					if buckets.IsView(path.Base(name)) {
 						change(t, store.Join(dir, name), func(b []byte) []byte { b[3] ^= 1; return b })
 						return name, nil
 					}
@@ -248,19 +246,19 @@ func TestSalvage(t *testing.T) {
 		for what, plant := range damage {
 			t.Run(what, func(t *testing.T) {
 				dir := build(t, strings.ReplaceAll(what, " ", "-"))
-				if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 || h.Generations != 12 {
+				if h, err := upkeep.Check(t.Context(), dir); err != nil || len(h.Damages) != 0 || h.Generations != 12 {
 					t.Fatalf("before: %+v, %v", h, err)
 				}
 				file, lost := plant(t, dir)
 				before := names(t, dir)
-				h, err := Check(t.Context(), dir)
+				h, err := upkeep.Check(t.Context(), dir)
 				if err != nil || len(h.Damages) != 1 || h.Damages[0].File != store.Join(dir, file) {
 					t.Fatalf("Check: %+v, %v; want %s", h, err, file)
 				}
 				if diff := cmp.Diff(before, names(t, dir)); diff != "" {
 					t.Errorf("Check has changed the journal:\n%s", diff)
 				}
-				if h, err = Salvage(t.Context(), dir); err != nil || len(h.Damages) != 1 {
+				if h, err = upkeep.Salvage(t.Context(), dir); err != nil || len(h.Damages) != 1 {
 					t.Fatalf("Salvage: %+v, %v", h, err)
 				}
 				for _, key := range lost {
@@ -269,7 +267,7 @@ func TestSalvage(t *testing.T) {
 				if diff := cmp.Diff(want, texts(t, dir, "b")); diff != "" {
 					t.Errorf("after Salvage:\n%s", diff)
 				}
-				if h, err := Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
+				if h, err := upkeep.Check(t.Context(), dir); err != nil || len(h.Damages) != 0 {
 					t.Errorf("after Salvage: %+v, %v", h, err)
 				}
 				// A run goes on, and the journal stays whole.
@@ -318,64 +316,9 @@ func TestLinksInAJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("a segment")
-	if _, err := Compact(t.Context(), dir, 1); err == nil || !strings.Contains(err.Error(), "is a link") {
+	if _, err := upkeep.Compact(t.Context(), dir, 1, 0); err == nil || !strings.Contains(err.Error(), "is a link") {
 		t.Errorf("Compact: %v", err)
 	}
-}
-
-// A file of a few kB that unpacks to gigabytes costs an error, and no gigabytes.
-func TestFramesThatExpand(t *testing.T) {
-	line := func(i, size int) string {
-		return fmt.Sprintf(`{"key":"k","replicate":%d,"prompt_id":"p","text":"%s"}`+"\n", i, strings.Repeat("a", size))
-	}
-	pack := func(lines io.Reader) []byte {
-		var b bytes.Buffer
-		w, err := zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.Copy(w, lines); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
-	}
-	large := strings.Repeat(line(1, 1<<20), 64) // 64 MiB
-	var many []byte
-	frame := pack(strings.NewReader(large))
-	for range 8 {
-		many = append(many, frame...)
-	}
-	for what, b := range map[string][]byte{
-		"one frame":   pack(io.LimitReader(&endless{line: line(1, 1<<20)}, maxFrame+1<<20)),
-		"many frames": many,
-	} {
-		if len(b) > 1<<20 {
-			t.Fatalf("%s: %d bytes", what, len(b))
-		}
-		_, err := decodeSegment(append(b, frame...), func(string) bool { return false }, nil)
-		if err == nil || !strings.Contains(err.Error(), "damaged") {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	// Texts that a looping model wrote are as small, and whole.
-	if n, err := decodeSegment(frame, nil, func(*Record) {}); err != nil || n != int64(len(frame)) {
-		t.Errorf("%d of %d bytes, %v", n, len(frame), err)
-	}
-}
-
-// endless repeats a line.
-type endless struct {
-	line string
-	at   int
-}
-
-func (e *endless) Read(p []byte) (int, error) {
-	n := copy(p, e.line[e.at:])
-	e.at = (e.at + n) % len(e.line)
-	return n, nil
 }
 
 // While a store is gone, Healthy holds back whoever would ask for more; when it is back, it lets go.
@@ -435,11 +378,4 @@ func TestHealthy(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeJournal(t, j)
-}
-
-// A growing segment is left alone for as long as a worker may work on without its lock.
-func TestQuietPeriod(t *testing.T) {
-	if quietPeriod < lock.Expires {
-		t.Errorf("the quiet period is %s, and a worker may take %s", quietPeriod, lock.Expires)
-	}
 }

@@ -1,16 +1,14 @@
 package journal
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 	"coeval/schemas"
 )
@@ -20,7 +18,7 @@ import (
 type Replay struct {
 	dir, bucket string
 	bits        PrefixBits
-	records     map[id]*replayed
+	records     map[segment.ID]*replayed
 	twice       bool // a key has more than one record
 }
 
@@ -33,19 +31,19 @@ type replayed struct {
 // NewReplay loads the records of the prompts for which keep returns true, as the attempt of this origin
 // saw them. The bits are those of the journal.
 func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
-	var order []segment
+	var order []buckets.Segment
 	if o.View != "" {
 		var err error
-		if order, err = readView(ctx, dir, path.Join(o.Bucket, o.View+viewSuffix)); err != nil {
+		if order, err = buckets.ReadView(ctx, dir, path.Join(o.Bucket, o.View+buckets.ViewSuffix)); err != nil {
 			return nil, err
 		}
 	}
-	l, err := list(ctx, dir, o.Bucket, bits)
+	l, err := buckets.List(ctx, dir, o.Bucket, bits)
 	if err != nil {
 		return nil, err
 	}
-	now := l.segments
-	var own []segment
+	now := l.Segments
+	var own []buckets.Segment
 	if o.Segment != "" {
 		own = ownSegments(now, o.Segment)
 		if len(own) == 0 {
@@ -53,9 +51,9 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 		}
 		order = append(own, order...)
 	}
-	r := &Replay{dir: dir, bucket: o.Bucket, bits: bits, records: map[id]*replayed{}}
-	err = readSegments(ctx, dir, order, func(i int, b []byte) error {
-		length, err := decodeSegment(b, keep, r.use)
+	r := &Replay{dir: dir, bucket: o.Bucket, bits: bits, records: map[segment.ID]*replayed{}}
+	err = buckets.Read(ctx, dir, order, func(i int, b []byte) error {
+		length, err := segment.Decode(b, keep, r.use)
 		if err == nil && i >= len(own) && length < int64(len(b)) {
 			return fmt.Errorf("offset %d: damaged: the frame there was whole when the view was fixed", length)
 		}
@@ -74,8 +72,8 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 }
 
 // ownSegments returns an attempt's own segment, or its parts.
-func ownSegments(all []segment, name string) []segment {
-	var own []segment
+func ownSegments(all []buckets.Segment, name string) []buckets.Segment {
+	var own []buckets.Segment
 	for _, s := range all {
 		if s.Name == name || strings.HasPrefix(s.Name, name+".") {
 			own = append(own, s)
@@ -85,20 +83,20 @@ func ownSegments(all []segment, name string) []segment {
 }
 
 func (r *Replay) use(rec *Record) {
-	at := id{rec.Key, rec.Replicate}
+	at := rec.ID()
 	old := r.records[at]
 	if old == nil {
 		r.records[at] = &replayed{used: rec}
 		return
 	}
 	r.twice = true
-	if rec.better(old.used) {
+	if rec.Better(old.used) {
 		old.used = rec
 	}
 }
 
 // sameSegments reports whether the attempt read all current segments.
-func sameSegments(order, now []segment) bool {
+func sameSegments(order, now []buckets.Segment) bool {
 	if len(order) != len(now) {
 		return false
 	}
@@ -106,15 +104,15 @@ func sameSegments(order, now []segment) bool {
 	for _, s := range now {
 		lengths[s.Name] = s.Length
 	}
-	return !slices.ContainsFunc(order, func(s segment) bool { return lengths[s.Name] != s.Length })
+	return !slices.ContainsFunc(order, func(s buckets.Segment) bool { return lengths[s.Name] != s.Length })
 }
 
 // rank finds the records that the next load of the bucket would use.
-func (r *Replay) rank(ctx context.Context, now []segment, keep func(string) bool) error {
-	return readSegments(ctx, r.dir, now, func(_ int, b []byte) error {
-		_, err := decodeSegment(b, keep, func(rec *Record) {
-			at := r.records[id{rec.Key, rec.Replicate}]
-			if at != nil && (at.next == nil || rec.better(at.next)) {
+func (r *Replay) rank(ctx context.Context, now []buckets.Segment, keep func(string) bool) error {
+	return buckets.Read(ctx, r.dir, now, func(_ int, b []byte) error {
+		_, err := segment.Decode(b, keep, func(rec *Record) {
+			at := r.records[rec.ID()]
+			if at != nil && (at.next == nil || rec.Better(at.next)) {
 				at.next = rec
 			}
 		})
@@ -124,7 +122,7 @@ func (r *Replay) rank(ctx context.Context, now []segment, keep func(string) bool
 
 // Get returns the record of a generation or a prompt as the attempt used it.
 func (r *Replay) Get(key string, replicate int) (*Record, bool) {
-	at, ok := r.records[id{key, replicate}]
+	at, ok := r.records[segment.ID{Key: key, Replicate: replicate}]
 	if !ok {
 		return nil, false
 	}
@@ -151,7 +149,7 @@ func (r *Replay) Pin(ctx context.Context) error {
 		}
 		return a.Replicate - b.Replicate
 	})
-	if _, err := writeRecords(ctx, r.dir, path.Join(r.bucket, newPin()), pins); err != nil {
+	if _, err := buckets.Write(ctx, r.dir, path.Join(r.bucket, segment.NewPin()), pins); err != nil {
 		return err
 	}
 	return r.saveNext(ctx)
@@ -160,52 +158,19 @@ func (r *Replay) Pin(ctx context.Context) error {
 // saveNext writes the view of the next run, so that a run which appends nothing leaves the journal
 // unchanged.
 func (r *Replay) saveNext(ctx context.Context) error {
-	l, err := list(ctx, r.dir, r.bucket, r.bits)
+	l, err := buckets.List(ctx, r.dir, r.bucket, r.bits)
 	if err != nil {
 		return err
 	}
 	if store.HasLocks(r.dir) { // on an object store every file is whole
-		err := readSegments(ctx, r.dir, l.segments, func(i int, b []byte) error {
-			l.segments[i].Length = int64(wholeFrames(b))
+		err := buckets.Read(ctx, r.dir, l.Segments, func(i int, b []byte) error {
+			l.Segments[i].Length = int64(segment.WholeLength(b))
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	_, err = saveView(ctx, r.dir, l)
+	_, err = buckets.SaveView(ctx, r.dir, l)
 	return err
-}
-
-// The size of a chunk when a file is written whole.
-const (
-	recordsPerFrame = 2000
-	bytesPerFrame   = 16 << 20
-)
-
-// writeRecords writes a segment of records at once. Its name begins with stem and ends in its digest.
-func writeRecords(ctx context.Context, dir, stem string, records []Record) (name string, err error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return "", fmt.Errorf("journal: %w", err)
-	}
-	defer func() { err = errors.Join(err, encoder.Close()) }()
-	var frames []byte
-	var lines bytes.Buffer
-	n := 0
-	for i := range records {
-		if err := encodeLines(&lines, records[i:i+1]); err != nil {
-			return "", err
-		}
-		if n++; n == recordsPerFrame || lines.Len() >= bytesPerFrame || i == len(records)-1 {
-			frames = encoder.EncodeAll(lines.Bytes(), frames)
-			lines.Reset()
-			n = 0
-		}
-	}
-	name = stem + "-" + digestOf(frames) + segmentSuffix
-	if err := store.WriteFile(ctx, store.Join(dir, name), frames); err != nil {
-		return "", fmt.Errorf("journal: %w", err)
-	}
-	return name, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"coeval/datasets/journal/buckets"
 	"coeval/datasets/store"
 )
 
@@ -113,7 +114,7 @@ func hasCalls(ctx context.Context, dir string) (bool, error) {
 		return false, fmt.Errorf("journal: %w", err)
 	}
 	for _, bucket := range names {
-		if !isBucket(bucket) {
+		if !buckets.IsName(bucket) {
 			continue
 		}
 		contents, err := Read(ctx, dir, PrefixBits{}, bucket, nil)

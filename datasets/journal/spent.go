@@ -1,6 +1,11 @@
 package journal
 
-import "context"
+import (
+	"context"
+
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
+)
 
 // Usage counts the generations in a journal, failed ones included, and their tokens.
 type Usage struct {
@@ -15,15 +20,15 @@ type Usage struct {
 // IDs of one bucket's calls in memory at a time.
 func ReadUsage(ctx context.Context, dir string) (Usage, error) {
 	var sum Usage
-	buckets, err := listBuckets(ctx, dir)
+	all, err := buckets.ListAll(ctx, dir)
 	if err != nil {
 		return sum, err
 	}
-	for _, b := range buckets {
-		seen := map[id]bool{}
+	for _, b := range all {
+		seen := map[segment.ID]bool{}
 		prompts := map[string]int{}
 		count := func(r *Record) {
-			at := id{r.Key, r.Replicate}
+			at := r.ID()
 			if r.Prompt != nil || seen[at] {
 				return
 			}
@@ -32,8 +37,8 @@ func ReadUsage(ctx context.Context, dir string) (Usage, error) {
 			sum.Generations++
 			sum.CompletionTokens += int64(r.CompletionTokens)
 		}
-		err := readSegments(ctx, dir, b.segments, func(_ int, frames []byte) error {
-			_, err := decodeSegment(frames, nil, count)
+		err := buckets.Read(ctx, dir, b.Segments, func(_ int, frames []byte) error {
+			_, err := segment.Decode(frames, nil, count)
 			return err
 		})
 		if err != nil {

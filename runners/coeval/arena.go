@@ -16,6 +16,8 @@ import (
 
 	"coeval/datasets/answers"
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/upkeep"
+	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
@@ -241,7 +243,7 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err := k.config.ClaimRespondent(ctx); err != nil {
 		return err
 	}
-	if _, err := journal.Compact(ctx, metareward.JournalDir(out), journal.CompactAbove); err != nil {
+	if _, err := upkeep.Compact(ctx, metareward.JournalDir(out), upkeep.CompactAbove, lock.Expires); err != nil {
 		return err
 	}
 	if k.config.Simulate.Enabled {

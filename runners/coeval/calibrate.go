@@ -12,7 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/upkeep"
 	"coeval/datasets/labels"
+	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
@@ -134,7 +136,7 @@ func (k *calibration) do(ctx context.Context) (err error) {
 	if err := k.config.ClaimRespondent(ctx); err != nil {
 		return err
 	}
-	if _, err := journal.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), journal.CompactAbove); err != nil {
+	if _, err := upkeep.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
 		return err
 	}
 	if k.config.Simulate.Enabled {

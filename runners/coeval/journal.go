@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/upkeep"
+	"coeval/datasets/lock"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/schemas/sanitize"
@@ -43,7 +45,7 @@ something is. A run may work on OUT meanwhile.`,
 			if err != nil {
 				return failed(err)
 			}
-			h, err := journal.Check(c.Context(), dir)
+			h, err := upkeep.Check(c.Context(), dir)
 			if err != nil {
 				return failed(err)
 			}
@@ -72,7 +74,7 @@ again afterwards: it asks for what was lost.`,
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
 			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error {
-				h, err := journal.Salvage(ctx, dir)
+				h, err := upkeep.Salvage(ctx, dir)
 				if err != nil {
 					return err
 				}
@@ -80,7 +82,7 @@ again afterwards: it asks for what was lost.`,
 					return err
 				}
 				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it asks only for what is missing.\n",
-					sanitize.Line(store.Join(dir, journal.DamagedFolder)))
+					sanitize.Line(store.Join(dir, upkeep.DamagedFolder)))
 				return err
 			})
 		},
@@ -143,7 +145,7 @@ func withJournal(c *cobra.Command, out string, takeover bool, do func(ctx contex
 }
 
 func compact(ctx context.Context, w io.Writer, dir string) error {
-	done, err := journal.Compact(ctx, dir, 1)
+	done, err := upkeep.Compact(ctx, dir, 1, lock.Expires)
 	if err != nil {
 		return err
 	}
@@ -158,7 +160,7 @@ func compact(ctx context.Context, w io.Writer, dir string) error {
 const maxShownPrompts = 10
 
 // showHealth prints the state of a journal.
-func showHealth(c *cobra.Command, h *journal.Health, asJSON bool) error {
+func showHealth(c *cobra.Command, h *upkeep.Health, asJSON bool) error {
 	if asJSON {
 		return printJSON(c, h)
 	}
@@ -175,7 +177,7 @@ func showHealth(c *cobra.Command, h *journal.Health, asJSON bool) error {
 	return nil
 }
 
-func showDamage(w io.Writer, d *journal.Damage) {
+func showDamage(w io.Writer, d *upkeep.Damage) {
 	fmt.Fprintf(w, "%s: %s\n", sanitize.Line(d.File), sanitize.Line(d.Problem))
 	for _, r := range d.Lost {
 		fmt.Fprintf(w, "    bytes %d to %d cannot be read: their calls will be asked again\n", r.From, r.To)

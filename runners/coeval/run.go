@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
+	"coeval/datasets/journal/upkeep"
 	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
@@ -174,7 +175,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err := r.config.ClaimRespondent(ctx); err != nil {
 		return err
 	}
-	if _, err := journal.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), journal.CompactAbove); err != nil {
+	if _, err := upkeep.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
 		return err
 	}
 	if err := store.Sweep(ctx, store.Join(r.config.Output.Dir, rundir.OperationsFolder)); err != nil {

@@ -28,15 +28,13 @@ var advice = map[syscall.Errno]string{
 // Fault returns a sentence about the fault and its remedy if err is a fault of this machine, and "" for
 // any other error.
 func Fault(err error) string {
-	var number syscall.Errno
-	if errors.As(err, &number) {
+	if number, ok := errors.AsType[syscall.Errno](err); ok {
 		if number == syscall.EACCES || number == syscall.EPERM {
 			return permissionFault(err)
 		}
 		return advice[number]
 	}
-	var lookup *net.DNSError
-	if errors.As(err, &lookup) && strings.Contains(lookup.Err, syscall.EMFILE.Error()) {
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok && strings.Contains(lookup.Err, syscall.EMFILE.Error()) {
 		return advice[syscall.EMFILE] // the resolver reports a failed socket as text alone
 	}
 	return ""
@@ -45,8 +43,7 @@ func Fault(err error) string {
 // permissionFault returns the sentence about a file that this user may not use. A connection that is
 // not permitted, for example by a firewall, is no fault of this machine.
 func permissionFault(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return "this user has no permission for the file: change its permissions, or choose another folder"
 	}
 	return ""

@@ -1,17 +1,13 @@
-package journal
+package segment
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-
-	"coeval/datasets/store"
 )
 
 // Bounds on decompression, because the file may come from anyone. One frame is a group commit, or at
@@ -35,74 +31,17 @@ var decoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// maxReads is the number of segments that are read in parallel when each read is a network request.
-const maxReads = 16
-
-// readSegments calls each with the bytes of every segment, in order.
-func readSegments(ctx context.Context, dir string, segments []segment, each func(i int, b []byte) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ahead := 1
-	if !store.HasLocks(dir) {
-		ahead = maxReads
-	}
-	type result struct {
-		b   []byte
-		err error
-	}
-	results := make([]chan result, len(segments))
-	start := func(i int) {
-		results[i] = make(chan result, 1)
-		go func() {
-			b, err := readSegment(ctx, dir, segments[i])
-			results[i] <- result{b, err}
-		}()
-	}
-	for i := range segments {
-		for next := i; next < min(i+ahead, len(segments)); next++ {
-			if results[next] == nil {
-				start(next)
-			}
-		}
-		r := <-results[i]
-		results[i] = nil
-		if r.err != nil {
-			return r.err
-		}
-		if err := each(i, r.b); err != nil {
-			return fmt.Errorf("journal: %s: %w", store.Join(dir, segments[i].Name), err)
-		}
-	}
-	return nil
-}
-
-// readSegment returns the bytes of a segment, up to its length.
-func readSegment(ctx context.Context, dir string, s segment) ([]byte, error) {
-	name := store.Join(dir, s.Name)
-	b, err := store.ReadFile(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	if int64(len(b)) < s.Length {
-		return nil, fmt.Errorf("journal: %s: damaged: the file has %d bytes and had %d", name, len(b), s.Length)
-	}
-	if err := checkWhole(path.Base(s.Name), b); err != nil {
-		return nil, fmt.Errorf("journal: %s: %w", name, err)
-	}
-	return b[:s.Length], nil
-}
-
-// checkWhole returns an error when a segment that was written whole is not as it was written.
-func checkWhole(base string, b []byte) error {
-	if isAppendable(base) {
+// CheckWhole returns an error when a segment that was written whole is not as it was written.
+func CheckWhole(base string, b []byte) error {
+	if IsAppendable(base) {
 		return nil
 	}
-	named, ok := digestIn(base)
-	if ok && named == digestOf(b) {
+	named, ok := DigestIn(base)
+	if ok && named == Digest(b) {
 		return nil
 	}
 	// It is damaged, or of an older version, whose names had no digest.
-	length, err := decodeSegment(b, func(string) bool { return false }, nil)
+	length, err := Decode(b, func(string) bool { return false }, nil)
 	switch {
 	case err != nil:
 		return err
@@ -114,10 +53,10 @@ func checkWhole(base string, b []byte) error {
 	return nil
 }
 
-// decodeSegment decodes the frames of a segment in order and returns the length of the whole ones. A
+// Decode decodes the frames of a segment in order and returns the length of the whole ones. A
 // torn last frame is no error. It calls each with the records of the prompts for which keep returns
 // true.
-func decodeSegment(b []byte, keep func(string) bool, each func(*Record)) (int64, error) {
+func Decode(b []byte, keep func(string) bool, each func(*Record)) (int64, error) {
 	f := newFrames(b)
 	defer f.close()
 	for {
@@ -205,8 +144,8 @@ func (f *frames) frameAfter() bool {
 	return ahead.skip()
 }
 
-// wholeFrames returns the length of the whole frames that b begins with.
-func wholeFrames(b []byte) int {
+// WholeLength returns the length of the whole frames that b begins with.
+func WholeLength(b []byte) int {
 	at := 0
 	for at < len(b) {
 		n, err := frameLength(b[at:])

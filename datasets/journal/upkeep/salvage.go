@@ -1,4 +1,4 @@
-package journal
+package upkeep
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"path"
 	"strings"
 
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 )
 
@@ -33,14 +35,14 @@ func Salvage(ctx context.Context, dir string) (*Health, error) {
 		}
 	}
 	// Views come second, because they list the damaged files. Some may list lost files.
-	buckets, err := listBuckets(ctx, dir)
+	all, err := buckets.ListAll(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	files := newLengths(dir, buckets)
-	for _, b := range buckets {
-		for _, view := range b.views {
-			if err := checkViews(ctx, dir, files, []string{view}); err == nil {
+	files := buckets.NewLengths(dir, all)
+	for _, b := range all {
+		for _, view := range b.Views {
+			if err := buckets.CheckViews(ctx, dir, files, []string{view}); err == nil {
 				continue
 			} else if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -61,24 +63,24 @@ func salvageSegment(ctx context.Context, dir, name string) error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	want := map[id]*Record{}
-	var records []Record
-	readable(b, func(r *Record) {
-		at := id{r.Key, r.Replicate}
+	want := map[segment.ID]*segment.Record{}
+	var records []segment.Record
+	segment.Readable(b, func(r *segment.Record) {
+		at := r.ID()
 		old := want[at]
-		if old == nil || r.better(old) {
+		if old == nil || r.Better(old) {
 			want[at] = r
 		}
 	})
-	seen := map[id]bool{}
-	readable(b, func(r *Record) { // in the order of the file
-		if at := (id{r.Key, r.Replicate}); !seen[at] {
+	seen := map[segment.ID]bool{}
+	segment.Readable(b, func(r *segment.Record) { // in the order of the file
+		if at := r.ID(); !seen[at] {
 			seen[at] = true
 			records = append(records, *want[at])
 		}
 	})
 	if len(records) > 0 {
-		salvaged, err := writeRecords(ctx, dir, path.Join(path.Dir(name), mergedStem(path.Base(name))), records)
+		salvaged, err := buckets.Write(ctx, dir, path.Join(path.Dir(name), segment.MergedStem(path.Base(name))), records)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package journal
+package segment
 
 import (
 	"bytes"
@@ -9,8 +9,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// encodeLines writes the records as JSON lines.
-func encodeLines(w *bytes.Buffer, records []Record) error {
+// EncodeLines writes the records as JSON lines.
+func EncodeLines(w *bytes.Buffer, records []Record) error {
 	e := jsontext.NewEncoder(w) // which ends every value with a line break
 	for i := range records {
 		if err := json.MarshalEncode(e, &records[i]); err != nil {

@@ -1,15 +1,17 @@
-package journal
+// Package upkeep looks after a journal that no run is using: it merges many small segments, finds damage,
+// and makes a damaged journal usable again.
+package upkeep
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
 
+	"coeval/datasets/journal/buckets"
+	"coeval/datasets/journal/segment"
 	"coeval/datasets/store"
 )
 
@@ -18,7 +20,7 @@ type Health struct {
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Views    int `json:"views"`
-	// Generations, Failures and Prompts count the readable records, copies included.
+	// Generations, Failures and Prompts count the segment.Readable records, copies included.
 	Generations int64 `json:"generations"`
 	Failures    int64 `json:"failures"`
 	Prompts     int64 `json:"prompts"`
@@ -35,8 +37,8 @@ type Damage struct {
 	// Problem describes the damage.
 	Problem string `json:"problem"`
 	// Lost are the unreadable ranges of bytes.
-	Lost []ByteRange `json:"lost,omitempty"`
-	// Kept counts the readable records of the file.
+	Lost []segment.ByteRange `json:"lost,omitempty"`
+	// Kept counts the segment.Readable records of the file.
 	Kept int64 `json:"kept"`
 	// Bucket is the bucket of the file. Prompts are the IDs of the prompts in the bucket's undamaged
 	// files. The next run asks again some calls of these prompts, or of prompts that are not among
@@ -46,12 +48,6 @@ type Damage struct {
 
 	kind damageKind
 	name string // below the journal
-}
-
-// A ByteRange is a range of a file, To not included.
-type ByteRange struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
 }
 
 type damageKind int
@@ -67,12 +63,12 @@ const (
 // cannot read a file at all.
 func Check(ctx context.Context, dir string) (*Health, error) {
 	h := &Health{}
-	buckets, err := listBuckets(ctx, dir)
+	all, err := buckets.ListAll(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	files := newLengths(dir, buckets)
-	for _, b := range buckets {
+	files := buckets.NewLengths(dir, all)
+	for _, b := range all {
 		if err := h.addBucket(ctx, dir, files, b); err != nil {
 			return nil, err
 		}
@@ -82,18 +78,18 @@ func Check(ctx context.Context, dir string) (*Health, error) {
 }
 
 // addBucket checks the files of one bucket. Shorter prefixes come before it.
-func (h *Health) addBucket(ctx context.Context, dir string, files *lengths, b *bucketFiles) error {
+func (h *Health) addBucket(ctx context.Context, dir string, files *buckets.Lengths, b *buckets.Files) error {
 	h.Buckets++
 	first := len(h.Damages)
 	prompts := map[string]bool{}
-	for _, s := range slices.Concat(b.pins, b.segments) {
+	for _, s := range slices.Concat(b.Pins, b.Segments) {
 		if err := h.addSegment(ctx, dir, s, prompts); err != nil {
 			return err
 		}
 	}
-	for _, view := range b.views {
+	for _, view := range b.Views {
 		h.Views++
-		listed, err := readView(ctx, dir, view)
+		listed, err := buckets.ReadView(ctx, dir, view)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -101,13 +97,13 @@ func (h *Health) addBucket(ctx context.Context, dir string, files *lengths, b *b
 			h.add(dir, view, damagedView, "damaged: it does not have the digest in its name")
 			continue
 		}
-		lost, err := files.losses(ctx, view, listed)
+		lost, err := files.Losses(ctx, view, listed)
 		if err != nil {
 			return err
 		}
 		for i := range lost {
 			if l := &lost[i]; !h.isDamaged(l.Name) {
-				h.add(dir, l.Name, lostSegment, l.problem(view)).Lost = []ByteRange{{max(l.left, 0), l.Length}}
+				h.add(dir, l.Name, lostSegment, l.Problem(view)).Lost = []segment.ByteRange{{From: max(l.Left, 0), To: l.Length}}
 			}
 		}
 	}
@@ -129,14 +125,14 @@ func (h *Health) add(dir, name string, kind damageKind, problem string) *Damage 
 }
 
 // addSegment checks one file and adds the IDs of its prompts.
-func (h *Health) addSegment(ctx context.Context, dir string, s segment, prompts map[string]bool) error {
+func (h *Health) addSegment(ctx context.Context, dir string, s buckets.Segment, prompts map[string]bool) error {
 	h.Segments++
 	b, err := store.ReadFile(ctx, store.Join(dir, s.Name))
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	var kept int64
-	lost := readable(b, func(r *Record) {
+	lost := segment.Readable(b, func(r *segment.Record) {
 		kept++
 		prompts[r.PromptID] = true
 		switch {
@@ -148,60 +144,23 @@ func (h *Health) addSegment(ctx context.Context, dir string, s segment, prompts 
 			h.Generations++
 		}
 	})
-	torn := len(lost) == 1 && lost[0].To == int64(len(b)) && isAppendable(path.Base(s.Name))
-	wrong := checkWhole(path.Base(s.Name), b)
+	torn := len(lost) == 1 && lost[0].To == int64(len(b)) && segment.IsAppendable(path.Base(s.Name))
+	wrong := segment.CheckWhole(path.Base(s.Name), b)
 	switch {
-	case torn && wrong == nil && lost[0].torn:
+	case torn && wrong == nil && lost[0].Torn:
 		h.TornBytes += lost[0].To - lost[0].From
 	case wrong != nil:
 		h.addDamaged(dir, s.Name, wrong.Error(), lost, kept)
 	case len(lost) > 0:
-		h.addDamaged(dir, s.Name, fmt.Sprintf("offset %d: damaged: %v", lost[0].From, lost[0].err), lost, kept)
+		h.addDamaged(dir, s.Name, fmt.Sprintf("offset %d: damaged: %v", lost[0].From, lost[0].Err), lost, kept)
 	}
 	return nil
 }
 
-func (h *Health) addDamaged(dir, name, problem string, lost []lostRange, kept int64) {
+func (h *Health) addDamaged(dir, name, problem string, lost []segment.LostRange, kept int64) {
 	d := h.add(dir, name, damagedSegment, problem)
 	d.Kept = kept
 	for _, r := range lost {
 		d.Lost = append(d.Lost, r.ByteRange)
-	}
-}
-
-// A lostRange is an unreadable range of a segment, and the reason.
-type lostRange struct {
-	ByteRange
-
-	err  error
-	torn bool // no whole frame follows
-}
-
-// readable calls each with every record in the whole frames of a segment, and returns the ranges
-// between them.
-func readable(b []byte, each func(*Record)) (lost []lostRange) {
-	f := newFrames(b)
-	defer f.close()
-	for {
-		lines, err := f.next()
-		if errors.Is(err, io.EOF) {
-			return lost
-		}
-		torn := err != nil
-		if err == nil {
-			var records []*Record
-			if err = decodeLines(lines, nil, func(r *Record) { records = append(records, r) }); err == nil {
-				for _, r := range records {
-					each(r)
-				}
-				f.at = f.end
-				continue
-			}
-		}
-		from := f.at
-		if !f.skip() {
-			return append(lost, lostRange{ByteRange{int64(from), int64(len(b))}, err, torn})
-		}
-		lost = append(lost, lostRange{ByteRange{int64(from), int64(f.at)}, err, false})
 	}
 }
