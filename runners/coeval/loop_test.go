@@ -33,6 +33,8 @@ schedule:
   - {preset: self-rewarding}
   - {preset: temporal-1}
   - {preset: temporal-1, roles: [actor, judge], set: {judge.n: 11}}
+  - {preset: temporal}
+decide: {iterations: 5}
 model: {path: base}
 train: {command: "true {out}"}
 swap: {kind: lora}
@@ -59,6 +61,8 @@ evaluate:
 		// The first model gives four responses, too.
 		{Preset: "temporal-1", Run: 5 * (8 + 24), Arena: 6 + 24, People: 6},
 		{Preset: "temporal-1", Run: 5 * (8 + 88 + 110), Arena: 6 + 24, People: 22},
+		// And the future model, in phase 2, which asks for nothing that phase 1 asked.
+		{Preset: "temporal", Run: 5 * (12 + 36), Arena: 6 + 24, People: 6},
 	} {
 		got := plan.Iterations[i]
 		if got.Iteration != i+1 || got.Preset != wanted.Preset || got.Prompts != 5 || got.Run != wanted.Run || got.Arena != wanted.Arena || got.People != wanted.People {

@@ -15,6 +15,7 @@ import (
 func newSimulateTrainCommand() *cobra.Command {
 	var actor, judge, model, out, world string
 	var seed uint64
+	var shuffle bool
 	c := &cobra.Command{
 		Use:   "train --actor DIR --judge DIR --model PATH --out DIR",
 		Short: "Train a simulated model on a set of pairs, under our rule of learning",
@@ -32,17 +33,18 @@ which is chosen and not measured; see docs/iterations.md.`,
 				return usage(fmt.Errorf("--out is missing; it names the folder of the adapter"))
 			}
 			w.Seed = seed
-			var s simulator.Skill
-			if filepath.IsAbs(model) { // the first model has a name and no adapter
-				if s, err = simulator.ReadAdapter(model); err != nil {
-					return &coded{code: exitFailed, err: err}
-				}
+			s, err := skillAt(model)
+			if err != nil {
+				return &coded{code: exitFailed, err: err}
 			}
 			var pairs [2][]schemas.Pair
 			for i, dir := range []string{actor, judge} {
 				if pairs[i], err = readPairs(c, dir); err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
+			}
+			if shuffle {
+				shuffleSides(pairs[1], seed)
 			}
 			lesson := w.Lesson(pairs[0], pairs[1])
 			next := w.Learn(s, lesson)
@@ -61,7 +63,27 @@ which is chosen and not measured; see docs/iterations.md.`,
 	f.StringVar(&out, "out", "", "folder of the trained adapter")
 	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
+	f.BoolVar(&shuffle, "shuffle-judge", false, "swap chosen and rejected of half the judge pairs, at random: a control whose judge pairs teach nothing")
 	return c
+}
+
+// skillAt returns the skill of the adapter at an absolute path. A name, as the first model has, is the
+// zero skill.
+func skillAt(path string) (simulator.Skill, error) {
+	if !filepath.IsAbs(path) {
+		return simulator.Skill{}, nil
+	}
+	return simulator.ReadAdapter(path)
+}
+
+// shuffleSides swaps chosen and rejected of each pair with probability ½, by the hash of its ID.
+func shuffleSides(pairs []schemas.Pair, seed uint64) {
+	for i := range pairs {
+		p := &pairs[i]
+		if schemas.Digest(p.ID, fmt.Sprint(seed))[0]%2 == 0 {
+			p.Chosen, p.Rejected = p.Rejected, p.Chosen
+		}
+	}
 }
 
 // readPairs returns the pairs of all Parquet files of a folder.

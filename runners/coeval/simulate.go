@@ -14,7 +14,7 @@ import (
 
 func newSimulateCommand() *cobra.Command {
 	var o simulator.Options
-	var world, faults string
+	var world, faults, weights string
 	var seed uint64
 	var bend float64
 	c := &cobra.Command{
@@ -37,6 +37,9 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 			}
 			if err := o.Validate(); err != nil {
 				return usage(err)
+			}
+			if o.Skill, err = skillAt(weights); err != nil {
+				return &coded{code: exitFailed, err: err}
 			}
 			server, err := simulator.Start(o)
 			if err != nil {
@@ -80,6 +83,7 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
 	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
 	f.BoolVar(&o.Adapters, "adapters", false, "load adapters from folders of this machine at POST /v1/load_lora_adapter")
+	f.StringVar(&weights, "weights", "", "absolute path of an adapter that all served models have; a name has the world's own model")
 	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
 	return c
 }

@@ -52,9 +52,10 @@ type Config struct {
 
 // Turn is what an iteration does.
 type Turn struct {
+	// Preset is that of the run. The preset temporal has two runs, with a training between them.
 	Preset string   `yaml:"preset" json:"preset"`
 	Roles  []string `yaml:"roles"  json:"roles"`
-	// Set are settings of the run for this turn, by key, as method.rho: 0.4.
+	// Set are settings of the turn's runs, by key, as method.rho: 0.4.
 	Set map[string]any `yaml:"set" json:"set"`
 }
 
@@ -89,6 +90,17 @@ type Swap struct {
 	Command string `yaml:"command" json:"command"`
 	// Ready is how long a server may take to serve the new model. Zero means 15 minutes.
 	Ready time.Duration `yaml:"ready" json:"ready"`
+	// Future are the servers of the future model of iterations with the preset temporal.
+	Future FutureSwap `yaml:"future" json:"future"`
+}
+
+// FutureSwap is how the future model is served beside the current one.
+type FutureSwap struct {
+	// URLs are servers of its own, swapped like the others. Empty, for lora only, takes the same
+	// servers.
+	URLs []string `yaml:"urls" json:"urls"`
+	// Command starts such a server, like swap.command.
+	Command string `yaml:"command" json:"command"`
 }
 
 // Evaluate is what is measured after each iteration.
@@ -185,9 +197,11 @@ func (c *Config) Validate() error {
 	check(c.Evaluate.Figure == ControlledFigure || c.Evaluate.Figure == WinRateFigure, "evaluate.figure", c.Evaluate.Figure, "length_controlled or win_rate")
 	check(c.Evaluate.GPUHourUSD >= 0, "evaluate.gpu_hour_usd", c.Evaluate.GPUHourUSD, "0 (not known) or more")
 	check(c.Evaluate.GPUs >= 0, "evaluate.gpus", c.Evaluate.GPUs, "0 (not known) or more")
+	errs = append(errs, unknownFields("swap.future.command", c.Swap.Future.Command, serveFields)...)
 	for i, turn := range c.Schedule {
-		check(turn.Preset == "" || slices.Contains(metareward.Presets(), turn.Preset), fmt.Sprintf("schedule[%d].preset", i), turn.Preset, fmt.Sprint(metareward.Presets()))
+		check(turn.Preset == "" || slices.Contains(TurnPresets(), turn.Preset), fmt.Sprintf("schedule[%d].preset", i), turn.Preset, fmt.Sprint(TurnPresets()))
 	}
+	c.validatePools(check)
 	return errors.Join(append(errs, c.Set.Validate(), c.Decide.Validate())...)
 }
 
@@ -198,10 +212,28 @@ func (c *Config) validateSwap(check func(ok bool, key string, value any, allowed
 	check(c.Swap.Kind != swap.Command || c.Swap.Command != "", "swap.command", c.Swap.Command, "the command line of a server with {model} (swap.kind is command)")
 	check(c.Swap.Ready > 0, "swap.ready", c.Swap.Ready, "a time, as 15m")
 	check(len(c.servers()) > 0, "swap.urls", "", "at least one URL, or run.worker.urls")
-	for i, address := range c.servers() {
-		u, err := url.Parse(address)
-		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
-		check(ok, fmt.Sprintf("swap.urls[%d]", i), sanitizeURL(address), "http:// or https://, a host and a path as /v1; quote it where braces stand around it")
+	for key, addresses := range map[string][]string{"swap.urls": c.servers(), "swap.future.urls": c.Swap.Future.URLs} {
+		for i, address := range addresses {
+			u, err := url.Parse(address)
+			ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+			check(ok, fmt.Sprintf("%s[%d]", key, i), sanitizeURL(address), "http:// or https://, a host and a path as /v1; quote it where braces stand around it")
+		}
+	}
+}
+
+// validatePools checks that the checkpoints beside the current one have servers. A server without
+// adapters serves one model.
+func (c *Config) validatePools(check func(ok bool, key string, value any, allowed string)) {
+	isPhase := func(t Turn) bool { return t.Preset == Temporal }
+	isTemporal := func(t Turn) bool { return t.isTemporal() }
+	if c.Swap.Kind == swap.LoRA || !slices.ContainsFunc(c.Schedule, isTemporal) {
+		return
+	}
+	past, _ := c.Run["past"].(map[string]any)
+	check(past["urls"] != nil, "run.past.urls", "", fmt.Sprintf("the servers of the first model (swap.kind is %s, and a preset of the schedule is temporal)", c.Swap.Kind))
+	if slices.ContainsFunc(c.Schedule, isPhase) {
+		check(len(c.Swap.Future.URLs) > 0, "swap.future.urls", "", fmt.Sprintf("servers for the model that phase 1 trains (swap.kind is %s)", c.Swap.Kind))
+		check(c.Swap.Kind != swap.Command || c.Swap.Future.Command != "", "swap.future.command", "", "the command line of a server with {model} (swap.kind is command)")
 	}
 }
 

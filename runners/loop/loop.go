@@ -3,6 +3,12 @@
 //
 //	iteration t:  produce ─► set ─► train ─► swap ─► evaluate ─► decide ─► t+1, or the end
 //
+// An iteration of the preset temporal has both phases of that method. Four steps come before the others:
+//
+//	phase-1 ─► future-set ─► future-train ─► future-swap ─► produce (phase 2) ─► …
+//
+// Phase 2 runs in the folder of phase 1, so that it takes all calls of phase 1 from their journal.
+//
 // A loop lives in a folder. state.jsonl has a line for each step that is done, with the digest of
 // what it was made from. Every step can be repeated: runs and arenas go through their journals, a
 // training set is a function of the pairs, and a training or a server that a killed loop left behind
@@ -27,6 +33,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -34,7 +41,6 @@ import (
 	"coeval/runners/arena"
 	"coeval/runners/loop/decide"
 	"coeval/runners/loop/process"
-	"coeval/runners/loop/swap"
 	"coeval/runners/loop/trainset"
 	"coeval/schemas"
 )
@@ -50,6 +56,8 @@ type Loop struct {
 	Env []string
 
 	state *State
+	// saying guards Out.
+	saying sync.Mutex
 }
 
 // checkpoint is a model with what is known of it.
@@ -100,18 +108,27 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 func (l *Loop) say(format string, args ...any) {
+	l.saying.Lock()
+	defer l.saying.Unlock()
 	fmt.Fprintf(l.Out, format+"\n", args...)
 }
 
 // iterate does all steps of an iteration that aren't done.
 func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 	steps := map[Step]func(context.Context, int) (any, error){
+		PhaseOne: l.phaseOne, FutureSet: l.futureSet, TrainFuture: l.trainFuture, SwapFuture: l.swapFuture,
 		Produce: l.produce, MakeSet: l.makeSet, TrainModel: l.train, SwapModel: l.swap, Measure: l.evaluate, Decide: l.decide,
 	}
 	input := l.inputOf(t)
-	for _, step := range Steps {
+	for _, step := range l.Config.steps(t) {
 		own := schemas.Digest(input, string(step), l.settingsOf(t, step))
 		done := l.state.Find(t, step)
+		if done != nil && done.Input != own && step == Decide {
+			if t < l.state.Last() {
+				continue // the loop went on
+			}
+			done = nil
+		}
 		if done != nil && done.Input != own {
 			return nil, fmt.Errorf("iteration %d, %s: it was done with other settings; give the former ones, or remove %s and the lines of iteration %d and later from %s to do it again",
 				t, step, l.Config.folder(t), t, StateFile)
@@ -119,7 +136,7 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 		if done == nil {
 			began := time.Now()
 			l.say("iteration %d: %s", t, step)
-			output, err := steps[step](ctx, t)
+			output, err := l.withServers(ctx, t, step, steps[step])
 			if err != nil {
 				return nil, fmt.Errorf("iteration %d, %s: %w", t, step, err)
 			}
@@ -147,18 +164,23 @@ func (l *Loop) inputOf(t int) string {
 }
 
 // settingsOf are the settings that a step depends on, as text. Prices, thresholds and bounds may
-// change between two starts: evaluate and decide depend on no settings but those of the figures.
+// change between two starts: evaluate depends on no settings but those of the figures, and the last
+// decision is made again by other rules.
 func (l *Loop) settingsOf(t int, step Step) string {
 	var settings any
 	switch step {
-	case Produce:
+	case PhaseOne, Produce:
 		settings = []any{l.Config.Run, l.Config.turn(t), l.Config.PromptsPerIteration, l.Config.Slices, l.Config.sliceCount()}
-	case MakeSet:
+	case FutureSet, MakeSet:
 		settings = []any{l.Config.Set, l.Config.turn(t).Roles}
-	case TrainModel:
+	case TrainFuture, TrainModel:
 		settings = []any{l.Config.Train.Command, l.Config.Model}
+	case SwapFuture:
+		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Future}
 	case SwapModel:
 		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Command}
+	case Decide:
+		settings = l.Config.Decide
 	default:
 		return ""
 	}
@@ -208,23 +230,35 @@ type produced struct {
 
 // produce runs the pipeline with the model that the last iteration trained.
 func (l *Loop) produce(ctx context.Context, t int) (any, error) {
-	model := l.after(t - 1)
-	run := filepath.Join(l.Config.folder(t), "data")
-	settings, err := l.runSettings(t, &model, run)
+	turn := l.Config.turn(t)
+	preset := turn.Preset
+	if preset == Temporal {
+		preset = phaseTwo
+	}
+	settings, err := l.phaseSettings(t, preset)
 	if err != nil {
 		return nil, err
 	}
-	file, err := l.writeYAML(t, "run.yaml", settings)
+	return l.run(ctx, t, "produce", "run.yaml", settings)
+}
+
+// dataFolder is the folder of an iteration's run.
+func (l *Loop) dataFolder(t int) string { return filepath.Join(l.Config.folder(t), "data") }
+
+// run is one run of the pipeline as a process of this name.
+func (l *Loop) run(ctx context.Context, t int, name, file string, settings map[string]any) (*produced, error) {
+	path, err := l.writeYAML(t, file, settings)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"run", file}
+	args := []string{"run", path}
 	if len(l.Config.Beam) > 0 {
 		args = append(append(args, "--"), l.Config.Beam...)
 	}
-	if err := l.program(ctx, t, "produce", args...); err != nil {
+	if err := l.program(ctx, t, name, args...); err != nil {
 		return nil, err
 	}
+	run := l.dataFolder(t)
 	b, err := os.ReadFile(filepath.Join(run, "run.json"))
 	if err != nil {
 		return nil, err
@@ -233,15 +267,15 @@ func (l *Loop) produce(ctx context.Context, t int) (any, error) {
 	return &produced{Run: run, SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
-// runSettings returns the config of an iteration's run.
-func (l *Loop) runSettings(t int, model *checkpoint, out string) (map[string]any, error) {
+// runSettings returns the config of a run of iteration t with this model and preset.
+func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) (map[string]any, error) {
 	settings, err := clone(l.Config.Run)
 	if err != nil {
 		return nil, err
 	}
 	turn := l.Config.turn(t)
-	if turn.Preset != "" {
-		settings["preset"] = turn.Preset
+	if preset != "" {
+		settings["preset"] = preset
 	}
 	if len(turn.Roles) > 0 {
 		settings["roles"] = turn.Roles
@@ -306,11 +340,15 @@ func (l *Loop) writeYAML(t int, name string, settings map[string]any) (string, e
 // program runs this program with these arguments, or joins the process that a killed loop left.
 func (l *Loop) program(ctx context.Context, t int, name string, args ...string) error {
 	words := []string{"exec", quote(l.Binary)}
+	comment := ""
 	for _, a := range args {
 		words = append(words, quote(a))
+		if b, err := os.ReadFile(a); err == nil && strings.HasSuffix(a, ".yaml") {
+			comment += " # " + schemas.Digest(string(b)) // another config is another command, which is not done yet
+		}
 	}
 	c := &process.Command{
-		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " "), Env: l.Env, OnStop: process.Kill, Grace: settleTime,
+		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " ") + comment, Env: l.Env, OnStop: process.Kill, Grace: settleTime,
 	}
 	return c.Run(ctx)
 }
@@ -328,16 +366,22 @@ type made struct {
 	Digest string `json:"digest"`
 }
 
+// makeSet makes the set of an iteration's run.
 func (l *Loop) makeSet(ctx context.Context, t int) (any, error) {
 	p, err := read[produced](l.state, t, Produce)
 	if err != nil {
 		return nil, err
 	}
+	return l.setOf(ctx, t, p, l.Config.folder(t))
+}
+
+// setOf makes the set of a run below a folder.
+func (l *Loop) setOf(ctx context.Context, t int, p *produced, folder string) (*made, error) {
 	options := l.Config.Set
 	if roles := l.Config.turn(t).Roles; len(roles) > 0 {
 		options.Roles = roles
 	}
-	s, err := trainset.Make(ctx, p.Run, filepath.Join(l.Config.folder(t), "set"), options)
+	s, err := trainset.Make(ctx, p.Run, filepath.Join(folder, "set"), options)
 	if err != nil {
 		return nil, err
 	}
@@ -345,9 +389,15 @@ func (l *Loop) makeSet(ctx context.Context, t int) (any, error) {
 	return &made{Set: *s, Digest: s.Digest()}, nil
 }
 
-// train runs the user's command and takes the digest of what it wrote.
+// train trains the model of an iteration on its set.
 func (l *Loop) train(ctx context.Context, t int) (any, error) {
-	folder, err := filepath.Abs(l.Config.folder(t))
+	return l.trainIn(ctx, t, l.Config.folder(t))
+}
+
+// trainIn runs the user's command on the set of a folder and takes the digest of the model that it
+// wrote there.
+func (l *Loop) trainIn(ctx context.Context, t int, dir string) (*checkpoint, error) {
+	folder, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -399,172 +449,6 @@ func digestOf(dir string) (string, error) {
 		err = errors.New("the folder has no files")
 	}
 	return hex.EncodeToString(h.Sum(nil)), err
-}
-
-// swapped is a model that servers are proved to serve.
-type swapped struct {
-	Model  checkpoint             `json:"model"`
-	Proofs map[string]*swap.Proof `json:"proofs"`
-}
-
-// swap makes every server serve the trained model, and proves it.
-func (l *Loop) swap(ctx context.Context, t int) (any, error) {
-	trained, err := read[checkpoint](l.state, t, TrainModel)
-	if err != nil {
-		return nil, err
-	}
-	former := l.after(t - 1)
-	next := *trained
-	next.Name = former.Name
-	if l.Config.Swap.Kind == swap.LoRA {
-		next.Name = fmt.Sprintf("it-%d-%s", t, next.revision()[:8])
-	}
-	if t == 1 {
-		if err := l.answerBaseline(ctx, t); err != nil {
-			return nil, err
-		}
-	}
-	out := &swapped{Model: next, Proofs: map[string]*swap.Proof{}}
-	for i, address := range l.Config.servers() {
-		proof, err := l.swapServer(ctx, t, i, address, &former, &next)
-		if err != nil {
-			return nil, err
-		}
-		out.Proofs[address] = proof
-	}
-	return out, nil
-}
-
-// swapServer swaps one server. The canaries of the models that it served before are kept on the
-// disk: once the weights are reloaded, nobody can ask the former ones.
-func (l *Loop) swapServer(ctx context.Context, t, i int, address string, former, next *checkpoint) (*swap.Proof, error) {
-	server := &swap.Server{URL: address}
-	if env := l.Config.Swap.APIKeyEnv; env != "" {
-		server.APIKey = os.Getenv(env)
-	}
-	if err := l.startFirst(ctx, t, server); err != nil {
-		return nil, err
-	}
-	was, err := l.canary(ctx, server, filepath.Join(l.Config.folder(t), fmt.Sprintf("canary-%d.json", i)), former.Name)
-	if err != nil {
-		return nil, err
-	}
-	c := swap.Checkpoint{Path: next.Path, Name: next.Name, Digest: next.Digest}
-	var base *swap.Canary
-	switch l.Config.Swap.Kind {
-	case swap.LoRA:
-		if base, err = l.canary(ctx, server, filepath.Join(l.Config.Dir, fmt.Sprintf("canary-base-%d.json", i)), l.firstName()); err != nil {
-			return nil, err
-		}
-		err = server.Load(ctx, l.Config.Swap.Dialect, c)
-	case swap.Reload:
-		err = server.Reload(ctx, l.Config.Swap.Dialect, c)
-	case swap.Command:
-		err = l.restart(ctx, t, server, next)
-	case swap.Wait:
-		return l.await(ctx, server, c, was)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return server.Prove(ctx, l.Config.Swap.Kind, c, was, base)
-}
-
-// canary returns the canary in a file, which it records first where there is none.
-func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model string) (*swap.Canary, error) {
-	b, err := os.ReadFile(file)
-	if err == nil {
-		c := new(swap.Canary)
-		if err := json.Unmarshal(b, c); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		return c, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	c, err := server.Record(ctx, model)
-	if err != nil {
-		return nil, err
-	}
-	if b, err = json.Marshal(c); err != nil {
-		return nil, fmt.Errorf("loop: %w", err)
-	}
-	if err := os.WriteFile(file+".tmp", b, 0o666); err != nil {
-		return nil, err
-	}
-	return c, os.Rename(file+".tmp", file)
-}
-
-// serverCommand is the command that serves a model in iteration t, and later ones.
-func (l *Loop) serverCommand(t int, model *checkpoint) *process.Command {
-	line := expand(l.Config.Swap.Command, map[string]string{"model": model.Path, "name": model.Name, "iteration": fmt.Sprint(t)})
-	return &process.Command{Dir: l.Config.Dir, Name: "server", Line: line, Env: l.Env}
-}
-
-// startFirst starts the server of the former model where the loop starts servers and none runs.
-func (l *Loop) startFirst(ctx context.Context, t int, server *swap.Server) error {
-	if l.Config.Swap.Kind != swap.Command {
-		return nil
-	}
-	if _, err := server.Models(ctx); err == nil {
-		return nil
-	}
-	former := l.after(t - 1)
-	return l.serve(ctx, l.serverCommand(t-1, &former), server, &former)
-}
-
-func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Server, model *checkpoint) error {
-	if err := c.Start(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
-	defer cancel()
-	if err := server.WaitReady(ctx, model.Name, time.Second); err != nil {
-		return fmt.Errorf("%w; its output is in %s", err, c.Log())
-	}
-	return nil
-}
-
-// restart ends the server and starts it with the next model.
-func (l *Loop) restart(ctx context.Context, t int, server *swap.Server, next *checkpoint) error {
-	c := l.serverCommand(t, next)
-	if !c.Runs() {
-		if err := c.Stop(settleTime); err != nil {
-			return err
-		}
-	}
-	return l.serve(ctx, c, server, next)
-}
-
-// StopServers ends the servers that the loop started.
-func (l *Loop) StopServers() error {
-	if l.Config.Swap.Kind != swap.Command {
-		return nil
-	}
-	c := &process.Command{Dir: l.Config.Dir, Name: "server"}
-	return c.Stop(settleTime)
-}
-
-// await waits until somebody else has swapped.
-func (l *Loop) await(ctx context.Context, server *swap.Server, c swap.Checkpoint, was *swap.Canary) (*swap.Proof, error) {
-	l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
-	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
-	defer cancel()
-	const every = 5 * time.Second
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		proof, err := server.Prove(ctx, swap.Wait, c, was, nil)
-		if err == nil {
-			return proof, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("nobody swapped the model within %s (swap.ready): %w", l.Config.Swap.Ready, err)
-		case <-ticker.C:
-		}
-	}
 }
 
 // arenaFolder is the folder of the loop's one arena: the baseline's answers serve every iteration.
@@ -642,7 +526,7 @@ func (l *Loop) evaluate(ctx context.Context, t int) (any, error) {
 // hours is how long the steps of an iteration took that use GPUs.
 func (l *Loop) hours(t int) float64 {
 	seconds := 0.0
-	for _, step := range []Step{Produce, TrainModel, SwapModel} {
+	for _, step := range []Step{PhaseOne, TrainFuture, SwapFuture, Produce, TrainModel, SwapModel} {
 		if r := l.state.Find(t, step); r != nil {
 			seconds += r.Seconds
 		}
@@ -703,14 +587,23 @@ func estimate(e *arena.Estimate) *decide.Estimate {
 	return &decide.Estimate{Value: e.Value, Low: e.Low, High: e.High}
 }
 
+// judgeSettings returns the config of the calibration of a model as the judge of iteration t.
+func (l *Loop) judgeSettings(t int, model *checkpoint) (map[string]any, error) {
+	turn := l.Config.turn(t)
+	preset := turn.Preset
+	if turn.isTemporal() {
+		preset = selfRewarding // the numbers of the judge are the same, and nothing is asked of other checkpoints
+	}
+	return l.runSettings(t, model, preset, filepath.Join(l.Config.folder(t), "judge"))
+}
+
 // calibrate asks the trained model, as a judge, about people's labels.
 func (l *Loop) calibrate(ctx context.Context, t int, out *measured) error {
 	if l.Config.Evaluate.People == "" {
 		return nil
 	}
 	model := l.after(t)
-	dir := filepath.Join(l.Config.folder(t), "judge")
-	settings, err := l.runSettings(t, &model, dir)
+	settings, err := l.judgeSettings(t, &model)
 	if err != nil {
 		return err
 	}
@@ -729,7 +622,7 @@ func (l *Loop) calibrate(ctx context.Context, t int, out *measured) error {
 			} `json:"with_ties"`
 		} `json:"agreement"`
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "calibration.json"))
+	b, err := os.ReadFile(filepath.Join(l.Config.folder(t), "judge", "calibration.json"))
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func program(args []string) error {
 	dir := fmt.Sprint(section("output")["dir"])
 	switch args[0] {
 	case "run":
-		return fakeRun(dir, section("worker"))
+		return fakeRun(dir, settings)
 	case "arena":
 		return fakeArena(dir, settings, slices.Contains(args, "--answers-only"))
 	case "calibrate":
@@ -103,9 +103,19 @@ func must(dir string) string {
 	return dir
 }
 
-// fakeRun writes a pair of each role for each of twenty prompts. Its texts name the model.
-func fakeRun(dir string, worker map[string]any) error {
-	model := fmt.Sprintf("%v@%v", worker["model"], worker["revision"])
+// fakeRun writes a pair of each role for each of twenty prompts. Its texts name the preset and all
+// models. Phase 2 wants the folder of phase 1, as a run does whose journal has the calls.
+func fakeRun(dir string, settings map[string]any) error {
+	side := func(name string) string {
+		s, _ := settings[name].(map[string]any)
+		return fmt.Sprintf("%v@%v", s["model"], s["revision"])
+	}
+	model := fmt.Sprint(settings["preset"], side("worker"), side("past"), side("future"))
+	if settings["preset"] == "temporal-2" {
+		if _, err := os.Stat(filepath.Join(dir, "run.json")); err != nil {
+			return fmt.Errorf("phase 2 doesn't find phase 1: %w", err)
+		}
+	}
 	for _, role := range []string{schemas.RoleActor, schemas.RoleJudge} {
 		var pairs []schemas.Pair
 		for i := range 20 {
@@ -204,8 +214,8 @@ func modelServer(t *testing.T) string {
 	return s.URL + "/v1"
 }
 
-// newLoop writes the config of a loop of three iterations.
-func newLoop(t *testing.T, url string) string {
+// newLoop writes the config of a loop of three iterations, with more lines at its end.
+func newLoop(t *testing.T, url string, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	config := fmt.Sprintf(`dir: %[1]s/loop
@@ -222,7 +232,7 @@ evaluate:
   arena: {judge: {model: judge}, prompts: {paths: [arena.jsonl]}}
   people: people.jsonl
 decide: {iterations: 3}
-`, dir, url)
+`, dir, url) + strings.Join(more, "\n")
 	if err := os.WriteFile(filepath.Join(dir, "loop.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +249,7 @@ func outcome(t *testing.T, dir string) map[string]string {
 	}
 	for _, r := range state.Records() {
 		switch r.Step {
-		case loop.MakeSet, loop.TrainModel, loop.Decide: // others contain times or addresses
+		case loop.MakeSet, loop.TrainModel, loop.FutureSet, loop.TrainFuture, loop.Decide: // others contain times or addresses
 			text := strings.ReplaceAll(string(r.Output), dir, "DIR")
 			out[fmt.Sprint(r.Iteration, r.Step)] = text
 		}
@@ -264,7 +274,7 @@ func TestLoop(t *testing.T) {
 	if !strings.Contains(said.String(), "all 3 iterations are done") || !strings.Contains(said.String(), "the best model is that of iteration 3") {
 		t.Errorf("it said:\n%s", said.String())
 	}
-	checkTrainings(t, dir)
+	checkTrainings(t, dir, 1)
 	weights := outcome(t, dir)
 	if weights["weights 1"] == weights["weights 2"] {
 		t.Error("iteration 2 trains on the data of iteration 1")
@@ -284,22 +294,33 @@ func TestLoop(t *testing.T) {
 	}
 }
 
-// checkTrainings expects one training for each iteration.
-func checkTrainings(t *testing.T, dir string) {
+// checkTrainings expects so many trainings for each iteration.
+func checkTrainings(t *testing.T, dir string, each int) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "trainings"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(b) != "1\n2\n3\n" {
-		t.Errorf("trainings were %q; want one for each iteration", b)
+	want := ""
+	for it := 1; it <= 3; it++ {
+		want += strings.Repeat(fmt.Sprintf("%d\n", it), each)
+	}
+	if string(b) != want {
+		t.Errorf("trainings were %q; want %d for each iteration", b, each)
 	}
 }
 
 // A loop that is killed again and again, at moments spread over its whole run, ends with the same
 // sets, models and decisions as one that is not, and trains as often.
 func TestKilledLoop(t *testing.T) {
-	undisturbed := newLoop(t, modelServer(t))
+	t.Run("one phase", func(t *testing.T) { killedLoop(t, 1) })
+	t.Run("two phases", func(t *testing.T) { killedLoop(t, 2, "schedule: [{preset: temporal}]") })
+}
+
+func killedLoop(t *testing.T, trainings int, more ...string) {
+	t.Helper()
+	t.Parallel()
+	undisturbed := newLoop(t, modelServer(t), more...)
 	began := time.Now()
 	if err := runLoop(t.Context(), undisturbed, io.Discard); err != nil {
 		t.Fatal(err)
@@ -307,7 +328,7 @@ func TestKilledLoop(t *testing.T) {
 	whole := time.Since(began)
 	want := outcome(t, undisturbed)
 
-	dir := newLoop(t, modelServer(t))
+	dir := newLoop(t, modelServer(t), more...)
 	r := rand.New(rand.NewPCG(1, 2))
 	kills := 0
 	for try := 0; ; try++ {
@@ -337,7 +358,7 @@ func TestKilledLoop(t *testing.T) {
 			if got := outcome(t, dir); !maps.Equal(got, want) {
 				t.Errorf("after %d kills the outcome differs", kills)
 			}
-			checkTrainings(t, dir)
+			checkTrainings(t, dir, trainings)
 			t.Logf("%d kills", kills)
 			return
 		case <-timer.C:
@@ -349,6 +370,112 @@ func TestKilledLoop(t *testing.T) {
 				t.Logf("the loop ended before the kill")
 			}
 		}
+	}
+}
+
+// settingsIn reads a config that the loop wrote.
+func settingsIn(t *testing.T, dir, name string) map[string]any {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "loop", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]any{}
+	if err := yaml.Unmarshal(b, &settings); err != nil {
+		t.Fatal(err)
+	}
+	return settings
+}
+
+// An iteration of the preset temporal trains twice. Phase 2 runs in the folder of phase 1 and asks
+// the model that phase 1 trained; past is the first model in every iteration.
+func TestBothPhases(t *testing.T) {
+	dir := newLoop(t, modelServer(t), "schedule: [{preset: temporal, set: {judge.n: 5}}]")
+	var said bytes.Buffer
+	if err := runLoop(t.Context(), dir, &said); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	checkTrainings(t, dir, 2)
+	state, err := loop.OpenState(filepath.Join(dir, "loop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for it := 1; it <= 3; it++ {
+		var steps []loop.Step
+		for _, r := range state.Records() {
+			if r.Iteration == it {
+				steps = append(steps, r.Step)
+			}
+		}
+		if !slices.Equal(steps, slices.Concat(loop.FutureSteps, loop.Steps)) {
+			t.Errorf("the steps of iteration %d are %v", it, steps)
+		}
+		one, two := settingsIn(t, dir, fmt.Sprintf("it-%d/phase-1.yaml", it)), settingsIn(t, dir, fmt.Sprintf("it-%d/run.yaml", it))
+		var future struct {
+			Model struct{ Name, Digest string }
+		}
+		if err := json.Unmarshal(state.Find(it, loop.SwapFuture).Output, &future); err != nil {
+			t.Fatal(err)
+		}
+		for key, want := range map[string]any{"preset": "temporal-2", "past": map[string]any{"model": "base"}, "future": map[string]any{
+			"model": future.Model.Name, "revision": future.Model.Digest[:16],
+		}} {
+			if fmt.Sprint(two[key]) != fmt.Sprint(want) {
+				t.Errorf("iteration %d: %s of phase 2 is %v; want %v", it, key, two[key], want)
+			}
+		}
+		if one["preset"] != "temporal-1" || one["future"] != nil {
+			t.Errorf("iteration %d: phase 1 has the settings %v", it, one)
+		}
+		delete(two, "future")
+		two["preset"] = one["preset"]
+		if fmt.Sprint(one) != fmt.Sprint(two) {
+			t.Errorf("iteration %d: the phases differ in more than the future model:\n%v\n%v", it, one, two)
+		}
+	}
+	weights, err := os.ReadFile(filepath.Join(dir, "loop", "it-1", "future", "model", "weights"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcome(t, dir)["weights 1"] == string(weights) {
+		t.Error("the model is trained on the set of phase 1")
+	}
+}
+
+// A server without adapters serves one model, so that the other checkpoints need servers.
+func TestPhasesNeedServers(t *testing.T) {
+	c, err := loop.ParseConfig("loop.yaml", []byte("dir: d\nrun: {worker: {urls: ['http://a/v1'], model: m}}\nmodel: {path: m}\ntrain: {command: 'x {out}'}\nschedule: [{preset: temporal}, {preset: temporal-2}]\nswap: {kind: command, command: serve}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Validate()
+	for _, want := range []string{"run.past.urls is empty", "swap.future.urls is empty", "swap.future.command is empty", "schedule[1].preset is temporal-2"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("problems lack %q: %v", want, err)
+		}
+	}
+}
+
+// More iterations, or other thresholds, take up a loop that has ended; what is done stays.
+func TestGoOnAfterTheEnd(t *testing.T) {
+	dir := newLoop(t, modelServer(t), "slice_count: 5")
+	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "loop.yaml")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, bytes.Replace(b, []byte("iterations: 3"), []byte("iterations: 4"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	if err := runLoop(t.Context(), dir, &said); err != nil {
+		t.Fatal(err)
+	}
+	if got := said.String(); strings.Contains(got, "iteration 3: produce") || !strings.Contains(got, "iteration 4: train") || !strings.Contains(got, "all 4 iterations are done") {
+		t.Errorf("it said:\n%s", got)
 	}
 }
 

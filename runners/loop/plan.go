@@ -2,11 +2,7 @@ package loop
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
-
-	"coeval/schemas"
 )
 
 // Intended is what an iteration does, for a plan. Configs name models that are not trained yet by
@@ -77,48 +73,27 @@ func (l *Loop) plannedModel(t int) checkpoint {
 
 // plannedRun returns the config of the run of iteration t.
 func (l *Loop) plannedRun(t int) (map[string]any, error) {
-	model := l.plannedModel(t - 1)
-	settings, err := l.runSettings(t, &model, filepath.Join(l.Config.folder(t), "data"))
+	model, preset := l.plannedModel(t-1), l.Config.turn(t).Preset
+	if preset == Temporal {
+		preset = phaseTwo
+	}
+	settings, err := l.runSettings(t, &model, preset, l.dataFolder(t))
 	if err != nil {
 		return nil, err
 	}
-	preset := l.Config.turn(t).Preset
-	if !strings.HasPrefix(preset, temporalPrefix) {
-		return settings, nil
+	if preset == phaseOne || preset == phaseTwo {
+		l.putPast(t, settings, &model)
 	}
-	past := map[string]any{"model": l.firstName()}
-	if own, ok := settings[schemas.RolePast].(map[string]any); ok {
-		past = own
-		if past["model"] == nil {
-			past["model"] = l.firstName()
-		}
-	}
-	settings[schemas.RolePast] = past
-	if preset == bothPhases {
-		settings["preset"] = bothPhases + "-2"
-		put(settings, "future.model", l.firstName())
-		put(settings, "future.revision", fmt.Sprintf("not-trained-%d-future", t))
+	if preset == phaseTwo {
+		l.putFuture(settings, &checkpoint{Name: l.firstName(), Digest: fmt.Sprintf("untrained-%d", t)})
 	}
 	return settings, nil
 }
 
-// The presets with other checkpoints, and the one with both phases in one iteration.
-const (
-	temporalPrefix = "temporal"
-	bothPhases     = "temporal"
-)
-
 // plannedJudge returns the config of the calibration after iteration t.
 func (l *Loop) plannedJudge(t int) (map[string]any, error) {
 	model := l.plannedModel(t)
-	settings, err := l.runSettings(t, &model, filepath.Join(l.Config.folder(t), "judge"))
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(l.Config.turn(t).Preset, temporalPrefix) {
-		settings["preset"] = "self-rewarding" // as the calibration of the loop: the judge is the same, and nothing is asked of others
-	}
-	return settings, nil
+	return l.judgeSettings(t, &model)
 }
 
 // Has reports whether a step of the iteration is done.

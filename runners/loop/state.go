@@ -16,8 +16,13 @@ import (
 // Step is one step of an iteration.
 type Step string
 
-// The steps, in their order.
+// The steps, in their order. The first four belong to iterations of the preset temporal.
 const (
+	PhaseOne    Step = "phase-1"
+	FutureSet   Step = "future-set"
+	TrainFuture Step = "future-train"
+	SwapFuture  Step = "future-swap"
+
 	Produce    Step = "produce"
 	MakeSet    Step = "set"
 	TrainModel Step = "train"
@@ -26,8 +31,11 @@ const (
 	Decide     Step = "decide"
 )
 
-// Steps are all of them.
+// Steps are those of every iteration.
 var Steps = []Step{Produce, MakeSet, TrainModel, SwapModel, Measure, Decide}
+
+// FutureSteps come before them in an iteration of the preset temporal.
+var FutureSteps = []Step{PhaseOne, FutureSet, TrainFuture, SwapFuture}
 
 // A Record says that a step is done.
 type Record struct {
@@ -97,9 +105,9 @@ func readState(dir string) (s *State, whole, size int64, err error) {
 // maxLine bounds a line of the state.
 const maxLine = 16 << 20
 
-// Find returns the record of a step, or nil.
+// Find returns the last record of a step, or nil. Only decisions have more than one.
 func (s *State) Find(iteration int, step Step) *Record {
-	for i := range s.records {
+	for i := len(s.records) - 1; i >= 0; i-- {
 		if r := &s.records[i]; r.Iteration == iteration && r.Step == step {
 			return r
 		}

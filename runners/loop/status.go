@@ -67,11 +67,11 @@ func (l *Loop) next() string {
 	d, err := read[decide.Decision](l.state, last, Decide)
 	if err != nil {
 		undone := func(s Step) bool { return l.state.Find(last, s) == nil }
-		steps := Steps
+		steps := l.Config.steps(last)
 		return fmt.Sprintf("next: iteration %d, %s", last, steps[slices.IndexFunc(steps, undone)])
 	}
 	if !d.Stop {
-		return fmt.Sprintf("next: iteration %d, %s", last+1, Steps[0])
+		return fmt.Sprintf("next: iteration %d, %s", last+1, l.Config.steps(last + 1)[0])
 	}
 	ended := fmt.Sprintf("the loop ended after iteration %d: %s", last, strings.Join(d.Reasons, "; "))
 	if d.Best > 0 {

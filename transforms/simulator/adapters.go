@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -79,6 +80,15 @@ func (a *adapters) find(name string) string {
 		return l.model
 	}
 	return name
+}
+
+// find returns the model to simulate under a name: a loaded adapter's, the server's own weights for a
+// name that it serves from its start, or else the name itself.
+func (s *Server) find(name string) string {
+	if s.o.Skill != (Skill{}) && slices.Contains(s.o.Models, name) {
+		return s.o.Skill.Model()
+	}
+	return s.adapters.find(name)
 }
 
 // all returns the loaded adapters by name.

@@ -25,6 +25,9 @@
 // request with seed s+i. A request without a seed has seed 0. Texts are filler that zstd compresses
 // about four times.
 //
+// A model whose name has a [Skill] answers better or worse, and judges better or worse, by our own rule:
+// [World.Learn] says what a training set changes, [Hardness] that better answers are harder to judge.
+//
 // # The server
 //
 // A [Server] answers /v1/chat/completions and /v1/models (also without /v1), /health and /metrics,

@@ -66,14 +66,21 @@ const (
 )
 
 // pairwise writes the comparison of two answers. The judge scores each answer as it would score it
-// alone, adds its position bias to the first, and writes the verdict for the difference.
+// alone, adds its position bias to the first, and writes the verdict for the difference. The position
+// bias is that of the answer that is harder to judge.
 func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
+	bias := 0.0
 	points := func(c code) float64 {
 		quality, z := w.hidden(c)
+		w := w.about(c)
+		if math.Abs(w.FirstBias) > math.Abs(bias) {
+			bias = w.FirstBias
+		}
 		own := rng(mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample ^ mix(q.model)))
 		return quality + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
 	}
-	difference := points(q.answers.first) - points(q.answers.second) + firstPoints*w.FirstBias
+	difference := points(q.answers.first) - points(q.answers.second)
+	difference += firstPoints * bias
 	verdict := "A>B"
 	switch size := math.Abs(difference); {
 	case q.answers.degrees && size < narrowly:

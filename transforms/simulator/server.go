@@ -30,6 +30,9 @@ type Options struct {
 	// Adapters allows clients to load models from folders of this machine while the server runs, as
 	// vLLM loads LoRA adapters. By default clients can make the server read no file.
 	Adapters bool
+	// Skill is that of the served Models, as a server has that was started with trained weights. The zero
+	// Skill is the world's own model.
+	Skill Skill
 	// Strict refuses unknown models with status 404. By default the server accepts any name.
 	Strict bool
 	// APIKey is the bearer token that requests must carry. Empty means none.
@@ -269,7 +272,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	q := s.world.Read(req.messages, s.adapters.find(req.model))
+	q := s.world.Read(req.messages, s.find(req.model))
 	var err error
 	if q.form, err = s.form(&req); err != nil {
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())

@@ -77,6 +77,24 @@ func (s Skill) apply(w *World) *World {
 	return &skilled
 }
 
+// Hardness is how much harder it is to judge better answers, under our rule: a judge's errors about an
+// answer of a model with the skill Quality grow by the factor exp(Hardness·Quality). They double with
+// every half point, and halve for worse models. The answers of the world's own model have the errors
+// that the world's fields say.
+//
+// The logarithm of the factor is bounded as that of a judge's skill is, to ±1.5.
+//
+// It is the mechanism by which an actor outgrows a judge that stays the same. It is chosen so that the
+// signs of package compare come as the paper (arXiv 2407.19594) has them: with a judge that isn't
+// trained, within four or five iterations, and not with one that is.
+const Hardness = 2 * math.Ln2
+
+// about returns the world of a judge that reads an answer with this shift.
+func (w *World) about(c code) *World {
+	harder := Hardness * float64(c.shift.quality) / 100
+	return Skill{Noise: math.Min(math.Max(harder, -maxNoise), maxNoise)}.apply(w)
+}
+
 // shift is the part of a skill that a response's code contains, in hundredths.
 func (s Skill) shift() shift {
 	return shift{quality: int16(math.Round(100 * s.Quality)), length: int16(math.Round(100 * s.Length))}

@@ -102,7 +102,7 @@ func TestPairwise(t *testing.T) {
 		{poor, good, "A or B", "B"},
 	} {
 		right := 0
-		for _, text := range askModel(w, "judge", page(test.first, test.second, test.choices), 50) {
+		for _, text := range askModel(w, Skill{Noise: -maxNoise}.Model(), page(test.first, test.second, test.choices), 50) {
 			if strings.HasSuffix(text, "Verdict: "+test.want) {
 				right++
 			}
@@ -116,6 +116,34 @@ func TestPairwise(t *testing.T) {
 	for _, text := range foreign {
 		if !strings.Contains(text, "Verdict: ") {
 			t.Errorf("answers without codes are not compared: %q", text)
+		}
+	}
+}
+
+// Under our rule a judge's error about answers that are better by half a point is twice that about its
+// world's own, and about those of a much better model e^1.5 times.
+func TestBetterAnswersAreHarderToJudge(t *testing.T) {
+	w := quiet()
+	w.ScoreStep, w.QualityMean, w.PromptSpread, w.Spread = 0, 0, 0, 0 // no rounding, and no clipping
+	w.Leniency, w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 1, 0.05, 0, 0
+	spread := func(quality float64) float64 {
+		q := w.Read([]schemas.Message{{Role: "user", Content: askModel(w, Skill{Quality: quality}.Model(), "Question", 1)[0]}}, "judge")
+		world := *w
+		world.Leniency /= math.Exp(math.Min(Hardness*quality, maxNoise)) // leniency is an error too
+		sum, squares, n := 0.0, 0.0, 2000
+		for i := range n {
+			r := rng(i)
+			s := float64(world.score(&q, &r)) / 1000
+			sum, squares = sum+s, squares+s*s
+		}
+		mean := sum / float64(n)
+		return math.Sqrt(squares/float64(n) - mean*mean)
+	}
+	base := spread(0)
+	for _, test := range []struct{ quality, want float64 }{{0.5, 2}, {-0.5, 0.5}, {2, math.Exp(1.5)}} {
+		// The standard error of a deviation of 2,000 normals is 1/√4000 = 1.6 % of it.
+		if got := spread(test.quality) / base; math.Abs(got/test.want-1) > 4*0.016*math.Sqrt2 {
+			t.Errorf("the error about answers of quality %+.1f is %.3f times the base's; want %.3f", test.quality, got, test.want)
 		}
 	}
 }

@@ -354,8 +354,10 @@ func (w *World) hidden(c code) (quality, lengthZ float64) {
 //
 //	quality + Leniency + JudgeLengthBias·z + persistent(response, model) + noise
 //
-// mapped by JudgeBend, rounded to ScoreStep and clipped to [0, 5].
+// mapped by JudgeBend, rounded to ScoreStep and clipped to [0, 5]. All but the quality grow with the
+// skill of the model that answered; see [Hardness].
 func (w *World) score(q *Question, r *rng) int {
+	w = w.about(q.response)
 	quality, z := w.hidden(q.response)
 	own := rng(mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ mix(q.model)))
 	s := quality + w.Leniency + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
@@ -378,7 +380,10 @@ func (w *World) Bend(points float64) float64 {
 // firstWins returns the probability that the meta-judge prefers judgment A:
 //
 //	sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
+//
+// It does so worse where the judged response is better; see [Hardness].
 func (w *World) firstWins(a, b note) float64 {
+	w = w.about(b.about)
 	errorOf := func(n note) float64 {
 		quality, _ := w.hidden(n.about)
 		return math.Abs(float64(n.score)/1000 - quality)

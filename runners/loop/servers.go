@@ -1,0 +1,304 @@
+package loop
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"coeval/runners/loop/process"
+	"coeval/runners/loop/swap"
+)
+
+// swapped is a model that servers are proved to serve.
+type swapped struct {
+	Model  checkpoint             `json:"model"`
+	Proofs map[string]*swap.Proof `json:"proofs"`
+}
+
+// swap makes every server serve the trained model, and proves it.
+func (l *Loop) swap(ctx context.Context, t int) (any, error) {
+	trained, err := read[checkpoint](l.state, t, TrainModel)
+	if err != nil {
+		return nil, err
+	}
+	former := l.after(t - 1)
+	next := *trained
+	next.Name = former.Name
+	if l.Config.Swap.Kind == swap.LoRA {
+		next.Name = fmt.Sprintf("it-%d-%s", t, next.revision()[:8])
+	}
+	if t == 1 {
+		if err := l.answerBaseline(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	return l.swapSeat(ctx, t, l.seat(t), &former, &next)
+}
+
+// A seat is the servers of one model: the current one, or the future one of temporal.
+type seat struct {
+	urls []string
+	// command starts a server, under the process name that tells the two seats apart.
+	command, process string
+	// canaries is the folder of the canaries of the models before the swap.
+	canaries string
+	// base begins the names of the files with the canaries of the model without adapter.
+	base string
+}
+
+// seat returns the seat of the current model.
+func (l *Loop) seat(t int) *seat {
+	return &seat{urls: l.Config.servers(), command: l.Config.Swap.Command, process: "server", canaries: l.Config.folder(t), base: "canary-base"}
+}
+
+// swapSeat swaps all servers of a seat.
+func (l *Loop) swapSeat(ctx context.Context, t int, at *seat, former, next *checkpoint) (*swapped, error) {
+	out := &swapped{Model: *next, Proofs: map[string]*swap.Proof{}}
+	for i, address := range at.urls {
+		proof, err := l.swapServer(ctx, t, at, i, former, next)
+		if err != nil {
+			return nil, err
+		}
+		out.Proofs[address] = proof
+	}
+	return out, nil
+}
+
+// swapServer swaps one server. The canaries of the models that it served before are kept on the
+// disk: once the weights are reloaded, nobody can ask the former ones.
+func (l *Loop) swapServer(ctx context.Context, t int, at *seat, i int, former, next *checkpoint) (*swap.Proof, error) {
+	server := l.server(at.urls[i])
+	file := filepath.Join(at.canaries, fmt.Sprintf("canary-%d.json", i))
+	if err := l.startFormer(ctx, t, at, server, former, file); err != nil {
+		return nil, err
+	}
+	was, err := l.canary(ctx, server, file, former.Name)
+	if err != nil {
+		return nil, err
+	}
+	c := swap.Checkpoint{Path: next.Path, Name: next.Name, Digest: next.Digest}
+	var base *swap.Canary
+	switch l.Config.Swap.Kind {
+	case swap.LoRA:
+		if base, err = l.canary(ctx, server, filepath.Join(l.Config.Dir, fmt.Sprintf("%s-%d.json", at.base, i)), l.firstName()); err != nil {
+			return nil, err
+		}
+		err = server.Load(ctx, l.Config.Swap.Dialect, c)
+	case swap.Reload:
+		err = server.Reload(ctx, l.Config.Swap.Dialect, c)
+	case swap.Command:
+		err = l.restart(ctx, t, at, server, next)
+	case swap.Wait:
+		return l.await(ctx, server, c, was)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return server.Prove(ctx, l.Config.Swap.Kind, c, was, base)
+}
+
+// canary returns the canary in a file, which it records first where there is none.
+func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model string) (*swap.Canary, error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		c := new(swap.Canary)
+		if err := json.Unmarshal(b, c); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return c, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	c, err := server.Record(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = json.Marshal(c); err != nil {
+		return nil, fmt.Errorf("loop: %w", err)
+	}
+	if err := os.WriteFile(file+".tmp", b, 0o666); err != nil {
+		return nil, err
+	}
+	return c, os.Rename(file+".tmp", file)
+}
+
+// serverCommand is the command that serves a model in iteration t, and later ones.
+func (l *Loop) serverCommand(t int, at *seat, model *checkpoint) *process.Command {
+	line := expand(at.command, map[string]string{"model": model.Path, "name": model.Name, "iteration": fmt.Sprint(t)})
+	return &process.Command{Dir: l.Config.Dir, Name: at.process, Line: line, Env: l.Env}
+}
+
+// current is the command of the seat's server in iteration t while a step other than a swap works: it
+// serves the model that the last swap gave it. Without one it is the first model's.
+func (l *Loop) current(t int, at *seat, step Step) (*process.Command, *checkpoint) {
+	for i := t; i > 0; i-- {
+		if s, err := read[swapped](l.state, i, step); err == nil {
+			return l.serverCommand(i, at, &s.Model), &s.Model
+		}
+	}
+	first := &checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
+	return l.serverCommand(0, at, first), first
+}
+
+// restartPause is the least time between two starts of a server that ends by itself.
+const restartPause = 2 * time.Second
+
+// withServers does a step. Where the loop starts servers, they run from its beginning to its end: one
+// that ended is started again.
+func (l *Loop) withServers(ctx context.Context, t int, step Step, do func(context.Context, int) (any, error)) (any, error) {
+	var served []served
+	if l.Config.Swap.Kind == swap.Command {
+		switch step {
+		case Produce, PhaseOne, Measure:
+			served = append(served, l.servedBy(t, l.seat(t), SwapModel))
+		default:
+		}
+		if step == Produce && l.Config.turn(t).Preset == Temporal {
+			served = append(served, l.servedBy(t, l.futureSeat(t), SwapFuture))
+		}
+	}
+	for _, s := range served {
+		if err := l.ensure(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	watched, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	for _, s := range served {
+		wait.Go(func() { l.watch(watched, s) }) // it ends with the step
+	}
+	output, err := do(ctx, t)
+	stop()
+	wait.Wait()
+	return output, err
+}
+
+// served is a server that the loop keeps running.
+type served struct {
+	command *process.Command
+	server  *swap.Server
+	model   *checkpoint
+}
+
+func (l *Loop) servedBy(t int, at *seat, step Step) served {
+	command, model := l.current(t, at, step)
+	return served{command: command, server: l.server(at.urls[0]), model: model}
+}
+
+// ensure starts a server that neither runs nor answers, and waits until it serves its model.
+func (l *Loop) ensure(ctx context.Context, s served) error {
+	if _, err := s.server.Models(ctx); err == nil && !s.command.Runs() {
+		return nil // somebody else's
+	}
+	return l.serve(ctx, s.command, s.server, s.model)
+}
+
+// watch starts a server again when it ends.
+func (l *Loop) watch(ctx context.Context, s served) {
+	if !s.command.Runs() {
+		return // somebody else's
+	}
+	ticker := time.NewTicker(restartPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.command.Runs() {
+			continue
+		}
+		l.say("  the server %s ended; starting it again; its output is in %s", s.server.URL, s.command.Log())
+		if err := s.command.Start(); err != nil {
+			l.say("  the server %s did not start: %v", s.server.URL, err)
+		}
+	}
+}
+
+// server returns a server by its URL.
+func (l *Loop) server(address string) *swap.Server {
+	s := &swap.Server{URL: address}
+	if env := l.Config.Swap.APIKeyEnv; env != "" {
+		s.APIKey = os.Getenv(env)
+	}
+	return s
+}
+
+// startFormer starts the server of the former model where the loop starts servers, none runs, and the
+// canary of that model is not recorded yet.
+func (l *Loop) startFormer(ctx context.Context, t int, at *seat, server *swap.Server, former *checkpoint, canary string) error {
+	if _, err := os.Stat(canary); err == nil || l.Config.Swap.Kind != swap.Command {
+		return nil
+	}
+	step := SwapModel
+	if at.process == futureServer {
+		step = SwapFuture
+	}
+	command, _ := l.current(t-1, at, step)
+	return l.ensure(ctx, served{command: command, server: server, model: former})
+}
+
+func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Server, model *checkpoint) error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
+	defer cancel()
+	if err := server.WaitReady(ctx, model.Name, time.Second); err != nil {
+		return fmt.Errorf("%w; its output is in %s", err, c.Log())
+	}
+	return nil
+}
+
+// restart ends the server and starts it with the next model.
+func (l *Loop) restart(ctx context.Context, t int, at *seat, server *swap.Server, next *checkpoint) error {
+	c := l.serverCommand(t, at, next)
+	if !c.Runs() {
+		if err := c.Stop(settleTime); err != nil {
+			return err
+		}
+	}
+	return l.serve(ctx, c, server, next)
+}
+
+// StopServers ends the servers that the loop started.
+func (l *Loop) StopServers() error {
+	if l.Config.Swap.Kind != swap.Command {
+		return nil
+	}
+	var errs []error
+	for _, name := range []string{"server", futureServer} {
+		c := &process.Command{Dir: l.Config.Dir, Name: name}
+		errs = append(errs, c.Stop(settleTime))
+	}
+	return errors.Join(errs...)
+}
+
+// await waits until somebody else has swapped.
+func (l *Loop) await(ctx context.Context, server *swap.Server, c swap.Checkpoint, was *swap.Canary) (*swap.Proof, error) {
+	l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
+	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
+	defer cancel()
+	const every = 5 * time.Second
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		proof, err := server.Prove(ctx, swap.Wait, c, was, nil)
+		if err == nil {
+			return proof, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("nobody swapped the model within %s (swap.ready): %w", l.Config.Swap.Ready, err)
+		case <-ticker.C:
+		}
+	}
+}

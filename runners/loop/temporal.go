@@ -1,0 +1,162 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"coeval/pipelines/metareward"
+	"coeval/runners/loop/swap"
+	"coeval/schemas"
+)
+
+// Temporal is the preset of an iteration with both phases of temporal anchoring (Wang et al., arXiv
+// 2508.06026). Only a schedule has it: between the phases a model is trained.
+const Temporal = "temporal"
+
+// The presets of the runs of such an iteration, and the one with the same numbers for one checkpoint.
+const (
+	phaseOne      = "temporal-1"
+	phaseTwo      = "temporal-2"
+	selfRewarding = "self-rewarding"
+)
+
+// TurnPresets are the presets that a schedule may name.
+func TurnPresets() []string {
+	names := slices.DeleteFunc(metareward.Presets(), func(name string) bool { return name == phaseTwo })
+	return slices.Sorted(slices.Values(append(names, Temporal)))
+}
+
+// isTemporal reports whether the turn's runs ask other checkpoints.
+func (t *Turn) isTemporal() bool { return t.Preset == Temporal || t.Preset == phaseOne }
+
+// steps returns the steps of iteration t in their order.
+func (c *Config) steps(t int) []Step {
+	if c.turn(t).Preset == Temporal {
+		return slices.Concat(FutureSteps, Steps)
+	}
+	return Steps
+}
+
+// phaseOne runs phase 1, whose pairs train the future model.
+func (l *Loop) phaseOne(ctx context.Context, t int) (any, error) {
+	settings, err := l.phaseSettings(t, phaseOne)
+	if err != nil {
+		return nil, err
+	}
+	return l.run(ctx, t, "phase-1", "phase-1.yaml", settings)
+}
+
+// phaseSettings returns the config of the run of iteration t with this preset, with the checkpoints
+// that it asks beside the current one.
+func (l *Loop) phaseSettings(t int, preset string) (map[string]any, error) {
+	model := l.after(t - 1)
+	settings, err := l.runSettings(t, &model, preset, l.dataFolder(t))
+	if err != nil {
+		return nil, err
+	}
+	if preset == phaseOne || preset == phaseTwo {
+		l.putPast(t, settings, &model)
+	}
+	if preset == phaseTwo {
+		swapped, err := read[swapped](l.state, t, SwapFuture)
+		if err != nil {
+			return nil, err
+		}
+		l.putFuture(settings, &swapped.Model)
+	}
+	return settings, nil
+}
+
+// putPast names the first model as past, where the config doesn't name it.
+func (l *Loop) putPast(t int, settings map[string]any, current *checkpoint) {
+	past := section(settings, schemas.RolePast)
+	if past["model"] == nil {
+		past["model"] = l.firstName()
+	}
+	if t == 1 && past["model"] == current.Name {
+		// The current model is the first one. It answers as the actor, with the actor's sampling.
+		settings[schemas.RolePast] = map[string]any{"model": current.Name}
+	}
+}
+
+// putFuture names the future model.
+func (l *Loop) putFuture(settings map[string]any, model *checkpoint) {
+	future := section(settings, schemas.RoleFuture)
+	future["model"], future["revision"] = model.Name, model.revision()
+	if urls := l.Config.Swap.Future.URLs; len(urls) > 0 {
+		future["urls"] = urls
+	}
+}
+
+// section returns a section of settings, which it adds where there is none.
+func section(settings map[string]any, name string) map[string]any {
+	s, ok := settings[name].(map[string]any)
+	if !ok {
+		s = map[string]any{}
+		settings[name] = s
+	}
+	return s
+}
+
+// futureFolder has the set, the model and the logs of the future model of iteration t.
+func (l *Loop) futureFolder(t int) string { return filepath.Join(l.Config.folder(t), "future") }
+
+// futureSet makes the set of phase 1.
+func (l *Loop) futureSet(ctx context.Context, t int) (any, error) {
+	p, err := read[produced](l.state, t, PhaseOne)
+	if err != nil {
+		return nil, err
+	}
+	return l.setOf(ctx, t, p, l.futureFolder(t))
+}
+
+// trainFuture trains the future model: the current one, on the set of phase 1.
+func (l *Loop) trainFuture(ctx context.Context, t int) (any, error) {
+	return l.trainIn(ctx, t, l.futureFolder(t))
+}
+
+// futureServer is the process name of the server of the future model.
+const futureServer = "future-server"
+
+// swapFuture makes servers serve the future model beside the current one, and proves it.
+func (l *Loop) swapFuture(ctx context.Context, t int) (any, error) {
+	trained, err := read[checkpoint](l.state, t, TrainFuture)
+	if err != nil {
+		return nil, err
+	}
+	at := l.futureSeat(t)
+	former, next := l.after(t-1), *trained
+	if len(l.Config.Swap.Future.URLs) > 0 {
+		former = l.formerFuture(t)
+	}
+	next.Name = former.Name
+	if l.Config.Swap.Kind == swap.LoRA {
+		next.Name = fmt.Sprintf("it-%d-future-%s", t, next.revision()[:8])
+	}
+	return l.swapSeat(ctx, t, at, &former, &next)
+}
+
+// futureSeat returns the seat of the future model: servers of its own, or those of the current one.
+func (l *Loop) futureSeat(t int) *seat {
+	at := &seat{
+		urls: l.Config.servers(), command: l.Config.Swap.Future.Command, process: futureServer,
+		canaries: l.futureFolder(t), base: "canary-base",
+	}
+	if len(l.Config.Swap.Future.URLs) > 0 {
+		at.urls, at.base = l.Config.Swap.Future.URLs, "canary-future-base"
+	}
+	return at
+}
+
+// formerFuture returns the model that the servers of the future model serve before iteration t: that of
+// the last iteration with a future, or the first model.
+func (l *Loop) formerFuture(t int) checkpoint {
+	for i := t - 1; i > 0; i-- {
+		if s, err := read[swapped](l.state, i, SwapFuture); err == nil {
+			return s.Model
+		}
+	}
+	return checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
+}
