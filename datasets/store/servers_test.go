@@ -724,7 +724,4 @@ func TestNoSuchRegion(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("%v\nwant %s", err, want)
 	}
-	if got := store.WhereFrom("no-such-region-1"); got != `AWS_REGION is "no-such-region-1": is there such a region?` {
-		t.Errorf("of a region it says %q", got)
-	}
 }

@@ -37,6 +37,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"coeval/datasets/store/bucket"
 )
 
 // A File is a file's path and size.
@@ -251,10 +253,10 @@ func Sweep(ctx context.Context, folder string) error {
 }
 
 // A Version identifies one content of a file.
-type Version string
+type Version = bucket.Version
 
 // ErrChanged reports that a file no longer has the version passed to [Swap].
-var ErrChanged = errors.New("another writer has changed it")
+var ErrChanged = bucket.ErrChanged
 
 // ReadVersion returns all bytes of a file and their version. It is for stores without locks.
 func ReadVersion(ctx context.Context, name string) ([]byte, Version, error) {
@@ -420,7 +422,7 @@ func driverOf(ctx context.Context, name string) (driver, error) {
 	if scheme == "" {
 		return local{}, nil
 	}
-	return &objects{scheme: scheme, connect: schemes[scheme]}, nil
+	return &objects{scheme: scheme, client: schemes[scheme]}, nil
 }
 
 func sortFiles(files []File) {

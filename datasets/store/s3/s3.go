@@ -1,4 +1,5 @@
-package store
+// Package s3 is the client of S3, or of the store at AWS_ENDPOINT_URL_S3.
+package s3
 
 import (
 	"bytes"
@@ -22,24 +23,27 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
-)
 
-// s3Clients is the client of S3, or of the store at AWS_ENDPOINT_URL_S3.
-var s3Clients = &once{create: newS3}
+	"coeval/datasets/store/bucket"
+)
 
 const (
-	// s3Part is the size of an upload's buffer; a larger file goes in parts of this size. S3 accepts
+	// partSize is the size of an upload's buffer; a larger file goes in parts of this size. S3 accepts
 	// 10,000 parts, of at least 5 MiB.
-	s3Part = 8 << 20
-	// s3MaxCopy is the largest object that S3 copies in one request.
-	s3MaxCopy = 5 << 30
-	// s3Removes is the largest number of objects to remove in one request.
-	s3Removes = 1000
+	partSize = 8 << 20
+	// maxCopy is the largest object that S3 copies in one request.
+	maxCopy = 5 << 30
+	// maxRemoves is the largest number of objects to remove in one request.
+	maxRemoves = 1000
 )
 
-type s3Client struct{ client *s3.Client }
+type client struct {
+	sdk      *s3.Client
+	patience *bucket.Patience
+}
 
-func newS3(ctx context.Context) (bucketClient, error) {
+// New creates the client.
+func New(ctx context.Context, p *bucket.Patience) (bucket.Client, error) {
 	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = 64
 	})
@@ -47,16 +51,16 @@ func newS3(ctx context.Context) (bucketClient, error) {
 		config.WithHTTPClient(transport), config.WithLogger(logging.Nop{}), config.WithAppID("coeval"),
 		config.WithRetryer(func() aws.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
-				o.MaxAttempts, o.RateLimiter = tries, ratelimit.None
+				o.MaxAttempts, o.RateLimiter = p.Tries, ratelimit.None
 				o.Retryables = append([]retry.IsErrorRetryable{retry.IsErrorRetryableFunc(noHost)}, o.Retryables...)
 				o.Retryables = append(o.Retryables, retry.IsErrorRetryableFunc(brokenOff), retry.RetryableErrorCode{Codes: conflicts})
-				o.Backoff = retry.NewExponentialJitterBackoff(longestPause)
+				o.Backoff = retry.NewExponentialJitterBackoff(p.LongestPause)
 			})
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("the AWS configuration can't be read: %w", err)
 	}
-	err = patiently(ctx, func(ctx context.Context) error {
+	err = p.Limit(ctx, func(ctx context.Context) error {
 		_, err := cfg.Credentials.Retrieve(ctx)
 		return err
 	})
@@ -66,7 +70,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 	region := true
 	c := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.DisableLogOutputChecksumValidationSkipped = true
-		o.HTTPClient = boundedClient{o.HTTPClient}
+		o.HTTPClient = boundedClient{o.HTTPClient, p}
 		if o.BaseEndpoint == nil {
 			region = o.Region != ""
 			return
@@ -84,7 +88,7 @@ func newS3(ctx context.Context) (bucketClient, error) {
 	if !region {
 		return nil, errors.New("no region for S3: set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store")
 	}
-	return &s3Client{client: c}, nil
+	return &client{sdk: c, patience: p}, nil
 }
 
 // wantsChecksums reports whether the environment or the profile requests checksums. The configuration
@@ -107,22 +111,26 @@ func wantsChecksums(cfg *aws.Config) bool {
 
 // boundedClient bounds the attempts of the S3 client. It wraps the client of AWS's configuration, which
 // honours AWS_CA_BUNDLE.
-type boundedClient struct{ s3.HTTPClient }
+type boundedClient struct {
+	s3.HTTPClient
+
+	patience *bucket.Patience
+}
 
 // Do makes one attempt.
 func (c boundedClient) Do(r *http.Request) (*http.Response, error) {
-	return bounded(r, c.HTTPClient.Do)
+	return c.patience.Attempt(r, c.HTTPClient.Do)
 }
 
 // answer runs a request with a time limit, its repetitions included, and translates its errors into those
 // of this package.
-func answer[In, Out any](ctx context.Context, send func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In, o ...func(*s3.Options)) (*Out, error) {
+func answer[In, Out any](ctx context.Context, p *bucket.Patience, send func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In, o ...func(*s3.Options)) (*Out, error) {
 	var out *Out
-	err := patiently(ctx, func(ctx context.Context) (err error) {
+	err := p.Limit(ctx, func(ctx context.Context) (err error) {
 		out, err = send(ctx, in, o...)
 		return err
 	})
-	return out, s3Error(err)
+	return out, translated(err)
 }
 
 // noHost reports an unknown host, mostly because no region has that name.
@@ -145,19 +153,19 @@ func brokenOff(err error) aws.Ternary {
 	return aws.UnknownTernary
 }
 
-func (c *s3Client) head(ctx context.Context, o object) (attributes, error) {
-	if o.key == "" {
-		return attributes{}, errNoObject
+func (c *client) Head(ctx context.Context, o bucket.Object) (bucket.Attributes, error) {
+	if o.Key == "" {
+		return bucket.Attributes{}, bucket.ErrNoObject
 	}
-	a, err := answer(ctx, c.client.HeadObject, &s3.HeadObjectInput{Bucket: &o.bucket, Key: &o.key})
+	a, err := answer(ctx, c.patience, c.sdk.HeadObject, &s3.HeadObjectInput{Bucket: &o.Bucket, Key: &o.Key})
 	if err != nil {
-		return attributes{}, err
+		return bucket.Attributes{}, err
 	}
-	return attributes{key: o.key, size: aws.ToInt64(a.ContentLength), version: Version(aws.ToString(a.ETag)), digest: aws.ToString(a.ETag)}, nil
+	return bucket.Attributes{Key: o.Key, Size: aws.ToInt64(a.ContentLength), Version: bucket.Version(aws.ToString(a.ETag)), Digest: aws.ToString(a.ETag)}, nil
 }
 
-func (c *s3Client) get(ctx context.Context, o object, v Version, offset, length int64) (io.ReadCloser, attributes, error) {
-	in := &s3.GetObjectInput{Bucket: &o.bucket, Key: &o.key}
+func (c *client) Get(ctx context.Context, o bucket.Object, v bucket.Version, offset, length int64) (io.ReadCloser, bucket.Attributes, error) {
+	in := &s3.GetObjectInput{Bucket: &o.Bucket, Key: &o.Key}
 	if v != "" {
 		in.IfMatch = aws.String(string(v))
 	}
@@ -167,21 +175,21 @@ func (c *s3Client) get(ctx context.Context, o object, v Version, offset, length 
 	case offset > 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
 	}
-	r, err := c.client.GetObject(ctx, in)
+	r, err := c.sdk.GetObject(ctx, in)
 	if err != nil {
-		return nil, attributes{}, s3Error(err)
+		return nil, bucket.Attributes{}, translated(err)
 	}
-	if is := Version(aws.ToString(r.ETag)); v != "" && is != v { // a store without If-Match
-		return nil, attributes{}, errors.Join(errChanged, r.Body.Close())
+	if is := bucket.Version(aws.ToString(r.ETag)); v != "" && is != v { // a store without If-Match
+		return nil, bucket.Attributes{}, errors.Join(bucket.ErrChanged, r.Body.Close())
 	}
-	return r.Body, attributes{key: o.key, size: offset + aws.ToInt64(r.ContentLength), version: Version(aws.ToString(r.ETag))}, nil
+	return r.Body, bucket.Attributes{Key: o.Key, Size: offset + aws.ToInt64(r.ContentLength), Version: bucket.Version(aws.ToString(r.ETag))}, nil
 }
 
-// s3Upload buffers a file until it is published, or the next part of a large one.
-type s3Upload struct {
+// upload buffers a file until it is published, or the next part of a large one.
+type upload struct {
 	ctx    context.Context
-	client *s3.Client
-	object object
+	client *client
+	object bucket.Object
 	buffer bytes.Buffer
 	sent   int64
 	// checksum is the algorithm for checking parts, or empty. An upload must begin and end with the
@@ -192,24 +200,24 @@ type s3Upload struct {
 	parts []types.CompletedPart
 }
 
-func (c *s3Client) upload(ctx context.Context, o object) target {
-	u := &s3Upload{ctx: ctx, client: c.client, object: o}
-	if c.client.Options().RequestChecksumCalculation == aws.RequestChecksumCalculationWhenSupported {
+func (c *client) Upload(ctx context.Context, o bucket.Object) bucket.Upload {
+	u := &upload{ctx: ctx, client: c, object: o}
+	if c.sdk.Options().RequestChecksumCalculation == aws.RequestChecksumCalculationWhenSupported {
 		u.checksum = types.ChecksumAlgorithmCrc32
 	}
 	return u
 }
 
 // Write adds to the object.
-func (u *s3Upload) Write(p []byte) (int, error) {
+func (u *upload) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
-		if u.buffer.Len() >= s3Part {
+		if u.buffer.Len() >= partSize {
 			if err := u.send(); err != nil {
 				return n, err
 			}
 		}
-		k, err := u.buffer.Write(p[n:min(len(p), n+s3Part-u.buffer.Len())])
+		k, err := u.buffer.Write(p[n:min(len(p), n+partSize-u.buffer.Len())])
 		n += k
 		if err != nil {
 			return n, err
@@ -219,10 +227,10 @@ func (u *s3Upload) Write(p []byte) (int, error) {
 }
 
 // send uploads the buffer as a part.
-func (u *s3Upload) send() error {
+func (u *upload) send() error {
 	if u.id == nil {
-		m, err := answer(u.ctx, u.client.CreateMultipartUpload, &s3.CreateMultipartUploadInput{
-			Bucket: &u.object.bucket, Key: &u.object.key, ChecksumAlgorithm: u.checksum,
+		m, err := answer(u.ctx, u.client.patience, u.client.sdk.CreateMultipartUpload, &s3.CreateMultipartUploadInput{
+			Bucket: &u.object.Bucket, Key: &u.object.Key, ChecksumAlgorithm: u.checksum,
 		})
 		if err != nil {
 			return err
@@ -230,8 +238,8 @@ func (u *s3Upload) send() error {
 		u.id = m.UploadId
 	}
 	number := aws.Int32(int32(len(u.parts) + 1))
-	p, err := answer(u.ctx, u.client.UploadPart, &s3.UploadPartInput{
-		Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
+	p, err := answer(u.ctx, u.client.patience, u.client.sdk.UploadPart, &s3.UploadPartInput{
+		Bucket: &u.object.Bucket, Key: &u.object.Key, UploadId: u.id, PartNumber: number, Body: bytes.NewReader(u.buffer.Bytes()),
 		ChecksumAlgorithm: u.checksum,
 	})
 	if err != nil {
@@ -243,28 +251,28 @@ func (u *s3Upload) send() error {
 	return nil
 }
 
-func (u *s3Upload) publish() error {
+func (u *upload) Publish() error {
 	if u.id == nil {
-		_, err := answer(u.ctx, u.client.PutObject, &s3.PutObjectInput{
-			Bucket: &u.object.bucket, Key: &u.object.key, Body: bytes.NewReader(u.buffer.Bytes()),
+		_, err := answer(u.ctx, u.client.patience, u.client.sdk.PutObject, &s3.PutObjectInput{
+			Bucket: &u.object.Bucket, Key: &u.object.Key, Body: bytes.NewReader(u.buffer.Bytes()),
 		})
 		return err
 	}
 	err := u.send()
 	if err == nil {
-		_, err = answer(u.ctx, u.client.CompleteMultipartUpload, &s3.CompleteMultipartUploadInput{
-			Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id,
+		_, err = answer(u.ctx, u.client.patience, u.client.sdk.CompleteMultipartUpload, &s3.CompleteMultipartUploadInput{
+			Bucket: &u.object.Bucket, Key: &u.object.Key, UploadId: u.id,
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: u.parts},
 		})
 	}
-	if errors.Is(err, errNoObject) { // an answer was lost, and the upload is complete and closed
-		if a, headErr := (&s3Client{client: u.client}).head(u.ctx, u.object); headErr == nil && a.size == u.sent {
+	if errors.Is(err, bucket.ErrNoObject) { // an answer was lost, and the upload is complete and closed
+		if a, headErr := u.client.Head(u.ctx, u.object); headErr == nil && a.Size == u.sent {
 			return nil
 		}
 		err = errors.New("the upload is gone before it was complete")
 	}
 	if err != nil {
-		return errors.Join(err, u.discard())
+		return errors.Join(err, u.Discard())
 	}
 	return nil
 }
@@ -273,53 +281,53 @@ func (u *s3Upload) publish() error {
 const discardTime = 30 * time.Second
 
 // discard removes the parts, even after the end of the context.
-func (u *s3Upload) discard() error {
+func (u *upload) Discard() error {
 	if u.id == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.ctx), discardTime)
 	defer cancel()
-	_, err := u.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.object.bucket, Key: &u.object.key, UploadId: u.id})
+	_, err := u.client.sdk.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.object.Bucket, Key: &u.object.Key, UploadId: u.id})
 	u.id = nil
-	if err := s3Error(err); err != nil && !errors.Is(err, errNoObject) {
+	if err := translated(err); err != nil && !errors.Is(err, bucket.ErrNoObject) {
 		return err
 	}
 	return nil
 }
 
-func (c *s3Client) put(ctx context.Context, o object, v Version, data []byte) (Version, error) {
-	in := &s3.PutObjectInput{Bucket: &o.bucket, Key: &o.key, Body: bytes.NewReader(data)}
+func (c *client) Put(ctx context.Context, o bucket.Object, v bucket.Version, data []byte) (bucket.Version, error) {
+	in := &s3.PutObjectInput{Bucket: &o.Bucket, Key: &o.Key, Body: bytes.NewReader(data)}
 	if v == "" {
 		in.IfNoneMatch = aws.String("*")
 	} else {
 		in.IfMatch = aws.String(string(v))
 	}
-	p, err := answer(ctx, c.client.PutObject, in)
+	p, err := answer(ctx, c.patience, c.sdk.PutObject, in)
 	if err != nil {
-		if errors.Is(err, errNoObject) { // the version to replace is gone
-			err = errChanged
+		if errors.Is(err, bucket.ErrNoObject) { // the version to replace is gone
+			err = bucket.ErrChanged
 		}
 		return "", err
 	}
-	return Version(aws.ToString(p.ETag)), nil
+	return bucket.Version(aws.ToString(p.ETag)), nil
 }
 
-func (c *s3Client) list(ctx context.Context, o object, flat bool, each func(attributes), folder func(string)) error {
-	in := &s3.ListObjectsV2Input{Bucket: &o.bucket, Prefix: &o.key}
+func (c *client) List(ctx context.Context, o bucket.Object, flat bool, each func(bucket.Attributes), folder func(string)) error {
+	in := &s3.ListObjectsV2Input{Bucket: &o.Bucket, Prefix: &o.Key}
 	if flat {
 		in.Delimiter = aws.String("/")
 	}
-	for pages := s3.NewListObjectsV2Paginator(c.client, in); pages.HasMorePages(); {
+	for pages := s3.NewListObjectsV2Paginator(c.sdk, in); pages.HasMorePages(); {
 		var page *s3.ListObjectsV2Output
-		err := patiently(ctx, func(ctx context.Context) (err error) {
+		err := c.patience.Limit(ctx, func(ctx context.Context) (err error) {
 			page, err = pages.NextPage(ctx)
 			return err
 		})
 		if err != nil {
-			return s3Error(err)
+			return translated(err)
 		}
 		for i := range page.Contents {
-			each(attributes{key: aws.ToString(page.Contents[i].Key), size: aws.ToInt64(page.Contents[i].Size)})
+			each(bucket.Attributes{Key: aws.ToString(page.Contents[i].Key), Size: aws.ToInt64(page.Contents[i].Size)})
 		}
 		for i := range page.CommonPrefixes {
 			folder(aws.ToString(page.CommonPrefixes[i].Prefix))
@@ -328,28 +336,28 @@ func (c *s3Client) list(ctx context.Context, o object, flat bool, each func(attr
 	return nil
 }
 
-// copy may be repeated: it copies one version and replaces any target.
-func (c *s3Client) copy(ctx context.Context, from, to object, a attributes) error {
-	if a.size > s3MaxCopy {
-		return fmt.Errorf("the file has %d bytes, and S3 copies at most %d at once; lower output.prompts_per_shard", a.size, int64(s3MaxCopy))
+// Copy may be repeated: it copies one version and replaces any target.
+func (c *client) Copy(ctx context.Context, from, to bucket.Object, a bucket.Attributes) error {
+	if a.Size > maxCopy {
+		return fmt.Errorf("the file has %d bytes, and S3 copies at most %d at once; lower output.prompts_per_shard", a.Size, int64(maxCopy))
 	}
-	_, err := answer(ctx, c.client.CopyObject, &s3.CopyObjectInput{
-		Bucket: &to.bucket, Key: &to.key, CopySource: aws.String((&url.URL{Path: from.bucket + "/" + from.key}).EscapedPath()),
-		CopySourceIfMatch: aws.String(string(a.version)),
+	_, err := answer(ctx, c.patience, c.sdk.CopyObject, &s3.CopyObjectInput{
+		Bucket: &to.Bucket, Key: &to.Key, CopySource: aws.String((&url.URL{Path: from.Bucket + "/" + from.Key}).EscapedPath()),
+		CopySourceIfMatch: aws.String(string(a.Version)),
 	})
 	return err
 }
 
-// removeMany removes up to a thousand objects with each request. It removes objects one by one where a
+// RemoveMany removes up to a thousand objects with each request. It removes objects one by one where a
 // store does not support or refuses that.
-func (c *s3Client) removeMany(ctx context.Context, bucket string, keys []string) error {
-	for batch := range slices.Chunk(keys, s3Removes) {
-		in := &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{Quiet: aws.Bool(true)}}
+func (c *client) RemoveMany(ctx context.Context, name string, keys []string) error {
+	for batch := range slices.Chunk(keys, maxRemoves) {
+		in := &s3.DeleteObjectsInput{Bucket: &name, Delete: &types.Delete{Quiet: aws.Bool(true)}}
 		for _, key := range batch {
 			in.Delete.Objects = append(in.Delete.Objects, types.ObjectIdentifier{Key: &key})
 		}
 		// Some stores require the digest of the list, which S3 no longer needs.
-		out, err := answer(ctx, c.client.DeleteObjects, in, s3.WithAPIOptions(smithyhttp.AddContentChecksumMiddleware))
+		out, err := answer(ctx, c.patience, c.sdk.DeleteObjects, in, s3.WithAPIOptions(smithyhttp.AddContentChecksumMiddleware))
 		left := batch
 		var api smithy.APIError
 		switch {
@@ -362,57 +370,57 @@ func (c *s3Client) removeMany(ctx context.Context, bucket string, keys []string)
 		default:
 			return err
 		}
-		if err := removeEach(ctx, c, bucket, left); err != nil {
+		if err := bucket.RemoveEach(ctx, c, name, left); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *s3Client) remove(ctx context.Context, o object) error {
-	if _, err := answer(ctx, c.client.DeleteObject, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key}); !errors.Is(err, errNoObject) {
+func (c *client) Remove(ctx context.Context, o bucket.Object) error {
+	if _, err := answer(ctx, c.patience, c.sdk.DeleteObject, &s3.DeleteObjectInput{Bucket: &o.Bucket, Key: &o.Key}); !errors.Is(err, bucket.ErrNoObject) {
 		return err
 	}
 	return nil
 }
 
-// s3Error translates errors into those of this package.
-func s3Error(err error) error {
+// translated translates errors into those of this package.
+func translated(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return err
 	}
 	switch api.ErrorCode() {
 	case "NoSuchKey", "NotFound", "NoSuchUpload":
-		return errNoObject
+		return bucket.ErrNoObject
 	case "PreconditionFailed":
-		return errChanged
+		return bucket.ErrChanged
 	}
 	return err
 }
 
-func (c *s3Client) sentence(err error, o object) string {
+func (c *client) Sentence(err error, o bucket.Object) string {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return ""
 	}
 	switch api.ErrorCode() {
 	case "NoSuchBucket":
-		return noBucket(o)
+		return bucket.NoBucket(o)
 	case "AccessDenied", "Forbidden":
-		return noPermission(o) + said(api.ErrorMessage())
+		return bucket.NoPermission(o) + bucket.Said(api.ErrorMessage())
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
 		return fmt.Sprintf("the credentials are not accepted (%s); see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN", api.ErrorCode())
 	case "PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return fmt.Sprintf("the bucket %q lies in another region than AWS_REGION says (%s)%s", o.bucket, api.ErrorCode(), said(api.ErrorMessage()))
+		return fmt.Sprintf("the bucket %q lies in another region than AWS_REGION says (%s)%s", o.Bucket, api.ErrorCode(), bucket.Said(api.ErrorMessage()))
 	case "NotImplemented":
 		return "the store doesn't know this request (NotImplemented); a run needs conditional writes (If-Match, If-None-Match)"
 	}
-	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), said(api.ErrorMessage()))
+	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), bucket.Said(api.ErrorMessage()))
 }
 
-func (c *s3Client) whereFrom() string {
-	if region := c.client.Options().Region; c.client.Options().BaseEndpoint == nil {
+func (c *client) WhereFrom() string {
+	if region := c.sdk.Options().Region; c.sdk.Options().BaseEndpoint == nil {
 		return fmt.Sprintf("AWS_REGION is %q: is there such a region?", region)
 	}
 	return "AWS_ENDPOINT_URL_S3 names it"
