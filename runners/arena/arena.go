@@ -57,12 +57,12 @@ type Game struct {
 	// First is the side that was shown first.
 	First     Side `json:"first"     parquet:"first,dict"`
 	Replicate int  `json:"replicate" parquet:"replicate"`
-	// Verdict is empty where Unparsed says why there is none.
+	// Verdict is empty if there is none; Unparsed is the reason.
 	Verdict  Verdict `json:"verdict"  parquet:"verdict,dict"`
 	Unparsed string  `json:"unparsed" parquet:"unparsed,dict"`
 }
 
-// share returns what side A gets of the game, hard and soft, and false where there is no verdict.
+// share returns side A's share of the game, hard and soft, and false without a verdict.
 func (g *Game) share() (hard, soft float64, ok bool) {
 	v, ok := verdicts[g.Verdict]
 	if g.First == SideB {
@@ -71,7 +71,7 @@ func (g *Game) share() (hard, soft float64, ok bool) {
 	return v.hard, v.soft, ok
 }
 
-// An Answer contains what the figures need of a text.
+// An Answer contains the properties of a text that the figures need.
 type Answer struct {
 	// Chars is the length in Unicode code points.
 	Chars int

@@ -43,7 +43,7 @@ type Config struct {
 	Simulate metareward.Simulate `yaml:"simulate" json:"simulate"`
 }
 
-// Output says where the files go.
+// Output is the place of the files.
 type Output struct {
 	Dir string `yaml:"dir" json:"dir"`
 }
@@ -116,7 +116,7 @@ func NewSide(name string) SideConfig {
 	return s
 }
 
-// Validate returns all problems joined, each naming its key, its value and what is allowed.
+// Validate returns all problems joined. Each names its key, its value and the allowed values.
 func (c *Config) Validate() error {
 	var errs []error
 	fail := func(key, value, allowed string) {

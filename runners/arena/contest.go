@@ -21,12 +21,12 @@ import (
 type Player struct {
 	// Role answers the prompts. Its name must be schemas.RoleActor.
 	Role stage.Role
-	// Given are answers by prompt ID. Where they are not nil the model is not asked, and prompts
-	// without an answer are not played.
+	// Given are answers by prompt ID. If they are not nil, the model is not asked, and prompts without
+	// an answer are not played.
 	Given map[string]string
 }
 
-// Contest says who plays against whom.
+// A Contest lists the models and the pairings.
 type Contest struct {
 	// Models are measured against Baseline, and against each other where Chain is set: each
 	// against the one before it.
@@ -59,7 +59,7 @@ func (c *Contest) Validate() error {
 
 func (p *Player) identity() string { return p.Role.Identity() }
 
-// Warnings names what makes the figures doubtful, each in one sentence.
+// Warnings are reasons to doubt the figures, each in one sentence.
 func (c *Contest) Warnings() []string {
 	judge := family(c.Judge.Role.Model)
 	var warnings []string
@@ -99,13 +99,13 @@ type AnswerRow struct {
 	Bold    int    `json:"bold"     parquet:"bold"`
 }
 
-// The statuses of an answer beside those of a response.
+// The statuses of an answer, in addition to those of a response.
 const (
 	GivenAnswer  = "given"
 	FailedAnswer = "failed"
 )
 
-// A GameRow is a game with what the judge said.
+// A GameRow is a game with the judge's text.
 type GameRow struct {
 	Game
 
@@ -288,7 +288,7 @@ func (r *Result) PlainGames() []Game {
 	return games
 }
 
-// Summary is the content of arena.json beside the config: all figures of a contest.
+// Summary is the content of arena.json without the config: all figures of a contest.
 type Summary struct {
 	Matches []*Figures `json:"matches"`
 	// Standings rank all models; they are empty for a single match.

@@ -17,7 +17,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A world of its own, without faults of texts.
+// A separate world, without faulty texts.
 func startSimulator(t *testing.T) *simulator.Running {
 	t.Helper()
 	w, err := simulator.NamedWorld("mild")
@@ -106,8 +106,8 @@ func play(t *testing.T, c arena.Config, prompts []schemas.Prompt, attempt string
 	return result, report, requests
 }
 
-// A better model wins, an equal one doesn't, all games are there, a second contest asks nothing
-// and writes the same bytes, and Verify notices every change.
+// A better model wins and an equal one doesn't. All games exist. A second contest sends no request and
+// writes the same bytes. Verify reports every change.
 func TestContest(t *testing.T) {
 	server := startSimulator(t)
 	c := config(server.URL(), t.TempDir())

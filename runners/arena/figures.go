@@ -10,7 +10,7 @@ import (
 	"coeval/runners/glm"
 )
 
-// Outcome says which share of a game the figures use.
+// Outcome selects the share of a game that the figures use.
 type Outcome string
 
 // The outcomes.
@@ -50,13 +50,13 @@ type Figures struct {
 	// decided games that the answer shown first won.
 	Consistent *float64 `json:"consistent"`
 	FirstShown *float64 `json:"first_shown"`
-	// MinDifference is the least distance from 1/2 of a win rate that so many prompts show with a
-	// power of 80 % in a two-sided test at 5 %, from the standard deviation between prompts.
+	// MinDifference is the least distance of a win rate from 1/2 that this number of prompts detects
+	// with a power of 80 % in a two-sided test at 5 %, from the standard deviation between prompts.
 	MinDifference *float64 `json:"min_difference"`
 	// CharsA and CharsB are mean lengths in Unicode code points.
 	CharsA *float64 `json:"chars_a"`
 	CharsB *float64 `json:"chars_b"`
-	// Categories are by name, where prompts have one.
+	// Categories are by name, for prompts with a category.
 	Categories []Category `json:"categories,omitempty"`
 }
 
@@ -158,10 +158,10 @@ func Of(m *Match, o Options) *Figures {
 	return f
 }
 
-// MinDifference returns the least distance from 1/2 of a win rate that so many prompts will
-// show with a power of 80 % in a two-sided test at 5 %. Before any game it takes the standard
-// deviation of a prompt's outcome as 0.45: 0.5 is that of hard outcomes without ties, and orders
-// that disagree make it smaller.
+// MinDifference returns the least distance of a win rate from 1/2 that this number of prompts will
+// detect with a power of 80 % in a two-sided test at 5 %. Before any game it takes the standard
+// deviation of a prompt's outcome as 0.45: 0.5 is that of hard outcomes without ties, and orders that
+// disagree make it smaller.
 func MinDifference(prompts int) float64 { return 2.802 * 0.45 / math.Sqrt(float64(max(prompts, 1))) }
 
 func ratio(part, all int) *float64 {
@@ -220,8 +220,8 @@ func newSample(rounds []Round, o Options) *sample {
 //	(L_a − L_b) / (L_a + L_b)                       length
 //	(D_a − D_b) / (D_a + D_b + 1),  D = count/(L+1)  headers, lists, bold
 //
-// Lengths are in Unicode code points. Arena-Hard counts tokens; the first ratio hardly depends on
-// the unit, and four characters stand for a token in the densities.
+// Lengths are in Unicode code points. Arena-Hard counts tokens; the first ratio hardly depends on the
+// unit, and the densities count four characters as a token.
 func features(a, b *Answer) [4]float64 {
 	const charsPerToken = 4
 	lengthA, lengthB := float64(a.Chars)/charsPerToken, float64(b.Chars)/charsPerToken

@@ -243,8 +243,8 @@ func TestStandingsRecover(t *testing.T) {
 	}
 }
 
-// Where other models' games tell how hard the prompts are, the form says so, and equal models
-// stay equal.
+// With the prompts' difficulty from other models' games, the form names it, and equal models stay
+// equal.
 func TestDifficulty(t *testing.T) {
 	r := rand.New(rand.NewPCG(31, 32))
 	other, otherAnswers := league{strength: 0.3, spread: 1}.play(r, "other", 300)

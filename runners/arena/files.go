@@ -182,10 +182,9 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*Match, [
 	return matches, known, nil
 }
 
-// Verify reads an arena's files again and returns what is wrong with them, nothing if they are
-// whole. It checks the digest of each file, the style and length of each answer, that every game
-// names prompts and models that have answers, and computes all figures again from games and
-// answers.
+// Verify reads an arena's files again and returns their problems. It checks the digest of each file,
+// the style and length of each answer, that every game names prompts and models that have answers, and
+// computes all figures again from games and answers.
 func Verify(ctx context.Context, dir string) ([]string, error) {
 	report, err := ReadReport(ctx, dir)
 	if err != nil {
@@ -198,7 +197,7 @@ func Verify(ctx context.Context, dir string) ([]string, error) {
 		}
 	}
 	if len(v.problems) > 0 {
-		return v.problems, nil // what follows would only repeat it
+		return v.problems, nil // the other checks would only repeat it
 	}
 	games, err := ReadGames(ctx, dir)
 	if err != nil {

@@ -12,7 +12,7 @@ func (r *Report) Text() string {
 		fmt.Fprintf(&b, "%-20s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	if r.Simulated {
-		line("SIMULATED", "the simulated worker answered: these figures show how things work and nothing else")
+		line("SIMULATED", "the simulated worker answered: these figures show the form of a report, and are no evidence about any model")
 	}
 	for _, m := range r.Matches {
 		line("match", "%s against %s", m.A, m.B)

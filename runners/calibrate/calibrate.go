@@ -443,7 +443,7 @@ func Read(ctx context.Context, out string) (*Figures, error) {
 		return nil, fmt.Errorf("%s: version is %d; this program reads version %d", name, f.Version, version)
 	}
 	if err := f.check(); err != nil {
-		return nil, fmt.Errorf("%s: %w; coeval calibrate writes it anew", name, err)
+		return nil, fmt.Errorf("%s: %w; run coeval calibrate to write it again", name, err)
 	}
 	return &f, nil
 }

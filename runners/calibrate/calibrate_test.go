@@ -29,8 +29,8 @@ func newBuilder(kind labels.Kind) *builder {
 	return &builder{set: &labels.Set{File: "l.jsonl", SHA256: strings.Repeat("0", 64), Kind: kind, Prompts: map[string]schemas.Prompt{}}}
 }
 
-// response adds a response of so many characters whose judgments give these thousandths; −1 is one
-// without a score.
+// response adds a response of this length in characters with judgments of these scores in thousandths;
+// −1 is a judgment without a score.
 func (b *builder) response(prompt, name string, chars int, scores ...int) string {
 	text := name + strings.Repeat(".", chars-len(name))
 	if len(b.dossiers) == 0 || b.dossiers[len(b.dossiers)-1].Prompt.ID != prompt {
@@ -198,7 +198,7 @@ func TestScores(t *testing.T) {
 	}
 }
 
-// A judge that goes the other way gives no map; neither does one that says nothing.
+// A judge that disagrees with people gives no map; neither does one that gives one score to all.
 func TestNoMap(t *testing.T) {
 	b := newBuilder(labels.Scores)
 	for i, people := range []float64{5, 3, 1} {
@@ -348,7 +348,7 @@ func TestFile(t *testing.T) {
 	if diff := cmp.Diff(f, got, cmpopts.IgnoreUnexported(Response{})); diff != "" {
 		t.Error(diff)
 	}
-	// Whoever reads a file that was changed is told, and looks for no response that is not there.
+	// Reading a changed file returns an error instead of looking for missing responses.
 	for wanted, spoil := range map[string]func(*Figures){
 		"pairs[5] is of responses 10 and 11; there are 11": func(f *Figures) { f.Responses = f.Responses[:11] },
 		"pairs[0] is of responses 0 and -1; there are 12":  func(f *Figures) { f.Pairs[0].Second = -1 },
@@ -384,7 +384,7 @@ func TestThresholdsInTheDocs(t *testing.T) {
 	}
 }
 
-// Many labels on few prompts are few: what is drawn are prompts.
+// Many labels on few prompts are weak evidence: the bootstrap draws prompts.
 func TestFewPrompts(t *testing.T) {
 	for _, c := range []struct {
 		labels, prompts int
@@ -452,7 +452,7 @@ func TestBins(t *testing.T) {
 	}
 }
 
-// Each other warning is there beyond its threshold, and not at it.
+// Each other warning appears beyond its threshold, and not at it.
 func TestWarnings(t *testing.T) {
 	figures := func() *Figures {
 		low, mapped := 0.51, 0.9

@@ -36,7 +36,7 @@ func (f *Figures) Warnings() []string {
 	if f.Labels.Labels < fewLabels {
 		warn("%d labels are few (less than %d): look at the intervals", f.Labels.Labels, fewLabels)
 	} else if f.Labels.Prompts < fewPrompts {
-		warn("the labels are of %d prompts only (less than %d): intervals are of the prompts, and of so few they are too narrow", f.Labels.Prompts, fewPrompts)
+		warn("the labels are of %d prompts only (less than %d): intervals are over prompts, and too narrow with this few", f.Labels.Prompts, fewPrompts)
 	}
 	if f.Unparsed.Share > maxUnparsed {
 		warn("%s of the judgments have no score (more than %s): look at judge.max_tokens, verdicts: enforced, and whether the model is up to it", percent(f.Unparsed.Share), percent(maxUnparsed))

@@ -96,7 +96,7 @@ own calls only. Repeat --a for a table of several models. --plan shows what woul
 	f.IntVar(&flags.replicates, "replicates", 1, "how often each order is asked")
 	f.StringVar(&flags.outcome, "outcome", "hard", "hard counts wins, soft also how clear they are")
 	f.StringVar(&flags.categoryField, "category-field", "category", "field of the prompts with their category")
-	f.StringArrayVar(&flags.known, "known", nil, "folder of another arena, whose games tell how hard the prompts are (repeatable)")
+	f.StringArrayVar(&flags.known, "known", nil, "folder of another arena whose games measure the difficulty of the prompts (repeatable)")
 	f.BoolVar(&flags.chain, "chain", false, "compare each --a with the one before it, too")
 	f.BoolVar(&flags.answersOnly, "answers-only", false, "ask for the answers and play no game")
 	f.BoolVar(&flags.plan, "plan", false, "show calls, money and the least difference that the prompts can show, and ask nothing")
@@ -228,7 +228,7 @@ func readPrompts(ctx context.Context, c *metareward.Config) ([]schemas.Prompt, e
 	return all, nil
 }
 
-// do asks what is missing, under the lock of OUT, and writes the figures.
+// do asks for missing answers and games, under the lock of OUT, and writes the figures.
 func (k *contestRun) do(ctx context.Context) (err error) {
 	out := k.config.Output.Dir
 	warnOfKeys(k.command.ErrOrStderr(), &k.config)

@@ -19,7 +19,7 @@ import (
 	"coeval/transforms/infer"
 )
 
-// boundFlags limit what a run asks for.
+// boundFlags limit the requests of a run.
 type boundFlags struct {
 	generations int64
 	cost        float64
@@ -67,7 +67,7 @@ func (f *boundFlags) checkRunner() error {
 	return errors.New("--max-generations, --max-cost and --max-gpu-hours work with the direct runner and prism only: the workers of a cluster don't share a count. Remove them, or bound the run with --limit")
 }
 
-// bounds returns the bounds of the run, with what the folder's earlier attempts have spent.
+// bounds returns the bounds of the run, less the spending of earlier attempts in the folder.
 func (r *run) bounds(ctx context.Context) (infer.Bounds, error) {
 	f := &r.flags.bounds
 	if !f.enabled() {

@@ -26,7 +26,7 @@ import (
 	"coeval/transforms/score"
 )
 
-// calibrateFlags are those of calibrate beside the config's.
+// calibrateFlags are the flags of calibrate that are not the config's.
 type calibrateFlags struct {
 	runFlags
 
@@ -43,8 +43,7 @@ func newCalibrateCommand() *cobra.Command {
 		Short: "Compare the judge with people: agreement, ranks, certainty, and a map to their scale",
 		Long: `Compare the judge with people. Labels are pairs of responses with a preference, as
 {"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
-as {"prompt": …, "response": …, "score": 3.5}. The judge of the config is asked, through the journal of OUT, as a
-run asks it: what is there is not asked again. The figures go to OUT/calibration.json and to a page, calibration.html.
+as {"prompt": …, "response": …, "score": 3.5}. The command asks the config's judge as a run does, and takes answers that the journal of OUT already contains from there. The figures go to OUT/calibration.json and to a page, calibration.html.
 With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.`,
 		Example: `  coeval calibrate config.yaml --people labels.jsonl --out calibration
   coeval calibrate config.yaml --people scores.jsonl --scale 1:10 --out calibration --map map.json`,
@@ -103,7 +102,7 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 		return nil, usage(err)
 	}
 	if f.mapTo != "" && k.set.Kind == labels.Pairs {
-		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which say what is better and not by how much: a map needs labels with scores", f.mapTo, f.labels))
+		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which show the better response and not by how much: a map needs labels with scores", f.mapTo, f.labels))
 	}
 	k.run = &run{
 		config: config, flags: &f.runFlags, command: c, started: time.Now(),
@@ -149,7 +148,7 @@ func (k *calibration) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return k.tell(ctx, f, calls)
+	return k.report(ctx, f, calls)
 }
 
 // ask has the responses judged and returns the figures.
@@ -189,8 +188,8 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	}), sum, nil
 }
 
-// tell writes the figures, the page and the map, and prints the figures.
-func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
+// report writes the figures, the page and the map, and prints the figures.
+func (k *calibration) report(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
 	out := k.config.Output.Dir
 	if err := f.Write(ctx, out); err != nil {
 		return err
@@ -229,8 +228,8 @@ func (k *calibration) tell(ctx context.Context, f *calibrate.Figures, calls sche
 	return err
 }
 
-// writeMap writes the map if that is wanted. The day is that of its making: nothing else in it
-// depends on the clock.
+// writeMap writes the map if that is wanted. The date is the only value in it that depends on the
+// clock.
 func (k *calibration) writeMap(ctx context.Context, f *calibrate.Figures) error {
 	if k.flags.mapTo == "" {
 		return nil

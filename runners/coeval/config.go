@@ -26,7 +26,7 @@ func newConfigCommand() *cobra.Command {
 			if _, err := c.OutOrStdout().Write(b); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			return loadErr // what is missing or wrong is told after the config that shows it
+			return loadErr // problems are printed after the config
 		},
 	}
 	flags.register(c.Flags())

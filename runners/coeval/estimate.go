@@ -21,7 +21,7 @@ import (
 	"coeval/schemas"
 )
 
-// fleetFlags say how fast the servers are and what they cost.
+// fleetFlags are the speed and the price of the servers.
 type fleetFlags struct {
 	costFlags
 
@@ -80,7 +80,7 @@ func checkOthers(flag string, numbers []int) error {
 	return nil
 }
 
-// check returns what is wrong with the flags.
+// check returns the problems of the flags.
 func (f *fleetFlags) check() error {
 	var err error
 	switch {
@@ -147,7 +147,7 @@ func probed(c *metareward.Config) ([]estimate.Server, error) {
 	return servers, nil
 }
 
-// printEstimate tells time and money, as far as rates and prices are known, and other numbers.
+// printEstimate prints time and money, as far as rates and prices are known, and other numbers.
 func printEstimate(w io.Writer, e *estimate.Estimate) error {
 	if e.All.Seconds == nil {
 		fmt.Fprintln(w, "time: not known without --probe, or --prompt-rate and --completion-rate")
@@ -184,7 +184,8 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 	return t.Flush()
 }
 
-// printBudgets shows what budgets for the comparisons would take, and what their judge pairs are worth.
+// printBudgets prints the cost of several budgets for the comparisons, and the value of their judge
+// pairs.
 func printBudgets(w io.Writer, e *estimate.Estimate) error {
 	if len(e.Budgets) == 0 {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"coeval/runners/settings"
 )
 
-// configFlags are the flags that stand before the file.
+// configFlags are the flags that override the file.
 type configFlags struct {
 	prompts     []string
 	urls        []string
@@ -39,7 +39,7 @@ func (f *configFlags) register(flags *pflag.FlagSet) {
 	flags.Int64Var(&f.sampleSeed, "sample-seed", 0, "decides which prompts are drawn")
 }
 
-// registerAsking adds the flags that say nothing of prompts.
+// registerAsking adds the flags that don't concern prompts.
 func (f *configFlags) registerAsking(flags *pflag.FlagSet) {
 	flags.StringVar(&f.out, "out", "", "folder of the run and of its journal")
 	flags.StringArrayVar(&f.urls, "url", nil, "base URL of an OpenAI-compatible server (repeatable)")
@@ -50,7 +50,7 @@ func (f *configFlags) registerAsking(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.sets, "set", nil, "any key of the config, as --set method.rho=0.32 (repeatable)")
 }
 
-// settings returns what was given, in an order in which --set stands before the other flags.
+// settings returns the given values, --set before the other flags.
 func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error) {
 	if err := f.checkText(); err != nil {
 		return nil, err
@@ -82,8 +82,8 @@ func (f *configFlags) settings(flags *pflag.FlagSet) ([]settings.Setting, error)
 	return out, nil
 }
 
-// shownWord returns a word of the command line as messages show it: what is no key of the config may be
-// a secret.
+// shownWord returns a word of the command line for a message. A word that is no config key may be a
+// secret.
 func shownWord(s string) string {
 	if slices.ContainsFunc(settings.Keys(), func(k settings.Key) bool { return k.Name == s }) {
 		return s

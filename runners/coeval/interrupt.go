@@ -40,7 +40,7 @@ func interruptible(ctx context.Context, cancel context.CancelFunc, stderr io.Wri
 			return
 		}
 		interrupted.Store(true)
-		fmt.Fprintf(stderr, "stopping (%s): no more requests, waiting up to %s for answers in flight; press Ctrl-C to stop at once\n", first, settleTime)
+		fmt.Fprintf(stderr, "stopping (%s): sending no new requests, waiting up to %s for answers in flight; press Ctrl-C to stop at once\n", first, settleTime)
 		go func() {
 			for s := range signals {
 				if s != syscall.SIGHUP {

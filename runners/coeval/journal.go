@@ -35,8 +35,8 @@ func newCheckCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "verify OUT",
-		Short: "Read every file of a journal and list what is damaged or lost; change nothing",
-		Long: `Read every file of a journal and list what is damaged or lost; change nothing. Exit code 3 means that
+		Short: "Read every file of a journal and list damaged and missing files; change none",
+		Long: `Read every file of a journal and list damaged and missing files; change none. Exit code 3 means that
 something is. A run may work on OUT meanwhile.`,
 		Example: "  coeval journal verify out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
@@ -53,7 +53,7 @@ something is. A run may work on OUT meanwhile.`,
 				return failed(err)
 			}
 			if n := len(h.Damages); n > 0 {
-				return &coded{code: exitProof, err: fmt.Errorf("%d files are damaged or lost: restore them, or run `coeval journal salvage %s`, after which a run asks again for what they contained", n, args[0])}
+				return &coded{code: exitProof, err: fmt.Errorf("%d files are damaged or missing: restore them, or run `coeval journal salvage %s`; then a run asks again for the calls that they contained", n, args[0])}
 			}
 			return nil
 		},
@@ -66,10 +66,10 @@ func newSalvageCommand() *cobra.Command {
 	var takeover, asJSON bool
 	c := &cobra.Command{
 		Use:   "salvage OUT",
-		Short: "Make a damaged journal usable: keep what is whole, and list what will be asked again",
+		Short: "Make a damaged journal usable: keep every whole record, and list the calls that will be asked again",
 		Long: `Make a damaged journal usable: keep every whole record, move the damaged files to OUT/journal/damaged, and
-list what will be asked again. Nothing is deleted, and a whole journal is not changed. Give the command of the run
-again afterwards: it asks for what was lost.`,
+list the calls that will be asked again. The command deletes no file and doesn't change a whole journal.
+Then repeat the run's command: it asks for the lost calls.`,
 		Example: "  coeval journal salvage out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -81,7 +81,7 @@ again afterwards: it asks for what was lost.`,
 				if err := showHealth(c, h, asJSON); err != nil || asJSON || len(h.Damages) == 0 {
 					return err
 				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it asks only for what is missing.\n",
+				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it asks only for missing calls.\n",
 					sanitize.Line(store.Join(dir, upkeep.DamagedFolder)))
 				return err
 			})
@@ -111,8 +111,8 @@ func registerTakeover(c *cobra.Command, takeover *bool) {
 	c.Flags().BoolVar(takeover, "takeover", false, "seize OUT from another run, on gs:// or s3://; that run stops")
 }
 
-// journalOf returns the journal of a run's folder. A folder without one is a slip, and nothing is made
-// there.
+// journalOf returns the journal of a run's folder. A folder without one is a mistake; the command
+// creates no files there.
 func journalOf(ctx context.Context, out string) (string, error) {
 	if err := rundir.CheckLinks(out); err != nil {
 		return "", err
@@ -168,7 +168,7 @@ func showHealth(c *cobra.Command, h *upkeep.Health, asJSON bool) error {
 	for i := range h.Damages {
 		showDamage(w, &h.Damages[i])
 	}
-	fmt.Fprintf(w, "%s segments in %s buckets: %s generations, %s failures, %s prompts; %d files damaged or lost\n",
+	fmt.Fprintf(w, "%s segments in %s buckets: %s generations, %s failures, %s prompts; %d files damaged or missing\n",
 		humanize.Comma(int64(h.Segments)), humanize.Comma(int64(h.Buckets)), humanize.Comma(h.Generations), humanize.Comma(h.Failures),
 		humanize.Comma(h.Prompts), len(h.Damages))
 	if h.TornBytes > 0 {

@@ -72,7 +72,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	all := problems(c.err)
 	for i, problem := range all {
 		sentence := problem.Error()
-		// Several files may meet the same fault; the last sentence says what to do.
+		// Several files may have the same fault; the last sentence names the next step.
 		if advice := machine.Fault(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
 			sentence += ": " + advice
 		}
@@ -124,7 +124,7 @@ func ownFlag(root *cobra.Command) func(string) bool {
 	return func(name string) bool { return names[name] }
 }
 
-// flagError adds to an error about a flag what to do: the flag that may be meant, or where to look.
+// flagError adds the next step to an error about a flag: a similar flag, or the command's help.
 func flagError(c *cobra.Command, err error) error {
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !unknown {

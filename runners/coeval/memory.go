@@ -23,10 +23,10 @@ func underWay(c *metareward.Config) int {
 	return cmp.Or(c.Client.Window, max(len(urls), 1)*cmp.Or(c.Client.MaxInFlight/4, windowOfServer))
 }
 
-// tuneCollector lets the heap grow to four times the memory in use before garbage is collected. A run has
-// little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The memory
-// limit, from which on Go collects sooner, is what a run needs: the dossiers in progress, and a shard
-// for each core while files are written. GOGC and GOMEMLIMIT take precedence.
+// tuneCollector lets the heap grow to four times the memory in use before garbage is collected. A run
+// has little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The
+// memory limit, above which Go collects garbage sooner, is the need of a run: the dossiers in progress,
+// and a shard for each core while files are written. GOGC and GOMEMLIMIT take precedence.
 func tuneCollector(window int) {
 	const (
 		rate  = 300

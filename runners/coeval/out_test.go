@@ -148,7 +148,7 @@ func TestSalvageOfARun(t *testing.T) {
 	if _, stderr, code := coeval(t, run...); code != exitDone {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	if stdout, stderr, code := coeval(t, "journal", "verify", out); code != exitDone || !strings.Contains(stdout, "0 files damaged or lost") {
+	if stdout, stderr, code := coeval(t, "journal", "verify", out); code != exitDone || !strings.Contains(stdout, "0 files damaged or missing") {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	before := contentsOf(t, out)

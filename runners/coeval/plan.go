@@ -22,8 +22,8 @@ func newPlanCommand() *cobra.Command {
 	var fleet fleetFlags
 	c := &cobra.Command{
 		Use:   "plan [CONFIG.yaml] [flags]",
-		Short: "Show what a run would ask for, and what the journal already has, without asking",
-		Long: `Show what a run would ask for, and what the journal already has, without asking. Rates add
+		Short: "Show the requests that a run would send, and those that the journal already answers, without sending any",
+		Long: `Show the requests that a run would send, and those that the journal already answers, without sending any. Rates add
 the time, prices the money. --probe measures the rates by asking the servers for a few seconds.`,
 		Example: `  coeval plan config.yaml
   coeval plan config.yaml --probe 20s --gpu-hour-price 2.5 --gpus 8`,

@@ -23,12 +23,13 @@ const (
 	pointInterval = 250 * time.Millisecond
 	maxPoints     = 1000
 	// firstSave is when the statistics of the attempt are first saved. The next save follows when the
-	// attempt is twice as old, at the latest after saveInterval: a kill loses no more than that.
+	// attempt is twice as old, at the latest after saveInterval. A kill loses the statistics since the
+	// last save.
 	firstSave    = 100 * time.Millisecond
 	saveInterval = 30 * time.Second
 )
 
-// silentAfter is how long no answer comes before the status line says so.
+// silentAfter is the time without an answer after which the status line reports silence.
 const silentAfter = 5 * time.Second
 
 // monitor looks at a run at intervals: it shows the status, keeps a series of points, and saves the

@@ -16,7 +16,7 @@ const commandReference = "../../docs/reference/cli.md"
 const commandsHead = "# Commands\n\n<!-- Made by `go test ./runners/coeval -run CommandReference -args -golden`. -->\n\n" +
 	"This page is the help of each command. Config keys are in [config.md](config.md): `--set KEY=VALUE` sets any of them.\n\n" +
 	"| exit code | meaning |\n| --- | --- |\n| 0 | done |\n| 1 | failed; the message says what to do |\n" +
-	"| 2 | wrong flags or a wrong config; nothing was asked |\n" +
+	"| 2 | wrong flags or a wrong config; no request was sent |\n" +
 	"| 3 | `verify` found a difference, or `journal verify` found damage |\n\n" +
 	"## Shell completion and man pages\n\nCompletion for the current shell:\n\n" +
 	"```sh\nsource <(coeval completion bash)\n```\n\n" +

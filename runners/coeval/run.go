@@ -38,7 +38,7 @@ import (
 	"coeval/transforms/sink"
 )
 
-// runFlags are those of run beside the config's.
+// runFlags are the flags of run that are not the config's.
 type runFlags struct {
 	configFlags
 
@@ -138,7 +138,7 @@ type run struct {
 	simulator *simulator.Running
 	series    []summary.Point
 	seen      infer.Snapshot
-	// keeps says that what is known of the attempt is written while it goes on.
+	// keeps is true if the attempt's statistics are saved while it runs.
 	keeps bool
 }
 
@@ -210,7 +210,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	return r.report(ctx)
 }
 
-// checkCluster refuses what a cluster's workers could not reach.
+// checkCluster rejects files that a cluster's workers could not read.
 func checkCluster(c *metareward.Config) error {
 	if !engine.OnCluster() {
 		return nil
@@ -254,7 +254,7 @@ func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
 	}, nil
 }
 
-// acquire locks a run's folder, and says so when that takes time.
+// acquire locks a run's folder, and reports a long wait.
 func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*lock.Lock, error) {
 	return lock.Acquire(ctx, out, lock.Options{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
 		fmt.Fprintf(stderr, "%s has a lease of another run (%s): this one waits up to %s to see whether that run lives, and --takeover doesn't\n", out, who, most)
@@ -279,8 +279,8 @@ func profile(name string) (stop func() error, err error) {
 	}, nil
 }
 
-// checkKeys looks every API key and other secret of these roles up before anything is done. Workers
-// of a cluster look in their own environment, where this program can't look.
+// checkKeys looks every API key and other secret of these roles up before anything is done. Workers of
+// a cluster read their own environment, which this program can't read.
 func checkKeys(c *metareward.Config, roles ...string) error {
 	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
@@ -305,7 +305,7 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 		return nil, err
 	}
 	if err := s.CheckBad(c.Prompts.MaxBad); err != nil {
-		return nil, fmt.Errorf("%w; nothing was asked", err)
+		return nil, fmt.Errorf("%w; no request was sent", err)
 	}
 	return s, nil
 }
@@ -412,7 +412,7 @@ func (r *run) report(ctx context.Context) error {
 	return nil
 }
 
-// operation writes and returns what is known of the attempt beside the data, once it is complete.
+// operation writes and returns the complete attempt's statistics, which are not part of the data.
 func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 	callsFile := store.Join(r.config.Output.Dir, sink.CallsFile(r.attempt))
 	var tally schemas.Tally
@@ -431,7 +431,7 @@ func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
 	return op, store.Remove(ctx, callsFile)
 }
 
-// known returns what this process knows of the attempt.
+// known returns this process's statistics of the attempt.
 func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operation {
 	op := &summary.Operation{
 		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
@@ -451,8 +451,8 @@ func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operat
 	return op
 }
 
-// keep writes what is known of an attempt that goes on, or came to no end: what it has asked for is
-// paid for. One that asked nothing leaves nothing.
+// keep writes the statistics of an attempt that still runs or was interrupted: its requests cost money
+// too. One that asked nothing leaves nothing.
 func (r *run) keep(ctx context.Context, seen infer.Snapshot, series []summary.Point) error {
 	if !r.keeps || seen.Requests == 0 {
 		return nil

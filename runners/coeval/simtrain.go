@@ -19,7 +19,7 @@ func newSimulateTrainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "train --actor DIR --judge DIR --model PATH --out DIR",
 		Short: "Train a simulated model on a set of pairs, under our rule of learning",
-		Long: `Train a simulated model: read the pairs of a training set, look up what is hidden behind their texts, and
+		Long: `Train a simulated model: read the pairs of a training set, look up the hidden qualities of their texts, and
 write an adapter that the simulated worker loads (coeval simulate --adapters). How much a set teaches follows our rule,
 which is chosen and not measured; see docs/iterations.md.`,
 		Example: "  coeval simulate train --actor it-1/set/actor --judge it-1/set/judge --model base --out it-1/model",

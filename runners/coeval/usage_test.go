@@ -144,7 +144,7 @@ func TestRunsThatFail(t *testing.T) {
 		asked bool
 	}{
 		// 1 of 31 lines is 3.2 %.
-		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{"prompts.jsonl:31: the line is not a JSON object", "1 bad_json", "3.2 %", "max_bad_prompts", "nothing was asked"}, false},
+		{"bad lines", "right", run(promptFile(t, 30, "{"), key...), []string{"prompts.jsonl:31: the line is not a JSON object", "1 bad_json", "3.2 %", "max_bad_prompts", "no request was sent"}, false},
 		{"all lines bad", "right", run(promptFile(t, 0, "nothing", "{"), key...), []string{"all 2 lines are bad"}, false},
 		{"JSON over lines", "right", run(promptFile(t, 0, "{", "["), key...), []string{"the file is JSON over several lines"}, false},
 		{"no line", "right", run(promptFile(t, 0), key...), []string{"no prompts in", "no line"}, false},

@@ -6,7 +6,7 @@
 // between the first and the last run. A sign is a threshold on figures, not a test of significance; it
 // names its figures.
 //
-// Scores of two runs are not on one scale, because each iteration has a judge of its own.
+// Scores of two runs are not on one scale, because each iteration has another judge.
 package compare
 
 import (

@@ -60,7 +60,7 @@ func TestStep(t *testing.T) {
 	if got.Prompts != 3 || got.Overlap != 0.75 || got.Responses != 5 || got.OrderedPairs != 3 || *got.OrderAgreement != third || got.PromptRanks != nil {
 		t.Errorf("%+v", got)
 	}
-	// Of the smaller run, whichever that is: p and q of two.
+	// Of the smaller run, on either side: p and q of two.
 	delete(after, "r")
 	delete(after, "other")
 	if a, b := newStep(before, after, nil).Overlap, newStep(after, before, nil).Overlap; a != 1 || b != 1 {
@@ -71,7 +71,7 @@ func TestStep(t *testing.T) {
 	}
 }
 
-// Each sign is there from its threshold on, and not below it.
+// Each sign appears from its threshold on, and not below it.
 func TestSigns(t *testing.T) {
 	share := func(x float64) *float64 { return &x }
 	first := Iteration{Responses: 1, ChosenPairs: 1, MeanScore: 4, Spread: 1, Variance: 0.5, ChosenChars: 1000, First: share(0.5), Conflicts: share(0.3), HigherWins: share(0.65)}
@@ -85,7 +85,7 @@ func TestSigns(t *testing.T) {
 		"a climb that keeps its variance": {func(i *Iteration) { i.MeanScore, i.Spread = 4.5, 0.8 }, nil},
 		"less spread without a climb":     {func(i *Iteration) { i.Spread, i.Variance = 0.8, 0.4 }, nil},
 		"higher":                          {func(i *Iteration) { i.HigherWins = share(0.76) }, []string{Higher}},
-		"higher, but not yet much":        {func(i *Iteration) { i.HigherWins = share(0.74) }, nil},
+		"higher, but only a little":       {func(i *Iteration) { i.HigherWins = share(0.74) }, nil},
 		"conflicts":                       {func(i *Iteration) { i.Conflicts = share(0.41) }, []string{Position}},
 		"conflicts, a few":                {func(i *Iteration) { i.Conflicts = share(0.39) }, nil},
 		"the first shown":                 {func(i *Iteration) { i.First = share(0.61) }, []string{Position}},
@@ -113,7 +113,7 @@ func TestSigns(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
-	// A sign is of growth: what was there from the first run on is none.
+	// A sign needs growth: a constant figure is none.
 	steady := first
 	steady.HigherWins, steady.First = share(0.9), share(0.7)
 	for _, s := range signs(&steady, &steady) {

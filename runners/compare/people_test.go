@@ -8,8 +8,8 @@ import (
 	"coeval/runners/calibrate"
 )
 
-// judged is a run whose judge agrees with people on some of 100 pairs, each on a prompt of its own:
-// on those before agree, and on half of the two after them.
+// judged is a run whose judge agrees with people on some of 100 pairs, each on another prompt: on those
+// before agree, and on half of the two after them.
 func judged(out string, agree int) Iteration {
 	f := &calibrate.Figures{}
 	f.Labels.SHA256 = "l"

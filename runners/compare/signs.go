@@ -7,8 +7,8 @@ import (
 
 // The thresholds of the signs, all from the first run to the last. In the paper (arXiv 2407.19594) mean
 // scores rose from 4.1 to 4.7. The meta-judge preferred the higher score in 63 and later in 97.7 % of
-// cases, and followed position in 44 and later in 68 %. Our sources do not define its metric of position,
-// hence the two figures here.
+// cases, and followed position in 44 and later in 68 %. Our sources do not define its metric of
+// position, so there are two figures here.
 const (
 	// climb is the increase of the mean score in points, fall the smallest decrease of spread and of
 	// variance, as a share.
@@ -68,7 +68,7 @@ func ceiling(first, last *Iteration) Sign {
 
 func higher(first, last *Iteration) Sign {
 	s := Sign{
-		Name: Higher, Evidence: "nothing was compared in one of the runs",
+		Name: Higher, Evidence: "one of the runs has no comparisons",
 		Threshold: fmt.Sprintf("the higher score wins in at least %.0f %%, and in %.0f points more than at first", 100*mostHigher, 100*moreHigher),
 		Advice:    "judge pairs would teach high scores: set method.hide_scores, or use another meta_judge.model",
 	}
@@ -83,7 +83,7 @@ func higher(first, last *Iteration) Sign {
 
 func position(first, last *Iteration) Sign {
 	s := Sign{
-		Name: Position, Evidence: "nothing was compared in both orders in one of the runs",
+		Name: Position, Evidence: "one of the runs has no comparisons in both orders",
 		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f points from it",
 			100*moreConflicts, 100*moreFirst, 100*mostFirst),
 		Advice: "verdicts carry less information: use a stronger meta_judge.model, or a lower meta_judge.temperature",
@@ -104,6 +104,6 @@ func longer(first, last *Iteration) Sign {
 		Seen:      first.ChosenPairs > 0 && last.ChosenPairs > 0 && last.ChosenChars >= (1+growth)*first.ChosenChars,
 		Evidence:  fmt.Sprintf("at one ρ, chosen responses have %.0f → %.0f characters in the mean of %d and %d pairs", first.ChosenChars, last.ChosenChars, first.ChosenPairs, last.ChosenPairs),
 		Threshold: fmt.Sprintf("they grow by at least %.0f %%", 100*growth),
-		Advice:    "a larger method.rho; coeval report shows what each would have done",
+		Advice:    "a larger method.rho; coeval report shows the effect of each value",
 	}
 }

@@ -20,7 +20,7 @@ import (
 // `make docs` gives this flag.
 var program = flag.String("coeval", "", "the built program, with which the blocks of the pages run; empty runs none")
 
-// server is the address of a server in a block: the simulated worker stands in for it.
+// server is the address of a server in a block: the simulated worker replaces it.
 var server = regexp.MustCompile(`http://(localhost|127\.0\.0\.1|gpu-\d):(8000|8001|8008|8080|30000|11434)/v1`)
 
 // probe is an option whose time would be all the time of its page.
@@ -93,7 +93,8 @@ func newWorker(t *testing.T) string {
 	return strings.TrimSuffix(s.URL(), "/v1") + "/v1"
 }
 
-// checkout returns a folder with what a reader has: the repository, the built program, and files of their own.
+// checkout returns a folder like a reader's: with the repository, the built program, and the reader's
+// files.
 func checkout(t *testing.T, built string, prompts []byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -129,7 +130,7 @@ func checkout(t *testing.T, built string, prompts []byte) string {
 	return dir
 }
 
-// copyProgram copies instead of linking, since a block may build the program anew.
+// copyProgram copies instead of linking, because a block may rebuild the program.
 func copyProgram(t *testing.T, from, to string) {
 	t.Helper()
 	in, err := os.Open(from)

@@ -45,7 +45,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// follow returns what is wrong with a link, or nothing.
+// follow returns the problem of a link, or an empty text.
 func follow(all map[string]*page, from *page, destination string) string {
 	u, err := url.Parse(destination)
 	if err != nil {
@@ -139,8 +139,8 @@ var required = []settings.Setting{
 	{Key: "output.dir", Value: "out", From: "the test"},
 }
 
-// checkConfig returns the problems of a config of a run, or of a loop if its name says so. A fragment
-// lacks what is required.
+// checkConfig returns the problems of a config of a run, or of a loop, depending on its name. Missing
+// keys are no problem in a fragment.
 func checkConfig(name string, text []byte, fragment bool) error {
 	if strings.HasPrefix(path.Base(name), "loop") {
 		c, err := loop.ParseConfig(name, text)

@@ -56,7 +56,7 @@ func messages(p *page) []string {
 	return all
 }
 
-// pattern is the form of a message's text, in which … stands for a value, or for what is left out.
+// pattern is the form of a message's text, in which … replaces a value or omitted words.
 func pattern(message string) *regexp.Regexp {
 	parts := strings.Split(message, "…")
 	for i := range parts {

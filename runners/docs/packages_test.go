@@ -41,7 +41,7 @@ func TestArchitecture(t *testing.T) {
 				return err
 			}
 			packages++
-			// A package below another's may stand in that one's row, by its own name.
+			// A package may be named in the row of its parent.
 			if !named[name] && (!strings.Contains(strings.TrimPrefix(name, layer+"/"), "/") && layer != "schemas" || !named[path.Base(name)]) {
 				t.Errorf("ARCHITECTURE.md does not name %s", name)
 			}

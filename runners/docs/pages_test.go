@@ -33,8 +33,8 @@ type page struct {
 //
 //	<!-- norun: it needs a GPU -->
 //
-// The blocks of a page run in one shell, in a folder with the repository's files and some prompts. A comment
-// gives what has to run before them and isn't worth a reader's time:
+// The blocks of a page run in one shell, in a folder with the repository's files and some prompts. A
+// comment contains commands that have to run before them but aren't worth a reader's time:
 //
 //	<!-- run: coeval run --simulate --prompts prompts.jsonl --out out -->
 //
@@ -43,7 +43,7 @@ type block struct {
 	page *page
 	// line is that of its first line, or of the comment.
 	line int
-	// info is the info string: the language and what follows it.
+	// info is the info string: the language and the words after it.
 	language, info string
 	text           string
 	// comment is the text of the comment just before it.

@@ -155,7 +155,7 @@ func (j dataflowJob) cancel(ended <-chan struct{}) error {
 	return nil
 }
 
-// errNoJob means that Dataflow does not know a job, or not yet.
+// errNoJob means that Dataflow does not know the job. It may be too new.
 var errNoJob = errors.New("there is no active job of that name")
 
 // find returns the ID of the active job of that name.

@@ -96,11 +96,11 @@ func TestCancelDataflowInTime(t *testing.T) {
 	err := jobAt("p", endpoint).cancel(make(chan struct{}))
 	var u *Uncancelled
 	if !errors.As(err, &u) || asked.Load() < 2 {
-		t.Errorf("after %d looks it says %v", asked.Load(), err)
+		t.Errorf("after %d polls: %v", asked.Load(), err)
 	}
 }
 
-// A run whose job can't be cancelled ends at once, and does not wait for the job.
+// If a job can't be cancelled, the run ends at once instead of waiting for the job.
 func TestDataflowJobThatGoesOn(t *testing.T) {
 	endpoint, _, _ := dataflow(t, true)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -125,7 +125,7 @@ func TestDataflowJobsThatAreNotDone(t *testing.T) {
 	} {
 		err := jobAt("p", endpoint).await(t.Context(), func() (string, error) { return id, nil })
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%s: it says %v, want %q", id, err, want)
+			t.Errorf("%s: %v, want %q", id, err, want)
 		}
 	}
 	failed := errors.New("failed")
@@ -155,7 +155,7 @@ func TestCancelDataflowOfNoJob(t *testing.T) {
 	}
 }
 
-// What can't be cancelled says what to do.
+// The error for a job that can't be cancelled names the next step.
 func TestCancelDataflowFails(t *testing.T) {
 	endpoint, _, _ := dataflow(t, true)
 	err := jobAt("another", endpoint).cancel(make(chan struct{}))
@@ -178,16 +178,16 @@ func TestReachOfDataflow(t *testing.T) {
 		endpoint, _, _ := dataflow(t, true)
 		err := dataflowJob{project: test.project, region: test.region, endpoint: endpoint}.reach(t.Context())
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n")) {
-			t.Errorf("%s in %s: it says %v, want %q", test.project, test.region, err, test.want)
+			t.Errorf("%s in %s: %v, want %q", test.project, test.region, err, test.want)
 		}
 	}
 	shorten(t, &answerTime, 20*time.Millisecond)
 	endpoint, _, _ := dataflow(t, true)
 	if err := jobAt("gone", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "Dataflow did not answer for 20ms") {
-		t.Errorf("of a service that is gone it says %v", err)
+		t.Errorf("with an unreachable service: %v", err)
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", filepath.Join(t.TempDir(), "none.json"))
 	if err := jobAt("p", endpoint).reach(t.Context()); err == nil || !strings.Contains(err.Error(), "no credentials for --runner=dataflow: set GOOGLE_APPLICATION_CREDENTIALS") {
-		t.Errorf("without credentials it says %v", err)
+		t.Errorf("without credentials: %v", err)
 	}
 }

@@ -87,7 +87,7 @@ func Init(beams []string, verbose bool) error {
 		return fmt.Errorf("beam flag: %w", err)
 	}
 	beam.Init()
-	if !verbose { // after Init, which sets loggers of its own
+	if !verbose { // after Init, which replaces the loggers
 		slog.SetDefault(slog.New(slog.DiscardHandler))
 		beamlog.SetLogger(silent{})
 	}
@@ -116,8 +116,8 @@ func Warning() string {
 	if Runner() != "prism" || remote() {
 		return ""
 	}
-	return "--runner=prism: prism listens on all interfaces without authentication until the run ends. Whoever reaches its port can " +
-		"read and cancel the run, and start programs as this user. Leave --runner out to use the direct runner, which opens no port."
+	return "--runner=prism: prism listens on all interfaces without authentication until the run ends. Anyone who can connect to the port can " +
+		"read and cancel the run, and start programs as this user. Omit --runner to use the direct runner, which opens no port."
 }
 
 // OnCluster reports whether the workers are other processes, maybe on other machines.
@@ -203,7 +203,7 @@ func checkRunner() error {
 	return nil
 }
 
-// knock returns an error if nothing listens at a job server's address.
+// knock returns an error if no process listens at a job server's address.
 func knock(ctx context.Context, endpoint string) error {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
 	if err != nil {

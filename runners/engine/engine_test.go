@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What runners put around an error is not what the user has to know.
+// The text that runners add around an error is removed.
 func TestCause(t *testing.T) {
 	const cause = "infer: the key is missing: no wonder"
 	for name, text := range map[string]string{

@@ -195,7 +195,7 @@ func (m *messages) SendMsg(request any) error {
 	return nil
 }
 
-// CloseSend does nothing: the stream has one request.
+// CloseSend is a no-op: the stream has one request.
 func (m *messages) CloseSend() error { return nil }
 
 // RecvMsg returns the next message. If the stream breaks before the job has ended, it polls the job's
@@ -263,14 +263,14 @@ func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.Job
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case status.Code(err) == codes.NotFound:
-			return 0, lose("doesn't know its job any more, as after a restart", err)
+			return 0, lose("no longer knows its job, as after a restart", err)
 		case !time.Now().Before(deadline):
 			return 0, lose(fmt.Sprintf("can't be asked for %s", goneTime), err)
 		}
 	}
 }
 
-// cancel cancels the job and waits for its end. It does nothing if no job was submitted.
+// cancel cancels the job and waits for its end. Without a submitted job it is a no-op.
 func (j *job) cancel() (err error) {
 	j.mu.Lock()
 	id := j.id

@@ -18,17 +18,17 @@ import (
 	"coeval/runners/engine/enginetest"
 )
 
-// jobService is a job server of one job. It breaks off the first streams of its messages, and tells
-// the states one after the other, the last one for ever.
+// jobService is a job server of one job. It breaks off the first message streams, and returns its
+// states one after the other; the last one repeats.
 type jobService struct {
 	jobpb.UnimplementedJobServiceServer
 
-	// breaks are the errors that streams end with before they tell anything; nil is an orderly end.
+	// breaks are the errors that end the first streams before any message; nil is an orderly end.
 	breaks []error
-	// states are what GetState tells; an error stands before them if it is there.
+	// GetState returns stateErr if it is set, otherwise the states in order.
 	states   []jobpb.JobState_Enum
 	stateErr error
-	// silent says that no question is answered.
+	// silent is true if no call is answered.
 	silent bool
 
 	mu        sync.Mutex
@@ -95,7 +95,7 @@ func shorten(t *testing.T, which *time.Duration, to time.Duration) {
 	t.Cleanup(func() { *which = was })
 }
 
-// A job whose messages break off is followed to its end, and is done when its state is that.
+// If its message stream breaks off, a job is polled until its state is DONE.
 func TestFollowedJobs(t *testing.T) {
 	shorten(t, &askAgain, time.Millisecond)
 	shorten(t, &goneTime, 20*time.Millisecond)
@@ -120,11 +120,11 @@ func TestFollowedJobs(t *testing.T) {
 		{"failed meanwhile", &jobService{breaks: []error{broken}, states: []jobpb.JobState_Enum{running, failed}}, "failed", 0},
 		{"drained", &jobService{breaks: []error{nil}, states: []jobpb.JobState_Enum{jobpb.JobState_DRAINED}}, "ended DRAINED, not DONE", 0},
 		{"no answer", &jobService{breaks: []error{broken}, stateErr: broken}, "may continue without this program", 1},
-		{"restarted", &jobService{breaks: []error{broken}, stateErr: status.Error(codes.NotFound, "no such job")}, "doesn't know its job any more", 1},
+		{"restarted", &jobService{breaks: []error{broken}, stateErr: status.Error(codes.NotFound, "no such job")}, "no longer knows its job", 1},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			if test.server.breaks != nil && len(test.server.states) > 0 && test.server.states[0] != running {
-				test.server.breaks = make([]error, 1000) // nothing but the state tells
+				test.server.breaks = make([]error, 1000) // only the state is known
 			}
 			j := &job{endpoint: serve(t, test.server), id: "job-1"}
 			cc, err := j.dial()
@@ -188,6 +188,6 @@ func TestReachOfASlowJobServer(t *testing.T) {
 	}
 	shorten(t, &answerTime, time.Minute)
 	if err := reach(&jobService{}); err != nil {
-		t.Errorf("of one that answers it says %v", err)
+		t.Errorf("of a job server that answers: %v", err)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// script returns worker.sh beside a boot that says what it was given.
+// script returns worker.sh beside a boot program that prints its arguments.
 func script(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -25,8 +25,8 @@ func script(t *testing.T) string {
 	return filepath.Join(dir, "worker.sh")
 }
 
-// Each boot has a folder of its own, which the next one of this user on this host removes when the
-// boot is dead, and knows its own process ID.
+// Each worker boots in a separate folder named after its process ID. The next one of this user on this
+// host removes it after the process has ended.
 func TestWorkerScript(t *testing.T) {
 	sh, tmp := script(t), t.TempDir()
 	host, err := os.Hostname()

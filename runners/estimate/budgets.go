@@ -8,7 +8,7 @@ import (
 	"coeval/schemas"
 )
 
-// measuredN is the number of judgments for which budgets were measured.
+// measuredN is the number of judgments in the measurements below.
 const measuredN = 11
 
 // measured are the comparisons of a prompt in the mean, and the gap in true quality between chosen and
@@ -26,8 +26,8 @@ var measured = []struct {
 	{[]string{"budget.comparisons=settled"}, 38.6, 0.998, 0.949},
 }
 
-// Budget is what all of a plan would take under a budget, with nothing in the journal, and what its
-// judge pairs are expected to be worth.
+// A Budget is the cost of a plan with an empty journal under a budget, and the expected value of its
+// judge pairs.
 type Budget struct {
 	// Settings are keys of the config with their values.
 	Settings []string `json:"settings"`

@@ -26,7 +26,7 @@ type Rates struct {
 	Completion float64 `json:"completion_tokens_per_second"`
 }
 
-// Prices are the prices of the servers. A zero price is left out.
+// Prices are the prices of the servers. A zero price is omitted.
 type Prices struct {
 	// PromptTokens and CompletionTokens are per million, GPUHour is per GPU, and GPUs is the number of
 	// GPUs. Zero GPUs mean 1.

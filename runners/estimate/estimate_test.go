@@ -10,8 +10,8 @@ import (
 	"coeval/runners/plan"
 )
 
-// A plan of 10 prompts with K = 7 and N = 11, nothing in the journal: for each prompt 7 responses in a
-// request, 77 judgments in 7 and 110 comparisons.
+// A plan of 10 prompts with K = 7, N = 11 and an empty journal: each prompt has 7 responses in one
+// request, 77 judgments in 7 requests, and 110 comparisons.
 func examplePlan() *plan.Plan {
 	// At 4 characters a token: 100 tokens are shown and 100 written for a response, 1,000 and 200 for a
 	// judgment, 1,000 and 100 for a comparison.
@@ -65,14 +65,14 @@ func TestUnknown(t *testing.T) {
 	if e.All.Seconds != nil || e.All.ByHours != nil || e.All.ByTokens != nil {
 		t.Errorf("%+v", e.All)
 	}
-	// One GPU where none are told.
+	// One GPU by default.
 	if e := New(examplePlan(), 7, 11, Others{}, Rates{Prompt: 10_000, Completion: 1000}, Prices{GPUHour: 3600}); *e.All.ByHours != *e.All.Seconds {
 		t.Errorf("%v for %v seconds of one GPU at 1 a second", *e.All.ByHours, *e.All.Seconds)
 	}
 }
 
-// What the journal holds changes nothing of what other numbers would take from nothing; where no judge
-// pairs are asked for, nothing is compared; numbers that are asked for are there once.
+// Budgets are for an empty journal, whatever the journal contains. Without judge pairs there are no
+// comparisons. Each requested budget is listed once.
 func TestVariants(t *testing.T) {
 	p := examplePlan()
 	for i := range p.Stages {
@@ -122,8 +122,8 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// All comparisons cost what the plan does, 10·(7 + 77 + 110) generations; each further budget asks fewer
-// and keeps less. Budgets were measured for 11 judgments and for judge pairs only.
+// All comparisons cost the same as the plan, 10·(7 + 77 + 110) generations; each further budget asks
+// fewer and keeps less. Budgets were measured for 11 judgments and for judge pairs only.
 func TestBudgets(t *testing.T) {
 	e := New(examplePlan(), 7, 11, Others{}, Rates{}, Prices{})
 	if len(e.Budgets) < 3 || e.Budgets[0].Generations != 1940 || e.Budgets[0].Gap != 1 {

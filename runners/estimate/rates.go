@@ -43,10 +43,11 @@ const (
 // MeasureRates loads all servers for a duration and returns the total number of tokens per second that
 // they process and write.
 //
-// Half of the time goes to long prompts with one token of output, half to short prompts with shortTokens
-// of output. Each server gets atOnce concurrent requests, enough to fill a server of usual size. Every
-// prompt starts with random words of its own, so that prefix caches do not help. MeasureRates journals no
-// call. The rates are slightly too low, because servers idle while it waits for the last requests.
+// Half of the time goes to long prompts with one token of output, half to short prompts with
+// shortTokens of output. Each server receives atOnce concurrent requests, enough to fill a usual
+// server. Every prompt starts with different random words, so prefix caches have no effect.
+// MeasureRates journals no call. The rates are slightly too low, because servers idle while it waits
+// for the last requests.
 //
 // The first failed request ends the measurement with its error: a failing fleet has no rate.
 func MeasureRates(ctx context.Context, servers []Server, duration time.Duration) (Rates, error) {

@@ -6,7 +6,7 @@
 // texts; each actor pair adds three numbers. Figures do not depend on the number of cores.
 //
 // Means are plain means. Variances and standard deviations are of the population, except for
-// [Control].Scale. A share of nothing is 0, and its count is 0 too. runners/readers/figures.py computes
+// [Control].Scale. A share of no rows is 0, and its count is 0. runners/readers/figures.py computes
 // every figure again from the same tables in Python.
 package figures
 
@@ -112,10 +112,10 @@ type Length struct {
 	Rejected   float64 `json:"rejected"`
 	Difference float64 `json:"difference"`
 	Shorter    float64 `json:"shorter"`
-	// Slope is of the least-squares line of S on length over all scored responses, in points
-	// for 1,000 characters, Correlation Pearson's. SlopeWithin and CorrelationWithin are the
-	// same of the deviations from each prompt's means: what length does among the answers to
-	// one prompt. They are 0 where all lengths are the same.
+	// Slope is of the least-squares line of S on length over all scored responses, in points for 1,000
+	// characters, Correlation Pearson's. SlopeWithin and CorrelationWithin are those of the deviations
+	// from each prompt's means: the effect of length among the answers to one prompt. They are 0 where
+	// all lengths are the same.
 	Slope             float64 `json:"slope"`
 	Intercept         float64 `json:"intercept"`
 	Correlation       float64 `json:"correlation"`

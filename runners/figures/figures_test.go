@@ -120,7 +120,7 @@ func TestControlRecovers(t *testing.T) {
 	// The sample variance of −n, …, n is n(n+1)(2n+1)/3 / 2n = (n+1)(2n+1)/6.
 	s := math.Sqrt((n + 1) * (2*n + 1) / 6.0)
 	// Levels are 3.5 at the n+1 even places and 2.5 at the n odd ones: their mean is 3 + 0.5/(2n+1),
-	// their variance 0.25 less the square of what the mean is off 3.
+	// their variance 0.25 less the square of the mean's distance from 3.
 	off := 0.5 / (2*n + 1)
 	deviation := math.Sqrt(0.25 - off*off)
 	var differences, levels, wins []float64
@@ -165,7 +165,7 @@ func TestMeta(t *testing.T) {
 
 	d.Comparisons = []runs.Comparison{{FirstID: "x", SecondID: "y", Winner: "first"}, {FirstID: "y", SecondID: "x", Winner: "second"}}
 	got = tallied(t, d).meta.figures()
-	// x won twice: consistent, and nobody reaches x, so that each is a component of its own.
+	// x won twice: consistent, and no win leads back to x, so each is a separate component.
 	if got.Consistent != 1 || got.First != 0.5 || got.HigherWins != 1 || got.Connected != 0 || got.Largest != 0.5 {
 		t.Errorf("%+v", got)
 	}

@@ -18,7 +18,7 @@ type tally struct {
 	pools   poolTally
 }
 
-// newTally returns a tally of a run whose judge gives at most so many points.
+// newTally returns a tally of a run whose judge gives at most this number of points.
 func newTally(o pairs.ActorOptions, c *score.Calibration, highest float64) *tally {
 	b := bins{top: thousandths(highest)}
 	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b), pools: newPoolTally()}

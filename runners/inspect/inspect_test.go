@@ -9,7 +9,7 @@ import (
 	"coeval/runners/runs/runstest"
 )
 
-// Nothing of what was said acts on the terminal, and a text of 1 MB is shown as far as was asked for.
+// No text of a run controls the terminal, and a text of 1 MB is cut at the requested length.
 func TestHostileTexts(t *testing.T) {
 	r := runstest.Hostile(t)
 	for _, prompt := range []string{"1", "2"} {

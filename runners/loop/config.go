@@ -30,13 +30,13 @@ type Config struct {
 	Run map[string]any `yaml:"run" json:"run"`
 	// Beam are Beam's flags of each run.
 	Beam []string `yaml:"beam" json:"beam"`
-	// Schedule is what each iteration does; after its end the last entry goes on. Empty means the
-	// paper's four presets.
+	// Schedule is the step of each iteration; its last entry applies to all later iterations. Empty
+	// means the paper's four presets.
 	Schedule []Turn `yaml:"schedule" json:"schedule"`
 	// PromptsPerIteration is how many prompts each iteration draws. Zero takes all, of every
 	// iteration the same.
 	PromptsPerIteration int64 `yaml:"prompts_per_iteration" json:"prompts_per_iteration"`
-	// Slices is disjoint, where no prompt is drawn twice, or same. Empty means disjoint.
+	// Slices is disjoint, to draw no prompt twice, or same. Empty means disjoint.
 	Slices string `yaml:"slices" json:"slices"`
 	// SliceCount is the number of disjoint slices. It can't change while a loop goes on. Zero means
 	// decide.iterations.
@@ -50,7 +50,7 @@ type Config struct {
 	Decide   decide.Rules     `yaml:"decide"   json:"decide"`
 }
 
-// Turn is what an iteration does.
+// A Turn is the work of one iteration.
 type Turn struct {
 	// Preset is that of the run. The preset temporal has two runs, with a training between them.
 	Preset string   `yaml:"preset" json:"preset"`
@@ -59,7 +59,7 @@ type Turn struct {
 	Set map[string]any `yaml:"set" json:"set"`
 }
 
-// Model is what is trained.
+// Model is the model to train.
 type Model struct {
 	// Path is the first model as the trainer names it: a folder or a name on a hub. Required.
 	Path string `yaml:"path" json:"path"`
@@ -103,7 +103,7 @@ type FutureSwap struct {
 	Command string `yaml:"command" json:"command"`
 }
 
-// Evaluate is what is measured after each iteration.
+// Evaluate lists the measurements after each iteration.
 type Evaluate struct {
 	// Arena is the config of the arena, without its models and its folder. Empty plays none.
 	Arena map[string]any `yaml:"arena" json:"arena"`
@@ -166,7 +166,7 @@ func ParseConfig(name string, data []byte) (Config, error) {
 	return c, nil
 }
 
-// Validate returns all problems joined, each naming its key, its value and what is allowed.
+// Validate returns all problems joined. Each names its key, its value and the allowed values.
 func (c *Config) Validate() error {
 	var errs []error
 	check := func(ok bool, key string, value any, allowed string) {
@@ -305,7 +305,7 @@ func (c *Config) slice(t int) string { return fmt.Sprintf("%d/%d", t, c.sliceCou
 
 func (c *Config) sliceCount() int { return cmp.Or(c.SliceCount, c.Decide.Iterations) }
 
-// turn returns what iteration t does, from 1.
+// turn returns the work of iteration t, from 1.
 func (c *Config) turn(t int) Turn { return c.Schedule[min(t, len(c.Schedule))-1] }
 
 // folder returns the folder of iteration t.

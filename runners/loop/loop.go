@@ -9,14 +9,14 @@
 //
 // Phase 2 runs in the folder of phase 1, so that it takes all calls of phase 1 from their journal.
 //
-// A loop lives in a folder. state.jsonl has a line for each step that is done, with the digest of
-// what it was made from. Every step can be repeated: runs and arenas go through their journals, a
-// training set is a function of the pairs, and a training or a server that a killed loop left behind
-// is found again (package process). So the same command goes on after a kill at any moment,
-// and neither a call nor a training is paid for twice.
+// A loop lives in a folder. state.jsonl has a line for each finished step, with the digest of its
+// inputs. Every step can be repeated: runs and arenas go through their journals, a training set is a
+// function of the pairs, and a training or a server that a killed loop left behind is found again
+// (package process). So the same command goes on after a kill at any moment, and neither a call nor a
+// training is paid for twice.
 //
-// The program runs itself for runs, arenas and calibrations, each as a process of its own, so that
-// each behaves as its command does. One loop at a time uses a folder.
+// The program starts itself for runs, arenas and calibrations, each as a separate process, so each
+// behaves like its command. One loop at a time uses a folder.
 package loop
 
 import (
@@ -52,7 +52,7 @@ type Loop struct {
 	Binary string
 	// Out gets a line for each step.
 	Out io.Writer
-	// Env are variables of all commands beside those of the program.
+	// Env are additional environment variables of all commands.
 	Env []string
 
 	state *State
@@ -60,9 +60,9 @@ type Loop struct {
 	saying sync.Mutex
 }
 
-// checkpoint is a model with what is known of it.
+// checkpoint is a model with its measurements.
 type checkpoint struct {
-	// Path is what the trainer and the servers name it, Name what requests do.
+	// Path is its name for the trainer and the servers, Name its name in requests.
 	Path string `json:"path"`
 	Name string `json:"name"`
 	// Digest is that of the files, empty for the first model.
@@ -204,7 +204,7 @@ func read[T any](s *State, t int, step Step) (*T, error) {
 	return out, nil
 }
 
-// after returns the model after so many iterations.
+// after returns the model after this number of iterations.
 func (l *Loop) after(t int) checkpoint {
 	if swapped, err := read[swapped](l.state, t, SwapModel); err == nil {
 		return swapped.Model
@@ -353,7 +353,7 @@ func (l *Loop) program(ctx context.Context, t int, name string, args ...string) 
 	return c.Run(ctx)
 }
 
-// settleTime is how long a run that is stopped may take to keep what is in flight.
+// settleTime is how long a stopped run may wait for answers in flight.
 const settleTime = 40 * time.Second
 
 // quote returns a word as sh reads it.

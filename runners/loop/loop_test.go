@@ -29,8 +29,8 @@ import (
 	"coeval/schemas"
 )
 
-// The test binary plays two parts beside the tests: the program that a loop starts, and a loop that
-// can be killed.
+// Besides the tests the test binary has two roles: the program that a loop starts, and a loop that can
+// be killed.
 func TestMain(m *testing.M) {
 	switch os.Getenv("LOOP_TEST_PART") {
 	case "program":
@@ -65,8 +65,8 @@ func runLoop(ctx context.Context, dir string, out io.Writer) error {
 	return l.Run(ctx)
 }
 
-// program does what the commands of coeval do, as far as a loop sees: it writes files that depend on
-// its config alone, and notes each call in the file calls beside the loop.
+// program imitates the commands of coeval for a loop: it writes files that depend on its config alone,
+// and appends each call to the file calls in the folder of the loop.
 func program(args []string) error {
 	settings := map[string]any{}
 	if strings.HasSuffix(args[1], ".yaml") {
@@ -239,7 +239,8 @@ decide: {iterations: 3}
 	return dir
 }
 
-// outcome is what must not depend on kills: the files of sets and models, and the state's outputs.
+// outcome contains the results that must not depend on kills: the files of sets and models, and the
+// state's outputs.
 func outcome(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}

@@ -70,8 +70,8 @@ func (l *Loop) swapSeat(ctx context.Context, t int, at *seat, former, next *chec
 	return out, nil
 }
 
-// swapServer swaps one server. The canaries of the models that it served before are kept on the
-// disk: once the weights are reloaded, nobody can ask the former ones.
+// swapServer swaps one server. The canaries of former models are kept on the disk: after a reload of
+// the weights those models can't be asked.
 func (l *Loop) swapServer(ctx context.Context, t int, at *seat, i int, former, next *checkpoint) (*swap.Proof, error) {
 	server := l.server(at.urls[i])
 	file := filepath.Join(at.canaries, fmt.Sprintf("canary-%d.json", i))
@@ -297,7 +297,7 @@ func (l *Loop) await(ctx context.Context, server *swap.Server, c swap.Checkpoint
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("nobody swapped the model within %s (swap.ready): %w", l.Config.Swap.Ready, err)
+			return nil, fmt.Errorf("the model was not swapped within %s (swap.ready): %w", l.Config.Swap.Ready, err)
 		case <-ticker.C:
 		}
 	}

@@ -37,13 +37,13 @@ var Steps = []Step{Produce, MakeSet, TrainModel, SwapModel, Measure, Decide}
 // FutureSteps come before them in an iteration of the preset temporal.
 var FutureSteps = []Step{PhaseOne, FutureSet, TrainFuture, SwapFuture}
 
-// A Record says that a step is done.
+// A Record is a finished step.
 type Record struct {
 	Iteration int  `json:"iteration"`
 	Step      Step `json:"step"`
-	// Input is the digest of what the step was made from: settings and the results of former steps.
+	// Input is the digest of the step's inputs: settings and the results of former steps.
 	Input string `json:"input"`
-	// Output is what it gave, by the step's own form.
+	// Output is the step's result, in a form that depends on the step.
 	Output json.RawMessage `json:"output"`
 	Ended  time.Time       `json:"ended"`
 	// Seconds it took in the attempt that ended it.

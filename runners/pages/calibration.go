@@ -75,7 +75,7 @@ func calibrationCharts(f *calibrate.Figures) []Chart {
 		p := newPlot("difference of scores, points", "people prefer the first, %")
 		err := steps(p, f.Curve)
 		p.Y.Min, p.Y.Max = 0, 104
-		list.add(p, "What a difference of scores is worth", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", err)
+		list.add(p, "Preference by difference of scores", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", err)
 	}
 	if f.Fit != nil && len(f.Fit.Blocks) > 0 {
 		p := newPlot("S of the judge, points", "people, points")

@@ -26,7 +26,7 @@ import (
 // can be read there.
 const chartWidth, chartHeight = 340, 215
 
-// The colours of a chart stand for the page's variables, which know the theme.
+// Charts use placeholder colours, which the page replaces by CSS variables of the theme.
 var (
 	ink    = color.NRGBA{1, 1, 1, 255}
 	rule   = color.NRGBA{2, 2, 2, 255}
@@ -295,7 +295,7 @@ func (g cells) Plot(c draw.Canvas, p *plot.Plot) {
 			if n == 0 {
 				continue
 			}
-			// Opacity travels as a colour of its own: vgsvg would mix it into the colour.
+			// Opacity is encoded as a separate colour, because vgsvg would mix it into the colour.
 			shade := color.NRGBA{R: shadeMark, G: uint8(15 + 85*math.Sqrt(float64(n)/float64(most))), A: 255}
 			low, high := float64(i)*g.grid.PointsHeight, float64(i+1)*g.grid.PointsHeight
 			c.FillPolygon(shade, []vg.Point{

@@ -81,7 +81,7 @@ func saturation(c *compare.Comparison) string {
 
 // chartNotes explain how to read the charts.
 var chartNotes = map[string]string{
-	"Mean score of a response":           "A climb with less spread is a judge that no longer tells answers apart.",
+	"Mean score of a response":           "A rising mean with a falling spread shows a judge that no longer distinguishes answers.",
 	"Spread within a prompt":             "Mean of the best less the worst response: pairs are made of this difference.",
 	"Variance of a response's judgments": "The disagreement that the meta-judge compares.",
 	"Agreement of judge and people":      "On the same labels: the paper's judge fell back after its peak.",

@@ -106,7 +106,7 @@ type askedResponse struct {
 }
 
 // readAsked returns, by their IDs, the conversations and the contested responses of the judge pairs
-// among picks: such a pair's own prompt begins with the rubric, which is the same in all.
+// among picks: the prompt of a judge pair begins with the rubric, which is the same in all.
 func readAsked(ctx context.Context, r *runs.Run, picks []pick) (map[string]string, error) {
 	texts, wanted := map[string]string{}, map[int]bool{}
 	for _, pick := range picks {
@@ -238,8 +238,8 @@ func cutMiddle(s string, most int) (head string, left int, end string) {
 	return head, all - most, s[len(before):]
 }
 
-// differing marks the words in which two texts differ. If more than half of a text differs, marks say
-// nothing and are left out.
+// differing marks the words in which two texts differ. If more than half of a text differs, marks are
+// useless and omitted.
 func differing(a, b string) (left, right text) {
 	headA, leftA, endA := cutMiddle(a, mostText)
 	headB, leftB, endB := cutMiddle(b, mostText)

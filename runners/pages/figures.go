@@ -17,7 +17,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// charts collects charts. One that can't be drawn says so instead of stopping the page.
+// charts collects charts. A chart that can't be drawn is replaced by a sentence.
 type charts struct{ list []Chart }
 
 func (c *charts) add(p *chartPlot, title, note string, errs ...error) {
@@ -107,9 +107,9 @@ func lengthCharts(l *figures.Length, highest float64) []Chart {
 		}
 		c.add(p, title, note, append(errs, err)...)
 	}
-	rho("What ρ does to length", "difference, characters", "Mean length of chosen less rejected. Above the dashed line the chosen responses are the longer ones. The larger dot is this run.", -1, func(r *figures.RhoFigures) float64 { return r.Difference })
-	rho("What ρ does to the margin", "margin, points", "Mean of S(chosen) − S(rejected). A clearer difference teaches more. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return r.Margin })
-	rho("What ρ does to the number of pairs", "actor pairs", "With min_margin and max_chosen_chars as in this run. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return float64(r.Pairs) })
+	rho("Length by ρ", "difference, characters", "Mean length of chosen less rejected. Above the dashed line the chosen responses are the longer ones. The larger dot is this run.", -1, func(r *figures.RhoFigures) float64 { return r.Difference })
+	rho("Margin by ρ", "margin, points", "Mean of S(chosen) − S(rejected). A clearer difference teaches more. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return r.Margin })
+	rho("Number of pairs by ρ", "actor pairs", "With min_margin and max_chosen_chars as in this run. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return float64(r.Pairs) })
 	return c.list
 }
 
@@ -132,7 +132,7 @@ func metaCharts(m *figures.Meta, highest float64) []Chart {
 	}
 	p = newPlot("highest − lowest Elo in a response", "% of responses")
 	bars(p, 0, m.EloHistogram.Width, m.EloHistogram.Counts)
-	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge tells a response's judgments apart: a difference of 1 is a win in 73 % of comparisons.")
+	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge distinguishes the judgments of a response: a difference of 1 is a win in 73 % of comparisons.")
 	return c.list
 }
 
@@ -162,11 +162,11 @@ func operationCharts(o *summary.Operation) []Chart {
 	note := "Where it sinks before the end, workers were idle or set aside."
 	limit, limited := permits(o.Series, by)
 	if limited {
-		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be, since choices that are probably done hold none."
+		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be in flight, since choices that are probably done need no permit."
 		err = cmp.Or(err, dashes(p, limit))
 	}
 	bounded(p)
-	c.add(p, "Asked and not yet answered", note, err)
+	c.add(p, "Generations in flight", note, err)
 	c.list[0].Keys = keys
 	if len(rate) > 1 {
 		p = newPlot(unit+" since the start", "generations per second")
@@ -191,8 +191,8 @@ func bounded(p *chartPlot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
-// layers are what the generations in flight are stacked of: the texts of all models that answer prompts,
-// judgments and comparisons.
+// layers are the layers of the chart of generations in flight: responses of all models, judgments and
+// comparisons.
 var layers = []struct {
 	name   string
 	colour color.Color

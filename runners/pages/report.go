@@ -6,8 +6,9 @@
 // html/template escapes it, package sanitize makes control characters visible, and a content policy in the
 // page forbids the browser to run or load anything.
 //
-// A figure that can't be computed reads "not known", and a chart that can't be drawn says so. Neither
-// stops the page. The time of the rendering is not on a page, so the same run gives the same page.
+// A figure that can't be computed reads "not known", and a sentence replaces a chart that can't be
+// drawn. Neither stops the page. The time of the rendering is not on a page, so the same run gives the
+// same page.
 package pages
 
 import (

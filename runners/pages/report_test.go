@@ -25,7 +25,7 @@ import (
 	"coeval/schemas/sanitize"
 )
 
-// The elements and attributes that the page is made of: what else is on it came from a text.
+// The elements and attributes of the page's templates: any others came from a text.
 var (
 	elements        = set("html head meta link title style body header h1 p code nav a main section h2 h3 h4 b dl div dt dd ul li figure figcaption span table thead tbody tr th td article mark footer details summary pre rect svg g path text i br")
 	plainAttributes = set("lang charset name content http-equiv rel href id class tabindex role aria-label dir data-label viewbox style d transform x y width height")
@@ -130,7 +130,8 @@ func TestSamePage(t *testing.T) {
 	}
 }
 
-// A run without operations/ has a page that says so; prices are not asked for what is not known.
+// The page of a run without operations/ states that. It asks for no prices without the numbers to
+// multiply.
 func TestWithoutOperations(t *testing.T) {
 	r := runstest.Hostile(t)
 	if err := os.RemoveAll(filepath.Join(r.Dir, rundir.OperationsFolder)); err != nil {
@@ -144,13 +145,13 @@ func TestWithoutOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Contains(page, []byte("nothing is known of the attempts")) {
-		t.Error("the page doesn't say that operations/ is not there")
+	if !bytes.Contains(page, []byte("no attempt is known")) {
+		t.Error("the page doesn't state that operations/ is missing")
 	}
 }
 
-// Of what lies in operations/ only attempts are told of, those that were killed too: no lease of a run
-// on a bucket, and no counts that are of no attempt yet.
+// The page reads only attempts from operations/, including killed ones: no lease of a run on a bucket,
+// and no counts before an attempt has written its record.
 func TestAttempts(t *testing.T) {
 	r := runstest.Hostile(t)
 	for _, name := range []string{"lease.json", "killed.calls.json"} {
@@ -175,16 +176,16 @@ func TestAttempts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page := checkPage(t, name); !bytes.Contains(page, []byte("One of them did not go to the end")) {
-		t.Error("the page doesn't say that an attempt was killed")
+	if page := checkPage(t, name); !bytes.Contains(page, []byte("One of them did not finish")) {
+		t.Error("the page doesn't state that an attempt was killed")
 	}
 }
 
-// Time is dealt out by what was in flight, money by tokens and by time, and what went wrong is told by
-// stage and code.
+// Time is divided by generations in flight, money by tokens and by time. Failures are listed by stage
+// and code.
 func TestOperation(t *testing.T) {
 	attempts := []*attempt{
-		// Of 100 s the judge had 3/4 of what was in flight; of another 10 s all.
+		// In 100 s the judge had 3/4 of the generations in flight; in another 10 s all.
 		{Seconds: 120, AskingSeconds: 100, Calls: map[string]schemas.CallTally{
 			"generate": {Requests: 10, Generations: 70, PromptTokens: 1e6, RequestMicros: 20e6, GenerationMicros: 100e6},
 			"judge": {
@@ -226,7 +227,7 @@ func TestOperation(t *testing.T) {
 	if diff := cmp.Diff(troubles, o.Troubles); diff != "" {
 		t.Error(diff)
 	}
-	// Attempts that did not measure it tell no time; without prices there is no money.
+	// Attempts without the measurement have no time; without prices there is no money.
 	o = newOperation([]*attempt{{AskingSeconds: 5, Calls: map[string]schemas.CallTally{"judge": {Requests: 1}}}}, &schemas.Run{}, estimate.Prices{})
 	if s := o.Stages[0]; s.Seconds != nil || s.RequestSeconds != nil || s.Tokens != nil || s.Hours != nil || o.All.Tokens != nil {
 		t.Errorf("%+v", s)
@@ -406,7 +407,7 @@ func TestChecks(t *testing.T) {
 	}
 	for _, c := range checksOf(&summary.Summary{Actor: &summary.Role{}, Judge: &summary.Role{}}, &figures.Figures{}) {
 		if c.Known || c.Look {
-			t.Errorf("%s of nothing is %+v", c.Name, c)
+			t.Errorf("%s of no rows is %+v", c.Name, c)
 		}
 	}
 }

@@ -54,7 +54,7 @@ type Plan struct {
 	// usually empty.
 	AnsweredBy string `json:"answered_by"`
 	Refused    string `json:"refused,omitempty"`
-	// Known is the number of prompts whose dossiers are complete in the journal.
+	// Known is the number of prompts with a complete dossier in the journal.
 	Known int64 `json:"known"`
 	// JournalBytes and OutputBytes estimate the storage of the whole run. The journal's part is its
 	// size now, and the size of the answers still to ask.

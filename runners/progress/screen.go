@@ -17,8 +17,9 @@ import (
 // defaultColumns is the width of a log that no terminal shows.
 const defaultColumns = 80
 
-// A Screen writes one status line that changes, and messages that stay. On a terminal the status line is
-// rewritten in place; elsewhere each status is a line of its own. Its methods are safe for concurrent use.
+// A Screen writes one status line that changes, and messages that stay. On a terminal it rewrites the
+// status line in place; elsewhere it writes each status as a new line. Its methods are safe for
+// concurrent use.
 type Screen struct {
 	w io.Writer
 	// live reports that w is a terminal that can erase a line.

@@ -11,8 +11,8 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// terminal returns the program's end of a terminal of so many columns, and all that was written to it
-// once the end is closed.
+// terminal returns the program's end of a terminal with this number of columns, and a function that
+// returns everything written to it.
 func terminal(t *testing.T, columns int) (tty *os.File, written func() string) {
 	t.Helper()
 	master, tty, err := pty.Open()
@@ -91,7 +91,7 @@ func TestResizedTerminal(t *testing.T) {
 	}
 }
 
-// In a log each status is a line, as wide as COLUMNS says.
+// In a log each status is a line of at most COLUMNS columns.
 func TestStatusInALog(t *testing.T) {
 	for _, columns := range []int{60, 80, 100, 140} {
 		t.Setenv("COLUMNS", fmt.Sprint(columns))

@@ -1,7 +1,7 @@
-// Package progress shows people how far a run is, on one line that fits their terminal.
+// Package progress shows the state of a run on one line that fits the terminal.
 //
-// A [Status] becomes a line of any width: the less important parts are left out first. A [Screen] shows
-// such lines, in place on a terminal and one below the other in a log.
+// A [Status] formats itself for a width and omits the least important parts first. A [Screen] writes
+// the line: in place on a terminal, one below the other in a log.
 package progress
 
 import (
@@ -18,7 +18,7 @@ import (
 	"coeval/transforms/infer"
 )
 
-// A Status is what a run has done, at one moment.
+// A Status describes the progress of a run at one moment.
 type Status struct {
 	// Total is the number of prompts of the run.
 	Total int64
@@ -39,7 +39,7 @@ type Status struct {
 type Server struct {
 	URL     string
 	Failing bool
-	// InUse is how many of Permits, the generations that it may have in flight, it has.
+	// InUse is the number of generations in flight, Permits the largest number allowed.
 	InUse, Permits float64
 }
 
@@ -67,7 +67,7 @@ func (s *Status) Bar(columns int) string {
 		return text
 	}
 	line := join(s.parts(), columns)
-	// A bar of fewer than 10 cells shows nothing that the numbers don't.
+	// A bar of fewer than 10 cells adds nothing to the numbers.
 	const least, most = 10, 30
 	if room := columns - runewidth.StringWidth(line) - len("[] "); room >= least && s.Total > 0 {
 		cells := min(room, most)

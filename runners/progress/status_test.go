@@ -12,7 +12,7 @@ import (
 	"coeval/transforms/infer"
 )
 
-// status is that of a run with everything to say.
+// status returns a status in which every part is present.
 func status() *Status {
 	return &Status{
 		Total: 10_000_000, Elapsed: 26 * time.Hour, Interval: 250 * time.Millisecond,
@@ -91,7 +91,7 @@ func TestTimeLeft(t *testing.T) {
 		// At the start the journal's prompts are done at once and 100 are under way, 2 done: all 200 not
 		// begun may be as those, 102 of 1,000. Asked so far 2 + 50; to ask 50 + 200·102/1000 = 70.4.
 		{"replayed at the start", 1200, infer.Snapshot{Prompts: 900, Asked: 2, Begun: 1000, Asking: 52 * time.Second}, 70.4},
-		// Nothing is to begin: the 100 under way are half done.
+		// No prompt waits: the 100 in progress are half done.
 		{"end", 1000, infer.Snapshot{Prompts: 900, Asked: 900, Begun: 1000, Asking: 950 * time.Second}, 50},
 		// Lines that were merged are not begun; the run may have fewer prompts than counted.
 		{"more than counted", 900, infer.Snapshot{Prompts: 950, Asked: 950, Begun: 950, Asking: time.Hour}, 0},

@@ -67,9 +67,9 @@ type Comparison struct {
 	UnparsedReason *string `parquet:"unparsed_reason,dict"`
 }
 
-// Each passes the prompts of a shard to each, in the order of their IDs; each may use the numbers until
-// it returns. A file that is missing, damaged or of another program is an error, and so are a row
-// whose prompt is missing and a number that no run writes.
+// Each calls each for every prompt of a shard, in the order of the IDs. The callee must not keep the
+// numbers. Each returns an error for a missing, damaged or foreign file, for a row without its prompt,
+// and for a number that no run writes.
 func (r *Run) Each(ctx context.Context, shard int, each func(*Numbers) error) error {
 	responses := openColumns[schemas.ResponseRow](ctx, r.Path(shards.Responses, shard), func(row *Response) string { return row.PromptID })
 	defer responses.Close()
@@ -108,8 +108,8 @@ const (
 	maxElo   = 1e6
 )
 
-// check returns an error for a number that no run with scores from low to high writes. The highest
-// variance is that of scores of which half are low and half are high.
+// check returns an error for a number that no run with scores from low to high writes. The variance is
+// highest if half of the scores are low and half are high.
 func (n *Numbers) check(low, high float64) error {
 	maxVariance := (high - low) / 2 * (high - low) / 2
 	within := func(column, id string, x *float64, low, high float64) error {

@@ -80,7 +80,7 @@ func Open(ctx context.Context, dir string) (*Run, error) {
 		}
 	}
 	if r.Shards == 0 {
-		return nil, invalid("%s: files names no shard of %s, so there is nothing to read", name, shards.Prompts)
+		return nil, invalid("%s: files lists no shard of %s; the run cannot be read", name, shards.Prompts)
 	}
 	return r, nil
 }

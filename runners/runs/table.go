@@ -68,7 +68,7 @@ func (t *Table[C]) Err() error { return t.err }
 // Close ends the reading.
 func (t *Table[C]) Close() { t.stop() }
 
-// Advance reads past the head. After an error there is no more row.
+// Advance reads the next row. After an error it ends the table.
 func (t *Table[C]) Advance() {
 	if t.err != nil {
 		return

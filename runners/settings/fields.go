@@ -16,8 +16,8 @@ import (
 
 // A Key is one key of a config.
 type Key struct {
-	// Name is as method.rho, Kind names the values that it takes, Default is YAML, and Doc says what
-	// the key means.
+	// Name is the key, for example method.rho. Kind describes the values that it accepts, Default is
+	// YAML, and Doc explains the key.
 	Name, Kind, Default, Doc string
 }
 
@@ -50,7 +50,7 @@ func Print(c metareward.Config) ([]byte, error) {
 	return b, nil
 }
 
-// kind names the values that a field takes.
+// kind describes the values that a field accepts.
 func kind(t reflect.Type) string {
 	if t == reflect.TypeFor[time.Duration]() {
 		return "a time, as 90s or 10m"
@@ -75,7 +75,7 @@ func kind(t reflect.Type) string {
 	}
 }
 
-// nearest suggests the keys that an unknown one may mean.
+// nearest returns a suggestion for an unknown key.
 func nearest(key string, fields map[string]field) string {
 	last := key[strings.LastIndex(key, ".")+1:]
 	section := key[:max(strings.LastIndex(key, "."), 0)]
@@ -112,8 +112,8 @@ func nearest(key string, fields map[string]field) string {
 	return "coeval config prints all keys"
 }
 
-// Similar returns the names that a misspelt one may mean, the most similar first, at most three. Of
-// names with dots the last part may be the one that is misspelt.
+// Similar returns up to three names that a misspelt one may mean. It compares a name without dots with
+// the last part of each dotted name too: rhoo matches method.rho.
 func Similar(name string, known []string) []string {
 	type near struct {
 		name     string
@@ -139,8 +139,8 @@ func Similar(name string, known []string) []string {
 	return names
 }
 
-// distance is the number of characters to insert, remove, replace or swap with their neighbour, to
-// make b of a. Case does not count, and "-" is "_".
+// distance is the Damerau-Levenshtein distance of two names, ignoring case and the difference between
+// "-" and "_".
 func distance(a, b string) int {
 	a, b = strings.ReplaceAll(strings.ToLower(a), "-", "_"), strings.ReplaceAll(strings.ToLower(b), "-", "_")
 	rows := make([][]int, len(a)+1)

@@ -1,10 +1,10 @@
-// Package settings loads a config from a preset, a YAML file and single settings. Each of them
-// overrides what comes before it.
+// Package settings loads a config from a preset, a YAML file and single settings. A file overrides the
+// preset, and a setting overrides both.
 //
 // It reports all problems at once: unknown keys, values of a wrong type, and values that are not
-// allowed, each with its key, the value, what is allowed, and where it was given. No message shows a
-// value that may be an API key: users put keys into wrong places. The cost of a file is bounded before
-// it is parsed: its size, its nesting and what its aliases expand to.
+// allowed. Each message names the key, the value, the allowed values, and the place in the file or the
+// flag. No message shows a value that may be an API key, because users put keys into wrong places. The
+// size, the nesting and the expanded aliases of a file are bounded before it is parsed.
 package settings
 
 import (
@@ -21,13 +21,13 @@ import (
 	"coeval/schemas/redact"
 )
 
-// A Setting is one key that was given outside of the file.
+// A Setting is the value of one key from outside the file, for example from a flag.
 type Setting struct {
-	// Key is as method.rho, Value is YAML, and From names where it was given, as --set.
+	// Key is for example method.rho. Value is YAML. From names the origin, for example --set.
 	Key, Value, From string
 }
 
-// Source is where a config comes from.
+// A Source is the parts that a config is made of.
 type Source struct {
 	// File is the YAML and Name the name of its file. Both may be empty.
 	File []byte
@@ -65,7 +65,7 @@ func Load(src Source) (metareward.Config, error) {
 	return c, errors.Join(l.problems...)
 }
 
-// given is one value with its key and the place where it was given.
+// given is one value with its key and its place, for example c.yaml:3 or --set.
 type given struct {
 	key   string
 	node  ast.Node
@@ -73,10 +73,10 @@ type given struct {
 }
 
 type loader struct {
-	// places has the place where each key was given last.
+	// places maps each key to its last place.
 	places map[string]string
-	// unread has the keys with values of a wrong type. Validate sees their defaults, and its problems
-	// with these are not reported.
+	// unread contains the keys whose values have a wrong type. Validate sees their defaults instead, so
+	// its problems with them are not reported.
 	unread   map[string]bool
 	problems []error
 }
@@ -107,7 +107,7 @@ func (l *loader) problem(format string, args ...any) {
 	l.problems = append(l.problems, fmt.Errorf(format, args...))
 }
 
-// place returns where a key was given, or the list or mapping that contains it.
+// place returns the place of a key, or of the list or mapping that contains it.
 func (l *loader) place(key string) string {
 	for key != "" {
 		if place, ok := l.places[key]; ok {
@@ -182,7 +182,7 @@ func orFile(prefix string) string {
 	return prefix
 }
 
-// preset returns the last preset that was given.
+// preset returns the name of the preset: the last one wins.
 func (l *loader) preset(all []given) string {
 	for _, g := range slices.Backward(all) {
 		if g.key == "preset" && g.node != nil {
@@ -216,7 +216,7 @@ func (l *loader) set(fields map[string]field, g given) {
 		return
 	}
 	if holdsKey(g) {
-		l.problem("%s: %s has what looks like an API key, which is not shown; put the key into an environment variable and its name into api_key_env", g.place, g.key)
+		l.problem("%s: the value of %s looks like an API key and is not shown; put the key into an environment variable, and the variable's name into api_key_env", g.place, g.key)
 		return
 	}
 	fresh := reflect.New(t)
@@ -228,7 +228,7 @@ func (l *loader) set(fields map[string]field, g given) {
 	delete(l.unread, g.key)
 }
 
-// decode reads a node into a value. One text stands for a list of one.
+// decode reads a node into a value. A text is accepted as a list of one.
 func decode(node ast.Node, to reflect.Value) error {
 	if t := to.Type().Elem(); t.Kind() == reflect.Pointer {
 		to.Elem().Set(reflect.New(t.Elem()))
@@ -247,12 +247,13 @@ func decode(node ast.Node, to reflect.Value) error {
 	return yaml.NodeToValue(node, to.Interface())
 }
 
-// holdsKey reports whether a value has a key's form. URLs are left to Validate, which says what to do.
+// holdsKey reports whether a value looks like an API key. It skips URLs: Validate has a better message
+// for a key in a URL.
 func holdsKey(g given) bool {
 	return !strings.HasSuffix(g.key, "urls") && redact.Value(g.node.String())
 }
 
-// shown returns a value as messages show it.
+// shown returns a value for a message: without keys, and shortened.
 func shown(key string, node ast.Node) string {
 	if redact.Name(key) {
 		return redact.Hidden
@@ -265,8 +266,8 @@ func shown(key string, node ast.Node) string {
 	return text
 }
 
-// notePreset notes each key of the file or the flags that overrides the preset with another number: a
-// config that was printed in full names a preset and has every number beside it.
+// notePreset notes each key of the file that overrides the preset. A file that `coeval config` printed
+// contains every number, so a change of its preset line alone has no effect.
 func (l *loader) notePreset(name string, fields map[string]field, note func(string)) {
 	preset, err := metareward.Preset(name)
 	if name == "" || err != nil {
@@ -276,11 +277,11 @@ func (l *loader) notePreset(name string, fields map[string]field, note func(stri
 	defaults, wanted := fieldsOf(reflect.ValueOf(&base).Elem()), fieldsOf(reflect.ValueOf(&preset).Elem())
 	var kept []string
 	for key, place := range l.places {
-		if key == "preset" || l.unread[key] || strings.HasPrefix(place, "--") || // who sets a key by a flag means it
+		if key == "preset" || l.unread[key] || strings.HasPrefix(place, "--") || // a flag is deliberate
 			equal(defaults[key], wanted[key]) || equal(wanted[key], fields[key]) {
 			continue
 		}
-		kept = append(kept, fmt.Sprintf("%s is %v by %s, and preset %s has %v; remove the key to use the preset's value",
+		kept = append(kept, fmt.Sprintf("%s is %v by %s, but preset %s has %v; remove the key to use the preset's value",
 			key, fields[key].value.Interface(), place, name, wanted[key].value.Interface()))
 	}
 	slices.Sort(kept)

@@ -60,7 +60,7 @@ actor:
 	}
 }
 
-// A preset that a flag names stands in the place of the file's.
+// A flag replaces the preset of the file.
 func TestPresetByFlag(t *testing.T) {
 	c, err := Load(Source{File: []byte("preset: paper-1\n"), Name: "c.yaml", Settings: append(slices.Clone(required), Setting{Key: "preset", Value: "paper-4", From: "--preset"})})
 	if err != nil {
@@ -103,7 +103,7 @@ judge:
 	}
 }
 
-// What is wrong is told once: a value that can't be read is not missing, too.
+// Each problem is reported once: an unreadable value is not reported as missing too.
 func TestEachProblemOnce(t *testing.T) {
 	const file = "preset: paper-9\nprompts:\n  paths: {p: 1}\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml"})
@@ -112,7 +112,7 @@ c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
 	}
-	// A flag takes the place of what can't be read, with what is wrong with it.
+	// A flag replaces an unreadable value of the file together with its problem.
 	_, err = Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{
 		{Key: "prompts.paths", Value: "[]", From: "--prompts"}, {Key: "preset", Value: "paper-1", From: "--preset"},
 	}})
@@ -130,7 +130,7 @@ func TestNotYAML(t *testing.T) {
 	}
 }
 
-// What is printed is a file that gives the same config.
+// A printed config loads as the same config.
 func TestPrintedConfigLoads(t *testing.T) {
 	want, err := Load(Source{Settings: required})
 	if err != nil {
@@ -200,7 +200,7 @@ func table(t *testing.T) string {
 	return b.String()
 }
 
-// Whatever is in the file, Load says what is wrong and does not panic.
+// Load returns an error for every file without an output folder, and never panics.
 func FuzzLoad(f *testing.F) {
 	f.Add("method: {rho: 0.3}\n")
 	f.Add("a: [1\n")
@@ -218,7 +218,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// Null sends none of what servers may refuse, and nothing else may be null.
+// Null omits a sampling parameter from requests. No other key may be null.
 func TestNull(t *testing.T) {
 	c, err := Load(Source{File: []byte("seed: null\nactor: {temperature: null}\njudge:\n  top_p:\n"), Name: "c.yaml", Settings: append(slices.Clone(required),
 		Setting{Key: "meta_judge.temperature", Value: "null", From: "--set"}, Setting{Key: "meta_judge.top_p", Value: "", From: "--set"})})
@@ -270,8 +270,8 @@ func TestDidYouMean(t *testing.T) {
 	}
 }
 
-// A key that stands where it does not belong is in no message: not as the value of an unknown key, nor of
-// a wrong type, nor in what a YAML error quotes.
+// No message shows an API key in a wrong place: as the value of an unknown key, as a value of a wrong
+// type, or in the text that a YAML error quotes.
 func TestKeysAreNotShown(t *testing.T) {
 	const secret = "sk-abcdefgh12345678"
 	for _, file := range []string{
@@ -296,7 +296,7 @@ func TestKeysAreNotShown(t *testing.T) {
 	}
 }
 
-// What a file may cost is bounded: nesting, aliases and size end in one sentence, soon.
+// Deep nesting, expanding aliases and large files are rejected quickly, with one sentence.
 func TestYAMLIsBounded(t *testing.T) {
 	laughs := "a: &a0 [x,x,x,x,x,x,x,x,x,x]\n"
 	for i := range 12 {
@@ -331,8 +331,8 @@ func TestYAMLIsBounded(t *testing.T) {
 	}
 }
 
-// A config that was printed in full has every number beside the name of its preset: another preset, in
-// the file or by a flag, then changes nothing, which is said.
+// A config that was printed in full contains every number besides the preset's name. Load notes that
+// another preset changes none of them.
 func TestPresetThatIsOverridden(t *testing.T) {
 	load := func(file, flag string) []string {
 		var notes []string
@@ -369,7 +369,8 @@ func TestPresetThatIsOverridden(t *testing.T) {
 	}
 }
 
-// Headers and parameters are texts, whatever they look like, in a file as on the command line.
+// Headers and query parameters are texts, even if they look like numbers, in a file and on the command
+// line.
 func TestHeadersAndQuery(t *testing.T) {
 	c, err := Load(Source{
 		File: []byte("worker:\n  headers: {X-Org: lab, X-Token: env:GATEWAY_TOKEN}\n  query: {api-version: 2024-10-21, v: 1, beta: true}\n"), Name: "f.yaml",
@@ -385,6 +386,6 @@ func TestHeadersAndQuery(t *testing.T) {
 	}
 	_, err = Load(Source{Settings: []Setting{{"worker.headers.X-Org", "lab", "--set"}}, Validate: func(metareward.Config) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "worker.headers={X-Org: VALUE}") {
-		t.Errorf("%v: does not say how to give one header", err)
+		t.Errorf("%v: does not show how to set one header", err)
 	}
 }

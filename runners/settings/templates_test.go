@@ -14,7 +14,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// says is a Caller whose every generation is one text.
+// says is a Caller that returns one text for every generation.
 type says string
 
 func (s says) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {

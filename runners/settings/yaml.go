@@ -90,7 +90,7 @@ func tooDeep(text string) (line int, deep bool) {
 	return line, false
 }
 
-// measure counts the values that a document stands for.
+// measure counts the values of a document after its aliases are expanded.
 type measure struct {
 	// anchors has the number of values of each anchor.
 	anchors map[string]int

@@ -67,7 +67,7 @@ func (m *FailureMessage) String() string {
 	if left > 0 {
 		head += "…"
 	}
-	return fmt.Sprintf("%s of them say, in stage %s with code %s: %s", humanize.Comma(m.Calls), sanitize.Line(m.Stage), sanitize.Line(m.Code), sanitize.Line(head))
+	return fmt.Sprintf("Most frequent message: stage %[2]s, code %[3]s, %[1]s calls: %[4]s", humanize.Comma(m.Calls), sanitize.Line(m.Stage), sanitize.Line(m.Code), sanitize.Line(head))
 }
 
 // AddFailures adds the most frequent failure message of a finished run.

@@ -34,7 +34,7 @@ func operation() *Operation {
 	return op
 }
 
-// Every warning is there beyond its threshold with its setting, and a good run has none.
+// Each warning appears beyond its threshold and names its setting. A good run has none.
 func TestWarnings(t *testing.T) {
 	if got := New(ranRun(func(*schemas.Run) {}), operation()).Warnings; len(got) != 0 {
 		t.Errorf("a good run: %q", got)
@@ -110,13 +110,13 @@ func TestFailures(t *testing.T) {
 	if err := s.Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	if want := "2 of them say, in stage generate with code bad_request: top_k is not allowed␛[31m"; !strings.Contains(b.String(), want) {
+	if want := "Most frequent message: stage generate, code bad_request, 2 calls: top_k is not allowed␛[31m"; !strings.Contains(b.String(), want) {
 		t.Errorf("the summary lacks %q:\n%s", want, b.String())
 	}
 }
 
-// A run that asked until settled tells how much was asked, why asking stopped, and what it may cost: 0.3 of
-// a spread of 2 logits is 15 %.
+// A run with comparisons until settled reports the share that was asked, the reasons for stopping, and
+// the possible error: 0.3 of a spread of 2 logits is 15 %.
 func TestAskingIsTold(t *testing.T) {
 	run := &schemas.Run{Ledger: schemas.Ledger{Findings: 3, Roles: map[string]schemas.Outcomes{schemas.RoleJudge: {Paired: 3}}}}
 	run.Stats.Asking.Count(schemas.StopSettled, 0.2, 2, 30, 11)

@@ -14,8 +14,9 @@ import (
 
 // The thresholds of the warnings.
 const (
-	// MaxHigher and MaxOneScore are the signs of a judge that collapses into high scores: the share of
-	// judge pairs whose chosen judgment has the higher score, and the share of one chosen score.
+	// MaxHigher and MaxOneScore detect a judge that collapses into high scores. MaxHigher bounds the
+	// share of judge pairs in which the chosen judgment has the higher score. MaxOneScore bounds the
+	// share of the most frequent chosen score.
 	MaxHigher   = 0.9
 	MaxOneScore = 0.4
 	// MaxLength is the largest length difference as a share of the mean length.

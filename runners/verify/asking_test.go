@@ -23,8 +23,8 @@ var settle = sync.OnceValues(func() (string, error) {
 	return out, err
 })
 
-// What was asked, in which round, and why asking stopped is derived from the verdicts, also where
-// calls failed. Whatever is changed in it is found.
+// Verify derives the comparisons, their rounds and the reason to stop from the verdicts, also if calls
+// failed. It finds every change in them.
 func TestAsking(t *testing.T) {
 	out, err := settle()
 	if err != nil {

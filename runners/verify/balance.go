@@ -37,7 +37,7 @@ func (b *balance) add(o *balance) {
 	}
 }
 
-// isBalanced reports whether the settings bound what a run's judge pairs have in common.
+// isBalanced reports whether the settings balance the run's judge pairs.
 func isBalanced(m *metareward.Method) bool { return m.JudgeClassCap > 0 || m.BalanceDirections > 0 }
 
 // check compares the reasons with those of the run's balance. They are a function of the kind.

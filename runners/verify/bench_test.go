@@ -9,7 +9,7 @@ import (
 	"coeval/pipelines/metareward"
 )
 
-// BenchmarkOut tells prompts and rows a second for 64 prompts with 7 responses and 11 judgments
+// BenchmarkOut measures prompts and rows per second for 64 prompts with 7 responses and 11 judgments
 // each, in 4 shards.
 func BenchmarkOut(b *testing.B) {
 	out := filepath.Join(b.TempDir(), "out")

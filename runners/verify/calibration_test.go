@@ -9,8 +9,7 @@ import (
 	"coeval/pipelines/metareward"
 )
 
-// The scores of a run with a calibration are proved with the map that run.json holds, and with no
-// other one.
+// The scores of a calibrated run follow from the map in run.json. Any other map is reported.
 func TestCalibration(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "map.json")
@@ -24,7 +23,7 @@ func TestCalibration(t *testing.T) {
 	if err := makeRun(t.Context(), out, promptLines(), func(c *metareward.Config) { c.Judge.Calibration = file }); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(file); err != nil { // what run.json says is enough
+	if err := os.Remove(file); err != nil { // run.json is sufficient
 		t.Fatal(err)
 	}
 	for _, p := range mustVerify(t, out).Problems {

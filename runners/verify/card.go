@@ -57,7 +57,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 		return
 	}
 	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
-		found.add("%s does not say that the data is simulated, as %s does", cardFile, runFile)
+		found.add("%s does not state that the data is simulated, but %s does", cardFile, runFile)
 	}
 	r.checkSimulated(found)
 	r.checkDigest(ctx, parts[2], found)
@@ -66,7 +66,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 		c := &header.Configs[i]
 		name := shards.Table(c.Name)
 		if offered[name] {
-			found.add("%s: config %s is there twice", cardFile, c.Name)
+			found.add("%s: config %s occurs twice", cardFile, c.Name)
 		}
 		offered[name] = true
 		r.checkConfig(c, sum, found)
@@ -78,8 +78,8 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 	}
 }
 
-// checkSimulated reports a run that hides the simulated worker of its roles. A run may be simulated without
-// such a role: coeval simulate serves other programs too.
+// checkSimulated reports a run that hides the simulated worker of its roles. A run without simulated
+// roles may still be simulated: `coeval simulate` is a server for other programs too.
 func (r *run) checkSimulated(found *problems) {
 	if r.Manifest.Simulated {
 		return
@@ -95,9 +95,9 @@ func (r *run) checkSimulated(found *problems) {
 	}
 }
 
-// checkDigest compares the digest of run.json with those in the card and in the journal. They bind the
-// settings and counts that nothing else in the folder determines. A folder without a journal is allowed,
-// as of a dataset that was copied.
+// checkDigest compares the digest of run.json with those in the card and in the journal. The digest
+// protects the settings and counts that no other file of the folder determines. A folder without a
+// journal is allowed, as of a dataset that was copied.
 func (r *run) checkDigest(ctx context.Context, card string, found *problems) {
 	digest, file := sink.RunDigest(r.JSON)
 	if !strings.Contains(card, digest) {

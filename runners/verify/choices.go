@@ -192,7 +192,7 @@ func (d *rows) checkPair(t *table[schemas.Pair], rows []schemas.Pair, want *sche
 	case t.torn:
 		return
 	case want == nil && len(rows) > 0:
-		t.row(&d.problems, &rows[0]).add("prompt %s has no such pair by its raw rows", d.id)
+		t.row(&d.problems, &rows[0]).add("no such pair of prompt %s follows from its raw rows", d.id)
 	case want != nil && len(rows) == 0:
 		t.prompt(&d.problems, d.id).add("its pair %s of chosen %s and rejected %s is missing", want.ID, want.ChosenID, want.RejectedID)
 	case want != nil:

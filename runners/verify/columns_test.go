@@ -12,7 +12,7 @@ import (
 	"coeval/schemas"
 )
 
-// unproved are the columns that nothing else in a run determines, as the package comment says.
+// unproved are the columns that no other part of a run determines; the package comment lists them.
 var unproved = map[shards.Table][]string{
 	shards.Prompts:     {"source_file", "source_line"},
 	shards.Responses:   {"reasoning", "prompt_tokens"},
@@ -59,11 +59,11 @@ func everyColumn[T shards.Row](t *testing.T, table shards.Table) {
 				t.Parallel()
 				dir := copyRun(t)
 				f := readLargest[T](t, dir, table)
-				at := len(f.rows) - 1 // failures of calls stand behind bad lines, whose codes are unproved
+				at := len(f.rows) - 1 // failures of calls follow those of bad lines, whose codes are unproved
 				for ; at >= 0 && (!change.fits(reflect.ValueOf(f.rows[at]).Field(i)) || isUndecided(f.rows[at])); at-- {
 				}
 				if at < 0 {
-					t.Skip("no row has such a value")
+					t.Skip("no row has this value")
 				}
 				phrase := cmp.Or(foundIn[strings.SplitN(t.Name(), "/", 2)[1]], column)
 				changed := reflect.ValueOf(&f.rows[at]).Elem().Field(i)

@@ -152,7 +152,8 @@ func (d *rows) isCompared() bool {
 	return d.shard.run.Settings.Wants(schemas.RoleJudge) && d.compared.prompt.IsCompared(d.shard.run.rules())
 }
 
-// reportMissingComparisons reports comparisons that are gone, and comparisons where none was to be made.
+// reportMissingComparisons reports missing comparisons, and comparisons of prompts that should have
+// none.
 func (d *rows) reportMissingComparisons() {
 	c := &d.compared
 	at := d.shard.comparisons.prompt(&d.problems, d.id)
@@ -164,7 +165,7 @@ func (d *rows) reportMissingComparisons() {
 			}
 		}
 		if rows := len(d.comparisons); rows+failures > 0 {
-			at.add("it has %d comparisons and %d failures of them, should have none: no response of it was to be compared", rows, failures)
+			at.add("it has %d comparisons and %d failed ones, but should have none: none of its responses is contested", rows, failures)
 		}
 		return
 	}

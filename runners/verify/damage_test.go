@@ -16,8 +16,8 @@ import (
 	"coeval/transforms/sink"
 )
 
-// Each case damages a good run and returns what the problems must say: each of the phrases in
-// one of them.
+// Each case damages a good run and returns phrases. One of the reported problems must contain all of
+// them.
 func TestDamage(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -95,7 +95,7 @@ func TestDamage(t *testing.T) {
 			gone := f.remove(3)
 			f.write(t)
 			return []string{
-				f.path + " has the SHA-256 ", fmt.Sprintf("%s has %d rows, run.json says %d", f.path, rows-1, rows),
+				f.path + " has the SHA-256 ", fmt.Sprintf("%s has %d rows, but run.json lists %d", f.path, rows-1, rows),
 				fmt.Sprintf("%s: response %s: replicate %d of the judge has neither a row nor a failure", f.path, gone.ResponseID, gone.Replicate),
 			}
 		}},
@@ -248,7 +248,7 @@ func TestDamage(t *testing.T) {
 			report := mustVerify(t, dir)
 			for _, phrase := range wanted {
 				if !slices.ContainsFunc(report.Problems, func(p string) bool { return strings.Contains(p, phrase) }) {
-					t.Errorf("no problem says %q; there are\n%s", phrase, strings.Join(report.Problems, "\n"))
+					t.Errorf("no problem contains %q; there are\n%s", phrase, strings.Join(report.Problems, "\n"))
 				}
 			}
 			if diff := cmp.Diff(report, mustVerify(t, dir)); diff != "" {
@@ -277,7 +277,7 @@ func flippedByte(t *testing.T, dir string) []string {
 	return []string{path + " has the SHA-256 "}
 }
 
-// swappedPair swaps all that a pair says of its two sides, its ID too.
+// swappedPair swaps the two sides of a pair in all columns, including its ID.
 func swappedPair(t *testing.T, dir string) []string {
 	f := readLargest[schemas.Pair](t, dir, shards.Actor)
 	row := &f.rows[0]
@@ -354,7 +354,7 @@ func TestUnusableRunFile(t *testing.T) {
 		{"two values", `{"format": 1}{}`, "run.json can't be read"},
 		{"no config", `{"format": 1}`, "run.json: config can't be used"},
 		{"no roles", `{"format": 1, "config": {"roles": []}}`, "roles is empty"},
-		{"no files", `{"format": 1, "config": {"roles": ["actor"], "actor": {"n": 1}, "judge": {"n": 1}, "method": {"min_judgments": 1, "min_meta_judgments": 2}}}`, "names no shard of raw/prompts"},
+		{"no files", `{"format": 1, "config": {"roles": ["actor"], "actor": {"n": 1}, "judge": {"n": 1}, "method": {"min_judgments": 1, "min_meta_judgments": 2}}}`, "lists no shard of raw/prompts"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

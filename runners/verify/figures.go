@@ -178,7 +178,7 @@ func (r *run) checkFigures(sum *figures, found *problems) {
 			runFile, len(sum.torn), sum.torn[0])
 		return
 	}
-	want := *l // nothing else in the folder determines lines, not_drawn and merged
+	want := *l // no other file determines lines, not_drawn and merged
 	want.Bad, want.Findings, want.Roles = sum.bad, sum.tableRows[shards.Prompts], sum.stats.Outcomes
 	sameFigures(found, "ledger", l, &want)
 	sameFigures(found, "stats", &r.Manifest.Stats, &sum.stats)

@@ -86,10 +86,10 @@ func (r *run) checkFile(ctx context.Context, path string, found *problems) strin
 		return ""
 	}
 	if size != want.Bytes {
-		found.add("%s has %d bytes, %s says %d", path, size, runFile, want.Bytes)
+		found.add("%s has %d bytes, but %s lists %d", path, size, runFile, want.Bytes)
 	}
 	if digest != want.SHA256 {
-		found.add("%s has the SHA-256 %s, %s says %s: it is not the file that the run wrote", path, digest, runFile, want.SHA256)
+		found.add("%s has the SHA-256 %s, but %s lists %s: it is not the file that the run wrote", path, digest, runFile, want.SHA256)
 	}
 	return digest
 }

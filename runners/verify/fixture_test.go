@@ -39,9 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// inScratch runs the tests in a folder of their own. The files of a run hold the path of its
-// prompts, and the shard of a bad line is by that path: one below a folder whose name is made up
-// anew each time would make other files each time.
+// inScratch runs the tests in a folder with a constant name. The files of a run contain the path of its
+// prompts, and a bad line's shard depends on it: a random path would change the files.
 func inScratch(tests func() int) (code int, err error) {
 	scratch, err := os.MkdirTemp("", "coeval-verify-")
 	if err != nil {
@@ -170,7 +169,7 @@ func readTable[T shards.Row](t *testing.T, dir string, table shards.Table, path 
 	return f
 }
 
-// write writes the rows back, sorted, and says nothing of it to run.json.
+// write writes the rows back, sorted, without updating run.json.
 func (f *tableFile[T]) write(t *testing.T) {
 	t.Helper()
 	slices.SortStableFunc(f.rows, func(a, b T) int { return shards.Compare(&a, &b) })

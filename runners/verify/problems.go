@@ -92,7 +92,7 @@ func sameText(s location, column, got, want string) {
 const ratingGrain = 1e-9
 
 // sameRating is sameNullable for ratings, which another architecture rounds otherwise. It reports
-// whether both are there and agree.
+// whether both exist and agree.
 func sameRating(s location, column string, got, want *float64) bool {
 	if got != nil && want != nil && math.Abs(*got-*want) < 1.5*ratingGrain {
 		return true

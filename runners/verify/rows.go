@@ -102,7 +102,7 @@ func (d *rows) check() {
 	d.checkChoices(&d.prompts[0])
 }
 
-// isOverBudget reports whether a bound on what is asked left the prompt without pairs.
+// isOverBudget reports whether a bound on requests left the prompt without pairs.
 func isOverBudget(p *schemas.PromptRow) bool {
 	return text(p.ActorReason) == schemas.OverBudget || text(p.JudgeReason) == schemas.OverBudget
 }
@@ -187,8 +187,7 @@ func conversationChars(messages []schemas.Message) int32 {
 
 func charsOf(text string) int32 { return int32(min(utf8.RuneCountInString(text), math.MaxInt32)) }
 
-// checkTokens reports a negative number of prompt tokens. Nothing else in the folder determines the
-// number itself.
+// checkTokens reports a negative number of prompt tokens. No other file determines the number itself.
 func checkTokens(at location, tokens int32) {
 	if tokens < 0 {
 		at.add("prompt_tokens is %d, should be 0 or more", tokens)
@@ -320,7 +319,7 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 	case schemas.StageGenerate, schemas.StagePast, schemas.StageFuture:
 		seen, asked := d.answered[row.Stage]
 		if !asked {
-			at.add("stage is %s, but config has no such role", show(row.Stage))
+			at.add("stage is %s, but config lacks this role", show(row.Stage))
 			return
 		}
 		sameNullable(at, "response_id", row.ResponseID, nil)
@@ -340,7 +339,7 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 	sameNullable(at, "second_id", row.SecondID, nil)
 }
 
-// checkCalls reports calls without a row or a failure: their rows are gone.
+// checkCalls reports calls that have neither a row nor a failure.
 func (d *rows) checkCalls() {
 	at := d.shard.responses.prompt(&d.problems, d.id)
 	for _, stage := range slices.Sorted(maps.Keys(d.answered)) {

@@ -69,13 +69,13 @@ func finish[T shards.Row](s *shard, name shards.Table, t *table[T]) {
 	t.drain()
 	s.figures.addRows(name, t.rows)
 	if t.torn {
-		if name != shards.Actor && name != shards.Judge { // nothing is counted in pairs
+		if name != shards.Actor && name != shards.Judge { // pairs counts none
 			s.figures.torn = append(s.figures.torn, t.path)
 		}
 		return
 	}
 	if want := s.run.files[t.path].Rows; t.rows != want {
-		s.files.add("%s has %d rows, %s says %d", t.path, t.rows, runFile, want)
+		s.files.add("%s has %d rows, but %s lists %d", t.path, t.rows, runFile, want)
 	}
 }
 

@@ -59,7 +59,7 @@ func (t *table[T]) checkOrder(row *T) {
 		t.problems.add("%s: %s is out of order: it follows %s", t.path, nameRow(row), nameRow(&t.last))
 		t.torn = true
 	case order == 0 && !isBadLine(row):
-		t.problems.add("%s: %s is there twice", t.path, nameRow(row))
+		t.problems.add("%s: %s occurs twice", t.path, nameRow(row))
 	}
 }
 

@@ -23,11 +23,11 @@
 // Package reference decides the usual endings of texts. [Reading] counts the texts that it can't
 // decide: their recorded values are neither confirmed nor refuted.
 //
-// Out can't check that a server wrote the texts, nor values that nothing else in the folder determines:
-// token counts, reasoning, own IDs, metadata, source lines, the messages and the causes of failures and
-// bad lines, the text of a comparison apart from its verdict, the number of merged lines and of lines that
-// were not drawn, and whether a text was cut off. A person who changes one of these, and the
-// hashes in run.json and in the card, is not detected.
+// Out can't check that a server wrote the texts. It can't check values that no other file determines
+// either: token counts, reasoning, own IDs, metadata, source lines, the messages and the causes of
+// failures and bad lines, the text of a comparison apart from its verdict, the number of merged lines
+// and of lines that were not drawn, and whether a text was cut off. A person who changes one of these,
+// and the hashes in run.json and in the card, is not detected.
 //
 // Ratings may differ by 1e-9 from the recorded ones, because processors round differently.
 //
@@ -79,9 +79,9 @@ type Report struct {
 // Reading counts texts by the relation of their recorded value to the independent reading of the text.
 // A contradiction is a problem and counts nowhere.
 type Reading struct {
-	// Confirmed: the text says the recorded value.
+	// Confirmed: the text ends with the recorded value.
 	Confirmed int64 `json:"confirmed"`
-	// Unconfirmed: the independent reader can't decide what the text says.
+	// Unconfirmed: the independent reader can't read the text's ending.
 	Unconfirmed int64 `json:"unconfirmed"`
 	// CutOff: the row has no value because its text was cut off, which is not visible in the text.
 	CutOff int64 `json:"cut_off"`

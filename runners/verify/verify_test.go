@@ -39,7 +39,7 @@ func TestGoodRun(t *testing.T) {
 	if got := report; got.Files != want.Files || got.Rows != want.Rows || got.Prompts != want.Prompts || got.ActorPairs != want.ActorPairs || got.JudgePairs != want.JudgePairs {
 		t.Errorf("figures %+v, want %+v", got, want)
 	}
-	// The other tests damage what is here: there must be some of everything.
+	// The other tests damage this run: every kind of row must occur.
 	if report.Files != 7*4 || report.ActorPairs == 0 || report.JudgePairs == 0 || run.Ledger.Bad == 0 || run.Ledger.Merged == 0 || len(run.Stats.FailedCalls) != 3 {
 		t.Errorf("the run lacks something: %+v, failed calls %v", report, run.Stats.FailedCalls)
 	}
@@ -118,8 +118,8 @@ func TestPoolsAreProved(t *testing.T) {
 	}
 }
 
-// A pair that the balance dropped is back, or one that it kept is gone: both are found, although
-// each row agrees with the others of its prompt.
+// Verify finds a pair that the balance should have dropped, and misses a pair that it should have kept,
+// although each row agrees with the others of its prompt.
 func TestBalanceIsProved(t *testing.T) {
 	kind := func(part, direction int) reference.Kind {
 		return reference.Kind{Score: 4000, Direction: direction, Part: part}
@@ -142,7 +142,7 @@ func TestBalanceIsProved(t *testing.T) {
 		return found.list
 	}
 	if found := check(kinds); len(found) > 0 {
-		t.Errorf("a balance that holds has problems: %q", found)
+		t.Errorf("a correct balance has problems: %q", found)
 	}
 	for i := range kinds {
 		wrong := slices.Clone(kinds)
@@ -157,8 +157,8 @@ func TestBalanceIsProved(t *testing.T) {
 	}
 }
 
-// The reference's balance, derived anew, agrees with the one of the run on random sets of pairs: at 0 to 3,000
-// pairs, many scores or one, and shares at which the rules meet.
+// The reference's balance agrees with the run's on random sets of pairs: 0 to 3,000 pairs, many scores
+// or one, and shares at which the rules meet.
 func TestBalanceAgrees(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 16))
 	shares := []float64{0, 0.1, 0.2, 0.25, 0.4, 0.5, 0.9, 1}

@@ -224,7 +224,7 @@ func (o *Options) checkAccess(ctx context.Context) (*lock.Fence, error) {
 	for _, e := range o.Keys {
 		if _, err := e.Credentials(); err != nil {
 			host, _ := os.Hostname() // without it the name is empty
-			return nil, fmt.Errorf("the worker process on %q lacks an API key, as %w there; nothing was asked by it", host, err)
+			return nil, fmt.Errorf("the worker process on %q lacks an API key, as %w there; it sent no request", host, err)
 		}
 	}
 	if o.Fence == "" {

@@ -19,7 +19,7 @@ type Estimate struct {
 	High  float64 `json:"high"`
 }
 
-// Agreement is how often a judge prefers what people prefer, over so many pairs.
+// Agreement is the share of pairs on which a judge prefers the same side as people, and their number.
 type Agreement struct {
 	Share float64 `json:"share"`
 	Pairs int     `json:"pairs"`
@@ -41,7 +41,7 @@ type Iteration struct {
 	GPUHours float64 `json:"gpu_hours"`
 }
 
-// Rules are the thresholds. A zero switches a rule off, unless its comment says otherwise.
+// Rules are the thresholds. A zero switches a rule off, unless its comment states otherwise.
 type Rules struct {
 	// Iterations is the number after which the loop ends. Required.
 	Iterations int `yaml:"iterations" json:"iterations"`

@@ -60,7 +60,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// With every rule off but the number of iterations, nothing else ends a loop.
+// With all other rules off, only the number of iterations ends a loop.
 func TestRulesOff(t *testing.T) {
 	bad := decide.Iteration{
 		Gain: gain(0.1, 0.05), Chars: new(1e6), Signs: []string{"a", "b", "c"}, USD: 1e9, GPUHours: 1e9,

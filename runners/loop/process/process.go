@@ -1,10 +1,10 @@
 // Package process runs the long commands of a loop, such as a training, so that a killed loop
 // finds them again.
 //
-// A command runs in a process group of its own, with its output in a file. A small shell around it
-// writes its exit code to a file when it ends. A loop that was killed looks at both: a command that
-// ended has its code, one that still runs is waited for, and one that vanished without a code, as
-// after a crash of the machine, is reported as lost and starts again.
+// A command runs in a new process group, with its output in a file. A small shell around it writes its
+// exit code to a file when it ends. A loop that was killed looks at both: a command that ended has its
+// code, one that still runs is waited for, and one that vanished without a code, as after a crash of
+// the machine, is reported as lost and starts again.
 //
 // The package works on Linux and macOS. It promises nothing for a command that leaves its process
 // group.
@@ -33,7 +33,7 @@ const (
 	exitSuffix  = ".exit"
 )
 
-// OnStop says what becomes of a running command when the loop is stopped.
+// OnStop is the fate of a running command when the loop is stopped.
 type OnStop string
 
 // What becomes of it.
@@ -50,7 +50,7 @@ type Command struct {
 	Dir, Name string
 	// Line is the command line, for sh -c.
 	Line string
-	// Env are variables beside those of the loop, as NAME=value.
+	// Env are variables in addition to those of the loop, as NAME=value.
 	Env []string
 	// WorkDir is the command's working directory; empty is the loop's.
 	WorkDir string
@@ -59,10 +59,10 @@ type Command struct {
 	Grace time.Duration
 }
 
-// state is what is known of a started command.
+// state is the record of a started command.
 type state struct {
 	PID int `json:"pid"`
-	// Started tells processes of one ID apart; see [startOf].
+	// Started distinguishes processes with one ID; see [startOf].
 	Started string `json:"started"`
 	Line    string `json:"line"`
 }
@@ -122,9 +122,9 @@ func (c *Command) Run(ctx context.Context) error {
 	return c.wait(ctx, started)
 }
 
-// stopOrphans ends what is left of a command whose shell has vanished: it would go on beside its
-// successor. While a group has members its number is no other process's, so that a group without
-// its leader is the command's own.
+// stopOrphans ends the remaining processes of a command whose shell has vanished: they would run at the
+// same time as its successor. While a group has members its number is no other process's, so that a
+// group without its leader is the command's own.
 func (c *Command) stopOrphans(s *state) error {
 	if !errors.Is(syscall.Kill(s.PID, 0), syscall.ESRCH) || !groupAlive(s.PID) {
 		return nil
@@ -187,8 +187,8 @@ func (c *Command) load() (*state, error) {
 
 // wrapper waits for a line on descriptor 3, runs its second argument and writes the exit code to its
 // first one, under a temporary name until the file is complete. The loop writes the line after it has
-// stored the state. If the loop is killed before, the wrapper reads the end of the pipe and ends: a
-// command that no state names would otherwise run beside the one that the next loop starts.
+// stored the state. If the loop is killed before, the wrapper reads the end of the pipe and exits.
+// Otherwise a command without a state would run at the same time as the one that the next loop starts.
 const wrapper = `read -r line <&3 || exit; exec 3<&-; sh -c "$2"; code=$?; echo "$code" >"$1.tmp" && mv "$1.tmp" "$1"`
 
 func (c *Command) start() (*state, error) {
@@ -313,9 +313,8 @@ func alive(s *state) bool {
 // groupAlive reports whether a process group has members.
 func groupAlive(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
 
-// startOf returns when a process began, in the words of ps. Two processes that had one ID differ in
-// it, unless they began within a second. It returns an error if there is no such process, or only
-// what is left of one that nobody waited for.
+// startOf returns when a process began, in the words of ps. Two processes that had one ID differ in it,
+// unless they began within a second. It returns an error if the process does not exist or is a zombie.
 func startOf(pid int) (string, error) {
 	out, err := exec.Command("ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // it ends at once
 	if err != nil {

@@ -63,7 +63,7 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// waitFor waits until a file is there, which the command under test makes.
+// waitFor waits until the command under test has created a file.
 func waitFor(t *testing.T, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -82,7 +82,7 @@ func waitFor(t *testing.T, name string) {
 	}
 }
 
-// gated is a command that begins, and ends once the gate is there.
+// gated is a command that ends once the file gate exists.
 func gated(dir string) *process.Command {
 	begun, gate, count := filepath.Join(dir, "begun"), filepath.Join(dir, "gate"), filepath.Join(dir, "count")
 	return &process.Command{Dir: dir, Name: "train", Line: "echo ran >>" + count + "; touch " + begun + "; while ! test -e " + gate + "; do sleep 0.01; done"}

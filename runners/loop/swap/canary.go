@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// A Canary is what a model says to fixed prompts, greedily: the text and the log-probabilities of
-// its tokens. It is asked twice, since batching alone moves log-probabilities a little.
+// A Canary is a model's greedy answers to fixed prompts: the text and the log-probabilities of its
+// tokens. It is asked twice, since batching alone moves log-probabilities a little.
 type Canary struct {
 	Model string     `json:"model"`
 	Asks  [][2]Reply `json:"asks"`
@@ -195,7 +195,7 @@ func (s *Server) Prove(ctx context.Context, kind Kind, c Checkpoint, former, bas
 	}
 	p := &Proof{Canary: canary, Identity: identity, Change: Compare(former, canary)}
 	if !canary.repeats() {
-		return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s answers the same greedy prompt twice in unlike ways, so that its model can't be told: some of its replicas or cached prefixes are of another model; drop its prefix cache, or restart it", s.URL)}
+		return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s answers the same greedy prompt differently twice, so its model can't be identified: some of its replicas or cached prefixes are of another model; drop its prefix cache, or restart it", s.URL)}
 	}
 	if base != nil {
 		if change := Compare(base, canary); !change.Changed {
@@ -211,7 +211,7 @@ func (s *Server) Prove(ctx context.Context, kind Kind, c Checkpoint, former, bas
 	return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s took the new weights of %s and answers as before: it still serves the old weights; restart it, or check the path as the server sees it", s.URL, c.Path)}
 }
 
-// repeats reports whether the model says the same twice on most prompts, within what batching moves.
+// repeats reports whether the model repeats its answer to most prompts, within the noise of batching.
 func (c *Canary) repeats() bool {
 	const batching = 0.3 // nats; the largest change of one token that batching was seen to make in bfloat16 is 0.06
 	apart := 0
@@ -245,7 +245,7 @@ func (s *Server) checkIdentity(ctx context.Context, kind Kind, c Checkpoint) (st
 		}
 		return m.Root, nil
 	case Reload:
-		// The model list keeps the old root after a reload, so that it says nothing.
+		// The model list keeps the old root after a reload, so it is no evidence.
 		if version, ok := s.weightVersion(ctx); ok {
 			if version != c.Digest {
 				return "", &Lie{What: fmt.Sprintf("the server %s reports the weights %s after the swap; the checkpoint is %s", s.URL, version, c.Digest)}

@@ -39,10 +39,10 @@ type Server struct {
 // defaultClient leaves time to load the weights of a large model from a network disk.
 var defaultClient = &http.Client{Timeout: time.Hour}
 
-// maxBody bounds what is read of an answer.
+// maxBody bounds the part of an answer that is read.
 const maxBody = 8 << 20
 
-// root returns the URL of a path beside the base's /v1.
+// root returns the URL of a path next to the base's /v1.
 func (s *Server) root(path string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(s.URL, "/"), "/v1") + path
 }
@@ -216,7 +216,7 @@ func (s *Server) Reload(ctx context.Context, d Dialect, c Checkpoint) error {
 		failed = err
 		break
 	}
-	// A paused server answers nobody: it resumes whatever happened.
+	// A paused server answers no request, so it is resumed even after an error.
 	resumed := s.do(context.WithoutCancel(ctx), http.MethodPost, s.root("/resume"), nil, nil)
 	return errors.Join(failed, resumed)
 }

@@ -209,7 +209,7 @@ func TestProve(t *testing.T) {
 		{inactive, swap.LoRA, "answers as the base model"},
 		{stale, swap.LoRA, "answers as the"},
 		{stale, swap.Reload, "answers as before"},
-		{mixed, swap.Reload, "twice in unlike ways"},
+		{mixed, swap.Reload, "differently twice"},
 	} {
 		t.Run(fmt.Sprintf("%s, %s", test.kind, test.fault), func(t *testing.T) {
 			for i := range 10 {
@@ -222,7 +222,7 @@ func TestProve(t *testing.T) {
 				case test.says == "" && !proof.Change.Changed:
 					t.Fatalf("proof is %+v", proof.Change)
 				case test.says != "" && (!found || !strings.Contains(lie.What, test.says)):
-					t.Fatalf("error is %v; want one that says %q", err, test.says)
+					t.Fatalf("error is %v; want one that contains %q", err, test.says)
 				}
 			}
 		})
@@ -258,7 +258,7 @@ func TestLoadTwice(t *testing.T) {
 	}
 }
 
-// A server without the paths is told of with how to start it.
+// For a server without the paths the error shows how to start it.
 func TestMissingPaths(t *testing.T) {
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/models") {

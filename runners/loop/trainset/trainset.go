@@ -40,7 +40,7 @@ const (
 // Layouts are all of them.
 var Layouts = []Layout{Pairs, LLaMAFactory, NeMoRL}
 
-// Options say what a set is made of.
+// Options describe a set.
 type Options struct {
 	// Roles whose pairs are used; both are the usual.
 	Roles []string `yaml:"roles" json:"roles"`
@@ -76,8 +76,8 @@ func (o *Options) Validate() error {
 
 // The folders of a set, below its own.
 const (
-	// ActorFolder and JudgeFolder have the training pairs of one role each, MixedFolder those of both,
-	// shuffled, and HeldOutFolder what is kept out.
+	// ActorFolder and JudgeFolder contain the training pairs of one role each, MixedFolder those of
+	// both, shuffled, and HeldOutFolder the held-out pairs.
 	ActorFolder   = "actor"
 	JudgeFolder   = "judge"
 	MixedFolder   = "train"

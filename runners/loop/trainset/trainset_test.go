@@ -106,7 +106,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// A bound draws so many of each role; another seed draws others.
+// With a bound, this number of pairs of each role is drawn; another seed draws others.
 func TestDraw(t *testing.T) {
 	run := writeRun(t, 100, 1)
 	o := both()

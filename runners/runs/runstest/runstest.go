@@ -19,8 +19,8 @@ import (
 	"coeval/schemas"
 )
 
-// Bad stands in every text of a hostile run: it tries to run, to load, to act on a terminal and to turn
-// text round.
+// Bad is part of every text of a hostile run. It tries to run a script, to load a page, to control a
+// terminal and to reverse the direction of text.
 const Bad = `<script>alert(1)</script><img src=x onerror=alert(1)>"'` + "`" + `{{.Out}} javascript:alert(1) </style></textarea><!-- ` +
 	"\x1b[31mred\x1b]0;title\x07\x00\u009b \u202etxet\u2066\u200f\ufeff \u2028 \U000e0041"
 
@@ -29,8 +29,8 @@ const badFolder = "<b>out\x1b[31m\u202e"
 // Acting are the characters of Bad that act instead of being seen.
 var Acting = []string{"\x1b", "\x07", "\x00", "\u009b", "\u202e", "\u2066", "\u200f", "\ufeff", "\u2028", "\U000e0041"}
 
-// Hostile writes a run of two prompts in which every text is bad, some of them of 1 MB in one line, in
-// a folder whose name is bad too.
+// Hostile writes a run of two prompts with Bad in every text and in the name of its folder. Some texts
+// are 1 MB in one line.
 func Hostile(t *testing.T) *runs.Run {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), badFolder)

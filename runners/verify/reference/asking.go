@@ -38,12 +38,12 @@ type Asking struct {
 
 // A Step is the state of a prompt after some rounds.
 type Step struct {
-	// Regrets and Spread are in logits. There are several regrets where ratings are too near to tell
-	// which judgment is picked: each pick has its own.
+	// Regrets and Spread are in logits. There are several regrets if ratings are too close to determine
+	// the pick: one for each possible pick.
 	Regrets []float64
 	Spread  float64
-	// Stops contains the possible reasons to stop, "" for going on. It has several where the numbers are
-	// too near to tell.
+	// Stops contains the possible reasons to stop, "" for going on. It has several if the numbers are
+	// too close to decide.
 	Stops []schemas.Stop
 
 	asked   [][]bool
@@ -169,9 +169,10 @@ func bottom(x []float64) int {
 	return at
 }
 
-// Explains reports whether these pairs are a round that the state leads to: first the pair whose
-// verdict tells most about which judgment is the best, then the one of the others that tells most
-// about which is the worst, unless it would exceed the most comparisons. Should is that round.
+// Explains reports whether these pairs are a round that follows from the state. The first pair is the
+// one with the most information about the best judgment. The second is the one of the others with the
+// most information about the worst judgment, unless it would exceed the bound on comparisons. Should is
+// that round.
 func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 	asked := make([][]bool, len(s.asked))
 	for i := range asked {

@@ -11,12 +11,12 @@ import (
 	"coeval/schemas"
 )
 
-// A Kind is what the balance of a run knows of a judge pair.
+// A Kind contains the properties of a judge pair that the balance of a run depends on.
 type Kind struct {
 	// Score is the chosen judgment's, in thousandths of a point. Direction is 1 if that is the higher
 	// score of the two, -1 if it is the lower one, else 0.
 	Score, Direction int
-	// Part is the one of 4,096 parts to which the prompt's ID deals the pair.
+	// Part is the pair's part of 4,096; it follows from the prompt's ID.
 	Part int
 }
 
@@ -41,8 +41,8 @@ func KindOf(promptID string, chosen, rejected float64) Kind {
 //	directions  |H − L| ≤ share·(H + L)  for H pairs whose chosen judgment scores higher, L lower
 //	class cap   n(s) ≤ cap·Σn            for n(s) pairs of the chosen score s
 //
-// Where a rule does not hold, as few as possible of the pairs with too many are dropped, in whole parts
-// from the last one on. A share or cap of 0 is no rule. Pairs that both rules drop have the reason
+// If a rule is broken, the fewest possible pairs of the excess kind are dropped, in whole parts, the
+// last part first. A share or cap of 0 is no rule. Pairs that both rules drop have the reason
 // direction.
 func Balance(counts map[Kind]int64, classCap, directions float64) map[Kind]string {
 	b := balance{counts: counts, dropped: map[Kind]string{}}
@@ -95,7 +95,7 @@ func (b *balance) capClasses(share float64) (changed bool) {
 			most = max(most, classes[k.Score])
 		}
 	}
-	// With at most level pairs of each score, the rule holds from 0 up to some level.
+	// With at most level pairs of each score, the rule is satisfied from 0 up to some level.
 	level := int64(sort.Search(int(most)+1, func(level int) bool {
 		var sum int64
 		for _, n := range classes {

@@ -28,11 +28,11 @@ type Finding int
 
 // The findings, from good to bad.
 const (
-	// Confirmed: the text says the recorded value.
+	// Confirmed: the text ends with the recorded value.
 	Confirmed Finding = iota
-	// Unconfirmed: the plain reader can't tell what the text says.
+	// Unconfirmed: this reader can't read the text's ending.
 	Unconfirmed
-	// Wrong: the text says another value.
+	// Wrong: the text ends with another value.
 	Wrong
 )
 
@@ -45,8 +45,8 @@ const (
 
 // An Ending describes how texts of one kind end in their value.
 type Ending struct {
-	// label finds the lines that announce a value, plain the lines that are a value and nothing else,
-	// with the value in the first group.
+	// label matches a line that announces a value, plain a line that consists of a value. The value is
+	// the first group.
 	label, plain *regexp.Regexp
 	// value finds everything in a line that could be the value.
 	value *regexp.Regexp
@@ -115,8 +115,8 @@ func (e *Ending) WithPattern(pattern *regexp.Regexp) *Ending {
 	return &own
 }
 
-// Score compares a recorded score, nil for none, and the reason why there is none with the text.
-// Said is what the text says, for a Wrong finding.
+// Score compares a recorded score, nil for none, and the reason why there is none with the text. For a
+// Wrong finding, said is the value in the text.
 func (e *Ending) Score(text string, recorded *float64, reason string) (f Finding, said string) {
 	if recorded == nil {
 		return e.compare(text, "", reason)
