@@ -4,8 +4,8 @@
 
 The runs differ in what is rare otherwise: faults, bad lines, conversations, roles without a
 pair, and the settings of the method. check_readers.py then reads their files with four
-libraries, reference.py recomputes each of their choices, figures.py the report's figures, and
-calibration.py those of a judge held against people.
+libraries, reference.py recomputes each of their choices, figures.py the report's figures, arena.py those
+of arenas, and calibration.py those of a judge held against people.
 """
 
 import argparse
@@ -130,6 +130,22 @@ class Runs:
         return told
 
 
+    def arena(self, name, *flags):
+        """Plays an arena; the second time it asks nothing and proves its figures."""
+        out = self.folder(name)
+        command = [self.coeval, "arena", "--simulate", "--b", "base", "--judge", "judge", "--out", str(out), *flags]
+        for words in (command, command, [self.coeval, "verify", str(out)]):
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(f"{' '.join(words)}\nended with {done.returncode}:\n{done.stdout}{done.stderr}"[:3000])
+            if words is command:
+                last = [line for line in done.stdout.splitlines() if "generations in" in line][0]
+        if not last.startswith("0 generations in 0 requests"):
+            raise SystemExit(f"{out}: the second time asked: {last}")
+        print(f"{out}: {last}", flush=True)
+        return str(out)
+
+
 def settings(**values):
     flags = []
     for key, value in values.items():
@@ -222,6 +238,21 @@ def make_runs(coeval, prompts, pairs, scratch):
     return runs.outs
 
 
+def make_arenas(coeval, prompts, scratch):
+    """Arenas of models with known strengths, in all forms."""
+    runs = Runs(coeval, scratch)
+    better, longer, worse = (
+        f"sim:quality={q},length={n},noise=+0" for q, n in (("+0.5", "+0"), ("+0.2", "+0.4"), ("-0.5", "-0.2"))
+    )
+    plain = ["--prompts", prompts, "--limit", "300", "--category-field", "cluster"]
+    one = runs.arena("arena-one", *plain, "--a", better)
+    long = runs.arena("arena-long", *plain, "--a", longer, "--replicates", "2", "--outcome", "soft")
+    two = runs.arena("arena-two", *plain, "--a", longer, "--verdict", "two")
+    all_ = runs.arena("arena-all", *plain, "--a", better, "--a", longer, "--a", worse)
+    known = runs.arena("arena-known", *plain, "--a", worse, "--known", one, "--known", all_)
+    return [one, long, two, all_, known]
+
+
 def check_prompts(out, good, ledger):
     """The prompts came through word for word, and every bad line is told of."""
     rows = pq.read_table(out / "raw" / "prompts").to_pylist()
@@ -254,6 +285,7 @@ def main():
     args.scratch.mkdir(parents=True)
     outs = [str(out) for out in make_runs(args.coeval, args.prompts, args.pairs, args.scratch)]
     tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated", "temporal-both")]
+    arenas = make_arenas(args.coeval, args.prompts, args.scratch)
     scores, plain = str(args.scratch / "scores.jsonl"), str(args.scratch / "plain" / "out")
     people = str(args.scratch / "people" / "out")
     failed = False
@@ -263,6 +295,8 @@ def main():
         ["reference.py", "--self-test", *tested],
         ["figures.py", "--coeval", args.coeval, *outs],
         ["figures.py", "--coeval", args.coeval, "--self-test", outs[0], tested[-1]],
+        ["arena.py", *arenas],
+        ["arena.py", "--self-test", arenas[0], arenas[3]],
         ["calibration.py", args.pairs, people],
         ["calibration.py", scores, plain],
         ["calibration.py", "--self-test", args.pairs, people],
