@@ -22,7 +22,9 @@ func TestChecksAreDocumented(t *testing.T) {
 		t.Fatal("the page has no checks")
 	}
 	table, _, _ = strings.Cut(table, "\n## ")
-	checks := checksOf(&summary.Summary{Actor: &summary.Role{}, Judge: &summary.Role{}}, &figures.Figures{})
+	checks := checksOf(&summary.Summary{Actor: &summary.Role{}, Judge: &summary.Role{}}, &figures.Figures{
+		Pools: &figures.Pools{Sources: []figures.Source{{Role: schemas.RoleActor}, {Role: schemas.RolePast}, {Role: schemas.RoleFuture}}},
+	})
 	for _, c := range checks {
 		row := "\n| " + c.Name + " | " + strings.ReplaceAll(c.Threshold, "\u00a0", " ") + " |"
 		if !strings.Contains(table, row) {

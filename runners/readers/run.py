@@ -188,13 +188,15 @@ def make_runs(coeval, prompts, pairs, scratch):
     )
     fixed = settings(method__position_weights="fixed", method__fixed_position_weights="[0.8, 0.2]")
     runs.again("fixed", "plain", *plain, *fixed)
-    runs.again("paper-1", "plain", *plain, "--preset", "paper-1")
+    for preset in ("paper-1", "paper-2", "paper-3"):
+        runs.again(preset, "plain", *plain, "--preset", preset)
     first, next_ = "sim:quality=-0.5,length=+0,noise=+0", "sim:quality=+0.5,length=+0,noise=+0"
     runs.make("self-rewarding", *plain, "--preset", "self-rewarding")
     runs.make("temporal-1", *plain, "--preset", "temporal-1", *settings(past__model=first))
     pools = settings(past__model=first, future__model=next_)
     runs.make("temporal-2", *plain, "--preset", "temporal-2", *pools, *settings(method__rho=0.3, past__n=2))
     runs.make("temporal-both", *plain, "--preset", "temporal-2", *pools, *settings(roles="[actor, judge]", judge__n=6, method__rho=0.3))
+    runs.make("temporal-1-both", *plain, "--preset", "temporal-1", *settings(past__model=first, roles="[actor, judge]", judge__n=6))
     runs.make("temporal-same", *plain, "--preset", "temporal-1")
     runs.again("actor-only", "plain", *plain, "--preset", "paper-4")
 
