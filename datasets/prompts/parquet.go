@@ -10,7 +10,9 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"coeval/datasets/internal/conversation"
+	"coeval/datasets/internal/lines"
 	"coeval/datasets/internal/parquetfile"
+	"coeval/datasets/internal/parquetjson"
 	"coeval/schemas"
 )
 
@@ -20,13 +22,13 @@ func readParquet(ctx context.Context, r io.ReaderAt, size int64, f File, o Optio
 	if err != nil {
 		return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
 	}
-	var root *column
+	var e *parquetjson.Encoder
 	var rows *parquetfile.Rows
 	var passed []string
 	err = parquetfile.Guard(func() error {
 		schema, large := withoutLarge(file, o)
 		passed = large
-		root = newRoot(schema, func(name string) bool { return isNeeded(name, o) })
+		e = parquetjson.NewEncoder(schema, func(name string) bool { return isNeeded(name, o) }, o.MaxLineBytes)
 		if len(large) == 0 {
 			rows, err = parquetfile.NewRows(file)
 		} else {
@@ -37,7 +39,6 @@ func readParquet(ctx context.Context, r io.ReaderAt, size int64, f File, o Optio
 	if err != nil {
 		return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
 	}
-	e := encoder{limit: o.MaxLineBytes}
 	for f.LastLine == 0 || rows.Given() < f.LastLine {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
@@ -49,12 +50,23 @@ func readParquet(ctx context.Context, r io.ReaderAt, size int64, f File, o Optio
 		if err != nil {
 			return fmt.Errorf("prompts: %s: after row %d: %w", show(f.Path), rows.Given(), err)
 		}
-		failure := e.row(root, row)
-		if err := give(f, rows.Given(), e.b, failure, append(e.left, passed...), o, each); err != nil {
+		data, left, err := e.Row(row)
+		if err := give(f, rows.Given(), data, failureOf(err, o.MaxLineBytes), append(left, passed...), o, each); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// failureOf returns the failure of a row that has no JSON.
+func failureOf(err error, limit int) *schemas.Failure {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, parquetjson.ErrTooLarge):
+		return lines.TooLong(limit)
+	}
+	return &schemas.Failure{Stage: schemas.StagePrompts, Code: InvalidUTF8, Message: err.Error()}
 }
 
 // isNeeded reports whether a column may be part of the prompt or its ID.
@@ -102,42 +114,4 @@ func withoutLarge(file *parquet.File, o Options) (*parquet.Schema, []string) {
 		return file.Schema(), nil
 	}
 	return parquet.NewSchema(file.Schema().Name(), left), large
-}
-
-// row makes e.b the JSON of a row. Columns that are not needed are left out, and named in
-// e.left, where the row would be too large with them.
-func (e *encoder) row(root *column, row parquet.Row) *schemas.Failure {
-	leaves := make(values, root.hi)
-	for i, v := range row.Range {
-		if i < len(leaves) {
-			leaves[i] = v
-		}
-	}
-	e.b, e.left = append(e.b[:0], '{'), e.left[:0]
-	for _, needed := range []bool{true, false} {
-		for _, child := range root.children {
-			if child.needed != needed {
-				continue
-			}
-			start := len(e.b)
-			e.invalid, e.full = "", false
-			if start > 1 {
-				e.b = append(e.b, ',')
-			}
-			e.b = append(e.b, child.key...)
-			e.value(child, leaves)
-			e.full = e.full || len(e.b) >= e.limit
-			switch {
-			case e.invalid != "":
-				return bad(InvalidUTF8, "column %s is not valid UTF-8", show(e.invalid))
-			case e.full && needed:
-				return tooLarge(e.limit)
-			case e.full:
-				e.b = e.b[:start]
-				e.left = append(e.left, child.name)
-			}
-		}
-	}
-	e.b = append(e.b, '}')
-	return nil
 }

@@ -30,6 +30,7 @@ import (
 	"io"
 
 	"coeval/datasets/internal/conversation"
+	"coeval/datasets/internal/lines"
 	"coeval/datasets/store"
 	"coeval/schemas"
 	"coeval/schemas/sanitize"
@@ -42,9 +43,9 @@ const (
 	// InvalidUTF8 is a line with bytes that are not UTF-8, or half of a surrogate pair.
 	InvalidUTF8 = conversation.InvalidUTF8
 	// TooLarge is a line above the limit.
-	TooLarge = "too_large"
+	TooLarge = lines.TooLarge
 	// BadRow is a row of a table that has not as many cells as the header, or a stray quote.
-	BadRow = "bad_row"
+	BadRow = lines.BadRow
 	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
 	NoPrompt = conversation.NoPrompt
 	// BadRole is a message whose role is not known.
@@ -134,7 +135,7 @@ func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error
 	if kind == parquetKind {
 		return readParquet(ctx, r, r.Size(), f, o, each)
 	}
-	text, err := decompress(r.Stream(0), compression)
+	text, err := lines.Decompress(r.Stream(0), compression)
 	if err != nil {
 		return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
 	}
@@ -153,7 +154,7 @@ func Text(r io.Reader, path string) (io.ReadCloser, error) {
 	if !ok || kind == parquetKind || isTable(kind) {
 		return nil, fmt.Errorf("prompts: %s: files of this kind can't be read; supported are .jsonl, .ndjson, .json, each also with .gz or .zst", show(path))
 	}
-	text, err := decompress(r, compression)
+	text, err := lines.Decompress(r, compression)
 	if err != nil {
 		return nil, fmt.Errorf("prompts: %s: %w", show(path), err)
 	}
@@ -173,16 +174,6 @@ func parse(line []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
 
 // show makes a path harmless in a message.
 func show(path string) string { return sanitize.Line(path) }
-
-// bad is the failure of a line.
-func bad(code, format string, args ...any) *schemas.Failure {
-	return &schemas.Failure{Stage: schemas.StagePrompts, Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
-// tooLarge is the failure of a line above the limit.
-func tooLarge(limit int) *schemas.Failure {
-	return bad(TooLarge, "the line is larger than %d bytes", limit)
-}
 
 // give parses a line and hands it on with its place. A line that is bad before it can be
 // parsed comes as its failure; unused are fields that were left out before.

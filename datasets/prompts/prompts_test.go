@@ -1,7 +1,6 @@
 package prompts
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"coeval/datasets/internal/lines"
 	"coeval/schemas"
 )
 
@@ -183,31 +183,6 @@ func TestLineLimit(t *testing.T) {
 	}
 }
 
-// An endless line costs no more memory than the limit.
-func TestHugeLineIsNotHeld(t *testing.T) {
-	const limit = 1 << 20
-	text := &zeros{left: 1 << 30}
-	lines := &lineReader{text: bufio.NewReader(text), max: limit}
-	if _, failure, err := lines.next(); failure == nil || failure.Code != TooLarge || err != nil {
-		t.Errorf("a line of 1 GiB: %+v, %v, want one that is too large", failure, err)
-	}
-	if kept := cap(lines.buf); kept > 4*limit {
-		t.Errorf("%d bytes are kept, want at most 4 times the limit", kept)
-	}
-}
-
-type zeros struct{ left int }
-
-func (z *zeros) Read(p []byte) (int, error) {
-	n := min(len(p), z.left)
-	z.left -= n
-	p[0] = 'x'
-	if z.left == 0 && n > 0 {
-		p[n-1] = '\n'
-	}
-	return n, nil
-}
-
 func TestLastLine(t *testing.T) {
 	path := write(t, "a.jsonl", "{\"prompt\":\"a\"}\n\n{\"prompt\":\"b\"}\n{\"prompt\":\"c\"}\n")
 	for last, want := range map[int64][]string{0: {"1 a", "3 b", "4 c"}, 1: {"1 a"}, 2: {"1 a"}, 3: {"1 a", "3 b"}, 9: {"1 a", "3 b", "4 c"}} {
@@ -359,7 +334,7 @@ func FuzzReadFile(f *testing.F) {
 		if !ok || kind == parquetKind || limit < 1 || limit > 1<<20 {
 			return
 		}
-		text, err := decompress(bytes.NewReader(data), compression)
+		text, err := lines.Decompress(bytes.NewReader(data), compression)
 		if err != nil {
 			return
 		}

@@ -1,14 +1,22 @@
-package prompts
+// Package parquetjson writes a row of a Parquet file as the JSON object that it would be in a file of lines.
+//
+// What only Parquet knows becomes what JSON has: a date, a time stamp and a UUID their usual text; a decimal
+// a number; bytes that are not text base64; NaN and infinities null.
+package parquetjson
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/format"
+
+	"coeval/schemas/sanitize"
 )
 
 // A column is a field of a Parquet schema as JSON has it: a leaf, an object, or a list of
-// either. What only Parquet knows becomes what JSON has: a date, a time stamp and a UUID
-// their usual text; a decimal a number; bytes that are not text base64; NaN and infinities null.
+// either.
 type column struct {
 	name string
 	key  []byte // name as JSON, with the colon
@@ -87,8 +95,9 @@ func (c *column) unwrap(field parquet.Field) {
 	}
 }
 
-// An encoder appends JSON up to a limit.
-type encoder struct {
+// An Encoder writes rows of one schema as JSON up to a limit.
+type Encoder struct {
+	root  *column
 	b     []byte
 	limit int
 	// full reports whether the limit was reached, which ends the encoding of a column.
@@ -99,8 +108,14 @@ type encoder struct {
 	left []string
 }
 
+// NewEncoder returns an encoder of rows that are at most limit bytes of JSON. Needed reports whether a
+// column must not be left out.
+func NewEncoder(schema *parquet.Schema, needed func(name string) bool, limit int) *Encoder {
+	return &Encoder{root: newRoot(schema, needed), limit: limit}
+}
+
 // value appends the JSON of the values that leaves have of a column.
-func (e *encoder) value(c *column, leaves values) {
+func (e *Encoder) value(c *column, leaves values) {
 	switch defined := c.defined(leaves); {
 	case c.repeated && !defined:
 		e.b = append(e.b, "[]"...)
@@ -121,7 +136,7 @@ func (c *column) defined(leaves values) bool {
 	return leaves[c.lo][0].DefinitionLevel() >= c.def
 }
 
-func (e *encoder) items(c *column, leaves values) {
+func (e *Encoder) items(c *column, leaves values) {
 	item := make(values, len(leaves))
 	rest := append(values(nil), leaves...)
 	e.b = append(e.b, '[')
@@ -144,7 +159,7 @@ func (e *encoder) items(c *column, leaves values) {
 	e.b = append(e.b, ']')
 }
 
-func (e *encoder) one(c *column, leaves values) {
+func (e *Encoder) one(c *column, leaves values) {
 	switch {
 	case c.wrapped:
 		e.value(c.children[0], leaves)
@@ -163,7 +178,7 @@ func (e *encoder) one(c *column, leaves values) {
 	}
 }
 
-func (e *encoder) object(c *column, leaves values) {
+func (e *Encoder) object(c *column, leaves values) {
 	e.b = append(e.b, '{')
 	for i, child := range c.children {
 		if e.full || e.invalid != "" {
@@ -176,4 +191,46 @@ func (e *encoder) object(c *column, leaves values) {
 		e.value(child, leaves)
 	}
 	e.b = append(e.b, '}')
+}
+
+// ErrTooLarge reports a row that is too large even without the columns that are not needed.
+var ErrTooLarge = errors.New("the row is too large")
+
+// Row returns the JSON of a row, good until the next call. Columns that are not needed are left out, and
+// named in left, where the row would be too large with them. The error is [ErrTooLarge], or names a column
+// that is not valid UTF-8.
+func (e *Encoder) Row(row parquet.Row) (line []byte, left []string, err error) {
+	leaves := make(values, e.root.hi)
+	for i, v := range row.Range {
+		if i < len(leaves) {
+			leaves[i] = v
+		}
+	}
+	e.b, e.left = append(e.b[:0], '{'), e.left[:0]
+	for _, needed := range []bool{true, false} {
+		for _, child := range e.root.children {
+			if child.needed != needed {
+				continue
+			}
+			start := len(e.b)
+			e.invalid, e.full = "", false
+			if start > 1 {
+				e.b = append(e.b, ',')
+			}
+			e.b = append(e.b, child.key...)
+			e.value(child, leaves)
+			e.full = e.full || len(e.b) >= e.limit
+			switch {
+			case e.invalid != "":
+				return nil, nil, fmt.Errorf("column %s is not valid UTF-8", sanitize.Line(e.invalid))
+			case e.full && needed:
+				return nil, nil, ErrTooLarge
+			case e.full:
+				e.b = e.b[:start]
+				e.left = append(e.left, child.name)
+			}
+		}
+	}
+	e.b = append(e.b, '}')
+	return e.b, e.left, nil
 }

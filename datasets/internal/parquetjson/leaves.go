@@ -1,4 +1,4 @@
-package prompts
+package parquetjson
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package prompts
+package lines
 
 import (
 	"bufio"
@@ -11,7 +11,9 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"coeval/datasets/internal/conversation"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 )
 
 // A table splits CSV or TSV into rows, each as the JSON object that it would be in a line.
@@ -29,7 +31,7 @@ func newTable(text *bufio.Reader, kind string, limit int) (*table, error) {
 	t := &table{max: limit, input: &meter{text: text}}
 	t.rows = csv.NewReader(t.input)
 	t.rows.ReuseRecord = true
-	t.rows.FieldsPerRecord = -1 // next reports rows of another length
+	t.rows.FieldsPerRecord = -1 // Next reports rows of another length
 	if t.rows.Comma = ','; kind == ".tsv" {
 		t.rows.Comma = '\t'
 		t.rows.LazyQuotes = true // in most TSV a quote is a character as any other
@@ -48,7 +50,7 @@ func newTable(text *bufio.Reader, kind string, limit int) (*table, error) {
 	for _, name := range header {
 		name = strings.TrimSpace(name)
 		if seen[name] && name != "" {
-			return nil, fmt.Errorf("column %s is there twice; rename one", show(name))
+			return nil, fmt.Errorf("column %s is there twice; rename one", sanitize.Line(name))
 		}
 		seen[name] = true
 		t.header = append(t.header, name)
@@ -65,18 +67,19 @@ func semicolons(text *bufio.Reader) bool {
 	return bytes.ContainsRune(head, ';') && !bytes.ContainsRune(head, ',')
 }
 
-func (t *table) number() int64 { return t.given }
+// Number returns the number of the line that Next gave last.
+func (t *table) Number() int64 { return t.given }
 
-// next returns a row as a JSON object. Columns without a name, and cells beyond the limit, are
+// Next returns a row as a JSON object. Columns without a name, and cells beyond the limit, are
 // left out of it.
-func (t *table) next() (line []byte, failure *schemas.Failure, err error) {
+func (t *table) Next() (line []byte, failure *schemas.Failure, err error) {
 	t.allow()
 	row, err := t.rows.Read()
 	var parse *csv.ParseError
 	switch {
 	case errors.Is(err, io.EOF):
 		return nil, nil, err
-	case errors.As(err, &parse) && !errors.Is(err, errText):
+	case errors.As(err, &parse) && !errors.Is(err, ErrText):
 		t.given++
 		return nil, bad(BadRow, "the row from line %d on has a quote where none may be: %v", parse.StartLine, parse.Err), nil
 	case err != nil:
@@ -98,18 +101,15 @@ func (t *table) next() (line []byte, failure *schemas.Failure, err error) {
 			t.buf = append(t.buf, ',')
 		}
 		if !t.appendField(t.header[i], cell) {
-			return nil, bad(InvalidUTF8, "column %s is not valid UTF-8", show(t.header[i])), nil
+			return nil, bad(conversation.InvalidUTF8, "column %s is not valid UTF-8", sanitize.Line(t.header[i])), nil
 		}
 		if len(t.buf) > t.max {
-			return nil, tooLarge(t.max), nil
+			return nil, TooLong(t.max), nil
 		}
 	}
 	t.buf = append(t.buf, '}')
 	return t.buf, nil, nil
 }
-
-// allow lets the next row have the limit, twice since each quote in a cell is two, and
-// what the reader has read ahead.
 
 // appendField adds "name":"value" to the row's object. It reports false if either is not valid UTF-8.
 func (t *table) appendField(name, value string) bool {
@@ -121,6 +121,8 @@ func (t *table) appendField(name, value string) bool {
 	return err == nil
 }
 
+// allow lets the next row have the limit, twice since each quote in a cell is two, and
+// what the reader has read ahead.
 func (t *table) allow() { t.input.left = 2*t.max + 2*bufferBytes }
 
 // A meter ends a row that is too large, for example after a quote that nothing closes.
