@@ -15,6 +15,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"coeval/transforms/answers/prose"
 )
 
 // The reasons why a text has no result.
@@ -157,10 +159,10 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 		return 0, reason
 	}
 	var after []string
-	after = append(after, sentences(last.rest)...)
+	after = append(after, prose.Sentences(last.rest)...)
 	for i := last.endLine + 1; i < len(p.lines); i++ {
 		if !p.lines[i].quoted {
-			after = append(after, sentences(p.lines[i].plain)...)
+			after = append(after, prose.Sentences(p.lines[i].plain)...)
 		}
 	}
 	for _, s := range after {
@@ -201,7 +203,7 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		if l.quoted || l.turn || p.introduced(i) || g.aboutCriterion(p, i) {
 			return 0, false
 		}
-		all := sentences(l.plain)
+		all := prose.Sentences(l.plain)
 		if len(all) == 0 {
 			return 0, false
 		}
@@ -220,7 +222,7 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 
 // aboutCriterion reports whether a line begins with the name of a criterion, or stands under it.
 func (g *Grammar) aboutCriterion(p *page, i int) bool {
-	l := fold(p.lines[i].plain)
+	l := prose.Fold(p.lines[i].plain)
 	if head := headed.FindString(l); head != "" && !onlyLeads(head, g) && len(head) < len(strings.TrimRight(l, " ")) {
 		return true
 	}
@@ -232,9 +234,9 @@ func (g *Grammar) aboutCriterion(p *page, i int) bool {
 // or all of which it has constrained to a JSON object. Such a line is never a quotation,
 // whatever stands before it.
 func (g *Grammar) ReadEnforced(text string) (n int, reason string) {
-	text, _ = TrimSpecialTokens(text)
+	text, _ = prose.TrimSpecialTokens(text)
 	last := strings.TrimSpace(text[strings.LastIndexByte(strings.TrimSpace(text), '\n')+1:])
-	if label, value, ok := strings.Cut(last, ":"); ok && g.leading(fold(label)) {
+	if label, value, ok := strings.Cut(last, ":"); ok && g.leading(prose.Fold(label)) {
 		if v := g.Parse(strings.TrimSpace(value)); v.whole() {
 			return v.N, ""
 		}
@@ -251,7 +253,7 @@ func (g *Grammar) ReadMatch(pattern *regexp.Regexp, text string) (n int, reason 
 	if len(all) == 0 {
 		return 0, Missing
 	}
-	v := g.Parse(strings.TrimSpace(plain(all[len(all)-1][1])))
+	v := g.Parse(strings.TrimSpace(prose.Plain(all[len(all)-1][1])))
 	switch {
 	case v.Reason == Placeholder:
 		return 0, Missing

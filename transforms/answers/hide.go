@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"coeval/transforms/answers/prose"
 )
 
 // maxHides bounds the passes of [Grammar.Hide]: what one pass removes can leave a number
@@ -13,8 +15,8 @@ const maxHides = 8
 // Hide returns a text without its reports, and without the other sentences that state the
 // result, as g.States finds them. Quoted text stays.
 func (g *Grammar) Hide(text string) string {
-	text, _ = TrimSpecialTokens(text)
-	text, _ = splitTokens(strings.ReplaceAll(text, "\r\n", "\n"))
+	text, _ = prose.TrimSpecialTokens(text)
+	text, _ = prose.SplitTokens(strings.ReplaceAll(text, "\r\n", "\n"))
 	if shown, ok := g.hideKeys(text); ok {
 		text = shown
 	}
@@ -65,10 +67,10 @@ func (g *Grammar) hideOnce(text string) string {
 
 // hideSentences returns a line without the sentences that report or state a result.
 func (g *Grammar) hideSentences(l string, reports bool) string {
-	all := sentences(l)
+	all := prose.Sentences(l)
 	kept := all[:0:0]
 	for _, s := range all {
-		p := plain(s)
+		p := prose.Plain(s)
 		if !g.States(p) && !(reports && (g.reportsIn(p) || len(all) == 1)) {
 			kept = append(kept, s)
 		}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
+
+	"coeval/transforms/answers/prose"
 )
 
 // reports returns the reports of a page in their order.
@@ -32,7 +34,7 @@ func (g *Grammar) lineReports(p *page, i int) []Report {
 	if isRow(l) {
 		return g.rowReport(p, i)
 	}
-	folded := fold(l)
+	folded := prose.Fold(l)
 	marks := g.marks(l, folded)
 	if len(marks) == 0 {
 		return g.aloneReport(p, i)
@@ -219,7 +221,7 @@ func segmentStart(s string, at int) int {
 		end := i + utf8.RuneLen(r)
 		switch r {
 		case '.', '!', '?', ';':
-			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && abbreviation(s[start:end], s[end:])) {
+			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && prose.IsAbbreviation(s[start:end], s[end:])) {
 				start = end
 			}
 		case '。', '…':
@@ -403,7 +405,7 @@ func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
 
 // labelled reports whether a line has a report of its own.
 func (g *Grammar) labelled(l string) bool {
-	folded := fold(l)
+	folded := prose.Fold(l)
 	for _, at := range g.places(folded) {
 		if m, ok := g.mark(l, folded, at.start, at.end); ok && !m.bare {
 			return true
@@ -444,7 +446,7 @@ func isRow(l string) bool {
 func (g *Grammar) rowReport(p *page, i int) []Report {
 	cells := strings.Split(strings.Trim(strings.TrimSpace(p.lines[i].plain), "|"), "|")
 	label := strings.TrimSpace(strings.TrimRight(strings.TrimSpace(cells[0]), ":"))
-	folded := fold(label)
+	folded := prose.Fold(label)
 	at := g.places(folded)
 	if len(at) == 0 {
 		return nil
@@ -464,7 +466,7 @@ func (g *Grammar) rowReport(p *page, i int) []Report {
 		if v.whole() {
 			r.Value = v.N
 			values++
-		} else if hasDigit(cell) && v.Reason != "" && v.Reason != Placeholder {
+		} else if prose.HasDigit(cell) && v.Reason != "" && v.Reason != Placeholder {
 			r.Reason = v.Reason
 		}
 	}

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"coeval/transforms/answers/prose"
+	"coeval/transforms/answers/quotation"
 )
 
 // An object is a JSON object in a text.
@@ -117,7 +120,7 @@ func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
 		r.Value = 0
 	}
 	switch {
-	case o.prefix == "" && p.introduced(o.line), introduces(o.prefix):
+	case o.prefix == "" && p.introduced(o.line), quotation.Introduces(o.prefix):
 		r.quoted = true
 	}
 	return r, true
@@ -179,7 +182,7 @@ func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (fou
 func scalar(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
-		return strings.TrimSpace(plain(s))
+		return strings.TrimSpace(prose.Plain(s))
 	}
 	if strings.ContainsAny(string(raw[:1]), "-0123456789") {
 		return string(raw)
@@ -190,5 +193,5 @@ func scalar(raw json.RawMessage) string {
 var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax")
 
 func keyName(s string) string {
-	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(fold(strings.TrimSpace(s)))
+	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(prose.Fold(strings.TrimSpace(s)))
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"coeval/schemas"
+	"coeval/transforms/answers/answerstest"
 	"coeval/transforms/prompting"
 )
 
@@ -212,21 +213,19 @@ func readsFrom(text string, score int) bool {
 
 // A special token, a blank line and emphasis at the end of a text change no reading.
 func TestParseScoreIgnoresDecoration(t *testing.T) {
-	for _, name := range tables {
-		for _, e := range readEndings(t, name) {
-			want, unparsed := ParseScore(e.Text, "stop")
-			at := strings.LastIndexByte(strings.TrimRight(e.Text, "\n"), '\n') + 1
-			forms := map[string]string{
-				"token": e.Text + "</s>", "tokens": e.Text + " <|im_end|>\n<|endoftext|>", "blank": e.Text + " \n\n",
-				"windows": strings.ReplaceAll(e.Text, "\n", "\r\n"),
-			}
-			if last := strings.TrimSpace(e.Text[at:]); !strings.ContainsAny(last, "*|>`{<~") && at > 0 {
-				forms["bold"] = e.Text[:at] + "**" + last + "**"
-			}
-			for form, text := range forms {
-				if got, reason := ParseScore(text, "stop"); got != want || (reason == "") != (unparsed == "") {
-					t.Errorf("%s: %q reads as %d, %q; without, as %d, %q", form, text, got, reason, want, unparsed)
-				}
+	for _, full := range answerstest.Texts(t, "judge") {
+		want, unparsed := ParseScore(full, "stop")
+		at := strings.LastIndexByte(strings.TrimRight(full, "\n"), '\n') + 1
+		forms := map[string]string{
+			"token": full + "</s>", "tokens": full + " <|im_end|>\n<|endoftext|>", "blank": full + " \n\n",
+			"windows": strings.ReplaceAll(full, "\n", "\r\n"),
+		}
+		if last := strings.TrimSpace(full[at:]); !strings.ContainsAny(last, "*|>`{<~") && at > 0 {
+			forms["bold"] = full[:at] + "**" + last + "**"
+		}
+		for form, text := range forms {
+			if got, reason := ParseScore(text, "stop"); got != want || (reason == "") != (unparsed == "") {
+				t.Errorf("%s: %q reads as %d, %q; without, as %d, %q", form, text, got, reason, want, unparsed)
 			}
 		}
 	}

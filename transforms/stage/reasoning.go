@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"coeval/schemas"
-	"coeval/transforms/answers"
+	"coeval/transforms/answers/prose"
 )
 
 // thoughtNames are the names of the tags around thoughts, in lower case.
@@ -223,7 +223,7 @@ func ReadText(g schemas.Generation, strip bool, tags ...string) (text, reasoning
 // model that is trained on them writes them.
 func withoutTokens(text string) string {
 	text = strings.TrimSpace(text)
-	trimmed, _ := answers.TrimEndTokens(text)
+	trimmed, _ := prose.TrimEndTokens(text)
 	return trimmed
 }
 

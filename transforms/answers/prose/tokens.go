@@ -1,4 +1,4 @@
-package answers
+package prose
 
 import (
 	"regexp"
@@ -46,4 +46,29 @@ func TrimEndTokens(text string) (trimmed, token string) {
 	}
 	all := specialToken.FindAllString(text[at[0]:], -1)
 	return strings.TrimRight(text[:at[0]], " \t\r\n"), all[len(all)-1]
+}
+
+// SplitTokens takes the special tokens out of a text. A token in the middle of the text ends a
+// turn: it becomes a line break, and turns has the number of the line after it.
+func SplitTokens(text string) (plain string, turns []int) {
+	text, _ = TrimSpecialTokens(text)
+	if !strings.ContainsAny(text, "<[") {
+		return text, nil
+	}
+	var b strings.Builder
+	at := 0
+	for _, m := range specialToken.FindAllStringIndex(text, -1) {
+		b.WriteString(text[at:m[0]])
+		at = m[1]
+		if strings.TrimSpace(b.String()) == "" {
+			continue // it opens the text
+		}
+		b.WriteByte('\n')
+		turns = append(turns, strings.Count(b.String(), "\n"))
+	}
+	if at == 0 {
+		return text, nil
+	}
+	b.WriteString(text[at:])
+	return b.String(), turns
 }

@@ -1,4 +1,6 @@
-package answers
+// Package prose brings a model's text into a form in which rules can be short: plain characters, lower case,
+// sentences, and no special tokens.
+package prose
 
 import (
 	"regexp"
@@ -7,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// plain returns a line in plain characters: without emphasis, LaTeX and emoji variants, with
+// Plain returns a line in plain characters: without emphasis, LaTeX and emoji variants, with
 // narrow forms for full-width ones and ASCII digits for those of other scripts.
-func plain(line string) string {
+func Plain(line string) string {
 	if isPlain(line) {
 		return line
 	}
@@ -94,10 +96,11 @@ func digit(r rune) rune {
 	return '0' + (r-zero)%10
 }
 
-func hasDigit(s string) bool { return strings.ContainsAny(s, "0123456789") }
+// HasDigit reports whether a text has an ASCII digit.
+func HasDigit(s string) bool { return strings.ContainsAny(s, "0123456789") }
 
-// fold returns the lower case of a text, with every character where it was.
-func fold(s string) string {
+// Fold returns the lower case of a text, with every character where it was.
+func Fold(s string) string {
 	ascii := true
 	for i := range len(s) {
 		if c := s[i]; c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
@@ -118,16 +121,16 @@ func fold(s string) string {
 	return b.String()
 }
 
-// sentences splits a line after its full stops, question and exclamation marks. The point of
+// Sentences splits a line after its full stops, question and exclamation marks. The point of
 // a number and that of a short form such as e.g. end nothing.
-func sentences(s string) []string {
+func Sentences(s string) []string {
 	var out []string
 	from := 0
 	for i, r := range s {
 		end := i + utf8.RuneLen(r)
 		switch r {
 		case '.', '!', '?', ';', '…':
-			if end < len(s) && !closesSentence(s[end:]) || r == '.' && abbreviation(s[from:end], s[end:]) {
+			if end < len(s) && !closesSentence(s[end:]) || r == '.' && IsAbbreviation(s[from:end], s[end:]) {
 				continue
 			}
 		case '。':
@@ -155,9 +158,9 @@ func closesSentence(rest string) bool {
 	return rest == "" || unicode.IsSpace(r)
 }
 
-// abbreviation reports whether the full stop at the end of s belongs to a short form or to
+// IsAbbreviation reports whether the full stop at the end of s belongs to a short form or to
 // the number of a list; rest is the text after it.
-func abbreviation(s, rest string) bool {
+func IsAbbreviation(s, rest string) bool {
 	s = strings.ToLower(s)
 	for _, a := range []string{"e.g.", "i.e.", "vs.", "approx."} {
 		if strings.HasSuffix(s, a) {
