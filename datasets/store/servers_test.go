@@ -392,11 +392,11 @@ func TestFaultsThatStay(t *testing.T) {
 		{"wrong bucket", "s3://", nil, "other", `there is no bucket "other"`},
 		{
 			"no permission", "gs://", answer(403, `{"error":{"code":403,"message":"me@x.iam lacks storage.objects.list\nsee there"}}`), "bucket",
-			`no permission in the bucket "bucket" (403); runs need to list, read, write and remove (me@x.iam lacks storage.objects.list)`,
+			`no permission in the bucket "bucket" (403): grant storage.objects.`,
 		},
 		{
 			"no permission", "s3://", answer(403, s3XML("AccessDenied", "Access Denied")), "bucket",
-			`no permission in the bucket "bucket" (403); runs need to list, read, write and remove (Access Denied)`,
+			`no permission in the bucket "bucket" (403): grant s3:`,
 		},
 		{"wrong key", "gs://", answer(401, `{"error":{"code":401,"message":"Invalid Credentials"}}`), "bucket", "the credentials are not accepted (401)"},
 		{"wrong key", "s3://", answer(403, s3XML("SignatureDoesNotMatch", "no")), "bucket", "the credentials are not accepted (SignatureDoesNotMatch)"},
@@ -427,6 +427,102 @@ func TestFaultsThatStay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// deniedRight lets a server refuse the requests that a function selects, in the words of its protocol.
+func deniedRight(of func(*http.Request) bool) storetest.Fault {
+	return func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		switch {
+		case !of(r):
+			server.ServeHTTP(w, r)
+		case strings.Contains(r.Header.Get("Authorization"), "AWS4"):
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
+		default:
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `{"error":{"code":403,"message":"no"}}`)
+		}
+	}
+}
+
+// A refusal names the right that the request needed and the object, or the beginning of the names in a listing.
+func TestMissingRights(t *testing.T) {
+	listing := func(r *http.Request) bool {
+		q := r.URL.Query()
+		return r.Method == http.MethodGet && (q.Has("list-type") || q.Has("prefix"))
+	}
+	reading := func(r *http.Request) bool {
+		return !listing(r) && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	}
+	writing := func(r *http.Request) bool {
+		return r.Method == http.MethodPut || r.Method == http.MethodPost && !r.URL.Query().Has("delete")
+	}
+	removing := func(r *http.Request) bool {
+		return r.Method == http.MethodDelete || r.URL.Query().Has("delete")
+	}
+	ctx := t.Context()
+	list := func(folder string) error { _, err := store.List(ctx, folder+"/"); return err }
+	read := func(folder string) error { _, err := store.ReadFile(ctx, store.Join(folder, "a")); return err }
+	open := func(folder string) error { _, err := store.Open(ctx, store.Join(folder, "a")); return err }
+	put := func(folder string) error { return store.WriteFile(ctx, store.Join(folder, "a"), []byte("x")) }
+	swap := func(folder string) error {
+		_, err := store.Swap(ctx, store.Join(folder, "b"), "", []byte("x"))
+		return err
+	}
+	move := func(folder string) error { return store.Move(ctx, store.Join(folder, "a"), store.Join(folder, "b")) }
+	remove := func(folder string) error { return store.Remove(ctx, store.Join(folder, "a")) }
+	removeAll := func(folder string) error { return store.RemoveFiles(ctx, []string{store.Join(folder, "a")}) }
+	for _, test := range []struct {
+		what   string
+		denied func(*http.Request) bool
+		do     func(folder string) error
+		s3     string
+		gs     string
+	}{
+		{"list", listing, list, `grant s3:ListBucket on "f/"`, `grant storage.objects.list on "f/"`},
+		{"read", reading, read, `grant s3:GetObject on "f/a"`, `grant storage.objects.get on "f/a"`},
+		{"open", reading, open, `grant s3:GetObject on "f/a"`, `grant storage.objects.get on "f/a"`},
+		{"write", writing, put, `grant s3:PutObject on "f/a"`, `grant storage.objects.create and storage.objects.delete on "f/a"`},
+		{"swap", writing, swap, `grant s3:PutObject on "f/b"`, `grant storage.objects.create and storage.objects.delete on "f/b"`},
+		{"move", writing, move, `grant s3:GetObject and s3:PutObject on "f/b"`, `grant storage.objects.create and storage.objects.delete on "f/b"`},
+		{"remove", removing, remove, `grant s3:DeleteObject on "f/a"`, `grant storage.objects.delete on "f/a"`},
+		{"remove many", removing, removeAll, "grant s3:DeleteObject", "grant storage.objects.delete"},
+	} {
+		for scheme, want := range map[string]string{"s3://": test.s3, "gs://": test.gs} {
+			t.Run(scheme+test.what, func(t *testing.T) {
+				var on atomic.Bool
+				servers[scheme](t, deniedRight(func(r *http.Request) bool { return on.Load() && test.denied(r) }))
+				folder := scheme + "bucket/f"
+				write(t, store.Join(folder, "a"), "x")
+				on.Store(true)
+				if err := test.do(folder); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\nlacks %q", err, want)
+				}
+			})
+		}
+	}
+}
+
+// Where the right to list depends on a prefix, S3 answers 403 to a read of an object that does not exist.
+func TestAbsentObjectsThatAreRefused(t *testing.T) {
+	refused := func(r *http.Request) bool {
+		return !r.URL.Query().Has("list-type") && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	}
+	servers["s3://"](t, deniedRight(refused))
+	write(t, "s3://bucket/f/ab", "x") // its name begins as that of the absent one
+	if _, err := store.ReadFile(t.Context(), "s3://bucket/f/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := store.Open(t.Context(), "s3://bucket/f/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("open: %v", err)
+	}
+	// Without the right to list, nothing tells whether it exists.
+	servers["s3://"](t, deniedRight(func(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }))
+	if _, err := store.ReadFile(t.Context(), "s3://bucket/f/a"); err == nil || !strings.Contains(err.Error(), "grant s3:ListBucket") {
+		t.Errorf("without the right to list: %v", err)
 	}
 }
 

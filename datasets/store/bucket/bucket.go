@@ -3,6 +3,7 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,9 +102,14 @@ func RemoveEach(ctx context.Context, c Client, bucket string, keys []string) err
 // NoBucket explains a missing bucket.
 func NoBucket(o Object) string { return fmt.Sprintf("there is no bucket %q", o.Bucket) }
 
-// NoPermission explains a refusal.
-func NoPermission(o Object) string {
-	return fmt.Sprintf("no permission in the bucket %q (403); runs need to list, read, write and remove", o.Bucket)
+// NoPermission names the right that a request lacked and the object, or the beginning of the names in a
+// listing.
+func NoPermission(o Object, right string) string {
+	at := ""
+	if o.Key != "" {
+		at = fmt.Sprintf(" on %q", o.Key)
+	}
+	return fmt.Sprintf("no permission in the bucket %q (403): grant %s%s", o.Bucket, cmp.Or(right, "what docs/storage.md lists"), at)
 }
 
 // Said returns the first line of a store's message, in brackets.

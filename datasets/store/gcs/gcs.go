@@ -78,7 +78,7 @@ func (c *client) Head(ctx context.Context, o bucket.Object) (bucket.Attributes, 
 		return err
 	})
 	if err != nil {
-		return bucket.Attributes{}, translated(err)
+		return bucket.Attributes{}, translated(rightGet, err)
 	}
 	if a.ContentEncoding == "gzip" { // then its size differs from that of the content
 		return bucket.Attributes{}, errors.New("is stored with Content-Encoding gzip; upload it without, and with a name that ends in .gz")
@@ -113,7 +113,7 @@ func (c *client) Get(ctx context.Context, o bucket.Object, v bucket.Version, off
 		if errors.Is(err, storage.ErrObjectNotExist) && v != "" {
 			return nil, bucket.Attributes{}, bucket.ErrChanged
 		}
-		return nil, bucket.Attributes{}, translated(err)
+		return nil, bucket.Attributes{}, translated(rightGet, err)
 	}
 	return r, bucket.Attributes{Key: o.Key, Size: r.Attrs.Size, Version: versionOf(r.Attrs.Generation)}, nil
 }
@@ -166,7 +166,7 @@ func (u *upload) watched(step func() error) error {
 	if inTime := u.watch.Stop(); !inTime && err != nil && u.ctx.Err() == nil {
 		return bucket.ErrSilent
 	}
-	return translated(err)
+	return translated(rightWrite, err)
 }
 
 func (u *upload) Publish() error {
@@ -195,7 +195,7 @@ func (c *client) Put(ctx context.Context, o bucket.Object, v bucket.Version, dat
 		_, err := w.Write(data)
 		return errors.Join(err, w.Close())
 	})
-	if err := translated(err); err != nil {
+	if err := translated(rightWrite, err); err != nil {
 		return "", err
 	}
 	return versionOf(w.Attrs().Generation), nil
@@ -222,7 +222,7 @@ func (c *client) List(ctx context.Context, o bucket.Object, flat bool, each func
 		case errors.Is(err, iterator.Done):
 			return nil
 		case err != nil:
-			return translated(err)
+			return translated(rightList, err)
 		case a.Prefix != "":
 			folder(a.Prefix)
 		default:
@@ -248,7 +248,7 @@ func (c *client) Copy(ctx context.Context, from, to bucket.Object, a bucket.Attr
 	case !errors.Is(err, bucket.ErrNoObject):
 		return err
 	}
-	err = translated(c.patience.Limit(ctx, func(ctx context.Context) error {
+	err = translated(rightWrite, c.patience.Limit(ctx, func(ctx context.Context) error {
 		_, err := c.handle(to).If(when).CopierFrom(c.handle(from).Generation(g)).Run(ctx)
 		return err
 	}))
@@ -265,7 +265,7 @@ func (c *client) RemoveMany(ctx context.Context, name string, keys []string) err
 }
 
 func (c *client) Remove(ctx context.Context, o bucket.Object) error {
-	if err := translated(c.patience.Limit(ctx, c.handle(o).Delete)); !errors.Is(err, bucket.ErrNoObject) {
+	if err := translated(rightDelete, c.patience.Limit(ctx, c.handle(o).Delete)); !errors.Is(err, bucket.ErrNoObject) {
 		return err
 	}
 	return nil
@@ -275,8 +275,26 @@ func (c *client) Remove(ctx context.Context, o bucket.Object) error {
 // BUCKET/NAME". The library reports both as a missing object.
 const noBucket = "The specified bucket does not exist"
 
-// translated translates errors into those of this package.
-func translated(err error) error {
+// The rights that requests need. To replace an object needs the right to delete it.
+const (
+	rightGet    = "storage.objects.get"
+	rightList   = "storage.objects.list"
+	rightWrite  = "storage.objects.create and storage.objects.delete"
+	rightDelete = "storage.objects.delete"
+)
+
+// A lackingError is an answer 403 and the right that the request needed.
+type lackingError struct {
+	error
+
+	right string
+}
+
+// Unwrap returns the answer.
+func (e *lackingError) Unwrap() error { return e.error }
+
+// translated translates the error of a request, which needed the right, into one of this package.
+func translated(right string, err error) error {
 	if err == nil || errors.Is(err, storage.ErrBucketNotExist) {
 		return err
 	}
@@ -290,6 +308,8 @@ func translated(err error) error {
 		return bucket.ErrNoObject
 	case said && api.Code == http.StatusPreconditionFailed:
 		return bucket.ErrChanged
+	case said && api.Code == http.StatusForbidden:
+		return &lackingError{error: err, right: right}
 	}
 	return err
 }
@@ -308,7 +328,11 @@ func (c *client) Sentence(err error, o bucket.Object) string {
 	case http.StatusUnauthorized:
 		return "the credentials are not accepted (401); see GOOGLE_APPLICATION_CREDENTIALS"
 	case http.StatusForbidden:
-		return bucket.NoPermission(o) + bucket.Said(api.Message)
+		right := ""
+		if lacking, ok := errors.AsType[*lackingError](err); ok {
+			right = lacking.right
+		}
+		return bucket.NoPermission(o, right) + bucket.Said(api.Message)
 	}
 	return fmt.Sprintf("the store answered %d%s", api.Code, bucket.Said(api.Message))
 }

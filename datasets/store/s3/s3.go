@@ -159,7 +159,7 @@ func (c *client) Head(ctx context.Context, o bucket.Object) (bucket.Attributes, 
 	}
 	a, err := answer(ctx, c.patience, c.sdk.HeadObject, &s3.HeadObjectInput{Bucket: &o.Bucket, Key: &o.Key})
 	if err != nil {
-		return bucket.Attributes{}, err
+		return bucket.Attributes{}, c.absent(ctx, o, err)
 	}
 	return bucket.Attributes{Key: o.Key, Size: aws.ToInt64(a.ContentLength), Version: bucket.Version(aws.ToString(a.ETag)), Digest: aws.ToString(a.ETag)}, nil
 }
@@ -177,7 +177,7 @@ func (c *client) Get(ctx context.Context, o bucket.Object, v bucket.Version, off
 	}
 	r, err := c.sdk.GetObject(ctx, in)
 	if err != nil {
-		return nil, bucket.Attributes{}, translated(err)
+		return nil, bucket.Attributes{}, c.absent(ctx, o, translated(err))
 	}
 	if is := bucket.Version(aws.ToString(r.ETag)); v != "" && is != v { // a store without If-Match
 		return nil, bucket.Attributes{}, errors.Join(bucket.ErrChanged, r.Body.Close())
@@ -408,7 +408,7 @@ func (c *client) Sentence(err error, o bucket.Object) string {
 	case "NoSuchBucket":
 		return bucket.NoBucket(o)
 	case "AccessDenied", "Forbidden":
-		return bucket.NoPermission(o) + bucket.Said(api.ErrorMessage())
+		return bucket.NoPermission(o, rightOf(err)) + bucket.Said(api.ErrorMessage())
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
 		return fmt.Sprintf("the credentials are not accepted (%s); see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN", api.ErrorCode())
 	case "PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
@@ -417,6 +417,47 @@ func (c *client) Sentence(err error, o bucket.Object) string {
 		return "the store doesn't know this request (NotImplemented); a run needs conditional writes (If-Match, If-None-Match)"
 	}
 	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), bucket.Said(api.ErrorMessage()))
+}
+
+// rights are the rights that requests need, by the names of policies. A copy needs both of its rights.
+var rights = map[string]string{
+	"ListObjectsV2": "s3:ListBucket",
+	"HeadObject":    "s3:GetObject", "GetObject": "s3:GetObject",
+	"PutObject": "s3:PutObject", "CreateMultipartUpload": "s3:PutObject", "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
+	"CopyObject":   "s3:GetObject and s3:PutObject",
+	"DeleteObject": "s3:DeleteObject", "DeleteObjects": "s3:DeleteObject",
+	"AbortMultipartUpload": "s3:AbortMultipartUpload",
+}
+
+// rightOf returns the right that the refused request needed.
+func rightOf(err error) string {
+	var op *smithy.OperationError
+	if !errors.As(err, &op) {
+		return ""
+	}
+	return rights[op.Operation()]
+}
+
+// denied reports a refusal for lack of a right.
+func denied(err error) bool {
+	var api smithy.APIError
+	return errors.As(err, &api) && (api.ErrorCode() == "AccessDenied" || api.ErrorCode() == "Forbidden")
+}
+
+// absent replaces the refusal to read an object which does not exist by bucket.ErrNoObject. S3 answers 403 for
+// such an object when the right to list depends on the prefix of a listing, since a read names none.
+func (c *client) absent(ctx context.Context, o bucket.Object, refused error) error {
+	if !denied(refused) {
+		return refused
+	}
+	page, err := answer(ctx, c.patience, c.sdk.ListObjectsV2, &s3.ListObjectsV2Input{Bucket: &o.Bucket, Prefix: &o.Key, MaxKeys: aws.Int32(1)})
+	switch {
+	case err != nil:
+		return err // S3 answers 403 for a missing object too when the right to list is missing
+	case len(page.Contents) > 0 && aws.ToString(page.Contents[0].Key) == o.Key:
+		return refused
+	}
+	return bucket.ErrNoObject
 }
 
 func (c *client) WhereFrom() string {
