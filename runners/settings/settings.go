@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -159,7 +160,7 @@ func (l *loader) walk(all []given, prefix, name string, node ast.Node) []given {
 	case *ast.NullNode, *ast.CommentGroupNode:
 		return all
 	default:
-		l.problem("%s:%d: %s is %s; allowed is a mapping of keys", name, node.GetToken().Position.Line, orFile(prefix), shown(prefix, node))
+		l.problem("%s:%d: %s is %s; allowed is a mapping of keys", name, node.GetToken().Position.Line, orFile(prefix), form(node))
 		return all
 	}
 	sections := sectionsOf()
@@ -253,10 +254,29 @@ func holdsKey(g given) bool {
 	return !strings.HasSuffix(g.key, "urls") && redact.Value(g.node.String())
 }
 
-// shown returns a value for a message: without keys, and shortened.
+// form names what stands in the place of a mapping. A text is not shown: users give files with keys as configs.
+func form(node ast.Node) string {
+	switch n := node.(type) {
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a mapping"
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.String()
+	}
+	return "a text"
+}
+
+// private are the keys of the config whose values of a wrong kind may be secrets.
+var private = regexp.MustCompile(`\.(api_key_env|api_key_file|api_key_header|headers|query)$`)
+
+// shown returns a value of a wrong kind for a message: without keys, shortened, and only numbers and texts.
 func shown(key string, node ast.Node) string {
-	if redact.Name(key) {
+	if redact.Name(key) || private.MatchString(key) {
 		return redact.Hidden
+	}
+	if f := form(node); f != "a text" {
+		return f
 	}
 	const maxShown = 200
 	text := redact.Hide(strings.TrimSpace(node.String()))

@@ -107,7 +107,7 @@ judge:
 func TestEachProblemOnce(t *testing.T) {
 	const file = "preset: paper-9\nprompts:\n  paths: {p: 1}\noutput:\n  dir: o\nsimulate:\n  enabled: true\n"
 	_, err := Load(Source{File: []byte(file), Name: "c.yaml"})
-	const want = `c.yaml:3: prompts.paths is {p: 1}; allowed is a list of texts
+	const want = `c.yaml:3: prompts.paths is a mapping; allowed is a list of texts
 c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-4 self-rewarding temporal-1 temporal-2]`
 	if diff := cmp.Diff(want, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
@@ -116,7 +116,7 @@ c.yaml:1: preset is "paper-9"; allowed is one of [paper-1 paper-2 paper-3 paper-
 	_, err = Load(Source{File: []byte(file), Name: "c.yaml", Settings: []Setting{
 		{Key: "prompts.paths", Value: "[]", From: "--prompts"}, {Key: "preset", Value: "paper-1", From: "--preset"},
 	}})
-	const other = `c.yaml:3: prompts.paths is {p: 1}; allowed is a list of texts
+	const other = `c.yaml:3: prompts.paths is a mapping; allowed is a list of texts
 --prompts: prompts.paths is missing; give at least one file, glob or folder (--prompts)`
 	if diff := cmp.Diff(other, fmt.Sprint(err)); diff != "" {
 		t.Error(diff)
@@ -277,7 +277,8 @@ func TestKeysAreNotShown(t *testing.T) {
 	for _, file := range []string{
 		"worker:\n  api_key: " + secret, "worker:\n  api_key: " + secret + "\n :", "worker: " + secret, "api_key: swordfish\nworker: [", "client: {tries: " + secret + "}",
 		"worker: {api_key_env: " + secret + "}", "worker:\n  revision: " + secret, "actor: {extra_body: {api_key: swordfish}}", "actor: {extra_body: {a: [" + secret + "]}}",
-		"\tapi_key: " + secret, "a: 'unfinished " + secret, "worker: {password: swordfish", secret, "- " + secret, secret + ": 1", "worker: {urls: 'https://swordfish@h/v1'}",
+		"\tapi_key: " + secret, "a: 'unfinished " + secret, "worker: {password: swordfish", secret, "- " + secret, secret + ": 1", "swordfish", "- swordfish", "export A=1\nB=swordfish", "worker: swordfish",
+		"worker: {api_key_env: [swordfish]}", "worker: {api_key_file: {a: swordfish}}", "worker: {headers: swordfish}", "worker: {query: [swordfish]}", "worker: {urls: 'https://swordfish@h/v1'}",
 		"worker: {api_key: swordfish}\nworker: {api_key: swordfish}", "%TAG " + secret, "!" + secret + " x", "a: *" + secret, "&" + secret + " a: b: c",
 	} {
 		for _, src := range []Source{

@@ -2,6 +2,7 @@ package redact
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,11 +22,14 @@ var keyShape = regexp.MustCompile(`(?:\b|_)(?:` + strings.Join([]string{
 	`eyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?`,
 }, "|") + `)`)
 
+// slashed matches a user and a password with a slash, as in secret keys of AWS. A port has digits only.
+const slashed = `[^/\s@"'<>:\[]*:[^/\s"'<>]*[^0-9/\s"'<>][^/\s"'<>]*/[^\s"'<>]*@`
+
 // scheme matches the value of an Authorization header, userinfo a URL's user and password, and query its
 // parameters. The first group stays.
 var (
 	scheme   = regexp.MustCompile(`(?i)\b(bearer|basic)[ +]+[A-Za-z0-9._~+/=\-]{6,}`)
-	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^/\s@"'<>]*@`)
+	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)(?:[^/\s"'<>]*@|` + slashed + `)`)
 	named    = regexp.MustCompile(`(?i)([A-Za-z][A-Za-z0-9_.\-]*)("?'?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&}\])"'/][^\s,;&}\])"']*)`)
 )
 
@@ -54,8 +58,11 @@ func Value(text string) bool {
 var secretWords = []string{
 	"apikey", "accesskey", "secret", "password", "passwd", "passphrase", "credential", "authorization", "privatekey",
 	"subscriptionkey", "signingkey", "bearer", "apitoken", "accesstoken", "authtoken", "sessiontoken", "refreshtoken",
-	"idtoken", "hftoken", "usertoken", "jwt",
+	"idtoken", "hftoken", "usertoken", "jwt", "cookie", "signature",
 }
+
+// secretNames are names of secrets that are also parts of other names.
+var secretNames = []string{"token", "xtoken", "auth", "xauth", "keys", "pw", "pwd", "pass", "sig", "sas"}
 
 // plainKeys are names with the word "key" that are not secret.
 var plainKeys = []string{"cachekey", "routingkey", "sortkey", "partitionkey", "primarykey", "foreignkey", "publickey", "unknownkey"}
@@ -81,7 +88,7 @@ func Name(name string) bool {
 			return true
 		}
 	}
-	if plain == "token" || plain == "auth" || plain == "keys" {
+	if slices.Contains(secretNames, plain) {
 		return true
 	}
 	if !strings.HasSuffix(plain, "key") {

@@ -27,6 +27,8 @@ func TestHide(t *testing.T) {
 		"api_key: swordfish # mine":                       "api_key: " + Hidden + " # mine",
 		`{"password": "a b c", "n": 1}`:                   `{"password": ` + Hidden + `, "n": 1}`,
 		"https://user:pass@host/v1":                       "https://" + Hidden + "@host/v1",
+		"https://user:p@ss@host/v1":                       "https://" + Hidden + "@host/v1",
+		"s3://AK:wJalr/K7MD/bPx@bucket/out and":           "s3://" + Hidden + "@bucket/out and",
 		"https://host/v1?api-key=swordfish&api-version=1": "https://host/v1?api-key=" + Hidden + "&api-version=1",
 		"X-Auth-Token: swordfish":                         "X-Auth-Token: " + Hidden,
 	} {
@@ -38,6 +40,7 @@ func TestHide(t *testing.T) {
 		"meta-llama/Meta-Llama-3.1-8B-Instruct", "worker.api_key_env=OPENAI_API_KEY", "method.rho is 0.7; allowed is 0 to below 0.5",
 		"s3://bucket/task-force/out", "unknown key worker.url; did you mean worker.urls?", "prompt_cache_key: abc", "http://127.0.0.1:8000/v1",
 		"5a8e1b52-1b6c-4b52-9d5c-7f6a3e0f7f10", "stop_token: </s>", "a risk-averse_decision_maker", "mail a@b.example",
+		"http://host:8000/v1/models/a@b", "http://[::1]:8000/v1/a@b", "s3://bucket/a@b/c", "see s3://bucket/a and s3://b/c@d",
 	} {
 		if got := Hide(text); got != text || Value(text) {
 			t.Errorf("%q becomes %q", text, got)
@@ -49,6 +52,7 @@ func TestName(t *testing.T) {
 	for _, name := range []string{
 		"api_key", "apiKey", "API-Key", "x-api-key", "token", "access_token", "X-Auth-Token", "password", "client_secret", "Authorization",
 		"openai_key", "Ocp-Apim-Subscription-Key", "worker.api_key", "key", "hf_token", "aws_secret_access_key", "credentials",
+		"Cookie", "Set-Cookie", "X-Token", "sig", "X-Amz-Signature", "pwd",
 	} {
 		if !Name(name) {
 			t.Errorf("%s names no secret", name)
@@ -57,6 +61,7 @@ func TestName(t *testing.T) {
 	for _, name := range []string{
 		"api_key_env", "api_key_file", "max_tokens", "min_tokens", "top_k", "stop_token_ids", "prompt_cache_key", "skip_special_tokens", "eos_token",
 		"chat_template_kwargs", "include_stop_str_in_output", "logprobs", "return_tokens_as_token_ids", "safety_identifier", "thinking_token_budget", "keep_alive",
+		"bypass", "passes", "signal", "unk_token", "password_env",
 	} {
 		if Name(name) {
 			t.Errorf("%s names a secret", name)

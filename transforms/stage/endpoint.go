@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -159,10 +160,14 @@ func (e Endpoint) Access() Endpoint {
 func (e Endpoint) apiKey() (string, error) {
 	switch {
 	case e.APIKeyEnv != "":
-		return readVariable("api_key_env", e.APIKeyEnv)
+		key, err := readVariable("api_key_env", e.APIKeyEnv)
+		if err == nil && !httpguts.ValidHeaderFieldValue(key) {
+			err = fmt.Errorf("api_key_env names %s, which contains a line break or another control character. Put one key and nothing else into it", shownVariable(e.APIKeyEnv))
+		}
+		return key, err
 	case e.APIKeyFile != "":
 		key, err := readSecretFile("api_key_file", e.APIKeyFile)
-		if err == nil && strings.ContainsFunc(key, unicode.IsSpace) {
+		if err == nil && (strings.ContainsFunc(key, unicode.IsSpace) || !httpguts.ValidHeaderFieldValue(key)) {
 			err = fmt.Errorf("api_key_file names %s, which must contain one key and nothing else", shownFile(e.APIKeyFile))
 		}
 		return key, err
@@ -171,7 +176,7 @@ func (e Endpoint) apiKey() (string, error) {
 }
 
 func readVariable(key, name string) (string, error) {
-	value := os.Getenv(name) //nolint:forbidigo // a worker of a cluster has its own environment
+	value := strings.TrimSpace(os.Getenv(name)) //nolint:forbidigo // a worker of a cluster has its own environment
 	if value == "" {
 		return "", fmt.Errorf("%s names %s, which is not set", key, shownVariable(name))
 	}
@@ -180,7 +185,7 @@ func readVariable(key, name string) (string, error) {
 
 // readSecretFile returns the content of a file without the space around it.
 func readSecretFile(key, name string) (string, error) {
-	b, err := os.ReadFile(name)
+	b, err := ReadLocal(name)
 	if err != nil {
 		if failed, ok := errors.AsType[*fs.PathError](err); ok { // its text has the name
 			err = failed.Err
@@ -206,9 +211,15 @@ func shownVariable(name string) string {
 	return "an environment variable (its name is not shown, it may be a key)"
 }
 
-// shownFile is shownVariable for a file.
+// maxExtension is the length of the longest usual extension of a file with a key, as .token.
+const maxExtension = 7
+
+// shownFile is shownVariable for a file. Keys may have slashes and dots, too.
 func shownFile(name string) string {
-	if strings.ContainsAny(name, `/\.`) && !redact.Value(name) {
+	dir, base := filepath.Split(name)
+	_, err := os.Stat(filepath.Clean(dir))
+	placed := dir != "" && err == nil
+	if extension := filepath.Ext(base); !redact.Value(name) && (placed || filepath.IsAbs(name) || extension != "" && len(extension) <= maxExtension) {
 		return name
 	}
 	return "a file (its name is not shown, it may be a key)"

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"coeval/transforms/inprocess"
+	"coeval/transforms/stage"
 )
 
 const (
@@ -70,7 +70,7 @@ func authorities(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile)
+	pem, err := stage.ReadLocal(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file names a file that can't be read: %w. Give the path of a PEM file with the certificate authority of the server", err)
 	}
