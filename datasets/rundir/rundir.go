@@ -22,6 +22,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"coeval/datasets/journal"
 	"coeval/datasets/lock"
@@ -130,13 +131,28 @@ func some(names []string) string {
 	return text
 }
 
+// CheckPlace returns an error when out cannot be a folder, because a file has its name or a part of it.
+func CheckPlace(out string) error {
+	if !store.HasLocks(out) {
+		return nil
+	}
+	is, err := os.Stat(out)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return refuse("%s lies below a file: choose another --out", out)
+	case err == nil && !is.IsDir():
+		return refuse("%s is a file: choose another --out", out)
+	}
+	return nil
+}
+
 // CheckLinks returns an error when the folder has a link in the place of a folder or file of the run.
 func CheckLinks(out string) error {
 	if !store.HasLocks(out) {
 		return nil
 	}
-	if is, err := os.Stat(out); err == nil && !is.IsDir() {
-		return refuse("%s is a file: choose another --out", out)
+	if err := CheckPlace(out); err != nil {
+		return err
 	}
 	folders := []string{JournalFolder, OperationsFolder, StagingFolder, "raw"}
 	for _, t := range shards.Tables {

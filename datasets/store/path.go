@@ -6,15 +6,19 @@ import (
 	"net/url"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"coeval/schemas/redact"
 )
 
 var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // almostScheme matches a path with an incomplete scheme, such as s3:/bucket/name.
 var almostScheme = regexp.MustCompile(`^(?i)(gs|s3|gcs|file|https?|ftp|hdfs|az|abfss?|wasbs?|dbfs|minio|r2|oss):`)
+
+// bucketName matches the names of buckets, old ones with capitals and underscores too.
+var bucketName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 const fileScheme = "file://"
 
@@ -65,6 +69,9 @@ func parseObjectPath(name, scheme string) (string, error) {
 	if bucket == "" || bucket == "." || bucket == ".." {
 		return "", noBucketIn(name, scheme)
 	}
+	if !bucketName.MatchString(bucket) {
+		return "", fmt.Errorf("the path %q has the bucket %q, and names of buckets have only letters, digits, dots, hyphens and underscores", redact.Hide(name), redact.Hide(bucket))
+	}
 	if strings.Contains(strings.TrimSuffix(key, "/"), "//") || strings.HasPrefix(key, "/") {
 		return "", fmt.Errorf("the path %q has an empty part between two slashes: write %s%s/%s", name, scheme, bucket, strings.TrimPrefix(path.Clean("/"+key), "/"))
 	}
@@ -81,8 +88,10 @@ func noBucketIn(name, scheme string) error {
 // checkDots refuses the parts "." and "..", which have no meaning in the name of an object: some
 // libraries resolve them and reach another object, or another bucket.
 func checkDots(name, key string) error {
-	if parts := strings.Split(key, "/"); slices.Contains(parts, "..") || slices.Contains(parts, ".") {
-		return fmt.Errorf("the path %q has a part %q, which an object store does not resolve: write the folder itself", name, "..")
+	for part := range strings.SplitSeq(key, "/") {
+		if part == "." || part == ".." {
+			return fmt.Errorf("the path %q has a part %q, which an object store does not resolve: write the folder itself", name, part)
+		}
 	}
 	return nil
 }

@@ -566,7 +566,12 @@ func TestParsePath(t *testing.T) {
 		{"s3://../a", "", "bucket is missing"},
 		{"s3://b/../a", "", "does not resolve"},
 		{"s3://b/a/..", "", "does not resolve"},
-		{"gs://b/./a", "", "does not resolve"},
+		{"gs://b/./a", "", `has a part ".", which an object store does not resolve`},
+		{"gs://My_old.Bucket-1/a b@c:d", "gs://My_old.Bucket-1/a b@c:d", ""},
+		{"gs://Bucket Name/a", "", `has the bucket "Bucket Name"`},
+		{"s3://b?versionId=1/a", "", "has the bucket"},
+		{"s3://b\n/a", "", `has the bucket "b\n"`},
+		{"s3://AK:wJalr/K7MD@b/a", "", `the path "s3://(not shown: it looks like a secret)@b/a" has the bucket`},
 		{"gs://b//a", "", "an empty part between two slashes: write gs://b/a"},
 		{"gs://b/a//c", "", "an empty part between two slashes: write gs://b/a/c"},
 	} {

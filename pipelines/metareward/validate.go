@@ -119,7 +119,7 @@ func (v *validator) run(c *Config) {
 	}
 	v.check(c.Verdicts == FreeVerdicts || c.Verdicts == EnforcedVerdicts, "verdicts", c.Verdicts, "free, enforced")
 	v.access("worker", &c.Worker.Access, &c.Worker.Access)
-	v.check(c.Output.Dir != "", "output.dir", c.Output.Dir, "the name of a folder (--out)")
+	v.check(strings.TrimSpace(c.Output.Dir) != "", "output.dir", strings.TrimSpace(c.Output.Dir), "the name of a folder (--out)")
 	v.path("output.dir", c.Output.Dir)
 	v.check(c.Output.PromptsPerShard > 0, "output.prompts_per_shard", c.Output.PromptsPerShard, "at least 1")
 }

@@ -58,9 +58,9 @@ With --map a map to people's scale is written, for judge.calibration of a run; i
 	}
 	flags.registerAsking(c.Flags())
 	flags.registerRun(c)
-	c.Flags().StringVar(&flags.labels, "people", "", "file of people's labels: JSONL or a JSON array (.gz and .zst too)")
+	c.Flags().Var(pathFlag{to: &flags.labels}, "people", "file of people's labels: JSONL or a JSON array (.gz and .zst too)")
 	c.Flags().StringVar(&flags.scale, "scale", "0:5", "lowest and highest score that people could give; it is mapped to 0 to 5")
-	c.Flags().StringVar(&flags.mapTo, "map", "", "write the map to people's scale to this file")
+	c.Flags().Var(pathFlag{to: &flags.mapTo}, "map", "write the map to people's scale to this file")
 	c.Flags().IntVar(&flags.resamples, "resamples", 1000, "resamples that intervals are made of, 100 to 100000")
 	c.Flags().BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
 	return c

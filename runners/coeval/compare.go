@@ -47,7 +47,7 @@ folder.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&page, "page", "", "file for the page; empty is compare.html in the last folder")
+	c.Flags().Var(pathFlag{to: &page}, "page", "file for the page; empty is compare.html in the last folder")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the comparison as one JSON object, and write no page")
 	c.Flags().BoolVar(&unshared, "unshared", false, "compare runs that have no prompt in common too")
 	return c

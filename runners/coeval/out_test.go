@@ -185,3 +185,42 @@ func TestSalvageOfARun(t *testing.T) {
 		t.Errorf("journal verify: exit code %d\n%s", code, stdout)
 	}
 }
+
+// A path that misleads is a wrong flag of every command, and nothing is read, written or asked.
+func TestPathsOfFlags(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "p.jsonl"), `{"prompt":"a"}`)
+	const nobody = "http://127.0.0.1:1/v1"
+	arena := []string{"arena", "--a", "m", "--b", "n", "--judge", "j", "--url", nobody, "--prompts", "p.jsonl", "--out", "out"}
+	run := []string{"run", "--simulate", "--prompts", "p.jsonl", "--out", "out"}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{append(arena, "--a-answers", "~/a.jsonl"), "begins with ~"},
+		{append(arena, "--b-answers", "azure://b/a.jsonl"), "no files can be reached by azure://"},
+		{append(arena, "--known", "s3://b/../a"), `has a part ".."`},
+		{append(arena, "--out", "s3:b/a"), "without two slashes"},
+		{append(run, "--cpu-profile", "~/profile"), "begins with ~"},
+		{append(run, "--cpu-profile", "s3://b/profile"), "name a local file"},
+		{append(run, "--out", "p.jsonl"), "p.jsonl is a file"},
+		{append(run, "--out", "p.jsonl/a"), "p.jsonl/a lies below a file"},
+		{append(run, "--prompts", "gs://a bucket/p.jsonl"), "has the bucket"},
+		{[]string{"plan", "--simulate", "--prompts", "p.jsonl", "--out", "p.jsonl"}, "p.jsonl is a file"},
+		{[]string{"plan", "--simulate", "--prompts", "p.jsonl", "--out", " "}, "output.dir is missing"},
+		{[]string{"calibrate", "--simulate", "--people", "~/labels.jsonl", "--out", "out"}, "begins with ~"},
+		{[]string{"calibrate", "--simulate", "--people", "p.jsonl", "--map", "r\xff.json", "--out", "out"}, "not valid UTF-8"},
+		{[]string{"report", "-o", "~/r.html", "out"}, "begins with ~"},
+		{[]string{"report", "-o", "r\xff.html", "out"}, "not valid UTF-8"},
+		{[]string{"compare", "--page", "azure://b/r.html", "out", "out"}, "no files can be reached by azure://"},
+	} {
+		stdout, stderr, code := coevalIn(t, folder, test.args...)
+		if code != exitUsage || stdout != "" || !strings.Contains(stderr, test.want) {
+			t.Errorf("%q: exit code %d, %q\n%s\nlacks %q", test.args, code, stdout, stderr, test.want)
+		}
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
+		t.Errorf("something was made: %v, %v", entries, err)
+	}
+}

@@ -36,6 +36,56 @@ func folders(n int, count cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// A pathFlag is a flag with a path, which it resolves. Empty is allowed.
+type pathFlag struct {
+	to *string
+	// local refuses buckets.
+	local bool
+}
+
+// Set implements pflag.Value.
+func (f pathFlag) Set(value string) error {
+	parsed, err := parseFlag(value, f.local)
+	*f.to = parsed
+	return err
+}
+
+func (f pathFlag) String() string {
+	if f.to == nil {
+		return ""
+	}
+	return *f.to
+}
+
+// Type implements pflag.Value.
+func (f pathFlag) Type() string { return "string" }
+
+// pathsFlag is a pathFlag that may be repeated.
+type pathsFlag struct{ to *[]string }
+
+// Set implements pflag.Value.
+func (f pathsFlag) Set(value string) error {
+	parsed, err := parseFlag(value, false)
+	*f.to = append(*f.to, parsed)
+	return err
+}
+
+func (f pathsFlag) String() string { return "" }
+
+// Type implements pflag.Value.
+func (f pathsFlag) Type() string { return "stringArray" }
+
+func parseFlag(value string, local bool) (string, error) {
+	if value == "" {
+		return "", nil
+	}
+	parsed, err := store.ParsePath(value)
+	if err == nil && local && !store.HasLocks(parsed) {
+		err = fmt.Errorf("the path %q is in a bucket: name a local file", value)
+	}
+	return parsed, err
+}
+
 // checkText returns an error for each flag whose value the config cannot contain: a config is UTF-8.
 func (f *configFlags) checkText() error {
 	var errs []error
@@ -62,6 +112,9 @@ func resolvePaths(c *metareward.Config) error {
 		return fmt.Errorf("output.dir: %w", err)
 	}
 	c.Output.Dir = out
+	if err := rundir.CheckPlace(out); err != nil {
+		return err
+	}
 	paths := make([]string, len(c.Prompts.Paths))
 	for i, name := range c.Prompts.Paths {
 		if paths[i], err = store.ParsePath(name); err != nil {

@@ -59,7 +59,7 @@ worth training on. With --output it goes to another file, with --json the figure
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&o.File, "output", "o", "", "file for the page, for example if OUT is read-only; empty means report.html in OUT")
+	f.VarP(pathFlag{to: &o.File}, "output", "o", "file for the page, for example if OUT is read-only; empty means report.html in OUT")
 	f.BoolVar(&asJSON, "json", false, "print the figures as one JSON object, and write no page")
 	registerPrices(f, &o.Prices)
 	return c

@@ -81,7 +81,7 @@ func newRunCommand() *cobra.Command {
 	flags.register(c.Flags())
 	flags.registerRun(c)
 	flags.bounds.register(c.Flags())
-	c.Flags().StringVar(&flags.cpuProfile, "cpu-profile", "", "write a CPU profile of the run to this file")
+	c.Flags().Var(pathFlag{to: &flags.cpuProfile, local: true}, "cpu-profile", "write a CPU profile of the run to this file")
 	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
 	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
 	c.Flags().BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
