@@ -126,12 +126,36 @@ func TestListenersAreSeen(t *testing.T) {
 	p.kill(t)
 }
 
+// oneIteration is the config of a loop of one iteration, which asks and trains the simulated worker.
+func oneIteration(t *testing.T, url, prompts string) (file string) {
+	t.Helper()
+	dir := t.TempDir()
+	file = filepath.Join(dir, "loop.yaml")
+	write(t, file, fmt.Sprintf(`
+dir: %[1]s/loop
+run:
+  worker: {urls: [%[2]q], model: base}
+  prompts: {paths: [%[3]s]}
+  actor: {n: 2}
+  judge: {n: 3}
+prompts_per_iteration: 4
+schedule: [{preset: paper-1}]
+model: {path: base}
+train: {command: "%[4]s simulate train --actor {actor} --judge {judge} --model {model} --out {out}"}
+swap: {kind: lora}
+evaluate: {arena: {judge: {model: judge}, prompts: {paths: [%[3]s], limit: 3}}}
+decide: {iterations: 1}
+`, dir, url, prompts, program))
+	return file
+}
+
 // No command opens a listener that no flag asks for.
 func TestNothingListensUnasked(t *testing.T) {
 	t.Parallel()
-	w := newWorker(t, simulator.Options{})
+	w := newWorker(t, simulator.Options{Adapters: true})
 	prompts, labels := promptFile(t, 30), "../../datasets/llmbar/llmbar-natural.json"
-	out := filepath.Join(t.TempDir(), "out")
+	out, games := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "arena")
+	loop := oneIteration(t, w.URL, prompts)
 	simulated := func(command string, more ...string) []string {
 		return append([]string{command, "--simulate", "--out", filepath.Join(t.TempDir(), "out"), "--set", "judge.n=4"}, more...)
 	}
@@ -146,8 +170,22 @@ func TestNothingListensUnasked(t *testing.T) {
 		{"calibrate", simulated("calibrate", "--people", labels)},
 		{"plan", simulated("plan", "--prompts", prompts)},
 		{"plan --probe", simulated("plan", "--prompts", prompts, "--probe", "200ms")},
+		{"plan --probe of a server", []string{"plan", "--url", w.URL, "--model", "simulated", "--prompts", prompts, "--out", filepath.Join(t.TempDir(), "out"), "--probe", "200ms"}},
+		{"arena", arenaOf(w.URL, prompts, games, "--a", better)},
+		{"arena --simulate", []string{"arena", "--simulate", "--a", better, "--b", base, "--judge", "judge", "--prompts", prompts, "--out", filepath.Join(t.TempDir(), "out")}},
+		{"arena --plan", arenaOf(w.URL, prompts, games, "--a", better, "--a", "sim:quality=+1,length=+0,noise=+0", "--plan")},
+		{"loop --plan", []string{"loop", loop, "--plan"}},
+		{"loop", []string{"loop", loop}},
+		{"loop status", []string{"loop", "status", loop}},
 		{"verify", []string{"verify", out}},
+		{"verify of an arena", []string{"verify", games}},
 		{"report", []string{"report", out}},
+		{"compare", []string{"compare", out, out}},
+		{"inspect", []string{"inspect", out, "1"}},
+		{"journal verify", []string{"journal", "verify", out}},
+		{"journal compact", []string{"journal", "compact", out}},
+		{"journal salvage", []string{"journal", "salvage", out}},
+		{"config", []string{"config", "--simulate", "--prompts", prompts, "--out", out}},
 	} {
 		p, seen, code := watched(t, tt.args...)
 		if code != exitDone || len(seen) > 0 {
