@@ -12,6 +12,7 @@ import (
 
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/operation"
 	"coeval/runners/pages"
 	"coeval/runners/runs"
 	"coeval/schemas/sanitize"
@@ -40,11 +41,11 @@ worth training on. With --output it goes to another file, with --json the figure
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
-				operation, err := pages.OperationOf(c.Context(), run, o.Prices)
+				calls, err := operation.Of(c.Context(), run, o.Prices)
 				if err != nil {
 					return &coded{code: exitFailed, err: err}
 				}
-				return printJSON(c, &reportJSON{f, operation})
+				return printJSON(c, &reportJSON{f, calls})
 			}
 			_, name, err := pages.Write(c.Context(), run, o)
 			if o.File == "" && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
@@ -68,7 +69,7 @@ worth training on. With --output it goes to another file, with --json the figure
 // reportJSON is the object that report --json prints.
 type reportJSON struct {
 	*figures.Figures
-	Operation *pages.Operation `json:"operation"`
+	Operation *operation.Operation `json:"operation"`
 }
 
 // registerPrices adds the price flags.

@@ -8,11 +8,11 @@ import (
 	"html/template"
 
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg/draw"
 
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/runners/calibrate"
+	"coeval/runners/pages/charts"
 )
 
 // CalibrationFile is the name of the page that compares a judge with people.
@@ -38,7 +38,7 @@ func WriteCalibration(ctx context.Context, out string, f *calibrate.Figures) (st
 	var b bytes.Buffer
 	if err := calibrationTemplate.Execute(&b, struct {
 		*calibrate.Figures
-		Charts []Chart
+		Charts []charts.Chart
 	}{f, list}); err != nil {
 		return "", fmt.Errorf("report: %w", err)
 	}
@@ -56,29 +56,29 @@ func estimateOf(e *calibrate.Estimate, format func(float64) string) string {
 	return fmt.Sprintf("%s (%s to %s)", format(e.Value), format(*e.Low), format(*e.High))
 }
 
-func calibrationCharts(f *calibrate.Figures) []Chart {
-	var list charts
+func calibrationCharts(f *calibrate.Figures) []charts.Chart {
+	var list charts.List
 	if f.Reliability != nil {
-		p := newPlot("judgments for the favoured response, %", "people prefer it, %")
+		p := charts.New("judgments for the favoured response, %", "people prefer it, %")
 		var points plotter.XYs
 		for _, b := range f.Reliability.Bins {
 			points = append(points, plotter.XY{X: 100 * b.Predicted, Y: 100 * b.Observed})
 		}
 		err := diagonal(p, 50, 100)
 		if err == nil {
-			err = curve(p, points, first, true)
+			err = p.Curve(points, charts.First, true)
 		}
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 50, 102, 0, 104
-		list.add(p, "How sure, and how right", "On the dashed line a judge is as sure as it is right; below it, too sure.", err)
+		list.Add(p, "How sure, and how right", "On the dashed line a judge is as sure as it is right; below it, too sure.", err)
 	}
 	if len(f.Curve) > 0 {
-		p := newPlot("difference of scores, points", "people prefer the first, %")
+		p := charts.New("difference of scores, points", "people prefer the first, %")
 		err := steps(p, f.Curve)
 		p.Y.Min, p.Y.Max = 0, 104
-		list.add(p, "Preference by difference of scores", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", err)
+		list.Add(p, "Preference by difference of scores", "Isotonic regression of the preference; a steep rise at 0 is a judge whose small differences mean something.", err)
 	}
 	if f.Fit != nil && len(f.Fit.Blocks) > 0 {
-		p := newPlot("S of the judge, points", "people, points")
+		p := charts.New("S of the judge, points", "people, points")
 		var labelled plotter.XYs
 		for _, s := range f.Scores {
 			if mean := f.Responses[s.Response].Mean; mean != nil {
@@ -87,15 +87,15 @@ func calibrationCharts(f *calibrate.Figures) []Chart {
 		}
 		err := diagonal(p, 0, 5)
 		if err == nil {
-			err = dots(p, thinned(labelled))
+			err = p.Dots(thinned(labelled))
 		}
 		if err == nil {
 			err = blocks(p, f.Fit.Blocks)
 		}
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, 5.1, 0, 5.2
-		list.add(p, "The judge's scale and people's", "Dots are labels, the line is the map; on the dashed line both scales are one.", err)
+		list.Add(p, "The judge's scale and people's", "Dots are labels, the line is the map; on the dashed line both scales are one.", err)
 	}
-	return list.list
+	return list.Charts
 }
 
 // mostDots is how many labels are drawn.
@@ -115,42 +115,25 @@ func thinned(points plotter.XYs) plotter.XYs {
 }
 
 // diagonal draws the line on which both axes agree.
-func diagonal(p *chartPlot, low, high float64) error {
-	line, err := plotter.NewLine(plotter.XYs{{X: low, Y: low}, {X: high, Y: high}})
-	if err != nil {
-		return err
-	}
-	line.LineStyle = draw.LineStyle{Color: ink, Width: 1, Dashes: dashLengths}
-	p.Add(line)
-	return nil
-}
-
-// dots draws points without a line.
-func dots(p *chartPlot, points plotter.XYs) error {
-	s, err := plotter.NewScatter(points)
-	if err != nil {
-		return err
-	}
-	s.GlyphStyle = draw.GlyphStyle{Color: rule, Radius: 1.5, Shape: draw.CircleGlyph{}}
-	p.Add(s)
-	return nil
+func diagonal(p *charts.Plot, low, high float64) error {
+	return p.Dashes(plotter.XYs{{X: low, Y: low}, {X: high, Y: high}})
 }
 
 // steps draws an isotonic regression of shares as it is.
-func steps(p *chartPlot, all []calibrate.Block) error {
+func steps(p *charts.Plot, all []calibrate.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.From, Y: 100 * b.People}, plotter.XY{X: b.To, Y: 100 * b.People})
 	}
-	return curve(p, points, first, false)
+	return p.Curve(points, charts.First, false)
 }
 
 // blocks draws the map that goes through the middles of an isotonic regression.
-func blocks(p *chartPlot, all []calibrate.Block) error {
+func blocks(p *charts.Plot, all []calibrate.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.At, Y: b.People})
 	}
 	const few = 30
-	return curve(p, points, first, len(points) <= few)
+	return p.Curve(points, charts.First, len(points) <= few)
 }

@@ -14,6 +14,7 @@ import (
 
 	"coeval/datasets/rundir"
 	"coeval/runners/compare"
+	"coeval/runners/pages/charts"
 )
 
 // ComparisonFile is the name of the page of a comparison in the last run's folder.
@@ -29,13 +30,13 @@ var comparisonTemplate = template.Must(template.New("comparison").Funcs(template
 
 // WriteComparison writes the page of a comparison of runs.
 func WriteComparison(ctx context.Context, name string, c *compare.Comparison) error {
-	charts := comparisonCharts(c)
+	list := comparisonCharts(c)
 	var b bytes.Buffer
 	if err := comparisonTemplate.Execute(&b, struct {
 		*compare.Comparison
-		Charts  []Chart
+		Charts  []charts.Chart
 		Verdict string
-	}{c, charts, saturation(c)}); err != nil {
+	}{c, list, saturation(c)}); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return rundir.WriteOwn(ctx, name, b.Bytes(), rundir.IsPage)
@@ -91,8 +92,8 @@ var chartNotes = map[string]string{
 }
 
 // comparisonCharts draws the figures of the signs over the runs.
-func comparisonCharts(c *compare.Comparison) []Chart {
-	var list charts
+func comparisonCharts(c *compare.Comparison) []charts.Chart {
+	var list charts.List
 	for _, row := range c.Rows() {
 		note, ok := chartNotes[row.Name]
 		if !ok {
@@ -111,14 +112,14 @@ func comparisonCharts(c *compare.Comparison) []Chart {
 		if len(points) == 0 {
 			continue
 		}
-		p := newPlot("run", row.Unit)
-		err := curve(p, points, first, true)
+		p := charts.New("run", row.Unit)
+		err := p.Curve(points, charts.First, true)
 		p.X.Min, p.X.Max = 0.75, float64(len(c.Runs))+0.25
 		p.X.Tick.Marker = runTicks(len(c.Runs))
 		p.Y.Min, p.Y.Max = 0, max(p.Y.Max*1.08, 0.1)
-		list.add(p, row.Name, note, err)
+		list.Add(p, row.Name, note, err)
 	}
-	return list.list
+	return list.Charts
 }
 
 // runTicks is the number of runs, each of which gets a tick.
@@ -128,7 +129,7 @@ type runTicks int
 func (n runTicks) Ticks(_, _ float64) []plot.Tick {
 	var out []plot.Tick
 	for i := range int(n) {
-		out = append(out, plot.Tick{Value: float64(i + 1), Label: label(float64(i + 1))})
+		out = append(out, plot.Tick{Value: float64(i + 1), Label: charts.Label(float64(i + 1))})
 	}
 	return out
 }
@@ -147,4 +148,4 @@ func rankOf(x *float64) string {
 	return signed(*x, 2)
 }
 
-func isEven(c []Chart) bool { return len(c)%2 == 0 }
+func isEven(c []charts.Chart) bool { return len(c)%2 == 0 }

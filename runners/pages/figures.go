@@ -2,7 +2,6 @@ package pages
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"image/color"
 	"math"
@@ -12,39 +11,28 @@ import (
 	"gonum.org/v1/plot/plotter"
 
 	"coeval/runners/figures"
+	"coeval/runners/pages/charts"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/schemas/sanitize"
 )
 
-// charts collects charts. A chart that can't be drawn is replaced by a sentence.
-type charts struct{ list []Chart }
-
-func (c *charts) add(p *chartPlot, title, note string, errs ...error) {
-	chart, err := newChart(p, title, note)
-	if err := errors.Join(append(errs, err)...); err != nil {
-		chart = Chart{Title: title, Note: "Not known: the chart can't be drawn (" + sanitize.Line(err.Error()) + ")."}
-	}
-	c.list = append(c.list, chart)
-}
-
-func scoreCharts(s *figures.Scores) []Chart {
-	var c charts
-	p := newPlot("score of a judgment, points", "% of judgments")
-	bars(p, -s.Highest/20, s.Highest/10, s.Histogram)
+func scoreCharts(s *figures.Scores) []charts.Chart {
+	var c charts.List
+	p := charts.New("score of a judgment, points", "% of judgments")
+	p.Bars(-s.Highest/20, s.Highest/10, s.Histogram)
 	p.X.Tick.Marker = whole(s.Highest)
-	c.add(p, "Scores of judgments", fmt.Sprintf("In steps of %s points. A tall bar at %s means that the scale has no room left for better answers.", label(s.Highest/10), label(s.Highest)))
+	c.Add(p, "Scores of judgments", fmt.Sprintf("In steps of %s points. A tall bar at %s means that the scale has no room left for better answers.", charts.Label(s.Highest/10), charts.Label(s.Highest)))
 
-	p = newPlot("mean score of a response S, points", "% of responses")
-	bars(p, 0, s.ResponseHistogram.Width, s.ResponseHistogram.Counts)
+	p = charts.New("mean score of a response S, points", "% of responses")
+	p.Bars(0, s.ResponseHistogram.Width, s.ResponseHistogram.Counts)
 	p.X.Min, p.X.Max = 0, s.Highest*1.05
 	p.X.Tick.Marker = whole(s.Highest)
-	c.add(p, "Mean score of each response", "The wider, the more there is to choose from.")
+	c.Add(p, "Mean score of each response", "The wider, the more there is to choose from.")
 
-	p = newPlot("variance of a response's scores V, points²", "% of responses")
-	bars(p, 0, s.VarianceHistogram.Width, s.VarianceHistogram.Counts)
-	c.add(p, "Variance of each response's scores", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge.")
-	return c.list
+	p = charts.New("variance of a response's scores V, points²", "% of responses")
+	p.Bars(0, s.VarianceHistogram.Width, s.VarianceHistogram.Counts)
+	c.Add(p, "Variance of each response's scores", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge.")
+	return c.Charts
 }
 
 // whole are ticks at whole numbers up to the end of a scale, about five of them.
@@ -55,17 +43,21 @@ func (n whole) Ticks(_, _ float64) []plot.Tick {
 	var out []plot.Tick
 	step := math.Ceil(float64(n) / 5)
 	for at := 0.0; at <= float64(n); at += step {
-		out = append(out, plot.Tick{Value: at, Label: label(at)})
+		out = append(out, plot.Tick{Value: at, Label: charts.Label(at)})
 	}
 	return out
 }
 
-func lengthCharts(l *figures.Length, highest float64) []Chart {
-	var c charts
+func lengthCharts(l *figures.Length, highest float64) []charts.Chart {
+	var c charts.List
 	columns := shown(&l.Grid)
 	widest := float64(columns * l.Grid.CharsWidth)
-	p := newPlot("length of a response, characters", "mean score S, points")
-	p.Add(cells{grid: &l.Grid, columns: columns})
+	p := charts.New("length of a response, characters", "mean score S, points")
+	counts := make([][]int64, len(l.Grid.Counts))
+	for i, row := range l.Grid.Counts {
+		counts[i] = row[:columns]
+	}
+	p.Cells(counts, float64(l.Grid.CharsWidth), l.Grid.PointsHeight)
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, widest, 0, highest*1.05
 	p.Y.Tick.Marker = whole(highest)
 	line := plotter.XYs{}
@@ -77,14 +69,14 @@ func lengthCharts(l *figures.Length, highest float64) []Chart {
 	}
 	var err error
 	if len(line) > 1 {
-		err = curve(p, line, second, false)
+		err = p.Curve(line, charts.Second, false)
 	}
-	c.add(p, "Score against length", fmt.Sprintf(
+	c.Add(p, "Score against length", fmt.Sprintf(
 		"Stronger colour is more responses; the line is fitted to all: %s points for 1,000 characters more. Among answers to one prompt: %s points.",
 		signed(l.Slope, 2), signed(l.SlopeWithin, 2)), err)
 
 	rho := func(title, y, note string, low float64, of func(r *figures.RhoFigures) float64) {
-		p := newPlot("ρ, strength of length control", y)
+		p := charts.New("ρ, strength of length control", y)
 		var points plotter.XYs
 		var own *plotter.XY
 		for i := range l.Rho {
@@ -94,28 +86,28 @@ func lengthCharts(l *figures.Length, highest float64) []Chart {
 				own = &at
 			}
 		}
-		err := curve(p, points, first, true)
+		err := p.Curve(points, charts.First, true)
 		p.X.Min, p.X.Max = 0, max(0.45, l.Rho[len(l.Rho)-1].Rho)
 		p.Y.Min = min(low, p.Y.Min)
 		p.Y.Max = max(p.Y.Max*1.04, p.Y.Min+1)
 		var errs []error
 		if low < 0 {
-			errs = append(errs, level(p, 0))
+			errs = append(errs, p.Level(0))
 		}
 		if own != nil {
-			errs = append(errs, spot(p, own.X, own.Y))
+			errs = append(errs, p.Spot(own.X, own.Y))
 		}
-		c.add(p, title, note, append(errs, err)...)
+		c.Add(p, title, note, append(errs, err)...)
 	}
 	rho("Length by ρ", "difference, characters", "Mean length of chosen less rejected. Above the dashed line the chosen responses are the longer ones. The larger dot is this run.", -1, func(r *figures.RhoFigures) float64 { return r.Difference })
 	rho("Margin by ρ", "margin, points", "Mean of S(chosen) − S(rejected). A clearer difference teaches more. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return r.Margin })
 	rho("Number of pairs by ρ", "actor pairs", "With min_margin and max_chosen_chars as in this run. The larger dot is this run.", 0, func(r *figures.RhoFigures) float64 { return float64(r.Pairs) })
-	return c.list
+	return c.Charts
 }
 
-func metaCharts(m *figures.Meta, highest float64) []Chart {
-	var c charts
-	p := newPlot("difference of the two scores, points", "higher score wins, %")
+func metaCharts(m *figures.Meta, highest float64) []charts.Chart {
+	var c charts.List
+	p := charts.New("difference of the two scores, points", "higher score wins, %")
 	var points plotter.XYs
 	for _, g := range m.ByGap {
 		if g.Verdicts >= minVerdicts {
@@ -123,24 +115,24 @@ func metaCharts(m *figures.Meta, highest float64) []Chart {
 		}
 	}
 	if len(points) > 0 {
-		err := curve(p, points, first, true)
+		err := p.Curve(points, charts.First, true)
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0, highest, 0, 100
 		p.X.Tick.Marker = whole(highest)
-		c.add(p, "Does the higher score win?", fmt.Sprintf(
+		c.Add(p, "Does the higher score win?", fmt.Sprintf(
 			"At the dashed line scores decide nothing; at 100 %% they decide everything, and the judge would learn to score high. Differences with fewer than %d verdicts are left out.", minVerdicts),
-			err, level(p, 50))
+			err, p.Level(50))
 	}
-	p = newPlot("highest − lowest Elo in a response", "% of responses")
-	bars(p, 0, m.EloHistogram.Width, m.EloHistogram.Counts)
-	c.add(p, "Spread of the Elo scores", "How clearly the meta-judge distinguishes the judgments of a response: a difference of 1 is a win in 73 % of comparisons.")
-	return c.list
+	p = charts.New("highest − lowest Elo in a response", "% of responses")
+	p.Bars(0, m.EloHistogram.Width, m.EloHistogram.Counts)
+	c.Add(p, "Spread of the Elo scores", "How clearly the meta-judge distinguishes the judgments of a response: a difference of 1 is a win in 73 % of comparisons.")
+	return c.Charts
 }
 
 // minVerdicts is the least number of verdicts behind a point of the chart.
 const minVerdicts = 30
 
-func operationCharts(o *summary.Operation) []Chart {
-	var c charts
+func operationCharts(o *summary.Operation) []charts.Chart {
+	var c charts.List
 	if len(o.Series) < 2 {
 		return nil
 	}
@@ -157,24 +149,24 @@ func operationCharts(o *summary.Operation) []Chart {
 			rate = append(rate, plotter.XY{X: s.Seconds / by, Y: math.Max(0, float64(s.Generations-before.Generations)/d)})
 		}
 	}
-	p := newPlot(unit+" since the start", "generations in flight")
+	p := charts.New(unit+" since the start", "generations in flight")
 	keys, err := flight(p, o.Series, by)
 	note := "Where it sinks before the end, workers were idle or set aside."
 	limit, limited := permits(o.Series, by)
 	if limited {
 		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be in flight, since choices that are probably done need no permit."
-		err = cmp.Or(err, dashes(p, limit))
+		err = cmp.Or(err, p.Dashes(limit))
 	}
 	bounded(p)
-	c.add(p, "Generations in flight", note, err)
-	c.list[0].Keys = keys
+	c.Add(p, "Generations in flight", note, err)
+	c.Charts[0].Keys = keys
 	if len(rate) > 1 {
-		p = newPlot(unit+" since the start", "generations per second")
-		err := curve(p, rate, first, false)
+		p = charts.New(unit+" since the start", "generations per second")
+		err := p.Curve(rate, charts.First, false)
 		bounded(p)
-		c.add(p, "Generations delivered", "The rate at which the servers delivered, from one sample to the next.", err)
+		c.Add(p, "Generations delivered", "The rate at which the servers delivered, from one sample to the next.", err)
 	}
-	return c.list
+	return c.Charts
 }
 
 // permits returns how many permits there were over time, and whether that is known.
@@ -187,7 +179,7 @@ func permits(series []summary.Point, by float64) (line plotter.XYs, known bool) 
 }
 
 // bounded has both axes of a plot begin at 0.
-func bounded(p *chartPlot) {
+func bounded(p *charts.Plot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
@@ -198,13 +190,13 @@ var layers = []struct {
 	colour color.Color
 	stages []string
 }{
-	{"third", third, []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture}},
-	{"second", second, []string{schemas.StageJudge}},
-	{"first", first, []string{schemas.StageMeta}},
+	{"third", charts.Third, []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture}},
+	{"second", charts.Second, []string{schemas.StageJudge}},
+	{"first", charts.First, []string{schemas.StageMeta}},
 }
 
 // flight draws the generations in flight, stacked by stage where the stages are known.
-func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
+func flight(p *charts.Plot, series []summary.Point, by float64) ([]charts.Key, error) {
 	low, all := make(plotter.XYs, len(series)), make(plotter.XYs, len(series))
 	told := false
 	for i, s := range series {
@@ -212,9 +204,9 @@ func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 		told = told || s.InFlightByStage != nil
 	}
 	if !told {
-		return nil, curve(p, all, first, false)
+		return nil, p.Curve(all, charts.First, false)
 	}
-	var keys []Key
+	var keys []charts.Key
 	for _, layer := range layers {
 		high := slices.Clone(low)
 		for k, s := range series {
@@ -222,10 +214,30 @@ func flight(p *chartPlot, series []summary.Point, by float64) ([]Key, error) {
 				high[k].Y += float64(s.InFlightByStage[stage])
 			}
 		}
-		if err := area(p, low, high, layer.colour); err != nil {
+		if err := p.Area(low, high, layer.colour); err != nil {
 			return nil, err
 		}
-		keys, low = append(keys, Key{layer.name, layer.stages[0]}), high
+		keys, low = append(keys, charts.Key{Colour: layer.name, Name: layer.stages[0]}), high
 	}
 	return keys, nil
+}
+
+// shown returns the number of columns that contain all but the longest hundredth of the responses.
+func shown(g *figures.Grid) int {
+	columns := make([]int64, len(g.Counts[0]))
+	var total int64
+	for _, row := range g.Counts {
+		for k, n := range row {
+			columns[k] += n
+			total += n
+		}
+	}
+	var seen int64
+	for k, n := range columns {
+		seen += n
+		if seen*100 >= total*99 {
+			return k + 1
+		}
+	}
+	return len(columns)
 }

@@ -24,6 +24,9 @@ import (
 	"coeval/datasets/store"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/operation"
+	"coeval/runners/pages/charts"
+	"coeval/runners/pages/examples"
 	"coeval/runners/runs"
 	"coeval/runners/summary"
 	"coeval/schemas/sanitize"
@@ -52,9 +55,9 @@ type page struct {
 	Tiles        []tile
 	Dropped      []dropped
 	// Charts are by section.
-	ScoreCharts, LengthCharts, MetaCharts, OperationCharts []Chart
-	Operation                                              *Operation
-	Examples                                               []exampleGroup
+	ScoreCharts, LengthCharts, MetaCharts, OperationCharts []charts.Chart
+	Operation                                              *operation.Operation
+	Examples                                               []examples.Group
 }
 
 //go:embed page.tmpl
@@ -86,11 +89,11 @@ func Write(ctx context.Context, r *runs.Run, o Options) (f *figures.Figures, nam
 
 // render returns the page.
 func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]byte, error) {
-	operation, err := OperationOf(ctx, r, o.Prices)
+	calls, err := operation.Of(ctx, r, o.Prices)
 	if err != nil {
 		return nil, err
 	}
-	p := &page{Run: r, Figures: f, Operation: operation}
+	p := &page{Run: r, Figures: f, Operation: calls}
 	p.Config, p.Seed = configOf(r.Manifest.Config)
 	if p.Summary, err = summaryOf(ctx, r); err != nil {
 		return nil, err
@@ -105,7 +108,7 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 	if p.Operation.Longest != nil {
 		p.OperationCharts = operationCharts(p.Operation.Longest)
 	}
-	if p.Examples, err = readExamples(ctx, r); err != nil {
+	if p.Examples, err = examples.Read(ctx, r); err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer

@@ -2,8 +2,6 @@ package pages
 
 import (
 	"bytes"
-	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,11 +16,11 @@ import (
 	"coeval/runners/compare"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
+	"coeval/runners/operation"
+	"coeval/runners/pages/charts"
 	"coeval/runners/runs"
 	"coeval/runners/runs/runstest"
 	"coeval/runners/summary"
-	"coeval/schemas"
-	"coeval/schemas/sanitize"
 )
 
 // The elements and attributes of the page's templates: any others came from a text.
@@ -47,6 +45,7 @@ func TestHostileTexts(t *testing.T) {
 	}
 	page := checkPage(t, name)
 	// Of each 1 MB text the page has the beginning, and 10 pairs of at most 4 texts are shown.
+	const mostText = 4000 // characters, as package examples cuts texts
 	if most := 10*4*(2*mostText) + 1<<18; len(page) > most {
 		t.Errorf("the page has %d bytes, want at most %d", len(page), most)
 	}
@@ -150,27 +149,12 @@ func TestWithoutOperations(t *testing.T) {
 	}
 }
 
-// The page reads only attempts from operations/, including killed ones: no lease of a run on a bucket,
-// and no counts before an attempt has written its record.
+// The page names attempts that were killed.
 func TestAttempts(t *testing.T) {
 	r := runstest.Hostile(t)
-	for _, name := range []string{"lease.json", "killed.calls.json"} {
-		if err := os.WriteFile(filepath.Join(r.Dir, rundir.OperationsFolder, name), []byte(`{"attempt": "none"}`), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o, err := OperationOf(t.Context(), r, estimate.Prices{})
-	if err != nil || len(o.Attempts) != 1 || o.Unfinished != 0 {
-		t.Fatalf("%+v, %v, want one attempt", o, err)
-	}
-	before := o.All.PromptTokens
 	killed := `{"attempt": "killed", "unfinished": true, "seconds": 9, "asking_seconds": 8, "calls": {"judge": {"requests": 5, "prompt_tokens": 700}}}`
 	if err := os.WriteFile(filepath.Join(r.Dir, rundir.OperationsFolder, "killed.json"), []byte(killed), 0o600); err != nil {
 		t.Fatal(err)
-	}
-	o, err = OperationOf(t.Context(), r, estimate.Prices{})
-	if err != nil || len(o.Attempts) != 2 || o.Unfinished != 1 || o.All.PromptTokens != before+700 {
-		t.Errorf("%+v, %v, want two attempts, of which one was killed, and its tokens", o, err)
 	}
 	_, name, err := Write(t.Context(), r, Options{})
 	if err != nil {
@@ -178,59 +162,6 @@ func TestAttempts(t *testing.T) {
 	}
 	if page := checkPage(t, name); !bytes.Contains(page, []byte("One of them did not finish")) {
 		t.Error("the page doesn't state that an attempt was killed")
-	}
-}
-
-// Time is divided by generations in flight, money by tokens and by time. Failures are listed by stage
-// and code.
-func TestOperation(t *testing.T) {
-	attempts := []*attempt{
-		// In 100 s the judge had 3/4 of the generations in flight; in another 10 s all.
-		{Seconds: 120, AskingSeconds: 100, Calls: map[string]schemas.CallTally{
-			"generate": {Requests: 10, Generations: 70, PromptTokens: 1e6, RequestMicros: 20e6, GenerationMicros: 100e6},
-			"judge": {
-				Requests: 40, Generations: 400, CompletionTokens: 2e6, RequestMicros: 60e6, GenerationMicros: 300e6,
-				Retries: 3, RetriesByCode: map[string]int64{"full": 2, "timeout": 1},
-			},
-		}},
-		{Seconds: 12, AskingSeconds: 10, Calls: map[string]schemas.CallTally{"judge": {
-			Requests: 20, Generations: 100, RequestMicros: 60e6, GenerationMicros: 60e6, Retries: 2, RetriesByCode: map[string]int64{"full": 1},
-		}}},
-	}
-	run := &schemas.Run{Ledger: schemas.Ledger{Roles: map[string]schemas.Outcomes{"actor": {Paired: 3}, "judge": {Paired: 2}}}, Stats: schemas.Stats{FailedCalls: map[string]map[string]int64{"judge": {"timeout": 4}, "meta": {"bad_request": 5}}}}
-	o := newOperation(attempts, run, estimate.Prices{PromptTokens: 0.5, CompletionTokens: 2, GPUHour: 36})
-	want := []struct {
-		stage                           string
-		seconds, request, tokens, hours float64
-	}{
-		// 25 s; 20 s / 10; a million tokens at 0.5; 25 s at 36 an hour.
-		{"generate", 25, 2, 0.5, 0.25},
-		// 75 + 10 s; 120 s / 60; two million at 2; 85 s at 36 an hour.
-		{"judge", 85, 2, 4, 0.85},
-	}
-	near := func(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) < 1e-9 }
-	for i, w := range want {
-		s := o.Stages[i]
-		if s.Stage != w.stage || !near(s.Seconds, w.seconds) || !near(s.RequestSeconds, w.request) || !near(s.Tokens, w.tokens) || !near(s.Hours, w.hours) {
-			t.Errorf("%s: %v s, %v s a request, %v and %v, want %+v", s.Stage, *s.Seconds, *s.RequestSeconds, *s.Tokens, *s.Hours, w)
-		}
-	}
-	if o.Pairs != 5 || o.Seconds != 132 || o.Asking != 110 || !near(o.All.Seconds, 110) || !near(o.All.Tokens, 4.5) || !near(o.All.Hours, 1.1) || o.Longest != attempts[0] {
-		t.Errorf("%+v", o)
-	}
-	troubles := []Trouble{
-		{Stage: "judge", Code: "full", Retries: 3},
-		{Stage: "judge", Code: unknownCode, Retries: 1},
-		{Stage: "judge", Code: "timeout", Retries: 1, Failed: 4},
-		{Stage: "meta", Code: "bad_request", Failed: 5},
-	}
-	if diff := cmp.Diff(troubles, o.Troubles); diff != "" {
-		t.Error(diff)
-	}
-	// Attempts without the measurement have no time; without prices there is no money.
-	o = newOperation([]*attempt{{AskingSeconds: 5, Calls: map[string]schemas.CallTally{"judge": {Requests: 1}}}}, &schemas.Run{}, estimate.Prices{})
-	if s := o.Stages[0]; s.Seconds != nil || s.RequestSeconds != nil || s.Tokens != nil || s.Hours != nil || o.All.Tokens != nil {
-		t.Errorf("%+v", s)
 	}
 }
 
@@ -272,88 +203,6 @@ func TestSaturation(t *testing.T) {
 		if got := saturation(&compare.Comparison{Signs: signs}); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	}
-}
-
-func TestDiffering(t *testing.T) {
-	a, b := differing("The answer is good. Score: 4", "The answer is very good. Score: 2")
-	if got, want := marked(a), "The answer is good. Score: [4]"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	// Which of the blanks belongs to the word more is the diff's choice.
-	if got, want := marked(b), "The answer is [very ]good. Score: [2]"; got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// Marked or not, the spans together are the text.
-func FuzzDiffering(f *testing.F) {
-	f.Add("a b c", "a x c")
-	f.Add("", "only one")
-	f.Add("\x1b one  two\n", "one\ttwo \u202e\xff")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		left, right := differing(a, b)
-		for _, c := range []struct {
-			shown text
-			said  string
-		}{{left, a}, {right, b}} {
-			var got strings.Builder
-			for _, s := range c.shown.Spans {
-				got.WriteString(s.Text)
-			}
-			head, cut := sanitize.Cut(c.said, mostText)
-			if want := sanitize.Text(head); got.String() != want || c.shown.Left != cut {
-				t.Errorf("%q is shown as %q with %d left", c.said, got.String(), c.shown.Left)
-			}
-		}
-	})
-}
-
-func marked(t text) string {
-	var b strings.Builder
-	for _, s := range t.Spans {
-		if s.Marked {
-			fmt.Fprintf(&b, "[%s]", s.Text)
-		} else {
-			b.WriteString(s.Text)
-		}
-	}
-	return b.String()
-}
-
-func TestLabels(t *testing.T) {
-	for v, want := range map[float64]string{0: "0", 0.1 + 0.2: "0.3", -200: "−200", 2.5: "2.5", 4000: "4,000", -1234567: "−1,234,567"} {
-		if got := label(v); got != want {
-			t.Errorf("label(%v) = %s, want %s", v, got, want)
-		}
-	}
-}
-
-func TestPicks(t *testing.T) {
-	picks := newPicks()
-	for _, p := range []schemas.Pair{
-		{ID: "a", ScoreMargin: 2, ChosenChars: 5},
-		{ID: "b", ScoreMargin: -3},
-		{ID: "c", ScoreMargin: 0.5},
-		{ID: "d", ScoreMargin: 3},
-		{ID: "e", ScoreMargin: 2, ChosenChars: 9},
-		{ID: "f", ScoreMargin: -0.5},
-		{ID: "g", ScoreMargin: 1},
-	} {
-		for k := range picks {
-			picks[k].offer(&p)
-		}
-	}
-	got := map[string]string{}
-	for _, pick := range picks {
-		for _, p := range pick.best {
-			got[pick.title] += p.ID
-		}
-	}
-	// Of equals the lower ID: a before e, c before f.
-	want := map[string]string{"Widest margins": "da", "Narrowest margins": "cf", "Lower score chosen": "b", "Longest chosen": "e"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
 	}
 }
 
@@ -419,16 +268,16 @@ func TestEveryStageIsInFlight(t *testing.T) {
 	for _, l := range layers {
 		drawn = append(drawn, l.stages...)
 	}
-	for _, stage := range stageOrder {
+	for _, stage := range operation.StageOrder {
 		if !slices.Contains(drawn, stage) {
 			t.Errorf("no layer has the stage %s", stage)
 		}
 	}
 	series := []summary.Point{{}, {Seconds: 1, InFlight: 15, InFlightByStage: map[string]int64{}}}
-	for i, stage := range stageOrder {
+	for i, stage := range operation.StageOrder {
 		series[1].InFlightByStage[stage] = int64(1 + i)
 	}
-	keys, err := flight(newPlot("x", "y"), series, 1)
+	keys, err := flight(charts.New("x", "y"), series, 1)
 	if err != nil || len(keys) != 3 {
 		t.Errorf("%d keys, %v; want 3", len(keys), err)
 	}

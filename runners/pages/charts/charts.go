@@ -1,7 +1,10 @@
-package pages
+// Package charts draws the charts of a page as SVG that scales with the page and takes the colours of its
+// theme.
+package charts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"html/template"
 	"image/color"
@@ -11,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 
+	"coeval/schemas/sanitize"
+
 	"github.com/dustin/go-humanize"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -18,22 +23,21 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
-
-	"coeval/runners/figures"
 )
 
 // The size of a chart in its own units: on a phone one is about a pixel, so that text of 11
 // can be read there.
 const chartWidth, chartHeight = 340, 215
 
-// Charts use placeholder colours, which the page replaces by CSS variables of the theme.
+// Charts use placeholder colours, which become CSS variables of the page's theme. First, Second and Third are
+// the colours of data.
 var (
 	ink    = color.NRGBA{1, 1, 1, 255}
 	rule   = color.NRGBA{2, 2, 2, 255}
-	first  = color.NRGBA{3, 3, 3, 255}
-	second = color.NRGBA{4, 4, 4, 255}
+	First  = color.NRGBA{3, 3, 3, 255}
+	Second = color.NRGBA{4, 4, 4, 255}
 	paper  = color.NRGBA{5, 5, 5, 255}
-	third  = color.NRGBA{6, 6, 6, 255}
+	Third  = color.NRGBA{6, 6, 6, 255}
 
 	themed = strings.NewReplacer(
 		"#010101", "var(--soft)", "#020202", "var(--rule)", "#030303", "var(--first)", "#040404", "var(--second)", "#050505", "var(--paper)", "#060606", "var(--third)",
@@ -59,11 +63,23 @@ type Chart struct {
 	SVG  template.HTML
 }
 
+// A List collects charts. A chart that can't be drawn is replaced by a sentence.
+type List struct{ Charts []Chart }
+
+// Add adds a chart with its title and a note on how to read it, unless an error is not nil.
+func (l *List) Add(p *Plot, title, note string, errs ...error) {
+	chart, err := newChart(p, title, note)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		chart = Chart{Title: title, Note: "Not known: the chart can't be drawn (" + sanitize.Line(err.Error()) + ")."}
+	}
+	l.Charts = append(l.Charts, chart)
+}
+
 // A Key names a colour of a chart: first, second or third.
 type Key struct{ Colour, Name string }
 
-// A chartPlot is a plot with the values that a reader sees on hovering.
-type chartPlot struct {
+// A Plot is a plot with the values that a reader sees on hovering.
+type Plot struct {
 	*plot.Plot
 
 	hovers []hover
@@ -75,9 +91,9 @@ type hover struct {
 	text                   string
 }
 
-// newPlot returns an empty plot with the labels of its axes.
-func newPlot(x, y string) *chartPlot {
-	p := &chartPlot{Plot: plot.New()}
+// New returns an empty plot with the labels of its axes.
+func New(x, y string) *Plot {
+	p := &Plot{Plot: plot.New()}
 	p.BackgroundColor = color.Transparent
 	p.X.Label.Text, p.Y.Label.Text = x, y
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
@@ -105,7 +121,7 @@ type ticks int
 // Ticks implements [plot.Ticker].
 func (n ticks) Ticks(low, high float64) []plot.Tick {
 	if !(high > low) {
-		return []plot.Tick{{Value: low, Label: label(low)}}
+		return []plot.Tick{{Value: low, Label: Label(low)}}
 	}
 	step := math.Pow10(int(math.Floor(math.Log10((high - low) / float64(n)))))
 	for _, by := range []float64{1, 2, 2.5, 5, 10} {
@@ -116,13 +132,13 @@ func (n ticks) Ticks(low, high float64) []plot.Tick {
 	}
 	var out []plot.Tick
 	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
-		out = append(out, plot.Tick{Value: i * step, Label: label(i * step)})
+		out = append(out, plot.Tick{Value: i * step, Label: Label(i * step)})
 	}
 	return out
 }
 
-// label is a number with at most two decimals, with the minus of print.
-func label(v float64) string {
+// Label is a number with at most two decimals, with the minus of print.
+func Label(v float64) string {
 	if v == 0 {
 		return "0"
 	}
@@ -138,7 +154,7 @@ func label(v float64) string {
 
 // svgOf draws a plot as SVG that scales with the page, takes the theme's colours, and has its title for
 // screen readers.
-func svgOf(p *chartPlot, title string) (svg template.HTML, err error) {
+func svgOf(p *Plot, title string) (svg template.HTML, err error) {
 	defer func() { // the library panics on values that it can't draw
 		if r := recover(); r != nil {
 			err = fmt.Errorf("report: chart %s: %v", title, r)
@@ -147,7 +163,7 @@ func svgOf(p *chartPlot, title string) (svg template.HTML, err error) {
 	return drawSVG(p, title)
 }
 
-func drawSVG(p *chartPlot, title string) (template.HTML, error) {
+func drawSVG(p *Plot, title string) (template.HTML, error) {
 	canvas := vgsvg.New(chartWidth, chartHeight)
 	area := draw.Crop(draw.New(canvas), 2, -8, 2, -6)
 	p.Draw(area)
@@ -175,7 +191,7 @@ const minHover = 10
 
 // titles returns an invisible rectangle with a title for each value: browsers show it on hovering, without
 // a script.
-func (p *chartPlot) titles(area draw.Canvas) string {
+func (p *Plot) titles(area draw.Canvas) string {
 	data := p.DataCanvas(area)
 	x, y := p.Transforms(&data)
 	var b strings.Builder
@@ -189,32 +205,32 @@ func (p *chartPlot) titles(area draw.Canvas) string {
 	return b.String()
 }
 
-func newChart(p *chartPlot, title, note string) (Chart, error) {
+func newChart(p *Plot, title, note string) (Chart, error) {
 	svg, err := svgOf(p, title)
 	return Chart{Title: title, Note: note, SVG: svg}, err
 }
 
-// bars draws counts as shares in percent, from the value low on in bins of one width.
-func bars(p *chartPlot, low, width float64, counts []int64) {
+// Bars draws counts as shares in percent, from the value low on in bins of one width.
+func (p *Plot) Bars(low, width float64, counts []int64) {
 	var total int64
 	for _, n := range counts {
 		total += n
 	}
-	h := &plotter.Histogram{FillColor: first, LineStyle: draw.LineStyle{Color: paper, Width: 1}}
+	h := &plotter.Histogram{FillColor: First, LineStyle: draw.LineStyle{Color: paper, Width: 1}}
 	for i, n := range counts {
 		at := low + float64(i)*width
 		h.Bins = append(h.Bins, plotter.HistogramBin{Min: at, Max: at + width, Weight: 100 * float64(n) / float64(max(total, 1))})
 	}
 	for i, bin := range h.Bins {
-		p.hovers = append(p.hovers, hover{bin.Min, bin.Max, 0, bin.Weight, fmt.Sprintf("%s to %s: %.1f %% (%s)", label(bin.Min), label(bin.Max), bin.Weight, humanize.Comma(counts[i]))})
+		p.hovers = append(p.hovers, hover{bin.Min, bin.Max, 0, bin.Weight, fmt.Sprintf("%s to %s: %.1f %% (%s)", Label(bin.Min), Label(bin.Max), bin.Weight, humanize.Comma(counts[i]))})
 	}
 	p.Add(h)
 	p.X.Min, p.X.Max = low, low+float64(max(len(counts), 1))*width
 	p.Y.Min, p.Y.Max = 0, max(p.Y.Max, 1)
 }
 
-// curve draws points joined by a line.
-func curve(p *chartPlot, points plotter.XYs, c color.Color, dots bool) error {
+// Curve draws points joined by a line.
+func (p *Plot) Curve(points plotter.XYs, c color.Color, dots bool) error {
 	line, scatter, err := plotter.NewLinePoints(points)
 	if err != nil {
 		return err
@@ -225,14 +241,14 @@ func curve(p *chartPlot, points plotter.XYs, c color.Color, dots bool) error {
 		scatter.GlyphStyle = draw.GlyphStyle{Color: c, Radius: 2.5, Shape: draw.CircleGlyph{}}
 		p.Add(scatter)
 		for _, at := range points {
-			p.hovers = append(p.hovers, hover{at.X, at.X, at.Y, at.Y, fmt.Sprintf("%s: %s", label(at.X), label(at.Y))})
+			p.hovers = append(p.hovers, hover{at.X, at.X, at.Y, at.Y, fmt.Sprintf("%s: %s", Label(at.X), Label(at.Y))})
 		}
 	}
 	return nil
 }
 
-// area fills the space between two curves over the same points.
-func area(p *chartPlot, low, high plotter.XYs, c color.Color) error {
+// Area fills the space between two curves over the same points.
+func (p *Plot) Area(low, high plotter.XYs, c color.Color) error {
 	outline := slices.Clone(high)
 	for _, at := range slices.Backward(low) {
 		outline = append(outline, at)
@@ -246,13 +262,13 @@ func area(p *chartPlot, low, high plotter.XYs, c color.Color) error {
 	return nil
 }
 
-// level draws a dashed line across the plot.
-func level(p *chartPlot, y float64) error {
-	return dashes(p, plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
+// Level draws a dashed line across the plot.
+func (p *Plot) Level(y float64) error {
+	return p.Dashes(plotter.XYs{{X: p.X.Min, Y: y}, {X: p.X.Max, Y: y}})
 }
 
-// dashes draws points joined by a dashed line.
-func dashes(p *chartPlot, points plotter.XYs) error {
+// Dashes draws points joined by a dashed line.
+func (p *Plot) Dashes(points plotter.XYs) error {
 	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
@@ -262,68 +278,62 @@ func dashes(p *chartPlot, points plotter.XYs) error {
 	return nil
 }
 
-// spot marks one point.
-func spot(p *chartPlot, x, y float64) error {
+// Spot marks one point.
+func (p *Plot) Spot(x, y float64) error {
 	s, err := plotter.NewScatter(plotter.XYs{{X: x, Y: y}})
 	if err != nil {
 		return err
 	}
-	s.GlyphStyle = draw.GlyphStyle{Color: second, Radius: 4.5, Shape: draw.CircleGlyph{}}
+	s.GlyphStyle = draw.GlyphStyle{Color: Second, Radius: 4.5, Shape: draw.CircleGlyph{}}
 	p.Add(s)
 	return nil
 }
 
-// cells draws a grid's counts as shades of one colour.
+// Cells draws counts as shades of one colour: rows upwards, in cells of this width and height from 0 on.
+func (p *Plot) Cells(counts [][]int64, width, height float64) {
+	p.Add(cells{counts: counts, width: width, height: height})
+}
+
+// cells draws a grid of counts.
 type cells struct {
-	grid *figures.Grid
-	// columns is how many are shown.
-	columns int
+	counts        [][]int64
+	width, height float64
 }
 
 // Plot implements [plot.Plotter].
 func (g cells) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
 	var most int64
-	for _, row := range g.grid.Counts {
-		for _, n := range row[:g.columns] {
+	for _, row := range g.counts {
+		for _, n := range row {
 			most = max(most, n)
 		}
 	}
-	width := float64(g.grid.CharsWidth)
-	for i, row := range g.grid.Counts {
-		for k, n := range row[:g.columns] {
+	for i, row := range g.counts {
+		for k, n := range row {
 			if n == 0 {
 				continue
 			}
 			// Opacity is encoded as a separate colour, because vgsvg would mix it into the colour.
 			shade := color.NRGBA{R: shadeMark, G: uint8(15 + 85*math.Sqrt(float64(n)/float64(most))), A: 255}
-			low, high := float64(i)*g.grid.PointsHeight, float64(i+1)*g.grid.PointsHeight
+			low, high := float64(i)*g.height, float64(i+1)*g.height
 			c.FillPolygon(shade, []vg.Point{
-				{X: x(float64(k) * width), Y: y(low)},
-				{X: x(float64(k+1) * width), Y: y(low)},
-				{X: x(float64(k+1) * width), Y: y(high)},
-				{X: x(float64(k) * width), Y: y(high)},
+				{X: x(float64(k) * g.width), Y: y(low)},
+				{X: x(float64(k+1) * g.width), Y: y(low)},
+				{X: x(float64(k+1) * g.width), Y: y(high)},
+				{X: x(float64(k) * g.width), Y: y(high)},
 			})
 		}
 	}
 }
 
-// shown returns the number of columns that contain all but the longest hundredth of the responses.
-func shown(g *figures.Grid) int {
-	columns := make([]int64, len(g.Counts[0]))
-	var total int64
-	for _, row := range g.Counts {
-		for k, n := range row {
-			columns[k] += n
-			total += n
-		}
+// Dots draws points without a line.
+func (p *Plot) Dots(points plotter.XYs) error {
+	s, err := plotter.NewScatter(points)
+	if err != nil {
+		return err
 	}
-	var seen int64
-	for k, n := range columns {
-		seen += n
-		if seen*100 >= total*99 {
-			return k + 1
-		}
-	}
-	return len(columns)
+	s.GlyphStyle = draw.GlyphStyle{Color: rule, Radius: 1.5, Shape: draw.CircleGlyph{}}
+	p.Add(s)
+	return nil
 }

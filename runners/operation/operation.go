@@ -1,4 +1,6 @@
-package pages
+// Package operation sums up the attempts at a run: the time, the calls, the troubles and the costs of each
+// stage.
+package operation
 
 import (
 	"cmp"
@@ -65,8 +67,8 @@ type Trouble struct {
 	Failed  int64  `json:"failed"`
 }
 
-// OperationOf returns the time, calls and costs of a run.
-func OperationOf(ctx context.Context, r *runs.Run, prices estimate.Prices) (*Operation, error) {
+// Of returns the time, calls and costs of a run.
+func Of(ctx context.Context, r *runs.Run, prices estimate.Prices) (*Operation, error) {
 	attempts, unreadable, err := readAttempts(ctx, r.Dir)
 	if err != nil {
 		return nil, err
@@ -171,16 +173,17 @@ func sum(a *attempt) schemas.CallTally {
 	return all
 }
 
-// stageOrder is that in which a prompt goes through the stages.
-var stageOrder = []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta}
+// StageOrder is that in which a prompt goes through the stages.
+// StageOrder lists the stages in the order of their work.
+var StageOrder = []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta}
 
 // byOrder sorts other calls, for example probes of servers, after the stages.
 func byOrder(a, b string) int {
 	at := func(stage string) int {
-		if i := slices.Index(stageOrder, stage); i >= 0 {
+		if i := slices.Index(StageOrder, stage); i >= 0 {
 			return i
 		}
-		return len(stageOrder)
+		return len(StageOrder)
 	}
 	return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b))
 }

@@ -1,4 +1,6 @@
-package pages
+// Package examples picks the pairs of a run that a person should read, and marks where the texts of a pair
+// differ.
+package examples
 
 import (
 	"cmp"
@@ -21,41 +23,41 @@ import (
 // The number of characters of a text that the page shows.
 const mostText, mostPrompt = 4000, 1500
 
-// An exampleGroup is pairs of one role with something in common.
-type exampleGroup struct {
+// A Group is pairs of one role with something in common.
+type Group struct {
 	Role, Title string
-	Pairs       []example
+	Pairs       []Example
 }
 
-// An example is a pair to read.
-type example struct {
+// An Example is a pair to read.
+type Example struct {
 	PromptID string
 	// Prompt is the conversation. Response is the response of both judgments, nil for an actor pair.
-	Prompt           text
-	Response         *text
-	Chosen, Rejected text
+	Prompt           Text
+	Response         *Text
+	Chosen, Rejected Text
 	Pair             *schemas.Pair
 }
 
-// A text is shown in spans. In the middle of a long text the page leaves characters out: the end of a
+// A Text is shown in spans. In the middle of a long text the page leaves characters out: the end of a
 // judgment is its score.
-type text struct {
-	Spans []span
+type Text struct {
+	Spans []Span
 	// Left is the number of characters left out between Spans and End.
 	Left int
-	End  []span
+	End  []Span
 }
 
-// A span is marked where the other text of a pair differs.
-type span struct {
+// A Span is marked where the other text of a pair differs.
+type Span struct {
 	Text   string
 	Marked bool
 }
 
-// readExamples picks pairs to read from the tables: the widest and the narrowest margins, and
+// Read picks pairs to read from the tables: the widest and the narrowest margins, and
 // the longest chosen text.
-func readExamples(ctx context.Context, r *runs.Run) ([]exampleGroup, error) {
-	var groups []exampleGroup
+func Read(ctx context.Context, r *runs.Run) ([]Group, error) {
+	var groups []Group
 	for _, t := range []struct {
 		role  string
 		table shards.Table
@@ -79,7 +81,7 @@ func readExamples(ctx context.Context, r *runs.Run) ([]exampleGroup, error) {
 		}
 		seen := map[string]bool{}
 		for _, pick := range picks {
-			group := exampleGroup{Role: t.role, Title: pick.title}
+			group := Group{Role: t.role, Title: pick.title}
 			for _, p := range pick.best {
 				if !seen[p.ID] {
 					seen[p.ID] = true
@@ -179,8 +181,8 @@ func (p *pick) offer(pair *schemas.Pair) {
 	}
 }
 
-func newExample(p *schemas.Pair, asked map[string]string) example {
-	e := example{PromptID: p.PromptID, Pair: p}
+func newExample(p *schemas.Pair, asked map[string]string) Example {
+	e := Example{PromptID: p.PromptID, Pair: p}
 	chosen, rejected := contents(p.Chosen), contents(p.Rejected)
 	if p.ResponseID == nil {
 		e.Chosen, e.Rejected = newText(chosen, mostText), newText(rejected, mostText)
@@ -214,11 +216,11 @@ func conversation(messages []schemas.Message) string {
 	return strings.Join(parts, "\n\n")
 }
 
-func newText(s string, most int) text {
+func newText(s string, most int) Text {
 	head, left, end := cutMiddle(s, most)
-	t := text{Spans: []span{{Text: sanitize.Text(head)}}, Left: left}
+	t := Text{Spans: []Span{{Text: sanitize.Text(head)}}, Left: left}
 	if left > 0 {
-		t.End = []span{{Text: sanitize.Text(end)}}
+		t.End = []Span{{Text: sanitize.Text(end)}}
 	}
 	return t
 }
@@ -240,16 +242,16 @@ func cutMiddle(s string, most int) (head string, left int, end string) {
 
 // differing marks the words in which two texts differ. If more than half of a text differs, marks are
 // useless and omitted.
-func differing(a, b string) (left, right text) {
+func differing(a, b string) (left, right Text) {
 	headA, leftA, endA := cutMiddle(a, mostText)
 	headB, leftB, endB := cutMiddle(b, mostText)
 	left.Left, right.Left = leftA, leftB
 	left.Spans, right.Spans = markDifferences(sanitize.Text(headA), sanitize.Text(headB))
 	if leftA > 0 {
-		left.End = []span{{Text: sanitize.Text(endA)}}
+		left.End = []Span{{Text: sanitize.Text(endA)}}
 	}
 	if leftB > 0 {
-		right.End = []span{{Text: sanitize.Text(endB)}}
+		right.End = []Span{{Text: sanitize.Text(endB)}}
 	}
 	return left, right
 }
@@ -257,7 +259,7 @@ func differing(a, b string) (left, right text) {
 // maxMarked is the share of a text above which its marks are left out.
 const maxMarked = 0.5
 
-func markDifferences(a, b string) (left, right []span) {
+func markDifferences(a, b string) (left, right []Span) {
 	wordsA, wordsB := words(a), words(b)
 	known := map[string]rune{}
 	var names []string
@@ -281,7 +283,7 @@ func markDifferences(a, b string) (left, right []span) {
 		for _, r := range d.Text {
 			b.WriteString(names[r-1])
 		}
-		s := span{Text: b.String(), Marked: d.Type != diffmatchpatch.DiffEqual && strings.TrimSpace(b.String()) != ""}
+		s := Span{Text: b.String(), Marked: d.Type != diffmatchpatch.DiffEqual && strings.TrimSpace(b.String()) != ""}
 		if d.Type != diffmatchpatch.DiffInsert {
 			left = append(left, s)
 		}
@@ -295,7 +297,7 @@ func markDifferences(a, b string) (left, right []span) {
 		}
 	}
 	if float64(marked[0]) > maxMarked*float64(len(a)) || float64(marked[1]) > maxMarked*float64(len(b)) {
-		return []span{{Text: a}}, []span{{Text: b}}
+		return []Span{{Text: a}}, []Span{{Text: b}}
 	}
 	return left, right
 }
