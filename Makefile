@@ -43,7 +43,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds llm real flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds loop-simulated loop-kills llm real flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -207,6 +207,18 @@ readers: build $(BIN)/readers/installed
 ## worlds: make 200 runs of random seeds, sizes and settings, and read them with every command (about 10 minutes)
 worlds:
 	COEVAL_WORLDS=200 $(GO) test -run='^TestWorlds$$' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
+
+## loop-simulated: compare six methods, and one with shuffled labels, in simulated loops over 10 seeds, and write docs/iterations.md (about 25 minutes of CPU)
+#
+# Interrupted, it goes on: finished loops are kept in .bin/loop-simulated until a comparison ends.
+loop-simulated:
+	mkdir -p $(BIN)/loop-simulated
+	$(GO) test -run='^TestMethods$$' -v -timeout=6h $(GOTESTFLAGS) ./runners/coeval -args -method-seeds=10 -method-dir=$(abspath $(BIN)/loop-simulated) -method-prints
+	rm -rf $(BIN)/loop-simulated
+
+## loop-kills: kill loops at twenty random moments in each kind of step (about 10 minutes)
+loop-kills:
+	$(GO) test -run='^TestLoop(Server)?Killed$$' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval -args -loop-kills=20
 
 ## llm: run with a real model of 135 million parameters on this CPU (installs into .bin/llm)
 llm: build $(BIN)/llm/installed

@@ -43,16 +43,24 @@ func newLoopRun(t *testing.T, url string, edits ...string) *loopRun {
 		fmt.Sprintf("evaluate: {arena: {judge: {model: judge}, prompts: {paths: ['%s'], limit: 6}, resamples: 100, client: {window: %d}}}", prompts, killedWindow),
 		"decide: {iterations: 2, patience: 0, signs: 0, length_growth: 0}",
 	}
+	write(t, l.config, strings.Join(lines, "\n")+"\n")
 	for _, edit := range edits {
-		key, _, _ := strings.Cut(edit, ":")
-		if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, key+":") }); i >= 0 {
-			lines[i] = edit
-		} else {
-			lines = append(lines, edit)
-		}
+		l.edit(t, edit)
+	}
+	return l
+}
+
+// edit puts a line into the config, in the place of that with the same key.
+func (l *loopRun) edit(t *testing.T, line string) {
+	t.Helper()
+	key, _, _ := strings.Cut(line, ":")
+	lines := strings.Split(strings.TrimSpace(readFile(t, l.config)), "\n")
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, key+":") }); i >= 0 {
+		lines[i] = line
+	} else {
+		lines = append(lines, line)
 	}
 	write(t, l.config, strings.Join(lines, "\n")+"\n")
-	return l
 }
 
 // complete runs the loop to its end.

@@ -1,0 +1,417 @@
+// Package methods compares methods of self-improvement in loops against the simulated worker: which of
+// them keep their judge, and which of them stall.
+//
+// Each variant runs as a loop of the program itself, with the simulated trainer, for each of several
+// seeds of the hidden truth and with the same number of pairs an iteration. [Run] returns what each
+// loop reached, [Claims] checks the statements of docs/iterations.md, [Table] and [Picture] show them.
+//
+// The figures are under our own rule of learning (package simulator). They show what the method's loop
+// does if models learn by that rule. They promise nothing about a real model.
+package methods
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/goccy/go-yaml"
+
+	"coeval/datasets/shards"
+	"coeval/runners/loop"
+	"coeval/runners/loop/decide"
+	"coeval/schemas"
+	"coeval/transforms/simulator"
+)
+
+// A Variant is one way to run the loop.
+type Variant struct {
+	// Name is short, as a folder's; Title is for people.
+	Name, Title string
+	// Turn is what each iteration does.
+	Turn loop.Turn
+	// Roles are those of the training set where the turn names none.
+	Roles []string
+	// Shuffled judge pairs have chosen and rejected in a random order.
+	Shuffled bool
+}
+
+// The names of the variants.
+const (
+	Meta         = "meta"
+	Static       = "static"
+	SelfReward   = "self-rewarding"
+	Temporal     = "temporal"
+	TemporalMeta = "temporal-meta"
+	NoControl    = "no-length-control"
+	ShuffledName = "shuffled"
+)
+
+var both = []string{schemas.RoleActor, schemas.RoleJudge}
+
+// Variants are all of them. They ask for equally many responses and judgments, so that they differ in
+// their pairs alone. With the static judge the comparisons are made as with the meta-judge, and their
+// pairs are not trained on.
+func Variants() []Variant {
+	return []Variant{
+		{Name: Meta, Title: "Meta-Rewarding", Roles: both},
+		{Name: Static, Title: "static judge (actor pairs only)", Roles: []string{schemas.RoleActor}},
+		{Name: SelfReward, Title: "self-rewarding", Turn: loop.Turn{Preset: "self-rewarding"}, Roles: []string{schemas.RoleActor}},
+		{Name: Temporal, Title: "temporal", Turn: loop.Turn{Preset: loop.Temporal}, Roles: []string{schemas.RoleActor}},
+		{Name: TemporalMeta, Title: "temporal and Meta-Rewarding", Turn: loop.Turn{Preset: loop.Temporal, Roles: both}},
+		{Name: NoControl, Title: "Meta-Rewarding without length control", Turn: loop.Turn{Set: map[string]any{"method.rho": 0}}, Roles: both},
+		{Name: ShuffledName, Title: "Meta-Rewarding, judge labels shuffled", Roles: both, Shuffled: true},
+	}
+}
+
+// Options are the size of a comparison.
+type Options struct {
+	// Program is the path of coeval. Dir is the folder of all loops: a second comparison in it, of the
+	// same size, takes the outcomes that are there.
+	Program, Dir string
+	Variants     []Variant
+	// Seeds is their number, from 1.
+	Seeds int
+	// Compared is the iteration at which variants are compared: every loop does so many. Longest is how
+	// many it may do.
+	Compared, Longest int
+	// Prompts are those of an iteration, Pairs the most of each role that it trains on.
+	Prompts, Pairs int
+	// Evaluated are the prompts of the arena, Labels the pairs of responses whose order is known.
+	Evaluated, Labels int
+	// Parallel is how many loops run at a time.
+	Parallel int
+	// Say gets a line for each loop.
+	Say func(format string, args ...any)
+}
+
+// A Point is a model after some iterations, 0 being the first one.
+type Point struct {
+	Iteration int
+	Skill     simulator.Skill
+	// Agreement is the share of labelled pairs that the model, as a judge, orders as the truth does.
+	Agreement float64
+	// Own is the same on the responses of the run that trained the model, judged by the model before it.
+	Own float64
+	// WinRate is the length-controlled one against the first model, Growth the length of its answers
+	// over the first model's, less 1.
+	WinRate, Growth float64
+}
+
+// An Outcome is one loop.
+type Outcome struct {
+	Variant string
+	Seed    int
+	// Points are those from iteration 1.
+	Points []Point
+	// Stopped is the iteration after which the loop stopped by itself, Rules the rules that stopped it.
+	Stopped int
+	Rules   []string
+	// ActorPairs and JudgePairs are those that the compared iterations trained on.
+	ActorPairs, JudgePairs int
+}
+
+// Run runs all loops, at most o.Parallel at a time.
+func Run(ctx context.Context, o Options) ([]Outcome, error) {
+	var all []Outcome
+	for seed := 1; seed <= o.Seeds; seed++ {
+		w, err := newWorld(o, seed)
+		if err != nil {
+			return nil, err
+		}
+		outcomes, err := w.runAll(ctx)
+		if err := errors.Join(err, w.server.Close()); err != nil {
+			return nil, err
+		}
+		all = append(all, outcomes...)
+	}
+	return all, nil
+}
+
+// world is the hidden truth of one seed, with its server and its files.
+type world struct {
+	o      Options
+	seed   int
+	truth  simulator.World
+	server *simulator.Running
+	dir    string
+}
+
+// Texts are short, which changes no figure but the cost.
+const (
+	responseChars = 240
+	judgmentChars = 120
+)
+
+func newWorld(o Options, seed int) (*world, error) {
+	truth := simulator.DefaultWorld()
+	truth.Seed = uint64(seed)
+	truth.ResponseChars, truth.JudgmentChars, truth.ComparisonChars = responseChars, judgmentChars, judgmentChars
+	w := &world{o: o, seed: seed, truth: truth, dir: filepath.Join(o.Dir, fmt.Sprintf("seed-%d", seed))}
+	if err := os.MkdirAll(w.dir, 0o777); err != nil {
+		return nil, err
+	}
+	// Slices are parts by hash, and not equally large: half as many prompts more make each large enough.
+	if err := errors.Join(
+		w.writePrompts("train", o.Prompts*(o.Longest*3/2+1)), w.writePrompts("eval", o.Evaluated), w.writeLabels(o.Labels),
+	); err != nil {
+		return nil, err
+	}
+	var err error
+	w.server, err = simulator.Start(simulator.Options{World: &truth, Adapters: true, Models: []string{"base", arenaJudge}})
+	return w, err
+}
+
+// arenaJudge is a judge with a quarter of the errors of the first model.
+const arenaJudge = "sim:quality=+0.0000,length=+0.0000,noise=-1.3863"
+
+func (w *world) file(name string) string { return filepath.Join(w.dir, name+".jsonl") }
+
+func question(purpose string, i int) string { return fmt.Sprintf("%s question %d", purpose, i) }
+
+func (w *world) writePrompts(purpose string, n int) error {
+	return writeLines(w.file(purpose), n, func(i int) any { return map[string]string{"prompt": question(purpose, i)} })
+}
+
+// writeLabels writes pairs of the first model's responses with their true order.
+func (w *world) writeLabels(n int) error {
+	return writeLines(w.file("labels"), n, func(i int) any {
+		prompt := question("label", i)
+		messages := []schemas.Message{{Role: "user", Content: prompt}}
+		var texts [2]string
+		var quality [2]float64
+		for seed, k := int64(0), 0; k < len(texts); seed++ {
+			c := w.truth.Answer(messages, "base", seed, 0)
+			if c.Text == "" || c.FinishReason != "stop" || k == 1 && c.Text == texts[0] {
+				continue
+			}
+			texts[k], quality[k] = c.Text, w.truth.Truth(c.Text).Quality
+			k++
+		}
+		label := 1
+		if quality[1] > quality[0] {
+			label = 2
+		}
+		return map[string]any{"prompt": prompt, "response_1": texts[0], "response_2": texts[1], "label": label}
+	})
+}
+
+func writeLines(name string, n int, line func(i int) any) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(f)
+	for i := range n {
+		err = errors.Join(err, encoder.Encode(line(i)))
+	}
+	return errors.Join(err, f.Close())
+}
+
+// runAll runs the loops of a seed.
+func (w *world) runAll(ctx context.Context) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(w.o.Variants))
+	errs := make([]error, len(w.o.Variants))
+	free := make(chan struct{}, w.o.Parallel)
+	var wait sync.WaitGroup
+	for i, v := range w.o.Variants {
+		free <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-free }()
+			outcomes[i], errs[i] = w.run(ctx, v)
+		})
+	}
+	wait.Wait()
+	return outcomes, errors.Join(errs...)
+}
+
+// run returns the outcome of a variant, from its file or from its loop.
+func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
+	var out Outcome
+	file := w.folder(v) + ".json"
+	b, err := os.ReadFile(file)
+	if err == nil {
+		return out, json.Unmarshal(b, &out)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	// Half a loop is about a server that is gone.
+	if err := os.RemoveAll(w.folder(v)); err != nil {
+		return out, err
+	}
+	if out, err = w.runLoop(ctx, v); err != nil {
+		return out, err
+	}
+	if b, err = json.Marshal(out); err != nil {
+		return out, fmt.Errorf("methods: %w", err)
+	}
+	return out, os.WriteFile(file, b, 0o666)
+}
+
+// runLoop runs the loop of a variant until it stops, and then on until the compared iteration.
+func (w *world) runLoop(ctx context.Context, v Variant) (Outcome, error) {
+	rules := decide.DefaultRules()
+	rules.Iterations = w.o.Longest
+	l, err := w.start(ctx, v, rules)
+	if err != nil {
+		return Outcome{}, err
+	}
+	out := Outcome{Variant: v.Name, Seed: w.seed}
+	decision, err := output[decide.Decision](l, l.Last(), loop.Decide)
+	if err != nil {
+		return Outcome{}, err
+	}
+	out.Stopped, out.Rules = l.Last(), decision.Rules
+	if out.Stopped < w.o.Compared {
+		if l, err = w.start(ctx, v, decide.Rules{Iterations: w.o.Compared}); err != nil {
+			return Outcome{}, err
+		}
+	}
+	if err := w.read(ctx, v, l, &out); err != nil {
+		return Outcome{}, err
+	}
+	w.o.Say("%s, seed %d: stopped after iteration %d by %v; %s", v.Name, w.seed, out.Stopped, out.Rules, out.Points[w.o.Compared-1].Skill.Model())
+	return out, nil
+}
+
+func (w *world) folder(v Variant) string { return filepath.Join(w.dir, v.Name) }
+
+// start runs the program until the loop ends under these rules.
+func (w *world) start(ctx context.Context, v Variant, rules decide.Rules) (*loop.State, error) {
+	file := w.folder(v) + ".yaml"
+	b, err := yaml.Marshal(w.config(v, rules))
+	if err != nil {
+		return nil, fmt.Errorf("methods: %w", err)
+	}
+	if err := os.WriteFile(file, b, 0o666); err != nil {
+		return nil, err
+	}
+	if said, err := exec.CommandContext(ctx, w.o.Program, "loop", file).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("coeval loop %s: %w\n%s", file, err, said)
+	}
+	return loop.OpenState(w.folder(v))
+}
+
+// config returns the loop's config.
+func (w *world) config(v Variant, rules decide.Rules) map[string]any {
+	train := fmt.Sprintf("%s simulate train --seed %d --actor {actor} --judge {judge} --model {model} --out {out}", w.o.Program, w.seed)
+	if v.Shuffled {
+		train += " --shuffle-judge"
+	}
+	const responses, judgments = 5, 7
+	worker := map[string]any{"urls": []string{w.server.URL()}, "model": "base"}
+	set := map[string]any{"max_actor_pairs": w.o.Pairs, "max_judge_pairs": w.o.Pairs}
+	if len(v.Roles) > 0 {
+		set["roles"] = v.Roles
+	}
+	run := map[string]any{
+		"worker": worker, "prompts": map[string]any{"paths": []string{w.file("train")}},
+		"actor": map[string]any{"n": responses}, "judge": map[string]any{"n": judgments},
+	}
+	return map[string]any{
+		"dir": w.folder(v), "run": run, "schedule": []loop.Turn{v.Turn},
+		"prompts_per_iteration": w.o.Prompts, "slice_count": w.o.Longest,
+		"model": map[string]any{"path": "base"}, "set": set,
+		"train": map[string]any{"command": train}, "swap": map[string]any{"kind": "lora"},
+		"evaluate": map[string]any{
+			"arena": map[string]any{
+				"judge":   map[string]any{"model": arenaJudge},
+				"prompts": map[string]any{"paths": []string{w.file("eval")}}, "resamples": 100,
+			},
+			"people": w.file("labels"),
+		},
+		"decide": rules,
+	}
+}
+
+// output decodes what a step gave.
+func output[T any](s *loop.State, t int, step loop.Step) (*T, error) {
+	r := s.Find(t, step)
+	if r == nil {
+		return nil, fmt.Errorf("methods: iteration %d has no %s", t, step)
+	}
+	out := new(T)
+	return out, json.Unmarshal(r.Output, out)
+}
+
+// read reads the points of a loop from its folder.
+func (w *world) read(ctx context.Context, v Variant, s *loop.State, out *Outcome) error {
+	for t := 1; t <= s.Last(); t++ {
+		m, err := output[struct {
+			decide.Iteration
+			BaselineChars float64 `json:"baseline_chars"`
+		}](s, t, loop.Measure)
+		if err != nil {
+			return err
+		}
+		if m.Gain == nil || m.Agreement == nil || m.Chars == nil {
+			return fmt.Errorf("methods: iteration %d of %s lacks a figure", t, w.folder(v))
+		}
+		p := Point{Iteration: t, Agreement: m.Agreement.Share, WinRate: m.Gain.Value, Growth: *m.Chars/m.BaselineChars - 1}
+		folder := filepath.Join(w.folder(v), fmt.Sprintf("it-%d", t))
+		if p.Skill, err = simulator.ReadAdapter(filepath.Join(folder, "model")); err != nil {
+			return err
+		}
+		if p.Own, err = w.ownAgreement(ctx, filepath.Join(folder, "data")); err != nil {
+			return err
+		}
+		out.Points = append(out.Points, p)
+		set, err := output[struct{ Actor, Judge int }](s, t, loop.MakeSet)
+		if err != nil {
+			return err
+		}
+		if t <= w.o.Compared {
+			out.ActorPairs, out.JudgePairs = out.ActorPairs+set.Actor, out.JudgePairs+set.Judge
+		}
+	}
+	return nil
+}
+
+// ownAgreement is the share of pairs of a prompt's scored responses that the scores order as the
+// truth does. Equal scores count half. Responses of other checkpoints than the actor count too.
+func (w *world) ownAgreement(ctx context.Context, data string) (float64, error) {
+	files, err := filepath.Glob(filepath.Join(data, "raw", "responses", "*.parquet"))
+	if err != nil {
+		return 0, err
+	}
+	type scored struct{ quality, score float64 }
+	prompts := map[string][]scored{}
+	for _, name := range files {
+		err := shards.ReadTable(ctx, name, func(r *schemas.ResponseRow) error {
+			if quality, ok := w.truth.Quality(r.Text); ok && r.ScoreMean != nil {
+				prompts[r.PromptID] = append(prompts[r.PromptID], scored{quality, *r.ScoreMean})
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	halves, pairs := 0, 0
+	for _, all := range prompts {
+		for i, a := range all {
+			for _, b := range all[:i] {
+				pairs++
+				switch x := (a.score - b.score) * (a.quality - b.quality); {
+				case x > 0:
+					halves += 2
+				case x == 0:
+					halves++
+				}
+			}
+		}
+	}
+	return float64(halves) / float64(max(2*pairs, 1)), nil
+}
+
+// of returns the outcomes of a variant, by seed.
+func of(all []Outcome, variant string) []Outcome {
+	return slices.DeleteFunc(slices.Clone(all), func(o Outcome) bool { return o.Variant != variant })
+}
