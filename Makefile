@@ -163,7 +163,7 @@ budget:
 
 ## chaos: run the client against servers of all kinds, about 50 minutes (with `BENCH=ChaosFleet` only that)
 chaos:
-	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval ./runners/arena ./transforms/pairs
+	$(GO) test -run='^$$' -bench='$(if $(filter .,$(BENCH)),Chaos,$(BENCH))' -timeout=90m $(GOTESTFLAGS) ./runners/coeval ./runners/arena/winrate ./transforms/pairs
 
 ## fuzz: run each fuzz target for a few seconds
 #

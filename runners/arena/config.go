@@ -1,3 +1,7 @@
+// Package arena plays a contest of models that a pairwise judge decides, and writes it.
+//
+// A [Config] names the models, the judge and the prompts. A [Contest] asks for the answers and the verdicts;
+// package winrate computes the figures. [Verify] computes a written contest's figures again.
 package arena
 
 import (
@@ -12,6 +16,7 @@ import (
 
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
+	"coeval/runners/arena/winrate"
 	"coeval/schemas"
 	"coeval/transforms/pairwise"
 )
@@ -33,8 +38,8 @@ type Config struct {
 	// StripReasoning takes thoughts out of answers and verdicts.
 	StripReasoning bool `yaml:"strip_reasoning" json:"strip_reasoning"`
 	// Outcome is hard or soft, Resamples the number of bootstrap resamples.
-	Outcome   Outcome `yaml:"outcome"   json:"outcome"`
-	Resamples int     `yaml:"resamples" json:"resamples"`
+	Outcome   winrate.Outcome `yaml:"outcome"   json:"outcome"`
+	Resamples int             `yaml:"resamples" json:"resamples"`
 	// Known are folders of other arenas, whose games give the difficulty of the prompts.
 	Known []string `yaml:"known" json:"known"`
 
@@ -81,7 +86,7 @@ func DefaultConfig() Config {
 	d := metareward.Default()
 	c := Config{
 		Prompts: d.Prompts, Client: d.Client, Simulate: d.Simulate, Worker: d.Worker,
-		StripReasoning: true, Outcome: Hard, Resamples: 1000, CategoryField: "category",
+		StripReasoning: true, Outcome: winrate.Hard, Resamples: 1000, CategoryField: "category",
 		B:     SideConfig{Role: answering()},
 		Judge: JudgeConfig{Role: d.MetaJudge.Role, Verdict: pairwise.Five, Replicates: 1},
 	}
@@ -140,7 +145,7 @@ func (c *Config) Validate() error {
 	if c.Judge.Replicates < 1 || c.Judge.Replicates > 64 {
 		fail("judge.replicates", fmt.Sprint(c.Judge.Replicates), "1 to 64")
 	}
-	if c.Outcome != Hard && c.Outcome != Soft {
+	if c.Outcome != winrate.Hard && c.Outcome != winrate.Soft {
 		fail("outcome", fmt.Sprintf("%q", c.Outcome), "hard or soft")
 	}
 	if c.Resamples < 100 || c.Resamples > 100_000 {

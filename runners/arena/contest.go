@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"coeval/runners/arena/winrate"
 	"coeval/runners/style"
 	"coeval/schemas"
 	"coeval/transforms/generate"
@@ -107,7 +108,7 @@ const (
 
 // A GameRow is a game with the judge's text.
 type GameRow struct {
-	Game
+	winrate.Game
 
 	Judge     string `json:"judge"     parquet:"judge,dict"`
 	Text      string `json:"text"      parquet:"text"`
@@ -262,14 +263,14 @@ func (c *Contest) addGames(d *schemas.Dossier, pairing [2]string, r *Result) {
 	}
 	for i := range d.Comparisons {
 		x := &d.Comparisons[i]
-		first := SideA
+		first := winrate.SideA
 		if x.FirstID != d.Responses[0].ID {
-			first = SideB
+			first = winrate.SideB
 		}
 		r.Games = append(r.Games, GameRow{
-			Game: Game{
+			Game: winrate.Game{
 				PromptID: d.Prompt.ID, Category: category, A: pairing[0], B: pairing[1], First: first, Replicate: x.Replicate,
-				Verdict: Verdict(x.Verdict), Unparsed: x.Unparsed,
+				Verdict: winrate.Verdict(x.Verdict), Unparsed: x.Unparsed,
 			},
 			Judge: c.Judge.Role.Identity(), Text: x.Text, Reasoning: x.Reasoning,
 		})
@@ -280,8 +281,8 @@ func (c *Contest) addGames(d *schemas.Dossier, pairing [2]string, r *Result) {
 }
 
 // PlainGames returns the games without the texts.
-func (r *Result) PlainGames() []Game {
-	games := make([]Game, len(r.Games))
+func (r *Result) PlainGames() []winrate.Game {
+	games := make([]winrate.Game, len(r.Games))
 	for i := range r.Games {
 		games[i] = r.Games[i].Game
 	}
@@ -290,25 +291,25 @@ func (r *Result) PlainGames() []Game {
 
 // Summary is the content of arena.json without the config: all figures of a contest.
 type Summary struct {
-	Matches []*Figures `json:"matches"`
+	Matches []*winrate.Figures `json:"matches"`
 	// Standings rank all models; they are empty for a single match.
-	Standings []Standing `json:"standings,omitempty"`
+	Standings []winrate.Standing `json:"standings,omitempty"`
 }
 
 // Summarize computes the figures of all matches from games and answers alone. Known are matches of
 // other models against the same baseline on some of the prompts; they give the difficulty of the
 // prompts. With several models each one's difficulty comes from the others too.
-func Summarize(baseline string, pairings [][2]string, games []Game, answers []AnswerRow, known []*Match, o Options) Summary {
+func Summarize(baseline string, pairings [][2]string, games []winrate.Game, answers []AnswerRow, known []*winrate.Match, o winrate.Options) Summary {
 	type key struct{ model, prompt string }
-	byKey := make(map[key]Answer, len(answers))
+	byKey := make(map[key]winrate.Answer, len(answers))
 	for i := range answers {
 		a := &answers[i]
-		byKey[key{a.Model, a.PromptID}] = Answer{Chars: a.Chars, Style: style.Style{Headers: a.Headers, Lists: a.Lists, Bold: a.Bold}}
+		byKey[key{a.Model, a.PromptID}] = winrate.Answer{Chars: a.Chars, Style: style.Style{Headers: a.Headers, Lists: a.Lists, Bold: a.Bold}}
 	}
-	matches := make([]*Match, len(pairings))
+	matches := make([]*winrate.Match, len(pairings))
 	for i, p := range pairings {
-		matches[i] = NewMatch(p[0], p[1], games, func(promptID string, side Side) Answer {
-			if side == SideA {
+		matches[i] = winrate.NewMatch(p[0], p[1], games, func(promptID string, side winrate.Side) winrate.Answer {
+			if side == winrate.SideA {
 				return byKey[key{p[0], promptID}]
 			}
 			return byKey[key{p[1], promptID}]
@@ -324,12 +325,12 @@ func Summarize(baseline string, pairings [][2]string, games []Game, answers []An
 					others = append(others, other)
 				}
 			}
-			own.Difficulty = Difficulty(others, o.Outcome)
+			own.Difficulty = winrate.Difficulty(others, o.Outcome)
 		}
-		s.Matches = append(s.Matches, Of(m, own))
+		s.Matches = append(s.Matches, winrate.Of(m, own))
 	}
 	if len(matches) > 1 {
-		s.Standings = Standings(baseline, matches, o)
+		s.Standings = winrate.Standings(baseline, matches, o)
 	}
 	return s
 }

@@ -11,6 +11,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/runners/arena"
+	"coeval/runners/arena/winrate"
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
@@ -95,11 +96,11 @@ func play(t *testing.T, c arena.Config, prompts []schemas.Prompt, attempt string
 	report := &arena.Report{
 		Judge: "judge", Baseline: "base", Pairings: result.Pairings, Outcome: c.Outcome, Resamples: c.Resamples, Prompts: len(prompts),
 	}
-	games := make([]arena.Game, len(result.Games))
+	games := make([]winrate.Game, len(result.Games))
 	for i := range result.Games {
 		games[i] = result.Games[i].Game
 	}
-	report.Summary = arena.Summarize("base", result.Pairings, games, result.Answers, nil, arena.Options{Outcome: c.Outcome, Resamples: c.Resamples})
+	report.Summary = arena.Summarize("base", result.Pairings, games, result.Answers, nil, winrate.Options{Outcome: c.Outcome, Resamples: c.Resamples})
 	if err := result.Write(t.Context(), c.Output.Dir, report); err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +129,8 @@ func TestContest(t *testing.T) {
 	if math.Abs(equal.WinRate.Value-0.5) > 4*0.5/math.Sqrt(60) {
 		t.Errorf("an equal model wins %+v", equal.WinRate)
 	}
-	if len(better.Categories) != 2 || better.LengthControlled.Form != arena.DifficultyForm {
-		t.Errorf("%d categories, form %s; want 2 and %s", len(better.Categories), better.LengthControlled.Form, arena.DifficultyForm)
+	if len(better.Categories) != 2 || better.LengthControlled.Form != winrate.DifficultyForm {
+		t.Errorf("%d categories, form %s; want 2 and %s", len(better.Categories), better.LengthControlled.Form, winrate.DifficultyForm)
 	}
 	if report.Standings[0].Model != better.A {
 		t.Errorf("the standings begin with %s", report.Standings[0].Model)

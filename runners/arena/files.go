@@ -15,6 +15,7 @@ import (
 	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/runners/arena/winrate"
 	"coeval/schemas"
 )
 
@@ -37,10 +38,10 @@ type Report struct {
 	Config json.RawMessage `json:"config"`
 	Judge  string          `json:"judge"`
 	// Baseline is the model that all others are measured against.
-	Baseline  string      `json:"baseline"`
-	Pairings  [][2]string `json:"pairings"`
-	Outcome   Outcome     `json:"outcome"`
-	Resamples int         `json:"resamples"`
+	Baseline  string          `json:"baseline"`
+	Pairings  [][2]string     `json:"pairings"`
+	Outcome   winrate.Outcome `json:"outcome"`
+	Resamples int             `json:"resamples"`
 	// Known are the folders of other arenas whose games give the prompts' difficulty, with the digest
 	// of each one's games.
 	Known []Known `json:"known,omitempty"`
@@ -134,8 +135,8 @@ func ReadReport(ctx context.Context, dir string) (*Report, error) {
 }
 
 // ReadGames returns the games of a folder without their texts.
-func ReadGames(ctx context.Context, dir string) ([]Game, error) {
-	var games []Game
+func ReadGames(ctx context.Context, dir string) ([]winrate.Game, error) {
+	var games []winrate.Game
 	err := shards.ReadRows(ctx, store.Join(dir, GamesFile), func(row *GameRow) error {
 		games = append(games, row.Game)
 		return nil
@@ -154,8 +155,8 @@ func ReadAnswers(ctx context.Context, dir string) ([]AnswerRow, error) {
 }
 
 // ReadKnown returns the matches of other arenas against a baseline.
-func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*Match, []Known, error) {
-	var matches []*Match
+func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.Match, []Known, error) {
+	var matches []*winrate.Match
 	var known []Known
 	for _, dir := range dirs {
 		report, err := ReadReport(ctx, dir)
@@ -175,7 +176,7 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*Match, [
 		known = append(known, Known{Dir: dir, SHA256: digest})
 		for _, p := range report.Pairings {
 			if p[1] == baseline {
-				matches = append(matches, NewMatch(p[0], p[1], games, func(string, Side) Answer { return Answer{} }))
+				matches = append(matches, winrate.NewMatch(p[0], p[1], games, func(string, winrate.Side) winrate.Answer { return winrate.Answer{} }))
 			}
 		}
 	}
@@ -219,7 +220,7 @@ func Verify(ctx context.Context, dir string) ([]string, error) {
 	if !slices.Equal(found, report.Known) {
 		v.problem("the games of another arena that gave the prompts' difficulty have changed: %v, was %v", found, report.Known)
 	}
-	again := Summarize(report.Baseline, report.Pairings, games, answers, known, Options{Outcome: report.Outcome, Resamples: report.Resamples})
+	again := Summarize(report.Baseline, report.Pairings, games, answers, known, winrate.Options{Outcome: report.Outcome, Resamples: report.Resamples})
 	v.compare(&again, &report.Summary)
 	return v.problems, nil
 }
@@ -276,7 +277,7 @@ func (v *verifier) checkFile(ctx context.Context, dir string, f schemas.File) er
 	return nil
 }
 
-func (v *verifier) checkRows(games []Game, answers []AnswerRow) {
+func (v *verifier) checkRows(games []winrate.Game, answers []AnswerRow) {
 	type key struct{ model, prompt string }
 	have := map[key]bool{}
 	for i := range answers {
@@ -286,12 +287,12 @@ func (v *verifier) checkRows(games []Game, answers []AnswerRow) {
 			v.problem("%s: the answer of %s to prompt %s has %+v; its text gives %+v", AnswersFile, a.Model, a.PromptID, styleOf(a), styleOf(&again))
 		}
 	}
-	seen := map[Game]bool{}
+	seen := map[winrate.Game]bool{}
 	for _, g := range games {
 		if !have[key{g.A, g.PromptID}] || !have[key{g.B, g.PromptID}] {
 			v.problem("%s: a game of %s against %s on prompt %s has no answer of both", GamesFile, g.A, g.B, g.PromptID)
 		}
-		if _, ok := verdicts[g.Verdict]; !ok && (g.Verdict != "" || g.Unparsed == "") || ok && g.Unparsed != "" {
+		if ok := g.Verdict.IsKnown(); !ok && (g.Verdict != "" || g.Unparsed == "") || ok && g.Unparsed != "" {
 			v.problem("%s: a game of %s against %s on prompt %s has the verdict %q and the reason %q", GamesFile, g.A, g.B, g.PromptID, g.Verdict, g.Unparsed)
 		}
 		same := g

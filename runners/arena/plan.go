@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/datasets/journal"
+	"coeval/runners/arena/winrate"
 	"coeval/runners/plan"
 	"coeval/schemas"
 	"coeval/transforms/infer"
@@ -51,7 +52,7 @@ func (c *Contest) Plan(ctx context.Context, prompts []schemas.Prompt, journalDir
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{dir: journalDir, lengths: lengths, out: &Plan{Prompts: len(prompts), MinDifference: MinDifference(len(prompts))}}
+	p := &planner{dir: journalDir, lengths: lengths, out: &Plan{Prompts: len(prompts), MinDifference: winrate.MinDifference(len(prompts))}}
 	if _, err := c.Play(ctx, prompts, p.ask); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package arena
 import (
 	"fmt"
 	"strings"
+
+	"coeval/runners/arena/winrate"
 )
 
 // Text returns the figures for a terminal, a line for each.
@@ -16,12 +18,12 @@ func (r *Report) Text() string {
 	}
 	for _, m := range r.Matches {
 		line("match", "%s against %s", m.A, m.B)
-		line("  win rate", "%s", m.WinRate.text())
+		line("  win rate", "%s", textOf(m.WinRate))
 		if c := m.LengthControlled; c != nil {
-			line("  at equal length", "%s (form: %s)", c.text(), c.Form)
+			line("  at equal length", "%s (form: %s)", textOf(&c.Estimate), c.Form)
 		}
 		if c := m.StyleControlled; c != nil {
-			line("  at equal style", "%s", c.text())
+			line("  at equal style", "%s", textOf(&c.Estimate))
 		}
 		if m.Consistent != nil && m.FirstShown != nil {
 			line("  orders", "agree in %.1f %%; the answer shown first wins %.1f %%", 100**m.Consistent, 100**m.FirstShown)
@@ -51,7 +53,8 @@ func total(counts map[string]int) int {
 	return sum
 }
 
-func (e *Estimate) text() string {
+// textOf returns an estimate in percent.
+func textOf(e *winrate.Estimate) string {
 	if e == nil {
 		return "not known"
 	}

@@ -23,6 +23,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
+	"coeval/runners/arena/winrate"
 	"coeval/runners/estimate"
 	"coeval/runners/pages"
 	"coeval/schemas"
@@ -196,7 +197,7 @@ func (f *arenaFlags) apply(c *cobra.Command, config *arena.Config) error {
 	set("out", func() { config.Output.Dir = f.out })
 	set("verdict", func() { config.Judge.Verdict = pairwise.Scale(f.verdict) })
 	set("replicates", func() { config.Judge.Replicates = f.replicates })
-	set("outcome", func() { config.Outcome = arena.Outcome(f.outcome) })
+	set("outcome", func() { config.Outcome = winrate.Outcome(f.outcome) })
 	set("category-field", func() { config.CategoryField = f.categoryField })
 	set("known", func() { config.Known = f.known })
 	set("chain", func() { config.Chain = f.chain })
@@ -329,7 +330,7 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 
 // leastDifference is the sentence of a plan about what an arena on so many prompts can show.
 func leastDifference(prompts int) string {
-	least := 100 * arena.MinDifference(prompts)
+	least := 100 * winrate.MinDifference(prompts)
 	const half = 50
 	if least >= half {
 		return fmt.Sprintf("an arena on %d prompts is too small to show any win rate; use more prompts", prompts)
@@ -369,7 +370,7 @@ func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *
 	}
 	report.Simulated = report.Simulated || k.anySimulated(ctx, contest)
 	report.Summary = arena.Summarize(baseline, result.Pairings, result.PlainGames(), result.Answers, known,
-		arena.Options{Outcome: k.arena.Outcome, Resamples: k.arena.Resamples})
+		winrate.Options{Outcome: k.arena.Outcome, Resamples: k.arena.Resamples})
 	if err := result.Write(ctx, out, report); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/arena"
+	"coeval/runners/arena/winrate"
 	"coeval/transforms/simulator"
 )
 
@@ -77,7 +78,7 @@ func TestArena(t *testing.T) {
 
 	first := playedArena(t, one...)
 	asked := w.Stats().Generations
-	if len(first.Matches) != 1 || first.Matches[0].Tally.Games != 24 || first.Standings != nil || first.Matches[0].LengthControlled.Form != arena.MinimalForm {
+	if len(first.Matches) != 1 || first.Matches[0].Tally.Games != 24 || first.Standings != nil || first.Matches[0].LengthControlled.Form != winrate.MinimalForm {
 		t.Errorf("%+v", first.Matches)
 	}
 	if p := plannedArenaOf(t, one...); p.Answers.Held != 24 || p.Games.Held != 24 || p.Answers.Ask+p.Games.Ask != 0 {
@@ -95,7 +96,7 @@ func TestArena(t *testing.T) {
 		t.Errorf("of a second model: %+v", p.Plan)
 	}
 	second := playedArena(t, two...)
-	if len(second.Standings) != 3 || second.Matches[0].LengthControlled.Form != arena.DifficultyForm {
+	if len(second.Standings) != 3 || second.Matches[0].LengthControlled.Form != winrate.DifficultyForm {
 		t.Errorf("%+v", second.Summary)
 	}
 	want(t, nil, "verify", out)
@@ -103,7 +104,7 @@ func TestArena(t *testing.T) {
 	// The games of this arena are known to another.
 	known := filepath.Join(t.TempDir(), "known")
 	third := playedArena(t, arenaOf(w.URL, prompts, known, "--a", "judge-2", "--known", out)...)
-	if third.Matches[0].LengthControlled.Form != arena.DifficultyForm || len(third.Known) != 1 {
+	if third.Matches[0].LengthControlled.Form != winrate.DifficultyForm || len(third.Known) != 1 {
 		t.Errorf("%+v", third.Known)
 	}
 	if len(third.Warnings) != 1 || !strings.Contains(third.Warnings[0], `family "judge"`) {

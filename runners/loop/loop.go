@@ -39,6 +39,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"coeval/runners/arena"
+	"coeval/runners/arena/winrate"
 	"coeval/runners/loop/decide"
 	"coeval/runners/loop/process"
 	"coeval/runners/loop/trainset"
@@ -580,7 +581,7 @@ func identity(c *checkpoint) string {
 	return c.Name + "@" + c.revision()
 }
 
-func estimate(e *arena.Estimate) *decide.Estimate {
+func estimate(e *winrate.Estimate) *decide.Estimate {
 	if e == nil {
 		return nil
 	}

@@ -25,6 +25,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/arena"
+	"coeval/runners/arena/winrate"
 	"coeval/runners/loop"
 	"coeval/schemas"
 )
@@ -152,10 +153,10 @@ func fakeArena(dir string, settings map[string]any, answersOnly bool) error {
 		side, _ := m.(map[string]any)
 		value := 0.6 + 0.1*float64(i)
 		chars := 1000.0
-		report.Matches = append(report.Matches, &arena.Figures{
+		report.Matches = append(report.Matches, &winrate.Figures{
 			A: fmt.Sprintf("%v@%v", side["model"], side["revision"]), B: "base", CharsA: &chars, CharsB: &chars,
-			WinRate:          &arena.Estimate{Value: value, Low: value - 0.05, High: value + 0.05},
-			LengthControlled: &arena.LengthControlled{Estimate: arena.Estimate{Value: value, Low: value - 0.05, High: value + 0.05}},
+			WinRate:          &winrate.Estimate{Value: value, Low: value - 0.05, High: value + 0.05},
+			LengthControlled: &winrate.LengthControlled{Estimate: winrate.Estimate{Value: value, Low: value - 0.05, High: value + 0.05}},
 		})
 	}
 	r := &arena.Result{}

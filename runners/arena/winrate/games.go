@@ -1,4 +1,4 @@
-// Package arena computes whether a model is better than a baseline, from games that a pairwise
+// Package winrate computes whether a model is better than a baseline, from games that a pairwise
 // judge decided.
 //
 // A game shows both answers to one prompt to the judge, in one order. Both orders of a prompt are
@@ -9,7 +9,7 @@
 //
 // The figures are a function of the games alone, so that a reader of the games can check them.
 // The package keeps no state and reads no clock; its bootstrap has a fixed seed.
-package arena
+package winrate
 
 import (
 	"cmp"
@@ -35,6 +35,12 @@ const (
 // won, soft how clearly.
 var verdicts = map[Verdict]struct{ hard, soft float64 }{
 	MuchBetter: {1, 1}, Better: {1, 0.75}, Tie: {0.5, 0.5}, Worse: {0, 0.25}, MuchWorse: {0, 0},
+}
+
+// IsKnown reports whether v is one of the verdicts.
+func (v Verdict) IsKnown() bool {
+	_, ok := verdicts[v]
+	return ok
 }
 
 // Side names one of the two models of a game.
