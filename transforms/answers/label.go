@@ -211,8 +211,10 @@ func isWord(s string, start, end int) bool {
 // spaced reports whether a character is a letter or digit of a script that has spaces
 // between words.
 func spaced(r rune) bool {
-	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai)
+	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 }
+
+func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
 
 // segmentStart returns where the sentence begins in which the label stands.
 func segmentStart(s string, at int) int {
@@ -226,6 +228,10 @@ func segmentStart(s string, at int) int {
 			}
 		case '。', '…':
 			start = end
+		case '→', '⇒', '➜': // a value that the next one replaces
+			if before := strings.TrimRight(s[start:i], " )"); before != "" && startsWithDigit(before[len(before)-1:]) {
+				start = end
+			}
 		}
 	}
 	return start
@@ -240,11 +246,11 @@ func inQuotes(before string) bool {
 
 var (
 	headed = regexp.MustCompile(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
-	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي`)
+	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
-	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
-	separator = regexp.MustCompile(`^["'”’)\]}>$\s]*(?::=|[:=]+>?|[-–—]+>|→|⇒|➜|[—–]|-\s|\|)\s*:?`)
-	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*:|(?:is|was|est|es|ist|é|è|är|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
+	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
+	separator = regexp.MustCompile(`^["'”’)\]}>$\s]*(?::=|[:=]+>?|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*:?`)
+	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*(?::|…|\.\.+)|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
 // leads are the words that may stand before a label in its sentence: conclusions, articles,
@@ -262,7 +268,21 @@ var leads = set(`
 	die der das den le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min
 	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
 	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
-	моя в целом kesin nihai toplam कुल अंतिम tổng końcowa końcowy łączna łączny وبالتالي لذا النهائية الدرجة final finale globale générale totale`)
+	моя в целом وبالتالي لذا الدرجة output evaluator's grader's reviewer's` + wholes)
+
+// wholes are adjectives for the score or verdict of the whole: final, total, overall. They may
+// stand before a label or after it.
+const wholes = `
+	finale finaler finales finalen globale générale generale totale totaler totales gesamte gesamter insgesamt endgültige endgültiger endgültiges
+	abschließende definitiva definitivo definitive obtenue complessivo complessiva global geral general general final
+	definitief definitieve uiteindelijke totaal slutlig slutgiltig slutlige endelig endelige samlet totala totalt lopullinen lopulliset yhteensä
+	végső összesített összes konečné konečný konečná finální finálne celkové celkový celková celkem
+	końcowa końcowy końcowe ostateczna ostateczny ostateczne łączna łączny łącznie
+	итоговая итоговый итоговое окончательная окончательный финальная финальный общая общий общее суммарный
+	підсумкова підсумковий фінальна остаточна загальна загальний крайна финална обща общо укупна коначна konačna konačni konačno ukupna ukupno skupna finalna
+	τελική τελικός τελικό συνολική συνολικό finală finalul totală nihai kesin son genel toplam yekun akhir terakhir keseluruhan cuối cùng tổng thể chung
+	النهائي النهائية الإجمالية الإجمالي الكلية الكلي نهایی کل حتمی کُل הסופי סופי הסופית הכולל כולל
+	अंतिम कुल समग्र শেষ চূড়ান্ত মোট இறுதி மொத்த తుది మొత్తం ಅಂತಿಮ ಒಟ್ಟು അന്തിമ ആകെ અંતિમ કુલ ਅੰਤਿਮ ਕੁੱਲ mwisho jumla panghuling pinal kabuuang`
 
 func set(words string) map[string]bool {
 	out := map[string]bool{}
@@ -273,7 +293,7 @@ func set(words string) map[string]bool {
 }
 
 // unspacedLeads are leads of scripts without spaces.
-var unspacedLeads = strings.NewReplacer(pairsOf(`因此 所以 综上所述 综上 综合来看 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
+var unspacedLeads = strings.NewReplacer(pairsOf(`因此 所以 该回答 本回答 此回答 这个回答 回答 回复 本次 综上所述 综上 综合来看 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
 
 func pairsOf(words string) []string {
 	var out []string
@@ -285,7 +305,7 @@ func pairsOf(words string) []string {
 
 // onlyLeads reports whether nothing but leads, list numbers and punctuation stand in a text.
 func onlyLeads(s string, g *Grammar) bool {
-	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|")
+	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|…")
 	s = listNumber.ReplaceAllString(s, "")
 	for _, w := range strings.FieldsFunc(s, notInWord) {
 		if w = strings.Trim(w, "'’"); w == "" || leads[w] || g.leading(w) {
@@ -308,8 +328,7 @@ func notInWord(r rune) bool {
 
 // afters are the words between a label and its separator.
 var afters = set(`awarded given assigned earned achieved value total overall final for of to this the that answer response
-	reply answer's response's assistant's ai's finale globale totale générale obtenue النهائية الإجمالية الكلية النهائي final akhir total
-	here comparison two both between judgments of`)
+	reply answer's response's assistant's ai's here comparison two both between judgments of` + wholes)
 
 // afterWords returns the length of the words that may follow a label.
 func afterWords(s string) int {
@@ -339,6 +358,9 @@ func afterWords(s string) int {
 func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {
 	r := Report{Kind: m.kind, line: i, endLine: i, quoted: p.lines[i].quoted}
 	if value == "" {
+		if p.objectFollows(i) {
+			return r, false
+		}
 		return g.reportBelow(p, i, m, r)
 	}
 	v := g.Parse(value)
@@ -373,7 +395,7 @@ func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
 		return r, false
 	}
 	for k := i + 1; k < len(p.lines); k++ {
-		l := strings.TrimSpace(p.lines[k].plain)
+		l := strings.TrimLeft(strings.TrimSpace(p.lines[k].plain), "> ")
 		if l == "" {
 			continue
 		}
@@ -403,6 +425,17 @@ func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
 	return r, true
 }
 
+// objectFollows reports whether the next text from line i on is a JSON object: the label before it
+// has its value there.
+func (p *page) objectFollows(i int) bool {
+	for k := range p.objects {
+		if o := &p.objects[k]; o.line >= i {
+			return !slices.ContainsFunc(p.lines[min(i+1, o.line):o.line], func(l line) bool { return hasContent(l.plain) })
+		}
+	}
+	return false
+}
+
 // labelled reports whether a line has a report of its own.
 func (g *Grammar) labelled(l string) bool {
 	folded := prose.Fold(l)
@@ -424,12 +457,13 @@ func hasContent(s string) bool {
 func (g *Grammar) aloneReport(p *page, i int) []Report {
 	l := strings.TrimSpace(p.lines[i].plain)
 	l = strings.TrimSpace(strings.TrimRight(strings.Trim(l, "$ "), ".$ "))
-	if !(strings.HasPrefix(l, "{") && strings.HasSuffix(l, "}") && p.lines[i].boxed) && !(strings.HasPrefix(l, "[[") && strings.HasSuffix(l, "]]")) {
+	closed := strings.HasSuffix(l, "}") || strings.HasSuffix(l, "]]")
+	if !(strings.HasPrefix(l, "{") && p.lines[i].boxed) && !(strings.HasPrefix(l, "[[") && strings.HasSuffix(l, "]]")) {
 		return nil
 	}
 	r := Report{Kind: Strong, line: i, endLine: i, quoted: p.lines[i].quoted || p.introduced(i)}
 	v := g.Parse(l)
-	if v.Reason == Placeholder || hasContent(v.Remark+v.After) {
+	if v.Reason == Placeholder || hasContent(v.Remark+v.After) || !closed && v.Reason != "" {
 		return nil
 	}
 	r.Value, r.Reason = v.N, v.Reason

@@ -154,7 +154,7 @@ func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (fou
 			r.Reason = reason
 		}
 		kind, ok := g.Keys[name]
-		if !ok {
+		if !ok || raw[0] == '{' { // the value of an inner object counts
 			continue
 		}
 		v := g.Parse(scalar(raw))

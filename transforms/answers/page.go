@@ -64,6 +64,7 @@ var (
 // a bare value. It leaves the number of lines as it is. An element that isn't closed nearby
 // is left alone: it may be a placeholder.
 func labelElements(text string) string {
+	text = angular(text)
 	if strings.IndexByte(text, '<') < 0 {
 		return text
 	}
@@ -74,6 +75,23 @@ func labelElements(text string) string {
 	})
 	text = replaceElements(text, openWrapper, func(string) string { return Wrapper + ": " })
 	return otherElements(text)
+}
+
+// squareElement is an element in square brackets: [SCORE]4[/SCORE].
+var squareElement = regexp.MustCompile(`(?i)\[((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|winner|verdict|decision|choice|answer|result))\]([^\[\]]{0,100})\[/([a-z _-]+)\]`)
+
+// angular writes elements in square brackets with angle brackets.
+func angular(text string) string {
+	if !strings.Contains(text, "[/") {
+		return text
+	}
+	return squareElement.ReplaceAllStringFunc(text, func(s string) string {
+		m := squareElement.FindStringSubmatch(s)
+		if !strings.EqualFold(m[1], m[3]) {
+			return s
+		}
+		return "<" + m[1] + ">" + m[2] + "</" + m[3] + ">"
+	})
 }
 
 // otherElements takes the tags of all other closed elements out of a text. The end of an
@@ -109,12 +127,14 @@ func replaceElements(text string, open *regexp.Regexp, label func(name string) s
 		}
 		l := label(name)
 		rest := text[after+n+len(end):]
+		inner := text[after : after+n]
+		value := strings.TrimLeft(inner, " \t\n") // on a line of its own, the label goes there
 		ending := " "
 		if strings.HasPrefix(strings.TrimLeft(rest, " "), "<") {
 			ending = "… " // another element follows: this one's sentence ends
 		}
-		text = text[:start] + l + text[after:after+n] + ending + rest
-		from = start + len(l)
+		text = text[:start] + inner[:len(inner)-len(value)] + l + value + ending + rest
+		from = start + len(inner) - len(value) + len(l)
 	}
 }
 

@@ -3,7 +3,6 @@ package judge
 import (
 	"fmt"
 	"regexp"
-	"strings"
 
 	"coeval/transforms/answers"
 	"coeval/transforms/stage"
@@ -31,42 +30,6 @@ const (
 
 // MaxScore is the built-in rubric's highest score in thousandths of a point.
 const MaxScore = 5000
-
-// strongLabels mean a score in the languages that judges answer in.
-const strongLabels = `score|rating|grade|final verdict|final tally|final mark|total number of points|
-	得分|分数|分數|评分|評分|打分|评级|スコア|得点|点数|評点|評価|採点|採点結果|評価結果|评分结果|評分結果|평가 결과|점수|평점|스코어|평가|
-	punktzahl|gesamtpunktzahl|endpunktzahl|bewertung|gesamtbewertung|gesamtnote|endnote|wertung|puntuación|puntuacion|calificación|calificacion|puntaje|pontuação|pontuacao|
-	avaliação|classificação|punteggio|valutazione|note finale|note globale|оценка|балл|рейтинг|الدرجة|النتيجة|التقييم|العلامة|स्कोर|अंक|puan|skor|ocena|điểm|điểm số|
-	betyg|poäng|คะแนน|امتیاز|نمره|ציון|βαθμολογία|pontszám|scor|punctaj|hodnocení|beoordeling|pisteet|nilai|wynik|оцінка|бал|poengsum|skóre|výsledek|pistemäärä|arvosana|βαθμός|puanı|স্কোর|அளவு|toplam puan|điểm tổng`
-
-// totalLabels mean a score that ends a list of points.
-const totalLabels = `total|sum|grand total|total points|总分|總分|总得分|總得分|合計|合計点|総合点|총점|합계|
-	gesamt|summe|итого|итог|общий балл|totale|المجموع|toplam|suma|totaal`
-
-// weakLabels mean a score when nothing but a number follows.
-const weakLabels = `points|mark|marks|note|nota|voto|punkte|puntos|pontos|punti|баллы|النقاط|verdict|result|evaluation|assessment|judgment|judgement|final|
-	overall|final answer|final result|结论|结果|结論|결과|ergebnis|résultat|resultado|risultato|результат|` + answers.Wrapper
-
-func labels(kinds ...string) map[string]answers.Kind {
-	out := map[string]answers.Kind{}
-	for kind, words := range kinds {
-		for word := range strings.SplitSeq(words, "|") {
-			if word = strings.TrimSpace(word); word != "" {
-				out[word] = answers.Kind(kind)
-			}
-		}
-	}
-	return out
-}
-
-var scoreLabels = labels(strongLabels, totalLabels, weakLabels)
-
-var scoreKeys = map[string]answers.Kind{
-	"score": answers.Strong, "rating": answers.Strong, "grade": answers.Strong, "overallscore": answers.Total, "overallrating": answers.Total,
-	"finalscore": answers.Total, "finalrating": answers.Total, "totalscore": answers.Total, "total": answers.Total, "totalpoints": answers.Total,
-	"points": answers.Weak, "result": answers.Weak, "verdict": answers.Weak, "finalgrade": answers.Total, "得分": answers.Strong, "评分": answers.Strong, "总分": answers.Total,
-	"scoreoutof5": answers.Strong, "overall": answers.Weak,
-}
 
 var scores = FivePoints.grammar()
 

@@ -14,6 +14,12 @@ import (
 var (
 	// alternative begins a remark that makes one number two, or none.
 	alternative = regexp.MustCompile(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
+	// ornament is what stands around a heading: === Score: 3 ===.
+	ornament   = regexp.MustCompile(`^(?:={2,}|~{2,}|<-+|<=+)\s*(?:final)?$`)
+	deducted   = regexp.MustCompile(`(?i)\b(?:deduct\w*|docked|subtract\w*|points?\s+(?:off|lost)|loses?\s+\pL+\s+points?)\b`)
+	undeducted = regexp.MustCompile(`(?i)\b(?:no|none|nothing|without|not|never|zero)\b|n't\b`)
+	// loss begins a remark on lost points.
+	loss = regexp.MustCompile(`(?i)^minus\s+(\d+(?:\.\d+)?|half\b|an?\b|one\b|two\b|three\b|four\b)`)
 	// condition makes a score hold only in a case.
 	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to|subject\s+to|provided\s+that|depending\s+on)\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
 	// hesitation takes a score back in its own remark.
@@ -38,20 +44,34 @@ func (sc Scale) remark(c *cursor, n number) (remark, after, reason string) {
 	r, size := utf8.DecodeRuneInString(s)
 	if (unicode.IsSymbol(r) && !strings.ContainsRune("+~≈^=<>±", r)) || unicode.Is(unicode.Mn, r) {
 		c.at = len(c.s) - len(s) + size
+		if rest := strings.TrimLeft(c.rest(), " "); unicode.IsLetter(firstRune(rest)) { // the symbol separates
+			remark, after = firstSentence(rest)
+			return remark, after, sc.checkRemark(remark, n)
+		}
 		return sc.remark(c, n)
 	}
-	if r == '.' || r == '!' || r == '。' {
-		if rest := s[size:]; !startsWithDigit(strings.TrimLeft(rest, ".")) {
-			return "", strings.TrimLeft(rest, ".!。 "), ""
+	if r == '.' || r == '!' || r == '。' || r == '…' {
+		rest := strings.TrimLeft(s[size:], ".!。… ")
+		if startsWithDigit(strings.TrimLeft(s[size:], ".…")) || trails(s) && offers(rest) {
+			return "", "", answers.Ambiguous
 		}
-		return "", "", answers.Ambiguous
+		return "", rest, ""
 	}
-	if !mayBegin(s, unicode.IsLetter(before) || unicode.IsDigit(before)) {
+	if ornament.MatchString(s) {
+		return "", "", ""
+	}
+	if !(c.separated && unicode.IsLetter(r)) && !mayBegin(s, unicode.IsLetter(before) || unicode.IsDigit(before)) {
 		return "", "", answers.Ambiguous
 	}
 	remark, after = firstSentence(s)
 	return remark, after, sc.checkRemark(remark, n)
 }
+
+// trails reports whether a text begins with dots that leave a sentence open.
+func trails(s string) bool { return strings.HasPrefix(s, "..") || strings.HasPrefix(s, "…") }
+
+// offers reports whether a text begins with another value, or takes one back.
+func offers(s string) bool { return alternative.MatchString(s) || hesitation.MatchString(s) }
 
 // mayBegin reports whether a text can be a remark on the value before it, which it may touch.
 func mayBegin(s string, touches bool) bool {
@@ -67,6 +87,7 @@ func mayBegin(s string, touches bool) bool {
 		return !touches && (connective.MatchString(s) || unicode.IsUpper(r))
 	}
 	if next := strings.TrimLeft(s[size:], " "); r == '=' || r == '/' {
+		next = strings.TrimLeft(next, "/ ")
 		return unicode.IsLetter(firstRune(next)) && !startsWithNumberWord(next)
 	}
 	return !unicode.IsDigit(r) && !strings.ContainsRune("?+~≈&^<>*±", r)
@@ -78,7 +99,7 @@ func hasLetterOrDigit(s string) bool {
 
 func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
 
-var breakdownStart = regexp.MustCompile(`(?i)^\d+(?:[.,]\d+)?\s*(?:points?|pts?)?\s*(?:for|each|of|criteria|\+)`)
+var breakdownStart = regexp.MustCompile(`(?i)^\d+(?:[.,]\d+)?\s*(?:points?|pts?)?\s*(?:for|each|of|criteria|off|lost|deducted|docked|missing|\+)`)
 
 func partOfBreakdown(s string) bool { return breakdownStart.MatchString(s) }
 
@@ -96,7 +117,7 @@ func firstSentence(s string) (first, rest string) {
 func (sc Scale) checkRemark(s string, n number) (reason string) {
 	bare := strings.TrimLeft(s, " ,;:([–—-")
 	switch {
-	case alternative.MatchString(bare), hesitation.MatchString(bare), answers.Attributed.MatchString(s), condition.MatchString(s), criterionOnly.MatchString(s), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
+	case n.value*1000 == float64(sc.Max) && lessThanBest(s), alternative.MatchString(bare) && !sc.loses(s, bare, n.value), hesitation.MatchString(bare), answers.Attributed.MatchString(s), condition.MatchString(s), criterionOnly.MatchString(s), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
 		return answers.Ambiguous
 	}
 	if startsWithNumberWord(bare) {
@@ -114,8 +135,26 @@ func (sc Scale) checkRemark(s string, n number) (reason string) {
 	if !ok {
 		return answers.Ambiguous
 	}
-	return unexplained(left, n.value)
+	return unexplained(left, n.value, float64(sc.Max)/1000)
 }
+
+// loses reports whether a remark in brackets is about the points between the best score
+// and the value: 4 (minus one for padding).
+func (sc Scale) loses(s, bare string, value float64) bool {
+	m := loss.FindStringSubmatch(bare)
+	if m == nil || !strings.HasPrefix(s, "(") && !strings.HasPrefix(s, "[") {
+		return false
+	}
+	word := strings.ToLower(m[1])
+	lost, isWord := map[string]float64{"half": 0.5, "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4}[word]
+	if !isWord {
+		lost = parse(word)
+	}
+	return math.Abs(float64(sc.Max)/1000-lost-value) < 1e-9
+}
+
+// lessThanBest reports whether a remark takes points from the value before it.
+func lessThanBest(s string) bool { return deducted.MatchString(s) && !undeducted.MatchString(s) }
 
 func oneOf(word, list string) bool {
 	for w := range strings.FieldsSeq(list) {
@@ -127,17 +166,19 @@ func oneOf(word, list string) bool {
 }
 
 var (
-	ordinal    = regexp.MustCompile(`\b\d+(?:st|nd|rd|th)\b`)
-	listOf     = `\s*#?\s*\d+(?:(?:\s*(?:-|–|,|&|、|和|und|et|y|to|through|and)\s*)+\d+)*`
-	ofCriteria = regexp.MustCompile(`(?i)(?:\b(?:criteri(?:on|a)|items?|rules?|steps?|aspects?|requirements?|parts?|questions?|sections?|point|no\.|kriteri(?:um|en)|critères?|criterios?)|критери\pL*|标准|基準|기준|#)` + listOf)
-	shareOf    = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
-	sumOf      = regexp.MustCompile(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
-	lostPoints = regexp.MustCompile(`(?i)(?:(?:^|[\s(,])[-–]|\b(?:minus|lost|loses|losing|missing|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:off|deducted|lost|docked|removed|subtracted)`)
-	denied     = regexp.MustCompile(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?`)
-	confidence = regexp.MustCompile(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
-	pointsFor  = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
-	anyNumber  = regexp.MustCompile(`\d+(?:[.,]\d+)?`)
-	sumTerm    = regexp.MustCompile(`(?:([+–-]|plus|minus)\s*)?(\d+(?:\.\d+)?)`)
+	ordinal     = regexp.MustCompile(`\b\d+(?:st|nd|rd|th)\b`)
+	listOf      = `\s*#?\s*\d+(?:(?:\s*(?:-|–|,|&|、|和|und|et|y|to|through|and)\s*)+\d+)*`
+	ofCriteria  = regexp.MustCompile(`(?i)(?:\b(?:criteri(?:on|a)|items?|rules?|steps?|aspects?|requirements?|parts?|questions?|sections?|point|no\.|kriteri(?:um|en)|critères?|criterios?)|критери\pL*|标准|基準|기준|#)` + listOf)
+	metCriteria = regexp.MustCompile(`(?i)\b(?:un)?(?:met|fulfilled|satisfied|missed|failed)\s*:` + listOf)
+	shareOf     = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
+	sumOf       = regexp.MustCompile(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
+	lostPoints  = regexp.MustCompile(`(?i)(?:(?:^|[\s(,])[-–]|\b(?:minus|lost|loses|losing|missing|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:was\s+|is\s+|has\s+been\s+|were\s+)?(?:off|deducted|lost|docked|removed|subtracted)`)
+	denied      = regexp.MustCompile(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?`)
+	confidence  = regexp.MustCompile(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
+	pointsFor   = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
+	terms       = regexp.MustCompile(`\b\d,\d,\d`)
+	anyNumber   = regexp.MustCompile(`\d+(?:[.,]\d+)?`)
+	sumTerm     = regexp.MustCompile(`(?:([+–-]|plus|minus)\s*)?(\d+(?:\.\d+)?)`)
 )
 
 // explain takes the numbers out of a remark that agree with the value: criteria by number,
@@ -146,6 +187,9 @@ func (sc Scale) explain(s string, value float64) (left string, ok bool) {
 	limit := float64(sc.Max) / 1000
 	ok = true
 	s = ordinal.ReplaceAllString(s, "")
+	if terms.MatchString(s) { // a list of terms, and no decimals
+		s = strings.ReplaceAll(s, ",", ", ")
+	}
 	s = replaceMatches(shareOf, s, func(m []string) {
 		share, of := parse(m[1]+m[3]), parse(m[2]+m[4])
 		switch {
@@ -155,20 +199,25 @@ func (sc Scale) explain(s string, value float64) (left string, ok bool) {
 			ok = ok && math.Abs(share/of-value/limit) < 1e-9
 		}
 	})
-	s = ofCriteria.ReplaceAllString(s, "")
+	s = metCriteria.ReplaceAllString(ofCriteria.ReplaceAllString(s, ""), "")
 	s = confidence.ReplaceAllString(s, "")
 	s = replaceMatches(sumOf, s, func(m []string) { ok = ok && evaluate(m[0]) == value })
 	lost, found := 0.0, false
 	s = replaceMatches(lostPoints, s, func(m []string) { lost, found = lost+parse(m[1]+m[2]), true })
 	ok = ok && (!found || math.Abs(limit-lost-value) < 1e-9)
 	s = denied.ReplaceAllString(s, "")
-	parts, each := 0.0, false
-	found = false
+	parts, n, each, small := 0.0, 0, false, true
+	part := func(points float64) { parts, n, small = parts+points, n+1, small && points <= 1 }
 	s = replaceMatches(pointsFor, s, func(m []string) {
-		parts, found = parts+parse(m[1]), true
+		part(parse(m[1]))
 		each = each || strings.HasSuffix(strings.ToLower(m[0]), "each")
 	})
-	return s, ok && (!found || each || math.Abs(parts-value) < 1e-9)
+	if n == 0 {
+		return s, ok
+	}
+	// Points for some of the criteria leave the others open.
+	fits := small && parts <= value && value <= parts+limit-float64(n)
+	return s, ok && (each || fits || math.Abs(parts-value) < 1e-9)
 }
 
 func replaceMatches(re *regexp.Regexp, s string, see func(m []string)) string {
@@ -201,7 +250,7 @@ func evaluate(s string) float64 {
 
 // unexplained returns a reason if a number that is left in a remark could be another score. A
 // number before a noun is a fact, as in "it lists 3 examples".
-func unexplained(s string, value float64) (reason string) {
+func unexplained(s string, value, limit float64) (reason string) {
 	all := anyNumber.FindAllStringIndex(s, -1)
 	sum := 0.0
 	for _, at := range all {
@@ -215,7 +264,7 @@ func unexplained(s string, value float64) (reason string) {
 		before := strings.TrimLeft(s[:at[0]], " ,;:([–—-")
 		fact := before != "" && len(next) > 0 && strings.HasPrefix(s[at[1]:], " ") && unicode.IsLetter(firstRune(next[0])) &&
 			!oneOf(strings.Trim(next[0], ".,;:)"), "or if with without otherwise points point pts stars to and when but would could might may is was seems also too") && startsWithDigit(s[at[0]:])
-		if !fact && parse(s[at[0]:at[1]]) != value {
+		if v := parse(s[at[0]:at[1]]); !fact && v != value && math.Abs(v*limit-value) > 1e-9 {
 			return answers.Ambiguous
 		}
 	}
@@ -229,7 +278,7 @@ func firstRune(s string) rune {
 
 var (
 	claim   = regexp.MustCompile(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|accept\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
-	retract = regexp.MustCompile(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|disregard\w*|ignor(?:e|ed|ing)|manipulat\w*|injection|reconsider\w*|scratch\s+that|wait|correction|second\s+thoughts?|actually|retract\w*|disagree|apolog\w*|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|not\s+sure|uncertain|unsure|hard\s+to\s+say)\b`)
+	retract = regexp.MustCompile(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|disregard\w*|ignor(?:e|ed|ing)|manipulat\w*|injection|reconsider\w*|scratch\s+that|wait|correction|second\s+thoughts?|actually|retract\w*|disagree|i\s+meant?\b|typo|should\s+(?:read|have\s+(?:been|said))|apolog\w*|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|not\s+sure|uncertain|unsure|hard\s+to\s+say)\b`)
 	limits  = regexp.MustCompile(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
 	partial = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)
 )
@@ -237,6 +286,9 @@ var (
 // contests reports whether a sentence after the score line contradicts it: with another
 // number of points, or by taking it back.
 func (sc Scale) contests(s string, thousandths int) bool {
+	if m := other.FindStringSubmatch(s); m != nil && parse(m[1])*1000 != float64(thousandths) {
+		return true
+	}
 	if retract.MatchString(s) || oneCriterion.MatchString(s) || answers.Amended.MatchString(s) || answers.Attributed.MatchString(s) {
 		return true
 	}
@@ -248,10 +300,10 @@ func (sc Scale) contests(s string, thousandths int) bool {
 	if !ok {
 		return !partial.MatchString(s)
 	}
-	sum, other := 0.0, false
+	sum, differs := 0.0, false
 	see := func(v float64) {
 		sum += v
-		other = other || v != value && (v > 1 || !partial.MatchString(s))
+		differs = differs || v != value && (v > 1 || !partial.MatchString(s))
 	}
 	for _, m := range anyNumber.FindAllString(left, -1) {
 		see(parse(m))
@@ -261,8 +313,13 @@ func (sc Scale) contests(s string, thousandths int) bool {
 			see(v)
 		}
 	}
-	return other && math.Abs(sum-value) > 1e-9
+	return differs && math.Abs(sum-value) > 1e-9
 }
+
+var (
+	// other is a sentence that offers another number: Or maybe 5.
+	other = regexp.MustCompile(`(?i)^\W*(?:(?:or|maybe|perhaps|possibly|more\s+like(?:ly)?|better|rather)\W+){1,3}(?:a\s+)?(\d+(?:\.\d+)?)\s*(?:points?)?\W*$`)
+)
 
 // oneCriterion is the score line of one criterion, which leaves open which line is the total.
 var oneCriterion = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\s+(?:score|rating)\s*[:=]`)

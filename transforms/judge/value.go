@@ -39,7 +39,7 @@ type number struct {
 	isWord          bool
 }
 
-// words are the numbers in letters that judges write.
+// numberWords are the numbers in letters that judges write.
 var numberWords = map[string]float64{
 	"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
 	"eins": 1, "zwei": 2, "drei": 3, "vier": 4, "fünf": 5,
@@ -50,6 +50,27 @@ var numberWords = map[string]float64{
 	"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5,
 }
 
+// valueWords are more of them, which count in the place of a value only.
+var valueWords = map[string]float64{
+	"une": 1, "uno": 1, "um": 1, "een": 1, "één": 1, "twee": 2, "drie": 3, "vijf": 5, "nul": 0,
+	"noll": 0, "ett": 1, "två": 2, "fyra": 4, "fem": 5, "fire": 4, "nolla": 0, "yksi": 1, "kaksi": 2, "kolme": 3, "neljä": 4, "viisi": 5,
+	"jeden": 1, "dwa": 2, "trzy": 3, "cztery": 4, "pięć": 5, "jedna": 1, "dva": 2, "tři": 3, "tri": 3, "čtyři": 4, "štyri": 4, "četiri": 4, "pět": 5, "päť": 5, "pet": 5,
+	"нуль": 0, "чотири": 4, "п'ять": 5, "пет": 5, "четири": 4, "zece": 10, "doi": 2, "trei": 3, "patru": 4, "cinci": 5, "μηδέν": 0, "ένα": 1, "δύο": 2, "τρία": 3, "τέσσερα": 4, "πέντε": 5,
+	"sıfır": 0, "bir": 1, "iki": 2, "üç": 3, "dört": 4, "beş": 5, "nulla": 0, "egy": 1, "kettő": 2, "három": 3, "négy": 4, "öt": 5,
+	"صفر": 0, "واحد": 1, "اثنان": 2, "ثلاثة": 3, "ثلاث": 3, "أربعة": 4, "أربع": 4, "خمسة": 5, "خمس": 5, "یک": 1, "دو": 2, "سه": 3, "چهار": 4, "پنج": 5,
+	"שתיים": 2, "שלוש": 3, "ארבע": 4, "חמש": 5, "शून्य": 0, "एक": 1, "दो": 2, "तीन": 3, "चार": 4, "पाँच": 5, "पांच": 5, "এক": 1, "দুই": 2, "তিন": 3, "চার": 4, "পাঁচ": 5,
+	"không": 0, "một": 1, "hai": 2, "bốn": 4, "năm": 5, "satu": 1, "dua": 2, "tiga": 3, "empat": 4, "lima": 5, "사": 4, "삼": 3, "오": 5,
+}
+
+// wordValue returns the number that a word in the place of a value names.
+func wordValue(word string) (v float64, ok bool) {
+	word = strings.ToLower(word)
+	if v, ok = numberWords[word]; !ok {
+		v, ok = valueWords[word]
+	}
+	return v, ok
+}
+
 // vulgar are the characters for fractions.
 var vulgar = map[rune]float64{'½': 0.5, '¼': 0.25, '¾': 0.75}
 
@@ -57,6 +78,8 @@ var vulgar = map[rune]float64{'½': 0.5, '¼': 0.25, '¾': 0.75}
 type cursor struct {
 	s  string
 	at int
+	// separated reports whether a bar stands behind the value.
+	separated bool
 }
 
 func (c *cursor) rest() string { return c.s[c.at:] }
@@ -75,9 +98,11 @@ func (c *cursor) take(re *regexp.Regexp) []string {
 var (
 	digits   = regexp.MustCompile(`^([+-]?)\s?(\d*)(?:([.,])(\d+))?`)
 	mixed    = regexp.MustCompile(`^ ?(\d)\s*/\s*(\d)\b`)
-	andAHalf = regexp.MustCompile(`(?i)^\s+and\s+(?:a|one)[\s-]half\b`)
-	letters  = regexp.MustCompile(`^[\pL\pM'’]+`)
-	han      = regexp.MustCompile(`^[零〇一二两三四五]`)
+	andAHalf = regexp.MustCompile(`(?i)^\s+and\s+(?:(?:a|one)[\s-]half\b|1/2(?:\D|$)|½)`)
+	// pointWord is the decimal of a number in letters: three point five.
+	pointWord = regexp.MustCompile(`(?i)^\s+point\s+(zero|one|two|three|four|five|six|seven|eight|nine)\b|^点([零一二三四五])`)
+	letters   = regexp.MustCompile(`^[\pL\pM'’]+`)
+	han       = regexp.MustCompile(`^[零〇一二两三四五]`)
 )
 
 // number reads a number at the cursor. It returns false without moving if there is none.
@@ -100,7 +125,7 @@ func (c *cursor) number() (n number, ok bool) {
 		return n, true
 	}
 	word := letters.FindString(c.rest())
-	v, known := numberWords[strings.ToLower(word)]
+	v, known := wordValue(word)
 	if h := han.FindString(c.rest()); !known && h != "" {
 		word, v, known = h, numberWords[h], true
 	}
@@ -110,6 +135,8 @@ func (c *cursor) number() (n number, ok bool) {
 	c.at += len(word)
 	if c.take(andAHalf) != nil {
 		v += 0.5
+	} else if m := c.take(pointWord); m != nil {
+		v += numberWords[strings.ToLower(m[1]+m[2])] / 10
 	}
 	return fromFloat(v, true), true
 }
@@ -223,7 +250,7 @@ func (sc Scale) lead(c *cursor) (reason string) {
 }
 
 func startsWithNumberWord(s string) bool {
-	_, ok := numberWords[strings.ToLower(letters.FindString(strings.TrimLeft(s, " \"'“<[{(")))]
+	_, ok := wordValue(letters.FindString(strings.TrimLeft(s, " \"'“<[{(")))
 	return ok
 }
 
@@ -236,7 +263,8 @@ func (sc Scale) isMax(s string) bool {
 
 var (
 	// sumLine is a sum and the place of its result. Its terms may have names.
-	sumLine  = regexp.MustCompile(`^([^=]*\d[^=]*(?:\s[-–]\s|[+–])[^=]*\d[^=]*)=\s*[\s("'\[{<$]*`)
+	sumLine  = regexp.MustCompile(`^([^=]*\d[^=]*(?:\s[-–]\s|[+–])[^=]*\d[^=]*)(?:=|→)\s*[\s("'\[{<$]*`)
+	halves   = regexp.MustCompile(`(^|[+\s–-])½`)
 	sumNotes = regexp.MustCompile(`\([^()0-9]*\)|\[[^\[\]0-9]*\]`)
 	sumNames = regexp.MustCompile(`^[\s\pL()\[\]{}:,.'’&/-]*$`)
 	term     = regexp.MustCompile(`([+–-]?)\s*(\d+(?:[.,]\d+)?)(?:\s*/\s*1(?:\.0)?\b)?`)
@@ -248,7 +276,7 @@ var (
 // wrong result have no value.
 func (c *cursor) expression() (n number, reason string) {
 	if m := sumLine.FindStringSubmatch(c.rest()); m != nil {
-		left := sumNotes.ReplaceAllString(m[1], " ")
+		left := halves.ReplaceAllString(sumNotes.ReplaceAllString(m[1], " "), "${1}0.5")
 		if !sumNames.MatchString(strings.ReplaceAll(term.ReplaceAllString(left, ""), "+", "")) {
 			return n, Ambiguous
 		}
@@ -299,25 +327,29 @@ func (c *cursor) noNumber() string {
 }
 
 var (
-	unit    = regexp.MustCompile(`(?i)^[\s-]*(?:(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|punkte?n?|puntos?|pontos?|punti|punto|punten|балл(?:а|ов|ы)?|очк(?:а|ов)|puan|poäng|điểm|punkt(?:y|ów)?|نقاط|نقطة|درجات|अंक)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
-	inAll   = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|です|だ|입니다|이다)\b?`)
-	symbols = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
-	percent = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
-	ofScale = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|-?\bout[\s-]+of|\bof|\bvon|\bsur|\bsu|\bde|из|من|\bav|\bdin|\bz|\bpe|共)[\s-]*(?:the\s+|a\s+|an\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
-	toScale = regexp.MustCompile(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
-	maxNote = regexp.MustCompile(`^\s*[(,]?\s*(\d+)\s*[分点점]\s*(?:満点|满分|만점)|^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
-	ratio   = regexp.MustCompile(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
+	unit  = regexp.MustCompile(`(?i)^[\s-]*(?:(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|criteria\s+(?:are\s+|were\s+)?(?:met|satisfied|fulfilled)|punkte?n?|puntos?|pontos?|punti|punto|punten|marks?|балл(?:а|ов|ы)?|бал(?:и|ів|а)?|очк(?:а|ов)|точки|поени?|bodů|body|bodov[ai]?|točk[ei]?|puan|poäng|poeng|pistettä|pont|puncte|điểm|punkt(?:y|ów|er)?|poin|mata|نقاط|نقطة|درجات|درجة|امتیاز|نمره|נקודות|अंक|अंकों|পয়েন্ট|நம்பர்|புள்ளிகள்|คะแนน|βαθμο[ίι]ς?|points?)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
+	inAll = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|final|です|だ|입니다|이다)\b?`)
+	// tagAfter is the placeholder of the instruction, kept behind its value.
+	tagAfter = regexp.MustCompile(`(?i)^\s*</?(?:points?|total|score|number)>`)
+	symbols  = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
+	percent  = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
+	ofScale  = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|-?\bout[\s-]+of|\bof|\bvon|\bsur|\bsu|\bsobre|\bde|\bvan(?:\s+de)?|\bna|\bze?|\bod|\bdari|\bdaripada|\bav|\baf|\bdin|\bpe|\bud\s+af|\but\s+av|\btrên|\btừ|\bkati\s+ya|из|от|із|з|από(?:\s+τα)?|στα|من(?:\s+أصل)?|از|מתוך|จาก|เต็ม|共)[\s-]*(?:the\s+|a\s+|an\s+|insgesamt\s+|maximal\s+|un\s+total\s+de\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
+	toScale  = regexp.MustCompile(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
+	maxNote  = regexp.MustCompile(`^\s*[(,]?\s*(\d+)\s*[分点점]\s*(?:満点|满分|만점)|^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
+	ratio    = regexp.MustCompile(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
 )
 
 // tail moves past the unit and the scale after a number.
 func (sc Scale) tail(c *cursor, n number) (reason string) {
 	scaled := false
 	for range 6 {
-		c.take(closers)
+		if closed := c.take(closers); closed != nil && strings.Contains(closed[0], "|") {
+			c.separated = true
+		}
 		switch {
 		case percent.MatchString(c.rest()):
 			return WrongScale
-		case c.take(symbols) != nil, c.take(inAll) != nil:
+		case c.take(symbols) != nil, c.take(inAll) != nil, c.take(tagAfter) != nil:
 			continue
 		}
 		if m := unit.FindString(c.rest()); m != "" {

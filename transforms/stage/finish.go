@@ -1,6 +1,9 @@
 package stage
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // A Finish classifies the finish reasons of servers.
 type Finish int
@@ -74,5 +77,38 @@ func FinishOf(reason string) Finish {
 		return kind
 	}
 	// The names of enums begin with their type: FINISH_REASON_STOP, REASON_MAX_LEN.
-	return finishes[strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(reason, "finish"), "stop"), "reason")]
+	if value := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(reason, "finish"), "stop"), "reason"); value != reason {
+		if kind, ok := finishes[value]; ok {
+			return kind
+		}
+	}
+	return byStem(reason)
+}
+
+// stems are parts of reasons that are in no table, the first that matches counts: a filter that
+// failed has filtered, and a stop at a limit has cut the text.
+var stems = []struct {
+	kind  Finish
+	parts []string
+}{
+	{FinishFiltered, strings.Fields("filter safety moderat policy violat blocked blocklist flagged toxic unsafe nsfw recitation guardrail sensitive harm prohibit jailbreak risk armor")},
+	{FinishAbandoned, strings.Fields("error exception fail crash abort cancel shutdown disconnect preempt unavailable killed enginedead outofmemory oom lost overload closed malformed missing")},
+	{FinishCut, strings.Fields("length limit max exceed trunc budget overflow outof partial cutoff deadline timeout predict incomplete")},
+}
+
+// ends are the names for an end of a text: a word for it, with what ended it.
+var ends = regexp.MustCompile(`^(?:finishreason|stopreason|model|generation|message|text|matched|hit|natural|im|finished)?(?:stop|eos|eot|end|endof|complete|completed|success|ok|natural)(?:token|id|turn|text|message|sequence|string|word|criteria|tokenid|matched|found|reached|hit)*$`)
+
+func byStem(reason string) Finish {
+	for _, s := range stems {
+		for _, part := range s.parts {
+			if strings.Contains(reason, part) {
+				return s.kind
+			}
+		}
+	}
+	if ends.MatchString(reason) {
+		return FinishComplete
+	}
+	return FinishUnknown
 }

@@ -12,12 +12,29 @@ import (
 )
 
 // thoughtNames are the names of the tags around thoughts, in lower case.
-const thoughtNames = `think|thinking|thinks|thought|thoughts|inner_thoughts|inner_monologue|scratchpad|begin_of_thought|end_of_thought|` +
-	`思考|思考过程|思维|思維|考え|생각|мысли|размышление`
+const thoughtNames = `think|thinking|thinks|thought|thoughts|inner_thoughts?|inner_monologue|internal_monologue|internal_thoughts?|scratchpad|begin_of_thought|end_of_thought|` +
+	`thinking_process|thought_process|chain_of_thought|cot|reasoning_content|antthinking|` +
+	`思考|思考过程|思维|思維|推理|推理过程|考え|생각|사고|мысли|мысль|размышление|размышления|gedanken|gedankengang|pensée|pensées|réflexion|pensamiento|pensamientos|pensamento|pensamentos|pensiero|pensieri|تفكير|विचार|düşünce`
 
 // thoughtTag matches a tag around thoughts: <think>, </THINKING>, [THINK], <|begin_of_thought|>,
-// ◁think▷, 【思考】, <ant:think>. The first group is the slash of a closing tag, the second the name.
-var thoughtTag = regexp.MustCompile(`(?i)[<\[＜〈《【◁⟨]\s?[|｜]?(/?)(?:[a-z]{2,12}[:_-])?(` + thoughtNames + `)[|｜]?\s?[>\]＞〉》】▷⟩]`)
+// <|START_THINKING|>, <|thought_end|>, ◁think▷, 【思考】, <ant:think>. The groups are the slash of
+// a closing tag, the word before the name, the name, and the word after it. <unused94> and
+// <|inner_prefix|> are tokens of MedGemma and Apertus.
+var thoughtTag = regexp.MustCompile(`(?i)[<\[＜〈《【◁⟨（]\s?[|｜]?(/?)\s?(?:([a-z]{2,12})[:_-])?(` + thoughtNames + `)(?:[_-](start|begin|end|close))?[|｜]?\s?[>\]＞〉》】▷⟩）]` +
+	`|<unused94>|<unused95>|<\|inner_prefix\|>|<\|inner_suffix\|>`)
+
+// closes reports whether the groups of a thoughtTag's match are those of a closing tag.
+func closes(m []string) bool {
+	switch strings.ToLower(m[2]) {
+	case "end", "close", "stop":
+		return true
+	}
+	switch strings.ToLower(m[4]) {
+	case "end", "close":
+		return true
+	}
+	return m[1] == "/" || strings.EqualFold(m[3], "end_of_thought") || m[0] == "<unused95>" || strings.EqualFold(m[0], "<|inner_suffix|>")
+}
 
 // classic matches the tags that are never anything else in a text, so that one which nothing
 // closes means that the text was cut off.
@@ -121,7 +138,7 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 }
 
 func hasBracket(s string) bool {
-	return strings.ContainsAny(s, "<[＜〈《【◁⟨") || strings.Contains(s, "<|")
+	return strings.ContainsAny(s, "<[＜〈《【◁⟨（") || strings.Contains(s, "<|")
 }
 
 var (
@@ -164,7 +181,7 @@ func (f *thoughtForm) kind(tag string) (closing, anywhere bool) {
 		return f.closing[tag], true
 	}
 	m := thoughtTag.FindStringSubmatch(tag)
-	return m != nil && (m[1] == "/" || strings.EqualFold(m[2], "end_of_thought")), classic.MatchString(strings.ToLower(tag))
+	return m != nil && closes(m), classic.MatchString(strings.ToLower(tag))
 }
 
 // cutThoughts makes one pass over s and hands each thought to think. Open reports whether the
@@ -219,13 +236,17 @@ func ReadText(g schemas.Generation, strip bool, tags ...string) (text, reasoning
 	return withoutTokens(text), reasoning, cut || open
 }
 
-// withoutTokens returns a text without the special tokens that a server left at its end: a
-// model that is trained on them writes them.
+// withoutTokens returns a text without the special tokens that a server left at its beginning and at
+// its end: a model that is trained on them writes them.
 func withoutTokens(text string) string {
 	text = strings.TrimSpace(text)
+	text = strings.TrimSpace(text[len(openTokens.FindString(text)):])
 	trimmed, _ := prose.TrimEndTokens(text)
 	return trimmed
 }
+
+// openTokens matches the tokens that open a turn, or the answer after thoughts: <|assistant|>.
+var openTokens = regexp.MustCompile(`(?i)^(?:\s*(?:<\|(?:start_header_id|im_start)\|>\s*assistant\b|<\|(?:(?:start|begin)[a-z_]*|im_start|assistant|response|answer|solution|chatbot_token|end_header_id|bos|message)\|>|<｜(?:begin▁of▁sentence|assistant)｜>))+`)
 
 // unknownTag matches a tag at the beginning of a text.
 var unknownTag = regexp.MustCompile(`^\s*([<\[＜〈《【◁⟨])([|｜]?)([\pL][\pL\d_ :-]{1,30})([|｜]?)([>\]＞〉》】▷⟩])`)

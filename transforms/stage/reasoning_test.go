@@ -135,3 +135,62 @@ func TestUnknownThoughts(t *testing.T) {
 		}
 	}
 }
+
+// Thoughts in the tags of more models and languages are taken out, and so are the tokens that open
+// the answer after them.
+func TestThoughtsOfMoreModels(t *testing.T) {
+	const answer = "The sky is blue."
+	for _, text := range []string{
+		"<think>a</think>" + answer,
+		"<THINKING>a</THINKING>\n" + answer,
+		"[THINK]a[/THINK]" + answer,
+		"<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>" + answer + "<|END_RESPONSE|>",
+		"<|thought_start|>a<|thought_end|>" + answer,
+		"<|think|>a<|/think|>" + answer,
+		"<unused94>thought\na<unused95>" + answer,
+		"<|inner_prefix|>a<|inner_suffix|>" + answer,
+		"<|begin_of_thought|>a<|end_of_thought|>\n<|begin_of_solution|>" + answer + "<|end_of_solution|>",
+		"◁think▷a◁/think▷" + answer,
+		"<seed:think>a</seed:think>" + answer,
+		"<think type=\"x\">a</think>" + answer,
+		"< think >a</ think >" + answer,
+		"<think>a</think\n>" + answer,
+		"<think\n>a</think>" + answer,
+		"<think>a</THINK>" + answer,
+		"a\n</think>\n\n" + answer,
+		"<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>" + answer + "<|return|>",
+		"analysisaassistantfinal" + answer,
+		"<｜think｜>a<｜/think｜>" + answer,
+		"《思考》a《/思考》" + answer,
+		"【思考】a【/思考】" + answer,
+		"（思考）a（/思考）" + answer,
+		"<思考>a</思考>" + answer,
+		"<reasoning_content>a</reasoning_content>" + answer,
+		"<internal_monologue>a</internal_monologue>" + answer,
+		"<thinking_process>a</thinking_process>" + answer,
+		"<thought_process>a</thought_process>" + answer,
+		"<chain_of_thought>a</chain_of_thought>" + answer,
+		"<cot>a</cot>" + answer,
+		"<CoT>a</CoT>" + answer,
+		"<scratchpad>a</scratchpad>" + answer,
+		"<inner_thought>a</inner_thought>" + answer,
+		"<antThinking>a</antThinking>" + answer,
+		"<thinking>a</thinking>" + answer,
+		"<|think_start|>a<|think_end|>" + answer,
+		"<think_start>a<think_end>" + answer,
+		"<start_think>a<end_think>" + answer,
+		"<think>a</think><think>b</think>" + answer,
+		"<|assistant|><think>a</think>" + answer,
+		"<Gedanken>a</Gedanken>" + answer,
+		"<pensée>a</pensée>" + answer,
+		"<pensamiento>a</pensamiento>" + answer,
+		"<pensamento>a</pensamento>" + answer,
+		"<تفكير>a</تفكير>" + answer,
+		"<विचार>a</विचार>" + answer,
+		"<推理>a</推理>" + answer,
+	} {
+		if got, _, cut := ReadText(schemas.Generation{Text: text, FinishReason: "stop"}, true); got != answer || cut {
+			t.Errorf("%q: got %q, cut %t", text, got, cut)
+		}
+	}
+}

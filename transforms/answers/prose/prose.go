@@ -3,6 +3,7 @@
 package prose
 
 import (
+	"html"
 	"regexp"
 	"strings"
 	"unicode"
@@ -15,8 +16,13 @@ func Plain(line string) string {
 	if isPlain(line) {
 		return line
 	}
+	line = openEnd.ReplaceAllString(line, "")
+	if strings.IndexByte(line, '&') >= 0 {
+		line = strings.ReplaceAll(html.UnescapeString(line), "\n", " ")
+	}
 	if strings.IndexByte(line, '\\') >= 0 {
 		line = latexText.ReplaceAllString(line, "$1")
+		line = latexFrac.ReplaceAllString(line, "$1/$2")
 		line = latexBox.ReplaceAllString(line, "{")
 		line = latexSpace.ReplaceAllString(line, " ")
 		line = strings.ReplaceAll(line, `\/`, "/")
@@ -33,16 +39,20 @@ func Plain(line string) string {
 
 func isPlain(line string) bool {
 	for i := range len(line) {
-		if c := line[i]; c >= utf8.RuneSelf || c == '*' || c == '`' || c == '_' || c == '\\' || c == '\t' || c == '\r' {
+		if c := line[i]; c >= utf8.RuneSelf || c == '*' || c == '`' || c == '_' || c == '&' || c == '<' || c == '\\' || c == '\t' || c == '\r' {
 			return false
 		}
 	}
 	return true
 }
 
+// openEnd matches closing tags at the end of a line whose element began on another one.
+var openEnd = regexp.MustCompile(`(?:\s*</[A-Za-z_]{1,20}>)+\s*$`)
+
 var (
-	latexText  = regexp.MustCompile(`\\(?:text|textbf|mathrm|mathbf|textit|mbox)\s*\{([^{}]*)\}`)
-	latexBox   = regexp.MustCompile(`\\f?boxed\s*\{`)
+	latexText  = regexp.MustCompile(`\\(?:text|textbf|mathrm|mathbf|textit|textsf|texttt|mathsf|underline)\s*\{([^{}]*)\}`)
+	latexFrac  = regexp.MustCompile(`\\[dt]?frac\s*\{\s*(\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+)\s*\}`)
+	latexBox   = regexp.MustCompile(`\\(?:f?boxed|[fm]box)\s*\{`)
 	latexSpace = regexp.MustCompile(`\\[,;:! ]|\\q?quad\b`)
 	latexMath  = regexp.MustCompile(`\\[()\[\]]`)
 )
@@ -66,8 +76,14 @@ func plainRune(r rune) rune {
 		return '-'
 	case r == '‒':
 		return '–'
-	case r == '٫':
+	case r == '٫' || r == '।':
 		return '.'
+	case r == '﹕' || r == '∶' || r == '︓' || r == 'ː' || r == '։':
+		return ':'
+	case r == '⁄' || r == '∕':
+		return '/'
+	case r == '٪' || r == '﹪':
+		return '%'
 	case r == '،':
 		return ','
 	case r == '؟':
@@ -82,6 +98,36 @@ func plainRune(r rune) rune {
 		return ']'
 	case unicode.Is(unicode.Nd, r):
 		return digit(r)
+	}
+	return unframed(r)
+}
+
+// frames are the rows of framed and styled digits and letters in Unicode: the first of each row,
+// the number of its characters, and the plain form of the first.
+var frames = []struct{ first, n, plain rune }{
+	{'①', 9, '1'}, {'⓪', 1, '0'}, {'⓵', 9, '1'}, {'⓿', 1, '0'}, {'❶', 9, '1'}, {'➀', 9, '1'}, {'➊', 9, '1'},
+	{'Ⓐ', 26, 'A'}, {'ⓐ', 26, 'a'}, {'🄰', 26, 'A'}, {'🅐', 26, 'A'},
+}
+
+// The letters of mathematics are rows of A to Z and a to z, one row a style.
+const firstStyled, lastStyled, lettersInStyle = 0x1d400, 0x1d6a3, 52
+
+// unframed returns the plain form of a digit or letter in a circle, a square or another style.
+func unframed(r rune) rune {
+	if r < '①' {
+		return r
+	}
+	if r >= firstStyled && r <= lastStyled {
+		n := (r - firstStyled) % lettersInStyle
+		if n < 26 {
+			return 'A' + n
+		}
+		return 'a' + n - 26
+	}
+	for _, f := range frames {
+		if r >= f.first && r < f.first+f.n {
+			return f.plain + r - f.first
+		}
 	}
 	return r
 }

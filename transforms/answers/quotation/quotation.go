@@ -161,8 +161,10 @@ var (
 	mine = regexp.MustCompile(`(?i)\b(?:i|i'll|i'd|my|we|our|let me)\b`)
 	// conditional begins a line that holds only under a condition.
 	conditional = regexp.MustCompile(`(?i)^[\s*#>-]*(?:\d+[.)]\s*)?(?:if|when|should|were|had|unless|suppose|assuming|in case|whenever|otherwise|wenn|falls|si|se|если|如果|若|もし|만약)(?:\b|\P{L}|[^\x00-\x7f])`)
+	// hypothetical is about another answer than the one at hand: "A perfect answer would get:".
+	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b`)
 	// ownResult is a word for the judge's own result.
-	ownResult = regexp.MustCompile(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output)\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
+	ownResult = regexp.MustCompile(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
 )
 
 func endsInColon(s string) bool {
@@ -187,7 +189,7 @@ func Introduces(intro string) bool {
 	if conditional.MatchString(last) {
 		return true
 	}
-	return says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
+	return hypothetical.MatchString(last) || says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
 }
 
 var example = regexp.MustCompile(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)

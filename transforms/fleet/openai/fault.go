@@ -84,7 +84,7 @@ func Classify(status int, header http.Header, body []byte) *Fault {
 		f.Message += " (Location: " + excerpt([]byte(to)) + ")"
 	}
 	said := complaintIn(body)
-	if status == http.StatusBadRequest && said.has(noKey) {
+	if (status == http.StatusBadRequest || status == http.StatusInternalServerError) && said.has(noKey) {
 		f.Status = http.StatusUnauthorized
 	}
 	f.Kind, f.Code = kindOf(f.Status, said)
@@ -106,6 +106,8 @@ func kindOf(status int, said complaint) (Kind, string) {
 	case status >= 400 && status < 500 && wantsCompletionTokens.MatchString(said.text):
 		return WrongField, CodeBadRequest
 	case status == http.StatusForbidden && (said.has(filteredPrompt) || said.page):
+		return Refused, CodeContentFilter
+	case status == http.StatusUnavailableForLegalReasons, status == http.StatusNotAcceptable && said.page:
 		return Refused, CodeContentFilter
 	case status < 400, status >= 401 && status <= 405:
 		return Denied, ""
@@ -139,21 +141,21 @@ var (
 		"must have less than", "reached context length", "too large to process", "expected maxlength", "too many tokens:", "number of tokens in the prompt",
 		"exceeds the maximum allowed length", "maximum input length", "exceeds max length", "exceeded model token limit", "tokens too long",
 		"string_above_max_length", "max_tokens must be at least 1, got -", "context shift is disabled", "token limit exceeded", "exceed the token limit",
-		"exceeds the token limit", "超过最大长度", "超出最大长度", "超过模型", "输入长度超",
+		"exceeds the token limit", "exceed max message tokens", "input characters", "exceeds n_ctx", "max_seq_len", "超长", "超过最大长度", "超出最大长度", "超过模型", "输入长度超",
 	}
 	filteredPrompt = []string{
 		"content_filter", "content filter", "content_policy", "content policy", "moderation", "flagged", "safety", "responsibleaipolicyviolation",
-		"data_inspection_failed", "inappropriate content", "blocked by", "prohibited_content", "guardrail", "sensitive words", "risk control",
+		"data_inspection_failed", "inappropriate content", "blocked by", "prohibited_content", "guardrail", "sensitive words", "risk control", "content exists risk", "mod_security", "usage guidelines", "敏感", "不安全", "违规", "不合规",
 	}
 	// upstreamReset is of Envoy, and of gateways built on it, whose server closed the connection.
 	upstreamReset = []string{"reset reason: connection termination", "reset reason: remote reset"}
 	// noModel is for servers that have no 404 for it.
-	noModel = []string{"model_not_found", "model not found", "invalid model", "unknown model", "no such model", "model does not exist", "not a valid model"}
-	// noKey is for servers that answer 400 to a wrong key: Gemini, and LiteLLM's proxy without a database.
-	noKey = []string{"api_key_invalid", "api key not valid", "invalid api key", "invalid_api_key", "incorrect api key", "missing api key", "no_db_connection"}
+	noModel = []string{"model_not_found", "model not found", "invalid model", "unknown model", "no such model", "model does not exist", "model not exist", "not a valid model", "try pulling it first"}
+	// noKey is for servers that answer 400 or 500 to a wrong key, or to none: Gemini, and LiteLLM's proxy.
+	noKey = []string{"api_key_invalid", "api key not valid", "invalid api key", "invalid_api_key", "incorrect api key", "missing api key", "no api key passed", "malformed api key", "authentication error", "auth_error", "no_db_connection"}
 	// noCredit does not end by waiting, though some send it with a 429.
-	noCredit   = []string{"insufficient_quota", "insufficient balance", "insufficient_balance", "credit balance is too low", "billing_hard_limit", "payment required", "arrearage", "billing_not_active", "out of credits"}
-	streamOnly = []string{"only support stream", "only supports stream", "stream must be true", "stream=true is required", "only streaming", "streaming is required", "must be streamed", "non-streaming", "only support streaming", "set stream to true"}
+	noCredit   = []string{"insufficient_quota", "insufficient balance", "insufficient_balance", "credit balance is too low", "billing_hard_limit", "payment required", "arrearage", "billing_not_active", "out of credit", "no credits", "insufficient credit", "not enough credit", "insufficient funds", "insufficient_funds", "余额不足", "欠费"}
+	streamOnly = []string{"only support stream", "only supports stream", "stream must be true", "stream=true is required", "only streaming", "streaming is required", "must be streamed", "non-streaming", "only support streaming", "set stream to true", "streaming required", "stream is required"}
 )
 
 var (
