@@ -27,7 +27,7 @@ const (
 func TestMethods(t *testing.T) {
 	o := methods.Options{
 		Program: program, Dir: t.TempDir(), Variants: methods.Variants(), Seeds: *methodSeeds, Compared: 3, Longest: 5,
-		Prompts: 120, Pairs: 100, Evaluated: 250, Labels: 150, Parallel: 2, Say: t.Logf,
+		Prompts: 120, Pairs: 100, Evaluated: 120, Labels: 150, Parallel: 2, Say: t.Logf,
 	}
 	if o.Seeds == 0 {
 		smallMethods(t, o)

@@ -481,6 +481,12 @@ func (l *Loop) arenaSettings(models []checkpoint) (map[string]any, error) {
 	return settings, nil
 }
 
+// baselineAnswered reports whether answerBaseline has done its work.
+func (l *Loop) baselineAnswered(t int) bool {
+	c := &process.Command{Dir: l.Config.folder(t), Name: "arena-baseline"}
+	return len(l.Config.Evaluate.Arena) == 0 || c.Done()
+}
+
 // answerBaseline has the first model answer the arena's prompts while it is still served.
 func (l *Loop) answerBaseline(ctx context.Context, t int) error {
 	if len(l.Config.Evaluate.Arena) == 0 {

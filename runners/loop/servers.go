@@ -33,8 +33,9 @@ func (l *Loop) swap(ctx context.Context, t int) (any, error) {
 	if l.Config.Swap.Kind == swap.LoRA {
 		next.Name = fmt.Sprintf("it-%d-%s", t, next.revision()[:8])
 	}
-	if t == 1 {
-		if err := l.answerBaseline(ctx, t); err != nil {
+	if t == 1 && !l.baselineAnswered(t) {
+		first := l.servedBy(0, l.seat(t), SwapModel)
+		if err := l.keep(ctx, []served{first}, func() error { return l.answerBaseline(ctx, t) }); err != nil {
 			return nil, err
 		}
 	}
@@ -150,34 +151,44 @@ func (l *Loop) current(t int, at *seat, step Step) (*process.Command, *checkpoin
 // restartPause is the least time between two starts of a server that ends by itself.
 const restartPause = 2 * time.Second
 
-// withServers does a step. Where the loop starts servers, they run from its beginning to its end: one
-// that ended is started again.
-func (l *Loop) withServers(ctx context.Context, t int, step Step, do func(context.Context, int) (any, error)) (any, error) {
-	var served []served
-	if l.Config.Swap.Kind == swap.Command {
-		switch step {
-		case Produce, PhaseOne, Measure:
-			served = append(served, l.servedBy(t, l.seat(t), SwapModel))
-		default:
-		}
-		if step == Produce && l.Config.turn(t).Preset == Temporal {
-			served = append(served, l.servedBy(t, l.futureSeat(t), SwapFuture))
-		}
+// withServers does a step. Where the loop starts servers, they run from its beginning to its end. The
+// steps that swap them start them themselves.
+func (l *Loop) withServers(ctx context.Context, t int, step Step, do func(context.Context, int) (any, error)) (output any, err error) {
+	var kept []served
+	switch step {
+	case Produce, PhaseOne, Measure:
+		kept = append(kept, l.servedBy(t, l.seat(t), SwapModel))
+	default:
 	}
-	for _, s := range served {
+	if step == Produce && l.Config.turn(t).Preset == Temporal {
+		kept = append(kept, l.servedBy(t, l.futureSeat(t), SwapFuture))
+	}
+	err = l.keep(ctx, kept, func() error {
+		output, err = do(ctx, t)
+		return err
+	})
+	return output, err
+}
+
+// keep starts servers, where the loop does so, and starts one again that ends while do works.
+func (l *Loop) keep(ctx context.Context, kept []served, do func() error) error {
+	if l.Config.Swap.Kind != swap.Command {
+		return do()
+	}
+	for _, s := range kept {
 		if err := l.ensure(ctx, s); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	watched, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
-	for _, s := range served {
-		wait.Go(func() { l.watch(watched, s) }) // it ends with the step
+	for _, s := range kept {
+		wait.Go(func() { l.watch(watched, s) }) // it ends with do
 	}
-	output, err := do(ctx, t)
+	err := do()
 	stop()
 	wait.Wait()
-	return output, err
+	return err
 }
 
 // served is a server that the loop keeps running.

@@ -49,8 +49,7 @@ func Claims(all []Outcome, compared int) []Claim {
 	quality := func(p *Point) float64 { return p.Skill.Quality }
 	rise := IntervalOf(differences(meta, meta, agreement, compared, 1))
 	gain := IntervalOf(differences(meta, static, quality, compared, compared))
-	saturation := []string{decide.SignsRule, decide.PatienceRule}
-	stalled, went := stoppedBy(static, saturation...), stoppedBy(meta, saturation...)
+	stalled, went := stoppedBy(static, decide.SignsRule), stoppedBy(meta, decide.SignsRule)
 	long, short := stoppedBy(of(all, NoControl), decide.LengthRule), stoppedBy(meta, decide.LengthRule)
 	growth := IntervalOf(values(of(all, NoControl), func(p *Point) float64 { return p.Growth }, compared))
 	noise := IntervalOf(differences(of(all, ShuffledName), of(all, ShuffledName), agreement, compared, 1))
@@ -115,11 +114,11 @@ func monotone(outcomes []Outcome, figure func(*Point) float64, last int) bool {
 	return true
 }
 
-// stoppedBy returns the share of loops that one of these rules stopped.
-func stoppedBy(outcomes []Outcome, rules ...string) float64 {
+// stoppedBy returns the share of loops that a rule stopped.
+func stoppedBy(outcomes []Outcome, rule string) float64 {
 	n := 0
 	for _, o := range outcomes {
-		if slices.ContainsFunc(o.Rules, func(rule string) bool { return slices.Contains(rules, rule) }) {
+		if slices.Contains(o.Rules, rule) {
 			n++
 		}
 	}

@@ -258,7 +258,8 @@ func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
 // runLoop runs the loop of a variant until it stops, and then on until the compared iteration.
 func (w *world) runLoop(ctx context.Context, v Variant) (Outcome, error) {
 	rules := decide.DefaultRules()
-	rules.Iterations = w.o.Longest
+	// An arena of a hundred prompts cannot show the gain of an iteration, so that patience would stop every loop.
+	rules.Iterations, rules.Patience = w.o.Longest, 0
 	l, err := w.start(ctx, v, rules)
 	if err != nil {
 		return Outcome{}, err
@@ -305,7 +306,7 @@ func (w *world) config(v Variant, rules decide.Rules) map[string]any {
 	if v.Shuffled {
 		train += " --shuffle-judge"
 	}
-	const responses, judgments = 5, 7
+	const responses, judgments = 5, 5
 	worker := map[string]any{"urls": []string{w.server.URL()}, "model": "base"}
 	set := map[string]any{"max_actor_pairs": w.o.Pairs, "max_judge_pairs": w.o.Pairs}
 	if len(v.Roles) > 0 {

@@ -58,7 +58,7 @@ func TestClaims(t *testing.T) {
 		"the judge stays":          {func(by map[string][]Outcome) { by[Meta] = made(Meta, 0.3, -0.005, 0.02, decide.LimitRule) }, []int{0, 4}},
 		"the actor is no better":   {func(by map[string][]Outcome) { by[Static] = made(Static, 0.3, 0, 0.02, decide.SignsRule) }, []int{1}},
 		"the static judge goes on": {func(by map[string][]Outcome) { by[Static] = made(Static, 0.2, 0, 0.02, decide.LimitRule) }, []int{2}},
-		"the meta-judge stalls":    {func(by map[string][]Outcome) { by[Meta] = made(Meta, 0.3, 0.05, 0.02, decide.PatienceRule) }, []int{2}},
+		"the meta-judge stalls":    {func(by map[string][]Outcome) { by[Meta] = made(Meta, 0.3, 0.05, 0.02, decide.SignsRule) }, []int{2}},
 		"length stays in bounds":   {func(by map[string][]Outcome) { by[NoControl] = made(NoControl, 0.3, 0.05, 0.05, decide.LengthRule) }, []int{3}},
 		"length stops nobody":      {func(by map[string][]Outcome) { by[NoControl] = made(NoControl, 0.3, 0.05, 0.15, decide.LimitRule) }, []int{3}},
 		"shuffled labels teach":    {func(by map[string][]Outcome) { by[ShuffledName] = made(ShuffledName, 0.2, 0.03, 0.02) }, []int{4}},
