@@ -3,6 +3,7 @@ package schemas
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"sort"
 )
 
@@ -21,6 +22,9 @@ type Finding struct {
 	// Verdicts is the n×n matrix of the comparisons of Judgments; see [Finding.Verdict].
 	// It is empty when no comparison was asked for.
 	Verdicts string `json:"verdicts,omitempty"`
+	// Reads is the same matrix of the probabilities that the first-shown judgment wins, in millionths,
+	// −1 without one; see [Finding.Win]. It is empty when the comparisons are texts.
+	Reads []int64 `json:"reads,omitempty"`
 	// Asking is set when the comparisons were asked in rounds.
 	Asking *Asking `json:"asking,omitempty"`
 	// OverBudget is that of the dossier.
@@ -75,12 +79,28 @@ func (f *Finding) Verdict(m, n int) Winner {
 	return Winner(f.Verdicts[m*len(f.Judgments)+n])
 }
 
+// Win returns the probability in millionths that judgment m, shown first, is better than n: that of a
+// read, or 1 or 0 by a verdict. It returns false if the comparison has no winner.
+func (f *Finding) Win(m, n int) (micros int64, ok bool) {
+	if len(f.Reads) > 0 {
+		micros = f.Reads[m*len(f.Judgments)+n]
+		return micros, micros >= 0
+	}
+	switch f.Verdict(m, n) {
+	case First:
+		return ReadUnit, true
+	case Second:
+		return 0, true
+	}
+	return 0, false
+}
+
 // NewFinding returns the finding of a dossier, without its origin.
 func NewFinding(d *Dossier) Finding {
 	f := Finding{PromptID: d.Prompt.ID, OverBudget: d.OverBudget, ContestedID: d.ContestedID, Failed: countFailed(d.Failures)}
 	lost := map[string]int{}
 	for i := range d.Failures {
-		if d.Failures[i].Stage == StageJudge {
+		if s := d.Failures[i].Stage; s == StageJudge || s == StageReads {
 			lost[d.Failures[i].ResponseID]++
 		}
 	}
@@ -96,7 +116,33 @@ func NewFinding(d *Dossier) Finding {
 	}
 	f.Judgments = judgmentFindings(contested)
 	f.Verdicts, f.Asking = verdictMatrix(f.Judgments, d), d.Asking
+	f.Reads = readMatrix(f.Judgments, d)
 	return f
+}
+
+// readMatrix places the reads by their IDs. It returns nil without any.
+func readMatrix(judgments []JudgmentFinding, d *Dossier) []int64 {
+	var cells []int64
+	n := len(judgments)
+	at := make(map[string]int, n)
+	for i, j := range judgments {
+		at[j.ID] = i
+	}
+	for i := range d.Comparisons {
+		c := &d.Comparisons[i]
+		if c.Read == nil {
+			continue
+		}
+		if cells == nil {
+			cells = slices.Repeat([]int64{-1}, n*n)
+		}
+		first, ok1 := at[c.FirstID]
+		second, ok2 := at[c.SecondID]
+		if ok1 && ok2 && c.Read.Unparsed == "" {
+			cells[first*n+second] = c.Read.ValueMicros
+		}
+	}
+	return cells
 }
 
 func judgmentFindings(r *Response) []JudgmentFinding {

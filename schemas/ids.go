@@ -18,6 +18,7 @@ var (
 	responseSpace   = uuid.NewSHA1(rootSpace, []byte("response"))
 	judgmentSpace   = uuid.NewSHA1(rootSpace, []byte("judgment"))
 	comparisonSpace = uuid.NewSHA1(rootSpace, []byte("comparison"))
+	readSpace       = uuid.NewSHA1(rootSpace, []byte("read"))
 	pairSpace       = uuid.NewSHA1(rootSpace, []byte("pair"))
 )
 
@@ -38,6 +39,11 @@ func ResponseID(promptID, model, text string) string {
 // JudgmentID returns the ID of a judgment. Judge is the model that wrote it, with its revision.
 func JudgmentID(responseID, judge string, replicate int, text string) string {
 	return newID(judgmentSpace, responseID, judge, strconv.Itoa(replicate), text)
+}
+
+// ReadID returns the ID of a read of a response. Judge is the model that was read, with its revision.
+func ReadID(responseID, judge string, replicate int) string {
+	return newID(readSpace, responseID, judge, strconv.Itoa(replicate))
 }
 
 // ComparisonID returns the ID of the comparison of two judgments in one order.

@@ -20,6 +20,7 @@ func TestReferenceHasAllColumns(t *testing.T) {
 		"`actor` and `judge`": reflect.TypeFor[Pair](), "`raw/prompts`": reflect.TypeFor[PromptRow](),
 		"`raw/responses`": reflect.TypeFor[ResponseRow](), "`raw/judgments`": reflect.TypeFor[JudgmentRow](),
 		"`raw/comparisons`": reflect.TypeFor[ComparisonRow](), "`failures`": reflect.TypeFor[FailureRow](),
+		"`raw/reads`": reflect.TypeFor[ReadRow](),
 	}
 	for name, row := range tables {
 		_, section, ok := strings.Cut(string(reference), "\n"+name+":\n\n")

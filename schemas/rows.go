@@ -111,6 +111,31 @@ type ComparisonRow struct {
 	PromptTokens int32  `parquet:"prompt_tokens"`
 }
 
+// ReadRow is a row of raw/reads, a table of runs with reads alone: the probabilities of a score or of a
+// comparison.
+type ReadRow struct {
+	// ID is that of the comparison, or of the read of a response.
+	ID         string `parquet:"id"`
+	PromptID   string `parquet:"prompt_id"`
+	ResponseID string `parquet:"response_id"`
+	// FirstID and SecondID are the judgments of a comparison; null for a score.
+	FirstID   *string `parquet:"first_id"`
+	SecondID  *string `parquet:"second_id"`
+	Replicate int32   `parquet:"replicate"`
+	Model     string  `parquet:"model,dict"`
+	// Labels and LogProbs are the labels with a reported probability, and its natural logarithm.
+	Labels   []string  `parquet:"labels,list"`
+	LogProbs []float64 `parquet:"log_probs,list"`
+	// LabelMass is the sum of the labels' probabilities.
+	LabelMass float64 `parquet:"label_mass"`
+	// Value is the expected score in points, or the probability that the judgment shown first wins. Variance
+	// is that of a score, in squared points; null for a comparison.
+	Value          *float64 `parquet:"value"`
+	Variance       *float64 `parquet:"variance"`
+	UnparsedReason *string  `parquet:"unparsed_reason,dict"`
+	PromptTokens   int32    `parquet:"prompt_tokens"`
+}
+
 // FailureRow is a row of failures.
 type FailureRow struct {
 	Stage      string  `parquet:"stage,dict"`

@@ -100,6 +100,10 @@ type Stats struct {
 	Positions   PositionCounts `json:"positions"`
 	// Asking is zero when the comparisons were not asked in rounds.
 	Asking AskingStats `json:"asking,omitzero"`
+	// ScoreReads and ComparisonReads are zero in a run without reads. Reads of comparisons count in
+	// Comparisons, too.
+	ScoreReads      ReadStats `json:"score_reads,omitzero"`
+	ComparisonReads ReadStats `json:"comparison_reads,omitzero"`
 	// FailedCalls counts final failures by stage and code.
 	FailedCalls map[string]map[string]int64 `json:"failed_calls,omitempty"`
 	// Lengths is the histogram of the prompts' lengths, with the number of prompts with a failed call.
@@ -149,6 +153,43 @@ type TextStats struct {
 	Texts int64 `json:"texts"`
 	// Unparsed is by reason.
 	Unparsed map[string]int64 `json:"unparsed,omitempty"`
+}
+
+// PositionSums returns the sums behind the position weights of the run: wins in each place, or sums of
+// probabilities in millionths where comparisons are reads.
+func (s *Stats) PositionSums() PositionCounts {
+	r := &s.ComparisonReads
+	if r.Reads == 0 {
+		return s.Positions
+	}
+	return PositionCounts{First: r.FirstMicros, Second: (r.Reads-Sum(r.Unparsed))*ReadUnit - r.FirstMicros}
+}
+
+// ReadStats count reads.
+type ReadStats struct {
+	Reads int64 `json:"reads"`
+	// Unparsed is by reason.
+	Unparsed map[string]int64 `json:"unparsed,omitempty"`
+	// MassMicros is the sum of the labels' probabilities, FirstMicros that of the probabilities that the
+	// judgment shown first wins, both in millionths.
+	MassMicros  int64 `json:"mass_micros"`
+	FirstMicros int64 `json:"first_micros,omitempty"`
+}
+
+// Count adds a read.
+func (a *ReadStats) Count(r *Read) {
+	a.Reads++
+	a.MassMicros += r.MassMicros
+	if r.Unparsed != "" {
+		count(&a.Unparsed, r.Unparsed, 1)
+	}
+}
+
+func (a *ReadStats) add(b *ReadStats) {
+	a.Reads += b.Reads
+	addCounts(&a.Unparsed, b.Unparsed)
+	a.MassMicros += b.MassMicros
+	a.FirstMicros += b.FirstMicros
 }
 
 // AskingStats are sums over the prompts whose comparisons were asked in rounds.
@@ -220,6 +261,8 @@ func (s *Stats) Add(u *Stats) {
 	s.Positions.First += u.Positions.First
 	s.Positions.Second += u.Positions.Second
 	s.Asking.add(&u.Asking)
+	s.ScoreReads.add(&u.ScoreReads)
+	s.ComparisonReads.add(&u.ComparisonReads)
 	for stage, codes := range u.FailedCalls {
 		for code, n := range codes {
 			s.CountFailed(stage, code, n)

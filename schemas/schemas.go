@@ -34,9 +34,11 @@ const (
 	StagePrompts  = "prompts"
 	StageGenerate = "generate"
 	// StagePast and StageFuture are the answers of the roles past and future.
-	StagePast     = "generate_past"
-	StageFuture   = "generate_future"
-	StageJudge    = "judge"
+	StagePast   = "generate_past"
+	StageFuture = "generate_future"
+	StageJudge  = "judge"
+	// StageReads are the judge's scores of one token each.
+	StageReads    = "judge_reads"
 	StageMeta     = "meta"
 	StagePairwise = "pairwise"
 )
@@ -70,6 +72,8 @@ type Generation struct {
 	// PromptTokens are the request's, CompletionTokens this choice's share of the completion.
 	PromptTokens     int
 	CompletionTokens int
+	// LogProbs are the natural logarithms of the probabilities that a read found, by label; nil for a text.
+	LogProbs map[string]float64
 	// Code is set when the call failed for good. Message explains it.
 	Code    string
 	Message string
@@ -98,6 +102,8 @@ type Response struct {
 	// PromptTokens are those of the first replicate.
 	PromptTokens int        `json:"prompt_tokens"`
 	Judgments    []Judgment `json:"judgments,omitempty"`
+	// Reads are the judge's scores of one token each, in the order of their replicates.
+	Reads []Read `json:"reads,omitempty"`
 	// Score has the exact sums of the parsed judgments' scores.
 	Score Score `json:"score"`
 }
@@ -107,6 +113,28 @@ func (r *Response) IsActors() bool { return r.Pool == "" }
 
 // Chars is the response's length in Unicode code points.
 func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
+
+// A Read is a score or a verdict of one token: the probabilities of its labels as the next token.
+type Read struct {
+	// Replicate counts the reads of a response. It is 0 for a comparison.
+	Replicate int `json:"replicate,omitempty"`
+	// LogProbs are the natural logarithms of the labels' probabilities. A label is missing if the server
+	// reported no probability for it.
+	LogProbs map[string]float64 `json:"log_probs,omitempty"`
+	// MassMicros is the sum of the labels' probabilities in millionths.
+	MassMicros int64 `json:"mass_micros"`
+	// ValueMicros is the expected value in millionths under the probabilities normalised over the labels:
+	// the probability of the judgment shown first, or a score in points. VarianceMicros is the variance
+	// of a score. Both are valid only when Unparsed is empty.
+	ValueMicros    int64 `json:"value_micros"`
+	VarianceMicros int64 `json:"variance_micros"`
+	// Unparsed is the reason why the read has no value; empty if it has one.
+	Unparsed     string `json:"unparsed,omitempty"`
+	PromptTokens int    `json:"prompt_tokens"`
+}
+
+// ReadUnit is 1 in the units of a read's value.
+const ReadUnit = 1_000_000
 
 // Score has the sums of n parsed scores in thousandths; the zero Score is unscored.
 type Score struct {
@@ -211,6 +239,8 @@ type Comparison struct {
 	Replicate int    `json:"replicate,omitempty"`
 	Verdict   string `json:"verdict,omitempty"`
 	Unparsed  string `json:"unparsed,omitempty"`
+	// Read is set when the comparison is a read; Winner is then the likelier one.
+	Read *Read `json:"read,omitempty"`
 	// Round counts from 1 where comparisons are asked in rounds. Zero means all at once.
 	Round        int `json:"round,omitempty"`
 	PromptTokens int `json:"prompt_tokens"`

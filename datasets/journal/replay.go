@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -136,7 +137,7 @@ func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 func (r *Replay) Pin(ctx context.Context) error {
 	var pins []Record
 	for _, at := range r.records {
-		if at.got && at.next != nil && at.used.Prompt == nil && *at.next != *at.used {
+		if at.got && at.next != nil && at.used.Prompt == nil && !reflect.DeepEqual(at.next, at.used) {
 			pins = append(pins, *at.used)
 		}
 	}

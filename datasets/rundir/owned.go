@@ -52,7 +52,7 @@ func Owned(ctx context.Context, out string) (map[string]bool, error) {
 // addUnlisted adds the shards of an interrupted commit of a version of Coeval that kept no list: those
 // whose footer names Coeval as the writer.
 func addUnlisted(ctx context.Context, out string, owned map[string]bool) error {
-	for _, t := range shards.Tables {
+	for _, t := range shards.AllTables {
 		found, err := store.List(ctx, store.Join(out, string(t))+"/")
 		if err != nil {
 			return err
@@ -162,7 +162,7 @@ func EndCommit(ctx context.Context, out string) error {
 		return err
 	}
 	for _, attempt := range attempts {
-		for _, t := range shards.Tables {
+		for _, t := range shards.AllTables {
 			if err := store.Sweep(ctx, store.Join(staging, attempt, string(t))); err != nil {
 				return err
 			}

@@ -31,7 +31,7 @@ import (
 	"coeval/schemas"
 )
 
-// The names below a run's folder, besides those of [shards.Tables].
+// The names below a run's folder, besides those of [shards.AllTables].
 const (
 	// RunFile is run.json, which is written last.
 	RunFile = "run.json"
@@ -155,7 +155,7 @@ func CheckLinks(out string) error {
 		return err
 	}
 	folders := []string{JournalFolder, OperationsFolder, StagingFolder, "raw"}
-	for _, t := range shards.Tables {
+	for _, t := range shards.AllTables {
 		folders = append(folders, string(t))
 	}
 	for _, name := range folders {
@@ -212,7 +212,7 @@ func checkNames(ctx context.Context, out string, names []string) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range shards.Tables {
+	for _, t := range shards.AllTables {
 		top, _, _ := strings.Cut(string(t), "/")
 		if !slices.Contains(names, top+"/") {
 			continue
@@ -250,7 +250,7 @@ var shardName = regexp.MustCompile(`^(train|part)-[0-9]{5,}-of-[0-9]{5,}\.parque
 // IsShard reports whether a path below a run's folder is the name of a shard.
 func IsShard(name string) bool {
 	table, base := path.Split(name)
-	return slices.Contains(shards.Tables, shards.Table(strings.TrimSuffix(table, "/"))) && shardName.MatchString(base)
+	return slices.Contains(shards.AllTables, shards.Table(strings.TrimSuffix(table, "/"))) && shardName.MatchString(base)
 }
 
 // readRun returns the run.json of a folder, nil if there is none or the file is not a run's.

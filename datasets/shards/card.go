@@ -24,6 +24,8 @@ type Card struct {
 	ActorModel, JudgeModel, MetaJudgeModel string
 	// Rows of the raw tables and of the failures.
 	Prompts, Responses, Judgments, Comparisons, Failures int64
+	// Reads counts the rows of the table of reads, 0 in a run without.
+	Reads int64
 	// Simulated reports whether the simulated worker answered.
 	Simulated bool
 	// RunSHA256 is the digest of run.json; empty omits it.
@@ -116,11 +118,12 @@ func (c Card) writeCounts(b *strings.Builder) {
 		}
 	}
 	b.WriteString("\n| table | rows | what a row is |\n| --- | --- | --- |\n")
-	for _, table := range []struct {
+	type line struct {
 		table Table
 		rows  int64
 		what  string
-	}{
+	}
+	lines := []line{
 		{Actor, countRows(c.Actor), "a pair of answers: `prompt`, `chosen`, `rejected` as lists of `role` and `content`"},
 		{Judge, countRows(c.Judge), "a pair of judgments, with the same columns; `prompt` is what the judge was asked"},
 		{Prompts, c.Prompts, "a prompt, and how it ended for each role"},
@@ -128,7 +131,11 @@ func (c Card) writeCounts(b *strings.Builder) {
 		{Judgments, c.Judgments, "a judgment, with its score or the reason why there is none"},
 		{Comparisons, c.Comparisons, "a verdict of the meta-judge on two judgments in one order"},
 		{Failures, c.Failures, "a line of the input or a call that could not go on"},
-	} {
+	}
+	if c.Reads > 0 {
+		lines = append(lines, line{Reads, c.Reads, "the probabilities of a score or a comparison of one token"})
+	}
+	for _, table := range lines {
 		fmt.Fprintf(b, "| `%s` | %d | %s |\n", table.table, table.rows, table.what)
 	}
 	b.WriteString("\n`chosen_id` and `rejected_id` name rows of `raw/responses` (actor) or `raw/judgments` (judge). Scores are rubric points.\n")

@@ -39,6 +39,8 @@ func layoutOf[T Row]() layout {
 		return layout{tables: []Table{Judgments}, sorted: byPrompt, keyed: true, texts: [][]string{{"model"}, {"text"}, {"reasoning"}}}
 	case *schemas.ComparisonRow:
 		return layout{tables: []Table{Comparisons}, sorted: byPrompt, keyed: true, texts: [][]string{{"model"}, {"text"}, {"reasoning"}}}
+	case *schemas.ReadRow:
+		return layout{tables: []Table{Reads}, sorted: byPrompt, keyed: true, texts: [][]string{{"model"}, listOf("labels")}}
 	default:
 		return layout{
 			tables: []Table{Failures},
@@ -74,6 +76,8 @@ func checkRow[T Row](row *T) rowCheck {
 		c.judgment(r)
 	case *schemas.ComparisonRow:
 		c.comparison(r)
+	case *schemas.ReadRow:
+		c.read(r)
 	case *schemas.FailureRow:
 		c.failure(r)
 	}
@@ -141,6 +145,17 @@ func (c *rowCheck) comparison(r *schemas.ComparisonRow) {
 	c.nullable("unparsed_reason", r.UnparsedReason)
 }
 
+func (c *rowCheck) read(r *schemas.ReadRow) {
+	c.text("id", r.ID)
+	c.text("prompt_id", r.PromptID)
+	c.text("response_id", r.ResponseID)
+	c.nullable("first_id", r.FirstID)
+	c.nullable("second_id", r.SecondID)
+	c.text("model", r.Model)
+	c.texts("labels", r.Labels)
+	c.nullable("unparsed_reason", r.UnparsedReason)
+}
+
 func (c *rowCheck) failure(r *schemas.FailureRow) {
 	c.text("stage", r.Stage)
 	c.text("code", r.Code)
@@ -194,6 +209,8 @@ func nameRow[T Row](row *T) string {
 	case *schemas.JudgmentRow:
 		return r.ID
 	case *schemas.ComparisonRow:
+		return r.ID
+	case *schemas.ReadRow:
 		return r.ID
 	case *schemas.FailureRow:
 		name := r.Stage + " " + r.Code

@@ -80,6 +80,13 @@ func exampleComparisons() []schemas.ComparisonRow {
 	}
 }
 
+func exampleReads() []schemas.ReadRow {
+	return []schemas.ReadRow{
+		{ID: "c1", PromptID: "p1", ResponseID: "r1", Model: "m", Labels: []string{"4", "5"}, LogProbs: []float64{-0.5, -1}, LabelMass: 0.9, Value: new(4.4), Variance: new(0.25), PromptTokens: 9},
+		{ID: "c2", PromptID: "p1", ResponseID: "r1", FirstID: new("j2"), SecondID: new("j1"), Model: "m", Labels: []string{"A"}, LogProbs: []float64{-3}, LabelMass: 0.05, UnparsedReason: new("low_mass")},
+	}
+}
+
 // exampleFailures are in the order of Compare; two neighbours differ in one column.
 func exampleFailures() []schemas.FailureRow {
 	call := schemas.FailureRow{Stage: "judge", Code: "http_400", Message: "too long", PromptID: new("p1"), ResponseID: new("r1"), Replicate: new(int32(2))}

@@ -19,6 +19,7 @@ package shards
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"coeval/schemas"
@@ -36,10 +37,15 @@ const (
 	Judgments   Table = "raw/judgments"
 	Comparisons Table = "raw/comparisons"
 	Failures    Table = "failures"
+	// Reads is a table of runs with reads alone.
+	Reads Table = "raw/reads"
 )
 
-// Tables lists all tables in the order of reports.
+// Tables lists the tables of every run in the order of reports.
 var Tables = []Table{Actor, Judge, Prompts, Responses, Judgments, Comparisons, Failures}
+
+// AllTables lists the tables that a run may have.
+var AllTables = append(slices.Clone(Tables), Reads)
 
 // Path returns the path of a shard below the run's folder, as in
 // actor/train-00000-of-00004.parquet. Shards count from 0.
@@ -53,13 +59,13 @@ func Path(table Table, shard, shards int) string {
 
 // A Row is a row of a table.
 type Row interface {
-	schemas.Pair | schemas.PromptRow | schemas.ResponseRow | schemas.JudgmentRow | schemas.ComparisonRow | schemas.FailureRow
+	schemas.Pair | schemas.PromptRow | schemas.ResponseRow | schemas.JudgmentRow | schemas.ComparisonRow | schemas.FailureRow | schemas.ReadRow
 }
 
 // Compare returns the order of two rows of a table: below 0 if a comes first, 0 if both are
 // one row, above 0 if b comes first.
 //
-// Prompts are sorted by id. Pairs, responses, judgments and comparisons are sorted by prompt_id and id,
+// Prompts are sorted by id. Pairs, responses, judgments, comparisons and reads are sorted by prompt_id and id,
 // so that the rows of a prompt are adjacent. Failures are sorted by prompt_id, stage, code, response_id,
 // first_id, second_id, replicate, source_file, source_line and message, where null comes first.
 func Compare[T Row](a, b *T) int {
@@ -77,6 +83,9 @@ func Compare[T Row](a, b *T) int {
 		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
 	case *schemas.ComparisonRow:
 		b := any(b).(*schemas.ComparisonRow)
+		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
+	case *schemas.ReadRow:
+		b := any(b).(*schemas.ReadRow)
 		return cmp.Or(strings.Compare(a.PromptID, b.PromptID), strings.Compare(a.ID, b.ID))
 	case *schemas.FailureRow:
 		return compareFailures(a, any(b).(*schemas.FailureRow))

@@ -32,6 +32,7 @@ func TestRoundTrip(t *testing.T) {
 	t.Run("responses", func(t *testing.T) { roundTrip(t, shards.Responses, exampleResponses()) })
 	t.Run("judgments", func(t *testing.T) { roundTrip(t, shards.Judgments, exampleJudgments()) })
 	t.Run("comparisons", func(t *testing.T) { roundTrip(t, shards.Comparisons, exampleComparisons()) })
+	t.Run("reads", func(t *testing.T) { roundTrip(t, shards.Reads, exampleReads()) })
 	t.Run("failures", func(t *testing.T) { roundTrip(t, shards.Failures, exampleFailures()) })
 }
 
@@ -250,6 +251,7 @@ func TestEveryStringIsChecked(t *testing.T) {
 	everyString(t, shards.Responses, exampleResponses()[0], bad)
 	everyString(t, shards.Judgments, exampleJudgments()[0], bad)
 	everyString(t, shards.Comparisons, exampleComparisons()[0], bad)
+	everyString(t, shards.Reads, exampleReads()[1], bad)
 	everyString(t, shards.Failures, exampleFailures()[0], bad)
 }
 

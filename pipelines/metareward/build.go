@@ -160,7 +160,15 @@ func (c *Config) Selection() prompts.Selection {
 
 // asked returns the roles that a run asks.
 func (r *resolved) asked(c *Config) []*stage.Role {
-	roles := []*stage.Role{&r.generate.Role, &r.judge.Role}
+	roles := []*stage.Role{&r.generate.Role}
+	if c.ReadsScores() {
+		if reads, err := r.judge.ReadOptions(); err == nil { // Validate reports the error
+			roles = append(roles, &reads.Role)
+		}
+	}
+	if !c.ReadsScores() || c.wants(schemas.RoleJudge) {
+		roles = append(roles, &r.judge.Role)
+	}
 	for i := range r.generate.Pools {
 		roles = append(roles, &r.generate.Pools[i].Role)
 	}
@@ -194,7 +202,7 @@ func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
 		o.Fence = c.Output.Dir
 	}
 	for _, r := range asked {
-		if r.Verdict != nil {
+		if r.Verdict != nil || r.Read != nil {
 			o.Prove = append(o.Prove, *r)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"coeval/transforms/pairs"
 	"coeval/transforms/rating"
 	"coeval/transforms/score"
+	"coeval/transforms/stage"
 )
 
 // Config has every setting of a run. The doc tags explain the keys. [Default] has the defaults; the
@@ -126,6 +127,9 @@ type JudgeRole struct {
 	// Scale and Pattern decide how a judgment is parsed.
 	Scale   [2]float64 `yaml:"scale"   json:"scale"   doc:"lowest and highest score in points, within 0 to 100; the built-in rubric needs [0, 5]"`
 	Pattern string     `yaml:"pattern" json:"pattern" doc:"regular expression whose one group is the score, in its last match; empty reads a score line"`
+	// Verdict and Reads decide how responses are scored.
+	Verdict string `yaml:"verdict" json:"verdict" doc:"reasoned: scores come from judgments in words; read: from the probabilities of one token, and only the contested response gets the n judgments"`
+	Reads   int    `yaml:"reads"   json:"reads"   doc:"under verdict: read, reads of a response; more than 1 helps only where a server answers equal requests differently"`
 	// Calibration changes no request.
 	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
 }
@@ -136,7 +140,14 @@ type MetaRole struct {
 	Role     `yaml:",inline"`
 	Template string `yaml:"template" json:"template" doc:"file with a Go text/template for the meta-judge's prompt; empty is the built-in one, and builtin:2026-11 the one before it"`
 	Pattern  string `yaml:"pattern"  json:"pattern"  doc:"regular expression whose one group is A or B, in its last match; empty reads a verdict line"`
+	Verdict  string `yaml:"verdict"  json:"verdict"  doc:"reasoned: comparisons are in words; read: a comparison is the probabilities of A and B as one token"`
 }
+
+// The allowed values of JudgeRole.Verdict and MetaRole.Verdict.
+const (
+	ReasonedVerdict = "reasoned"
+	ReadVerdict     = "read"
+)
 
 // Method has the numbers of the method.
 type Method struct {
@@ -159,6 +170,7 @@ type Method struct {
 	JudgeClassCap        float64           `yaml:"judge_class_cap"        json:"judge_class_cap,omitempty"    doc:"largest share of the judge pairs whose chosen judgments have one score, above 0 to 1; 0 is off"`
 	BalanceDirections    float64           `yaml:"balance_directions"     json:"balance_directions,omitempty" doc:"largest difference of judge pairs whose chosen judgment scores higher and lower, as a share of both, above 0 to below 1; 0 is off"`
 	StripReasoning       bool              `yaml:"strip_reasoning"        json:"strip_reasoning"        doc:"remove thoughts before a response is judged, a score parsed or a pair written"`
+	ReadMinMass          float64           `yaml:"read_min_mass"          json:"read_min_mass,omitempty" doc:"a read is unparsed if the probabilities of its labels sum to less, above 0 to 1"`
 	ReasoningTags        Texts             `yaml:"reasoning_tags"         json:"reasoning_tags,omitempty" doc:"tags around thoughts in addition to the known ones, as <analysis> or \"((plan)) ((done))\""`
 }
 
@@ -196,6 +208,10 @@ type Simulate struct {
 	FreshTexts bool          `yaml:"fresh_texts" json:"fresh_texts" doc:"answer each repetition of a request with another text"`
 	MaxN       int           `yaml:"max_n"       json:"max_n"       doc:"refuse requests of more choices; 0 takes all"`
 	Faults     string        `yaml:"faults"      json:"faults"      doc:"faults to inject, as 429=0.1,reset=0.02"`
+	// ReadDiscrimination, ReadNoise and ReadMass are how well it reads.
+	ReadDiscrimination float64 `yaml:"read_discrimination" json:"read_discrimination" doc:"how much its reads tell of the truth, against 1 for its reasoned verdicts; 0 to 1"`
+	ReadNoise          float64 `yaml:"read_noise" json:"read_noise" doc:"standard deviation of a read's own error, in logits for comparisons and points for scores"`
+	ReadMass           float64 `yaml:"read_mass" json:"read_mass" doc:"probability of its labels together; 0 to 1"`
 	// URL is the address of the worker that the program has started. It is not a setting.
 	URL string `yaml:"-" json:"-"`
 }
@@ -219,14 +235,15 @@ func Default() Config {
 		Roles: []string{schemas.RoleActor, schemas.RoleJudge}, Seed: new(int64(0)), Verdicts: FreeVerdicts,
 		Prompts: Prompts{DropLastAnswer: prompts.AutoDrop, MaxBad: 0.01, MaxLineBytes: 1 << 20},
 		Output:  Output{PromptsPerShard: 1250},
-		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: judge, N: 11, Scale: [2]float64{0, 5}}, MetaJudge: MetaRole{Role: role},
+		Actor:   ActorRole{Role: actor, N: 7}, Judge: JudgeRole{Role: judge, N: 11, Scale: [2]float64{0, 5}, Verdict: ReasonedVerdict, Reads: 1}, MetaJudge: MetaRole{Role: role, Verdict: ReasonedVerdict},
 		Method: Method{
 			Pairs: pairs.Tiers, Phase: 1, Rho: 0.32, MinJudgments: 2, MinMetaJudgments: 3, PositionWeights: pairs.RunWeights,
 			FixedPositionWeights: [2]float64{0.5, 0.5}, Rating: AutoRating, EloLambda: 0.1, DropEqualScores: true, StripReasoning: true,
+			ReadMinMass: stage.DefaultMinMass,
 		},
 		Budget:   Budget{Comparisons: AllComparisons, Regret: rating.DefaultRegret, MaxComparisons: rating.DefaultMaxComparisons},
 		Client:   Client{Tries: 5, Patience: 10 * time.Minute},
-		Simulate: Simulate{Slots: 256, Latency: 20 * time.Millisecond, World: "moderate"},
+		Simulate: Simulate{Slots: 256, Latency: 20 * time.Millisecond, World: "moderate", ReadDiscrimination: 1, ReadMass: 1},
 	}
 }
 
@@ -327,6 +344,9 @@ func (c *Config) method() Method {
 	if m.Rating != string(pairs.ScoresRating) {
 		m.Rating = ""
 	}
+	if !c.ReadsScores() && !c.ReadsComparisons() {
+		m.ReadMinMass = 0
+	}
 	return m
 }
 
@@ -336,6 +356,14 @@ func (b *Budget) policy() *rating.Policy {
 		return nil
 	}
 	return &rating.Policy{Regret: b.Regret, MaxComparisons: b.MaxComparisons}
+}
+
+// ReadsScores reports whether responses are scored by reads instead of judgments.
+func (c *Config) ReadsScores() bool { return c.Judge.Verdict == ReadVerdict }
+
+// ReadsComparisons reports whether judgments are compared by reads instead of texts.
+func (c *Config) ReadsComparisons() bool {
+	return c.wants(schemas.RoleJudge) && c.MetaJudge.Verdict == ReadVerdict
 }
 
 func (c Config) wants(role string) bool { return slices.Contains(c.Roles, role) }

@@ -172,9 +172,9 @@ func TestValidateTellsAll(t *testing.T) {
 		"actor.n",
 		"budget.comparisons", "budget.max_comparisons", "budget.regret",
 		"client.patience", "client.tries",
-		"judge.n", "judge.scale",
+		"judge.n", "judge.reads", "judge.scale", "judge.verdict", "meta_judge.verdict",
 		"method.elo_lambda", "method.fixed_position_weights", "method.min_judgments", "method.min_meta_judgments",
-		"method.pairs", "method.phase", "method.position_weights", "method.rating", "method.rho",
+		"method.pairs", "method.phase", "method.position_weights", "method.rating", "method.read_min_mass", "method.rho",
 		"output.dir", "output.prompts_per_shard",
 		"prompts.max_line_bytes", "prompts.paths",
 		"roles",
@@ -218,6 +218,51 @@ func TestValidateAsksForWhatIsNeeded(t *testing.T) {
 	}
 	if err := c.Validate(); err != nil {
 		t.Errorf("every role has its own: %v", err)
+	}
+}
+
+// Reads ask for one token without a constraint, also where verdicts are enforced; nothing of them is in the settings
+// of a run without. What would constrain them is refused.
+func TestReads(t *testing.T) {
+	c := valid()
+	plain, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(plain), "read") {
+		t.Errorf("a run without reads has %s", plain)
+	}
+	c.Verdicts, c.Judge.Verdict, c.MetaJudge.Verdict, c.Judge.Reads = EnforcedVerdicts, ReadVerdict, ReadVerdict, 3
+	r, err := c.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := r.meta.Role; m.Read == nil || m.MaxTokens != 1 || m.Verdict != nil || m.Read.MinMass != 0.5 {
+		t.Errorf("the meta-judge is asked as %+v", m)
+	}
+	if r.judge.Role.Verdict == nil || r.judge.Role.Read != nil || r.judge.Reads != 3 || !r.score.Reads {
+		t.Errorf("the contested response is judged by %+v", r.judge)
+	}
+	var names []string
+	chain, err := c.Chain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range chain {
+		names = append(names, s.Name)
+	}
+	if want := []string{"generate", "judge_reads", "score", "judge", "meta"}; !slices.Equal(names, want) {
+		t.Errorf("the chain is %v, want %v", names, want)
+	}
+	c.Judge.ExtraBody = map[string]any{"grammar": "x", "top_logprobs": 5}
+	c.MetaJudge.ExtraBody = map[string]any{"logit_bias": map[string]any{}}
+	c.Method.ReadMinMass, c.Judge.Reads = 1.5, 0
+	want := []string{"judge.extra_body.grammar", "judge.extra_body.top_logprobs", "judge.reads", "meta_judge.extra_body.logit_bias", "method.read_min_mass"}
+	c.Verdicts = FreeVerdicts
+	got := keys(t, c.Validate())
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 

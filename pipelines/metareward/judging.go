@@ -11,45 +11,71 @@ import (
 
 // Judging is the set-up for judging given responses with the judge of a config.
 type Judging struct {
-	// Chain judges and scores. Its calls equal those of a run, but its scores stay on the judge's
-	// scale, because a calibration is fitted to them.
+	// Chain asks for the verdicts. Its calls equal those of a run.
 	Chain []stage.Spec
 	Asking
+	// Scoring scores by each kind of verdict, read or reasoned, that Chain asks for. Scores stay on the judge's
+	// scale, because a calibration is fitted to them.
+	Scoring map[string]score.Options
 
 	Role stage.Role
-	// N is the number of judgments of each response, Template the digest of the judge's prompt.
+	// Judge describes the verdicts of each kind.
+	Judge map[string]JudgedBy
+}
+
+// JudgedBy is the number of verdicts on each response, and the digest of the judge's prompt.
+type JudgedBy struct {
 	N        int
 	Template string
 }
 
-// NewJudging returns the set-up for the responses of that number of prompts. It returns an error if
-// the config is invalid.
-func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string) (*Judging, error) {
+// NewJudging returns the set-up for the responses of that number of prompts, with these kinds of verdicts; none
+// means that of the config. It returns an error if the config is invalid.
+func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string, verdicts ...string) (*Judging, error) {
 	if err := c.ValidateJudging(); err != nil {
 		return nil, err
 	}
-	options, err := c.resolve()
-	if err != nil {
-		return nil, err
+	if len(verdicts) == 0 {
+		verdicts = []string{c.Judge.Verdict}
 	}
-	options.score.Calibration = nil
-	judging, err := judge.Spec(options.judge)
-	if err != nil {
-		return nil, err
+	j := &Judging{Scoring: map[string]score.Options{}, Judge: map[string]JudgedBy{}}
+	var roles []*stage.Role
+	for _, verdict := range verdicts {
+		c.Judge.Verdict = verdict
+		options, err := c.resolve()
+		if err != nil {
+			return nil, err
+		}
+		asked, spec := options.judge, judge.Spec
+		if c.ReadsScores() {
+			spec = judge.ReadSpec
+		}
+		one, err := spec(asked)
+		if err != nil {
+			return nil, err
+		}
+		options.score.Calibration = nil
+		if asked, err = options.scoredBy(); err != nil {
+			return nil, err
+		}
+		template, err := judge.ParseTemplate(asked)
+		if err != nil {
+			return nil, err
+		}
+		j.Chain, roles = append(j.Chain, one), append(roles, &asked.Role)
+		j.Scoring[verdict], j.Judge[verdict] = options.score, JudgedBy{N: asked.N, Template: template.Digest()}
+		j.Role = options.judge.Role
 	}
-	scoring, err := score.Spec(options.score)
-	if err != nil {
-		return nil, err
+	j.Asking = c.NewAsking(attempt, prompts, lengths, retryFailed, roles...)
+	return j, nil
+}
+
+// scoredBy returns the options of the verdicts that score responses.
+func (r *resolved) scoredBy() (judge.Options, error) {
+	if r.judge.Reads > 0 {
+		return r.judge.ReadOptions()
 	}
-	template, err := judge.ParseTemplate(options.judge)
-	if err != nil {
-		return nil, err
-	}
-	return &Judging{
-		Chain:  []stage.Spec{judging, scoring},
-		Asking: c.NewAsking(attempt, prompts, lengths, retryFailed, &options.judge.Role),
-		Role:   options.judge.Role, N: options.judge.N, Template: template.Digest(),
-	}, nil
+	return r.judge, nil
 }
 
 // CalibrationWarnings returns one sentence for each difference between the judge and the judge of its
@@ -63,7 +89,11 @@ func (c Config) CalibrationWarnings() ([]string, error) {
 	if made == nil {
 		return nil, nil
 	}
-	template, err := judge.ParseTemplate(options.judge)
+	asked, err := options.scoredBy()
+	if err != nil {
+		return nil, err
+	}
+	template, err := judge.ParseTemplate(asked)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +109,7 @@ func (c Config) CalibrationWarnings() ([]string, error) {
 	if is := template.Digest(); made.Judge.Template != is {
 		warn("the calibration of %s was made with another judge.template", made.Date)
 	}
-	if is := options.judge.N; made.Judge.Judgments != is {
+	if is := asked.N; made.Judge.Judgments != is {
 		warn("the calibration of %s was made from means of %d judgments, this run's are of %d (judge.n)", made.Date, made.Judge.Judgments, is)
 	}
 	return warnings, nil

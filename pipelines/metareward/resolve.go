@@ -64,20 +64,39 @@ func (c Config) resolve() (*resolved, error) {
 		judgeRole.Verdict, metaJudge.Verdict = judge.Verdict(c.Judge.scale()), meta.Verdict()
 	}
 	strip := c.Method.StripReasoning
+	comparisons := *metaJudge
+	if c.ReadsComparisons() {
+		comparisons = readRole(metaJudge, c.Method.ReadMinMass)
+	}
+	reads, minMass := 0, 0.0
+	if c.ReadsScores() {
+		reads, minMass = c.Judge.Reads, c.Method.ReadMinMass
+	}
 	return &resolved{
 		generate: generate.Options{Role: *actor, N: c.Actor.N, StripReasoning: strip, Pools: pools},
 		judge: judge.Options{
 			Role: *judgeRole, N: c.Judge.N, StripReasoning: strip,
-			Template: judging, Rubric: rubric, Scale: c.Judge.scale(), Pattern: c.Judge.Pattern,
+			Template: judging, Rubric: rubric, Scale: c.Judge.scale(), Pattern: c.Judge.Pattern, Reads: reads, ReadMinMass: minMass,
 		},
-		score: score.Options{MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration},
+		score: score.Options{
+			MinJudgments: c.Method.MinJudgments, MinDistinct: c.Method.MinMetaJudgments, Calibration: calibration, Reads: c.ReadsScores(),
+		},
 		meta: meta.Options{
-			Role: *metaJudge, MinJudgments: c.Method.MinMetaJudgments,
+			Role: comparisons, MinJudgments: c.Method.MinMetaJudgments,
 			HideScores: c.Method.HideScores, StripReasoning: strip, Budget: c.Budget.policy(),
 			Template: comparing, Rubric: sharedRubric(rubric, judging, comparing), Pattern: c.MetaJudge.Pattern,
 			Scale: c.Judge.scale(), ScorePattern: c.Judge.Pattern,
 		},
 	}, nil
+}
+
+// readRole returns the meta-judge as it is asked for reads: one token without a constraint.
+func readRole(r *stage.Role, minMass float64) stage.Role {
+	role := *r
+	role.Verdict, role.Stop, role.MaxTokens = nil, nil, 1
+	role.Read = meta.Read()
+	role.Read.MinMass = minMass
+	return role
 }
 
 // scale returns the judge's scale in thousandths of a point; the zero value for the built-in one.
@@ -208,8 +227,18 @@ func (c *Config) chain(r *resolved) ([]stage.Spec, error) {
 		return nil, err
 	}
 	chain := []stage.Spec{first, second, third}
+	if c.ReadsScores() {
+		reads, err := judge.ReadSpec(r.judge)
+		if err != nil {
+			return nil, err
+		}
+		chain = []stage.Spec{first, reads, third}
+	}
 	if !c.wants(schemas.RoleJudge) {
 		return chain, nil
+	}
+	if c.ReadsScores() { // reasons for the contested response alone
+		chain = append(chain, second)
 	}
 	fourth, err := meta.Spec(r.meta)
 	if err != nil {
@@ -225,6 +254,7 @@ func (s *Simulate) Worker() (*simulator.Options, error) {
 		return nil, err
 	}
 	world.Seed = s.Seed
+	world.ReadLoss, world.ReadNoise, world.ReadOther = 1-s.ReadDiscrimination, s.ReadNoise, 1-s.ReadMass
 	faults, err := simulator.ParseFaults(s.Faults)
 	if err != nil {
 		return nil, err

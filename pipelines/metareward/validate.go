@@ -61,6 +61,7 @@ func (c Config) Validate() error {
 	v.check(within(c.Actor.N, 1, maxCount), "actor.n", c.Actor.N, fmt.Sprintf("1 to %d", maxCount))
 	v.check(within(c.Judge.N, 1, maxCount), "judge.n", c.Judge.N, fmt.Sprintf("1 to %d", maxCount))
 	v.templates(&c)
+	v.reads(&c)
 	v.method(&c.Method)
 	v.budget(&c.Budget)
 	v.margin(&c)
@@ -82,6 +83,7 @@ func (c Config) ValidateJudging() error {
 	v.check(!within(c.Judge.N, 1, maxCount) || !within(c.Method.MinJudgments, 1, maxCount) || c.Judge.N >= c.Method.MinJudgments,
 		"judge.n", c.Judge.N, fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score", c.Method.MinJudgments))
 	v.templates(&c)
+	v.reads(&c)
 	v.method(&c.Method)
 	v.margin(&c)
 	v.client(&c.Client)
@@ -232,9 +234,9 @@ func (v *validator) pairable(c *Config) {
 		return
 	}
 	v.check(!c.wants(schemas.RoleActor) || c.Actor.N >= 2 || c.Method.Pairs == pairs.Temporal, "actor.n", c.Actor.N, "at least 2: an actor pair needs two responses")
-	v.check(c.Judge.N >= c.Method.MinJudgments || !within(c.Method.MinJudgments, 1, maxCount), "judge.n", c.Judge.N,
+	v.check(c.ReadsScores() || c.Judge.N >= c.Method.MinJudgments || !within(c.Method.MinJudgments, 1, maxCount), "judge.n", c.Judge.N,
 		fmt.Sprintf("at least method.min_judgments, %d: with fewer no response has a score, and there are no pairs", c.Method.MinJudgments))
-	if c.wants(schemas.RoleJudge) && c.Judge.N >= c.Method.MinJudgments {
+	if c.wants(schemas.RoleJudge) && (c.ReadsScores() || c.Judge.N >= c.Method.MinJudgments) {
 		v.check(c.Judge.N >= c.Method.MinMetaJudgments || !within(c.Method.MinMetaJudgments, 2, maxCount), "judge.n", c.Judge.N,
 			fmt.Sprintf("at least method.min_meta_judgments, %d: with fewer no judgments are compared, and there are no judge pairs", c.Method.MinMetaJudgments))
 	}
@@ -514,6 +516,32 @@ func (v *validator) method(m *Method) {
 	v.check(within(m.EloLambda, 1e-6, 1e3), "method.elo_lambda", m.EloLambda, "1e-06 to 1000")
 }
 
+// reads checks the settings of reads.
+func (v *validator) reads(c *Config) {
+	isVerdict := func(s string) bool { return s == ReasonedVerdict || s == ReadVerdict }
+	v.check(isVerdict(c.Judge.Verdict), "judge.verdict", c.Judge.Verdict, "reasoned, read")
+	v.check(isVerdict(c.MetaJudge.Verdict), "meta_judge.verdict", c.MetaJudge.Verdict, "reasoned, read")
+	v.check(within(c.Judge.Reads, 1, maxCount), "judge.reads", c.Judge.Reads, fmt.Sprintf("1 to %d", maxCount))
+	v.check(c.Method.ReadMinMass > 0 && c.Method.ReadMinMass <= 1, "method.read_min_mass", c.Method.ReadMinMass, "above 0 to 1, as 0.5")
+	if c.ReadsScores() {
+		sc := c.Judge.scale()
+		labels, _ := sc.Labels()
+		v.check(len(labels) >= 2, "judge.scale", c.Judge.Scale, "a scale with at least two whole points under judge.verdict: read")
+		v.readFields("judge", &c.Judge.Role)
+	}
+	if c.MetaJudge.Verdict == ReadVerdict {
+		v.readFields("meta_judge", &c.MetaJudge.Role)
+	}
+}
+
+// readFields refuses fields that would constrain or replace the probabilities of a read.
+func (v *validator) readFields(key string, r *Role) {
+	for _, field := range slices.Concat(openai.ConstraintFields(), openai.ReadFields(), []string{"logit_bias", "guided_choice", "guided_json"}) {
+		_, set := r.ExtraBody[field]
+		v.check(!set, key+".extra_body."+field, "set", "nothing while "+key+".verdict is read")
+	}
+}
+
 func (v *validator) budget(b *Budget) {
 	v.check(b.Comparisons == AllComparisons || b.Comparisons == SettledComparisons, "budget.comparisons", b.Comparisons, "all, settled")
 	v.check(b.Regret > 0 && b.Regret < 1, "budget.regret", b.Regret, "a share above 0 to below 1, as 0.19; a smaller one asks more comparisons")
@@ -545,6 +573,9 @@ func (v *validator) simulate(c *Config) {
 	v.check(s.Latency >= 0, "simulate.latency", s.Latency, "a time, as 20ms")
 	v.check(within(s.MaxN, 0, 1024), "simulate.max_n", s.MaxN, "0 to 1024")
 	v.check(slices.Contains(simulator.WorldNames, s.World), "simulate.world", s.World, strings.Join(simulator.WorldNames, ", "))
+	v.check(within(s.ReadDiscrimination, 0, 1), "simulate.read_discrimination", s.ReadDiscrimination, "0 to 1")
+	v.check(within(s.ReadNoise, 0, 100), "simulate.read_noise", s.ReadNoise, "0 to 100")
+	v.check(within(s.ReadMass, 0, 1), "simulate.read_mass", s.ReadMass, "0 to 1")
 	_, err := simulator.ParseFaults(s.Faults)
 	v.check(err == nil, "simulate.faults", s.Faults, fmt.Sprintf("a list as 429=0.1,reset=0.02 (%v)", err))
 }

@@ -57,6 +57,8 @@ type Figures struct {
 	// not the distance, so that no scale can be fitted to them.
 	Fit       *Fit      `json:"fit"`
 	Bootstrap Bootstrap `json:"bootstrap"`
+	// Verdicts compare reads with judgments in words; null unless both were asked for.
+	Verdicts *Verdicts `json:"verdicts,omitempty"`
 	// Responses, Pairs and Scores are the data behind all figures.
 	Responses []Response `json:"responses"`
 	Pairs     []Pair     `json:"pairs"`
@@ -69,6 +71,8 @@ type Judge struct {
 
 	// MinJudgments is the number of parsed judgments that a scored response needs.
 	MinJudgments int `json:"min_judgments"`
+	// Reads is true if scores are of one token each; Judgments then counts them.
+	Reads bool `json:"reads,omitempty"`
 }
 
 // Identity is the judge's name with its revision, as in a run's tables.
@@ -301,7 +305,9 @@ func Of(set *labels.Set, dossiers []schemas.Dossier, a Asked) *Figures {
 		f.Agreement = f.agreement(usable)
 	}
 	if len(usable) > 0 {
-		f.Reliability = f.reliability(usable)
+		if !f.Judge.Reads { // one read has no share of wins
+			f.Reliability = f.reliability(usable)
+		}
 		f.Curve = f.curve(usable)
 	}
 	f.bootstrap()
@@ -332,6 +338,9 @@ func (f *Figures) addResponses(dossiers []schemas.Dossier) map[text]int {
 			places[text{d.Prompt.ID, r.Text}] = len(f.Responses)
 			out := Response{PromptID: d.Prompt.ID, Chars: r.Chars(), Scores: []score.Points{}, sums: r.Score}
 			for _, j := range r.Judgments {
+				if f.Judge.Reads {
+					break
+				}
 				f.Unparsed.Judgments++
 				if j.Unparsed != "" {
 					f.Unparsed.Unparsed++
@@ -339,6 +348,9 @@ func (f *Figures) addResponses(dossiers []schemas.Dossier) map[text]int {
 					continue
 				}
 				out.Scores = append(out.Scores, score.Points(j.Score))
+			}
+			if f.Judge.Reads {
+				f.addReads(&out, r)
 			}
 			if r.Score.Scored {
 				mean := out.mean()
@@ -358,6 +370,21 @@ func (f *Figures) addResponses(dossiers []schemas.Dossier) map[text]int {
 	f.Labels.Responses = len(f.Responses)
 	f.Unparsed.Share = share(f.Unparsed.Unparsed, f.Unparsed.Judgments)
 	return places
+}
+
+// addReads adds the reads of a response in the place of judgments.
+func (f *Figures) addReads(out *Response, r *schemas.Response) {
+	const perThousandth = schemas.ReadUnit / 1000
+	for i := range r.Reads {
+		read := &r.Reads[i]
+		f.Unparsed.Judgments++
+		if read.Unparsed != "" {
+			f.Unparsed.Unparsed++
+			f.Unparsed.Reasons[read.Unparsed]++
+			continue
+		}
+		out.Scores = append(out.Scores, score.Points((read.ValueMicros+perThousandth/2)/perThousandth))
+	}
 }
 
 // mean is S with one rounding, so that equal means are equal floats.

@@ -80,7 +80,11 @@ func (f *Figures) Print(w io.Writer) error {
 	if f.Simulated {
 		line("SIMULATED", "the simulated worker answered: this shows how coeval works and is no evidence about a judge")
 	}
-	line("judge", "%s, %d judgments of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments)
+	kind := "judgments"
+	if f.Judge.Reads {
+		kind = "reads"
+	}
+	line("judge", "%s, %d %s of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments, kind)
 	line("verdict", "%s", f.Verdict())
 	f.printLabels(line)
 	if f.Agreement != nil {

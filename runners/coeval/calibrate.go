@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -34,6 +35,7 @@ type calibrateFlags struct {
 	scale     string
 	mapTo     string
 	resamples int
+	verdicts  []string
 }
 
 func newCalibrateCommand() *cobra.Command {
@@ -44,7 +46,8 @@ func newCalibrateCommand() *cobra.Command {
 		Long: `Compare the judge with people. Labels are pairs of responses with a preference, as
 {"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
 as {"prompt": …, "response": …, "score": 3.5}. The command asks the config's judge as a run does, and takes answers that the journal of OUT already contains from there. The figures go to OUT/calibration.json and to a page, calibration.html.
-With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.`,
+With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.
+With --verdict read,reasoned the command asks the judge in both ways, and prints which is worth its price.`,
 		Example: `  coeval calibrate config.yaml --people labels.jsonl --out calibration
   coeval calibrate config.yaml --people scores.jsonl --scale 1:10 --out calibration --map map.json`,
 		Args: cobra.MaximumNArgs(1),
@@ -61,6 +64,7 @@ With --map a map to people's scale is written, for judge.calibration of a run; i
 	c.Flags().Var(pathFlag{to: &flags.labels}, "people", "file of people's labels: JSONL or a JSON array (.gz and .zst too)")
 	c.Flags().StringVar(&flags.scale, "scale", "0:5", "lowest and highest score that people could give; it is mapped to 0 to 5")
 	c.Flags().Var(pathFlag{to: &flags.mapTo}, "map", "write the map to people's scale to this file")
+	c.Flags().StringSliceVar(&flags.verdicts, "verdict", nil, "kinds of verdicts to measure: reasoned, read, or both (read,reasoned), which are then compared; none is judge.verdict")
 	c.Flags().IntVar(&flags.resamples, "resamples", 1000, "resamples that intervals are made of, 100 to 100000")
 	c.Flags().BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
 	return c
@@ -91,6 +95,11 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 	}
 	if f.resamples < 100 || f.resamples > 100_000 {
 		errs = append(errs, fmt.Errorf("--resamples is %d; allowed is 100 to 100000", f.resamples))
+	}
+	for i, v := range f.verdicts {
+		if v != metareward.ReadVerdict && v != metareward.ReasonedVerdict || slices.Contains(f.verdicts[:i], v) {
+			errs = append(errs, fmt.Errorf("--verdict has %q; allowed are read and reasoned, each once", v))
+		}
 	}
 	if f.labels == "" {
 		errs = append(errs, errors.New("--people is missing; it names the file of labels"))
@@ -158,7 +167,7 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	if err != nil {
 		return nil, schemas.CallTally{}, err
 	}
-	j, err := metareward.NewJudging(k.config, k.attempt, k.scan.Prompts, lengths, k.flags.retryFailed)
+	j, err := metareward.NewJudging(k.config, k.attempt, k.scan.Prompts, lengths, k.flags.retryFailed, k.flags.verdicts...)
 	if err != nil {
 		return nil, schemas.CallTally{}, err
 	}
@@ -179,13 +188,28 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	if err != nil {
 		return nil, sum, err
 	}
-	return calibrate.Of(k.set, dossiers, calibrate.Asked{
-		Judge: calibrate.Judge{
-			CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: j.N, Template: j.Template},
-			MinJudgments:    k.config.Method.MinJudgments,
-		},
-		Simulated: j.Role.Simulated != "" || identity != nil && identity.Simulated(), Scale: k.scale, Resamples: k.flags.resamples,
-	}), sum, nil
+	simulated := j.Role.Simulated != "" || identity != nil && identity.Simulated()
+	figures := map[string]*calibrate.Figures{}
+	for verdict, by := range j.Judge {
+		for i := range dossiers {
+			score.Dossier(&dossiers[i], j.Scoring[verdict])
+		}
+		figures[verdict] = calibrate.Of(k.set, dossiers, calibrate.Asked{
+			Judge: calibrate.Judge{
+				CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: by.N, Template: by.Template},
+				MinJudgments:    k.config.Method.MinJudgments, Reads: verdict == metareward.ReadVerdict,
+			},
+			Simulated: simulated, Scale: k.scale, Resamples: k.flags.resamples,
+		})
+	}
+	own := figures[k.config.Judge.Verdict]
+	if own == nil {
+		own = figures[k.flags.verdicts[0]]
+	}
+	if read, reasoned := figures[metareward.ReadVerdict], figures[metareward.ReasonedVerdict]; read != nil && reasoned != nil {
+		own.Verdicts = calibrate.OfBoth(read, reasoned, dossiers)
+	}
+	return own, sum, nil
 }
 
 // report writes the figures, the page and the map, and prints the figures.
@@ -216,6 +240,11 @@ func (k *calibration) report(ctx context.Context, f *calibrate.Figures, calls sc
 	w := k.command.OutOrStdout()
 	if err := f.Print(w); err != nil {
 		return err
+	}
+	if f.Verdicts != nil {
+		if err := f.Verdicts.Print(w); err != nil {
+			return err
+		}
 	}
 	for _, warning := range k.seen.Warnings {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)

@@ -406,3 +406,24 @@ func TestCalibrateSimulated(t *testing.T) {
 		}
 	}
 }
+
+// Both kinds of verdicts are asked on one journal, and a sentence says which is worth its price: in a world whose reads
+// know as much as its judgments, reads are; in one whose reads know nothing, judgments in words.
+func TestCalibrateVerdicts(t *testing.T) {
+	for sentence, loss := range map[string]float64{"reads are worth their price": 0, "judgments in words are worth theirs": 1} {
+		world := simulator.DefaultWorld()
+		world.ReadLoss, world.JudgeUnparsed = loss, 0
+		w := newWorker(t, simulator.Options{World: &world})
+		file, out := pairLabels(t, &world, 120), filepath.Join(t.TempDir(), "out")
+		args := []string{"calibrate", "--url", w.URL, "--model", "simulated", "--people", file, "--out", out, "--set", "judge.n=3", "--verdict", "read,reasoned"}
+		text := want(t, nil, args...)
+		if !strings.Contains(text, sentence) || !strings.Contains(text, "read and reasoned, on ") {
+			t.Errorf("with a loss of %v it prints\n%s\nwant %q", loss, text, sentence)
+		}
+		asked := w.Stats().Generations
+		alone := want(t, nil, "calibrate", "--url", w.URL, "--model", "simulated", "--people", file, "--out", out, "--set", "judge.n=3", "--verdict", "read")
+		if got := w.Stats().Generations; got != asked || !strings.Contains(alone, "1 reads of each response") {
+			t.Errorf("reads alone ask %d more, and print\n%s", got-asked, alone)
+		}
+	}
+}

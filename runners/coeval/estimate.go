@@ -191,7 +191,8 @@ func printBudgets(w io.Writer, e *estimate.Estimate) error {
 		return nil
 	}
 	fmt.Fprintln(w, "\nbudgets for the comparisons, with nothing in the journal; gap is the quality of the judge pairs against all comparisons in simulation,")
-	fmt.Fprintln(w, "hidden gap the same where scores leave half a point of a judgment's quality untold (docs/sizing-and-cost.md):")
+	fmt.Fprintln(w, "hidden gap the same where scores leave half a point of a judgment's quality untold (docs/sizing-and-cost.md).")
+	fmt.Fprintln(w, "verdict=read: if reads discriminate as well as texts; measure it with coeval calibrate --verdict read,reasoned")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "comparisons a prompt\tgap\thidden gap\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
 	for i := range e.Budgets {

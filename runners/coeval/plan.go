@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -124,6 +125,10 @@ func lengths(p *plan.Plan) string {
 		l := p.Assumed[s.Stage]
 		if i > 0 {
 			text.WriteString(", ")
+		}
+		if slices.Contains(p.Reads, s.Stage) {
+			fmt.Fprintf(&text, "%s one token", s.Stage)
+			continue
 		}
 		fmt.Fprintf(&text, "%s %d characters (%s)", s.Stage, l.Chars, measured(l.Measured))
 	}

@@ -49,8 +49,8 @@ type monitor struct {
 	every time.Duration
 	// series belongs to the looking goroutine until done.
 	series []summary.Point
-	// warned counts the warnings that were shown.
-	warned int
+	// warned and noted count the warnings and notes that were shown.
+	warned, noted int
 	// unsaved reports that a failure to save was shown.
 	unsaved bool
 }
@@ -110,9 +110,12 @@ func (m *monitor) end() []summary.Point {
 	return m.series
 }
 
-// add shows new warnings and adds a point, unless the last one is too close. A warning is shown when it
+// add shows new notes and warnings and adds a point, unless the last one is too close. A warning is shown when it
 // comes up: a run may take days, and a server that was set aside at its beginning costs GPU time.
 func (m *monitor) add(s infer.Snapshot) {
+	for ; m.noted < len(s.Notes); m.noted++ {
+		fmt.Fprintln(m.screen, sanitize.Line(s.Notes[m.noted]))
+	}
 	for ; m.warned < len(s.Warnings); m.warned++ {
 		fmt.Fprintf(m.screen, "warning: %s\n", sanitize.Line(s.Warnings[m.warned]))
 	}

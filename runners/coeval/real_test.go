@@ -491,3 +491,34 @@ func startVLLM(t *testing.T, addr string) *process {
 	})
 	return p
 }
+
+// The same vLLM is read by the probabilities of the labels' own tokens, however unlikely a model of random weights finds
+// them, and never under the constraint that its judgments in words have.
+func TestRealVLLMReads(t *testing.T) {
+	addr := freePort(t)
+	startVLLM(t, addr)
+	out := filepath.Join(t.TempDir(), "reads")
+	args := []string{
+		"run", "--url", "http://" + addr + "/v1", "--model", "random", "--prompts", promptFile(t, 4), "--out", out,
+		"--set", "actor.n=2", "--set", "judge.n=4", "--set", "actor.max_tokens=24", "--set", "judge.max_tokens=64", "--set", "verdicts=enforced",
+		"--set", "judge.verdict=read", "--set", "meta_judge.verdict=read", "--set", "method.read_min_mass=0.000001",
+		"--set", `actor.extra_body={logit_bias: {"2": 6}}`, "--set", "client.patience=10m",
+	}
+	r := begin(t, nil, args...)
+	if code := r.wait(t); code != exitDone {
+		t.Fatalf("exit code %d\n%s", code, r.stderr.String())
+	}
+	for _, role := range []string{"judge reads 0, 1, 2, 3, 4, 5 of ", "meta_judge reads A, B of "} {
+		if said := r.stderr.String(); !strings.Contains(said, role) || !strings.Contains(said, "by logprob_token_ids") {
+			t.Errorf("%q with logprob_token_ids is not said:\n%s", role, said)
+		}
+	}
+	proved(t, out)
+	// All labels have a probability: a random model finds each of 4,000 tokens about equally likely.
+	stats := readRun(t, out).Stats
+	for kind, s := range map[string]schemas.ReadStats{"scores": stats.ScoreReads, "comparisons": stats.ComparisonReads} {
+		if mass := float64(s.MassMicros) / float64(max(s.Reads, 1)); s.Reads == 0 || schemas.Sum(s.Unparsed) > 0 || mass < 1 || mass > 0.2e6 {
+			t.Errorf("%s are %+v, with a mean mass of %v millionths", kind, s, mass)
+		}
+	}
+}

@@ -16,7 +16,7 @@ func newSimulateCommand() *cobra.Command {
 	var o simulator.Options
 	var world, faults, weights string
 	var seed uint64
-	var bend float64
+	var bend, discrimination, readMass, readNoise float64
 	c := &cobra.Command{
 		Use:   "simulate [flags]",
 		Short: "Serve the simulated worker: an OpenAI-compatible server without a model",
@@ -31,6 +31,7 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 				return usage(err)
 			}
 			w.Seed, w.JudgeBend = seed, bend
+			w.ReadLoss, w.ReadOther, w.ReadNoise = 1-discrimination, 1-readMass, readNoise
 			o.World = &w
 			if o.Faults, err = simulator.ParseFaults(faults); err != nil {
 				return usage(err)
@@ -69,6 +70,9 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 	f.Uint64Var(&seed, "seed", 0, "seed of the hidden truth")
 	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: x points become 5·(x/5)^(2^BEND); -4 to 4")
+	f.Float64Var(&discrimination, "read-discrimination", 1, "how much reads tell of the truth, against 1 for reasoned verdicts; 0 to 1")
+	f.Float64Var(&readMass, "read-mass", 1, "probability of a read's labels together; 0 to 1")
+	f.Float64Var(&readNoise, "read-noise", 0, "standard deviation of a read's own error, in logits for comparisons and points for scores")
 	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer each repetition of a request with another text")
 	f.BoolVar(&o.Record, "record", false, "remember the texts of requests, for POST /sent")
 	f.StringVar(&faults, "fault", "", "faults to inject, as 429=0.1,reset=0.02")

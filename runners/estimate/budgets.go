@@ -19,12 +19,27 @@ var measured = []struct {
 	settings       []string
 	comparisons    float64
 	gap, hiddenGap float64
+	// reads are the roles whose verdicts are one token, n the judgments of a judged response.
+	reads reads
+	n     int
 }{
-	{[]string{"budget.comparisons=all"}, 110, 1, 1},
-	{[]string{"budget.comparisons=all", "method.rating=scores"}, 110, 1.026, 1.010},
-	{[]string{"budget.comparisons=settled", "budget.regret=0.13", "budget.max_comparisons=60"}, 47.1, 1.004, 0.969},
-	{[]string{"budget.comparisons=settled"}, 38.6, 0.998, 0.949},
+	{[]string{"budget.comparisons=all"}, 110, 1, 1, none, measuredN},
+	{[]string{"budget.comparisons=all", "method.rating=scores"}, 110, 1.026, 1.010, none, measuredN},
+	{[]string{"budget.comparisons=settled", "budget.regret=0.13", "budget.max_comparisons=60"}, 47.1, 1.004, 0.969, none, measuredN},
+	{[]string{"budget.comparisons=settled"}, 38.6, 0.998, 0.949, none, measuredN},
+	{[]string{"meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 30.6, 1.11, 1.10, comparisons, measuredN},
+	{[]string{"judge.verdict=read", "judge.n=24", "meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 36, 1.07, 1.13, both, 24},
 }
+
+// reads are the verdicts of one token in a budget. Reads were measured with the discrimination of verdicts in
+// words: `coeval calibrate --verdict read,reasoned` shows whether that holds for a model.
+type reads int
+
+const (
+	none reads = iota
+	comparisons
+	both
+)
 
 // A Budget is the cost of a plan with an empty journal under a budget, and the expected value of its
 // judge pairs.
@@ -36,6 +51,8 @@ type Budget struct {
 	// Gap and HiddenGap are ratios to all comparisons, measured in simulation.
 	Gap       float64 `json:"gap"`
 	HiddenGap float64 `json:"hidden_gap"`
+	// AssumesReads is true if the gap holds for reads that discriminate as well as verdicts in words.
+	AssumesReads bool `json:"assumes_reads,omitempty"`
 	Cost
 }
 
@@ -46,8 +63,8 @@ func (e *Estimate) budgets(p *plan.Plan, k, n int) {
 		return
 	}
 	for _, m := range measured {
-		b := Budget{Settings: m.settings, Comparisons: m.comparisons, Gap: m.gap, HiddenGap: m.hiddenGap}
-		b.Cost, _ = e.whole(p, k, n, int64(math.Round(float64(p.Prompts)*m.comparisons)))
+		b := Budget{Settings: m.settings, Comparisons: m.comparisons, Gap: m.gap, HiddenGap: m.hiddenGap, AssumesReads: m.reads != none}
+		b.Cost, _ = e.whole(p, k, m.n, int64(math.Round(float64(p.Prompts)*m.comparisons)), m.reads == both, m.reads != none)
 		e.Budgets = append(e.Budgets, b)
 	}
 }

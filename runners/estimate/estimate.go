@@ -205,33 +205,46 @@ func distinct(numbers ...[]int) []int {
 // computeCost sets the cost of a variant.
 func (e *Estimate) computeCost(p *plan.Plan, v *Variant) {
 	var chars int64
-	v.Cost, chars = e.whole(p, v.K, v.N, p.Prompts*int64(v.Comparisons))
+	v.Cost, chars = e.whole(p, v.K, v.N, p.Prompts*int64(v.Comparisons), slices.Contains(p.Reads, schemas.StageReads), slices.Contains(p.Reads, schemas.StageMeta))
 	v.JournalBytes, v.OutputBytes = p.Storage(v.Generations, chars)
 }
 
 // whole returns the cost of all prompts of a plan with an empty journal, and the characters of their
-// texts. Comparisons are those of all prompts.
-func (e *Estimate) whole(p *plan.Plan, k, n int, comparisons int64) (cost Cost, chars int64) {
+// texts. Comparisons are those of all prompts. With readScores the responses are read once each, and only the
+// contested one is judged; with readComparisons a comparison is one token.
+func (e *Estimate) whole(p *plan.Plan, k, n int, comparisons int64, readScores, readComparisons bool) (cost Cost, chars int64) {
 	type need struct {
 		stage                 string
 		requests, generations int64
+		// isRead reports whether each is one token.
+		isRead bool
 	}
-	needs := []need{{schemas.StageGenerate, p.Prompts, p.Prompts * int64(k)}}
+	needs := []need{{schemas.StageGenerate, p.Prompts, p.Prompts * int64(k), false}}
 	responses := int64(k)
 	for _, pool := range p.Pools {
 		n := int64(pool.N)
 		if pool.AsActor {
 			n = int64(k)
 		}
-		needs = append(needs, need{pool.Stage, p.Prompts, p.Prompts * n})
+		needs = append(needs, need{pool.Stage, p.Prompts, p.Prompts * n, false})
 		responses += n
 	}
+	judged := responses
+	if readScores {
+		needs = append(needs, need{schemas.StageJudge, p.Prompts * responses, p.Prompts * responses, true})
+		if judged = 1; comparisons == 0 {
+			judged = 0
+		}
+	}
 	needs = append(needs,
-		need{schemas.StageJudge, p.Prompts * responses, p.Prompts * responses * int64(n)},
-		need{schemas.StageMeta, comparisons, comparisons})
+		need{schemas.StageJudge, p.Prompts * judged, p.Prompts * judged * int64(n), false},
+		need{schemas.StageMeta, comparisons, comparisons, readComparisons})
 	var generations, prompt, completion int64
 	for _, c := range needs {
 		length := p.Assumed[c.stage]
+		if c.isRead {
+			length.Chars = plan.CharsPerToken
+		}
 		generations += c.generations
 		prompt += c.requests * length.PromptChars / plan.CharsPerToken
 		completion += c.generations * length.Chars / plan.CharsPerToken

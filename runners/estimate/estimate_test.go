@@ -1,6 +1,7 @@
 package estimate
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,10 +131,17 @@ func TestBudgets(t *testing.T) {
 		t.Fatalf("%+v", e.Budgets)
 	}
 	for i, b := range e.Budgets {
-		if want := 840 + int64(10*b.Comparisons+0.5); b.Generations != want {
-			t.Errorf("%v asks for %d generations, want 10·(7 + 77) and 10·%v", b.Settings, b.Generations, b.Comparisons)
+		want := 840 + int64(10*b.Comparisons+0.5)
+		if slices.Contains(b.Settings, "judge.verdict=read") {
+			want = 10*(7+7+24) + int64(10*b.Comparisons+0.5) // 7 reads, and 24 judgments of the contested response
 		}
-		if i > 1 && (b.Comparisons >= e.Budgets[i-1].Comparisons || b.Gap > e.Budgets[i-1].Gap || b.HiddenGap > e.Budgets[i-1].HiddenGap) {
+		if b.Generations != want {
+			t.Errorf("%v asks for %d generations, want %d: 10·(7 + 77), or 10·(7 + 7 + 24), and 10·%v", b.Settings, b.Generations, want, b.Comparisons)
+		}
+		if b.AssumesReads != slices.Contains(b.Settings, "meta_judge.verdict=read") || b.AssumesReads && b.CompletionTokens >= e.Budgets[3].CompletionTokens {
+			t.Errorf("%v writes %d tokens, verdicts in words %d", b.Settings, b.CompletionTokens, e.Budgets[3].CompletionTokens)
+		}
+		if i > 1 && !b.AssumesReads && (b.Comparisons >= e.Budgets[i-1].Comparisons || b.Gap > e.Budgets[i-1].Gap || b.HiddenGap > e.Budgets[i-1].HiddenGap) {
 			t.Errorf("%v asks %v for a gap of %v, the one before it %v for %v", b.Settings, b.Comparisons, b.Gap, e.Budgets[i-1].Comparisons, e.Budgets[i-1].Gap)
 		}
 	}

@@ -5,7 +5,8 @@
 A model of 135 million parameters is no judge: hardly a text of it ends in a score. That is the
 point. First it judges freely, and the run must say that most judgments don't parse, lose none
 and invent no score. Then verdicts are enforced, for which the program finds llama.cpp's
-grammar by itself, and nearly all of them must parse, so that the meta-judge has something to compare.
+grammar by itself, and nearly all of them must parse, so that the meta-judge has something to compare. Last,
+verdicts are reads: probabilities of one token.
 Each run is verified, recomputed by the reference, and made again, which must ask nothing.
 
 llama.cpp takes no more than one choice for each of its slots in a request: the judge is asked
@@ -51,6 +52,8 @@ ENFORCED = FREE | {
     "meta_judge.max_tokens": 64,
     "judge.stop": "[]",
 }
+# One token for each score and each comparison; words for the contested response alone, which must end in a score.
+READ = ENFORCED | {"judge.verdict": "read", "meta_judge.verdict": "read", "method.read_min_mass": 0.001}
 
 
 class Server:
@@ -139,8 +142,8 @@ def digests(out):
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def make(name, flags, prompts, settings, server, coeval, out):
-    """Runs twice, verifies and recomputes; returns the summary of the first run."""
+def make(name, flags, prompts, settings, server, coeval, out, reference=True):
+    """Runs twice, verifies and, with reference, recomputes; returns the summary of the first run."""
     command = [coeval, "run", *flags, "--limit", str(prompts), "--out", str(out), *sets(settings)]
     begin = time.monotonic()
     summary = json.loads(run([*command, "--json"], server)[0])
@@ -157,7 +160,8 @@ def make(name, flags, prompts, settings, server, coeval, out):
             f"{name}: {summary['prompts']} prompts, simulated is {summary['simulated']}, {calls['failed']} calls failed"
         )
     print("".join(run([coeval, "verify", str(out)], server)).strip(), flush=True)
-    subprocess.run([sys.executable, str(REFERENCE), str(out)], check=True)
+    if reference:
+        subprocess.run([sys.executable, str(REFERENCE), str(out)], check=True)
     before = digests(out)
     again = json.loads(run([*command, "--json"], server)[0])
     if again["calls"]["requests"] != 0 or again["calls"]["generations"] != 0:
@@ -191,6 +195,23 @@ def check(coeval, prompts, scratch, server):
         fail(f"enforced, {enforced['unparsed']:.1%} don't parse, and the judge's prompts end as {enforced['judge']}")
     if not (out / "judge").is_dir() or not enforced["actor"]["paired"]:
         fail("with enforced verdicts there is not one actor pair")
+    check_reads(flags, server, coeval, out)
+
+
+def check_reads(flags, server, coeval, out):
+    """Verdicts of one token: llama.cpp reports the 20 most likely tokens, and has no form for labels alone."""
+    command = [coeval, "run", *flags, "--limit", str(ENFORCED_PROMPTS), "--out", str(out), *sets(READ)]
+    told = "".join(run(command, server))
+    for role in ("judge reads 0, 1, 2, 3, 4, 5 of", "meta_judge reads A, B of"):
+        if role not in told or "by top_logprobs: 20" not in told:
+            fail(f"the run does not tell that {role} the server by top_logprobs: 20:\n{told}")
+    read = make("read", flags, ENFORCED_PROMPTS, READ, server, coeval, out, reference=False)
+    scores, comparisons = read["reads"]["scores"], read["reads"]["comparisons"]
+    print(f"read: {scores} of scores, {comparisons} of comparisons", flush=True)
+    if scores["reads"] < ENFORCED_PROMPTS or not 0 < scores["mass"] <= 1 or not 0 <= comparisons["mass"] <= 1:
+        fail(f"the reads are {scores} and {comparisons}")
+    if not (out / "raw" / "reads").is_dir():
+        fail("there is no table of reads")
 
 
 def sets(settings):

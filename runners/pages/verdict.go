@@ -61,6 +61,9 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 		}
 		say("%s.", text)
 	}
+	if r := s.Reads; r != nil {
+		say("Verdicts of one token: %s. raw/reads has the labels' log-probabilities.", r.Text())
+	}
 	if a := s.Asking; a != nil {
 		say("The meta-judge was asked %s of %s comparisons (%s); prompts by why asking stopped: %s (column asking_stopped of raw/prompts). Its picks are expected to lose %s of the distance between the best and the worst judgment.",
 			comma(a.Asked), comma(a.Possible), percent(ratio(a.Asked, a.Possible)), a.Why(), percent(a.Regret))

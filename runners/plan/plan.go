@@ -66,6 +66,9 @@ type Plan struct {
 	// whether they were measured in the journal.
 	Assumed map[string]Length `json:"assumed"`
 
+	// Reads are the stages whose answers are one token each; Assumed has the lengths of their verdicts in
+	// words.
+	Reads []string `json:"reads,omitempty"`
 	// Pools are the roles that answer beside the actor.
 	Pools []metareward.AskedPool `json:"pools,omitempty"`
 
@@ -264,8 +267,16 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 	}
 	switch t.gap {
 	case schemas.StageGenerate, schemas.StagePast, schemas.StageFuture:
+		if p.config.ReadsScores() {
+			reads := int64(p.config.Judge.Reads)
+			p.at(schemas.StageReads).add(k*reads, 0, k)
+			p.contestedUpTo(n)
+			break
+		}
 		p.at(schemas.StageJudge).add(k*n, 0, k)
 		p.metaUpTo(n)
+	case schemas.StageReads:
+		p.contestedUpTo(n)
 	case schemas.StageJudge:
 		p.metaUpTo(n)
 	case schemas.StageMeta:
@@ -284,6 +295,14 @@ func (p *planner) maxComparisons(n int64) int64 {
 		return min(all, int64(p.config.Budget.MaxComparisons)/2*2) // both orders of a pair or none
 	}
 	return all
+}
+
+// contestedUpTo adds the judgments of the contested response, and their comparisons.
+func (p *planner) contestedUpTo(n int64) {
+	if p.wants(schemas.RoleJudge) {
+		p.at(schemas.StageJudge).add(n, 0, 1)
+	}
+	p.metaUpTo(n)
 }
 
 func (p *planner) metaUpTo(n int64) {
@@ -403,8 +422,19 @@ func (p *planner) assumed() (response, judgment, comparison int64) {
 	return int64(w.ResponseChars), int64(w.JudgmentChars), int64(w.ComparisonChars)
 }
 
+// reads are the stages whose answers are one token each.
+func (p *planner) reads() (stages []string) {
+	if p.config.ReadsScores() {
+		stages = append(stages, schemas.StageReads)
+	}
+	if p.config.ReadsComparisons() {
+		stages = append(stages, schemas.StageMeta)
+	}
+	return stages
+}
+
 func (p *planner) length(stage string, maxTokens int, assumed int64) Length {
-	if s := p.chars[stage]; s != nil && s.texts > 0 {
+	if s := p.chars[stage]; s != nil && s.texts > 0 && !slices.Contains(p.reads(), stage) {
 		return Length{Chars: s.chars / s.texts, Measured: true}
 	}
 	if maxTokens > 0 {
@@ -422,7 +452,7 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	answer, verdict, comparison := p.assumed()
 	out := &Plan{
 		Lines: scan.Lines, Bad: scan.Bad, Merged: scan.Merged, NotDrawn: scan.Distinct - scan.Prompts, Prompts: scan.Prompts,
-		Pools: p.pools, Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
+		Pools: p.pools, Reads: p.reads(), Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
 		Assumed: map[string]Length{
 			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, answer),
 			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, verdict),
@@ -454,11 +484,18 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 		out.again += scan.Prompts * (shown[schemas.StageJudge] + 2*judgment)
 	}
 	var texts, chars, left, leftChars int64
+	if p.config.ReadsScores() {
+		asked = append(asked, schemas.StageReads)
+		out.Assumed[schemas.StageReads], shown[schemas.StageReads] = out.Assumed[schemas.StageJudge], shown[schemas.StageJudge]
+	}
 	for _, stage := range append(asked, schemas.StageJudge, schemas.StageMeta) {
 		s := p.at(stage)
 		l := out.Assumed[stage]
 		l.PromptChars = shown[stage]
 		out.Assumed[stage] = l
+		if slices.Contains(out.Reads, stage) {
+			l.Chars = CharsPerToken
+		}
 		s.PromptTokens = s.Requests * l.PromptChars / CharsPerToken
 		s.CompletionTokens = s.Ask * l.Chars / CharsPerToken
 		texts += s.Generations

@@ -85,6 +85,14 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 // Wants reports whether the run was asked for pairs of a role.
 func (s *Settings) Wants(role string) bool { return slices.Contains(s.Roles, role) }
 
+// ReadsScores and ReadsComparisons report whether responses are scored, and judgments compared, by reads.
+func (s *Settings) ReadsScores() bool { return s.Judge.Reads > 0 }
+
+// ReadsComparisons is described at [Settings.ReadsScores].
+func (s *Settings) ReadsComparisons() bool {
+	return s.Wants(schemas.RoleJudge) && s.MetaJudge.Role.Read != nil
+}
+
 // PoolOf returns the role beside the actor, past or future, whose model gave a response; empty for the
 // actor's.
 func (s *Settings) PoolOf(model string) string {

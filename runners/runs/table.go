@@ -166,6 +166,8 @@ func PromptOf[T shards.Row](row *T) string {
 		return r.PromptID
 	case *schemas.ComparisonRow:
 		return r.PromptID
+	case *schemas.ReadRow:
+		return r.PromptID
 	case *schemas.FailureRow:
 		if r.PromptID != nil {
 			return *r.PromptID

@@ -5,10 +5,14 @@
 package summary
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
@@ -95,7 +99,9 @@ type Summary struct {
 	FailedByLength []Quarter `json:"failed_by_length"`
 	Collapse       *Collapse `json:"collapse"`
 	// Asking is set when comparisons were asked until settled.
-	Asking    *Asking  `json:"asking,omitempty"`
+	Asking *Asking `json:"asking,omitempty"`
+	// Reads is set when scores or comparisons were reads.
+	Reads     *Reads   `json:"reads,omitempty"`
 	SlotUse   *float64 `json:"slot_use"`
 	SlotUseOf string   `json:"slot_use_of,omitempty"`
 	Seconds   float64  `json:"seconds"`
@@ -158,6 +164,44 @@ func (a *Asking) Why() string {
 	return counts(names)
 }
 
+// Reads describes the reads of a run. Kinds that it has none of are zero.
+type Reads struct {
+	Scores      ReadFigures `json:"scores"`
+	Comparisons ReadFigures `json:"comparisons"`
+}
+
+// ReadFigures describe reads of one kind.
+type ReadFigures struct {
+	Reads int64 `json:"reads"`
+	// Unparsed is the share of reads without a value, Mass the mean of the labels' probabilities.
+	Unparsed float64 `json:"unparsed"`
+	Mass     float64 `json:"mass"`
+}
+
+func readsOf(st *schemas.Stats) *Reads {
+	if st.ScoreReads.Reads+st.ComparisonReads.Reads == 0 {
+		return nil
+	}
+	figures := func(r *schemas.ReadStats) ReadFigures {
+		return ReadFigures{Reads: r.Reads, Unparsed: share(float64(schemas.Sum(r.Unparsed)), r.Reads), Mass: share(float64(r.MassMicros)/schemas.ReadUnit, r.Reads)}
+	}
+	return &Reads{Scores: figures(&st.ScoreReads), Comparisons: figures(&st.ComparisonReads)}
+}
+
+// Text describes the reads in one line.
+func (r *Reads) Text() string {
+	var parts []string
+	for _, kind := range []struct {
+		name    string
+		figures ReadFigures
+	}{{"scores", r.Scores}, {"comparisons", r.Comparisons}} {
+		if f := kind.figures; f.Reads > 0 {
+			parts = append(parts, fmt.Sprintf("%s of %s (labels have %s of the probability, %s unparsed)", humanize.Comma(f.Reads), kind.name, percent(f.Mass), percent(f.Unparsed)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // Collapse shows whether the judge pairs teach anything besides high scores.
 type Collapse struct {
 	// Pairs is the number of judge pairs.
@@ -201,7 +245,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 		s.Bytes += f.Bytes
 	}
 	s.unparsed(st)
-	s.Responses = responsesOf(&st.Responses)
+	s.Responses, s.Reads = responsesOf(&st.Responses), readsOf(st)
 	if o, ok := run.Ledger.Roles[schemas.RoleActor]; ok {
 		a := st.Actor
 		s.Actor = newRole(o, a.Pairs, a.ChosenChars, a.RejectedChars, float64(a.ScoreMarginMicros)/1e6)

@@ -35,6 +35,9 @@ func (s *Summary) Print(w io.Writer) error {
 	}
 	s.printCollapse(line)
 	s.printAsking(line)
+	if s.Reads != nil {
+		line("reads", "%s", s.Reads.Text())
+	}
 	s.printCalls(line)
 	s.printFailures(line)
 	if len(s.UnknownFinishes) > 0 {

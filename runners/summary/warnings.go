@@ -81,9 +81,14 @@ func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 		warnCollapse(warn, s.Collapse)
 	}
 	for _, stage := range []string{schemas.StageJudge, schemas.StageMeta} {
-		if u := s.UnparsedByStage[stage]; u > MaxUnparsed {
+		areReads := stage == schemas.StageMeta && s.Reads != nil && s.Reads.Comparisons.Reads > 0
+		if u := s.UnparsedByStage[stage]; u > MaxUnparsed && !areReads {
 			warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, raise max_tokens if texts are cut off, or set verdicts: enforced", percent(u), stage, percent(MaxUnparsed))
 		}
+	}
+	if s.Reads != nil {
+		warnReads(warn, "scores", "judge", s.Reads.Scores)
+		warnReads(warn, "comparisons", "meta_judge", s.Reads.Comparisons)
 	}
 	if r := run.Stats.Responses; r.Several > 0 && float64(r.Constant) > maxConstant*float64(r.Several) {
 		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%s) or n", r.Constant, r.Several, metareward.ShownNumber(c.Actor.Temperature))
@@ -162,3 +167,11 @@ func warnCollapse(warn func(string, ...any), c *Collapse) {
 }
 
 func percent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
+
+// warnReads warns of reads whose labels are unlikely: the model was about to write something else.
+func warnReads(warn func(string, ...any), kind, role string, r ReadFigures) {
+	if r.Reads > 0 && r.Unparsed > MaxUnparsed {
+		warn("in %s of the reads of %s the labels have less probability than method.read_min_mass (more than %s): the model begins its answers with something else. Give %s.template an ending that asks for the label alone, or set %s.verdict: reasoned",
+			percent(r.Unparsed), kind, percent(MaxUnparsed), role, role)
+	}
+}

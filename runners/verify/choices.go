@@ -70,7 +70,7 @@ func (d *rows) weights() schemas.PositionWeights {
 		return schemas.PositionWeights{First: m.FixedPositionWeights[0], Second: m.FixedPositionWeights[1]}
 	case responseWeights:
 		first, second := d.compared.prompt.Positions()
-		return reference.PositionWeights(first+1, second+1)
+		return reference.PositionWeights(first+schemas.ReadUnit, second+schemas.ReadUnit)
 	}
 	if w := d.shard.run.Manifest.PositionWeights; w != nil {
 		return *w
@@ -140,7 +140,9 @@ func (d *rows) actorPair(p *schemas.PromptRow, c *schemas.Choice) *schemas.Pair 
 	pair.ChosenModel, pair.RejectedModel = &chosen.row.Model, &rejected.row.Model
 	pair.ChosenScore, pair.RejectedScore = *floatOf(chosen.mean), *floatOf(rejected.mean)
 	pair.ScoreMargin = *floatOf(new(big.Rat).Sub(chosen.mean, rejected.mean))
-	pair.MarginSE = marginSE(chosen, rejected)
+	if !d.shard.run.Settings.ReadsScores() {
+		pair.MarginSE = marginSE(chosen, rejected)
+	}
 	return pair
 }
 

@@ -39,9 +39,16 @@ func (d *rows) checkCompared() {
 	for i := range n {
 		c.seen[i], c.rounds[i], c.prompt.Winners[i] = make([]bool, n), make([]int32, n), slices.Repeat([]schemas.Winner{unseen}, n)
 	}
+	if d.shard.run.Settings.ReadsComparisons() && n > 0 {
+		c.prompt.Reads = make([][]float64, n)
+		for i := range n {
+			c.prompt.Reads[i] = slices.Repeat([]float64{-1}, n)
+		}
+	}
 	for i := range d.comparisons {
 		d.joinComparison(&d.comparisons[i])
 	}
+	d.reportStrayReads()
 	for i := range d.failures {
 		if f := &d.failures[i]; f.Stage == schemas.StageMeta {
 			at := d.shard.failures.row(&d.problems, f)
@@ -66,7 +73,11 @@ func (d *rows) findContested() {
 			ID: r.row.ID, Pool: r.pool, Chars: int(charsOf(r.row.Text)), Mean: r.mean, Variance: r.variance, Distinct: distinct, Failed: r.failed,
 		})
 	}
-	c.prompt.Contested = reference.Contested(c.prompt.Responses, d.shard.run.rules().MinMetaJudgments)
+	minDistinct := d.shard.run.rules().MinMetaJudgments
+	if d.shard.run.Settings.ReadsScores() { // judgments follow the choice
+		minDistinct = 0
+	}
+	c.prompt.Contested = reference.Contested(c.prompt.Responses, minDistinct)
 	if c.prompt.Contested < 0 {
 		return
 	}
@@ -94,11 +105,15 @@ func (d *rows) joinComparison(row *schemas.ComparisonRow) {
 	if !known {
 		at.add("winner is %s, should be first, second or none", show(row.Winner))
 	}
-	finding, said := s.run.verdicts.Verdict(row.Text, winner, text(row.UnparsedReason))
-	if finding == reference.Wrong {
-		at.add("winner is %s, should be %s by the end of its text (unparsed_reason is %s)", show(row.Winner), said, showNullable(row.UnparsedReason))
+	if s.run.Settings.ReadsComparisons() {
+		d.checkReadWinner(at, row)
+	} else {
+		finding, said := s.run.verdicts.Verdict(row.Text, winner, text(row.UnparsedReason))
+		if finding == reference.Wrong {
+			at.add("winner is %s, should be %s by the end of its text (unparsed_reason is %s)", show(row.Winner), said, showNullable(row.UnparsedReason))
+		}
+		s.figures.countFinding(&s.figures.comparisons, text(row.UnparsedReason), finding)
 	}
-	s.figures.countFinding(&s.figures.comparisons, text(row.UnparsedReason), finding)
 	s.figures.countVerdict(winner, text(row.UnparsedReason))
 	if budget := s.run.Settings.MetaJudge.Budget; budget == nil {
 		sameNullable(at, "round", row.Round, nil)
@@ -137,6 +152,9 @@ func (d *rows) placeVerdict(at location, responseID, firstID, secondID string, w
 	default:
 		c.seen[first][second] = true
 		c.prompt.Winners[first][second] = winner
+		if read := d.read[schemas.ComparisonID(firstID, secondID, d.shard.run.Settings.MetaJudge.Role.Identity())]; read != nil && read.Value != nil && winner != schemas.Missing {
+			c.prompt.Reads[first][second] = *read.Value
+		}
 		if round != nil {
 			c.rounds[first][second] = *round
 		}

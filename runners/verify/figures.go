@@ -182,7 +182,7 @@ func (r *run) checkFigures(sum *figures, found *problems) {
 	want.Bad, want.Findings, want.Roles = sum.bad, sum.tableRows[shards.Prompts], sum.stats.Outcomes
 	sameFigures(found, "ledger", l, &want)
 	sameFigures(found, "stats", &r.Manifest.Stats, &sum.stats)
-	r.checkWeights(sum.stats.Positions, found)
+	r.checkWeights(sum.stats.PositionSums(), found)
 }
 
 // checkWeights computes w1 = win2nd/(win1st + win2nd) and w2 = win1st/(win1st + win2nd).

@@ -24,8 +24,14 @@ func (r *run) tables() []shards.Table {
 		}
 		tables = append(tables, t)
 	}
+	if r.hasReads() {
+		tables = append(tables, shards.Reads)
+	}
 	return tables
 }
+
+// hasReads reports whether the run has a table of reads.
+func (r *run) hasReads() bool { return r.Settings.ReadsScores() || r.Settings.ReadsComparisons() }
 
 // checkPaths compares the paths in run.json, and the files in the tables' folders, with those that a
 // run of this size and these roles has.
@@ -56,7 +62,7 @@ func (r *run) checkPaths(ctx context.Context, found *problems) {
 
 // checkOthers reports Parquet files that are not part of the run.
 func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *problems) {
-	for _, t := range shards.Tables {
+	for _, t := range shards.AllTables {
 		folder := store.Join(r.Dir, string(t)) + "/"
 		files, err := store.List(ctx, folder)
 		if err != nil {

@@ -76,12 +76,17 @@ func promptLines() string {
 
 // makeRun runs the pipeline on these lines against the simulated worker.
 func makeRun(ctx context.Context, out, lines string, change func(*metareward.Config)) (err error) {
-	input := out + ".jsonl"
-	if err := os.WriteFile(input, []byte(lines), 0o600); err != nil {
-		return err
-	}
 	world, err := simulator.NamedWorld("bad")
 	if err != nil {
+		return err
+	}
+	return makeRunIn(ctx, world, out, lines, change)
+}
+
+// makeRunIn is makeRun in a world.
+func makeRunIn(ctx context.Context, world simulator.World, out, lines string, change func(*metareward.Config)) (err error) {
+	input := out + ".jsonl"
+	if err := os.WriteFile(input, []byte(lines), 0o600); err != nil {
 		return err
 	}
 	worker, err := simulator.Start(simulator.Options{

@@ -22,6 +22,7 @@ type promptRows struct {
 	judgments    []schemas.JudgmentRow
 	comparisons  []schemas.ComparisonRow
 	failures     []schemas.FailureRow
+	reads        []schemas.ReadRow
 	actor, judge []schemas.Pair
 }
 
@@ -38,6 +39,8 @@ type rows struct {
 	answered map[string][]bool
 	failed   map[schemas.FailedCalls]int
 	compared comparisons
+	// read are the reads of comparisons by the comparison's ID.
+	read map[string]*schemas.ReadRow
 }
 
 // A response is a row of raw/responses with its judgments.
@@ -49,6 +52,9 @@ type response struct {
 	judgments []*judgment
 	// judged reports for each replicate of the judge whether it has a row or a failure.
 	judged []bool
+	// reads are the parsed reads. hasRead reports for each replicate whether it has a row or a failure.
+	reads   []*schemas.ReadRow
+	hasRead []bool
 	// failed counts the judge's calls that failed.
 	failed int
 	// mean and variance are nil for a response that is not scored.
@@ -81,18 +87,22 @@ func (d *rows) check() {
 	for i := range d.responses {
 		d.joinResponse(&d.responses[i])
 	}
+	d.read = map[string]*schemas.ReadRow{}
+	for i := range d.reads {
+		d.joinRead(&d.reads[i])
+	}
 	for i := range d.judgments {
 		d.joinJudgment(&d.judgments[i])
 	}
 	for i := range d.failures {
 		d.joinFailure(&d.failures[i])
 	}
-	d.checkCalls()
 	for _, r := range d.joined {
 		d.checkDistinct(r)
 		d.checkScore(r)
 	}
 	d.checkCompared()
+	d.checkCalls()
 	s.figures.countTexts(d)
 	if len(d.prompts) == 0 {
 		d.problems = problems{} // the missing prompt explains them
@@ -149,6 +159,7 @@ func (d *rows) strays() []string {
 		{s.judgments.path, len(d.judgments)},
 		{s.comparisons.path, len(d.comparisons)},
 		{s.failures.path, len(d.failures)},
+		{s.reads.path, len(d.reads)},
 		{s.actor.path, len(d.actor)},
 		{s.judge.path, len(d.judge)},
 	} {
@@ -216,7 +227,9 @@ func (d *rows) joinResponse(row *schemas.ResponseRow) {
 	for _, replicate := range row.Replicates {
 		markSeen(at, "replicates", d.answered[stageOf(pool)], replicate)
 	}
-	d.joined = append(d.joined, &response{row: row, pool: pool, judged: make([]bool, s.run.Settings.Judge.N)})
+	d.joined = append(d.joined, &response{
+		row: row, pool: pool, judged: make([]bool, s.run.Settings.Judge.N), hasRead: make([]bool, s.run.Settings.Judge.Reads),
+	})
 }
 
 // stageOf returns the stage that gives the responses of a pool.
@@ -329,11 +342,16 @@ func (d *rows) joinFailure(row *schemas.FailureRow) {
 			markSeen(at, "replicate", r.judged, *row.Replicate)
 			r.failed++
 		}
+	case schemas.StageReads:
+		if r := d.judgedResponse(at, text(row.ResponseID)); r != nil {
+			markSeen(at, "replicate", r.hasRead, *row.Replicate)
+			r.failed++
+		}
 	case schemas.StageMeta: // checkCompared places it
 		same(at, "replicate", *row.Replicate, 0)
 		return
 	default:
-		at.add("stage is %s, should be generate, generate_past, generate_future, judge or meta", show(row.Stage))
+		at.add("stage is %s, should be generate, generate_past, generate_future, judge, judge_reads or meta", show(row.Stage))
 	}
 	sameNullable(at, "first_id", row.FirstID, nil)
 	sameNullable(at, "second_id", row.SecondID, nil)
@@ -357,10 +375,20 @@ func (d *rows) checkCalls() {
 		if r.row.Status != string(schemas.Complete) {
 			continue
 		}
-		for replicate, ok := range r.judged {
+		for replicate, ok := range r.hasRead {
 			if !ok {
-				at := location{problems: &d.problems, file: d.shard.judgments.path, what: "response " + r.row.ID}
+				at := location{problems: &d.problems, file: d.shard.reads.path, what: "response " + r.row.ID}
+				at.add("read %d of the judge has neither a row nor a failure", replicate)
+			}
+		}
+		isJudged := d.isJudged(r)
+		for replicate, ok := range r.judged {
+			at := location{problems: &d.problems, file: d.shard.judgments.path, what: "response " + r.row.ID}
+			switch {
+			case !ok && isJudged:
 				at.add("replicate %d of the judge has neither a row nor a failure", replicate)
+			case ok && !isJudged:
+				at.add("replicate %d of the judge has a row or a failure, but only the contested response is judged under judge.verdict: read", replicate)
 			}
 		}
 	}
@@ -391,20 +419,27 @@ func (d *rows) checkDistinct(r *response) {
 // checkScore computes n, S and V from the scores of a response's judgments. With a calibration S is on
 // people's scale.
 func (d *rows) checkScore(r *response) {
-	var points []float64
-	for _, j := range r.judgments {
-		if j.isParsed() {
-			points = append(points, *j.row.Score)
+	settings := &d.shard.run.Settings
+	parsed := 0
+	if settings.ReadsScores() {
+		parsed = len(r.reads)
+		r.mean, r.variance = readMoments(r.reads)
+	} else {
+		var points []float64
+		for _, j := range r.judgments {
+			if j.isParsed() {
+				points = append(points, *j.row.Score)
+			}
+		}
+		if parsed = len(points); parsed >= settings.Method.MinJudgments {
+			r.mean, r.variance = reference.Moments(points)
 		}
 	}
-	if settings := &d.shard.run.Settings; len(points) >= settings.Method.MinJudgments {
-		r.mean, r.variance = reference.Moments(points)
-		if c := settings.Calibration; c != nil {
-			r.mean = big.NewRat(imageOf(c.Points, new(big.Rat).Mul(r.mean, big.NewRat(1000, 1))), 1000)
-		}
+	if c := settings.Calibration; c != nil && r.mean != nil {
+		r.mean = big.NewRat(imageOf(c.Points, new(big.Rat).Mul(r.mean, big.NewRat(1000, 1))), 1000)
 	}
 	at := d.shard.responses.row(&d.problems, r.row)
-	same(at, "parsed_judgments", r.row.ParsedJudgments, int32(len(points)))
+	same(at, "parsed_judgments", r.row.ParsedJudgments, int32(parsed))
 	sameNumber(at, "score_mean", r.row.ScoreMean, floatOf(r.mean))
 	sameNumber(at, "score_variance", r.row.ScoreVariance, floatOf(r.variance))
 }

@@ -25,6 +25,7 @@ type shard struct {
 	judgments    *table[schemas.JudgmentRow]
 	comparisons  *table[schemas.ComparisonRow]
 	failures     *table[schemas.FailureRow]
+	reads        *table[schemas.ReadRow]
 }
 
 func (s *shard) verify(ctx context.Context) {
@@ -35,6 +36,7 @@ func (s *shard) verify(ctx context.Context) {
 	s.judgments = open[schemas.JudgmentRow](ctx, s, shards.Judgments, true)
 	s.comparisons = open[schemas.ComparisonRow](ctx, s, shards.Comparisons, true)
 	s.failures = open[schemas.FailureRow](ctx, s, shards.Failures, true)
+	s.reads = open[schemas.ReadRow](ctx, s, shards.Reads, s.run.hasReads())
 
 	s.checkBadLines(s.failures.of(""))
 	s.checkPrompts()
@@ -46,6 +48,9 @@ func (s *shard) verify(ctx context.Context) {
 	finish(s, shards.Judgments, s.judgments)
 	finish(s, shards.Comparisons, s.comparisons)
 	finish(s, shards.Failures, s.failures)
+	if s.run.hasReads() {
+		finish(s, shards.Reads, s.reads)
+	}
 }
 
 // open checks a file as a whole and begins to read its rows. A table of a role that was not asked for is
@@ -89,6 +94,7 @@ func (s *shard) checkPrompts() {
 		joined := promptRows{
 			prompts: s.prompts.of(id), responses: s.responses.of(id), judgments: s.judgments.of(id),
 			comparisons: s.comparisons.of(id), failures: s.failures.of(id), actor: s.actor.of(id), judge: s.judge.of(id),
+			reads: s.reads.of(id),
 		}
 		if path, torn := s.tornTable(); torn {
 			s.rows.add("%s: from prompt %s on the tables of shard %d were not compared with each other, as %s can't be read in order",
@@ -113,6 +119,7 @@ func (s *shard) nextPrompt() (id string, ok bool) {
 	id, ok = lowest(s.responses, id, ok)
 	id, ok = lowest(s.judgments, id, ok)
 	id, ok = lowest(s.comparisons, id, ok)
+	id, ok = lowest(s.reads, id, ok)
 	return lowest(s.failures, id, ok)
 }
 
@@ -137,6 +144,7 @@ func (s *shard) tornTable() (path string, torn bool) {
 		{s.judgments.path, s.judgments.torn},
 		{s.comparisons.path, s.comparisons.torn},
 		{s.failures.path, s.failures.torn},
+		{s.reads.path, s.reads.torn},
 	} {
 		if t.torn {
 			return t.path, true

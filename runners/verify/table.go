@@ -112,6 +112,8 @@ func nameRow[T shards.Row](row *T) string {
 		id = r.ID
 	case *schemas.ComparisonRow:
 		id = r.ID
+	case *schemas.ReadRow:
+		id = r.ID
 	case *schemas.FailureRow:
 		return nameFailure(r)
 	}

@@ -38,7 +38,7 @@ const (
 const noChoiceYet = "an answer without a choice"
 
 // VerifyConstraints checks, before all other requests, that each of these roles has a server that
-// enforces its verdict. Otherwise the run would stop at the judge's first call, after paying for all
+// enforces its verdict, or answers its reads. Otherwise the run would stop at the judge's first call, after paying for all
 // of the actor's texts.
 func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls *counters.Tally) error {
 	if len(roles) == 0 {
@@ -167,7 +167,7 @@ func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint.Endpoint, r *stage
 }
 
 // discoverNow finds out which model the endpoint serves, how many choices it returns for a request, and
-// how it enforces the role's verdict. The caller has begun a discovery of e. With others true,
+// how it enforces the role's verdict or answers its reads. The caller has begun a discovery of e. With others true,
 // other endpoints can serve the role: it then returns 0 if this endpoint does not answer.
 func (f *Fleet) discoverNow(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (int, error) {
 	if err := f.identify(ctx, e, r); err != nil {
@@ -179,10 +179,14 @@ func (f *Fleet) discoverNow(ctx context.Context, e *endpoint.Endpoint, r *stage.
 	}
 	if m > 0 && !e.Enforces(r) {
 		began := time.Now()
-		answers, err := f.findConstraint(ctx, e, r, calls, others)
+		find := f.findConstraint
+		if r.Read != nil {
+			find = f.findRead
+		}
+		answers, err := find(ctx, e, r, calls, others)
 		for err == nil && !answers && !others {
 			if err = f.checkPatience([]*endpoint.Endpoint{e}, r, began); err == nil {
-				answers, err = f.findConstraint(ctx, e, r, calls, others)
+				answers, err = find(ctx, e, r, calls, others)
 			}
 		}
 		if err != nil {
@@ -306,7 +310,7 @@ func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Ro
 // probeRequest asks for n choices of a few tokens. Its text is unique, so that no cache answers it.
 func probeRequest(r *stage.Role, n int) request {
 	short := *r
-	short.MaxTokens, short.Stop, short.Verdict = probeTokens, nil, nil
+	short.MaxTokens, short.Stop, short.Verdict, short.Read = probeTokens, nil, nil, nil
 	messages := []schemas.Message{{Role: "user", Content: "Say OK. " + uuid.NewString()}}
 	return request{
 		role: &short, stage: stageProbe, promptID: messages[0].Content, n: n,

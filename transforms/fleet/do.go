@@ -51,6 +51,8 @@ type request struct {
 	n        int
 	// constraint has request fields that constrain the text, instead of the role's verdict.
 	constraint string
+	// report, if not nil, receives the body of an answer that is not a stream.
+	report func(body []byte)
 	// once reports whether the first server fault ends the request.
 	once bool
 	// choiceless reports whether an answer without any choice is acceptable: it shows that the server works.
@@ -73,7 +75,7 @@ type piece struct {
 
 // priorities order the stages at the limiter. Later stages go first, so that prompts finish and memory
 // use stays flat. After the last prompt the order is reversed.
-var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageGenerate: 0, schemas.StagePast: 0, schemas.StageFuture: 0}
+var priorities = map[string]int{schemas.StageMeta: 2, schemas.StageJudge: 1, schemas.StageReads: 1, schemas.StageGenerate: 0, schemas.StagePast: 0, schemas.StageFuture: 0}
 
 // Do sends requests of one prompt and role, as few as the servers' limits on choices allow, and returns
 // after the delivery of every replicate. All requests wait as one ticket in the queue; each gets a
@@ -364,11 +366,14 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 		}
 		return nil, nil, flt
 	}
-	decode := openai.Decode
+	decode := openai.DecodeRead
 	if a.Stream {
-		decode = openai.DecodeStream
+		decode = openai.DecodeReadStream
 	}
-	generations, has, flt := decode(a.Body, q.n)
+	generations, has, flt := decode(a.Body, q.n, q.role.Read)
+	if q.report != nil {
+		q.report(a.Body)
+	}
 	if flt != nil {
 		return nil, nil, flt
 	}

@@ -191,14 +191,14 @@ func recordOf(c *stage.Call, key string, replicate int, g *schemas.Generation) j
 	return journal.Record{
 		Key: key, Replicate: replicate, PromptID: c.PromptID, Role: c.Role.Name,
 		Text: g.Text, Reasoning: g.Reasoning, FinishReason: g.FinishReason,
-		PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens, Code: g.Code, Message: g.Message,
+		PromptTokens: g.PromptTokens, CompletionTokens: g.CompletionTokens, LogProbs: g.LogProbs, Code: g.Code, Message: g.Message,
 	}
 }
 
 func generationOf(r *journal.Record) schemas.Generation {
 	return schemas.Generation{
 		Text: r.Text, Reasoning: r.Reasoning, FinishReason: r.FinishReason,
-		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, Code: r.Code, Message: r.Message,
+		PromptTokens: r.PromptTokens, CompletionTokens: r.CompletionTokens, LogProbs: r.LogProbs, Code: r.Code, Message: r.Message,
 	}
 }
 

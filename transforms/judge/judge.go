@@ -3,7 +3,8 @@
 //
 // The judge sees a rubric of five points, the conversation and the response, each text
 // between tags that nothing quoted can close, reasons, and ends with a line "Score: <points>";
-// see [Template.Messages] and [ParseScore].
+// see [Template.Messages] and [ParseScore]. A read asks the same judge for one token, and takes the
+// probabilities of the points from it; see [Options.Reads].
 //
 // It promises that the judgments of a response are in the order of their replicates, that one
 // without a score is kept with its reason, and that a call which failed for good is a failure
@@ -23,6 +24,7 @@ import (
 
 func init() {
 	stage.Register(schemas.StageJudge, decodeStage)
+	stage.Register(schemas.StageReads, decodeStage)
 }
 
 // Options say who judges, and how.
@@ -46,6 +48,11 @@ type Options struct {
 	// Pattern is a regular expression whose one group is the score, in its last match in a
 	// judgment. Empty means that a score line is read; see [Parser].
 	Pattern string `json:"pattern,omitempty"`
+	// Reads is the number of reads of every complete response, 1 to 256: scores of one token, which
+	// come before judgments. Only the contested response is then judged. Zero means none.
+	Reads int `json:"reads,omitempty"`
+	// ReadMinMass is that of [stage.Read].
+	ReadMinMass float64 `json:"read_min_mass,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
@@ -65,6 +72,9 @@ func (o Options) validate() error {
 	if o.N < 1 || o.N > 256 {
 		return fmt.Errorf("judge: n is %d; allowed is 1 to 256", o.N)
 	}
+	if o.Reads < 0 || o.Reads > 256 {
+		return fmt.Errorf("judge: reads is %d; allowed is 0 to 256", o.Reads)
+	}
 	return o.Scale.validate()
 }
 
@@ -73,6 +83,44 @@ func (o Options) validate() error {
 func (o Options) Parser() (*Parser, error) {
 	o = o.withDefaults()
 	return NewParser(o.Scale, o.Pattern, o.Role.Verdict != nil)
+}
+
+// Labels returns the labels of a read on a scale and their values in thousandths of a point: its whole
+// points.
+func (sc Scale) Labels() (labels []string, values []int) {
+	if sc == (Scale{}) {
+		sc = FivePoints
+	}
+	for v := (sc.Min + 999) / 1000 * 1000; v <= sc.Max; v += 1000 {
+		labels, values = append(labels, formatPoints(v)), append(values, v)
+	}
+	return labels, values
+}
+
+// ReadOptions returns the options of the reads: those of o, with a role that asks for a token. It
+// returns an error if the scale has fewer than two whole points.
+func (o Options) ReadOptions() (Options, error) {
+	labels, _ := o.Scale.Labels()
+	if len(labels) < 2 {
+		return o, fmt.Errorf("judge: a scale of %s to %s has %d whole points; a read needs at least 2", formatPoints(o.Scale.Min), formatPoints(o.Scale.Max), len(labels))
+	}
+	o.N, o.Reads = o.Reads, 0
+	o.Role.Verdict, o.Role.Stop, o.Role.MaxTokens = nil, nil, 1
+	o.Role.Read = &stage.Read{Labels: labels, MinMass: o.ReadMinMass}
+	return o, nil
+}
+
+// ReadSpec returns the stage that reads every complete response o.Reads times, for a chain. Of o.N
+// judgments it asks none: they follow in the stage of [Spec]. It returns an error if o is invalid.
+func ReadSpec(o Options) (stage.Spec, error) {
+	reads, err := o.ReadOptions()
+	if err != nil {
+		return stage.Spec{}, err
+	}
+	if _, err := Stage(reads); err != nil {
+		return stage.Spec{}, err
+	}
+	return stage.NewSpec(schemas.StageReads, reads)
 }
 
 // Spec returns the stage with its options, for a chain. It returns an error if o is invalid.
@@ -84,7 +132,8 @@ func Spec(o Options) (stage.Spec, error) {
 }
 
 // Stage returns the stage that adds to every complete response its judgments, all asked for
-// at once. It returns an error if o is invalid.
+// at once, or its reads if the role asks for a token. With o.Reads it adds judgments to the contested
+// response alone. It returns an error if o is invalid.
 func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -124,7 +173,8 @@ func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 	var calls []stage.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
-		if r := &d.Responses[i]; r.Status == schemas.Complete {
+		r := &d.Responses[i]
+		if r.Status == schemas.Complete && (s.Reads == 0 || r.ID == d.ContestedID) {
 			calls = append(calls, s.call(&d.Prompt, conversation, r.Text, stop))
 			judged = append(judged, r)
 		}
@@ -140,9 +190,36 @@ func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 		return err
 	}
 	for i, r := range judged {
+		if s.Role.Read != nil {
+			s.readValues(d, r, said[i])
+			continue
+		}
 		s.read(d, r, said[i])
 	}
 	return nil
+}
+
+// readValues turns the probabilities of the labels into the reads of a response.
+func (s *judging) readValues(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
+	_, values := s.Scale.Labels()
+	r.Reads = nil
+	for replicate, g := range said {
+		if g.Code != "" {
+			d.Fail(schemas.StageReads, replicate, g, schemas.Failure{ResponseID: r.ID})
+			continue
+		}
+		read := s.Role.Read.Value(&g, values)
+		read.Replicate = replicate
+		r.Reads = append(r.Reads, read)
+	}
+}
+
+// stageName is the stage of the calls.
+func (s *judging) stageName() string {
+	if s.Role.Read != nil {
+		return schemas.StageReads
+	}
+	return schemas.StageJudge
 }
 
 // call returns the call for the judgments of one response. A template that fails stops the stage.
@@ -152,7 +229,7 @@ func (s *judging) call(p *schemas.Prompt, c *prompting.Conversation, response st
 		inputs = append(inputs, schemas.Digest(p.Metadata))
 	}
 	return stage.Call{
-		Role: &s.Role, Stage: schemas.StageJudge, PromptID: p.ID, N: s.N, Inputs: inputs,
+		Role: &s.Role, Stage: s.stageName(), PromptID: p.ID, N: s.N, Inputs: inputs,
 		Messages: func() []schemas.Message {
 			messages, err := s.template.render(c, p.Metadata, response)
 			if err != nil {

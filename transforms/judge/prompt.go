@@ -3,6 +3,7 @@ package judge
 import (
 	_ "embed"
 	"encoding/json"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,12 @@ var Rubric string
 
 //go:embed builtin/judge.tmpl
 var builtIn string
+
+// builtInRead is the built-in prompt of a read. It begins as that of a judgment does, so that servers
+// which keep prefixes read both once.
+//
+//go:embed builtin/read.tmpl
+var builtInRead string
 
 // The built-in prompt of November 2026, whose journals replay under its name.
 var (
@@ -39,11 +46,13 @@ type Template struct {
 	rendering *prompting.Template
 	rubric    string
 	scale     Scale
+	// labels are those of a read; empty for a judgment.
+	labels string
 	// perText reports whether each quoted text has a code of its own.
 	perText bool
 	// asksMetadata reports whether the template shows .Reference or .Metadata, and asksMore
 	// whether it shows any other field beside those of the built-in template.
-	asksMetadata, asksMore bool
+	asksMetadata, asksMore, asksRead bool
 }
 
 // ParseTemplate returns the template of the options. It returns an error if it is no
@@ -55,9 +64,17 @@ func ParseTemplate(o Options) (Template, error) {
 	switch source {
 	case "", BuiltIn:
 		source = builtIn
+		if o.Role.Read != nil {
+			source = builtInRead
+		}
 	case BuiltIn2026November:
 		source, t.perText = builtIn2026November, true
 	}
+	if o.Role.Read != nil {
+		t.labels = JoinLabels(o.Role.Read.Labels)
+		source = ReadForm(source)
+	}
+	t.asksRead = AsksRead(source)
 	t.asksMetadata = AsksMetadata(source)
 	t.asksMore = AsksMore(source)
 	response := prompting.Text{Name: "response", Text: "sample response"}
@@ -126,6 +143,9 @@ func (t Template) data(c *prompting.Conversation, metadata string, response prom
 	data := prompting.Data{
 		"Rubric": t.rubric, "Lowest": formatPoints(t.scale.Min), "Highest": formatPoints(t.scale.Max),
 		"Conversation": page.Conversation(), "Response": page.Fence(response),
+	}
+	if t.asksRead {
+		data["Read"], data["Labels"] = t.labels != "", t.labels
 	}
 	if t.asksMore {
 		AddQuestion(data, page, c)
@@ -212,4 +232,35 @@ func AsksMetadata(source string) bool {
 // don't show.
 func AsksMore(source string) bool {
 	return AsksMetadata(source) || strings.Contains(source, "Question") || strings.Contains(source, "Raw")
+}
+
+// readSuffix ends the prompt of a read from a template without a form for reads.
+const readSuffix = `
+
+Do not reason or explain now. Whatever is said above about the form of your answer, reply with nothing but one of these: {{.Labels}}.
+`
+
+// AsksRead reports whether the source of a template shows .Read or .Labels, and so has a form for reads.
+func AsksRead(source string) bool {
+	return strings.Contains(source, ".Labels") || readField.MatchString(source)
+}
+
+var readField = regexp.MustCompile(`\.Read\b`)
+
+// ReadForm returns the source of a template in the form for reads: the source itself if it shows .Read
+// or .Labels, otherwise with an ending that asks for one label at once.
+func ReadForm(source string) string {
+	if AsksRead(source) {
+		return source
+	}
+	return strings.TrimRight(source, " \n") + readSuffix
+}
+
+// JoinLabels lists labels in a prompt: A or B; 0, 1, 2 or 3.
+func JoinLabels(labels []string) string {
+	if len(labels) < 2 {
+		return strings.Join(labels, "")
+	}
+	last := len(labels) - 1
+	return strings.Join(labels[:last], ", ") + " or " + labels[last]
 }

@@ -260,6 +260,10 @@ func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation, round
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})
 		return
 	}
+	if s.Role.Read != nil {
+		d.Comparisons = append(d.Comparisons, s.readOf(p, &g, round))
+		return
+	}
 	text, reasoning, cut := stage.ReadText(g, s.StripReasoning, s.Role.ReasoningTags...)
 	finish := g.FinishReason
 	if cut {
@@ -274,4 +278,22 @@ func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation, round
 		PromptTokens: g.PromptTokens,
 		Round:        round,
 	})
+}
+
+// readOf turns the probabilities of the labels into a comparison. Its winner is the likelier one.
+func (s *comparing) readOf(p pair, g *schemas.Generation, round int) schemas.Comparison {
+	read := s.Role.Read.Value(g, readValues)
+	c := schemas.Comparison{
+		ID:      schemas.ComparisonID(p.first.id, p.second.id, s.Role.Identity()),
+		FirstID: p.first.id, SecondID: p.second.id, Text: g.Text, Reasoning: g.Reasoning,
+		Winner: schemas.NoWins, Unparsed: read.Unparsed, Read: &read, PromptTokens: g.PromptTokens, Round: round,
+	}
+	switch {
+	case read.Unparsed != "":
+	case 2*read.ValueMicros > schemas.ReadUnit:
+		c.Winner = schemas.First
+	case 2*read.ValueMicros < schemas.ReadUnit:
+		c.Winner = schemas.Second
+	}
+	return c
 }

@@ -11,6 +11,9 @@ import (
 //go:embed builtin/meta.tmpl
 var builtIn string
 
+//go:embed builtin/read.tmpl
+var builtInRead string
+
 //go:embed builtin/2026-11.tmpl
 var builtIn2026November string
 
@@ -20,6 +23,9 @@ type comparisonTemplate struct {
 	rubric                 string
 	perText                bool
 	asksMetadata, asksMore bool
+	// labels are those of a read; empty for a comparison in words.
+	labels   string
+	asksRead bool
 }
 
 // parseTemplate returns the template of the options. The templates have the names of the
@@ -30,9 +36,17 @@ func parseTemplate(o Options) (*comparisonTemplate, error) {
 	switch source {
 	case "", judge.BuiltIn:
 		source = builtIn
+		if o.Role.Read != nil {
+			source = builtInRead
+		}
 	case judge.BuiltIn2026November:
 		source, t.perText = builtIn2026November, true
 	}
+	if o.Role.Read != nil {
+		t.labels = judge.JoinLabels(o.Role.Read.Labels)
+		source = judge.ReadForm(source)
+	}
+	t.asksRead = judge.AsksRead(source)
 	if t.rubric == "" {
 		t.rubric = judge.BuiltInRubric(o.Template)
 	}
@@ -61,6 +75,9 @@ func (t *comparisonTemplate) data(c *prompting.Conversation, metadata string, re
 	data := prompting.Data{
 		"Rubric": t.rubric, "Conversation": page.Conversation(), "Response": page.Fence(response),
 		"JudgmentA": page.Fence(first), "JudgmentB": page.Fence(second),
+	}
+	if t.asksRead {
+		data["Read"], data["Labels"] = t.labels != "", t.labels
 	}
 	if t.asksMore {
 		judge.AddQuestion(data, page, c)

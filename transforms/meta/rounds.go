@@ -49,12 +49,16 @@ func games(comparisons []schemas.Comparison, at map[string]int) []rating.Game {
 	var out []rating.Game
 	for i := range comparisons {
 		c := &comparisons[i]
-		if c.Winner != schemas.First && c.Winner != schemas.Second {
-			continue
-		}
 		g := rating.Game{First: at[c.FirstID], Second: at[c.SecondID]}
-		if c.Winner == schemas.First {
+		switch {
+		case c.Unparsed != "":
+			continue
+		case c.Read != nil:
+			g.Win, g.Weight = float64(c.Read.ValueMicros)/schemas.ReadUnit, rating.ReadWeight
+		case c.Winner == schemas.First:
 			g.Win = 1
+		case c.Winner != schemas.Second:
+			continue
 		}
 		out = append(out, g)
 	}

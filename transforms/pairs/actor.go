@@ -95,7 +95,7 @@ func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 		if len(own.scored)+lostResponses(f, "") < 2 { // without the failures too
 			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
-		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
+		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	}
 	if compareMeans(own.highest, own.lowest) == 0 {
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.EqualScores}
@@ -135,7 +135,7 @@ func temporal(f *schemas.Finding, o ActorOptions) schemas.Choice {
 		if len(own.scored)+lostResponses(f, "") == 0 || all+lost < 2 { // without the failures too
 			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
-		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge)
+		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageReads, schemas.StageJudge)
 	}
 	from, against := own, own
 	if len(future.scored) > 0 && compareMeans(future.highest, own.highest) > 0 {

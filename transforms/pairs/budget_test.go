@@ -116,6 +116,7 @@ func (c *contest) settle(t *testing.T, p rating.Policy) (f schemas.Finding, aske
 	f = c.finding
 	n := len(f.Judgments)
 	verdicts := slices.Repeat([]byte{byte(schemas.NotAsked)}, n*n)
+	reads := slices.Repeat([]int64{-1}, n*n)
 	var scores []int
 	for _, j := range f.Judgments {
 		scores = append(scores, j.Score)
@@ -127,7 +128,9 @@ func (c *contest) settle(t *testing.T, p rating.Policy) (f schemas.Finding, aske
 			t.Fatal(err)
 		}
 		if plan.Stop != "" {
-			f.Verdicts = string(verdicts)
+			if f.Verdicts = string(verdicts); len(f.Reads) > 0 {
+				f.Reads = reads
+			}
 			f.Asking = &schemas.Asking{Stopped: plan.Stop, Regret: plan.Regret, Spread: plan.Spread}
 			return f, 2 * len(h.Asked)
 		}
@@ -137,7 +140,11 @@ func (c *contest) settle(t *testing.T, p rating.Policy) (f schemas.Finding, aske
 				w := c.finding.Verdict(order[0], order[1])
 				verdicts[order[0]*n+order[1]] = byte(w)
 				game := rating.Game{First: order[0], Second: order[1]}
-				if w == schemas.First {
+				switch {
+				case len(f.Reads) > 0:
+					reads[order[0]*n+order[1]] = c.finding.Reads[order[0]*n+order[1]]
+					game.Win, game.Weight = float64(reads[order[0]*n+order[1]])/schemas.ReadUnit, rating.ReadWeight
+				case w == schemas.First:
 					game.Win = 1
 				}
 				h.Games = append(h.Games, game)

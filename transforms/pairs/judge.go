@@ -117,7 +117,7 @@ func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) sche
 	case f.OverBudget:
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
 	case f.ContestedID == "" && !hasScored(f) && lostResponses(f, "") > 0:
-		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
+		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	case f.ContestedID == "":
 		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NotContested}
 	case len(f.Judgments) < o.MinJudgments && len(f.Judgments)+lostJudgments(f) < o.MinJudgments:
@@ -144,7 +144,7 @@ func (o JudgeOptions) rate(f *schemas.Finding, w schemas.PositionWeights) []floa
 const maxPosition = 5
 
 // Scores returns the ratings at the mode of package rating's posterior, rounded to 1e-9. Each verdict
-// is a game. The position term is the log-odds with which the first-shown judgment wins,
+// is a game, and each read one of the weight [rating.ReadWeight]. The position term is the log-odds with which the first-shown judgment wins,
 //
 //	b = ln(win1st / win2nd) = ln(w2 / w1)
 //
@@ -158,11 +158,12 @@ func Scores(f *schemas.Finding, w schemas.PositionWeights, prior rating.Prior) [
 			if m == n {
 				continue
 			}
-			switch f.Verdict(m, n) {
-			case schemas.First:
-				games = append(games, rating.Game{First: m, Second: n, Win: 1})
-			case schemas.Second:
-				games = append(games, rating.Game{First: m, Second: n})
+			if win, ok := f.Win(m, n); ok {
+				g := rating.Game{First: m, Second: n, Win: share(win)}
+				if len(f.Reads) > 0 {
+					g.Weight = rating.ReadWeight
+				}
+				games = append(games, g)
 			}
 		}
 	}
@@ -219,18 +220,19 @@ func hasScored(f *schemas.Finding) bool {
 }
 
 // hasVerdicts reports whether at least a third of the comparisons of judgment m that were asked
-// have a winner: of all 2(n−1), unless a budget left some out. It reports false if none was asked.
+// have a winner, or a probability: of all 2(n−1), unless a budget left some out. It reports false if none
+// was asked.
 func hasVerdicts(f *schemas.Finding, m int) bool {
 	verdicts, asked := 0, 0
 	for k := range f.Judgments {
 		if k == m {
 			continue
 		}
-		for _, w := range []schemas.Winner{f.Verdict(m, k), f.Verdict(k, m)} {
-			if w != schemas.NotAsked {
+		for _, order := range [][2]int{{m, k}, {k, m}} {
+			if f.Verdict(order[0], order[1]) != schemas.NotAsked {
 				asked++
 			}
-			if hasWinner(w) {
+			if _, ok := f.Win(order[0], order[1]); ok {
 				verdicts++
 			}
 		}
@@ -238,21 +240,20 @@ func hasVerdicts(f *schemas.Finding, m int) bool {
 	return asked > 0 && 3*verdicts >= asked
 }
 
-func hasWinner(w schemas.Winner) bool { return w == schemas.First || w == schemas.Second }
-
 // CountPositions counts a finding's comparisons that the first-shown and the second-shown
-// judgment won.
+// judgment won. Reads are sums of probabilities, in millionths.
 func CountPositions(f *schemas.Finding) schemas.PositionCounts {
 	var c schemas.PositionCounts
 	for m := range f.Judgments {
 		for n := range f.Judgments {
-			switch f.Verdict(m, n) {
-			case schemas.First:
-				c.First++
-			case schemas.Second:
-				c.Second++
+			if win, ok := f.Win(m, n); ok && m != n {
+				c.First += win
+				c.Second += schemas.ReadUnit - win
 			}
 		}
+	}
+	if len(f.Reads) == 0 {
+		c.First, c.Second = c.First/schemas.ReadUnit, c.Second/schemas.ReadUnit
 	}
 	return c
 }
@@ -276,7 +277,11 @@ func (o JudgeOptions) weights(f *schemas.Finding, run schemas.PositionWeights) s
 	case FixedWeights:
 		return o.Fixed
 	case ResponseWeights:
-		return Weights(addPositions(CountPositions(f), schemas.PositionCounts{First: 1, Second: 1}))
+		one := int64(1)
+		if len(f.Reads) > 0 {
+			one = schemas.ReadUnit
+		}
+		return Weights(addPositions(CountPositions(f), schemas.PositionCounts{First: one, Second: one}))
 	default:
 		return run
 	}
@@ -287,7 +292,8 @@ func (o JudgeOptions) weights(f *schemas.Finding, run schemas.PositionWeights) s
 //	B_mn = w1·[r(m,n) = first] + w2·[r(n,m) = second]
 //
 // where r(m,n) is the verdict that showed m first and n second. A win in both orders counts
-// w1 + w2 = 1. Two verdicts that contradict each other give both sides the same.
+// w1 + w2 = 1. Two verdicts that contradict each other give both sides the same. A read puts the
+// probabilities of these events in their place.
 func wins(f *schemas.Finding, w schemas.PositionWeights) [][]float64 {
 	b := make([][]float64, len(f.Judgments))
 	for m := range b {
@@ -296,11 +302,11 @@ func wins(f *schemas.Finding, w schemas.PositionWeights) [][]float64 {
 			if m == n {
 				continue
 			}
-			if f.Verdict(m, n) == schemas.First {
-				b[m][n] += w.First
+			if win, ok := f.Win(m, n); ok {
+				b[m][n] += w.First * share(win)
 			}
-			if f.Verdict(n, m) == schemas.Second {
-				b[m][n] += w.Second
+			if win, ok := f.Win(n, m); ok {
+				b[m][n] += w.Second * share(schemas.ReadUnit-win)
 			}
 		}
 	}
@@ -320,3 +326,6 @@ func extremes(judgments []schemas.JudgmentFinding, eps []float64) (best, worst i
 	}
 	return best, worst
 }
+
+// share returns the probability of a win, exactly 1 for a verdict.
+func share(micros int64) float64 { return float64(micros) / schemas.ReadUnit }

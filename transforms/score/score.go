@@ -6,7 +6,7 @@
 //	S_k = Σ s_i / n
 //	V_k = (n·Σ s_i² − (Σ s_i)²) / n²
 //
-// V_k being the population variance. It promises exact arithmetic: scores are integer
+// (for reads, which are distributions, see [SumReads]), V_k being the population variance. It promises exact arithmetic: scores are integer
 // thousandths, the sums are integers, and variances are compared as fractions of integers, so
 // that two that are equal tie. A judgment without a score counts for nothing: not as 0.
 //
@@ -51,6 +51,9 @@ type Options struct {
 	MinDistinct int `json:"min_distinct,omitempty"`
 	// Calibration maps S to the scale of people. Nil leaves it on the judge's.
 	Calibration *Calibration `json:"calibration,omitempty"`
+	// Reads scores responses by their reads; one is enough. MinJudgments and MinDistinct have no effect then:
+	// judgments follow. Zero means that judgments decide.
+	Reads bool `json:"reads,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
@@ -135,13 +138,18 @@ func Dossier(d *schemas.Dossier, o Options) {
 	enough := false
 	for i := range d.Responses {
 		r := &d.Responses[i]
-		r.Score = Sum(r.Judgments)
-		r.Score.Scored = r.Score.N >= o.MinJudgments
+		if o.Reads {
+			r.Score = SumReads(r.Reads)
+			r.Score.Scored = r.Score.N > 0
+		} else {
+			r.Score = Sum(r.Judgments)
+			r.Score.Scored = r.Score.N >= o.MinJudgments
+		}
 		r.Score = o.Calibration.Apply(r.Score)
 		if !r.Score.Scored || spread(r.Score) == 0 || !r.IsActors() {
 			continue
 		}
-		hasEnough := distinct(r.Judgments) >= o.MinDistinct
+		hasEnough := o.Reads || distinct(r.Judgments) >= o.MinDistinct
 		c := compareVariance(r.Score, most)
 		switch {
 		case d.ContestedID == "", hasEnough && !enough:
@@ -172,6 +180,26 @@ func Sum(judgments []schemas.Judgment) schemas.Score {
 			s.N++
 			s.Sum += int64(j.Score)
 			s.Squares += int64(j.Score) * int64(j.Score)
+		}
+	}
+	return s
+}
+
+// SumReads returns the sums of the parsed reads, in thousandths. With m the rounded value of a read and v
+// its variance, in squared thousandths, Sum is Σ m and Squares Σ (m² + v), so that
+//
+//	V = Σ v / n + (n·Σ m² − (Σ m)²) / n²
+//
+// is the variance of the mixture of the n distributions. It is not below 0.
+func SumReads(reads []schemas.Read) schemas.Score {
+	const perThousandth = schemas.ReadUnit / 1000
+	var s schemas.Score
+	for i := range reads {
+		if r := &reads[i]; r.Unparsed == "" {
+			m := (r.ValueMicros + perThousandth/2) / perThousandth
+			s.N++
+			s.Sum += m
+			s.Squares += m*m + r.VarianceMicros // a millionth of a squared point is a squared thousandth
 		}
 	}
 	return s

@@ -292,3 +292,31 @@ func ExampleScore() {
 	// Output:
 	// contested: b
 }
+
+// With one read V is the variance of its distribution. With several it is that of their mixture: values 3 and 4
+// with variances 0.5 and 0.7 have the mean 3.5 and the variance 0.6 + 0.25 = 0.85.
+func TestSumReads(t *testing.T) {
+	read := func(value, variance int64) schemas.Read {
+		return schemas.Read{ValueMicros: value, VarianceMicros: variance}
+	}
+	one := score.SumReads([]schemas.Read{read(3_000_499, 812_345)})
+	if one.N != 1 || one.Mean() != 3 || one.Variance() != 0.812345 {
+		t.Errorf("one read: mean %v, variance %v; want 3 and 0.812345", one.Mean(), one.Variance())
+	}
+	two := score.SumReads([]schemas.Read{read(3_000_000, 500_000), {Unparsed: "low_mass", ValueMicros: 1}, read(4_000_000, 700_000)})
+	if two.N != 2 || two.Mean() != 3.5 || two.Variance() != 0.85 {
+		t.Errorf("two reads: mean %v, variance %v; want 3.5 and 0.85", two.Mean(), two.Variance())
+	}
+	// Rounding up never makes a variance negative.
+	if sure := score.SumReads([]schemas.Read{read(4_999_500, 0)}); sure.Mean() != 5 || sure.Variance() != 0 {
+		t.Errorf("a sure read: mean %v, variance %v; want 5 and 0", sure.Mean(), sure.Variance())
+	}
+	d := schemas.Dossier{Responses: []schemas.Response{
+		{ID: "a", Reads: []schemas.Read{read(4_000_000, 100_000)}}, {ID: "b", Reads: []schemas.Read{read(2_000_000, 900_000)}},
+		{ID: "c", Reads: []schemas.Read{{Unparsed: "low_mass"}}}, {ID: "d", Pool: schemas.RolePast, Reads: []schemas.Read{read(2_000_000, 2_000_000)}},
+	}}
+	score.Dossier(&d, score.Options{Reads: true, MinDistinct: 3})
+	if d.ContestedID != "b" || !d.Responses[0].Score.Scored || d.Responses[2].Score.Scored {
+		t.Errorf("contested is %q, want b: the actor's read of the highest variance; %+v", d.ContestedID, d.Responses)
+	}
+}

@@ -132,6 +132,9 @@ const logprobTokens = 64
 // appendLogprobs writes log-probabilities of a choice's first tokens. They are a function of the
 // model, the request and the position, so that two models never return equal ones.
 func appendLogprobs(b []byte, q *Question, c *Choice) []byte {
+	if c.next != nil {
+		return appendNext(b, c)
+	}
 	b = append(b, `{"content":[`...)
 	r := rng(mix(q.hash ^ 0x10960b))
 	for i := range min(c.Tokens, logprobTokens) {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
@@ -25,6 +26,9 @@ type request struct {
 	stop      []string
 	stream    bool
 	logprobs  bool
+	// topLogprobs is the number of likely tokens to report, logprobIDs the tokens to report instead.
+	topLogprobs int
+	logprobIDs  []int64
 	// constraints are the fields that constrain the text, undecoded.
 	constraints map[string]string
 	// sampling is a hash of all other fields. It does not depend on their order.
@@ -120,6 +124,12 @@ func (req *request) field(dec *jsontext.Decoder, name string) error {
 		req.stream = value == "true"
 	case "logprobs": // changes no text
 		req.logprobs = value == "true"
+	case "top_logprobs": // nor does this
+		req.topLogprobs, err = readInt(name, value, 0)
+	case "logprob_token_ids":
+		if json.Unmarshal(raw, &req.logprobIDs) != nil {
+			return fmt.Errorf("%s must be a list of integers", name)
+		}
 	case "max_tokens", "max_completion_tokens":
 		req.sampling += sampled("max_tokens", value)
 		req.maxTokens, err = readInt(name, value, 0)

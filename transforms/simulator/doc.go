@@ -28,6 +28,16 @@
 // A model whose name has a [Skill] answers better or worse, and judges better or worse, by our own rule:
 // [World.Learn] says what a training set changes, [Hardness] that better answers are harder to judge.
 //
+// A request with logprobs, top_logprobs or logprob_token_ids, and max_tokens 1 about a response or two judgments is a
+// read: it gets the probabilities of the next token instead of a text. With discrimination d = 1 − ReadLoss,
+//
+//	P(A)     = sigmoid(d·MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B) + ReadNoise·e(request))
+//	P(v)     = share of N(μ, JudgeNoise²) that is nearest to the whole point v, of 0 to 5
+//	μ        = QualityMean + d·(quality − QualityMean) + Leniency + JudgeLengthBias·z + JudgePersistent·e(response, judge) + ReadNoise·e(request)
+//
+// each times 1 − ReadOther; a label has two spellings, with a space before it and without. The judge's and the
+// meta-judge's share of unparsed texts is their share of reads with hardly any probability on labels.
+//
 // # The server
 //
 // A [Server] answers /v1/chat/completions and /v1/models (also without /v1), /health and /metrics,
@@ -39,7 +49,8 @@
 //	POST /truth         takes a JSON list of texts; answers the list of their Truths
 //	POST /sent          takes a JSON list of texts; answers the texts that the server never sent whole
 //
-// The server honours model, n, seed, max_tokens, max_completion_tokens and stop, and refuses stream.
+// The server honours model, n, seed, max_tokens, max_completion_tokens, stop, logprobs, top_logprobs up to 20 and, in
+// vLLM's dialect, logprob_token_ids, and refuses stream. In the dialects of vLLM and llama.cpp it answers /tokenize.
 // All other fields are only part of the identity of a generation, by which the server counts repeated
 // requests. Answers carry the header "Server: coeval-simulator", and the model list names
 // coeval-simulator as the owner.

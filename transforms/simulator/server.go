@@ -216,6 +216,9 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /metrics", s.metrics)
+	if s.o.Dialect == VLLM || s.o.Dialect == LlamaCpp {
+		mux.HandleFunc("POST /tokenize", s.tokenize)
+	}
 	mux.HandleFunc("GET /stats", s.getStats)
 	mux.HandleFunc("POST /stats/reset", s.postReset)
 	mux.HandleFunc("GET /truth", s.getTruth)
@@ -352,6 +355,9 @@ func (s *Server) acceptable(w http.ResponseWriter, req *request, q *Question) bo
 	case req.n < 1 || req.n > s.o.MaxN:
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error",
 			fmt.Sprintf("Field 'n': Value must be between 1 <= value <= %d, but got %d", s.o.MaxN, req.n))
+	case req.topLogprobs < 0 || req.topLogprobs > maxTop || req.topLogprobs > 0 && !req.logprobs:
+		s.refuse(w, http.StatusBadRequest, "invalid_request_error",
+			fmt.Sprintf("top_logprobs must be within 0 to %d, and needs logprobs: got %d", maxTop, req.topLogprobs))
 	case s.o.Strict && !slices.Contains(s.o.Models, req.model):
 		s.refuse(w, http.StatusNotFound, "not_found_error", fmt.Sprintf("The model `%s` does not exist.", req.model))
 	case s.o.ContextTokens > 0 && s.tooLong(req, q):
@@ -424,7 +430,11 @@ func (s *Server) choices(a *ask) []Choice {
 		if s.o.FreshTexts {
 			asked = int64(mix(s.nonce + s.asks.Add(1)))
 		}
-		choices[i] = s.world.Reply(a.q, asked, a.req.maxTokens)
+		if a.req.isRead() {
+			choices[i] = s.world.ReadToken(a.q, asked, s.reported(a.req))
+		} else {
+			choices[i] = s.world.Reply(a.q, asked, a.req.maxTokens)
+		}
 		choices[i].stopAt(a.req.stop)
 		if s.timed {
 			a.held[i] = s.duration(a, seed, &choices[i])

@@ -73,6 +73,14 @@ type World struct {
 	MetaUnparsed float64 `json:"meta_unparsed"`
 	MetaCutOff   float64 `json:"meta_cut_off"`
 
+	// ReadLoss is the share of the judges' discrimination that a read lacks: 0 reads as well as a text
+	// decides, 1 reads nothing of the truth. ReadNoise is the standard deviation of a read's own error:
+	// in logits for a comparison, in points for a score. ReadOther is the probability of tokens that are
+	// no label.
+	ReadLoss  float64 `json:"read_loss,omitempty"`
+	ReadNoise float64 `json:"read_noise,omitempty"`
+	ReadOther float64 `json:"read_other,omitempty"`
+
 	// Messy is the share of score and verdict lines in unusual forms that parsers accept: bold,
 	// brackets, a full-width colon, a fraction of 5.
 	Messy float64 `json:"messy"`
@@ -150,6 +158,9 @@ func (w *World) Validate() error {
 		{"comparison_chars", w.ComparisonChars, 0, maxChars},
 		{"meta_unparsed", w.MetaUnparsed, 0, 1},
 		{"meta_cut_off", w.MetaCutOff, 0, 1},
+		{"read_loss", w.ReadLoss, 0, 1},
+		{"read_noise", w.ReadNoise, 0, 100},
+		{"read_other", w.ReadOther, 0, 1},
 		{"messy", w.Messy, 0, 1},
 		{"reasoning", w.Reasoning, 0, 1},
 	} {
@@ -174,6 +185,9 @@ type Choice struct {
 	Tokens int
 	// Whole is the length before the text was cut off, zero if it was not.
 	Whole int
+
+	// next are the probabilities of the first token of a read; nil for a text.
+	next *[]probability
 }
 
 // A Question is a decoded request: its role and its subject.
@@ -389,8 +403,10 @@ func (w *World) firstWins(a, b note) float64 {
 		return math.Abs(float64(n.score)/1000 - quality)
 	}
 	logit := w.MetaSlope*(errorOf(b)-errorOf(a)) + w.FirstBias + w.Taste*float64(a.score-b.score)/1000
-	return 1 / (1 + math.Exp(-logit))
+	return logistic(logit)
 }
+
+func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 // lengthOf returns a lognormal length with this mean, z standard deviations from the median.
 func lengthOf(mean, sigma, z float64) int {

@@ -105,7 +105,7 @@ func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*sche
 		run.Ledger.Roles[role] = run.Stats.Outcomes[role]
 	}
 	if o.wants(schemas.RoleJudge) {
-		run.PositionWeights = positionWeights(o, run.Stats.Positions)
+		run.PositionWeights = positionWeights(o, run.Stats.PositionSums())
 	}
 	return run, checkLedger(o, sum, run, manifests, findings, badLines)
 }
@@ -285,7 +285,7 @@ func cardOf(o *Options, run *schemas.Run) shards.Card {
 	}
 	rows := map[shards.Table]*int64{
 		shards.Prompts: &c.Prompts, shards.Responses: &c.Responses, shards.Judgments: &c.Judgments,
-		shards.Comparisons: &c.Comparisons, shards.Failures: &c.Failures,
+		shards.Comparisons: &c.Comparisons, shards.Failures: &c.Failures, shards.Reads: &c.Reads,
 	}
 	for _, f := range run.Files {
 		file := shards.File{Path: f.Path, Info: shards.Info{Rows: f.Rows, Bytes: f.Bytes, SHA256: f.SHA256}}

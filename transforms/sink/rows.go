@@ -2,7 +2,9 @@ package sink
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"unicode/utf8"
 
 	"coeval/schemas"
@@ -42,6 +44,11 @@ func (w *dossierWriter) writeRows(d *schemas.Dossier, r *schemas.Record) error {
 	if err := t.comparisons.write(comparisonRows(d, w.options.MetaJudge.Identity())); err != nil {
 		return err
 	}
+	if t.reads != nil {
+		if err := t.reads.write(readRows(d, w.options)); err != nil {
+			return err
+		}
+	}
 	failures := make([]schemas.FailureRow, len(d.Failures))
 	for i := range d.Failures {
 		failures[i] = failureRow(&d.Failures[i])
@@ -74,7 +81,10 @@ func actorPair(o *Options, d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair
 	p.Prompt = d.Prompt.Messages
 	p.ChosenModel, p.RejectedModel = new(o.modelOf(chosen)), new(o.modelOf(rejected))
 	p.ChosenScore, p.RejectedScore = chosen.Score.Mean(), rejected.Score.Mean()
-	p.ScoreMargin, p.MarginSE = scoreMargin(chosen.Score, rejected.Score), marginSE(chosen.Score, rejected.Score)
+	p.ScoreMargin = scoreMargin(chosen.Score, rejected.Score)
+	if o.Judging.Reads == 0 { // the variance of a read is not one of repeated scores
+		p.MarginSE = marginSE(chosen.Score, rejected.Score)
+	}
 	return p, nil
 }
 
@@ -249,6 +259,44 @@ func comparisonRows(d *schemas.Dossier, model string) []schemas.ComparisonRow {
 		}
 	}
 	return rows
+}
+
+// readRows returns the reads of the judge and of the meta-judge.
+func readRows(d *schemas.Dossier, o *Options) []schemas.ReadRow {
+	var rows []schemas.ReadRow
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		for k := range r.Reads {
+			row := readRow(d, &r.Reads[k], o.Judging.Role.Identity())
+			row.ID, row.ResponseID = schemas.ReadID(r.ID, row.Model, r.Reads[k].Replicate), r.ID
+			if row.Value != nil {
+				row.Variance = new(float64(r.Reads[k].VarianceMicros) / schemas.ReadUnit)
+			}
+			rows = append(rows, row)
+		}
+	}
+	for i := range d.Comparisons {
+		if c := &d.Comparisons[i]; c.Read != nil {
+			row := readRow(d, c.Read, o.MetaJudge.Identity())
+			row.ID, row.ResponseID, row.FirstID, row.SecondID = c.ID, d.ContestedID, &c.FirstID, &c.SecondID
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func readRow(d *schemas.Dossier, r *schemas.Read, model string) schemas.ReadRow {
+	row := schemas.ReadRow{
+		PromptID: d.Prompt.ID, Replicate: int32(r.Replicate), Model: model, LabelMass: float64(r.MassMicros) / schemas.ReadUnit,
+		UnparsedReason: nullable(r.Unparsed), PromptTokens: int32(r.PromptTokens),
+	}
+	for _, label := range slices.Sorted(maps.Keys(r.LogProbs)) {
+		row.Labels, row.LogProbs = append(row.Labels, label), append(row.LogProbs, r.LogProbs[label])
+	}
+	if r.Unparsed == "" {
+		row.Value = new(float64(r.ValueMicros) / schemas.ReadUnit)
+	}
+	return row
 }
 
 func failureRow(f *schemas.Failure) schemas.FailureRow {

@@ -80,6 +80,8 @@ type tables struct {
 	judgments    *table[schemas.JudgmentRow]
 	comparisons  *table[schemas.ComparisonRow]
 	failures     *table[schemas.FailureRow]
+	// reads is nil in a run without.
+	reads *table[schemas.ReadRow]
 }
 
 func openTables(ctx context.Context, o *Options, shard int) (t *tables, err error) {
@@ -111,6 +113,11 @@ func openTables(ctx context.Context, o *Options, shard int) (t *tables, err erro
 	if t.comparisons, err = openTable[schemas.ComparisonRow](ctx, o, shards.Comparisons, shard); err != nil {
 		return t, err
 	}
+	if o.reads() {
+		if t.reads, err = openTable[schemas.ReadRow](ctx, o, shards.Reads, shard); err != nil {
+			return t, err
+		}
+	}
 	t.failures, err = openTable[schemas.FailureRow](ctx, o, shards.Failures, shard)
 	return t, err
 }
@@ -118,14 +125,14 @@ func openTables(ctx context.Context, o *Options, shard int) (t *tables, err erro
 func (t *tables) close(m *schemas.Manifest) error {
 	return cmp.Or(
 		t.actor.close(m), t.judge.close(m), t.prompts.close(m), t.responses.close(m),
-		t.judgments.close(m), t.comparisons.close(m), t.failures.close(m),
+		t.judgments.close(m), t.comparisons.close(m), t.failures.close(m), t.reads.close(m),
 	)
 }
 
 func (t *tables) abort() error {
 	return errors.Join(
 		t.actor.abort(), t.judge.abort(), t.prompts.abort(), t.responses.abort(),
-		t.judgments.abort(), t.comparisons.abort(), t.failures.abort(),
+		t.judgments.abort(), t.comparisons.abort(), t.failures.abort(), t.reads.abort(),
 	)
 }
 

@@ -122,6 +122,11 @@ func (o *Options) modelOf(r *schemas.Response) string {
 	return o.Pools[r.Pool]
 }
 
+// reads reports whether the run has a table of reads.
+func (o *Options) reads() bool {
+	return o.Judging.Reads > 0 || o.wants(schemas.RoleJudge) && o.MetaJudge.Read != nil
+}
+
 func (o *Options) wants(role string) bool { return slices.Contains(o.Roles, role) }
 
 // Tally counts the elements before the shuffle that brings them to the files.

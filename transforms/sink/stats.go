@@ -17,6 +17,12 @@ func countDossier(s *schemas.Stats, d *schemas.Dossier, r *schemas.Record) {
 	for i := range d.Comparisons {
 		c := &d.Comparisons[i]
 		s.Comparisons.Count(c.Unparsed)
+		if c.Read != nil {
+			s.ComparisonReads.Count(c.Read)
+			if c.Unparsed == "" {
+				s.ComparisonReads.FirstMicros += c.Read.ValueMicros
+			}
+		}
 		switch c.Winner {
 		case schemas.First:
 			s.Positions.First++
@@ -71,6 +77,9 @@ func countResponses(s *schemas.Stats, d *schemas.Dossier) {
 		}
 		for k := range r.Judgments {
 			s.Judgments.Count(r.Judgments[k].Unparsed)
+		}
+		for k := range r.Reads {
+			s.ScoreReads.Count(&r.Reads[k])
 		}
 	}
 	if own > 1 {

@@ -266,3 +266,10 @@ func UnknownThoughts(text string, tags ...string) (tag string, ok bool) {
 	at := strings.Index(text, closing)
 	return tag, at >= 0 && strings.TrimSpace(text[at+len(closing):]) != ""
 }
+
+// BeginsThoughts reports whether a text begins with a tag around thoughts.
+func BeginsThoughts(text string, tags ...string) bool {
+	text = strings.TrimSpace(text)
+	at := formOf(tags).tag.FindStringIndex(text)
+	return at != nil && at[0] == 0 || strings.HasPrefix(text, "<|channel|")
+}

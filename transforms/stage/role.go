@@ -24,6 +24,8 @@ type Role struct {
 	ExtraBody string `json:"extra_body,omitempty"`
 	// Verdict is the ending that the servers must enforce on each text. Nil leaves texts free.
 	Verdict *Verdict `json:"verdict,omitempty"`
+	// Read asks for the probabilities of labels as the next token instead of a text. Nil asks for texts.
+	Read *Read `json:"read,omitempty"`
 	// ReasoningTags are tags around thoughts beside the known ones; see [StripReasoning]. They
 	// decide how texts are read, and not which ones are asked for.
 	ReasoningTags []string `json:"reasoning_tags,omitempty"`
@@ -64,6 +66,9 @@ func (r *Role) digest() string {
 	}
 	if r.Verdict != nil {
 		parts = append(parts, r.Verdict.digest(r.MaxReasoning()))
+	}
+	if r.Read != nil {
+		parts = append(parts, "read", schemas.Digest(r.Read.Labels...))
 	}
 	if len(r.Omit) > 0 {
 		parts = append(parts, "omit", schemas.Digest(r.Omit...))

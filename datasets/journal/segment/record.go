@@ -23,6 +23,8 @@ type Record struct {
 	FinishReason     string `json:"finish_reason,omitempty"`
 	PromptTokens     int    `json:"prompt_tokens,omitempty"`
 	CompletionTokens int    `json:"completion_tokens,omitempty"`
+	// LogProbs are the log-probabilities of a read's labels.
+	LogProbs map[string]float64 `json:"log_probs,omitempty"`
 	// Code is set for a call that failed for good. Message explains it.
 	Code    string `json:"code,omitempty"`
 	Message string `json:"message,omitempty"`

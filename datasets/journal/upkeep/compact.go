@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -236,7 +237,7 @@ func checkMerged(ctx context.Context, dir, name string, want map[segment.ID]*seg
 	}
 	same := 0
 	_, err = segment.Decode(b, nil, func(r *segment.Record) {
-		if w := want[r.ID()]; w != nil && (w.Prompt != nil || *w == *r) {
+		if w := want[r.ID()]; w != nil && (w.Prompt != nil || reflect.DeepEqual(w, r)) {
 			same++
 		}
 	})

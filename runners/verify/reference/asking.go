@@ -52,10 +52,24 @@ type Step struct {
 	asking  *Asking
 }
 
-// A duel is a verdict on two judgments in the order in which they were shown.
+// A duel is a verdict on two judgments in the order in which they were shown: the probability that the
+// first one wins, 1 or 0 unless it is a read.
 type duel struct {
 	first, second int
-	wins          bool
+	win           float64
+	// weight is the number of verdicts that it counts as.
+	weight float64
+}
+
+// readWeight is the weight of a read.
+const readWeight = 10
+
+func (p *Prompt) duel(first, second int, win float64) duel {
+	d := duel{first: first, second: second, win: win, weight: 1}
+	if p.Reads != nil {
+		d.weight = readWeight
+	}
+	return d
 }
 
 // Begin returns the state before any round.
@@ -71,8 +85,8 @@ func (p *Prompt) Next(a *Asking, rounds [][][2]int) *Step {
 			asked[pair[0]][pair[1]], asked[pair[1]][pair[0]] = true, true
 			pairs++
 			for _, order := range [][2]int{pair, {pair[1], pair[0]}} {
-				if w := p.Winners[order[0]][order[1]]; w == schemas.First || w == schemas.Second {
-					duels = append(duels, duel{order[0], order[1], w == schemas.First})
+				if win, ok := p.win(order[0], order[1]); ok {
+					duels = append(duels, p.duel(order[0], order[1], win))
 				}
 			}
 		}
@@ -91,11 +105,8 @@ func (p *Prompt) grid() [][]bool {
 func (p *Prompt) step(a *Asking, asked [][]bool, duels []duel, pairs int) *Step {
 	wins := [2]float64{2, 2} // in first and in second place, with two added to each
 	for _, d := range duels {
-		if d.wins {
-			wins[0]++
-		} else {
-			wins[1]++
-		}
+		wins[0] += d.win
+		wins[1] += 1 - d.win
 	}
 	mean, precision := p.mode(duels, math.Log(wins[0])-math.Log(wins[1]))
 	s := &Step{asked: asked, pairs: pairs, samples: sample(mean, precision, a.Seed, pairs), asking: a}
@@ -246,9 +257,9 @@ func uncertainty(p float64) float64 {
 func (p *Prompt) ScoreRatings(w schemas.PositionWeights) []float64 {
 	var duels []duel
 	for m := range p.Winners {
-		for n, winner := range p.Winners[m] {
-			if m != n && (winner == schemas.First || winner == schemas.Second) {
-				duels = append(duels, duel{m, n, winner == schemas.First})
+		for n := range p.Winners[m] {
+			if win, ok := p.win(m, n); ok && m != n {
+				duels = append(duels, p.duel(m, n, win))
 			}
 		}
 	}
@@ -293,13 +304,10 @@ func (p *Prompt) mode(duels []duel, position float64) ([]float64, *mat.Dense) {
 		h := mat.DenseCopyOf(&inverse)
 		for _, d := range duels {
 			lose := 1 / (1 + math.Exp(x[d.first]-x[d.second]+position))
-			pull := -(1 - lose)
-			if d.wins {
-				pull = lose
-			}
+			pull := d.weight * (d.win*lose - (1-d.win)*(1-lose))
 			g.SetVec(d.first, g.AtVec(d.first)+pull)
 			g.SetVec(d.second, g.AtVec(d.second)-pull)
-			c := lose * (1 - lose)
+			c := d.weight * lose * (1 - lose)
 			h.Set(d.first, d.first, h.At(d.first, d.first)+c)
 			h.Set(d.second, d.second, h.At(d.second, d.second)+c)
 			h.Set(d.first, d.second, h.At(d.first, d.second)-c)

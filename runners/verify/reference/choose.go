@@ -17,6 +17,9 @@ type Prompt struct {
 	Judgments []Judgment
 	// Winners is the verdict on each ordered pair of judgments: Winners[m][n] showed m first.
 	Winners [][]schemas.Winner
+	// Reads is the probability that the first shown wins of each ordered pair, negative for none; nil
+	// unless the comparisons are reads.
+	Reads [][]float64
 	// FailedCalls counts the calls that failed, by stage and code.
 	FailedCalls map[schemas.FailedCalls]int
 }
@@ -118,7 +121,7 @@ func (p *Prompt) Actor(r Rules) schemas.Choice {
 		if len(own)+p.lost("") < 2 {
 			return dropped(schemas.TooFewScored)
 		}
-		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StageJudge)
+		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	}
 	if best(own).Cmp(worst(own)) == 0 {
 		return dropped(schemas.EqualScores)
@@ -145,7 +148,7 @@ func (p *Prompt) temporal(r Rules) schemas.Choice {
 	case len(own)+p.lost("") == 0, possible < 2:
 		return dropped(schemas.TooFewScored)
 	case len(own) == 0, found < 2:
-		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge)
+		return p.undecided(schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageReads, schemas.StageJudge)
 	}
 	chosenOf, rejectedOf := own, own
 	if lowest := worst(slices.Concat(own, past)); lowest.Cmp(worst(own)) != 0 {
@@ -232,7 +235,7 @@ func (p *Prompt) IsCompared(r Rules) bool {
 func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
 	switch {
 	case p.Contested < 0 && len(p.scored("")) == 0 && p.lost("") > 0:
-		return p.undecided(schemas.NotContested, schemas.StageGenerate, schemas.StageJudge)
+		return p.undecided(schemas.NotContested, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	case p.Contested < 0:
 		return dropped(schemas.NotContested)
 	case !p.IsCompared(r) && len(p.Judgments)+p.Responses[p.Contested].Failed < r.MinMetaJudgments:
@@ -273,16 +276,30 @@ func (p *Prompt) isDecided(m int) bool {
 		if n == m {
 			continue
 		}
-		for _, w := range []schemas.Winner{p.Winners[m][n], p.Winners[n][m]} {
-			if w != schemas.NotAsked {
+		for _, order := range [][2]int{{m, n}, {n, m}} {
+			if p.Winners[order[0]][order[1]] != schemas.NotAsked {
 				of++
 			}
-			if w == schemas.First || w == schemas.Second {
+			if _, ok := p.win(order[0], order[1]); ok {
 				decided++
 			}
 		}
 	}
 	return of > 0 && 3*decided >= of
+}
+
+// win returns the probability that the judgment shown first wins, 1 or 0 by a verdict.
+func (p *Prompt) win(first, second int) (float64, bool) {
+	if p.Reads != nil {
+		return p.Reads[first][second], p.Reads[first][second] >= 0
+	}
+	switch p.Winners[first][second] {
+	case schemas.First:
+		return 1, true
+	case schemas.Second:
+		return 0, true
+	}
+	return 0, false
 }
 
 // failed counts the failed calls of a stage.

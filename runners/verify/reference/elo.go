@@ -21,16 +21,14 @@ func PositionWeights(first, second int64) schemas.PositionWeights {
 	return schemas.PositionWeights{First: float64(second) / all, Second: float64(first) / all}
 }
 
-// Positions counts the wins in first and in second place.
+// Positions sums the wins in first and in second place, in millionths.
 func (p *Prompt) Positions() (first, second int64) {
 	for m := range p.Winners {
-		for n, winner := range p.Winners[m] {
-			switch {
-			case m == n:
-			case winner == schemas.First:
-				first++
-			case winner == schemas.Second:
-				second++
+		for n := range p.Winners[m] {
+			if win, ok := p.win(m, n); ok && m != n {
+				micros := int64(math.Round(win * 1e6))
+				first += micros
+				second += 1e6 - micros
 			}
 		}
 	}
@@ -93,11 +91,11 @@ func (p *Prompt) slope(w schemas.PositionWeights, lambda float64, eps []float64)
 	for i := range n {
 		for k := range n {
 			var wins float64 // of i over k
-			if i != k && p.Winners[i][k] == schemas.First {
-				wins += w.First
+			if win, ok := p.win(i, k); ok && i != k {
+				wins += w.First * win
 			}
-			if i != k && p.Winners[k][i] == schemas.Second {
-				wins += w.Second
+			if win, ok := p.win(k, i); ok && i != k {
+				wins += w.Second * (1 - win)
 			}
 			if wins == 0 {
 				continue

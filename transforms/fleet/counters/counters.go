@@ -35,8 +35,9 @@ type Snapshot struct {
 	PermitUse float64
 	// Asking is the time from the first request to the last answer.
 	Asking time.Duration
-	// Warnings are sentences for the user, without repetitions.
-	Warnings []string
+	// Warnings are sentences for the user, without repetitions. Notes report what was found out about
+	// servers.
+	Warnings, Notes []string
 	// LastFault is the fault of the last repeated request, empty if there is none.
 	LastFault string
 	// UnknownFinishes counts texts that count as cut off, since their finish reason is not known.
@@ -83,6 +84,7 @@ type Counters struct {
 	useThen  permitUse // until answered, as permits come and go after it
 	fault    string
 	warnings []string
+	notes    []string
 	failures map[Failure]int64
 	odd      map[string]bool // keys of warnings
 	// unknownFinishes counts the texts with unknown finish reasons.
@@ -176,7 +178,7 @@ func (c *Counters) Snapshot() Snapshot {
 		Prompts: c.Prompts.Load(), Asked: c.Asked.Load(), Begun: c.Begun.Load(), Requests: c.requests.Load(), Generations: c.Generations.Load(),
 		Replayed: c.Replayed.Load(), Failed: c.Failed.Load(), ReplayedFailed: c.ReplayedFailed.Load(), Retries: c.retries.Load(),
 		Calls: c.calls.Counts(), InFlight: c.inFlight, InFlightByStage: maps.Clone(c.byStage), Permits: c.permits, Held: c.held,
-		LastFault: c.fault, Warnings: slices.Clone(c.warnings), UnknownFinishes: maps.Clone(c.unknownFinishes), Asking: max(0, c.answered.Sub(c.first)),
+		LastFault: c.fault, Warnings: slices.Clone(c.warnings), Notes: slices.Clone(c.notes), UnknownFinishes: maps.Clone(c.unknownFinishes), Asking: max(0, c.answered.Sub(c.first)),
 	}
 	if c.useThen.available > 0 {
 		s.PermitUse = c.useThen.held / c.useThen.available

@@ -14,6 +14,15 @@ func (c *Counters) Warn(s string) {
 	}
 }
 
+// Note adds a sentence about a server for the user. It ignores repetitions.
+func (c *Counters) Note(s string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Contains(c.notes, s) {
+		c.notes = append(c.notes, s)
+	}
+}
+
 // warnOnce is Warn for a sentence whose variable parts are not in the key.
 func (c *Counters) warnOnce(key, sentence string) {
 	c.mu.Lock()

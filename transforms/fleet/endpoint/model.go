@@ -18,6 +18,8 @@ type modelState struct {
 	// constraints are the working constraints by role. A server may accept a constraint for one role
 	// and refuse it for another.
 	constraints map[string]*openai.Constraint
+	// reads are the working forms of reads by role.
+	reads map[string]*openai.ReadForm
 	// secondsPerToken is the smoothed time of an answer for each token of a choice.
 	secondsPerToken float64
 	// stream decides whether requests are sent as streams.
@@ -40,27 +42,35 @@ type modelState struct {
 func (e *Endpoint) model(r *stage.Role) *modelState {
 	m := e.models[r.Identity()]
 	if m == nil {
-		m = &modelState{constraints: map[string]*openai.Constraint{}}
+		m = &modelState{constraints: map[string]*openai.Constraint{}, reads: map[string]*openai.ReadForm{}}
 		e.models[r.Identity()] = m
 	}
 	return m
 }
 
-// ConstraintOf returns the request fields that enforce the role's verdict, empty if it has none.
+// ConstraintOf returns the request fields that enforce the role's verdict or ask for its read, empty if it
+// has none.
 func (e *Endpoint) ConstraintOf(r *stage.Role) string {
-	if r.Verdict == nil {
+	if r.Verdict == nil && r.Read == nil {
 		return ""
 	}
 	e.mu.Lock()
-	by := e.model(r).constraints[r.Name]
+	by, form := e.model(r).constraints[r.Name], e.model(r).reads[r.Name]
 	e.mu.Unlock()
+	if r.Read != nil {
+		if form == nil {
+			return "" // for a probe
+		}
+		return form.Fields()
+	}
 	if by == nil {
 		return "" // for a probe
 	}
 	return by.Fields(r.Verdict, r.MaxReasoning())
 }
 
-// Enforces reports whether the endpoint enforces the role's verdict, or the role has none.
+// Enforces reports whether the endpoint is known to enforce the role's verdict or to answer its reads, or
+// the role has neither.
 func (e *Endpoint) Enforces(r *stage.Role) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -68,6 +78,9 @@ func (e *Endpoint) Enforces(r *stage.Role) bool {
 }
 
 func (e *Endpoint) enforcesLocked(r *stage.Role) bool {
+	if r.Read != nil {
+		return e.model(r).reads[r.Name] != nil
+	}
 	return r.Verdict == nil || e.model(r).constraints[r.Name] != nil
 }
 
@@ -128,6 +141,13 @@ func (e *Endpoint) SetConstraint(r *stage.Role, by *openai.Constraint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.model(r).constraints[r.Name] = by
+}
+
+// SetRead records how the server is asked for the role's reads.
+func (e *Endpoint) SetRead(r *stage.Role, form openai.ReadForm) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.model(r).reads[r.Name] = &form
 }
 
 // UseCompletionTokens makes requests bound the text with max_completion_tokens from now on.

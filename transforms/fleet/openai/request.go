@@ -34,7 +34,8 @@ type Request struct {
 	// N is the number of choices.
 	N    int
 	Seed int64
-	// Constraint has the fields that enforce a verdict, each after a comma. See [Constraint].
+	// Constraint has the fields that enforce a verdict or ask for a read, each after a comma. See
+	// [Constraint] and [ReadForm].
 	Constraint string
 	// CompletionTokens sends the bound as max_completion_tokens instead of max_tokens.
 	CompletionTokens bool

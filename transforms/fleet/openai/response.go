@@ -35,6 +35,8 @@ type choice struct {
 	Message      message `json:"message"`
 	Text         text    `json:"text"` // of servers that answer a chat as a completion
 	FinishReason text    `json:"finish_reason"`
+	// LogProbs is decoded for reads alone.
+	LogProbs jsontext.Value `json:"logprobs"`
 }
 
 type message struct {
@@ -49,6 +51,12 @@ type message struct {
 // that the answer has, and reports which indices those are. An answer with an error, or without
 // any choice, is a fault.
 func Decode(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
+	return DecodeRead(body, n, nil)
+}
+
+// DecodeRead is Decode for an answer to a read, whose generations have the labels' log-probabilities.
+// Read is nil for texts.
+func DecodeRead(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
 	var r response
 	if err := unmarshal(body, &r); err != nil {
 		return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "the body is not the JSON of a chat completion: " + excerpt(body)}
@@ -56,7 +64,7 @@ func Decode(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
 	if flt := errorIn(&r, body); flt != nil {
 		return nil, nil, flt
 	}
-	generations, has := r.generations(n)
+	generations, has := r.generations(n, read)
 	if !slices.Contains(has, true) {
 		kind := NoChoice
 		if len(r.Choices) > 0 { // the server abandoned them
@@ -127,7 +135,7 @@ func wordAt(b []byte) []byte {
 }
 
 // generations returns one generation for each index below n, and whether the answer has it.
-func (r *response) generations(n int) ([]schemas.Generation, []bool) {
+func (r *response) generations(n int, read *stage.Read) ([]schemas.Generation, []bool) {
 	out, has := make([]schemas.Generation, n), make([]bool, n)
 	positions := r.withoutIndices()
 	for i := range r.Choices {
@@ -151,6 +159,9 @@ func (r *response) generations(n int) ([]schemas.Generation, []bool) {
 			continue
 		}
 		out[k] = c.generation()
+		if read != nil {
+			out[k].LogProbs = read.Sum(tokensOf(c.LogProbs))
+		}
 		out[k].PromptTokens = r.Usage.PromptTokens.tokens()
 		out[k].CompletionTokens = share(r.Usage.CompletionTokens.tokens(), len(r.Choices), k)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/stage"
 )
 
 // An event is one part of a stream.
@@ -17,6 +18,8 @@ type event struct {
 		Message      message `json:"message"` // of servers that send everything in one event
 		Text         text    `json:"text"`
 		FinishReason text    `json:"finish_reason"`
+
+		LogProbs jsontext.Value `json:"logprobs"`
 	} `json:"choices"`
 	Usage usage          `json:"usage"`
 	Error jsontext.Value `json:"error"`
@@ -29,11 +32,17 @@ type streamed struct {
 	reasoningContent, reasoning []byte
 	refusal                     []byte
 	finish                      text
+	logProbs                    jsontext.Value // of the first token
 }
 
 // DecodeStream reads a 200 of server-sent events, as [Decode] reads one body. Every choice must have
 // a finish reason, unless the stream ends with [DONE].
 func DecodeStream(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
+	return DecodeReadStream(body, n, nil)
+}
+
+// DecodeReadStream is DecodeStream for an answer to a read; see [DecodeRead].
+func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
 	var choices []*streamed
 	var used usage
 	done, events := false, 0
@@ -60,19 +69,19 @@ func DecodeStream(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
 		choices = d.addTo(choices, n)
 	}
 	if events == 0 {
-		return Decode(body, n) // one body, in spite of its header
+		return DecodeRead(body, n, read) // one body, in spite of its header
 	}
 	whole := response{Usage: used}
 	for _, c := range choices {
 		if c.finish == "" && !done {
 			return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "the stream broke off after: " + excerpt(body[max(0, len(body)-200):])}
 		}
-		whole.Choices = append(whole.Choices, choice{Index: number{float64(c.index), true}, FinishReason: c.finish, Message: message{
+		whole.Choices = append(whole.Choices, choice{Index: number{float64(c.index), true}, FinishReason: c.finish, LogProbs: c.logProbs, Message: message{
 			there: true, Content: parts{string(c.content), string(c.thoughts)},
 			ReasoningContent: text(c.reasoningContent), Reasoning: text(c.reasoning), Refusal: text(c.refusal),
 		}})
 	}
-	generations, has := whole.generations(n)
+	generations, has := whole.generations(n, read)
 	if !slices.Contains(has, true) {
 		return nil, nil, &Fault{Kind: NoChoice, Code: CodeMalformed, Message: "a stream without a choice: " + excerpt(body)}
 	}
@@ -100,6 +109,9 @@ func (d *event) addTo(choices []*streamed, n int) []*streamed {
 			c.refusal = append(c.refusal, m.Refusal...)
 		}
 		c.content = append(c.content, part.Text...)
+		if c.logProbs == nil && len(tokensOf(part.LogProbs)) > 0 {
+			c.logProbs = part.LogProbs
+		}
 		if part.FinishReason != "" {
 			c.finish = part.FinishReason
 		}

@@ -104,6 +104,12 @@ func (c *Client) MetricsURL() string {
 	return u.String()
 }
 
+// TokenizeURL is the usual address of the tokenizer: beside /v1, as the metrics.
+func (c *Client) TokenizeURL() string {
+	base := strings.TrimSuffix(strings.TrimSuffix(c.Base.Path, "/"), "/v1")
+	return c.URLAt(base + openai.TokenizePath)
+}
+
 // secretsOf returns the secrets that a server receives and may quote: its key, those of headers and
 // query, and those in its URL.
 func secretsOf(access *stage.Credentials, base *url.URL) []string {
@@ -142,9 +148,14 @@ var (
 // Post sends a body to the completions path and reads an answer of at most limit bytes. With an error,
 // the answer has the part received so far, or is nil.
 func (c *Client) Post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*Answer, error) {
+	return c.PostTo(ctx, c.URLOf(openai.CompletionsPath), body, limit, timeout)
+}
+
+// PostTo is Post for another URL of the server.
+func (c *Client) PostTo(ctx context.Context, url string, body []byte, limit int64, timeout time.Duration) (*Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URLOf(openai.CompletionsPath), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,119 @@
+package verify
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"coeval/datasets/shards"
+	"coeval/pipelines/metareward"
+	"coeval/schemas"
+	"coeval/transforms/simulator"
+)
+
+// readsRun makes a run whose scores and comparisons are reads, asked until settled, with some that failed.
+var readsRun = sync.OnceValues(func() (string, error) {
+	const out = "reads"
+	world := simulator.DefaultWorld()
+	world.JudgeUnparsed, world.MetaUnparsed, world.ReadOther = 0.1, 0.1, 0.2
+	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *metareward.Config) {
+		c.Judge.Verdict, c.Judge.Reads, c.Judge.N, c.MetaJudge.Verdict = metareward.ReadVerdict, 2, 6, metareward.ReadVerdict
+		c.Budget.Comparisons = metareward.SettledComparisons
+	})
+	return out, err
+})
+
+func copyReads(t *testing.T) string {
+	t.Helper()
+	out, err := readsRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	copyTables(t, out, dir)
+	return dir
+}
+
+// All that a run with reads has is derived again from the kept log-probabilities.
+func TestReads(t *testing.T) {
+	dir := copyReads(t)
+	for _, p := range mustVerify(t, dir).Problems {
+		t.Error(p)
+	}
+	stats := readManifest(t, dir).Stats
+	if s, c := stats.ScoreReads, stats.ComparisonReads; s.Reads == 0 || c.Reads != stats.Comparisons.Texts || c.Reads == 0 || s.Unparsed["low_mass"]+c.Unparsed["low_mass"] == 0 ||
+		schemas.Sum(stats.FailedCalls[schemas.StageReads]) == 0 || stats.Judgments.Texts == 0 {
+		t.Errorf("the run has %+v and %+v, failed calls %+v: reads of both kinds, some unparsed, and failures are wanted", s, c, stats.FailedCalls)
+	}
+	t.Run("columns", func(t *testing.T) { everyColumn[schemas.ReadRow](t, shards.Reads, copyReads) })
+}
+
+// Each case changes a run with reads, and returns what the problems must say.
+func TestReadsDamage(t *testing.T) {
+	change := func(by func(*tableFile[schemas.ReadRow])) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			f := readLargest[schemas.ReadRow](t, dir, shards.Reads)
+			by(f)
+			f.forge(t)
+		}
+	}
+	first := func(f *tableFile[schemas.ReadRow], comparison bool) int {
+		for i := range f.rows {
+			if (f.rows[i].FirstID != nil) == comparison && f.rows[i].Value != nil {
+				return i
+			}
+		}
+		return -1
+	}
+	remove := func(comparison bool) func(*tableFile[schemas.ReadRow]) {
+		return func(f *tableFile[schemas.ReadRow]) {
+			i := first(f, comparison)
+			f.rows = append(f.rows[:i:i], f.rows[i+1:]...)
+		}
+	}
+	for _, tt := range []struct {
+		name, want string
+		damage     func(*testing.T, string)
+	}{
+		{"a score is gone", "of the judge has neither a row nor a failure", change(remove(false))},
+		{"a comparison is gone", "it has no row in raw/reads", change(remove(true))},
+		{"a label that nobody asked for", "should be among", change(func(f *tableFile[schemas.ReadRow]) { f.rows[first(f, false)].Labels[0] = "7" })},
+		{"a consistent forgery of a score", "score_mean is", change(func(f *tableFile[schemas.ReadRow]) {
+			r := &f.rows[first(f, false)]
+			r.Labels, r.LogProbs, r.LabelMass, r.Value, r.Variance = []string{"5"}, []float64{0}, 1, new(5.0), new(0.0)
+		})},
+		{"a consistent forgery of a comparison", "winner is", change(func(f *tableFile[schemas.ReadRow]) {
+			r := &f.rows[first(f, true)]
+			p := 1.0
+			if *r.Value > 0.5 {
+				p = 0
+			}
+			r.Labels, r.LogProbs, r.LabelMass, r.Value = []string{map[float64]string{0: "B", 1: "A"}[p]}, []float64{0}, 1, &p
+		})},
+		{"judgments of another response", "only the contested response is judged", func(t *testing.T, dir string) {
+			responses := readLargest[schemas.ResponseRow](t, dir, shards.Responses)
+			f := readTable[schemas.JudgmentRow](t, dir, shards.Judgments, strings.Replace(responses.path, string(shards.Responses), string(shards.Judgments), 1))
+			for _, r := range responses.rows {
+				if !r.Contested && r.Status == string(schemas.Complete) {
+					j := f.rows[0]
+					j.PromptID, j.ResponseID = r.PromptID, r.ID
+					j.ID = schemas.JudgmentID(j.ResponseID, j.Model, int(j.Replicate), j.Text)
+					f.rows = append(f.rows, j)
+					break
+				}
+			}
+			f.forge(t)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := copyReads(t)
+			tt.damage(t, dir)
+			problems := strings.Join(mustVerify(t, dir).Problems, "\n")
+			if !strings.Contains(problems, tt.want) {
+				t.Errorf("no problem says %q; there are\n%s", tt.want, problems)
+			}
+		})
+	}
+}
