@@ -12,13 +12,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena/winrate"
+	"coeval/runners/settings"
 	"coeval/schemas"
 	"coeval/transforms/pairwise"
+	"coeval/transforms/stage"
 )
 
 // Config is every setting of an arena.
@@ -72,6 +72,12 @@ func (s *SideConfig) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
+// identity is the model with its revision.
+func (s *SideConfig) identity() string {
+	r := stage.Role{Model: s.Model, Revision: s.Revision}
+	return r.Identity()
+}
+
 // JudgeConfig is the pairwise judge.
 type JudgeConfig struct {
 	metareward.Role `yaml:",inline"`
@@ -105,8 +111,8 @@ func answering() metareward.Role {
 // not its text, which may contain a key.
 func ParseConfig(name string, data []byte) (Config, error) {
 	c := DefaultConfig()
-	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
-		return c, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false)))
+	if err := settings.Decode(name, data, &c); err != nil {
+		return c, err
 	}
 	return c, nil
 }
@@ -131,7 +137,13 @@ func (c *Config) Validate() error {
 		fail("a", "", "at least one model (--a)")
 	}
 	sides := append(slices.Clone(c.A), c.B)
+	seen := map[string]bool{}
 	for i := range sides {
+		if id := sides[i].identity(); sides[i].Model != "" && seen[id] {
+			errs = append(errs, fmt.Errorf("model %q plays twice; give one of them a revision, as MODEL@REVISION", id))
+		} else {
+			seen[id] = true
+		}
 		key := fmt.Sprintf("a[%d]", i)
 		if i == len(c.A) {
 			key = "b"
@@ -159,7 +171,7 @@ func (c *Config) Validate() error {
 func (c *Config) validateRole(key string, r *metareward.Role, given bool) []error {
 	m := c.Base()
 	m.Actor.Role = *r
-	if given {
+	if given && !m.Simulate.Enabled {
 		m.Worker.URLs = []string{"http://given"}
 	}
 	var errs []error

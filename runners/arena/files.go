@@ -160,6 +160,9 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.
 	var known []Known
 	for _, dir := range dirs {
 		report, err := ReadReport(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("known: %s has no %s: give the --out of a finished arena", dir, ReportFile)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
@@ -172,6 +175,9 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.
 			if f.Path == GamesFile {
 				digest = f.SHA256
 			}
+		}
+		if !slices.ContainsFunc(report.Pairings, func(p [2]string) bool { return p[1] == baseline }) {
+			return nil, nil, fmt.Errorf("known: no model of %s played against the baseline %s, so its games say nothing of how hard the prompts are: leave it out", dir, baseline)
 		}
 		known = append(known, Known{Dir: dir, SHA256: digest})
 		for _, p := range report.Pairings {

@@ -258,6 +258,10 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// A folder that can't be read is found before anything is paid for.
+	if _, _, err := arena.ReadKnown(ctx, k.arena.Known, contest.Baseline.Role.Identity()); err != nil {
+		return usage(err)
+	}
 	lengths, err := journal.FindPrefixBits(ctx, metareward.JournalDir(out))
 	if err != nil {
 		return err

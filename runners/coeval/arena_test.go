@@ -122,6 +122,63 @@ func readFile(t *testing.T, name string) string {
 	return string(b)
 }
 
+// Mistakes are found before anything is asked.
+func TestArenaRefuses(t *testing.T) {
+	t.Parallel()
+	prompts := promptFile(t, 2)
+	w := newWorker(t, simulator.Options{})
+	other := filepath.Join(t.TempDir(), "other")
+	want(t, nil, "arena", "--simulate", "--a", better, "--b", "else", "--judge", "judge", "--prompts", prompts, "--out", other)
+	file := filepath.Join(t.TempDir(), "arena.yaml")
+	if err := os.WriteFile(file, []byte("judge: {verdicct: two}\nsimulat: {enabled: true}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"--a", base}, []string{`model "base" plays twice`}},
+		{[]string{"--a", better, "--known", "nowhere"}, []string{"nowhere has no arena.json"}},
+		{[]string{"--a", better, "--known", other}, []string{"played against the baseline base"}},
+		{[]string{file, "--a", better}, []string{"arena.yaml:1: judge.verdicct is no key of this file; did you mean judge.verdict?", "arena.yaml:2: simulat is no key"}},
+		{[]string{"--a", better, "--verdict", "three", "--outcome", "x"}, []string{`judge.verdict is "three"; allowed is five or two`, `outcome is "x"`}},
+	} {
+		p := begin(t, nil, arenaOf(w.URL, prompts, filepath.Join(t.TempDir(), "out"), c.args...)...)
+		if code := p.wait(t); code != exitUsage {
+			t.Errorf("%q: exit code %d, want %d", c.args, code, exitUsage)
+		}
+		for _, wanted := range c.want {
+			if got := p.stderr.String(); !strings.Contains(got, wanted) {
+				t.Errorf("%q: the message lacks %q:\n%s", c.args, wanted, got)
+			}
+		}
+	}
+	if n := w.Stats().Generations; n != 0 {
+		t.Errorf("%d generations were asked for", n)
+	}
+}
+
+// Given answers are compared without a server of their model, and prompts without one are not played.
+func TestArenaOfGivenAnswers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	prompts, given := filepath.Join(dir, "prompts.jsonl"), filepath.Join(dir, "answers.jsonl")
+	for name, text := range map[string]string{
+		prompts: `{"prompt": "One?"}` + "\n" + `{"prompt": "Two?"}` + "\n" + `{"prompt": "Three?"}` + "\n",
+		given:   `{"prompt": "One?", "answer": "First."}` + "\n" + `{"prompt": "Three?", "answer": "Third."}` + "\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := filepath.Join(dir, "out")
+	r := playedArena(t, "arena", "--simulate", "--a", better, "--b", "published", "--b-answers", given, "--judge", "judge", "--prompts", prompts, "--out", out, "--json")
+	if tally := r.Matches[0].Tally; tally.Prompts != 2 || tally.Games != 4 {
+		t.Errorf("%+v, want 4 games on the 2 prompts with an answer", tally)
+	}
+	want(t, nil, "verify", out)
+}
+
 // A folder with files of others is refused unless it is adopted, and no file of others is replaced.
 func TestArenaKeepsForeignFiles(t *testing.T) {
 	t.Parallel()

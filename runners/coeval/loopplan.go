@@ -30,6 +30,9 @@ type loopPlan struct {
 	// without an arena.
 	MinDifference *float64 `json:"min_difference"`
 
+	// Refused is the reason why the loop cannot go on with this config, usually empty.
+	Refused string `json:"refused,omitempty"`
+
 	arenaPrompts int
 }
 
@@ -59,6 +62,9 @@ func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) erro
 		return err
 	}
 	out := &loopPlan{}
+	if t, step, changed := l.Changed(); changed {
+		out.Refused = fmt.Sprintf("iteration %d, %s: it was done with other settings; give the former ones, or another dir", t, step)
+	}
 	var generations, prompt, completion int64
 	for i := range intended {
 		it, calls, err := out.iteration(c.Context(), l, &intended[i])
@@ -132,7 +138,8 @@ func loadSettings(given map[string]any, validate func(metareward.Config) error) 
 	if err != nil {
 		return config, err
 	}
-	return config, resolvePaths(&config)
+	err = resolvePaths(&config)
+	return config, err
 }
 
 func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *metareward.Config, error) {
@@ -202,6 +209,9 @@ func planPeople(ctx context.Context, given map[string]any, file string) (arena.C
 }
 
 func (p *loopPlan) print(w io.Writer, l *loop.Loop) error {
+	if p.Refused != "" {
+		fmt.Fprintf(w, "REFUSED: %s\n\n", p.Refused)
+	}
 	n := humanize.Comma
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "iteration\tpreset\troles\tprompts\tpairs\tarena\tpeople\tprompt tokens\tcompletion tokens\ttime\tmoney\tdone")

@@ -11,13 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"coeval/pipelines/metareward"
 	"coeval/runners/loop/decide"
 	"coeval/runners/loop/process"
 	"coeval/runners/loop/swap"
 	"coeval/runners/loop/trainset"
+	"coeval/runners/settings"
 	"coeval/schemas"
 )
 
@@ -157,8 +156,8 @@ func PaperSchedule() []Turn {
 // not its text, which may contain a key.
 func ParseConfig(name string, data []byte) (Config, error) {
 	c := DefaultConfig()
-	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
-		return c, fmt.Errorf("%s: %s", name, strings.TrimSpace(yaml.FormatError(err, false, false)))
+	if err := settings.Decode(name, data, &c); err != nil {
+		return c, err
 	}
 	if len(c.Schedule) == 0 {
 		c.Schedule = PaperSchedule()

@@ -3,6 +3,8 @@ package loop
 import (
 	"fmt"
 	"slices"
+
+	"coeval/schemas"
 )
 
 // Intended is what an iteration does, for a plan. Configs name models that are not trained yet by
@@ -94,6 +96,26 @@ func (l *Loop) plannedRun(t int) (map[string]any, error) {
 func (l *Loop) plannedJudge(t int) (map[string]any, error) {
 	model := l.plannedModel(t)
 	return l.judgeSettings(t, &model)
+}
+
+// Changed returns the first step that was done with other settings, if there is one. The loop refuses to
+// go on then. It is called after [Loop.Intended].
+func (l *Loop) Changed() (iteration int, step Step, changed bool) {
+	for t := 1; t <= l.state.Last(); t++ {
+		input := l.inputOf(t)
+		for _, step := range l.Config.steps(t) {
+			own := schemas.Digest(input, string(step), l.settingsOf(t, step))
+			done := l.state.Find(t, step)
+			if done == nil || step == Decide { // a decision is made again by other rules
+				break
+			}
+			if done.Input != own {
+				return t, step, true
+			}
+			input = schemas.Digest(own, string(done.Output))
+		}
+	}
+	return 0, "", false
 }
 
 // Has reports whether a step of the iteration is done.

@@ -1,0 +1,152 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+
+	"coeval/schemas/redact"
+)
+
+// Decode reads the YAML of a file over the defaults in the struct that into points to. It returns an
+// error that names all keys which the struct doesn't have, with the keys that may have been meant, and
+// the first value of a wrong type. The cost of the file is bounded as [Load] bounds it. No message shows
+// a line of the file, which may contain a key.
+func Decode(name string, text []byte, into any) error {
+	body, err := parse(text)
+	if err != nil {
+		return fmt.Errorf("%s%w", name, err)
+	}
+	if body == nil {
+		return nil
+	}
+	root := reflect.TypeOf(into).Elem()
+	var errs []error
+	for _, u := range unknownKeys(body, root, "") {
+		errs = append(errs, fmt.Errorf("%s:%d: %s is no key of this file%s", name, u.line, redact.Hide(u.key), meant(u.key, root)))
+	}
+	if err := yaml.NodeToValue(body, into); err != nil {
+		errs = append(errs, fmt.Errorf("%s: %s", name, redact.Hide(strings.TrimSpace(yaml.FormatError(err, false, false)))))
+	}
+	return errors.Join(errs...)
+}
+
+// unknown is a key that a struct doesn't have.
+type unknown struct {
+	key  string
+	line int
+}
+
+// unknownKeys returns the keys below a node that a type doesn't have.
+func unknownKeys(node ast.Node, t reflect.Type, prefix string) []unknown {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	var found []unknown
+	switch n := node.(type) {
+	case *ast.SequenceNode:
+		if t.Kind() == reflect.Slice {
+			for i, item := range n.Values {
+				found = append(found, unknownKeys(item, t.Elem(), fmt.Sprintf("%s[%d]", prefix, i))...)
+			}
+		}
+	case *ast.MappingNode:
+		for _, pair := range n.Values {
+			found = append(found, unknownKeys(pair, t, prefix)...)
+		}
+	case *ast.MappingValueNode:
+		if t.Kind() != reflect.Struct || t.NumField() == 0 {
+			return nil
+		}
+		key := n.Key.String()
+		name := join(prefix, key)
+		if field, ok := keysOf(t)[key]; ok {
+			return unknownKeys(n.Value, field, name)
+		}
+		if !n.Key.IsMergeKey() {
+			found = append(found, unknown{name, n.Key.GetToken().Position.Line})
+		}
+	}
+	return found
+}
+
+func join(prefix, key string) string {
+	if prefix == "" {
+		return key
+	}
+	return prefix + "." + key
+}
+
+// keysOf returns the keys of a struct with their types, those of inline structs too.
+func keysOf(t reflect.Type) map[string]reflect.Type {
+	keys := map[string]reflect.Type{}
+	for f := range t.Fields() {
+		key, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case options == "inline":
+			maps.Copy(keys, keysOf(f.Type))
+		case key != "" && key != "-":
+			keys[key] = f.Type
+		}
+	}
+	return keys
+}
+
+// meant suggests keys of a struct for an unknown one: of its section first, then of any.
+func meant(key string, root reflect.Type) string {
+	var known []string
+	var collect func(t reflect.Type, prefix string)
+	collect = func(t reflect.Type, prefix string) {
+		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return
+		}
+		for k, inner := range keysOf(t) {
+			known = append(known, join(prefix, k))
+			collect(inner, join(prefix, k))
+		}
+	}
+	collect(root, "")
+	slices.Sort(known)
+	plain := withoutIndices(key)
+	if similar := Similar(plain, known); len(similar) > 0 {
+		return "; did you mean " + strings.Join(similar, " or ") + "?"
+	}
+	section, last := "", plain
+	if at := strings.LastIndex(plain, "."); at >= 0 {
+		section, last = plain[:at+1], plain[at+1:]
+	}
+	var own, elsewhere []string
+	for _, k := range known {
+		if rest, ok := strings.CutPrefix(k, section); ok && !strings.Contains(rest, ".") {
+			own = append(own, k)
+		}
+		if strings.HasSuffix(k, "."+last) {
+			elsewhere = append(elsewhere, k)
+		}
+	}
+	if len(elsewhere) > 0 {
+		return "; did you mean " + strings.Join(elsewhere[:min(len(elsewhere), 3)], " or ") + "?"
+	}
+	return "; known are " + strings.Join(own, ", ")
+}
+
+// withoutIndices removes the places in lists from a key, as [0].
+func withoutIndices(key string) string {
+	for {
+		open := strings.IndexByte(key, '[')
+		end := strings.IndexByte(key, ']')
+		if open < 0 || end < open {
+			return key
+		}
+		key = key[:open] + key[end+1:]
+	}
+}
