@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"coeval/schemas/sanitize"
-
 	"github.com/dustin/go-humanize"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -23,6 +21,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"coeval/schemas/sanitize"
 )
 
 // The size of a chart in its own units: on a phone one is about a pixel, so that text of 11
