@@ -1,4 +1,4 @@
-// Package schemas has the records of a Meta-Rewarding run: the texts about a prompt, the decisions from
+// Package schemas defines the records of a Meta-Rewarding run: the texts about a prompt, the decisions from
 // them, and the rows of every file that a run writes.
 //
 // The terms are those of the method. A prompt gets responses from the actor, a response gets judgments
@@ -6,8 +6,8 @@
 // has all texts about one prompt, a [Finding] its numbers and IDs without the texts, and a [Choice] the
 // pair chosen for a role or the reason why there is none.
 //
-// Scores are integer thousandths of a rubric point from parsing on, so that equality is exact. All text
-// in a record is valid UTF-8.
+// Scores are integer thousandths of a rubric point as soon as they are parsed, so equality is exact. All
+// text in a record is valid UTF-8.
 package schemas
 
 import (

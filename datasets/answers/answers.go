@@ -1,8 +1,7 @@
 // Package answers reads a model's answers from elsewhere, for a comparison with others.
 //
-// A file has one answer a line, in any of the forms in which package prompts reads prompts. Besides the
-// prompt a line has the answer, in one of the fields output, answer, response, completion and generation,
-// and may have the model's name, in generator, model or model_id:
+// Each line contains a prompt, in any form that package prompts reads, and an answer in output, answer,
+// response, completion or generation. The model's name is optional: generator, model or model_id.
 //
 //	{"instruction": "…", "output": "…", "generator": "…"}     AlpacaEval
 //	{"uid": "…", "prompt": "…", "answer": "…", "model": "…"}

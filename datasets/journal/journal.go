@@ -1,10 +1,10 @@
 // Package journal is the durable log of calls. A run never pays twice for a generation in it.
 //
 // A journal is a folder of buckets. A bucket is the folder of all prompts whose IDs hash to one
-// binary prefix: "b0110" for the prefix 0110. Beside it may lie the shorter prefixes of an earlier,
-// smaller run; loading a bucket reads those too. A bucket contains segments: JSON lines in zstd frames,
-// which zstdcat and jq read. A segment has one writer, which appends to it and never rewrites it. One
-// record is one generation, the final failure of one, or a prompt.
+// binary prefix: "b0110" for the prefix 0110. Folders with shorter prefixes, from an earlier and smaller
+// run, may exist too; loading a bucket also reads those. A bucket contains segments: JSON lines in zstd
+// frames, which zstdcat and jq read. A segment has one writer, which appends to it and never rewrites it.
+// One record is one generation, the final failure of one, or a prompt.
 //
 //	bundle                        Journal                          bucket folder
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
@@ -23,24 +23,23 @@
 //
 // The package promises:
 //
-//   - Records that were appended to a view are durable when its Sync returns, and a record is never
-//     durable without those that were appended before it.
+//   - Records that were appended to a view are durable when its Sync returns. If a record is durable, so
+//     are all records that were appended before it.
 //   - Loading returns every stored record.
 //   - A view, once fixed, always reads the same records, whatever is appended later.
-//   - A loss is an error that names the file: a segment in a view that is missing or shorter, and
-//     damage anywhere but in the torn last frame that a crash leaves in a local segment. Parts, pins and
-//     compacted segments are written whole and have the digest of their bytes in their names. Package
+//   - A loss is an error that names the file: a listed segment that is missing or shorter, or damaged data.
+//     Only a torn last frame of a local segment, which a crash leaves, is not damage. Parts, pins and
+//     compacted segments are written at once and have the digest of their bytes in their names. Package
 //     upkeep finds all damage at once, and keeps the undamaged records.
 //
-// A failed write, because the disk is full or a store was away for longer than the retries last, ends
-// its segment: nothing follows it there, and both the waiting and the next callers get the error. Views
-// that are loaded later have segments of their own, so that a bundle that is started again in the same
-// process continues once there is space. Calls that were not durable are asked again.
+// A failed write ends its segment; nothing is appended after it. The waiting callers and the next one get
+// the error. Causes are a full disk, or a store that is away for longer than the retries. Views loaded later
+// use new segments, so a bundle restarted in the same process continues once there is space. Calls that were
+// not durable are asked again.
 //
-// The package does not promise that a key has one record only: a run that was started again while its
-// predecessor still wrote leaves two. A text then replaces a failure, and otherwise the order of names
-// decides: pins first, the newest of them before the others, then segments in the order of their
-// creation. See [Replay.Pin].
+// The package does not promise that a key has only one record: a run that was started again while its
+// predecessor still wrote leaves two. Of two records a text wins over a failure. Otherwise the first name
+// wins: the newest pin, then older pins, then segments in the order of their creation. See [Replay.Pin].
 package journal
 
 import (

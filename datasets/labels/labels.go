@@ -1,7 +1,7 @@
 // Package labels reads people's preferences between responses: which of two responses to a prompt is
 // better, or the score of a response.
 //
-// A file has one label a line as a JSON object (.jsonl, .ndjson or .json, each also with .gz or .zst), or
+// A file contains one label per line as a JSON object (.jsonl, .ndjson or .json, each also with .gz or .zst), or
 // all of them in one JSON array. Package prompts defines the forms of the prompt. A label is one of two
 // kinds, and a file has one kind only:
 //
@@ -11,7 +11,7 @@
 // LLMBar's form is a pair too: input is the prompt, output_1 and output_2 the responses. Other fields are
 // ignored. Several labels on one response or pair come from several people.
 //
-// Responses are trimmed, as a run trims its actor's texts, so that the judge sees equal texts in both.
+// Responses are trimmed as a run trims its actor's texts, so the judge sees the same texts as in a run.
 //
 // The package reports all problems of a file at once, each in one sentence with file and line, and then
 // returns no labels.

@@ -17,8 +17,8 @@
 // user and has one name; otherwise Acquire refuses it and changes nothing.
 //
 // A [Fence] is for a process that works for a run without its lock, such as a worker of a cluster. The
-// lock promises that no two owners overlap, as long as clocks run at one speed. It does not promise that
-// a process stops at the moment of the loss: it stops within seconds.
+// lock promises that no two owners overlap, if all clocks run at the same rate. A process notices a loss
+// within seconds, not at once.
 package lock
 
 import (

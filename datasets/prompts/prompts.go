@@ -15,7 +15,7 @@
 // Package conversation decides which fields make a prompt. All other fields are the prompt's
 // metadata: a compact JSON object with sorted keys, which is not part of any ID.
 //
-// Lines are numbered from 1. Blank lines have a number but are not counted. A line with text that is
+// Lines are numbered from 1. Blank lines are numbered but do not count as prompts. A line with text that is
 // not valid UTF-8 is bad.
 //
 // The package promises that a file always gives the same lines, and that reading takes a bounded

@@ -1,8 +1,8 @@
 // Package rundir protects foreign files in a run's folder.
 //
-// --out may name any folder, even one with other files of the user. So a run begins only in a folder that
-// is empty, that an earlier run has used, or that the user adopts (see [Check]), and it replaces and
-// removes only files that an earlier run has listed (see [Owned]). All other files stay unchanged.
+// --out may name any folder, even one with other files of the user. A run starts only in a folder that is
+// empty, used by an earlier run, or adopted by the user ([Check]). It replaces and removes only files that
+// an earlier run listed ([Owned]). All other files stay unchanged.
 //
 // The user decides on the folder's place: it may be a link, or below one. Inside the folder a run follows
 // no link, since a link would redirect its writes and removals.

@@ -11,9 +11,8 @@
 // A writer uses memory for at most 1,000 rows or 4 MiB of text, whichever is less, and for one row group
 // of at most 10,000 rows or 32 MiB of text, compressed.
 //
-// The package does not promise that rows agree with each other (a pair's response is in raw/responses),
-// that shards do not overlap, or that a file is unchanged since the run: check the SHA-256 in run.json
-// for that.
+// The package does not check that rows agree with each other (a pair's response is in raw/responses), that
+// shards are disjoint, or that a file is unchanged. For the last, use the SHA-256 in run.json.
 package shards
 
 import (

@@ -2,7 +2,7 @@
 // by path.
 //
 // A path is a plain local path, gs://bucket/name for Google Cloud Storage, or s3://bucket/name for S3 and
-// stores with its protocol. Every other scheme is refused with a sentence. A path never falls back to a
+// stores with its protocol. Every other scheme is an error. A path never falls back to a
 // local file of that name.
 //
 // The contract is that of an object store, and all drivers keep it:
@@ -16,9 +16,9 @@
 //   - A missing file is an error for which errors.Is(err, fs.ErrNotExist) is true.
 //   - A read that fails half-way continues where it stopped. A request that a store cannot serve at the
 //     moment is repeated for about half a minute.
-//   - Every request to an object store has a time limit. It is repeated after a minute without an
-//     answer, and fails after three. A pause of half a minute within an answer ends the answer. The time
-//     of a local disk is the operating system's responsibility.
+//   - Every request to an object store has a time limit. After one minute without an answer it is
+//     repeated; after three minutes it fails. A response that stalls for half a minute is cut off. Local
+//     disks have no time limit.
 //
 // The package promises no order between writers. To have one run at a time, take a lock, or use [Swap] on
 // stores without locks. A file that is replaced while it is read stays readable in its old version on a

@@ -1,9 +1,9 @@
 // Package metareward is the pipeline of one Meta-Rewarding iteration: its configuration and
 // its graph.
 //
-//	prompts ─► Read ─► infer.RunStages ─► pairs.ActorPairs ─► pairs.JudgePairs ─► sink.Write ─► sink.Commit
-//	                        │                                     ▲
-//	                        └──────► pairs.PositionCounts ────────┘
+//	prompts ─► source.Read ─► infer.RunStages ─► pairs.ActorPairs ─► pairs.JudgePairs (─► pairs.BalancePairs) ─► sink.Write ─► sink.Commit
+//	                                                    │                   ▲
+//	                                                    └─ PositionCounts ──┘
 //
 // [Config] has every setting of a run, [Config.Validate] reports all invalid settings, and [Build]
 // makes the graph. The texts, scores and choices of a run depend on the config's data settings, the

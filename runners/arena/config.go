@@ -1,4 +1,4 @@
-// Package arena plays a contest of models that a pairwise judge decides, and writes it.
+// Package arena compares models: a pairwise judge decides each game. It writes the games and the figures.
 //
 // A [Config] names the models, the judge and the prompts. A [Contest] asks for the answers and the verdicts;
 // package winrate computes the figures. [Verify] computes a written contest's figures again.

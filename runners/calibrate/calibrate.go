@@ -2,13 +2,13 @@
 // of its certainty, and a map of its scores to people's scale.
 //
 // The judge scores single responses, so its scores do not depend on the position of a response in the
-// file of labels. People's labels may. The judge prefers the response of a pair with the higher mean S.
+// file of labels. Human labels may depend on it. The judge prefers the response of a pair with the higher mean S.
 // Scored labels give pairs too: those of two responses to one prompt.
 //
 // The judge is asked outside a pipeline, by [infer.RunInProcess], because labels are few and the only
 // output is figures. The calls go through the same fleet to the same journal, under the lock of OUT, and
-// equal those of a run. So neither repeats calls of the other. A second calibration sends no request, and
-// another judge costs its own calls only.
+// have the same keys as a run's. So a run and a calibration share answers. A second calibration sends no
+// request, and another judge costs only its own calls.
 //
 // [Of] is a function of labels and judgments alone: the same journal gives the same figures. Intervals
 // come from a bootstrap with a fixed seed. runners/readers/calibration.py computes every figure again in

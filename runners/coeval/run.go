@@ -465,7 +465,7 @@ func (r *run) keep(ctx context.Context, seen infer.Snapshot, series []summary.Po
 // keepTime bounds the last look at an attempt that came to no end.
 const keepTime = 10 * time.Second
 
-// keepLast is keep for an attempt that has ended; ctx may have, too.
+// keepLast saves the statistics of an ended attempt, even if ctx has ended.
 func (r *run) keepLast(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancel()

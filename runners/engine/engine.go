@@ -1,8 +1,7 @@
 // Package engine runs a pipeline on the runner that Beam's flags name, or on the direct runner.
 //
-// The direct runner is the default although Beam's own is prism, because it opens no port: prism
-// serves its job API on all interfaces without authentication, and a client of it can start programs as
-// the user. Both make the same bytes.
+// The direct runner is the default, not Beam's prism. Prism serves its job API on all interfaces without
+// authentication, so any client can start programs as the user. Both runners write identical files.
 //
 // The package checks and completes each runner's flags, follows jobs on clusters to their end, and
 // discards Beam's logs unless they are wanted.

@@ -1,9 +1,8 @@
 // Package estimate computes the time and the cost of a plan.
 //
 // It takes the plan's tokens, which are estimates themselves, and constant rates of a fleet. It assumes a
-// busy fleet: the same hardware processes prompts and writes completions, so that both times add up.
-// Servers with a prefix cache process fewer prompt tokens, so that the time is rather too long than too
-// short.
+// busy fleet: the same hardware processes prompts and writes completions, so the two times are added.
+// Servers with a prefix cache process fewer prompt tokens, so the estimate tends to be too long.
 package estimate
 
 import (

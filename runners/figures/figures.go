@@ -1,12 +1,11 @@
-// Package figures computes the figures that show whether a run's data is worth training on: the
-// distribution of scores, their reliability, the effect of length, the behaviour of the meta-judge, and
-// whose responses the pairs come from.
+// Package figures computes whether a run's data is worth training on: scores and their reliability, the
+// effect of length, the meta-judge's behaviour, and which model wrote the responses of the pairs.
 //
-// [Of] streams the raw tables, as many shards at a time as there are cores. Memory is independent of the
-// texts; each actor pair adds three numbers. Figures do not depend on the number of cores.
+// [Of] streams the raw tables, as many shards at a time as there are cores. Memory does not depend on text
+// length; each actor pair adds three numbers. Figures do not depend on the number of cores.
 //
 // Means are plain means. Variances and standard deviations are of the population, except for
-// [Control].Scale. A share of no rows is 0, and its count is 0. runners/readers/figures.py computes
+// [Control].Scale. A share over zero rows is 0, and its count is 0. runners/readers/figures.py computes
 // every figure again from the same tables in Python.
 package figures
 

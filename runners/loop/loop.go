@@ -9,11 +9,11 @@
 //
 // Phase 2 runs in the folder of phase 1, so that it takes all calls of phase 1 from their journal.
 //
-// A loop lives in a folder. state.jsonl has a line for each finished step, with the digest of its
-// inputs. Every step can be repeated: runs and arenas go through their journals, a training set is a
-// function of the pairs, and a training or a server that a killed loop left behind is found again
-// (package process). So the same command goes on after a kill at any moment, and neither a call nor a
-// training is paid for twice.
+// All files of a loop are in one folder. state.jsonl has a line for each finished step, with the digest of
+// its inputs. Every step can be repeated: runs and arenas use their journals, a training set depends only
+// on the pairs, and package process finds a training or a server that a killed loop left running. So the
+// same command continues after a kill at any moment. It repeats no finished step and pays for no saved call
+// again; a training that was itself killed starts again.
 //
 // The program starts itself for runs, arenas and calibrations, each as a separate process, so each
 // behaves like its command. One loop at a time uses a folder.

@@ -104,7 +104,7 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *seat, i int, former, n
 	return server.Prove(ctx, l.Config.Swap.Kind, c, was, base)
 }
 
-// canary returns the canary in a file, which it records first where there is none.
+// canary returns the canary in a file. If there is none, it records one first.
 func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model string) (*swap.Canary, error) {
 	b, err := os.ReadFile(file)
 	if err == nil {

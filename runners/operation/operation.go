@@ -1,5 +1,4 @@
-// Package operation sums up the attempts at a run: the time, the calls, the troubles and the costs of each
-// stage.
+// Package operation summarizes the attempts of a run: time, calls, faults and cost of each stage.
 package operation
 
 import (

@@ -2,13 +2,12 @@
 // of a judge, and an arena.
 //
 // A page is one HTML file without scripts that loads nothing. It follows the reader's light or dark
-// theme, and fits screens from 360 pixels on and paper. Text of models and files can't act on it:
-// html/template escapes it, package sanitize makes control characters visible, and a content policy in the
-// page forbids the browser to run or load anything.
+// theme, and fits screens from 360 pixels on and paper. Untrusted text cannot run or load anything:
+// html/template escapes it, and package sanitize makes control characters visible. A content policy in the
+// page forbids the browser from running or loading anything.
 //
 // A figure that can't be computed reads "not known", and a sentence replaces a chart that can't be
-// drawn. Neither stops the page. The time of the rendering is not on a page, so the same run gives the
-// same page.
+// drawn. Neither stops the page. Pages contain no render time, so the same run always gives the same page.
 package pages
 
 import (

@@ -1,7 +1,7 @@
 // Package runs reads a finished run: run.json, the settings in it, and the rows of its tables.
 //
 // verify, inspect, report and compare all read through this package, so that all of them accept and
-// refuse the same folders. The error of [Open] for a folder without a finished run is one sentence.
+// refuse the same folders. [Open] returns a one-sentence error for a folder without a finished run.
 // [Run.Each] reads a shard prompt by prompt without its texts, which takes seconds for gigabytes.
 // [OpenTable] reads one file prompt by prompt, [EachRow] all files of a table, and [PromptRows] the
 // rows of one prompt.

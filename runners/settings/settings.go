@@ -1,5 +1,5 @@
-// Package settings loads a config from a preset, a YAML file and single settings. A file overrides the
-// preset, and a setting overrides both.
+// Package settings loads a config from a preset, a YAML file and --set flags. The file overrides the preset,
+// and flags override both.
 //
 // It reports all problems at once: unknown keys, values of a wrong type, and values that are not
 // allowed. Each message names the key, the value, the allowed values, and the place in the file or the

@@ -1,5 +1,4 @@
-// Package style counts the Markdown of answers, so that figures can tell a difference of format from one of
-// quality.
+// Package style counts the Markdown of answers, so that figures can separate formatting from quality.
 //
 // It counts as Arena-Hard v2 does: headers, list items and bold spans outside of code blocks. It keeps no
 // state and reads no Markdown beyond that: tables, links and emphasis do not count.

@@ -1,5 +1,5 @@
-// Package summary reduces the figures of a run to the page that coeval run prints at its end: pairs,
-// responses, failures, calls, and warnings with the setting that helps.
+// Package summary makes the text that coeval run prints at its end: pairs, responses, failures, calls, and
+// warnings with the setting that helps.
 //
 // [New] needs run.json and the figures of the attempt only. [Summary.AddFailures] reads one table.
 package summary

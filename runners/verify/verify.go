@@ -17,17 +17,20 @@
 // shares no code with the transforms that wrote the run. Shared with the writer are the ID hashes,
 // the Parquet reader, and the judge's prompt template, which renders the prompts of judge pairs.
 //
-// An ID is a hash of its row's content and of the IDs above it. So a row that is in its shard, and that
-// differs from the row before it, is unique in the whole table.
+// An ID hashes its row's content and the IDs of its parents. Rows are sorted and in their shard, so a row
+// that differs from the previous one is unique in the whole table.
 //
 // Package reference decides the usual endings of texts. [Reading] counts the texts that it can't
 // decide: their recorded values are neither confirmed nor refuted.
 //
-// Out can't check that a server wrote the texts. It can't check values that no other file determines
-// either: token counts, reasoning, own IDs, metadata, source lines, the messages and the causes of
-// failures and bad lines, the text of a comparison apart from its verdict, the number of merged lines
-// and of lines that were not drawn, and whether a text was cut off. A person who changes one of these,
-// and the hashes in run.json and in the card, is not detected.
+// Out can't check that a server wrote the texts. Nor can it check values that no other file determines:
+//
+//   - token counts, reasoning, own IDs, metadata and source lines;
+//   - the messages and the causes of failures and bad lines;
+//   - the text of a comparison apart from its verdict, and whether a text was cut off;
+//   - the number of merged lines and of lines that were not drawn.
+//
+// A change to one of these, with matching hashes in run.json and the card, is not detected.
 //
 // Ratings may differ by 1e-9 from the recorded ones, because processors round differently.
 //

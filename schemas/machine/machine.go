@@ -1,7 +1,7 @@
 // Package machine recognises faults of this machine, such as a full disk or a lack of file descriptors.
 //
-// Neither a server nor a store nor a record is responsible for these faults, and a repetition does not
-// help. The run must stop, and no call may fail for good.
+// Neither a server nor a store nor a record is responsible for these faults. Retrying does not help, so the
+// run stops without recording a failure.
 package machine
 
 import (

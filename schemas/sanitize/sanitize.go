@@ -1,9 +1,9 @@
 // Package sanitize makes untrusted text safe to display.
 //
-// A text can contain characters with effects instead of a shape: terminal escapes move the cursor and
-// recolour the screen, bidirectional marks disguise one text as another, and tag characters hide whole
-// sentences. [Text] and [Line] make each of them visible. They change nothing else, and do not escape for
-// HTML or any other language.
+// A text can contain control characters: terminal escapes move the cursor and recolour the screen.
+// Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and
+// [Line] make each of them visible. They change nothing else, and do not escape for HTML or any other
+// language.
 package sanitize
 
 import (

@@ -286,7 +286,8 @@ const (
 	maxBackoff   = 30 * time.Second
 )
 
-// backoff waits for the time that the server requested, and longer with each attempt.
+// backoff waits for the time that the server requested, up to pacing.MaxWait, plus a little jitter. Without
+// such a time it waits longer with each attempt.
 func backoff(ctx context.Context, asked time.Duration, times int) error {
 	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)

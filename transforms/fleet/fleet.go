@@ -28,7 +28,8 @@
 //	                       requested again. A filtered choice is a final failure.
 //	200 with an error      as the status in the error, or as 500
 //	429, 503, 408, 529     overloaded: sent again after Retry-After or a backoff, to another server
-//	                       if one has room; server_error after 200 rejections while others had answers
+//	                       if one has room; server_error after 200 rejections while others had answers,
+//	                       over more than Options.Patience. Without credit: denied.
 //	400, 413, 422, …       final failure: context_length, content_filter, too_large, bad_request.
 //	                       When the first calls of a role all fail with one of these codes, the run
 //	                       stops.
@@ -45,7 +46,7 @@
 // The package promises that messages contain no API key, that a request takes all its permits at once,
 // that an answer belongs to its own request as far as connections and X-Request-Id show, and that Close
 // leaves no goroutine. It does not promise that a call is sent only once: when an answer is late or its
-// connection breaks, the server's work is lost.
+// connection breaks, the server may have done work that is paid for and lost.
 package fleet
 
 import (

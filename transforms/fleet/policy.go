@@ -78,12 +78,13 @@ func (t *retryState) recordFault() {
 	t.waits++
 }
 
-// maxRejections is how often a request may be rejected while other requests have answers.
+// maxRejections is the number of rejections, while other requests get answers, from which a request itself
+// may be the cause.
 const maxRejections = 200
 
-// rejectedForGood counts a rejection. It reports whether the request itself must be the reason: there
-// were more than maxRejections, over more than the patience. Some servers and gateways answer 503 when
-// a request crashes them.
+// rejectedForGood counts a rejection. It reports whether the request itself seems to be the cause: it was
+// rejected at least maxRejections times while others succeeded, for longer than the patience. Some gateways
+// answer 503 when a request crashes the server.
 func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint.Endpoint) bool {
 	t.recordFault()
 	if slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) }) {

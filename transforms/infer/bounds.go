@@ -83,8 +83,8 @@ type spending struct {
 
 func newSpending(b Bounds) *spending { return &spending{bounds: b, now: time.Now, spent: b.Spent} }
 
-// reserve reports whether a request of n choices may be sent, and counts its generations if so. Once it
-// has reported false it always does: smaller requests do not go on.
+// reserve counts n generations and reports whether the request may be sent. Once it returns false, it
+// always does, even for smaller requests.
 func (s *spending) reserve(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

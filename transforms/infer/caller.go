@@ -17,7 +17,7 @@ import (
 )
 
 // journaledCaller is the [stage.Caller] of one prompt: it takes generations from the journal, and asks
-// the fleet for the missing ones. Its results are in the journal, and durable after
+// the fleet for the missing ones. Its results are appended to the journal, and durable after
 // [journal.View.Sync].
 type journaledCaller struct {
 	run   *runState

@@ -1,5 +1,5 @@
-// Package infer runs the stages of the method on prompts. Servers answer their calls, the journal
-// keeps the answers, and the journal answers every call that it has an answer for.
+// Package infer runs the stages of the method on prompts. It takes each answer from the journal, or asks a
+// server and records the answer.
 //
 // All stages run in one DoFn. It keeps a sliding window of prompts in progress, so that a prompt
 // goes from its first response to its last comparison without a shuffle and without a barrier: the
@@ -16,18 +16,18 @@
 //	  │                   │                          ├─ missing calls ───────┼── Do ────────►│
 //	  │                   │                          │◄──────────────────────┼── deliver ────┤
 //	  │                   │                          ├─ Append ─────────────►│               │
-//	  │                   │                          ├─ Ready ──────────────►│ (once a call) │
-//	  │                   │                          │ finding: Sync ───────►│ (on disk)     │
+//	  │                   │                          ├─ Ready ──────────────►│ (once a Do)   │
+//	  │                   │                          │ finding: Sync ───────►│ (durable)     │
 //	  │                   │◄──── finding ────────────┤                       │               │
 //	  │◄───── emit ───────┤                          │                       │               │
 //	  │ FinishBundle      │ Drain                    │                       │               │
 //
 // Each prompt of the input becomes one element of the output. An emitted finding is durable in the
-// journal, and a call whose answer is in the journal is not made. A bundle that fails leaves no call
-// behind, and its answers so far are durable, as far as that is possible within half a minute. An error that
-// stops a run ends all its bundles in the process; a bundle that a runner starts after that
-// begins again, with the journal. The package promises neither an order, nor that a server which ignores seeds
-// writes the same text twice.
+// journal, and a call whose answer is in the journal is not made. When a bundle fails, none of its calls
+// goes on, and its answers so far are durable, as far as that is possible within half a minute. An error that
+// stops the run ends all its bundles in this process. A bundle that a runner restarts later reads the journal
+// and continues. The package promises neither an order, nor that a server which ignores seeds writes the same
+// text twice.
 //
 // [Options.Bounds] limit all requests together. A prompt that lacks an answer when a bound is reached becomes a finding
 // that is over budget; its answers so far are in the journal.

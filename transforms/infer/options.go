@@ -40,7 +40,8 @@ type Options struct {
 	// RequestTimeout bounds one request. It must be longer than the longest generation. Zero means a
 	// multiple of what the tokens asked for take at the server.
 	RequestTimeout time.Duration `json:"request_timeout,omitempty"`
-	// Tries is how often a call is sent that servers fail at while they answer others. Zero means 5.
+	// Tries is the number of attempts for a call that fails while the servers answer other calls. Zero
+	// means 5.
 	Tries int `json:"tries,omitempty"`
 	// Patience is how long the run waits while no server of a role answers. Zero means 10 minutes.
 	Patience time.Duration `json:"patience,omitempty"`

@@ -1,6 +1,6 @@
 // Package lines splits the text of a file into the lines, array entries or table rows that may be prompts.
 //
-// It decompresses, reads UTF-16, and keeps at most a number of bytes of a line in memory. It does not know
+// It decompresses, reads UTF-16, and limits the bytes of a line that are kept in memory. It does not know
 // what a line means.
 package lines
 

@@ -9,9 +9,8 @@
 //     the number of values from its levels, indexes and lengths.
 //   - The pages in use at one time, of all columns together, need at most 512 MiB.
 //
-// A panic of parquet-go becomes an error. Missing pages are an error, never shifted columns. The package
-// refuses encrypted files, and the codecs LZ4 and LZO, with a sentence. Errors do not name the file; the
-// caller must.
+// A panic of parquet-go becomes an error. A missing page is an error; values never move to other rows. The
+// package refuses encrypted files, and the codecs LZ4 and LZO. Errors do not name the file; the caller must.
 package parquetfile
 
 import (

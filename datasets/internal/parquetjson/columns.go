@@ -1,7 +1,7 @@
 // Package parquetjson writes a row of a Parquet file as the JSON object that it would be in a file of lines.
 //
-// What only Parquet knows becomes what JSON has: a date, a time stamp and a UUID their usual text; a decimal
-// a number; bytes that are not text base64; NaN and infinities null.
+// Types without a JSON form are converted: dates, timestamps and UUIDs to their usual text, decimals to
+// numbers, binary data to base64, NaN and infinities to null.
 package parquetjson
 
 import (

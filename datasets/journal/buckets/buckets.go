@@ -1,7 +1,7 @@
-// Package buckets knows the files of a journal's folders: which there are, and what must be there.
+// Package buckets lists the files of a journal's buckets and finds missing ones.
 //
-// A bucket's folder has segments and views. A view lists the segments that an attempt saw, with their
-// lengths, and its digest is its name. A segment that is missing, or shorter than in a view, is a loss.
+// A bucket's folder contains segments and views. A view lists the segments that an attempt saw, with their
+// lengths; its name is its digest. A segment that is missing, or shorter than in a view, is a loss.
 package buckets
 
 import (

@@ -70,9 +70,9 @@ const SalvageHint = ": restore the file, or run `coeval journal salvage` to cont
 
 // CheckLoss returns an error when a segment is missing, or shorter than at the time of a view.
 //
-// The earlier views were checked when a view was made of them. Later views list as much or more, so
-// that they are not smaller: CheckLoss reads only those. It reads none if the journal has not changed
-// since the last run.
+// Every view was checked when the next one was written. A later view lists at least as much, so its file
+// is at least as large. CheckLoss therefore reads only views at least as large as the current listing's
+// own, and none if the journal is unchanged.
 func (l *Listing) CheckLoss(ctx context.Context, dir string) error {
 	if len(l.views) == 0 {
 		return nil

@@ -12,8 +12,7 @@ import (
 
 // Bounds on decompression, because the file may come from anyone. One frame is a group commit, or at
 // most bytesPerFrame of a compacted file. All frames of a segment together may decompress to maxUnpacked
-// plus maxRatio times their size. Real texts shrink to a tenth, and the keys of calls do not shrink.
-// shrink at all.
+// plus maxRatio times their size. Texts compress to about a tenth; the keys of calls do not compress.
 const (
 	maxFrame    = 256 << 20
 	maxUnpacked = 256 << 20

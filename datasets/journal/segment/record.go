@@ -1,8 +1,8 @@
-// Package segment is the format of the files that have a journal's records: JSON lines in zstd frames.
+// Package segment is the format of the files that contain a journal's records: JSON lines in zstd frames.
 //
-// A segment grows frame by frame, or was written whole. The digest of a whole one is in its name. After
-// a crash the last frame of a growing one may be torn, and damage anywhere else is an error. The package
-// works on names and bytes, and opens no file.
+// A segment either grows frame by frame or is written at once. The name of the second kind contains a
+// digest. After a crash the last frame of a growing one may be torn; damage anywhere else is an error. The
+// package works on names and bytes, and opens no file.
 package segment
 
 import (

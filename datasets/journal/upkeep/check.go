@@ -20,7 +20,7 @@ type Health struct {
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
 	Views    int `json:"views"`
-	// Generations, Failures and Prompts count the segment.Readable records, copies included.
+	// Generations, Failures and Prompts count the readable records, including copies.
 	Generations int64 `json:"generations"`
 	Failures    int64 `json:"failures"`
 	Prompts     int64 `json:"prompts"`
@@ -38,7 +38,7 @@ type Damage struct {
 	Problem string `json:"problem"`
 	// Lost are the unreadable ranges of bytes.
 	Lost []segment.ByteRange `json:"lost,omitempty"`
-	// Kept counts the segment.Readable records of the file.
+	// Kept is the number of readable records in the file.
 	Kept int64 `json:"kept"`
 	// Bucket is the bucket of the file. Prompts are the IDs of the prompts in the bucket's undamaged
 	// files. The next run asks again some calls of these prompts, or of prompts that are not among

@@ -1,4 +1,4 @@
-// Package shardstest writes tables for tests: of any rows, also of such as no run would make.
+// Package shardstest writes tables for tests, including rows that no run produces.
 //
 // Nothing but tests may import it.
 package shardstest

@@ -1,5 +1,5 @@
 // Package bucket is the contract between package store and the clients of object stores, with all that
-// they share: time limits, repeated reads, and sentences about errors.
+// they share: time limits, repeated reads, and error messages.
 package bucket
 
 import (

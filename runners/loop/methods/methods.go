@@ -1,9 +1,9 @@
 // Package methods compares methods of self-improvement in loops against the simulated worker: which of
 // them keep their judge, and which of them stall.
 //
-// Each variant runs as a loop of the program itself, with the simulated trainer, for each of several
-// seeds of the hidden truth and with the same number of pairs an iteration. [Run] returns what each
-// loop reached, [Claims] checks the statements of docs/iterations.md, [Table] and [Picture] show them.
+// Each variant runs once per seed of the hidden truth, as a full loop of the program with the simulated
+// trainer. All variants use the same number of pairs per iteration. [Run] returns the figures of each loop,
+// [Claims] checks statements about the methods, [Table] and [Picture] show the figures.
 //
 // The figures are under our own rule of learning (package simulator). They show what the method's loop
 // does if models learn by that rule. They promise nothing about a real model.
@@ -242,7 +242,7 @@ func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return out, err
 	}
-	// Half a loop is about a server that is gone.
+	// A partial loop refers to a server that no longer runs: start over.
 	if err := os.RemoveAll(w.folder(v)); err != nil {
 		return out, err
 	}

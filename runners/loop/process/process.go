@@ -1,10 +1,9 @@
 // Package process runs the long commands of a loop, such as a training, so that a killed loop
 // finds them again.
 //
-// A command runs in a new process group, with its output in a file. A small shell around it writes its
-// exit code to a file when it ends. A loop that was killed looks at both: a command that ended has its
-// code, one that still runs is waited for, and one that vanished without a code, as after a crash of
-// the machine, is reported as lost and starts again.
+// A command runs in a new process group, with its output in a file. A shell wrapper writes its exit code to
+// another file. A restarted loop reads both. A finished command has its code. A running one is waited for.
+// One that vanished without a code, for example in a machine crash, is reported as lost and starts again.
 //
 // The package works on Linux and macOS. It promises nothing for a command that leaves its process
 // group.

@@ -1,10 +1,9 @@
 // Package swap makes servers answer with a newly trained model, and proves that they do.
 //
-// Servers accept a swap with status 200 and go on as before: one keeps serving the old weights, one
-// loads an adapter whose modules fit nothing, one answers from a stale prefix cache. A swap is
-// therefore proved twice. The identity that a server reports must be the new one, where the
-// server reports any. And a canary, the log-probabilities of fixed greedy answers, must differ
-// from the former model's by more than the model differs from itself; see [Canary].
+// A server may answer 200 and still be wrong: it serves the old weights, loads an adapter that matches no
+// module, or answers from a stale prefix cache. So every swap is proved twice. The identity that the server
+// reports, if any, must be the new one. And a canary, the log-probabilities of fixed greedy answers, must
+// differ from the former model's by more than the model differs from itself; see [Canary].
 //
 //	Former  := Record(server, former model)      before the swap
 //	Swapper.Swap(new model)                      load, reload, restart or wait

@@ -1,6 +1,6 @@
-// Package trainset makes the training set of an iteration from the pairs of its run. It draws a
-// number of actor and judge pairs, mixes them, splits them by prompt into a training and a held-out
-// part, and writes the layout of a trainer.
+// Package trainset makes the training set of an iteration from the pairs of its run. It samples actor and
+// judge pairs, mixes them, splits them by prompt into a training and a held-out part, and writes the files
+// in a trainer's format.
 //
 // The result depends on the pairs and the options alone. Pairs are drawn and shuffled by a hash of
 // their IDs with the seed, so that the order of the input's shards doesn't matter.

@@ -1,4 +1,4 @@
-// Package runstest makes runs for tests that no model would produce.
+// Package runstest makes artificial runs for tests.
 //
 // Nothing but tests may import it.
 package runstest

@@ -1,4 +1,4 @@
-// Package reference is the method a second time, written to be checked by eye.
+// Package reference is a second implementation of the method, simple enough to review by hand.
 //
 // It reads scores and verdicts from texts, picks the contested response and the pairs of both roles,
 // and fits Elo ratings. It shares no code with the transforms that wrote a run: only the vocabulary

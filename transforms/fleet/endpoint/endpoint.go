@@ -1,8 +1,8 @@
 // Package endpoint is one process's view of one server: how to reach it, what is known of its models,
 // and whether it answers.
 //
-// All of this state is behind the one lock of an [Endpoint]. The limiter keeps the load of the server, in
-// package schedule. Package fleet decides what to send, and what to do after a fault.
+// All of this state is behind the one lock of an [Endpoint]. Package schedule keeps the server's load.
+// Package fleet decides what to send, and what to do after a fault.
 package endpoint
 
 import (

@@ -9,7 +9,7 @@
 //
 // For example, a server with 256 slots should have about 256 choices running and 50 waiting. When its
 // metrics report 256 running and 90 waiting, the share is 0.35 where 0.2 is wanted: the limit falls by
-// 0.3 · 256 · 0.15 = 12 permits, and in the next look by less.
+// 0.3 · 256 · 0.15 = 12 permits, and by less at the next reading.
 //
 // # The measurements
 //
@@ -22,8 +22,8 @@
 //
 //  1. Its metrics (ObserveQueue).
 //  2. The wait of a request for one token (ObserveWait), divided by the mean time of a choice.
-//  3. Its answers alone. The limit doubles while that increases the throughput. Then experiments compare
-//     a quarter more, or a fifth less, with the throughput before and after. Where answers report their
+//  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a quarter
+//     more or a fifth less, and compare the throughput before and after. Where answers report their
 //     tokens, throughput is by Little's law: choices in flight divided by the time of a token. Counts of
 //     answers are the fallback. Answers that take more than MaxStretch times as long as their tokens
 //     need show a long queue: the limit falls at once, and rises again if that lowers the tokens a
@@ -34,19 +34,19 @@
 // The aim is (2 + 3√r)/r waiting choices per running one, and at most MaxAim, where r choices run for
 // this process. The number of running choices varies by about √r, so a queue of some √r keeps slots
 // busy. Several processes that see the same queue settle at equal parts, since the smaller one aims
-// higher. While slots idle although more is wanted, the aim may exceed MaxAim: the groups of a fast or
-// distant server come in bursts, of which one look sees many waiting and the next an idle server.
+// higher. While slots idle and work waits, the aim may exceed MaxAim: a fast or distant server gets requests
+// in bursts, so one reading shows many waiting and the next shows none.
 //
 // Rejections (429, 503) lower the limit and the aim only if their share grows with the permits in
 // flight. A share that doesn't depend on the limit is a fault, and a lower limit would only idle slots.
-// The aim then recovers slowly: with a queue of 32 choices, the limit alone led to 19,000 to 79,000
-// rejections of 92,000 requests, with the aim to 4,000 to 7,000.
+// The aim then recovers slowly. With a queue of 32 choices, lowering only the limit gave 19,000 to 79,000
+// rejections of 92,000 requests; lowering the aim too gave 4,000 to 7,000.
 //
 // # Related methods
 //
 // The law for metrics is an integral controller on the queue, as PIE has it for routers (RFC 8033). The
 // steps on rejections are the additive increase and multiplicative decrease of TCP (Chiu and Jain, 1989).
-// The search without metrics looks for the least in flight that brings the most throughput, as BBR does
+// The search without metrics looks for the smallest number in flight with full throughput, as BBR does
 // (Cardwell et al., 2016). Comparing with the least time of a token is the idea of Vegas (Brakmo and
 // Peterson, 1995), per token: the mix of stages moves latencies more than a queue does. Plain Vegas left
 // 20 to 170 times as many waiting as running at 16 slots.

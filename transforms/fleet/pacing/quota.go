@@ -52,8 +52,8 @@ type bucket struct {
 	at              time.Time // when content was right
 }
 
-// newBucket returns a bucket that admits n a minute, counted from any moment. Its size is the
-// allowance of a second, which is taken off the rest of the minute.
+// newBucket returns a bucket that admits at most n in any minute. Its burst is the allowance of one second;
+// the refill rate is lowered to compensate.
 func newBucket(n int) bucket {
 	if n <= 0 {
 		return bucket{}

@@ -20,8 +20,8 @@ func (l *Limiter) dispatch(s *Server, now time.Time) {
 	if !l.ending {
 		return
 	}
-	// What happened to s may have changed which servers are too slow for the tail: a request that another
-	// server left to s may be one now that s leaves to it, and nothing else would wake that server.
+	// The change at s may make another server no longer too slow for the tail. Dispatch there too, since
+	// nothing else would wake it.
 	for _, o := range l.servers {
 		if o != s && o.admits(1) && l.anyWaiting() {
 			l.dispatchTo(o, now)

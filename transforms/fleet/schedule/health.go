@@ -28,11 +28,11 @@ type health struct {
 	notBefore time.Time
 }
 
-// A server is quarantined after faultsInRow requests that failed one after the other, without an
-// answer for two mean latencies, minQuiet at least and maxQuiet at most, or none of which found a
-// connection; and after as many rejections when nothing of ours was there and nothing had come for as
-// long. The quarantine lasts a second at first and maxQuarantine at most, or as long as the server
-// asks for. Then one request at a time finds out whether it is back.
+// A server is quarantined after faultsInRow faults in a row if none of them reached it, or if it has
+// answered nothing for two mean latencies (between minQuiet and maxQuiet). As many rejections count too,
+// if none of our requests is in flight and the server has delivered nothing for as long. The first
+// quarantine lasts one second, later ones up to maxQuarantine, or as long as the server asks for. After
+// it, one request at a time tests the server.
 const (
 	faultsInRow = 3
 	// maxRejections is how many rejections in a row make a server receive one request at a time.

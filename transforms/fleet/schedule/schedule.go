@@ -9,12 +9,12 @@
 //
 // # Order
 //
-// Requests wait here, not at a server: another server can still take them. Each waits in the line of its
-// prompt's home, which is the server whose prefix cache contains their common part. Homes
-// follow from rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
-// its own line first, otherwise the longest line, so no server idles while a request waits that it can
-// serve. Later stages go before earlier ones, so that prompts finish and memory stays flat; once no more
-// prompts come, the order reverses, so that no long chain of stages starts last.
+// Requests wait here, not at a server: another server can still take them. Each waits in the queue of its
+// prompt's home: the server whose prefix cache contains the prompt's common text. Homes follow from
+// rendezvous hashing, weighted by the limits, with bounded load. A server with room serves its own queue
+// first, otherwise the longest queue, so no server idles while it could serve a waiting request. Later
+// stages go before earlier ones, so that prompts finish and memory stays flat. Once no more prompts come,
+// the order reverses, so that no long chain of stages starts last.
 //
 // For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A
 // serves 4 of them; B, if idle, takes the other 2.

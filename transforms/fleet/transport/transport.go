@@ -1,7 +1,7 @@
 // Package transport exchanges HTTP messages with one server.
 //
-// It keeps connections, adds the key, headers and query of the config to each request, replaces their
-// secrets in all texts of the server, and decompresses and bounds bodies. It detects an answer that
+// It keeps connections, adds the key, headers and query of the config to each request, redacts secrets in
+// everything that the server returns, and decompresses and bounds bodies. It detects an answer that
 // belongs to another request: it arrived before its request, or it echoes another request's ID. It
 // knows nothing of what a request asks for, and repeats nothing.
 package transport
