@@ -258,16 +258,35 @@ $(BIN)/govulncheck-$(VULN_VERSION)/govulncheck:
 $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses:
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/google/go-licenses@$(LICENSES_VERSION)
 
-# Real software for `make real`. MinIO has no tags that Go's modules can use.
-$(BIN)/real/installed: runners/real/install-vllm.sh runners/real/model.py runners/real/litellm.txt
-	mkdir -p $(@D)
+# Real software for `make real`: each part is installed again only when its own pins change.
+# MinIO has no tags that Go's modules can use.
+REAL := $(BIN)/real
+REAL_PARTS := $(REAL)/minio-$(MINIO_VERSION)/minio $(REAL)/versitygw-$(VERSITY_VERSION)/versitygw $(REAL)/litellm/installed $(REAL)/vllm/installed $(REAL)/model/installed
+
+$(REAL)/installed: $(REAL_PARTS)
+	ln -sf $(filter minio-%,$(REAL_PARTS:$(REAL)/%=%)) $(REAL)/minio
+	ln -sf $(filter versitygw-%,$(REAL_PARTS:$(REAL)/%=%)) $(REAL)/versitygw
+	touch $@
+
+$(REAL)/minio-$(MINIO_VERSION)/minio:
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/minio/minio@$(MINIO_VERSION)
+
+$(REAL)/versitygw-$(VERSITY_VERSION)/versitygw:
 	GOBIN=$(abspath $(@D)) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITY_VERSION)
-	rm -rf $(@D)/litellm $(@D)/model
-	$(PYTHON) -m venv $(@D)/litellm
-	$(@D)/litellm/bin/pip install --quiet --only-binary=:all: -r runners/real/litellm.txt
-	runners/real/install-vllm.sh $(PYTHON) $(@D)/vllm
-	$(@D)/vllm/bin/python runners/real/model.py README.md $(@D)/model
+
+$(REAL)/litellm/installed: runners/real/litellm.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --only-binary=:all: -r $<
+	touch $@
+
+$(REAL)/vllm/installed: runners/real/install-vllm.sh
+	runners/real/install-vllm.sh $(PYTHON) $(@D)
+	touch $@
+
+$(REAL)/model/installed: runners/real/model.py $(REAL)/vllm/installed
+	rm -rf $(@D)
+	$(REAL)/vllm/bin/python $< README.md $(@D)
 	touch $@
 
 $(BIN)/flink/installed: runners/flink/pom.xml

@@ -92,58 +92,182 @@ func found(t *testing.T, name string) string {
 	return path
 }
 
+// realStores are the stores of these tests. Each starts at an address with its files in a folder.
+var realStores = []struct {
+	name      string
+	versioned bool
+	start     func(t *testing.T, addr, dir string, versioned bool) *process
+}{
+	{"MinIO", false, startMinIO},
+	{"MinIO with versions", true, startMinIO},
+	{"versitygw", false, startVersity},
+	{"versitygw with versions", true, startVersity},
+}
+
+const realOut = "s3://bucket/runs/out"
+
 // Real object stores keep what a run that is killed twice has, and end with the files of a local run.
 func TestRealStores(t *testing.T) {
 	prompts := mixed(t, killedPrompts)
 	all, wanted := undisturbed(t, prompts, killedRun)
-	for _, test := range []struct {
-		name      string
-		versioned bool
-		start     func(t *testing.T, addr, dir string)
-	}{
-		{"MinIO", false, startMinIO},
-		{"MinIO with versions", true, startMinIO},
-		{"versitygw", false, startVersity},
-	} {
+	for _, test := range realStores {
 		t.Run(test.name, func(t *testing.T) {
 			addr := freePort(t)
-			test.start(t, addr, t.TempDir())
+			test.start(t, addr, t.TempDir(), test.versioned)
 			env, b := storetest.RemoteS3(t, "http://"+addr, test.versioned)
-			const out = "s3://bucket/runs/out"
-			w := newWorker(t, slowly(simulator.Options{}))
-			args := killedRun(w.URL, prompts, out)
-			var kept int64
-			for i := range int64(2) {
-				kept += killAndGoOn(t, w, all.Calls.Requests*(i+1)/3, all, env, b, args, true)
-				if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
-					t.Errorf("files differ from those of the local run: %s", diff)
-				}
-				if said := want(t, env.List(), "verify", out); !strings.Contains(said, "proved") {
-					t.Errorf("verify says %q", said)
-				}
-			}
-			if kept == 0 {
-				t.Error("no kill left anything in the journal")
-			}
-			for _, args := range [][]string{{"journal", "verify", out}, {"journal", "compact", out}, {"report", "-o", filepath.Join(t.TempDir(), "r.html"), out}} {
-				want(t, env.List(), args...)
-			}
+			killedTwice(t, env, b, prompts, all, wanted)
+			want(t, env.List(), "report", "-o", filepath.Join(t.TempDir(), "r.html"), realOut)
 		})
 	}
 }
 
-func startMinIO(t *testing.T, addr, dir string) {
+// killedTwice kills a run two times, gives its command again, and compares the files with those of a local run.
+func killedTwice(t *testing.T, env storetest.Environment, b *storetest.Bucket, prompts string, all *summary.Summary, wanted map[string]string) {
+	t.Helper()
+	w := newWorker(t, slowly(simulator.Options{}))
+	args := killedRun(w.URL, prompts, realOut)
+	var kept int64
+	for i := range int64(2) {
+		kept += killAndGoOn(t, w, all.Calls.Requests*(i+1)/3, all, env, b, args, true)
+		sameInBucket(t, env, b, wanted)
+	}
+	if kept == 0 {
+		t.Error("no kill left anything in the journal")
+	}
+	want(t, env.List(), "journal", "verify", realOut)
+	want(t, env.List(), "journal", "compact", realOut)
+}
+
+// sameInBucket compares the run in a bucket with a local one, and proves it.
+func sameInBucket(t *testing.T, env storetest.Environment, b *storetest.Bucket, wanted map[string]string) {
+	t.Helper()
+	if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
+		t.Errorf("files differ from those of the local run: %s", diff)
+	}
+	if said := want(t, env.List(), "verify", realOut); !strings.Contains(said, "proved") {
+		t.Errorf("verify says %q", said)
+	}
+}
+
+// A store that is killed under a run and started again has lost nothing that the run relies on, and the run
+// ends with the files of a local one.
+func TestRealStoresAreKilled(t *testing.T) {
+	prompts := mixed(t, killedPrompts)
+	all, wanted := undisturbed(t, prompts, killedRun)
+	for _, test := range realStores {
+		t.Run(test.name, func(t *testing.T) {
+			addr, dir := freePort(t), t.TempDir()
+			p := test.start(t, addr, dir, test.versioned)
+			env, b := storetest.RemoteS3(t, "http://"+addr, test.versioned)
+			w := newWorker(t, slowly(simulator.Options{}))
+			r := begin(t, env.List(), killedRun(w.URL, prompts, realOut)...)
+			eventually(t, "a third of the requests", func() bool { return w.Stats().Requests >= all.Calls.Requests/3 || !r.alive() })
+			if !r.alive() {
+				t.Fatalf("the run ended before the kill: this test shows nothing\n%s", r.stderr.String())
+			}
+			endGroup(t, p.cmd)
+			<-p.ended
+			time.Sleep(3 * time.Second) // nothing can be saved all this time
+			test.start(t, addr, dir, test.versioned)
+			within(t, startPatience, "the run ends", func() bool { return !r.alive() })
+			if code := r.wait(t); code != exitDone {
+				t.Fatalf("exit code %d\n%s", code, r.stderr.String())
+			}
+			if s := w.Stats(); s.AskedTwice != 0 {
+				t.Errorf("%d generations were asked twice", s.AskedTwice)
+			}
+			sameInBucket(t, env, b, wanted)
+		})
+	}
+}
+
+// documentedPolicy is the policy of docs/storage.md for the folder runs/out of a bucket, without one right.
+func documentedPolicy(t *testing.T, without string) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "storage.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(page), "```json\n")
+	policy, _, ended := strings.Cut(text, "```")
+	if !found || !ended {
+		t.Fatal("docs/storage.md has no policy")
+	}
+	policy = strings.NewReplacer("BUCKET", "bucket", "runs/1/", "runs/out/").Replace(policy)
+	if without == "" {
+		return policy
+	}
+	if !strings.Contains(policy, `"`+without+`"`) {
+		t.Fatalf("the policy of docs/storage.md lacks %s", without)
+	}
+	return strings.Replace(policy, `"`+without+`"`, `"s3:GetBucketLocation"`, 1)
+}
+
+// The rights that docs/storage.md lists are enough to run, to be killed, to go on and to verify. They reach
+// nothing beside the folder, and a run that lacks one names it.
+func TestRealRights(t *testing.T) {
+	prompts := mixed(t, killedPrompts)
+	all, wanted := undisturbed(t, prompts, killedRun)
+	addr := freePort(t)
+	startMinIO(t, addr, t.TempDir(), false)
+	url := "http://" + addr
+	_, b := storetest.RemoteS3(t, url, false)
+	b.Put(t, "other/run.json", []byte("{}"))
+	user := storetest.Limited(t, url, documentedPolicy(t, ""))
+	killedTwice(t, user, b, prompts, all, wanted)
+
+	w := newWorker(t, simulator.Options{})
+	p := begin(t, user.List(), runOf(w.URL, prompts, "s3://bucket/other")...)
+	if code, stderr := p.wait(t), p.stderr.String(); code != exitFailed || !strings.Contains(stderr, "grant s3:") {
+		t.Errorf("beside the folder: exit code %d\n%s", code, stderr)
+	}
+	if got := b.Objects(t, "other/"); len(got) != 1 {
+		t.Errorf("beside the folder there are now %d objects", len(got))
+	}
+	for _, right := range []string{"s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"} {
+		lacking := storetest.Limited(t, url, documentedPolicy(t, right))
+		p := begin(t, lacking.List(), runOf(w.URL, prompts, realOut)...)
+		code, stderr := p.wait(t), p.stderr.String()
+		if code != exitFailed || !strings.Contains(stderr, `no permission in the bucket "bucket" (403): grant `+right+` on "runs/out/`) {
+			t.Errorf("without %s: exit code %d\n%s", right, code, stderr)
+		}
+		if strings.Contains(stderr, lacking["AWS_SESSION_TOKEN"]) || strings.Contains(stderr, lacking["AWS_SECRET_ACCESS_KEY"]) {
+			t.Errorf("without %s: a key is shown", right)
+		}
+	}
+	if n := w.Stats().Requests; n != 0 {
+		t.Errorf("%d requests were made by runs that lack a right", n)
+	}
+	sameInBucket(t, user, b, wanted)
+}
+
+func startMinIO(t *testing.T, addr, dir string, _ bool) *process {
+	t.Helper()
 	keys := storetest.Keys(t)
 	p := serveReal(t, addr, []string{
 		"MINIO_ROOT_USER=" + keys["AWS_ACCESS_KEY_ID"], "MINIO_ROOT_PASSWORD=" + storetest.Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 	}, installedReal(t, "minio"), "server", "--quiet", "--address", addr, dir)
 	within(t, startPatience, "MinIO is ready", func() bool { return p.alive() && ready(t, "http://"+addr+"/minio/health/cluster") })
+	return p
 }
 
-func startVersity(t *testing.T, addr, dir string) {
+// startVersity serves the folder's files, their attributes and their versions, each below dir.
+func startVersity(t *testing.T, addr, dir string, versioned bool) *process {
+	t.Helper()
 	keys := storetest.Keys(t)
-	serveReal(t, addr, []string{"ROOT_ACCESS_KEY=" + keys["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY=" + storetest.Secret},
-		installedReal(t, "versitygw"), "--port", addr, "posix", "--sidecar", t.TempDir(), dir)
+	folder := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	args := []string{"--port", addr, "posix", "--sidecar", folder("attributes")}
+	if versioned {
+		args = append(args, "--versioning-dir", folder("versions"))
+	}
+	return serveReal(t, addr, []string{"ROOT_ACCESS_KEY=" + keys["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY=" + storetest.Secret},
+		installedReal(t, "versitygw"), append(args, folder("files"))...)
 }
 
 func ready(t *testing.T, url string) bool {
@@ -246,21 +370,39 @@ http {
 		listen {{.Addr}} ssl http2;
 		ssl_certificate {{.Cert}};
 		ssl_certificate_key {{.Key}};
+		error_page 502 504 {{.Pages}};
 		location / {
 			limit_conn all 6;
 			proxy_pass http://{{.Worker}};
 			proxy_next_upstream off;
 		}
+		location = /sorry.html {
+			internal;
+			default_type text/html;
+			return 200 "<!DOCTYPE html><title>Sorry</title><h1>We are back soon</h1>";
+		}
+		location = /sign-in {
+			default_type text/html;
+			return 200 "<!DOCTYPE html><title>Sign in</title><form method=post>";
+		}
 	}
 }
 `))
 
+// The pages that nginx shows for 502 and 504: one of its own under that status, the same as a success, and
+// the way to a page to sign in.
+const (
+	ownPage    = "/sorry.html"
+	ownSuccess = "=200 /sorry.html"
+	elsewhere  = "=302 /sign-in"
+)
+
 // startNginx starts nginx before a worker and returns its URL and its log.
-func startNginx(t *testing.T, worker, cert, key string) (url, log string) {
+func startNginx(t *testing.T, worker, cert, key, pages string) (url, log string) {
 	t.Helper()
 	dir, addr := t.TempDir(), freePort(t)
 	var config bytes.Buffer
-	if err := nginxConfig.Execute(&config, map[string]string{"Dir": dir, "Addr": addr, "Cert": cert, "Key": key, "Worker": worker}); err != nil {
+	if err := nginxConfig.Execute(&config, map[string]string{"Dir": dir, "Addr": addr, "Cert": cert, "Key": key, "Worker": worker, "Pages": pages}); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "nginx.conf"), config.String())
@@ -307,7 +449,7 @@ func TestRealNginx(t *testing.T) {
 	prompts, wanted := localRun(t)
 	ca, cert, key := authority(t, t.TempDir())
 	w := newWorker(t, simulator.Options{World: uneven(), Latency: 5 * time.Millisecond})
-	url, log := startNginx(t, strings.TrimSuffix(strings.TrimPrefix(w.URL, "http://"), "/v1"), cert, key)
+	url, log := startNginx(t, strings.TrimSuffix(strings.TrimPrefix(w.URL, "http://"), "/v1"), cert, key, ownPage)
 
 	out := filepath.Join(t.TempDir(), "out")
 	_, stderr, code := coeval(t, behind(url, prompts, out)...)
@@ -322,24 +464,44 @@ func TestRealNginx(t *testing.T) {
 	sameAsLocal(t, wanted, []string{"SSL_CERT_FILE=" + ca}, behind(url, prompts, filepath.Join(t.TempDir(), "out")))
 
 	// The worker ends and comes back on the same address while the run goes on.
-	addr := freePort(t)
-	url, _ = startNginx(t, addr, cert, key)
-	out = filepath.Join(t.TempDir(), "out")
-	p := begin(t, nil, behind(url, prompts, out, "--set", "worker.ca_file="+ca)...)
-	time.Sleep(2 * time.Second) // nginx answers 502 all this time
-	serveSimulator(t, addr)
-	if code := p.wait(t); code != exitDone {
-		t.Fatalf("exit code %d\n%s", code, p.stderr.String())
-	}
-	if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
-		t.Errorf("files differ from those of the local run: %s", diff)
+	for _, pages := range []string{ownPage, ownSuccess, elsewhere} {
+		addr := freePort(t)
+		worker := serveSimulator(t, addr)
+		url, _ = startNginx(t, addr, cert, key, pages)
+		out = filepath.Join(t.TempDir(), "out")
+		p := begin(t, nil, behind(url, prompts, out, "--set", "worker.ca_file="+ca)...)
+		eventually(t, "requests", func() bool { return worker.Stats().Requests > 50 || !p.alive() })
+		worker.stop()
+		time.Sleep(2 * time.Second) // nginx shows its page all this time
+		if !p.alive() {
+			t.Errorf("with %s: the run ended before the worker: exit code %d\n%s", pages, p.wait(t), p.stderr.String())
+			continue
+		}
+		serveSimulator(t, addr)
+		if code := p.wait(t); code != exitDone {
+			t.Errorf("with %s: exit code %d\n%s", pages, code, p.stderr.String())
+			continue
+		}
+		if diff := cmp.Diff(wanted, files(t, out)); diff != "" {
+			t.Errorf("with %s: files differ from those of the local run: %s", pages, diff)
+		}
+		proved(t, out)
 	}
 }
 
+// addressedWorker is a worker at a certain address, which can be stopped.
+type addressedWorker struct {
+	*simulator.Server
+
+	server *http.Server
+}
+
+func (w *addressedWorker) stop() { _ = w.server.Close() } // what is in flight breaks off
+
 // serveSimulator serves a worker at an address.
-func serveSimulator(t *testing.T, addr string) *simulator.Server {
+func serveSimulator(t *testing.T, addr string) *addressedWorker {
 	t.Helper()
-	s, err := simulator.New(simulator.Options{World: uneven()})
+	s, err := simulator.New(simulator.Options{World: uneven(), Latency: 5 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,10 +510,10 @@ func serveSimulator(t *testing.T, addr string) *simulator.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}
-	go server.Serve(l) //nolint:errcheck // it ends with the test
-	t.Cleanup(func() { server.Close() })
-	return s
+	w := &addressedWorker{Server: s, server: &http.Server{Handler: s, ReadHeaderTimeout: time.Minute}}
+	go w.server.Serve(l) //nolint:errcheck // it ends with the test
+	t.Cleanup(w.stop)
+	return w
 }
 
 // Through a CONNECT proxy the proxy sees host names and no texts.
@@ -359,7 +521,7 @@ func TestRealConnectProxy(t *testing.T) {
 	prompts, wanted := localRun(t)
 	ca, cert, key := authority(t, t.TempDir())
 	w := newWorker(t, simulator.Options{World: uneven(), Latency: 5 * time.Millisecond})
-	url, _ := startNginx(t, strings.TrimSuffix(strings.TrimPrefix(w.URL, "http://"), "/v1"), cert, key)
+	url, _ := startNginx(t, strings.TrimSuffix(strings.TrimPrefix(w.URL, "http://"), "/v1"), cert, key, ownPage)
 	// Go's client uses no proxy for localhost and loopback addresses, so the URL has this machine's name.
 	host := hostname(t)
 	if addresses, err := net.DefaultResolver.LookupHost(t.Context(), host); err != nil || !slices.Contains(addresses, "127.0.0.1") {

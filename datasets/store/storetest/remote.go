@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // RemoteS3 creates the bucket "bucket" on a running S3 server, whose user must have the keys of [Keys]. A
@@ -35,6 +36,27 @@ func RemoteS3(tb testing.TB, url string, versioned bool) (Environment, *Bucket) 
 		}
 	}
 	return e, bucketOfClient(tb.Context(), client, name)
+}
+
+// Limited returns the environment of a temporary user of a running S3 server, who may do what a policy allows
+// and nothing else. The server must have the API of AWS's security token service, as MinIO has.
+func Limited(tb testing.TB, url, policy string) Environment {
+	tb.Helper()
+	e := Keys(tb)
+	client := sts.New(sts.Options{
+		BaseEndpoint: aws.String(url), Region: e["AWS_REGION"],
+		Credentials: credentials.NewStaticCredentialsProvider(e["AWS_ACCESS_KEY_ID"], Secret, ""),
+	})
+	user, err := client.AssumeRole(tb.Context(), &sts.AssumeRoleInput{
+		RoleArn: aws.String("arn:aws:iam::0:role/limited"), RoleSessionName: aws.String("limited"), Policy: &policy,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e["AWS_ENDPOINT_URL_S3"] = url
+	e["AWS_ACCESS_KEY_ID"], e["AWS_SECRET_ACCESS_KEY"] = *user.Credentials.AccessKeyId, *user.Credentials.SecretAccessKey
+	e["AWS_SESSION_TOKEN"] = *user.Credentials.SessionToken
+	return e
 }
 
 func bucketOfClient(ctx context.Context, client *s3.Client, bucket *string) *Bucket {
