@@ -224,7 +224,15 @@ func writeRun(ctx context.Context, name string, encoded []byte) error {
 		}
 		return nil
 	}
-	if _, err := store.Swap(ctx, name, "", encoded); err != nil {
+	_, err := store.Swap(ctx, name, "", encoded)
+	if errors.Is(err, store.ErrChanged) {
+		// Some stores with versions take a removed object for one that exists. Nobody else writes under the
+		// lease, which the caller has checked.
+		if _, missing := store.Stat(ctx, name); errors.Is(missing, fs.ErrNotExist) {
+			err = store.WriteFile(ctx, name, encoded)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("sink: %w", err)
 	}
 	return nil

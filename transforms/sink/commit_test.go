@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -458,6 +460,30 @@ func TestRunFileOfAnotherRun(t *testing.T) {
 		}
 	}
 	if err := writeRun(t.Context(), name, []byte(`{"seed":1}`)); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("over the file of another run: %v", err)
+	}
+}
+
+// A store with versions may take a removed run.json for one that exists, as versitygw does. A run.json
+// that does exist is another run's and stays.
+func TestRunFileAfterARemovedOne(t *testing.T) {
+	env, b := storetest.S3Bucket(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+		if r.Header.Get("If-None-Match") == "" {
+			server.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusPreconditionFailed)
+		_, _ = io.WriteString(w, "<Error><Code>PreconditionFailed</Code><Message>no</Message></Error>")
+	})
+	env.Set(t)
+	if err := writeRun(t.Context(), "s3://bucket/out/"+rundir.RunFile, []byte("{}")); err != nil {
+		t.Error(err)
+	}
+	if got := b.Objects(t, "out/"); string(got[rundir.RunFile]) != "{}" {
+		t.Errorf("the bucket has %q", got)
+	}
+	if err := writeRun(t.Context(), "s3://bucket/out/"+rundir.RunFile, []byte(`{"seed":1}`)); !errors.Is(err, store.ErrChanged) {
 		t.Errorf("over the file of another run: %v", err)
 	}
 }
