@@ -226,7 +226,7 @@ llm: build $(BIN)/llm/installed
 
 ## real: run against MinIO, versitygw, nginx, tinyproxy, LiteLLM and vLLM, and kill them (installs 9 GB into .bin/real, up to an hour)
 real: build $(BIN)/real/installed
-	@command -v nginx /usr/sbin/nginx tinyproxy | grep -c . | grep -qv '^[01]$$' || { \
+	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v tinyproxy >/dev/null || { \
 		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends nginx-light tinyproxy; }
 	$(GO) vet -tags=real ./runners/coeval

@@ -200,7 +200,9 @@ func documentedPolicy(t *testing.T, without string) string {
 	if !strings.Contains(policy, `"`+without+`"`) {
 		t.Fatalf("the policy of docs/storage.md lacks %s", without)
 	}
-	return strings.Replace(policy, `"`+without+`"`, `"s3:GetBucketLocation"`, 1)
+	// MinIO allows no empty list of actions, and a condition only with the actions that have it.
+	unused := map[bool]string{true: `"s3:ListBucketVersions"`, false: `"s3:GetObjectTagging"`}[without == "s3:ListBucket"]
+	return strings.Replace(policy, `"`+without+`"`, unused, 1)
 }
 
 // The rights that docs/storage.md lists are enough to run, to be killed, to go on and to verify. They reach
@@ -251,7 +253,9 @@ func startMinIO(t *testing.T, addr, dir string, _ bool) *process {
 	return p
 }
 
-// startVersity serves the folder's files, their attributes and their versions, each below dir.
+// startVersity serves the folder's files and their versions, each below dir. Their attributes lie in a
+// folder, too, but not with versions: versitygw 1.8 then loses a file that is written again after its
+// removal.
 func startVersity(t *testing.T, addr, dir string, versioned bool) *process {
 	t.Helper()
 	keys := storetest.Keys(t)
@@ -262,12 +266,12 @@ func startVersity(t *testing.T, addr, dir string, versioned bool) *process {
 		}
 		return path
 	}
-	args := []string{"--port", addr, "posix", "--sidecar", folder("attributes")}
+	args := []string{"--port", addr, "posix", "--sidecar", folder("attributes"), folder("files")}
 	if versioned {
-		args = append(args, "--versioning-dir", folder("versions"))
+		args = []string{"--port", addr, "posix", "--versioning-dir", folder("versions"), folder("files")}
 	}
 	return serveReal(t, addr, []string{"ROOT_ACCESS_KEY=" + keys["AWS_ACCESS_KEY_ID"], "ROOT_SECRET_KEY=" + storetest.Secret},
-		installedReal(t, "versitygw"), append(args, folder("files"))...)
+		installedReal(t, "versitygw"), args...)
 }
 
 func ready(t *testing.T, url string) bool {
