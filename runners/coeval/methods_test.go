@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 var (
 	methodSeeds  = flag.Int("method-seeds", 0, "seeds of the comparison of methods; 0 makes a small one")
 	methodDir    = flag.String("method-dir", "", "folder of the loops of the comparison, so that it goes on where it was interrupted")
+	methodNames  = flag.String("method-names", "", "variants of the comparison, with commas; empty takes all")
 	methodPrints = flag.Bool("method-prints", false, "write table and picture of the comparison into docs")
 )
 
@@ -35,6 +37,9 @@ func TestMethods(t *testing.T) {
 	}
 	if *methodDir != "" {
 		o.Dir = *methodDir
+	}
+	if names := strings.Split(*methodNames, ","); *methodNames != "" {
+		o.Variants = slices.DeleteFunc(o.Variants, func(v methods.Variant) bool { return !slices.Contains(names, v.Name) })
 	}
 	all, err := methods.Run(t.Context(), o)
 	if err != nil {

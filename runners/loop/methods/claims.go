@@ -51,7 +51,7 @@ func Claims(all []Outcome, compared int) []Claim {
 	gain := IntervalOf(differences(meta, static, quality, compared, compared))
 	stalled, went := stoppedBy(static, decide.SignsRule), stoppedBy(meta, decide.SignsRule)
 	long, short := stoppedBy(of(all, NoControl), decide.LengthRule), stoppedBy(meta, decide.LengthRule)
-	growth := IntervalOf(values(of(all, NoControl), func(p *Point) float64 { return p.Growth }, compared))
+	growth := IntervalOf(values(of(all, NoControl), (*Point).Growth, compared))
 	noise := IntervalOf(differences(of(all, ShuffledName), of(all, ShuffledName), agreement, compared, 1))
 	bound := decide.DefaultRules().LengthGrowth
 	return []Claim{

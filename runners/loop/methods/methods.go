@@ -15,10 +15,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/goccy/go-yaml"
@@ -99,9 +101,14 @@ type Point struct {
 	Agreement float64
 	// Own is the same on the responses of the run that trained the model, judged by the model before it.
 	Own float64
-	// WinRate is the length-controlled one against the first model, Growth the length of its answers
-	// over the first model's, less 1.
-	WinRate, Growth float64
+	// WinRate is the length-controlled one against the first model.
+	WinRate float64
+}
+
+// Growth returns the mean length of the model's answers over the first model's, less 1. Lengths are
+// lognormal, so that a shift of their logarithm multiplies their mean.
+func (p *Point) Growth() float64 {
+	return math.Expm1(simulator.DefaultWorld().ResponseSigma * p.Skill.Length)
 }
 
 // An Outcome is one loop.
@@ -188,7 +195,7 @@ func (w *world) writeLabels(n int) error {
 		var quality [2]float64
 		for seed, k := int64(0), 0; k < len(texts); seed++ {
 			c := w.truth.Answer(messages, "base", seed, 0)
-			if c.Text == "" || c.FinishReason != "stop" || k == 1 && c.Text == texts[0] {
+			if strings.TrimSpace(c.Text) == "" || c.FinishReason != "stop" || k == 1 && c.Text == texts[0] {
 				continue
 			}
 			texts[k], quality[k] = c.Text, w.truth.Truth(c.Text).Quality
@@ -345,17 +352,14 @@ func output[T any](s *loop.State, t int, step loop.Step) (*T, error) {
 // read reads the points of a loop from its folder.
 func (w *world) read(ctx context.Context, v Variant, s *loop.State, out *Outcome) error {
 	for t := 1; t <= s.Last(); t++ {
-		m, err := output[struct {
-			decide.Iteration
-			BaselineChars float64 `json:"baseline_chars"`
-		}](s, t, loop.Measure)
+		m, err := output[decide.Iteration](s, t, loop.Measure)
 		if err != nil {
 			return err
 		}
-		if m.Gain == nil || m.Agreement == nil || m.Chars == nil {
+		if m.Gain == nil || m.Agreement == nil {
 			return fmt.Errorf("methods: iteration %d of %s lacks a figure", t, w.folder(v))
 		}
-		p := Point{Iteration: t, Agreement: m.Agreement.Share, WinRate: m.Gain.Value, Growth: *m.Chars/m.BaselineChars - 1}
+		p := Point{Iteration: t, Agreement: m.Agreement.Share, WinRate: m.Gain.Value}
 		folder := filepath.Join(w.folder(v), fmt.Sprintf("it-%d", t))
 		if p.Skill, err = simulator.ReadAdapter(filepath.Join(folder, "model")); err != nil {
 			return err

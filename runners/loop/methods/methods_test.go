@@ -19,8 +19,8 @@ func made(variant string, quality, agreement, growth float64, rules ...string) [
 		for t := 1; t <= 3; t++ {
 			own, x := 0.01*float64(seed%3), float64(t)
 			o.Points = append(o.Points, Point{
-				Iteration: t, Skill: simulator.Skill{Quality: x * (quality + own)}, Agreement: 0.7 + x*(agreement+own/10), Own: 0.7,
-				WinRate: 0.5, Growth: x * (growth + own/10),
+				Iteration: t, Skill: simulator.Skill{Quality: x * (quality + own), Length: 2 * math.Log1p(x*(growth+own/10))}, Agreement: 0.7 + x*(agreement+own/10), Own: 0.7,
+				WinRate: 0.5,
 			})
 		}
 		all = append(all, o)
@@ -101,7 +101,7 @@ func TestShow(t *testing.T) {
 		t.Errorf("the table is\n%s", table)
 	}
 	// Seeds 1 to 5 have 0.01, 0.02, 0, 0.01, 0.02 beside 0.3: three times their mean is 0.936.
-	for _, want := range []string{"| Meta-Rewarding | 300 / 200 | +0.94 ± ", "2 to 3", "signs of saturation (4 of 5)"} {
+	for _, want := range []string{"| Meta-Rewarding | 5 | 300 / 200 | +0.94 ± ", "2 to 3", "signs of saturation (4 of 5)"} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table lacks %q:\n%s", want, table)
 		}

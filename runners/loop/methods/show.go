@@ -21,12 +21,15 @@ import (
 // seeds.
 func Table(all []Outcome, variants []Variant, compared int) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, "| variant | actor / judge pairs | true quality, points | judge's agreement | on its actor's answers | LC win rate | length | stops after | for |")
-	fmt.Fprintln(&b, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintln(&b, "| variant | seeds | actor / judge pairs | true quality, points | judge's agreement | on its actor's answers | LC win rate | length | stops after | for |")
+	fmt.Fprintln(&b, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, v := range variants {
 		outcomes := of(all, v.Name)
 		at := func(form string, scale float64, figure func(*Point) float64) string {
 			i := IntervalOf(values(outcomes, figure, compared))
+			if len(outcomes) < 2 {
+				return fmt.Sprintf(form, scale*i.Mean)
+			}
 			return fmt.Sprintf(form+" ± %.*f", scale*i.Mean, decimals(form), scale*(i.High-i.Mean))
 		}
 		actor, judge := 0, 0
@@ -34,12 +37,12 @@ func Table(all []Outcome, variants []Variant, compared int) string {
 			actor, judge = actor+o.ActorPairs, judge+o.JudgePairs
 		}
 		n := max(len(outcomes), 1)
-		fmt.Fprintf(&b, "| %s | %d / %d | %s | %s %% | %s %% | %s %% | %s %% | %s | %s |\n", v.Title, actor/n, judge/n,
+		fmt.Fprintf(&b, "| %s | %d | %d / %d | %s | %s %% | %s %% | %s %% | %s %% | %s | %s |\n", v.Title, len(outcomes), actor/n, judge/n,
 			at("%+.2f", 1, func(p *Point) float64 { return p.Skill.Quality }),
 			at("%.1f", 100, func(p *Point) float64 { return p.Agreement }),
 			at("%.1f", 100, func(p *Point) float64 { return p.Own }),
 			at("%.1f", 100, func(p *Point) float64 { return p.WinRate }),
-			at("%+.0f", 100, func(p *Point) float64 { return p.Growth }),
+			at("%+.0f", 100, (*Point).Growth),
 			stops(outcomes), reasons(outcomes))
 	}
 	return b.String()
@@ -100,7 +103,7 @@ var panels = []panel{
 	{"true quality of the actor, points", 1, func(p *Point) float64 { return p.Skill.Quality }},
 	{"judge's agreement with the truth, %", 100, func(p *Point) float64 { return p.Agreement }},
 	{"the same on its actor's answers, %", 100, func(p *Point) float64 { return p.Own }},
-	{"length of answers over the first model's, %", 100, func(p *Point) float64 { return p.Growth }},
+	{"length of answers over the first model's, %", 100, (*Point).Growth},
 }
 
 // colours are those of Okabe and Ito, which people with any colour vision tell apart.
@@ -152,6 +155,9 @@ func (p *panel) chart(all []Outcome, variants []Variant, compared int) (*plot.Pl
 			const apart = 0.02
 			points = append(points, plotter.XY{X: float64(t) + apart*float64(i), Y: p.scale * interval.Mean})
 			half := p.scale * (interval.High - interval.Mean)
+			if len(outcomes) < 2 {
+				half = 0 // no interval
+			}
 			bars = append(bars, struct{ Low, High float64 }{half, half})
 		}
 		line, err := plotter.NewLine(points)
