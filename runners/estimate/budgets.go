@@ -14,7 +14,7 @@ const measuredN = 11
 // measured are the comparisons of a prompt in the mean, and the gap in true quality between chosen and
 // rejected judgment as a ratio to that of all comparisons with Elo ratings. HiddenGap is the gap when
 // scores leave half a point of a judgment's quality untold. They are of the simulated judges "moderate",
-// 5,000 prompts each, measured with `make budget` on 2026-11-29.
+// 5,000 prompts each and 150 for reads, measured with `make budget` on 2026-11-29.
 var measured = []struct {
 	settings       []string
 	comparisons    float64
@@ -27,8 +27,8 @@ var measured = []struct {
 	{[]string{"budget.comparisons=all", "method.rating=scores"}, 110, 1.026, 1.010, none, measuredN},
 	{[]string{"budget.comparisons=settled", "budget.regret=0.13", "budget.max_comparisons=60"}, 47.1, 1.004, 0.969, none, measuredN},
 	{[]string{"budget.comparisons=settled"}, 38.6, 0.998, 0.949, none, measuredN},
-	{[]string{"meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 30.6, 1.11, 1.10, comparisons, measuredN},
-	{[]string{"judge.verdict=read", "judge.n=24", "meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 36, 1.07, 1.13, both, 24},
+	{[]string{"meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 30.6, 1.117, 1.102, comparisons, measuredN},
+	{[]string{"judge.verdict=read", "judge.n=24", "meta_judge.verdict=read", "budget.comparisons=settled", "budget.regret=0.08", "budget.max_comparisons=36"}, 36, 1.077, 1.137, both, 24},
 }
 
 // reads are the verdicts of one token in a budget. Reads were measured with the discrimination of verdicts in

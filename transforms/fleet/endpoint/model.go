@@ -22,6 +22,8 @@ type modelState struct {
 	reads map[string]*openai.ReadForm
 	// secondsPerToken is the smoothed time of an answer for each token of a choice.
 	secondsPerToken float64
+	// secondsPerRead is the smoothed time of a read, most of which is its prompt's and the queue's.
+	secondsPerRead float64
 	// stream decides whether requests are sent as streams.
 	stream streaming
 	// completionTokens is true after the server has asked for max_completion_tokens instead of max_tokens.

@@ -17,6 +17,9 @@ const (
 	maxTimeout    = time.Hour
 	slowToken     = 200 * time.Millisecond
 	unknownTokens = 16384 // for a request without max_tokens
+	// slowRead is the time of a read before the first answer. Its one token says nothing about its time: the limit
+	// is minTimeout plus four times what reads take.
+	slowRead = 15 * time.Second
 )
 
 // Timeout returns the time limit of a request for a role after a number of timeouts.
@@ -26,12 +29,18 @@ func (e *Endpoint) Timeout(r *stage.Role, timeouts int) time.Duration {
 		tokens = unknownTokens
 	}
 	e.mu.Lock()
-	perToken := 2 * e.model(r).secondsPerToken
+	perToken, perRead := 2*e.model(r).secondsPerToken, e.model(r).secondsPerRead
 	e.mu.Unlock()
 	if perToken == 0 {
 		perToken = slowToken.Seconds()
 	}
 	seconds := minTimeout.Seconds() + perToken*float64(tokens)
+	if r.Read != nil {
+		if perRead == 0 {
+			perRead = slowRead.Seconds()
+		}
+		seconds = minTimeout.Seconds() + 4*perRead
+	}
 	return time.Duration(min(seconds*math.Pow(2, float64(timeouts)), maxTimeout.Seconds()) * float64(time.Second))
 }
 
@@ -46,6 +55,10 @@ func (e *Endpoint) RecordTiming(r *stage.Role, generations []schemas.Generation,
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	blend(&e.tokensPerRequest, float64(prompt+tokens), 0.05)
+	if r.Read != nil {
+		blend(&e.model(r).secondsPerRead, took.Seconds(), 0.05)
+		return
+	}
 	blend(&e.model(r).secondsPerToken, took.Seconds()*float64(countTrue(has))/float64(tokens), 0.05)
 }
 

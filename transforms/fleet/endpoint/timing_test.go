@@ -38,3 +38,22 @@ func TestTimeoutBySize(t *testing.T) {
 	check("twice 2,000 tokens of 1 ms", role("quick", 2000), 0, 14*time.Second)
 	check("the third try", role("quick", 2000), 2, 56*time.Second)
 }
+
+// A read is one token, whose time is its prompt's and the queue's: it neither takes its limit from the tokens of texts, nor
+// gives texts a limit of its own time for each of their tokens.
+func TestTimeoutOfReads(t *testing.T) {
+	e := &Endpoint{models: map[string]*modelState{}}
+	text := &stage.Role{Model: "m", MaxTokens: 1000}
+	read := &stage.Role{Model: "m", MaxTokens: 1, Read: &stage.Read{Labels: []string{"A", "B"}}}
+	if got := e.Timeout(read, 0); got != 70*time.Second { // 10 s + 4·15 s
+		t.Errorf("the first read may take %s, want 70 s", got)
+	}
+	e.RecordTiming(text, []schemas.Generation{{CompletionTokens: 100}}, []bool{true}, time.Second)
+	e.RecordTiming(read, []schemas.Generation{{CompletionTokens: 1}}, []bool{true}, 5*time.Second)
+	if got := e.Timeout(read, 1); got != 60*time.Second { // (10 s + 4·5 s)·2
+		t.Errorf("the second try of a read may take %s, want 60 s", got)
+	}
+	if got := e.Timeout(text, 0); got != 30*time.Second { // 10 s + 2·1000·10 ms
+		t.Errorf("a text may take %s, want 30 s", got)
+	}
+}
