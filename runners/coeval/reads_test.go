@@ -97,3 +97,69 @@ func TestReadsAreDeterministic(t *testing.T) {
 		}
 	}
 }
+
+// gapOf is the mean true gap of a run's pairs in points: how much better the chosen responses are, or how much less the
+// chosen judgments err.
+func gapOf(t *testing.T, w *simulator.World, out, role string) (gap float64, pairs int) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(out, role, "*.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		err := shards.ReadTable(t.Context(), name, func(p *schemas.Pair) error {
+			worth := w.Quality
+			if role == schemas.RoleJudge {
+				worth = func(text string) (float64, bool) { e, ok := w.Error(text); return -e, ok }
+			}
+			chosen, ok1 := worth(p.Chosen[0].Content)
+			rejected, ok2 := worth(p.Rejected[0].Content)
+			if !ok1 || !ok2 {
+				t.Errorf("pair %s has texts of another world", p.ID)
+			}
+			gap += chosen - rejected
+			pairs++
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return gap / float64(max(pairs, 1)), pairs
+}
+
+// Through the whole program, in the simulated world "moderate", reads that discriminate as well as words and settle their
+// choices cost at most 0.15 of the generated and 0.40 of the prompt tokens of the full method, at no smaller gap in
+// quality: TestReadsAgainstAll measures 1.07 ± 0.03. Of 40 prompts the ratio has a standard error of about
+// 0.45/√40 = 0.07, so that four of them are 0.28.
+func TestReadsCostLess(t *testing.T) {
+	world := simulator.DefaultWorld()
+	world.ResponseChars, world.JudgmentChars, world.ComparisonChars = 1200, 1000, 1400 // 300, 250 and 350 tokens, as in docs/sizing-and-cost.md
+	w := newWorker(t, simulator.Options{World: &world})
+	const prompts = 40
+	file, dir := promptFile(t, prompts), t.TempDir()
+	run := func(name string, more ...string) (s *summary.Summary, judge, actor float64) {
+		out := filepath.Join(dir, name)
+		s = complete(t, append([]string{"run", "--url", w.URL, "--model", "simulated", "--prompts", file, "--out", out, "--json", "--set", "method.drop_equal_scores=false"}, more...)...)
+		proved(t, out)
+		judge, pairs := gapOf(t, &world, out, schemas.RoleJudge)
+		if pairs < prompts*9/10 {
+			t.Errorf("%s has %d judge pairs of %d prompts", name, pairs, prompts)
+		}
+		actor, _ = gapOf(t, &world, out, schemas.RoleActor)
+		return s, judge, actor
+	}
+	full, fullGap, fullActor := run("full")
+	reads, readGap, readActor := run("reads", "--set", "judge.verdict=read", "--set", "meta_judge.verdict=read", "--set", "judge.n=24",
+		"--set", "budget.comparisons=settled", "--set", "budget.regret=0.08", "--set", "budget.max_comparisons=36")
+	generated := float64(reads.Calls.CompletionTokens) / float64(full.Calls.CompletionTokens)
+	read := float64(reads.Calls.PromptTokens) / float64(full.Calls.PromptTokens)
+	t.Logf("reads: %.3f of the generated tokens, %.3f of the prompt tokens, %.2f of the judge pairs' gap of %.2f points, %.2f of the actor pairs' gap of %.2f",
+		generated, read, readGap/fullGap, fullGap, readActor/fullActor, fullActor)
+	if readActor < 0.9*fullActor { // a mean over the distribution errs less than that of 11 draws
+		t.Errorf("the actor pairs' gap is %.2f by reads and %.2f by judgments in words", readActor, fullActor)
+	}
+	if generated > 0.15 || read > 0.40 || readGap < (1.07-0.28)*fullGap {
+		t.Errorf("reads take %.3f of the generated and %.3f of the prompt tokens for a gap of %.2f instead of %.2f points", generated, read, readGap, fullGap)
+	}
+}
