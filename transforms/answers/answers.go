@@ -42,11 +42,11 @@ const Placeholder = "placeholder"
 // Wrapper is the label of a bare value in an element such as <answer>4</answer>.
 const Wrapper = "⟪answer⟫"
 
-// A Kind says how much a label proves on its own.
+// A Kind is the strength of a label as evidence.
 type Kind int
 
 const (
-	// Strong labels mean a result whatever follows, as Score does.
+	// Strong labels such as Score always announce a result.
 	Strong Kind = iota
 	// Total labels mean a result, and also end a list of partial scores.
 	Total
@@ -84,7 +84,7 @@ type Value struct {
 	N int
 	// Remark is the rest of the value's own sentence, and After the sentences that follow.
 	Remark, After string
-	// Reason says why the text is no value.
+	// Reason is the reason why the text is no value.
 	Reason string
 }
 
@@ -230,9 +230,8 @@ func (g *Grammar) aboutCriterion(p *page, i int) bool {
 	return is && !total
 }
 
-// ReadEnforced reads a text whose last line a server has constrained to a label and a value,
-// or all of which it has constrained to a JSON object. Such a line is never a quotation,
-// whatever stands before it.
+// ReadEnforced reads a text whose last line a server has constrained to a label and a value, or all of
+// which it has constrained to a JSON object. Such a line is never a quotation.
 func (g *Grammar) ReadEnforced(text string) (n int, reason string) {
 	text, _ = prose.TrimSpecialTokens(text)
 	last := strings.TrimSpace(text[strings.LastIndexByte(strings.TrimSpace(text), '\n')+1:])

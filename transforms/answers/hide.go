@@ -8,8 +8,7 @@ import (
 	"coeval/transforms/answers/prose"
 )
 
-// maxHides bounds the passes of [Grammar.Hide]: what one pass removes can leave a number
-// below a bare label.
+// maxHides bounds the passes of [Grammar.Hide]: a pass can leave a number below a bare label.
 const maxHides = 8
 
 // Hide returns a text without its reports, and without the other sentences that state the
@@ -38,7 +37,7 @@ func (g *Grammar) hideOnce(text string) string {
 		return text
 	}
 	gone := make([]bool, len(lines))
-	first := map[int]bool{} // lines that hold a report
+	first := map[int]bool{} // lines with a report
 	for _, r := range g.reports(p) {
 		if r.quoted || r.Reason == Placeholder {
 			continue

@@ -88,7 +88,7 @@ type mark struct {
 	head  bool   // the line begins with another heading, as "5. Form: it is short. Score: 1"
 }
 
-// A place is where a label stands in a line.
+// A place is the position of a label in a line.
 type place struct{ start, end int }
 
 // places returns the labels of a line from left to right; where several begin, the longest
@@ -146,9 +146,8 @@ type compiled struct {
 	index [256][]words
 }
 
-// mark reads the label at [start, end) of a line with the words around it. It returns false
-// if the label is part of another word, stands in a sentence about something else, or has no
-// separator after it.
+// mark reads the label at [start, end) of a line with the words around it. It returns false if the
+// label is part of another word, belongs to another sentence, or has no separator after it.
 func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	if !isWord(folded, start, end) {
 		return m, false
@@ -253,8 +252,8 @@ var (
 	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*(?::|…|\.\.+)|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
-// leads are the words that may stand before a label in its sentence: conclusions, articles,
-// and kinds of total. Any other word makes the sentence one about something else.
+// leads are the words that may precede a label in its sentence: conclusions, articles, and kinds of
+// total. Any other word makes the sentence one about something else.
 var leads = set(`
 	so thus therefore hence finally overall in conclusion summary sum total final based on the above
 	rubric this these that criteria analysis evaluation evaluations assessment reasoning my our its a an and
@@ -303,7 +302,7 @@ func pairsOf(words string) []string {
 	return out
 }
 
-// onlyLeads reports whether nothing but leads, list numbers and punctuation stand in a text.
+// onlyLeads reports whether a text consists of leads, list numbers and punctuation.
 func onlyLeads(s string, g *Grammar) bool {
 	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|…")
 	s = listNumber.ReplaceAllString(s, "")
@@ -372,7 +371,7 @@ func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {
 	return r, true
 }
 
-// finish sets what the label and the lines above say about a report.
+// finish sets the properties of a report that follow from its label and the lines above.
 func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
 	if reason := g.Label(m.note); reason != "" && r.Reason != Placeholder {
 		r.Reason = reason
@@ -436,7 +435,7 @@ func (p *page) objectFollows(i int) bool {
 	return false
 }
 
-// labelled reports whether a line has a report of its own.
+// labelled reports whether a line contains a whole report.
 func (g *Grammar) labelled(l string) bool {
 	folded := prose.Fold(l)
 	for _, at := range g.places(folded) {

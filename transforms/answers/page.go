@@ -9,8 +9,8 @@ import (
 	"coeval/transforms/answers/quotation"
 )
 
-// A page is a text as the grammars see it: lines in plain characters, each with what is known
-// about its origin.
+// A page is a text as the grammars see it: lines in plain characters, each marked as the model's own or
+// quoted.
 type page struct {
 	text  string // the text after elements were written as labels; JSON objects are blanked out
 	lines []line

@@ -14,8 +14,8 @@ import (
 	"coeval/transforms/coders/coderstest"
 )
 
-// registered are the types with a coder of their own. Which types cross a shuffle the test of
-// the pipeline's graph says.
+// registered are the types with a registered coder. The test of the pipeline's graph checks which types
+// cross a shuffle.
 var registered = []reflect.Type{
 	reflect.TypeFor[schemas.Prompt](),
 	reflect.TypeFor[schemas.Dossier](),
@@ -54,7 +54,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// What travels has exported fields of plain types only: a runner drops others without a word.
+// Types that cross a shuffle have exported fields of plain types only: a runner silently drops others.
 func TestFieldsTravel(t *testing.T) {
 	var check func(path string, typ reflect.Type)
 	check = func(path string, typ reflect.Type) {

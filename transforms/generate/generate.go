@@ -37,7 +37,7 @@ type Options struct {
 	Pools []Pool `json:"pools,omitempty"`
 }
 
-// A Pool is the responses of a role beside the actor.
+// A Pool is the responses of a further role that answers prompts, for example an older checkpoint.
 type Pool struct {
 	// Role is past or future. Required.
 	Role stage.Role `json:"role"`
@@ -180,8 +180,8 @@ func (o Options) response(promptID string, role *stage.Role, replicate int, g sc
 	return r
 }
 
-// better returns the status of a text that two replicates gave: one that ended says that the
-// text is whole, and one that was cut off that an empty one need not be.
+// better returns the status of a text that two replicates share. If one of them ended normally, the
+// text is complete. If one was cut off, an empty text may not be the whole answer.
 func better(a, b schemas.Status) schemas.Status {
 	for _, s := range []schemas.Status{schemas.Complete, schemas.Truncated} {
 		if a == s || b == s {

@@ -81,7 +81,7 @@ func TestStage(t *testing.T) {
 		// One replicate ended after the same text, so the text is whole.
 		{ID: id("Paris."), Replicates: []int{0, 1, 6}, Text: "Paris.", Status: schemas.Complete, PromptTokens: 20},
 		{ID: id("It is Paris, which"), Replicates: []int{2}, Text: "It is Paris, which", Status: schemas.Truncated, PromptTokens: 20},
-		// The first says nothing; the second was cut off before it could.
+		// The first is empty; the second was cut off before its first word.
 		{ID: id(""), Replicates: []int{4, 5}, Status: schemas.Truncated, PromptTokens: 20},
 	}
 	if diff := cmp.Diff(want, d.Responses); diff != "" {
@@ -184,7 +184,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// The stage keeps what it needs when its options travel.
+// The stage works after its options were encoded and decoded.
 func TestSpec(t *testing.T) {
 	spec, err := generate.Spec(generate.Options{Role: role, N: 2, StripReasoning: true})
 	if err != nil {
@@ -203,7 +203,7 @@ func TestSpec(t *testing.T) {
 	}
 }
 
-// responsesOf counts what a dossier has got.
+// responsesOf counts the responses of a dossier.
 func responsesOf(d schemas.Dossier) int { return len(d.Responses) }
 
 func TestGenerate(t *testing.T) {

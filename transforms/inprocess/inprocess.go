@@ -1,5 +1,5 @@
-// Package inprocess connects HTTP clients to servers of the same process through memory. It opens
-// no socket, so no other process can reach such a server.
+// Package inprocess connects HTTP clients to servers of the same process through memory. It opens no
+// socket, so no other process can reach these servers.
 //
 // A server gets a host name that ends in ".invalid", which no name server resolves (RFC 6761).
 // A client reaches it once its transport went through [Attach].
@@ -33,7 +33,7 @@ type Listener struct {
 	closing sync.Once
 }
 
-// Listen returns a listener with a host name of its own: NAME-1.invalid, NAME-2.invalid and so on.
+// Listen returns a listener with a new host name: NAME-1.invalid, NAME-2.invalid and so on.
 func Listen(name string) *Listener {
 	mu.Lock()
 	defer mu.Unlock()

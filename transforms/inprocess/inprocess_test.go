@@ -71,8 +71,7 @@ func TestRequestsStayInTheProcess(t *testing.T) {
 	}
 }
 
-// A server that serves many requests on kept connections never takes a client for gone: its request's
-// context ends only with the answer.
+// The context of a request on a reused connection ends only with the answer.
 func TestKeptConnections(t *testing.T) {
 	base := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -104,7 +103,7 @@ func TestKeptConnections(t *testing.T) {
 	clients.Wait()
 }
 
-// Servers have names of their own, and other hosts are dialed as before.
+// Each server has another name, and other hosts are dialed as before.
 func TestOtherHosts(t *testing.T) {
 	answers := func(s string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, s) })
@@ -142,7 +141,7 @@ func TestCutConnection(t *testing.T) {
 	}
 }
 
-// A server that is closed is gone: its name resolves to nothing.
+// The name of a closed server no longer resolves.
 func TestClosedServer(t *testing.T) {
 	l := Listen("closed")
 	if err := l.Close(); err != nil {

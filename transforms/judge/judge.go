@@ -27,7 +27,7 @@ func init() {
 	stage.Register(schemas.StageReads, decodeStage)
 }
 
-// Options say who judges, and how.
+// Options configure the judge.
 type Options struct {
 	// Role is the judge. Required.
 	Role stage.Role `json:"role"`
@@ -240,7 +240,7 @@ func (s *judging) call(p *schemas.Prompt, c *prompting.Conversation, response st
 	}
 }
 
-// read turns what was said about a response into its judgments.
+// read parses a judge's answers about a response into judgments.
 func (s *judging) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
 	r.Judgments = nil
 	for replicate, g := range said {

@@ -86,7 +86,7 @@ func run(t *testing.T, o judge.Options, c stage.Caller, d *schemas.Dossier) {
 	}
 }
 
-// asked returns what a template asks about a response to the prompt.
+// asked returns the messages that a template renders for a response to the prompt.
 func asked(t *testing.T, source, response string) []schemas.Message {
 	t.Helper()
 	template, err := judge.ParseTemplate(judge.Options{Template: source})
@@ -176,7 +176,7 @@ func TestTemplateFields(t *testing.T) {
 	}
 }
 
-// What the metadata is decides the call only where the template shows it.
+// The metadata changes the call's key only if the template shows it.
 func TestMetadataInKeys(t *testing.T) {
 	for source, want := range map[string]bool{
 		"{{.Question}}{{.Response}}":                  false,
@@ -331,7 +331,7 @@ func TestStage(t *testing.T) {
 	}
 }
 
-// recorder is a Caller that keeps what it was asked.
+// recorder is a Caller that records its calls.
 type recorder struct{ calls [][]stage.Call }
 
 func (r *recorder) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
@@ -395,7 +395,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// judgmentsOf counts what a dossier has got.
+// judgmentsOf counts the judgments of a dossier.
 func judgmentsOf(d schemas.Dossier) int {
 	n := 0
 	for _, r := range d.Responses {

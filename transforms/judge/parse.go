@@ -10,13 +10,13 @@ import (
 
 // The reasons why a judgment has no score, as raw/judgments names them.
 const (
-	// CutOff is a text that the model didn't finish: a partial rubric holds partial scores.
+	// CutOff is a text that the model didn't finish: a partial rubric contains partial scores.
 	CutOff = answers.CutOff
 	// Empty is a judgment without text.
 	Empty = answers.Empty
 	// Missing is a text with no score line.
 	Missing = answers.Missing
-	// Quoted is a text whose score lines all stand in quoted blocks.
+	// Quoted is a text with score lines in quoted blocks only.
 	Quoted = answers.Quoted
 	// NotANumber is a score line that doesn't begin with a number, as n/a.
 	NotANumber = "not_a_number"

@@ -16,7 +16,7 @@ func TestParseScore(t *testing.T) {
 		want       int
 		unparsed   string
 	}{
-		// What a score line may look like.
+		// Forms of a score line.
 		{"plain", "Good.\n\nScore: 4", 4000, ""},
 		{"zero", "Score: 0", 0, ""},
 		{"highest", "Score: 5", 5000, ""},
@@ -94,7 +94,7 @@ func TestParseScore(t *testing.T) {
 		{"no fall-back from nothing", "Score: 4\nScore:", 0, NotANumber},
 		{"list below", "Score:\n1. It is relevant.", 0, Ambiguous},
 
-		// What is no score.
+		// Texts without a score.
 		{"empty", "", 0, Empty},
 		{"blank", " \n\t", 0, Empty},
 		{"no line", "The answer deserves most of the points.", 0, Missing},
@@ -140,7 +140,7 @@ func TestParseScore(t *testing.T) {
 		{"in our tags after", "Score: 2\n" + fenced("Good!\n\nScore: 5"), 2000, ""},
 		{"only in our tags", fenced("Good!\n\nScore: 5"), 0, Quoted},
 
-		// What SmolLM2-135M said.
+		// Answers of SmolLM2-135M.
 		{"real 1", "…The score: 3 out of 10, which is a perfect score of 3, and 100 out of 100 which is a perfect score of 3.", 0, WrongScale},
 		{"real 2", "- Add 1 point if the solution meets all the specified criteria.\n- Add another point for the total score.\n- Conclude with the score in this format: \"Score: 100%\"", 0, Missing},
 		{"real 3", "Your answer: \"The sky blue\"\n\nThe answer is: \"The sky blue\"\n\nThe score is: 100", 0, OutOfRange},
@@ -192,7 +192,7 @@ func TestHideScore(t *testing.T) {
 				t.Errorf("%q: got %q, want %q", tt.text, got, tt.want)
 			}
 			if score, unparsed := ParseScore(got, "stop"); unparsed == "" {
-				t.Errorf("%q still says %d", got, score)
+				t.Errorf("%q is still read as %d", got, score)
 			}
 		})
 	}
@@ -250,17 +250,17 @@ func FuzzParseScore(f *testing.F) {
 		// is the only one that is.
 		if before, reason := ParseScore("Score: 1.234\n"+text, "stop"); reason == "" && before == 1234 && score != 1234 {
 			if unparsed != Missing && unparsed != Quoted && unparsed != Empty {
-				t.Errorf("%q: an earlier line is read instead of its own (%d, %s)", text, score, unparsed)
+				t.Errorf("%q: an earlier line is read instead of the last one (%d, %s)", text, score, unparsed)
 			}
 		}
 		if after, reason := ParseScore(text+"\nScore: 1.234", "stop"); reason == "" && after != 1234 {
 			t.Errorf("%q: reads as %d with another score line after it", text, after)
 		}
 		if unparsed == "" && !readsFrom(text, score) {
-			t.Errorf("%q: read as %d, which its last score line alone doesn't say", text, score)
+			t.Errorf("%q: read as %d, unlike its last score line alone", text, score)
 		}
 		if shown, unparsed := ParseScore(HideScore(text), "stop"); unparsed == "" {
-			t.Errorf("%q: %q still says %d", text, HideScore(text), shown)
+			t.Errorf("%q: %q is still read as %d", text, HideScore(text), shown)
 		}
 	})
 }

@@ -41,17 +41,17 @@ const (
 	BuiltIn2026November = "builtin:2026-11"
 )
 
-// A Template renders what the judge is asked.
+// A Template renders the messages for the judge.
 type Template struct {
 	rendering *prompting.Template
 	rubric    string
 	scale     Scale
 	// labels are those of a read; empty for a judgment.
 	labels string
-	// perText reports whether each quoted text has a code of its own.
+	// perText reports whether each quoted text has a separate code.
 	perText bool
-	// asksMetadata reports whether the template shows .Reference or .Metadata, and asksMore
-	// whether it shows any other field beside those of the built-in template.
+	// asksMetadata reports whether the template shows .Reference or .Metadata, and asksMore whether it
+	// shows any other field that the built-in template doesn't.
 	asksMetadata, asksMore, asksRead bool
 }
 
@@ -117,14 +117,13 @@ func ShowsRubric(o Options) (bool, error) {
 	return err == nil && first.Digest() != second.Digest(), err
 }
 
-// Messages returns what the judge is asked about a response to a prompt. It depends on the
-// template, the prompt's messages and the response, and on the prompt's metadata if the
-// template shows it.
+// Messages returns the messages for the judge about a response to a prompt. It depends on the template,
+// the prompt's messages and the response, and on the prompt's metadata if the template shows it.
 func (t Template) Messages(p *schemas.Prompt, response string) ([]schemas.Message, error) {
 	return t.render(prompting.NewConversation(p.Messages), p.Metadata, response)
 }
 
-// Digest identifies all of what the judge is asked but for the quoted texts.
+// Digest identifies the judge's messages except for the quoted texts.
 func (t Template) Digest() string { return t.rendering.Digest }
 
 func (t Template) render(c *prompting.Conversation, metadata, response string) ([]schemas.Message, error) {
@@ -186,7 +185,7 @@ func AddQuestion(data prompting.Data, page *prompting.Page, c *prompting.Convers
 
 // Metadata is what templates show of a prompt's metadata.
 type Metadata struct {
-	// Fields are those of the JSON object; a value that is no text stands there as JSON.
+	// Fields are those of the JSON object; a value that is no text is formatted as JSON.
 	Fields map[string]string
 	// Reference is the field "reference"; its text is empty if there is none.
 	Reference prompting.Text

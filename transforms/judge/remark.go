@@ -20,7 +20,7 @@ var (
 	undeducted = regexp.MustCompile(`(?i)\b(?:no|none|nothing|without|not|never|zero)\b|n't\b`)
 	// loss begins a remark on lost points.
 	loss = regexp.MustCompile(`(?i)^minus\s+(\d+(?:\.\d+)?|half\b|an?\b|one\b|two\b|three\b|four\b)`)
-	// condition makes a score hold only in a case.
+	// condition restricts a score to a case.
 	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to|subject\s+to|provided\s+that|depending\s+on)\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
 	// hesitation takes a score back in its own remark.
 	hesitation = regexp.MustCompile(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|wait\b|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)

@@ -1,9 +1,9 @@
 // Package meta asks the meta-judge to compare the judgments of the contested response.
 //
-// Every ordered pair of distinct parsed judgments is one call: n(n−1) comparisons of n
-// judgments, so that each two are shown in both orders. Under a budget ([Options.Budget]) they
-// are asked in rounds, the most informative pairs first, until the choice is settled; what a
-// round asks is a function of the options and of this prompt's earlier answers alone.
+// Every ordered pair of distinct parsed judgments is one call: n(n−1) comparisons of n judgments, so
+// that each two are shown in both orders. Under a budget ([Options.Budget]) they are asked in rounds,
+// the most informative pairs first, until the choice is settled; the pairs of a round are a function of
+// the options and of this prompt's earlier answers alone.
 //
 // The meta-judge sees the rubric, the conversation, the response, judgment A and judgment B. It ends
 // with "Winner: A" or "Winner: B"; see [ParseVerdict].
@@ -29,12 +29,12 @@ func init() {
 	stage.Register(schemas.StageMeta, decodeStage)
 }
 
-// Options say who compares, and what is shown.
+// Options configure the meta-judge and its prompt.
 type Options struct {
 	// Role is the meta-judge. Required.
 	Role stage.Role `json:"role"`
-	// MinJudgments is how many distinct parsed judgments the contested response needs, 2 to
-	// 256; with fewer nothing is compared. Zero means 3.
+	// MinJudgments is the least number of distinct parsed judgments of the contested response, 2 to
+	// 256. With fewer there are no comparisons. Zero means 3.
 	MinJudgments int `json:"min_judgments"`
 	// HideScores takes the score lines out of the judgments that are shown, so that the
 	// meta-judge can't prefer a high score as such. Zero means that they are shown.
@@ -178,8 +178,8 @@ type asking struct {
 	caller  stage.Caller
 	stop    context.CancelCauseFunc
 	common  comparisonContext
-	// said contains the answer for each two digests of judgments: those that are shown alike are
-	// compared once.
+	// said maps two digests of judgments to the answer: judgments with equal shown texts are compared
+	// once.
 	said map[[2]string]schemas.Generation
 }
 
@@ -191,7 +191,7 @@ func (a *asking) ask(ctx context.Context, pairs []pair, round int) error {
 	var digests [][2]string
 	for _, p := range pairs {
 		if _, ok := a.said[alike(p)]; !ok {
-			a.said[alike(p)] = schemas.Generation{} // until the answer is there
+			a.said[alike(p)] = schemas.Generation{} // until the answer has arrived
 			digests = append(digests, alike(p))
 			calls = append(calls, a.call(&a.common, p, a.stop))
 		}
@@ -228,7 +228,7 @@ func orderedPairs(shown []shownJudgment) []pair {
 	return pairs
 }
 
-// comparisonContext is what the comparisons of a dossier have in common.
+// comparisonContext contains the common data of a dossier's comparisons.
 type comparisonContext struct {
 	prompt       *schemas.Prompt
 	conversation *prompting.Conversation
@@ -254,7 +254,7 @@ func (s *comparing) call(c *comparisonContext, p pair, stop context.CancelCauseF
 	}
 }
 
-// read turns what was said about two judgments into a comparison.
+// read parses an answer about two judgments into a comparison.
 func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation, round int) {
 	if g.Code != "" {
 		d.Fail(schemas.StageMeta, 0, g, schemas.Failure{ResponseID: d.ContestedID, FirstID: p.first.id, SecondID: p.second.id})

@@ -110,7 +110,7 @@ func shown(message string, texts []string) (a, b int) {
 func TestStage(t *testing.T) {
 	texts := append([]string{"No score line."}, three...)
 	d := dossier(texts...)
-	d.Responses[0].Judgments[3].Distinct = false // as if an earlier one said the same
+	d.Responses[0].Judgments[3].Distinct = false // as if an earlier answer were the same
 	d.Responses[0].Judgments = append(d.Responses[0].Judgments, dossier("Four.\n\nScore: 4").Responses[0].Judgments...)
 	texts = append(texts, "Four.\n\nScore: 4")
 	var asked [][2]int
@@ -203,7 +203,7 @@ func TestVerdictsStayInPlaceAroundAGap(t *testing.T) {
 					want = schemas.Second
 				}
 				if got := f.Verdict(m, n); got != want {
-					t.Errorf("gap at %v: %d before %d says %s, want %s", gapAt, first.Score, second.Score, got, want)
+					t.Errorf("gap at %v: %d before %d gives %s, want %s", gapAt, first.Score, second.Score, got, want)
 				}
 			}
 		}
@@ -239,7 +239,8 @@ func TestHideScores(t *testing.T) {
 		return says("Winner: A")
 	}
 	run(t, meta.Options{Role: role, HideScores: true}, answers{say: say, calls: &calls}, &d)
-	// Shown are good–good, good–bad and bad–good; each stands for the comparisons that look like it.
+	// The shown pairs are good–good, good–bad and bad–good; each answers all comparisons with the same
+	// texts.
 	if len(calls) != 3 || len(d.Comparisons) != 6 {
 		t.Errorf("got %d calls and %d comparisons, want 3 and 6", len(calls), len(d.Comparisons))
 	}
@@ -274,7 +275,7 @@ func TestMessagesGolden(t *testing.T) {
 	}
 }
 
-// askedAbout returns what a template asks about the first and the third judgment.
+// askedAbout returns the messages that a template renders for the first and the third judgment.
 func askedAbout(t *testing.T, source string) string {
 	t.Helper()
 	d := dossier(three...)
@@ -349,7 +350,7 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// A verdict that a server enforced counts, whatever stands before it.
+// A verdict that a server enforced counts after any text.
 func TestEnforcedVerdict(t *testing.T) {
 	enforced := role
 	enforced.Verdict = meta.Verdict()
@@ -417,7 +418,7 @@ func TestStageStopsWhenATemplateFails(t *testing.T) {
 	}
 }
 
-// comparisonsOf counts what a dossier has got.
+// comparisonsOf counts the comparisons of a dossier.
 func comparisonsOf(d schemas.Dossier) int { return len(d.Comparisons) }
 
 func TestMeta(t *testing.T) {

@@ -18,7 +18,7 @@ const (
 	Empty = answers.Empty
 	// Missing is a text with no verdict line.
 	Missing = answers.Missing
-	// Quoted is a text whose verdict lines all stand in quoted blocks.
+	// Quoted is a text with verdict lines in quoted blocks only.
 	Quoted = answers.Quoted
 	// Tie is a verdict line that names neither or both.
 	Tie = "tie"
@@ -67,7 +67,7 @@ var verdicts = &answers.Grammar{
 var (
 	// echo is the instruction in brackets, as <A or B>.
 	echo = regexp.MustCompile(`(?i)^[\[({<]\s*(?:judge?ment\s+)?A\s*(?:or|/|\|)\s*(?:judge?ment\s+)?B\s*[\])}>]`)
-	// placeholder is any other bracket without a letter A or B of its own.
+	// placeholder is any other bracket without a letter A or B.
 	placeholder = regexp.MustCompile(`^["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]+[>\]})]`)
 )
 

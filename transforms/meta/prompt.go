@@ -17,7 +17,7 @@ var builtInRead string
 //go:embed builtin/2026-11.tmpl
 var builtIn2026November string
 
-// A comparisonTemplate renders what the meta-judge is asked.
+// A comparisonTemplate renders the messages for the meta-judge.
 type comparisonTemplate struct {
 	rendering              *prompting.Template
 	rubric                 string

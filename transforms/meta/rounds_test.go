@@ -27,8 +27,8 @@ func eleven() []string {
 	return texts
 }
 
-// memory is a Caller with a journal: it answers each key once, by the judgments that are shown, and
-// keeps how many calls each Do made anew. It fails once it has made limit calls, if limit is set.
+// memory is a Caller with a journal: it answers each key once, by the shown judgments, and counts the
+// new calls of each Do. It fails once it has made limit calls, if limit is set.
 type memory struct {
 	texts  []string
 	answer func(a, b int) schemas.Generation
@@ -126,8 +126,8 @@ func sorted(shown [][2]int) [][2]int {
 	return shown
 }
 
-// Whatever was asked under one budget is asked under the same keys under another, which asks only
-// what is missing, and gives what it gives on an empty journal.
+// A call has the same key under every budget. A second budget sends only the missing calls, and its
+// result is that of an empty journal.
 func TestBudgetsShareAJournal(t *testing.T) {
 	options := map[string]meta.Options{
 		"all": {Role: role}, "settled": budget(rating.Policy{}), "loose": budget(rating.Policy{Regret: 0.5}),
@@ -212,7 +212,7 @@ func TestRoundsWithoutVerdicts(t *testing.T) {
 	}
 }
 
-// Judgments that are shown alike are one call, whatever the rounds in which they come.
+// Judgments with equal shown texts are one call, even in different rounds.
 func TestRoundsShowAlikeOnce(t *testing.T) {
 	texts := []string{"Same.\n\nScore: 1", "Same.\n\nScore: 2", "Same.\n\nScore: 4", "Other.\n\nScore: 5"}
 	d, l := dossier(texts...), newMemory()

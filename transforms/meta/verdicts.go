@@ -10,13 +10,13 @@ import (
 	"coeval/transforms/answers"
 )
 
-// nouns are what judges call the two texts that they compare.
+// nouns are words of judges for the two texts that they compare.
 const nouns = `judge?ments?|judges?|response|option|assistant|model|evaluation|assessment|verdict|answer|candidate|critique|review|reviewer|grader|critic|grade|grading|ruling|opinion|rater|annotator|scorer|evaluator|text|choice|version|feedback|analysis|
 	判断|判定|评价|評価|评判|評判|裁决|选项|回答|判決|審査|판단|판정|평가|응답|urteil|bewertung|beurteilung|antwort|jugement|évaluation|réponse|juicio|evaluación|respuesta|julgamento|avaliação|resposta|giudizio|valutazione|risposta|суждение|оценка|ответ|вариант|الحكم|التقييم|oordeel|beoordeling|ocena|bedömning`
 
 var (
 	noun = `(?:` + lookalikes.Replace(strings.Join(strings.Fields(nouns), "")) + `)`
-	// named matches a letter with what may stand before it.
+	// named matches a letter with the words that may precede it.
 	named = regexp.MustCompile(`(?i)^[\s("'“”„‚‘\[{<$….]*(?:(?:the|is|now|le|la|el|das|der|die|o|il|definitely|clearly|that|certainly|undoubtedly|obviously|overall|by\s+far)\s*,?\s+)*(?:` + noun + `'?s?[\s:("'\[<{_-]*)?([AB])(?:[^\pL\pN]|$|[\p{Han}\p{Hangul}\p{Hiragana}])`)
 	// tie is a value that names the two or neither.
 	tie = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
@@ -265,8 +265,8 @@ var (
 	claims   = regexp.MustCompile(conclusion + lettered + `\s*(?i:(?:is|was)\s+` + degree + `(?:the\s+)?(?:more\s+accurate|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|of\s+the\s+two))?|wins|获胜|胜出|胜|更准确|更正確|更好|更优|のほうが正確(?:です)?|の方が正確(?:です)?|の勝ち(?:です)?|が勝者(?:です)?|が優れている|가 더 정확합니다|가 승자입니다|가 더 낫습니다)`)
 )
 
-// sentence reads a verdict in words: "Judgment A is more accurate than Judgment B." A letter without
-// a noun or brackets needs the other letter beside it: "A is better" may be about an option.
+// sentence reads a verdict in words: "Judgment A is more accurate than Judgment B." A letter without a
+// noun or brackets needs the other letter in the sentence: "A is better" may be about an option.
 func sentence(s string) (n int, ok bool) {
 	s = lookalikes.Replace(s)
 	if m := ordered.FindStringSubmatch(s); m != nil && m[1] != m[2] {

@@ -22,14 +22,14 @@ type ActorOptions struct {
 	// MaxChosenChars drops a pair whose chosen response is longer, in Unicode code points. It
 	// is applied after the selection: the pair is not replaced. Zero means no limit.
 	MaxChosenChars int `json:"max_chosen_chars"`
-	// Method says between whose responses the pair is picked. Empty means Tiers.
+	// Method selects the models between whose responses the pair is picked. Empty means Tiers.
 	Method ActorMethod `json:"method,omitempty"`
 	// Phase is 1 or 2, of the method Temporal alone: in phase 2 the future's responses may be chosen.
 	// Zero means 1.
 	Phase int `json:"phase,omitempty"`
 }
 
-// An ActorMethod says between whose responses an actor pair is picked.
+// An ActorMethod selects the models between whose responses an actor pair is picked.
 type ActorMethod string
 
 const (
@@ -220,10 +220,10 @@ func lostResponses(f *schemas.Finding, pool string) int {
 	return lost
 }
 
-// All comparisons are of integers: a mean is Sum/N with Sum in thousandths, and both sides
-// are multiplied by the denominators. With N ≤ 256 and scores of at most 5,000 a Sum is at
-// most 1.28e6. The largest product, in compareTier, is at most 1e6·1.28e6·256² = 8.4e16, and
-// its right side is a weighted mean of such products: an int64 holds 9.2e18.
+// All comparisons are of integers: a mean is Sum/N with Sum in thousandths, and both sides are
+// multiplied by the denominators. With N ≤ 256 and scores of at most 5,000 a Sum is at most 1.28e6. The
+// largest product, in compareTier, is at most 1e6·1.28e6·256² = 8.4e16, and its right side is a
+// weighted mean of such products: the largest int64 is 9.2e18.
 
 // compareMeans returns the sign of S_a − S_b.
 func compareMeans(a, b schemas.Score) int {

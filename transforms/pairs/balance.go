@@ -23,12 +23,12 @@ func init() {
 	register.Emitter1[schemas.BalanceCounts]()
 }
 
-// BalanceOptions bound what a run's judge pairs may have in common. The one known failure of the
-// method is a judge that learns one score, or learns to score high.
+// BalanceOptions bound the imbalance of a run's judge pairs. The one known failure of the method is a
+// judge that learns one score, or learns to score high.
 type BalanceOptions struct {
-	// ClassCap is the largest share of the judge pairs whose chosen judgments have one score,
-	// above 0 to 1. A low cap keeps few pairs where the judge uses few scores: with k scores
-	// nothing is kept below 1/k. Zero means no cap.
+	// ClassCap is the largest share of the judge pairs whose chosen judgments have one score, above 0
+	// to 1. A low cap keeps few pairs if the judge uses few scores: with k scores, a cap below 1/k
+	// keeps none. Zero means no cap.
 	ClassCap float64 `json:"class_cap,omitempty"`
 	// Directions is the largest difference between the judge pairs whose chosen judgment
 	// scores higher and those where it scores lower, as a share of both, above 0 to below 1.
@@ -51,9 +51,9 @@ func (o BalanceOptions) Validate() error {
 // Enabled reports whether the options bound anything.
 func (o BalanceOptions) Enabled() bool { return o.ClassCap > 0 || o.Directions > 0 }
 
-// buckets is the number of parts into which the hash of a prompt's ID deals the pairs of a
-// kind. Pairs are kept or dropped by whole parts: up to about 4,096 pairs of a kind that is one
-// by one, and above in steps of a 4,096th.
+// buckets is the number of parts into which the hash of the prompt's ID divides the pairs of a kind.
+// Pairs are kept or dropped by whole parts: up to about 4,096 pairs of a kind that is one by one, and
+// above in steps of a 4,096th.
 const buckets = 4096
 
 // BalanceCell returns the kind of a judge pair: the chosen score, the direction, and the part
@@ -110,8 +110,8 @@ func (b *Balance) Kept(counts schemas.BalanceCounts) (kept int64) {
 // tolerance absorbs the rounding of a share times a count.
 const tolerance = 1e-9
 
-// balanceDirections lowers the bound of the more frequent direction: with m pairs of the other
-// one and a share b, M − m ≤ b·(M + m) holds up to M = m·(1+b)/(1−b).
+// balanceDirections lowers the bound of the more frequent direction: with m pairs of the other one and
+// a share b, M − m ≤ b·(M + m) is satisfied up to M = m·(1+b)/(1−b).
 func (b *Balance) balanceDirections(cells map[schemas.BalanceCell]int64, share float64) (changed bool) {
 	if share <= 0 {
 		return false
@@ -134,7 +134,8 @@ func (b *Balance) balanceDirections(cells map[schemas.BalanceCell]int64, share f
 	return true
 }
 
-// mostOfOther returns the largest count of one direction beside a smaller count of the other.
+// mostOfOther returns the largest count of one direction that is allowed with a smaller count of the
+// other.
 func mostOfOther(least int64, share float64) int64 {
 	return int64(float64(least)*(1+share)/(1-share) + tolerance)
 }
@@ -222,9 +223,9 @@ func (b *Balance) lower(cells map[schemas.BalanceCell]int64, bound int, limit in
 
 // BalancePairs drops judge pairs until the run's pairs satisfy o.
 //
-// It takes a PCollection<schemas.Record> with the judge's choices, and returns one of the same
-// length in which some of these choices are dropped for the reason direction or class_cap. What
-// is dropped depends on the prompts' IDs and the scores alone. It returns an error if o is invalid.
+// It takes a PCollection<schemas.Record> with the judge's choices, and returns one of the same length
+// in which some of these choices are dropped for the reason direction or class_cap. The dropped pairs
+// depend on the prompts' IDs and the scores alone. It returns an error if o is invalid.
 func BalancePairs(s beam.Scope, records beam.PCollection, o BalanceOptions) (beam.PCollection, error) {
 	if err := o.Validate(); err != nil {
 		return beam.PCollection{}, err

@@ -40,7 +40,7 @@ func TestBalance(t *testing.T) {
 		// The most that can be kept; whole buckets may leave a few less.
 		most int64
 	}{
-		{"nothing is asked for", pairs.BalanceOptions{}, cells([3]int{90, 5000, 4000}), 90},
+		{"no option is enabled", pairs.BalanceOptions{}, cells([3]int{90, 5000, 4000}), 90},
 		{"nothing is there", pairs.BalanceOptions{ClassCap: 0.4, Directions: 0.1}, cells(), 0},
 		// 20 lower ones allow 20·1.1/0.9 = 24 higher ones.
 		{"directions", pairs.BalanceOptions{Directions: 0.1}, cells([3]int{80, 5000, 4000}, [3]int{20, 3000, 4000}), 44},
@@ -63,7 +63,7 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// The counts alone say what each option keeps: the numbers of TestBalance.
+// The numbers of kept pairs follow from the counts alone: the numbers of TestBalance.
 func TestKept(t *testing.T) {
 	for _, tt := range []struct{ got, want int64 }{
 		{pairs.KeptByDirections(80, 0, 20, 0.1), 44},
@@ -79,8 +79,8 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// Whatever the pairs are, those that are kept satisfy both options, and every dropped one has a
-// reason that is asked for.
+// For all pairs, the kept ones satisfy both options, and every dropped one has the reason of an enabled
+// option.
 func TestBalanceHolds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 200 {

@@ -46,9 +46,9 @@ type contest struct {
 }
 
 // draw returns the contests of a prompt of 7 responses with 11 judgments each: the one of the response
-// whose scores have the highest variance, and the one that the first block of its judgments would choose.
-// The verdicts on a response are the same in both. Hidden is the standard deviation of the part of a
-// judgment's quality that its score doesn't tell, in points.
+// whose scores have the highest variance, and the one that the first block of its judgments would
+// choose. The verdicts on a response are the same in both. Hidden is the standard deviation of the part
+// of a judgment's quality that its score doesn't show, in points.
 func (l judging) draw(prompt uint64, hidden float64) (all, byBlock contest) {
 	const responses, judgments, block = 7, 11, 5
 	r := rand.New(rand.NewPCG(prompt, 7))
@@ -221,11 +221,12 @@ func (l judging) run(t *testing.T, prompts int, hidden float64, p rating.Policy)
 	return out
 }
 
-// The table of docs/sizing-and-cost.md: comparisons until settled against all 110, with the same verdicts,
-// for the four simulated judges and a hidden part of quality of 0 and 0.5 points. The gap is the
-// difference in true quality of chosen and rejected judgment, as a ratio to that of all comparisons and
-// Elo. `make budget` runs it on 5,000 prompts a row; the test bounds what few prompts can show: a ratio
-// over n prompts has a standard error of about 0.35/√n in "noisy", so that four of them are 0.12 at 150.
+// The table of docs/sizing-and-cost.md: comparisons until settled against all 110, with the same
+// verdicts, for the four simulated judges and a hidden part of quality of 0 and 0.5 points. The gap is
+// the difference in true quality of chosen and rejected judgment, as a ratio to that of all comparisons
+// and Elo. `make budget` runs it on 5,000 prompts a row; the test's bounds are wide because its prompts
+// are few: a ratio over n prompts has a standard error of about 0.35/√n in "noisy", so that four of
+// them are 0.12 at 150.
 func TestSettledAgainstAll(t *testing.T) {
 	w := tabwriter.NewWriter(t.Output(), 0, 8, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "judges\thidden\tregret\tat most\tcomparisons\tuntil settled\tuntil settled, elo\tall, scores\tat the bound\tcontested by 5 judgments")

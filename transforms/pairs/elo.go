@@ -77,7 +77,7 @@ func objective(b [][]float64, lambda float64, eps []float64) float64 {
 //	−H_mn = −(B_mn + B_nm)·p_mn·p_nm                      m ≠ n
 //	−H_mm = Σ_n (B_mn + B_nm)·p_mn·p_nm + lambda
 //
-// −H is positive definite, hence Cholesky's method.
+// −H is positive definite, so Cholesky's method applies.
 func newtonStep(b [][]float64, lambda float64, eps []float64) (step []float64, ok bool) {
 	size := len(b)
 	gradient := mat.NewVecDense(size, nil)

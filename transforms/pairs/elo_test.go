@@ -109,8 +109,8 @@ func TestEloWithOneWinner(t *testing.T) {
 	}
 }
 
-// finding returns one with judgments a, b, c, … whose scores are 0, 1000, 2000, … and with the
-// verdicts in rows: who was shown first is the row.
+// finding returns one with judgments a, b, c, … of scores 0, 1000, 2000, … and with the verdicts in
+// rows: the row is the judgment shown first.
 func finding(rows ...string) *schemas.Finding {
 	f := &schemas.Finding{ContestedID: "r"}
 	for i, row := range rows {
@@ -144,9 +144,9 @@ func TestWinsGolden(t *testing.T) {
 			},
 		},
 		{
-			// a–b, a–c: a in both orders, 1. a–d: whoever is first, w1 each. b–c: the same.
-			// b–d: none when b is first; when d is first b wins in second place, w2.
-			// c–d: missing when c is first; when d is first c wins in second place, w2.
+			// a–b, a–c: a in both orders, 1. a–d: the first wins in both orders, w1 each. b–c: the
+			// same. b–d: none when b is first; when d is first b wins in second place, w2. c–d: missing
+			// when c is first; when d is first c wins in second place, w2.
 			"4×4",
 			[]string{
 				"-111",

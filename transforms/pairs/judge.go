@@ -56,8 +56,8 @@ type JudgeOptions struct {
 	// MaxJudgmentChars drops a pair whose chosen judgment is longer, in Unicode code points.
 	// Zero means no limit.
 	MaxJudgmentChars int `json:"max_judgment_chars"`
-	// Balance bounds what the run's pairs may have in common; [BalancePairs] follows [JudgePairs]
-	// where it is enabled. Its zero value bounds nothing.
+	// Balance bounds the imbalance of the run's pairs. If it is enabled, [BalancePairs] follows
+	// [JudgePairs]. Its zero value bounds nothing.
 	Balance BalanceOptions `json:"balance,omitzero"`
 }
 

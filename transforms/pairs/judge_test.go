@@ -67,7 +67,7 @@ func TestJudge(t *testing.T) {
 			paired("a", "b"),
 		},
 		{
-			// Nobody but b wins: a, c and d are equal at the bottom.
+			// Only b wins: a, c and d are equal at the bottom.
 			"ties at the bottom go to the highest ID", finding("-200", "1-11", "02-0", "020-"), even, JudgeOptions{}, paired("b", "d"),
 		},
 		{

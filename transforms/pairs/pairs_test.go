@@ -71,7 +71,7 @@ func TestTransforms(t *testing.T) {
 	}
 }
 
-// The run's counts decide over all records, and nothing is lost where there are none.
+// The run's counts decide over all records. Without counts every pair is kept.
 func TestJudgePairsUsesTheRunsWeights(t *testing.T) {
 	few := finding("-11", "0-2", "01-") // see TestJudge
 	tests := []struct {

@@ -157,7 +157,7 @@ func TestTemporalProperties(t *testing.T) {
 	}
 }
 
-// The contested response of a dossier with pools is the actor's, and so is what is missing for it.
+// The contested response of a dossier with pools is the actor's, and so are the missing replicates.
 func TestJudgeOfPools(t *testing.T) {
 	f := &schemas.Finding{Responses: in(schemas.RolePast, scored("p", 1, 1000, 3000), lost("q"))}
 	f.Failed = []schemas.FailedCalls{{Stage: schemas.StageJudge, Code: "timeout", Calls: 2}}

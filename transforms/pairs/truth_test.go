@@ -20,8 +20,8 @@ import (
 	"coeval/transforms/stage"
 )
 
-// worker is a Caller that asks a simulated world in this process. Who plays a role is told
-// by the name of its model.
+// worker is a Caller that asks a simulated world in this process. The model's name identifies the
+// simulated person.
 type worker struct{ world *simulator.World }
 
 func (w worker) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
@@ -75,8 +75,8 @@ func iteration(t testing.TB, world simulator.World, prompts int) []schemas.Dossi
 	return dossiers
 }
 
-// brief returns a named world whose texts are short, which changes no truth. Its judges round
-// to half points, now and then say nothing usable, and write their last lines in many forms.
+// brief returns a named world whose texts are short, which changes no truth. Its judges round to half
+// points, sometimes give no usable answer, and write their last lines in many forms.
 func brief(t testing.TB, name string) simulator.World {
 	t.Helper()
 	w, err := simulator.NamedWorld(name)
@@ -87,7 +87,7 @@ func brief(t testing.TB, name string) simulator.World {
 	return w
 }
 
-// share counts how often something holds.
+// share counts how often a condition is true.
 type share struct{ yes, all int }
 
 func (s *share) add(holds bool) {
@@ -161,7 +161,7 @@ func comparePairsWithTruth(t testing.TB, prompts int, errors float64) {
 		{"noisy", 0.95, 0.97, [2]float64{0, 1}},
 		{"bad", 0.87, 0.75, [2]float64{0.9, 1}},
 	}
-	// slack returns so many standard errors of a share p of n draws.
+	// slack returns this number of standard errors of a share p of n draws.
 	slack := func(p float64, n int) float64 { return errors * math.Sqrt(p*(1-p)/float64(n)) }
 	for _, tt := range tests {
 		world := brief(t, tt.world)
@@ -273,8 +273,8 @@ func gains(t testing.TB, world simulator.World, prompts int) (mean, standardErro
 	return mean, standardError
 }
 
-// Where one of the two orders is missing, a win in first place says little of a meta-judge that
-// prefers the first: the weights discount it. Where both are present they hardly matter.
+// If one of the two orders is missing, a win in first place is weak evidence from a meta-judge that
+// prefers the first: the weights discount it. If both are present, the weights hardly matter.
 //
 // The test draws 150 prompts and allows three standard errors; the benchmark draws 1,000 and
 // wants a lower 95 % bound above 0.

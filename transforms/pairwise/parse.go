@@ -30,7 +30,7 @@ const (
 	Empty = "empty"
 	// Missing is a text with no verdict line.
 	Missing = "missing"
-	// Quoted is a text whose verdict lines all stand in quoted blocks.
+	// Quoted is a text with verdict lines in quoted blocks only.
 	Quoted = "quoted"
 	// OffScale is a tie on a scale that has none.
 	OffScale = "tie"

@@ -27,7 +27,7 @@ const stepFunction = "coeval_step"
 
 var (
 	errSteps  = fmt.Errorf("its loops and parts run more than %d times; make them smaller", maxSteps)
-	errOutput = errors.New("it makes too much text; loops, padding and repetition multiply what it shows")
+	errOutput = errors.New("it makes too much text; loops, padding and repetition multiply the output")
 )
 
 // A bounded is a template with a budget for one execution at a time.

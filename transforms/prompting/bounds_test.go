@@ -45,7 +45,7 @@ func TestTemplatesThatCostTooMuch(t *testing.T) {
 	}
 }
 
-// A bound holds for each execution by itself, whatever runs beside it, and long texts fit in it.
+// A bound applies to each execution separately, also to concurrent ones, and long texts fit in it.
 func TestExecutionsHaveTheirOwnBounds(t *testing.T) {
 	form := Form{Name: "judge", Samples: []Data{{"Response": "the answer"}}}
 	made, err := ParseTemplate(form, `{{range 60000}}{{end}}{{print "" .Response}}`)

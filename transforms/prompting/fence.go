@@ -21,8 +21,8 @@ const (
 	longCode  = 12
 )
 
-// maxShort bounds the short codes that are tried: a text made to hold them all would need
-// 300 kB. Long codes follow.
+// maxShort bounds the short codes that are tried: a hostile text with all of them would need 300 kB.
+// Long codes follow.
 const maxShort = 16
 
 // Tag matches an opening tag; its group is the tag's name with the code.

@@ -18,7 +18,7 @@ type Template struct {
 	// pieces are the template again when it only puts fields between texts. Templates are
 	// executed for every call, and this takes a tenth of the time.
 	pieces []piece
-	// Digest covers everything that decides what it renders.
+	// Digest covers everything that determines its output.
 	Digest string
 }
 
@@ -195,7 +195,7 @@ func cutItems(list *parse.ListNode) ([]piece, bool) {
 	return out, true
 }
 
-// fieldOf returns the F of a pipe that is no more than .F.
+// fieldOf returns the F of a pipe that consists of .F.
 func fieldOf(p *parse.PipeNode) (string, bool) {
 	if len(p.Decl) != 0 || len(p.Cmds) != 1 || len(p.Cmds[0].Args) != 1 {
 		return "", false

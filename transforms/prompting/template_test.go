@@ -10,7 +10,7 @@ import (
 	"coeval/schemas"
 )
 
-// A template that is cut into pieces renders what text/template makes of it.
+// A template that is cut into pieces renders the same text as text/template.
 func TestPieces(t *testing.T) {
 	sheet := Data{"Rubric": "the <rubric>", "Response": "{{.Rubric}}", "Conversation": []string{"a", "", "b\n"}}
 	short := Data{"Rubric": "r", "Response": "x", "Conversation": []string{}}

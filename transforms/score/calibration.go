@@ -17,9 +17,9 @@ import (
 // CalibrationVersion is the form of calibration files that this code writes and reads.
 const CalibrationVersion = 1
 
-// A Calibration is a monotone map from a judge's mean score of a response to the scale of the
-// people who scored such responses, with what it was made from. It is what `coeval calibrate`
-// writes and `judge.calibration` names.
+// A Calibration is a monotone map from a judge's mean score of a response to the scale of people, with
+// its origin: the judge, the labels and the date. It is what `coeval calibrate` writes and
+// `judge.calibration` names.
 //
 // Between two points the map is linear, and before the first and after the last it is level:
 // there is no evidence for more. So it never reverses an order. It makes ties where it is level,
@@ -83,8 +83,7 @@ func (p *Points) UnmarshalJSON(b []byte) error {
 // mostPoints is the rubric's highest score.
 const mostPoints Points = 5000
 
-// ParseCalibration returns the calibration in a file, or one sentence about what is
-// wrong with it.
+// ParseCalibration returns the calibration in a file, or an error of one sentence.
 func ParseCalibration(file []byte) (*Calibration, error) {
 	var version struct {
 		Version *int `json:"version"`
@@ -168,7 +167,7 @@ func (c *Calibration) validatePoints() error {
 		}
 	}
 	if first, last := c.Points[0].People, c.Points[len(c.Points)-1].People; first == last {
-		return fmt.Errorf("all points have people %s; such a map would tie all responses", first)
+		return fmt.Errorf("all points have people %s; this map would tie all responses", first)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func randomCalibration(r *rand.Rand) *Calibration {
 	return c
 }
 
-// Who is contested, and how much the judgments vary, is of the scores as written.
+// The contested response and the variances follow from the scores as written.
 func TestCalibrationLeavesVarianceAndContested(t *testing.T) {
 	dossier := func() *schemas.Dossier {
 		response := func(id string, scores ...int) schemas.Response {
@@ -145,7 +145,7 @@ func TestParseCalibration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(c, got); diff != "" {
-		t.Errorf("what was written is not what is read: %s", diff)
+		t.Errorf("the written map differs from the one that is read: %s", diff)
 	}
 	for _, x := range []struct{ was, is, want string }{
 		{`"version": 1`, `"version": 2`, "version is 2; this program reads version 1"},
@@ -182,7 +182,7 @@ func TestParseCalibration(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, it is refused or is a map that reverses no order, and comes back as it was.
+// Every file is rejected, or is a map that reverses no order and survives a round trip.
 func FuzzParseCalibration(f *testing.F) {
 	file, err := calibration(CalibrationPoint{1000, 500}, CalibrationPoint{2500, 4125}).Encode()
 	if err != nil {

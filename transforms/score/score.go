@@ -42,12 +42,12 @@ func init() {
 
 // Options decide when a response is scored.
 type Options struct {
-	// MinJudgments is how many parsed judgments a response needs, 1 to 256. More leave out
-	// responses whose mean is unsure, and with 1 a variance of nothing is 0. Zero means 2.
+	// MinJudgments is how many parsed judgments a response needs, 1 to 256. A larger number omits
+	// responses with an uncertain mean. With 1, the variance of one score is 0. Zero means 2.
 	MinJudgments int `json:"min_judgments"`
-	// MinDistinct is how many distinct parsed judgments the contested response should have, 0
-	// to 256: as many as the meta-judge needs. A response with fewer is contested only where
-	// none has enough. Zero means that any number will do.
+	// MinDistinct is the least number of distinct parsed judgments of the contested response, 0 to 256:
+	// the number that the meta-judge needs. A response with fewer is contested only where none has
+	// enough. Zero means that any number will do.
 	MinDistinct int `json:"min_distinct,omitempty"`
 	// Calibration maps S to the scale of people. Nil leaves it on the judge's.
 	Calibration *Calibration `json:"calibration,omitempty"`

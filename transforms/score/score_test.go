@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	ptest.MainWithDefault(m, "prism")
 }
 
-// unparsed stands for a judgment without a score.
+// unparsed marks a judgment without a score.
 const unparsed = -1
 
 // response returns a response with judgments of these scores, in thousandths.
@@ -101,7 +101,7 @@ func TestContested(t *testing.T) {
 		{"one score each", 1, dossier(response("a", 3000), response("b", 5000)), ""},
 		{"too few scores", 3, dossier(response("a", 0, 5000), response("b", 2000, 2000, 3000)), "b"},
 		{"equal", 0, dossier(response("b", 1000, 2000), response("a", 4000, 3000)), "a"},
-		// 2/9 of three scores and 2/9 of six are equal, though no float says so for sure.
+		// 2/9 of three scores and 2/9 of six are equal, but floats may differ.
 		{"equal fractions", 0, dossier(response("b", 1000, 1000, 2000), response("a", 3000, 3000, 4000, 3000, 3000, 4000)), "a"},
 		// Population variance 0.25 each, but sample variance 0.33 for a and 0.5 for b.
 		{"population, tie", 0, dossier(response("b", 1000, 2000), response("a", 1000, 2000, 1000, 2000)), "a"},
@@ -277,7 +277,7 @@ func ExampleDossier() {
 
 func printContested(d schemas.Dossier) { fmt.Println("contested:", d.ContestedID) }
 
-// The transform runs the stage alone. It asks nobody.
+// The transform runs the stage alone. It makes no call.
 func ExampleScore() {
 	p, s := beam.NewPipelineWithRoot()
 	dossiers := beam.Create(s, dossier(response("a", 4000, 4500, 5000), response("b", 1000, 4000, unparsed)))

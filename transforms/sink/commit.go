@@ -26,8 +26,8 @@ import (
 // CallsFile returns the path, below a run's folder, of an attempt's tally of calls.
 func CallsFile(attempt string) string { return rundir.OperationsFolder + "/" + attempt + ".calls.json" }
 
-// commit makes the staged files the run's. Each step can be repeated after the program was
-// killed in it: while anything is not yet in its place there is no run.json.
+// commit makes the staged files the run's. Each step can be repeated after a kill: run.json exists only
+// when all other files are in place.
 func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests []schemas.Manifest) error {
 	var sum schemas.Tally
 	for i := range tallies {
@@ -86,7 +86,7 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	return nil
 }
 
-// newRun adds the shards up and checks that nothing was lost between one count and the next.
+// newRun adds the shards up and checks that no prompt was lost between two counts.
 func newRun(o *Options, sum *schemas.Tally, manifests []schemas.Manifest) (*schemas.Run, error) {
 	run := &schemas.Run{Format: schemas.RunFormat, Config: o.Config}
 	var findings, badLines int64
@@ -215,8 +215,8 @@ func removeObsolete(ctx context.Context, o *Options, obsolete []string) error {
 	return nil
 }
 
-// writeRun writes run.json where none is: commit has removed it, and one that is there now is
-// another run's. On a disk no other process is active.
+// writeRun writes run.json if none exists: commit has removed it, so a present one is another run's. On
+// a disk no other process is active.
 func writeRun(ctx context.Context, name string, encoded []byte) error {
 	if store.HasLocks(name) {
 		if err := store.WriteFile(ctx, name, encoded); err != nil {

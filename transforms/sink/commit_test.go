@@ -62,12 +62,12 @@ func TestCommit(t *testing.T) {
 	}
 	b, err := os.ReadFile(filepath.Join(out, CallsFile("first")))
 	if err != nil || !strings.Contains(string(b), `"requests": 2`) {
-		t.Errorf("the calls are told as %s (%v)", b, err)
+		t.Errorf("the calls are reported as %s (%v)", b, err)
 	}
 }
 
-// A count that does not go on to the next commits nothing, tells both, and leaves what was
-// there before.
+// If two successive counts differ, nothing is committed, the error names both, and the earlier files
+// stay.
 func TestCommitOfALoss(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -148,7 +148,7 @@ func TestCommitOfALoss(t *testing.T) {
 					}
 				}
 				if diff := cmp.Diff(before, files(t, out)); diff != "" {
-					t.Errorf("folder that held a run: %t: files changed: %s", whole, diff)
+					t.Errorf("folder that contained a run: %t: files changed: %s", whole, diff)
 				}
 			}
 		})
@@ -168,7 +168,7 @@ func TestLossInThePipeline(t *testing.T) {
 	}
 }
 
-// What a commit did it can do again, and what was left half done it finishes.
+// A commit can be repeated, and finishes a half-done one.
 func TestCommitCanBeRepeated(t *testing.T) {
 	reference := t.TempDir()
 	r := newTestRun(t, reference, 4, 2, nil)
@@ -211,7 +211,8 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		out := t.TempDir()
 		r := newTestRun(t, out, 4, 2, nil)
 		r.commit(t, r.writeAll(t))
-		// Another attempt was killed after some of its files had their names: run.json is gone.
+		// Another attempt was killed after some of its files had their final names: run.json is
+		// missing.
 		manifests := r.writeAll(t)
 		f := manifests[0].Files[0]
 		move(t, filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
@@ -270,7 +271,7 @@ func move(t *testing.T, from, to string) {
 	}
 }
 
-// Files of an earlier run that this one does not have are removed, and nothing else is.
+// Only files of an earlier run that this run does not have are removed.
 func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 	out := t.TempDir()
 	r := newTestRun(t, out, 4, 2, nil)
@@ -313,14 +314,14 @@ func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 	for _, f := range readRun(t, out).Files {
 		paths = append(paths, f.Path)
 	}
-	// Each table but the judge's, which nobody asks for now.
+	// Each table except the judge's, whose role is off now.
 	if len(paths) != len(shards.Tables)-1 || slices.Contains(paths, shards.Path(shards.Judge, 0, 1)) {
 		t.Errorf("files are %v", paths)
 	}
 }
 
-// A commit meets what was put into the folder since the run began as the start of a run does: it
-// replaces no file that no run has listed, and leads no removal through a link.
+// A commit treats files that were added since the run began as the start of a run does: it replaces
+// only files that a run has listed, and removes nothing through a link.
 func TestCommitAmongForeignFiles(t *testing.T) {
 	elsewhere := t.TempDir()
 	precious := filepath.Join(elsewhere, "part-00000-of-00004.parquet")

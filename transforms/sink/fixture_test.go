@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	ptest.MainWithDefault(m, "prism")
 }
 
-// A run is what comes to the sink: options, the journal that they name, records and tallies.
+// A run is the input of the sink: options, the journal that they name, records and tallies.
 type run struct {
 	options Options
 	stage   stage.Stage
@@ -148,8 +148,8 @@ func (r *run) find(t *testing.T, p schemas.Prompt, view *journal.View, lose func
 	return &f
 }
 
-// answers is a Caller that says what the simulated world says. The first
-// judgment of the first response is a call that failed for good.
+// answers is a Caller that returns the simulated world's answers. The first judgment of the first
+// response is a call that failed for good.
 type answers struct{ records []journal.Record }
 
 func (a *answers) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
@@ -205,8 +205,7 @@ const (
 	direct = "direct"
 )
 
-// pipeline writes and commits, where records are what comes to the files and counted what was
-// counted before.
+// pipeline writes the records and commits. Counted are the counts before the sink.
 func (r *run) pipeline(t *testing.T, runner string, counted, records []schemas.Record) error {
 	t.Helper()
 	p, s := beam.NewPipelineWithRoot()
@@ -269,7 +268,7 @@ func complete(t *testing.T, out string) {
 	found := files(t, out)
 	for _, f := range readRun(t, out).Files {
 		if found[f.Path] != f.SHA256 {
-			t.Errorf("%s has the digest %s, run.json says %s", f.Path, found[f.Path], f.SHA256)
+			t.Errorf("%s has the digest %s, but run.json lists %s", f.Path, found[f.Path], f.SHA256)
 		}
 		delete(found, f.Path)
 	}

@@ -108,8 +108,7 @@ func marginSE(chosen, rejected schemas.Score) *float64 {
 	return &se
 }
 
-// judgePair is the DPO example that trains the judge: its prompt is what the judge was asked,
-// byte for byte.
+// judgePair is the DPO example that trains the judge: its prompt is the judge's prompt, byte for byte.
 func judgePair(o *Options, d *schemas.Dossier, r *schemas.Record, asked judge.Template) (*schemas.Pair, error) {
 	contested := d.Contested()
 	if contested == nil {

@@ -6,11 +6,11 @@
 // otherwise. Commit checks the ledger, gives the files their final names, removes those of an
 // earlier run, and writes run.json last.
 //
-// It promises that a file under its final name is whole, that a folder with run.json holds the
-// files of one run and no others, that nothing is committed unless every count adds up, that an
-// attempt which lost Out to another run commits nothing and pins nothing (see [lock.Fence]), and
-// that each step can be repeated. It does not promise that OUT is complete while Commit is at
-// work: run.json is not there then.
+// It promises that a file under its final name is whole, that a folder with run.json contains the files
+// of one run and no others, that nothing is committed unless every count adds up, that an attempt which
+// lost Out to another run commits nothing and pins nothing (see [lock.Fence]), and that each step can
+// be repeated. It does not promise that OUT is complete while Commit is at work: run.json is not there
+// then.
 //
 // Metrics, namespace "sink", counters: prompts, rows, files.
 package sink
@@ -67,8 +67,8 @@ type Options struct {
 	Chain []stage.Spec `json:"chain"`
 	// Roles are the roles to write pairs for. Required.
 	Roles []string `json:"roles"`
-	// Actor and MetaJudge supply the rows' names of models. Pools has the models of the roles beside
-	// the actor, with their revisions, by role.
+	// Actor and MetaJudge supply the rows' names of models. Pools maps each further role that answers
+	// prompts to its models and their revisions.
 	Actor     stage.Role        `json:"actor"`
 	Pools     map[string]string `json:"pools,omitempty"`
 	MetaJudge stage.Role        `json:"meta_judge"`

@@ -20,8 +20,8 @@ import (
 	"coeval/transforms/stage"
 )
 
-// The pipeline on the local runner writes the files that one loop over the shards writes,
-// in whatever order the records come.
+// The pipeline on the local runner writes the same files as a loop over the shards, for any order of
+// the records.
 func TestPipelineWritesTheSameFiles(t *testing.T) {
 	plain := t.TempDir()
 	r := newTestRun(t, plain, 4, 2, nil)
@@ -89,7 +89,7 @@ func TestWriteWithoutARecord(t *testing.T) {
 				t.Fatalf("got %v, want an error with %q and prompt %s", err, tt.want, last)
 			}
 			if missing := (*infer.Missing)(nil); tt.name != "the prompt" && (!errors.As(err, &missing) || missing.PromptID != last) {
-				t.Errorf("the error does not say what is missing: %v", err)
+				t.Errorf("the error does not name the missing part: %v", err)
 			}
 			for name := range files(t, out) {
 				t.Errorf("%s is left", name)
@@ -131,7 +131,7 @@ func TestWriteOfAnotherFinding(t *testing.T) {
 	}
 }
 
-// A choice that names what the dossier lacks is an error.
+// A choice of a missing response is an error.
 func TestWriteOfAChoiceOfNothing(t *testing.T) {
 	for _, role := range []string{schemas.RoleActor, schemas.RoleJudge} {
 		r := newTestRun(t, t.TempDir(), 1, 0, nil)
@@ -146,7 +146,7 @@ func TestWriteOfAChoiceOfNothing(t *testing.T) {
 	}
 }
 
-// One attempt found all of a bucket: what two of them found may not agree.
+// All findings of a bucket are of one attempt: those of two attempts may differ.
 func TestWriteOfTwoAttempts(t *testing.T) {
 	r := newTestRun(t, t.TempDir(), 1, 0, nil)
 	r.records[1].Finding.Origin.View = "another"
@@ -155,7 +155,7 @@ func TestWriteOfTwoAttempts(t *testing.T) {
 	}
 }
 
-// Judge pairs train on what the judge was asked, byte for byte.
+// Judge pairs train on the judge's prompt, byte for byte.
 func TestJudgePairsHaveTheJudgesPrompt(t *testing.T) {
 	out := t.TempDir()
 	r := newTestRun(t, out, 1, 0, nil)
@@ -179,7 +179,7 @@ func TestJudgePairsHaveTheJudgesPrompt(t *testing.T) {
 	}
 }
 
-// listener notes what the judge is asked.
+// listener records the judge's prompts.
 type listener struct {
 	answers
 	asked map[string]bool

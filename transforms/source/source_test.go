@@ -46,7 +46,7 @@ func addTallies(a, b schemas.Tally) schemas.Tally {
 	return a
 }
 
-// lines are 30 prompts; every tenth is there twice, and two lines are none.
+// lines are 30 prompts, of which every tenth occurs twice, and two lines that are no prompts.
 func lines() []string {
 	var all []string
 	for i := range 30 {
@@ -58,7 +58,7 @@ func lines() []string {
 	return slices.Insert(all, 5, "no JSON", `{"prompt": ""}`)
 }
 
-// input writes the lines into so many files, of about the same length.
+// input writes the lines into this number of files, of about the same length.
 func input(t *testing.T, files int) []string {
 	t.Helper()
 	dir, all := t.TempDir(), lines()
@@ -73,7 +73,7 @@ func input(t *testing.T, files int) []string {
 	return paths
 }
 
-// scanned returns what a scan of the files tells Read.
+// scanned returns a scan of the files, as input of Read.
 func scanned(t *testing.T, paths []string, selection prompts.Selection) *prompts.Scan {
 	t.Helper()
 	s, err := prompts.ScanFiles(t.Context(), paths, prompts.Options{}, selection)
@@ -83,7 +83,7 @@ func scanned(t *testing.T, paths []string, selection prompts.Selection) *prompts
 	return s
 }
 
-// expect runs Read and asserts what comes out. Tallies are not asserted where want has no line.
+// expect runs Read and asserts its output. Tallies are not asserted where want has no line.
 func expect(t *testing.T, o Options, wantPrompts, wantBad []string, want schemas.Tally) {
 	t.Helper()
 	p, s := beam.NewPipelineWithRoot()
@@ -128,9 +128,9 @@ func TestRead(t *testing.T) {
 				// 30 prompts, 3 of them twice, and 2 bad lines.
 				tally := schemas.Tally{Lines: 35, Bad: 2, NotDrawn: int64(33 - len(good))}
 				if selection.Sample == 0 && len(good) != 33 || selection.Sample > 0 && (len(good) < 10 || len(good) > 13) {
-					t.Fatalf("%d lines hold the prompts that are wanted", len(good))
+					t.Fatalf("%d lines contain the prompts that are wanted", len(good))
 				}
-				// Lines 6 and 7 of all: which line of which file the cut says.
+				// Lines 6 and 7 of all; the cut determines the file and the line in it.
 				bad := map[int][]string{
 					1: {"prompts 0.jsonl:6 bad_json", "prompts 0.jsonl:7 empty_prompt"},
 					3: {"prompts 0.jsonl:6 bad_json", "prompts 0.jsonl:7 empty_prompt"}, // 35/3 = 11 lines in the first file
@@ -142,7 +142,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// The sample does not depend on files, on their order, nor on lines that say nothing new.
+// The sample does not depend on files, on their order, or on repeated lines.
 func TestSampleIsTheSame(t *testing.T) {
 	draw := func(paths []string) prompts.Sample {
 		return scanned(t, paths, prompts.Selection{Sample: 8, SampleSeed: 3}).Sample
@@ -187,7 +187,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// A file that is gone when it is read ends the pipeline.
+// A file that has disappeared since the scan ends the pipeline.
 func TestFileGone(t *testing.T) {
 	paths := input(t, 2)
 	scan := scanned(t, paths, prompts.Selection{})

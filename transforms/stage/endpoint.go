@@ -34,7 +34,7 @@ type Endpoint struct {
 	// Headers and Query are sent with each request.
 	Headers Fields `json:"headers,omitempty"`
 	Query   Fields `json:"query,omitempty"`
-	// CAFile names a PEM file with certificate authorities that are trusted beside the system's.
+	// CAFile names a PEM file with additional certificate authorities.
 	CAFile string `json:"ca_file,omitempty"`
 }
 

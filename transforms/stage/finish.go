@@ -18,7 +18,7 @@ const (
 	FinishCut
 	// FinishFiltered means that the server withheld the text, and will do so again.
 	FinishFiltered
-	// FinishAbandoned means that the server failed while it wrote: it is to be asked again.
+	// FinishAbandoned means that the server failed while it wrote. The request must be repeated.
 	FinishAbandoned
 )
 

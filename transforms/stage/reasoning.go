@@ -98,15 +98,15 @@ func ValidateReasoningTags(tags []string) error {
 	return nil
 }
 
-// StripReasoning takes the thoughts of a reasoning model out of a generation. It returns the
-// text that is left, trimmed, and the thoughts: what the server kept apart, then what stood
-// between tags such as <think> and </think>, in their order. More tags are those of a role.
+// StripReasoning takes the thoughts of a reasoning model out of a generation. It returns the rest of
+// the text, trimmed, and the thoughts: first the server's separate field, then the text between tags
+// such as <think> and </think>, in order. More tags are those of a role.
 //
-// A closing tag with none open ends thoughts that the chat template opened, so that all text
-// before it is reasoning. An opening tag that nothing closes means that the text was cut off
-// while the model still thought: cut is true, and what follows the tag is reasoning. In the
-// middle of a text that holds for <think> and <thinking> only, as [thinking] may be a stage
-// direction. Thoughts don't nest: the first closing tag ends them.
+// A closing tag with none open ends thoughts that the chat template opened, so that all text before it
+// is reasoning. An opening tag without a closing one means that the text was cut off while the model
+// still thought: cut is true, and the text after the tag is reasoning. In the middle of a text this
+// applies to <think> and <thinking> only, because [thinking] may be a stage direction. Thoughts don't
+// nest: the first closing tag ends them.
 //
 // The channels of harmony are thoughts but for the last one named final. A text without that
 // channel was cut off.
@@ -122,7 +122,7 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 	think(g.Reasoning)
 	text = g.Text
 	form := formOf(tags)
-	// What was on both sides of a thought can make a new tag, hence the loop. Each pass that
+	// The texts on both sides of a thought can form a new tag; therefore the loop. Each pass that
 	// changes the text removes at least one tag.
 	for hasBracket(text) || strings.HasPrefix(text, "analysis") {
 		before := text

@@ -26,8 +26,8 @@ type Role struct {
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Read asks for the probabilities of labels as the next token instead of a text. Nil asks for texts.
 	Read *Read `json:"read,omitempty"`
-	// ReasoningTags are tags around thoughts beside the known ones; see [StripReasoning]. They
-	// decide how texts are read, and not which ones are asked for.
+	// ReasoningTags are additional tags around thoughts; see [StripReasoning]. They decide how texts
+	// are read, and not which ones are asked for.
 	ReasoningTags []string `json:"reasoning_tags,omitempty"`
 	// Seed is the run's seed.
 	Seed int64 `json:"seed"`

@@ -34,7 +34,7 @@ func TestKeysAreStable(t *testing.T) {
 	elsewhere := free
 	elsewhere.Endpoints = []Endpoint{{URL: "http://host:8000/v1", APIKeyEnv: "KEY"}}
 	if c := (&Call{Role: &elsewhere, Inputs: calls[0].Inputs, N: 7, PromptID: "p", Stage: "generate"}); c.Key() != want[0] {
-		t.Errorf("key with endpoints is %s, want %s: where a role is served must not matter", c.Key(), want[0])
+		t.Errorf("key with endpoints is %s, want %s: the address of a server must not matter", c.Key(), want[0])
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package window runs a DoFn's work in goroutines beside the bundle's own, a bounded number of pieces
-// at a time. It returns the results to the bundle's goroutine, because a DoFn may emit only there.
+// Package window runs a DoFn's work in additional goroutines, a bounded number of pieces at a time. It
+// returns the results to the bundle's goroutine, because a DoFn may emit only there.
 //
 // A piece starts as soon as the window has room; there are no batches. Every piece ends in a result
 // that is emitted, or the first error is returned. Results come in any order.
@@ -88,7 +88,7 @@ func (w *Window[T]) Drain(emit func(T)) error {
 	return nil
 }
 
-// recheck is the longest time until Start notices a higher limit.
+// recheck is the longest time until Start uses a raised limit.
 const recheck = 50 * time.Millisecond
 
 func (w *Window[T]) next(emit func(T)) error { return w.take(<-w.results, emit) }

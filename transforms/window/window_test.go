@@ -82,7 +82,7 @@ func TestNoBatches(t *testing.T) {
 	})
 }
 
-// No more than the limit is under way at a time, and no fewer where there is work.
+// The number of running pieces is the limit while there is work.
 func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 4
@@ -110,7 +110,7 @@ func TestLimit(t *testing.T) {
 // Results are handed on by the caller's goroutine alone: it is the only one that may emit.
 func TestEmitsOnTheCallersGoroutine(t *testing.T) {
 	w := New[int](fixed(8))
-	n := 0 // no lock: the race detector tells
+	n := 0 // no lock: the race detector reports a race
 	emit := func(int) { n++ }
 	for i := range 1000 {
 		if err := w.Start(func(context.Context) (int, error) { return i, nil }, emit); err != nil {
@@ -122,7 +122,7 @@ func TestEmitsOnTheCallersGoroutine(t *testing.T) {
 	}
 }
 
-// The first error is returned, by Start or by Drain, and Close ends what is still at work.
+// Start or Drain returns the first error, and Close cancels the running pieces.
 func TestFirstErrorWins(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	fail := func(d time.Duration, err error) func(context.Context) (int, error) {
@@ -155,7 +155,7 @@ func TestFirstErrorWins(t *testing.T) {
 			}
 			w.Close()
 			if took := time.Since(began); took != time.Second {
-				t.Errorf("limit %d: closed after %s, want 1s: what was under way ends with the window", limit, took)
+				t.Errorf("limit %d: closed after %s, want 1s: running pieces end with the window", limit, took)
 			}
 			// synctest fails the test if a goroutine is left.
 		})
@@ -254,7 +254,7 @@ func TestParents(t *testing.T) {
 	}
 }
 
-// counted is a context that counts what is to be called when it ends.
+// counted is a context that counts the functions to call when it ends.
 type counted struct {
 	context.Context
 
@@ -269,7 +269,7 @@ func (c *counted) AfterFunc(func()) func() bool {
 	return func() bool { c.waiting--; return true }
 }
 
-// A parent that outlives many windows keeps nothing of them.
+// A parent context that outlives many windows keeps no reference to them.
 func TestCloseLeavesParents(t *testing.T) {
 	parent := &counted{Context: t.Context(), done: make(chan struct{})}
 	for _, end := range []func(*Window[int]) error{

@@ -197,7 +197,7 @@ func Sentences(s string) []string {
 	return out
 }
 
-// closesSentence reports whether what follows a full stop shows that it ended a sentence.
+// closesSentence reports whether the text after a full stop shows that it ended a sentence.
 func closesSentence(rest string) bool {
 	rest = strings.TrimLeft(rest, `"'”’)]}`)
 	r, _ := utf8.DecodeRuneInString(rest)

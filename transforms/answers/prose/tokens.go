@@ -34,8 +34,8 @@ func endsLikeToken(text string) bool {
 // endToken matches the tokens that no text ends with on purpose, unlike </s>, [END] and <end>.
 var endToken = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\]))+\s*$`)
 
-// TrimEndTokens is [TrimSpecialTokens] for texts that are kept: it leaves tokens that a text may
-// end with on purpose, such as [END], and the </s> of HTML.
+// TrimEndTokens is [TrimSpecialTokens] for stored texts. It keeps tokens that may be part of a text,
+// such as [END], and the </s> of HTML.
 func TrimEndTokens(text string) (trimmed, token string) {
 	if !endsLikeToken(text) {
 		return text, ""

@@ -12,7 +12,7 @@ import (
 	"coeval/transforms/prompting"
 )
 
-// quotedElement is an element whose name says that it holds the words of others, or an example.
+// quotedElement is an element with a name for quotations or examples.
 var quotedElement = regexp.MustCompile(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>(.*?)</([a-z]+)>`)
 
 // Elements returns the numbers of the lines of such elements.
@@ -135,8 +135,8 @@ func closesFence(line, fence string) bool {
 	return len(line) >= len(fence) && strings.Trim(line, fence[:1]) == ""
 }
 
-// opensTag reports whether the first line holds quoted text, and which tag ends it when that
-// is on a later line.
+// opensTag reports whether the first line contains quoted text, and which tag ends it if that is on a
+// later line.
 func opensTag(lines []string) (is bool, endTag string) {
 	line := lines[0]
 	if strings.IndexByte(line, '<') < 0 {
@@ -159,7 +159,7 @@ var (
 	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example)\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
 	// mine is the judge as the actor of the verb.
 	mine = regexp.MustCompile(`(?i)\b(?:i|i'll|i'd|my|we|our|let me)\b`)
-	// conditional begins a line that holds only under a condition.
+	// conditional begins a line that applies only under a condition.
 	conditional = regexp.MustCompile(`(?i)^[\s*#>-]*(?:\d+[.)]\s*)?(?:if|when|should|were|had|unless|suppose|assuming|in case|whenever|otherwise|wenn|falls|si|se|если|如果|若|もし|만약)(?:\b|\P{L}|[^\x00-\x7f])`)
 	// hypothetical is about another answer than the one at hand: "A perfect answer would get:".
 	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b`)

@@ -23,7 +23,7 @@ func TestLines(t *testing.T) {
 		{"our tag mentioned", "The text in <response-0123456789ab> is good.\nScore: 4", ".."},
 		{"another tag", "<my-face>\nScore: 4", ".."},
 		{"a block of the model's own", "Good.\n```\nScore: 4\n```", "...."},
-		{"an introduced block of its own", "My verdict:\n```\nScore: 4\n```", "...."},
+		{"a separate introduced block", "My verdict:\n```\nScore: 4\n```", "...."},
 		{"an introduced block at the end", "It ends with:\n```\nScore: 4\n```", ".qqq"},
 		{"all in a block", "```\nGood.\nScore: 4\n```", "...."},
 		{"all in an unclosed block", "```\nGood.\nScore: 4", "..."},

@@ -6,8 +6,8 @@ import (
 	"reflect"
 )
 
-// Fill gives every field of v, at any depth, a value of its own, so that one that is not carried
-// shows; n counts them. Slices and maps get this many entries; below 0 they and pointers stay nil.
+// Fill gives every field of v, at any depth, a distinct value, so a lost field shows; n counts them.
+// Slices and maps get this many entries; below 0 they and pointers stay nil.
 func Fill(v reflect.Value, entries int, n *int) {
 	*n++
 	switch v.Kind() {
@@ -38,7 +38,7 @@ func Fill(v reflect.Value, entries int, n *int) {
 			v.SetMapIndex(key, value)
 		}
 	case reflect.String:
-		// What JSON has to escape, and what Beam's own coders have stumbled over.
+		// Characters that JSON escapes, and others with which Beam's coders have failed.
 		v.SetString(fmt.Sprintf("text %d: ä 語 😀 \"<&>\"\u2028\x00\n\t\\", *n))
 	case reflect.Bool:
 		v.SetBool(true)
