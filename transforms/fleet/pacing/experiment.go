@@ -19,8 +19,7 @@ type experiment struct {
 type cut struct {
 	from, rate float64 // limit and rate before; 0 while there is no cut
 	rounds     int     // since
-	// answers, tokens and seconds are those of the rounds after the first.
-	answers         int
+	// tokens and seconds are those of the rounds after the first.
 	tokens, seconds float64
 }
 
@@ -31,7 +30,7 @@ func (p *Pace) explore(before, age float64) {
 	if sized {
 		rate, stretch = p.round.throughput(), p.stretch()
 	}
-	blend(&p.tokenRate, p.round.tokens/age, 0.3)
+	blend(&p.tokenRate, p.round.tokens/age, p.tuning.RateBlend)
 	switch {
 	case p.cut.from > 0:
 		p.checkCut(age)
@@ -45,7 +44,7 @@ func (p *Pace) explore(before, age float64) {
 	case p.aimFactor == 1:
 		p.compare(rate, age, sized)
 	case p.round.limited: // rejections bound the limit
-		p.raise(p.limit / 16)
+		p.raise(p.limit * p.tuning.RejectedGrowth)
 	}
 }
 
@@ -61,7 +60,7 @@ func (p *Pace) startUp(before, rate float64, sized bool) {
 		p.starting = false
 		return
 	}
-	if !p.round.limited || level < p.limit/2 {
+	if !p.round.limited || level < p.limit*p.tuning.StartLevel {
 		return // no request waits for a permit, or the answers are of before the last doubling
 	}
 	if p.startRate == 0 {
@@ -81,9 +80,9 @@ func (p *Pace) sized() bool {
 	if p.round.sized == 0 {
 		return false
 	}
-	blend(&p.groupSize, p.round.choices/p.round.sized, 0.1)
-	blend(&p.longest, p.round.leastSeconds/p.round.sized, 0.1)
-	return p.longest*p.perToken >= p.tuning.MinSized && p.limit >= 4*p.groupSize
+	blend(&p.groupSize, p.round.choices/p.round.sized, p.tuning.RateBlend)
+	blend(&p.longest, p.round.leastSeconds/p.round.sized, p.tuning.RateBlend)
+	return p.longest*p.perToken >= p.tuning.MinSized && p.limit >= p.tuning.MinGroups*p.groupSize
 }
 
 // throughput returns the rate of answers by Little's law: choices in flight by the time of a token. It
@@ -100,16 +99,15 @@ func (p *Pace) stretch() float64 { return p.round.seconds / (p.round.leastSecond
 // checkCut undoes a cut that lowered the rate. Then answers took long for another reason than a queue,
 // as at a server that is slower per token when it works on many: the stretch is trusted less.
 func (p *Pace) checkCut(age float64) {
-	if p.cut.rounds++; p.cut.rounds < 2 {
+	if p.cut.rounds++; p.cut.rounds < p.tuning.CutRounds {
 		return // requests of before the cut were still in flight
 	}
 	p.cut.tokens += p.round.tokens
-	p.cut.seconds += age
-	if p.cut.answers += p.round.requests; p.cut.answers < 8 || p.cut.seconds < p.tuning.CutSeconds {
+	if p.cut.seconds += age; p.cut.seconds < p.tuning.CutSeconds {
 		return
 	}
-	if p.round.limited && p.cut.tokens/p.cut.seconds < 0.85*p.cut.rate {
-		p.maxStretch *= 2
+	if p.round.limited && p.cut.tokens/p.cut.seconds < p.tuning.CutLoss*p.cut.rate {
+		p.maxStretch *= 2 // whatever the right one is, few cuts find it
 		p.perToken = 0
 		p.raise(p.cut.from - p.limit)
 	}
@@ -139,32 +137,32 @@ func (p *Pace) compare(rate, age float64, sized bool) {
 	switch x.phase {
 	case 0:
 		x.phase, x.base = 1, p.limit
-		p.raise(x.other() - p.limit)
+		p.raise(x.other(&p.tuning) - p.limit)
 	case 1:
 		x.phase = 2
 		p.raise(x.base - p.limit)
 	default:
-		improves := x.improves()
+		improves := x.improves(&p.tuning)
 		if improves {
-			p.raise(x.other() - p.limit)
+			p.raise(x.other(&p.tuning) - p.limit)
 		}
 		*x = experiment{less: x.less == improves, sized: sized}
 	}
 }
 
-func (x *experiment) other() float64 {
+func (x *experiment) other(t *Tuning) float64 {
 	if x.less {
-		return 0.8 * x.base
+		return x.base / t.Step
 	}
-	return 1.25 * x.base
+	return t.Step * x.base
 }
 
 // improves reports whether the other limit is the better one.
-func (x *experiment) improves() bool {
+func (x *experiment) improves(t *Tuning) bool {
 	than := max(x.rates[0], x.rates[2])
-	more, less := 1.05, 0.97
+	more, less := t.Better, t.Worse
 	if x.sized { // and rates vary less
-		more, less = 1.02, 0.99
+		more, less = t.SizedBetter, t.SizedWorse
 	}
 	if x.less {
 		return x.rates[1] > less*than

@@ -45,8 +45,8 @@ func RateLimits(h http.Header, tokens float64, now time.Time) (wait time.Duratio
 	return wait, metered
 }
 
-// minRefill is the smallest part of a reset to wait for. Where the whole allowance returns at the
-// end of the reset, few requests find that out.
+// minRefill is the smallest part of a reset to wait for. If the whole allowance returns at the end of the
+// reset, at most 1/0.05 = 20 requests find that out in vain.
 const minRefill = 0.05
 
 // refillTime returns how many seconds it takes until a request has room. At the reset the whole

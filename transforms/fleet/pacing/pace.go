@@ -8,8 +8,8 @@
 // serve them, and a kill or a time-out loses more. So a Pace aims at a short queue at the server.
 //
 // For example, a server with 256 slots should have about 256 choices running and 50 waiting. When its
-// metrics report 256 running and 90 waiting, the share is 0.35 where 0.2 is wanted: the limit falls by
-// 0.3 · 256 · 0.15 = 12 permits, and by less at the next reading.
+// metrics report 256 running and 90 waiting, the share is 0.35 where 0.19 is wanted: the limit falls by
+// 0.3 · 256 · 0.16 = 12 permits, and by less at the next reading.
 //
 // # The measurements
 //
@@ -31,7 +31,7 @@
 //
 // # The control law
 //
-// The aim is (2 + 3√r)/r waiting choices per running one, and at most MaxAim, where r choices run for
+// The aim is 3/√r waiting choices per running one, and at most MaxAim, where r choices run for
 // this process. The number of running choices varies by about √r, so a queue of some √r keeps slots
 // busy. Several processes that see the same queue settle at equal parts, since the smaller one aims
 // higher. While slots idle and work waits, the aim may exceed MaxAim: a fast or distant server gets requests
@@ -71,8 +71,8 @@ type Pace struct {
 	// fixed is true when the limit was configured: nothing changes it.
 	fixed    bool
 	starting bool
-	// congestedElsewhere is true when most requests in flight have not reached the server, and a
-	// quarter more of them brought no more answers. The bottleneck is then this process or the
+	// congestedElsewhere is true when most requests in flight have not reached the server, and more of
+	// them brought no more answers. The bottleneck is then this process or the
 	// network. The other two fields are the rate and the permits in flight before that attempt.
 	congestedElsewhere           bool
 	attemptRate, attemptInFlight float64
@@ -84,11 +84,11 @@ type Pace struct {
 	// rate is in answered generations a second. service is the mean time that a choice occupies a
 	// slot, in seconds.
 	rate, service float64
-	// share is waiting choices per running choice, smoothed; shareAt is when it was last observed.
+	// share is waiting choices per running choice; shareAt is when it was last observed.
 	share   float64
 	shareAt time.Time
-	// busy is the number of running choices while more were wanted, slots the number while some
-	// waited; both are smoothed. running is the number at the last look, -1 if unknown.
+	// busy is the number of running choices at the last look while more were wanted, slots at the last one
+	// while some waited. running is the number at the last look, -1 if unknown.
 	busy, slots, running float64
 
 	round      round
@@ -102,11 +102,12 @@ type Pace struct {
 }
 
 const (
-	// minLimit is the lowest limit that any signal may set.
+	// minLimit is the lowest limit that any signal may set: one choice runs and one waits, so that the slot
+	// of a server with a single one does not idle between two answers.
 	minLimit = 2
+	// maxLimit ends a growth that no signal ends. It is more than the slots of any server, and about as many
+	// as the ports of one address.
 	maxLimit = 1 << 16
-	// maxShareAge is how long an observed share of waiting choices stays valid.
-	maxShareAge = 5 * time.Second
 )
 
 // New returns a Pace with a fixed limit, or with one that adapts to the server if fixed is 0.
@@ -156,7 +157,7 @@ func (p *Pace) Running() float64 {
 func (p *Pace) Admits(inFlight float64, n int) bool {
 	need := float64(n)
 	if !p.fixed {
-		need = min(need, p.limit/4+1)
+		need = min(need, p.limit*p.tuning.Admission+1)
 	}
 	if inFlight > 0 && inFlight+need > p.limit {
 		p.round.limited = true

@@ -50,7 +50,7 @@ func TestPaceBounds(t *testing.T) {
 func TestCongestedElsewhere(t *testing.T) {
 	p, now := New(0), 0.0
 	look := func(running, inFlight float64) {
-		now += minLook.Seconds()
+		now += Defaults.MinLook.Seconds()
 		p.Admits(p.limit, 1) // a request waits for a permit
 		p.ObserveQueue(at(now), running, 0, inFlight)
 	}

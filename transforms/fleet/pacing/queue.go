@@ -6,18 +6,19 @@ import (
 )
 
 const (
-	// minLook and maxLook bound the time between two looks at a server's queue. Between these
-	// bounds it is a quarter of a choice's time.
-	minLook = 50 * time.Millisecond
+	// maxLook bounds the time in which nobody sees that a server's queue has grown. It is also how old
+	// the numbers of the status line may be.
 	maxLook = 2 * time.Second
+	// maxShareAge is how long an observed share stays valid: two looks in a row may get no answer.
+	maxShareAge = 5 * time.Second
 )
 
 // LookInterval returns how long to wait before the next look at the server's queue.
 func (p *Pace) LookInterval() time.Duration {
 	if p.starting {
-		return minLook
+		return p.tuning.MinLook
 	}
-	return min(max(time.Duration(p.service*1e9/4), minLook), maxLook)
+	return min(max(time.Duration(p.service*1e9*p.tuning.LookPart), p.tuning.MinLook), maxLook)
 }
 
 // ObserveQueue records how many choices run and wait at the server according to its metrics. It
@@ -27,10 +28,10 @@ func (p *Pace) ObserveQueue(now time.Time, running, waiting, inFlight float64) b
 	p.noteArrivals(running+waiting, inFlight)
 	p.running = running
 	if waiting > 0 {
-		blend(&p.slots, running, 0.1)
+		p.slots = running
 	}
 	if p.round.limited {
-		blend(&p.busy, running, 0.1)
+		p.busy = running
 	}
 	if running+waiting == 0 {
 		return false
@@ -53,7 +54,7 @@ func (p *Pace) ObserveWait(now time.Time, wait time.Duration) {
 	case wait > 0:
 		p.starting = false
 	case p.starting && p.round.limited:
-		p.raise(p.limit / 2)
+		p.raise(p.limit * p.tuning.StartGrowth)
 		p.round.limited = false
 	}
 }
@@ -62,33 +63,29 @@ func (p *Pace) observeShare(now time.Time, share float64) {
 	if p.fixed {
 		return
 	}
-	if p.shareAt.IsZero() || p.starting {
-		p.share = share
-	}
-	p.shareAt, p.experiment = now, experiment{}
-	p.share += 0.5 * (share - p.share)
+	p.share, p.shareAt, p.experiment = share, now, experiment{}
 	switch {
 	case !p.starting:
 		p.steer()
 	case share > 0:
 		p.starting = false
 	case p.round.limited:
-		p.raise(p.limit / 2)
+		p.raise(p.limit * p.tuning.StartGrowth)
 		p.round.limited = false
 	}
 }
 
 // noteArrivals compares the choices that the server knows of with the permits in flight, and sets
 // congestedElsewhere. A server behind a balancer reports only its part: so the decisive question is
-// whether a quarter more in flight increased the rate.
+// whether more in flight increased the rate.
 func (p *Pace) noteArrivals(atServer, inFlight float64) {
 	switch {
-	case atServer == 0 || inFlight <= 2*atServer+p.tuning.InitialLimit:
+	case atServer == 0 || inFlight <= p.tuning.Arrivals*atServer+p.tuning.InitialLimit:
 		p.congestedElsewhere, p.attemptRate = false, 0
-	case p.rate > 1.05*p.attemptRate:
+	case p.rate > p.attemptRate:
 		p.congestedElsewhere, p.attemptRate, p.attemptInFlight = false, p.rate, inFlight
 	default:
-		p.congestedElsewhere = inFlight > 1.25*p.attemptInFlight
+		p.congestedElsewhere = inFlight > p.attemptInFlight
 	}
 }
 
@@ -97,9 +94,9 @@ func (p *Pace) aim(running float64) float64 {
 	most := p.tuning.MaxAim
 	if p.slots > 0 {
 		running = min(running, p.slots)
-		most += p.tuning.IdleGain * max(1-p.busy/p.slots-p.tuning.IdleNoise, 0)
+		most += p.tuning.IdleGain * max(1-p.busy/p.slots, 0)
 	}
-	return min(most, (2+3*math.Sqrt(running))/running)
+	return min(most, p.tuning.AimRoot/math.Sqrt(running))
 }
 
 // steer moves the limit towards the wanted share.
@@ -109,7 +106,7 @@ func (p *Pace) steer() {
 	if by > 0 && !p.round.limited {
 		return // no request waits for a permit
 	}
-	p.raise(max(by, -p.limit/4))
+	p.raise(max(by, -p.limit*p.tuning.MaxFall))
 }
 
 func (p *Pace) shareKnown(now time.Time) bool { return now.Sub(p.shareAt) < maxShareAge }

@@ -10,8 +10,15 @@ type Quota struct {
 	perRequest map[Class]float64
 }
 
-// assumedTokens is how many tokens a choice is assumed to take before the first answer of its class.
-const assumedTokens = 500
+const (
+	// assumedTokens is how many tokens a choice is assumed to take before the first answer of its class.
+	// The first answer replaces it, so it decides only how many requests go before that.
+	assumedTokens = 500
+	// tokensWeight is that of an answer in the smoothed tokens of a request, which are of the last ten or so.
+	// Lognormal sizes with σ = 0.8 have a coefficient of variation of 0.95: their mean is known to
+	// 0.95·√(0.1/1.9) = 22 %, which is enough to know when a bucket has room.
+	tokensWeight = 0.1
+)
 
 // NewQuota returns a Quota of so many requests and tokens a minute. Zero means unlimited; it returns
 // nil if both are.
@@ -40,7 +47,7 @@ func (q *Quota) Take(now time.Time, c Class) (wait time.Duration) {
 // so the number is wrong.
 func (q *Quota) Used(c Class, tokens int) {
 	each := q.perRequest[c]
-	blend(&each, q.tokens.atMostAMinute(float64(max(tokens, 0))), 0.1)
+	blend(&each, q.tokens.atMostAMinute(float64(max(tokens, 0))), tokensWeight)
 	q.perRequest[c] = each
 }
 

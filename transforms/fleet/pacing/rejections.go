@@ -13,6 +13,13 @@ type rejections struct {
 
 type levelCount struct{ requests, rejected float64 }
 
+// rejectionMemory is how many requests of a level count. A share p of n requests has a standard error of
+// √(p(1−p)/n), which for n = 2,000 is 0.5 to 1 %: more of them would add nothing to the noise that growWith
+// allows, and delay the discovery of a change.
+const rejectionMemory = 2000
+
+// bin returns the number of a level: four for each doubling, since a step of an experiment, a quarter, must
+// leave its bin. 4·log₂(maxLimit) is 64.
 func bin(level float64) int { return min(int(4*math.Log2(max(level, 1))), 63) }
 
 func (r *rejections) add(level float64, rejected bool) {
@@ -23,7 +30,7 @@ func (r *rejections) add(level float64, rejected bool) {
 		r.fresh++
 		r.levels += level
 	}
-	if b.requests > 2000 { // older requests count less
+	if b.requests > rejectionMemory { // older requests count less
 		b.requests, b.rejected = b.requests/2, b.rejected/2
 	}
 }
@@ -31,22 +38,23 @@ func (r *rejections) add(level float64, rejected bool) {
 // level returns the mean number of permits in flight over this round's rejections.
 func (r *rejections) level() float64 { return r.levels / float64(max(r.fresh, 1)) }
 
-// growWith reports whether the share of rejections is larger at this level than at lower ones.
-func (r *rejections) growWith(level float64) bool {
+// growWith reports whether the share of rejections is larger at this level than at lower ones. As long as
+// no lower level is known, a large share makes lower levels worth a try.
+func (r *rejections) growWith(level float64, t *Tuning) bool {
 	here := r.bins[bin(level)]
-	if r.fresh == 0 || here.rejected < 3 {
+	if r.fresh == 0 || here.rejected < t.MinRejected {
 		return false
 	}
 	share, least, known := here.rejected/here.requests, 1.0, false
 	for i := range max(bin(level)-1, 0) {
-		if below := r.bins[i]; below.requests >= 20 {
+		if below := r.bins[i]; below.requests >= t.MinBelow {
 			base := below.rejected / below.requests
 			noise := math.Sqrt(base*(1-base)*(1/below.requests+1/here.requests)) + 1/below.requests
-			least, known = min(least, base+0.01+2.5*noise), true
+			least, known = min(least, base+t.RejectedNoise*noise), true
 		}
 	}
 	if !known {
-		return share > 0.35 // lower levels are tried if it is as bad as that
+		return share > t.RejectedAlone
 	}
 	return share > least
 }

@@ -26,22 +26,15 @@ type latencies struct {
 	mean, wait float64
 }
 
-const (
-	// minRound keeps the rates of a round finite, in seconds.
-	minRound = 0.01
-	// minRelease and maxRelease bound the time between two releases of expected permits. Looks
-	// that are rare against the time of a choice idle slots: at 16 slots of 16 ms, use was 0.89
-	// with 20 ms between them and 0.97 with 2 ms.
-	minRelease = 2 * time.Millisecond
-	maxRelease = 20 * time.Millisecond
-)
+// minRound keeps the rates of a round finite, in seconds.
+const minRound = 0.01
 
 // ReleaseInterval returns how long to wait before ExpectedPermits is evaluated again.
 func (p *Pace) ReleaseInterval() time.Duration {
 	if p.service == 0 {
-		return maxRelease
+		return p.tuning.MaxRelease
 	}
-	return min(max(time.Duration(p.service*1e9/16), minRelease), maxRelease)
+	return min(max(time.Duration(p.service*1e9*p.tuning.ReleasePart), p.tuning.MinRelease), p.tuning.MaxRelease)
 }
 
 // ExpectedPermits returns how many permits a request of this age needs: all N at first, later one
@@ -56,13 +49,13 @@ func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
 	h := p.slowestFactor(c.N)
 	unfinished := math.Exp(-max(age.Seconds()-l.wait, 0) * h / l.mean)
 	if unfinished < 1e-6 {
-		return n / h / 2
+		return n / h * p.tuning.Kept
 	}
-	return max(n*unfinished/(1-math.Pow(1-unfinished, n)), n/h/2)
+	return max(n*unfinished/(1-math.Pow(1-unfinished, n)), n/h*p.tuning.Kept)
 }
 
-// slowestFactor estimates how much longer the slowest of n choices takes than the mean: nine tenths
-// of the harmonic number, for latencies a little less spread than exponential ones.
+// slowestFactor estimates how much longer the slowest of n choices takes than the mean: a little less than
+// the harmonic number, which is that of exponentially distributed times.
 func (p *Pace) slowestFactor(n int) float64 {
 	h := 0.0
 	for i := 1; i <= n; i++ {
@@ -78,13 +71,13 @@ func (p *Pace) endRound(now time.Time) {
 		return
 	}
 	age := now.Sub(p.round.began).Seconds()
-	least := min(max(int(p.limit/4), 4), p.tuning.RoundAnswers)
+	least := max(int(p.limit*p.tuning.RoundPart), p.tuning.RoundLeast)
 	if p.round.requests+p.rejections.fresh < least || age < max(p.latency(), minRound) {
 		return
 	}
 	before := p.rate
 	p.measure(age, p.shareKnown(now))
-	if level := min(p.limit, p.rejections.level()); p.rejections.growWith(level) {
+	if level := min(p.limit, p.rejections.level()); p.rejections.growWith(level, &p.tuning) {
 		p.starting = false
 		p.ceiling = max(p.tuning.CeilingAfter*level, minLimit)
 		p.aimFactor *= p.tuning.AimDecrease
@@ -94,11 +87,9 @@ func (p *Pace) endRound(now time.Time) {
 		if p.rejections.fresh == 0 {
 			p.aimFactor = min(p.tuning.AimIncrease*p.aimFactor, 1)
 		}
-		by := 1.01
-		if 20*p.rejections.fresh > p.round.requests { // and the limit does not cause them
-			by = 1.1
-		}
-		p.ceiling = min(by*p.ceiling+1, maxLimit)
+		// The ceiling is twice as high after ln(2)/ln(1.01) = 70 rounds at most. If the server then rejects
+		// requests, a round's rejections lower it.
+		p.ceiling = min(1.01*p.ceiling+1, maxLimit)
 		if !p.shareKnown(now) {
 			p.explore(before, age)
 		}
@@ -130,15 +121,16 @@ func (p *Pace) measure(age float64, shareKnown bool) {
 		if l.count == 0 {
 			continue
 		}
-		blend(&l.mean, max(l.sum/l.count-wait, 0.1*l.sum/l.count), l.count/(l.count+50))
+		// A wait is an estimate, and may exceed the latency: a tenth of it keeps the mean positive.
+		blend(&l.mean, max(l.sum/l.count-wait, 0.1*l.sum/l.count), l.count/(l.count+p.tuning.MeanAnswers))
 		l.wait = wait
 		generations += l.count * float64(l.class.N)
 		busy += l.count * float64(l.class.N) * l.mean / p.slowestFactor(l.class.N)
 	}
 	if generations > 0 {
-		blend(&p.service, busy/generations, 0.3)
+		blend(&p.service, busy/generations, p.tuning.RateBlend)
 	}
-	blend(&p.rate, float64(p.round.generations)/age, 0.3)
+	blend(&p.rate, float64(p.round.generations)/age, p.tuning.RateBlend)
 }
 
 // blend moves x towards y by a share of the difference, and to y when x is not known yet.

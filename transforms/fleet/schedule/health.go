@@ -29,22 +29,36 @@ type health struct {
 }
 
 // A server is quarantined after faultsInRow faults in a row if none of them reached it, or if it has
-// answered nothing for two mean latencies (between minQuiet and maxQuiet). As many rejections count too,
-// if none of our requests is in flight and the server has delivered nothing for as long. The first
-// quarantine lasts one second, later ones up to maxQuarantine, or as long as the server asks for. After
-// it, one request at a time tests the server.
+// answered nothing for the quiet time. As many rejections count too, if none of our requests is in flight and
+// the server has delivered nothing for as long. After the quarantine, one request at a time tests the server.
 const (
+	// faultsInRow makes faults by chance rare: with a share p of faults, p³ of the requests complete three
+	// in a row. At 5 % that is one in 8,000, and an answer between them starts the count anew.
 	faultsInRow = 3
-	// maxRejections is how many rejections in a row make a server receive one request at a time.
+	// maxRejections is how many rejections in a row make a server receive one request at a time. The
+	// reason is that of faultsInRow.
 	maxRejections = 3
-	minQuiet      = 250 * time.Millisecond
-	maxQuiet      = 2 * time.Second
-	maxQuarantine = 30 * time.Second
+	// The quiet time is quietLatencies mean latencies, within bounds. A server with two requests in flight
+	// delivers every half latency in the mean, so two latencies without an answer happen by chance in e⁻⁴ =
+	// 2 % of cases. minQuiet leaves out pauses of a garbage collector or a network; maxQuiet bounds what
+	// a dead server costs: the requests of two seconds.
+	quietLatencies = 2
+	minQuiet       = 250 * time.Millisecond
+	maxQuiet       = 2 * time.Second
+	// latencyWeight is that of an answer in the smoothed latency, which then is of the last 20 or so.
+	latencyWeight = 0.05
+	// A quarantine lasts firstQuarantine, and twice as long each time, up to maxQuarantine or the time
+	// that the server asks for. So a server that is down for an hour fails 5 + 3,600/30 requests, and is back
+	// half a minute after it has started at the latest.
+	firstQuarantine = time.Second
+	maxQuarantine   = 30 * time.Second
 	// maxUnreachable is the longest quarantine without a connection: an attempt costs nobody
 	// anything.
 	maxUnreachable = 2 * time.Second
 
-	// minFull and maxFull bound how long a full server receives nothing.
+	// A full server receives nothing for half as long as it has delivered nothing, between minFull and
+	// maxFull. Each refusal then makes that time half as long again: from 10 ms to a second in
+	// ln(100)/ln(1.5) = 11 requests, and one a second later.
 	minFull = 10 * time.Millisecond
 	maxFull = time.Second
 )
@@ -123,7 +137,7 @@ func (s *Server) recordAnswer(g *Grant, r Result, now time.Time) {
 	if s.latency == 0 {
 		s.latency = latency.Seconds()
 	}
-	s.latency += 0.05 * (latency.Seconds() - s.latency)
+	s.latency += latencyWeight * (latency.Seconds() - s.latency)
 	if r.Outcome == Answered {
 		s.pace.Answered(now, g.class, latency, g.level, r.Completion)
 	}
@@ -158,7 +172,7 @@ func (l *Limiter) dispatchOthers(s *Server, now time.Time) {
 
 // quietSince reports whether a moment is longer ago than answers may take.
 func (s *Server) quietSince(last, now time.Time) bool {
-	return last.IsZero() || now.Sub(last) > min(max(minQuiet, time.Duration(2e9*s.latency)), maxQuiet)
+	return last.IsZero() || now.Sub(last) > min(max(minQuiet, time.Duration(quietLatencies*1e9*s.latency)), maxQuiet)
 }
 
 // available reports whether requests may be sent now, if there is room.
@@ -173,7 +187,7 @@ func (s *Server) recovered(now time.Time) {
 
 // quarantine sends nothing to a server for longer each time, up to most, or as long as it asked for.
 func (l *Limiter) quarantine(s *Server, now time.Time, most, asked time.Duration) {
-	wait := max(min(time.Second<<min(s.quarantines, 5), most), min(asked, pacing.MaxWait))
+	wait := max(min(firstQuarantine<<min(s.quarantines, 5), most), min(asked, pacing.MaxWait))
 	s.quarantinedUntil = now.Add(wait)
 	s.quarantines++
 	l.options.AfterFunc(wait+time.Millisecond, l.wake)
@@ -279,8 +293,11 @@ func (l *Limiter) ForgetQueue(s *Server) {
 }
 
 // ObserveWait records how long a request for one token took, and the least that one ever took. It
-// returns false if that is no evidence of a queue: the server takes its time even for one token.
+// returns false if that is no evidence of a queue: the server takes its time even for one token. A third of
+// a choice's time is the limit, since the aim is a queue of 0.3 of it at most.
 func (l *Limiter) ObserveWait(s *Server, took, least time.Duration) bool {
+	// A half of the least time and noise are no wait: the jitter of a network, and of this process when many
+	// answers arrive. On the shortest choices of a few milliseconds noise is what a scheduler adds.
 	const noise = 2 * time.Millisecond
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -61,6 +61,9 @@ type virtualServer struct {
 	told     string  // metrics, waits or nothing
 	rtt      float64 // seconds that a request and its answer are under way
 	after    float64 // Retry-After of a refusal; 0 for none
+	until    float64 // when the bound of the queue ends; 0 for never
+	part     float64 // share of its choices that the metrics report, as behind a balancer; 0 for all
+	door     float64 // seconds that this process needs to send a request, one after the other
 	noUsage  bool    // answers report no tokens
 	fails    func(now float64) bool
 
@@ -68,7 +71,7 @@ type virtualServer struct {
 	starts                []float64    // of the choices that wait, in order
 	busy                  float64      // seconds of slots
 	waits                 [][2]float64 // from, to
-	stall                 float64      // when the next is
+	stall, doorFree       float64      // when the next is, and when the door is free
 	refusals, tooEarly    int          // tooEarly came while a Retry-After held
 	notBefore             float64
 	randomness, durations *rand.Rand
@@ -113,7 +116,7 @@ func (s *virtualServer) serve(now float64, n int) (end float64, tokens int, ok b
 	if now < s.notBefore {
 		s.tooEarly++
 	}
-	if s.maxQueue > 0 && waiting >= s.maxQueue || s.randomness.Float64() < s.refuse {
+	if s.maxQueue > 0 && waiting >= s.maxQueue && (s.until == 0 || now < s.until) || s.randomness.Float64() < s.refuse {
 		s.refusals++
 		s.notBefore = max(s.notBefore, now+s.after)
 		return now + s.rtt/2, 0, false
@@ -238,6 +241,17 @@ func (c *virtualClient) send(g *Grant, d *virtualDossier, waits int) {
 		})
 		return
 	}
+	if s.door > 0 {
+		s.doorFree = max(s.doorFree, c.world.now) + s.door
+		c.world.at(s.doorFree, func() { c.deliver(g, d, waits) })
+		return
+	}
+	c.deliver(g, d, waits)
+}
+
+// deliver lets a request arrive at its server.
+func (c *virtualClient) deliver(g *Grant, d *virtualDossier, waits int) {
+	s := c.behind[g.server]
 	end, tokens, ok := s.serve(c.world.now, g.class.N)
 	c.world.at(end, func() {
 		if !ok {
@@ -282,7 +296,11 @@ func (c *virtualClient) look(s *Server, least float64) {
 		switch v.told {
 		case "metrics":
 			running, waiting := v.counts(c.world.now)
-			c.limiter.ObserveQueue(s, float64(running), float64(waiting))
+			part := v.part
+			if part == 0 {
+				part = 1
+			}
+			c.limiter.ObserveQueue(s, math.Round(part*float64(running)), math.Round(part*float64(waiting)))
 		case "waits":
 			took := max(v.free[0]-c.world.now, 0) + v.rtt
 			least = min(least, took)
