@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -141,7 +142,7 @@ func (m *monitor) show(s infer.Snapshot) {
 	now := time.Now()
 	status := progress.Status{
 		Total: m.run.scan.Prompts, Elapsed: now.Sub(m.began), Now: s, Before: m.last, Interval: now.Sub(m.lastTime),
-		Patience: m.run.config.Client.Patience,
+		Patience: cmp.Or(s.Patience, m.run.config.Client.Patience),
 	}
 	alive := s.Generations > m.last.Generations
 	for _, server := range infer.Attach(m.run.attempt).States() {

@@ -274,9 +274,21 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, 
 			}
 		}
 	}
+	if field := openai.RefusedField(said); field != "" {
+		f.counters.Warn(fmt.Sprintf("%s refuses %s: set %s to null, which leaves it out, and run again with --retry-failed. The server's message: %s", e.Name, field, samplingKey(r, field), said))
+		return 1, nil
+	}
 	f.counters.Warn(fmt.Sprintf("%s refuses even short requests for several choices of %s, so the run requests each choice separately, which costs more prompt tokens. The server's message: %s",
 		e.Name, r.Model, said))
 	return 1, nil
+}
+
+// samplingKey returns the config key of a role's sampling field. All roles share the seed.
+func samplingKey(r *stage.Role, field string) string {
+	if field == "seed" {
+		return field
+	}
+	return strings.ReplaceAll(r.Name, "-", "_") + "." + field
 }
 
 // probeOnce probes once with each n. The failure has a code if the server returned no choice at all.

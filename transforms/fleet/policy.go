@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"coeval/schemas"
@@ -213,8 +214,8 @@ func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q
 	return nil, nil
 }
 
-// maxFirstContact bounds the patience with servers that have never sent a byte to this process: a wrong
-// name, port or certificate does not correct itself.
+// maxFirstContact bounds the patience with servers that have never sent a byte to this process, or
+// nothing but web pages: a wrong name, port, path or certificate does not correct itself.
 const maxFirstContact = 12 * time.Second
 
 // checkPatience returns the error that stops the run if no endpoint of the role has answered within the
@@ -224,15 +225,6 @@ func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, sin
 	if err != nil {
 		return err
 	}
-	limit := f.options.Patience
-	heard := endpoint.HeardOf(all)
-	if !heard {
-		limit = min(limit, maxFirstContact)
-	}
-	waited := min(endpoint.SinceSuccess(endpoints), time.Since(since))
-	if waited <= limit {
-		return nil
-	}
 	last := endpoints[0]
 	for _, e := range endpoints {
 		_, at := e.LastFault()
@@ -241,6 +233,21 @@ func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, sin
 		}
 	}
 	message, _ := last.LastFault()
+	limit := f.options.Patience
+	heard := endpoint.HeardOf(all)
+	foreign := heard && !f.hasAnswered(r) && strings.HasPrefix(message, openai.NoJSON)
+	if !heard || foreign {
+		limit = min(limit, maxFirstContact)
+	}
+	f.counters.SetPatience(limit)
+	waited := min(endpoint.SinceSuccess(endpoints), time.Since(since))
+	if waited <= limit {
+		return nil
+	}
+	if foreign {
+		return fmt.Errorf("no server of the %s has sent a chat completion within %s: %s: %s. Check that the URL is the base of an OpenAI-compatible API (most end in /v1) and that no login page stands before it; then run the same command again",
+			r.Name, waited.Round(time.Second), last.Name, message)
+	}
 	if !heard {
 		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. %s; then run the same command again",
 			r.Name, waited.Round(time.Second), last.Name, message, endpoint.ContactAdvice(message))

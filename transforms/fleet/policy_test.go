@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -521,5 +522,41 @@ func TestOddAnswersAreTold(t *testing.T) {
 	}
 	if n := f.counters.Snapshot().UnknownFinishes["tired"]; n != 20 {
 		t.Errorf("%d texts ended with an unknown reason, want 20", n)
+	}
+}
+
+// Servers that answer with web pages fail at first contact, and a field that a server refuses is named
+// with the setting that leaves it out.
+func TestFirstContactNamesTheCause(t *testing.T) {
+	status, body := http.StatusOK, "<html>Sign in</html>"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			http.NotFound(w, r)
+			return
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	defer s.Close()
+	_, err := try(t.Context(), open(t, Options{Patience: 50 * time.Millisecond}), callsOf(actorAt(s.URL), 1, 2))
+	if err == nil || !strings.Contains(err.Error(), "has sent a chat completion within") || !strings.Contains(err.Error(), "Sign in") {
+		t.Errorf("a page: %v", err)
+	}
+
+	status = http.StatusForbidden
+	_, err = try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL), 1, 2))
+	if err == nil || !strings.Contains(err.Error(), "a web page answers instead of the API") {
+		t.Errorf("a page with 403: %v", err)
+	}
+
+	for field, key := range map[string]string{"temperature": "actor.temperature", "top_p": "actor.top_p", "seed": "seed"} {
+		status, body = http.StatusBadRequest, `{"error":{"message":"Unsupported parameter: '`+field+`'"}}`
+		f := open(t, Options{})
+		if got := ask(t, f, callsOf(actorAt(s.URL), 1, 2))[0][0]; got.Code != openai.CodeBadRequest {
+			t.Errorf("%s: %+v", field, got)
+		}
+		if warnings := f.counters.Snapshot().Warnings; !slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, "set "+key+" to null") }) {
+			t.Errorf("%s: warnings %q", field, warnings)
+		}
 	}
 }

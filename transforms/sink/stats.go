@@ -57,13 +57,16 @@ func countAsking(s *schemas.Stats, d *schemas.Dossier) {
 }
 
 func countResponses(s *schemas.Stats, d *schemas.Dossier) {
-	own, texts := 0, 0 // of the actor
+	own, texts, empty := 0, 0, 0 // of the actor
 	for i := range d.Responses {
 		r := &d.Responses[i]
 		s.Responses.Replicates += int64(len(r.Replicates))
 		if r.IsActors() {
 			own += len(r.Replicates)
 			texts++
+			if r.Status == schemas.Empty {
+				empty++
+			}
 		}
 		s.Responses.Distinct++
 		switch r.Status {
@@ -84,7 +87,7 @@ func countResponses(s *schemas.Stats, d *schemas.Dossier) {
 	}
 	if own > 1 {
 		s.Responses.Several++
-		if texts == 1 {
+		if texts == 1 && empty == 0 { // thoughts without a text say nothing of temperature
 			s.Responses.Constant++
 		}
 	}

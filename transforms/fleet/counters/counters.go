@@ -38,6 +38,8 @@ type Snapshot struct {
 	// Warnings are sentences for the user, without repetitions. Notes report what was found out about
 	// servers.
 	Warnings, Notes []string
+	// Patience is how long the run waits while no server answers, by the last fault; 0 before any.
+	Patience time.Duration
 	// LastFault is the fault of the last repeated request, empty if there is none.
 	LastFault string
 	// UnknownFinishes counts texts that count as cut off, since their finish reason is not known.
@@ -83,6 +85,7 @@ type Counters struct {
 	answered time.Time // last answer
 	useThen  permitUse // until answered, as permits come and go after it
 	fault    string
+	patience time.Duration
 	warnings []string
 	notes    []string
 	failures map[Failure]int64
@@ -170,6 +173,13 @@ func (c *Counters) RecordRetry(flt *openai.Fault) {
 	c.fault = flt.Message
 }
 
+// SetPatience records how long the run waits while no server answers.
+func (c *Counters) SetPatience(patience time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patience = patience
+}
+
 // Snapshot returns the counts so far.
 func (c *Counters) Snapshot() Snapshot {
 	c.mu.Lock()
@@ -178,7 +188,7 @@ func (c *Counters) Snapshot() Snapshot {
 		Prompts: c.Prompts.Load(), Asked: c.Asked.Load(), Begun: c.Begun.Load(), Requests: c.requests.Load(), Generations: c.Generations.Load(),
 		Replayed: c.Replayed.Load(), Failed: c.Failed.Load(), ReplayedFailed: c.ReplayedFailed.Load(), Retries: c.retries.Load(),
 		Calls: c.calls.Counts(), InFlight: c.inFlight, InFlightByStage: maps.Clone(c.byStage), Permits: c.permits, Held: c.held,
-		LastFault: c.fault, Warnings: slices.Clone(c.warnings), Notes: slices.Clone(c.notes), UnknownFinishes: maps.Clone(c.unknownFinishes), Asking: max(0, c.answered.Sub(c.first)),
+		LastFault: c.fault, Patience: c.patience, Warnings: slices.Clone(c.warnings), Notes: slices.Clone(c.notes), UnknownFinishes: maps.Clone(c.unknownFinishes), Asking: max(0, c.answered.Sub(c.first)),
 	}
 	if c.useThen.available > 0 {
 		s.PermitUse = c.useThen.held / c.useThen.available

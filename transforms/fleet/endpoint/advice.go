@@ -23,6 +23,8 @@ func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *opena
 		advice = "it rejects the API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
 	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
 		advice = "the account has no credit: check the account"
+	case flt.Status == 403 && openai.IsPage(flt.Message):
+		advice = "a web page answers instead of the API: check the URL, and whether a firewall or a login stands before it"
 	case flt.Status == 403:
 		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
 	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:

@@ -167,6 +167,18 @@ var (
 	wantsCompletionTokens = regexp.MustCompile(`max_tokens\b.{0,120}\b(?:use|instead|replaced by|deprecated)\b.{0,60}max_completion_tokens|\buse\W{0,3}max_completion_tokens`)
 )
 
+// IsPage reports whether a fault's message quotes a web page.
+func IsPage(message string) bool {
+	message = strings.ToLower(message)
+	return strings.Contains(message, "<!doctype html") || strings.Contains(message, "<html")
+}
+
+// refusedField matches the refusal of a sampling field that a request may leave out.
+var refusedField = regexp.MustCompile(`(?i)\b(temperature|top_p|seed)\b`)
+
+// RefusedField returns the sampling field that a server's refusal names, empty for none.
+func RefusedField(message string) string { return strings.ToLower(refusedField.FindString(message)) }
+
 // complaint is what a server says is wrong.
 type complaint struct {
 	text string // in lower case

@@ -47,6 +47,9 @@ type message struct {
 	Refusal          text  `json:"refusal"`
 }
 
+// NoJSON begins the message about a 200 whose body is something else than JSON, such as a web page.
+const NoJSON = "the body is not the JSON of a chat completion"
+
 // Decode reads the body of a 200 that was to have n choices. It returns a generation for each index
 // that the answer has, and reports which indices those are. An answer with an error, or without
 // any choice, is a fault.
@@ -59,7 +62,7 @@ func Decode(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
 func DecodeRead(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
 	var r response
 	if err := unmarshal(body, &r); err != nil {
-		return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "the body is not the JSON of a chat completion: " + excerpt(body)}
+		return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: NoJSON + ": " + excerpt(body)}
 	}
 	if flt := errorIn(&r, body); flt != nil {
 		return nil, nil, flt

@@ -27,6 +27,27 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	if n > limit {
 		return nil, ErrTooLarge
 	}
+	if err == nil && resp.Header.Get("Content-Encoding") == "" && bytes.HasPrefix(b.Bytes(), gzipMagic) {
+		return unlabelled(b.Bytes(), limit)
+	}
+	return b.Bytes(), err
+}
+
+// gzipMagic begins a gzip stream, and no JSON.
+var gzipMagic = []byte{0x1f, 0x8b}
+
+// unlabelled decompresses a body whose gateway compressed it without a Content-Encoding. It returns
+// a body that is no gzip stream as it is.
+func unlabelled(body []byte, limit int64) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return body, nil //nolint:nilerr // no gzip stream
+	}
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	if n > limit {
+		return nil, ErrTooLarge
+	}
 	return b.Bytes(), err
 }
 
