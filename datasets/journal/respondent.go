@@ -59,7 +59,7 @@ func ReadRespondent(ctx context.Context, dir string) (Respondent, error) {
 		return Respondent{}, fmt.Errorf("journal: %w", err)
 	}
 	for _, f := range models {
-		b, err := store.ReadFile(ctx, f.Path)
+		b, err := store.ReadSmall(ctx, f.Path)
 		if err != nil {
 			return Respondent{}, fmt.Errorf("journal: %w", err)
 		}
@@ -96,7 +96,7 @@ func readIfThere(ctx context.Context, name string) ([]byte, error) {
 	}
 	for _, f := range found {
 		if f.Path == name {
-			b, err := store.ReadFile(ctx, name)
+			b, err := store.ReadSmall(ctx, name)
 			if err != nil {
 				return nil, fmt.Errorf("journal: %w", err)
 			}

@@ -131,7 +131,7 @@ func (f *Fence) read(ctx context.Context) (is leaseRecord, err error) {
 	name := Name(f.out)
 	for range fenceTries { // a shared disk may show an incomplete record
 		var b []byte
-		if b, err = store.ReadFile(ctx, name); err != nil {
+		if b, err = store.ReadSmall(ctx, name); err != nil {
 			return is, err
 		}
 		if err = json.Unmarshal(b, &is); err == nil {

@@ -115,7 +115,7 @@ func Exists(ctx context.Context, out string) (bool, error) {
 		}
 		return false, err
 	}
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if err != nil {
 		return false, err
 	}

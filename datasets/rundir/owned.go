@@ -93,7 +93,7 @@ type commitList struct {
 
 func readCommit(ctx context.Context, out string) (c commitList, err error) {
 	name := store.Join(out, CommitFile)
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}

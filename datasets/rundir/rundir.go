@@ -255,7 +255,7 @@ func IsShard(name string) bool {
 
 // readRun returns the run.json of a folder, nil if there is none or the file is not a run's.
 func readRun(ctx context.Context, out string) (*schemas.Run, error) {
-	b, err := store.ReadFile(ctx, store.Join(out, RunFile))
+	b, err := store.ReadSmall(ctx, store.Join(out, RunFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -68,12 +68,15 @@ func (local) open(_ context.Context, name string) (source, error) {
 	return &localSource{File: f, length: info.Size()}, nil
 }
 
-func (d local) readFile(ctx context.Context, name string) (data []byte, err error) {
+func (d local) readFile(ctx context.Context, name string, most int64) (data []byte, err error) {
 	s, err := d.open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, wrap(s.Close())) }()
+	if s.size() > most {
+		return nil, tooLarge(name, most)
+	}
 	data = make([]byte, s.size())
 	if _, err := io.ReadFull(io.NewSectionReader(s, 0, s.size()), data); err != nil {
 		return nil, fmt.Errorf("store: read %s: %w", name, err)

@@ -67,17 +67,25 @@ func (s objectSource) size() int64 { return s.Size() }
 
 func (s objectSource) stream(_ *Reader, offset int64) io.Reader { return s.Stream(offset) }
 
-func (d *objects) readFile(ctx context.Context, name string) ([]byte, error) {
-	data, _, err := d.readVersion(ctx, name)
+func (d *objects) readFile(ctx context.Context, name string, most int64) ([]byte, error) {
+	data, _, err := d.readUpTo(ctx, name, most)
 	return data, err
 }
 
 func (d *objects) readVersion(ctx context.Context, name string) ([]byte, Version, error) {
+	return d.readUpTo(ctx, name, maxSmall)
+}
+
+// readUpTo returns an object of up to most bytes.
+func (d *objects) readUpTo(ctx context.Context, name string, most int64) ([]byte, Version, error) {
 	c, o, err := d.at(ctx, name)
 	if err != nil {
 		return nil, "", err
 	}
-	data, v, err := bucket.ReadAll(ctx, c, patience, o)
+	data, v, err := bucket.ReadAll(ctx, c, patience, o, most)
+	if err == nil && int64(len(data)) > most {
+		return nil, "", tooLarge(name, most)
+	}
 	return data, v, bucket.Explain(c, err, name, o)
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"maps"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"coeval/datasets/store"
+	"coeval/datasets/store/storetest"
 )
 
 // A pipe, a socket, a device and links to them are named in a sentence at once: opening a pipe
@@ -46,5 +48,26 @@ func TestSpecialFiles(t *testing.T) {
 	}
 	if files, err := store.Find(t.Context(), dir); len(files) > 0 || err != nil {
 		t.Errorf("the folder has the files %v, %v, want none", files, err)
+	}
+}
+
+// A file without end costs no memory: whole files are read up to a bound.
+func TestReadsAreBounded(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "sparse")
+	write(t, name, "x")
+	for size, read := range map[int64]func(context.Context, string) ([]byte, error){64<<20 + 1: store.ReadSmall, 1<<30 + 1: store.ReadFile} {
+		if err := os.Truncate(name, size); err != nil {
+			t.Skip(err) // the file system has no holes
+		}
+		if b, err := read(t.Context(), name); err == nil || !strings.Contains(err.Error(), "is too large; allowed are up to") {
+			t.Errorf("%d bytes: %d read, %v", size, len(b), err)
+		}
+	}
+	storetest.GCS(t, nil).Set(t)
+	store.Forget()
+	t.Cleanup(store.Forget)
+	write(t, "gs://bucket/large", strings.Repeat("x", 64<<20+1))
+	if b, err := store.ReadSmall(t.Context(), "gs://bucket/large"); err == nil || !strings.Contains(err.Error(), "is too large") {
+		t.Errorf("%d read, %v", len(b), err)
 	}
 }

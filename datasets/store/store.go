@@ -62,13 +62,33 @@ func Open(ctx context.Context, name string) (*Reader, error) {
 	return &Reader{ctx: ctx, name: name, file: f}, nil
 }
 
-// ReadFile returns all bytes of a file. It takes one request where requests cost money.
-func ReadFile(ctx context.Context, name string) ([]byte, error) {
+// The largest files that are read whole. A larger one, or one with a hole of that size, was put there by
+// somebody else.
+const (
+	// maxWhole bounds segments of the journal and files of labels.
+	maxWhole = 1 << 30
+	// maxSmall bounds what describes a run: its card, leases, views and records of attempts.
+	maxSmall = 64 << 20
+)
+
+// ReadFile returns all bytes of a file of up to 1 GiB. It takes one request where requests cost money.
+func ReadFile(ctx context.Context, name string) ([]byte, error) { return readUpTo(ctx, name, maxWhole) }
+
+// ReadSmall is ReadFile for files of up to 64 MiB.
+func ReadSmall(ctx context.Context, name string) ([]byte, error) {
+	return readUpTo(ctx, name, maxSmall)
+}
+
+func readUpTo(ctx context.Context, name string, most int64) ([]byte, error) {
 	d, err := driverOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return d.readFile(ctx, name)
+	return d.readFile(ctx, name, most)
+}
+
+func tooLarge(name string, most int64) error {
+	return fmt.Errorf("store: %s is too large; allowed are up to %d bytes", name, most)
 }
 
 // MaxSettingBytes bounds hand-written files: configs, templates, rubrics. A larger file was named by
@@ -365,7 +385,8 @@ func (w *Writer) usable() error {
 // driver is one kind of store. Paths are complete, with their scheme.
 type driver interface {
 	open(ctx context.Context, name string) (source, error)
-	readFile(ctx context.Context, name string) ([]byte, error)
+	// readFile returns an error for a file of more than most bytes.
+	readFile(ctx context.Context, name string, most int64) ([]byte, error)
 	stat(ctx context.Context, name string) (File, error)
 	create(ctx context.Context, name string) (target, error)
 	// list and find need not sort.

@@ -120,7 +120,7 @@ func isReport(start []byte) bool {
 // ReadReport returns the report of a folder. The error is fs.ErrNotExist where the folder has none.
 func ReadReport(ctx context.Context, dir string) (*Report, error) {
 	name := store.Join(dir, ReportFile)
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -455,7 +455,7 @@ func IsFigures(start []byte) bool {
 // Read returns the figures in a folder, nil without any.
 func Read(ctx context.Context, out string) (*Figures, error) {
 	name := store.Join(out, File)
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

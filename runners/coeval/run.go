@@ -481,7 +481,7 @@ func (r *run) write(ctx context.Context, op *summary.Operation) error {
 }
 
 func readJSON[T any](ctx context.Context, name string, v *T) error {
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func readAttempts(ctx context.Context, dir string) (attempts []*attempt, unreada
 		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
 			continue // the counts of an attempt that did not finish, and the lease
 		}
-		b, err := store.ReadFile(ctx, f.Path)
+		b, err := store.ReadSmall(ctx, f.Path)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -37,7 +37,7 @@ type cardConfig struct {
 // checkCard checks that the card offers exactly the roles that have pairs, each with the digest
 // of its files. People may add anything else to the card.
 func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
-	b, err := store.ReadFile(ctx, store.Join(r.Dir, cardFile))
+	b, err := store.ReadSmall(ctx, store.Join(r.Dir, cardFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		found.add("%s is missing", cardFile)
@@ -105,7 +105,7 @@ func (r *run) checkDigest(ctx context.Context, card string, found *problems) {
 			cardFile, runFile, digest, runFile)
 	}
 	journal := metareward.JournalDir(r.Dir)
-	b, err := store.ReadFile(ctx, store.Join(journal, sink.DigestFile))
+	b, err := store.ReadSmall(ctx, store.Join(journal, sink.DigestFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if files, err := store.List(ctx, journal+"/"); err == nil && len(files) > 0 {

@@ -31,7 +31,7 @@ func KnownIdentity(ctx context.Context, folder string, r *stage.Role) (*Identity
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	b, err := store.ReadFile(ctx, name)
+	b, err := store.ReadSmall(ctx, name)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func SaveView(ctx context.Context, dir string, l *Listing) (string, error) {
 // ReadView returns the segments that a view lists.
 func ReadView(ctx context.Context, dir, name string) ([]Segment, error) {
 	full := store.Join(dir, name)
-	b, err := store.ReadFile(ctx, full)
+	b, err := store.ReadSmall(ctx, full)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
