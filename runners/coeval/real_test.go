@@ -29,6 +29,7 @@ import (
 
 	"coeval/datasets/store/storetest"
 	"coeval/runners/summary"
+	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
 
