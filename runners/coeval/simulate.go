@@ -42,17 +42,7 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 			if o.Skill, err = skillAt(weights); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			server, err := simulator.Start(o)
-			if err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			if _, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", server.URL()); err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
-			defer stop()
-			<-ctx.Done()
-			if err := server.Close(); err != nil {
+			if err := serveSimulated(c, o); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			return nil
@@ -90,6 +80,21 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 	f.StringVar(&weights, "weights", "", "absolute path of an adapter that all served models have; a name has the world's own model")
 	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
 	return c
+}
+
+// serveSimulated serves until a signal ends it.
+func serveSimulated(c *cobra.Command, o simulator.Options) error {
+	server, err := simulator.Start(o)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.OutOrStdout(), "%s\n", server.URL()); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+	return server.Close()
 }
 
 // startSimulator starts the simulated worker of the config inside this process and points every role
