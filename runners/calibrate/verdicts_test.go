@@ -13,8 +13,9 @@ import (
 )
 
 // both returns the comparison of reads and judgments in words on pairs of responses whose true difference people
-// know. Of each response a read has an error of one deviation, each of n judgments one of another.
-func both(prompts int, readError, judgmentError float64, n int) *Verdicts {
+// know. For each response a read has an error of one deviation, and each of four judgments one of another.
+func both(prompts int, readError, judgmentError float64) *Verdicts {
+	const n = 4
 	r := rand.New(rand.NewPCG(3, 4))
 	b := newBuilder(labels.Pairs)
 	for i := range prompts {
@@ -55,7 +56,7 @@ func both(prompts int, readError, judgmentError float64, n int) *Verdicts {
 //
 //	0.677/√(0.262 + 0.02) = 1.275    0.677/√(0.262 + 0.32) = 0.887    ratio 1.44
 func TestVerdicts(t *testing.T) {
-	v := both(400, 0.1, 0.8, 4)
+	v := both(400, 0.1, 0.8)
 	if v.Ratio == nil || math.Abs(v.Ratio.Value-1.44) > 0.2 || *v.Ratio.Low < 1.1 || v.Pairs != 400 {
 		t.Fatalf("%+v of %d pairs, want a ratio of 1.44", v.Ratio, v.Pairs)
 	}
@@ -68,9 +69,9 @@ func TestVerdicts(t *testing.T) {
 	}
 	for want, v := range map[string]*Verdicts{
 		"reads are worth their price":           v,
-		"judgments in words are worth theirs":   both(400, 2, 0.2, 4),
-		"the labels are too few to tell":        both(16, 0.5, 0.8, 4),
-		"do not show which verdicts are worth":  both(1, 0.4, 0.8, 4),
+		"judgments in words are worth theirs":   both(400, 2, 0.2),
+		"the labels are too few to tell":        both(16, 0.5, 0.8),
+		"do not show which verdicts are worth":  both(1, 0.4, 0.8),
 		"for 1 instead of 400 generated tokens": v,
 	} {
 		if got := v.Sentence(); !strings.Contains(got, want) {

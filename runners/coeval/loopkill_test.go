@@ -256,14 +256,14 @@ func TestLoopKilled(t *testing.T) {
 // The same where the loop starts the server, which is killed too.
 func TestLoopServerKilled(t *testing.T) {
 	t.Parallel()
-	make := func() *loopRun {
+	started := func() *loopRun {
 		address := unusedAddress(t)
 		l := newLoopRun(t, "http://"+address+"/v1")
 		l.edit(t, l.slowTrainer())
 		l.edit(t, fmt.Sprintf("swap: {kind: command, command: 'exec %s simulate --addr %s --served-model base --weights {model} --latency 2ms'}", program, address))
 		return l
 	}
-	calm, l := make(), make()
+	calm, l := started(), started()
 	calm.complete(t)
 	struck := l.disturbed(t, planKills(t, calm, max(*loopKills, 2), true, rand.New(rand.NewPCG(7, 8))))
 	checkKilled(t, l, calm, struck)

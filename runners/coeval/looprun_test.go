@@ -64,9 +64,9 @@ func (l *loopRun) edit(t *testing.T, line string) {
 }
 
 // complete runs the loop to its end.
-func (l *loopRun) complete(t *testing.T) string {
+func (l *loopRun) complete(t *testing.T) {
 	t.Helper()
-	return want(t, nil, "loop", l.config)
+	want(t, nil, "loop", l.config)
 }
 
 // trainings are the outputs of the trainings that began, and of those that ended.

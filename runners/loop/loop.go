@@ -341,15 +341,15 @@ func (l *Loop) writeYAML(t int, name string, settings map[string]any) (string, e
 // program runs this program with these arguments, or joins the process that a killed loop left.
 func (l *Loop) program(ctx context.Context, t int, name string, args ...string) error {
 	words := []string{"exec", quote(l.Binary)}
-	comment := ""
+	var comment strings.Builder
 	for _, a := range args {
 		words = append(words, quote(a))
 		if b, err := os.ReadFile(a); err == nil && strings.HasSuffix(a, ".yaml") {
-			comment += " # " + schemas.Digest(string(b)) // another config is another command, which is not done yet
+			comment.WriteString(" # " + schemas.Digest(string(b))) // another config is another command, which is not done yet
 		}
 	}
 	c := &process.Command{
-		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " ") + comment, Env: l.Env, OnStop: process.Kill, Grace: settleTime,
+		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " ") + comment.String(), Env: l.Env, OnStop: process.Kill, Grace: settleTime,
 	}
 	return c.Run(ctx)
 }

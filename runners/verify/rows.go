@@ -420,7 +420,7 @@ func (d *rows) checkDistinct(r *response) {
 // people's scale.
 func (d *rows) checkScore(r *response) {
 	settings := &d.shard.run.Settings
-	parsed := 0
+	var parsed int
 	if settings.ReadsScores() {
 		parsed = len(r.reads)
 		r.mean, r.variance = readMoments(r.reads)

@@ -273,7 +273,7 @@ var leads = set(`
 // stand before a label or after it.
 const wholes = `
 	finale finaler finales finalen globale générale generale totale totaler totales gesamte gesamter insgesamt endgültige endgültiger endgültiges
-	abschließende definitiva definitivo definitive obtenue complessivo complessiva global geral general general final
+	abschließende definitiva definitivo definitive obtenue complessivo complessiva global geral general final
 	definitief definitieve uiteindelijke totaal slutlig slutgiltig slutlige endelig endelige samlet totala totalt lopullinen lopulliset yhteensä
 	végső összesített összes konečné konečný konečná finální finálne celkové celkový celková celkem
 	końcowa końcowy końcowe ostateczna ostateczny ostateczne łączna łączny łącznie

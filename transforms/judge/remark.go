@@ -316,10 +316,8 @@ func (sc Scale) contests(s string, thousandths int) bool {
 	return differs && math.Abs(sum-value) > 1e-9
 }
 
-var (
-	// other is a sentence that offers another number: Or maybe 5.
-	other = regexp.MustCompile(`(?i)^\W*(?:(?:or|maybe|perhaps|possibly|more\s+like(?:ly)?|better|rather)\W+){1,3}(?:a\s+)?(\d+(?:\.\d+)?)\s*(?:points?)?\W*$`)
-)
+// other is a sentence that offers another number: Or maybe 5.
+var other = regexp.MustCompile(`(?i)^\W*(?:(?:or|maybe|perhaps|possibly|more\s+like(?:ly)?|better|rather)\W+){1,3}(?:a\s+)?(\d+(?:\.\d+)?)\s*(?:points?)?\W*$`)
 
 // oneCriterion is the score line of one criterion, which leaves open which line is the total.
 var oneCriterion = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\s+(?:score|rating)\s*[:=]`)

@@ -327,7 +327,7 @@ func (c *cursor) noNumber() string {
 }
 
 var (
-	unit  = regexp.MustCompile(`(?i)^[\s-]*(?:(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|criteria\s+(?:are\s+|were\s+)?(?:met|satisfied|fulfilled)|punkte?n?|puntos?|pontos?|punti|punto|punten|marks?|балл(?:а|ов|ы)?|бал(?:и|ів|а)?|очк(?:а|ов)|точки|поени?|bodů|body|bodov[ai]?|točk[ei]?|puan|poäng|poeng|pistettä|pont|puncte|điểm|punkt(?:y|ów|er)?|poin|mata|نقاط|نقطة|درجات|درجة|امتیاز|نمره|נקודות|अंक|अंकों|পয়েন্ট|நம்பர்|புள்ளிகள்|คะแนน|βαθμο[ίι]ς?|points?)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
+	unit  = regexp.MustCompile(`(?i)^[\s-]*(?:(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|criteria\s+(?:are\s+|were\s+)?(?:met|satisfied|fulfilled)|punkte?n?|puntos?|pontos?|punti|punto|punten|marks?|балл(?:а|ов|ы)?|бал(?:и|ів|а)?|очк(?:а|ов)|точки|поени?|bodů|body|bodov[ai]?|točk[ei]?|puan|poäng|poeng|pistettä|pont|puncte|điểm|punkt(?:y|ów|er)?|poin|mata|نقاط|نقطة|درجات|درجة|امتیاز|نمره|נקודות|अंक|अंकों|পয়েন্ট|நம்பர்|புள்ளிகள்|คะแนน|βαθμο[ίι]ς?)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[分点점點星])`)
 	inAll = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|final|です|だ|입니다|이다)\b?`)
 	// tagAfter is the placeholder of the instruction, kept behind its value.
 	tagAfter = regexp.MustCompile(`(?i)^\s*</?(?:points?|total|score|number)>`)

@@ -33,7 +33,7 @@ const strongLabels = `winner|final verdict|final decision|final choice|preferred
 	gewinner|gewinnerin|sieger|besser|genauer|bessere bewertung|gagnant|vainqueur|meilleur jugement|plus précis|ganador|ganadora|mejor juicio|más preciso|vencedor|vencedora|ganhador|melhor|mais preciso|
 	vincitore|vincente|migliore|guanyador|gañador|irabazlea|winnaar|beter|vinder|vinner|vinnare|voittaja|sigurvegari|győztes|nyertes|zwycięzca|lepszy|lepsza|vítěz|víťaz|pobjednik|pobednik|zmagovalec|
 	победитель|лучше|точнее|переможець|победник|победител|победник|побєдник|câștigător|castigator|câștigătorul|fitues|νικητής|kazanan|daha doğru|qalib|жеңімпаз|g'olib|
-	الفائز|الأفضل|الأدق|برنده|فاتح|המנצח|מנצח|המנצחת|विजेता|बेहतर|বিজয়ী|বিজয়ী|வெற்றியாளர்|విజేత|ವಿಜೇತ|വിജയി|વિજેતા|ਜੇਤੂ|ජයග්‍රාහකයා|
+	الفائز|الأفضل|الأدق|برنده|فاتح|המנצח|מנצח|המנצחת|विजेता|बेहतर|বিজয়ী|বিজয়ী|வெற்றியாளர்|విజేత|ವಿಜೇತ|വിജയി|વિજેતા|ਜੇਤੂ|ජයග්` + "\u200d" + `රාහකයා|
 	ผู้ชนะ|ผู้ชนะคือ|ຜູ້ຊະນະ|អ្នកឈ្នះ|အနိုင်ရသူ|người thắng|người chiến thắng|bên thắng|tốt hơn|chính xác hơn|pemenang|nanalo|mshindi|გამარჯვებული|հաղթող|ялагч|አሸናፊ|nugalėtojas|uzvarētājs|võitja`
 
 const weakLabels = `pick|selected|chosen|decision|choice|answer|result|conclusion|preference|judgment|judgement|final|overall|selection|结论|最终结论|结果|結論|결론|答案|最终答案|最終答案|答え|回答|选择|選択|정답|답|답변|선택|

@@ -116,8 +116,13 @@ type readKind struct {
 }
 
 var readKinds = []readKind{
-	{"comparisons", 1, 0, 0}, {"comparisons, half as sure", .5, 0, 0}, {"comparisons, error 1", 1, 1, 0}, {"comparisons, half as sure, error 1", .5, 1, 0},
-	{"both, n = 11", 1, 0, 11}, {"both, n = 16", 1, 0, 16}, {"both, n = 24", 1, 0, 24},
+	{"comparisons", 1, 0, 0},
+	{"comparisons, half as sure", .5, 0, 0},
+	{"comparisons, error 1", 1, 1, 0},
+	{"comparisons, half as sure, error 1", .5, 1, 0},
+	{"both, n = 11", 1, 0, 11},
+	{"both, n = 16", 1, 0, 16},
+	{"both, n = 24", 1, 0, 24},
 }
 
 func (l judging) runReads(t *testing.T, prompts int, hidden float64) (full []float64, reads map[string]*readOutcome) {

@@ -312,8 +312,10 @@ func TestSumReads(t *testing.T) {
 		t.Errorf("a sure read: mean %v, variance %v; want 5 and 0", sure.Mean(), sure.Variance())
 	}
 	d := schemas.Dossier{Responses: []schemas.Response{
-		{ID: "a", Reads: []schemas.Read{read(4_000_000, 100_000)}}, {ID: "b", Reads: []schemas.Read{read(2_000_000, 900_000)}},
-		{ID: "c", Reads: []schemas.Read{{Unparsed: "low_mass"}}}, {ID: "d", Pool: schemas.RolePast, Reads: []schemas.Read{read(2_000_000, 2_000_000)}},
+		{ID: "a", Reads: []schemas.Read{read(4_000_000, 100_000)}},
+		{ID: "b", Reads: []schemas.Read{read(2_000_000, 900_000)}},
+		{ID: "c", Reads: []schemas.Read{{Unparsed: "low_mass"}}},
+		{ID: "d", Pool: schemas.RolePast, Reads: []schemas.Read{read(2_000_000, 2_000_000)}},
 	}}
 	score.Dossier(&d, score.Options{Reads: true, MinDistinct: 3})
 	if d.ContestedID != "b" || !d.Responses[0].Score.Scored || d.Responses[2].Score.Scored {

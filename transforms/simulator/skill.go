@@ -12,13 +12,13 @@ import (
 // zero Skill is the world's own model.
 type Skill struct {
 	// Quality is added to the true quality of the model's responses, in points, −5 to 5.
-	Quality float64
+	Quality float64 `json:"quality"`
 	// Length is added to the log length of its responses, in standard deviations, −5 to 5.
-	Length float64
+	Length float64 `json:"length"`
 	// Noise is the natural logarithm of a factor, −3 to 3. It multiplies the errors of the model as a
 	// judge: noise, persistent error, length bias and leniency. As a meta-judge it divides the
 	// slope and multiplies the position bias and the taste for high scores.
-	Noise float64
+	Noise float64 `json:"noise"`
 }
 
 // skillMark is the prefix of the names of models with a skill.

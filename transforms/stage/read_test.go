@@ -12,11 +12,17 @@ import (
 func TestSum(t *testing.T) {
 	r := Read{Labels: []string{"A", "B", "10"}}
 	tokens := []TokenLogProb{
-		{"A", math.Log(0.2)}, {" A", math.Log(0.1)}, {"ĠA", math.Log(0.05)}, {"▁A", math.Log(0.05)},
-		{"A", math.Log(0.2)},               // the written token, which is listed again
-		{"B", -9999}, {" B", math.Inf(-1)}, // excluded by a mask
-		{"a", math.Log(0.3)}, {"Answer", -0.5}, // no label
-		{"\n10", math.Log(0.01)}, {"1", math.Log(0.2)},
+		{"A", math.Log(0.2)},
+		{" A", math.Log(0.1)},
+		{"ĠA", math.Log(0.05)},
+		{"▁A", math.Log(0.05)},
+		{"A", math.Log(0.2)}, // the written token, which is listed again
+		{"B", -9999},
+		{" B", math.Inf(-1)}, // excluded by a mask
+		{"a", math.Log(0.3)},
+		{"Answer", -0.5}, // no label
+		{"\n10", math.Log(0.01)},
+		{"1", math.Log(0.2)},
 	}
 	// 0.2 + 0.1 + 0.05 + 0.05 = 0.4: log 0.4 = -0.916291. log 0.01 = -4.605170.
 	if diff := cmp.Diff(map[string]float64{"A": -0.916291, "10": -4.60517}, r.Sum(tokens)); diff != "" {

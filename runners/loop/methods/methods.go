@@ -95,14 +95,14 @@ type Options struct {
 
 // A Point is a model after some iterations, 0 being the first one.
 type Point struct {
-	Iteration int
-	Skill     simulator.Skill
+	Iteration int             `json:"iteration"`
+	Skill     simulator.Skill `json:"skill"`
 	// Agreement is the share of labelled pairs that the model, as a judge, orders as the truth does.
-	Agreement float64
-	// Own is the same on the responses of the run that trained the model, judged by the model before it.
-	Own float64
+	Agreement float64 `json:"agreement"`
+	// Own is the same on the responses of the run that trained the model, judged by the previous model.
+	Own float64 `json:"own"`
 	// WinRate is the length-controlled one against the first model.
-	WinRate float64
+	WinRate float64 `json:"win_rate"`
 }
 
 // Growth returns the mean length of the model's answers over the first model's, less 1. Lengths are
@@ -113,15 +113,16 @@ func (p *Point) Growth() float64 {
 
 // An Outcome is one loop.
 type Outcome struct {
-	Variant string
-	Seed    int
+	Variant string `json:"variant"`
+	Seed    int    `json:"seed"`
 	// Points are those from iteration 1.
-	Points []Point
+	Points []Point `json:"points"`
 	// Stopped is the iteration after which the loop stopped by itself, Rules the rules that stopped it.
-	Stopped int
-	Rules   []string
-	// ActorPairs and JudgePairs are those that the compared iterations trained on.
-	ActorPairs, JudgePairs int
+	Stopped int      `json:"stopped"`
+	Rules   []string `json:"rules"`
+	// ActorPairs and JudgePairs are the numbers of pairs that the compared iterations trained on.
+	ActorPairs int `json:"actor_pairs"`
+	JudgePairs int `json:"judge_pairs"`
 }
 
 // Run runs all loops, at most o.Parallel at a time.
@@ -244,7 +245,8 @@ func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
 	file := w.folder(v) + ".json"
 	b, err := os.ReadFile(file)
 	if err == nil {
-		return out, json.Unmarshal(b, &out)
+		err = json.Unmarshal(b, &out)
+		return out, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return out, err

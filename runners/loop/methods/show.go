@@ -108,8 +108,13 @@ var panels = []panel{
 
 // colours are those of Okabe and Ito, which people with any colour vision tell apart.
 var colours = []color.Color{
-	color.RGBA{0, 114, 178, 255}, color.RGBA{213, 94, 0, 255}, color.RGBA{0, 158, 115, 255}, color.RGBA{204, 121, 167, 255},
-	color.RGBA{86, 180, 233, 255}, color.RGBA{230, 159, 0, 255}, color.RGBA{90, 90, 90, 255},
+	color.RGBA{0, 114, 178, 255},
+	color.RGBA{213, 94, 0, 255},
+	color.RGBA{0, 158, 115, 255},
+	color.RGBA{204, 121, 167, 255},
+	color.RGBA{86, 180, 233, 255},
+	color.RGBA{230, 159, 0, 255},
+	color.RGBA{90, 90, 90, 255},
 }
 
 // Picture returns an SVG of all figures by iteration, with 95 % intervals over seeds.
@@ -118,7 +123,7 @@ func Picture(all []Outcome, variants []Variant, compared int) ([]byte, error) {
 	canvas := vgsvg.New(24*vg.Centimeter, 18*vg.Centimeter)
 	area := draw.New(canvas)
 	area.SetColor(color.White)
-	area.Fill(area.Rectangle.Path())
+	area.Fill(area.Path())
 	tiles := draw.Tiles{Rows: rows, Cols: columns, PadX: vg.Millimeter * 4, PadY: vg.Millimeter * 4, PadTop: vg.Millimeter * 2, PadBottom: vg.Millimeter * 2, PadLeft: vg.Millimeter * 2, PadRight: vg.Millimeter * 4}
 	for i, p := range panels {
 		chart, err := p.chart(all, variants, compared)

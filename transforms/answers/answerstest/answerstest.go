@@ -11,8 +11,10 @@ import (
 
 // tables are the endings in the folder testdata of package judge: known ones, and sets that were written
 // before the grammar had read them.
-var tables = []string{"verdict-endings.jsonl", "held-out-endings.jsonl", "second-endings.jsonl", "third-endings.jsonl", "fourth-endings.jsonl",
-	"fifth-endings.jsonl", "sixth-endings.jsonl", "seventh-endings.jsonl"}
+var tables = []string{
+	"verdict-endings.jsonl", "held-out-endings.jsonl", "second-endings.jsonl", "third-endings.jsonl", "fourth-endings.jsonl",
+	"fifth-endings.jsonl", "sixth-endings.jsonl", "seventh-endings.jsonl",
+}
 
 // An ending is a text with the reading that a person gives it, nil for a text without a result.
 type ending[T any] struct {

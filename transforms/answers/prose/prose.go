@@ -105,8 +105,17 @@ func plainRune(r rune) rune {
 // frames are the rows of framed and styled digits and letters in Unicode: the first of each row,
 // the number of its characters, and the plain form of the first.
 var frames = []struct{ first, n, plain rune }{
-	{'①', 9, '1'}, {'⓪', 1, '0'}, {'⓵', 9, '1'}, {'⓿', 1, '0'}, {'❶', 9, '1'}, {'➀', 9, '1'}, {'➊', 9, '1'},
-	{'Ⓐ', 26, 'A'}, {'ⓐ', 26, 'a'}, {'🄰', 26, 'A'}, {'🅐', 26, 'A'},
+	{'①', 9, '1'},
+	{'⓪', 1, '0'},
+	{'⓵', 9, '1'},
+	{'⓿', 1, '0'},
+	{'❶', 9, '1'},
+	{'➀', 9, '1'},
+	{'➊', 9, '1'},
+	{'Ⓐ', 26, 'A'},
+	{'ⓐ', 26, 'a'},
+	{'🄰', 26, 'A'},
+	{'🅐', 26, 'A'},
 }
 
 // The letters of mathematics are rows of A to Z and a to z, one row a style.
