@@ -258,7 +258,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	stderr := p.stderr.String()
 	_, line, ok := strings.Cut(strings.TrimSpace(stderr), "run the same command: ")
-	if !ok || strings.Contains(line, "\n") || !strings.Contains(stderr, "no more requests") {
+	if !ok || strings.Contains(line, "\n") || !strings.Contains(stderr, "sending no new requests") {
 		t.Fatalf("stderr does not say what to type:\n%s", stderr)
 	}
 	stats := w.settled(t)
