@@ -303,7 +303,7 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 		return err
 	}
 	answers, games := k.flags.cost.of(&p.Answers), k.flags.cost.of(&p.Games)
-	w := k.command.OutOrStdout()
+	w := sanitize.Writer(k.command.OutOrStdout())
 	if k.flags.json {
 		return printJSON(k.command, &struct {
 			*arena.Plan
@@ -382,7 +382,7 @@ func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *
 	if err != nil {
 		return err
 	}
-	w := k.command.OutOrStdout()
+	w := sanitize.Writer(k.command.OutOrStdout())
 	if k.flags.json {
 		b, err := json.Marshal(report)
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 	"coeval/runners/calibrate"
 	"coeval/runners/pages"
 	"coeval/schemas"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/infer"
 	"coeval/transforms/score"
 )
@@ -237,7 +238,7 @@ func (k *calibration) report(ctx context.Context, f *calibrate.Figures, calls sc
 		}
 		return k.writeMap(ctx, f)
 	}
-	w := k.command.OutOrStdout()
+	w := sanitize.Writer(k.command.OutOrStdout())
 	if err := f.Print(w); err != nil {
 		return err
 	}
@@ -277,6 +278,6 @@ func (k *calibration) writeMap(ctx context.Context, f *calibrate.Figures) error 
 	if k.flags.json {
 		return nil
 	}
-	_, err = fmt.Fprintf(k.command.OutOrStdout(), "\nthe map is %s: --set judge.calibration=%s\n", k.flags.mapTo, k.flags.mapTo)
+	_, err = fmt.Fprintf(sanitize.Writer(k.command.OutOrStdout()), "\nthe map is %s: --set judge.calibration=%s\n", k.flags.mapTo, k.flags.mapTo)
 	return err
 }

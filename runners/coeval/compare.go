@@ -41,7 +41,7 @@ folder.`,
 			if err := pages.WriteComparison(c.Context(), page, compared); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			if err := printComparison(c.OutOrStdout(), compared, page); err != nil {
+			if err := printComparison(sanitize.Writer(c.OutOrStdout()), compared, page); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			return nil

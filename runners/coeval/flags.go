@@ -12,6 +12,7 @@ import (
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/settings"
+	"coeval/schemas/sanitize"
 )
 
 // configFlags are the flags that override the file.
@@ -107,7 +108,7 @@ func (f *configFlags) load(c *cobra.Command, args []string) (metareward.Config, 
 
 // loadFor is load for what wants another part of the config.
 func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(metareward.Config) error) (metareward.Config, error) {
-	src := settings.Source{Validate: validate, Note: func(text string) { fmt.Fprintln(c.ErrOrStderr(), "NOTE:", text) }}
+	src := settings.Source{Validate: validate, Note: func(text string) { fmt.Fprintln(sanitize.Writer(c.ErrOrStderr()), "NOTE:", text) }}
 	if len(args) > 0 {
 		b, err := store.ReadSetting(c.Context(), args[0])
 		if err != nil {

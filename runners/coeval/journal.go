@@ -100,7 +100,9 @@ func newCompactCommand() *cobra.Command {
 		Example: "  coeval journal compact out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
-			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error { return compact(ctx, c.OutOrStdout(), dir) })
+			return withJournal(c, args[0], takeover, func(ctx context.Context, dir string) error {
+				return compact(ctx, sanitize.Writer(c.OutOrStdout()), dir)
+			})
 		},
 	}
 	registerTakeover(c, &takeover)
@@ -164,7 +166,7 @@ func showHealth(c *cobra.Command, h *upkeep.Health, asJSON bool) error {
 	if asJSON {
 		return printJSON(c, h)
 	}
-	w := c.OutOrStdout()
+	w := sanitize.Writer(c.OutOrStdout())
 	for i := range h.Damages {
 		showDamage(w, &h.Damages[i])
 	}

@@ -16,6 +16,7 @@ import (
 	"coeval/datasets/lock"
 	"coeval/datasets/store"
 	"coeval/runners/loop"
+	"coeval/schemas/sanitize"
 )
 
 func newLoopCommand() *cobra.Command {
@@ -66,7 +67,7 @@ func newLoop(c *cobra.Command, file string) (*loop.Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &loop.Loop{Config: config, Binary: binary, Out: c.OutOrStdout()}, config.Validate()
+	return &loop.Loop{Config: config, Binary: binary, Out: sanitize.Writer(c.OutOrStdout())}, config.Validate()
 }
 
 // runLoop runs a loop under its lock, until it ends or is interrupted.
@@ -102,7 +103,7 @@ func newLoopStatusCommand() *cobra.Command {
 			if err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
-			return printStatus(c.OutOrStdout(), status)
+			return printStatus(sanitize.Writer(c.OutOrStdout()), status)
 		},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"coeval/runners/loop"
 	"coeval/runners/plan"
 	"coeval/runners/settings"
+	"coeval/schemas/sanitize"
 )
 
 // loopPlan is what a loop would ask.
@@ -83,7 +84,7 @@ func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) erro
 	if asJSON {
 		return printJSON(c, out)
 	}
-	return out.print(c.OutOrStdout(), l)
+	return out.print(sanitize.Writer(c.OutOrStdout()), l)
 }
 
 // iteration plans one iteration and returns the sum of its calls.

@@ -16,6 +16,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/runners/estimate"
 	"coeval/runners/plan"
+	"coeval/schemas/sanitize"
 )
 
 func newPlanCommand() *cobra.Command {
@@ -47,7 +48,7 @@ the time, prices the money. --probe measures the rates by asking the servers for
 				return &coded{code: exitFailed, err: err}
 			}
 			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.others, fleet.rates, fleet.prices)
-			if err := printPlan(c.OutOrStdout(), p, e, flags.json); err != nil {
+			if err := printPlan(sanitize.Writer(c.OutOrStdout()), p, e, flags.json); err != nil {
 				return &coded{code: exitFailed, err: err}
 			}
 			return nil

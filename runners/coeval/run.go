@@ -32,6 +32,7 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/schemas/redact"
+	"coeval/schemas/sanitize"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
@@ -165,7 +166,7 @@ func (r *run) do(ctx context.Context) (err error) {
 		return r.dryRun(ctx)
 	}
 	if warning := engine.Warning(); warning != "" {
-		fmt.Fprintln(r.command.ErrOrStderr(), warning)
+		fmt.Fprintln(sanitize.Writer(r.command.ErrOrStderr()), warning)
 	}
 	ctx, unlock, err := r.lock(ctx)
 	if err != nil {

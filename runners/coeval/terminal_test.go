@@ -123,3 +123,37 @@ func TestRunsThatOutliveTheirTerminal(t *testing.T) {
 		})
 	}
 }
+
+// The name of a folder cannot control the terminal, whatever command prints it.
+func TestNamesOnATerminal(t *testing.T) {
+	t.Parallel()
+	out := filepath.Join(t.TempDir(), "o\x1b[31m\u202eut")
+	prompts := promptFile(t, 6)
+	for _, args := range [][]string{
+		{"run", "--simulate", "--prompts", prompts, "--out", out},
+		{"plan", "--simulate", "--prompts", prompts, "--out", out},
+		{"report", out},
+		{"report", out, "-o", out + ".html"},
+		{"compare", out, out},
+		{"inspect", out},
+		{"verify", out},
+		{"verify", filepath.Dir(out)},
+		{"journal", "verify", out},
+		{"journal", "compact", out},
+		{"calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--set", "judge.n=2", "--out", out},
+		{"arena", "--simulate", "--a", "base", "--b", "other", "--judge", "judge", "--prompts", prompts, "--out", out + "-arena"},
+		{"loop", out + ".yaml"},
+		{"config", out + ".yaml"},
+		{"run", out + ".yaml"},
+		{"run", "--simulate", "--prompts", out, "--out", out},
+		{"simulate", "--addr", "\x1b[31m"},
+		{"report\x1b[31m"},
+		{"run", "--x\x1b[31m"},
+		{"run", "--set", "a\x1b[31m=\u202e"},
+	} {
+		stdout, stderr, _ := coeval(t, args...)
+		if text := stdout + stderr; strings.ContainsAny(text, "\x1b\u202e") {
+			t.Errorf("%q prints control characters:\n%q", args, text)
+		}
+	}
+}

@@ -51,7 +51,7 @@ func (s *Summary) Print(w io.Writer) error {
 		line("slot use", "%s of %s", percent(*s.SlotUse), s.SlotUseOf)
 	}
 	line("time", "%s", time.Duration(s.Seconds*float64(time.Second)).Round(100*time.Millisecond))
-	line("files", "%d with %s in %s; the dataset card is %s/README.md", s.Files, humanize.Bytes(uint64(s.Bytes)), s.Out, s.Out)
+	line("files", "%d with %s in %s; the dataset card is %s/README.md", s.Files, humanize.Bytes(uint64(s.Bytes)), sanitize.Line(s.Out), sanitize.Line(s.Out))
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *Summary) Print(w io.Writer) error {
 		fmt.Fprintf(&b, "WARNING: %s\n", warning)
 	}
 	fmt.Fprintf(&b, "next: coeval report %s\n", sanitize.Line(s.Out))
-	_, err := w.Write(b.Bytes())
+	_, err := sanitize.Writer(w).Write(b.Bytes())
 	return err
 }
 

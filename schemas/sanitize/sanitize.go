@@ -8,6 +8,7 @@ package sanitize
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +18,18 @@ func Text(s string) string { return clean(s, true) }
 
 // Line is Text for a single line: it makes line feeds and tabs visible too.
 func Line(s string) string { return clean(s, false) }
+
+// Writer returns a writer that passes each Write to w through [Text]. A Write must contain whole characters.
+func Writer(w io.Writer) io.Writer { return writer{w} }
+
+type writer struct{ to io.Writer }
+
+func (w writer) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.to, Text(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
 
 // Cut returns the first characters of a text, and the number of the others.
 func Cut(s string, chars int) (head string, left int) {

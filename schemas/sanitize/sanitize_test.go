@@ -65,3 +65,17 @@ func FuzzText(f *testing.F) {
 		}
 	})
 }
+
+// A writer makes the characters of each Write visible, and reports the length that it was given.
+func TestWriter(t *testing.T) {
+	var b strings.Builder
+	w := sanitize.Writer(&b)
+	for _, s := range []string{"out\x1b[31m\n", "", "a\tb\u202e"} {
+		if n, err := w.Write([]byte(s)); n != len(s) || err != nil {
+			t.Errorf("Write(%q) = %d, %v", s, n, err)
+		}
+	}
+	if got, want := b.String(), "out␛[31m\na\tb⟨U+202E⟩"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
