@@ -143,7 +143,7 @@ type ResponseStats struct {
 	Truncated  int64 `json:"truncated"`
 	Scored     int64 `json:"scored"`
 	// Several counts the prompts with more than one replicate of the actor, Constant those among them
-	// whose replicates are all equal.
+	// whose replicates are all one text that is not empty.
 	Several  int64 `json:"several"`
 	Constant int64 `json:"constant"`
 }

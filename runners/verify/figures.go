@@ -72,12 +72,15 @@ func (f *figures) addTableRows(name shards.Table, rows int64) {
 // countTexts counts a prompt's responses and failures; its judgments and comparisons are
 // counted as they are read.
 func (f *figures) countTexts(d *rows) {
-	own, texts := 0, 0 // of the actor
+	own, texts, empty := 0, 0, 0 // of the actor
 	for _, r := range d.joined {
 		f.stats.Responses.Replicates += int64(len(r.row.Replicates))
 		if r.pool == "" {
 			own += len(r.row.Replicates)
 			texts++
+			if schemas.Status(r.row.Status) == schemas.Empty {
+				empty++
+			}
 		}
 		f.stats.Responses.Distinct++
 		switch schemas.Status(r.row.Status) {
@@ -92,7 +95,7 @@ func (f *figures) countTexts(d *rows) {
 	}
 	if own > 1 {
 		f.stats.Responses.Several++
-		if texts == 1 {
+		if texts == 1 && empty == 0 {
 			f.stats.Responses.Constant++
 		}
 	}
