@@ -10,6 +10,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/figures"
+	"coeval/transforms/simulator"
 )
 
 // simulatedRun makes a small run and returns its folder.
@@ -171,4 +172,16 @@ func TestReportOfLittle(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The checker counts what the run counted where servers give empty, missing and no texts.
+func TestVerifyOfEmptyTexts(t *testing.T) {
+	t.Parallel()
+	w := newWorker(t, simulator.Options{Faults: simulator.Faults{simulator.FaultEmpty: 0.3, simulator.FaultNull: 0.1, simulator.FaultMissing: 0.05}})
+	out := filepath.Join(t.TempDir(), "out")
+	stats := complete(t, runOf(w.URL, promptFile(t, 40), out, "--set", "actor.n=2", "--set", "judge.n=3")...)
+	if stats.Responses.Empty == 0 {
+		t.Error("no response is empty")
+	}
+	want(t, nil, "verify", out)
 }
