@@ -127,7 +127,8 @@ func TestRunsThatOutliveTheirTerminal(t *testing.T) {
 // The name of a folder cannot control the terminal, whatever command prints it.
 func TestNamesOnATerminal(t *testing.T) {
 	t.Parallel()
-	out := filepath.Join(t.TempDir(), "o\x1b[31m\u202eut")
+	name := "o\x1b[31m\u202eut"
+	out := filepath.Join(t.TempDir(), name)
 	prompts := promptFile(t, 6)
 	for _, args := range [][]string{
 		{"run", "--simulate", "--prompts", prompts, "--out", out},
