@@ -519,7 +519,7 @@ func TestAbsentObjectsThatAreRefused(t *testing.T) {
 	if _, err := store.Open(t.Context(), "s3://bucket/f/a"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("open: %v", err)
 	}
-	// Without the right to list, nothing tells whether it exists.
+	// Without the right to list, no answer shows whether the object exists.
 	servers["s3://"](t, deniedRight(func(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }))
 	if _, err := store.ReadFile(t.Context(), "s3://bucket/f/a"); err == nil || !strings.Contains(err.Error(), "grant s3:ListBucket") {
 		t.Errorf("without the right to list: %v", err)

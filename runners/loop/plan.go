@@ -79,12 +79,9 @@ func (l *Loop) plannedRun(t int) (map[string]any, error) {
 	if preset == Temporal {
 		preset = phaseTwo
 	}
-	settings, err := l.runSettings(t, &model, preset, l.dataFolder(t))
+	settings, err := l.currentSettings(t, preset, &model)
 	if err != nil {
 		return nil, err
-	}
-	if preset == phaseOne || preset == phaseTwo {
-		l.putPast(t, settings, &model)
 	}
 	if preset == phaseTwo {
 		l.putFuture(settings, &checkpoint{Name: l.firstName(), Digest: fmt.Sprintf("untrained-%d", t)})

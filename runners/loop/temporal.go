@@ -52,12 +52,9 @@ func (l *Loop) phaseOne(ctx context.Context, t int) (any, error) {
 // that it asks beside the current one.
 func (l *Loop) phaseSettings(t int, preset string) (map[string]any, error) {
 	model := l.after(t - 1)
-	settings, err := l.runSettings(t, &model, preset, l.dataFolder(t))
+	settings, err := l.currentSettings(t, preset, &model)
 	if err != nil {
 		return nil, err
-	}
-	if preset == phaseOne || preset == phaseTwo {
-		l.putPast(t, settings, &model)
 	}
 	if preset == phaseTwo {
 		swapped, err := read[swapped](l.state, t, SwapFuture)
@@ -65,6 +62,19 @@ func (l *Loop) phaseSettings(t int, preset string) (map[string]any, error) {
 			return nil, err
 		}
 		l.putFuture(settings, &swapped.Model)
+	}
+	return settings, nil
+}
+
+// currentSettings returns the config of the run of iteration t with this preset and current model, without the
+// future one.
+func (l *Loop) currentSettings(t int, preset string, model *checkpoint) (map[string]any, error) {
+	settings, err := l.runSettings(t, model, preset, l.dataFolder(t))
+	if err != nil {
+		return nil, err
+	}
+	if preset == phaseOne || preset == phaseTwo {
+		l.putPast(t, settings, model)
 	}
 	return settings, nil
 }

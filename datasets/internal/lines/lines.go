@@ -113,7 +113,7 @@ func TooLong(limit int) *schemas.Failure {
 // ErrText is an error of the text itself, not of the file that has it.
 var ErrText = errors.New("the text can't be read")
 
-// textError returns an error that says what is wrong with a text.
+// textError returns an error that describes the fault of a text.
 func textError(format string, args ...any) error { return problem(fmt.Sprintf(format, args...)) }
 
 type problem string
