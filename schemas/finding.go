@@ -7,7 +7,7 @@ import (
 	"sort"
 )
 
-// A Finding has the numbers and IDs of a dossier without its texts. Stages emit findings, and the choice
+// A Finding has the numbers and IDs of a dossier without its texts. Stages emit findings, and the selection
 // of pairs and the files are made from them.
 type Finding struct {
 	PromptID string `json:"prompt_id"`
@@ -27,7 +27,7 @@ type Finding struct {
 	Reads []int64 `json:"reads,omitempty"`
 	// Asking is set when the comparisons were asked in rounds.
 	Asking *Asking `json:"asking,omitempty"`
-	// OverBudget is that of the dossier.
+	// OverBudget is the field of the dossier.
 	OverBudget bool `json:"over_budget,omitempty"`
 	// Failed counts the final failures of calls by stage and code, sorted.
 	Failed []FailedCalls `json:"failed,omitempty"`
@@ -46,7 +46,7 @@ type Origin struct {
 // ResponseFinding has the numbers of one response.
 type ResponseFinding struct {
 	ID string `json:"id"`
-	// Pool is that of the response; empty for the actor's.
+	// Pool is the pool of the response; empty for the actor's.
 	Pool   string `json:"pool,omitempty"`
 	Status Status `json:"status"`
 	Chars  int    `json:"chars"`
@@ -260,8 +260,8 @@ var DropReasons = map[string][]string{
 	RoleJudge: {OverBudget, NotContested, TooFewJudgments, TooFewVerdicts, EqualElo, EqualTexts, EqualJudgmentScores, JudgmentTooLong, Direction, ClassCap},
 }
 
-// A Choice is the pair that was chosen for a role, or the reason why there is none.
-type Choice struct {
+// A Selection is the pair selected for a role, or the reason why there is none.
+type Selection struct {
 	Outcome Outcome `json:"outcome"`
 	// Reason is the drop reason, or the code of the failure; empty when paired.
 	Reason string `json:"reason,omitempty"`
@@ -308,12 +308,12 @@ type PositionWeights struct {
 	Second float64 `json:"second"`
 }
 
-// A Record is the input of the files: a finding with its choices, or a bad line of the input.
+// A Record is the input of the files: a finding with its selections, or a bad line of the input.
 type Record struct {
 	Finding *Finding `json:"finding,omitempty"`
 	// Actor and Judge are nil when the role was not requested, or is not yet decided.
-	Actor *Choice `json:"actor,omitempty"`
-	Judge *Choice `json:"judge,omitempty"`
+	Actor *Selection `json:"actor,omitempty"`
+	Judge *Selection `json:"judge,omitempty"`
 	// BadLine is set instead of all others.
 	BadLine *Failure `json:"bad_line,omitempty"`
 }

@@ -11,9 +11,9 @@ type Tally struct {
 	NotDrawn int64 `json:"not_drawn,omitempty"`
 	Merged   int64 `json:"merged,omitempty"`
 	Findings int64 `json:"findings,omitempty"`
-	// BadLines and Choices count the elements on their way to the files: choices by role.
-	BadLines int64            `json:"bad_lines,omitempty"`
-	Choices  map[string]int64 `json:"choices,omitempty"`
+	// BadLines and Selections count the elements on their way to the files: selections by role.
+	BadLines   int64            `json:"bad_lines,omitempty"`
+	Selections map[string]int64 `json:"selections,omitempty"`
 	// Calls counts by stage.
 	Calls map[string]CallTally `json:"calls,omitempty"`
 }
@@ -31,10 +31,11 @@ type CallTally struct {
 	RequestMicros    int64 `json:"request_micros"`
 	GenerationMicros int64 `json:"generation_micros"`
 	// Generations counts answers of servers, Replayed those of the journal. Failed counts the final
-	// failures among both.
+	// failures among both, ReplayedFailed those among Replayed.
 	Generations      int64 `json:"generations"`
 	Replayed         int64 `json:"replayed"`
 	Failed           int64 `json:"failed"`
+	ReplayedFailed   int64 `json:"replayed_failed,omitempty"`
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 }
@@ -47,7 +48,7 @@ func (t *Tally) Add(u Tally) {
 	t.Merged += u.Merged
 	t.Findings += u.Findings
 	t.BadLines += u.BadLines
-	addCounts(&t.Choices, u.Choices)
+	addCounts(&t.Selections, u.Selections)
 	for stage, c := range u.Calls {
 		if t.Calls == nil {
 			t.Calls = map[string]CallTally{}
@@ -69,6 +70,7 @@ func (c CallTally) Plus(d CallTally) CallTally {
 	c.Generations += d.Generations
 	c.Replayed += d.Replayed
 	c.Failed += d.Failed
+	c.ReplayedFailed += d.ReplayedFailed
 	c.PromptTokens += d.PromptTokens
 	c.CompletionTokens += d.CompletionTokens
 	return c

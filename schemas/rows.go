@@ -51,8 +51,8 @@ type PromptRow struct {
 	JudgeOutcome        *string `parquet:"judge_outcome,dict"`
 	JudgeReason         *string `parquet:"judge_reason,dict"`
 	ContestedResponseID *string `parquet:"contested_response_id"`
-	// AskingStopped, ExpectedRegret and ExpectedSpread are those of [Asking]; null when the
-	// comparisons were not asked in rounds.
+	// AskingStopped, ExpectedRegret and ExpectedSpread are fields of [Asking]; null when the
+	// comparisons were not requested in rounds.
 	AskingStopped  *string  `parquet:"asking_stopped,dict"`
 	ExpectedRegret *float64 `parquet:"expected_regret"`
 	ExpectedSpread *float64 `parquet:"expected_spread"`
@@ -114,7 +114,7 @@ type ComparisonRow struct {
 // ReadRow is a row of raw/reads, a table of runs with reads alone: the probabilities of a score or of a
 // comparison.
 type ReadRow struct {
-	// ID is that of the comparison, or of the read of a response.
+	// ID is the ID of the comparison, or of the read of a response.
 	ID         string `parquet:"id"`
 	PromptID   string `parquet:"prompt_id"`
 	ResponseID string `parquet:"response_id"`
@@ -129,7 +129,7 @@ type ReadRow struct {
 	// LabelMass is the sum of the labels' probabilities.
 	LabelMass float64 `parquet:"label_mass"`
 	// Value is the expected score in points, or the probability that the judgment shown first wins. Variance
-	// is that of a score, in squared points; null for a comparison.
+	// is the variance of a score, in squared points; null for a comparison.
 	Value          *float64 `parquet:"value"`
 	Variance       *float64 `parquet:"variance"`
 	UnparsedReason *string  `parquet:"unparsed_reason,dict"`

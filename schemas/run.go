@@ -67,8 +67,8 @@ type Outcomes struct {
 // Total returns all outcomes together.
 func (o Outcomes) Total() int64 { return o.Paired + Sum(o.Dropped) + Sum(o.Failed) }
 
-// Count adds one choice.
-func (o *Outcomes) Count(c *Choice) {
+// Count adds one selection.
+func (o *Outcomes) Count(c *Selection) {
 	switch c.Outcome {
 	case Paired:
 		o.Paired++
@@ -98,8 +98,10 @@ type Stats struct {
 	Judgments   TextStats      `json:"judgments"`
 	Comparisons TextStats      `json:"comparisons"`
 	Positions   PositionCounts `json:"positions"`
-	// Asking is zero when the comparisons were not asked in rounds.
-	Asking AskingStats `json:"asking,omitzero"`
+	// Asking is zero when the comparisons were not asked in rounds, Judging when the judgments of contested responses
+	// were not.
+	Asking  AskingStats  `json:"asking,omitzero"`
+	Judging JudgingStats `json:"judging,omitzero"`
 	// ScoreReads and ComparisonReads are zero in a run without reads. Reads of comparisons count in
 	// Comparisons, too.
 	ScoreReads      ReadStats `json:"score_reads,omitzero"`
@@ -222,6 +224,25 @@ func (a *AskingStats) add(b *AskingStats) {
 	a.SpreadMicros += b.SpreadMicros
 }
 
+// JudgingStats are sums over the prompts whose contested response was judged in rounds.
+type JudgingStats struct {
+	// Stopped counts the prompts by the reason for the end of asking.
+	Stopped map[Stop]int64 `json:"stopped,omitempty"`
+	// Asked counts the judgments asked, failed ones included.
+	Asked int64 `json:"asked"`
+}
+
+// Count adds a prompt.
+func (a *JudgingStats) Count(s Stop, asked int) {
+	count(&a.Stopped, s, 1)
+	a.Asked += int64(asked)
+}
+
+func (a *JudgingStats) add(b *JudgingStats) {
+	addCounts(&a.Stopped, b.Stopped)
+	a.Asked += b.Asked
+}
+
 // LengthBin counts the prompts of one length.
 type LengthBin struct {
 	Prompts int64 `json:"prompts"`
@@ -261,6 +282,7 @@ func (s *Stats) Add(u *Stats) {
 	s.Positions.First += u.Positions.First
 	s.Positions.Second += u.Positions.Second
 	s.Asking.add(&u.Asking)
+	s.Judging.add(&u.Judging)
 	s.ScoreReads.add(&u.ScoreReads)
 	s.ComparisonReads.add(&u.ComparisonReads)
 	for stage, codes := range u.FailedCalls {

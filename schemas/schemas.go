@@ -1,13 +1,13 @@
 // Package schemas defines the records of a Meta-Rewarding run: the texts about a prompt, the decisions from
 // them, and the rows of every file that a run writes.
 //
-// The terms are those of the method. A prompt gets responses from the actor, a response gets judgments
-// from the judge, and two judgments get comparisons from the meta-judge, one for each order. A [Dossier]
-// has all texts about one prompt, a [Finding] its numbers and IDs without the texts, and a [Choice] the
-// pair chosen for a role or the reason why there is none.
+// The terms are the terms of the method. A prompt gets responses from the actor, and a response gets
+// judgments from the judge. The meta-judge compares two judgments twice, once in each order. A [Dossier]
+// has all texts about one prompt, a [Finding] its numbers and IDs without the texts. A [Selection] is
+// the pair selected for a role, or the reason why there is none.
 //
-// Scores are integer thousandths of a rubric point as soon as they are parsed, so equality is exact. All
-// text in a record is valid UTF-8.
+// Scores are integer thousandths of a rubric point from the parser to the selection, so equality is exact.
+// The rows of files have them in points. All text in a record is valid UTF-8.
 package schemas
 
 import (
@@ -99,7 +99,7 @@ type Response struct {
 	Text      string `json:"text"`
 	Reasoning string `json:"reasoning,omitempty"`
 	Status    Status `json:"status"`
-	// PromptTokens are those of the first replicate.
+	// PromptTokens are the prompt tokens of the first replicate.
 	PromptTokens int        `json:"prompt_tokens"`
 	Judgments    []Judgment `json:"judgments,omitempty"`
 	// Reads are the judge's scores of one token each, in the order of their replicates.
@@ -182,7 +182,7 @@ type Judgment struct {
 type Winner byte
 
 // The results of a comparison. Missing is a comparison that failed for good. NotAsked is one that was
-// left out because the choice was settled without it.
+// left out because the selection was settled without it.
 const (
 	NotAsked Winner = '.'
 	Missing  Winner = '-'
@@ -207,15 +207,23 @@ func (w Winner) String() string {
 	}
 }
 
-// A Stop is the reason why a prompt's remaining comparisons were not asked.
+// A Stop is the reason why a prompt's remaining comparisons, or judgments, were not asked.
 type Stop string
 
 // The reasons to stop asking.
 const (
 	StopSettled  Stop = "settled"   // the expected regret of both picks is small enough
-	StopBound    Stop = "bound"     // budget.max_comparisons was reached
+	StopBound    Stop = "bound"     // budget.max_comparisons or budget.max_judgments was reached
 	StopAllPairs Stop = "all_pairs" // every pair was asked
+	StopDistant  Stop = "distant"   // the score of a judgment lies far from the mean of the reads
 )
+
+// Judging describes the end of judgments of the contested response that were asked in rounds.
+type Judging struct {
+	Stopped Stop `json:"stopped"`
+	// Asked counts the judgments asked, failed ones included.
+	Asked int `json:"asked"`
+}
 
 // Asking describes the end of comparisons that were asked in rounds.
 type Asking struct {
@@ -270,6 +278,8 @@ type Dossier struct {
 	Responses []Response `json:"responses,omitempty"`
 	// ContestedID names the response whose judgments are compared; empty for none.
 	ContestedID string `json:"contested_id,omitempty"`
+	// Judging is set when the judgments of the contested response were asked in rounds.
+	Judging *Judging `json:"judging,omitempty"`
 	// Comparisons are on the contested response, in the order of (first, second) ID.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
 	// Asking is set when the comparisons were asked in rounds.

@@ -1,4 +1,4 @@
-// Package answers reads a model's answers from elsewhere, for a comparison with others.
+// Package answers reads answers that another program got from a model. An arena compares them with other answers.
 //
 // Each line contains a prompt, in any form that package prompts reads, and an answer in output, answer,
 // response, completion or generation. The model's name is optional: generator, model or model_id.

@@ -18,7 +18,7 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// An answer has the ID of the prompt that a run reads, whatever form its file has.
+// In every form of file an answer has the ID of the prompt that a run reads.
 func TestRead(t *testing.T) {
 	id := schemas.PromptID([]schemas.Message{{Role: "user", Content: "Why?"}})
 	for name, text := range map[string]string{

@@ -22,8 +22,8 @@ import (
 
 // The times and sizes of commits.
 var (
-	// commitDelay is how long a commit on a local disk waits for more records. It makes frames that
-	// compress well and few calls of fsync. With the fsync a record waits about twice as long.
+	// commitDelay is how long a commit on a local disk waits for more records. Larger frames compress
+	// better and need fewer calls of fsync. With the fsync a record waits about twice as long.
 	commitDelay = 40 * time.Millisecond
 	// putEvery is the pause between two parts of a segment on an object store. More than putSize bytes
 	// end the pause.
@@ -31,8 +31,8 @@ var (
 	putSize  = 8 << 20
 	// maxPending is the number of bytes above which Ready waits on an object store.
 	maxPending = 64 << 20
-	// maxUnsaved is how long a record may wait to become durable before new requests are held back. A
-	// part waits putEvery and takes well under a second; a store that needs retries takes longer.
+	// maxUnsaved is how long a record may wait to become durable before new requests wait too. A part
+	// waits putEvery, and its upload takes well under a second. A store that needs retries takes longer.
 	maxUnsaved = 5 * time.Second
 )
 
@@ -45,7 +45,8 @@ type Journal struct {
 	dir     string
 	bits    PrefixBits
 	encoder *zstd.Encoder
-	// parts is true on an object store, where no file can be appended to: a segment is a row of parts.
+	// parts is true on an object store, where no file can be appended to: a segment is a sequence of
+	// parts.
 	parts  bool
 	frames [][]byte      // buffers of the committing goroutine, one for each batch of a commit
 	wake   chan struct{} // something is pending
@@ -66,8 +67,8 @@ type Journal struct {
 	closeErr error
 }
 
-// Open returns a journal that appends below dir. It creates dir if necessary. The bits are those of the
-// existing buckets. The caller must close the journal.
+// Open returns a journal that appends below dir. It creates dir if necessary. The bits are the prefix
+// lengths of the existing buckets. The caller must close the journal.
 func Open(dir string, bits PrefixBits) (*Journal, error) {
 	parts := !store.HasLocks(dir)
 	if !parts {
@@ -161,7 +162,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// A batch becomes one frame of one segment.
+// A batch becomes frames of one segment.
 type batch struct {
 	of    *appender
 	began time.Time
@@ -214,7 +215,8 @@ func (a *appender) append(records []Record) error {
 	return err
 }
 
-// encodings are buffers for the lines of a call of append. Larger ones than maxEncoding are not kept.
+// encodings are buffers for the lines of a call of append. A buffer larger than maxEncoding is not
+// kept.
 var encodings sync.Pool
 
 const maxEncoding = 64 << 10

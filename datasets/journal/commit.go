@@ -48,7 +48,7 @@ func (j *Journal) put(batches map[*appender]*batch) {
 				j.complete(b, err)
 				return nil
 			}
-			frame := j.encoder.EncodeAll(b.lines, nil)
+			frame := segment.AppendFrames(j.encoder, nil, b.lines)
 			name := fmt.Sprintf("%s.%06d-%s%s", a.name, a.part, segment.Digest(frame), segment.Suffix)
 			a.part++
 			// Answers have been paid for: save them even after the end of their run.
@@ -96,20 +96,20 @@ func (j *Journal) closeFile(a *appender) {
 	}
 }
 
-// commit writes each batch as one frame, and returns when all are durable. It syncs the segments in
+// commit appends the frames of each batch, and returns when all are durable. It syncs the segments in
 // parallel.
 func (j *Journal) commit(batches map[*appender]*batch, open map[*appender]struct{}) {
 	var synced sync.WaitGroup
 	n := 0
 	for a, b := range batches {
-		if err := j.brokenBy(a); err != nil { // no frame may follow a torn one
+		if err := j.brokenBy(a); err != nil { // no frame may follow an incomplete one
 			j.complete(b, err)
 			continue
 		}
 		if n == len(j.frames) {
 			j.frames = append(j.frames, nil)
 		}
-		frame := j.encoder.EncodeAll(b.lines, j.frames[n][:0])
+		frame := segment.AppendFrames(j.encoder, j.frames[n][:0], b.lines)
 		j.frames[n] = frame
 		n++
 		j.reuse(b)
@@ -155,7 +155,7 @@ func (j *Journal) closeIdle(used map[*appender]*batch, open map[*appender]struct
 const maxReopens = 3
 
 // commit appends a frame to the segment and returns when it is durable. After a write that failed
-// half-way the torn frame stays the last one, since nothing may follow it.
+// half-way the incomplete frame stays the last one, since nothing may follow it.
 //
 // A run that has lost its folder may not know it yet, while the next run compacts the segment. A frame
 // that misses the compaction is written again, into a new file of the same name.

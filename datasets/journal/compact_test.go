@@ -72,8 +72,7 @@ var decided = map[string]string{
 	"later0": "text", "later1": "text", "later2": "text",
 }
 
-// What a journal decides is the same before and after, and it has one segment and one pin in
-// each bucket.
+// A journal gives the same records before and after, with one segment and one pin in each bucket.
 func TestCompactLosesNothing(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		attempts(t, dir)
@@ -132,7 +131,7 @@ func TestCompactThatStops(t *testing.T) {
 		cancel()
 		under.Lock()
 		under.Unlock() //nolint:gocritic,staticcheck // nothing is done meanwhile: it is waited for
-		// What a killed program has sent may come late. It is refused, and then goes on elsewhere.
+		// A write of a killed program may arrive late. It is refused, and the next one goes elsewhere.
 		left := map[string][]byte{}
 		for _, name := range names(t, dir) {
 			b, err := store.ReadFile(t.Context(), store.Join(dir, name))
@@ -164,8 +163,7 @@ func TestCompactThatStops(t *testing.T) {
 	}
 }
 
-// Compaction asks for the removal of objects side by side: what it waits for does not grow with
-// their number alone.
+// Compaction removes objects concurrently: its duration does not grow in proportion to their number.
 func TestCompactRemovesSideBySide(t *testing.T) {
 	quickly(t)
 	dir := storetest.Folder(t)
@@ -296,7 +294,7 @@ func TestCompactOfADamagedJournal(t *testing.T) {
 			}
 			damaged := slices.Clone(b)
 			damaged[len(b)/2] ^= 0x10
-			// With a whole frame after it this is no torn end.
+			// With a whole frame after it this is not an incomplete end.
 			if err := os.WriteFile(full, append(damaged, b...), 0o600); err != nil {
 				t.Fatal(err)
 			}

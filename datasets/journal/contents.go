@@ -35,7 +35,7 @@ func (c Contents) add(r *Record) {
 }
 
 // Read returns the current records of a bucket for the prompts for which keep returns true; nil keeps
-// all. The bits are those of the journal. Read fixes no view and writes nothing.
+// all. The bits are the journal's prefix lengths. Read fixes no view and writes nothing.
 func Read(ctx context.Context, dir string, bits PrefixBits, bucket string, keep func(promptID string) bool) (Contents, error) {
 	contents, _, err := read(ctx, dir, bucket, bits, keep)
 	return contents, err

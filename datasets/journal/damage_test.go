@@ -42,8 +42,8 @@ func firstFrame(b []byte) int {
 	return len(b)
 }
 
-// damages are what may become of a file that was put whole: cut anywhere, emptied, a bit flipped,
-// something added.
+// damages are the possible changes of a file that was put whole: cut anywhere, emptied, a bit flipped,
+// bytes added.
 func damages(whole []byte) map[string][]byte {
 	out := map[string][]byte{"one more byte": append(bytes.Clone(whole), 0)}
 	for _, cut := range []int{0, 1, len(whole) / 3, len(whole) / 2, len(whole) - 1} {
@@ -65,12 +65,12 @@ func refused(t *testing.T, what, dir, name string) {
 		t.Errorf("%s: %s is read as if nothing were missing", path.Base(name), what)
 		return
 	}
-	if said := err.Error(); !strings.Contains(said, name) || !strings.Contains(said, "damaged") || !strings.Contains(said, "offset ") {
+	if said := err.Error(); !strings.Contains(said, name) || !strings.Contains(said, "damaged") || !strings.Contains(said, "offset ") || !strings.HasSuffix(said, buckets.SalvageHint) {
 		t.Errorf("%s: %s: %v: names no file and offset", path.Base(name), what, err)
 	}
 }
 
-// A part in a bucket is put whole, so that one which isn't is damage and no torn end: its calls
+// A part in a bucket is put whole, so that one which isn't is damage and not an incomplete end: its calls
 // were paid for and must not be asked again silently.
 func TestDamagedParts(t *testing.T) {
 	quickly(t)
@@ -139,8 +139,7 @@ func TestCompactedSegmentWithoutItsLastFrames(t *testing.T) {
 	}
 }
 
-// Journals of before have no digests in their names. They are read, and held against what zstd
-// itself keeps.
+// Older journals have no digests in their names. Their bytes are checked against zstd's own checksums.
 func TestJournalsWithoutDigests(t *testing.T) {
 	quickly(t)
 	dir := storetest.Folder(t)

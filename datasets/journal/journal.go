@@ -1,10 +1,11 @@
 // Package journal is the durable log of calls. A run never pays twice for a generation in it.
 //
-// A journal is a folder of buckets. A bucket is the folder of all prompts whose IDs hash to one
-// binary prefix: "b0110" for the prefix 0110. Folders with shorter prefixes, from an earlier and smaller
+// A journal is a folder of buckets. A bucket is a folder. It contains the prompts whose ID hashes begin
+// with the bits in its name, such as "b0110". Folders with shorter prefixes, from an earlier and smaller
 // run, may exist too; loading a bucket also reads those. A bucket contains segments: JSON lines in zstd
-// frames, which zstdcat and jq read. A segment has one writer, which appends to it and never rewrites it.
-// One record is one generation, the final failure of one, or a prompt.
+// frames, which zstdcat and jq read. Each segment has one writer. It appends to the file on a disk, and
+// adds numbered parts on an object store. Each record contains one generation, one final failure, or one
+// prompt.
 //
 //	bundle                        Journal                          bucket folder
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
@@ -14,7 +15,7 @@
 //	   ask the server
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst
-//	              store: at once  one part each 2 s, put whole ──► s-UUID.000001-DIGEST.jsonl.zst
+//	              store: no wait  one part each 2 s, put whole ──► s-UUID.000001-DIGEST.jsonl.zst
 //	View.Sync ─── waits until durable
 //	emit the finding with View.Origin
 //
@@ -26,20 +27,21 @@
 //   - Records that were appended to a view are durable when its Sync returns. If a record is durable, so
 //     are all records that were appended before it.
 //   - Loading returns every stored record.
-//   - A view, once fixed, always reads the same records, whatever is appended later.
-//   - A loss is an error that names the file: a listed segment that is missing or shorter, or damaged data.
-//     Only a torn last frame of a local segment, which a crash leaves, is not damage. Parts, pins and
-//     compacted segments are written at once and have the digest of their bytes in their names. Package
-//     upkeep finds all damage at once, and keeps the undamaged records.
+//   - A view, once fixed, always reads the same records. Later records do not change it.
+//   - A loss is an error that names the file: a listed segment that is missing or shorter, or damaged
+//     data. An incomplete last frame of a local segment is no damage: a crash leaves one. Parts, pins
+//     and compacted segments are published whole, and their names contain the digest of their bytes.
+//     Package upkeep lists all damage of a journal, and keeps the undamaged records.
 //
-// A failed write ends its segment; nothing is appended after it. The waiting callers and the next one get
-// the error. Causes are a full disk, or a store that is away for longer than the retries. Views loaded later
-// use new segments, so a bundle restarted in the same process continues once there is space. Calls that were
-// not durable are asked again.
+// A failed write ends its segment; nothing is appended after it. Callers that wait for the write get the
+// error. If none waits, the next caller of Append gets it. Causes are a full disk, or an object store that is
+// unavailable for longer than the retries last. Views loaded later use new segments, so a bundle restarted in the same
+// process continues once there is space. It requests answers again that were not durable.
 //
-// The package does not promise that a key has only one record: a run that was started again while its
-// predecessor still wrote leaves two. Of two records a text wins over a failure. Otherwise the first name
-// wins: the newest pin, then older pins, then segments in the order of their creation. See [Replay.Pin].
+// The package does not promise that a key has only one record. For example, two processes may both save
+// a record for one key if a run restarts before the old process ends. If a key has several records, a
+// text takes precedence over a failure. Otherwise the newest pin takes precedence, then the oldest
+// segment. A pin records which of several records a run used. See [Replay.Pin].
 package journal
 
 import (

@@ -40,7 +40,7 @@ func attempt(t *testing.T, dir, bucket string, records ...Record) schemas.Origin
 	return attemptInFrames(t, dir, bucket, records)
 }
 
-// attemptInFrames keeps the records of each frame before those of the next.
+// attemptInFrames writes the records of each frame before the records of the next one.
 func attemptInFrames(t *testing.T, dir, bucket string, frames ...[]Record) schemas.Origin {
 	t.Helper()
 	j, err := Open(dir, nil)
@@ -112,7 +112,7 @@ func TestSyncedIsThereAfterwards(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// Not closed: what Sync returned for is there whatever happens next.
+	// Not closed: the records before a returned Sync are durable in any case.
 	contents, err := Read(t.Context(), dir, nil, "b", func(p string) bool { return p == "p" })
 	if err != nil {
 		t.Fatal(err)
@@ -178,8 +178,8 @@ func TestBucketIsAPrefixOfItsLonger(t *testing.T) {
 	}
 }
 
-// A crash leaves a segment cut at any byte: what is before the cut frame is read.
-func TestTornLastFrameIsDropped(t *testing.T) {
+// A crash leaves a segment cut at any byte: the frames before the cut are read.
+func TestIncompleteLastFrameIsDropped(t *testing.T) {
 	dir := t.TempDir()
 	o := attemptInFrames(t, dir, "b", []Record{generation("p", "k", 0, "first")}, []Record{generation("p", "k", 1, "second")})
 	name := filepath.Join(dir, o.Segment)
@@ -269,7 +269,7 @@ func TestReplayReadsTheViewOfItsAttempt(t *testing.T) {
 	}
 }
 
-// What Write used is what the next run decides on, whichever attempt that was.
+// The next run uses the records that Write used, of any attempt.
 func TestPinMakesTheNextRunAgree(t *testing.T) {
 	for _, used := range []int{0, 1} {
 		dir := t.TempDir()

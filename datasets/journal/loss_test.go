@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"coeval/datasets/journal/buckets"
 	"coeval/datasets/journal/segment"
@@ -78,8 +79,8 @@ func loses(t *testing.T, what, dir, bucket, full string) {
 	}
 }
 
-// A segment that a view lists is never asked again silently when it is gone, emptied or shortened, be
-// it of the bucket itself or of a shorter prefix.
+// A missing, emptied or shortened segment that a view lists is always an error, in the bucket and in
+// its shorter prefixes. Its calls are never made again silently.
 func TestLostSegments(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		attempt(t, dir, "b0", generation("p", "k", 0, strings.Repeat("first ", 50)))
@@ -99,6 +100,13 @@ func TestLostSegments(t *testing.T) {
 			restore := removeFile(t, full)
 			loses(t, "gone", dir, "b01", full)
 			restore()
+			if store.HasLocks(dir) {
+				another, err := segment.EncodeFrames([]Record{generation("p", "k", 9, uuid.NewString()+strings.Repeat(uuid.NewString(), 50))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				replaced(t, full, another, func() { loses(t, "another, larger file", dir, "b01", full) })
+			}
 			if !store.HasLocks(dir) {
 				continue // a part that is cut is damage: TestDamagedParts
 			}
@@ -110,7 +118,7 @@ func TestLostSegments(t *testing.T) {
 		if diff := cmp.Diff(want, texts(t, dir, "b01")); diff != "" {
 			t.Error(diff)
 		}
-		// A compaction removes files on purpose, and what lists them.
+		// A compaction removes files on purpose, together with the views that list them.
 		if _, err := upkeep.Compact(t.Context(), dir, 1, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +163,7 @@ func TestCompactionsOfBefore(t *testing.T) {
 	}
 }
 
-// What a run has appended since its last view may be torn by a crash: that is no loss.
+// A crash may tear the last frame after a run's last view: that is no loss.
 func TestGrowthIsNoLoss(t *testing.T) {
 	dir := t.TempDir()
 	attempt(t, dir, "b", generation("p", "k", 0, "first"))
@@ -173,12 +181,12 @@ func TestGrowthIsNoLoss(t *testing.T) {
 		t.Error(diff)
 	}
 	h, err := upkeep.Check(t.Context(), dir)
-	if err != nil || len(h.Damages) != 0 || h.TornBytes == 0 || h.Generations != 2 {
+	if err != nil || len(h.Damages) != 0 || h.IncompleteBytes == 0 || h.Generations != 2 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }
 
-// A salvaged journal has every record that was whole, is whole itself, and names what was lost.
+// A salvaged journal has every undamaged record and no damage. The result names the lost records.
 func TestSalvage(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		var want map[string]string
@@ -321,7 +329,8 @@ func TestLinksInAJournal(t *testing.T) {
 	}
 }
 
-// While a store is gone, Healthy holds back whoever would ask for more; when it is back, it lets go.
+// While a store is away, Healthy blocks callers that want to send requests. When the store is back, it
+// returns.
 func TestHealthy(t *testing.T) {
 	quickly(t)
 	set(t, &maxUnsaved, 50*time.Millisecond)

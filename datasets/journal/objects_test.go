@@ -58,8 +58,7 @@ func names(t *testing.T, dir string) []string {
 	return out
 }
 
-// Whenever somebody looks, what is durable has no gap: a record is never there without those
-// that were appended before it.
+// At any time the durable records have no gap: a record is never durable without all earlier ones.
 func TestNoChildIsDurableWithoutItsParent(t *testing.T) { places(t, noChildWithoutParent) }
 
 func noChildWithoutParent(t *testing.T, dir string) {
@@ -123,8 +122,8 @@ func noChildWithoutParent(t *testing.T, dir string) {
 	}
 }
 
-// A write that fails ends its segment: nothing is put after what is missing, and nobody is told
-// that it is durable. What is loaded later goes on in the same journal.
+// A failed write ends its segment: nothing follows the missing part, and no caller learns that it is
+// durable. A view that is loaded later continues in the same journal.
 func TestSegmentThatCannotBeWritten(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		j, err := Open(dir, nil)
@@ -164,8 +163,8 @@ func TestSegmentThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// refuseWrites lets no segment of the bucket "b" be written until mend is called, and returns what
-// the error says.
+// refuseWrites fails all writes of segments of the bucket "b" until mend is called, and returns the
+// text of the error.
 func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
 	t.Helper()
 	if !store.HasLocks(dir) {
@@ -189,7 +188,7 @@ func refuseWrites(t *testing.T, dir string) (want string, mend func()) {
 	}
 }
 
-// Close tells what nobody else was told.
+// Close returns an error that no caller has received.
 func TestCloseTellsOfLoss(t *testing.T) {
 	places(t, func(t *testing.T, dir string) {
 		j, err := Open(dir, nil)
@@ -252,8 +251,8 @@ func TestFlush(t *testing.T) {
 	})
 }
 
-// Loading a bucket takes one listing for each length of prefix that the journal has, mostly one;
-// what shorter prefixes hold is read all the same.
+// Loading a bucket takes one listing for each length of prefix in the journal, mostly one. The records
+// of shorter prefixes are read too.
 func TestListingsOfALoad(t *testing.T) {
 	quickly(t)
 	dir := storetest.Folder(t)

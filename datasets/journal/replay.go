@@ -23,14 +23,15 @@ type Replay struct {
 	twice       bool // a key has more than one record
 }
 
-// A replayed record is the record that the attempt used, with the one that the next load would use.
+// A replayed record is the record that the attempt used, together with the record that the next load
+// would use.
 type replayed struct {
 	used, next *Record
 	got        bool
 }
 
 // NewReplay loads the records of the prompts for which keep returns true, as the attempt of this origin
-// saw them. The bits are those of the journal.
+// saw them. The bits are the journal's prefix lengths.
 func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
 	var order []buckets.Segment
 	if o.View != "" {
@@ -48,7 +49,7 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 	if o.Segment != "" {
 		own = ownSegments(now, o.Segment)
 		if len(own) == 0 {
-			return nil, fmt.Errorf("journal: %s: lost: there is no such file, and a finding was made from it", store.Join(dir, o.Segment))
+			return nil, fmt.Errorf("journal: %s: lost: the file is missing, and a finding depends on it; restore the file, or run `coeval journal salvage`", store.Join(dir, o.Segment))
 		}
 		order = append(own, order...)
 	}
@@ -56,7 +57,7 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 	err = buckets.Read(ctx, dir, order, func(i int, b []byte) error {
 		length, err := segment.Decode(b, keep, r.use)
 		if err == nil && i >= len(own) && length < int64(len(b)) {
-			return fmt.Errorf("offset %d: damaged: the frame there was whole when the view was fixed", length)
+			return fmt.Errorf("offset %d: %w: the frame there was whole when the view was fixed", length, segment.ErrDamaged)
 		}
 		return err
 	})
@@ -131,9 +132,9 @@ func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 	return at.used, true
 }
 
-// Pin makes the next run use the same records. If a key passed to Get has several records, and the next
-// load would use another one, Pin writes the used one into a segment that sorts before all others.
-// Usually Pin writes nothing.
+// Pin makes the next run use the same records. A key passed to Get may have several records, of which
+// the next load would use another. Pin writes the used record into a segment that sorts before all
+// others. Usually Pin writes nothing.
 func (r *Replay) Pin(ctx context.Context) error {
 	var pins []Record
 	for _, at := range r.records {

@@ -16,8 +16,8 @@ type Usage struct {
 	CompletionTokens int64
 }
 
-// ReadUsage counts all calls of a journal, whatever config and prompts they were made with. It holds the
-// IDs of one bucket's calls in memory at a time.
+// ReadUsage counts all calls of a journal, of any config and any prompts. It keeps the IDs of one
+// bucket's calls in memory at a time.
 func ReadUsage(ctx context.Context, dir string) (Usage, error) {
 	var sum Usage
 	all, err := buckets.ListAll(ctx, dir)

@@ -10,8 +10,8 @@ import (
 	"coeval/schemas"
 )
 
-// A View is what one attempt sees of a bucket, and the segment that it appends to. It may be used
-// from many goroutines.
+// A View is one attempt's fixed set of a bucket's records, and the segment that the attempt appends to.
+// It may be used from many goroutines.
 type View struct {
 	bucket string
 	digest string

@@ -1,15 +1,15 @@
 // Package labels reads people's preferences between responses: which of two responses to a prompt is
 // better, or the score of a response.
 //
-// A file contains one label per line as a JSON object (.jsonl, .ndjson or .json, each also with .gz or .zst), or
-// all of them in one JSON array. Package prompts defines the forms of the prompt. A label is one of two
-// kinds, and a file has one kind only:
+// A file contains one label per line as a JSON object, or all labels in one JSON array. Its name ends in .jsonl,
+// .ndjson or .json; .gz or .zst may follow. Package prompts defines the forms of the prompt. A label is one of
+// two kinds, and a file has one kind only:
 //
 //	{"prompt": …, "response_1": "…", "response_2": "…", "label": 1}      1, 2 or "tie"
 //	{"prompt": …, "response": "…", "score": 3.5}                         on the scale of the file
 //
-// LLMBar's form is a pair too: input is the prompt, output_1 and output_2 the responses. Other fields are
-// ignored. Several labels on one response or pair come from several people.
+// LLMBar's form is a pair too: input is the prompt, output_1 and output_2 the responses. Other fields
+// are ignored. Several labels on one response or pair count as several people's.
 //
 // Responses are trimmed as a run trims its actor's texts, so the judge sees the same texts as in a run.
 //
@@ -88,7 +88,7 @@ type Scale struct{ Low, High float64 }
 // RubricScale is the judge's own scale, and the default.
 var RubricScale = Scale{Low: 0, High: 5}
 
-// ParseScale parses a scale, as in 1:10.
+// ParseScale parses a scale, for example 1:10.
 func ParseScale(text string) (Scale, error) {
 	low, high, ok := strings.Cut(text, ":")
 	var s Scale
@@ -356,9 +356,9 @@ func response(name string, value jsontext.Value) (string, error) {
 
 // shorten bounds the input's part of a message.
 func shorten(s string) string {
-	const most = 60
+	const maxLength = 60
 	for i := range s {
-		if i >= most {
+		if i >= maxLength {
 			return s[:i] + "…"
 		}
 	}

@@ -78,7 +78,7 @@ func TestScores(t *testing.T) {
 	}
 }
 
-// The set that the repository ships is what its README says.
+// The shipped set has the numbers in its README.
 func TestLLMBar(t *testing.T) {
 	got, err := Read(t.Context(), "../llmbar/llmbar-natural.json", RubricScale)
 	if err != nil {
@@ -121,11 +121,11 @@ func TestCompressed(t *testing.T) {
 	}
 }
 
-// What is wrong is one sentence with file and line.
+// An error is one sentence with file and line.
 func TestBadLabels(t *testing.T) {
 	const good = `{"prompt": "p", "response_1": "a", "response_2": "b", "label": 1}` + "\n"
 	for _, c := range []struct{ name, text, want string }{
-		{"no JSON", "<xml>", ":1: the line is no JSON"},
+		{"no JSON", "<xml>", ":1: the line is not JSON"},
 		{"half a line", good + `{"prompt": "p"`, ":2: the line is not a JSON object"},
 		{"no UTF-8", good + "{\"prompt\": \"\xff\"}", ":2: the line is not valid UTF-8"},
 		{"no prompt", `{"response": "a", "score": 1}`, ":1: no field with a prompt was found"},
@@ -177,8 +177,8 @@ func TestParseScale(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, it is refused with its name, or gives labels within their bounds whose
-// responses the dossiers hold.
+// Any file is either refused with its name, or gives labels within their bounds whose responses are in
+// the dossiers.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"prompt": "p", "response_1": "a", "response_2": "b", "label": "tie"}`))
 	f.Add([]byte(`[{"input": "q", "output_1": "d", "output_2": "e", "label": 2}]`))

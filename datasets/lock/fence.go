@@ -13,7 +13,7 @@ import (
 )
 
 // A Fence reports whether a run still owns its lock. It serves processes that work for the run without
-// the lock, such as workers of a cluster. They continue after the program that started the run has
+// the lock, for example workers of a cluster. They continue after the program that started the run has
 // died, and stop when another run owns the folder. A Fence may be used from many goroutines.
 //
 // A fence is no lock: another run may begin between a check and the step that follows it. A process
@@ -147,7 +147,7 @@ func (f *Fence) read(ctx context.Context) (is leaseRecord, err error) {
 }
 
 // Watch checks every few seconds until ctx ends. It returns an error when the attempt has lost the
-// lock, or when it could not read the lock for so long that another run may own it.
+// lock. It also returns one when the lock was unreadable for long enough that another run may own it.
 func (f *Fence) Watch(ctx context.Context) error {
 	beat := time.NewTicker(leaseBeat)
 	defer beat.Stop()

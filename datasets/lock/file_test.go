@@ -55,8 +55,8 @@ func victim(t *testing.T, content string) (name string, check func()) {
 	}
 }
 
-// What lies in the place of the lock is refused unless it is a lock that this user made, and
-// nothing is changed by that.
+// A file in the place of the lock is refused, unless it is a lock of this user. The refusal changes
+// nothing.
 func TestPlantedLocks(t *testing.T) {
 	const record = `{"pid":1,"host":"h","since":"2026-01-01T00:00:00Z","id":"x","released":true}`
 	for _, test := range []struct {

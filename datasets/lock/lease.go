@@ -156,11 +156,11 @@ func readLease(ctx context.Context, name string) (record leaseRecord, v store.Ve
 }
 
 // errUnwritten means that the lease is unchanged although the store refused to write it.
-var errUnwritten = errors.New("the store refused to change what nobody else has changed")
+var errUnwritten = errors.New("the store refused a conditional write although no other run had changed the file")
 
 // write replaces one version of the lease with this lease's record. If the answer to an earlier write
-// was lost, the lease may already contain this lease's own ID: write then replaces it, whatever its
-// version. It returns [store.ErrChanged] only if another run owns the lease.
+// was lost, the lease may already contain this lease's own ID: write then replaces any version of it.
+// It returns [store.ErrChanged] only if another run owns the lease.
 func (l *lease) write(ctx context.Context, old store.Version) error {
 	b, err := json.Marshal(&l.record)
 	if err != nil {
@@ -269,7 +269,7 @@ func (l *lease) lossError() error {
 	return fmt.Errorf("%s took %s over, and this run stops. No paid answer is lost", who, l.out)
 }
 
-// release gives up the lease, unless it was lost.
+// release removes the lease, unless it was lost.
 func (l *lease) release() error {
 	lost := l.ctx.Err() != nil
 	l.cancel(errReleased)

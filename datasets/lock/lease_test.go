@@ -86,7 +86,7 @@ func TestLeaseIsKept(t *testing.T) {
 	}
 }
 
-// leaseOf returns the lease of a folder that is held by a run of this ID, which does not renew it.
+// leaseOf returns the lease of a folder of a run with this ID, which does not renew it.
 func leaseOf(t *testing.T, out, id string) *lease {
 	t.Helper()
 	l := &lease{out: out, name: Name(out), record: leaseRecord{holder: thisProcess(""), ID: id}}
@@ -160,8 +160,8 @@ func TestLeaseThatCannotBeRenewed(t *testing.T) {
 	}
 }
 
-// A renewal that arrived and whose answer did not is the holder's own, and no other run's, also
-// when it can't be told at once whose it is.
+// A renewal may arrive while its answer is lost. The lease is then the holder's own and no other run's,
+// even if the owner cannot be determined at once.
 func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 	quickly(t)
 	set(t, &leaseExpires, 3*time.Second)
@@ -179,7 +179,7 @@ func TestLeaseWhoseAnswerIsLost(t *testing.T) {
 		case http.MethodPost:
 			if n := puts.Add(1); n <= faulty && n%4 == 1 {
 				server.ServeHTTP(httptest.NewRecorder(), r)
-				<-r.Context().Done() // until the client gives up
+				<-r.Context().Done() // until the client stops waiting
 				return
 			}
 		case http.MethodGet:
@@ -247,8 +247,8 @@ func TestLeaseThatNobodyElseHas(t *testing.T) {
 	}
 }
 
-// A holder that renews its lease between the look of who takes it over and the write that does so
-// loses it all the same; another run that took it there keeps it.
+// A takeover succeeds even if the holder renews its lease between the takeover's look and its write. If
+// another run has taken the lease in between, that run keeps it.
 func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 	quickly(t)
 	for _, test := range []struct{ who, id, want string }{
@@ -305,7 +305,8 @@ func TestTakeOverOfWhatIsRenewed(t *testing.T) {
 	}
 }
 
-// A store that refuses to change what nobody else has changed is told of, and not asked on and on.
+// A store may refuse a conditional write although no other run has changed the file. That is an error,
+// and the write is not repeated for ever.
 func TestTakeOverThatIsRefused(t *testing.T) {
 	quickly(t)
 	out := storetest.Folder(t)
@@ -329,7 +330,7 @@ func TestTakeOverThatIsRefused(t *testing.T) {
 	}
 }
 
-// A store that writes over a file whatever its version keeps no leases, and no run begins there.
+// A store that overwrites any version of a file supports no leases, and no run begins there.
 func TestStoreWithoutConditions(t *testing.T) {
 	quickly(t)
 	out := storetest.Folder(t)
@@ -349,8 +350,8 @@ func TestStoreWithoutConditions(t *testing.T) {
 	}
 }
 
-// What a lease costs when nobody else has it: to look, to take, to renew at once, to see that an
-// older version of it can't be written over, to remove nothing, and to give it back.
+// The requests of a lease without another owner: look, take, renew at once, try to overwrite an older
+// version, remove a missing file, release.
 func TestCostOfALease(t *testing.T) {
 	quickly(t)
 	set(t, &leaseBeat, time.Hour)
@@ -378,8 +379,7 @@ func TestCostOfALease(t *testing.T) {
 	}
 }
 
-// Workers see who has the lock: their own run, also when the program that began it is gone, or
-// another, or nobody.
+// Workers see the owner of the lock: their own run, even if its program is gone, another run, or none.
 func TestFence(t *testing.T) {
 	places(t, func(t *testing.T, out string) {
 		set(t, &fenceFresh, 0)
@@ -416,8 +416,8 @@ func TestFence(t *testing.T) {
 	})
 }
 
-// A watching worker is told when another run takes the folder, and goes on while a store that
-// can't be asked may come back.
+// A watching worker gets an error when another run takes the folder. It continues while an unreachable
+// store may come back.
 func TestFenceWatches(t *testing.T) {
 	quickly(t)
 	out := storetest.Folder(t)
@@ -455,8 +455,8 @@ func TestFenceWatches(t *testing.T) {
 	}
 }
 
-// A look that gets no answer holds up nobody for ever: who asks may leave, who waits is told, and
-// all wait for one look.
+// A look without an answer blocks no caller for ever: a caller's context ends its wait, a waiting
+// caller gets an error, and all callers share one look.
 func TestFenceWithoutAnswer(t *testing.T) {
 	quickly(t)
 	out := storetest.Folder(t)

@@ -1,10 +1,10 @@
-// Package lock lets one run at a time work on a folder, and lets the processes that work for the run
-// notice the loss of the lock.
+// Package lock lets one run at a time work on a folder. The owner and each process with a [Fence] notice the
+// loss of the lock.
 //
 // On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
-// the process ends in any way. An object store has no such locks. There the lock is a lease, the object
-// OUT/operations/lease.json: its owner renews it every few seconds, and another run may take it after
-// half a minute without a renewal.
+// the process ends in any way. An object store has no flock. There the lock is a lease, the object
+// OUT/operations/lease.json. Its owner renews it every few seconds. Another run may take it after half a
+// minute without a renewal.
 //
 //	run A                     OUT/operations/lease.json          run B
 //	Acquire ── create ──────► {id: A, beat: 0}
@@ -14,14 +14,15 @@
 //	                          {id: B, beat: 0}  ◄── replace ──── B has it
 //
 // The lock file is opened without following a link. It must be a regular file that belongs to the
-// user and has one name; otherwise Acquire refuses it and changes nothing.
+// user and has no second hard link; otherwise Acquire refuses it and changes nothing.
 //
-// A [Fence] is for a process that works for a run without its lock, such as a worker of a cluster. The
-// lock promises that no two owners overlap, if all clocks run at the same rate. A process notices a loss
+// A process that works for a run but does not own the lock, such as a cluster worker, checks a [Fence].
+// If all clocks run at the same rate, a folder never has two owners at a time. A process notices a loss
 // within seconds, not at once.
 package lock
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,8 +63,8 @@ type Options struct {
 // Acquire locks a run's folder and creates it if necessary. When another run owns the lock, the error
 // names that run.
 //
-// On an object store Acquire also checks that the store honors conditional writes, and that files
-// can be replaced and removed; the error names what is missing.
+// On an object store Acquire also checks that the store honors conditional writes, and that files can
+// be replaced and removed; the error names the missing ability.
 func Acquire(ctx context.Context, out string, o Options) (*Lock, error) {
 	record := leaseRecord{holder: thisProcess(o.Attempt), ID: uuid.NewString()}
 	if store.HasLocks(out) {
@@ -90,7 +91,7 @@ func (l *Lock) Context(ctx context.Context) (context.Context, context.CancelFunc
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-// Release gives up the lock.
+// Release releases the lock.
 func (l *Lock) Release() error {
 	if l.lease != nil {
 		return l.lease.release()
@@ -121,6 +122,23 @@ func Exists(ctx context.Context, out string) (bool, error) {
 	}
 	var is leaseRecord
 	return json.Unmarshal(b, &is) == nil && is.ID != "", nil
+}
+
+// Unwritten reports whether a run's folder on a local disk has the lock of a process that ended before it
+// wrote its record: a file that is empty or has only zeros.
+func Unwritten(ctx context.Context, out string) (bool, error) {
+	if !store.HasLocks(out) {
+		return false, nil
+	}
+	is, err := os.Lstat(Name(out))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!is.Mode().IsRegular() || is.Size() > maxRecord) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock: %w", err)
+	}
+	b, err := store.ReadSmall(ctx, Name(out))
+	return err == nil && len(bytes.Trim(b, "\x00")) == 0, err
 }
 
 // A leaseRecord is the content of the lock file or of the lease. Each renewal of a lease writes

@@ -80,7 +80,7 @@ func isNeeded(name string, o Options) bool {
 	return name == o.IDField || conversation.IsKnown(name)
 }
 
-// largeBytes is the mean size from which on a column of bytes, such as of images, is not read.
+// largeBytes is the mean size from which on a column of bytes, for example of images, is not read.
 const largeBytes = 16 << 10
 
 // withoutLarge returns the schema without the columns whose values are bytes of no text, large

@@ -2,14 +2,20 @@
 //
 // It reads these kinds of files; each prompt is one line:
 //
-//	.jsonl .ndjson .json    a JSON object in each line, or one array whose entries count as lines
-//	.csv .tsv               a table with a header, whose rows count as lines
-//	.parquet                rows, with any compression but LZ4 and LZO
+//	.jsonl .ndjson .json    one JSON object, string or list of messages per line, or one array of them.
+//	                        Or one object for the whole file: it has a list of rows, {"data":[…]}, or
+//	                        columns, {"prompt":["a","b"]}, or rows as fields, {"1":{"prompt":"a"}}. An
+//	                        object may span several lines, up to 64 MiB
+//	.csv .tsv               a table with a header; each row counts as a line
+//	.txt                    one prompt per line, unchanged
+//	.yaml .yml              a list of objects or strings, or one object as in JSON; at most 64 MiB
+//	.parquet                rows, with any compression except LZ4 and LZO
 //
-// All but Parquet may also end in .gz or .zst. A text in UTF-16 needs a byte order mark.
+// All names except those of Parquet files may also end in .gz or .zst. A text in UTF-16 needs a byte order
+// mark.
 //
 // [ReadFile] returns a prompt for each line, or a failure with the reason. A bad line never ends the
-// reading. [ScanFiles] reads all files once before a run: it counts lines, reports how they were read,
+// reading. [ScanFiles] reads all files once before a run. It counts lines, reports how they were read,
 // and decides which prompts a limit, a sample and a slice contain.
 //
 // Package conversation decides which fields make a prompt. All other fields are the prompt's
@@ -46,7 +52,7 @@ const (
 	TooLarge = lines.TooLarge
 	// BadRow is a row of a table that has not as many cells as the header, or a stray quote.
 	BadRow = lines.BadRow
-	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
+	// NoPrompt is a line without a field that has a prompt, or with several candidates.
 	NoPrompt = conversation.NoPrompt
 	// BadRole is a message whose role is not known.
 	BadRole = conversation.BadRole
@@ -59,10 +65,10 @@ const (
 // DefaultMaxLineBytes is the size above which a line is bad: 1 MiB.
 const DefaultMaxLineBytes = 1 << 20
 
-// Options say how a line is read.
+// Options configure the reading of a line.
 type Options struct {
-	// Field is the path of the prompt, such as text or body.messages. Empty means that it is
-	// found by itself.
+	// Field is the path of the prompt, for example text or body.messages. Empty means that the reader
+	// finds it.
 	Field string `json:"field,omitempty"`
 	// IDField has the prompt's own ID. Empty means that it is found by itself.
 	IDField string `json:"id_field,omitempty"`
@@ -73,7 +79,7 @@ type Options struct {
 	MaxLineBytes int `json:"max_line_bytes,omitempty"`
 }
 
-// What becomes of the answer with which a conversation ends.
+// The treatment of an answer at the end of a conversation.
 const (
 	// AutoDrop leaves it out, and a scan reports how often.
 	AutoDrop = "auto"
@@ -114,13 +120,13 @@ func (l *Line) Number() int64 {
 	return l.Prompt.Line
 }
 
-// ReadFile gives every line of a file that is not blank to each, in order. An error of each
-// ends the reading and is returned as it is. A file that is damaged, cut off inside a
-// compressed part, or of another kind than its name says is an error that names file and place.
+// ReadFile gives every line of a file that is not blank to each, in order. An error of each ends the
+// reading and is returned as it is. A file is an error if it is damaged, cut off inside a compressed
+// part, or of another kind than its ending. The error names file and place.
 func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error) (err error) {
 	kind, compression, ok := kindOf(f.Path)
 	if !ok {
-		return fmt.Errorf("prompts: %s: files of this kind can't be read; supported are %s", show(f.Path), supported())
+		return refused(f.Path)
 	}
 	o.MaxLineBytes = cmp.Or(o.MaxLineBytes, DefaultMaxLineBytes)
 	r, err := store.Open(ctx, f.Path)
@@ -132,6 +138,9 @@ func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error
 			err = errors.Join(err, closeErr)
 		}
 	}()
+	if isPointer(r, r.Size()) {
+		return fmt.Errorf("prompts: %s: the file is a pointer of Git LFS without the data; fetch the data with git lfs pull", show(f.Path))
+	}
 	if kind == parquetKind {
 		return readParquet(ctx, r, r.Size(), f, o, each)
 	}
@@ -147,11 +156,25 @@ func ReadFile(ctx context.Context, f File, o Options, each func(line Line) error
 	return readText(ctx, text, kind, f, o, each)
 }
 
-// Text returns the text of a file of lines whose ending says how it is compressed. A file of
-// another kind is an error.
+// isPointer reports whether a file is what Git LFS leaves in place of a file that it has not fetched.
+func isPointer(r io.ReaderAt, size int64) bool {
+	const (
+		beginning = "version https://git-lfs.github.com/spec/"
+		largest   = 1024 // by the specification
+	)
+	if size < int64(len(beginning)) || size >= largest {
+		return false
+	}
+	head := make([]byte, len(beginning))
+	_, err := r.ReadAt(head, 0)
+	return err == nil && string(head) == beginning
+}
+
+// Text returns the text of a file of lines. The file's ending names the compression. A file of another
+// kind is an error.
 func Text(r io.Reader, path string) (io.ReadCloser, error) {
 	kind, compression, ok := kindOf(path)
-	if !ok || kind == parquetKind || isTable(kind) {
+	if !ok || kind == parquetKind || rank(kind) > 0 {
 		return nil, fmt.Errorf("prompts: %s: files of this kind can't be read; supported are .jsonl, .ndjson, .json, each also with .gz or .zst", show(path))
 	}
 	text, err := lines.Decompress(r, compression)

@@ -24,7 +24,7 @@ func user(content string) []schemas.Message {
 	return []schemas.Message{{Role: "user", Content: content}}
 }
 
-// prompt is what parse should make of these; their ID follows.
+// prompt is the expected result of parse; its ID follows.
 func prompt(messages []schemas.Message, metadata string, ownIDs ...string) schemas.Prompt {
 	return schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages, OwnIDs: ownIDs, Metadata: metadata}
 }
@@ -126,8 +126,43 @@ func TestReadFileOfLines(t *testing.T) {
 		{"array.json", "[" + a + "," + b + "]", both},
 		{"array.jsonl", "\ufeff \n[\r\n" + a + " ,\n\t" + b + "\n]\n\n", both},
 		{"array-pretty.json", "[\n  {\n    \"prompt\": \"a\"\n  },\n  {\"x\": [1, {\"y\": \"]\\\"[\"}], \"prompt\": \"b\"}\n]", both},
-		{"array-bad.json", `[` + a + `, 5, ["x"], {"prompt":}, , ` + b + `]`, []string{"1 a", "2 bad_json", "3 bad_json", "4 bad_json", "5 bad_json", "6 b"}},
+		{"array-bad.json", `[` + a + `, 5, [3], {"prompt":}, , ` + b + `]`, []string{"1 a", "2 bad_json", "3 bad_json", "4 bad_json", "5 bad_json", "6 b"}},
 		{"array-large.json", "[" + large + "," + a + "," + large + "]", []string{"1 too_large", "2 a", "3 too_large"}},
+		{"array-texts.json", `["a", "b"]`, both},
+		{"texts.jsonl", "\"a\"\n\"b\"\n", both},
+		{"lists.jsonl", `[{"role":"user","content":"a"}]` + "\n" + `[{"role":"user","content":"b"}]` + "\n", both},
+		{"array-lists.json", `[[{"role":"user","content":"a"}],[{"role":"user","content":"b"}]]`, both},
+		{"one.json", a, []string{"1 a"}},
+		{"pretty.json", "{\n  \"prompt\": \"a\"\n}\n", []string{"1 a"}},
+		{"pretty-two.json", "{\n  \"prompt\": \"a\"\n}\n{\n  \"prompt\": \"b\"\n}\n", both},
+		{"one-chat.json", "{\n\"messages\": [\n{\"role\": \"user\",\n\"content\": \"a\"}]}", []string{"1 a"}},
+		{"ultrachat.json", `{"id":"0","data":["a","c"]}`, []string{"1 a"}},
+		{"data.json", `{"version":"1","n":2,"data":[` + a + `,` + b + `],"errors":[]}`, both},
+		{"data-pretty.json", "{\n \"data\": [\n  " + a + ",\n  " + b + "\n ]\n}\n", both},
+		{"instances.json.gz", gzipped(t, `{"type":"text_only","instances":[{"text":"### Human: a### Assistant: c"},{"text":"### Human: b### Assistant: c"}]}`), both},
+		{"rows.json", `{"features":[{"feature_idx":0,"name":"prompt"}],"rows":[{"row_idx":0,"row":` + a + `},{"row_idx":1,"row":` + b + `}],"num_rows_total":2}`, both},
+		{"nested.json", `{"data":{"rows":[` + a + `,` + b + `]},"code":0}`, both},
+		{"prompts.json", `{"prompts":["a","b"]}`, both},
+		{"large-rows.json", `{"data":[` + a + `,` + b + `,` + strings.Repeat(large+",", 9) + a + `]}`, []string{"1 a", "2 b", "3 too_large", "4 too_large", "5 too_large", "6 too_large", "7 too_large", "8 too_large", "9 too_large", "10 too_large", "11 too_large", "12 a"}},
+		{"no-rows.json", `{"data":[{"x":1}]}`, []string{"1 no_prompt"}},
+		{"columns.json", `{"id":[1,2],"prompt":["a","b"]}`, both},
+		{"pandas.json", `{"prompt":{"0":"a","1":"b"},"n":{"0":1,"1":2}}`, both},
+		{"pandas-split.json", `{"columns":["id","prompt"],"index":[0,1],"data":[[1,"a"],[2,"b"]]}`, both},
+		{"pandas-split-texts.json", `{"columns":["id","prompt"],"index":[0,1],"data":[["1","a"],["2","b"]]}`, both},
+		{"pandas-table.json", `{"schema":{"fields":[{"name":"prompt","type":"string"}]},"data":[{"index":0,"prompt":"a"},{"index":1,"prompt":"b"}]}`, both},
+		{"by-id.json", `{"q1":{"prompt":"a"},"q2":{"prompt":"b"}}`, both},
+		{"uneven.json", `{"prompt":["a","b"],"id":[1]}`, []string{"1 no_prompt"}},
+		{"plain.txt", "a\r\n\n  b  \n", []string{"1 a", "3 b"}},
+		{"json-later.txt", "a\n" + a, []string{"1 a", "2 " + a}},
+		{"latin1.txt", "a\n\xe9\nb", []string{"1 a", "2 invalid_utf8", "3 b"}},
+		{"list.yaml", "- prompt: a\n- prompt: b\n", both},
+		{"texts.yml", "- a\n- |-\n  b\n", both},
+		// A text does not depend on its place in the file: a block keeps its last line end.
+		{"blocks.yml", "- |\n  b\n- |+\n  c\n\n", []string{"1 b\n", "2 c\n\n"}},
+		{"escapes.yml", "- \"a\\x85\\0\"\n", []string{"1 a\u0085\x00"}},
+		{"numbers.yml", "- prompt: a\n  n: .nan\n- prompt: b\n  n: .inf\n", both},
+		{"rows.yaml", "version: 1\nprompts:\n  - prompt: a\n  - prompt: b\n", both},
+		{"documents.yaml", "prompt: a\n---\nprompt: b\n", both},
 		{"array-empty.json", "[ ]", nil},
 		{"array.json.gz", gzipped(t, "["+a+","+b+"]"), both},
 		{"table.csv", "prompt,id\na,1\nb,2\n", both},
@@ -162,7 +197,7 @@ func TestReadFileOfLines(t *testing.T) {
 	}
 }
 
-// The limit is on the line without its end, whatever buffer it straddles.
+// The limit applies to the line without its end, at any place in the reader's buffer.
 func TestLineLimit(t *testing.T) {
 	for _, limit := range []int{50, 64 << 10, 64<<10 + 1, 200_000} {
 		fits := `{"prompt":"` + strings.Repeat("x", limit-13) + `"}`
@@ -214,10 +249,21 @@ func TestReadFileErrors(t *testing.T) {
 		{"cut.json", "[\n{\"prompt\":\"a\"},\n", "after line 1: the JSON array has no end: the file is cut off"},
 		{"cut-string.json", "[{\"prompt\":\"a]", "after line 0: the JSON array has no end: the file is cut off"},
 		{"twice.json", "[] []", "after line 0: there is more behind the JSON array"},
-		{"pretty.json", "{\n  \"prompt\": \"a\"\n}", "the file is JSON over several lines; write an object a line, or one array of objects"},
+		{"broken.json", "{\n  \"prompt\": \"a\"\n}\n{\n  \"prompt\"\n}", "the file is JSON over several lines, and broken after object 1; write an object a line, or one array of objects"},
+		{"cut-rows.json", `{"data":[{"prompt":"a"},{"prompt":"b"}]`, "the JSON object around the rows has no end: the file is cut off"},
+		{"two-lists.json", `{"train":[{"prompt":"a"}],"test":[{"prompt":"b"}]}`, `the file has two lists of prompts, "the first" and "test"; write each to a file of its own`},
+		{"aliases.yaml", "- prompt: &a x\n- prompt: *a\n", "the file has YAML aliases, which are not read; write the values out, or use JSON lines"},
+		{"deep.yaml", "- prompt: a\n  x: " + strings.Repeat("[", 20_000), "line 2 has more than 10000 levels or open brackets; write JSON lines"},
+		{"broken.yaml", "- a\n b: [", "the file is not valid YAML: "},
+		{"pointer.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "the file is a pointer of Git LFS without the data; fetch the data with git lfs pull"},
+		{"pointer.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "pointer of Git LFS"},
+		{"pointer.parquet", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "pointer of Git LFS"},
+		{"lines.txt", text, "the file has JSON lines; rename it to .jsonl, since each line of a .txt file is a prompt as it is"},
+		{"a.xlsx", "PK", "supported are .jsonl, .ndjson, .json, .csv, .tsv, .txt, .yaml, .yml, .parquet, and all but the last with .gz or .zst; save the sheet as .csv"},
+		{"a.arrow", "ARROW1", "; write it with to_parquet or to_json(lines=True)"},
+		{"a.md", "# a", "; write a prompt a line into a .txt file"},
 		{"twice.csv", "prompt,id,prompt\na,b,c\n", "column prompt is there twice; rename one"},
 		{"open.csv", "prompt\n\"" + strings.Repeat("some text\n", 300_000), "a row is larger than prompts.max_line_bytes; a quote may not be closed"},
-		{"a.txt", text, "files of this kind can't be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
 		{"a.parquet.gz", gz, "files of this kind can't be read"},
 	}
 	for _, test := range tests {
@@ -226,6 +272,15 @@ func TestReadFileErrors(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "prompts: "+path+": ") || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want one with %q", test.name, err, test.want)
 		}
+	}
+}
+
+// Columns may be longer than the part that the reader looks at to recognise them.
+func TestLongColumns(t *testing.T) {
+	path := write(t, "a.json", `{"prompt":["a",`+strings.Repeat(`"c",`, 17_000)+`"b"]}`)
+	lines, err := read(t, File{Path: path}, Options{})
+	if err != nil || len(lines) != 17_002 || lines[0] != "1 a" || lines[17_001] != "17002 b" {
+		t.Errorf("%d lines, %v", len(lines), err)
 	}
 }
 
@@ -255,7 +310,7 @@ func TestReadFileStops(t *testing.T) {
 func TestExpand(t *testing.T) {
 	folder := t.TempDir()
 	t.Chdir(folder)
-	for _, name := range []string{"d/b.jsonl", "d/a.parquet", "d/README.md", "d/.hidden.jsonl", "d/sub/c.jsonl", "x.json.gz", "y.ndjson.zst", "notes.txt", "empty/notes.txt", "a.parquet.gz", "tables/a.csv", "tables/b.tsv.gz", "mixed/scores.csv", "mixed/x.jsonl", "mixed/part-0.snappy.parquet", "mixed/.part-0.snappy.parquet.crc", "mixed/_SUCCESS", "mixed/_metadata", "mixed/_common_metadata", "[a].jsonl", "latin/of/\xe9.jsonl"} {
+	for _, name := range []string{"d/b.jsonl", "d/a.parquet", "d/README.md", "d/.hidden.jsonl", "d/sub/c.jsonl", "x.json.gz", "y.ndjson.zst", "notes.md", "empty/notes.md", "a.parquet.gz", "tables/a.csv", "tables/b.tsv.gz", "mixed/scores.csv", "mixed/x.jsonl", "mixed/part-0.snappy.parquet", "mixed/.part-0.snappy.parquet.crc", "mixed/_SUCCESS", "mixed/_metadata", "mixed/_common_metadata", "hub/state.json", "hub/dataset_info.json", "hub/LICENSE.txt", "hub/train.csv", "plain/b.txt", "plain/a.yaml", "[a].jsonl", "latin/of/\xe9.jsonl"} {
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -276,11 +331,13 @@ func TestExpand(t *testing.T) {
 		{nil, nil, "prompts: no file is given"},
 		{[]string{"d", "none.jsonl"}, nil, "prompts: none.jsonl: there is no such file, or no file in it"},
 		{[]string{"none*"}, nil, "prompts: none*: there is no such file, or no file in it"},
-		{[]string{"notes.txt"}, nil, "prompts: notes.txt: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
-		{[]string{"empty"}, nil, "prompts: empty: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
-		{[]string{"a.parquet.gz"}, nil, "prompts: a.parquet.gz: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"notes.md"}, nil, "prompts: notes.md: files of this kind can't be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .txt, .yaml, .yml, .parquet, and all but the last with .gz or .zst; write a prompt a line into a .txt file"},
+		{[]string{"empty"}, nil, "prompts: empty: no file that can be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .txt, .yaml, .yml, .parquet, and all but the last with .gz or .zst"},
+		{[]string{"a.parquet.gz"}, nil, "prompts: a.parquet.gz: files of this kind can't be read; supported are .jsonl, .ndjson, .json, .csv, .tsv, .txt, .yaml, .yml, .parquet, and all but the last with .gz or .zst; unpack it"},
 		{[]string{"tables"}, []string{"tables/a.csv", "tables/b.tsv.gz"}, ""},
 		{[]string{"mixed"}, []string{"mixed/part-0.snappy.parquet", "mixed/x.jsonl"}, ""},
+		{[]string{"hub"}, []string{"hub/train.csv"}, ""},
+		{[]string{"plain"}, []string{"plain/a.yaml", "plain/b.txt"}, ""},
 		{[]string{"mixed/scores.csv"}, []string{"mixed/scores.csv"}, ""},
 		{[]string{"[a].jsonl"}, []string{"[a].jsonl"}, ""},
 		{[]string{"~/a.jsonl"}, nil, "prompts: ~/a.jsonl: there is no such file, or no file in it; ~ is not expanded here: write the whole path"},

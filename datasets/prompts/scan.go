@@ -17,14 +17,14 @@ import (
 
 // Scan is the result of reading all prompts once. Lines = Bad + Merged + Distinct.
 type Scan struct {
-	// Files are to be read by a run: those of the input, without what the limit cuts off.
+	// Files are the files that a run reads: the files of the input up to the limit.
 	Files []File
-	// Sample is what the run keeps of them.
+	// Sample is the run's part of the prompts.
 	Sample Sample
 	// Lines that are not blank; Bad ones; Merged ones, which repeat an earlier prompt; and
 	// Distinct prompts.
 	Lines, Bad, Merged, Distinct int64
-	// Prompts are those that the slice and the sample keep.
+	// Prompts is the number of prompts in the slice and the sample.
 	Prompts int64
 	// Chars is the number of Unicode code points in the distinct prompts' messages.
 	Chars int64
@@ -45,9 +45,9 @@ const keptBad = 5
 // maxForms bounds the names that a scan counts, which come from the file.
 const maxForms = 1000
 
-// ScanFiles reads the prompts that paths stand for, as [Expand] says. It takes about 30 bytes
-// of memory for each distinct prompt, and 50 more for each one of a sample. Input in which no
-// line is a prompt is an error.
+// ScanFiles reads the prompts of the files that [Expand] returns for paths. It takes about 30 bytes of
+// memory for each distinct prompt, and 50 more for each one of a sample. Input in which no line is a
+// prompt is an error.
 func ScanFiles(ctx context.Context, paths []string, o Options, selection Selection) (*Scan, error) {
 	if err := selection.validate(); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ type scanner struct {
 	seen      map[uuid.UUID]struct{}
 	// inSlice is the number of distinct prompts in the slice.
 	inSlice int64
-	// ranks are the least of those seen, at most as many as the sample has.
+	// ranks are the lowest ranks so far, at most the size of the sample.
 	ranks rankHeap
 }
 
@@ -164,7 +164,11 @@ func (s *scanner) finish() error {
 	switch {
 	case s.inSlice == 0:
 		return selectionError("prompts: slice %s has none of the %d distinct prompts; use fewer slices", s.selection.Slice, s.scan.Distinct)
-	case s.selection.Sample > s.inSlice:
+	case s.selection.Sample > s.largestSample():
+		if s.selection.Slice.Count > 0 {
+			return selectionError("prompts: sample is %d and slice %s has %d of the %d distinct prompts; give at most %d, 0 for the whole slice, or fewer slices",
+				s.selection.Sample, s.selection.Slice, s.inSlice, s.scan.Distinct, s.largestSample())
+		}
 		return selectionError("prompts: sample is %d and there are %d distinct prompts; give at most that, or 0 for all", s.selection.Sample, s.inSlice)
 	case s.selection.Sample > 0 && s.selection.Sample < s.inSlice:
 		s.scan.Prompts = s.selection.Sample
@@ -173,7 +177,16 @@ func (s *scanner) finish() error {
 	return nil
 }
 
-// Describe returns one line about how the prompts were read, and what was not used of them.
+// largestSample is the greatest sample that is allowed. The parts of a partition have only about the same
+// size: a sample of the mean size takes a smaller part whole.
+func (s *scanner) largestSample() int64 {
+	if n := s.selection.Slice.Count; n > 0 {
+		return max(s.inSlice, (s.scan.Distinct+n-1)/n)
+	}
+	return s.inSlice
+}
+
+// Describe returns one line about the recognised fields and the unused ones.
 func (s *Scan) Describe(o Options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s in %s, read from %s", plural(s.Distinct, "prompt"), plural(s.Lines, "line"), plural(int64(len(s.Files)), "file"), strings.Join(counted(s.Forms, 5), ", "))
@@ -203,16 +216,16 @@ func plural(n int64, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// counted returns the names with their counts, the most frequent first, and at most a number of them.
-func counted(counts map[string]int64, most int) []string {
+// counted returns the names with their counts, the most frequent first, and at most maxNames of them.
+func counted(counts map[string]int64, maxNames int) []string {
 	names := slices.Collect(maps.Keys(counts))
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
 	})
 	var out []string
 	for i, name := range names {
-		if i == most {
-			return append(out, fmt.Sprintf("%d more (%d)", len(names)-most, sumOf(names[most:], counts)))
+		if i == maxNames {
+			return append(out, fmt.Sprintf("%d more (%d)", len(names)-maxNames, sumOf(names[maxNames:], counts)))
 		}
 		out = append(out, fmt.Sprintf("%s (%d)", show(name), counts[name]))
 	}
@@ -235,22 +248,22 @@ func (s *Scan) BadShare() float64 {
 	return float64(s.Bad) / float64(s.Lines)
 }
 
-// CheckBad returns an error that names the first bad lines if their share is above most.
-func (s *Scan) CheckBad(most float64) error {
-	if s.BadShare() <= most {
+// CheckBad returns an error that names the first bad lines if their share is above maxShare.
+func (s *Scan) CheckBad(maxShare float64) error {
+	if s.BadShare() <= maxShare {
 		return nil
 	}
 	return fmt.Errorf("prompts: %d of %d lines are bad (%s), which is %.2g %% and more than the %.2g %% of max_bad_prompts: %s",
-		s.Bad, s.Lines, s.badCodes(), 100*s.BadShare(), 100*most, s.firstBad(keptBad))
+		s.Bad, s.Lines, s.badCodes(), 100*s.BadShare(), 100*maxShare, s.firstBad(keptBad))
 }
 
 // none is the error of a scan without a prompt.
 func (s *Scan) none() error {
-	const most = 3
+	const maxNames = 3
 	var names []string
 	for i, f := range s.Files {
-		if i == most {
-			names = append(names, fmt.Sprintf("%d more", len(s.Files)-most))
+		if i == maxNames {
+			names = append(names, fmt.Sprintf("%d more", len(s.Files)-maxNames))
 			break
 		}
 		names = append(names, show(f.Path))
@@ -273,9 +286,9 @@ func (s *Scan) badCodes() string {
 	return strings.Join(codes, ", ")
 }
 
-// firstBad describes the first bad lines, at most a number of them.
-func (s *Scan) firstBad(most int) string {
-	first := s.FirstBad[:min(most, len(s.FirstBad))]
+// firstBad describes the first bad lines, at most n of them.
+func (s *Scan) firstBad(n int) string {
+	first := s.FirstBad[:min(n, len(s.FirstBad))]
 	lines := make([]string, len(first))
 	for i, f := range first {
 		lines[i] = fmt.Sprintf("%s:%d: %s", show(f.File), f.Line, f.Message)

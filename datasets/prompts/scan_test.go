@@ -34,7 +34,7 @@ func folderOf(t *testing.T, files map[string]string) string {
 	return folder
 }
 
-// keep reads what a scan leaves and returns the IDs of the prompts that it keeps.
+// keep reads the files of a scan and returns the IDs of the prompts that it keeps.
 func keep(t *testing.T, s *Scan) map[string]int {
 	t.Helper()
 	kept := map[string]int{}
@@ -71,7 +71,7 @@ func TestScan(t *testing.T) {
 		Unused:    map[string]int64{},
 		BadByCode: map[string]int64{BadJSON: 1, EmptyPrompt: 1},
 		FirstBad: []schemas.Failure{
-			{Stage: "prompts", Code: BadJSON, Message: "the line is no JSON, not a JSON object", File: a, Line: 7},
+			{Stage: "prompts", Code: BadJSON, Message: "the line is not JSON; each line must be a JSON object", File: a, Line: 7},
 			{Stage: "prompts", Code: EmptyPrompt, Message: "message 1 of field prompt is blank", File: b, Line: 1},
 		},
 	}
@@ -85,7 +85,7 @@ func TestScan(t *testing.T) {
 		t.Errorf("2 bad of 14 with 0.15 allowed: %v", err)
 	}
 	wantErr := "prompts: 2 of 14 lines are bad (1 bad_json, 1 empty_prompt), which is 14 % and more than the 1 % of max_bad_prompts: " +
-		a + ":7: the line is no JSON, not a JSON object; " + b + ":1: message 1 of field prompt is blank"
+		a + ":7: the line is not JSON; each line must be a JSON object; " + b + ":1: message 1 of field prompt is blank"
 	if err := s.CheckBad(0.01); err == nil || err.Error() != wantErr {
 		t.Errorf("CheckBad(0.01):\ngot  %v\nwant %s", err, wantErr)
 	}
@@ -183,8 +183,35 @@ func TestScanSample(t *testing.T) {
 	}
 }
 
-// The slices of one count and seed are a partition, whatever the order of the lines; a
-// sample is drawn within one.
+// A sample of the mean size takes a smaller slice whole and cuts a larger one: with a quarter of the prompts for each
+// of four iterations no iteration fails. A larger sample is an error.
+func checkMeanSample(t *testing.T, text string, sliced func(string, Selection) map[string]int) {
+	t.Helper()
+	const all, parts = 2000, 4
+	smaller := 0
+	for index := range int64(parts) {
+		slice := Slice{Index: index + 1, Count: parts}
+		whole := sliced(text, Selection{Slice: slice})
+		if drawn := sliced(text, Selection{Slice: slice, Sample: all / parts}); len(drawn) != min(len(whole), all/parts) {
+			t.Errorf("of %d prompts of slice %s a sample of %d has %d", len(whole), slice, all/parts, len(drawn))
+		}
+		if len(whole) < all/parts {
+			smaller++
+		}
+		tooMany := int64(max(len(whole), all/parts)) + 1
+		_, err := ScanFiles(t.Context(), []string{write(t, "a.jsonl", text)}, Options{}, Selection{Slice: slice, Sample: tooMany})
+		want := fmt.Sprintf("prompts: sample is %d and slice %s has %d of the 2000 distinct prompts; give at most %d, 0 for the whole slice, or fewer slices", tooMany, slice, len(whole), tooMany-1)
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if smaller == 0 {
+		t.Error("no slice is smaller than the mean")
+	}
+}
+
+// The slices of one count and seed are a partition, in any order of the lines. A sample is drawn within
+// one slice.
 func TestScanSlices(t *testing.T) {
 	const all, parts = 2000, 4
 	text := numbered(1, all)
@@ -229,6 +256,7 @@ func TestScanSlices(t *testing.T) {
 			t.Errorf("more lines took prompts out of slice %d", index+1)
 		}
 	}
+	checkMeanSample(t, text, sliced)
 	for id, n := range union {
 		if n != 1 {
 			t.Errorf("prompt %s is in %d slices", id, n)
@@ -258,13 +286,13 @@ func TestParseSlice(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"0/4", "5/4", "1", "1/0", "/", "1/4/4", "-1/4", "1/-4", "a/b", "1/2000000", "1/99999999999999999999"} {
-		if _, err := ParseSlice(text, 0); err == nil || !strings.Contains(err.Error(), "allowed is INDEX/COUNT, as 1/4 for the first of four parts") {
+		if _, err := ParseSlice(text, 0); err == nil || !strings.Contains(err.Error(), "allowed is INDEX/COUNT, for example 1/4 for the first of four parts") {
 			t.Errorf("%q: error %v", text, err)
 		}
 	}
 }
 
-// What was recognised is one line; answers that were left out and fields that were not used are counted.
+// One line describes the recognised form, and counts the dropped answers and the unused fields.
 func TestDescribe(t *testing.T) {
 	text := `{"question":"a","system_prompt":"s"}
 {"question":"b","system_prompt":""}
@@ -315,7 +343,7 @@ func TestScanErrors(t *testing.T) {
 			"prompts: no prompts in " + bad + ": all 3 lines are bad (2 no_prompt, 1 bad_json): " +
 				bad + ":1: no field prompt with a string or a list of messages; the line has text; " +
 				bad + ":2: no field prompt with a string or a list of messages; the line has text; " +
-				bad + ":3: the line is no JSON, not a JSON object",
+				bad + ":3: the line is not JSON; each line must be a JSON object",
 		},
 		{[]string{bad}, Selection{Limit: -1, Sample: -2}, "prompts: limit is -1; allowed is 0 for all, or more\nprompts: sample is -2; allowed is 0 for all, or more"},
 		{[]string{"none.jsonl"}, Selection{}, "prompts: none.jsonl: there is no such file, or no file in it"},

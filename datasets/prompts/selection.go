@@ -11,15 +11,16 @@ import (
 	"coeval/schemas"
 )
 
-// Selection is the part of the distinct prompts that a run uses. The limit comes first: it
-// cuts the input. The slice is taken from what the limit leaves, the sample from the slice.
+// Selection is the part of the distinct prompts that a run uses. The limit comes first: it cuts the
+// input. The slice is a part of the limited input, and the sample a part of the slice.
 type Selection struct {
 	// Limit is the number of distinct prompts, in the order of files and lines, after which the
 	// rest of the input is not read. Zero means no limit.
 	Limit int64 `json:"limit,omitempty"`
 	// Slice is one part of a partition. The zero Slice is all prompts.
 	Slice Slice `json:"slice,omitzero"`
-	// Sample is the number of distinct prompts that are drawn. Zero means all.
+	// Sample is the number of distinct prompts that are drawn. Zero means all. Slices have about the same
+	// size: of a slice that is smaller than the mean, a sample of up to the mean is the whole slice.
 	Sample int64 `json:"sample,omitempty"`
 	// SampleSeed decides which prompts are drawn, and nothing else does: neither their order
 	// nor their number of lines.
@@ -55,7 +56,7 @@ type Slice struct {
 // maxSlices bounds the parts.
 const maxSlices = 1 << 20
 
-// ParseSlice returns the slice that a text such as 2/4 names; the empty text names everything.
+// ParseSlice returns the slice that a text names, for example 2/4. The empty text names everything.
 func ParseSlice(text string, seed int64) (Slice, error) {
 	if text == "" {
 		return Slice{}, nil
@@ -66,7 +67,7 @@ func ParseSlice(text string, seed int64) (Slice, error) {
 	s.Index, err = strconv.ParseInt(index, 10, 64)
 	s.Count, err2 = strconv.ParseInt(count, 10, 64)
 	if !ok || err != nil || err2 != nil || s.Count == 0 || s.validate() != nil {
-		return Slice{}, fmt.Errorf("slice is %q; allowed is INDEX/COUNT, as 1/4 for the first of four parts", text)
+		return Slice{}, fmt.Errorf("slice is %q; allowed is INDEX/COUNT, for example 1/4 for the first of four parts", text)
 	}
 	return s, nil
 }
@@ -99,7 +100,7 @@ type Sample struct {
 	Seed int64 `json:"seed,omitempty"`
 	// Last is the greatest rank in the sample, or empty.
 	Last string `json:"last,omitempty"`
-	// Slice is what the sample was drawn from.
+	// Slice is the set that the sample was drawn from.
 	Slice Slice `json:"slice,omitzero"`
 }
 
@@ -113,7 +114,7 @@ func (s Sample) rank(promptID string) string {
 	return schemas.Digest("sample", strconv.FormatInt(s.Seed, 10), promptID)
 }
 
-// draw keeps a rank if it is one of the least.
+// draw keeps a rank if it is among the lowest.
 func (s *scanner) draw(rank string) {
 	switch {
 	case int64(len(s.ranks)) < s.selection.Sample:

@@ -12,7 +12,11 @@ import (
 
 // readText gives the lines of a text to each.
 func readText(ctx context.Context, r io.Reader, kind string, f File, o Options, each func(line Line) error) error {
-	s, plain, err := lines.Split(r, kind, o.MaxLineBytes)
+	isPrompt := func(line []byte) bool {
+		_, _, failure := parse(line, o)
+		return failure == nil
+	}
+	s, err := lines.Split(r, kind, o.MaxLineBytes, isPrompt)
 	if err != nil {
 		return fmt.Errorf("prompts: %s: %w", show(f.Path), err)
 	}
@@ -30,9 +34,6 @@ func readText(ctx context.Context, r io.Reader, kind string, f File, o Options, 
 		data = bytes.Trim(data, lines.Blanks)
 		if len(data) == 0 && failure == nil {
 			continue
-		}
-		if plain && s.Number() == 1 && len(data) == 1 && data[0] == '{' {
-			return fmt.Errorf("prompts: %s: the file is JSON over several lines; write an object a line, or one array of objects", show(f.Path))
 		}
 		if err := give(f, s.Number(), data, failure, nil, o, each); err != nil {
 			return err

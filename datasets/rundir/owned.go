@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -43,35 +42,11 @@ func Owned(ctx context.Context, out string) (map[string]bool, error) {
 			owned[name] = true
 		}
 	}
-	if run == nil && c.Files == nil {
-		return owned, addUnlisted(ctx, out, owned)
-	}
 	return owned, nil
 }
 
-// addUnlisted adds the shards of an interrupted commit of a version of Coeval that kept no list: those
-// whose footer names Coeval as the writer.
-func addUnlisted(ctx context.Context, out string, owned map[string]bool) error {
-	for _, t := range shards.AllTables {
-		found, err := store.List(ctx, store.Join(out, string(t))+"/")
-		if err != nil {
-			return err
-		}
-		for _, f := range found {
-			name := store.Join(string(t), path.Base(f.Path))
-			if f.Path != store.Join(out, name) || !IsShard(name) {
-				continue
-			}
-			if owned[name], err = writtenByCoeval(ctx, f.Path); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// maxFooter bounds the part of a Parquet file that is searched for the name of its writer, which is
-// among the last fields of the footer.
+// maxFooter bounds the part of a Parquet file that is searched for its writer's name, one of the last
+// fields of the footer.
 const maxFooter = 4 << 10
 
 func writtenByCoeval(ctx context.Context, name string) (own bool, err error) {
@@ -106,9 +81,9 @@ func readCommit(ctx context.Context, out string) (c commitList, err error) {
 	return c, nil
 }
 
-// BeginCommit checks that no foreign file would be replaced, and records the files that the run owns from
-// now on: those of the earlier run and the new ones. It returns the shards that the new run no longer has.
-// The record survives a crash, so that the next commit knows the remains of this one.
+// BeginCommit checks that no foreign file would be replaced, and records the files that the run owns
+// from now on: the earlier run's files and the new ones. It returns the shards that the new run no
+// longer has. The record survives a crash, so that the next commit knows the remains of this one.
 func BeginCommit(ctx context.Context, out string, files []string) (obsolete []string, err error) {
 	if err := Check(ctx, out, true); err != nil {
 		return nil, err

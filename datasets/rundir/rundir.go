@@ -1,16 +1,18 @@
-// Package rundir protects foreign files in a run's folder.
+// Package rundir protects files that Coeval did not write in a run's folder.
 //
 // --out may name any folder, even one with other files of the user. A run starts only in a folder that is
 // empty, used by an earlier run, or adopted by the user ([Check]). It replaces and removes only files that
 // an earlier run listed ([Owned]). All other files stay unchanged.
 //
-// The user decides on the folder's place: it may be a link, or below one. Inside the folder a run follows
-// no link, since a link would redirect its writes and removals.
+// The folder itself may be a symbolic link, or be reached through one. Inside the folder a run follows no link, since a link would
+// redirect its writes and removals.
 package rundir
 
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,7 +33,7 @@ import (
 	"coeval/schemas"
 )
 
-// The names below a run's folder, besides those of [shards.AllTables].
+// The names below a run's folder, besides the names of [shards.AllTables].
 const (
 	// RunFile is run.json, which is written last.
 	RunFile = "run.json"
@@ -46,6 +48,13 @@ const (
 	// CommitFile lists the run's files during a commit, while there is no run.json.
 	CommitFile = OperationsFolder + "/.commit.json"
 )
+
+// SHA256Line returns the digest of a file's content, and the line of sha256sum for the file.
+func SHA256Line(file string, content []byte) (digest string, line []byte) {
+	sum := sha256.Sum256(content)
+	digest = hex.EncodeToString(sum[:])
+	return digest, []byte(digest + "  " + file + "\n")
+}
 
 // A Refused error means that a run may not use the folder in its present state.
 type Refused struct{ message string }
@@ -69,13 +78,13 @@ func Check(ctx context.Context, out string, adopt bool) error {
 	if err != nil {
 		return err
 	}
-	names = slices.DeleteFunc(names, isLitter)
+	names = slices.DeleteFunc(names, IsLitter)
 	used, err := usedBefore(ctx, out, names)
 	if err != nil {
 		return err
 	}
 	if !used && !adopt && len(names) > 0 {
-		return refuse("%s contains files that are not a run's (%s): choose another --out, or add --adopt to write the run beside them; files that are not the run's are never changed or removed", out, some(names))
+		return refuse("%s contains files that are not a run's (%s): choose another --out, or add --adopt to write the run beside them; files that are not the run's are never changed or removed", out, Some(names))
 	}
 	return checkNames(ctx, out, names)
 }
@@ -109,16 +118,30 @@ func usedBefore(ctx context.Context, out string, names []string) (bool, error) {
 	if slices.Contains(names, JournalFolder+"/") {
 		return journal.Exists(ctx, store.Join(out, JournalFolder))
 	}
-	return false, nil
+	return Begun(ctx, out, names)
 }
 
-// isLitter reports whether a name is one that operating systems leave in folders of all kinds.
-func isLitter(name string) bool {
+// Begun reports whether the folder with these names has nothing but a lock without a record. A process that
+// is killed right after it created the lock leaves it so.
+func Begun(ctx context.Context, out string, names []string) (bool, error) {
+	names = slices.DeleteFunc(slices.Clone(names), IsLitter)
+	if !slices.Equal(names, []string{OperationsFolder + "/"}) {
+		return false, nil
+	}
+	within, err := store.Names(ctx, store.Join(out, OperationsFolder))
+	if err != nil || !slices.Equal(within, []string{path.Base(lock.Name(out))}) {
+		return false, err
+	}
+	return lock.Unwritten(ctx, out)
+}
+
+// IsLitter reports whether a name is one that operating systems leave in folders of all kinds.
+func IsLitter(name string) bool {
 	return slices.Contains([]string{".DS_Store", ".gitkeep", ".keep", "lost+found/"}, name)
 }
 
-// some lists the first of many names, quoted, because they may come from anyone.
-func some(names []string) string {
+// Some lists the first of many names, quoted, because they may come from anyone.
+func Some(names []string) string {
 	const shown = 3
 	quoted := make([]string, 0, shown)
 	for _, name := range names[:min(len(names), shown)] {
@@ -137,7 +160,10 @@ func CheckPlace(out string) error {
 		return nil
 	}
 	is, err := os.Stat(out)
+	_, linkErr := os.Readlink(out)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && linkErr == nil:
+		return refuse("%s is a link to a missing folder: create that folder, or choose another --out", out)
 	case errors.Is(err, syscall.ENOTDIR):
 		return refuse("%s lies below a file: choose another --out", out)
 	case err == nil && !is.IsDir():
@@ -167,6 +193,9 @@ func CheckLinks(out string) error {
 			return refuse("%s is %s, and a run needs a folder of its own there: remove it, or choose another --out", filepath.Join(out, name), kindOf(is))
 		}
 	}
+	if err := checkShardLinks(out); err != nil {
+		return err
+	}
 	for _, name := range []string{RunFile, CardFile, CommitFile} {
 		switch is, err := os.Lstat(filepath.Join(out, name)); {
 		case errors.Is(err, fs.ErrNotExist):
@@ -174,6 +203,25 @@ func CheckLinks(out string) error {
 			return err
 		case !is.Mode().IsRegular():
 			return refuse("%s is %s, and a run writes a file there: remove it, or choose another --out", filepath.Join(out, name), kindOf(is))
+		}
+	}
+	return nil
+}
+
+// checkShardLinks returns an error when a link, a folder or a special file has the name of a shard.
+func checkShardLinks(out string) error {
+	for _, t := range shards.AllTables {
+		entries, err := os.ReadDir(filepath.Join(out, string(t)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if e.Type().IsRegular() || !IsShard(store.Join(string(t), e.Name())) {
+				continue
+			}
+			if is, err := e.Info(); err == nil {
+				return refuse("%s is %s, and a run writes a file there: remove it, or choose another --out", filepath.Join(out, string(t), e.Name()), kindOf(is))
+			}
 		}
 	}
 	return nil

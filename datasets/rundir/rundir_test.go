@@ -47,13 +47,13 @@ const (
 	shard   = "actor/train-00000-of-00001.parquet"
 )
 
-// A run begins where nothing is, where a run was, and where the user says so. What stands in the
-// place of one of its own files is refused all the same.
+// A run begins in a missing or empty folder, in an earlier run's folder, and with --adopt. A foreign
+// file in the place of one of its own files is always refused.
 func TestCheck(t *testing.T) {
 	card := string(shards.Card{}.Markdown())
 	tests := map[string]struct {
 		files          map[string]string
-		refused, adopt string // what the error says, without and with --adopt; "" is none
+		refused, adopt string // the error, without and with --adopt; "" is none
 	}{
 		"nothing":                {},
 		"litter":                 {files: map[string]string{".DS_Store": "x", ".gitkeep": "", "lost+found/x": "x"}},
@@ -80,7 +80,7 @@ func TestCheck(t *testing.T) {
 		"a run and a shard":         {map[string]string{"run.json": runJSON(t), shard: "x"}, "has the name of one", "has the name of one"},
 		"an interrupted run":        {files: map[string]string{"journal/b/" + segment: "x", ".staging/a/actor/x": "x"}},
 		"an interrupted commit":     {files: map[string]string{"journal/b/" + segment: "x", CommitFile: `{"files":["` + shard + `"]}`, shard: "x", "README.md": card}},
-		"an old interrupted commit": {files: map[string]string{"journal/b/" + segment: "x", shard: "PAR1…coeval version 1 (build x)…PAR1"}},
+		"another run's shard":       {map[string]string{"journal/b/" + segment: "x", shard: "PAR1…coeval version 1 (build x)…PAR1"}, "has the name of one", "has the name of one"},
 		"an old commit and a shard": {map[string]string{"journal/b/" + segment: "x", shard: "PAR1…another writer…PAR1"}, "has the name of one", "has the name of one"},
 		"a journal alone":           {files: map[string]string{"journal/b01/" + segment: "x"}},
 		"a newer run":               {map[string]string{"run.json": strings.Replace(runJSON(t), `"format":1`, `"format":99`, 1)}, "newer version", "newer version"},
@@ -139,6 +139,56 @@ func TestCheckOfALockedFolder(t *testing.T) {
 	}
 }
 
+// An empty lock that is alone in a folder is from a process that was killed before it wrote the lock's
+// record. An empty lock among other files proves nothing.
+func TestCheckOfAnUnwrittenLock(t *testing.T) {
+	const name = OperationsFolder + "/.lock"
+	tests := map[string]struct {
+		files   map[string]string
+		refused bool
+	}{
+		"empty":               {map[string]string{name: ""}, false},
+		"zeros":               {map[string]string{name: strings.Repeat("\x00", 1024)}, false},
+		"with litter":         {map[string]string{name: "", ".DS_Store": "x"}, false},
+		"foreign content":     {map[string]string{name: "\x00deploy"}, true},
+		"large":               {map[string]string{name: strings.Repeat("\x00", 1<<20)}, true},
+		"beside a file":       {map[string]string{name: "", "main.go": "x"}, true},
+		"beside a folder":     {map[string]string{name: "", "src/main.go": "x"}, true},
+		"beside a runbook":    {map[string]string{name: "", OperationsFolder + "/runbook.md": "x"}, true},
+		"beside another lock": {map[string]string{name: "", OperationsFolder + "/lease.json": "{}"}, true},
+	}
+	for what, test := range tests {
+		t.Run(what, func(t *testing.T) {
+			out := t.TempDir()
+			put(t, out, test.files)
+			err := Check(t.Context(), out, false)
+			if refused := (*Refused)(nil); errors.As(err, &refused) != test.refused || err != nil && !test.refused {
+				t.Fatalf("%v", err)
+			}
+			if test.refused {
+				return
+			}
+			l, err := lock.Acquire(t.Context(), out, lock.Options{Attempt: "a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Release(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	out := t.TempDir()
+	if err := os.Mkdir(filepath.Join(out, OperationsFolder), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(out, name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), out, false); err == nil {
+		t.Error("a link in the place of the lock is accepted")
+	}
+}
+
 // OUT itself may be a link; nothing in it may.
 func TestLinks(t *testing.T) {
 	elsewhere := t.TempDir()
@@ -160,26 +210,45 @@ func TestLinks(t *testing.T) {
 			}
 		})
 	}
-	for name, target := range map[string]string{"link": elsewhere + "/out", "dangling": elsewhere + "/none"} {
-		out := filepath.Join(t.TempDir(), name)
-		if name == "link" {
-			if err := os.Mkdir(target, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := os.Symlink(target, out); err != nil {
-			t.Fatal(err)
-		}
-		if err := Check(t.Context(), out, false); err != nil {
-			t.Errorf("OUT is a link: %v", err)
-		}
+	out := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(t.TempDir(), out); err != nil {
+		t.Fatal(err)
 	}
-	out := t.TempDir()
+	if err := Check(t.Context(), out, false); err != nil {
+		t.Errorf("OUT is a link: %v", err)
+	}
+	out = t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(out, "README.md"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(t.Context(), out, true); err == nil || !strings.Contains(err.Error(), "special file") {
 		t.Errorf("a named pipe: %v", err)
+	}
+}
+
+// A link, a folder or a special file is never replaced by a shard, not even one that a run has listed.
+func TestShardsThatAreNoFiles(t *testing.T) {
+	for kind, create := range map[string]func(name string) error{
+		"a link":         func(name string) error { return os.Symlink("../../mine", name) },
+		"a folder":       func(name string) error { return os.Mkdir(name, 0o777) },
+		"a special file": func(name string) error { return syscall.Mkfifo(name, 0o600) },
+	} {
+		out := t.TempDir()
+		put(t, out, map[string]string{"run.json": runJSON(t, shard), "actor/mine": "x"})
+		if err := create(filepath.Join(out, shard)); err != nil {
+			t.Fatal(err)
+		}
+		refused := (*Refused)(nil)
+		if err := Check(t.Context(), out, true); !errors.As(err, &refused) || !strings.Contains(err.Error(), shard+" is "+kind) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	if err := os.Symlink("missing", out); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), out, false); err == nil || !strings.Contains(err.Error(), "is a link to a missing folder") {
+		t.Errorf("a link to nothing: %v", err)
 	}
 }
 
@@ -209,7 +278,7 @@ func TestIsShard(t *testing.T) {
 	}
 }
 
-// What a killed commit has listed belongs to the run, until the next one is complete.
+// The files that a killed commit has listed belong to the run until the next complete commit.
 func TestCommitList(t *testing.T) {
 	out := t.TempDir()
 	older := "actor/train-00001-of-00002.parquet"

@@ -13,7 +13,7 @@ import (
 	"coeval/schemas"
 )
 
-// words are those of real prompts, in their order of appearance.
+// words are the words of real prompts, in their order of appearance.
 func words(tb testing.TB) []string {
 	tb.Helper()
 	data, err := os.ReadFile("../arena-hard/arena-hard-v0.1.jsonl")
@@ -35,7 +35,7 @@ func prose(rng *rand.Rand, words []string, chars int) string {
 	return b.String()
 }
 
-// benchmarkWriter writes b.N rows and tells rows, bytes and compression.
+// benchmarkWriter writes b.N rows and reports rows, bytes and compression.
 func benchmarkWriter[T shards.Row](b *testing.B, table shards.Table, row func(rng *rand.Rand, words []string, i int) T) {
 	b.Helper()
 	words := words(b)

@@ -178,7 +178,7 @@ None is set here. It follows from the licence of the prompts and the terms of th
 the header before you publish this dataset.
 `
 
-// codeCell shows a name as code in a table, whatever characters it has.
+// codeCell shows a name of any characters as code in a table.
 func codeCell(name string) string {
 	return "`" + strings.NewReplacer("`", "'", "|", `\|`).Replace(sanitize.Line(name)) + "`"
 }

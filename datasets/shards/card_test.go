@@ -38,7 +38,7 @@ func TestCard(t *testing.T) {
 	}
 }
 
-// header is what a loader makes of the card's first part.
+// header is a loader's view of the card's first part.
 type header struct {
 	Configs []struct {
 		Name        string `yaml:"config_name"`

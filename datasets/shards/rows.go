@@ -63,6 +63,9 @@ type rowCheck struct {
 	problem string
 }
 
+// TextBytes returns the size of a row's texts.
+func TextBytes[T Row](row *T) int { return checkRow(row).bytes }
+
 func checkRow[T Row](row *T) rowCheck {
 	var c rowCheck
 	switch r := any(row).(type) {

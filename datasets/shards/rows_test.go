@@ -150,7 +150,7 @@ func everyString[T shards.Row](t *testing.T, table shards.Table, row T, bad stri
 	}
 }
 
-// spoil puts bad into a field that holds strings, and says whether it does.
+// spoil puts bad into a field of strings, and reports whether it does.
 func spoil(field reflect.Value, bad string) bool {
 	switch field.Interface().(type) {
 	case string:

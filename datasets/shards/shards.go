@@ -1,18 +1,18 @@
 // Package shards writes and reads the tables of a run as Parquet files, and writes their dataset card.
 //
-// A table is split into shards, one file each; [Path] names them. A shard's bytes depend on its rows and
-// nothing else: equal rows in equal order give equal files for one build and architecture, on any number
-// of cores. Rows are sorted as [Compare] orders them. The file declares this order and the writer checks
-// it. The writer also checks that every string is valid UTF-8, because most readers cannot open a file
-// with an invalid one. Text columns have no minimum and maximum in the footer, which stays small
-// whatever the length of the texts. Every other column has them, and a page index. Tables with an ID
-// have a bloom filter on it.
+// A table is split into shards, one file each; [Path] names them. A shard's bytes depend only on its
+// rows, for one build on one architecture, and not on the number of cores. Rows are sorted by [Compare].
+// The writer checks the order, and the file declares it. The writer also checks that every string is
+// valid UTF-8, because most readers cannot open a file with an invalid one. The footer has no minimum
+// and maximum of text columns, because long texts would make it large. Every other column has them, and
+// a page index. Tables with an ID have a bloom filter on it.
 //
-// A writer uses memory for at most 1,000 rows or 4 MiB of text, whichever is less, and for one row group
-// of at most 10,000 rows or 32 MiB of text, compressed.
+// A writer keeps at most 1,000 rows or 4 MiB of text in memory, whichever is less. It also keeps one row
+// group, compressed: at most 10,000 rows or 32 MiB of text.
 //
-// The package does not check that rows agree with each other (a pair's response is in raw/responses), that
-// shards are disjoint, or that a file is unchanged. For the last, use the SHA-256 in run.json.
+// The package does not check that rows agree with each other (for example that a pair's response is in
+// raw/responses), or that shards are disjoint. It does not check that a file is unchanged: use the SHA-256
+// in run.json.
 package shards
 
 import (

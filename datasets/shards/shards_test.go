@@ -36,8 +36,8 @@ func TestRoundTrip(t *testing.T) {
 	t.Run("failures", func(t *testing.T) { roundTrip(t, shards.Failures, exampleFailures()) })
 }
 
-// roundTrip writes rows to a file, reads them with this package and with parquet-go alone,
-// and holds what the writer said of the file against the file.
+// roundTrip writes rows to a file, and reads them with this package and with parquet-go alone. It
+// compares the writer's description with the file.
 func roundTrip[T shards.Row](t *testing.T, table shards.Table, rows []T) {
 	path := filepath.Join(t.TempDir(), shards.Path(table, 0, 1))
 	out, err := store.Create(t.Context(), path)

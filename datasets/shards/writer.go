@@ -105,8 +105,8 @@ func (l layout) options() []parquet.WriterOption {
 
 // Write adds a row, which must follow the previous row in Compare's order. The row's strings and lists
 // are read until Close: the caller must not change them, but may change *row. It returns an error that
-// names table and row if the row is out of order, has the ID of the previous row, contains a string that
-// is not valid UTF-8, or has an empty conversation.
+// names table and row if the row is out of order or has the ID of the previous row. A string that is
+// not valid UTF-8 and an empty conversation are errors too.
 func (w *Writer[T]) Write(row *T) error {
 	if w.err != nil {
 		return w.err

@@ -9,8 +9,8 @@ func Forget() {
 	}
 }
 
-// Hasten makes retries quick, and a silent body one that stays so for this long. It returns
-// what undoes it.
+// Hasten shortens the pauses between retries, and the time limit of a silent body to this duration. It
+// returns a function that restores both.
 func Hasten(silence time.Duration) (undo func()) {
 	was := *patience
 	patience.FirstPause, patience.LongestPause = time.Millisecond, 10*time.Millisecond

@@ -68,14 +68,14 @@ func (local) open(_ context.Context, name string) (source, error) {
 	return &localSource{File: f, length: info.Size()}, nil
 }
 
-func (d local) readFile(ctx context.Context, name string, most int64) (data []byte, err error) {
+func (d local) readFile(ctx context.Context, name string, maxBytes int64) (data []byte, err error) {
 	s, err := d.open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, wrap(s.Close())) }()
-	if s.size() > most {
-		return nil, tooLarge(name, most)
+	if s.size() > maxBytes {
+		return nil, tooLarge(name, maxBytes)
 	}
 	data = make([]byte, s.size())
 	if _, err := io.ReadFull(io.NewSectionReader(s, 0, s.size()), data); err != nil {
@@ -185,7 +185,7 @@ func listFolder(ctx context.Context, files []File, folder, prefix string) ([]Fil
 	return files, nil
 }
 
-// readFolder returns a folder's entries, none if there is no such folder.
+// readFolder returns a folder's entries, none if the folder is missing.
 func readFolder(folder string) ([]fs.DirEntry, error) {
 	if folder == "" {
 		folder = "."

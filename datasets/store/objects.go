@@ -67,8 +67,8 @@ func (s objectSource) size() int64 { return s.Size() }
 
 func (s objectSource) stream(_ *Reader, offset int64) io.Reader { return s.Stream(offset) }
 
-func (d *objects) readFile(ctx context.Context, name string, most int64) ([]byte, error) {
-	data, _, err := d.readUpTo(ctx, name, most)
+func (d *objects) readFile(ctx context.Context, name string, maxBytes int64) ([]byte, error) {
+	data, _, err := d.readUpTo(ctx, name, maxBytes)
 	return data, err
 }
 
@@ -76,15 +76,15 @@ func (d *objects) readVersion(ctx context.Context, name string) ([]byte, Version
 	return d.readUpTo(ctx, name, maxSmall)
 }
 
-// readUpTo returns an object of up to most bytes.
-func (d *objects) readUpTo(ctx context.Context, name string, most int64) ([]byte, Version, error) {
+// readUpTo returns an object of up to maxBytes bytes.
+func (d *objects) readUpTo(ctx context.Context, name string, maxBytes int64) ([]byte, Version, error) {
 	c, o, err := d.at(ctx, name)
 	if err != nil {
 		return nil, "", err
 	}
-	data, v, err := bucket.ReadAll(ctx, c, patience, o, most)
-	if err == nil && int64(len(data)) > most {
-		return nil, "", tooLarge(name, most)
+	data, v, err := bucket.ReadAll(ctx, c, patience, o, maxBytes)
+	if err == nil && int64(len(data)) > maxBytes {
+		return nil, "", tooLarge(name, maxBytes)
 	}
 	return data, v, bucket.Explain(c, err, name, o)
 }

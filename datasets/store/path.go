@@ -14,7 +14,7 @@ import (
 
 var schemePattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://`)
 
-// almostScheme matches a path with an incomplete scheme, such as s3:/bucket/name.
+// almostScheme matches a path with an incomplete scheme, for example s3:/bucket/name.
 var almostScheme = regexp.MustCompile(`^(?i)(gs|s3|gcs|file|https?|ftp|hdfs|az|abfss?|wasbs?|dbfs|minio|r2|oss):`)
 
 // bucketName matches the names of buckets, old ones with capitals and underscores too.
@@ -69,8 +69,11 @@ func parseObjectPath(name, scheme string) (string, error) {
 	if bucket == "" || bucket == "." || bucket == ".." {
 		return "", noBucketIn(name, scheme)
 	}
+	if strings.ContainsAny(bucket, "@:") {
+		return "", fmt.Errorf("the path %q has more than a bucket before the first slash: write %sBUCKET/NAME, and put credentials where the store's own library finds them", redact.Hide(name), scheme)
+	}
 	if !bucketName.MatchString(bucket) {
-		return "", fmt.Errorf("the path %q has the bucket %q, and names of buckets have only letters, digits, dots, hyphens and underscores", redact.Hide(name), redact.Hide(bucket))
+		return "", fmt.Errorf("the path %q has the bucket %q, and names of buckets have only letters, digits, dots, hyphens and underscores", name, bucket)
 	}
 	if strings.Contains(strings.TrimSuffix(key, "/"), "//") || strings.HasPrefix(key, "/") {
 		return "", fmt.Errorf("the path %q has an empty part between two slashes: write %s%s/%s", name, scheme, bucket, strings.TrimPrefix(path.Clean("/"+key), "/"))

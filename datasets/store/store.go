@@ -5,7 +5,7 @@
 // stores with its protocol. Every other scheme is an error. A path never falls back to a
 // local file of that name.
 //
-// The contract is that of an object store, and all drivers keep it:
+// The contract is the contract of an object store, and all drivers keep it:
 //
 //   - A file exists completely or not at all. Only Close publishes a file that [Create] has begun:
 //     readers, listings and crashes never show a part of it. If two writers use one path, each publishes a
@@ -14,8 +14,8 @@
 //   - Folders are prefixes of names: nobody creates them, and an empty folder does not exist.
 //   - A name of the form ".NAME.UUID.partial" is the store's own, and never listed.
 //   - A missing file is an error for which errors.Is(err, fs.ErrNotExist) is true.
-//   - A read that fails half-way continues where it stopped. A request that a store cannot serve at the
-//     moment is repeated for about half a minute.
+//   - A read that fails half-way continues after the last byte received. A request that fails for a
+//     temporary reason is retried for about half a minute.
 //   - Every request to an object store has a time limit. After one minute without an answer it is
 //     repeated; after three minutes it fails. A response that stalls for half a minute is cut off. Local
 //     disks have no time limit.
@@ -67,28 +67,59 @@ func Open(ctx context.Context, name string) (*Reader, error) {
 const (
 	// maxWhole bounds segments of the journal and files of labels.
 	maxWhole = 1 << 30
-	// maxSmall bounds what describes a run: its card, leases, views and records of attempts.
+	// maxSmall bounds the files that describe a run: its card, leases, views and records of attempts.
 	maxSmall = 64 << 20
 )
 
 // ReadFile returns all bytes of a file of up to 1 GiB. It takes one request where requests cost money.
 func ReadFile(ctx context.Context, name string) ([]byte, error) { return readUpTo(ctx, name, maxWhole) }
 
-// ReadSmall is ReadFile for files of up to 64 MiB.
+// ReadSmall is ReadFile for JSON files of up to 64 MiB that describe a run. It returns an error for those that
+// fail [CheckValues].
 func ReadSmall(ctx context.Context, name string) ([]byte, error) {
-	return readUpTo(ctx, name, maxSmall)
+	b, err := readUpTo(ctx, name, maxSmall)
+	if err == nil {
+		err = CheckValues(name, b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
-func readUpTo(ctx context.Context, name string, most int64) ([]byte, error) {
+// maxValues bounds the values of a file that describes a run. A run of 100,000 files lists 400,000 values of
+// them. An empty object takes three bytes of a file and a hundred times as many in memory.
+const maxValues = 2 << 20
+
+// CheckValues returns an error if a JSON text has more values than a run writes into one file.
+func CheckValues(name string, b []byte) error {
+	values, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case !quoted && (c == ',' || c == '[' || c == '{'):
+			values++
+		}
+	}
+	if values > maxValues {
+		return fmt.Errorf("store: %s has %d values; allowed are up to %d: no run wrote it", name, values, maxValues)
+	}
+	return nil
+}
+
+func readUpTo(ctx context.Context, name string, maxBytes int64) ([]byte, error) {
 	d, err := driverOf(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return d.readFile(ctx, name, most)
+	return d.readFile(ctx, name, maxBytes)
 }
 
-func tooLarge(name string, most int64) error {
-	return fmt.Errorf("store: %s is too large; allowed are up to %d bytes", name, most)
+func tooLarge(name string, maxBytes int64) error {
+	return fmt.Errorf("store: %s is too large; allowed are up to %d bytes", name, maxBytes)
 }
 
 // MaxSettingBytes bounds hand-written files: configs, templates, rubrics. A larger file was named by
@@ -247,8 +278,8 @@ func RemoveEmpty(ctx context.Context, folder string) error {
 	return d.removeEmpty(ctx, folder)
 }
 
-// Names returns the names directly in a folder, sorted: those of files, hidden ones and links included,
-// and those of subfolders with a slash at the end. It omits folders that contain no file.
+// Names returns the names directly in a folder, sorted: the names of files, hidden ones and links
+// included, and the names of subfolders with a slash at the end. It omits folders that contain no file.
 func Names(ctx context.Context, folder string) ([]string, error) {
 	d, err := driverOf(ctx, folder)
 	if err != nil {
@@ -385,8 +416,8 @@ func (w *Writer) usable() error {
 // driver is one kind of store. Paths are complete, with their scheme.
 type driver interface {
 	open(ctx context.Context, name string) (source, error)
-	// readFile returns an error for a file of more than most bytes.
-	readFile(ctx context.Context, name string, most int64) ([]byte, error)
+	// readFile returns an error for a file of more than maxBytes bytes.
+	readFile(ctx context.Context, name string, maxBytes int64) ([]byte, error)
 	stat(ctx context.Context, name string) (File, error)
 	create(ctx context.Context, name string) (target, error)
 	// list and find need not sort.

@@ -19,7 +19,7 @@ import (
 	"coeval/datasets/store"
 )
 
-// conformance is what every driver promises. Each test is given a folder that is not there yet.
+// conformance is the contract of every driver. Each test gets a folder that does not exist yet.
 var conformance = map[string]func(t *testing.T, folder string){
 	"read":         testRead,
 	"large":        testLarge,
@@ -86,10 +86,13 @@ func testRead(t *testing.T, folder string) {
 
 // testLarge writes and reads a file of more than an upload's part and a reader's blocks, at
 // offsets on both sides of their borders.
-func testLarge(t *testing.T, folder string) {
+func testLarge(t *testing.T, folder string) { testSize(t, folder, 20<<20+7) }
+
+func testSize(t *testing.T, folder string, size int) {
+	t.Helper()
 	name := store.Join(folder, "large")
 	// Nothing repeats at the size of a part or a block: 997 is prime.
-	data := make([]byte, 20<<20+7)
+	data := make([]byte, size)
 	for i := range data {
 		data[i] = byte(i%997) ^ byte(i>>20)
 	}
@@ -112,7 +115,7 @@ func testLarge(t *testing.T, folder string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, offset := range []int64{0, 1<<20 - 3, 8<<20 - 3, 20<<20 - 3} {
+	for _, offset := range []int64{0, 1<<20 - 3, 8<<20 - 3, int64(size) - 10} {
 		part := make([]byte, 8)
 		if _, err := r.ReadAt(part, offset); err != nil || !bytes.Equal(part, data[offset:offset+8]) {
 			t.Errorf("ReadAt(%d) = %v, %v", offset, part, err)
@@ -534,7 +537,7 @@ func TestLocal(t *testing.T) {
 	}
 }
 
-// Whatever a user types as a path names the file that the user means, or is refused.
+// Any path that a user types names the intended file, or is refused.
 func TestParsePath(t *testing.T) {
 	for _, test := range []struct{ path, want, refused string }{
 		{"out", "out", ""},
@@ -570,8 +573,9 @@ func TestParsePath(t *testing.T) {
 		{"gs://My_old.Bucket-1/a b@c:d", "gs://My_old.Bucket-1/a b@c:d", ""},
 		{"gs://Bucket Name/a", "", `has the bucket "Bucket Name"`},
 		{"s3://b?versionId=1/a", "", "has the bucket"},
+		{"s3://user:swordfish4711@bucket/a", "", `the path "s3://(not shown: it looks like a secret)@bucket/a" has more than a bucket`},
 		{"s3://b\n/a", "", `has the bucket "b\n"`},
-		{"s3://AK:wJalr/K7MD@b/a", "", `the path "s3://(not shown: it looks like a secret)@b/a" has the bucket`},
+		{"s3://AK:wJalr/K7MD@b/a", "", `the path "s3://(not shown: it looks like a secret)@b/a" has more than a bucket`},
 		{"gs://b//a", "", "an empty part between two slashes: write gs://b/a"},
 		{"gs://b/a//c", "", "an empty part between two slashes: write gs://b/a/c"},
 	} {

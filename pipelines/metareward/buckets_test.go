@@ -8,6 +8,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 )
 
@@ -17,7 +18,7 @@ import (
 // worker gets 16, with a deviation of √(128·⅛·⅞·(3.9 + 3.9²)) = 16: 1.37 times the mean.
 func TestSharesOfWorkersAreEven(t *testing.T) {
 	const count, workers, sets = 500, 8, 20
-	c := Default()
+	c := config.Default()
 	in := &Input{Workers: workers, Scan: &prompts.Scan{Prompts: count}}
 	var ratios []float64
 	for set := range sets {
@@ -25,7 +26,7 @@ func TestSharesOfWorkersAreEven(t *testing.T) {
 		for i := range count {
 			p := schemas.Prompt{Messages: []schemas.Message{{Role: "user", Content: fmt.Sprintf("prompt %d of set %d", i, set)}}}
 			h := fnv.New32a()
-			_, _ = h.Write([]byte(journal.Bucket(schemas.PromptID(p.Messages), c.Bits(in)))) // never an error
+			_, _ = h.Write([]byte(journal.Bucket(schemas.PromptID(p.Messages), Bits(&c, in)))) // never an error
 			shares[h.Sum32()%workers]++
 		}
 		ratios = append(ratios, float64(slices.Max(shares))*workers/count)
@@ -37,7 +38,7 @@ func TestSharesOfWorkersAreEven(t *testing.T) {
 }
 
 func TestBits(t *testing.T) {
-	c := Default()
+	c := config.Default()
 	for _, test := range []struct {
 		prompts int64
 		workers int
@@ -52,10 +53,10 @@ func TestBits(t *testing.T) {
 		{10_000_000, 1, 17, 8192},  // the same on one machine, whose memory holds a bucket at a time
 	} {
 		in := &Input{Workers: test.workers, Scan: &prompts.Scan{Prompts: test.prompts}}
-		if got := c.Bits(in); got != test.bits {
+		if got := Bits(&c, in); got != test.bits {
 			t.Errorf("%d prompts on %d workers have %d bits, want %d", test.prompts, test.workers, got, test.bits)
 		}
-		if got := c.Shards(in.Scan); got != test.shards {
+		if got := Shards(&c, in.Scan); got != test.shards {
 			t.Errorf("%d prompts have %d shards, want %d", test.prompts, got, test.shards)
 		}
 	}

@@ -1,3 +1,11 @@
+// Package metareward builds the Beam graph of one Meta-Rewarding iteration from its config.
+//
+//	prompts ─► source.Read ─► infer.RunStages ─► pairs.ActorPairs ─► pairs.JudgePairs (─► pairs.BalancePairs) ─► sink.Write ─► sink.Commit
+//	                                                    │                   ▲
+//	                                                    └─ PositionCounts ──┘
+//
+// [Build] makes the graph. [NewAsking] and [NewJudging] send requests to the same servers through the
+// same journal, without a graph.
 package metareward
 
 import (
@@ -10,8 +18,10 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/infer/spending"
 	"coeval/transforms/pairs"
 	"coeval/transforms/sink"
 	"coeval/transforms/source"
@@ -20,7 +30,7 @@ import (
 
 // Input describes the prompts and the journal before the graph is made.
 type Input struct {
-	// Attempt names this run of the program.
+	// Attempt is the ID of this execution of the program.
 	Attempt string
 	Scan    *prompts.Scan
 	// Journal has the prefix lengths of the journal's buckets; see [journal.FindPrefixBits].
@@ -30,7 +40,7 @@ type Input struct {
 	// RetryFailed are the codes of failures to ask again.
 	RetryFailed []string
 	// Bounds limit what is asked. Zero means no limit.
-	Bounds infer.Bounds
+	Bounds spending.Bounds
 	// Locked reports whether the attempt owns the lock of the run's folder and must stop when it
 	// loses the lock.
 	Locked bool
@@ -56,14 +66,14 @@ func (in *Input) promptsPerBucket() int64 {
 
 // Shards returns the number of files of each table: the smallest power of two that leaves each with at
 // most prompts_per_shard prompts.
-func (c *Config) Shards(scan *prompts.Scan) int {
+func Shards(c *config.Config, scan *prompts.Scan) int {
 	return 1 << powerOfTwo(scan.Prompts, c.Output.PromptsPerShard)
 }
 
 // Bits returns the prefix length of the run's buckets. Each shard consists of whole buckets, and the
 // number of buckets never shrinks.
-func (c *Config) Bits(in *Input) int {
-	atLeast := max(in.Journal.Longest(), bits.TrailingZeros(uint(c.Shards(in.Scan))))
+func Bits(c *config.Config, in *Input) int {
+	atLeast := max(in.Journal.Longest(), bits.TrailingZeros(uint(Shards(c, in.Scan))))
 	return min(max(atLeast, powerOfTwo(in.Scan.Prompts, in.promptsPerBucket())), journal.MaxBits)
 }
 
@@ -81,32 +91,32 @@ func JournalDir(out string) string { return store.Join(out, rundir.JournalFolder
 
 // Build adds the graph of a run to the scope's pipeline. It returns an error if the config is
 // invalid.
-func Build(s beam.Scope, c Config, in Input) error {
+func Build(s beam.Scope, c config.Config, in Input) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	options, err := c.resolve()
+	options, err := c.Resolve()
 	if err != nil {
 		return err
 	}
-	chain, err := c.chain(options)
+	chain, err := c.Chain()
 	if err != nil {
 		return err
 	}
 	s = s.Scope("metareward")
-	read, err := source.Read(s, c.readOptions(&in))
+	read, err := source.Read(s, readOptions(&c, &in))
 	if err != nil {
 		return err
 	}
-	found, err := infer.RunStages(s, read.Prompts, chain, c.inferOptions(&in, options.asked(&c)...))
+	found, err := infer.RunStages(s, read.Prompts, chain, inferOptions(&c, &in, asked(&c, options)...))
 	if err != nil {
 		return err
 	}
-	chosen, err := c.choose(s, found.Records)
+	chosen, err := choose(&c, s, found.Records)
 	if err != nil {
 		return err
 	}
-	to, err := c.sinkOptions(&in, options, chain)
+	to, err := sinkOptions(&c, &in, options, chain)
 	if err != nil {
 		return err
 	}
@@ -119,16 +129,16 @@ func Build(s beam.Scope, c Config, in Input) error {
 	return sink.Commit(s, tallies, manifests, to)
 }
 
-// choose adds the choices of the requested roles.
-func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollection, error) {
+// choose adds the selections for the requested roles.
+func choose(c *config.Config, s beam.Scope, records beam.PCollection) (beam.PCollection, error) {
 	var err error
-	if c.wants(schemas.RoleActor) {
+	if c.Wants(schemas.RoleActor) {
 		if records, err = pairs.ActorPairs(s, records, c.Method.ActorOptions()); err != nil {
 			return records, err
 		}
 	}
-	if c.wants(schemas.RoleJudge) {
-		method := c.method()
+	if c.Wants(schemas.RoleJudge) {
+		method := c.DecidedMethod()
 		o := method.JudgeOptions()
 		if records, err = pairs.JudgePairs(s, records, pairs.PositionCounts(s, records), o); err != nil || !o.Balance.Enabled() {
 			return records, err
@@ -138,50 +148,34 @@ func (c *Config) choose(s beam.Scope, records beam.PCollection) (beam.PCollectio
 	return records, err
 }
 
-func (c *Config) readOptions(in *Input) source.Options {
-	return source.Options{Files: in.Scan.Files, Reading: c.Reading(), Sample: in.Scan.Sample, Bits: c.Bits(in)}
-}
-
-// Reading returns the options of the prompts' reader.
-func (c *Config) Reading() prompts.Options {
-	return prompts.Options{
-		Field: c.Prompts.Field, IDField: c.Prompts.IDField, DropLastAnswer: c.Prompts.DropLastAnswer, MaxLineBytes: c.Prompts.MaxLineBytes,
-	}
-}
-
-// Selection returns the selection of prompts.
-func (c *Config) Selection() prompts.Selection {
-	slice, err := prompts.ParseSlice(c.Prompts.Slice, c.Prompts.SliceSeed)
-	if err != nil { // Validate refuses it; a part has at least one prompt
-		slice = prompts.Slice{Index: 1, Count: -1}
-	}
-	return prompts.Selection{Limit: c.Prompts.Limit, Slice: slice, Sample: c.Prompts.Sample, SampleSeed: c.Prompts.SampleSeed}
+func readOptions(c *config.Config, in *Input) source.Options {
+	return source.Options{Files: in.Scan.Files, Reading: c.Reading(), Sample: in.Scan.Sample, Bits: Bits(c, in)}
 }
 
 // asked returns the roles that a run asks.
-func (r *resolved) asked(c *Config) []*stage.Role {
-	roles := []*stage.Role{&r.generate.Role}
+func asked(c *config.Config, r *config.Resolved) []*stage.Role {
+	roles := []*stage.Role{&r.Generate.Role}
 	if c.ReadsScores() {
-		if reads, err := r.judge.ReadOptions(); err == nil { // Validate reports the error
+		if reads, err := r.Judge.ReadOptions(); err == nil { // Validate reports the error
 			roles = append(roles, &reads.Role)
 		}
 	}
-	if !c.ReadsScores() || c.wants(schemas.RoleJudge) {
-		roles = append(roles, &r.judge.Role)
+	if !c.ReadsScores() || c.Wants(schemas.RoleJudge) {
+		roles = append(roles, &r.Judge.Role)
 	}
-	for i := range r.generate.Pools {
-		roles = append(roles, &r.generate.Pools[i].Role)
+	for i := range r.Generate.Pools {
+		roles = append(roles, &r.Generate.Pools[i].Role)
 	}
-	if c.wants(schemas.RoleJudge) {
-		roles = append(roles, &r.meta.Role)
+	if c.Wants(schemas.RoleJudge) {
+		roles = append(roles, &r.Meta.Role)
 	}
 	return roles
 }
 
-// pools returns the models of the roles beside the actor, with their revisions, by role.
-func (r *resolved) pools() map[string]string {
+// poolModels returns the models of the roles beside the actor, with their revisions, by role.
+func poolModels(r *config.Resolved) map[string]string {
 	var models map[string]string
-	for _, p := range r.generate.Pools {
+	for _, p := range r.Generate.Pools {
 		if models == nil {
 			models = map[string]string{}
 		}
@@ -191,7 +185,7 @@ func (r *resolved) pools() map[string]string {
 }
 
 // inferOptions returns the options of infer.RunStages for these roles.
-func (c *Config) inferOptions(in *Input, asked ...*stage.Role) infer.Options {
+func inferOptions(c *config.Config, in *Input, asked ...*stage.Role) infer.Options {
 	o := infer.Options{
 		Attempt: in.Attempt, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Keys: keysOf(asked), Window: c.Client.Window,
 		MaxInFlight: c.Client.MaxInFlight, RequestTimeout: c.Client.RequestTimeout,
@@ -222,16 +216,16 @@ func keysOf(asked []*stage.Role) []stage.Endpoint {
 	return keys
 }
 
-func (c *Config) sinkOptions(in *Input, r *resolved, chain []stage.Spec) (sink.Options, error) {
-	method := c.method()
+func sinkOptions(c *config.Config, in *Input, r *config.Resolved, chain []stage.Spec) (sink.Options, error) {
+	method := c.DecidedMethod()
 	data, err := c.Data()
 	if err != nil {
 		return sink.Options{}, err
 	}
 	return sink.Options{
-		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Shards: c.Shards(in.Scan),
+		Out: c.Output.Dir, Attempt: in.Attempt, Fence: in.Locked, Journal: JournalDir(c.Output.Dir), PrefixBits: in.Journal, Shards: Shards(c, in.Scan),
 		Chain: chain, Roles: slices.Sorted(slices.Values(c.Roles)),
-		Actor: r.generate.Role, Pools: r.pools(), MetaJudge: r.meta.Role, Judging: r.judge,
+		Actor: r.Generate.Role, Pools: poolModels(r), MetaJudge: r.Meta.Role, Judging: r.Judge,
 		Pairing: method.JudgeOptions(), Lines: in.Scan.Lines, Config: data,
 	}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/datasets/prompts"
 	"coeval/datasets/shards"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
@@ -31,6 +32,14 @@ import (
 
 func TestMain(m *testing.M) {
 	ptest.MainWithDefault(m, "prism")
+}
+
+// valid is the default config with values for the settings that have no default.
+func valid() config.Config {
+	c := config.Default()
+	c.Prompts.Paths, c.Output.Dir = []string{"p.jsonl"}, "out"
+	c.Worker.URLs, c.Worker.Model = []string{"http://host:8000/v1"}, "m"
+	return c
 }
 
 // wholeGraph is the graph of a run.
@@ -48,17 +57,17 @@ func wholeGraph(roles ...string) func(*testing.T, beam.Scope) {
 // stagesAlone is each stage's transform by itself.
 func stagesAlone(t *testing.T, s beam.Scope) {
 	c := valid()
-	o, err := c.resolve()
+	o, err := c.Resolve()
 	if err != nil {
 		t.Fatal(err)
 	}
 	io := infer.Options{Attempt: "a"}
 	d := beam.CreateList(s, []schemas.Prompt{{}})
 	for _, add := range []func() error{
-		func() (err error) { d, err = generate.Generate(s, d, o.generate, io); return err },
-		func() (err error) { d, err = judge.Judge(s, d, o.judge, io); return err },
-		func() (err error) { d, err = score.Score(s, d, o.score); return err },
-		func() (err error) { d, err = meta.Meta(s, d, o.meta, io); return err },
+		func() (err error) { d, err = generate.Generate(s, d, o.Generate, io); return err },
+		func() (err error) { d, err = judge.Judge(s, d, o.Judge, io); return err },
+		func() (err error) { d, err = score.Score(s, d, o.Score); return err },
+		func() (err error) { d, err = meta.Meta(s, d, o.Meta, io); return err },
 	} {
 		if err := add(); err != nil {
 			t.Fatal(err)
@@ -151,7 +160,7 @@ func promptsOf(t *testing.T, n int) string {
 }
 
 // run runs the pipeline on the local runner against a simulated worker.
-func run(t *testing.T, c Config) (out string, stats simulator.Stats) {
+func run(t *testing.T, c config.Config) (out string, stats simulator.Stats) {
 	t.Helper()
 	w, err := simulator.Start(simulator.Options{})
 	if err != nil {
@@ -193,7 +202,7 @@ func TestRoles(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.roles, "+"), func(t *testing.T) {
-			c := Default()
+			c := config.Default()
 			c.Roles, c.Prompts.Paths, c.Actor.N, c.Judge.N, c.Output.PromptsPerShard = tt.roles, []string{promptsOf(t, 5)}, 3, 4, 1
 			out, stats := run(t, c)
 			if asked := stats.Roles[schemas.RoleMetaJudge].Requests > 0; asked != tt.meta {
@@ -250,13 +259,13 @@ func TestShardsAndBits(t *testing.T) {
 		{1 << 40, 1 << 40, 0, 1, 24},       // no more than the journal has
 	}
 	for _, tt := range tests {
-		c := Default()
+		c := config.Default()
 		c.Output.PromptsPerShard = tt.perShard
 		in := &Input{Scan: &prompts.Scan{Prompts: tt.prompts}, Journal: journal.PrefixBits{tt.journalBits}}
-		if got := c.Shards(in.Scan); got != tt.shards {
+		if got := Shards(&c, in.Scan); got != tt.shards {
 			t.Errorf("%d prompts by %d: %d shards, want %d", tt.prompts, tt.perShard, got, tt.shards)
 		}
-		if got := c.Bits(in); got != tt.bits {
+		if got := Bits(&c, in); got != tt.bits {
 			t.Errorf("%d prompts by %d after %d bits: %d bits, want %d", tt.prompts, tt.perShard, tt.journalBits, got, tt.bits)
 		}
 	}

@@ -1,9 +1,8 @@
 package metareward
 
 import (
-	"fmt"
-
 	"coeval/datasets/journal"
+	"coeval/pipelines/config"
 	"coeval/transforms/judge"
 	"coeval/transforms/score"
 	"coeval/transforms/stage"
@@ -31,7 +30,7 @@ type JudgedBy struct {
 
 // NewJudging returns the set-up for the responses of that number of prompts, with these kinds of verdicts; none
 // means that of the config. It returns an error if the config is invalid.
-func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string, verdicts ...string) (*Judging, error) {
+func NewJudging(c config.Config, attempt string, prompts int64, lengths journal.PrefixBits, retryFailed []string, verdicts ...string) (*Judging, error) {
 	if err := c.ValidateJudging(); err != nil {
 		return nil, err
 	}
@@ -42,11 +41,11 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 	var roles []*stage.Role
 	for _, verdict := range verdicts {
 		c.Judge.Verdict = verdict
-		options, err := c.resolve()
+		options, err := c.Resolve()
 		if err != nil {
 			return nil, err
 		}
-		asked, spec := options.judge, judge.Spec
+		asked, spec := options.Judge, judge.Spec
 		if c.ReadsScores() {
 			spec = judge.ReadSpec
 		}
@@ -54,8 +53,8 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 		if err != nil {
 			return nil, err
 		}
-		options.score.Calibration = nil
-		if asked, err = options.scoredBy(); err != nil {
+		options.Score.Calibration = nil
+		if asked, err = options.ScoredBy(); err != nil {
 			return nil, err
 		}
 		template, err := judge.ParseTemplate(asked)
@@ -63,54 +62,9 @@ func NewJudging(c Config, attempt string, prompts int64, lengths journal.PrefixB
 			return nil, err
 		}
 		j.Chain, roles = append(j.Chain, one), append(roles, &asked.Role)
-		j.Scoring[verdict], j.Judge[verdict] = options.score, JudgedBy{N: asked.N, Template: template.Digest()}
-		j.Role = options.judge.Role
+		j.Scoring[verdict], j.Judge[verdict] = options.Score, JudgedBy{N: asked.N, Template: template.Digest()}
+		j.Role = options.Judge.Role
 	}
-	j.Asking = c.NewAsking(attempt, prompts, lengths, retryFailed, roles...)
+	j.Asking = NewAsking(c, attempt, prompts, lengths, retryFailed, roles...)
 	return j, nil
-}
-
-// scoredBy returns the options of the verdicts that score responses.
-func (r *resolved) scoredBy() (judge.Options, error) {
-	if r.judge.Reads > 0 {
-		return r.judge.ReadOptions()
-	}
-	return r.judge, nil
-}
-
-// CalibrationWarnings returns one sentence for each difference between the judge and the judge of its
-// calibration. It returns none without a calibration.
-func (c Config) CalibrationWarnings() ([]string, error) {
-	options, err := c.resolve()
-	if err != nil {
-		return nil, err
-	}
-	made := options.score.Calibration
-	if made == nil {
-		return nil, nil
-	}
-	asked, err := options.scoredBy()
-	if err != nil {
-		return nil, err
-	}
-	template, err := judge.ParseTemplate(asked)
-	if err != nil {
-		return nil, err
-	}
-	var warnings []string
-	warn := func(format string, args ...any) {
-		text := fmt.Sprintf(format, args...)
-		warnings = append(warnings, fmt.Sprintf("%s: %s: coeval calibrate makes another", c.Judge.Calibration, text))
-	}
-	was := stage.Role{Model: made.Judge.Model, Revision: made.Judge.Revision}
-	if is := options.judge.Role.Identity(); was.Identity() != is {
-		warn("the calibration of %s was made for the judge %s, this run's is %s", made.Date, was.Identity(), is)
-	}
-	if is := template.Digest(); made.Judge.Template != is {
-		warn("the calibration of %s was made with another judge.template", made.Date)
-	}
-	if is := asked.N; made.Judge.Judgments != is {
-		warn("the calibration of %s was made from means of %d judgments, this run's are of %d (judge.n)", made.Date, made.Judge.Judgments, is)
-	}
-	return warnings, nil
 }

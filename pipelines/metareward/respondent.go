@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"coeval/datasets/journal"
+	"coeval/pipelines/config"
 )
 
 // CheckRespondent returns an error if a run with this config would mix answers of the simulated worker
@@ -13,16 +14,16 @@ import (
 // A run that starts the simulated worker itself is refused when real servers have answered before. A
 // run that asks servers is refused after a run that started the simulated worker. Whether its servers
 // are real is known after their first answer, and checked again at that time.
-func (c *Config) CheckRespondent(ctx context.Context) error {
+func CheckRespondent(ctx context.Context, c *config.Config) error {
 	was, err := journal.ReadRespondent(ctx, JournalDir(c.Output.Dir))
 	if err != nil {
 		return err
 	}
-	return c.MixesRespondents(was)
+	return MixesRespondents(c, was)
 }
 
 // MixesRespondents is CheckRespondent for a journal with this respondent.
-func (c *Config) MixesRespondents(was journal.Respondent) error {
+func MixesRespondents(c *config.Config, was journal.Respondent) error {
 	switch {
 	case c.Simulate.Enabled && was.Kind == journal.Real:
 		return fmt.Errorf("%s has answers of real servers, and --simulate (simulate.enabled) would add invented ones. Give the simulated run another --out", c.Output.Dir)
@@ -34,8 +35,8 @@ func (c *Config) MixesRespondents(was journal.Respondent) error {
 
 // ClaimRespondent records that the simulated worker answers, before its first answer, if the config
 // enables it. The caller must own the lock of the run's folder.
-func (c *Config) ClaimRespondent(ctx context.Context) error {
-	if err := c.CheckRespondent(ctx); err != nil || !c.Simulate.Enabled {
+func ClaimRespondent(ctx context.Context, c *config.Config) error {
+	if err := CheckRespondent(ctx, c); err != nil || !c.Simulate.Enabled {
 		return err
 	}
 	worker, err := c.Simulate.Worker()

@@ -8,6 +8,7 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/datasets/journal/journaltest"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 )
 
@@ -50,11 +51,11 @@ func TestRespondentsDoNotMix(t *testing.T) {
 			out := t.TempDir()
 			tt.before(t, JournalDir(out))
 			for _, c := range []struct {
-				config Config
+				config config.Config
 				want   bool
 			}{{genuine, tt.real}, {simulated, tt.simulated}, {other, tt.simulated}} {
 				c.config.Output.Dir = out
-				err := c.config.CheckRespondent(t.Context())
+				err := CheckRespondent(t.Context(), &c.config)
 				if (err == nil) != c.want {
 					t.Errorf("simulate.enabled is %v: %v, want it allowed: %v", c.config.Simulate.Enabled, err, c.want)
 				}
@@ -67,13 +68,13 @@ func TestRespondentsDoNotMix(t *testing.T) {
 	// What claims a journal for the simulated worker keeps real runs out.
 	simulated.Output.Dir = t.TempDir()
 	genuine.Output.Dir = simulated.Output.Dir
-	if err := simulated.ClaimRespondent(t.Context()); err != nil {
+	if err := ClaimRespondent(t.Context(), &simulated); err != nil {
 		t.Fatal(err)
 	}
-	if err := genuine.ClaimRespondent(t.Context()); err == nil {
+	if err := ClaimRespondent(t.Context(), &genuine); err == nil {
 		t.Error("a real run may use a journal of the simulated worker")
 	}
-	if err := simulated.ClaimRespondent(t.Context()); err != nil {
+	if err := ClaimRespondent(t.Context(), &simulated); err != nil {
 		t.Errorf("a second simulated run may not: %v", err)
 	}
 }

@@ -1,4 +1,5 @@
-// Package arena compares models: a pairwise judge decides each game. It writes the games and the figures.
+// Package arena compares models: a pairwise judge decides each game, one comparison of two answers. The
+// package writes the games and the figures.
 //
 // A [Config] names the models, the judge and the prompts. A [Contest] asks for the answers and the verdicts;
 // package winrate computes the figures. [Verify] computes a written contest's figures again.
@@ -13,7 +14,7 @@ import (
 	"strings"
 
 	"coeval/datasets/store"
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/runners/arena/winrate"
 	"coeval/runners/settings"
 	"coeval/schemas"
@@ -30,12 +31,12 @@ type Config struct {
 	Chain bool        `yaml:"chain" json:"chain"`
 	Judge JudgeConfig `yaml:"judge" json:"judge"`
 
-	Prompts metareward.Prompts `yaml:"prompts" json:"prompts"`
+	Prompts config.Prompts `yaml:"prompts" json:"prompts"`
 	// CategoryField is the field of the prompts' metadata with their category.
 	CategoryField string `yaml:"category_field" json:"category_field"`
 	Output        Output `yaml:"output"         json:"output"`
 	Seed          int64  `yaml:"seed"           json:"seed"`
-	// StripReasoning takes thoughts out of answers and verdicts.
+	// StripReasoning removes reasoning from answers and verdicts.
 	StripReasoning bool `yaml:"strip_reasoning" json:"strip_reasoning"`
 	// Outcome is hard or soft, Resamples the number of bootstrap resamples.
 	Outcome   winrate.Outcome `yaml:"outcome"   json:"outcome"`
@@ -43,9 +44,9 @@ type Config struct {
 	// Known are folders of other arenas, whose games give the difficulty of the prompts.
 	Known []string `yaml:"known" json:"known"`
 
-	Worker   metareward.Worker   `yaml:"worker"   json:"worker"`
-	Client   metareward.Client   `yaml:"client"   json:"client"`
-	Simulate metareward.Simulate `yaml:"simulate" json:"simulate"`
+	Worker   config.Worker   `yaml:"worker"   json:"worker"`
+	Client   config.Client   `yaml:"client"   json:"client"`
+	Simulate config.Simulate `yaml:"simulate" json:"simulate"`
 }
 
 // Output is the place of the files.
@@ -55,7 +56,7 @@ type Output struct {
 
 // SideConfig is one model, asked or with given answers.
 type SideConfig struct {
-	metareward.Role `yaml:",inline"`
+	config.Role `yaml:",inline"`
 
 	// Answers is a file of prompts and answers. Empty asks the model.
 	Answers string `yaml:"answers" json:"answers"`
@@ -80,7 +81,7 @@ func (s *SideConfig) identity() string {
 
 // JudgeConfig is the pairwise judge.
 type JudgeConfig struct {
-	metareward.Role `yaml:",inline"`
+	config.Role `yaml:",inline"`
 
 	Verdict    pairwise.Scale `yaml:"verdict"    json:"verdict"`
 	Replicates int            `yaml:"replicates" json:"replicates"`
@@ -89,7 +90,7 @@ type JudgeConfig struct {
 
 // DefaultConfig returns the config of an arena with nothing given.
 func DefaultConfig() Config {
-	d := metareward.Default()
+	d := config.Default()
 	c := Config{
 		Prompts: d.Prompts, Client: d.Client, Simulate: d.Simulate, Worker: d.Worker,
 		StripReasoning: true, Outcome: winrate.Hard, Resamples: 1000, CategoryField: "category",
@@ -101,8 +102,8 @@ func DefaultConfig() Config {
 }
 
 // answering is how a model is asked for an answer that is compared.
-func answering() metareward.Role {
-	r := metareward.Default().Actor.Role
+func answering() config.Role {
+	r := config.Default().Actor.Role
 	r.Temperature, r.TopP = new(0.7), new(1.0)
 	return r
 }
@@ -131,7 +132,7 @@ func NewSide(name string) SideConfig {
 func (c *Config) Validate() error {
 	var errs []error
 	fail := func(key, value, allowed string) {
-		errs = append(errs, &metareward.Problem{Key: key, Value: value, Allowed: allowed})
+		errs = append(errs, &config.Problem{Key: key, Value: value, Allowed: allowed})
 	}
 	if len(c.A) == 0 {
 		fail("a", "", "at least one model (--a)")
@@ -168,7 +169,7 @@ func (c *Config) Validate() error {
 
 // validateRole checks one role with the settings that all share. A model with given answers needs
 // no server.
-func (c *Config) validateRole(key string, r *metareward.Role, given bool) []error {
+func (c *Config) validateRole(key string, r *config.Role, given bool) []error {
 	m := c.Base()
 	m.Actor.Role = *r
 	if given && !m.Simulate.Enabled {
@@ -176,12 +177,12 @@ func (c *Config) validateRole(key string, r *metareward.Role, given bool) []erro
 	}
 	var errs []error
 	for _, err := range flatten(m.ValidateAnswering()) {
-		if p := (*metareward.Problem)(nil); errors.As(err, &p) {
+		if p := (*config.Problem)(nil); errors.As(err, &p) {
 			if p.Key == "worker.model" {
-				p = &metareward.Problem{Key: "actor.model", Allowed: "the name of a model"}
+				p = &config.Problem{Key: "actor.model", Allowed: "the name of a model"}
 			}
 			if rest, ok := strings.CutPrefix(p.Key, "actor."); ok {
-				err = &metareward.Problem{Key: key + "." + rest, Value: p.Value, Allowed: p.Allowed}
+				err = &config.Problem{Key: key + "." + rest, Value: p.Value, Allowed: p.Allowed}
 			}
 		}
 		errs = append(errs, err)
@@ -211,8 +212,8 @@ func dedupe(errs []error) []error {
 }
 
 // Base returns the settings that an arena shares with a run.
-func (c *Config) Base() metareward.Config {
-	m := metareward.Default()
+func (c *Config) Base() config.Config {
+	m := config.Default()
 	m.Prompts, m.Client, m.Simulate, m.Worker = c.Prompts, c.Client, c.Simulate, c.Worker
 	m.Seed, m.Output.Dir = &c.Seed, c.Output.Dir
 	return m
@@ -253,7 +254,7 @@ func (c *Config) Contest(ctx context.Context, answers func(ctx context.Context, 
 	if c.Judge.Template != "" {
 		source, err := store.ReadSetting(ctx, c.Judge.Template)
 		if err != nil {
-			return nil, &metareward.Problem{Key: "judge.template", Value: fmt.Sprintf("%q", c.Judge.Template), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
+			return nil, &config.Problem{Key: "judge.template", Value: fmt.Sprintf("%q", c.Judge.Template), Allowed: fmt.Sprintf("a file that can be read (%v)", err)}
 		}
 		out.Judge.Template = string(source)
 	}

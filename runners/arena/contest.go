@@ -35,7 +35,7 @@ type Contest struct {
 	Baseline Player
 	Chain    bool
 	Judge    pairwise.Options
-	// StripReasoning takes thoughts out of answers before they are compared.
+	// StripReasoning removes reasoning from answers before they are compared.
 	StripReasoning bool
 	// CategoryOf returns the category of a prompt, empty where it has none. Nil means none.
 	CategoryOf func(*schemas.Prompt) string
@@ -172,14 +172,18 @@ func (r *Result) sort() {
 }
 
 // AnswerAll asks all models for their answers and plays no game, so that a model which will not be
-// served for long has answered.
-func (c *Contest) AnswerAll(ctx context.Context, prompts []schemas.Prompt, ask Ask) error {
+// served for long has answered. It returns the first model whose calls all failed, empty for none.
+func (c *Contest) AnswerAll(ctx context.Context, prompts []schemas.Prompt, ask Ask) (failed string, err error) {
 	for _, p := range append(slices.Clone(c.Models), c.Baseline) {
-		if _, err := c.answer(ctx, prompts, &p, ask); err != nil {
-			return err
+		rows, err := c.answer(ctx, prompts, &p, ask)
+		if err != nil {
+			return "", err
+		}
+		if len(rows) > 0 && !slices.ContainsFunc(rows, func(a AnswerRow) bool { return a.Status != FailedAnswer }) {
+			failed = cmp.Or(failed, p.identity())
 		}
 	}
-	return nil
+	return failed, nil
 }
 
 // answer returns a player's answers, given or asked for.
@@ -278,6 +282,18 @@ func (c *Contest) addGames(d *schemas.Dossier, pairing [2]string, r *Result) {
 	for i := range d.Failures {
 		r.Failed[d.Failures[i].Code]++
 	}
+}
+
+// FailedPairing returns the first pairing that has no verdict, if any calls failed.
+func (r *Result) FailedPairing() (pairing [2]string, ok bool) {
+	failed := len(r.Failed) > 0 || slices.ContainsFunc(r.Answers, func(a AnswerRow) bool { return a.Status == FailedAnswer })
+	for _, p := range r.Pairings {
+		judged := slices.ContainsFunc(r.Games, func(g GameRow) bool { return g.A == p[0] && g.B == p[1] && g.Unparsed == "" })
+		if failed && !judged {
+			return p, true
+		}
+	}
+	return pairing, false
 }
 
 // PlainGames returns the games without the texts.

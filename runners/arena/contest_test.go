@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"coeval/datasets/journal"
+	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
 	"coeval/runners/arena/winrate"
 	"coeval/schemas"
@@ -77,7 +78,7 @@ func play(t *testing.T, c arena.Config, prompts []schemas.Prompt, attempt string
 	if err != nil {
 		t.Fatal(err)
 	}
-	asking := c.Base().NewAsking(attempt, int64(len(prompts)), lengths, nil)
+	asking := metareward.NewAsking(c.Base(), attempt, int64(len(prompts)), lengths, nil)
 	asking.Infer.Fence = ""
 	var requests int64
 	result, err := contest.Play(t.Context(), prompts, func(ctx context.Context, dossiers []schemas.Dossier, chain []stage.Spec) error {
@@ -195,6 +196,8 @@ func checkVerify(t *testing.T, dir string) {
 		{`"low": 0.`, `"low": 0.1`},
 		{`"rounds": `, `"rounds": 1`},
 		{`"outcome": "hard"`, `"outcome": "soft"`},
+		{`"simulated": `, `"simulated":  `},
+		{`"judge": "`, `"judge": "x`},
 	} {
 		edited := strings.Replace(whole[arena.ReportFile], edit[0], edit[1], 1)
 		if edited == whole[arena.ReportFile] {

@@ -82,7 +82,42 @@ func (r *Result) Write(ctx context.Context, dir string, report *Report) error {
 	if err != nil {
 		return fmt.Errorf("arena: %w", err)
 	}
-	return store.WriteFile(ctx, store.Join(dir, ReportFile), append(b, '\n'))
+	b = append(b, '\n')
+	_, digest := rundir.SHA256Line(ReportFile, b)
+	if err := store.WriteFile(ctx, store.Join(dir, digestFile), digest); err != nil {
+		return err
+	}
+	return store.WriteFile(ctx, store.Join(dir, ReportFile), b)
+}
+
+// digestFile binds [ReportFile] to the journal: a line as sha256sum writes it. It protects the settings that the
+// games do not determine.
+const digestFile = rundir.JournalFolder + "/" + ReportFile + ".sha256"
+
+// checkDigest compares the digest of the report with the one in the journal. A folder without a journal is allowed, as
+// of an arena that was copied.
+func (v *verifier) checkDigest(ctx context.Context, dir string) error {
+	report, err := store.ReadSmall(ctx, store.Join(dir, ReportFile))
+	if err != nil {
+		return err
+	}
+	b, err := store.ReadSmall(ctx, store.Join(dir, digestFile))
+	_, digest := rundir.SHA256Line(ReportFile, report)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		files, err := store.List(ctx, store.Join(dir, rundir.JournalFolder)+"/")
+		if err != nil {
+			return err
+		}
+		if len(files) > 0 {
+			v.problem("%s is missing: repeat the same coeval arena command to write it again", digestFile)
+		}
+	case err != nil:
+		return err
+	case !bytes.Equal(b, digest):
+		v.problem("%s does not have the SHA-256 in %s: it was edited; repeat the same coeval arena command to write both again", ReportFile, digestFile)
+	}
+	return nil
 }
 
 func writeRows[T any](ctx context.Context, dir, name string, rows []T) (schemas.File, error) {
@@ -134,12 +169,26 @@ func ReadReport(ctx context.Context, dir string) (*Report, error) {
 	return &r, nil
 }
 
+// Bounds of the rows of an arena that are in memory together. A file can repeat a row that it contains once.
+const (
+	maxRows      = 1 << 20
+	maxTextBytes = 512 << 20
+)
+
+func checkRows(name string, rows, size int) error {
+	if rows > maxRows || size > maxTextBytes {
+		return fmt.Errorf("%s has more than %d rows or %d MiB of texts; give fewer prompts or models in one arena", name, maxRows, maxTextBytes>>20)
+	}
+	return nil
+}
+
 // ReadGames returns the games of a folder without their texts.
 func ReadGames(ctx context.Context, dir string) ([]winrate.Game, error) {
 	var games []winrate.Game
-	err := shards.ReadRows(ctx, store.Join(dir, GamesFile), func(row *GameRow) error {
+	name := store.Join(dir, GamesFile)
+	err := shards.ReadRows(ctx, name, func(row *GameRow) error {
 		games = append(games, row.Game)
-		return nil
+		return checkRows(name, len(games), 0)
 	})
 	return games, err
 }
@@ -147,9 +196,12 @@ func ReadGames(ctx context.Context, dir string) ([]winrate.Game, error) {
 // ReadAnswers returns the answers of a folder.
 func ReadAnswers(ctx context.Context, dir string) ([]AnswerRow, error) {
 	var answers []AnswerRow
-	err := shards.ReadRows(ctx, store.Join(dir, AnswersFile), func(row *AnswerRow) error {
+	name := store.Join(dir, AnswersFile)
+	size := 0
+	err := shards.ReadRows(ctx, name, func(row *AnswerRow) error {
 		answers = append(answers, *row)
-		return nil
+		size += len(row.Text) + len(row.PromptID) + len(row.Model)
+		return checkRows(name, len(answers), size)
 	})
 	return answers, err
 }
@@ -191,7 +243,7 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.
 
 // Verify reads an arena's files again and returns their problems. It checks the digest of each file,
 // the style and length of each answer, that every game names prompts and models that have answers, and
-// computes all figures again from games and answers.
+// computes all figures again from games and answers. It compares the report with its digest in the journal.
 func Verify(ctx context.Context, dir string) ([]string, error) {
 	report, err := ReadReport(ctx, dir)
 	if err != nil {
@@ -228,6 +280,9 @@ func Verify(ctx context.Context, dir string) ([]string, error) {
 	}
 	again := Summarize(report.Baseline, report.Pairings, games, answers, known, winrate.Options{Outcome: report.Outcome, Resamples: report.Resamples})
 	v.compare(&again, &report.Summary)
+	if err := v.checkDigest(ctx, dir); err != nil {
+		return nil, err
+	}
 	return v.problems, nil
 }
 

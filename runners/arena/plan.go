@@ -40,13 +40,12 @@ type Plan struct {
 	Prompts int   `json:"prompts"`
 	Answers Calls `json:"answers"`
 	Games   Calls `json:"games"`
-	// MinDifference is that of [MinDifference].
+	// MinDifference is the result of [MinDifference].
 	MinDifference float64 `json:"min_difference"`
 }
 
-// Plan estimates what a contest would ask, from the prompts and the journal. It sends no request.
-// Answers that nobody gave yet have the length that package plan assumes; both orders of their games
-// count as needed.
+// Plan estimates the requests of a contest, from the prompts and the journal. It sends no request. For
+// missing answers it assumes the lengths of package plan; both orders of their games count as needed.
 func (c *Contest) Plan(ctx context.Context, prompts []schemas.Prompt, journalDir string) (*Plan, error) {
 	lengths, err := journal.FindPrefixBits(ctx, journalDir)
 	if err != nil {

@@ -2,6 +2,8 @@ package calibrate
 
 import (
 	"math"
+
+	"coeval/runners/calibrate/isotonic"
 )
 
 // lengthSlices are the bounds of the differences in length, in characters.
@@ -146,11 +148,11 @@ func (f *Figures) difference(p *Pair) float64 {
 
 // curve is the isotonic regression of the winner (1, ½, 0) on the difference of both S, every pair in
 // both orders: the share in which people prefer the higher-scored response, by the difference in score.
-func (f *Figures) curve(usable []Pair) []Block {
-	points := make([]point, 0, 2*len(usable))
+func (f *Figures) curve(usable []Pair) []isotonic.Block {
+	points := make([]isotonic.Point, 0, 2*len(usable))
 	for i := range usable {
 		d, y := f.difference(&usable[i]), (usable[i].People.sign()+1)/2
-		points = append(points, point{d, y}, point{-d, 1 - y})
+		points = append(points, isotonic.Point{At: d, Value: y}, isotonic.Point{At: -d, Value: 1 - y})
 	}
-	return isotonic(points)
+	return isotonic.Fit(points)
 }

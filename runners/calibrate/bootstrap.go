@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"coeval/datasets/labels"
-	"coeval/runners/figures"
+	"coeval/runners/rank"
 )
 
 // sample has the numbers behind the resampled figures.
@@ -40,10 +40,10 @@ func (s *sample) figures() [figureCount]float64 {
 	if n := len(s.agree); n > 0 {
 		out[1] = total(s.agree) / float64(n)
 	}
-	if r, ok := figures.Spearman(s.x, s.y); ok {
+	if r, ok := rank.Spearman(s.x, s.y); ok {
 		out[2] = r
 	}
-	if r, ok := figures.Kendall(s.x, s.y); ok {
+	if r, ok := rank.Kendall(s.x, s.y); ok {
 		out[3] = r
 	}
 	return out

@@ -1,9 +1,9 @@
-// Package calibrate compares a judge with people: agreement on pairs, rank correlation, the reliability
-// of its certainty, and a map of its scores to people's scale.
+// Package calibrate compares a judge with people. It measures agreement on pairs, rank correlation and
+// the calibration of the judge's certainty, and fits a map from its scores to the human scale.
 //
 // The judge scores single responses, so its scores do not depend on the position of a response in the
-// file of labels. Human labels may depend on it. The judge prefers the response of a pair with the higher mean S.
-// Scored labels give pairs too: those of two responses to one prompt.
+// file of labels. Human labels may depend on the position. The judge's preference in a pair is the
+// response with the higher mean S. Two responses to one prompt with scored labels form a pair too.
 //
 // The judge is asked outside a pipeline, by [infer.RunInProcess], because labels are few and the only
 // output is figures. The calls go through the same fleet to the same journal, under the lock of OUT, and
@@ -28,6 +28,7 @@ import (
 	"coeval/datasets/labels"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/runners/calibrate/isotonic"
 	"coeval/schemas"
 	"coeval/transforms/score"
 	"coeval/transforms/stage"
@@ -49,10 +50,10 @@ type Figures struct {
 	Unparsed    Unparsed         `json:"unparsed"`
 	FailedCalls map[string]int64 `json:"failed_calls,omitempty"`
 	// Agreement, Reliability and Curve cover the pairs with two scored responses.
-	Agreement   *Agreement   `json:"agreement"`
-	Reliability *Reliability `json:"reliability"`
-	Curve       []Block      `json:"curve,omitempty"`
-	Ranks       Ranks        `json:"ranks"`
+	Agreement   *Agreement       `json:"agreement"`
+	Reliability *Reliability     `json:"reliability"`
+	Curve       []isotonic.Block `json:"curve,omitempty"`
+	Ranks       Ranks            `json:"ranks"`
 	// Fit is the fit to people's scores. It is null for preferences, which name the better response and
 	// not the distance, so that no scale can be fitted to them.
 	Fit       *Fit      `json:"fit"`
@@ -142,11 +143,11 @@ type Slice struct {
 
 // Reliability compares the judge's certainty with its agreement with people.
 //
-// Take a pair with n₁ and n₂ parsed judgments. The predicted probability that a response wins is the share
-// of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, with equal scores
-// counting half. The confidence c ≥ ½ is that of the favoured response. y is 1 if people prefer that
-// response, ½ for a tie, 0 otherwise, and ½ if none is favoured. With the pairs in ten equal bins of c from
-// ½ to 1 (a bin includes its lower bound, the last both),
+// Take a pair with n₁ and n₂ parsed judgments. The predicted probability that a response wins is the
+// share of the n₁·n₂ pairs of one judgment of each in which its score is the higher one, with equal
+// scores counting half. The confidence c ≥ ½ is the probability of the favoured response. y is 1 if
+// people prefer that response, ½ for a tie, 0 otherwise, and ½ if none is favoured. With the pairs in
+// ten equal bins of c from ½ to 1 (a bin includes its lower bound, the last both),
 //
 //	error = Σ_bins (pairs of the bin / all pairs) · |mean y − mean c|
 //
@@ -179,23 +180,13 @@ type Ranks struct {
 	Kendall *Estimate `json:"kendall"`
 }
 
-// Block is a block of an isotonic regression: its range, the mean of its places, and the mean of people's
-// values there.
-type Block struct {
-	From   float64 `json:"from"`
-	To     float64 `json:"to"`
-	At     float64 `json:"at"`
-	People float64 `json:"people"`
-	Labels int     `json:"labels"`
-}
-
 // Fit is the isotonic regression of people's scores on S: of all monotonic maps, the one with the smallest
 // sum of squares. Each block's fitted value is placed at the block's mean S, and the map is linear between
 // blocks (centred isotonic regression, Oron and Flournoy, 2017). The plain regression has steps, which
 // would make ties.
 type Fit struct {
-	Labels int     `json:"labels"`
-	Blocks []Block `json:"blocks"`
+	Labels int              `json:"labels"`
+	Blocks []isotonic.Block `json:"blocks"`
 	// Bias is the mean of S − people's score, Error its root mean square. Mapped is the same error
 	// of labels under maps that were fitted to the others: in five parts by prompt, with the i-th
 	// prompt by ID in part i mod 5. Null with fewer than five prompts.
@@ -218,7 +209,8 @@ type Bootstrap struct {
 type Response struct {
 	PromptID string `json:"prompt_id"`
 	Chars    int    `json:"chars"`
-	// Scores are those of the parsed judgments in points, in their order; Mean is S, null when unscored.
+	// Scores are the scores of the parsed judgments in points, in their order; Mean is S, null when
+	// unscored.
 	Scores []score.Points `json:"scores"`
 	Mean   *float64       `json:"mean"`
 
@@ -279,10 +271,10 @@ type Asked struct {
 	Resamples int
 }
 
-// mostLabels is the largest number of a prompt's scored labels that are paired with each other.
-const mostLabels = 50
+// maxLabels is the largest number of a prompt's scored labels that are paired with each other.
+const maxLabels = 50
 
-// Of computes the figures. The dossiers are those of the set, judged and scored.
+// Of computes the figures. The dossiers are the dossiers of the set, judged and scored.
 func Of(set *labels.Set, dossiers []schemas.Dossier, a Asked) *Figures {
 	f := &Figures{
 		Version: version, Simulated: a.Simulated, Judge: a.Judge,
@@ -421,7 +413,7 @@ func (f *Figures) addScores(set *labels.Set, places map[text]int) {
 		own := Score{Line: s.Line, Response: places[text{s.PromptID, s.Response}], People: s.Points}
 		f.Scores = append(f.Scores, own)
 		others := byPrompt[s.PromptID]
-		if len(others) == mostLabels {
+		if len(others) == maxLabels {
 			continue
 		}
 		for _, other := range others {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"coeval/datasets/labels"
+	"coeval/runners/calibrate/isotonic"
 	"coeval/schemas"
 	"coeval/transforms/score"
 )
@@ -124,7 +125,7 @@ func TestPairs(t *testing.T) {
 	// Differences 1.5, 0, −4, −2, 0 with 1, 1, 1, 0, ½ and their mirror images. In order: −4: 1,
 	// −2: 0, −1.5: 0, 0: 1 ½ 0 ½ (mean ½), 1.5: 1, 2: 1, 4: 0. The first three pool to 1/3, the last
 	// three to 2/3.
-	curve := []Block{{-4, -1.5, -2.5, 1.0 / 3, 3}, {0, 0, 0, 0.5, 4}, {1.5, 4, 2.5, 2.0 / 3, 3}}
+	curve := []isotonic.Block{block(-4, -1.5, -2.5, 1.0/3, 3), block(0, 0, 0, 0.5, 4), block(1.5, 4, 2.5, 2.0/3, 3)}
 	if diff := cmp.Diff(curve, f.Curve, near); diff != "" {
 		t.Error(diff)
 	}
@@ -178,7 +179,7 @@ func TestScores(t *testing.T) {
 	// S 1, 3, 1, 5 against 2, 3, 3, 4: at 1 the mean is 2.5. S − people is −1, 0, −2, 1: mean −½,
 	// square 6/4.
 	fit := &Fit{
-		Labels: 4, Blocks: []Block{{1, 1, 1, 2.5, 2}, {3, 3, 3, 3, 1}, {5, 5, 5, 4, 1}}, Bias: -0.5, Error: math.Sqrt(1.5),
+		Labels: 4, Blocks: []isotonic.Block{block(1, 1, 1, 2.5, 2), block(3, 3, 3, 3, 1), block(5, 5, 5, 4, 1)}, Bias: -0.5, Error: math.Sqrt(1.5),
 		Points: []score.CalibrationPoint{{Score: 1000, People: 2500}, {Score: 3000, People: 3000}, {Score: 5000, People: 4000}},
 	}
 	if diff := cmp.Diff(fit, f.Fit, near); diff != "" {
@@ -231,50 +232,6 @@ func TestNoMap(t *testing.T) {
 		var text strings.Builder
 		if err := f.Print(&text); err != nil || strings.Contains(text.String(), "NaN") {
 			t.Errorf("%v\n%s", err, text.String())
-		}
-	}
-}
-
-// The regression never falls, keeps the mean of all values, and no other function that never
-// falls comes closer.
-func TestIsotonic(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 1))
-	for range 200 {
-		points := make([]point, 1+r.IntN(30))
-		for i := range points {
-			points[i] = point{at: float64(r.IntN(12)), value: float64(r.IntN(12)) + r.Float64()}
-		}
-		blocks := isotonic(points)
-		rss := func(f func(float64) float64) float64 {
-			sum := 0.0
-			for _, p := range points {
-				sum += (p.value - f(p.at)) * (p.value - f(p.at))
-			}
-			return sum
-		}
-		var all, fitted float64
-		labelled := 0
-		for i, b := range blocks {
-			labelled += b.Labels
-			fitted += b.People * float64(b.Labels)
-			if i > 0 && (b.People <= blocks[i-1].People || b.From <= blocks[i-1].To) || b.At < b.From || b.At > b.To {
-				t.Fatalf("%+v", blocks)
-			}
-		}
-		for _, p := range points {
-			all += p.value
-		}
-		if labelled != len(points) || math.Abs(all-fitted) > 1e-9 {
-			t.Fatalf("%d labels with the sum %v became %d with %v", len(points), all, labelled, fitted)
-		}
-		least := rss(func(x float64) float64 { return step(blocks, x) })
-		for range 50 {
-			// Steps between other functions that never fall: the fitted one and a random one, mixed.
-			base, slope, mix := r.Float64()*12, r.Float64()*2, r.Float64()
-			other := rss(func(x float64) float64 { return (1-mix)*step(blocks, x) + mix*(base+slope*(x-6)) })
-			if other < least-1e-9 {
-				t.Fatalf("%+v leaves %v, another function %v", blocks, least, other)
-			}
 		}
 	}
 }
@@ -408,12 +365,16 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
+func block(from, to, at, people float64, labels int) isotonic.Block {
+	return isotonic.Block{From: from, To: to, At: at, People: people, Labels: labels}
+}
+
 // A map is tried on the prompts that it was not fitted to.
 func TestMapped(t *testing.T) {
-	var all []point
+	var all []isotonic.Point
 	var prompts []string
 	for i := range 5 {
-		all, prompts = append(all, point{float64(i), float64(i)}), append(prompts, string(rune('p'+i)))
+		all, prompts = append(all, isotonic.Point{At: float64(i), Value: float64(i)}), append(prompts, string(rune('p'+i)))
 	}
 	// Those in the middle lie on the line between their neighbours. Without the first the map is level at
 	// 1 there, without the last at 3: two of five are off by 1.
@@ -427,7 +388,7 @@ func TestMapped(t *testing.T) {
 
 // Blocks that share a thousandth of S are one point, with the mean of all their labels.
 func TestThousandths(t *testing.T) {
-	blocks := []Block{{At: 1.0001, People: 1, Labels: 1}, {At: 1.0002, People: 2, Labels: 2}, {At: 1.0003, People: 3, Labels: 5}, {At: 2, People: 4, Labels: 1}}
+	blocks := []isotonic.Block{{At: 1.0001, People: 1, Labels: 1}, {At: 1.0002, People: 2, Labels: 2}, {At: 1.0003, People: 3, Labels: 5}, {At: 2, People: 4, Labels: 1}}
 	// (1 + 2·2 + 5·3)/8 = 2.5.
 	want := []score.CalibrationPoint{{Score: 1000, People: 2500}, {Score: 2000, People: 4000}}
 	if diff := cmp.Diff(want, thousandths(blocks)); diff != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"coeval/datasets/labels"
+	"coeval/runners/calibrate/isotonic"
 	"coeval/schemas/sanitize"
 )
 
@@ -176,7 +177,7 @@ func (f *Figures) printReliability(line printer) {
 	parts := make([]string, 0, 4)
 	for _, d := range []float64{0.5, 1, 2, 3} {
 		if d <= f.Curve[len(f.Curve)-1].To {
-			parts = append(parts, fmt.Sprintf("by %g: %s", d, percent(step(f.Curve, d))))
+			parts = append(parts, fmt.Sprintf("by %g: %s", d, percent(isotonic.Step(f.Curve, d))))
 		}
 	}
 	if len(parts) > 0 {

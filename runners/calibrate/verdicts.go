@@ -17,21 +17,21 @@ type Verdicts struct {
 	Reasoned VerdictFigures `json:"reasoned"`
 	// Ratio is the discrimination of reads by that of judgments in words; null if either is not known.
 	Ratio *Estimate `json:"ratio"`
-	// Pairs are those that people decided and whose responses both kinds scored.
+	// Pairs are the pairs that people decided and whose responses both kinds scored.
 	Pairs int `json:"pairs"`
 }
 
 // VerdictFigures describe one kind of verdict.
 type VerdictFigures struct {
-	// Agreement is that of [Agreement].WithTies; null without a pair.
+	// Agreement is [Agreement].WithTies; null without a pair.
 	Agreement *Estimate `json:"agreement"`
 	// Discrimination is the mean of S(better) − S(worse), by people's preference, over its standard deviation:
 	// how many standard deviations a preferred response is ahead.
 	Discrimination *float64 `json:"discrimination"`
 	// Unparsed is the share of verdicts without a score.
 	Unparsed float64 `json:"unparsed"`
-	// GeneratedTokens and PromptTokens are those of a response in the mean: four characters of a text are one
-	// token, and a request with several choices reads its prompt once.
+	// GeneratedTokens and PromptTokens are a response's mean numbers of tokens: four characters of a text
+	// are one token, and a request with several choices reads its prompt once.
 	GeneratedTokens float64 `json:"generated_tokens"`
 	PromptTokens    float64 `json:"prompt_tokens"`
 }
@@ -77,7 +77,7 @@ func figuresOf(f *Figures) VerdictFigures {
 	return out
 }
 
-// addTokens measures what a response costs.
+// addTokens adds the tokens of a response.
 func (v *Verdicts) addTokens(dossiers []schemas.Dossier) {
 	const charsPerToken = 4
 	responses := 0.0
@@ -153,11 +153,11 @@ func intervalOf(byPrompt [][]ahead, b Bootstrap) (low, high *float64) {
 	return new(quantile(ratios, tail)), new(quantile(ratios, 1-tail))
 }
 
-// minRatio is the least discrimination of reads, against that of judgments in words, at which the choices are
+// minRatio is the least discrimination of reads, against that of judgments in words, at which the judge pairs are
 // about as good: at half of it judge pairs lose a tenth to a fifth of their gap in simulation.
 const minRatio = 0.9
 
-// Sentence says which kind of verdict is worth its price.
+// Sentence names the kind of verdict that is worth its price.
 func (v *Verdicts) Sentence() string {
 	if v.Ratio == nil || v.Ratio.Low == nil {
 		return "The labels do not show which verdicts are worth their price: too few of their pairs have a better response that both kinds scored."

@@ -14,12 +14,12 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/summary"
 	"coeval/schemas"
-	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
 	"coeval/transforms/simulator"
 )
 
-// uneven is a world in which much of what is said can't be used: texts that are equal, empty,
+// uneven is a world in which many answers can't be used: texts that are equal, empty,
 // cut off, or say nothing.
 func uneven() *simulator.World {
 	w := simulator.DefaultWorld()
@@ -110,7 +110,7 @@ func TestRetryFailed(t *testing.T) {
 	unchanged(t, good, out, func() *summary.Summary { return complete(t, args...) })
 }
 
-// A changed setting asks for what it changes and for nothing else.
+// A changed setting asks for the calls that it changes and for nothing else.
 func TestAnotherSettingAsksWhatIsNew(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
@@ -231,6 +231,7 @@ func only[T any](all []T, id string, promptID func(T) string) []T {
 
 // However the work is done, the files are the same.
 func TestSameFilesHoweverTheyAreMade(t *testing.T) {
+	t.Parallel()
 	input := mixed(t, 20)
 	run := func(t *testing.T, o simulator.Options, env []string, more ...string) string {
 		t.Helper()
@@ -278,8 +279,8 @@ func TestSameFilesHoweverTheyAreMade(t *testing.T) {
 	}
 }
 
-// What is in the journal does not depend on how it is cut into buckets and shards, and neither
-// do the pairs.
+// The calls in the journal do not depend on the numbers of buckets and shards, and neither do the
+// pairs.
 func TestShardsChangeNoPair(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
@@ -355,7 +356,7 @@ func TestEnforcedVerdicts(t *testing.T) {
 		t.Errorf("%d generations were replayed, want the %d responses", s.Calls.Replayed, responses)
 	}
 	for _, j := range rows[schemas.JudgmentRow](t, out, shards.Judgments) {
-		if j.UnparsedReason != nil && *j.UnparsedReason != judge.CutOff {
+		if j.UnparsedReason != nil && *j.UnparsedReason != points.CutOff {
 			t.Errorf("a judgment is unparsed, %s: %q", *j.UnparsedReason, j.Text)
 		}
 	}

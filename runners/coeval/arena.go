@@ -21,6 +21,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
 	"coeval/runners/arena/winrate"
@@ -33,7 +34,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// arenaFlags are those of arena. They override the file.
+// arenaFlags are the flags of arena. They override the file.
 type arenaFlags struct {
 	runFlags
 
@@ -82,7 +83,7 @@ own calls only. Repeat --a for a table of several models. --plan shows what woul
 	f := c.Flags()
 	f.StringArrayVar(&flags.a, "a", nil, "model to measure, as MODEL or MODEL@REVISION (repeatable)")
 	f.StringArrayVar(&flags.aURLs, "a-url", nil, "base URL of a server of these models (repeatable; default --url)")
-	f.Var(pathsFlag{&flags.aAnswers}, "a-answers", "file of given answers, one for each --a: the model is not asked")
+	f.Var(pathsFlag{&flags.aAnswers}, "a-answers", "file of given answers, one for each --a: the model gets no requests")
 	f.StringVar(&flags.b, "b", "", "the baseline, as MODEL or MODEL@REVISION")
 	f.StringArrayVar(&flags.bURLs, "b-url", nil, "base URL of a server of the baseline (repeatable; default --url)")
 	f.Var(pathFlag{to: &flags.bAnswers}, "b-answers", "file of the baseline's given answers")
@@ -94,15 +95,15 @@ own calls only. Repeat --a for a table of several models. --plan shows what woul
 	f.Int64Var(&flags.limit, "limit", 0, "number of prompts to read, from the first; 0 reads all")
 	f.Int64Var(&flags.sample, "sample", 0, "number of prompts to draw; 0 takes all")
 	f.StringVar(&flags.verdict, "verdict", "five", "verdicts of the judge: five (A>>B to B>>A) or two (A, B)")
-	f.IntVar(&flags.replicates, "replicates", 1, "how often each order is asked")
+	f.IntVar(&flags.replicates, "replicates", 1, "how often each order is requested")
 	f.StringVar(&flags.outcome, "outcome", "hard", "hard counts wins, soft also how clear they are")
 	f.StringVar(&flags.categoryField, "category-field", "category", "field of the prompts with their category")
 	f.Var(pathsFlag{&flags.known}, "known", "folder of another arena whose games measure the difficulty of the prompts (repeatable)")
 	f.BoolVar(&flags.chain, "chain", false, "compare each --a with the one before it, too")
-	f.BoolVar(&flags.answersOnly, "answers-only", false, "ask for the answers and play no game")
-	f.BoolVar(&flags.plan, "plan", false, "show calls, money and the least difference that the prompts can show, and ask nothing")
+	f.BoolVar(&flags.answersOnly, "answers-only", false, "request the answers and play no game")
+	f.BoolVar(&flags.plan, "plan", false, "show calls, cost and the smallest detectable difference, and send no request")
 	flags.cost.register(f)
-	f.BoolVar(&flags.simulate, "simulate", false, "ask the simulated worker, in this process; no GPU")
+	f.BoolVar(&flags.simulate, "simulate", false, "use the simulated worker, in this process; no GPU")
 	f.IntVar(&flags.maxInFlight, "max-in-flight", 0, "most generations in flight at each server; 0 lets the run find the number")
 	f.BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
 	flags.registerRun(c)
@@ -124,7 +125,7 @@ func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, erro
 	if len(args) > 0 {
 		b, err := store.ReadSetting(c.Context(), args[0])
 		if err != nil {
-			return nil, usage(fmt.Errorf("config: %w", err))
+			return nil, usage(configError(args[0], err))
 		}
 		if config, err = arena.ParseConfig(args[0], b); err != nil {
 			return nil, usage(err)
@@ -150,13 +151,19 @@ func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, erro
 }
 
 // validate returns all problems of the config. With answers alone no model has to be measured.
-func (f *arenaFlags) validate(config *arena.Config) error {
-	err := config.Validate()
+func (f *arenaFlags) validate(contest *arena.Config) error {
+	err := contest.Validate()
+	for _, e := range problems(err) {
+		flag := map[string]string{"b.model": " (--b)", "judge.model": " (--judge)"}
+		if p := (*config.Problem)(nil); errors.As(e, &p) && p.Value == "" {
+			p.Allowed += flag[p.Key]
+		}
+	}
 	if !f.answersOnly {
 		return err
 	}
 	return errors.Join(slices.DeleteFunc(problems(err), func(err error) bool {
-		p := (*metareward.Problem)(nil)
+		p := (*config.Problem)(nil)
 		return err == nil || errors.As(err, &p) && (p.Key == "a" || strings.HasPrefix(p.Key, "judge."))
 	})...)
 }
@@ -207,7 +214,7 @@ func (f *arenaFlags) apply(c *cobra.Command, config *arena.Config) error {
 }
 
 // readPrompts returns the distinct prompts that a config selects, in their order.
-func readPrompts(ctx context.Context, c *metareward.Config) ([]schemas.Prompt, error) {
+func readPrompts(ctx context.Context, c *config.Config) ([]schemas.Prompt, error) {
 	s, err := scan(ctx, c)
 	if err != nil {
 		return nil, err
@@ -241,7 +248,7 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := k.config.ClaimRespondent(ctx); err != nil {
+	if err := metareward.ClaimRespondent(ctx, &k.config); err != nil {
 		return err
 	}
 	if _, err := upkeep.Compact(ctx, metareward.JournalDir(out), upkeep.CompactAbove, lock.Expires); err != nil {
@@ -266,7 +273,7 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	asking := k.config.NewAsking(k.attempt, int64(len(k.prompts)), lengths, k.flags.retryFailed)
+	asking := metareward.NewAsking(k.config, k.attempt, int64(len(k.prompts)), lengths, k.flags.retryFailed)
 	var calls schemas.CallTally
 	ask := func(ctx context.Context, dossiers []schemas.Dossier, chain []stage.Spec) error {
 		tally, err := infer.RunInProcess(ctx, dossiers, asking.Bits, chain, asking.Infer)
@@ -276,9 +283,11 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 		return err
 	}
 	var result *arena.Result
+	var silent string // a model without any answer
 	err = k.execute(ctx, func(ctx context.Context) (err error) {
 		if k.flags.answersOnly {
-			return contest.AnswerAll(ctx, k.prompts, ask)
+			silent, err = contest.AnswerAll(ctx, k.prompts, ask)
+			return err
 		}
 		result, err = contest.Play(ctx, k.prompts, ask)
 		return err
@@ -286,13 +295,23 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	warnOfFailures(k.command.ErrOrStderr(), k.seen)
 	if k.flags.answersOnly {
-		return k.printCalls(calls)
+		if err := k.printCalls(calls); err != nil || silent == "" {
+			return err
+		}
+		return fmt.Errorf("the model %s has no answer %s", silent, retryAdvice)
 	}
-	return k.write(ctx, contest, result, calls)
+	if err := k.write(ctx, contest, result, calls); err != nil {
+		return err
+	}
+	if p, ok := result.FailedPairing(); ok {
+		return fmt.Errorf("%s against %s has no verdict %s", p[0], p[1], retryAdvice)
+	}
+	return nil
 }
 
-// printPlan shows what the contest would ask.
+// printPlan shows the calls that the contest would make.
 func (k *contestRun) printPlan(ctx context.Context) error {
 	contest, err := k.arena.Contest(ctx, givenAnswers)
 	if err != nil {
@@ -328,12 +347,13 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 	for _, warning := range contest.Warnings() {
 		fmt.Fprintln(w, "WARNING", warning)
 	}
-	_, err = fmt.Fprintf(w, "\n%s\n", leastDifference(p.Prompts))
+	_, err = fmt.Fprintf(w, "\n%s\n", detectableDifference(p.Prompts))
 	return err
 }
 
-// leastDifference is the sentence of a plan about what an arena on so many prompts can show.
-func leastDifference(prompts int) string {
+// detectableDifference returns the sentence of a plan about the smallest difference that an arena on these
+// prompts can show.
+func detectableDifference(prompts int) string {
 	least := 100 * winrate.MinDifference(prompts)
 	const half = 50
 	if least >= half {
@@ -432,13 +452,13 @@ func isArena(ctx context.Context, dir string) bool {
 func verifyArena(c *cobra.Command, dir string) error {
 	found, err := arena.Verify(c.Context(), dir)
 	if err != nil {
-		return &coded{code: exitFailed, err: err}
+		return &exitError{code: exitFailed, err: err}
 	}
 	for _, problem := range found {
 		fmt.Fprintln(c.OutOrStdout(), sanitize.Line(problem))
 	}
 	if len(found) > 0 {
-		return &coded{code: exitProof, err: fmt.Errorf("%s: %d problems", sanitize.Line(dir), len(found))}
+		return &exitError{code: exitProof, err: fmt.Errorf("%s: %d problems", sanitize.Line(dir), len(found))}
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: proved: all figures follow from the games\n", sanitize.Line(dir))
 	return err

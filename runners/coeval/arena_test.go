@@ -50,7 +50,7 @@ func plannedArenaOf(t *testing.T, args ...string) *plannedArena {
 	return &p
 }
 
-// An arena asks what its plan says, and nothing a second time; another model costs its own calls only, and the games
+// An arena asks for the calls of its plan, and for nothing a second time; another model costs its own calls only, and the games
 // of the models that played before give the difficulty of the prompts.
 func TestArena(t *testing.T) {
 	t.Parallel()
@@ -67,7 +67,7 @@ func TestArena(t *testing.T) {
 	}
 	// (1.960 + 0.842)·0.45/√12.
 	if got := fmt.Sprintf("%.4f", p.MinDifference); got != "0.3640" {
-		t.Errorf("the least difference is %s, want 0.3640", got)
+		t.Errorf("the smallest difference is %s, want 0.3640", got)
 	}
 	if cost := (float64(p.Answers.PromptTokens) + 2*float64(p.Answers.CompletionTokens)) / 1e6; p.AnswersCost.ByTokens == nil || *p.AnswersCost.ByTokens != cost {
 		t.Errorf("money %v, want %v", p.AnswersCost.ByTokens, cost)
@@ -237,6 +237,7 @@ func TestKilledArena(t *testing.T) {
 	for range 5 {
 		at := 1 + r.Int64N(all.Requests)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			t.Parallel()
 			w := newWorker(t, slowly(simulator.Options{}))
 			out := filepath.Join(t.TempDir(), "out")
 			args := arenaOf(w.URL, prompts, out, more...)

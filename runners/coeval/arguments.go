@@ -14,6 +14,9 @@ type argument struct {
 	means, example string
 }
 
+// loopArgument is the config of a loop.
+var loopArgument = argument{name: "LOOP.yaml", means: "the config of a loop", example: "loop.yaml"}
+
 // outArgument is the folder of a finished run.
 func outArgument(name, example string) argument {
 	return argument{name: name, means: "the folder of a finished run", example: example}

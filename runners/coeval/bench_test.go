@@ -20,10 +20,10 @@ import (
 	"coeval/transforms/simulator"
 )
 
-// The cost of orchestration: the program against the simulated worker, each in a process of
-// its own. Each benchmark is one whole run; make bench runs each once.
+// The benchmarks measure the cost of orchestration: the program against the simulated worker, in
+// separate processes. Each benchmark is one whole run; `make bench` runs each once.
 
-// benchPrompts writes n prompts, Arena-Hard's with a number before each.
+// benchPrompts writes n prompts: those of Arena-Hard, with a number before each.
 func benchPrompts(b *testing.B, n int) string {
 	b.Helper()
 	var lines bytes.Buffer
@@ -49,7 +49,7 @@ func benchPrompts(b *testing.B, n int) string {
 	return name
 }
 
-// buildProgram builds the program as users have it.
+// buildProgram builds the program that users run.
 func buildProgram(b *testing.B) string {
 	b.Helper()
 	name := filepath.Join(b.TempDir(), "coeval")
@@ -84,13 +84,13 @@ func startWorker(b *testing.B, program, addr string, flags ...string) *workerPro
 	return w
 }
 
-// kill ends the process as a crash would.
+// kill sends SIGKILL.
 func (w *workerProcess) kill() {
 	_ = w.command.Process.Kill()
 	_ = w.command.Wait()
 }
 
-// stats returns what the worker says, false when it does not.
+// stats returns the worker's statistics, and false if it does not answer.
 func (w *workerProcess) stats() (simulator.Stats, bool) {
 	var s simulator.Stats
 	resp, err := http.Get(strings.TrimSuffix(w.url, "/v1") + "/stats")
@@ -101,13 +101,13 @@ func (w *workerProcess) stats() (simulator.Stats, bool) {
 	return s, json.NewDecoder(resp.Body).Decode(&s) == nil
 }
 
-// history is a worker's stats while a program runs.
+// history is the sequence of a worker's statistics during a run.
 type history struct {
 	seen []simulator.Stats
 	stop func()
 }
 
-// follow looks at a worker every half second until stop.
+// follow reads a worker's statistics every half second until stop is called.
 func (w *workerProcess) follow() *history {
 	h, done, ended := &history{}, make(chan struct{}), make(chan struct{})
 	go func() {
@@ -148,16 +148,19 @@ func (h *history) waiting() float64 {
 	return 0
 }
 
-// cost is what a run took.
+// cost is the use of resources and the counts of a run.
 type cost struct {
 	cpuSeconds, wallSeconds, peakMB float64
 	requests, generations, replayed float64
 	failed                          float64
 }
 
+// benchRunner is the runner of the measured runs.
+var benchRunner = flag.String("bench-runner", "direct", "runner of the runs that the benchmarks measure: direct or prism")
+
 func runProgram(b *testing.B, program string, args ...string) cost {
 	b.Helper()
-	c := exec.Command(program, append([]string{"run", "--json"}, args...)...)
+	c := exec.Command(program, append([]string{"run", "--json", "--runner", *benchRunner}, args...)...)
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, os.Stderr
 	if err := c.Run(); err != nil {
@@ -172,7 +175,7 @@ func runProgram(b *testing.B, program string, args ...string) cost {
 	}
 	usage, ok := c.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
-		b.Fatal("this system tells no memory of processes")
+		b.Fatal("this system does not report the memory of processes")
 	}
 	return cost{
 		cpuSeconds:  (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds(),
@@ -182,7 +185,7 @@ func runProgram(b *testing.B, program string, args ...string) cost {
 }
 
 func (c cost) report(b *testing.B) {
-	b.ReportMetric(0, "ns/op") // says nothing here
+	b.ReportMetric(0, "ns/op") // meaningless for a whole run
 	b.ReportMetric(c.wallSeconds, "wall-s")
 	b.ReportMetric(c.cpuSeconds, "cpu-s")
 	b.ReportMetric(c.peakMB, "peak-MB")
@@ -195,8 +198,8 @@ func (c cost) report(b *testing.B) {
 	}
 }
 
-// BenchmarkNoLatency is 5,000 prompts against a worker that answers at once, and then the
-// same from the journal with another rho.
+// BenchmarkNoLatency measures 5,000 prompts against a worker that answers at once, then pairs them
+// again from the journal with another rho.
 func BenchmarkNoLatency(b *testing.B) {
 	program, file, out := buildProgram(b), benchPrompts(b, 5000), filepath.Join(b.TempDir(), "out")
 	args := []string{"--prompts", file, "--out", out, "--model", "simulated"}
@@ -225,13 +228,13 @@ func BenchmarkNoLatency(b *testing.B) {
 // memoryPrompts are the numbers of prompts of BenchmarkMemory.
 var memoryPrompts = flag.String("memory", "1000,10000,30000", "numbers of prompts whose runs BenchmarkMemory measures, ascending")
 
-// mostPerPrompt is how many kilobytes a prompt may take.
-const mostPerPrompt = 30
+// maxKBPerPrompt bounds the growth of memory with each prompt, in kilobytes.
+const maxKBPerPrompt = 30
 
-// BenchmarkMemory is the peak memory of runs of more and more prompts of 500 characters, with few texts
-// each, against a worker without latency, and what each prompt more than those of the first takes. Up to
-// some 10,000 prompts most of that is garbage, which grows until tuneCollector's limit: what is in use
-// shows with a GOGC of 50 and GOMEMLIMIT=off, which reach the program, or in larger runs.
+// BenchmarkMemory measures the peak memory of runs of more and more prompts of 500 characters, with few
+// texts each, against a worker without latency, and the growth with each prompt beyond the first run's. Up
+// to some 10,000 prompts most of the growth is garbage, bounded by tuneCollector. GOGC=50 and
+// GOMEMLIMIT=off, which reach the program, show the memory in use, as larger runs do.
 func BenchmarkMemory(b *testing.B) {
 	program := buildProgram(b)
 	url := startWorker(b, program, anyPort, "--latency=0s").url
@@ -258,8 +261,8 @@ func BenchmarkMemory(b *testing.B) {
 			}
 		})
 	}
-	if slope >= mostPerPrompt {
-		b.Errorf("a prompt takes %.1f kB, want less than %d", slope, mostPerPrompt)
+	if slope >= maxKBPerPrompt {
+		b.Errorf("a prompt takes %.1f kB, want less than %d", slope, maxKBPerPrompt)
 	}
 }
 
@@ -280,25 +283,6 @@ func longPrompts(b *testing.B, n int) string {
 
 // BenchmarkSlots is 2,048 prompts against 256 slots with lognormal latencies of mean 100 ms:
 // with a limit that the program finds (0), and with given ones.
-//
-// Where the program's time goes in it (--cpu-profile, 400 prompts, 2026-11-28): 45 % asks, of
-// which sending is 11 % (writev, which on loopback does the receiver's work too), reading an
-// answer's head and body 8, its JSON 5, rendering the request 5, the limiter 3, the journal's part
-// 3; 13 % writes the files, of which replay and rebuilding are 9 and Parquet with zstd 4; 14 % the
-// stages, of which reading scores and verdicts is 9; 7 % the journal's commits; prism's looks at
-// its bundles 3; the rest is the runtime: scheduling 7, collecting garbage 2. Memory is 9 of all
-// these.
-//
-// What brought it down on 2026-11-28, in CPU-s for 1,000 requests, each compared with before in
-// turns: sockets of which the scheduler is not told (see package wire) and lines of the journal that
-// are made without reflection, 0.208 to 0.176; texts that are fenced once and requests that are made
-// in kept buffers, 0.176 to 0.160; texts that are joined once, series of metrics that are looked up
-// once, and no clock for permits while no group is out, 0.170 to 0.165; requests that are not woken
-// once more when their answers are durable, 6 %. What brought nothing: that who gives a permit back
-// begins the next request itself; one CPU (GOMAXPROCS=1); less garbage collection (GOGC=400); a
-// larger stack at once; a profile for the compiler (2 %, for a build of twice the time). Without
-// latency the same work takes little more than half: with it each answer wakes a CPU, and finds
-// its caches cold.
 func BenchmarkSlots(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 2048)
 	for _, limit := range []int{0, 512, 800, 1200} {

@@ -16,7 +16,7 @@ import (
 	"coeval/runners/engine"
 	"coeval/runners/estimate"
 	"coeval/runners/summary"
-	"coeval/transforms/infer"
+	"coeval/transforms/infer/spending"
 )
 
 // boundFlags limit the requests of a run.
@@ -28,7 +28,7 @@ type boundFlags struct {
 }
 
 func (f *boundFlags) register(flags *pflag.FlagSet) {
-	flags.Int64Var(&f.generations, "max-generations", 0, "stop asking once --out has this many generations; 0 is no limit")
+	flags.Int64Var(&f.generations, "max-generations", 0, "stop requests once --out has this many generations; 0 is no limit")
 	flags.Float64Var(&f.cost, "max-cost", 0, "stop asking once the answers in --out have cost this much at the prices; 0 is no limit")
 	flags.Float64Var(&f.gpuHours, "max-gpu-hours", 0, "stop asking once --gpus GPUs have worked for --out this many GPU hours; 0 is no limit")
 	registerPrices(flags, &f.prices)
@@ -59,7 +59,7 @@ func (f *boundFlags) check() error {
 
 func (f *boundFlags) enabled() bool { return f.generations > 0 || f.cost > 0 || f.gpuHours > 0 }
 
-// checkRunner refuses bounds where several processes ask, none of which knows what the others spend.
+// checkRunner refuses bounds where several processes ask, none of which knows the costs of the others.
 func (f *boundFlags) checkRunner() error {
 	if !f.enabled() || !engine.OnCluster() {
 		return nil
@@ -68,12 +68,12 @@ func (f *boundFlags) checkRunner() error {
 }
 
 // bounds returns the bounds of the run, less the spending of earlier attempts in the folder.
-func (r *run) bounds(ctx context.Context) (infer.Bounds, error) {
+func (r *run) bounds(ctx context.Context) (spending.Bounds, error) {
 	f := &r.flags.bounds
 	if !f.enabled() {
-		return infer.Bounds{}, nil
+		return spending.Bounds{}, nil
 	}
-	b := infer.Bounds{
+	b := spending.Bounds{
 		Generations: f.generations, Cost: f.cost, GPUHours: f.gpuHours,
 		PromptPrice: f.prices.PromptTokens, CompletionPrice: f.prices.CompletionTokens, HourPrice: f.prices.GPUHour, GPUs: f.prices.GPUs,
 	}
@@ -82,19 +82,19 @@ func (r *run) bounds(ctx context.Context) (infer.Bounds, error) {
 	return b, err
 }
 
-// spentIn returns what all attempts on a folder took. The journal has every answer; the attempts' own
+// spentIn returns the costs of all attempts on a folder. The journal has every answer; the attempts' own
 // counts have the prompt tokens of each request and the time, except for the last half minute of one
 // that was killed. Of each number the larger one counts.
-func spentIn(ctx context.Context, out string) (infer.Spent, error) {
+func spentIn(ctx context.Context, out string) (spending.Spent, error) {
 	usage, err := journal.ReadUsage(ctx, metareward.JournalDir(out))
 	if err != nil {
-		return infer.Spent{}, err
+		return spending.Spent{}, err
 	}
 	files, err := store.List(ctx, store.Join(out, rundir.OperationsFolder)+"/")
 	if err != nil {
-		return infer.Spent{}, err
+		return spending.Spent{}, err
 	}
-	var attempts infer.Spent
+	var attempts spending.Spent
 	for _, f := range files {
 		name := path.Base(f.Path)
 		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
@@ -102,7 +102,7 @@ func spentIn(ctx context.Context, out string) (infer.Spent, error) {
 		}
 		var op summary.Operation
 		if err := readJSON(ctx, f.Path, &op); err != nil {
-			return infer.Spent{}, err
+			return spending.Spent{}, err
 		}
 		attempts.Seconds += op.AskingSeconds
 		for _, c := range op.Calls {
@@ -111,7 +111,7 @@ func spentIn(ctx context.Context, out string) (infer.Spent, error) {
 			attempts.CompletionTokens += c.CompletionTokens
 		}
 	}
-	return infer.Spent{
+	return spending.Spent{
 		Generations:      max(usage.Generations, attempts.Generations),
 		PromptTokens:     max(usage.PromptTokens, attempts.PromptTokens),
 		CompletionTokens: max(usage.CompletionTokens, attempts.CompletionTokens),

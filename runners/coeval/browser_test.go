@@ -27,7 +27,7 @@ var (
 	picture = flag.String("picture", "", "file for the README's picture of a report")
 )
 
-// hostilePrompts try what a page must not let them: to run, to load, to act on its text's
+// hostilePrompts try actions that a page must prevent: to run, to load, to act on its text's
 // direction, and to be wider than the screen.
 var hostilePrompts = []string{
 	`<script>console.error("ran")</script><img src=x onerror="console.error('ran')">`,
@@ -67,7 +67,7 @@ func newBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// seen is what the script below finds on the page.
+// seen are the findings of the script below.
 type seen struct {
 	Title    string   `json:"title"`
 	Width    int      `json:"width"`
@@ -77,8 +77,8 @@ type seen struct {
 	Ground   string   `json:"ground"`
 }
 
-// look tells whether the page is wider than the screen, and what can't be seen on it: figures and
-// text of no size, and what has too little contrast with the ground behind it (4.5 for text and 3
+// look reports whether the page is wider than the screen, and which parts can't be seen: figures and
+// text of no size, and text with too little contrast with the ground behind it (4.5 for text and 3
 // for the marks of a figure, as WCAG 2.2 asks for).
 const look = `(() => {
   const problems = [];
@@ -248,7 +248,7 @@ func TestPicture(t *testing.T) {
 	}
 }
 
-// checkConsole reads what the page said until it says that this was all.
+// checkConsole reads the page's messages up to the last one.
 func checkConsole(ctx context.Context, t *testing.T, messages func(func(chromedp.ConsoleMessage, error) bool)) {
 	t.Helper()
 	const end = "end of the console"

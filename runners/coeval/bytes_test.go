@@ -15,7 +15,7 @@ import (
 
 // A run's bytes stay the same from one version to the next, unless a change means to change them: then
 // `go test ./runners/coeval -run TestBytesOfARun -golden` writes the digests anew, and the changelog
-// says what differs.
+// lists the differences.
 func TestBytesOfARun(t *testing.T) {
 	t.Parallel()
 	if runtime.GOARCH != "amd64" {

@@ -19,6 +19,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/runners/calibrate"
 	"coeval/runners/pages"
@@ -82,10 +83,10 @@ type calibration struct {
 
 // prepare reads config and labels. Its errors are of usage.
 func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration, error) {
-	config, err := f.loadFor(c, args, metareward.Config.ValidateJudging)
+	loaded, err := f.loadFor(c, args, config.Config.ValidateJudging)
 	k := &calibration{flags: f}
 	var errs []error
-	if c := (*coded)(nil); errors.As(err, &c) {
+	if c := (*exitError)(nil); errors.As(err, &c) {
 		errs = append(errs, c.err)
 	}
 	if k.scale, err = labels.ParseScale(f.scale); err != nil {
@@ -98,7 +99,7 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 		errs = append(errs, fmt.Errorf("--resamples is %d; allowed is 100 to 100000", f.resamples))
 	}
 	for i, v := range f.verdicts {
-		if v != metareward.ReadVerdict && v != metareward.ReasonedVerdict || slices.Contains(f.verdicts[:i], v) {
+		if v != config.ReadVerdict && v != config.ReasonedVerdict || slices.Contains(f.verdicts[:i], v) {
 			errs = append(errs, fmt.Errorf("--verdict has %q; allowed are read and reasoned, each once", v))
 		}
 	}
@@ -115,11 +116,17 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which show the better response and not by how much: a map needs labels with scores", f.mapTo, f.labels))
 	}
 	k.run = &run{
-		config: config, flags: &f.runFlags, command: c, started: time.Now(),
+		config: loaded, flags: &f.runFlags, command: c, started: time.Now(),
 		scan: &prompts.Scan{Prompts: int64(len(k.set.Prompts))},
 	}
 	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
 	return k, nil
+}
+
+// isCalibration recognizes the maps that --map writes.
+func isCalibration(start []byte) bool {
+	_, err := score.ParseCalibration(start)
+	return err == nil
 }
 
 // do asks for missing judgments under the lock of OUT and reports the figures.
@@ -137,12 +144,17 @@ func (k *calibration) do(ctx context.Context) (err error) {
 	if err := rundir.CheckOwn(ctx, store.Join(k.config.Output.Dir, pages.CalibrationFile), rundir.IsPage); err != nil {
 		return err
 	}
+	if k.flags.mapTo != "" {
+		if err := rundir.CheckOwn(ctx, k.flags.mapTo, isCalibration); err != nil {
+			return fmt.Errorf("--map: %w", err)
+		}
+	}
 	ctx, unlock, err := k.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := k.config.ClaimRespondent(ctx); err != nil {
+	if err := metareward.ClaimRespondent(ctx, &k.config); err != nil {
 		return err
 	}
 	if _, err := upkeep.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
@@ -198,7 +210,7 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 		figures[verdict] = calibrate.Of(k.set, dossiers, calibrate.Asked{
 			Judge: calibrate.Judge{
 				CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: by.N, Template: by.Template},
-				MinJudgments:    k.config.Method.MinJudgments, Reads: verdict == metareward.ReadVerdict,
+				MinJudgments:    k.config.Method.MinJudgments, Reads: verdict == config.ReadVerdict,
 			},
 			Simulated: simulated, Scale: k.scale, Resamples: k.flags.resamples,
 		})
@@ -207,14 +219,26 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 	if own == nil {
 		own = figures[k.flags.verdicts[0]]
 	}
-	if read, reasoned := figures[metareward.ReadVerdict], figures[metareward.ReasonedVerdict]; read != nil && reasoned != nil {
+	if read, reasoned := figures[config.ReadVerdict], figures[config.ReasonedVerdict]; read != nil && reasoned != nil {
 		own.Verdicts = calibrate.OfBoth(read, reasoned, dossiers)
 	}
 	return own, sum, nil
 }
 
-// report writes the figures, the page and the map, and prints the figures.
+// report writes the figures, the page and the map, and prints the figures. It returns an error if no response has
+// a score because calls failed.
 func (k *calibration) report(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
+	if err := k.write(ctx, f, calls); err != nil {
+		return err
+	}
+	warnOfFailures(k.command.ErrOrStderr(), k.seen)
+	if len(f.FailedCalls) > 0 && f.Labels.Unscored == f.Labels.Responses {
+		return fmt.Errorf("no response has a score of the judge %s", retryAdvice)
+	}
+	return nil
+}
+
+func (k *calibration) write(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
 	out := k.config.Output.Dir
 	if err := f.Write(ctx, out); err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 )
 
 // scoredLabels writes a file of responses of a world's actor, each with its true quality on the
-// rubric's scale as what people give it.
+// rubric's scale as the score that people give.
 func scoredLabels(t *testing.T, w *simulator.World, prompts, each int) string {
 	t.Helper()
 	var b strings.Builder
@@ -71,16 +71,16 @@ func pairLabels(t *testing.T, w *simulator.World, prompts int) string {
 	return name
 }
 
-// told is what calibrate --json says.
-type told struct {
+// calibrateOutput is the output of calibrate --json.
+type calibrateOutput struct {
 	calibrate.Figures
 
 	Calls schemas.CallTally `json:"calls"`
 }
 
-func calibrated(t *testing.T, args ...string) *told {
+func calibrated(t *testing.T, args ...string) *calibrateOutput {
 	t.Helper()
-	var f told
+	var f calibrateOutput
 	if err := json.Unmarshal([]byte(want(t, nil, append([]string{"calibrate", "--json"}, args...)...)), &f); err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestCalibrateAsksOnce(t *testing.T) {
 		"--max-in-flight", "8",
 	}
 	stats := killAt(t, w, 30, args)
-	var first told
+	var first calibrateOutput
 	if err := json.Unmarshal([]byte(want(t, nil, args...)), &first); err != nil {
 		t.Fatal(err)
 	}
@@ -202,9 +202,9 @@ func TestCalibrateAsksOnce(t *testing.T) {
 	if twice, most := w.Stats().AskedAfterDelivery-stats.AskedAfterDelivery, stats.Generations-first.Calls.Replayed; twice > most {
 		t.Errorf("%d generations were asked again after delivery, at most %d were not durable", twice, most)
 	}
-	again := func(more ...string) (*told, int64) {
+	again := func(more ...string) (*calibrateOutput, int64) {
 		before := w.Stats().Requests
-		var f told
+		var f calibrateOutput
 		if err := json.Unmarshal([]byte(want(t, nil, append(args, more...)...)), &f); err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestCalibrateAsksOnce(t *testing.T) {
 	}
 }
 
-// What a run has asked its judge is not asked again, and the map of its responses changes S and
+// Judgments of a run are not asked for again, and the map of its responses changes S and
 // the actor's pairs, but no judgment and no judge pair, and asks nobody.
 func TestRunWithACalibration(t *testing.T) {
 	t.Parallel()
@@ -284,7 +284,7 @@ func TestRunWithACalibration(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The content decides, not the name; and the file is not needed to prove what was made with it.
+	// The content decides, not the name; and verify does not need the file.
 	moved := filepath.Join(t.TempDir(), "moved.json")
 	if err := os.Rename(file, moved); err != nil {
 		t.Fatal(err)
@@ -294,7 +294,7 @@ func TestRunWithACalibration(t *testing.T) {
 	if diff := cmp.Diff(after, files(t, out)); diff != "" {
 		t.Errorf("another name of the same map: %s", diff)
 	}
-	// Another judge is told of, after the run: nothing else is wrong with it.
+	// Another judge is reported after the run: nothing else is wrong with it.
 	s = complete(t, append(args, "--set", "judge.calibration="+moved, "--set", "judge.revision=2", "--set", "judge.n=3", "--limit", "2")...)
 	said := strings.Join(s.Warnings, "\n")
 	for _, text := range []string{"was made for the judge simulated, this run's is simulated@2", "means of 4 judgments, this run's are of 3"} {
@@ -341,7 +341,7 @@ func checkCalibrated(t *testing.T, file string, before, after []schemas.Response
 	}
 }
 
-// What is wrong is told at once, one sentence each, with exit code 2, and nothing is made.
+// All faults are reported at once, one sentence each, with exit code 2, and nothing is made.
 func TestWrongCalibration(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -370,7 +370,7 @@ func TestWrongCalibration(t *testing.T) {
 		{append(run, "--set", "judge.calibration="+file("version.json", strings.Replace(level, `"version": 1`, `"version": 9`, 1))), []string{"version is 9; this program reads version 1"}},
 		{append(run, "--set", "judge.calibration="+file("field.json", strings.Replace(level, `"date"`, `"colour": 1, "date"`, 1))), []string{`unknown field "colour"`}},
 	} {
-		_, stderr, code := coeval(t, c.args...)
+		_, stderr, code := refused(t, c.args...)
 		if code != exitUsage || strings.Count(stderr, "\n") != len(c.wants) {
 			t.Errorf("%v: exit code %d, said %q", c.args, code, stderr)
 		}
@@ -410,6 +410,7 @@ func TestCalibrateSimulated(t *testing.T) {
 // Both kinds of verdicts are asked on one journal, and a sentence says which is worth its price: in a world whose reads
 // know as much as its judgments, reads are; in one whose reads know nothing, judgments in words.
 func TestCalibrateVerdicts(t *testing.T) {
+	t.Parallel()
 	for sentence, loss := range map[string]float64{"reads are worth their price": 0, "judgments in words are worth theirs": 1} {
 		world := simulator.DefaultWorld()
 		world.ReadLoss, world.JudgeUnparsed = loss, 0

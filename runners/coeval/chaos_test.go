@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// What the client makes of servers of all kinds, with nothing configured: make chaos. Each
-// benchmark is one whole run of the program against simulated workers in processes of their
-// own. Latencies are such that a fleet answers about 1,000 requests a second. What must hold is an
-// error where it doesn't; the machine has to be quiet, as the program and its workers share it.
+// `make chaos` measures how the client uses servers of all kinds when nothing is configured. Each
+// benchmark is one whole run of the program against simulated workers in separate processes.
+// Latencies are chosen so that a fleet answers about 1,000 requests a second. A figure out of
+// bounds is an error. The program and its workers share the machine, which must be quiet.
 
-// wants fails the benchmark, which goes on, where a figure isn't within bounds.
+// wants reports an error if a figure is out of bounds, and lets the benchmark continue.
 func wants(b *testing.B, what string, got, least, most float64) {
 	b.Helper()
 	if !(got >= least && got <= most) {
@@ -39,7 +39,7 @@ func asked(b *testing.B, program, file string, workers []*workerProcess, more ..
 	return runProgram(b, program, append(args, more...)...)
 }
 
-// BenchmarkChaosColdStart is one server of which nothing is known.
+// BenchmarkChaosColdStart measures one server whose capacity the program has to find.
 func BenchmarkChaosColdStart(b *testing.B) {
 	program := buildProgram(b)
 	for _, tt := range []struct {
@@ -73,25 +73,34 @@ func BenchmarkChaosColdStart(b *testing.B) {
 	}
 }
 
-// BenchmarkChaosSettled asks comparisons in rounds of four, which wait on each other: the comparisons of
-// other prompts fill the slots.
+// BenchmarkChaosSettled asks comparisons in rounds of four that wait on each other, and with reads of scores also
+// judgments in rounds of six. The calls of other prompts must fill the slots.
 func BenchmarkChaosSettled(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 2048)
-	for b.Loop() {
-		w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms")
-		h := w.follow()
-		c := asked(b, program, file, []*workerProcess{w}, "--set", "budget.comparisons=settled")
-		h.stop()
-		c.report(b)
-		h.report(b)
-		wants(b, "slot use", h.last().DeliveredSlotUse, 0.95, 1)
+	for _, tt := range []struct {
+		name string
+		more []string
+	}{
+		{"comparisons", nil},
+		{"judgments and comparisons", []string{"--set", "judge.verdict=read"}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			for b.Loop() {
+				w := startWorker(b, program, anyPort, "--slots=256", "--latency=200ms")
+				h := w.follow()
+				c := asked(b, program, file, []*workerProcess{w}, append(tt.more, "--set", "budget.comparisons=settled")...)
+				h.stop()
+				c.report(b)
+				h.report(b)
+				wants(b, "slot use", h.last().DeliveredSlotUse, 0.95, 1)
+			}
+		})
 	}
 }
 
-// BenchmarkChaosFaults is one server that fails in every way now and then. A client of no cost that
-// knows the capacity would keep every slot busy, and of that time the faults would leave delivered
-// what they leave of this one's: so its share of that client's deliveries, of-ideal, is the share of
-// slots' time that was held at all.
+// BenchmarkChaosFaults measures one server that fails at random in every way. An ideal client keeps every
+// slot busy, and faults waste the same share of its slots' time as of this client's. So of-ideal, the
+// share of slot time that this client held at all, is its share of the ideal client's deliveries.
 func BenchmarkChaosFaults(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 1600)
 	for b.Loop() {
@@ -124,8 +133,8 @@ func fleetOf(b *testing.B, program string) []*workerProcess {
 	return out
 }
 
-// BenchmarkChaosFleet is four unlike servers, all of them well; then one dies at a third of the
-// run and is back at two thirds.
+// BenchmarkChaosFleet measures four unlike servers: first all of them healthy, then with one that
+// is killed after a third of the run and started again after two thirds.
 func BenchmarkChaosFleet(b *testing.B) {
 	const prompts = 1000
 	program, file := buildProgram(b), benchPrompts(b, prompts)
@@ -175,12 +184,12 @@ func BenchmarkChaosFleet(b *testing.B) {
 	}
 }
 
-// perPrompt is how many generations a prompt takes, about: 7 responses, 77 judgments, and 110
-// comparisons where 11 judgments of the contested response make 55 pairs in both orders; some
-// tie or don't parse.
+// perPrompt is about the number of generations of a prompt: 7 responses, 77 judgments and 110
+// comparisons (11 judgments of the contested response make 55 pairs in both orders), less the
+// comparisons of judgments that are equal or don't parse.
 const perPrompt = 190
 
-// waitFor waits until workers have delivered so many generations, all together.
+// waitFor waits until the workers together have delivered a number of generations.
 func waitFor(b *testing.B, workers []*workerProcess, generations int64) {
 	b.Helper()
 	for end := time.Now().Add(10 * time.Minute); ; <-time.After(500 * time.Millisecond) {
@@ -200,8 +209,8 @@ func waitFor(b *testing.B, workers []*workerProcess, generations int64) {
 	}
 }
 
-// reportFleet tells which share of the capacity that was there was used, from the first request
-// to the end of the last, and returns it. Of a killed worker the seconds that it had delivered count.
+// reportFleet reports and returns the used share of the available capacity, from the first request
+// to the end of the last one. The seconds that a killed worker had delivered count as used.
 func reportFleet(b *testing.B, histories []*history, second *history, killed, back time.Duration) float64 {
 	b.Helper()
 	var delivered, capacity float64
@@ -228,10 +237,10 @@ func reportFleet(b *testing.B, histories []*history, second *history, killed, ba
 	return delivered / capacity
 }
 
-// BenchmarkChaosAffinity is four servers with prefix caches, each of 200,000 tokens: what 26 GB
-// hold of a model with 128 kB a token. Hits-of-one is the share of prompt tokens that their
-// caches had, by the share that one server of the summed size had; heaviest is the most loaded
-// server's time by the mean.
+// BenchmarkChaosAffinity measures four servers with prefix caches of 200,000 tokens each, which take
+// 26 GB with a model of 128 kB a token. Hits-of-one is their share of cached prompt tokens, divided
+// by that of one server of the summed size. Heaviest is the busy time of the most loaded server,
+// divided by the mean.
 func BenchmarkChaosAffinity(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 600)
 	share := func(count int, flags ...string) (hits, heaviest float64) {
@@ -244,7 +253,7 @@ func BenchmarkChaosAffinity(b *testing.B) {
 		for _, w := range workers {
 			s, ok := w.stats()
 			if !ok {
-				b.Fatal("a worker tells nothing")
+				b.Fatal("a worker's /stats can't be read")
 			}
 			cached, all = cached+float64(s.CachedTokens), all+float64(s.PromptTokens)
 			busy, most = busy+s.BusySeconds, max(most, s.BusySeconds)
@@ -263,7 +272,7 @@ func BenchmarkChaosAffinity(b *testing.B) {
 	}
 }
 
-// BenchmarkChaosTwoProcesses is two runs of the program on one server at the same time.
+// BenchmarkChaosTwoProcesses measures two runs of the program on one server at the same time.
 func BenchmarkChaosTwoProcesses(b *testing.B) {
 	program, file := buildProgram(b), benchPrompts(b, 600)
 	for b.Loop() {
@@ -274,7 +283,7 @@ func BenchmarkChaosTwoProcesses(b *testing.B) {
 		for i := range 2 {
 			both.Go(func() {
 				c := asked(b, program, file, []*workerProcess{w}, "--set", fmt.Sprint("seed=", i+1))
-				// What the worker has delivered when the first run ends is the first's and the other's part.
+				// When the first run ends, the worker has delivered all of that run and a part of the other.
 				first.Do(func() {
 					if s, ok := w.stats(); ok {
 						part := c.generations / float64(s.Generations)
@@ -291,8 +300,8 @@ func BenchmarkChaosTwoProcesses(b *testing.B) {
 	}
 }
 
-// BenchmarkChaosSoak is ten minutes at full speed: what the program holds must not grow, but for what
-// the runner keeps of finished prompts.
+// BenchmarkChaosSoak measures ten minutes at full speed. Memory, goroutines and open files must not
+// grow, except for the memory in which the runner keeps finished prompts.
 func BenchmarkChaosSoak(b *testing.B) {
 	const soakPrompts = 8000
 	program, file := buildProgram(b), benchPrompts(b, soakPrompts)
@@ -321,7 +330,7 @@ func BenchmarkChaosSoak(b *testing.B) {
 				}
 			}
 		}
-		// While files are written more memory is used: the asking part ends with the last request.
+		// Writing the files takes more memory, so only the part up to the last request counts.
 		s, _ := w.stats()
 		asking := seen[:min(len(seen), int(s.WallSeconds/5))]
 		early, late := asking[len(asking)/5], asking[len(asking)*9/10]
@@ -332,7 +341,7 @@ func BenchmarkChaosSoak(b *testing.B) {
 		b.ReportMetric(float64(early.files), "early-files")
 		b.ReportMetric(float64(late.files), "late-files")
 		b.ReportMetric(s.SlotUse, "slot-use")
-		// prism holds about 10 kB of each prompt that is finished, in a heap that may be half as large again.
+		// A runner keeps up to 10 kB of each finished prompt, in a heap that may be half as large again.
 		each := 1000 * (late.megabytes - early.megabytes) / (0.7 * soakPrompts) // from a fifth to nine tenths
 		b.ReportMetric(each, "kB/prompt")
 		wants(b, "kB more for each prompt", each, -100, 30)
@@ -341,14 +350,14 @@ func BenchmarkChaosSoak(b *testing.B) {
 	}
 }
 
-// footprint is what a process holds.
+// footprint is the use of resources of a process.
 type footprint struct {
 	megabytes  float64
 	files      int
 	goroutines float64
 }
 
-// freeAddress returns an address that nobody listens on.
+// freeAddress returns an address without a listener.
 func freeAddress(b *testing.B) string {
 	b.Helper()
 	l, err := net.Listen("tcp", anyPort)
@@ -363,7 +372,7 @@ func freeAddress(b *testing.B) string {
 
 var goroutinesLine = regexp.MustCompile(`(?m)^go_goroutines (\S+)$`)
 
-// goroutinesAt reads a program's metrics.
+// goroutinesAt reads the number of goroutines from a program's metrics.
 func goroutinesAt(metrics string) (n float64, ok bool) {
 	resp, err := http.Get("http://" + metrics + "/metrics")
 	if err != nil {
@@ -379,7 +388,7 @@ func goroutinesAt(metrics string) (n float64, ok bool) {
 	return n, err == nil
 }
 
-// footprintOf reads Linux's /proc, and the program's metrics.
+// footprintOf reads a process's entries in Linux's /proc and its metrics.
 func footprintOf(pid int, metrics string) (footprint, bool) {
 	goroutines, ok := goroutinesAt(metrics)
 	if !ok {

@@ -26,7 +26,7 @@ import (
 // The runs of these tests have their OUT on an object store, at this name.
 const cloudOut = "gs://bucket/runs/out"
 
-// download copies what lies below cloudOut to a local folder.
+// download copies the objects below cloudOut to a local folder.
 func download(t *testing.T, b *storetest.Bucket) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
@@ -53,7 +53,7 @@ func completeAt(t *testing.T, env []string, args ...string) *summary.Summary {
 }
 
 // poll looks at the bucket again and again until the function that it returns is called, which
-// fails the test if a file had under its final name anything but what it has in the end.
+// fails the test if a file had other content under its final name before the end.
 func poll(t *testing.T, b *storetest.Bucket) (end func()) {
 	t.Helper()
 	seen := map[string]map[string]bool{}
@@ -151,19 +151,20 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 	prompts := mixed(t, killedPrompts)
 	all, wanted := undisturbed(t, prompts, killedRun)
 	r := rand.New(rand.NewPCG(3, 4))
-	var kept int64
+	var kept atomic.Int64
 	t.Cleanup(func() {
-		if kept == 0 {
+		if kept.Load() == 0 {
 			t.Error("no kill left anything in the journal")
 		}
 	})
 	for i := range 3 {
 		at := 1 + r.Int64N(all.Calls.Requests)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			t.Parallel()
 			env, b := storetest.GCSBucket(t, nil)
 			w := newWorker(t, slowly(simulator.Options{}))
 			// The first waits until the dead run's lease expires.
-			kept += killAndGoOn(t, w, at, all, env, b, killedRun(w.URL, prompts, cloudOut), i > 0)
+			kept.Add(killAndGoOn(t, w, at, all, env, b, killedRun(w.URL, prompts, cloudOut), i > 0))
 			if diff := cmp.Diff(wanted, files(t, download(t, b))); diff != "" {
 				t.Errorf("files differ from those of the local run: %s", diff)
 			}
@@ -175,8 +176,8 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 }
 
 // killAndGoOn kills a run when the worker has seen so many requests, gives the same command again,
-// and holds what that asks against the journal that the dead run left. It returns how many
-// generations that has, of all.
+// and compares its calls with the journal that the dead run left. It returns the number of
+// generations in that journal.
 func killAndGoOn(t *testing.T, w *worker, at int64, all *summary.Summary, env storetest.Environment, b *storetest.Bucket, args []string, takeOver bool) (left int64) {
 	t.Helper()
 	p := begin(t, env.List(), args...)
@@ -196,9 +197,9 @@ func killAndGoOn(t *testing.T, w *worker, at int64, all *summary.Summary, env st
 	if got := s.Calls.Replayed + s.Calls.Generations; got != all.Calls.Generations {
 		t.Errorf("%d generations, want those of the undisturbed run, %d", got, all.Calls.Generations)
 	}
-	// In flight at the kill is what was asked and is not durable.
-	if twice, most := w.Stats().AskedTwice-was.AskedTwice, was.Generations-left; twice > most+mostUndurable {
-		t.Errorf("%d generations were asked twice; %d were delivered and not durable, and at most %d under way", twice, most, mostUndurable)
+	// Generations that were asked for and are not durable were in flight at the kill.
+	if twice, most := w.Stats().AskedTwice-was.AskedTwice, was.Generations-left; twice > most+maxUndurable {
+		t.Errorf("%d generations were asked twice; %d were delivered and not durable, and at most %d under way", twice, most, maxUndurable)
 	}
 	return left
 }
@@ -264,7 +265,7 @@ func TestObjectStoreThatFails(t *testing.T) {
 				}
 			}
 			same("after the kill")
-			again := completeAt(t, env.List(), args...) // reads what the others wrote
+			again := completeAt(t, env.List(), args...) // reads the journal of the others
 			same("when run again")
 			if again.Calls.Generations != 0 {
 				t.Errorf("run again it asked for %d generations", again.Calls.Generations)
@@ -311,7 +312,7 @@ func TestStoresAreMixed(t *testing.T) {
 	}
 }
 
-// What is wrong with a store is told in one line, before anything is asked.
+// The message about a store that cannot be used is one line, and comes before the first request.
 func TestStoresThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	refuse := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
@@ -319,7 +320,7 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		_, _ = w.Write([]byte(`{"error":{"code":403,"message":"nobody@example.iam lacks storage.objects.create"}}`))
 	}
-	// What some credentials may not: to remove, or to write over what is there. A write with a
+	// Some credentials may not remove objects, or not write over them. A write with a
 	// condition on a version is one over a file.
 	denied := func(of func(*http.Request) bool) storetest.Fault {
 		return func(w http.ResponseWriter, r *http.Request, server http.Handler) {
@@ -378,6 +379,7 @@ func TestStoresThatCannotBeUsed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
 			w := newWorker(t, simulator.Options{})
 			p := begin(t, test.env.List(), runOf(w.URL, test.prompts, test.out)...)
 			code, said := p.wait(t), strings.TrimSpace(p.stderr.String())

@@ -25,8 +25,8 @@ import (
 )
 
 var (
-	killSeed     = flag.Uint64("kill-seed", 0, "decides the moments at which TestCluster kills; 0 draws one")
-	leastSlotUse = flag.Float64("least-slot-use", 0, "the part of the slots' time that TestCluster's workers must use")
+	killSeed   = flag.Uint64("kill-seed", 0, "decides the moments at which TestCluster kills; 0 draws one")
+	minSlotUse = flag.Float64("min-slot-use", 0, "the part of the slots' time that TestCluster's workers must use")
 )
 
 // cluster is a Flink of processes on this machine: one job manager, task managers with one slot
@@ -40,7 +40,7 @@ type cluster struct {
 	tasks     []*process
 }
 
-// clusterPatience bounds the waits for what a job does. Each stage starts its workers anew, which
+// clusterPatience bounds the waits for the events of a job. Each stage starts its workers anew, which
 // takes minutes on a machine with other work.
 const clusterPatience = 10 * time.Minute
 
@@ -110,7 +110,7 @@ func (c *cluster) java(marks []string, heap, class string, more ...string) (*pro
 	}, more...)...)
 }
 
-// startTaskManager adds a task manager of one slot. What its script would reckon out has to be
+// startTaskManager adds a task manager of one slot. The values that its script would compute have to be
 // given. Beam hands the program out to workers through memory outside the heap.
 func (c *cluster) startTaskManager() {
 	c.t.Helper()
@@ -190,7 +190,7 @@ func (c *cluster) restarts(t *testing.T) int64 {
 	return n
 }
 
-// failures returns what made the last job begin anew.
+// failures returns the causes of the last job's restarts.
 func (c *cluster) failures(t *testing.T) []string {
 	t.Helper()
 	var exceptions struct {
@@ -346,10 +346,10 @@ func (m *moment) victim(c *trial) *process {
 	return with[c.rand.IntN(len(with))]
 }
 
-// resume lets those workers that were not killed go on, and lets requests pass when all of them are
-// gone, and their requests with them: Flink ends those that were not killed, too, when all of the job begins anew. What they
-// asked for until then is not counted. One that is still there after a while goes on with its work,
-// and may be ended later: resume returns whether there is one.
+// resume continues the workers that were not killed. It lets requests pass after all these workers and their
+// requests have ended: when the whole job begins anew, Flink ends the other workers too. Their requests until
+// then are not counted. A worker that is still there after a while continues its work, and may be ended later:
+// resume reports whether there is one.
 func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
 	t.Helper()
 	m.signal(t, syscall.SIGCONT)
@@ -374,7 +374,7 @@ func (c *cluster) resume(t *testing.T, m *moment) (goesOn bool) {
 	}
 }
 
-// trial is the cluster with what runs on it have to make.
+// trial is the cluster with the expected outcome of runs on it.
 type trial struct {
 	*cluster
 
@@ -384,7 +384,7 @@ type trial struct {
 	rand    *rand.Rand
 }
 
-// newTrial makes here, on prism, what a run of so many prompts has to make.
+// newTrial makes the expected outcome of a run of this many prompts here, on prism.
 func newTrial(t *testing.T, prompts int) *trial {
 	t.Helper()
 	c := &trial{prompts: mixed(t, prompts)}
@@ -420,8 +420,8 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%d generations were asked twice", stats.AskedTwice)
 		}
 		t.Logf("the workers kept the endpoint's slots busy for %.1f %% of the %.1f s between the first and the last request", 100*stats.SlotUse, stats.WallSeconds)
-		if stats.SlotUse < *leastSlotUse {
-			t.Errorf("slot use is %.3f, want at least %g", stats.SlotUse, *leastSlotUse)
+		if stats.SlotUse < *minSlotUse {
+			t.Errorf("slot use is %.3f, want at least %g", stats.SlotUse, *minSlotUse)
 		}
 	})
 	t.Run("killed worker", func(t *testing.T) {
@@ -470,7 +470,7 @@ func TestCluster(t *testing.T) {
 	})
 }
 
-// check fails the test if a run did not make what it makes here.
+// check fails the test if a run's outcome differs from the expected one.
 func (c *trial) check(t *testing.T, out string, s *summary.Summary) {
 	t.Helper()
 	t.Logf("the run took %.0f s", s.Seconds)
@@ -483,8 +483,7 @@ func (c *trial) check(t *testing.T, out string, s *summary.Summary) {
 	}
 }
 
-// kill kills something at a random moment of a run and checks what the run, as again returns it,
-// makes in the end.
+// kill kills something at a random moment of a run and checks the outcome of the run that again returns.
 func (c *trial) kill(t *testing.T, kill func(*submitted, *moment), again func(*submitted) *submitted) {
 	t.Helper()
 	s := c.submit(t, c.prompts, killedLatency)
@@ -498,7 +497,7 @@ func (c *trial) kill(t *testing.T, kill func(*submitted, *moment), again func(*s
 	}
 	c.check(t, s.out, s.summary(t))
 	// Flink may begin a job twice when it loses a task manager: when it misses it, and when it
-	// misses the data that lay there. What is in flight when it does that is asked for again, too.
+	// misses the data that lay there. Requests in flight at that moment are repeated, too.
 	stats := s.w.Stats()
 	if goesOn {
 		begun++

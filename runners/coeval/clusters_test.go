@@ -38,8 +38,8 @@ func bucketWithPrompts(t *testing.T, n int) (storetest.Environment, *storetest.B
 	return env, b
 }
 
-// Dataflow runs in one process what lies between two shuffles. None may lie between the
-// reading of a bucket and the choice of the judge's pairs but the one by which the weights
+// Dataflow runs the steps between two shuffles in one process. None may lie between the
+// reading of a bucket and the selection of the judge's pairs but the one by which the weights
 // of the whole run are summed, which is a side input.
 func TestDataflowDryRun(t *testing.T) {
 	t.Parallel()
@@ -76,7 +76,7 @@ func TestDataflowDryRun(t *testing.T) {
 		t.Errorf("a dry run wrote %v", got)
 	}
 
-	// From the choice of the judge's pairs back along the data: nothing is shuffled until the
+	// From the selection of the judge's pairs back along the data: nothing is shuffled until the
 	// buckets are.
 	takes := map[string][]string{}
 	for line := range strings.Lines(got) {
@@ -107,7 +107,7 @@ var transform = regexp.MustCompile(`unique_name:\s*"([^"]+)"\s+spec:\s*\{\s*urn:
 
 // The job that Dataflow is sent has no steps of its own: with Runner v2 it runs the pipeline that
 // pipelineUrl names. Both are logged in a dry run: that pipeline has the steps and shuffles of the
-// summary, and no shuffle beside them, and the job has what Beam's flags say.
+// summary, and no shuffle beside them, and the job has the values of Beam's flags.
 func TestDataflowJob(t *testing.T) {
 	t.Parallel()
 	env, _ := bucketWithPrompts(t, 3)
@@ -158,7 +158,7 @@ func TestDataflowJob(t *testing.T) {
 	checkDataflowJob(t, &job)
 }
 
-// checkDataflowJob holds a job against what the flags of TestDataflowJob say.
+// checkDataflowJob compares a job with the flags of TestDataflowJob.
 func checkDataflowJob(t *testing.T, job *df.Job) {
 	t.Helper()
 	if job.Type != "JOB_TYPE_BATCH" || job.ProjectId != "p" || len(job.Steps) != 0 || job.Environment == nil || len(job.Environment.WorkerPools) != 1 {
@@ -210,7 +210,7 @@ func stepNamed(t *testing.T, steps map[string][]string, ending string) string {
 	return found[0]
 }
 
-// What a cluster would refuse late, or its workers could not reach, is refused at once.
+// Settings that a cluster would refuse late, and paths that its workers could not reach, are refused at once.
 func TestClustersThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	prompts := promptFile(t, 2)
@@ -288,8 +288,8 @@ func TestNoSuchRegionOfDataflow(t *testing.T) {
 	}
 }
 
-// A worker ends with the process that started it, which is what a runner ends: one that were left
-// behind would go on asking for what its successor asks for.
+// A worker ends with the process that started it, since a runner ends that process alone: a worker that were
+// left behind would ask for the same answers as its successor.
 func TestWorkerEndsWithItsParent(t *testing.T) {
 	t.Parallel()
 	runner, err := net.Listen("tcp", "127.0.0.1:0") // it takes connections, and says nothing for ever

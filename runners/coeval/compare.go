@@ -30,7 +30,7 @@ folder.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			compared, err := compareRuns(c.Context(), args, unshared)
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if asJSON {
 				return printJSON(c, compared)
@@ -39,10 +39,10 @@ folder.`,
 				page = store.Join(args[len(args)-1], pages.ComparisonFile)
 			}
 			if err := pages.WriteComparison(c.Context(), page, compared); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if err := printComparison(sanitize.Writer(c.OutOrStdout()), compared, page); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return nil
 		},

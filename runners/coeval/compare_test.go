@@ -21,7 +21,8 @@ func iteration(t *testing.T, change func(*simulator.World)) string {
 	change(&world)
 	w := newWorker(t, simulator.Options{World: &world})
 	out := filepath.Join(t.TempDir(), "out")
-	complete(t, "run", "--url", w.URL, "--model", "simulated", "--json", "--prompts", promptFile(t, 40), "--out", out)
+	complete(t, "run", "--url", w.URL, "--model", "simulated", "--json", "--prompts", promptFile(t, 40), "--out", out,
+		"--set", "actor.n=5", "--set", "judge.n=7")
 	return out
 }
 
@@ -39,7 +40,7 @@ func TestSaturation(t *testing.T) {
 		compare.Ceiling: {func(w *simulator.World) { w.Seed, w.Leniency = 7, 1.5 }, []string{compare.Ceiling}},
 		// Three logits per point of score: the higher one wins by the score alone.
 		compare.Higher: {func(w *simulator.World) { w.Seed, w.Taste = 7, 3 }, []string{compare.Higher}},
-		// Two logits for whoever is shown first.
+		// Two logits for the judgment that is shown first.
 		compare.Position: {func(w *simulator.World) { w.Seed, w.FirstBias = 7, 2 }, []string{compare.Position}},
 		compare.Longer:   {func(w *simulator.World) { w.Seed, w.ResponseChars = 7, 1300 }, []string{compare.Longer}},
 	} {
@@ -79,7 +80,7 @@ func TestSaturationByPeople(t *testing.T) {
 		w := newWorker(t, simulator.Options{World: &world})
 		out := filepath.Join(t.TempDir(), "out")
 		complete(t, runOf(w.URL, prompts, out, "--set", "judge.model="+model)...)
-		calibrated(t, "--people", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100")
+		calibrated(t, "--people", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100", "--set", "judge.n=5")
 		return out
 	}
 	first := judged("first", func(w *simulator.World) { w.JudgePersistent = 0.5 })
@@ -104,13 +105,13 @@ func TestSaturationByPeople(t *testing.T) {
 	if s := sign(first, second, alike); !s.Known || s.Seen {
 		t.Errorf("not planted, and %+v", s)
 	}
-	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100")
+	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100", "--set", "judge.n=5")
 	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked another in") {
 		t.Errorf("another judge than the run's, and %+v", s)
 	}
 	template := filepath.Join(t.TempDir(), "judge.tmpl")
 	write(t, template, "{{.Rubric}} {{range .Conversation}}{{.}}{{end}} {{.Response}} In other words.")
-	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "last", "--resamples", "100", "--set", "judge.template="+template)
+	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "last", "--resamples", "100", "--set", "judge.n=5", "--set", "judge.template="+template)
 	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked with another judge.template in") {
 		t.Errorf("another template than the run's, and %+v", s)
 	}
@@ -123,7 +124,7 @@ func TestCompare(t *testing.T) {
 	second := simulatedRun(t, promptFile(t, 8), "--set", "simulate.seed=5")
 	third := simulatedRun(t, promptFile(t, 6), "--set", "roles=[actor]")
 	said := want(t, nil, "compare", first, second, third)
-	for _, text := range []string{"Mean score of a response, points", "The higher score wins", "1 → 2: 6 prompts in both (100.0 % of the smaller run)", "0 responses of one text scored in both", "not known: the meta-judge goes by position", "compare.html"} {
+	for _, text := range []string{"Mean score of a response, points", "The higher score wins", "1 → 2: 6 prompts in both (100.0 % of the smaller run)", "0 responses of one text scored in both", "not known: the meta-judge prefers a position", "compare.html"} {
 		if !strings.Contains(said, text) {
 			t.Errorf("it doesn't say %q:\n%s", text, said)
 		}
@@ -144,7 +145,7 @@ func TestCompare(t *testing.T) {
 	if _, stderr, code := coeval(t, "compare", first, apart); code != exitFailed || !strings.Contains(stderr, "have no prompt in common") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit code %d, said %q", code, stderr)
 	}
-	// Each has a prompt in common with the next, but what is compared are the first and the last.
+	// Each has a prompt in common with the next, but the first and the last are compared.
 	both := filepath.Join(t.TempDir(), "both.jsonl")
 	b, err := os.ReadFile(promptFile(t, 6))
 	if err != nil {

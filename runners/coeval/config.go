@@ -24,7 +24,7 @@ func newConfigCommand() *cobra.Command {
 				return err
 			}
 			if _, err := c.OutOrStdout().Write(b); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return loadErr // problems are printed after the config
 		},

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/runners/arena"
 	"coeval/runners/estimate"
 	"coeval/schemas"
@@ -45,7 +45,7 @@ func (f *costFlags) register(flags *pflag.FlagSet) {
 func (f *costFlags) check() error {
 	var err error
 	if (f.rates.Prompt > 0) != (f.rates.Completion > 0) {
-		err = errors.New("--prompt-rate and --completion-rate are wanted together: reading and writing take time both")
+		err = errors.New("--prompt-rate and --completion-rate must be given together, because reading and writing both take time")
 	}
 	return errors.Join(f.rates.Validate(), f.prices.Validate(), err)
 }
@@ -58,23 +58,23 @@ func (f *costFlags) of(c *arena.Calls) *estimate.Cost {
 
 func (f *fleetFlags) register(flags *pflag.FlagSet) {
 	f.costFlags.register(flags)
-	flags.DurationVar(&f.probe, "probe", 0, "time to ask the servers, to measure their rates, as 20s")
-	flags.IntSliceVar(&f.others.K, "other-k", nil, "show the plan for these values of actor.n too, as 3,5")
-	flags.IntSliceVar(&f.others.N, "other-n", nil, "show the plan for these values of judge.n too, as 9")
+	flags.DurationVar(&f.probe, "probe", 0, "how long to send test requests that measure the rates of the servers, for example 20s")
+	flags.IntSliceVar(&f.others.K, "other-k", nil, "show the plan for these values of actor.n too, for example 3,5")
+	flags.IntSliceVar(&f.others.N, "other-n", nil, "show the plan for these values of judge.n too, for example 9")
 }
 
 const longestProbe = 10 * time.Minute
 
-// mostOther bounds the values of --other-k and --other-n, and their number.
-const mostOther, mostOthers = 1000, 20
+// maxOther bounds the values of --other-k and --other-n, and their number.
+const maxOther, maxOthers = 1000, 20
 
 func checkOthers(flag string, numbers []int) error {
-	if len(numbers) > mostOthers {
-		return fmt.Errorf("%s has %d numbers; allowed are at most %d", flag, len(numbers), mostOthers)
+	if len(numbers) > maxOthers {
+		return fmt.Errorf("%s has %d numbers; allowed are at most %d", flag, len(numbers), maxOthers)
 	}
 	for _, n := range numbers {
-		if n < 1 || n > mostOther {
-			return fmt.Errorf("%s has %d; allowed is 1 to %d", flag, n, mostOther)
+		if n < 1 || n > maxOther {
+			return fmt.Errorf("%s has %d; allowed is 1 to %d", flag, n, maxOther)
 		}
 	}
 	return nil
@@ -87,13 +87,13 @@ func (f *fleetFlags) check() error {
 	case f.probe < 0 || f.probe > longestProbe:
 		err = fmt.Errorf("--probe is %s; allowed is 0 to %s", f.probe, longestProbe)
 	case f.probe > 0 && (f.rates.Prompt > 0 || f.rates.Completion > 0):
-		err = errors.New("--probe finds what --prompt-rate and --completion-rate state: give one or the other")
+		err = errors.New("--probe measures --prompt-rate and --completion-rate: give either --probe or the rates")
 	}
 	return errors.Join(f.costFlags.check(), checkOthers("--other-k", f.others.K), checkOthers("--other-n", f.others.N), err)
 }
 
 // measure asks the servers if that is wanted.
-func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error {
+func (f *fleetFlags) measure(c *cobra.Command, config *config.Config) error {
 	if f.probe == 0 {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (f *fleetFlags) measure(c *cobra.Command, config *metareward.Config) error 
 
 // probed returns the servers of all roles, each once, with the first model and the first key that a
 // role uses there.
-func probed(c *metareward.Config) ([]estimate.Server, error) {
+func probed(c *config.Config) ([]estimate.Server, error) {
 	if err := checkKeys(c, slices.Sorted(maps.Keys(c.Asked()))...); err != nil {
 		return nil, err
 	}
@@ -129,18 +129,14 @@ func probed(c *metareward.Config) ([]estimate.Server, error) {
 			continue
 		}
 		for _, e := range c.Endpoints(r) {
-			access, err := e.Credentials()
-			if err != nil {
-				return nil, err
-			}
 			at, known := seen[e.URL]
 			if !known {
 				seen[e.URL] = len(servers)
-				servers = append(servers, estimate.Server{URL: e.URL, Access: access, Model: cmp.Or(r.Model, c.Worker.Model)})
+				servers = append(servers, estimate.Server{Endpoint: e, Model: cmp.Or(r.Model, c.Worker.Model)})
 				continue
 			}
-			if servers[at].Access.Key == "" {
-				servers[at].Access = access
+			if has := &servers[at].Endpoint; has.APIKeyEnv == "" && has.APIKeyFile == "" {
+				*has = e
 			}
 		}
 	}
@@ -166,7 +162,7 @@ func printEstimate(w io.Writer, e *estimate.Estimate) error {
 	if err := printBudgets(w, e); err != nil || len(e.Variants) == 0 {
 		return err
 	}
-	fmt.Fprintln(w, "\nwith other numbers, and nothing in the journal:")
+	fmt.Fprintln(w, "\nwith other numbers and an empty journal:")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "actor.n (K)\tjudge.n (N)\tcomparisons a prompt\tgenerations\tprompt tokens\tcompletion tokens\tstorage\ttime\tmoney\t")
 	for i := range e.Variants {
@@ -191,7 +187,7 @@ func printBudgets(w io.Writer, e *estimate.Estimate) error {
 		return nil
 	}
 	fmt.Fprintln(w, "\nbudgets for the comparisons, with nothing in the journal; gap is the quality of the judge pairs against all comparisons in simulation,")
-	fmt.Fprintln(w, "hidden gap the same where scores leave half a point of a judgment's quality untold (docs/sizing-and-cost.md).")
+	fmt.Fprintln(w, "hidden gap is the same if scores miss half a point of a judgment's quality (docs/sizing-and-cost.md).")
 	fmt.Fprintln(w, "verdict=read: if reads discriminate as well as texts; measure it with coeval calibrate --verdict read,reasoned")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "comparisons a prompt\tgap\thidden gap\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")

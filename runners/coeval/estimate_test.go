@@ -12,18 +12,18 @@ import (
 	"coeval/transforms/simulator"
 )
 
-// With rates and prices a plan tells time and money, of what is left to ask alone; a probe asks the
+// With rates and prices a plan shows time and money, for the missing calls alone; a probe asks the
 // servers, and leaves nothing behind.
 func TestPlanEstimate(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{})
 	out := filepath.Join(t.TempDir(), "out")
 	args := runOf(w.URL, promptFile(t, 10), out)
-	type told struct {
+	type planOutput struct {
 		plan.Plan
 		Estimate estimate.Estimate `json:"estimate"`
 	}
-	plan := func(more ...string) (p told) {
+	plan := func(more ...string) (p planOutput) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(want(t, nil, append(append([]string{"plan"}, args[1:]...), more...)...)), &p); err != nil {
 			t.Fatal(err)
@@ -56,10 +56,10 @@ func TestPlanEstimate(t *testing.T) {
 	}
 
 	for flag, wanted := range map[string]string{
-		"--prompt-rate=5":  "are wanted together",
+		"--prompt-rate=5":  "must be given together",
 		"--probe=1h":       "--probe is 1h0m0s; allowed is 0 to 10m0s",
 		"--gpus=-1":        "--gpus is -1; allowed is 0 to 1,000,000,000",
-		"--prompt-price=x": "invalid argument",
+		"--prompt-price=x": `--prompt-price is "x"; allowed is a number`,
 		"--other-k=0":      "--other-k has 0; allowed is 1 to 1000",
 		"--other-n=5,1001": "--other-n has 1001; allowed is 1 to 1000",
 	} {

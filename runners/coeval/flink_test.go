@@ -66,7 +66,7 @@ func traveller[T any](i int) T {
 	return v
 }
 
-// throughCoder is what a value's coder makes of it and reads again: of slices and maps it keeps the length.
+// throughCoder encodes a value with its coder and decodes it again: of slices and maps it keeps the length.
 func throughCoder[T any](t *testing.T, v T) any {
 	t.Helper()
 	c := coder.LookupCustomCoder(reflect.TypeFor[T]())
@@ -96,7 +96,7 @@ func (*makeFn) ProcessElement(_ []byte, p func(string, schemas.Prompt), d func(s
 	}
 }
 
-// arrived holds what came through the shuffle: with LOOPBACK the worker is this process.
+// arrived contains the values that came through the shuffle: with LOOPBACK the worker is this process.
 var arrived sync.Map
 
 func arrive[T any](key string, values func(*T) bool) {
@@ -170,7 +170,7 @@ func came[T any](t *testing.T) {
 	}
 }
 
-// These tests need what `make flink` installs.
+// These tests need the tools that `make flink` installs.
 
 // flinkLib is the folder of the jars of Beam's job server and of an embedded Flink.
 const flinkLib = "flink/lib"
@@ -192,7 +192,7 @@ func installed(t *testing.T, name string) string {
 const javaPatience = 2 * time.Minute
 
 // java starts a class of the jars in lib, in a process group of its own that ends with the test,
-// whatever it has started by then. For each mark the program logs a line with, it returns the word
+// at any point of its start. For each mark the program logs a line with, it returns the word
 // that follows there.
 func java(t *testing.T, env, marks []string, lib string, args ...string) (*process, []string) {
 	t.Helper()
@@ -239,7 +239,7 @@ func jobServer(t *testing.T, master string) string {
 	return at[0]
 }
 
-// The same prompts make the same files on every runner, whatever the parallelism.
+// The same prompts make the same files on every runner, with any parallelism.
 func TestFlinkEmbedded(t *testing.T) {
 	prompts := mixed(t, 498)
 	w := newWorker(t, simulator.Options{World: uneven()})

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,11 +67,11 @@ func TestVersion(t *testing.T) {
 // The help lists completion, and completion makes scripts.
 func TestCompletion(t *testing.T) {
 	t.Parallel()
-	if stdout, _, code := coeval(t, "--help"); code != exitDone || !strings.Contains(stdout, "\n  completion ") {
+	if stdout, _, code := refused(t, "--help"); code != exitDone || !strings.Contains(stdout, "\n  completion ") {
 		t.Errorf("exit %d: the help lacks completion:\n%s", code, stdout)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if stdout, stderr, code := coeval(t, "completion", shell); code != exitDone || !strings.Contains(stdout, "coeval") {
+		if stdout, stderr, code := refused(t, "completion", shell); code != exitDone || !strings.Contains(stdout, "coeval") {
 			t.Errorf("%s: exit %d: %s", shell, code, stderr)
 		}
 	}
@@ -80,7 +81,7 @@ func TestCompletion(t *testing.T) {
 func TestManPages(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if _, stderr, code := coeval(t, "man", dir, "--date", "2026-11-28"); code != exitDone {
+	if _, stderr, code := refused(t, "man", dir, "--date", "2026-11-28"); code != exitDone {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	commands(newRoot(), func(c *cobra.Command) {
@@ -93,4 +94,37 @@ func TestManPages(t *testing.T) {
 			t.Errorf("%s: %v\n%.300s", name, err, b)
 		}
 	})
+}
+
+// Neither man pages nor simulated adapters replace files that are not theirs; their own they replace.
+func TestForeignFilesStay(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		file, text string
+		command    []string
+	}{
+		"a page":            {"coeval.1", ".TH \"OTHER\" \"1\"\n", []string{"man"}},
+		"notes":             {"coeval-journal-salvage.1", "mine\n", []string{"man"}},
+		"nothing":           {"coeval-run.1", "", []string{"man"}},
+		"a real adapter":    {"adapter_config.json", `{"peft_type": "LORA", "r": 16}`, []string{"simulate", "train", "--model", "base", "--out"}},
+		"an empty adapter":  {"adapter_config.json", "", []string{"simulate", "train", "--model", "base", "--out"}},
+		"a list":            {"adapter_config.json", "[]", []string{"simulate", "train", "--model", "base", "--out"}},
+		"a skill of others": {"adapter_config.json", `{"skill": "juggling"}`, []string{"simulate", "train", "--model", "base", "--out"}},
+	} {
+		dir := t.TempDir()
+		command := slices.Concat(tt.command, []string{dir})
+		for range 2 {
+			if _, stderr, code := refused(t, command...); code != exitDone {
+				t.Fatalf("%s: exit %d: %s", name, code, stderr)
+			}
+		}
+		file := filepath.Join(dir, tt.file)
+		if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, stderr, code := refused(t, command...)
+		if b, err := os.ReadFile(file); err != nil || string(b) != tt.text || code != exitUsage || !strings.Contains(stderr, tt.file+" exists and was not written by Coeval") {
+			t.Errorf("%s: exit %d: %s: %q, %v", name, code, stderr, b, err)
+		}
+	}
 }

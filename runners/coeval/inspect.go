@@ -26,14 +26,14 @@ by an ID from the input, or by its number in the input (from 1; several files co
 			}
 			run, err := runs.Open(c.Context(), args[0])
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			d, err := inspect.Read(c.Context(), run, args[1])
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if err := d.Print(c.OutOrStdout(), chars, full); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return nil
 		},

@@ -14,6 +14,23 @@ import (
 // settleTime bounds the wait for calls in flight after an interrupt.
 const settleTime = 20 * time.Second
 
+// endSignals returns the signals by which a user ends a run. SIGHUP is one of them unless the program was
+// started to outlive its terminal, as by nohup.
+func endSignals() []os.Signal {
+	if signal.Ignored(syscall.SIGHUP) {
+		return []os.Signal{os.Interrupt, syscall.SIGTERM}
+	}
+	return []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
+}
+
+// outliveReader catches SIGPIPE until the returned function is called. So a run continues when the
+// reader of its messages exits, for example with the terminal. Later messages are lost.
+func outliveReader() (stop func()) {
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	return func() { signal.Stop(broken) }
+}
+
 // interruptible cancels a run when the user ends it: by Ctrl-C, by SIGTERM, or by closing the terminal,
 // unless the program was started to outlive its terminal, as by nohup. Before that, settle waits until
 // the answers in flight have come. A second Ctrl-C or SIGTERM ends the program at once; a second SIGHUP
@@ -22,17 +39,12 @@ const settleTime = 20 * time.Second
 // The returned function reports whether the user ended the run.
 func interruptible(ctx context.Context, cancel context.CancelFunc, stderr io.Writer, settle func(context.Context)) (stopped func() bool) {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) {
-		signal.Notify(signals, syscall.SIGHUP)
-	}
-	// With the terminal the reader of standard error ends, too. Messages are lost then, the run is not.
-	broken := make(chan os.Signal, 1)
-	signal.Notify(broken, syscall.SIGPIPE)
+	signal.Notify(signals, endSignals()...)
+	outlived := outliveReader()
 	var interrupted atomic.Bool
 	go func() {
 		defer signal.Stop(signals)
-		defer signal.Stop(broken)
+		defer outlived()
 		var first os.Signal
 		select {
 		case first = <-signals:

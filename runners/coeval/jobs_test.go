@@ -31,7 +31,7 @@ type jobService struct {
 	jobpb.UnimplementedArtifactStagingServiceServer
 
 	endpoint string
-	// refuses is what it says to a job that is prepared.
+	// refuses is its answer to a job that is prepared.
 	refuses error
 
 	mu        sync.Mutex
@@ -192,8 +192,8 @@ func TestWorkerOfABootThatIsGone(t *testing.T) {
 	eventually(t, "the worker ends", func() bool { return !p.alive() })
 }
 
-// What answers where a job server should be, and takes no job of this program, is told in one
-// line before anything is asked.
+// A server at --endpoint that takes no job of this program is named in one line, before anything is
+// asked.
 func TestJobServersThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	web := httptest.NewServer(http.NotFoundHandler()) // as Flink's own address
@@ -218,6 +218,7 @@ func TestJobServersThatCannotBeUsed(t *testing.T) {
 		{"another version", old.endpoint, "refused the job: job failed to prepare (rpc error: code = Unknown desc = java.lang.IllegalArgumentException: unknown coder at org.apache.beam.Old). Use a job server of Beam 2.77.0"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
+			t.Parallel()
 			w := newWorker(t, simulator.Options{})
 			out := filepath.Join(t.TempDir(), "out")
 			p := begin(t, nil, append(runOf(w.URL, promptFile(t, 2), out, "--set", "shared_storage=true"), (&jobService{endpoint: test.endpoint}).flags()...)...)

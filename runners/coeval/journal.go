@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -53,7 +54,7 @@ something is. A run may work on OUT meanwhile.`,
 				return failed(err)
 			}
 			if n := len(h.Damages); n > 0 {
-				return &coded{code: exitProof, err: fmt.Errorf("%d files are damaged or missing: restore them, or run `coeval journal salvage %s`; then a run asks again for the calls that they contained", n, args[0])}
+				return &exitError{code: exitProof, err: fmt.Errorf("%d files are damaged or missing: restore them, or run `coeval journal salvage %s`; then a run repeats the calls that they contained", n, args[0])}
 			}
 			return nil
 		},
@@ -66,9 +67,9 @@ func newSalvageCommand() *cobra.Command {
 	var takeover, asJSON bool
 	c := &cobra.Command{
 		Use:   "salvage OUT",
-		Short: "Make a damaged journal usable: keep every whole record, and list the calls that will be asked again",
+		Short: "Make a damaged journal usable: keep every whole record, and list the calls that a run will repeat",
 		Long: `Make a damaged journal usable: keep every whole record, move the damaged files to OUT/journal/damaged, and
-list the calls that will be asked again. The command deletes no file and doesn't change a whole journal.
+list the calls that a run will repeat. The command deletes no file and doesn't change a whole journal.
 Then repeat the run's command: it asks for the lost calls.`,
 		Example: "  coeval journal salvage out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
@@ -81,7 +82,7 @@ Then repeat the run's command: it asks for the lost calls.`,
 				if err := showHealth(c, h, asJSON); err != nil || asJSON || len(h.Damages) == 0 {
 					return err
 				}
-				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it asks only for missing calls.\n",
+				_, err = fmt.Fprintf(c.OutOrStdout(), "The damaged files are in %s. Run the same command again: it requests only missing calls.\n",
 					sanitize.Line(store.Join(dir, upkeep.DamagedFolder)))
 				return err
 			})
@@ -166,23 +167,24 @@ func showHealth(c *cobra.Command, h *upkeep.Health, asJSON bool) error {
 	if asJSON {
 		return printJSON(c, h)
 	}
-	w := sanitize.Writer(c.OutOrStdout())
+	var w strings.Builder
 	for i := range h.Damages {
-		showDamage(w, &h.Damages[i])
+		showDamage(&w, &h.Damages[i])
 	}
-	fmt.Fprintf(w, "%s segments in %s buckets: %s generations, %s failures, %s prompts; %d files damaged or missing\n",
+	fmt.Fprintf(&w, "%s segments in %s buckets: %s generations, %s failures, %s prompts; %d files damaged or missing\n",
 		humanize.Comma(int64(h.Segments)), humanize.Comma(int64(h.Buckets)), humanize.Comma(h.Generations), humanize.Comma(h.Failures),
 		humanize.Comma(h.Prompts), len(h.Damages))
-	if h.TornBytes > 0 {
-		fmt.Fprintf(w, "%s bytes at the ends of segments are torn, as a kill leaves them: a run asks for these calls again\n", humanize.Comma(h.TornBytes))
+	if h.IncompleteBytes > 0 {
+		fmt.Fprintf(&w, "%s bytes at the ends of segments are incomplete, as after a kill: the next run repeats these calls\n", humanize.Comma(h.IncompleteBytes))
 	}
-	return nil
+	_, err := io.WriteString(sanitize.Writer(c.OutOrStdout()), w.String())
+	return err
 }
 
 func showDamage(w io.Writer, d *upkeep.Damage) {
 	fmt.Fprintf(w, "%s: %s\n", sanitize.Line(d.File), sanitize.Line(d.Problem))
 	for _, r := range d.Lost {
-		fmt.Fprintf(w, "    bytes %d to %d cannot be read: their calls will be asked again\n", r.From, r.To)
+		fmt.Fprintf(w, "    bytes %d to %d cannot be read: a run will repeat their calls\n", r.From, r.To)
 	}
 	if d.Kept > 0 {
 		fmt.Fprintf(w, "    %s records of the file are whole\n", humanize.Comma(d.Kept))

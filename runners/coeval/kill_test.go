@@ -28,10 +28,10 @@ import (
 const (
 	killedPrompts = 12
 	killedWindow  = 2
-	// mostUndurable is how many generations can be asked for and not yet be durable: a stage of
+	// maxUndurable is how many generations can be asked for and not yet be durable: a stage of
 	// a prompt asks only when all answers of the stage before it are, so each prompt under way
 	// has those of one stage open, at most K·N = 3·4 judgments or N(N−1) = 4·3 comparisons.
-	mostUndurable = killedWindow * 12
+	maxUndurable = killedWindow * 12
 )
 
 func killedRun(url, prompts, out string, more ...string) []string {
@@ -54,9 +54,8 @@ func killAt(t *testing.T, w *worker, requests int64, args []string) simulator.St
 	return w.settled(t)
 }
 
-// finish runs the killed run's command again, and holds what it asks against the journal that
-// the killed one left: what is durable is never asked for, and what is asked twice was in
-// flight at the kill.
+// finish runs the killed run's command again, and compares its calls with the journal that the killed one
+// left: durable generations are not asked for again, and those asked for twice were in flight at the kill.
 func finish(t *testing.T, w *worker, out string, was simulator.Stats, args []string) *summary.Summary {
 	t.Helper()
 	left := durable(t, out)
@@ -65,12 +64,12 @@ func finish(t *testing.T, w *worker, out string, was simulator.Stats, args []str
 		t.Errorf("%d generations were replayed, %d are in the journal", got, want)
 	}
 	stats := w.Stats()
-	// What was delivered, the probes' choices among it, and is not durable.
+	// Generations that were delivered, the probes' choices among them, and are not durable.
 	if most := was.Generations - sum(left); stats.AskedAfterDelivery-was.AskedAfterDelivery > most {
 		t.Errorf("%d generations were asked for again after delivery, at most %d were not durable", stats.AskedAfterDelivery, most)
 	}
-	if twice := stats.AskedTwice - was.AskedTwice; twice > mostUndurable {
-		t.Errorf("%d generations were asked twice, at most %d can have been in flight", twice, mostUndurable)
+	if twice := stats.AskedTwice - was.AskedTwice; twice > maxUndurable {
+		t.Errorf("%d generations were asked twice, at most %d can have been in flight", twice, maxUndurable)
 	}
 	proved(t, out)
 	return s
@@ -94,6 +93,7 @@ func TestKilledRuns(t *testing.T) {
 			at, kills = all.Requests/4, 4
 		}
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			t.Parallel()
 			w := newWorker(t, slowly(simulator.Options{}))
 			out := filepath.Join(t.TempDir(), "out")
 			args := killedRun(w.URL, prompts, out)
@@ -112,8 +112,8 @@ func TestKilledRuns(t *testing.T) {
 	}
 }
 
-// The same where the worker says something else each time: what is in the files is what was
-// said once, and the journal's texts are those that it goes on with.
+// The same with a worker that answers with another text each time: the files contain texts that were sent,
+// and the run continues with the texts of the journal.
 func TestKilledRunsOfFreshTexts(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
@@ -122,6 +122,7 @@ func TestKilledRunsOfFreshTexts(t *testing.T) {
 		// An undisturbed run makes about 12·(1 + 3 + 12) = 192 requests.
 		at := 1 + r.Int64N(170)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
+			t.Parallel()
 			w := newWorker(t, slowly(simulator.Options{FreshTexts: true, Record: true}))
 			out := filepath.Join(t.TempDir(), "out")
 			args := killedRun(w.URL, prompts, out)
@@ -203,7 +204,7 @@ func TestKilledCommits(t *testing.T) {
 	}
 }
 
-// isRun says whether a folder holds the files of a run, with nothing beside them but what is staged.
+// isRun reports whether a folder contains the files of a run and, besides them, only staged files.
 func isRun(is, run map[string]string) bool {
 	n := 0
 	for name, digest := range is {
@@ -241,7 +242,7 @@ func staged(t *testing.T, out string) int {
 	return n
 }
 
-// Ctrl-C stops the asking, lets what is in flight come, and says what to type.
+// Ctrl-C stops new requests, waits for those in flight, and prints the command that continues the run.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
@@ -265,7 +266,7 @@ func TestInterrupted(t *testing.T) {
 	if stats.Abandoned != 0 {
 		t.Errorf("%d requests were given up", stats.Abandoned)
 	}
-	// What it cost is known.
+	// Its costs are known.
 	if o := attempts(t, out)[0]; !o.Unfinished || spent(o).Requests != stats.Requests || o.Calls[schemas.StageMeta].Generations != stats.Roles[schemas.RoleMetaJudge].Generations || o.AskingSeconds <= 0 || o.SlotUse == nil {
 		t.Errorf("%+v is kept of an attempt that asked %+v", o, stats)
 	}
@@ -285,7 +286,7 @@ func TestInterrupted(t *testing.T) {
 	proved(t, out)
 }
 
-// An attempt that is killed leaves what it has asked for, and one that goes on in its place adds to that.
+// The calls of a killed attempt are recorded, and the next attempt adds its own.
 func TestKilledRunIsToldOf(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, slowly(simulator.Options{}))
@@ -309,21 +310,21 @@ func TestKilledRunIsToldOf(t *testing.T) {
 	if len(all) != 2 || all[1].Unfinished || spent(all[1]).Requests != s.Calls.Requests {
 		t.Fatalf("%d attempts, the last is %+v; want two, and %+v", len(all), all[len(all)-1], s.Calls)
 	}
-	var told struct {
+	var shown struct {
 		Operation struct {
 			Unfinished int `json:"unfinished_attempts"`
 			All        schemas.CallTally
 		}
 	}
-	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &told); err != nil {
+	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &shown); err != nil {
 		t.Fatal(err)
 	}
-	if o := told.Operation; o.Unfinished != 1 || o.All.Generations != spent(killed).Generations+s.Calls.Generations {
+	if o := shown.Operation; o.Unfinished != 1 || o.All.Generations != spent(killed).Generations+s.Calls.Generations {
 		t.Errorf("the report tells %+v; want what both attempts asked for", o)
 	}
 }
 
-// attempts are what operations/ has, the earliest first.
+// attempts are the attempts in operations/, the earliest first.
 func attempts(t *testing.T, out string) []summary.Operation {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(out, "operations", "*Z-????????.json"))
@@ -344,7 +345,7 @@ func attempts(t *testing.T, out string) []summary.Operation {
 	return all
 }
 
-// spent is what all stages of an attempt asked for.
+// spent counts the calls of all stages of an attempt.
 func spent(o summary.Operation) schemas.CallTally {
 	var sum schemas.CallTally
 	for _, c := range o.Calls {
@@ -353,7 +354,7 @@ func spent(o summary.Operation) schemas.CallTally {
 	return sum
 }
 
-// A shell reads from the line that people are told to type what the program was given.
+// A shell splits the printed command line into the arguments that the program was given.
 func TestCommandLine(t *testing.T) {
 	args := []string{"printf", "%s|", "", "a b", "roles=[actor, judge]", "it's", `\"$HOME"`, "*", "~", "method.rho=0.3", "!x", "a;b&c", "two\nlines"}
 	said, err := exec.CommandContext(t.Context(), "sh", "-c", commandLine(args)).Output()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"syscall"
 	"text/tabwriter"
 
 	"github.com/google/uuid"
@@ -15,7 +14,10 @@ import (
 
 	"coeval/datasets/lock"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/runners/loop"
+	loopconfig "coeval/runners/loop/config"
+	"coeval/runners/loop/steps"
 	"coeval/schemas/sanitize"
 )
 
@@ -32,7 +34,7 @@ any moment; the same command goes on, and pays and trains for nothing twice. Aft
 		Example: `  coeval loop loop.yaml
   coeval loop loop.yaml --plan --prompt-price 0.1 --completion-price 0.4
   coeval loop status loop.yaml`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly(loopArgument),
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := newLoop(c, args[0])
 			if err := errors.Join(err, cost.check()); err != nil {
@@ -41,10 +43,7 @@ any moment; the same command goes on, and pays and trains for nothing twice. Aft
 			if plan {
 				return failed(planLoop(c, l, &cost, asJSON))
 			}
-			if err := runLoop(c.Context(), l); err != nil {
-				return &coded{code: exitFailed, err: err}
-			}
-			return nil
+			return failed(runLoop(c, l))
 		},
 	}
 	c.Flags().BoolVar(&plan, "plan", false, "show calls, time and money of each iteration, and start nothing")
@@ -57,9 +56,9 @@ any moment; the same command goes on, and pays and trains for nothing twice. Aft
 func newLoop(c *cobra.Command, file string) (*loop.Loop, error) {
 	b, err := store.ReadSetting(c.Context(), file)
 	if err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+		return nil, fmt.Errorf("the config can't be read: %w", err)
 	}
-	config, err := loop.ParseConfig(file, b)
+	config, err := loopconfig.Parse(file, b)
 	if err != nil {
 		return nil, err
 	}
@@ -71,9 +70,16 @@ func newLoop(c *cobra.Command, file string) (*loop.Loop, error) {
 }
 
 // runLoop runs a loop under its lock, until it ends or is interrupted.
-func runLoop(ctx context.Context, l *loop.Loop) (err error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+func runLoop(c *cobra.Command, l *loop.Loop) (err error) {
+	ctx, stop := signal.NotifyContext(c.Context(), endSignals()...)
 	defer stop()
+	defer outliveReader()()
+	if err := loop.CheckFolder(ctx, l.Config.Dir); err != nil {
+		return err
+	}
+	if err := checkParts(ctx, l); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(l.Config.Dir, 0o777); err != nil {
 		return err
 	}
@@ -88,12 +94,48 @@ func runLoop(ctx context.Context, l *loop.Loop) (err error) {
 	return l.StopServers()
 }
 
+// checkParts returns an error if a later step of the loop would refuse its config. So a misspelt key of the arena is
+// found before a training, and a key in the place of its variable before the loop writes the config of a run.
+func checkParts(ctx context.Context, l *loop.Loop) error {
+	intended, err := l.Intended()
+	if err != nil {
+		return err
+	}
+	for i := range intended {
+		in := &intended[i]
+		if in.Has(steps.Measure) {
+			continue
+		}
+		at := func(part string, err error) error {
+			return usage(fmt.Errorf("iteration %d, %s: %w", in.Iteration, part, err))
+		}
+		if _, err := loadSettings(in.Run, config.Config.Validate); err != nil {
+			return at("run", err)
+		}
+		if in.Arena != nil {
+			config, err := loadArena(in.Arena)
+			if base := config.Base(); err == nil && in.Before == nil { // all iterations read the same prompts
+				_, err = readPrompts(ctx, &base)
+			}
+			if err != nil {
+				return at("evaluate.arena", err)
+			}
+		}
+		if in.Judge != nil {
+			if _, err := planPeople(ctx, in.Judge, l.Config.Evaluate.People); err != nil {
+				return at("evaluate.people", err)
+			}
+		}
+	}
+	return nil
+}
+
 func newLoopStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status LOOP.yaml",
 		Short:   "Show which steps of a loop are done, and what each iteration gave",
 		Example: "  coeval loop status loop.yaml",
-		Args:    cobra.ExactArgs(1),
+		Args:    exactly(loopArgument),
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := newLoop(c, args[0])
 			if err != nil {
@@ -101,7 +143,7 @@ func newLoopStatusCommand() *cobra.Command {
 			}
 			status, err := l.Status()
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return printStatus(sanitize.Writer(c.OutOrStdout()), status)
 		},

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/runners/loop"
+	"coeval/runners/loop/steps"
 )
 
 // The plan of a loop counts the calls of each iteration for every preset, prices them, and starts nothing.
@@ -92,7 +92,7 @@ func TestLoopStatusChangesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	half := `{"iteration":1,"step":"produce","input":"x","output":{},"ended":"2026-01-02T03:04:05Z","seconds":90}` + "\n" + `{"iteration":1,"st`
-	state := filepath.Join(dir, loop.StateFile)
+	state := filepath.Join(dir, steps.StateFile)
 	if err := os.WriteFile(state, []byte(half), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -109,5 +109,35 @@ func TestLoopStatusChangesNothing(t *testing.T) {
 	}
 	if got := readFile(t, state); got != half {
 		t.Errorf("the state was changed to %q", got)
+	}
+}
+
+// Faults of every part's config end the loop before its first step, with exit code 2, and no file repeats a key.
+func TestLoopChecksAllParts(t *testing.T) {
+	t.Parallel()
+	const key = "sk-abcdefghijklmnop1234"
+	for edit, wanted := range map[string]string{
+		"run: {worker: {urls: ['http://127.0.0.1:9/v1'], model: base, api_key: " + key + "}, prompts: {paths: [PROMPTS]}}": "run: its config:",
+		"schedule: [{preset: paper-1, set: {nonsense.key: 1}}]":                                                            "unknown key nonsense",
+		"schedule: [{}, {set: {method.rho: 7}}]":                                                                           "iteration 2, run: ",
+		"evaluate: {arena: {jugde: {model: judge}, prompts: {paths: [PROMPTS]}}}":                                          "evaluate.arena: its config:",
+		"evaluate: {arena: {judge: {model: judge}, prompts: {paths: [/nowhere.jsonl]}}}":                                   "evaluate.arena: prompts: /nowhere.jsonl",
+		"evaluate: {people: /nowhere.jsonl}":                                                                               "evaluate.people: ",
+		"evaluate: {arena: {judge: {model: judge, api_key: " + key + "}, prompts: {paths: [PROMPTS]}}}":                    "evaluate.arena: ",
+	} {
+		l := newLoopRun(t, "http://127.0.0.1:9/v1")
+		prompts, err := filepath.Abs("../../datasets/arena-hard/arena-hard-v0.1.jsonl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.edit(t, strings.ReplaceAll(edit, "PROMPTS", "'"+prompts+"'"))
+		stdout, stderr, code := refused(t, "loop", l.config)
+		said := stdout + stderr
+		if code != exitUsage || !strings.Contains(said, wanted) || strings.Contains(said, key) || strings.Contains(said, "iteration 1: produce") {
+			t.Errorf("%s: exit code %d, it said\n%s", edit, code, said)
+		}
+		if _, err := os.Stat(l.dir); err == nil {
+			t.Errorf("%s: the folder of the loop was made", edit)
+		}
 	}
 }

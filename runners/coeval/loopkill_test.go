@@ -19,13 +19,13 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"coeval/runners/loop"
+	"coeval/runners/loop/steps"
 	"coeval/transforms/simulator"
 )
 
 var loopKills = flag.Int("loop-kills", 1, "kills in each kind of step of a loop; make loop-kills gives 20")
 
-// What of a loop is killed: the program itself, whose children go on, or the process group of a child
+// The processes of a loop that are killed: the program itself, whose children go on, or the process group of a child
 // by the name of its files.
 const (
 	theLoop   = "loop"
@@ -33,27 +33,27 @@ const (
 	theServer = "server"
 )
 
-// victims are what works in each step. Child is the name of the step's process.
-var victims = map[loop.Step]struct {
+// victims are the processes at work in each step. Child is the name of the step's process.
+var victims = map[steps.Step]struct {
 	child string
 	kinds []string
 }{
-	loop.PhaseOne:    {"phase-1", []string{theLoop, theChild, theServer}},
-	loop.FutureSet:   {"", []string{theLoop}},
-	loop.TrainFuture: {"future/train", []string{theLoop, theChild}},
-	loop.SwapFuture:  {"", []string{theLoop, theServer}},
-	loop.Produce:     {"produce", []string{theLoop, theChild, theServer}},
-	loop.MakeSet:     {"", []string{theLoop}},
-	loop.TrainModel:  {"train", []string{theLoop, theChild}},
-	loop.SwapModel:   {"", []string{theLoop, theServer}},
-	loop.Measure:     {"arena", []string{theLoop, theChild, theServer}},
-	loop.Decide:      {"", []string{theLoop}},
+	steps.PhaseOne:    {"phase-1", []string{theLoop, theChild, theServer}},
+	steps.FutureSet:   {"", []string{theLoop}},
+	steps.TrainFuture: {"future/train", []string{theLoop, theChild}},
+	steps.SwapFuture:  {"", []string{theLoop, theServer}},
+	steps.Produce:     {"produce", []string{theLoop, theChild, theServer}},
+	steps.MakeSet:     {"", []string{theLoop}},
+	steps.TrainModel:  {"train", []string{theLoop, theChild}},
+	steps.SwapModel:   {"", []string{theLoop, theServer}},
+	steps.Measure:     {"arena", []string{theLoop, theChild, theServer}},
+	steps.Decide:      {"", []string{theLoop}},
 }
 
 // kill is one planned kill: so long after the step was announced.
 type kill struct {
 	iteration int
-	step      loop.Step
+	step      steps.Step
 	victim    string
 	after     time.Duration
 }
@@ -62,13 +62,13 @@ type kill struct {
 // over the time that the step took there.
 func planKills(t *testing.T, undisturbed *loopRun, n int, server bool, r *rand.Rand) []kill {
 	t.Helper()
-	state, err := loop.OpenState(undisturbed.dir)
+	state, err := steps.Open(undisturbed.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var plan []kill
 	byStep := func(a, b kill) int {
-		order := slices.Concat(loop.FutureSteps, loop.Steps)
+		order := slices.Concat(steps.Future, steps.Every)
 		return cmp.Or(cmp.Compare(a.iteration, b.iteration), cmp.Compare(slices.Index(order, a.step), slices.Index(order, b.step)), cmp.Compare(a.after, b.after))
 	}
 	for _, record := range state.Records() {
@@ -94,11 +94,11 @@ func planKills(t *testing.T, undisturbed *loopRun, n int, server bool, r *rand.R
 
 // announced reports whether a loop said that it begins a step, or a later one.
 func announced(said string, k kill) (now, later bool) {
-	order := slices.Concat(loop.FutureSteps, loop.Steps)
+	order := slices.Concat(steps.Future, steps.Every)
 	for line := range strings.Lines(said) {
 		rest, ok := strings.CutPrefix(strings.TrimSpace(line), "iteration ")
 		number, step, _ := strings.Cut(rest, ": ")
-		at := slices.Index(order, loop.Step(step))
+		at := slices.Index(order, steps.Step(step))
 		iteration, err := strconv.Atoi(number)
 		if !ok || err != nil || at < 0 {
 			continue
@@ -154,9 +154,9 @@ func (l *loopRun) strike(t *testing.T, p *process, k kill) bool {
 
 // disturbed runs a loop to its end with these kills, and returns how many struck in each kind of step. A loop
 // that ends in error, as after a kill of its training, is started again.
-func (l *loopRun) disturbed(t *testing.T, plan []kill) map[loop.Step]int {
+func (l *loopRun) disturbed(t *testing.T, plan []kill) map[steps.Step]int {
 	t.Helper()
-	t.Cleanup(func() { // whatever a failed test leaves
+	t.Cleanup(func() { // processes that a failed test leaves
 		files, _ := filepath.Glob(filepath.Join(l.dir, "*", "*.process.json"))
 		more, _ := filepath.Glob(filepath.Join(l.dir, "*.process.json"))
 		for _, file := range append(files, more...) {
@@ -165,7 +165,7 @@ func (l *loopRun) disturbed(t *testing.T, plan []kill) map[loop.Step]int {
 			}
 		}
 	})
-	struck := map[loop.Step]int{}
+	struck := map[steps.Step]int{}
 	var p *process
 	start := func() *process {
 		if p == nil || !p.alive() {
@@ -212,7 +212,7 @@ func (l *loopRun) slowTrainer() string {
 }
 
 // checkKilled compares a disturbed loop with an undisturbed one.
-func checkKilled(t *testing.T, l, undisturbed *loopRun, struck map[loop.Step]int) {
+func checkKilled(t *testing.T, l, undisturbed *loopRun, struck map[steps.Step]int) {
 	t.Helper()
 	t.Logf("kills: %v", struck)
 	if diff := gocmp.Diff(undisturbed.outcome(t), l.outcome(t)); diff != "" {
@@ -224,8 +224,8 @@ func checkKilled(t *testing.T, l, undisturbed *loopRun, struck map[loop.Step]int
 		t.Errorf("trainings ended for %v; want %v", ended, calm)
 	}
 	// A training begins again only if its own process was killed.
-	if more := len(began) - len(ended); more > struck[loop.TrainModel]+struck[loop.TrainFuture] {
-		t.Errorf("%d trainings began again, of %d kills", more, struck[loop.TrainModel]+struck[loop.TrainFuture])
+	if more := len(began) - len(ended); more > struck[steps.TrainModel]+struck[steps.TrainFuture] {
+		t.Errorf("%d trainings began again, of %d kills", more, struck[steps.TrainModel]+struck[steps.TrainFuture])
 	}
 }
 
@@ -245,10 +245,10 @@ func TestLoopKilled(t *testing.T) {
 	l.edit(t, l.slowTrainer())
 	struck := l.disturbed(t, planKills(t, calm, *loopKills, false, rand.New(rand.NewPCG(5, 6))))
 	checkKilled(t, l, calm, struck)
-	// The canaries ask five models six prompts at least twice. A killed run or arena has so many generations
-	// that are not durable.
-	kills := struck[loop.PhaseOne] + struck[loop.Produce] + struck[loop.Measure] + struck[loop.SwapModel]
-	if twice := w.Stats().AskedAfterDelivery; twice > int64(30+kills*mostUndurable) {
+	// The canaries ask five models six prompts and six long ones at least twice. A killed run or arena has so many
+	// generations that are not durable.
+	kills := struck[steps.PhaseOne] + struck[steps.Produce] + struck[steps.Measure] + struck[steps.SwapModel]
+	if twice := w.Stats().AskedAfterDelivery; twice > int64(60+kills*maxUndurable) {
 		t.Errorf("%d generations were asked for again after delivery, with %d kills of what asks", twice, kills)
 	}
 }

@@ -10,20 +10,21 @@ import (
 	"text/tabwriter"
 
 	"github.com/dustin/go-humanize"
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/labels"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
 	"coeval/runners/estimate"
 	"coeval/runners/loop"
+	"coeval/runners/loop/steps"
 	"coeval/runners/plan"
 	"coeval/runners/settings"
 	"coeval/schemas/sanitize"
 )
 
-// loopPlan is what a loop would ask.
+// loopPlan counts the generations that a loop would request.
 type loopPlan struct {
 	Iterations []iterationPlan `json:"iterations"`
 	All        estimate.Cost   `json:"all"`
@@ -37,7 +38,7 @@ type loopPlan struct {
 	arenaPrompts int
 }
 
-// iterationPlan is what one iteration would ask. The training is no part of it.
+// iterationPlan counts the generations that one iteration would request. The training is no part of it.
 type iterationPlan struct {
 	Iteration int      `json:"iteration"`
 	Preset    string   `json:"preset"`
@@ -48,11 +49,11 @@ type iterationPlan struct {
 	Arena  int64 `json:"arena"`
 	People int64 `json:"people"`
 	// Done are the steps that are done.
-	Done []loop.Step   `json:"done"`
+	Done []steps.Step  `json:"done"`
 	Cost estimate.Cost `json:"cost"`
 }
 
-// planLoop prints what a loop would do.
+// planLoop prints the plan of a loop.
 func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) error {
 	prices := cost.prices
 	if prices.GPUHour == 0 && l.Config.Evaluate.GPUHourUSD > 0 {
@@ -64,17 +65,17 @@ func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) erro
 	}
 	out := &loopPlan{}
 	if t, step, changed := l.Changed(); changed {
-		out.Refused = fmt.Sprintf("iteration %d, %s: it was done with other settings; give the former ones, or another dir", t, step)
+		out.Refused = fmt.Sprintf("iteration %d, %s: this step was done with other settings. Restore those settings, or set another dir", t, step)
 	}
 	var generations, prompt, completion int64
 	for i := range intended {
 		it, calls, err := out.iteration(c.Context(), l, &intended[i])
 		if err != nil {
 			code := exitFailed
-			if c := (*coded)(nil); errors.As(err, &c) {
+			if c := (*exitError)(nil); errors.As(err, &c) {
 				code, err = c.code, c.err
 			}
-			return &coded{code: code, err: fmt.Errorf("iteration %d: %w", intended[i].Iteration, err)}
+			return &exitError{code: code, err: fmt.Errorf("iteration %d: %w", intended[i].Iteration, err)}
 		}
 		it.Cost = estimate.CostOf(calls.Ask, calls.PromptTokens, calls.CompletionTokens, cost.rates, prices)
 		generations, prompt, completion = generations+calls.Ask, prompt+calls.PromptTokens, completion+calls.CompletionTokens
@@ -119,7 +120,7 @@ func (p *loopPlan) iteration(ctx context.Context, l *loop.Loop, in *loop.Intende
 		p.MinDifference, p.arenaPrompts = &after.MinDifference, after.Prompts
 		it.Arena = add(after.Answers.Less(before.Answers)) + add(after.Games.Less(before.Games))
 	}
-	if in.Judge != nil && !in.Has(loop.Measure) {
+	if in.Judge != nil && !in.Has(steps.Measure) {
 		calls, err := planPeople(ctx, in.Judge, l.Config.Evaluate.People)
 		if err != nil {
 			return nil, sum, fmt.Errorf("evaluate.people: %w", err)
@@ -130,10 +131,10 @@ func (p *loopPlan) iteration(ctx context.Context, l *loop.Loop, in *loop.Intende
 }
 
 // loadSettings returns the config of a run that a loop would make.
-func loadSettings(given map[string]any, validate func(metareward.Config) error) (metareward.Config, error) {
-	b, err := yaml.Marshal(given)
+func loadSettings(given map[string]any, validate func(config.Config) error) (config.Config, error) {
+	b, err := settings.Encode(given)
 	if err != nil {
-		return metareward.Config{}, err
+		return config.Config{}, err
 	}
 	config, err := settings.Load(settings.Source{File: b, Name: "its config", Validate: validate})
 	if err != nil {
@@ -143,8 +144,8 @@ func loadSettings(given map[string]any, validate func(metareward.Config) error) 
 	return config, err
 }
 
-func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *metareward.Config, error) {
-	config, err := loadSettings(given, metareward.Config.Validate)
+func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *config.Config, error) {
+	config, err := loadSettings(given, config.Config.Validate)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -156,16 +157,23 @@ func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *metareward
 	return p, &config, err
 }
 
-func planArena(ctx context.Context, given map[string]any) (*arena.Plan, error) {
-	b, err := yaml.Marshal(given)
+// loadArena returns the config of an arena that a loop would play.
+func loadArena(given map[string]any) (arena.Config, error) {
+	b, err := settings.Encode(given)
 	if err != nil {
-		return nil, err
+		return arena.Config{}, err
 	}
 	config, err := arena.ParseConfig("its config", b)
 	if err != nil {
-		return nil, err
+		return config, err
 	}
-	if err := config.Validate(); err != nil {
+	err = config.Validate()
+	return config, err
+}
+
+func planArena(ctx context.Context, given map[string]any) (*arena.Plan, error) {
+	config, err := loadArena(given)
+	if err != nil {
 		return nil, err
 	}
 	contest, err := config.Contest(ctx, givenAnswers)
@@ -182,7 +190,7 @@ func planArena(ctx context.Context, given map[string]any) (*arena.Plan, error) {
 
 // planPeople counts the judgments of the labelled responses; nothing of them is taken from a journal.
 func planPeople(ctx context.Context, given map[string]any, file string) (arena.Calls, error) {
-	config, err := loadSettings(given, metareward.Config.ValidateJudging)
+	config, err := loadSettings(given, config.Config.ValidateJudging)
 	if err != nil {
 		return arena.Calls{}, err
 	}
@@ -232,12 +240,12 @@ func (p *loopPlan) print(w io.Writer, l *loop.Loop) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(w, "\npairs, arena and people are generations to ask for, at most; a training is in neither time nor money, and a stop rule may end the loop earlier")
+	fmt.Fprintln(w, "\npairs, arena and people are upper bounds on the generations to request. Time and money exclude training. A stop rule may end the loop earlier")
 	if p.All.ByTokens == nil && p.All.ByHours == nil {
 		fmt.Fprintln(w, "money: not known without --prompt-price and --completion-price, or --gpu-hour-price and --gpus with --prompt-rate and --completion-rate")
 	}
 	if p.MinDifference != nil {
-		fmt.Fprintln(w, leastDifference(p.arenaPrompts))
+		fmt.Fprintln(w, detectableDifference(p.arenaPrompts))
 	}
 	fmt.Fprintf(w, "train.command: %s\n", l.Config.Train.Command)
 	_, err := fmt.Fprintf(w, "swap: %s, proved by a canary and the server's own identity\n", l.Config.Swap.Kind)

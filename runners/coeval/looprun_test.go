@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/loop"
+	"coeval/runners/loop/steps"
 	"coeval/transforms/simulator"
 )
 
@@ -91,7 +92,7 @@ func (l *loopRun) trainings(t *testing.T) (began, ended []string) {
 	return began, ended
 }
 
-// outcome is what no kill may change: the files of runs, sets and models, and what training steps and
+// outcome contains the parts that no kill may change: the files of runs, sets and models, and what training steps and
 // decisions recorded. Reports and canaries name the folder, addresses, and times.
 func (l *loopRun) outcome(t *testing.T) map[string]string {
 	t.Helper()
@@ -105,12 +106,12 @@ func (l *loopRun) outcome(t *testing.T) map[string]string {
 			out[name] = digest
 		}
 	}
-	state, err := loop.OpenState(l.dir)
+	state, err := steps.Open(l.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range state.Records() {
-		if r.Step != loop.SwapModel && r.Step != loop.SwapFuture && r.Step != loop.Measure {
+		if r.Step != steps.SwapModel && r.Step != steps.SwapFuture && r.Step != steps.Measure {
 			out[fmt.Sprintf("state %d %s", r.Iteration, r.Step)] = strings.ReplaceAll(string(r.Output), l.dir, "LOOP")
 		}
 	}
@@ -164,8 +165,10 @@ func TestLoopBothPhases(t *testing.T) {
 		}
 		want(t, nil, "verify", data)
 	}
-	// The canaries ask each of five models, the first one and two an iteration, six prompts at least twice.
-	if twice := w.Stats().AskedTwice; twice != 5*6 {
+	// A canary asks six prompts twice, and six long ones once without a salt of its own. It is recorded for
+	// five models: the first one and two an iteration. The first model and iteration 1's are recorded again as
+	// the models before a swap.
+	if twice := w.Stats().AskedTwice; twice != 5*6+2*6 {
 		t.Errorf("%d generations were asked twice", twice)
 	}
 	began, ended := l.trainings(t)

@@ -1,5 +1,5 @@
-// Coeval makes preference data for a language model and its judge: models answer prompts, judge the
-// answers and compare the judgments, and Coeval writes the pairs that DPO trains on.
+// Coeval makes preference data for a language model and its judge. Models answer prompts, judge the
+// answers and compare the judgments. Coeval writes the pairs that DPO trains on.
 package main
 
 import (
@@ -9,9 +9,11 @@ import (
 	"io"
 	"log"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"coeval/runners/engine"
 	"coeval/runners/settings"
@@ -32,30 +34,30 @@ func main() {
 	if engine.IsWorker(os.Args[1:]) {
 		engine.Worker()
 	}
+	log.SetFlags(0)
+	log.SetOutput(&libraryLog{os.Stderr})
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// coded is an error with the program's exit code.
-type coded struct {
+// exitError is an error with the program's exit code.
+type exitError struct {
 	code int
 	err  error
 }
 
-func (c *coded) Error() string { return c.err.Error() }
-func (c *coded) Unwrap() error { return c.err }
+func (c *exitError) Error() string { return c.err.Error() }
+func (c *exitError) Unwrap() error { return c.err }
 
 // usage marks an error as a usage error: wrong flags or a wrong config.
 func usage(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &coded{code: exitUsage, err: err}
+	return &exitError{code: exitUsage, err: err}
 }
 
 // execute runs the program and returns its exit code.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	log.SetFlags(0)
-	log.SetOutput(&libraryLog{stderr})
 	root := newRoot()
 	args, beams := engine.Split(args, ownFlag(root))
 	root.SetArgs(args)
@@ -65,15 +67,15 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	var c *coded
+	var c *exitError
 	if !errors.As(err, &c) {
-		c = &coded{code: exitUsage, err: err} // cobra's own errors are of usage
+		c = &exitError{code: exitUsage, err: commandError(root, err)} // cobra's own errors are of usage
 	}
 	all := problems(c.err)
 	for i, problem := range all {
 		sentence := problem.Error()
 		// Several files may have the same fault; the last sentence names the next step.
-		if advice := machine.Fault(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
+		if advice := machine.Shown(problem); advice != "" && i == len(all)-1 && !strings.Contains(c.err.Error(), advice) {
 			sentence += ": " + advice
 		}
 		fmt.Fprintln(stderr, "coeval:", sanitize.Text(redact.Hide(sentence)))
@@ -81,7 +83,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return c.code
 }
 
-// libraryLog shows what libraries log, net/http for one, with bytes of servers in it.
+// libraryLog shows the logs of libraries, for example of net/http, which contain bytes of servers.
 type libraryLog struct{ w io.Writer }
 
 func (l *libraryLog) Write(p []byte) (int, error) {
@@ -124,8 +126,57 @@ func ownFlag(root *cobra.Command) func(string) bool {
 	return func(name string) bool { return names[name] }
 }
 
-// flagError adds the next step to an error about a flag: a similar flag, or the command's help.
+// commandError adds the next step to an error about an unknown command: a similar one, or the list of all.
+func commandError(root *cobra.Command, err error) error {
+	word, parent, unknown := strings.Cut(strings.TrimPrefix(err.Error(), "unknown command "), " for ")
+	if !unknown || word == err.Error() {
+		return err
+	}
+	parent = strings.Trim(parent, `"`)
+	c, _, findErr := root.Find(strings.Fields(parent)[1:])
+	if findErr != nil {
+		return err
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("%s is one argument too many: %s takes none", word, parent)
+	}
+	if similar := settings.Similar(strings.Trim(word, `"`), names); len(similar) > 0 {
+		return fmt.Errorf("unknown command %s; did you mean %s %s?", word, parent, strings.Join(similar, " or "))
+	}
+	return fmt.Errorf("unknown command %s; known are %s", word, strings.Join(names, ", "))
+}
+
+// flagKinds describe the values of flags by their types.
+var flagKinds = map[string]string{
+	"int": "a whole number", "int64": "a whole number", "uint64": "a whole number from 0 on", "float64": "a number", "bool": "true or false", "duration": "a duration, for example 90s or 10m",
+}
+
+// flagError adds the next step to an error about a flag: the allowed values, a similar flag, or the command's help.
 func flagError(c *cobra.Command, err error) error {
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		flag := invalid.GetFlag()
+		kind := flagKinds[flag.Value.Type()]
+		if errors.Is(err, strconv.ErrRange) {
+			kind += " of fewer digits"
+		}
+		if kind != "" {
+			return fmt.Errorf("--%s is %q; allowed is %s", flag.Name, invalid.GetValue(), kind)
+		}
+	}
+	if _, word, ok := strings.Cut(err.Error(), "unknown shorthand flag: "); ok {
+		if _, word, ok = strings.Cut(word, " in -"); ok {
+			name, _, _ := strings.Cut(word, "=")
+			if similar := settings.Similar(name, flagNames(c)); len(similar) > 0 {
+				return fmt.Errorf("unknown flag: -%s; did you mean --%s?", name, strings.Join(similar, " or --"))
+			}
+		}
+	}
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !unknown {
 		return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
@@ -134,7 +185,7 @@ func flagError(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; did you mean --%s?", err, strings.Join(similar, " or --"))
 	}
 	for _, k := range settings.Keys() {
-		if settings.Similar(name, []string{k.Name}) != nil {
+		if c.Flags().Lookup("set") != nil && settings.Similar(name, []string{k.Name}) != nil {
 			return fmt.Errorf("%w; did you mean --set %s=…?", err, k.Name)
 		}
 	}
@@ -151,9 +202,10 @@ pairs for both roles as Parquet, and pays for no call twice.`,
 		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
   coeval run --url http://gpu-1:8000/v1 --model my-model --prompts prompts.jsonl --out out
   source <(coeval completion bash)`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Version:       version(),
+		SilenceErrors:      true,
+		SilenceUsage:       true,
+		DisableSuggestions: true, // commandError makes them
+		Version:            version(),
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage(flagError(c, err))

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,7 +17,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +34,8 @@ import (
 )
 
 // The tests run the program as people do: the binary in a process of its own, against a
-// simulated worker that the test can look into.
+// simulated worker that the test can look into. Commands that are refused before a pipeline is made run
+// in the process of the test: see refused.
 
 // program is the path of the binary.
 var program string
@@ -43,6 +47,16 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	program = filepath.Join(dir, "coeval")
+	// Most tests wait for processes, stores and leases rather than for a core.
+	flag.Parse()
+	atOnce := false
+	flag.Visit(func(f *flag.Flag) { atOnce = atOnce || f.Name == "test.parallel" })
+	if !atOnce {
+		if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	code := 1
 	// Without debug information it links in half the time.
 	if said, err := exec.Command("go", "build", "-ldflags=-w", "-o", program, ".").CombinedOutput(); err != nil {
@@ -185,14 +199,14 @@ func (w *worker) settled(t *testing.T) simulator.Stats {
 	return w.Stats()
 }
 
-// eventually waits until something is so. How long says nothing of the program: other tests have
+// eventually waits until a condition holds. The wait is no property of the program: other tests have
 // the same cores, and the race detector makes all of it some ten times slower.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	within(t, 5*time.Minute, what, so)
 }
 
-// within waits at most so long until something is so.
+// within waits until a condition holds, at most for this time.
 func within(t *testing.T, patience time.Duration, what string, so func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -206,7 +220,7 @@ func within(t *testing.T, patience time.Duration, what string, so func() bool) {
 	}
 }
 
-// said collects what a process writes.
+// said collects the output of a process.
 type said struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -292,12 +306,24 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// coeval runs the program to its end and returns what it wrote and its exit code.
+// coeval runs the program to its end and returns its output and its exit code.
 func coeval(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	p := begin(t, nil, args...)
 	code = p.wait(t)
 	return p.stdout.String(), p.stderr.String(), code
+}
+
+// refused is coeval in the process of the test. It is for commands that end before engine.Init, which changes the
+// state of the process. They take no time beside the start of a process.
+func refused(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs strings.Builder
+	code = execute(t.Context(), args, &out, &errs)
+	if flag.CommandLine.ErrorHandling() != flag.ExitOnError { // Init sets another one
+		t.Fatalf("%q began a run in the process of the test: call coeval instead", args)
+	}
+	return out.String(), errs.String(), code
 }
 
 // coevalIn is coeval in another working folder.
@@ -360,7 +386,7 @@ func write(t *testing.T, name, text string) {
 }
 
 // files returns the digest of every file below a run's folder that a second run must leave as
-// it is: all but the journal and what is told of each attempt.
+// it is: all but the journal and the reports of attempts.
 func files(t *testing.T, out string) map[string]string {
 	t.Helper()
 	digests := map[string]string{}

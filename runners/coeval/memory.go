@@ -6,14 +6,14 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 )
 
 // windowOfServer is the number of dossiers in progress for a large server.
 const windowOfServer = 256
 
 // underWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
-func underWay(c *metareward.Config) int {
+func underWay(c *config.Config) int {
 	urls := map[string]bool{}
 	for _, of := range [][]string{c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs} {
 		for _, u := range of {

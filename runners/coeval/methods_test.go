@@ -24,7 +24,7 @@ const (
 	methodsEnd   = "<!-- end of methods -->\n"
 )
 
-// Loops of the program show under our rule what docs/iterations.md claims. Without -method-seeds it is a small
+// Loops of the program show under our rule that the claims of docs/iterations.md hold. Without -method-seeds it is a small
 // comparison, of which only the directions are checked: two seeds cannot carry intervals.
 func TestMethods(t *testing.T) {
 	o := methods.Options{

@@ -48,7 +48,7 @@ func TestMetrics(t *testing.T) {
 	p.kill(t)
 }
 
-// Profiles are served to who asks for them.
+// Profiles are served with --pprof.
 func TestProfiles(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, slowly(simulator.Options{}))

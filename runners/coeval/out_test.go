@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,6 +39,7 @@ func contentsOf(t *testing.T, folder string) map[string]string {
 // A run in somebody's project is refused before anything is made there. With --adopt it works beside
 // the project's files, and neither it nor a later run with fewer shards touches them.
 func TestRunInAProject(t *testing.T) {
+	t.Parallel()
 	project := map[string]string{
 		"actor/x.parquet": "mine", "raw/prompts/all.parquet": "mine", "main.py": "mine", "judge/train.parquet": "mine",
 		"failures/2026.log": "mine", "operations/runbook.md": "mine", ".staging/deploy.sh": "mine", ".build.partial": "mine",
@@ -92,7 +94,7 @@ func TestRunInAProject(t *testing.T) {
 	if _, stderr, code := coeval(t, "report", out); code == exitDone || !strings.Contains(stderr, "report.html exists and was not written by Coeval") {
 		t.Errorf("report: exit code %d\n%s", code, stderr)
 	}
-	// What the run was let into once it may go on in.
+	// A run may continue in a folder that was adopted once.
 	if _, stderr, code := coeval(t, smallRun(prompts, out)...); code != exitDone {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
@@ -102,6 +104,7 @@ func TestRunInAProject(t *testing.T) {
 func TestPathsOfUsers(t *testing.T) {
 	prompts := promptFile(t, 1)
 	work := t.TempDir()
+	t.Chdir(work)
 	for _, test := range []struct{ out, want string }{
 		{"~/out", "only a shell expands"},
 		{"s3://bucket/../other", "does not resolve"},
@@ -119,7 +122,7 @@ func TestPathsOfUsers(t *testing.T) {
 			{"report", test.out},
 			{"journal", "compact", test.out},
 		} {
-			_, stderr, code := coevalIn(t, work, args...)
+			_, stderr, code := refused(t, args...)
 			if code != exitUsage || !strings.Contains(stderr, test.want) {
 				t.Errorf("%q: exit code %d, want %q\n%s", args, code, test.want, stderr)
 			}
@@ -129,10 +132,10 @@ func TestPathsOfUsers(t *testing.T) {
 		t.Errorf("files were made: %v", files)
 	}
 	// A file: URL is the local path that it names.
-	if _, stderr, code := coevalIn(t, work, smallRun("file://"+prompts, "file://"+work+"/an%20out")...); code != exitDone {
+	if _, stderr, code := coeval(t, smallRun("file://"+prompts, "file://"+work+"/an%20out")...); code != exitDone {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	if _, stderr, code := coevalIn(t, work, "verify", "file://"+work+"/an%20out"); code != exitDone {
+	if _, stderr, code := coeval(t, "verify", "file://"+work+"/an%20out"); code != exitDone {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 	if _, err := os.Stat(filepath.Join(work, "an out", "run.json")); err != nil {
@@ -143,6 +146,7 @@ func TestPathsOfUsers(t *testing.T) {
 // A journal that lost a segment stops every command that would ask again silently. Verify names the file
 // and changes nothing, salvage lets the run go on, and the run makes the files of before.
 func TestSalvageOfARun(t *testing.T) {
+	t.Parallel()
 	prompts, out := promptFile(t, 3), filepath.Join(t.TempDir(), "out")
 	run := smallRun(prompts, out)
 	if _, stderr, code := coeval(t, run...); code != exitDone {
@@ -169,7 +173,7 @@ func TestSalvageOfARun(t *testing.T) {
 	if diff := cmp.Diff(damaged, contentsOf(t, out)); diff != "" {
 		t.Errorf("journal verify has changed files:\n%s", diff)
 	}
-	if stdout, stderr, code := coeval(t, "journal", "salvage", out); code != exitDone || !strings.Contains(stdout, "will be asked again") {
+	if stdout, stderr, code := coeval(t, "journal", "salvage", out); code != exitDone || !strings.Contains(stdout, "a run will repeat their calls") {
 		t.Errorf("journal salvage: exit code %d\n%s%s", code, stdout, stderr)
 	}
 	if _, stderr, code := coeval(t, run...); code != exitDone {
@@ -188,8 +192,8 @@ func TestSalvageOfARun(t *testing.T) {
 
 // A path that misleads is a wrong flag of every command, and nothing is read, written or asked.
 func TestPathsOfFlags(t *testing.T) {
-	t.Parallel()
 	folder := t.TempDir()
+	t.Chdir(folder)
 	write(t, filepath.Join(folder, "p.jsonl"), `{"prompt":"a"}`)
 	const nobody = "http://127.0.0.1:1/v1"
 	arena := []string{"arena", "--a", "m", "--b", "n", "--judge", "j", "--url", nobody, "--prompts", "p.jsonl", "--out", "out"}
@@ -215,12 +219,73 @@ func TestPathsOfFlags(t *testing.T) {
 		{[]string{"report", "-o", "r\xff.html", "out"}, "not valid UTF-8"},
 		{[]string{"compare", "--page", "azure://b/r.html", "out", "out"}, "no files can be reached by azure://"},
 	} {
-		stdout, stderr, code := coevalIn(t, folder, test.args...)
+		call := refused
+		if strings.HasPrefix(test.want, "p.jsonl ") || strings.HasPrefix(test.want, "p.jsonl/") {
+			call = coeval
+		}
+		stdout, stderr, code := call(t, test.args...)
 		if code != exitUsage || stdout != "" || !strings.Contains(stderr, test.want) {
 			t.Errorf("%q: exit code %d, %q\n%s\nlacks %q", test.args, code, stdout, stderr, test.want)
 		}
 	}
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
 		t.Errorf("something was made: %v, %v", entries, err)
+	}
+}
+
+// A file that a flag names is replaced only if the command wrote it, and a run refuses the folder of an arena.
+// Nothing is asked before.
+func TestFilesOfFlagsAreOwn(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	prompts := promptFile(t, 2)
+	write(t, filepath.Join(folder, "labels.jsonl"), `{"prompt":"p","response":"a","score":1}`)
+	write(t, filepath.Join(folder, "mine"), "mine")
+	if err := os.Symlink("mine", filepath.Join(folder, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(folder, "arena"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(folder, "arena", "arena.json"), "{}")
+	const nobody = "http://127.0.0.1:1/v1"
+	calibrate := []string{"calibrate", "--url", nobody, "--model", "m", "--people", "labels.jsonl", "--out", "out"}
+	run := []string{"run", "--url", nobody, "--model", "m", "--prompts", prompts, "--out"}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{append(calibrate, "--map", "mine"), "mine exists and was not written by Coeval"},
+		{append(calibrate, "--map", "link"), "link is a link"},
+		{append(run, "out", "--cpu-profile", "mine"), "mine exists and was not written by Coeval"},
+		{append(run, "out", "--cpu-profile", "link"), "link is a link"},
+		{append(run, "arena", "--adopt"), "arena is the folder of an arena"},
+	} {
+		if _, stderr, code := coevalIn(t, folder, test.args...); code != exitUsage || !strings.Contains(stderr, test.want) {
+			t.Errorf("%q: exit code %d\n%s\nlacks %q", test.args, code, stderr, test.want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(folder, "out")); err == nil || readFile(t, filepath.Join(folder, "mine")) != "mine" {
+		t.Errorf("something was made or changed: %v", err)
+	}
+}
+
+// A command whose result could not be written fails, and names the remedy.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skipf("this machine has no /dev/full: %v", err)
+	}
+	defer func() { _ = full.Close() }() // nothing was written
+	out := filepath.Join(t.TempDir(), "out")
+	want(t, nil, smallRun(promptFile(t, 3), out)...)
+	for _, args := range [][]string{{"verify", out}, {"journal", "verify", out}, {"report", "--json", out}, {"inspect", out, "1"}} {
+		var stderr strings.Builder
+		cmd := exec.CommandContext(t.Context(), program, args...)
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitFailed || !strings.Contains(stderr.String(), "the disk is full") {
+			t.Errorf("%q: %v\n%s", args, err, stderr.String())
+		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
+	"coeval/runners/engine"
 )
 
 // folders checks the number of arguments with count and resolves the first n of them, or all when n
@@ -106,7 +107,7 @@ func (f *configFlags) checkText() error {
 }
 
 // resolvePaths resolves the paths of a valid config.
-func resolvePaths(c *metareward.Config) error {
+func resolvePaths(c *config.Config) error {
 	out, err := store.ParsePath(c.Output.Dir)
 	if err != nil {
 		return fmt.Errorf("output.dir: %w", err)
@@ -125,6 +126,25 @@ func resolvePaths(c *metareward.Config) error {
 	return nil
 }
 
+// checkFiles returns an error unless the run may work in its folder, and write its profile.
+func (r *run) checkFiles(ctx context.Context) error {
+	if !engine.DryRun() {
+		if isArena(ctx, r.config.Output.Dir) {
+			return rundir.Refuse(r.config.Output.Dir + " is the folder of an arena, which could not be repeated after a run: choose another --out")
+		}
+		if err := r.checkOut(ctx); err != nil {
+			return err
+		}
+	}
+	if r.flags.cpuProfile == "" {
+		return nil
+	}
+	if err := rundir.CheckOwn(ctx, r.flags.cpuProfile, isProfile); err != nil {
+		return fmt.Errorf("--cpu-profile: %w", err)
+	}
+	return nil
+}
+
 // checkOut returns an error unless the run may work in its folder.
 func (r *run) checkOut(ctx context.Context) error {
 	return rundir.Check(ctx, r.config.Output.Dir, r.flags.adopt)
@@ -133,11 +153,11 @@ func (r *run) checkOut(ctx context.Context) error {
 // failed gives the error of a command its exit code, if it has none: a folder that must not be used is
 // a wrong flag.
 func failed(err error) error {
-	if c := (*coded)(nil); err == nil || errors.As(err, &c) {
+	if c := (*exitError)(nil); err == nil || errors.As(err, &c) {
 		return err
 	}
 	if refused := (*rundir.Refused)(nil); errors.As(err, &refused) {
 		return usage(refused)
 	}
-	return &coded{code: exitFailed, err: err}
+	return &exitError{code: exitFailed, err: err}
 }

@@ -42,14 +42,14 @@ the time, prices the money. --probe measures the rates by asking the servers for
 			describePrompts(c.ErrOrStderr(), &config, scanned)
 			p, err := plan.New(c.Context(), config, scanned, flags.retryFailed)
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if err := fleet.measure(c, &config); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			e := estimate.New(p, config.Actor.N, config.Judge.N, fleet.others, fleet.rates, fleet.prices)
 			if err := printPlan(sanitize.Writer(c.OutOrStdout()), p, e, flags.json); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return nil
 		},
@@ -103,8 +103,8 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 	if err := printEstimate(w, e); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\n%s\n", leastDifference(int(p.Prompts)))
-	_, err := fmt.Fprintln(w, "\ngenerations are the most that may be needed: merged, unparsed and failed texts make later stages ask for less")
+	fmt.Fprintf(w, "\n%s\n", detectableDifference(int(p.Prompts)))
+	_, err := fmt.Fprintln(w, "\ngenerations are upper bounds: merged, unparsed and failed texts reduce the calls of later stages")
 	return err
 }
 

@@ -94,7 +94,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// What a simulated run takes on storage is what the plan said, within a quarter: before it, where texts
+// A simulated run takes the storage that the plan announced, within a quarter: before it, where texts
 // are assumed, and after it, where they are measured and the journal is as large as it is.
 func TestPlanStorage(t *testing.T) {
 	t.Parallel()
@@ -121,16 +121,16 @@ func TestPlanStorage(t *testing.T) {
 	before := planned()
 	s := complete(t, append([]string{"run"}, args...)...)
 	after, journal := planned(), size(filepath.Join(out, "journal"))
-	for what, c := range map[string]struct{ told, is int64 }{
+	for what, c := range map[string]struct{ planned, is int64 }{
 		"journal before": {before.JournalBytes, journal}, "tables before": {before.OutputBytes, s.Bytes}, "tables after": {after.OutputBytes, s.Bytes},
 	} {
-		if off := float64(c.told)/float64(c.is) - 1; math.Abs(off) > 0.25 {
-			t.Errorf("%s: %d bytes were told and %d taken, %+.0f %%", what, c.told, c.is, 100*off)
+		if off := float64(c.planned)/float64(c.is) - 1; math.Abs(off) > 0.25 {
+			t.Errorf("%s: %d bytes were planned and %d taken, %+.0f %%", what, c.planned, c.is, 100*off)
 		} else {
 			t.Logf("%s: %+.1f %%", what, 100*off)
 		}
 	}
 	if after.JournalBytes != journal || before.Compression.Measured || !after.Compression.Measured {
-		t.Errorf("after the run %d bytes of journal are told, %d are there; compression %+v and %+v", after.JournalBytes, journal, before.Compression, after.Compression)
+		t.Errorf("after the run %d bytes of journal are planned, %d are there; compression %+v and %+v", after.JournalBytes, journal, before.Compression, after.Compression)
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// statusInterval is the time between two looks at the run on a terminal, logInterval elsewhere.
+	// statusInterval is the time between two polls of the run on a terminal, logInterval elsewhere.
 	statusInterval = 250 * time.Millisecond
 	logInterval    = 10 * time.Second
 	// pointInterval is the first time between two points of the series, short enough that a run of some
@@ -33,7 +33,7 @@ const (
 // silentAfter is the time without an answer after which the status line reports silence.
 const silentAfter = 5 * time.Second
 
-// monitor looks at a run at intervals: it shows the status, keeps a series of points, and saves the
+// monitor polls a run: it shows the status, keeps a series of points, and saves the
 // statistics.
 type monitor struct {
 	run    *run
@@ -48,7 +48,7 @@ type monitor struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 	every time.Duration
-	// series belongs to the looking goroutine until done.
+	// Only the monitoring goroutine uses series, until done.Wait returns.
 	series []summary.Point
 	// warned and noted count the warnings and notes that were shown.
 	warned, noted int
@@ -56,7 +56,7 @@ type monitor struct {
 	unsaved bool
 }
 
-// startMonitor looks at the run until end. The work of a cluster's workers can't be seen from here.
+// startMonitor polls the run until end. The work of a cluster's workers can't be seen from here.
 func (r *run) startMonitor(ctx context.Context, screen *progress.Screen) *monitor {
 	ctx, stop := context.WithCancel(ctx)
 	m := &monitor{run: r, screen: screen, began: time.Now(), lastTime: time.Now(), answered: time.Now(), stop: stop, every: pointInterval}
@@ -64,11 +64,11 @@ func (r *run) startMonitor(ctx context.Context, screen *progress.Screen) *monito
 		fmt.Fprintf(screen, "%s runs the job; see its web pages for progress\n", engine.Runner())
 		return m
 	}
-	m.done.Go(func() { m.look(ctx) })
+	m.done.Go(func() { m.poll(ctx) })
 	return m
 }
 
-func (m *monitor) look(ctx context.Context) {
+func (m *monitor) poll(ctx context.Context) {
 	interval := logInterval
 	if m.screen.Live() {
 		interval = statusInterval
@@ -102,7 +102,7 @@ func (m *monitor) save(ctx context.Context) {
 	}
 }
 
-// end stops looking and returns the series.
+// end stops the polls and returns the series.
 func (m *monitor) end() []summary.Point {
 	m.stop()
 	m.done.Wait()
@@ -112,7 +112,7 @@ func (m *monitor) end() []summary.Point {
 }
 
 // add shows new notes and warnings and adds a point, unless the last one is too close. A warning is shown when it
-// comes up: a run may take days, and a server that was set aside at its beginning costs GPU time.
+// comes up: a run may take days, and a server that was quarantined at its beginning costs GPU time.
 func (m *monitor) add(s infer.Snapshot) {
 	for ; m.noted < len(s.Notes); m.noted++ {
 		fmt.Fprintln(m.screen, sanitize.Line(s.Notes[m.noted]))

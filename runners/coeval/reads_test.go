@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/shards"
+	"coeval/runners/figures"
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
@@ -23,6 +27,7 @@ func runOfReads(url, prompts, out string, more ...string) []string {
 // proved by verify, and says at its start in which form the servers are read. Another bound on the labels'
 // mass asks nothing.
 func TestRunsWithReads(t *testing.T) {
+	t.Parallel()
 	world := uneven()
 	world.ReadOther = 0.3
 	w := newWorker(t, simulator.Options{World: world, FreshTexts: true})
@@ -44,9 +49,10 @@ func TestRunsWithReads(t *testing.T) {
 		t.Errorf("the run has no table of reads: %+v", run.Files)
 	}
 	if m := s.Reads; m == nil || m.Scores.Reads != run.Stats.ScoreReads.Reads || m.Comparisons.Mass < 0.6 || m.Comparisons.Mass > 0.75 {
-		t.Errorf("the summary tells of %+v; the labels' mass is about 0.7", m)
+		t.Errorf("the summary reports %+v; the labels' mass is about 0.7", m)
 	}
 	unchanged(t, w, out, func() *summary.Summary { return complete(t, args...) })
+	reportsReads(t, out, s)
 
 	was := files(t, out)
 	strict := complete(t, append(slices.Clone(args), "--set", "method.read_min_mass=0.71")...)
@@ -69,16 +75,17 @@ func TestRunsWithReads(t *testing.T) {
 	}
 }
 
-// What is read of a prompt depends on nothing but the config and this prompt: not on the window, the
+// The reads of a prompt depend on the config and this prompt alone: not on the window, the
 // runner, or the other prompts, also where it is read until settled.
 func TestReadsAreDeterministic(t *testing.T) {
+	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
 	file, dir := promptFile(t, 8), t.TempDir()
 	budget := []string{"--set", "judge.n=8", "--set", "budget.comparisons=settled"}
 	want := filepath.Join(dir, "a")
 	s := complete(t, runOfReads(w.URL, file, want, budget...)...)
 	if s.Asking == nil || s.Asking.Asked == 0 || 2*s.Asking.Asked >= s.Asking.Possible {
-		t.Errorf("the summary tells of %+v; reads settle a choice with less than half of the comparisons", s.Asking)
+		t.Errorf("the summary reports %+v; reads settle a judge pair with less than half of the comparisons", s.Asking)
 	}
 	proved(t, want)
 	for name, more := range map[string][]string{"window": {"--set", "client.window=2", "--set", "client.max_in_flight=2"}, "prism": {"--runner", "prism"}} {
@@ -130,9 +137,10 @@ func gapOf(t *testing.T, w *simulator.World, out, role string) (gap float64, pai
 
 // Through the whole program, in the simulated world "moderate", reads that discriminate as well as words and settle their
 // choices cost at most 0.15 of the generated and 0.40 of the prompt tokens of the full method, at no smaller gap in
-// quality: TestReadsAgainstAll measures 1.07 ± 0.03. Of 40 prompts the ratio has a standard error of about
+// quality: TestReadsAgainstAll measures 1.09 ± 0.02. Of 40 prompts the ratio has a standard error of about
 // 0.45/√40 = 0.07, so that four of them are 0.28.
 func TestReadsCostLess(t *testing.T) {
+	t.Parallel()
 	world := simulator.DefaultWorld()
 	world.ResponseChars, world.JudgmentChars, world.ComparisonChars = 1200, 1000, 1400 // 300, 250 and 350 tokens, as in docs/sizing-and-cost.md
 	w := newWorker(t, simulator.Options{World: &world})
@@ -150,7 +158,7 @@ func TestReadsCostLess(t *testing.T) {
 		return s, judge, actor
 	}
 	full, fullGap, fullActor := run("full")
-	reads, readGap, readActor := run("reads", "--set", "judge.verdict=read", "--set", "meta_judge.verdict=read", "--set", "judge.n=24",
+	reads, readGap, readActor := run("reads", "--set", "judge.verdict=read", "--set", "meta_judge.verdict=read",
 		"--set", "budget.comparisons=settled", "--set", "budget.regret=0.08", "--set", "budget.max_comparisons=36")
 	generated := float64(reads.Calls.CompletionTokens) / float64(full.Calls.CompletionTokens)
 	read := float64(reads.Calls.PromptTokens) / float64(full.Calls.PromptTokens)
@@ -159,7 +167,37 @@ func TestReadsCostLess(t *testing.T) {
 	if readActor < 0.9*fullActor { // a mean over the distribution errs less than that of 11 draws
 		t.Errorf("the actor pairs' gap is %.2f by reads and %.2f by judgments in words", readActor, fullActor)
 	}
-	if generated > 0.15 || read > 0.40 || readGap < (1.07-0.28)*fullGap {
+	if generated > 0.15 || read > 0.40 || readGap < (1.09-0.28)*fullGap {
 		t.Errorf("reads take %.3f of the generated and %.3f of the prompt tokens for a gap of %.2f instead of %.2f points", generated, read, readGap, fullGap)
+	}
+}
+
+// reportsReads checks the report of a run whose scores are reads: the pairs by ρ are those of the reads, and the page
+// says which figures are about the judgments of contested responses.
+func reportsReads(t *testing.T, out string, s *summary.Summary) {
+	t.Helper()
+	var f figures.Figures
+	if err := json.Unmarshal([]byte(want(t, nil, "report", "--json", out)), &f); err != nil {
+		t.Fatal(err)
+	}
+	own := slices.IndexFunc(f.Length.Rho, func(r figures.RhoFigures) bool { return r.Own })
+	if own < 0 || f.Length.Rho[own].Pairs != s.Actor.Paired || math.Abs(f.Length.Rho[own].Margin-s.Actor.ScoreMargin) > 1e-6 || s.Actor.Paired == 0 {
+		t.Errorf("by the run's own ρ the report has %+v, the run %d actor pairs with a margin of %v", f.Length.Rho, s.Actor.Paired, s.Actor.ScoreMargin)
+	}
+	if f.Length.Control != nil || f.CrossFit != nil || !f.Scores.Reads {
+		t.Errorf("figures of repeated scores: %+v and %+v", f.Length.Control, f.CrossFit)
+	}
+	want(t, nil, "report", out)
+	page, err := os.ReadFile(filepath.Join(out, "report.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sentence := range []string{
+		"figures about judgments are about these", "judgments of contested responses with a score", "Judgments of contested responses with the highest score",
+		"how widely the reads spread over the points", "Judgments in words, of the contested responses alone.",
+	} {
+		if !strings.Contains(string(page), sentence) {
+			t.Errorf("the report does not say %q", sentence)
+		}
 	}
 }

@@ -107,7 +107,7 @@ var realStores = []struct {
 
 const realOut = "s3://bucket/runs/out"
 
-// Real object stores keep what a run that is killed twice has, and end with the files of a local run.
+// Real object stores keep the answers of a run that is killed twice, and end with the files of a local run.
 func TestRealStores(t *testing.T) {
 	prompts := mixed(t, killedPrompts)
 	all, wanted := undisturbed(t, prompts, killedRun)
@@ -501,7 +501,7 @@ type addressedWorker struct {
 	server *http.Server
 }
 
-func (w *addressedWorker) stop() { _ = w.server.Close() } // what is in flight breaks off
+func (w *addressedWorker) stop() { _ = w.server.Close() } // requests in flight break off
 
 // serveSimulator serves a worker at an address.
 func serveSimulator(t *testing.T, addr string) *addressedWorker {
@@ -556,7 +556,7 @@ func TestRealConnectProxy(t *testing.T) {
 	}
 }
 
-// LiteLLM's proxy passes on what it knows, under names of its own for models and errors.
+// LiteLLM's proxy passes on the fields that it knows, under names of its own for models and errors.
 func TestRealLiteLLM(t *testing.T) {
 	prompts, wanted := localRun(t)
 	w := newWorker(t, simulator.Options{World: uneven(), Latency: 5 * time.Millisecond, APIKey: "sk-behind"})

@@ -34,16 +34,16 @@ worth training on. With --output it goes to another file, with --json the figure
 			}
 			run, err := runs.Open(c.Context(), args[0])
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if asJSON {
 				f, err := figures.Of(c.Context(), run)
 				if err != nil {
-					return &coded{code: exitFailed, err: err}
+					return &exitError{code: exitFailed, err: err}
 				}
 				calls, err := operation.Of(c.Context(), run, o.Prices)
 				if err != nil {
-					return &coded{code: exitFailed, err: err}
+					return &exitError{code: exitFailed, err: err}
 				}
 				return printJSON(c, &reportJSON{f, calls})
 			}
@@ -52,7 +52,7 @@ worth training on. With --output it goes to another file, with --json the figure
 				err = fmt.Errorf("%w. Write the page elsewhere with --output FILE", err)
 			}
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s\n", sanitize.Line(name))
 			fmt.Fprintf(c.ErrOrStderr(), "next: open the page in a browser, or coeval verify %s\n", sanitize.Line(args[0]))
@@ -87,7 +87,7 @@ func printJSON[T any](c *cobra.Command, v *T) error {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
 	}
 	if err != nil {
-		return &coded{code: exitFailed, err: err}
+		return &exitError{code: exitFailed, err: err}
 	}
 	return nil
 }

@@ -83,8 +83,8 @@ func TestReportOfPools(t *testing.T) {
 	}
 }
 
-// What is no complete run is refused with one sentence that names it, by whatever shows runs, and
-// nothing is written.
+// Every command that shows runs refuses a folder without a complete run, with one sentence that names the
+// folder, and writes nothing.
 func TestReportRefuses(t *testing.T) {
 	t.Parallel()
 	good := simulatedRun(t, promptFile(t, 3))
@@ -174,7 +174,7 @@ func TestReportOfLittle(t *testing.T) {
 	}
 }
 
-// The checker counts what the run counted where servers give empty, missing and no texts.
+// The checker counts as the run does where servers give empty, missing and no texts.
 func TestVerifyOfEmptyTexts(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{Faults: simulator.Faults{simulator.FaultEmpty: 0.3, simulator.FaultNull: 0.1, simulator.FaultMissing: 0.05}})

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +27,7 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/runners/engine"
 	"coeval/runners/progress"
@@ -58,7 +62,7 @@ func newRunCommand() *cobra.Command {
 	var flags runFlags
 	c := &cobra.Command{
 		Use:   "run [CONFIG.yaml] [flags] [-- Beam flags]",
-		Short: "Make the pairs: ask for what the journal lacks, and write the files",
+		Short: "Make the pairs: request the calls that the journal lacks, and write the files",
 		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
   coeval run --url http://gpu-1:8000/v1 --url http://gpu-2:8000/v1 --model my-model --prompts prompts.jsonl --out out
   coeval run config.yaml --set method.rho=0.4
@@ -83,7 +87,7 @@ func newRunCommand() *cobra.Command {
 	flags.registerRun(c)
 	flags.bounds.register(c.Flags())
 	c.Flags().Var(pathFlag{to: &flags.cpuProfile, local: true}, "cpu-profile", "write a CPU profile of the run to this file")
-	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, as 127.0.0.1:9464")
+	c.Flags().StringVar(&flags.metricsAddr, "metrics-addr", "", "serve Prometheus metrics at /metrics of this address, and /healthz, for example 127.0.0.1:9464")
 	c.Flags().BoolVar(&flags.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/ of --metrics-addr")
 	c.Flags().BoolVar(&flags.takeover, "takeover", false, "seize --out from another run, on gs:// or s3://; that run stops")
 	c.Flags().BoolVar(&flags.verbose, "verbose", false, "show Beam's own logs")
@@ -91,7 +95,7 @@ func newRunCommand() *cobra.Command {
 }
 
 func (f *runFlags) registerRun(c *cobra.Command) {
-	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "ask again for calls that failed for good, of all codes or of those given")
+	c.Flags().StringSliceVar(&f.retryFailed, "retry-failed", nil, "repeat calls that failed for good, of all codes or of the given codes")
 	c.Flags().Lookup("retry-failed").NoOptDefVal = infer.AllCodes
 	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON object on standard output")
 	c.Flags().BoolVar(&f.adopt, "adopt", false, "use --out although it contains files that are not a run's; they stay as they are")
@@ -108,20 +112,30 @@ func (f *runFlags) check(c *cobra.Command) error {
 		if similar := settings.Similar(code, openai.Codes()); len(similar) > 0 {
 			hint = "did you mean " + strings.Join(similar, " or ") + "?"
 		}
-		errs = append(errs, fmt.Errorf("--retry-failed has %q, which is no code of failed calls; %s", code, hint))
+		errs = append(errs, fmt.Errorf("--retry-failed: %q is not a failure code; %s", code, hint))
 	}
 	if f.pprof && f.metricsAddr == "" {
 		errs = append(errs, errors.New("--pprof serves profiles at the address of --metrics-addr, which is missing; add --metrics-addr=127.0.0.1:9464"))
 	}
-	if c.Flags().Changed("metrics-addr") && f.metricsAddr == "" {
-		errs = append(errs, errors.New("--metrics-addr is empty; give an address, as 127.0.0.1:9464"))
+	if c.Flags().Changed("metrics-addr") && !isListenAddress(f.metricsAddr) {
+		errs = append(errs, fmt.Errorf("--metrics-addr is %q; give an address with a port, for example 127.0.0.1:9464", f.metricsAddr))
 	}
 	return errors.Join(errs...)
 }
 
+// isListenAddress reports whether an address has the form host:port. The host may be empty.
+func isListenAddress(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
 // withoutCode returns an error without the exit code that it has.
 func withoutCode(err error) error {
-	if c := (*coded)(nil); errors.As(err, &c) {
+	if c := (*exitError)(nil); errors.As(err, &c) {
 		return c.err
 	}
 	return err
@@ -129,7 +143,7 @@ func withoutCode(err error) error {
 
 // run is one attempt.
 type run struct {
-	config  metareward.Config
+	config  config.Config
 	flags   *runFlags
 	command *cobra.Command
 
@@ -151,10 +165,8 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	warnOfKeys(r.command.ErrOrStderr(), &r.config)
-	if !engine.DryRun() {
-		if err := r.checkOut(ctx); err != nil {
-			return err
-		}
+	if err := r.checkFiles(ctx); err != nil {
+		return err
 	}
 	if r.scan, err = scan(ctx, &r.config); err != nil {
 		return err
@@ -173,7 +185,7 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := r.config.ClaimRespondent(ctx); err != nil {
+	if err := metareward.ClaimRespondent(ctx, &r.config); err != nil {
 		return err
 	}
 	if _, err := upkeep.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
@@ -212,7 +224,7 @@ func (r *run) do(ctx context.Context) (err error) {
 }
 
 // checkCluster rejects files that a cluster's workers could not read.
-func checkCluster(c *metareward.Config) error {
+func checkCluster(c *config.Config) error {
 	if !engine.OnCluster() {
 		return nil
 	}
@@ -258,8 +270,13 @@ func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
 // acquire locks a run's folder, and reports a long wait.
 func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*lock.Lock, error) {
 	return lock.Acquire(ctx, out, lock.Options{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
-		fmt.Fprintf(stderr, "%s has a lease of another run (%s): this one waits up to %s to see whether that run lives, and --takeover doesn't\n", out, who, most)
+		fmt.Fprintf(sanitize.Writer(stderr), "%s is leased by another run (%s). Waiting up to %s for the lease to expire; use --takeover to seize it now.\n", out, who, most)
 	}})
+}
+
+// isProfile recognizes the profiles of Go, which are compressed by gzip.
+func isProfile(start []byte) bool {
+	return len(start) == 0 || bytes.HasPrefix(start, []byte{0x1f, 0x8b})
 }
 
 // profile writes a CPU profile until the function that it returns is called.
@@ -282,7 +299,7 @@ func profile(name string) (stop func() error, err error) {
 
 // checkKeys looks every API key and other secret of these roles up before anything is done. Workers of
 // a cluster read their own environment, which this program can't read.
-func checkKeys(c *metareward.Config, roles ...string) error {
+func checkKeys(c *config.Config, roles ...string) error {
 	if c.Simulate.Enabled || engine.OnCluster() {
 		return nil
 	}
@@ -290,14 +307,14 @@ func checkKeys(c *metareward.Config, roles ...string) error {
 }
 
 // warnOfKeys prints which keys are sent unencrypted, before they are.
-func warnOfKeys(w io.Writer, c *metareward.Config) {
+func warnOfKeys(w io.Writer, c *config.Config) {
 	for _, warning := range c.KeyWarnings() {
 		fmt.Fprintln(w, "WARNING:", warning)
 	}
 }
 
 // scan reads the prompts once, before anything is asked.
-func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
+func scan(ctx context.Context, c *config.Config) (*prompts.Scan, error) {
 	s, err := prompts.ScanFiles(ctx, c.Prompts.Paths, c.Reading(), c.Selection())
 	if few := (*prompts.SelectionError)(nil); errors.As(err, &few) {
 		return nil, usage(err)
@@ -312,7 +329,7 @@ func scan(ctx context.Context, c *metareward.Config) (*prompts.Scan, error) {
 }
 
 // describePrompts prints how the prompts were read, before anything is asked.
-func describePrompts(w io.Writer, c *metareward.Config, s *prompts.Scan) {
+func describePrompts(w io.Writer, c *config.Config, s *prompts.Scan) {
 	fmt.Fprintln(w, "Prompts:", s.Describe(c.Reading()))
 }
 
@@ -408,7 +425,7 @@ func (r *run) report(ctx context.Context) error {
 		return err
 	}
 	if role := s.FailedRole(); role != "" {
-		return fmt.Errorf("the %s has no pair because calls failed: mend the cause, then add --retry-failed to the same command", role)
+		return fmt.Errorf("the %s has no pair %s", role, retryAdvice)
 	}
 	return nil
 }
@@ -463,7 +480,7 @@ func (r *run) keep(ctx context.Context, seen infer.Snapshot, series []summary.Po
 	return r.write(ctx, op)
 }
 
-// keepTime bounds the last look at an attempt that came to no end.
+// keepTime bounds the last poll of an attempt that came to no end.
 const keepTime = 10 * time.Second
 
 // keepLast saves the statistics of an ended attempt, even if ctx has ended.

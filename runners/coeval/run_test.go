@@ -30,11 +30,11 @@ import (
 func TestPaperArithmetic(t *testing.T) {
 	const k, n = 7, 11
 	for _, tt := range []struct {
-		faults         simulator.Faults
-		prompts, files int
+		faults                  simulator.Faults
+		prompts, perFile, files int
 	}{
-		{nil, 200, 16}, // 200 prompts by 16 are 13 shards, which the next power of two rounds up
-		{simulator.Faults{simulator.FaultPermanent: 0.03}, 40, 4}, // 3 shards
+		{nil, 50, 4, 16}, // 50 prompts by 4 are 13 shards, which the next power of two rounds up
+		{simulator.Faults{simulator.FaultPermanent: 0.03}, 20, 8, 4}, // 3 shards
 	} {
 		faults, prompts := tt.faults, tt.prompts
 		t.Run("faults "+faults.String(), func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestPaperArithmetic(t *testing.T) {
 			w := newWorker(t, simulator.Options{Faults: faults})
 			out := filepath.Join(t.TempDir(), "out")
 			s := complete(t, "run", "--url", w.URL, "--model", "simulated", "--out", out, "--json",
-				"--prompts", promptFile(t, prompts), "--set", "output.prompts_per_shard=16",
+				"--prompts", promptFile(t, prompts), "--set", fmt.Sprint("output.prompts_per_shard=", tt.perFile),
 				"--max-in-flight", "512") // a limit that is found out may cost requests of its own
 			complete := checkTables(t, out, prompts, k, n)
 			run := readRun(t, out)
@@ -156,14 +156,14 @@ func checkTables(t *testing.T, out string, prompts, k, n int) (complete int64) {
 	return complete
 }
 
-// What a line of the input that is no prompt leaves, and what --json promises.
+// A line of the input that is no prompt leaves a row in failures, and --json prints the promised fields.
 func TestBadLineAndSummary(t *testing.T) {
 	t.Parallel()
-	const good = 200
+	const good = 120
 	w := newWorker(t, simulator.Options{})
 	prompts := promptFile(t, good, `{"prompt": "half`)
 	out := filepath.Join(t.TempDir(), "out")
-	// 1 bad line of 201 is 0.5 %, less than the 1 % that stops a run.
+	// 1 bad line of 121 is 0.8 %, less than the 1 % that stops a run.
 	stdout := want(t, nil, "run", "--url", w.URL, "--model", "simulated", "--prompts", prompts, "--out", out,
 		"--json", "--set", "actor.n=2", "--set", "judge.n=3")
 
@@ -202,12 +202,12 @@ func TestBadLineAndSummary(t *testing.T) {
 	if simulated, ok := field(fields, "simulated").(bool); !ok || !simulated {
 		t.Errorf("simulated is %v", field(fields, "simulated"))
 	}
-	// What the numbers are, where the input decides them.
+	// The numbers that the input determines.
 	got := map[string]any{}
 	for _, name := range []string{"prompts", "lines", "bad_lines", "calls.replayed"} {
 		got[name] = field(fields, name)
 	}
-	if diff := cmp.Diff(map[string]any{"prompts": 200.0, "lines": 201.0, "bad_lines": 1.0, "calls.replayed": 0.0}, got); diff != "" {
+	if diff := cmp.Diff(map[string]any{"prompts": float64(good), "lines": float64(good + 1), "bad_lines": 1.0, "calls.replayed": 0.0}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -237,7 +237,7 @@ func TestSummaryForPeople(t *testing.T) {
 	// Most judgments are longer than 150 tokens: of hardly a response all five are complete.
 	for _, wanted := range []string{
 		"SIMULATED", "actor pairs", "judge pairs", "too_few_judgments", "generations in", "slot use", "README.md", "THE JUDGE HAS NO PAIR", "responses", "next: coeval report",
-		"method.min_meta_judgments",
+		"judgments are cut off at judge.max_tokens (150): raise it",
 	} {
 		if !strings.Contains(stderr, wanted) {
 			t.Errorf("the summary lacks %q:\n%s", wanted, stderr)
@@ -307,7 +307,7 @@ func TestReasoningModels(t *testing.T) {
 }
 
 // The key of a server is nowhere but in the requests, wherever it comes from, and also when a
-// gateway says it back: not in what is printed, the files, the journal's and the tables' rows or
+// gateway says it back: not in the output, the files, the journal's and the tables' rows or
 // the metrics.
 func TestKeyStaysSecret(t *testing.T) {
 	t.Parallel()
@@ -411,7 +411,7 @@ func journalText(t *testing.T, out string) string {
 	return b.String()
 }
 
-// What was noted of the attempt beside the data says what it cost.
+// The record of an attempt beside the data shows its costs.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, simulator.Options{})

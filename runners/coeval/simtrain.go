@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"coeval/datasets/rundir"
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
@@ -32,15 +33,18 @@ which is chosen and not measured; see docs/iterations.md.`,
 			if out == "" {
 				return usage(fmt.Errorf("--out is missing; it names the folder of the adapter"))
 			}
+			if err := rundir.CheckOwn(c.Context(), filepath.Join(out, simulator.AdapterFile), simulator.IsAdapter); err != nil {
+				return failed(err)
+			}
 			w.Seed = seed
 			s, err := skillAt(model)
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			var pairs [2][]schemas.Pair
 			for i, dir := range []string{actor, judge} {
 				if pairs[i], err = readPairs(c, dir); err != nil {
-					return &coded{code: exitFailed, err: err}
+					return &exitError{code: exitFailed, err: err}
 				}
 			}
 			if shuffle {
@@ -51,7 +55,7 @@ which is chosen and not measured; see docs/iterations.md.`,
 			fmt.Fprintf(c.OutOrStdout(), "%d actor pairs: quality gap %+.3f points, length gap %+.3f sd\n%d judge pairs: error gap %+.3f points\n%s\n",
 				lesson.ActorPairs, lesson.QualityGap, lesson.LengthGap, lesson.JudgePairs, lesson.ErrorGap, next.Model())
 			if err := simulator.WriteAdapter(out, next); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return nil
 		},

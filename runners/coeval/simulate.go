@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/transforms/simulator"
 )
 
@@ -30,6 +30,9 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 			if err != nil {
 				return usage(err)
 			}
+			if !isListenAddress(o.Addr) {
+				return usage(fmt.Errorf("--addr is %q; give an address with a port, for example 127.0.0.1:8008", o.Addr))
+			}
 			w.Seed, w.JudgeBend = seed, bend
 			w.ReadLoss, w.ReadOther, w.ReadNoise = 1-discrimination, 1-readMass, readNoise
 			o.World = &w
@@ -40,10 +43,10 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 				return usage(err)
 			}
 			if o.Skill, err = skillAt(weights); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			if err := serveSimulated(c, o); err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
 			return nil
 		},
@@ -60,24 +63,24 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 	f.Uint64Var(&seed, "seed", 0, "seed of the hidden truth")
 	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: x points become 5·(x/5)^(2^BEND); -4 to 4")
-	f.Float64Var(&discrimination, "read-discrimination", 1, "how much reads tell of the truth, against 1 for reasoned verdicts; 0 to 1")
+	f.Float64Var(&discrimination, "read-discrimination", 1, "discrimination of reads, relative to 1 for reasoned verdicts; 0 to 1")
 	f.Float64Var(&readMass, "read-mass", 1, "probability of a read's labels together; 0 to 1")
 	f.Float64Var(&readNoise, "read-noise", 0, "standard deviation of a read's own error, in logits for comparisons and points for scores")
 	f.BoolVar(&o.FreshTexts, "fresh-texts", false, "answer each repetition of a request with another text")
 	f.BoolVar(&o.Record, "record", false, "remember the texts of requests, for POST /sent")
-	f.StringVar(&faults, "fault", "", "faults to inject, as 429=0.1,reset=0.02")
+	f.StringVar(&faults, "fault", "", "faults to inject, for example 429=0.1,reset=0.02")
 	f.Uint64Var(&o.FaultSeed, "fault-seed", 0, "seed that decides which request gets which fault")
-	f.IntVar(&o.MaxN, "max-n", 0, "refuse requests of more choices; 0 means 1024")
-	f.IntVar(&o.MaxQueue, "max-queue", 0, "refuse requests while this many choices wait; 0 refuses none")
-	f.IntVar(&o.FullStatus, "full-status", 503, "status of these refusals: 503 or 429")
-	f.DurationVar(&o.RetryAfter, "retry-after", 0, "Retry-After of these refusals, in whole seconds")
-	f.IntVar(&o.ContextTokens, "context-tokens", 0, "refuse requests of more tokens; 0 refuses none")
+	f.IntVar(&o.MaxN, "max-n", 0, "largest number of choices in a request; 0 means 1024")
+	f.IntVar(&o.MaxQueue, "max-queue", 0, "largest number of waiting choices; 0 means no limit")
+	f.IntVar(&o.FullStatus, "full-status", 503, "status of requests beyond --max-queue: 503 or 429")
+	f.DurationVar(&o.RetryAfter, "retry-after", 0, "Retry-After of requests beyond --max-queue, in whole seconds")
+	f.IntVar(&o.ContextTokens, "context-tokens", 0, "largest number of tokens in a request; 0 means no limit")
 	f.StringVar(&o.Dialect, "dialect", "vllm", "server to imitate in metrics, errors and constraints: vllm, sglang, llamacpp, none")
 	f.BoolVar(&o.IgnoreConstraints, "ignore-constraints", false, "ignore fields that constrain the output, as some servers do")
 	f.StringVar(&o.APIKey, "api-key", "", "bearer token that requests must carry")
 	f.StringSliceVar(&o.Models, "served-model", nil, "names that /v1/models lists (repeatable)")
 	f.BoolVar(&o.Adapters, "adapters", false, "load adapters from folders of this machine at POST /v1/load_lora_adapter")
-	f.StringVar(&weights, "weights", "", "absolute path of an adapter that all served models have; a name has the world's own model")
+	f.StringVar(&weights, "weights", "", "absolute path of an adapter for all served models; with a model name instead, the models have no adapter")
 	f.BoolVar(&o.Strict, "strict", false, "answer 404 to other models")
 	return c
 }
@@ -99,7 +102,7 @@ func serveSimulated(c *cobra.Command, o simulator.Options) error {
 
 // startSimulator starts the simulated worker of the config inside this process and points every role
 // at it. No other process can reach it.
-func startSimulator(config *metareward.Config) (*simulator.Running, error) {
+func startSimulator(config *config.Config) (*simulator.Running, error) {
 	options, err := config.Simulate.Worker()
 	if err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 	"coeval/transforms/simulator"
 )
 
-// disguised is a worker that nothing tells from a real server: it answers without the name of the
+// disguised is a worker that cannot be told from a real server: it answers without the name of the
 // simulator, and lists no models.
 func disguised(t *testing.T, o simulator.Options) string {
 	t.Helper()
@@ -63,8 +63,9 @@ func tree(t *testing.T, dir string) map[string]string {
 }
 
 // Real and simulated answers never share a journal, in either order and however the simulated worker is
-// asked. What is refused asks nobody, and leaves all files as they were.
+// asked. A refused run asks nobody, and leaves all files as they were.
 func TestSimulatedAnswersStayApart(t *testing.T) {
+	t.Parallel()
 	world := uneven()
 	url := disguised(t, simulator.Options{World: world})
 	open := newWorker(t, simulator.Options{World: world})

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,42 +42,45 @@ func onTerminal(t *testing.T, columns int, cmd *exec.Cmd) (p *process, terminal 
 	return p, master, written
 }
 
-// On a terminal a run shows its progress on one row, whatever the width.
+// On a terminal a run shows its progress on one row, at any width.
 func TestProgressOnATerminal(t *testing.T) {
 	t.Parallel()
 	for _, columns := range []int{60, 80, 100, 140} {
-		w := newWorker(t, slowly(simulator.Options{}))
-		open := w.closeAfter(t, 60)
-		args := runOf(w.URL, promptFile(t, 20), filepath.Join(t.TempDir(), "out"))
-		p, _, written := onTerminal(t, columns, exec.Command(program, args...))
-		eventually(t, "five looks", func() bool { return strings.Count(written.String(), "\x1b[K") > 5 })
-		open()
-		if code := p.wait(t); code != exitDone {
-			t.Errorf("exit code %d: %s", code, written.String())
-		}
-		// What a look replaces begins with a carriage return; what is said in the end follows on rows of its own.
-		// What was said before the first look stands above it.
-		var progress string
-		eventually(t, "the row is erased", func() bool {
-			all := strings.ReplaceAll(written.String(), "\r\n", "\n")
-			first, last := strings.Index(all, "\r"), strings.LastIndex(all, "\r\x1b[K")
-			if first >= 0 && last > first {
-				progress = all[first:last]
+		t.Run(fmt.Sprint(columns, " columns"), func(t *testing.T) {
+			t.Parallel()
+			w := newWorker(t, slowly(simulator.Options{}))
+			open := w.closeAfter(t, 60)
+			args := runOf(w.URL, promptFile(t, 20), filepath.Join(t.TempDir(), "out"))
+			p, _, written := onTerminal(t, columns, exec.Command(program, args...))
+			eventually(t, "five looks", func() bool { return strings.Count(written.String(), "\x1b[K") > 5 })
+			open()
+			if code := p.wait(t); code != exitDone {
+				t.Errorf("exit code %d: %s", code, written.String())
 			}
-			return progress != ""
+			// Each look begins with a carriage return and replaces the one before; the last messages follow on rows of their own.
+			// Messages before the first look stand above it.
+			var progress string
+			eventually(t, "the row is erased", func() bool {
+				all := strings.ReplaceAll(written.String(), "\r\n", "\n")
+				first, last := strings.Index(all, "\r"), strings.LastIndex(all, "\r\x1b[K")
+				if first >= 0 && last > first {
+					progress = all[first:last]
+				}
+				return progress != ""
+			})
+			if strings.Contains(progress, "\n") || !strings.Contains(progress, "/20 prompts") {
+				t.Errorf("at %d columns progress scrolls: %q", columns, progress)
+			}
+			for shown := range strings.SplitSeq(progress, "\r") {
+				if width := runewidth.StringWidth(strings.TrimSuffix(shown, "\x1b[K")); width >= columns {
+					t.Errorf("at %d columns progress has %d: %q", columns, width, shown)
+				}
+			}
 		})
-		if strings.Contains(progress, "\n") || !strings.Contains(progress, "/20 prompts") {
-			t.Errorf("at %d columns progress scrolls: %q", columns, progress)
-		}
-		for shown := range strings.SplitSeq(progress, "\r") {
-			if width := runewidth.StringWidth(strings.TrimSuffix(shown, "\x1b[K")); width >= columns {
-				t.Errorf("at %d columns progress has %d: %q", columns, width, shown)
-			}
-		}
 	}
 }
 
-// Who closes the terminal of a run ends it as Ctrl-C does: what is in flight comes and is kept.
+// Closing the terminal of a run ends it as Ctrl-C does: requests in flight are answered, and their answers kept.
 func TestClosedTerminal(t *testing.T) {
 	t.Parallel()
 	w := newWorker(t, slowly(simulator.Options{}))
@@ -124,7 +130,7 @@ func TestRunsThatOutliveTheirTerminal(t *testing.T) {
 	}
 }
 
-// The name of a folder cannot control the terminal, whatever command prints it.
+// The name of a folder cannot control the terminal, no matter which command prints it.
 func TestNamesOnATerminal(t *testing.T) {
 	t.Parallel()
 	name := "o\x1b[31m\u202eut"
@@ -156,5 +162,17 @@ func TestNamesOnATerminal(t *testing.T) {
 		if text := stdout + stderr; strings.ContainsAny(text, "\x1b\u202e") {
 			t.Errorf("%q prints control characters:\n%q", args, text)
 		}
+	}
+}
+
+// A program that was started to ignore SIGHUP, as by nohup, goes on ignoring it.
+func TestEndSignals(t *testing.T) {
+	if !slices.Contains(endSignals(), os.Signal(syscall.SIGHUP)) {
+		t.Skip("the test itself runs under nohup")
+	}
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	if got := endSignals(); slices.Contains(got, os.Signal(syscall.SIGHUP)) || len(got) != 2 {
+		t.Errorf("signals %v, want only an interrupt and SIGTERM", got)
 	}
 }

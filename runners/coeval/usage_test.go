@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,8 +35,8 @@ func TestFlagsAreNotBeams(t *testing.T) {
 	}
 }
 
-// What is wrong with flags or config ends with exit code 2: all of it is told at once, with the
-// place where it was given, and nothing is begun.
+// Wrong flags and a wrong config end with exit code 2: all faults are reported at once, with their places,
+// and nothing is begun.
 func TestWrongUsage(t *testing.T) {
 	dir := t.TempDir()
 	prompts := promptFile(t, 3)
@@ -61,11 +62,27 @@ roles: [actor, critic]
 		wants []string
 	}{
 		{"unknown flag", []string{"run", "--frobnicate"}, []string{"--frobnicate", "coeval run --help"}},
-		{"unknown command", []string{"fly"}, []string{`"fly"`}},
+		{"unknown command", []string{"fly"}, []string{`unknown command "fly"; known are arena, calibrate, compare`}},
+		{"command with a slip", []string{"rnu"}, []string{`unknown command "rnu"; did you mean coeval run?`}},
+		{"list of another length", []string{"run", "--set", "judge.scale=[1, 5, 7]"}, []string{"--set: judge.scale is a list; allowed is a list of 2 numbers"}},
+		{"fraction", []string{"run", "--simulate", "--prompts", prompts, "--set", "actor.n=7.5"}, []string{"actor.n is 7.5; allowed is a whole number"}},
+		{"huge number", []string{"run", "--limit=99999999999999999999"}, []string{`--limit is "99999999999999999999"; allowed is a whole number of fewer digits`}},
+		{"arena of nothing", []string{"arena"}, []string{"(--a)", "b.model is missing; give the name of a model (--b)", "judge.model is missing; give the name of a model (--judge)"}},
 		{"flag with a slip", []string{"run", "--promts", "p"}, []string{"--promts", "did you mean --prompts?"}},
+		{"longer flag", []string{"run", "--output", "o"}, []string{"--output", "did you mean --out?"}},
+		{"one dash", []string{"run", "-prompts", "p"}, []string{"unknown flag: -prompts; did you mean --prompts?"}},
+		{"code as an argument", []string{"run", "--retry-failed", "timeout"}, []string{"a failure code is given as --retry-failed=timeout"}},
+		{"setting as an argument", []string{"run", "method.rho=0.3"}, []string{"a setting is given as --set NAME=VALUE"}},
+		{"prompts as a config", []string{"run", prompts}, []string{"is no config but has the name of a file of prompts; give it as --prompts=" + prompts}},
+		{"folder as a config", []string{"calibrate", dir}, []string{"the folder of a run is given as --out"}},
+		{"pattern without quotes", []string{"run", "--simulate", "--prompts", prompts, "--set", "judge.pattern=[[x]"}, []string{`judge.pattern is "[[x]"; allowed is a regular expression with one group`}},
 		{"key as a flag", []string{"run", "--rho", "0.3"}, []string{"--rho", "did you mean --set method.rho=…?"}},
 		{"unknown code", []string{"run", "--simulate", "--prompts", prompts, "--retry-failed=time_out"}, []string{"--retry-failed", `"time_out"`, "did you mean timeout?"}},
 		{"no code at all", []string{"plan", "--simulate", "--prompts", prompts, "--retry-failed=typo"}, []string{`"typo"`, "bad_request, connection"}},
+		{"metrics nowhere", []string{"run", "--simulate", "--prompts", prompts, "--metrics-addr", ""}, []string{`--metrics-addr is ""`}},
+		{"metrics without a port", []string{"run", "--simulate", "--prompts", prompts, "--metrics-addr", "localhost"}, []string{`--metrics-addr is "localhost"`, "127.0.0.1:9464"}},
+		{"metrics at a word", []string{"run", "--simulate", "--prompts", prompts, "--metrics-addr", "localhost:high"}, []string{`--metrics-addr is "localhost:high"`}},
+		{"metrics at a port out of range", []string{"run", "--simulate", "--prompts", prompts, "--metrics-addr", ":65536"}, []string{`--metrics-addr is ":65536"`}},
 		{"profiles nowhere", []string{"run", "--simulate", "--prompts", prompts, "--pprof"}, []string{"--metrics-addr"}},
 		{"sample too large", []string{"run", "--simulate", "--prompts", prompts, "--sample", "4"}, []string{"sample is 4", "3 distinct prompts"}},
 		{"sample too large for a plan", []string{"plan", "--simulate", "--prompts", prompts, "--sample", "4"}, []string{"sample is 4", "3 distinct prompts"}},
@@ -73,8 +90,8 @@ roles: [actor, critic]
 		{"one judgment", []string{"run", "--simulate", "--prompts", prompts, "--set", "judge.n=1"}, []string{"judge.n is 1; allowed is at least method.min_judgments, 2"}},
 		{"simulated with URL", []string{"run", "--simulate", "--url", "http://h/v1", "--prompts", prompts}, []string{"simulate.enabled is true", "--simulate"}},
 		{"two configs", []string{"run", bad, bad}, []string{"at most 1 arg"}},
-		{"flag of another type", []string{"run", "--limit=some"}, []string{"--limit", "some"}},
-		{"no value", []string{"run", "--set", "method.rho"}, []string{"--set wants a key and its value, as --set method.rho=0.32; method.rho has no ="}},
+		{"flag of another type", []string{"run", "--limit=some"}, []string{`--limit is "some"; allowed is a whole number`}},
+		{"no value", []string{"run", "--set", "method.rho"}, []string{"--set needs a key and its value, for example --set method.rho=0.32; method.rho has no ="}},
 		{"unknown key", []string{"run", "--set", "judge.rho=0.3"}, []string{"--set: unknown key judge.rho; did you mean method.rho?"}},
 		{"unknown preset", []string{"run", "--preset", "paper-5"}, []string{"--preset: preset", "paper-4"}},
 		{"unknown Beam flag", []string{"run", "--simulate", "--prompts", prompts, "--", "--frobnicate"}, []string{"frobnicate"}},
@@ -95,7 +112,7 @@ roles: [actor, critic]
 			bad + ":5: judge.n is 0; allowed is 1 to",
 			bad + ":6: unknown key judge.colour",
 			bad + ":8: client.tries is many; allowed is a whole number",
-			bad + ":9: client.patience is soon; allowed is a time, as 90s or 10m",
+			bad + ":9: client.patience is soon; allowed is a duration, for example 90s or 10m",
 			bad + `:10: roles[1] is "critic"; allowed is actor and judge`,
 			`--url: worker.urls[0] is "ftp://x"; allowed is http://`,
 			"--max-in-flight: client.max_in_flight is -1; allowed is 0 to",
@@ -108,7 +125,11 @@ roles: [actor, critic]
 			out := filepath.Join(t.TempDir(), "out")
 			// --out stands before the flags that follow "--".
 			args := slices.Insert(slices.Clone(tt.args), 1, "--out", out)
-			stdout, stderr, code := coeval(t, args...)
+			call := refused
+			if slices.Contains(args, "--") || tt.name == "sample too large" {
+				call = coeval
+			}
+			stdout, stderr, code := call(t, args...)
 			if code != exitUsage || stdout != "" {
 				t.Errorf("exit code %d, stdout %q; want %d and nothing", code, stdout, exitUsage)
 			}
@@ -127,8 +148,26 @@ roles: [actor, critic]
 	}
 }
 
-// What stops a run ends with exit code 1 and a sentence that says what to do.
+// A command without commands below it lists none.
+func TestWordAfterVersion(t *testing.T) {
+	t.Parallel()
+	if _, stderr, code := refused(t, "version", "x"); code != exitUsage || !strings.Contains(stderr, `"x" is one argument too many: coeval version takes none`) {
+		t.Errorf("exit code %d:\n%s", code, stderr)
+	}
+}
+
+// A fault that stops a run ends with exit code 1 and a sentence that names the next step.
+func TestWorkersWithoutAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"", "8008", "localhost", "localhost:high", "127.0.0.1:65536"} {
+		if _, stderr, code := refused(t, "simulate", "--addr", addr); code != exitUsage || !strings.Contains(stderr, fmt.Sprintf("--addr is %q; give an address with a port", addr)) {
+			t.Errorf("--addr %q: exit code %d:\n%s", addr, code, stderr)
+		}
+	}
+}
+
 func TestRunsThatFail(t *testing.T) {
+	t.Parallel()
 	w := newWorker(t, simulator.Options{Models: []string{"simulated"}, Strict: true, APIKey: "right"})
 	prompts := promptFile(t, 30)
 	run := func(prompts string, more ...string) []string {
@@ -151,7 +190,7 @@ func TestRunsThatFail(t *testing.T) {
 		{"no prompts", "right", run(filepath.Join(t.TempDir(), "none.jsonl"), key...), []string{"none.jsonl: there is no such file"}, false},
 		{"key not set", "", run(prompts, key...), []string{"worker.api_key_env names the environment variable COEVAL_TEST_KEY, which is not set"}, false},
 		{"wrong key", "wrong", run(prompts, key...), []string{w.URL + " refuses the actor", "it rejects the API key", "api_key_env"}, true},
-		{"no key", "", run(prompts), []string{w.URL + " refuses the actor: it requires an API key; name the environment variable with the key in api_key_env"}, true},
+		{"no key", "", run(prompts), []string{w.URL + " refuses the actor: it requires an API key; set api_key_env to the name of the environment variable with the key, or api_key_file to its file"}, true},
 		{"no such model", "right", run(prompts, append(key, "--set", "actor.model=other")...), []string{w.URL + " refuses the actor", `it has no model "other"`}, true},
 		{"no such path", "right", []string{
 			"run", "--url", w.URL + "/nowhere", "--model", "simulated", "--prompts", prompts, "--json", key[0], key[1],
@@ -194,6 +233,7 @@ func TestRunsThatFail(t *testing.T) {
 
 // A wrong URL beside a good one is named while the run goes on: its GPUs would stand idle unnoticed.
 func TestOneWrongURLOfTwo(t *testing.T) {
+	t.Parallel()
 	w := newWorker(t, simulator.Options{Models: []string{"simulated"}})
 	out := filepath.Join(t.TempDir(), "out")
 	args := runOf(w.URL, promptFile(t, 5), out, "--url", w.URL+"/nowhere")
@@ -204,13 +244,14 @@ func TestOneWrongURLOfTwo(t *testing.T) {
 	proved(t, out)
 }
 
-// refusals counts the requests that a worker answered with what ends a run.
+// refusals counts the requests that a worker answered with a status that ends a run.
 func refusals(s simulator.Stats) int64 {
 	return s.Rejected[http.StatusUnauthorized] + s.Rejected[http.StatusNotFound]
 }
 
-// Verify ends with exit code 3 and names what is wrong.
+// Verify ends with exit code 3 and names the fault.
 func TestVerifyFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
 	good := filepath.Join(t.TempDir(), "out")
 	complete(t, runOf(w.URL, promptFile(t, 8), good)...)
@@ -261,8 +302,8 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// The config that is printed is the config that was given: printed again from what was printed
-// it is the same, and it holds every key.
+// The config that is printed is the config that was given: printed again from its own output
+// it is the same, and it contains every key.
 func TestConfigIsPrintedInFull(t *testing.T) {
 	t.Parallel()
 	args := []string{"--prompts", "p.jsonl", "--out", "o", "--url", "http://h:1/v1", "--model", "m", "--preset", "paper-2", "--set", "method.rho=0.2"}
@@ -278,7 +319,7 @@ func TestConfigIsPrintedInFull(t *testing.T) {
 			t.Errorf("%q is not in\n%s", wanted, first)
 		}
 	}
-	stdout, stderr, code := coeval(t, "config")
+	stdout, stderr, code := refused(t, "config")
 	if code != exitUsage || !strings.Contains(stdout, "min_meta_judgments: 3") || !strings.Contains(stderr, "prompts.paths is missing") {
 		t.Errorf("exit code %d of an incomplete config:\n%s", code, stderr)
 	}
@@ -320,7 +361,7 @@ func TestMisplacedKeysAreNotPrinted(t *testing.T) {
 			if args[0] == "run" || args[0] == "config" {
 				args = append(slices.Clone(args), base...)
 			}
-			stdout, stderr, code := coeval(t, args...)
+			stdout, stderr, code := refused(t, args...)
 			if code == exitDone || stderr == "" {
 				t.Errorf("exit code %d", code)
 			}

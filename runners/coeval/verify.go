@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"coeval/runners/verify"
+	"coeval/runners/verify/reference"
 	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
 )
@@ -25,33 +27,39 @@ func newVerifyCommand() *cobra.Command {
 			}
 			r, err := verify.Out(c.Context(), args[0])
 			if err != nil {
-				return &coded{code: exitFailed, err: err}
+				return &exitError{code: exitFailed, err: err}
 			}
+			var w strings.Builder
 			if len(r.Problems) == 0 {
-				fmt.Fprintf(c.OutOrStdout(), "%s: proved: %d files, %s rows of %s prompts, %s actor pairs and %s judge pairs derived again\n",
+				fmt.Fprintf(&w, "%s: proved: %d files, %s rows of %s prompts, %s actor pairs and %s judge pairs derived again\n",
 					sanitize.Line(args[0]), r.Files, humanize.Comma(r.Rows), humanize.Comma(r.Prompts), humanize.Comma(r.ActorPairs), humanize.Comma(r.JudgePairs))
-				printReading(c.OutOrStdout(), "scores", r.Judgments)
-				printReading(c.OutOrStdout(), "verdicts", r.Comparisons)
-				return nil
+				printReading(&w, "scores", r.Judgments)
+				printReading(&w, "verdicts", r.Comparisons)
 			}
 			for _, problem := range r.Problems {
-				fmt.Fprintln(c.OutOrStdout(), sanitize.Line(redact.Hide(problem)))
+				fmt.Fprintln(&w, sanitize.Line(redact.Hide(problem)))
 			}
 			if r.More > 0 {
-				fmt.Fprintf(c.OutOrStdout(), "and %s more\n", humanize.Comma(r.More))
+				fmt.Fprintf(&w, "and %s more\n", humanize.Comma(r.More))
+			}
+			if _, err := io.WriteString(c.OutOrStdout(), w.String()); err != nil && len(r.Problems) == 0 {
+				return &exitError{code: exitFailed, err: err}
+			}
+			if len(r.Problems) == 0 {
+				return nil
 			}
 			n, what := int64(len(r.Problems))+r.More, "problems"
 			if n == 1 {
 				what = "problem"
 			}
-			return &coded{code: exitProof, err: fmt.Errorf("%s: %s %s", sanitize.Line(args[0]), humanize.Comma(n), what)}
+			return &exitError{code: exitProof, err: fmt.Errorf("%s: %s %s", sanitize.Line(args[0]), humanize.Comma(n), what)}
 		},
 	}
 }
 
 // printReading prints how many recorded values the independent reader confirmed. Cut-off texts have no
 // value, and a cut is not visible in a text.
-func printReading(w io.Writer, what string, r verify.Reading) {
+func printReading(w io.Writer, what string, r reference.Readings) {
 	all := r.Confirmed + r.Unconfirmed + r.CutOff
 	if all == 0 {
 		return

@@ -41,6 +41,10 @@ func drawWorld(seed uint64) world {
 		set("seed", pick("0", "7", "null")),
 		set("roles", pick("[actor]", "[judge]", "[actor, judge]", "[actor, judge]")),
 		set("simulate.latency", "0s"),
+		set("judge.verdict", pick("reasoned", "reasoned", "read")), // in rounds where comparisons are asked until settled
+		set("meta_judge.verdict", pick("reasoned", "reasoned", "read")),
+		set("budget.distance", pick("1.8", "1")),
+		set("simulate.read_mass", pick("1", "0.6")),
 	} {
 		w.flags = append(w.flags, f...)
 	}
@@ -102,18 +106,27 @@ func runWorld(dir, before string, w world) (out string, err error) {
 	return out, nil
 }
 
-// Every command that reads a run ends well, whatever the run is like. COEVAL_WORLDS is the number of runs.
+// countFrom returns the number in an environment variable, or fallback without one.
+func countFrom(t *testing.T, name string, fallback uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return fallback
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		t.Fatalf("%s is %q; give a whole number", name, s)
+	}
+	return n
+}
+
+// Every command that reads a run ends well, for runs of all kinds. COEVAL_WORLDS is the number of runs,
+// COEVAL_WORLDS_SEED the first one's seed.
 func TestWorlds(t *testing.T) {
 	t.Parallel()
-	worlds := uint64(10)
-	if s := os.Getenv("COEVAL_WORLDS"); s != "" {
-		var err error
-		if worlds, err = strconv.ParseUint(s, 10, 32); err != nil {
-			t.Fatalf("COEVAL_WORLDS is %q; give the number of runs", s)
-		}
-	}
+	worlds, first := countFrom(t, "COEVAL_WORLDS", 4), countFrom(t, "COEVAL_WORLDS_SEED", 0)
 	before, failed := "", 0
-	for seed := range worlds {
+	for seed := first; seed < first+worlds; seed++ {
 		out, err := runWorld(t.TempDir(), before, drawWorld(seed))
 		if err != nil {
 			failed++

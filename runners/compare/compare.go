@@ -1,10 +1,10 @@
-// Package compare compares the iterations of a loop in order: does the judge keep up with the actor, or
-// does it saturate?
+// Package compare compares the iterations of a loop in order. The comparison shows whether the judge improves
+// with the actor, or saturates.
 //
-// [Runs] takes the figures of each run from package figures. It lists the settings that differ, compares
-// the prompts that a run shares with the run before, and looks for the published signs of saturation
-// between the first and the last run. A sign is a threshold on figures, not a test of significance; it
-// names its figures.
+// [Runs] takes the figures of each run from package figures. It lists the settings that differ, and compares
+// the prompts that a run shares with the run before. It looks for signs of saturation, from the literature,
+// between the first and the last run. A sign is a threshold on figures, not a test of significance. It names
+// its figures.
 //
 // Scores of two runs are not on one scale, because each iteration has another judge.
 package compare
@@ -22,6 +22,7 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/calibrate"
 	"coeval/runners/figures"
+	"coeval/runners/rank"
 	"coeval/runners/runs"
 	"coeval/schemas"
 )
@@ -339,7 +340,7 @@ func shift(pairs []pair) *float64 {
 	return &mean
 }
 
-// spearman is [figures.Spearman] of at least 3 pairs in any order.
+// spearman is [rank.Spearman] of at least 3 pairs in any order.
 func spearman(pairs []pair) *float64 {
 	const least = 3
 	if len(pairs) < least {
@@ -350,7 +351,7 @@ func spearman(pairs []pair) *float64 {
 	for i, p := range pairs {
 		before[i], after[i] = p.before, p.after
 	}
-	r, ok := figures.Spearman(before, after)
+	r, ok := rank.Spearman(before, after)
 	if !ok {
 		return nil
 	}

@@ -123,7 +123,7 @@ func TestSigns(t *testing.T) {
 	}
 }
 
-// A response is found in another run by its words, whatever its ID: each iteration has another actor.
+// A response is found in another run by its words, under any ID: each iteration has another actor.
 // Unscored ones are in none.
 func TestSharedTexts(t *testing.T) {
 	settings := runs.Settings{}

@@ -38,7 +38,7 @@ func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 }
 
 // people is the sign of a self-trained judge that agrees with people less than an earlier judge. It uses
-// the runs whose labels are those of the last.
+// the runs that have the labels of the last run.
 func people(runs []Iteration) Sign {
 	last := &runs[len(runs)-1]
 	s := Sign{

@@ -13,12 +13,12 @@ const (
 	// climb is the increase of the mean score in points, fall the smallest decrease of spread and of
 	// variance, as a share.
 	climb, fall = 0.2, 0.1
-	// moreHigher is the increase of the share of the higher score's wins, mostHigher its smallest final
+	// moreHigher is the increase of the share of the higher score's wins, maxHigher its smallest final
 	// value.
-	moreHigher, mostHigher = 0.1, 0.75
+	moreHigher, maxHigher = 0.1, 0.75
 	// moreConflicts is the increase of the share of order conflicts. moreFirst is the increase of the
-	// distance between a half and the share of the first judgment shown, mostFirst its smallest final value.
-	moreConflicts, moreFirst, mostFirst = 0.1, 0.05, 0.1
+	// distance between a half and the share of the first judgment shown, maxFirst its smallest final value.
+	moreConflicts, moreFirst, maxFirst = 0.1, 0.05, 0.1
 	// growth is the increase of the mean length of chosen responses, as a share.
 	growth = 0.1
 	// fallBack is the distance of agreement with people below its peak, fallErrors the same in standard
@@ -29,14 +29,14 @@ const (
 
 // The signs.
 const (
-	Ceiling  = "scores climb into the ceiling"
-	Higher   = "the meta-judge goes by the score"
-	Position = "the meta-judge goes by position"
+	Ceiling  = "scores approach the maximum"
+	Higher   = "the meta-judge prefers high scores"
+	Position = "the meta-judge prefers a position"
 	Longer   = "chosen responses grow longer"
-	People   = "agreement with people falls back after its peak"
+	People   = "agreement with people falls after its peak"
 )
 
-// Sign is a published sign of saturation.
+// Sign is a sign of saturation that publications describe.
 type Sign struct {
 	Name string `json:"name"`
 	// Seen reports whether the sign was found, Known whether its figures exist.
@@ -61,7 +61,7 @@ func ceiling(first, last *Iteration) Sign {
 		Seen: known && last.MeanScore-first.MeanScore >= climb && falls(first.Spread, last.Spread) && falls(first.Variance, last.Variance),
 		Evidence: fmt.Sprintf("mean score %.2f → %.2f, spread within a prompt %.2f → %.2f, variance of judgments %.2f → %.2f",
 			first.MeanScore, last.MeanScore, first.Spread, last.Spread, first.Variance, last.Variance),
-		Threshold: fmt.Sprintf("the mean climbs by at least %.1f points while spread and variance each fall by at least %.0f %%", climb, 100*fall),
+		Threshold: fmt.Sprintf("the mean rises by at least %.1f points while spread and variance each fall by at least %.0f %%", climb, 100*fall),
 		Advice:    "the judge no longer separates good answers: use a stricter rubric (judge.template), another judge, or a calibration against people",
 	}
 }
@@ -69,14 +69,14 @@ func ceiling(first, last *Iteration) Sign {
 func higher(first, last *Iteration) Sign {
 	s := Sign{
 		Name: Higher, Evidence: "one of the runs has no comparisons",
-		Threshold: fmt.Sprintf("the higher score wins in at least %.0f %%, and in %.0f points more than at first", 100*mostHigher, 100*moreHigher),
+		Threshold: fmt.Sprintf("the higher score wins in at least %.0f %%, and in %.0f points more than at first", 100*maxHigher, 100*moreHigher),
 		Advice:    "judge pairs would teach high scores: set method.hide_scores, or use another meta_judge.model",
 	}
 	if first.HigherWins == nil || last.HigherWins == nil {
 		return s
 	}
 	before, after := *first.HigherWins, *last.HigherWins
-	s.Known, s.Seen = true, after >= mostHigher && after-before >= moreHigher
+	s.Known, s.Seen = true, after >= maxHigher && after-before >= moreHigher
 	s.Evidence = fmt.Sprintf("the higher score wins %.1f %% → %.1f %%", 100*before, 100*after)
 	return s
 }
@@ -85,7 +85,7 @@ func position(first, last *Iteration) Sign {
 	s := Sign{
 		Name: Position, Evidence: "one of the runs has no comparisons in both orders",
 		Threshold: fmt.Sprintf("order conflicts grow by at least %.0f points, or the share of the first shown moves at least %.0f points further from 50 %%, to at least %.0f points from it",
-			100*moreConflicts, 100*moreFirst, 100*mostFirst),
+			100*moreConflicts, 100*moreFirst, 100*maxFirst),
 		Advice: "verdicts carry less information: use a stronger meta_judge.model, or a lower meta_judge.temperature",
 	}
 	if first.First == nil || last.First == nil || first.Conflicts == nil || last.Conflicts == nil {
@@ -93,7 +93,7 @@ func position(first, last *Iteration) Sign {
 	}
 	before, after := math.Abs(*first.First-0.5), math.Abs(*last.First-0.5)
 	s.Known = true
-	s.Seen = *last.Conflicts-*first.Conflicts >= moreConflicts || after-before >= moreFirst && after >= mostFirst
+	s.Seen = *last.Conflicts-*first.Conflicts >= moreConflicts || after-before >= moreFirst && after >= maxFirst
 	s.Evidence = fmt.Sprintf("order conflicts %.1f %% → %.1f %%, the first shown wins %.1f %% → %.1f %%", 100**first.Conflicts, 100**last.Conflicts, 100**first.First, 100**last.First)
 	return s
 }

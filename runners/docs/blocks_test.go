@@ -104,7 +104,7 @@ func checkout(t *testing.T, built string, prompts []byte) string {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") || e.Name() == "out" {
-			continue // what git ignores, and git itself
+			continue // files that git ignores, and git's own
 		}
 		target, err := filepath.Abs(filepath.Join(root, e.Name()))
 		if err != nil {
@@ -161,7 +161,7 @@ func prompts(t *testing.T, n int) []byte {
 	return all
 }
 
-// tail returns the last lines of what a script printed.
+// tail returns the last lines of a script's output.
 func tail(out []byte) []byte {
 	const most = 4000
 	if len(out) > most {

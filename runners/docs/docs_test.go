@@ -12,7 +12,7 @@ import (
 	"github.com/yuin/goldmark/ast"
 	extast "github.com/yuin/goldmark/extension/ast"
 
-	"coeval/runners/loop"
+	"coeval/runners/loop/config"
 	"coeval/runners/settings"
 )
 
@@ -143,7 +143,7 @@ var required = []settings.Setting{
 // keys are no problem in a fragment.
 func checkConfig(name string, text []byte, fragment bool) error {
 	if strings.HasPrefix(path.Base(name), "loop") {
-		c, err := loop.ParseConfig(name, text)
+		c, err := config.Parse(name, text)
 		if err != nil {
 			return err
 		}

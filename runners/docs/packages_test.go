@@ -34,7 +34,7 @@ func TestArchitecture(t *testing.T) {
 			case !d.IsDir():
 				return nil
 			case d.Name() == "internal" || d.Name() == "testdata" || strings.HasSuffix(d.Name(), "test"):
-				return fs.SkipDir // what a package keeps for itself, or for tests
+				return fs.SkipDir // internal packages, and packages for tests
 			}
 			sources, err := fs.Glob(files, path.Join(name, "*.go"))
 			if err != nil || len(sources) == 0 {

@@ -62,7 +62,7 @@ func pages(t *testing.T) []*page {
 		case err != nil:
 			return err
 		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || path.Dir(name) == "." && name != "docs" && name != "datasets"):
-			return fs.SkipDir // what was installed, data of tests, and folders of code
+			return fs.SkipDir // installed tools, data of tests, and folders of code
 		case d.IsDir() || path.Ext(name) != ".md":
 			return nil
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"coeval/runners/loop"
+	"coeval/runners/loop/config"
 )
 
 // trainerFlags returns the flags or keys of a trainer; testdata/trainers/flags.py lists them from its package.
@@ -68,7 +68,7 @@ func TestTrainingCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := loop.ParseConfig(file, text)
+		c, err := config.Parse(file, text)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,11 +18,11 @@ import (
 
 // Times of requests to Dataflow.
 var (
-	// lookAgain is the time between two requests.
-	lookAgain = 5 * time.Second
-	// lookTime bounds the cancelling of a job, which Dataflow may not know yet, and the request for
+	// pollInterval is the time between two requests.
+	pollInterval = 5 * time.Second
+	// dataflowTime bounds the cancelling of a job, which Dataflow may not know yet, and the request for
 	// its state.
-	lookTime = 5 * time.Minute
+	dataflowTime = 5 * time.Minute
 )
 
 // runDataflow runs the job on Dataflow. Beam's runner ignores the context and returns when the job has
@@ -104,7 +104,7 @@ func (j dataflowJob) await(ctx context.Context, run func() (id string, err error
 // done returns an error if a job that has ended did not succeed.
 func (j dataflowJob) done(ctx context.Context, id string) error {
 	what := fmt.Sprintf("the Dataflow job %s (%s)", j.name, id)
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, dataflowTime)
 	defer cancel()
 	client, err := dataflowlib.NewClient(ctx, j.endpoint)
 	var is *df.Job
@@ -125,7 +125,7 @@ func (j dataflowJob) done(ctx context.Context, id string) error {
 
 // cancel cancels a job as soon as Dataflow knows it, unless the job ends first.
 func (j dataflowJob) cancel(ended <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+	ctx, cancel := context.WithTimeout(context.Background(), dataflowTime)
 	defer cancel()
 	go func() {
 		select {
@@ -184,7 +184,7 @@ func repeat(ctx context.Context, ask func(context.Context) error) error {
 			return err
 		}
 		select {
-		case <-time.After(lookAgain):
+		case <-time.After(pollInterval):
 		case <-ctx.Done():
 			return err
 		}

@@ -77,7 +77,7 @@ func jobAt(project, endpoint string) dataflowJob {
 
 // A job of Dataflow is cancelled by its name, also one that is only being submitted.
 func TestCancelDataflow(t *testing.T) {
-	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &pollInterval, time.Millisecond)
 	endpoint, asked, cancelled := dataflow(t, true)
 	err := jobAt("p", endpoint).cancel(make(chan struct{}))
 	if err != nil {
@@ -90,8 +90,8 @@ func TestCancelDataflow(t *testing.T) {
 
 // Cancelling has an end, too.
 func TestCancelDataflowInTime(t *testing.T) {
-	shorten(t, &lookAgain, time.Millisecond)
-	shorten(t, &lookTime, 100*time.Millisecond)
+	shorten(t, &pollInterval, time.Millisecond)
+	shorten(t, &dataflowTime, 100*time.Millisecond)
 	endpoint, asked, _ := dataflow(t, false)
 	err := jobAt("p", endpoint).cancel(make(chan struct{}))
 	var u *Uncancelled
@@ -118,7 +118,7 @@ func TestDataflowJobThatGoesOn(t *testing.T) {
 
 // Only a job that is done makes a run complete: Beam takes a cancelled one for as good.
 func TestDataflowJobsThatAreNotDone(t *testing.T) {
-	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &pollInterval, time.Millisecond)
 	endpoint, _, _ := dataflow(t, true)
 	for id, want := range map[string]string{
 		"done": "", "cancelled": "the Dataflow job coeval-1 (cancelled) ended CANCELLED, not DONE", "drained": "ended DRAINED", "updated": "ended UPDATED",
@@ -136,7 +136,7 @@ func TestDataflowJobsThatAreNotDone(t *testing.T) {
 
 // One that Dataflow never comes to know is looked for until the run ends.
 func TestCancelDataflowOfNoJob(t *testing.T) {
-	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &pollInterval, time.Millisecond)
 	endpoint, asked, cancelled := dataflow(t, false)
 	ended, done := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -167,7 +167,7 @@ func TestCancelDataflowFails(t *testing.T) {
 
 // Whether Dataflow takes jobs of a project in a region is known before anything is asked.
 func TestReachOfDataflow(t *testing.T) {
-	shorten(t, &lookAgain, time.Millisecond)
+	shorten(t, &pollInterval, time.Millisecond)
 	shorten(t, &answerTime, 10*time.Second)
 	for _, test := range []struct{ project, region, want string }{
 		{"p", "us-central1", ""},

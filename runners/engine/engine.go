@@ -299,7 +299,7 @@ func Cause(err error) error {
 	text = strings.TrimSpace(text)
 	for _, lost := range []string{"SDK worker disconnected", "error reading from server"} {
 		if strings.Contains(text, lost) {
-			return fmt.Errorf("the runner lost its connection to a worker, for example because a machine stood still (%s). Run the same command to continue: only requests in flight are asked again", oneLine(errors.New(text)))
+			return fmt.Errorf("the runner lost its connection to a worker, for example because a machine stood still (%s). Run the same command to continue: only requests in flight are repeated", oneLine(errors.New(text)))
 		}
 	}
 	return errors.New(text)

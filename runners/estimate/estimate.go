@@ -204,14 +204,17 @@ func distinct(numbers ...[]int) []int {
 // computeCost sets the cost of a variant.
 func (e *Estimate) computeCost(p *plan.Plan, v *Variant) {
 	var chars int64
-	v.Cost, chars = e.whole(p, v.K, v.N, p.Prompts*int64(v.Comparisons), slices.Contains(p.Reads, schemas.StageReads), slices.Contains(p.Reads, schemas.StageMeta))
+	v.Cost, chars = e.whole(p, v.K, judged{float64(v.N), 1}, p.Prompts*int64(v.Comparisons), slices.Contains(p.Reads, schemas.StageReads), slices.Contains(p.Reads, schemas.StageMeta))
 	v.JournalBytes, v.OutputBytes = p.Storage(v.Generations, chars)
 }
 
+// judged is the mean number of judgments of a response that is judged, and of the requests for them.
+type judged struct{ judgments, requests float64 }
+
 // whole returns the cost of all prompts of a plan with an empty journal, and the characters of their
-// texts. Comparisons are those of all prompts. With readScores the responses are read once each, and only the
-// contested one is judged; with readComparisons a comparison is one token.
-func (e *Estimate) whole(p *plan.Plan, k, n int, comparisons int64, readScores, readComparisons bool) (cost Cost, chars int64) {
+// texts. Comparisons are the comparisons of all prompts. With readScores the responses are read once
+// each, and only the contested one is judged; with readComparisons a comparison is one token.
+func (e *Estimate) whole(p *plan.Plan, k int, each judged, comparisons int64, readScores, readComparisons bool) (cost Cost, chars int64) {
 	type need struct {
 		stage                 string
 		requests, generations int64
@@ -228,15 +231,15 @@ func (e *Estimate) whole(p *plan.Plan, k, n int, comparisons int64, readScores, 
 		needs = append(needs, need{pool.Stage, p.Prompts, p.Prompts * n, false})
 		responses += n
 	}
-	judged := responses
+	judged := float64(p.Prompts * responses)
 	if readScores {
 		needs = append(needs, need{schemas.StageJudge, p.Prompts * responses, p.Prompts * responses, true})
-		if judged = 1; comparisons == 0 {
+		if judged = float64(p.Prompts); comparisons == 0 {
 			judged = 0
 		}
 	}
 	needs = append(needs,
-		need{schemas.StageJudge, p.Prompts * judged, p.Prompts * judged * int64(n), false},
+		need{schemas.StageJudge, int64(math.Round(judged * each.requests)), int64(math.Round(judged * each.judgments)), false},
 		need{schemas.StageMeta, comparisons, comparisons, readComparisons})
 	var generations, prompt, completion int64
 	for _, c := range needs {

@@ -72,7 +72,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// Budgets are for an empty journal, whatever the journal contains. Without judge pairs there are no
+// Budgets are for an empty journal, even when the journal has calls. Without judge pairs there are no
 // comparisons. Each requested budget is listed once.
 func TestVariants(t *testing.T) {
 	p := examplePlan()
@@ -133,10 +133,10 @@ func TestBudgets(t *testing.T) {
 	for i, b := range e.Budgets {
 		want := 840 + int64(10*b.Comparisons+0.5)
 		if slices.Contains(b.Settings, "judge.verdict=read") {
-			want = 10*(7+7+24) + int64(10*b.Comparisons+0.5) // 7 reads, and 24 judgments of the contested response
+			want = 10*(7+7) + int64(10*measured[i].judgments+0.5) + int64(10*b.Comparisons+0.5) // 7 reads, and judgments of the contested response
 		}
 		if b.Generations != want {
-			t.Errorf("%v asks for %d generations, want %d: 10·(7 + 77), or 10·(7 + 7 + 24), and 10·%v", b.Settings, b.Generations, want, b.Comparisons)
+			t.Errorf("%v asks for %d generations, want %d: 10·(7 + 77), or 10·(7 + 7) and the judgments in rounds, and 10·%v", b.Settings, b.Generations, want, b.Comparisons)
 		}
 		if b.AssumesReads != slices.Contains(b.Settings, "meta_judge.verdict=read") || b.AssumesReads && b.CompletionTokens >= e.Budgets[3].CompletionTokens {
 			t.Errorf("%v writes %d tokens, verdicts in words %d", b.Settings, b.CompletionTokens, e.Budgets[3].CompletionTokens)

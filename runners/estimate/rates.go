@@ -1,13 +1,9 @@
 package estimate
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -16,17 +12,16 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"coeval/schemas/redact"
-	"coeval/transforms/inprocess"
+	"coeval/schemas"
+	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
 
-// A Server receives requests at URL/chat/completions.
+// A Server receives requests for a model at its endpoint.
 type Server struct {
-	URL   string
-	Model string
-	// Access has the key, headers and query for the server; nil for none.
-	Access *stage.Credentials
+	Endpoint stage.Endpoint
+	Model    string
 }
 
 const (
@@ -54,45 +49,62 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 	if len(servers) == 0 {
 		return Rates{}, errors.New("probe: there is no server to ask")
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: atOnce, Proxy: http.ProxyFromEnvironment}
-	inprocess.Attach(transport)
-	client := &http.Client{
-		Timeout:   requestTimeout,
-		Transport: transport,
-		// A redirect may lead to a foreign host, which must not receive the key.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	clients := make([]*client, len(servers))
+	defer func() {
+		for _, c := range clients {
+			if c != nil {
+				c.HTTP.CloseIdleConnections()
+			}
+		}
+	}()
+	for i, s := range servers {
+		c, err := transport.New(s.Endpoint)
+		if err == nil {
+			c.HTTP, err = transport.NewHTTPClient(s.Endpoint.CAFile)
+		}
+		if err != nil {
+			return Rates{}, fmt.Errorf("probe: %w", err)
+		}
+		clients[i] = &client{Client: c, model: s.Model}
 	}
-	defer client.CloseIdleConnections()
 	long := strings.Repeat("Some words that are there to be read. ", longWords/8)
-	read, _, err := ask(ctx, client, servers, duration/2, long, 1)
+	read, _, err := ask(ctx, clients, duration/2, long, 1)
 	if err != nil {
 		return Rates{}, err
 	}
-	_, written, err := ask(ctx, client, servers, duration/2, "Tell a long story of the sea.", shortTokens)
+	_, written, err := ask(ctx, clients, duration/2, "Tell a long story of the sea.", shortTokens)
 	if err != nil {
 		return Rates{}, err
 	}
 	if read == 0 || written == 0 {
-		return Rates{}, fmt.Errorf("probe: %s returns no token counts (usage), so its rates can't be measured: set --prompt-rate and --completion-rate", servers[0].URL)
+		return Rates{}, fmt.Errorf("probe: %s returns no token counts (usage), so its rates can't be measured: set --prompt-rate and --completion-rate", clients[0].Name)
 	}
 	return Rates{Prompt: read, Completion: written}, nil
 }
 
+// A client asks one server, in the form that the server accepts.
+type client struct {
+	*transport.Client
+	model string
+	// stream and completionTokens are set when the server accepts nothing else.
+	stream, completionTokens atomic.Bool
+}
+
 // ask sends requests for a duration, waits for the last, and returns tokens per second.
-func ask(ctx context.Context, client *http.Client, servers []Server, duration time.Duration, text string, tokens int) (read, written float64, err error) {
+func ask(ctx context.Context, clients []*client, duration time.Duration, text string, tokens int) (read, written float64, err error) {
 	var prompt, completion atomic.Int64
 	began := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
-	for i := range servers {
+	for _, c := range clients {
 		for range atOnce {
 			group.Go(func() error {
 				for first := true; first || time.Since(began) < duration; first = false {
-					u, err := complete(ctx, client, &servers[i], text, tokens)
+					p, w, err := c.complete(ctx, text, tokens)
 					if err != nil {
-						return fmt.Errorf("probe: %s: %w", servers[i].URL, err)
+						return fmt.Errorf("probe: %s: %w", c.Name, err)
 					}
-					prompt.Add(u.PromptTokens)
-					completion.Add(u.CompletionTokens)
+					prompt.Add(int64(p))
+					completion.Add(int64(w))
 				}
 				return nil
 			})
@@ -105,61 +117,42 @@ func ask(ctx context.Context, client *http.Client, servers []Server, duration ti
 	return float64(prompt.Load()) / seconds, float64(completion.Load()) / seconds, nil
 }
 
-type message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
-}
-
-type request struct {
-	Model     string    `json:"model"`
-	Messages  []message `json:"messages"`
-	MaxTokens int       `json:"max_tokens"`
-}
-
-type usage struct {
-	PromptTokens     int64 `json:"prompt_tokens"`
-	CompletionTokens int64 `json:"completion_tokens"`
-}
-
-func complete(ctx context.Context, client *http.Client, s *Server, text string, tokens int) (u usage, err error) {
-	body, err := json.Marshal(request{Model: s.Model, Messages: []message{{"user", uuid.NewString() + " " + text}}, MaxTokens: tokens})
-	if err != nil {
-		return u, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(s.URL, "/")+"/chat/completions", bytes.NewReader(body))
-	if err != nil {
-		return u, err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	var secrets *redact.Redactor
-	if s.Access != nil {
-		secrets = redact.New(s.Access.Secrets...)
-		maps.Copy(r.Header, s.Access.Header)
-		query := r.URL.Query()
-		for name, value := range s.Access.Query {
-			query.Set(name, value)
+// complete asks for a text, and returns the tokens of the prompt and of the text.
+func (c *client) complete(ctx context.Context, text string, tokens int) (prompt, completion int, err error) {
+	role := stage.Role{Model: c.model, MaxTokens: tokens, Omit: []string{stage.Temperature, stage.TopP, stage.Seed}}
+	for range 3 { // in each of the two other forms
+		request := openai.Request{
+			Role: &role, N: 1, Messages: []schemas.Message{{Role: "user", Content: uuid.NewString() + " " + text}},
+			Stream: c.stream.Load(), CompletionTokens: c.completionTokens.Load(),
 		}
-		r.URL.RawQuery = query.Encode()
+		body, err := openai.AppendBody(nil, &request)
+		if err != nil {
+			return 0, 0, err
+		}
+		a, err := c.Post(ctx, body, maxAnswerBytes, requestTimeout)
+		if err != nil {
+			return 0, 0, errors.New(c.Secrets.String(err.Error()))
+		}
+		flt := openai.Classify(a.Status, a.Header, a.Body)
+		if a.Status == http.StatusOK {
+			decode := openai.Decode
+			if a.Stream {
+				decode = openai.DecodeStream
+			}
+			var generations []schemas.Generation
+			if generations, _, flt = decode(a.Body, 1); flt == nil {
+				prompt, completion = openai.Usage(generations)
+				return prompt, completion, nil
+			}
+		}
+		switch {
+		case flt.Kind == openai.StreamOnly && !request.Stream:
+			c.stream.Store(true)
+		case flt.Kind == openai.WrongField && !request.CompletionTokens:
+			c.completionTokens.Store(true)
+		default:
+			return 0, 0, errors.New(flt.Message)
+		}
 	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return u, errors.New(secrets.String(err.Error()))
-	}
-	defer answer.Body.Close()
-	said, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswerBytes))
-	if err != nil {
-		return u, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		const shown = 200
-		said = secrets.Bytes(said)
-		return u, fmt.Errorf("status %d: %q", answer.StatusCode, said[:min(len(said), shown)])
-	}
-	var told struct {
-		Usage usage `json:"usage"`
-	}
-	if err := json.Unmarshal(said, &told); err != nil {
-		return u, fmt.Errorf("the answer is not JSON: %w", err)
-	}
-	return usage{max(told.Usage.PromptTokens, 0), max(told.Usage.CompletionTokens, 0)}, nil
+	return 0, 0, errors.New("the server accepts no form of the request")
 }

@@ -39,7 +39,7 @@ type Reliability struct {
 	// Responses have a judgment in both halves, Judgments is the mean number of their parsed judgments.
 	Responses int64   `json:"responses"`
 	Judgments float64 `json:"judgments"`
-	// Within is of the deviations from each prompt's means: choices are made within a prompt. All is
+	// Within is of the deviations from each prompt's means: selections are made within a prompt. All is
 	// over all responses. They are null where the means have no spread.
 	Within *float64 `json:"within"`
 	All    *float64 `json:"all"`
@@ -112,14 +112,14 @@ func (t *crossTally) add(n *runs.Numbers) {
 	own.meanX, own.meanY = 0, 0 // the deviations from the prompt's means have the mean 0
 	t.within.join(&own)
 	for k := range findings {
-		choice := pairs.Actor(&findings[k], t.options)
-		if choice.Outcome != schemas.Paired {
+		selection := pairs.Actor(&findings[k], t.options)
+		if selection.Outcome != schemas.Paired {
 			continue
 		}
 		measured := &findings[1-k]
 		t.pairs++
-		t.margin += responseOf(measured, choice.ChosenID).Score.Mean() - responseOf(measured, choice.RejectedID).Score.Mean()
-		t.wins += winShare(split[choice.ChosenID][1-k], split[choice.RejectedID][1-k])
+		t.margin += responseOf(measured, selection.ChosenID).Score.Mean() - responseOf(measured, selection.RejectedID).Score.Mean()
+		t.wins += winShare(split[selection.ChosenID][1-k], split[selection.RejectedID][1-k])
 	}
 }
 
@@ -162,7 +162,7 @@ func (t *crossTally) figures() (*CrossFit, *Reliability) {
 
 // stepUp returns the reliability of the mean of two halves from their correlation.
 func stepUp(m *moments) *float64 {
-	if !(m.xx > leastSpread && m.yy > leastSpread) {
+	if !(m.xx > minSpread && m.yy > minSpread) {
 		return nil
 	}
 	r := max(m.correlation(), 0)
@@ -170,5 +170,5 @@ func stepUp(m *moments) *float64 {
 	return &reliability
 }
 
-// leastSpread is a sum of squares above that of equal means with different roundings.
-const leastSpread = 1e-12
+// minSpread is a sum of squares above that of equal means with different roundings.
+const minSpread = 1e-12

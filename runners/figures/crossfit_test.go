@@ -92,7 +92,7 @@ func TestReliability(t *testing.T) {
 func TestCrossFitOfNoise(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var cross crossTally
-	plain := newLengthTally(pairs.ActorOptions{}, nil, bins{top: 5000})
+	plain := newLengthTally(pairs.ActorOptions{}, nil, bins{top: 5000}, false)
 	for range 3000 {
 		scores := map[string][]float64{}
 		for _, id := range []string{"a", "b", "c"} {

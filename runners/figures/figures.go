@@ -1,8 +1,10 @@
-// Package figures computes whether a run's data is worth training on: scores and their reliability, the
-// effect of length, the meta-judge's behaviour, and which model wrote the responses of the pairs.
+// Package figures computes the figures that show whether a run's data is worth training on. They describe
+// the scores and their reliability, the effect of length, the meta-judge's behaviour, and the models whose
+// texts are in the pairs.
 //
-// [Of] streams the raw tables, as many shards at a time as there are cores. Memory does not depend on text
-// length; each actor pair adds three numbers. Figures do not depend on the number of cores.
+// [Of] streams the raw tables, as many shards at a time as there are cores. Memory does not grow with
+// text length. It grows by three numbers for each actor pair. Figures do not depend on the number of
+// cores.
 //
 // Means are plain means. Variances and standard deviations are of the population, except for
 // [Control].Scale. A share over zero rows is 0, and its count is 0. runners/readers/figures.py computes
@@ -53,6 +55,8 @@ type Calibration struct {
 
 // Scores are about the judge's scores, in rubric points.
 type Scores struct {
+	// Reads reports whether S and V are those of reads. The judgments are then those of the contested responses alone.
+	Reads bool `json:"reads,omitempty"`
 	// Judgments are those with a score; Mean and Deviation are of these scores, Top the share
 	// of them that is Highest, the highest of the judge's scale.
 	Judgments int64   `json:"judgments"`
@@ -112,7 +116,7 @@ type Length struct {
 	Difference float64 `json:"difference"`
 	Shorter    float64 `json:"shorter"`
 	// Slope is of the least-squares line of S on length over all scored responses, in points for 1,000
-	// characters, Correlation Pearson's. SlopeWithin and CorrelationWithin are those of the deviations
+	// characters, Correlation Pearson's. SlopeWithin and CorrelationWithin are the same for the deviations
 	// from each prompt's means: the effect of length among the answers to one prompt. They are 0 where
 	// all lengths are the same.
 	Slope             float64 `json:"slope"`
@@ -232,7 +236,7 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for shard := range tallies {
-		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest)
+		tallies[shard] = newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest, r.Settings.ReadsScores())
 		group.Go(func() error {
 			if err := r.Each(ctx, shard, tallies[shard].add); err != nil || len(r.Settings.Actor.Pools) == 0 {
 				return err
@@ -243,7 +247,7 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest)
+	sum := newTally(r.Settings.Method.ActorOptions(), r.Settings.Calibration, highest, r.Settings.ReadsScores())
 	for _, t := range tallies { // in the order of the shards, so that sums of floats agree
 		sum.join(t)
 	}
@@ -255,6 +259,7 @@ func Of(ctx context.Context, r *runs.Run) (*Figures, error) {
 		},
 		Scores: sum.scores.figures(), Length: sum.length.figures(), CrossFit: crossFit, Reliability: reliability,
 	}
+	f.Scores.Reads = r.Settings.ReadsScores()
 	if c := r.Settings.Calibration; c != nil {
 		f.Calibration = &Calibration{Date: c.Date, Responses: c.Responses}
 	}

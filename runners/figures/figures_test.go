@@ -46,7 +46,7 @@ func dossier() *runs.Numbers {
 
 func tallied(t *testing.T, dossiers ...*runs.Numbers) *tally {
 	t.Helper()
-	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5)
+	sum := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5, false)
 	for _, d := range dossiers {
 		if err := sum.add(d); err != nil {
 			t.Fatal(err)
@@ -113,7 +113,7 @@ func TestLength(t *testing.T) {
 	}
 }
 
-// With length, hardness and wins apart, the fit recovers what made the wins.
+// With length, hardness and wins apart, the fit recovers the causes of the wins.
 func TestControlRecovers(t *testing.T) {
 	const theta, phi, psi = 0.8, -0.5, 0.3
 	const n = 2000
@@ -176,7 +176,7 @@ func TestJoin(t *testing.T) {
 	other := dossier()
 	other.Responses[0].Chars, other.Responses[0].ScoreMean = 300, new(3.25)
 	whole := tallied(t, dossier(), other, dossier())
-	parts := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5)
+	parts := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5, false)
 	parts.join(tallied(t, dossier()))
 	parts.join(tallied(t, other, dossier()))
 	a := whole.length.figures()
@@ -247,7 +247,7 @@ func TestOtherScales(t *testing.T) {
 				*r.ScoreVariance *= factor * factor
 			}
 		}
-		got := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5*factor)
+		got := newTally(pairs.ActorOptions{Rho: 0.32}, nil, 5*factor, false)
 		if err := got.add(d); err != nil {
 			t.Fatal(err)
 		}

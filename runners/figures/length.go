@@ -37,6 +37,7 @@ func NearestSweptRho(rho float64) float64 {
 type lengthTally struct {
 	options     pairs.ActorOptions
 	calibration *score.Calibration
+	reads       bool
 	rhos        []float64
 	swept       []rhoTally
 	// all are of (length, S) over all responses, within of the deviations from each prompt's means.
@@ -57,9 +58,9 @@ type rhoTally struct {
 	margin                    float64
 }
 
-func newLengthTally(o pairs.ActorOptions, c *score.Calibration, b bins) lengthTally {
+func newLengthTally(o pairs.ActorOptions, c *score.Calibration, b bins, reads bool) lengthTally {
 	rhos := sweptRhos(o.Rho)
-	t := lengthTally{options: o, calibration: c, bins: b, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
+	t := lengthTally{options: o, calibration: c, bins: b, reads: reads, rhos: rhos, swept: make([]rhoTally, len(rhos)), grid: make([][]int64, 21)}
 	for i := range t.grid {
 		t.grid[i] = make([]int64, gridCells)
 	}
@@ -68,15 +69,18 @@ func newLengthTally(o pairs.ActorOptions, c *score.Calibration, b bins) lengthTa
 
 func (t *lengthTally) add(d *runs.Numbers) {
 	f, scores := finding(d, t.calibration)
+	if t.reads {
+		f = findingOfReads(d)
+	}
 	level := t.addResponses(d)
 	for i, rho := range t.rhos {
 		o := t.options
 		o.Rho = rho
-		choice := pairs.Actor(f, o)
-		if choice.Outcome != schemas.Paired {
+		selection := pairs.Actor(f, o)
+		if selection.Outcome != schemas.Paired {
 			continue
 		}
-		chosen, rejected := responseOf(f, choice.ChosenID), responseOf(f, choice.RejectedID)
+		chosen, rejected := responseOf(f, selection.ChosenID), responseOf(f, selection.RejectedID)
 		s := &t.swept[i]
 		s.pairs++
 		s.chosen += int64(chosen.Chars)
@@ -87,6 +91,9 @@ func (t *lengthTally) add(d *runs.Numbers) {
 			if chosen.Chars < rejected.Chars {
 				t.shorter++
 			}
+			if t.reads { // single numbers have no wins of one judgment over another
+				continue
+			}
 			t.differences = append(t.differences, float64(chosen.Chars-rejected.Chars))
 			t.levels = append(t.levels, level)
 			t.wins = append(t.wins, winShare(scores[chosen.ID], scores[rejected.ID]))
@@ -94,7 +101,7 @@ func (t *lengthTally) add(d *runs.Numbers) {
 	}
 }
 
-// finding returns the input of the actor's choice, and the parsed scores of each response in
+// finding returns the input of the actor's selection, and the parsed scores of each response in
 // thousandths.
 func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores map[string][]int) {
 	f = &schemas.Finding{PromptID: d.Prompt.ID}
@@ -111,6 +118,21 @@ func finding(d *runs.Numbers, c *score.Calibration) (f *schemas.Finding, scores 
 		})
 	}
 	return f, scores
+}
+
+// findingOfReads is finding for a run that reads scores. Parsed times the mean of a response is a whole number of
+// thousandths: the mean is that of so many reads, or on the scale of people itself in thousandths.
+func findingOfReads(d *runs.Numbers) *schemas.Finding {
+	f := &schemas.Finding{PromptID: d.Prompt.ID}
+	for i := range d.Responses {
+		r := &d.Responses[i]
+		own := schemas.ResponseFinding{ID: r.ID, Pool: r.Pool, Status: schemas.Status(r.Status), Chars: int(r.Chars)}
+		if r.ScoreMean != nil {
+			own.Score = schemas.Score{N: int(r.Parsed), Sum: int64(thousandths(*r.ScoreMean * float64(r.Parsed))), Scored: true}
+		}
+		f.Responses = append(f.Responses, own)
+	}
+	return f
 }
 
 func responseOf(f *schemas.Finding, id string) *schemas.ResponseFinding {
@@ -235,7 +257,7 @@ func control(differences, levels, wins []float64) *Control {
 		}
 	}
 	mean, deviation := stat.PopMeanStdDev(levels, nil)
-	if deviation > leastDeviation {
+	if deviation > minDeviation {
 		for i, level := range levels {
 			rows[i][2] = (mean - level) / deviation
 		}
@@ -248,6 +270,6 @@ func control(differences, levels, wins []float64) *Control {
 	return c
 }
 
-// leastDeviation of the prompts' mean scores is above the deviation of equal means with different
+// minDeviation of the prompts' mean scores is above the deviation of equal means with different
 // roundings.
-const leastDeviation = 1e-9
+const minDeviation = 1e-9

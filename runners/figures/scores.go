@@ -7,7 +7,7 @@ import (
 
 	"coeval/runners/runs"
 	"coeval/schemas"
-	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 )
 
 type scoreTally struct {
@@ -25,7 +25,7 @@ type scoreTally struct {
 }
 
 func newScoreTally(b bins) scoreTally {
-	ofBuiltIn := float64(b.top) / judge.MaxScore
+	ofBuiltIn := float64(b.top) / points.MaxScore
 	return scoreTally{
 		judgments: make([]int64, b.top+1), bins: b,
 		response: Histogram{Width: b.width()}, variance: Histogram{Width: 0.1 * ofBuiltIn * ofBuiltIn},

@@ -18,10 +18,11 @@ type tally struct {
 	pools   poolTally
 }
 
-// newTally returns a tally of a run whose judge gives at most this number of points.
-func newTally(o pairs.ActorOptions, c *score.Calibration, highest float64) *tally {
+// newTally returns a tally of a run whose judge gives at most this number of points. Reads reports whether responses are
+// scored by reads.
+func newTally(o pairs.ActorOptions, c *score.Calibration, highest float64, reads bool) *tally {
 	b := bins{top: thousandths(highest)}
-	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b), pools: newPoolTally()}
+	return &tally{scores: newScoreTally(b), length: newLengthTally(o, c, b, reads), cross: crossTally{options: o, calibration: c}, meta: newMetaTally(b), pools: newPoolTally()}
 }
 
 // bins divide the judge's scale, from 0 to top thousandths, into tenths and twentieths: half points and

@@ -1,8 +1,8 @@
 // Package glm fits logistic regressions to outcomes between 0 and 1.
 //
-// It suits models with few terms (a strength, a length effect, style features): the fits are exact to
-// rounding, need no random numbers and always end. A small ridge keeps them finite where one side wins
-// every time. The package keeps no state.
+// The models have few terms: a strength, a length effect, style features. The fits are exact to rounding,
+// need no random numbers and always end. A small ridge keeps the parameters finite if one side wins every
+// time. The package keeps no state.
 package glm
 
 import (

@@ -31,7 +31,7 @@ func TestFitWeights(t *testing.T) {
 	}
 }
 
-// At the minimum the gradient vanishes, whatever the data: separable, constant, huge or collinear.
+// At the minimum the gradient vanishes for data of any kind: separable, constant, huge or collinear.
 func TestFitEndsAtTheMinimum(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 300 {

@@ -1,5 +1,6 @@
-// Package inspect prints everything about one prompt of a run: its responses with their scores, the
-// contested response with its win matrix and ratings, and its pairs, or the reason why it has none.
+// Package inspect prints one prompt of a run: its responses with scores, and the contested response with
+// its win matrix and ratings. It also prints the pairs of the prompt, or the reason why there are none.
+// It shortens texts unless all are wanted.
 //
 // Text of models passes through package sanitize, so that it cannot control the terminal.
 package inspect
@@ -32,14 +33,16 @@ type View struct {
 	Contested   []schemas.JudgmentRow
 	Comparisons []schemas.ComparisonRow
 	Failures    []schemas.FailureRow
-	Actor       *schemas.Pair
-	Judge       *schemas.Pair
+	// Reads has the reads of scores by the ID of their response, and those of comparisons by the ID of the comparison.
+	Reads map[string][]schemas.ReadRow
+	Actor *schemas.Pair
+	Judge *schemas.Pair
 }
 
 // Read returns the view of a prompt. The name is its ID, an unambiguous beginning of its ID, an ID from
 // the input, or its number in the input: from 1, with several files in the order of their names.
 func Read(ctx context.Context, r *runs.Run, name string) (*View, error) {
-	v := &View{Run: r, Judgments: map[string][]schemas.JudgmentRow{}}
+	v := &View{Run: r, Judgments: map[string][]schemas.JudgmentRow{}, Reads: map[string][]schemas.ReadRow{}}
 	id, err := v.find(ctx, name)
 	if err != nil {
 		return nil, err
@@ -119,6 +122,9 @@ func (v *View) read(ctx context.Context, id string) error {
 	if v.Failures, err = runs.PromptRows[schemas.FailureRow](ctx, v.Run, shards.Failures, id); err != nil {
 		return err
 	}
+	if err := v.readReads(ctx, id); err != nil {
+		return err
+	}
 	if v.Actor, err = v.pair(ctx, schemas.RoleActor, shards.Actor, id); err != nil {
 		return err
 	}
@@ -126,6 +132,26 @@ func (v *View) read(ctx context.Context, id string) error {
 		return err
 	}
 	v.order(judgments)
+	return nil
+}
+
+// readReads reads the rows of raw/reads, a table of runs with reads alone.
+func (v *View) readReads(ctx context.Context, id string) error {
+	if s := &v.Run.Settings; !s.ReadsScores() && !s.ReadsComparisons() {
+		return nil
+	}
+	reads, err := runs.PromptRows[schemas.ReadRow](ctx, v.Run, shards.Reads, id)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(reads, func(a, b schemas.ReadRow) int { return cmp.Compare(a.Replicate, b.Replicate) })
+	for _, r := range reads {
+		about := r.ID
+		if r.FirstID == nil {
+			about = r.ResponseID
+		}
+		v.Reads[about] = append(v.Reads[about], r)
+	}
 	return nil
 }
 

@@ -107,10 +107,17 @@ func (p *printer) responseNumber(id string) int {
 
 func (p *printer) responses() {
 	p.heading("RESPONSES of %s", sanitize.Line(p.Run.Settings.Actor.Role.Identity()))
-	rows := []string{"\tstatus\tcharacters\tS\tV\tscores\t"}
+	read := ""
+	if p.Run.Settings.ReadsScores() {
+		read = "reads\t"
+	}
+	rows := []string{"\tstatus\tcharacters\tS\tV\t" + read + "scores\t"}
 	for i := range p.Responses {
 		r := &p.Responses[i]
-		rows = append(rows, fmt.Sprintf("  %d\t%s\t%d\t%s\t%s\t%s\t%s", i+1, sanitize.Line(r.Status), r.Chars, number(r.ScoreMean), number(r.ScoreVariance), p.scores(r.ID), p.marks(r)))
+		if read != "" {
+			read = p.reads(r.ID) + "\t"
+		}
+		rows = append(rows, fmt.Sprintf("  %d\t%s\t%d\t%s\t%s\t%s%s\t%s", i+1, sanitize.Line(r.Status), r.Chars, number(r.ScoreMean), number(r.ScoreVariance), read, p.scores(r.ID), p.marks(r)))
 	}
 	p.table(rows)
 	for i := range p.Responses {
@@ -237,13 +244,19 @@ func (p *printer) matrix() {
 	}
 	p.heading("CONTESTED  response %d, its judgments by %s compared by %s", p.responseNumber(*p.Prompt.ContestedResponseID),
 		sanitize.Line(p.Run.Settings.Judge.Role.Identity()), sanitize.Line(p.Run.Settings.MetaJudge.Role.Identity()))
+	p.rounds(*p.Prompt.ContestedResponseID)
 	if len(p.Comparisons) == 0 {
 		p.say("  no judgments were compared")
 		return
 	}
 	said := map[[2]string]string{}
 	for _, c := range p.Comparisons {
-		said[[2]string{c.FirstID, c.SecondID}] = c.Winner
+		said[[2]string{c.FirstID, c.SecondID}] = mark(c.Winner)
+		for _, r := range p.Reads[c.ID] { // at most one
+			if r.Value != nil {
+				said[[2]string{c.FirstID, c.SecondID}] = fmt.Sprintf("%.0f", 100**r.Value)
+			}
+		}
 	}
 	head := []string{"", "Elo", "score", "characters", ""}
 	for i := range p.Contested {
@@ -254,24 +267,32 @@ func (p *printer) matrix() {
 		j := &p.Contested[i]
 		row := []string{fmt.Sprintf("  %d", i+1), signed(j.Elo), fmt.Sprint(*j.Score), fmt.Sprint(j.Chars), ""}
 		for k := range p.Contested {
-			row = append(row, cell(i == k, said[[2]string{j.ID, p.Contested[k].ID}]))
+			cell := said[[2]string{j.ID, p.Contested[k].ID}]
+			if i == k {
+				cell = "·"
+			}
+			row = append(row, cell)
 		}
 		rows = append(rows, strings.Join(row, "\t"))
 	}
 	p.table(rows)
-	p.say("  row shown first, column second: > the first won, < the second won, = no verdict, blank failed")
+	cells := "> the first won, < the second won, = no verdict, blank failed"
+	if p.Run.Settings.ReadsComparisons() {
+		cells = "per cent of the probability that the first wins, = unparsed, blank failed"
+	}
+	if p.Run.Settings.MetaJudge.Budget != nil {
+		cells += " or not asked"
+	}
+	p.say("  row shown first, column second: %s", cells)
 }
 
-func cell(self bool, winner string) string {
-	switch {
-	case self:
-		return "·"
-	case winner == schemas.First.String():
+// mark returns the sign of a comparison's winner.
+func mark(winner string) string {
+	switch winner {
+	case schemas.First.String():
 		return ">"
-	case winner == schemas.Second.String():
+	case schemas.Second.String():
 		return "<"
-	case winner == "":
-		return ""
 	}
 	return "="
 }

@@ -205,7 +205,7 @@ def check_reads(flags, server, coeval, out):
     for role in ("judge reads 0, 1, 2, 3, 4, 5 of", "meta_judge reads A, B of"):
         if role not in told or "by top_logprobs: 20" not in told:
             fail(f"the run does not tell that {role} the server by top_logprobs: 20:\n{told}")
-    read = make("read", flags, ENFORCED_PROMPTS, READ, server, coeval, out, reference=False)
+    read = make("read", flags, ENFORCED_PROMPTS, READ, server, coeval, out)
     scores, comparisons = read["reads"]["scores"], read["reads"]["comparisons"]
     print(f"read: {scores} of scores, {comparisons} of comparisons", flush=True)
     if scores["reads"] < ENFORCED_PROMPTS or not 0 < scores["mass"] <= 1 or not 0 <= comparisons["mass"] <= 1:

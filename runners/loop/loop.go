@@ -10,24 +10,20 @@
 // Phase 2 runs in the folder of phase 1, so that it takes all calls of phase 1 from their journal.
 //
 // All files of a loop are in one folder. state.jsonl has a line for each finished step, with the digest of
-// its inputs. Every step can be repeated: runs and arenas use their journals, a training set depends only
-// on the pairs, and package process finds a training or a server that a killed loop left running. So the
-// same command continues after a kill at any moment. It repeats no finished step and pays for no saved call
-// again; a training that was itself killed starts again.
+// its inputs. Every step can be repeated. Runs and arenas use their journals, and a training set depends only
+// on the pairs. Package process finds a training or a server that a killed loop left running. So the same
+// command continues after a kill at any moment. It repeats no finished step and requests no saved
+// answer again. A training that was killed too starts again.
 //
-// The program starts itself for runs, arenas and calibrations, each as a separate process, so each
-// behaves like its command. One loop at a time uses a folder.
+// The loop executes each run, arena and calibration as a separate process of the same program. So each
+// behaves exactly like its command. One loop at a time uses a folder.
 package loop
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -36,19 +32,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"coeval/runners/arena"
 	"coeval/runners/arena/winrate"
+	"coeval/runners/loop/config"
 	"coeval/runners/loop/decide"
 	"coeval/runners/loop/process"
+	"coeval/runners/loop/steps"
 	"coeval/runners/loop/trainset"
+	"coeval/runners/settings"
 	"coeval/schemas"
+	"coeval/transforms/stage"
 )
 
 // A Loop is one execution of the program for a loop's folder.
 type Loop struct {
-	Config Config
+	Config config.Config
 	// Binary is the program itself.
 	Binary string
 	// Out gets a line for each step.
@@ -56,7 +54,7 @@ type Loop struct {
 	// Env are additional environment variables of all commands.
 	Env []string
 
-	state *State
+	state *steps.State
 	// saying guards Out.
 	saying sync.Mutex
 }
@@ -66,7 +64,7 @@ type checkpoint struct {
 	// Path is its name for the trainer and the servers, Name its name in requests.
 	Path string `json:"path"`
 	Name string `json:"name"`
-	// Digest is that of the files, empty for the first model.
+	// Digest is the digest of the model's files, empty for the first model.
 	Digest string `json:"digest"`
 }
 
@@ -76,19 +74,29 @@ func (c *checkpoint) revision() string {
 	return c.Digest[:min(shown, len(c.Digest))]
 }
 
-// Run goes on where the state ends, until a decision ends the loop. It returns an error that names
-// the iteration and the step if one fails; the same call goes on there.
+// Run continues after the last finished step, until a decision ends the loop. If a step fails, the error
+// names the iteration and the step, and another call of Run repeats that step.
 func (l *Loop) Run(ctx context.Context) error {
 	if err := l.Config.Validate(); err != nil {
 		return err
+	}
+	if _, err := (stage.Endpoint{APIKeyEnv: l.Config.Swap.APIKeyEnv}).Credentials(); err != nil {
+		return fmt.Errorf("swap.%w", err)
+	}
+	for _, warning := range l.keyWarnings() {
+		l.say("warning: swap: %s", warning)
 	}
 	if err := os.MkdirAll(l.Config.Dir, 0o777); err != nil {
 		return err
 	}
 	var err error
-	if l.state, err = OpenState(l.Config.Dir); err != nil {
+	if l.state, err = steps.Open(l.Config.Dir); err != nil {
 		return err
 	}
+	stopping := context.AfterFunc(ctx, func() {
+		l.say("stopping (%v): the running step ends within %s; a training with on_stop: finish keeps running. Run the same command to continue", context.Cause(ctx), settleTime)
+	})
+	defer stopping()
 	for t := 1; ; t++ {
 		decision, err := l.iterate(ctx, t)
 		if err != nil {
@@ -101,7 +109,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.say("the loop ends after iteration %d: %s", t, strings.Join(decision.Reasons, "; "))
 			if decision.Best > 0 {
 				best := l.after(decision.Best)
-				l.say("the best model is that of iteration %d: %s", decision.Best, best.Path)
+				l.say("the best model is the model of iteration %d: %s", decision.Best, best.Path)
 			}
 			return nil
 		}
@@ -116,28 +124,28 @@ func (l *Loop) say(format string, args ...any) {
 
 // iterate does all steps of an iteration that aren't done.
 func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
-	steps := map[Step]func(context.Context, int) (any, error){
-		PhaseOne: l.phaseOne, FutureSet: l.futureSet, TrainFuture: l.trainFuture, SwapFuture: l.swapFuture,
-		Produce: l.produce, MakeSet: l.makeSet, TrainModel: l.train, SwapModel: l.swap, Measure: l.evaluate, Decide: l.decide,
+	works := map[steps.Step]func(context.Context, int) (any, error){
+		steps.PhaseOne: l.phaseOne, steps.FutureSet: l.futureSet, steps.TrainFuture: l.trainFuture, steps.SwapFuture: l.swapFuture,
+		steps.Produce: l.produce, steps.MakeSet: l.makeSet, steps.TrainModel: l.train, steps.SwapModel: l.swap, steps.Measure: l.evaluate, steps.Decide: l.decide,
 	}
 	input := l.inputOf(t)
-	for _, step := range l.Config.steps(t) {
+	for _, step := range l.Config.Steps(t) {
 		own := schemas.Digest(input, string(step), l.settingsOf(t, step))
 		done := l.state.Find(t, step)
-		if done != nil && done.Input != own && step == Decide {
+		if done != nil && done.Input != own && step == steps.Decide {
 			if t < l.state.Last() {
 				continue // the loop went on
 			}
 			done = nil
 		}
-		if done != nil && done.Input != own {
-			return nil, fmt.Errorf("iteration %d, %s: it was done with other settings; give the former ones, or remove %s and the lines of iteration %d and later from %s to do it again",
-				t, step, l.Config.folder(t), t, StateFile)
+		if l.refuses(t, step, own) {
+			return nil, fmt.Errorf("iteration %d, %s: this step was done with other settings. Restore those settings; or, to repeat the step, remove %s and the lines of iteration %d and later from %s",
+				t, step, l.Config.Folder(t), t, steps.StateFile)
 		}
 		if done == nil {
 			began := time.Now()
 			l.say("iteration %d: %s", t, step)
-			output, err := l.withServers(ctx, t, step, steps[step])
+			output, err := l.withServers(ctx, t, step, works[step])
 			if err != nil {
 				return nil, fmt.Errorf("iteration %d, %s: %w", t, step, err)
 			}
@@ -145,7 +153,7 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 			if err != nil {
 				return nil, fmt.Errorf("loop: %w", err)
 			}
-			record := Record{Iteration: t, Step: step, Input: own, Output: b, Ended: time.Now().UTC(), Seconds: time.Since(began).Seconds()}
+			record := steps.Record{Iteration: t, Step: step, Input: own, Output: b, Ended: time.Now().UTC(), Seconds: time.Since(began).Seconds()}
 			if err := l.state.Append(record); err != nil {
 				return nil, err
 			}
@@ -153,12 +161,25 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 		}
 		input = schemas.Digest(own, string(done.Output))
 	}
-	return read[decide.Decision](l.state, t, Decide)
+	return steps.Output[decide.Decision](l.state, t, steps.Decide)
+}
+
+// refuses reports whether the loop refuses to go on at a step: it was done with other settings, or a later step of
+// the iteration was done without it, under a schedule with another preset. Own is the digest of its input.
+func (l *Loop) refuses(t int, step steps.Step, own string) bool {
+	if step == steps.Decide {
+		return false // a decision is made again by other rules
+	}
+	if done := l.state.Find(t, step); done != nil {
+		return done.Input != own
+	}
+	all := l.Config.Steps(t)
+	return slices.ContainsFunc(all[slices.Index(all, step)+1:], func(s steps.Step) bool { return l.state.Find(t, s) != nil })
 }
 
 // inputOf is the digest of all that came before an iteration.
 func (l *Loop) inputOf(t int) string {
-	if r := l.state.Find(t-1, SwapModel); r != nil {
+	if r := l.state.Find(t-1, steps.SwapModel); r != nil {
 		return schemas.Digest(r.Input, string(r.Output))
 	}
 	return schemas.Digest(l.Config.Model.Path)
@@ -167,20 +188,20 @@ func (l *Loop) inputOf(t int) string {
 // settingsOf are the settings that a step depends on, as text. Prices, thresholds and bounds may
 // change between two starts: evaluate depends on no settings but those of the figures, and the last
 // decision is made again by other rules.
-func (l *Loop) settingsOf(t int, step Step) string {
+func (l *Loop) settingsOf(t int, step steps.Step) string {
 	var settings any
 	switch step {
-	case PhaseOne, Produce:
-		settings = []any{l.Config.Run, l.Config.turn(t), l.Config.PromptsPerIteration, l.Config.Slices, l.Config.sliceCount()}
-	case FutureSet, MakeSet:
-		settings = []any{l.Config.Set, l.Config.turn(t).Roles}
-	case TrainFuture, TrainModel:
+	case steps.PhaseOne, steps.Produce:
+		settings = []any{l.Config.Run, l.Config.Turn(t), l.Config.PromptsPerIteration, l.Config.Slices, l.Config.Parts()}
+	case steps.FutureSet, steps.MakeSet:
+		settings = []any{l.Config.Set, l.Config.Turn(t).Roles}
+	case steps.TrainFuture, steps.TrainModel:
 		settings = []any{l.Config.Train.Command, l.Config.Model}
-	case SwapFuture:
+	case steps.SwapFuture:
 		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Future}
-	case SwapModel:
+	case steps.SwapModel:
 		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Command}
-	case Decide:
+	case steps.Decide:
 		settings = l.Config.Decide
 	default:
 		return ""
@@ -192,22 +213,9 @@ func (l *Loop) settingsOf(t int, step Step) string {
 	return string(b)
 }
 
-// read returns the output of a step that is done.
-func read[T any](s *State, t int, step Step) (*T, error) {
-	r := s.Find(t, step)
-	if r == nil {
-		return nil, fmt.Errorf("iteration %d has no %s", t, step)
-	}
-	out := new(T)
-	if err := json.Unmarshal(r.Output, out); err != nil {
-		return nil, fmt.Errorf("iteration %d, %s: %w", t, step, err)
-	}
-	return out, nil
-}
-
 // after returns the model after this number of iterations.
 func (l *Loop) after(t int) checkpoint {
-	if swapped, err := read[swapped](l.state, t, SwapModel); err == nil {
+	if swapped, err := steps.Output[swapped](l.state, t, steps.SwapModel); err == nil {
 		return swapped.Model
 	}
 	return checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
@@ -223,18 +231,20 @@ func (l *Loop) firstName() string {
 	return l.Config.Model.Path
 }
 
-// produced is what a run gave.
+// produced is the outcome of a run.
 type produced struct {
 	Run    string `json:"run"`
 	SHA256 string `json:"sha256"`
+	// Pairs is the digest of the pairs of both roles. Empty in states of earlier versions.
+	Pairs string `json:"pairs,omitempty"`
 }
 
 // produce runs the pipeline with the model that the last iteration trained.
 func (l *Loop) produce(ctx context.Context, t int) (any, error) {
-	turn := l.Config.turn(t)
+	turn := l.Config.Turn(t)
 	preset := turn.Preset
-	if preset == Temporal {
-		preset = phaseTwo
+	if preset == config.Temporal {
+		preset = config.PhaseTwo
 	}
 	settings, err := l.phaseSettings(t, preset)
 	if err != nil {
@@ -244,7 +254,7 @@ func (l *Loop) produce(ctx context.Context, t int) (any, error) {
 }
 
 // dataFolder is the folder of an iteration's run.
-func (l *Loop) dataFolder(t int) string { return filepath.Join(l.Config.folder(t), "data") }
+func (l *Loop) dataFolder(t int) string { return filepath.Join(l.Config.Folder(t), "data") }
 
 // run is one run of the pipeline as a process of this name.
 func (l *Loop) run(ctx context.Context, t int, name, file string, settings map[string]any) (*produced, error) {
@@ -256,25 +266,17 @@ func (l *Loop) run(ctx context.Context, t int, name, file string, settings map[s
 	if len(l.Config.Beam) > 0 {
 		args = append(append(args, "--"), l.Config.Beam...)
 	}
-	if err := l.program(ctx, t, name, args...); err != nil {
-		return nil, err
-	}
 	run := l.dataFolder(t)
-	b, err := os.ReadFile(filepath.Join(run, "run.json"))
-	if err != nil {
+	if err := l.program(ctx, t, name, filepath.Join(run, "run.json"), args...); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(b)
-	return &produced{Run: run, SHA256: hex.EncodeToString(sum[:])}, nil
+	return producedIn(run)
 }
 
 // runSettings returns the config of a run of iteration t with this model and preset.
-func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) (map[string]any, error) {
-	settings, err := clone(l.Config.Run)
-	if err != nil {
-		return nil, err
-	}
-	turn := l.Config.turn(t)
+func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) map[string]any {
+	settings := clone(l.Config.Run)
+	turn := l.Config.Turn(t)
 	if preset != "" {
 		settings["preset"] = preset
 	}
@@ -286,8 +288,8 @@ func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) (map[st
 	if model.Digest != "" {
 		put(settings, "worker.revision", model.revision())
 	}
-	if l.Config.Slices == DisjointSlices {
-		put(settings, "prompts.slice", l.Config.slice(t))
+	if l.Config.Slices == config.DisjointSlices {
+		put(settings, "prompts.slice", l.Config.Slice(t))
 	}
 	if n := l.Config.PromptsPerIteration; n > 0 {
 		put(settings, "prompts.sample", n)
@@ -295,24 +297,41 @@ func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) (map[st
 	for _, key := range slices.Sorted(maps.Keys(turn.Set)) {
 		put(settings, key, turn.Set[key])
 	}
-	return settings, nil
+	return settings
 }
 
-// clone copies settings by way of YAML.
-func clone(settings map[string]any) (map[string]any, error) {
-	b, err := yaml.Marshal(settings)
-	if err != nil {
-		return nil, fmt.Errorf("loop: %w", err)
+// clone copies settings with all their sections and lists.
+func clone(settings map[string]any) map[string]any {
+	out := make(map[string]any, len(settings))
+	for key, value := range settings {
+		out[key] = cloneValue(value)
 	}
-	out := map[string]any{}
-	if err := yaml.Unmarshal(b, &out); err != nil {
-		return nil, fmt.Errorf("loop: %w", err)
-	}
-	return out, nil
+	return out
 }
 
-// put sets a key of nested settings, as method.rho.
+func cloneValue(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		return clone(v)
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = cloneValue(v[i])
+		}
+		return list
+	default:
+		return v
+	}
+}
+
+// put sets a key of nested settings, as method.rho. The keys of a section are set one by one, and leave its others.
 func put(settings map[string]any, key string, value any) {
+	if section, ok := value.(map[string]any); ok {
+		for name, v := range section {
+			put(settings, key+"."+name, v)
+		}
+		return
+	}
 	section, rest, nested := strings.Cut(key, ".")
 	if !nested {
 		settings[key] = value
@@ -326,20 +345,21 @@ func put(settings map[string]any, key string, value any) {
 	put(inner, rest, value)
 }
 
-func (l *Loop) writeYAML(t int, name string, settings map[string]any) (string, error) {
-	b, err := yaml.Marshal(settings)
+func (l *Loop) writeYAML(t int, name string, values map[string]any) (string, error) {
+	b, err := settings.Encode(values)
 	if err != nil {
-		return "", fmt.Errorf("loop: %w", err)
-	}
-	if err := os.MkdirAll(l.Config.folder(t), 0o777); err != nil {
 		return "", err
 	}
-	file := filepath.Join(l.Config.folder(t), name)
+	if err := os.MkdirAll(l.Config.Folder(t), 0o777); err != nil {
+		return "", err
+	}
+	file := filepath.Join(l.Config.Folder(t), name)
 	return file, os.WriteFile(file, b, 0o666)
 }
 
 // program runs this program with these arguments, or joins the process that a killed loop left.
-func (l *Loop) program(ctx context.Context, t int, name string, args ...string) error {
+// A program that ended well runs again if its output, a file or a folder, is gone.
+func (l *Loop) program(ctx context.Context, t int, name, output string, args ...string) error {
 	words := []string{"exec", quote(l.Binary)}
 	var comment strings.Builder
 	for _, a := range args {
@@ -349,7 +369,7 @@ func (l *Loop) program(ctx context.Context, t int, name string, args ...string) 
 		}
 	}
 	c := &process.Command{
-		Dir: l.Config.folder(t), Name: name, Line: strings.Join(words, " ") + comment.String(), Env: l.Env, OnStop: process.Kill, Grace: settleTime,
+		Dir: l.Config.Folder(t), Name: name, Line: strings.Join(words, " ") + comment.String(), Env: l.Env, OnStop: process.Kill, Grace: settleTime, Output: output,
 	}
 	return c.Run(ctx)
 }
@@ -369,18 +389,21 @@ type made struct {
 
 // makeSet makes the set of an iteration's run.
 func (l *Loop) makeSet(ctx context.Context, t int) (any, error) {
-	p, err := read[produced](l.state, t, Produce)
+	p, err := steps.Output[produced](l.state, t, steps.Produce)
 	if err != nil {
 		return nil, err
 	}
-	return l.setOf(ctx, t, p, l.Config.folder(t))
+	return l.setOf(ctx, t, p, l.Config.Folder(t))
 }
 
 // setOf makes the set of a run below a folder.
 func (l *Loop) setOf(ctx context.Context, t int, p *produced, folder string) (*made, error) {
 	options := l.Config.Set
-	if roles := l.Config.turn(t).Roles; len(roles) > 0 {
+	if roles := l.Config.Turn(t).Roles; len(roles) > 0 {
 		options.Roles = roles
+	}
+	if err := p.check(); err != nil {
+		return nil, err
 	}
 	s, err := trainset.Make(ctx, p.Run, filepath.Join(folder, "set"), options)
 	if err != nil {
@@ -392,29 +415,39 @@ func (l *Loop) setOf(ctx context.Context, t int, p *produced, folder string) (*m
 
 // train trains the model of an iteration on its set.
 func (l *Loop) train(ctx context.Context, t int) (any, error) {
-	return l.trainIn(ctx, t, l.Config.folder(t))
+	s, err := steps.Output[made](l.state, t, steps.MakeSet)
+	if err != nil {
+		return nil, err
+	}
+	return l.trainIn(ctx, t, l.Config.Folder(t), s)
 }
 
 // trainIn runs the user's command on the set of a folder and takes the digest of the model that it
 // wrote there.
-func (l *Loop) trainIn(ctx context.Context, t int, dir string) (*checkpoint, error) {
+func (l *Loop) trainIn(ctx context.Context, t int, dir string, from *made) (*checkpoint, error) {
 	folder, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	if err := from.Check(filepath.Join(folder, "set")); err != nil {
+		return nil, err
+	}
 	model := l.after(t - 1)
+	if err := l.checkModel(&model); err != nil {
+		l.say("  warning: this training does not begin with the model of iteration %d as it was trained: %v", t-1, err)
+	}
 	reference := model.Path
-	if l.Config.Model.Reference == FirstReference {
+	if l.Config.Model.Reference == config.FirstReference {
 		reference = l.Config.Model.Path
 	}
 	out := filepath.Join(folder, "model")
 	set := filepath.Join(folder, "set")
-	line := expand(l.Config.Train.Command, map[string]string{
+	line := config.Expand(l.Config.Train.Command, map[string]string{
 		"actor": filepath.Join(set, trainset.ActorFolder), "judge": filepath.Join(set, trainset.JudgeFolder),
 		"train": filepath.Join(set, trainset.MixedFolder), "model": model.Path, "reference": reference, "out": out,
 		"iteration": fmt.Sprint(t),
 	})
-	c := &process.Command{Dir: folder, Name: "train", Line: line, Env: l.Env, OnStop: l.Config.Train.OnStop, Grace: settleTime}
+	c := &process.Command{Dir: folder, Name: "train", Line: line, Env: l.Env, OnStop: l.Config.Train.OnStop, Grace: settleTime, Output: out}
 	if err := c.Run(ctx); err != nil {
 		return nil, err
 	}
@@ -425,44 +458,18 @@ func (l *Loop) trainIn(ctx context.Context, t int, dir string) (*checkpoint, err
 	return &checkpoint{Path: out, Digest: digest}, nil
 }
 
-// digestOf returns that of all files of a folder, by their paths.
-func digestOf(dir string) (string, error) {
-	h := sha256.New()
-	files := 0
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		files++
-		name, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(h, "%s\x00", name)
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(h, f)
-		return errors.Join(err, f.Close())
-	})
-	if err == nil && files == 0 {
-		err = errors.New("the folder has no files")
-	}
-	return hex.EncodeToString(h.Sum(nil)), err
-}
-
 // arenaFolder is the folder of the loop's one arena: the baseline's answers serve every iteration.
 func (l *Loop) arenaFolder() string { return filepath.Join(l.Config.Dir, "arena") }
 
-// arenaSettings returns the config of the arena with these models.
-func (l *Loop) arenaSettings(models []checkpoint) (map[string]any, error) {
-	settings, err := clone(l.Config.Evaluate.Arena)
-	if err != nil {
-		return nil, err
-	}
+// arenaSettings returns the config of the arena with these models. All models answer with the sampling
+// and the bounds of evaluate.arena.b.
+func (l *Loop) arenaSettings(models []checkpoint) map[string]any {
+	settings := clone(l.Config.Evaluate.Arena)
+	answering, _ := settings["b"].(map[string]any)
 	side := func(c *checkpoint) map[string]any {
-		s := map[string]any{"model": c.Name}
+		s := map[string]any{}
+		maps.Copy(s, answering)
+		s["model"] = c.Name
 		if c.Digest != "" {
 			s["revision"] = c.revision()
 		}
@@ -478,12 +485,12 @@ func (l *Loop) arenaSettings(models []checkpoint) (map[string]any, error) {
 	if _, ok := settings["worker"]; !ok && l.Config.Run["worker"] != nil {
 		settings["worker"] = l.Config.Run["worker"]
 	}
-	return settings, nil
+	return settings
 }
 
 // baselineAnswered reports whether answerBaseline has done its work.
 func (l *Loop) baselineAnswered(t int) bool {
-	c := &process.Command{Dir: l.Config.folder(t), Name: "arena-baseline"}
+	c := &process.Command{Dir: l.Config.Folder(t), Name: "arena-baseline"}
 	return len(l.Config.Evaluate.Arena) == 0 || c.Done()
 }
 
@@ -492,18 +499,14 @@ func (l *Loop) answerBaseline(ctx context.Context, t int) error {
 	if len(l.Config.Evaluate.Arena) == 0 {
 		return nil
 	}
-	settings, err := l.arenaSettings(nil)
+	file, err := l.writeYAML(t, "arena-baseline.yaml", l.arenaSettings(nil))
 	if err != nil {
 		return err
 	}
-	file, err := l.writeYAML(t, "arena-baseline.yaml", settings)
-	if err != nil {
-		return err
-	}
-	return l.program(ctx, t, "arena-baseline", "arena", file, "--answers-only")
+	return l.program(ctx, t, "arena-baseline", l.arenaFolder(), "arena", file, "--answers-only")
 }
 
-// measured is what an evaluation gave.
+// measured is the outcome of an evaluation.
 type measured struct {
 	decide.Iteration
 
@@ -522,7 +525,7 @@ func (l *Loop) evaluate(ctx context.Context, t int) (any, error) {
 	if err := l.compareRuns(ctx, t, &out); err != nil {
 		return nil, err
 	}
-	if err := l.program(ctx, t, "report", "report", filepath.Join(l.Config.folder(t), "data")); err != nil {
+	if err := l.program(ctx, t, "report", filepath.Join(l.dataFolder(t), "report.html"), "report", l.dataFolder(t)); err != nil {
 		return nil, err
 	}
 	hours := l.hours(t) * l.Config.Evaluate.GPUs
@@ -533,7 +536,7 @@ func (l *Loop) evaluate(ctx context.Context, t int) (any, error) {
 // hours is how long the steps of an iteration took that use GPUs.
 func (l *Loop) hours(t int) float64 {
 	seconds := 0.0
-	for _, step := range []Step{PhaseOne, TrainFuture, SwapFuture, Produce, TrainModel, SwapModel} {
+	for _, step := range []steps.Step{steps.PhaseOne, steps.TrainFuture, steps.SwapFuture, steps.Produce, steps.TrainModel, steps.SwapModel} {
 		if r := l.state.Find(t, step); r != nil {
 			seconds += r.Seconds
 		}
@@ -549,15 +552,11 @@ func (l *Loop) playArena(ctx context.Context, t int, out *measured) error {
 	for i := 1; i <= t; i++ {
 		models = append(models, l.after(i))
 	}
-	settings, err := l.arenaSettings(models)
+	file, err := l.writeYAML(t, "arena.yaml", l.arenaSettings(models))
 	if err != nil {
 		return err
 	}
-	file, err := l.writeYAML(t, "arena.yaml", settings)
-	if err != nil {
-		return err
-	}
-	if err := l.program(ctx, t, "arena", "arena", file); err != nil {
+	if err := l.program(ctx, t, "arena", filepath.Join(l.arenaFolder(), "arena.json"), "arena", file); err != nil {
 		return err
 	}
 	report, err := arena.ReadReport(ctx, l.arenaFolder())
@@ -569,7 +568,7 @@ func (l *Loop) playArena(ctx context.Context, t int, out *measured) error {
 			continue
 		}
 		out.Gain = estimate(m.WinRate)
-		if l.Config.Evaluate.Figure == ControlledFigure && m.LengthControlled != nil {
+		if l.Config.Evaluate.Figure == config.ControlledFigure && m.LengthControlled != nil {
 			out.Gain = estimate(&m.LengthControlled.Estimate)
 		}
 		out.Chars = m.CharsA
@@ -595,13 +594,13 @@ func estimate(e *winrate.Estimate) *decide.Estimate {
 }
 
 // judgeSettings returns the config of the calibration of a model as the judge of iteration t.
-func (l *Loop) judgeSettings(t int, model *checkpoint) (map[string]any, error) {
-	turn := l.Config.turn(t)
+func (l *Loop) judgeSettings(t int, model *checkpoint) map[string]any {
+	turn := l.Config.Turn(t)
 	preset := turn.Preset
-	if turn.isTemporal() {
-		preset = selfRewarding // the numbers of the judge are the same, and nothing is asked of other checkpoints
+	if turn.IsTemporal() {
+		preset = config.SelfRewarding // the numbers of the judge are the same, and nothing is asked of other checkpoints
 	}
-	return l.runSettings(t, model, preset, filepath.Join(l.Config.folder(t), "judge"))
+	return l.runSettings(t, model, preset, filepath.Join(l.Config.Folder(t), "judge"))
 }
 
 // calibrate asks the trained model, as a judge, about people's labels.
@@ -610,15 +609,12 @@ func (l *Loop) calibrate(ctx context.Context, t int, out *measured) error {
 		return nil
 	}
 	model := l.after(t)
-	settings, err := l.judgeSettings(t, &model)
+	file, err := l.writeYAML(t, "judge.yaml", l.judgeSettings(t, &model))
 	if err != nil {
 		return err
 	}
-	file, err := l.writeYAML(t, "judge.yaml", settings)
-	if err != nil {
-		return err
-	}
-	if err := l.program(ctx, t, "calibrate", "calibrate", file, "--people", l.Config.Evaluate.People); err != nil {
+	calibration := filepath.Join(l.Config.Folder(t), "judge", "calibration.json")
+	if err := l.program(ctx, t, "calibrate", calibration, "calibrate", file, "--people", l.Config.Evaluate.People); err != nil {
 		return err
 	}
 	var figures struct {
@@ -629,7 +625,7 @@ func (l *Loop) calibrate(ctx context.Context, t int, out *measured) error {
 			} `json:"with_ties"`
 		} `json:"agreement"`
 	}
-	b, err := os.ReadFile(filepath.Join(l.Config.folder(t), "judge", "calibration.json"))
+	b, err := os.ReadFile(calibration)
 	if err != nil {
 		return err
 	}
@@ -648,16 +644,16 @@ func (l *Loop) compareRuns(ctx context.Context, t int, out *measured) error {
 		return nil
 	}
 	args := []string{"compare", "--json"}
-	if l.Config.Slices == DisjointSlices {
+	if l.Config.Slices == config.DisjointSlices {
 		args = append(args, "--unshared")
 	}
 	for i := 1; i <= t; i++ {
-		args = append(args, filepath.Join(l.Config.folder(i), "data"))
+		args = append(args, filepath.Join(l.Config.Folder(i), "data"))
 	}
-	if err := l.program(ctx, t, "compare", args...); err != nil {
+	if err := l.program(ctx, t, "compare", "", args...); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(filepath.Join(l.Config.folder(t), "compare.log"))
+	b, err := os.ReadFile(filepath.Join(l.Config.Folder(t), "compare.log"))
 	if err != nil {
 		return err
 	}
@@ -688,7 +684,7 @@ func (l *Loop) decide(_ context.Context, t int) (any, error) {
 	var iterations []decide.Iteration
 	baseline := 0.0
 	for i := 1; i <= t; i++ {
-		m, err := read[measured](l.state, i, Measure)
+		m, err := steps.Output[measured](l.state, i, steps.Measure)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -27,6 +28,8 @@ import (
 	"coeval/runners/arena"
 	"coeval/runners/arena/winrate"
 	"coeval/runners/loop"
+	"coeval/runners/loop/config"
+	"coeval/runners/loop/steps"
 	"coeval/schemas"
 )
 
@@ -54,7 +57,7 @@ func runLoop(ctx context.Context, dir string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c, err := loop.ParseConfig("loop.yaml", b)
+	c, err := config.Parse("loop.yaml", b)
 	if err != nil {
 		return err
 	}
@@ -245,13 +248,13 @@ decide: {iterations: 3}
 func outcome(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	state, err := loop.OpenState(filepath.Join(dir, "loop"))
+	state, err := steps.Open(filepath.Join(dir, "loop"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range state.Records() {
 		switch r.Step {
-		case loop.MakeSet, loop.TrainModel, loop.FutureSet, loop.TrainFuture, loop.Decide: // others contain times or addresses
+		case steps.MakeSet, steps.TrainModel, steps.FutureSet, steps.TrainFuture, steps.Decide: // others contain times or addresses
 			text := strings.ReplaceAll(string(r.Output), dir, "DIR")
 			out[fmt.Sprint(r.Iteration, r.Step)] = text
 		}
@@ -273,7 +276,7 @@ func TestLoop(t *testing.T) {
 	if err := runLoop(t.Context(), dir, &said); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(said.String(), "all 3 iterations are done") || !strings.Contains(said.String(), "the best model is that of iteration 3") {
+	if !strings.Contains(said.String(), "all 3 iterations are done") || !strings.Contains(said.String(), "the best model is the model of iteration 3") {
 		t.Errorf("it said:\n%s", said.String())
 	}
 	checkTrainings(t, dir, 1)
@@ -293,6 +296,42 @@ func TestLoop(t *testing.T) {
 	said.Reset()
 	if err := runLoop(t.Context(), dir, &said); err != nil || strings.Contains(said.String(), "iteration 1: ") {
 		t.Errorf("the second start: %v\n%s", err, said.String())
+	}
+}
+
+// All models of the arena answer with the sampling and the bounds of evaluate.arena.b, and with their own
+// names.
+func TestArenaAnswers(t *testing.T) {
+	dir := newLoop(t, modelServer(t))
+	file := filepath.Join(dir, "loop.yaml")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bounded := strings.Replace(string(b), "arena: {judge:", "arena: {b: {model: another, max_tokens: 64}, judge:", 1)
+	if err := os.WriteFile(file, []byte(strings.Replace(bounded, "iterations: 3", "iterations: 2", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		A []map[string]any `yaml:"a"`
+		B map[string]any   `yaml:"b"`
+	}
+	if b, err = os.ReadFile(filepath.Join(dir, "loop", "it-2", "arena.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(b, &c); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.A) != 2 || c.A[0]["model"] == c.A[1]["model"] || c.B["model"] != "base" {
+		t.Fatalf("the arena compares %v with %v", c.A, c.B)
+	}
+	for _, side := range append(c.A, c.B) {
+		if fmt.Sprint(side["max_tokens"]) != "64" {
+			t.Errorf("%v answers without the bound", side["model"])
+		}
 	}
 }
 
@@ -398,25 +437,25 @@ func TestBothPhases(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said.String())
 	}
 	checkTrainings(t, dir, 2)
-	state, err := loop.OpenState(filepath.Join(dir, "loop"))
+	state, err := steps.Open(filepath.Join(dir, "loop"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for it := 1; it <= 3; it++ {
-		var steps []loop.Step
+		var done []steps.Step
 		for _, r := range state.Records() {
 			if r.Iteration == it {
-				steps = append(steps, r.Step)
+				done = append(done, r.Step)
 			}
 		}
-		if !slices.Equal(steps, slices.Concat(loop.FutureSteps, loop.Steps)) {
-			t.Errorf("the steps of iteration %d are %v", it, steps)
+		if !slices.Equal(done, slices.Concat(steps.Future, steps.Every)) {
+			t.Errorf("the steps of iteration %d are %v", it, done)
 		}
 		one, two := settingsIn(t, dir, fmt.Sprintf("it-%d/phase-1.yaml", it)), settingsIn(t, dir, fmt.Sprintf("it-%d/run.yaml", it))
 		var future struct {
 			Model struct{ Name, Digest string }
 		}
-		if err := json.Unmarshal(state.Find(it, loop.SwapFuture).Output, &future); err != nil {
+		if err := json.Unmarshal(state.Find(it, steps.SwapFuture).Output, &future); err != nil {
 			t.Fatal(err)
 		}
 		for key, want := range map[string]any{"preset": "temporal-2", "past": map[string]any{"model": "base"}, "future": map[string]any{
@@ -444,21 +483,7 @@ func TestBothPhases(t *testing.T) {
 	}
 }
 
-// A server without adapters serves one model, so that the other checkpoints need servers.
-func TestPhasesNeedServers(t *testing.T) {
-	c, err := loop.ParseConfig("loop.yaml", []byte("dir: d\nrun: {worker: {urls: ['http://a/v1'], model: m}}\nmodel: {path: m}\ntrain: {command: 'x {out}'}\nschedule: [{preset: temporal}, {preset: temporal-2}]\nswap: {kind: command, command: serve}\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = c.Validate()
-	for _, want := range []string{"run.past.urls is empty", "swap.future.urls is empty", "swap.future.command is empty", "schedule[1].preset is temporal-2"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("problems lack %q: %v", want, err)
-		}
-	}
-}
-
-// More iterations, or other thresholds, take up a loop that has ended; what is done stays.
+// More iterations, or other thresholds, continue a loop that has ended; finished steps are not repeated.
 func TestGoOnAfterTheEnd(t *testing.T) {
 	dir := newLoop(t, modelServer(t), "slice_count: 5")
 	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
@@ -512,7 +537,7 @@ func TestTrainingFails(t *testing.T) {
 	}
 }
 
-// Settings of a step that is done can't change; thresholds of decisions can.
+// Settings of a step that is done can't change, and the plan shows it; thresholds of decisions can.
 func TestChangedSettings(t *testing.T) {
 	dir := newLoop(t, modelServer(t))
 	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
@@ -523,59 +548,51 @@ func TestChangedSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.Replace(string(b), "mkdir -p", "true; mkdir -p", 1)
-	if err := os.WriteFile(name, []byte(changed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := runLoop(t.Context(), dir, io.Discard); err == nil || !strings.Contains(err.Error(), "iteration 1, train: it was done with other settings") {
-		t.Errorf("error is %v", err)
-	}
-}
-
-// All problems of a config are reported at once.
-func TestConfigProblems(t *testing.T) {
-	c, err := loop.ParseConfig("loop.yaml", []byte("slices: some\ntrain: {command: 'train {modell} {out} ${HOME}'}\nswap: {kind: magic}\ndecide: {iterations: 0}\nset: {held_out: 2}\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = c.Validate()
-	for _, want := range []string{"dir is empty", "run is empty", "slices is some", "model.path is empty", "{modell}", "swap.kind is magic", "swap.urls", "decide.iterations is 0", "set.held_out is 2"} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("problems lack %q: %v", want, err)
-		}
-	}
-	if strings.Contains(err.Error(), "HOME") {
-		t.Errorf("a variable of the shell is called a field: %v", err)
-	}
-}
-
-// A state that a crash cut off in its last line is whole without it; damage before is an error.
-func TestStateDamage(t *testing.T) {
-	dir := t.TempDir()
-	s, err := loop.OpenState(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range loop.Steps[:2] {
-		if err := s.Append(loop.Record{Iteration: 1, Step: step, Output: json.RawMessage(`{}`)}); err != nil {
+	for step, text := range map[steps.Step]string{
+		"":               string(b),
+		steps.TrainModel: strings.Replace(string(b), "mkdir -p", "true; mkdir -p", 1),
+		steps.PhaseOne:   string(b) + "schedule: [{preset: temporal}]\n", // it is missing, and later steps are done
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		want := fmt.Sprintf("iteration 1, %s: this step was done with other settings", step)
+		if err := runLoop(t.Context(), dir, io.Discard); (err == nil) != (step == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v; want %q", err, want)
+		}
+		c, err := config.Parse("loop.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		planned := &loop.Loop{Config: c}
+		if _, err := planned.Intended(); err != nil {
+			t.Fatal(err)
+		}
+		if _, at, changed := planned.Changed(); changed != (step != "") || at != step {
+			t.Errorf("the plan of a change of %q shows a change: %t, of %q", step, changed, at)
+		}
 	}
-	name := filepath.Join(dir, loop.StateFile)
-	whole, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, whole[:len(whole)-5], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if s, err = loop.OpenState(dir); err != nil || len(s.Records()) != 1 {
-		t.Errorf("a torn line: %d records, %v", len(s.Records()), err)
-	}
-	if err := os.WriteFile(name, append([]byte("x"), whole...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err = loop.OpenState(dir); err == nil || !strings.Contains(err.Error(), loop.StateFile+":1") {
-		t.Errorf("damage: %v", err)
+}
+
+// A key that the config names and the environment lacks is an error before the loop writes anything.
+func TestMissingKey(t *testing.T) {
+	t.Setenv("COEVAL_TEST_EMPTY", "")
+	for _, variable := range []string{"COEVAL_TEST_EMPTY", "COEVAL_TEST_UNSET"} {
+		dir := newLoop(t, "http://127.0.0.1:1/v1")
+		name := filepath.Join(dir, "loop.yaml")
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = []byte(strings.Replace(string(b), "{kind: lora}", "{kind: lora, api_key_env: "+variable+"}", 1))
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := runLoop(t.Context(), dir, io.Discard); err == nil || !strings.Contains(err.Error(), "environment variable "+variable) {
+			t.Errorf("%v: want an error that names %s", err, variable)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "loop")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder of the loop was made: %v", err)
+		}
 	}
 }

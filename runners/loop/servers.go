@@ -8,10 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	pipeline "coeval/pipelines/config"
+	"coeval/runners/loop/config"
 	"coeval/runners/loop/process"
+	"coeval/runners/loop/steps"
 	"coeval/runners/loop/swap"
 )
 
@@ -23,7 +27,7 @@ type swapped struct {
 
 // swap makes every server serve the trained model, and proves it.
 func (l *Loop) swap(ctx context.Context, t int) (any, error) {
-	trained, err := read[checkpoint](l.state, t, TrainModel)
+	trained, err := steps.Output[checkpoint](l.state, t, steps.TrainModel)
 	if err != nil {
 		return nil, err
 	}
@@ -34,18 +38,18 @@ func (l *Loop) swap(ctx context.Context, t int) (any, error) {
 		next.Name = fmt.Sprintf("it-%d-%s", t, next.revision()[:8])
 	}
 	if t == 1 && !l.baselineAnswered(t) {
-		first := l.servedBy(0, l.seat(t), SwapModel)
+		first := l.servedBy(0, l.currentGroup(t), steps.SwapModel)
 		if err := l.keep(ctx, []served{first}, func() error { return l.answerBaseline(ctx, t) }); err != nil {
 			return nil, err
 		}
 	}
-	return l.swapSeat(ctx, t, l.seat(t), &former, &next)
+	return l.swapGroup(ctx, t, l.currentGroup(t), &former, &next)
 }
 
-// A seat is the servers of one model: the current one, or the future one of temporal.
-type seat struct {
+// A serverGroup is the servers of one model: the current model, or the future model of temporal.
+type serverGroup struct {
 	urls []string
-	// command starts a server, under the process name that tells the two seats apart.
+	// command starts a server. The process name distinguishes the two groups.
 	command, process string
 	// canaries is the folder of the canaries of the models before the swap.
 	canaries string
@@ -53,13 +57,16 @@ type seat struct {
 	base string
 }
 
-// seat returns the seat of the current model.
-func (l *Loop) seat(t int) *seat {
-	return &seat{urls: l.Config.servers(), command: l.Config.Swap.Command, process: "server", canaries: l.Config.folder(t), base: "canary-base"}
+// currentGroup returns the servers of the current model.
+func (l *Loop) currentGroup(t int) *serverGroup {
+	return &serverGroup{urls: l.Config.Servers(), command: l.Config.Swap.Command, process: "server", canaries: l.Config.Folder(t), base: "canary-base"}
 }
 
-// swapSeat swaps all servers of a seat.
-func (l *Loop) swapSeat(ctx context.Context, t int, at *seat, former, next *checkpoint) (*swapped, error) {
+// swapGroup swaps all servers of a group.
+func (l *Loop) swapGroup(ctx context.Context, t int, at *serverGroup, former, next *checkpoint) (*swapped, error) {
+	if err := l.checkModel(next); err != nil {
+		return nil, err
+	}
 	out := &swapped{Model: *next, Proofs: map[string]*swap.Proof{}}
 	for i, address := range at.urls {
 		proof, err := l.swapServer(ctx, t, at, i, former, next)
@@ -73,7 +80,7 @@ func (l *Loop) swapSeat(ctx context.Context, t int, at *seat, former, next *chec
 
 // swapServer swaps one server. The canaries of former models are kept on the disk: after a reload of
 // the weights those models can't be asked.
-func (l *Loop) swapServer(ctx context.Context, t int, at *seat, i int, former, next *checkpoint) (*swap.Proof, error) {
+func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, former, next *checkpoint) (*swap.Proof, error) {
 	server := l.server(at.urls[i])
 	file := filepath.Join(at.canaries, fmt.Sprintf("canary-%d.json", i))
 	if err := l.startFormer(ctx, t, at, server, former, file); err != nil {
@@ -131,16 +138,16 @@ func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model stri
 }
 
 // serverCommand is the command that serves a model in iteration t, and later ones.
-func (l *Loop) serverCommand(t int, at *seat, model *checkpoint) *process.Command {
-	line := expand(at.command, map[string]string{"model": model.Path, "name": model.Name, "iteration": fmt.Sprint(t)})
+func (l *Loop) serverCommand(t int, at *serverGroup, model *checkpoint) *process.Command {
+	line := config.Expand(at.command, map[string]string{"model": model.Path, "name": model.Name, "iteration": fmt.Sprint(t)})
 	return &process.Command{Dir: l.Config.Dir, Name: at.process, Line: line, Env: l.Env}
 }
 
-// current is the command of the seat's server in iteration t while a step other than a swap works: it
-// serves the model that the last swap gave it. Without one it is the first model's.
-func (l *Loop) current(t int, at *seat, step Step) (*process.Command, *checkpoint) {
+// current returns the command of the group's server during a step of iteration t other than a swap. The
+// server serves the model of the last swap, or the first model before any swap.
+func (l *Loop) current(t int, at *serverGroup, step steps.Step) (*process.Command, *checkpoint) {
 	for i := t; i > 0; i-- {
-		if s, err := read[swapped](l.state, i, step); err == nil {
+		if s, err := steps.Output[swapped](l.state, i, step); err == nil {
 			return l.serverCommand(i, at, &s.Model), &s.Model
 		}
 	}
@@ -153,21 +160,96 @@ const restartPause = 2 * time.Second
 
 // withServers does a step. Where the loop starts servers, they run from its beginning to its end. The
 // steps that swap them start them themselves.
-func (l *Loop) withServers(ctx context.Context, t int, step Step, do func(context.Context, int) (any, error)) (output any, err error) {
+func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(context.Context, int) (any, error)) (output any, err error) {
 	var kept []served
 	switch step {
-	case Produce, PhaseOne, Measure:
-		kept = append(kept, l.servedBy(t, l.seat(t), SwapModel))
+	case steps.Produce, steps.PhaseOne, steps.Measure:
+		if err := l.checkServed(ctx, t); err != nil {
+			return nil, err
+		}
+		kept = append(kept, l.servedBy(t, l.currentGroup(t), steps.SwapModel))
 	default:
 	}
-	if step == Produce && l.Config.turn(t).Preset == Temporal {
-		kept = append(kept, l.servedBy(t, l.futureSeat(t), SwapFuture))
+	if step == steps.Produce && l.Config.Turn(t).Preset == config.Temporal {
+		kept = append(kept, l.servedBy(t, l.futureGroup(t), steps.SwapFuture))
 	}
 	err = l.keep(ctx, kept, func() error {
 		output, err = do(ctx, t)
 		return err
 	})
 	return output, err
+}
+
+// checkServed returns an error if a server answers as before the last swap: it was restarted since, with the weights of
+// its command line. A server with adapters refuses a name that it has lost, and one that the loop starts gets the model.
+// A server that can't be checked is a warning, because runs go on without some of their servers.
+func (l *Loop) checkServed(ctx context.Context, t int) error {
+	if l.Config.Swap.Kind != swap.Reload && l.Config.Swap.Kind != swap.Wait {
+		return nil
+	}
+	for i := t; i > 0; i-- {
+		last, err := steps.Output[swapped](l.state, i, steps.SwapModel)
+		if err != nil {
+			continue
+		}
+		addresses := l.Config.Servers()
+		errs := make([]error, len(addresses))
+		var wait sync.WaitGroup // servers that don't answer share one wait
+		for j := range addresses {
+			wait.Go(func() { errs[j] = l.checkServer(ctx, i, j, last) })
+		}
+		wait.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// checkServer returns an error if server j answers as before the swap of iteration t.
+func (l *Loop) checkServer(ctx context.Context, t, j int, last *swapped) error {
+	address := l.Config.Servers()[j]
+	proof, former := last.Proofs[address], new(swap.Canary)
+	file := filepath.Join(l.Config.Folder(t), fmt.Sprintf("canary-%d.json", j))
+	b, err := os.ReadFile(file)
+	if proof == nil || proof.Canary == nil {
+		err = fmt.Errorf("it was not swapped in iteration %d", t)
+	} else if err == nil && json.Unmarshal(b, former) != nil {
+		err = fmt.Errorf("%s is damaged", file)
+	}
+	var now *swap.Canary
+	if err == nil {
+		now, err = l.recordServed(ctx, l.server(address), last.Model.Name)
+	}
+	if err != nil {
+		if ctx.Err() == nil { // else the loop stops
+			l.say("  warning: the model of %s can't be checked: %v. Make sure that it serves %s", address, err, last.Model.Path)
+		}
+		return nil // a run goes on without some of its servers
+	}
+	if swap.Reverted(former, proof.Canary, now) {
+		return &swap.NotSwappedError{What: fmt.Sprintf("the server %s serves the model before the swap of iteration %d again, perhaps after a restart: load %s into it, and run the same command", address, t, last.Model.Path)}
+	}
+	return nil
+}
+
+// maxCheckWait bounds the wait for a server that is restarting, because the others are idle during it.
+const maxCheckWait = 2 * time.Minute
+
+// recordServed records the canary of a model, and waits a while for a server that does not serve it.
+func (l *Loop) recordServed(ctx context.Context, server *swap.Server, model string) (*swap.Canary, error) {
+	wait := min(l.Config.Swap.Ready, maxCheckWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	models, err := server.Models(ctx)
+	if _, ok := models[model]; err != nil || !ok {
+		l.say("  waiting up to %s until %s serves %s", wait, server.URL, model)
+		if err := server.WaitReady(ctx, model, time.Second); err != nil {
+			return nil, err
+		}
+	}
+	return server.Record(ctx, model)
 }
 
 // keep starts servers, where the loop does so, and starts one again that ends while do works.
@@ -198,7 +280,7 @@ type served struct {
 	model   *checkpoint
 }
 
-func (l *Loop) servedBy(t int, at *seat, step Step) served {
+func (l *Loop) servedBy(t int, at *serverGroup, step steps.Step) served {
 	command, model := l.current(t, at, step)
 	return served{command: command, server: l.server(at.urls[0]), model: model}
 }
@@ -234,9 +316,25 @@ func (l *Loop) watch(ctx context.Context, s served) {
 	}
 }
 
+// keyWarnings returns one sentence for each server that the swap sends its key unencrypted over a public network.
+func (l *Loop) keyWarnings() []string {
+	if l.Config.Swap.APIKeyEnv == "" {
+		return nil
+	}
+	var warnings []string
+	for _, address := range slices.Concat(l.Config.Servers(), l.Config.Swap.Future.URLs) {
+		if warning := pipeline.KeyWarning(address); warning != "" && !slices.Contains(warnings, warning) {
+			warnings = append(warnings, warning)
+		}
+	}
+	return warnings
+}
+
 // server returns a server by its URL.
 func (l *Loop) server(address string) *swap.Server {
-	s := &swap.Server{URL: address}
+	s := &swap.Server{URL: address, Waiting: func(request string, since time.Duration) {
+		l.say("  %s has had no answer for %s", request, since.Round(time.Second))
+	}}
 	if env := l.Config.Swap.APIKeyEnv; env != "" {
 		s.APIKey = os.Getenv(env)
 	}
@@ -245,22 +343,26 @@ func (l *Loop) server(address string) *swap.Server {
 
 // startFormer starts the server of the former model where the loop starts servers, none runs, and the
 // canary of that model is not recorded yet.
-func (l *Loop) startFormer(ctx context.Context, t int, at *seat, server *swap.Server, former *checkpoint, canary string) error {
+func (l *Loop) startFormer(ctx context.Context, t int, at *serverGroup, server *swap.Server, former *checkpoint, canary string) error {
 	if _, err := os.Stat(canary); err == nil || l.Config.Swap.Kind != swap.Command {
 		return nil
 	}
-	step := SwapModel
+	step := steps.SwapModel
 	if at.process == futureServer {
-		step = SwapFuture
+		step = steps.SwapFuture
 	}
 	command, _ := l.current(t-1, at, step)
 	return l.ensure(ctx, served{command: command, server: server, model: former})
 }
 
 func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Server, model *checkpoint) error {
+	if err := l.checkModel(model); err != nil {
+		l.say("  warning: %v", err)
+	}
 	if err := c.Start(); err != nil {
 		return err
 	}
+	l.say("  waiting up to %s until %s serves %s; its output is in %s", l.Config.Swap.Ready, server.URL, model.Name, c.Log())
 	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
 	defer cancel()
 	if err := server.WaitReady(ctx, model.Name, time.Second); err != nil {
@@ -270,7 +372,7 @@ func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Serve
 }
 
 // restart ends the server and starts it with the next model.
-func (l *Loop) restart(ctx context.Context, t int, at *seat, server *swap.Server, next *checkpoint) error {
+func (l *Loop) restart(ctx context.Context, t int, at *serverGroup, server *swap.Server, next *checkpoint) error {
 	c := l.serverCommand(t, at, next)
 	if !c.Runs() {
 		if err := c.Stop(settleTime); err != nil {

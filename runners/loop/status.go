@@ -6,14 +6,15 @@ import (
 	"strings"
 
 	"coeval/runners/loop/decide"
+	"coeval/runners/loop/steps"
 )
 
 // Status is how far a loop is.
 type Status struct {
-	Records []Record
+	Records []steps.Record
 	// Iterations have the figures of the evaluated iterations.
 	Iterations []IterationStatus
-	// Next says what the loop does next, or why it ended.
+	// Next names the loop's next step, or the reason of its end.
 	Next string
 }
 
@@ -27,12 +28,12 @@ type IterationStatus struct {
 // Status reads how far a loop is. A running loop is not disturbed.
 func (l *Loop) Status() (*Status, error) {
 	var err error
-	if l.state, err = ReadState(l.Config.Dir); err != nil {
+	if l.state, err = steps.Read(l.Config.Dir); err != nil {
 		return nil, err
 	}
 	s := &Status{Records: l.state.Records()}
 	for t := 1; t <= l.state.Last(); t++ {
-		m, err := read[measured](l.state, t, Measure)
+		m, err := steps.Output[measured](l.state, t, steps.Measure)
 		if err != nil {
 			continue // it isn't evaluated yet
 		}
@@ -58,25 +59,27 @@ func (l *Loop) Status() (*Status, error) {
 	return s, nil
 }
 
-// next says what the loop does next.
+// next names the loop's next step.
 func (l *Loop) next() string {
 	last := l.state.Last()
 	if last == 0 {
 		return fmt.Sprintf("%s: no step is done; start the loop with: coeval loop LOOP.yaml", l.Config.Dir)
 	}
-	d, err := read[decide.Decision](l.state, last, Decide)
+	undone := func(s steps.Step) bool { return l.state.Find(last, s) == nil }
+	if all := l.Config.Steps(last); slices.ContainsFunc(all, undone) {
+		return fmt.Sprintf("next: iteration %d, %s", last, all[slices.IndexFunc(all, undone)])
+	}
+	d, err := steps.Output[decide.Decision](l.state, last, steps.Decide)
 	if err != nil {
-		undone := func(s Step) bool { return l.state.Find(last, s) == nil }
-		steps := l.Config.steps(last)
-		return fmt.Sprintf("next: iteration %d, %s", last, steps[slices.IndexFunc(steps, undone)])
+		return fmt.Sprintf("next: iteration %d, %s again, because its record is damaged (%v)", last, steps.Decide, err)
 	}
 	if !d.Stop {
-		return fmt.Sprintf("next: iteration %d, %s", last+1, l.Config.steps(last + 1)[0])
+		return fmt.Sprintf("next: iteration %d, %s", last+1, l.Config.Steps(last + 1)[0])
 	}
 	ended := fmt.Sprintf("the loop ended after iteration %d: %s", last, strings.Join(d.Reasons, "; "))
 	if d.Best > 0 {
 		best := l.after(d.Best)
-		ended += fmt.Sprintf("\nthe best model is that of iteration %d: %s", d.Best, best.Path)
+		ended += fmt.Sprintf("\nthe best model is the model of iteration %d: %s", d.Best, best.Path)
 	}
 	return ended
 }

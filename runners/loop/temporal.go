@@ -4,44 +4,16 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 
-	"coeval/pipelines/metareward"
+	"coeval/runners/loop/config"
+	"coeval/runners/loop/steps"
 	"coeval/runners/loop/swap"
 	"coeval/schemas"
 )
 
-// Temporal is the preset of an iteration with both phases of temporal anchoring (Wang et al., arXiv
-// 2508.06026). Only a schedule has it: between the phases a model is trained.
-const Temporal = "temporal"
-
-// The presets of the runs of such an iteration, and the one with the same numbers for one checkpoint.
-const (
-	phaseOne      = "temporal-1"
-	phaseTwo      = "temporal-2"
-	selfRewarding = "self-rewarding"
-)
-
-// TurnPresets are the presets that a schedule may name.
-func TurnPresets() []string {
-	names := slices.DeleteFunc(metareward.Presets(), func(name string) bool { return name == phaseTwo })
-	return slices.Sorted(slices.Values(append(names, Temporal)))
-}
-
-// isTemporal reports whether the turn's runs ask other checkpoints.
-func (t *Turn) isTemporal() bool { return t.Preset == Temporal || t.Preset == phaseOne }
-
-// steps returns the steps of iteration t in their order.
-func (c *Config) steps(t int) []Step {
-	if c.turn(t).Preset == Temporal {
-		return slices.Concat(FutureSteps, Steps)
-	}
-	return Steps
-}
-
 // phaseOne runs phase 1, whose pairs train the future model.
 func (l *Loop) phaseOne(ctx context.Context, t int) (any, error) {
-	settings, err := l.phaseSettings(t, phaseOne)
+	settings, err := l.phaseSettings(t, config.PhaseOne)
 	if err != nil {
 		return nil, err
 	}
@@ -52,12 +24,9 @@ func (l *Loop) phaseOne(ctx context.Context, t int) (any, error) {
 // that it asks beside the current one.
 func (l *Loop) phaseSettings(t int, preset string) (map[string]any, error) {
 	model := l.after(t - 1)
-	settings, err := l.currentSettings(t, preset, &model)
-	if err != nil {
-		return nil, err
-	}
-	if preset == phaseTwo {
-		swapped, err := read[swapped](l.state, t, SwapFuture)
+	settings := l.currentSettings(t, preset, &model)
+	if preset == config.PhaseTwo {
+		swapped, err := steps.Output[swapped](l.state, t, steps.SwapFuture)
 		if err != nil {
 			return nil, err
 		}
@@ -68,15 +37,12 @@ func (l *Loop) phaseSettings(t int, preset string) (map[string]any, error) {
 
 // currentSettings returns the config of the run of iteration t with this preset and current model, without the
 // future one.
-func (l *Loop) currentSettings(t int, preset string, model *checkpoint) (map[string]any, error) {
-	settings, err := l.runSettings(t, model, preset, l.dataFolder(t))
-	if err != nil {
-		return nil, err
-	}
-	if preset == phaseOne || preset == phaseTwo {
+func (l *Loop) currentSettings(t int, preset string, model *checkpoint) map[string]any {
+	settings := l.runSettings(t, model, preset, l.dataFolder(t))
+	if preset == config.PhaseOne || preset == config.PhaseTwo {
 		l.putPast(t, settings, model)
 	}
-	return settings, nil
+	return settings
 }
 
 // putPast names the first model as past, where the config doesn't name it.
@@ -111,11 +77,11 @@ func section(settings map[string]any, name string) map[string]any {
 }
 
 // futureFolder has the set, the model and the logs of the future model of iteration t.
-func (l *Loop) futureFolder(t int) string { return filepath.Join(l.Config.folder(t), "future") }
+func (l *Loop) futureFolder(t int) string { return filepath.Join(l.Config.Folder(t), "future") }
 
 // futureSet makes the set of phase 1.
 func (l *Loop) futureSet(ctx context.Context, t int) (any, error) {
-	p, err := read[produced](l.state, t, PhaseOne)
+	p, err := steps.Output[produced](l.state, t, steps.PhaseOne)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +90,11 @@ func (l *Loop) futureSet(ctx context.Context, t int) (any, error) {
 
 // trainFuture trains the future model: the current one, on the set of phase 1.
 func (l *Loop) trainFuture(ctx context.Context, t int) (any, error) {
-	return l.trainIn(ctx, t, l.futureFolder(t))
+	s, err := steps.Output[made](l.state, t, steps.FutureSet)
+	if err != nil {
+		return nil, err
+	}
+	return l.trainIn(ctx, t, l.futureFolder(t), s)
 }
 
 // futureServer is the process name of the server of the future model.
@@ -132,11 +102,11 @@ const futureServer = "future-server"
 
 // swapFuture makes servers serve the future model beside the current one, and proves it.
 func (l *Loop) swapFuture(ctx context.Context, t int) (any, error) {
-	trained, err := read[checkpoint](l.state, t, TrainFuture)
+	trained, err := steps.Output[checkpoint](l.state, t, steps.TrainFuture)
 	if err != nil {
 		return nil, err
 	}
-	at := l.futureSeat(t)
+	at := l.futureGroup(t)
 	former, next := l.after(t-1), *trained
 	if len(l.Config.Swap.Future.URLs) > 0 {
 		former = l.formerFuture(t)
@@ -145,13 +115,13 @@ func (l *Loop) swapFuture(ctx context.Context, t int) (any, error) {
 	if l.Config.Swap.Kind == swap.LoRA {
 		next.Name = fmt.Sprintf("it-%d-future-%s", t, next.revision()[:8])
 	}
-	return l.swapSeat(ctx, t, at, &former, &next)
+	return l.swapGroup(ctx, t, at, &former, &next)
 }
 
-// futureSeat returns the seat of the future model: servers of its own, or those of the current one.
-func (l *Loop) futureSeat(t int) *seat {
-	at := &seat{
-		urls: l.Config.servers(), command: l.Config.Swap.Future.Command, process: futureServer,
+// futureGroup returns the servers of the future model: its own, or those of the current model.
+func (l *Loop) futureGroup(t int) *serverGroup {
+	at := &serverGroup{
+		urls: l.Config.Servers(), command: l.Config.Swap.Future.Command, process: futureServer,
 		canaries: l.futureFolder(t), base: "canary-base",
 	}
 	if len(l.Config.Swap.Future.URLs) > 0 {
@@ -164,7 +134,7 @@ func (l *Loop) futureSeat(t int) *seat {
 // the last iteration with a future, or the first model.
 func (l *Loop) formerFuture(t int) checkpoint {
 	for i := t - 1; i > 0; i-- {
-		if s, err := read[swapped](l.state, i, SwapFuture); err == nil {
+		if s, err := steps.Output[swapped](l.state, i, steps.SwapFuture); err == nil {
 			return s.Model
 		}
 	}

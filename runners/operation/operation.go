@@ -39,7 +39,7 @@ type Operation struct {
 	All    StageCalls   `json:"all"`
 	// Troubles are requests that were asked again, and final failures of the data as it is now.
 	Troubles []Trouble `json:"troubles"`
-	// Pairs are those of all roles, 0 when there are none.
+	// Pairs are the pairs of all roles, 0 when there are none.
 	Pairs  int64           `json:"pairs"`
 	Prices estimate.Prices `json:"prices"`
 }

@@ -12,6 +12,7 @@ import (
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/runners/calibrate"
+	"coeval/runners/calibrate/isotonic"
 	"coeval/runners/pages/charts"
 )
 
@@ -98,12 +99,12 @@ func calibrationCharts(f *calibrate.Figures) []charts.Chart {
 	return list.Charts
 }
 
-// mostDots is how many labels are drawn.
-const mostDots = 2000
+// maxDots is how many labels are drawn.
+const maxDots = 2000
 
 // thinned leaves out points in even steps where there are too many to be seen.
 func thinned(points plotter.XYs) plotter.XYs {
-	step := (len(points) + mostDots - 1) / mostDots
+	step := (len(points) + maxDots - 1) / maxDots
 	if step <= 1 {
 		return points
 	}
@@ -120,7 +121,7 @@ func diagonal(p *charts.Plot, low, high float64) error {
 }
 
 // steps draws an isotonic regression of shares as it is.
-func steps(p *charts.Plot, all []calibrate.Block) error {
+func steps(p *charts.Plot, all []isotonic.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.From, Y: 100 * b.People}, plotter.XY{X: b.To, Y: 100 * b.People})
@@ -129,7 +130,7 @@ func steps(p *charts.Plot, all []calibrate.Block) error {
 }
 
 // blocks draws the map that goes through the middles of an isotonic regression.
-func blocks(p *charts.Plot, all []calibrate.Block) error {
+func blocks(p *charts.Plot, all []isotonic.Block) error {
 	var points plotter.XYs
 	for _, b := range all {
 		points = append(points, plotter.XY{X: b.At, Y: b.People})

@@ -68,9 +68,13 @@ func checksOf(s *summary.Summary, f *figures.Figures) []check {
 }
 
 func topCheck(s *figures.Scores) check {
-	c := check{Name: "Judgments with the highest score", Value: percent(s.Top), Threshold: "at most " + percent(maxTop), Known: s.Judgments > 0, Look: s.Top > maxTop}
+	whose := ""
+	if s.Reads {
+		whose = " of contested responses"
+	}
+	c := check{Name: "Judgments" + whose + " with the highest score", Value: percent(s.Top), Threshold: "at most " + percent(maxTop), Known: s.Judgments > 0, Look: s.Top > maxTop}
 	if c.Look {
-		c.Warning = fmt.Sprintf("%s of the judgments give the highest score (more than %s), so the scale has no room for better answers: use a stricter rubric in judge.template, or another judge", percent(s.Top), percent(maxTop))
+		c.Warning = fmt.Sprintf("%s of the judgments%s give the highest score (more than %s), so the scale has no room for better answers: use a stricter rubric in judge.template, or another judge", percent(s.Top), whose, percent(maxTop))
 	}
 	return c
 }
@@ -82,7 +86,7 @@ func reliabilityCheck(r *figures.Reliability) check {
 	}
 	c.Known, c.Value, c.Look = true, points(*r.Within), *r.Within < figures.EnoughReliability
 	if c.Look {
-		c.Warning = fmt.Sprintf("the mean scores of answers to one prompt have the reliability %.2f (less than %.2f), so choices follow noise of the judge: %s", *r.Within, figures.EnoughReliability, neededJudgments(r))
+		c.Warning = fmt.Sprintf("the mean scores of answers to one prompt have the reliability %.2f (less than %.2f), so the selected pairs follow noise of the judge: %s", *r.Within, figures.EnoughReliability, neededJudgments(r))
 	}
 	return c
 }

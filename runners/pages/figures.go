@@ -21,7 +21,12 @@ func scoreCharts(s *figures.Scores) []charts.Chart {
 	p := charts.New("score of a judgment, points", "% of judgments")
 	p.Bars(-s.Highest/20, s.Highest/10, s.Histogram)
 	p.X.Tick.Marker = whole(s.Highest)
-	c.Add(p, "Scores of judgments", fmt.Sprintf("In steps of %s points. A tall bar at %s means that the scale has no room left for better answers.", charts.Label(s.Highest/10), charts.Label(s.Highest)))
+	whose, spread := "", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge."
+	if s.Reads {
+		whose = "Judgments in words, of the contested responses alone. "
+		spread = "How widely a read spreads over the points. The contested response has the largest variance."
+	}
+	c.Add(p, "Scores of judgments", whose+fmt.Sprintf("In steps of %s points. A tall bar at %s means that the scale has no room left for better answers.", charts.Label(s.Highest/10), charts.Label(s.Highest)))
 
 	p = charts.New("mean score of a response S, points", "% of responses")
 	p.Bars(0, s.ResponseHistogram.Width, s.ResponseHistogram.Counts)
@@ -31,7 +36,7 @@ func scoreCharts(s *figures.Scores) []charts.Chart {
 
 	p = charts.New("variance of a response's scores V, points²", "% of responses")
 	p.Bars(0, s.VarianceHistogram.Width, s.VarianceHistogram.Counts)
-	c.Add(p, "Variance of each response's scores", "How far the judge disagrees with itself on one response. Near 0 leaves nothing to compare for the meta-judge.")
+	c.Add(p, "Variance of each response's scores", spread)
 	return c.Charts
 }
 
@@ -151,10 +156,10 @@ func operationCharts(o *summary.Operation) []charts.Chart {
 	}
 	p := charts.New(unit+" since the start", "generations in flight")
 	keys, err := flight(p, o.Series, by)
-	note := "Where it sinks before the end, workers were idle or set aside."
+	note := "Where it sinks before the end, servers were idle or quarantined."
 	limit, limited := permits(o.Series, by)
 	if limited {
-		note = "The dashed line is how many permits there were: while less is in flight, workers are idle. More may be in flight, since choices that are probably done need no permit."
+		note = "The dashed line is how many permits there were: while less is in flight, servers are idle. More may be in flight, since choices that are probably done need no permit."
 		err = cmp.Or(err, p.Dashes(limit))
 	}
 	bounded(p)

@@ -21,6 +21,7 @@ import (
 	"coeval/runners/runs"
 	"coeval/runners/runs/runstest"
 	"coeval/runners/summary"
+	scale "coeval/transforms/judge/points"
 )
 
 // The elements and attributes of the page's templates: any others came from a text.
@@ -45,8 +46,8 @@ func TestHostileTexts(t *testing.T) {
 	}
 	page := checkPage(t, name)
 	// Of each 1 MB text the page has the beginning, and 10 pairs of at most 4 texts are shown.
-	const mostText = 4000 // characters, as package examples cuts texts
-	if most := 10*4*(2*mostText) + 1<<18; len(page) > most {
+	const maxText = 4000 // characters, as package examples cuts texts
+	if most := 10*4*(2*maxText) + 1<<18; len(page) > most {
 		t.Errorf("the page has %d bytes, want at most %d", len(page), most)
 	}
 	for _, want := range []string{"␛[31mred", "⟨U&#43;202E⟩", "&lt;script&gt;alert(1)", "characters left out"} {
@@ -146,6 +147,21 @@ func TestWithoutOperations(t *testing.T) {
 	}
 	if !bytes.Contains(page, []byte("no attempt is known")) {
 		t.Error("the page doesn't state that operations/ is missing")
+	}
+}
+
+// The page names the end of the judge's own scale.
+func TestScaleOfTheJudge(t *testing.T) {
+	r := runstest.Hostile(t)
+	for of, want := range map[scale.Scale]string{{}: "on a scale up to 5 points", {Min: 1000, Max: 10_000}: "on a scale up to 10 points"} {
+		r.Settings.Judge.Scale = of
+		_, name, err := Write(t.Context(), r, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page := checkPage(t, name); !bytes.Contains(page, []byte(want)) {
+			t.Errorf("with the scale %v the page doesn't state %q", of, want)
+		}
 	}
 }
 

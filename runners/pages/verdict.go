@@ -64,8 +64,11 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 	if r := s.Reads; r != nil {
 		say("Verdicts of one token: %s. raw/reads has the labels' log-probabilities.", r.Text())
 	}
+	if j := s.Judging; j != nil {
+		say("The judge was asked for %s judgments of %s contested responses in rounds (%.1f each); responses by the reason for the stop: %s.", comma(j.Asked), comma(j.Responses), j.Each(), j.Why())
+	}
 	if a := s.Asking; a != nil {
-		say("The meta-judge was asked %s of %s comparisons (%s); prompts by why asking stopped: %s (column asking_stopped of raw/prompts). Its picks are expected to lose %s of the distance between the best and the worst judgment.",
+		say("The meta-judge was asked %s of %s comparisons (%s); prompts by the reason for the stop: %s (column asking_stopped of raw/prompts). Its picks are expected to lose %s of the distance between the best and the worst judgment.",
 			comma(a.Asked), comma(a.Possible), percent(ratio(a.Asked, a.Possible)), a.Why(), percent(a.Regret))
 	}
 	for _, r := range roles(s) {

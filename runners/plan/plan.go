@@ -1,7 +1,8 @@
 // Package plan estimates a run before it starts: the generations of each stage, the calls that the journal
 // already has, tokens and bytes.
 //
-// It reads the prompts and the journal and sends no request.
+// It reads the prompts and the journal and sends no request. The probe of coeval plan, which sends
+// requests, is in package main of runners/coeval.
 package plan
 
 import (
@@ -18,9 +19,11 @@ import (
 	"coeval/datasets/prompts"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/infer"
+	"coeval/transforms/judge"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
@@ -70,7 +73,7 @@ type Plan struct {
 	// words.
 	Reads []string `json:"reads,omitempty"`
 	// Pools are the roles that answer beside the actor.
-	Pools []metareward.AskedPool `json:"pools,omitempty"`
+	Pools []config.AskedPool `json:"pools,omitempty"`
 
 	// again is the size of the texts that tables contain in addition to the stages' own: prompts and pairs.
 	again int64
@@ -122,7 +125,7 @@ const (
 // It runs the stages on the answers in the journal. After the first gap in a dossier it assumes that
 // the later stages need all their calls: K complete distinct responses, N distinct parsed judgments. So
 // the number of generations is an upper bound, since a run merges, drops and fails some.
-func New(ctx context.Context, c metareward.Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
+func New(ctx context.Context, c config.Config, scan *prompts.Scan, retryFailed []string) (*Plan, error) {
 	chain, err := c.Chain()
 	if err != nil {
 		return nil, err
@@ -142,7 +145,7 @@ func New(ctx context.Context, c metareward.Config, scan *prompts.Scan, retryFail
 	}
 	in := metareward.Input{Scan: scan, Journal: lengths}
 	p := &planner{
-		config: &c, stage: stage, dir: dir, lengths: lengths, bits: c.Bits(&in), retryFailed: retryFailed,
+		config: &c, stage: stage, dir: dir, lengths: lengths, bits: metareward.Bits(&c, &in), retryFailed: retryFailed,
 		counts: map[string]*Stage{}, chars: map[string]*sum{}, pools: pools,
 	}
 	if err := p.readAll(ctx, scan); err != nil {
@@ -168,7 +171,7 @@ type sum struct {
 }
 
 type planner struct {
-	config *metareward.Config
+	config *config.Config
 	stage  stage.Stage
 	// dir is the journal, lengths its prefix lengths, and bits the prefix length of the run's buckets.
 	dir     string
@@ -179,7 +182,7 @@ type planner struct {
 	counts      map[string]*Stage
 	chars       map[string]*sum
 	known       int64
-	pools       []metareward.AskedPool
+	pools       []config.AskedPool
 	respondent  journal.Respondent
 	// journalBytes is the journal's size now.
 	journalBytes int64
@@ -278,9 +281,14 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 	case schemas.StageReads:
 		p.contestedUpTo(n)
 	case schemas.StageJudge:
+		if rounds := p.config.Rounds(); rounds != nil { // later rounds follow
+			left := int64(rounds.Max) - t.judged
+			p.at(schemas.StageJudge).add(left, 0, laterRounds(left))
+			n = int64(rounds.Max)
+		}
 		p.metaUpTo(n)
 	case schemas.StageMeta:
-		if p.config.Budget.Comparisons == metareward.SettledComparisons { // later rounds follow
+		if p.config.Budget.Comparisons == config.SettledComparisons { // later rounds follow
 			left := max(p.maxComparisons(int64(len(d.Contested().DistinctJudgments())))-t.compared, 0)
 			p.at(schemas.StageMeta).add(left, 0, left)
 		}
@@ -291,19 +299,26 @@ func (p *planner) count(ctx context.Context, id string, records journal.Records)
 // maxComparisons returns the largest number of comparisons of n judgments.
 func (p *planner) maxComparisons(n int64) int64 {
 	all := n * (n - 1)
-	if p.config.Budget.Comparisons == metareward.SettledComparisons {
+	if p.config.Budget.Comparisons == config.SettledComparisons {
 		return min(all, int64(p.config.Budget.MaxComparisons)/2*2) // both orders of a pair or none
 	}
 	return all
 }
 
-// contestedUpTo adds the judgments of the contested response, and their comparisons.
+// contestedUpTo adds the judgments of the contested response, n in a first round, and their comparisons.
 func (p *planner) contestedUpTo(n int64) {
-	if p.wants(schemas.RoleJudge) {
-		p.at(schemas.StageJudge).add(n, 0, 1)
+	most := n
+	if rounds := p.config.Rounds(); rounds != nil {
+		most = int64(rounds.Max)
 	}
-	p.metaUpTo(n)
+	if p.wants(schemas.RoleJudge) {
+		p.at(schemas.StageJudge).add(most, 0, 1+laterRounds(most-n))
+	}
+	p.metaUpTo(most)
 }
+
+// laterRounds returns the number of rounds that ask for these judgments after the first round.
+func laterRounds(judgments int64) int64 { return (judgments + judge.PerRound - 1) / judge.PerRound }
 
 func (p *planner) metaUpTo(n int64) {
 	if p.wants(schemas.RoleJudge) {
@@ -335,8 +350,8 @@ type tracer struct {
 	planner *planner
 	records journal.Records
 	gap     string // the stage with the first gap
-	// compared counts the comparisons that were looked up.
-	compared int64
+	// compared counts the comparisons that were looked up, and judged the judgments of a response judged in rounds.
+	compared, judged int64
 }
 
 // Do implements [stage.Caller].
@@ -346,7 +361,7 @@ func (t *tracer) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Genera
 		key, held, requests := c.Key(), int64(0), int64(0)
 		last := true
 		for k := range c.N {
-			r, ok := t.records.Get(key, k)
+			r, ok := t.records.Get(key, c.First+k)
 			ok = ok && !infer.Retries(t.planner.retryFailed, r.Code)
 			if ok {
 				held++
@@ -360,8 +375,11 @@ func (t *tracer) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Genera
 			last = ok
 		}
 		t.planner.at(c.Stage).add(int64(c.N), held, requests)
-		if c.Stage == schemas.StageMeta {
+		switch c.Stage {
+		case schemas.StageMeta:
 			t.compared += int64(c.N)
+		case schemas.StageJudge:
+			t.judged = int64(c.First + c.N)
 		}
 	}
 	if t.gap != "" {
@@ -452,7 +470,7 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 	answer, verdict, comparison := p.assumed()
 	out := &Plan{
 		Lines: scan.Lines, Bad: scan.Bad, Merged: scan.Merged, NotDrawn: scan.Distinct - scan.Prompts, Prompts: scan.Prompts,
-		Pools: p.pools, Reads: p.reads(), Shards: c.Shards(scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
+		Pools: p.pools, Reads: p.reads(), Shards: metareward.Shards(c, scan), Buckets: 1 << p.bits, Known: p.known, Compression: compression,
 		Assumed: map[string]Length{
 			schemas.StageGenerate: p.length(schemas.StageGenerate, c.Actor.MaxTokens, answer),
 			schemas.StageJudge:    p.length(schemas.StageJudge, c.Judge.MaxTokens, verdict),
@@ -464,8 +482,8 @@ func (p *planner) plan(scan *prompts.Scan) (*Plan, error) {
 		out.Assumed[pool.Stage] = p.length(pool.Stage, c.Actor.MaxTokens, out.Assumed[schemas.StageGenerate].Chars)
 		asked = append(asked, pool.Stage)
 	}
-	if out.AnsweredBy = p.respondent.Kind; c.MixesRespondents(p.respondent) != nil {
-		out.Refused = c.MixesRespondents(p.respondent).Error()
+	if out.AnsweredBy = p.respondent.Kind; metareward.MixesRespondents(c, p.respondent) != nil {
+		out.Refused = metareward.MixesRespondents(c, p.respondent).Error()
 	}
 	prompt := scan.Chars / max(scan.Distinct, 1)
 	response, judgment := p.meanResponse(out.Assumed), out.Assumed[schemas.StageJudge].Chars

@@ -19,6 +19,7 @@ import (
 	"coeval/datasets/journal/journaltest"
 	"coeval/datasets/prompts"
 	"coeval/datasets/store/storetest"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/schemas"
 	"coeval/transforms/stage"
@@ -34,7 +35,7 @@ func (f *firstCall) Do(_ context.Context, calls []stage.Call) ([][]schemas.Gener
 }
 
 // actorRecords returns the journal records of a prompt after the actor's answers.
-func actorRecords(t *testing.T, c *metareward.Config, id string) []journal.Record {
+func actorRecords(t *testing.T, c *config.Config, id string) []journal.Record {
 	t.Helper()
 	chain, err := c.Chain()
 	if err != nil {
@@ -112,7 +113,7 @@ func TestListingsOfAPlan(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := metareward.Default()
+	c := config.Default()
 	c.Worker.URLs, c.Worker.Model = []string{"http://host:8000/v1"}, "m"
 	c.Prompts.Paths, c.Output.Dir = []string{file}, storetest.Folder(t)
 	scan, err := prompts.ScanFiles(t.Context(), c.Prompts.Paths, c.Reading(), c.Selection())
@@ -160,12 +161,12 @@ func TestListingsOfAPlan(t *testing.T) {
 // Under a budget a plan counts at most budget.max_comparisons of a prompt, in whole pairs, and never more
 // than there are: 11·10, and 3·2 of three judgments.
 func TestMaxComparisons(t *testing.T) {
-	c := metareward.Default()
+	c := config.Default()
 	p := &planner{config: &c}
 	if got := p.maxComparisons(11); got != 110 {
 		t.Errorf("all comparisons of 11 judgments are %d", got)
 	}
-	c.Budget.Comparisons, c.Budget.MaxComparisons = metareward.SettledComparisons, 41
+	c.Budget.Comparisons, c.Budget.MaxComparisons = config.SettledComparisons, 41
 	if got, few := p.maxComparisons(11), p.maxComparisons(3); got != 40 || few != 6 {
 		t.Errorf("at most %d comparisons of 11 judgments and %d of 3, want 40 and 6", got, few)
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/prompts"
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -19,7 +19,7 @@ func TestPools(t *testing.T) {
 	if err := os.WriteFile(file, []byte(`{"prompt": "One?"}`+"\n"+`{"prompt": "Two?"}`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := metareward.Default()
+	c := config.Default()
 	c.Prompts.Paths, c.Output.Dir, c.Simulate.Enabled = []string{file}, filepath.Join(t.TempDir(), "out"), true
 	c.Roles, c.Actor.N, c.Judge.N = []string{schemas.RoleActor}, 3, 4
 	c.Method.Pairs, c.Method.Phase = pairs.Temporal, 2
@@ -43,7 +43,7 @@ func TestPools(t *testing.T) {
 	if diff := cmp.Diff(want, asks); diff != "" {
 		t.Error(diff)
 	}
-	pools := []metareward.AskedPool{{Stage: schemas.StagePast, N: 2}, {Stage: schemas.StageFuture, N: 3, AsActor: true}}
+	pools := []config.AskedPool{{Stage: schemas.StagePast, N: 2}, {Stage: schemas.StageFuture, N: 3, AsActor: true}}
 	if diff := cmp.Diff(pools, p.Pools); diff != "" {
 		t.Error(diff)
 	}

@@ -68,8 +68,8 @@ func logColumns() int {
 // Live reports whether the status line is rewritten in place.
 func (s *Screen) Live() bool { return s.live }
 
-// Status replaces the status line by line(columns), cut to what fits. The last column stays free:
-// some terminals go to the next line when it is written.
+// Status replaces the status line by line(columns), cut to the width of the screen. The last column
+// stays free: some terminals go to the next line when it is written.
 func (s *Screen) Status(line func(columns int) string) {
 	columns := max(s.columns()-1, 1)
 	text := fit(sanitize.Line(line(columns)), columns)

@@ -1,7 +1,7 @@
 // Package progress shows the state of a run on one line that fits the terminal.
 //
-// A [Status] formats itself for a width and omits the least important parts first. A [Screen] writes
-// the line: in place on a terminal, one below the other in a log.
+// A [Status] formats itself for a width, and drops the least important parts first. A [Screen]
+// overwrites the line on a terminal, and appends lines to a log.
 package progress
 
 import (
@@ -24,7 +24,7 @@ type Status struct {
 	Total int64
 	// Elapsed is the time since the run began.
 	Elapsed time.Duration
-	// Now is the work so far, Before the work at the last look, Interval ago.
+	// Now is the work so far, Before the work at the last poll, Interval ago.
 	Now, Before infer.Snapshot
 	Interval    time.Duration
 	// Servers are the loads of the servers.
@@ -107,6 +107,13 @@ func join(parts []part, columns int) string {
 	}
 }
 
+// stalls reports whether prompts are left and nothing moves after a fault, as during a Retry-After.
+func (s *Status) stalls() bool {
+	now, before := &s.Now, &s.Before
+	return now.LastFault != "" && now.Requests > 0 && now.InFlight == 0 && now.Prompts < s.Total &&
+		now.Generations == before.Generations && now.Replayed == before.Replayed
+}
+
 // parts returns the numbers of the status, in the order of the line.
 func (s *Status) parts() []part {
 	n := humanize.Comma
@@ -117,6 +124,9 @@ func (s *Status) parts() []part {
 	}
 	if s.Now.Failed > 0 {
 		add(2, n(s.Now.Failed)+" failed")
+	}
+	if s.stalls() {
+		add(2, "waiting after: "+s.Now.LastFault)
 	}
 	add(3, rate(s.Now.Generations-s.Before.Generations, s.Interval)+" generations/s")
 	add(4, n(s.Now.InFlight)+" in flight")

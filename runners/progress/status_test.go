@@ -58,7 +58,7 @@ func TestLinesFit(t *testing.T) {
 	}
 }
 
-// What matters more than numbers stands alone.
+// Warnings that matter more than numbers stand alone.
 func TestWhatStandsAlone(t *testing.T) {
 	s := status()
 	s.Silent, s.Patience = 65*time.Second, 10*time.Minute
@@ -69,6 +69,19 @@ func TestWhatStandsAlone(t *testing.T) {
 	s.Now.Prompts = s.Total
 	if bar, log := s.Bar(200), s.Log(200); bar != "writing files" || log != "1d2h: writing files" {
 		t.Errorf("got %q and %q", bar, log)
+	}
+}
+
+// A run that waits because servers asked it to names the cause, also on a narrow terminal.
+func TestWaitNamesItsCause(t *testing.T) {
+	s := &Status{Total: 10, Interval: time.Second, Now: infer.Snapshot{Prompts: 1, Requests: 8, Generations: 7, Retries: 1, LastFault: "429 Too Many Requests: slow do..."}}
+	s.Before = s.Now
+	if got, want := s.Log(80), "0s · 1/10 prompts · waiting after: 429 Too Many Requests: slow do..."; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	s.Now.InFlight = 1
+	if got := s.Log(80); strings.Contains(got, "waiting") {
+		t.Errorf("with a request in flight: %q", got)
 	}
 }
 

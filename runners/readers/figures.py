@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 
 EXACT, CLOSE, FITTED = 0.0, 1e-9, 1e-6
 STAGES = ("generate", "generate_past", "generate_future", "judge", "meta")
-TABLES = {name: f"raw/{name}" for name in ("prompts", "responses", "judgments", "comparisons")} | {"actor": "actor"}
+TABLES = {name: f"raw/{name}" for name in ("prompts", "responses", "judgments", "comparisons", "reads")} | {"actor": "actor"}
 
 
 def read(out):
@@ -242,6 +242,12 @@ def length(tables, config):
     for j in tables["judgments"]:
         if j["score"] is not None:
             totals.setdefault(j["response_id"], []).append(round(j["score"] * 1000))
+    is_read = bool(config["judge"].get("reads"))
+    if is_read:  # the values of the reads, rounded half up
+        totals = {}
+        for r in tables["reads"]:
+            if r["first_id"] is None and r["value"] is not None:
+                totals.setdefault(r["response_id"], []).append((round(r["value"] * 1_000_000) + 500) // 1000)
     scored = [r for r in tables["responses"] if r["score_mean"] is not None]
     chars = np.array([r["chars"] for r in scored], dtype=float)
     mean = np.array([r["score_mean"] for r in scored])
@@ -284,7 +290,7 @@ def length(tables, config):
                 "rejected": np.mean([r["chars"] for _, r, _ in found]) if found else 0.0,
                 "difference": row["difference"],
                 "shorter": np.mean(difference < 0) if found else 0.0,
-                "control": control(difference, [levels[c["prompt_id"]] for c, _, _ in found], [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
+                "control": None if is_read else control(difference, [levels[c["prompt_id"]] for c, _, _ in found], [wins(totals[c["id"]], totals[r["id"]]) for c, r, _ in found]),
             }
     grid = np.zeros((21, 60), dtype=int)
     if scored:

@@ -208,6 +208,23 @@ def make_runs(coeval, prompts, pairs, scratch):
         raise SystemExit(f"calibrating asked {told['calls']['requests']} times for what the run had asked")
     runs.again("calibrated", "plain", *plain, *settings(judge__calibration=scratch / "map.json", method__min_margin=0.5))
 
+    settled = settings(budget__comparisons="settled")
+    runs.again("scores", "plain", *plain, *settings(method__rating="scores"))
+    runs.again("settled", "plain", *plain, *settled)
+    runs.again("settled-by-response", "plain", *plain, *settled, *settings(budget__regret=0.3, budget__max_comparisons=25, method__position_weights="response"))
+    failing = settings(simulate__faults="400=0.06", simulate__world="bad", judge__n=5)
+    runs.make("settled-faults", *plain, *settled, *failing, *settings(budget__max_comparisons=14, method__rating="elo"))
+
+    forty = ["--prompts", prompts, "--limit", "40", *settings(simulate__faults="400=0.03", simulate__read_mass=0.6)]
+    forty += settings(judge__verdict="read", meta_judge__verdict="read", judge__reads=2, judge__n=5)
+    rounds = settings(budget__judgments="rounds", budget__max_judgments=14, budget__distance=1.6)
+    runs.make("reads", *forty, *rounds)
+    mapped = settings(judge__calibration=scratch / "map.json", method__position_weights="response")
+    runs.again("reads-calibrated", "reads", *forty, *rounds, *mapped)
+    runs.again("reads-at-once", "reads", *forty)
+    runs.make("reads-settled", *forty, *settled)
+    runs.again("reads-actor-only", "reads", *forty, *settings(roles="[actor]"))
+
     folder = scratch / "prompts"
     folder.mkdir()
     good, ledger = odd_prompts(folder)
@@ -286,7 +303,7 @@ def main():
     shutil.rmtree(args.scratch, ignore_errors=True)
     args.scratch.mkdir(parents=True)
     outs = [str(out) for out in make_runs(args.coeval, args.prompts, args.pairs, args.scratch)]
-    tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated", "temporal-both")]
+    tested = [str(args.scratch / name / "out") for name in ("plain", "faults", "calibrated", "temporal-both", "scores", "settled-faults", "reads", "reads-settled")]
     arenas = make_arenas(args.coeval, args.prompts, args.scratch)
     scores, plain = str(args.scratch / "scores.jsonl"), str(args.scratch / "plain" / "out")
     people = str(args.scratch / "people" / "out")
@@ -296,7 +313,7 @@ def main():
         ["reference.py", *outs],
         ["reference.py", "--self-test", *tested],
         ["figures.py", "--coeval", args.coeval, *outs],
-        ["figures.py", "--coeval", args.coeval, "--self-test", outs[0], tested[-1]],
+        ["figures.py", "--coeval", args.coeval, "--self-test", outs[0], str(args.scratch / "temporal-both" / "out")],
         ["arena.py", *arenas],
         ["arena.py", "--self-test", arenas[0], arenas[3]],
         ["calibration.py", args.pairs, people],

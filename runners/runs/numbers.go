@@ -34,11 +34,13 @@ type Prompt struct {
 
 // Response is a row of raw/responses.
 type Response struct {
-	ID            string   `parquet:"id"`
-	PromptID      string   `parquet:"prompt_id"`
-	Model         string   `parquet:"model,dict"`
-	Status        string   `parquet:"status,dict"`
-	Chars         int32    `parquet:"chars"`
+	ID       string `parquet:"id"`
+	PromptID string `parquet:"prompt_id"`
+	Model    string `parquet:"model,dict"`
+	Status   string `parquet:"status,dict"`
+	Chars    int32  `parquet:"chars"`
+	// Parsed is the number of parsed judgments, or of reads, behind the mean.
+	Parsed        int32    `parquet:"parsed_judgments"`
 	ScoreMean     *float64 `parquet:"score_mean"`
 	ScoreVariance *float64 `parquet:"score_variance"`
 	// Pool is past or future by the model; empty for a response of the actor.

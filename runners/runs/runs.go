@@ -6,7 +6,7 @@
 // [OpenTable] reads one file prompt by prompt, [EachRow] all files of a table, and [PromptRows] the
 // rows of one prompt.
 //
-// A [Run] holds no rows. Memory is a few pages of each open file and the rows of one prompt.
+// A [Run] contains no rows. Reading keeps in memory a few pages of each open file and the rows of one prompt.
 //
 // The package does not check that rows agree with each other or with run.json: package verify does.
 package runs
@@ -101,6 +101,9 @@ func readBounded(ctx context.Context, name string) (b []byte, err error) {
 	b = make([]byte, f.Size())
 	if _, err := io.ReadFull(f.Stream(0), b); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := store.CheckValues(name, b); err != nil {
+		return nil, invalid("%v", err)
 	}
 	return b, nil
 }

@@ -188,3 +188,38 @@ func TestTooLarge(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A run.json of few bytes that would take gigabytes of memory is not decoded. Quotation marks hide no values.
+func TestTooManyValues(t *testing.T) {
+	out := t.TempDir()
+	text := `{"a": "\"", "files": [` + strings.Repeat("{},", 1<<20) + `{}]}`
+	if err := os.WriteFile(filepath.Join(out, "run.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// An object, the comma after a, and a list; 2²⁰ + 1 objects with 2²⁰ commas between them.
+	if _, err := runs.Open(t.Context(), out); err == nil || !strings.Contains(err.Error(), "run.json has 2097156 values; allowed are up to 2097152") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The texts of one prompt are in memory together, so they are bounded: a file can repeat a text that it contains once.
+func TestTooMuchTextOfAPrompt(t *testing.T) {
+	out := t.TempDir()
+	rows := make([]schemas.JudgmentRow, 257)
+	text := strings.Repeat("x", 1<<20)
+	for i := range rows {
+		rows[i] = schemas.JudgmentRow{ID: fmt.Sprintf("j%04d", i), Replicate: int32(i), PromptID: "p", ResponseID: "r", Model: "m", Text: text}
+	}
+	shardstest.WriteFile(t, out, shards.Judgments, rows...)
+	r := &runs.Run{Dir: out, Shards: 1}
+	const want = `has more than 256 MiB of texts of prompt "p", which no run writes`
+	if _, err := runs.PromptRows[schemas.JudgmentRow](t.Context(), r, shards.Judgments, "p"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	table := runs.OpenTable[schemas.JudgmentRow](t.Context(), r.Path(shards.Judgments, 0), nil)
+	defer table.Close()
+	// 255 rows of 1 MiB, and their IDs, are less than 256 MiB; the row with the last MiB is more.
+	if n := len(table.Of("p")); n != 255 || table.Err() == nil || !strings.Contains(table.Err().Error(), want) {
+		t.Errorf("%d rows, %v, want 255 and %q", n, table.Err(), want)
+	}
+}

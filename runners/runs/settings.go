@@ -6,21 +6,22 @@ import (
 	"fmt"
 	"slices"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/generate"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
 	"coeval/transforms/score"
 )
 
-// Settings are the settings in run.json's config that decide what the tables contain.
+// Settings are the settings in run.json's config that decide the content of the tables.
 type Settings struct {
-	Roles     []string          `json:"roles"`
-	Actor     generate.Options  `json:"actor"`
-	Judge     judge.Options     `json:"judge"`
-	MetaJudge meta.Options      `json:"meta_judge"`
-	Method    metareward.Method `json:"method"`
+	Roles     []string         `json:"roles"`
+	Actor     generate.Options `json:"actor"`
+	Judge     judge.Options    `json:"judge"`
+	MetaJudge meta.Options     `json:"meta_judge"`
+	Method    config.Method    `json:"method"`
 	// Calibration maps S to people's scale; nil leaves S on the judge's scale.
 	Calibration *score.Calibration `json:"calibration"`
 
@@ -63,6 +64,15 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 			errs = append(errs, fmt.Errorf("actor.pools[%d].role.name is %q; allowed are past and future", i, p.Role.Name))
 		}
 		numbers = append(numbers, number{fmt.Sprintf("actor.pools[%d].n", i), p.N})
+	}
+	if s.Judge.Reads != 0 {
+		numbers = append(numbers, number{"judge.reads", s.Judge.Reads})
+	}
+	if r := s.Judge.Rounds; r != nil {
+		numbers = append(numbers, number{"judge.rounds.max", r.Max})
+		if s.Judge.Reads == 0 || !(r.Distance > 0 && r.Distance <= 10) {
+			errs = append(errs, fmt.Errorf("judge.rounds.distance is %v with judge.reads %d; allowed is above 0 to 10 with at least one read", r.Distance, s.Judge.Reads))
+		}
 	}
 	for _, number := range append(numbers, []number{
 		{"actor.n", s.Actor.N},
@@ -112,7 +122,7 @@ func (s *Settings) JudgePrompt(p *schemas.PromptRow, response string) ([]schemas
 
 // Scale returns the lowest and the highest score that the judge may give, in points.
 func (s *Settings) Scale() (low, high float64) {
-	if sc := s.Judge.Scale; sc != (judge.Scale{}) {
+	if sc := s.Judge.Scale; sc != (points.Scale{}) {
 		return float64(sc.Min) / 1000, float64(sc.Max) / 1000
 	}
 	return 0, MaxScore

@@ -22,6 +22,8 @@ type Table[C any] struct {
 	head  *C
 	err   error
 	group []C
+	// bytes returns the size of a row's texts. It is nil if the columns have none.
+	bytes func(*C) int
 }
 
 var errStopped = errors.New("the reader stopped")
@@ -31,7 +33,7 @@ var errStopped = errors.New("the reader stopped")
 // call Close.
 func OpenTable[T shards.Row](ctx context.Context, path string, observe func(*T, error)) *Table[T] {
 	t := newTable(path, PromptOf[T], func(each func(*T) error) error { return shards.ReadTable(ctx, path, each) })
-	t.observe = observe
+	t.observe, t.bytes = observe, shards.TextBytes[T]
 	t.Advance()
 	return t
 }
@@ -91,9 +93,13 @@ func (t *Table[C]) Advance() {
 func (t *Table[C]) Of(promptID string) []C {
 	clear(t.group)
 	t.group = t.group[:0]
+	size := 0
 	for t.head != nil && t.prompt(t.head) == promptID {
-		if promptID != "" && len(t.group) == maxPromptRows {
-			t.fail(fmt.Errorf("%s has more than %d rows of prompt %q, which no run writes", t.path, maxPromptRows, promptID))
+		if t.bytes != nil {
+			size += t.bytes(t.head)
+		}
+		if err := checkGroup(t.path, promptID, len(t.group)+1, size); err != nil {
+			t.fail(err)
 			break
 		}
 		t.group = append(t.group, *t.head)
@@ -105,6 +111,20 @@ func (t *Table[C]) Of(promptID string) []C {
 // maxPromptRows bounds the rows of one prompt in one file. A run asks for at most 256·256 judgments and
 // fewer comparisons. Bad lines of the input belong to no prompt: a shard may have more of them.
 const maxPromptRows = 1 << 18
+
+// maxPromptBytes bounds the texts of these rows: 65,536 comparisons of 4 KiB. A file can repeat a text that it
+// contains once.
+const maxPromptBytes = 256 << 20
+
+func checkGroup(path, promptID string, rows, size int) error {
+	if promptID != "" && rows > maxPromptRows {
+		return fmt.Errorf("%s has more than %d rows of prompt %q, which no run writes", path, maxPromptRows, promptID)
+	}
+	if promptID != "" && size > maxPromptBytes {
+		return fmt.Errorf("%s has more than %d MiB of texts of prompt %q, which no run writes", path, maxPromptBytes>>20, promptID)
+	}
+	return nil
+}
 
 // fail ends the reading with an error.
 func (t *Table[C]) fail(err error) {
@@ -144,10 +164,17 @@ func EachShardRow[T shards.Row, C any](ctx context.Context, r *Run, table shards
 // PromptRows returns the rows of a table that belong to a prompt.
 func PromptRows[T shards.Row](ctx context.Context, r *Run, table shards.Table, promptID string) ([]T, error) {
 	var rows []T
-	err := shards.ReadTable(ctx, r.Path(table, schemas.Shard(promptID, r.Shards)), func(row *T) error {
-		if PromptOf(row) == promptID {
-			rows = append(rows, *row)
+	size := 0
+	path := r.Path(table, schemas.Shard(promptID, r.Shards))
+	err := shards.ReadTable(ctx, path, func(row *T) error {
+		if PromptOf(row) != promptID {
+			return nil
 		}
+		size += shards.TextBytes(row)
+		if err := checkGroup(path, promptID, len(rows)+1, size); err != nil {
+			return err
+		}
+		rows = append(rows, *row)
 		return nil
 	})
 	return rows, err

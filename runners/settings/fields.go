@@ -7,10 +7,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas/redact"
 )
 
@@ -23,7 +24,7 @@ type Key struct {
 
 // Keys returns every key of a config, sorted by name.
 func Keys() []Key {
-	c := metareward.Default()
+	c := config.Default()
 	fields := fieldsOf(reflect.ValueOf(&c).Elem())
 	keys := make([]Key, 0, len(fields))
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -38,12 +39,12 @@ func Keys() []Key {
 }
 
 // Print returns the config as YAML, every key with its documentation before it.
-func Print(c metareward.Config) ([]byte, error) {
+func Print(c config.Config) ([]byte, error) {
 	comments := yaml.CommentMap{}
 	for _, k := range Keys() {
 		comments["$."+k.Name] = []*yaml.Comment{yaml.HeadComment(" " + k.Doc)}
 	}
-	b, err := yaml.MarshalWithOptions(c, yaml.WithComment(comments))
+	b, err := yaml.MarshalWithOptions(c, yaml.WithComment(comments), yaml.CustomMarshaler(quoted))
 	if err != nil {
 		return nil, fmt.Errorf("settings: %w", err)
 	}
@@ -53,7 +54,7 @@ func Print(c metareward.Config) ([]byte, error) {
 // kind describes the values that a field accepts.
 func kind(t reflect.Type) string {
 	if t == reflect.TypeFor[time.Duration]() {
-		return "a time, as 90s or 10m"
+		return "a duration, for example 90s or 10m"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -70,9 +71,25 @@ func kind(t reflect.Type) string {
 		return fmt.Sprintf("a list of %d numbers", t.Len())
 	case reflect.Map:
 		return "a mapping"
+	case reflect.Struct:
+		return "a mapping of keys"
 	default:
 		return "a text"
 	}
+}
+
+// minSecretWord is the length from which a word of letters and digits may be a secret.
+const minSecretWord = 16
+
+// shownKey returns an unknown key for a message. A user may have written a secret in its place: it is not
+// shown if it has a long word with a digit, as no key of a config has.
+func shownKey(key string) string {
+	for word := range strings.FieldsFuncSeq(key, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		if len(word) >= minSecretWord && strings.ContainsAny(word, "0123456789") {
+			return redact.Hidden
+		}
+	}
+	return redact.Hide(key)
 }
 
 // nearest returns a suggestion for an unknown key.
@@ -87,7 +104,10 @@ func nearest(key string, fields map[string]field) string {
 		return fmt.Sprintf("did you mean %s.api_key_env, the name of an environment variable with the key?", section)
 	}
 	if f, ok := fields[section]; ok && f.value.Kind() == reflect.Map {
-		return fmt.Sprintf("did you mean %s={%s: VALUE}?", section, redact.Hide(last))
+		return fmt.Sprintf("did you mean %s={%s: VALUE}?", section, shownKey(last))
+	}
+	if sectionsOf()[key] {
+		return "it has keys of its own: " + strings.Join(below(key, known), ", ")
 	}
 	var same []string
 	for _, k := range known {
@@ -101,19 +121,26 @@ func nearest(key string, fields map[string]field) string {
 	if len(same) > 0 {
 		return "did you mean " + strings.Join(same, " or ") + "?"
 	}
-	for _, k := range known {
-		if section != "" && strings.HasPrefix(k, section+".") {
-			same = append(same, k)
-		}
-	}
-	if len(same) > 0 {
-		return "known are " + strings.Join(same, ", ")
+	if own := below(section, known); len(own) > 0 {
+		return "known are " + strings.Join(own, ", ")
 	}
 	return "coeval config prints all keys"
 }
 
+// below returns the keys of a section.
+func below(section string, known []string) []string {
+	var own []string
+	for _, k := range known {
+		if strings.HasPrefix(k, section+".") {
+			own = append(own, k)
+		}
+	}
+	return own
+}
+
 // Similar returns up to three names that a misspelt one may mean. It compares a name without dots with
-// the last part of each dotted name too: rhoo matches method.rho.
+// the last part of each dotted name too: rhoo matches method.rho. If no name is near, those are similar that
+// begin with the misspelt one, or with which it begins: output matches out.
 func Similar(name string, known []string) []string {
 	type near struct {
 		name     string
@@ -129,6 +156,13 @@ func Similar(name string, known []string) []string {
 			found = append(found, near{k, d})
 		}
 	}
+	if len(found) == 0 {
+		for _, k := range known {
+			if begins(name, k) || begins(k, name) {
+				found = append(found, near{k, 0})
+			}
+		}
+	}
 	slices.SortStableFunc(found, func(a, b near) int { return a.distance - b.distance })
 	var names []string
 	for _, f := range found {
@@ -137,6 +171,12 @@ func Similar(name string, known []string) []string {
 		}
 	}
 	return names
+}
+
+// begins reports whether a name begins with another of at least three letters.
+func begins(name, with string) bool {
+	const least = 3
+	return len(with) >= least && len(name) > len(with) && strings.EqualFold(name[:len(with)], with)
 }
 
 // distance is the Damerau-Levenshtein distance of two names, ignoring case and the difference between
@@ -182,7 +222,7 @@ func fieldsOf(v reflect.Value) map[string]field {
 
 // sectionsOf returns the keys that contain other keys.
 func sectionsOf() map[string]bool {
-	var c metareward.Config
+	var c config.Config
 	sections := map[string]bool{}
 	collect(reflect.ValueOf(&c).Elem(), "", map[string]field{}, sections)
 	return sections

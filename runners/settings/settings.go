@@ -10,15 +10,17 @@ package settings
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas/redact"
 )
 
@@ -35,22 +37,22 @@ type Source struct {
 	Name string
 	// Settings override the file, and later ones override earlier ones.
 	Settings []Setting
-	// Validate reports all problems of the values. Nil means [metareward.Config.Validate].
-	Validate func(metareward.Config) error
+	// Validate reports all problems of the values. Nil means [config.Config.Validate].
+	Validate func(config.Config) error
 	// Note is called with each fact that users should know before a run, in one sentence. Nil
 	// ignores them.
 	Note func(string)
 }
 
 // Load returns the config and all its problems, joined.
-func Load(src Source) (metareward.Config, error) {
+func Load(src Source) (config.Config, error) {
 	l := &loader{places: map[string]string{}, unread: map[string]bool{}}
 	given, err := l.gather(src)
 	if err != nil {
-		return metareward.Config{}, err
+		return config.Config{}, err
 	}
 	preset := l.preset(given)
-	c, _ := metareward.Preset(preset) // Validate reports an unknown one
+	c, _ := config.Preset(preset) // Validate reports an unknown one
 	fields := fieldsOf(reflect.ValueOf(&c).Elem())
 	for _, g := range given {
 		l.set(fields, g)
@@ -58,7 +60,7 @@ func Load(src Source) (metareward.Config, error) {
 	if src.Note != nil {
 		l.notePreset(preset, fields, src.Note)
 	}
-	validate := metareward.Config.Validate
+	validate := config.Config.Validate
 	if src.Validate != nil {
 		validate = src.Validate
 	}
@@ -93,7 +95,7 @@ func (l *loader) fail(err error) {
 		}
 		return
 	}
-	if p, ok := errors.AsType[*metareward.Problem](err); ok {
+	if p, ok := errors.AsType[*config.Problem](err); ok {
 		if l.unread[p.Key] {
 			return
 		}
@@ -135,8 +137,13 @@ func (l *loader) gather(src Source) ([]given, error) {
 			all = l.walk(nil, "", src.Name, body)
 		}
 	}
+	var c config.Config
+	fields := fieldsOf(reflect.ValueOf(&c).Elem())
 	for _, s := range src.Settings {
 		body, err := parse([]byte(s.Value))
+		if f, ok := fields[s.Key]; err != nil && ok && f.value.Kind() == reflect.String {
+			body, err = parse([]byte(strconv.Quote(s.Value))) // a text needs no quotes, even [[(\d)]]
+		}
 		switch {
 		case err != nil:
 			l.problem("%s: the value of %s%w", s.From, s.Key, err)
@@ -201,7 +208,7 @@ func (l *loader) preset(all []given) string {
 func (l *loader) set(fields map[string]field, g given) {
 	f, ok := fields[g.key]
 	if !ok {
-		l.problem("%s: unknown key %s; %s", g.place, redact.Hide(g.key), nearest(g.key, fields))
+		l.problem("%s: unknown key %s; %s", g.place, shownKey(g.key), nearest(g.key, fields))
 		return
 	}
 	l.places[g.key] = g.place
@@ -221,7 +228,7 @@ func (l *loader) set(fields map[string]field, g given) {
 		return
 	}
 	fresh := reflect.New(t)
-	if err := decode(g.node, fresh); err != nil {
+	if losesPart(g.node, t) || decode(g.node, fresh) != nil {
 		l.problem("%s: %s is %s; allowed is %s", g.place, g.key, shown(g.key, g.node), kind(t))
 		return
 	}
@@ -248,13 +255,28 @@ func decode(node ast.Node, to reflect.Value) error {
 	return yaml.NodeToValue(node, to.Interface())
 }
 
+// losesPart reports whether decoding would drop a part of a value: the fraction of a number where a whole
+// one is needed, or items of a list of fixed length, on which the decoder panics.
+func losesPart(node ast.Node, t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch n := node.(type) {
+	case *ast.FloatNode:
+		return t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64 && n.Value != math.Trunc(n.Value)
+	case *ast.SequenceNode:
+		return t.Kind() == reflect.Array && len(n.Values) != t.Len()
+	}
+	return false
+}
+
 // holdsKey reports whether a value looks like an API key. It skips URLs: Validate has a better message
 // for a key in a URL.
 func holdsKey(g given) bool {
 	return !strings.HasSuffix(g.key, "urls") && redact.Value(g.node.String())
 }
 
-// form names what stands in the place of a mapping. A text is not shown: users give files with keys as configs.
+// form names the kind of a value that stands in the place of a mapping. A text is not shown: users give files with keys as configs.
 func form(node ast.Node) string {
 	switch n := node.(type) {
 	case *ast.SequenceNode:
@@ -289,11 +311,11 @@ func shown(key string, node ast.Node) string {
 // notePreset notes each key of the file that overrides the preset. A file that `coeval config` printed
 // contains every number, so a change of its preset line alone has no effect.
 func (l *loader) notePreset(name string, fields map[string]field, note func(string)) {
-	preset, err := metareward.Preset(name)
+	preset, err := config.Preset(name)
 	if name == "" || err != nil {
 		return
 	}
-	base := metareward.Default()
+	base := config.Default()
 	defaults, wanted := fieldsOf(reflect.ValueOf(&base).Elem()), fieldsOf(reflect.ValueOf(&preset).Elem())
 	var kept []string
 	for key, place := range l.places {

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 )
 
 var update = flag.Bool("update", false, "write the table of keys into docs/reference/config.md")
@@ -43,7 +43,7 @@ actor:
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := metareward.Preset("paper-1")
+	want, err := config.Preset("paper-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.Actor.ExtraBody = map[string]any{"top_k": uint64(20)}
-	want.Actor.Stop = metareward.Texts{"\n\n", "# no comment"}
+	want.Actor.Stop = config.Texts{"\n\n", "\n", "\r\n", "\tx", "# no comment"}
 	printed, err := Print(want)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func FuzzLoad(f *testing.F) {
 		if err == nil {
 			t.Errorf("%q is a whole config, without an output.dir", file) // which needs --out
 		}
-		var p *metareward.Problem
+		var p *config.Problem
 		if errors.As(err, &p) && p.Key == "" {
 			t.Errorf("%v names no key", err)
 		}
@@ -256,12 +256,31 @@ func TestOneForAList(t *testing.T) {
 	}
 }
 
+// A value is never cut to fit its key.
+func TestWholeValues(t *testing.T) {
+	for value, want := range map[Setting]string{
+		{Key: "actor.n", Value: "7.5"}:           "actor.n is 7.5; allowed is a whole number",
+		{Key: "actor.n", Value: "1e1"}:           "",
+		{Key: "actor.n", Value: "7.0"}:           "",
+		{Key: "seed", Value: "0.5"}:              "seed is 0.5; allowed is a whole number, or null to send none",
+		{Key: "judge.scale", Value: "[3]"}:       "judge.scale is a list; allowed is a list of 2 numbers",
+		{Key: "judge.scale", Value: "[1, 5, 7]"}: "judge.scale is a list; allowed is a list of 2 numbers",
+		{Key: "method.rho", Value: "0.4"}:        "",
+	} {
+		value.From = "--set"
+		_, err := Load(Source{Settings: append(slices.Clone(required), value)})
+		if want == "" && err != nil || want != "" && (err == nil || err.Error() != "--set: "+want) {
+			t.Errorf("%s=%s gives %v, want %q", value.Key, value.Value, err, want)
+		}
+	}
+}
+
 func TestDidYouMean(t *testing.T) {
 	for key, want := range map[string]string{
 		"method.rhoo": "did you mean method.rho?", "metod.rho": "did you mean method.rho?", "rho": "did you mean method.rho?", "workers.url": "did you mean worker.urls?",
 		"judge.tempreature": "did you mean judge.temperature?", "client.max-in-flight": "did you mean client.max_in_flight?", "MaxInFlight": "did you mean client.max_in_flight?",
 		"worker.api_key": "did you mean worker.api_key_env, the name", "apiKey": "did you mean worker.api_key_env, the name", "judge.api_key": "did you mean judge.api_key_env, the name",
-		"judge.colour": "known are judge.", "zzzzzzzz": "coeval config prints all keys",
+		"judge.colour": "known are judge.", "zzzzzzzz": "coeval config prints all keys", "actor": "it has keys of its own: actor.api_key_env, ",
 	} {
 		_, err := Load(Source{Settings: append(slices.Clone(required), Setting{Key: key, Value: "1", From: "--set"})})
 		if err == nil || !strings.HasPrefix(err.Error(), "--set: unknown key "+key+"; "+want) {
@@ -279,7 +298,7 @@ func TestKeysAreNotShown(t *testing.T) {
 		"worker: {api_key_env: " + secret + "}", "worker:\n  revision: " + secret, "actor: {extra_body: {api_key: swordfish}}", "actor: {extra_body: {a: [" + secret + "]}}",
 		"\tapi_key: " + secret, "a: 'unfinished " + secret, "worker: {password: swordfish", secret, "- " + secret, secret + ": 1", "swordfish", "- swordfish", "export A=1\nB=swordfish", "worker: swordfish",
 		"worker: {api_key_env: [swordfish]}", "worker: {api_key_file: {a: swordfish}}", "worker: {headers: swordfish}", "worker: {query: [swordfish]}", "worker: {urls: 'https://swordfish@h/v1'}",
-		"worker: {api_key: swordfish}\nworker: {api_key: swordfish}", "%TAG " + secret, "!" + secret + " x", "a: *" + secret, "&" + secret + " a: b: c",
+		"worker: {api_key: swordfish}\nworker: {api_key: swordfish}", "%TAG " + secret, "!" + secret + " x", "a: *" + secret, "&" + secret + " a: b: c", "Zq7swordfishVb9tRw2k: 1", "worker: {Zq7swordfishVb9tRw2k: 1}",
 	} {
 		for _, src := range []Source{
 			{File: []byte(file), Name: "c.yaml"},
@@ -332,6 +351,31 @@ func TestYAMLIsBounded(t *testing.T) {
 	}
 }
 
+// YAML has one text where a colon is followed by no space. The parser makes a key of the part before the
+// colon in lists inside braces; then Load asks for quotes instead of sending something else.
+func TestColonsInTexts(t *testing.T) {
+	for file, place := range map[string]string{
+		"roles: [actor]\njudge: {urls: [http://a:8000/v1, http://b:8000/v1], model: m}\n": "c.yaml:2:24: ",
+		"actor: {extra_body: {stop: [x:y, z]}}\n":                                         "c.yaml:1:30: ",
+		"actor: {extra_body: {a: [12:30]}}\n":                                             "c.yaml:1:28: ",
+		"actor: {temperature:0.5}\n":                                                      "c.yaml:1:20: ",
+	} {
+		_, err := Load(Source{File: []byte(file), Name: "c.yaml", Settings: required})
+		if err == nil || !strings.HasPrefix(err.Error(), place) || !strings.Contains(err.Error(), "quote it") {
+			t.Errorf("%s: %v, want a problem at %s", file, err, place)
+		}
+	}
+	for _, file := range []string{
+		"judge: {urls: ['http://a:8000/v1', \"http://b:8000/v1\"], model: m}\n", "judge: {urls: http://a:8000/v1, model: m}\n",
+		"judge:\n  urls: [http://a:8000/v1, http://b:8000/v1]\n", "judge:\n  urls:\n    - http://a:8000/v1\n", "actor: {extra_body: {\"a\":1, b: [c: d]}}\n",
+		"actor:\n  extra_body: {a: }\n",
+	} {
+		if _, err := Load(Source{File: []byte(file), Name: "c.yaml", Settings: required}); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 // A config that was printed in full contains every number besides the preset's name. Load notes that
 // another preset changes none of them.
 func TestPresetThatIsOverridden(t *testing.T) {
@@ -346,7 +390,7 @@ func TestPresetThatIsOverridden(t *testing.T) {
 		}
 		return notes
 	}
-	c, err := metareward.Preset("paper-1")
+	c, err := config.Preset("paper-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -376,7 +420,7 @@ func TestHeadersAndQuery(t *testing.T) {
 	c, err := Load(Source{
 		File: []byte("worker:\n  headers: {X-Org: lab, X-Token: env:GATEWAY_TOKEN}\n  query: {api-version: 2024-10-21, v: 1, beta: true}\n"), Name: "f.yaml",
 		Settings: []Setting{{"judge.headers", "{X-Org: other}", "--set"}},
-		Validate: func(metareward.Config) error { return nil },
+		Validate: func(config.Config) error { return nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -385,7 +429,7 @@ func TestHeadersAndQuery(t *testing.T) {
 	if want := "map[X-Org:lab X-Token:env:GATEWAY_TOKEN] map[api-version:2024-10-21 beta:true v:1] map[X-Org:other]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	_, err = Load(Source{Settings: []Setting{{"worker.headers.X-Org", "lab", "--set"}}, Validate: func(metareward.Config) error { return nil }})
+	_, err = Load(Source{Settings: []Setting{{"worker.headers.X-Org", "lab", "--set"}}, Validate: func(config.Config) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "worker.headers={X-Org: VALUE}") {
 		t.Errorf("%v: does not show how to set one header", err)
 	}

@@ -7,9 +7,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
 	"coeval/transforms/stage"
 )
@@ -93,11 +94,11 @@ func text(t *testing.T, name string) string {
 	return string(b)
 }
 
-func judgeOf(t *testing.T, c *metareward.Config) stage.Stage {
+func judgeOf(t *testing.T, c *config.Config) stage.Stage {
 	t.Helper()
 	s, err := judge.Stage(judge.Options{
 		Role: stage.Role{Name: schemas.RoleJudge, Model: "m"}, N: 1, Template: text(t, c.Judge.Template), Rubric: text(t, c.Judge.Rubric), Pattern: c.Judge.Pattern,
-		Scale: judge.Scale{Min: int(math.Round(1000 * c.Judge.Scale[0])), Max: int(math.Round(1000 * c.Judge.Scale[1]))},
+		Scale: points.Scale{Min: int(math.Round(1000 * c.Judge.Scale[0])), Max: int(math.Round(1000 * c.Judge.Scale[1]))},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func judgeOf(t *testing.T, c *metareward.Config) stage.Stage {
 	return s
 }
 
-func metaOf(t *testing.T, c *metareward.Config) stage.Stage {
+func metaOf(t *testing.T, c *config.Config) stage.Stage {
 	t.Helper()
 	s, err := meta.Stage(meta.Options{
 		Role: stage.Role{Name: schemas.RoleMetaJudge, Model: "m"}, MinJudgments: 2,

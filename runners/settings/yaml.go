@@ -1,14 +1,20 @@
 package settings
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
+	"coeval/schemas/nesting"
 	"coeval/schemas/redact"
 )
 
@@ -19,13 +25,34 @@ const (
 	maxNodes = 100_000
 )
 
+// Encode returns settings as a config file that [Load] and [Decode] read. It is JSON, which is YAML: the encoder for
+// YAML loses line ends, and writes the text "\n" as an empty one.
+func Encode(values map[string]any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(values); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// quoted writes a text with control characters in quotes; see [Encode].
+func quoted(text string) ([]byte, error) {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return []byte(strconv.Quote(text)), nil
+	}
+	return yaml.Marshal(text)
+}
+
 // parse returns the body of a YAML document, nil for an empty one. Its errors continue the name of
 // the file. They show no line of it, which may have a key.
 func parse(text []byte) (ast.Node, error) {
 	if len(text) > maxBytes {
 		return nil, fmt.Errorf(": has %d bytes; allowed are %d", len(text), maxBytes)
 	}
-	if line, deep := tooDeep(string(text)); deep {
+	if line, deep := nesting.TooDeep(string(text), maxDepth); deep {
 		return nil, fmt.Errorf(":%d: is nested more than %d levels deep", line, maxDepth)
 	}
 	file, err := parser.ParseBytes(text, 0)
@@ -44,6 +71,9 @@ func parse(text []byte) (ast.Node, error) {
 		return nil, nil
 	}
 	body := file.Docs[0].Body
+	if at := colonInText(body); at != nil {
+		return nil, fmt.Errorf(":%d:%d: a text with a colon has no quotes inside brackets or braces: quote it, as in [\"http://host:8000/v1\"], or write a space after the colon of a key", at.Line, at.Column)
+	}
 	m := measure{anchors: map[string]int{}}
 	if m.nodes(body) > maxNodes {
 		return nil, fmt.Errorf(": has more than %d values, its aliases expanded", maxNodes)
@@ -51,43 +81,36 @@ func parse(text []byte) (ast.Node, error) {
 	return body, nil
 }
 
-// tooDeep reports whether a text may be nested too deeply for a parser that recurses, and the line.
-// It counts indentations, list marks and open brackets, also in quoted texts.
-func tooDeep(text string) (line int, deep bool) {
-	var indents []int
-	brackets := 0
-	for l := range strings.SplitSeq(text, "\n") {
-		line++
-		rest := strings.TrimLeft(l, " \t")
-		if rest == "" || rest[0] == '#' {
-			continue
-		}
-		indent := len(l) - len(rest)
-		for len(indents) > 0 && indents[len(indents)-1] >= indent {
-			indents = indents[:len(indents)-1]
-		}
-		indents = append(indents, indent)
-		marks := 0
-		for strings.HasPrefix(rest, "- ") || strings.HasPrefix(rest, "? ") || strings.HasPrefix(rest, ": ") {
-			marks++
-			rest = strings.TrimLeft(rest[2:], " \t")
-		}
-		for i := range len(rest) {
-			switch rest[i] {
-			case '[', '{':
-				brackets++
-			case ']', '}':
-				brackets = max(0, brackets-1)
-			}
-			if len(indents)+marks+brackets > maxDepth {
-				return line, true
-			}
-		}
-		if len(indents)+marks > maxDepth {
-			return line, true
-		}
+// colonInText returns the place of a colon that the parser took for the end of a key although no space
+// follows, nil if there is none. It does so for texts in lists inside braces, such as
+// {urls: [http://host:8000/v1]}, where YAML has one text.
+func colonInText(body ast.Node) *token.Position {
+	var found colons
+	ast.Walk(&found, body)
+	return found.first
+}
+
+// colons finds the first colon of colonInText.
+type colons struct{ first *token.Position }
+
+// Visit implements ast.Visitor.
+func (c *colons) Visit(node ast.Node) ast.Visitor {
+	pair, ok := node.(*ast.MappingValueNode)
+	if !ok || c.first != nil {
+		return c
 	}
-	return line, false
+	if _, none := pair.Value.(*ast.NullNode); none {
+		return c
+	}
+	quoted := false
+	if key := pair.Key.GetToken(); key != nil {
+		quoted = key.Type == token.DoubleQuoteType || key.Type == token.SingleQuoteType
+	}
+	colon, value := pair.Start.Position, pair.Value.GetToken().Position
+	if !quoted && value.Line == colon.Line && value.Column == colon.Column+1 {
+		c.first = colon
+	}
+	return c
 }
 
 // measure counts the values of a document after its aliases are expanded.

@@ -63,11 +63,21 @@ func (m *FailureMessage) before(other *FailureMessage) bool {
 const maxMessageChars = 300
 
 func (m *FailureMessage) String() string {
-	head, left := sanitize.Cut(m.Message, maxMessageChars)
+	return MostFrequent("stage "+m.Stage, m.Code, m.Message, m.Calls)
+}
+
+// MostFrequent returns the sentence about the most frequent message of failed calls. Where is their stage or role.
+func MostFrequent(where, code, message string, calls int64) string {
+	head, left := sanitize.Cut(message, maxMessageChars)
 	if left > 0 {
 		head += "…"
 	}
-	return fmt.Sprintf("Most frequent message: stage %[2]s, code %[3]s, %[1]s calls: %[4]s", humanize.Comma(m.Calls), sanitize.Line(m.Stage), sanitize.Line(m.Code), sanitize.Line(head))
+	return fmt.Sprintf("Most frequent message: %s, code %s, %s calls: %s", sanitize.Line(where), sanitize.Line(code), humanize.Comma(calls), sanitize.Line(head))
+}
+
+// ReplayedFailed returns the sentence about failed calls that the journal answered.
+func ReplayedFailed(calls int64) string {
+	return fmt.Sprintf("%d failed calls were replayed from the journal and not repeated: add --retry-failed to the same command to repeat them", calls)
 }
 
 // AddFailures adds the most frequent failure message of a finished run.
@@ -87,16 +97,4 @@ func (s *Summary) FailedRole() string {
 		}
 	}
 	return ""
-}
-
-// replayedFailures is the number of failed calls that this attempt took from the journal.
-func (s *Summary) replayedFailures() int64 {
-	var failed int64
-	for _, codes := range s.FailedCalls {
-		failed += schemas.Sum(codes)
-	}
-	if s.Calls.Replayed == 0 {
-		return 0
-	}
-	return max(failed-s.Calls.Failed, 0)
 }

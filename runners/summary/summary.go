@@ -1,5 +1,5 @@
-// Package summary makes the text that coeval run prints at its end: pairs, responses, failures, calls, and
-// warnings with the setting that helps.
+// Package summary writes the text that coeval run prints at its end: pairs, responses, failures, calls, and
+// warnings. Each warning names the setting to change.
 //
 // [New] needs run.json and the figures of the attempt only. [Summary.AddFailures] reads one table.
 package summary
@@ -14,7 +14,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -33,7 +33,7 @@ type Operation struct {
 	Runner        string                       `json:"runner"`
 	Machine       Machine                      `json:"machine"`
 	Version       string                       `json:"version"`
-	Config        metareward.Config            `json:"config"`
+	Config        config.Config                `json:"config"`
 	Calls         map[string]schemas.CallTally `json:"calls"`
 	// SlotUse is the share of busy slots, null without a request. SlotUseOf names the slots: those of
 	// the simulated worker, or the permits of this program.
@@ -100,6 +100,8 @@ type Summary struct {
 	Collapse       *Collapse `json:"collapse"`
 	// Asking is set when comparisons were asked until settled.
 	Asking *Asking `json:"asking,omitempty"`
+	// Judging is set when contested responses were judged in rounds.
+	Judging *Judging `json:"judging,omitempty"`
 	// Reads is set when scores or comparisons were reads.
 	Reads     *Reads   `json:"reads,omitempty"`
 	SlotUse   *float64 `json:"slot_use"`
@@ -132,6 +134,7 @@ type Calls struct {
 	Generations      int64 `json:"generations"`
 	Replayed         int64 `json:"replayed"`
 	Failed           int64 `json:"failed"`
+	ReplayedFailed   int64 `json:"replayed_failed"`
 	PromptTokens     int64 `json:"prompt_tokens"`
 	CompletionTokens int64 `json:"completion_tokens"`
 }
@@ -156,13 +159,37 @@ func askingOf(a *schemas.AskingStats) *Asking {
 }
 
 // Why returns the reasons for the end of asking with the numbers of prompts, the most frequent first.
-func (a *Asking) Why() string {
+func (a *Asking) Why() string { return why(a.Stopped) }
+
+func why(stopped map[schemas.Stop]int64) string {
 	names := map[string]int64{}
-	for stop, n := range a.Stopped {
+	for stop, n := range stopped {
 		names[string(stop)] = n
 	}
 	return counts(names)
 }
+
+// Judging describes the judgments of contested responses in rounds.
+type Judging struct {
+	// Asked counts the judgments, and Responses the responses that they are on.
+	Asked     int64 `json:"asked"`
+	Responses int64 `json:"responses"`
+	// Stopped counts the responses by the reason for the end of asking.
+	Stopped map[schemas.Stop]int64 `json:"stopped"`
+}
+
+func judgingOf(j *schemas.JudgingStats) *Judging {
+	if len(j.Stopped) == 0 {
+		return nil
+	}
+	return &Judging{Asked: j.Asked, Responses: schemas.Sum(j.Stopped), Stopped: j.Stopped}
+}
+
+// Each returns the mean number of judgments of a response.
+func (j *Judging) Each() float64 { return share(float64(j.Asked), j.Responses) }
+
+// Why is [Asking.Why] for judgments.
+func (j *Judging) Why() string { return why(j.Stopped) }
 
 // Reads describes the reads of a run. Kinds that it has none of are zero.
 type Reads struct {
@@ -254,7 +281,7 @@ func New(run *schemas.Run, op *Operation) *Summary {
 		j := st.Judge
 		s.Judge = newRole(o, j.Pairs, j.ChosenChars, j.RejectedChars, float64(j.ScoreDifference)/1e3)
 		s.Collapse = collapse(&j)
-		s.Asking = askingOf(&st.Asking)
+		s.Asking, s.Judging = askingOf(&st.Asking), judgingOf(&st.Judging)
 	}
 	s.Warnings = append(warnings(s, run, &op.Config), op.Warnings...)
 	return s
@@ -285,7 +312,7 @@ func callsOf(byStage map[string]schemas.CallTally) Calls {
 	}
 	return Calls{
 		Requests: t.Requests, Retries: t.Retries, Generations: t.Generations, Replayed: t.Replayed,
-		Failed: t.Failed, PromptTokens: t.PromptTokens, CompletionTokens: t.CompletionTokens,
+		Failed: t.Failed, ReplayedFailed: t.ReplayedFailed, PromptTokens: t.PromptTokens, CompletionTokens: t.CompletionTokens,
 	}
 }
 

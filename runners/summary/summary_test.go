@@ -39,6 +39,7 @@ func TestWarnings(t *testing.T) {
 	if got := New(ranRun(func(*schemas.Run) {}), operation()).Warnings; len(got) != 0 {
 		t.Errorf("a good run: %q", got)
 	}
+	tooFewVerdicts := schemas.Outcomes{Dropped: map[string]int64{schemas.TooFewVerdicts: 10}}
 	tooFew := schemas.Outcomes{Paired: 6, Dropped: map[string]int64{schemas.TooFewScored: 4}}
 	for name, c := range map[string]struct {
 		change func(*schemas.Run)
@@ -65,6 +66,26 @@ func TestWarnings(t *testing.T) {
 			r.Ledger.Roles["actor"] = tooFew
 			r.Stats.Responses = schemas.ResponseStats{Replicates: 12, Distinct: 12, Scored: 12}
 		}, []string{"the actor gave 12 distinct responses: raise actor.n"}},
+		"judgments cut off, for the judge": {func(r *schemas.Run) {
+			r.Ledger.Roles["judge"] = schemas.Outcomes{Dropped: map[string]int64{schemas.NotContested: 10}}
+			r.Stats.Responses.Scored, r.Stats.Judgments.Unparsed = 0, map[string]int64{"cut_off": 40}
+		}, []string{"because of not_contested (more than 30.0 %): 20 of 20 complete responses have too few parsed judgments: 40 judgments are cut off at judge.max_tokens (128): raise it"}},
+		"scores that don't differ": {func(r *schemas.Run) {
+			r.Ledger.Roles["judge"] = schemas.Outcomes{Dropped: map[string]int64{schemas.NotContested: 10}}
+			r.Ledger.Roles["actor"] = schemas.Outcomes{Dropped: map[string]int64{schemas.EqualScores: 10}}
+		}, []string{"equal_scores (more than 30.0 %): the judge gives all responses to a prompt one score", "no response had judgments that differ"}},
+		"judgments missing": {func(r *schemas.Run) {
+			r.Ledger.Roles["judge"] = schemas.Outcomes{Paired: 5, Dropped: map[string]int64{schemas.TooFewJudgments: 5}}
+			r.Stats.Judgments.Unparsed = map[string]int64{"missing": 20}
+		}, []string{"too_few_judgments (more than 30.0 %): 20 judgments don't parse (missing): look at text in raw/judgments"}},
+		"comparisons cut off": {func(r *schemas.Run) {
+			r.Ledger.Roles["judge"] = tooFewVerdicts
+			r.Stats.Comparisons.Unparsed = map[string]int64{"cut_off": 50, "tie": 10}
+		}, []string{"too_few_verdicts (more than 30.0 %): 50 comparisons are cut off at the server's own limit, since meta_judge.max_tokens is 0: set it"}},
+		"ties": {func(r *schemas.Run) {
+			r.Ledger.Roles["judge"] = tooFewVerdicts
+			r.Stats.Comparisons.Unparsed = map[string]int64{"tie": 60}
+		}, []string{"60 comparisons name no winner (tie): look at text in raw/comparisons"}},
 		"longer":            {func(r *schemas.Run) { r.Stats.Actor.ChosenChars = 1300 }, []string{"a larger method.rho", "only 10 pairs, so this is weak evidence"}},
 		"shorter judgments": {func(r *schemas.Run) { r.Stats.Judge.RejectedChars = 1300 }, []string{"look at meta_judge.template"}},
 		"higher":            {func(r *schemas.Run) { r.Stats.Judge.HigherChosen, r.Stats.Judge.LowerChosen = 10, 0 }, []string{"method.balance_directions"}},
@@ -81,10 +102,43 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// Beside a pattern, enforced verdicts are refused: the warnings name the pattern.
+func TestWarningsBesideAPattern(t *testing.T) {
+	run := ranRun(func(r *schemas.Run) {
+		r.Ledger.Roles["judge"] = schemas.Outcomes{Dropped: map[string]int64{schemas.TooFewVerdicts: 10}}
+		r.Stats.Comparisons.Unparsed = map[string]int64{"missing": 60}
+	})
+	op := operation()
+	op.Config.MetaJudge.Pattern = `\[\[([AB])\]\]`
+	got := strings.Join(New(run, op).Warnings, "\n")
+	for _, want := range []string{"and compare their ends with meta_judge.pattern", "or compare their ends with meta_judge.pattern"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no warning has %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "enforced") {
+		t.Errorf("a warning names a setting that is refused:\n%s", got)
+	}
+}
+
+// A larger max_tokens is no cure for ends that are not known.
+func TestUnknownEnds(t *testing.T) {
+	run := ranRun(func(r *schemas.Run) {
+		r.Ledger.Roles["actor"] = schemas.Outcomes{Dropped: map[string]int64{schemas.TooFewScored: 10}}
+		r.Stats.Responses.Scored, r.Stats.Responses.Truncated = 0, 20
+	})
+	op := operation()
+	op.UnknownFinishes = map[string]int64{"tired": 20}
+	got := strings.Join(New(run, op).Warnings, "\n")
+	if want := "20 of 20 responses count as cut off, as their finish reasons are not known (tired 20)"; !strings.Contains(got, want) || strings.Contains(got, "raise it") {
+		t.Errorf("no warning has %q, or one says to raise max_tokens:\n%s", want, got)
+	}
+}
+
 // Failures that are replayed name the flag, and a role without a pair because of them ends the run.
 func TestFailures(t *testing.T) {
 	op := operation()
-	op.Calls = map[string]schemas.CallTally{schemas.StageGenerate: {Replayed: 20}}
+	op.Calls = map[string]schemas.CallTally{schemas.StageGenerate: {Replayed: 20, Failed: 20, ReplayedFailed: 20}}
 	run := ranRun(func(r *schemas.Run) {
 		r.Ledger.Roles = map[string]schemas.Outcomes{"actor": {Failed: map[string]int64{"bad_request": 10}}}
 		r.Stats.CountFailed(schemas.StageGenerate, "bad_request", 20)
@@ -126,7 +180,7 @@ func TestAskingIsTold(t *testing.T) {
 	if err := New(run, &Operation{}).Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"130 of 330 asked (39.4 %); prompts by why asking stopped: settled 2, bound 1", "expected regret of the picks: 15.0 % of the distance"} {
+	for _, want := range []string{"130 of 330 asked (39.4 %); prompts by the reason for the stop: settled 2, bound 1", "expected regret of the picks: 15.0 % of the distance"} {
 		if !strings.Contains(strings.ReplaceAll(b.String(), "\u00a0", " "), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -34,6 +34,9 @@ func (s *Summary) Print(w io.Writer) error {
 		r.role.print(line, r.name, s.Prompts)
 	}
 	s.printCollapse(line)
+	if j := s.Judging; j != nil {
+		line("judgments in rounds", "%s of %s contested responses (%.1f each); responses by the reason for the stop: %s", humanize.Comma(j.Asked), humanize.Comma(j.Responses), j.Each(), j.Why())
+	}
 	s.printAsking(line)
 	if s.Reads != nil {
 		line("reads", "%s", s.Reads.Text())
@@ -113,7 +116,7 @@ func (s *Summary) printAsking(line func(string, string, ...any)) {
 	if a == nil {
 		return
 	}
-	line("comparisons", "%s of %s asked (%s); prompts by why asking stopped: %s", humanize.Comma(a.Asked), humanize.Comma(a.Possible), percent(share(float64(a.Asked), a.Possible)), a.Why())
+	line("comparisons", "%s of %s asked (%s); prompts by the reason for the stop: %s", humanize.Comma(a.Asked), humanize.Comma(a.Possible), percent(share(float64(a.Asked), a.Possible)), a.Why())
 	line("", "expected regret of the picks: %s of the distance between best and worst judgment", percent(a.Regret))
 }
 

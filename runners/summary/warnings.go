@@ -8,7 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 )
 
@@ -70,8 +70,21 @@ func (s *Summary) roles() []namedRole {
 	return out
 }
 
+// warnUnparsed warns of the texts of a stage that don't parse.
+func warnUnparsed(warn func(format string, args ...any), stage string, share float64, c *config.Config) {
+	role, pattern := schemas.RoleJudge, c.Judge.Pattern
+	if stage == schemas.StageMeta {
+		role, pattern = "meta_judge", c.MetaJudge.Pattern
+	}
+	if pattern != "" { // verdicts: enforced is refused beside it
+		warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, raise max_tokens if texts are cut off, or compare their ends with %s.pattern", percent(share), stage, percent(MaxUnparsed), role)
+		return
+	}
+	warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, raise max_tokens if texts are cut off, or set verdicts: enforced", percent(share), stage, percent(MaxUnparsed))
+}
+
 // warnings returns a sentence for each figure over its threshold, with the setting to change.
-func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
+func warnings(s *Summary, run *schemas.Run, c *config.Config) []string {
 	out := []string{}
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	for _, r := range s.roles() {
@@ -83,7 +96,7 @@ func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 	for _, stage := range []string{schemas.StageJudge, schemas.StageMeta} {
 		areReads := stage == schemas.StageMeta && s.Reads != nil && s.Reads.Comparisons.Reads > 0
 		if u := s.UnparsedByStage[stage]; u > MaxUnparsed && !areReads {
-			warn("%s of the texts of stage %s don't parse (more than %s): look at text and unparsed_reason in raw/, raise max_tokens if texts are cut off, or set verdicts: enforced", percent(u), stage, percent(MaxUnparsed))
+			warnUnparsed(warn, stage, u, c)
 		}
 	}
 	if s.Reads != nil {
@@ -91,15 +104,15 @@ func warnings(s *Summary, run *schemas.Run, c *metareward.Config) []string {
 		warnReads(warn, "comparisons", "meta_judge", s.Reads.Comparisons)
 	}
 	if r := run.Stats.Responses; r.Several > 0 && float64(r.Constant) > maxConstant*float64(r.Several) {
-		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%s) or n", r.Constant, r.Several, metareward.ShownNumber(c.Actor.Temperature))
+		warn("on %d of %d prompts all responses of the actor are the same text: the server seems to ignore temperature (%s) or n", r.Constant, r.Several, config.ShownNumber(c.Actor.Temperature))
 	}
-	if n := s.replayedFailures(); n > 0 {
-		warn("%d failed calls were replayed from the journal and not asked again: add --retry-failed to the same command to ask them again", n)
+	if n := s.Calls.ReplayedFailed; n > 0 {
+		warn("%s", ReplayedFailed(n))
 	}
 	return out
 }
 
-func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *metareward.Config) {
+func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *config.Config) {
 	if r.role.Paired == 0 {
 		warn("THE %s HAS NO PAIR, so the dataset card leaves it out", upper[r.name])
 	}
@@ -108,11 +121,7 @@ func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *metareward
 		if n <= maxDropped {
 			continue
 		}
-		setting := "see " + settingBehind[reason]
-		if reason == schemas.TooFewScored {
-			setting = s.firstCause(c.Actor.MaxTokens, c.Judge.MaxTokens)
-		}
-		warn("%s of the prompts have no pair for the %s because of %s (more than %s): %s", percent(n), r.name, reason, percent(maxDropped), setting)
+		warn("%s of the prompts have no pair for the %s because of %s (more than %s): %s", percent(n), r.name, reason, percent(maxDropped), s.advice(reason, c))
 	}
 	if r.role.Paired > 0 && math.Abs(r.role.LengthDifference) > MaxLength*r.role.MeanLength {
 		than := "longer"
@@ -126,7 +135,7 @@ func (s *Summary) warnRole(warn func(string, ...any), r namedRole, c *metareward
 }
 
 // lengthAdvice names the setting that equalizes the lengths of chosen and rejected texts.
-func lengthAdvice(r namedRole, m *metareward.Method) string {
+func lengthAdvice(r namedRole, m *config.Method) string {
 	isLonger := r.role.LengthDifference > 0
 	switch {
 	case r.name == schemas.RoleActor && isLonger:

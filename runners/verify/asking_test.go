@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"coeval/datasets/shards"
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 )
 
@@ -16,8 +16,8 @@ import (
 // 30 comparisons a prompt, of which rounds ask 4.
 var settle = sync.OnceValues(func() (string, error) {
 	const out = "settled"
-	err := makeRun(context.Background(), out, promptLines(), func(c *metareward.Config) {
-		c.Judge.N, c.Budget.Comparisons, c.Budget.Regret = 6, metareward.SettledComparisons, 0.3
+	err := makeRun(context.Background(), out, promptLines(), func(c *config.Config) {
+		c.Judge.N, c.Budget.Comparisons, c.Budget.Regret = 6, config.SettledComparisons, 0.3
 		c.Budget.MaxComparisons = 22
 	})
 	return out, err
@@ -118,7 +118,7 @@ func TestAsking(t *testing.T) {
 			return rows
 		}), "by the verdicts before it"},
 		{"a looser rule", config(`"regret": 0.3`, `"regret": 0.6`), "but asking should have stopped before it (settled)"},
-		{"a stricter rule", config(`"regret": 0.3`, `"regret": 0.01`), "should be another round: the choice was not settled"},
+		{"a stricter rule", config(`"regret": 0.3`, `"regret": 0.01`), "should be another round: the selection was not settled"},
 		{"a smaller bound", config(`"max_comparisons": 22`, `"max_comparisons": 8`), "but asking should have stopped before it (bound)"},
 		{"rows of a prompt over budget", prompts(func(p *schemas.PromptRow) {
 			p.ActorOutcome, p.ActorReason = new("dropped"), new(schemas.OverBudget)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 )
 
 // BenchmarkOut measures prompts and rows per second for 64 prompts with 7 responses and 11 judgments
@@ -17,7 +17,7 @@ func BenchmarkOut(b *testing.B) {
 	for i := range 64 {
 		fmt.Fprintf(&lines, `{"prompt": "Question %d: %s?"}`+"\n", i, strings.Repeat("why ", 100))
 	}
-	err := makeRun(b.Context(), out, lines.String(), func(c *metareward.Config) {
+	err := makeRun(b.Context(), out, lines.String(), func(c *config.Config) {
 		c.Actor.N, c.Judge.N, c.Output.PromptsPerShard = 7, 11, 16
 	})
 	if err != nil {

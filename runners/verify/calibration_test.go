@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 )
 
 // The scores of a calibrated run follow from the map in run.json. Any other map is reported.
@@ -20,7 +20,7 @@ func TestCalibration(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := filepath.Join(dir, "out")
-	if err := makeRun(t.Context(), out, promptLines(), func(c *metareward.Config) { c.Judge.Calibration = file }); err != nil {
+	if err := makeRun(t.Context(), out, promptLines(), func(c *config.Config) { c.Judge.Calibration = file }); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(file); err != nil { // run.json is sufficient

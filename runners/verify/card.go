@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
+	"coeval/runners/settings" //nolint:depguard // the card's header is YAML that people may edit, which settings reads within bounds
+	"coeval/runners/verify/problems"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
@@ -36,28 +36,28 @@ type cardConfig struct {
 
 // checkCard checks that the card offers exactly the roles that have pairs, each with the digest
 // of its files. People may add anything else to the card.
-func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
+func (r *run) checkCard(ctx context.Context, sum *figures, found *problems.List) {
 	b, err := store.ReadSmall(ctx, store.Join(r.Dir, cardFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		found.add("%s is missing", cardFile)
+		found.Add("%s is missing", cardFile)
 		return
 	case err != nil:
-		found.add("%s can't be read: %v", cardFile, err)
+		found.Add("%s can't be read: %v", cardFile, err)
 		return
 	}
 	parts := strings.SplitN(string(b), "---\n", 3)
 	if len(parts) != 3 || parts[0] != "" {
-		found.add("%s does not begin with a header between two lines of ---", cardFile)
+		found.Add("%s does not begin with a header between two lines of ---", cardFile)
 		return
 	}
 	var header cardHeader
-	if err := yaml.Unmarshal([]byte(parts[1]), &header); err != nil {
-		found.add("%s: its header is no YAML: %s", cardFile, strings.SplitN(err.Error(), "\n", 2)[0])
+	if err := settings.DecodeKnown(cardFile, []byte(parts[1]), &header); err != nil {
+		found.Add("the header of %s", strings.SplitN(err.Error(), "\n", 2)[0])
 		return
 	}
 	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
-		found.add("%s does not state that the data is simulated, but %s does", cardFile, runFile)
+		found.Add("%s does not state that the data is simulated, but %s does", cardFile, runFile)
 	}
 	r.checkSimulated(found)
 	r.checkDigest(ctx, parts[2], found)
@@ -66,21 +66,21 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems) {
 		c := &header.Configs[i]
 		name := shards.Table(c.Name)
 		if offered[name] {
-			found.add("%s: config %s occurs twice", cardFile, c.Name)
+			found.Add("%s: config %s occurs twice", cardFile, c.Name)
 		}
 		offered[name] = true
 		r.checkConfig(c, sum, found)
 	}
 	for _, name := range []shards.Table{shards.Actor, shards.Judge} {
 		if rows := r.rows(name); rows > 0 && !offered[name] {
-			found.add("%s: config %s is missing, though there are %d pairs", cardFile, name, rows)
+			found.Add("%s: config %s is missing, though there are %d pairs", cardFile, name, rows)
 		}
 	}
 }
 
 // checkSimulated reports a run that hides the simulated worker of its roles. A run without simulated
 // roles may still be simulated: `coeval simulate` is a server for other programs too.
-func (r *run) checkSimulated(found *problems) {
+func (r *run) checkSimulated(found *problems.List) {
 	if r.Manifest.Simulated {
 		return
 	}
@@ -90,7 +90,7 @@ func (r *run) checkSimulated(found *problems) {
 		world string
 	}{{"actor", s.Actor.Role.Simulated}, {"judge", s.Judge.Role.Simulated}, {"meta_judge", s.MetaJudge.Role.Simulated}} {
 		if role.world != "" {
-			found.add("%s: simulated is false, should be true: the simulated worker is the %s in config", runFile, role.name)
+			found.Add("%s: simulated is false, should be true: the simulated worker is the %s in config", runFile, role.name)
 		}
 	}
 }
@@ -98,10 +98,10 @@ func (r *run) checkSimulated(found *problems) {
 // checkDigest compares the digest of run.json with those in the card and in the journal. The digest
 // protects the settings and counts that no other file of the folder determines. A folder without a
 // journal is allowed, as of a dataset that was copied.
-func (r *run) checkDigest(ctx context.Context, card string, found *problems) {
+func (r *run) checkDigest(ctx context.Context, card string, found *problems.List) {
 	digest, file := sink.RunDigest(r.JSON)
 	if !strings.Contains(card, digest) {
-		found.add("%s does not contain the SHA-256 of %s, %s: %s was edited, or written by an earlier version; repeat the same coeval run command to write both again",
+		found.Add("%s does not contain the SHA-256 of %s, %s: %s was edited, or written by an earlier version; repeat the same coeval run command to write both again",
 			cardFile, runFile, digest, runFile)
 	}
 	journal := metareward.JournalDir(r.Dir)
@@ -109,26 +109,26 @@ func (r *run) checkDigest(ctx context.Context, card string, found *problems) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if files, err := store.List(ctx, journal+"/"); err == nil && len(files) > 0 {
-			found.add("journal/%s is missing: repeat the same coeval run command to write it again", sink.DigestFile)
+			found.Add("journal/%s is missing: repeat the same coeval run command to write it again", sink.DigestFile)
 		}
 	case err != nil:
-		found.add("journal/%s can't be read: %v", sink.DigestFile, err)
+		found.Add("journal/%s can't be read: %v", sink.DigestFile, err)
 	case !bytes.Equal(b, file):
-		found.add("journal/%s contains %s, should contain the SHA-256 of %s, %s: %s was edited", sink.DigestFile, show(string(b)), runFile, digest, runFile)
+		found.Add("journal/%s contains %s, should contain the SHA-256 of %s, %s: %s was edited", sink.DigestFile, problems.Show(string(b)), runFile, digest, runFile)
 	}
 }
 
-func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems) {
+func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems.List) {
 	name := shards.Table(c.Name)
 	if r.rows(name) == 0 || name != shards.Actor && name != shards.Judge {
-		found.add("%s: config %s is offered, but there are no pairs of that role", cardFile, show(c.Name))
+		found.Add("%s: config %s is offered, but there are no pairs of that role", cardFile, problems.Show(c.Name))
 		return
 	}
 	if c.Default {
-		found.add("%s: config %s has default: true, should have no default: tools that can't name a config would train on it", cardFile, c.Name)
+		found.Add("%s: config %s has default: true, should have no default: tools that can't name a config would train on it", cardFile, c.Name)
 	}
 	if want := string(name) + "/train-*.parquet"; len(c.DataFiles) != 1 || c.DataFiles[0].Path != want || c.DataFiles[0].Split != "train" {
-		found.add("%s: config %s has the data_files %v, should have the split train with %s", cardFile, c.Name, c.DataFiles, want)
+		found.Add("%s: config %s has the data_files %v, should have the split train with %s", cardFile, c.Name, c.DataFiles, want)
 	}
 	var parts []string
 	for number := range r.Shards {
@@ -140,7 +140,7 @@ func (r *run) checkConfig(c *cardConfig, sum *figures, found *problems) {
 		parts = append(parts, path, digest)
 	}
 	if digest := schemas.Digest(parts...); !strings.Contains(c.Description, digest) {
-		found.add("%s: description of config %s is %s, should have the digest %s of its files", cardFile, c.Name, show(c.Description), digest)
+		found.Add("%s: description of config %s is %s, should have the digest %s of its files", cardFile, c.Name, problems.Show(c.Description), digest)
 	}
 }
 

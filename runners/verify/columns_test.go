@@ -128,7 +128,7 @@ func changesOf(t reflect.Type) []change {
 	return changes
 }
 
-// another returns a value that differs from v a little, without changing what v points to.
+// another returns a value that differs from v a little, without changing the value behind v's pointers.
 func another(v reflect.Value) reflect.Value {
 	out := reflect.New(v.Type()).Elem()
 	switch v.Kind() {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/shards"
+	"coeval/runners/verify/problems"
 	"coeval/schemas"
 	"coeval/transforms/sink"
 )
@@ -235,6 +236,10 @@ func TestDamage(t *testing.T) {
 			write(t, dir, cardFile, []byte(card))
 			return []string{"should have the digest " + digest, `config "extra" is offered`, "config actor is missing"}
 		}},
+		{"card of many levels", func(t *testing.T, dir string) []string {
+			write(t, dir, cardFile, []byte("---\na: "+strings.Repeat("[", 300_000)+"\n---\n"))
+			return []string{"the header of README.md:1: is nested more than 64 levels deep"}
+		}},
 		{"card without header", func(t *testing.T, dir string) []string {
 			write(t, dir, cardFile, []byte("# Pairs\n"))
 			return []string{"README.md does not begin with a header"}
@@ -316,7 +321,7 @@ func rowInAnotherShard(t *testing.T, dir string) []string {
 	}
 }
 
-// Whatever happens to a file, and however well run.json is made to agree, a report comes out.
+// Random damage to a file leads to a report, also when run.json is made to agree with the file.
 func TestRandomDamage(t *testing.T) {
 	good, err := goodRun()
 	if err != nil {
@@ -384,8 +389,8 @@ func TestManyProblems(t *testing.T) {
 	f.forge(t)
 	report := mustVerify(t, dir)
 	// Each row has another model, and so another ID than the one that follows from it.
-	if all := int64(len(report.Problems)) + report.More; len(report.Problems) != maxProblems || all < 2*int64(len(f.rows)) {
-		t.Errorf("%d listed, %d in all, want %d and at least %d", len(report.Problems), all, maxProblems, 2*len(f.rows))
+	if all := int64(len(report.Problems)) + report.More; len(report.Problems) != problems.Max || all < 2*int64(len(f.rows)) {
+		t.Errorf("%d listed, %d in all, want %d and at least %d", len(report.Problems), all, problems.Max, 2*len(f.rows))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
+	"coeval/runners/verify/problems"
 	"coeval/schemas"
 )
 
@@ -24,21 +25,18 @@ func (r *run) tables() []shards.Table {
 		}
 		tables = append(tables, t)
 	}
-	if r.hasReads() {
+	if r.HasReads() {
 		tables = append(tables, shards.Reads)
 	}
 	return tables
 }
 
-// hasReads reports whether the run has a table of reads.
-func (r *run) hasReads() bool { return r.Settings.ReadsScores() || r.Settings.ReadsComparisons() }
-
 // checkPaths compares the paths in run.json, and the files in the tables' folders, with those that a
 // run of this size and these roles has.
-func (r *run) checkPaths(ctx context.Context, found *problems) {
+func (r *run) checkPaths(ctx context.Context, found *problems.List) {
 	for _, f := range r.Manifest.Files {
 		if _, ok := r.files[f.Path]; ok {
-			found.add("%s: files names %s twice", runFile, f.Path)
+			found.Add("%s: files names %s twice", runFile, f.Path)
 		}
 		r.files[f.Path] = f
 	}
@@ -48,31 +46,31 @@ func (r *run) checkPaths(ctx context.Context, found *problems) {
 			path := shards.Path(t, number, r.Shards)
 			expected[path] = true
 			if _, ok := r.files[path]; !ok {
-				found.add("%s: files lacks %s", runFile, path)
+				found.Add("%s: files lacks %s", runFile, path)
 			}
 		}
 	}
 	for _, f := range r.Manifest.Files {
 		if !expected[f.Path] {
-			found.add("%s: files names %s, which is no file of a run with %d shards and these roles", runFile, f.Path, r.Shards)
+			found.Add("%s: files names %s, which is no file of a run with %d shards and these roles", runFile, f.Path, r.Shards)
 		}
 	}
 	r.checkOthers(ctx, expected, found)
 }
 
 // checkOthers reports Parquet files that are not part of the run.
-func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *problems) {
+func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *problems.List) {
 	for _, t := range shards.AllTables {
 		folder := store.Join(r.Dir, string(t)) + "/"
 		files, err := store.List(ctx, folder)
 		if err != nil {
-			found.add("%s can't be listed: %v", t, err)
+			found.Add("%s can't be listed: %v", t, err)
 			continue
 		}
 		for _, f := range files {
 			path := string(t) + "/" + strings.TrimPrefix(f.Path, folder)
 			if _, named := r.files[path]; strings.HasSuffix(path, ".parquet") && !(named && expected[path]) {
-				found.add("%s is not a file of this run: %s doesn't name it", path, runFile)
+				found.Add("%s is not a file of this run: %s doesn't name it", path, runFile)
 			}
 		}
 	}
@@ -80,22 +78,22 @@ func (r *run) checkOthers(ctx context.Context, expected map[string]bool, found *
 
 // checkFile compares size and SHA-256 of a file with run.json. It returns the SHA-256, empty if the file
 // can't be read.
-func (r *run) checkFile(ctx context.Context, path string, found *problems) string {
+func (r *run) checkFile(ctx context.Context, path string, found *problems.List) string {
 	want := r.files[path]
 	digest, size, err := digestFile(ctx, store.Join(r.Dir, path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		found.add("%s is missing", path)
+		found.Add("%s is missing", path)
 		return ""
 	case err != nil:
-		found.add("%s can't be read: %v", path, err)
+		found.Add("%s can't be read: %v", path, err)
 		return ""
 	}
 	if size != want.Bytes {
-		found.add("%s has %d bytes, but %s lists %d", path, size, runFile, want.Bytes)
+		found.Add("%s has %d bytes, but %s lists %d", path, size, runFile, want.Bytes)
 	}
 	if digest != want.SHA256 {
-		found.add("%s has the SHA-256 %s, but %s lists %s: it is not the file that the run wrote", path, digest, runFile, want.SHA256)
+		found.Add("%s has the SHA-256 %s, but %s lists %s: it is not the file that the run wrote", path, digest, runFile, want.SHA256)
 	}
 	return digest
 }

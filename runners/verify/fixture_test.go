@@ -18,6 +18,7 @@ import (
 
 	"coeval/datasets/prompts"
 	"coeval/datasets/shards"
+	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
 	"coeval/runners/engine"
 	"coeval/schemas"
@@ -56,7 +57,7 @@ func inScratch(tests func() int) (code int, err error) {
 // goodRun is a run in several shards, with bad and merged lines and calls that failed for good.
 var goodRun = sync.OnceValues(func() (string, error) {
 	const out = "good"
-	return out, makeRun(context.Background(), out, promptLines(), func(*metareward.Config) {})
+	return out, makeRun(context.Background(), out, promptLines(), func(*config.Config) {})
 })
 
 // promptLines are 16 prompts, one of them twice and one too long for the worker, and two lines
@@ -75,7 +76,7 @@ func promptLines() string {
 }
 
 // makeRun runs the pipeline on these lines against the simulated worker.
-func makeRun(ctx context.Context, out, lines string, change func(*metareward.Config)) (err error) {
+func makeRun(ctx context.Context, out, lines string, change func(*config.Config)) (err error) {
 	world, err := simulator.NamedWorld("bad")
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func makeRun(ctx context.Context, out, lines string, change func(*metareward.Con
 }
 
 // makeRunIn is makeRun in a world.
-func makeRunIn(ctx context.Context, world simulator.World, out, lines string, change func(*metareward.Config)) (err error) {
+func makeRunIn(ctx context.Context, world simulator.World, out, lines string, change func(*config.Config)) (err error) {
 	input := out + ".jsonl"
 	if err := os.WriteFile(input, []byte(lines), 0o600); err != nil {
 		return err
@@ -100,7 +101,7 @@ func makeRunIn(ctx context.Context, world simulator.World, out, lines string, ch
 			err = closeErr
 		}
 	}()
-	c := metareward.Default()
+	c := config.Default()
 	c.Prompts.Paths, c.Output.Dir, c.Output.PromptsPerShard = []string{input}, out, 5
 	c.Worker.URLs, c.Worker.Model, c.Worker.Revision = []string{worker.URL()}, "m", "r1"
 	c.Actor.N, c.Judge.N, c.Client.Tries = 3, 4, 1

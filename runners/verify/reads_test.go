@@ -3,12 +3,13 @@ package verify
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"coeval/datasets/shards"
-	"coeval/pipelines/metareward"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
@@ -18,9 +19,9 @@ var readsRun = sync.OnceValues(func() (string, error) {
 	const out = "reads"
 	world := simulator.DefaultWorld()
 	world.JudgeUnparsed, world.MetaUnparsed, world.ReadOther = 0.1, 0.1, 0.2
-	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *metareward.Config) {
-		c.Judge.Verdict, c.Judge.Reads, c.Judge.N, c.MetaJudge.Verdict = metareward.ReadVerdict, 2, 6, metareward.ReadVerdict
-		c.Budget.Comparisons = metareward.SettledComparisons
+	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *config.Config) {
+		c.Judge.Verdict, c.Judge.Reads, c.Judge.N, c.MetaJudge.Verdict = config.ReadVerdict, 2, 6, config.ReadVerdict
+		c.Budget.Comparisons = config.SettledComparisons
 	})
 	return out, err
 })
@@ -48,6 +49,76 @@ func TestReads(t *testing.T) {
 		t.Errorf("the run has %+v and %+v, failed calls %+v: reads of both kinds, some unparsed, and failures are wanted", s, c, stats.FailedCalls)
 	}
 	t.Run("columns", func(t *testing.T) { everyColumn[schemas.ReadRow](t, shards.Reads, copyReads) })
+}
+
+// roundsRun makes a run whose contested responses are judged in rounds, 4 judgments first.
+var roundsRun = sync.OnceValues(func() (string, error) {
+	const out = "rounds"
+	world := simulator.DefaultWorld()
+	world.JudgeUnparsed = 0.1
+	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *config.Config) {
+		c.Judge.Verdict, c.Judge.N, c.MetaJudge.Verdict = config.ReadVerdict, 4, config.ReadVerdict
+		c.Budget.Judgments, c.Budget.MaxJudgments, c.Budget.Distance = config.RoundJudgments, 15, 1.5
+	})
+	return out, err
+})
+
+// Verify derives how many judgments the contested response has, and why no more, from the scores and the reads.
+func TestRounds(t *testing.T) {
+	out, err := roundsRun()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range mustVerify(t, out).Problems {
+		t.Error(p)
+	}
+	stats := readManifest(t, out).Stats
+	if j := stats.Judging; j.Stopped[schemas.StopDistant] == 0 || j.Stopped[schemas.StopBound] == 0 ||
+		j.Asked != stats.Judgments.Texts+schemas.Sum(stats.FailedCalls[schemas.StageJudge]) || len(stats.FailedCalls[schemas.StageJudge]) == 0 {
+		t.Errorf("asked %+v with %d judgments and failures %v: both reasons to stop and failures are wanted", j, stats.Judgments.Texts, stats.FailedCalls)
+	}
+	judgments := func(keep func(*schemas.JudgmentRow) bool) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			f := readLargest[schemas.JudgmentRow](t, dir, shards.Judgments)
+			f.rows = slices.DeleteFunc(f.rows, func(r schemas.JudgmentRow) bool { return !keep(&r) })
+			f.forge(t)
+		}
+	}
+	replace := func(was, is string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			run := string(read(t, dir, runFile))
+			if !strings.Contains(run, was) {
+				t.Fatalf("run.json lacks %s", was)
+			}
+			write(t, dir, runFile, []byte(strings.Replace(run, was, is, 1)))
+		}
+	}
+	for _, tt := range []struct {
+		name, want string
+		damage     func(*testing.T, string)
+	}{
+		{"a round gone", "stats.judging.stopped.bound is", judgments(func(r *schemas.JudgmentRow) bool { return r.Replicate < 4 })},
+		{"a smaller distance", "but asking should have stopped after 4 judgments (distant)", replace(`"distance": 1.5`, `"distance": 0.1`)},
+		{"a larger distance", "of the judge has neither a row nor a failure", replace(`"distance": 1.5`, `"distance": 9`)},
+		{"a smaller bound", "should be within 0 to 9", replace(`"max": 15`, `"max": 10`)},
+		{"no rounds", "should be within 0 to 3", replace(`"max": 15`, `"max": 4`)},
+		{"a distance of nothing", "judge.rounds.distance is 0 with judge.reads 1", replace(`"distance": 1.5`, `"distance": 0`)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "out")
+			copyTables(t, out, dir)
+			tt.damage(t, dir)
+			var found string
+			if report, err := Out(t.Context(), dir); err != nil {
+				found = err.Error()
+			} else {
+				found = strings.Join(report.Problems, "\n")
+			}
+			if !strings.Contains(found, tt.want) {
+				t.Errorf("no problem speaks of %q:\n%.1500s", tt.want, found)
+			}
+		})
+	}
 }
 
 // Each case changes a run with reads, and returns what the problems must say.

@@ -2,11 +2,11 @@ package verify
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"coeval/datasets/shards"
 	"coeval/runners/runs"
+	"coeval/runners/verify/problems"
+	"coeval/runners/verify/rows"
 	"coeval/schemas"
 )
 
@@ -14,10 +14,9 @@ import (
 type shard struct {
 	run    *run
 	number int
-	// files has the problems of whole files, rows the problems of rows.
-	files, rows problems
-	figures     figures
-	balance     balance
+	// inFiles has the problems of whole files, inRows the problems of rows.
+	inFiles, inRows problems.List
+	figures         figures
 
 	actor, judge *table[schemas.Pair]
 	prompts      *table[schemas.PromptRow]
@@ -36,10 +35,13 @@ func (s *shard) verify(ctx context.Context) {
 	s.judgments = open[schemas.JudgmentRow](ctx, s, shards.Judgments, true)
 	s.comparisons = open[schemas.ComparisonRow](ctx, s, shards.Comparisons, true)
 	s.failures = open[schemas.FailureRow](ctx, s, shards.Failures, true)
-	s.reads = open[schemas.ReadRow](ctx, s, shards.Reads, s.run.hasReads())
+	s.reads = open[schemas.ReadRow](ctx, s, shards.Reads, s.run.HasReads())
 
-	s.checkBadLines(s.failures.of(""))
-	s.checkPrompts()
+	checked := &rows.Shard{Run: s.run.Run, Number: s.number}
+	badLines := checked.CheckBadLines(s.failures.of(""))
+	s.inRows.Join(&badLines)
+	s.checkPrompts(checked)
+	s.figures.Sums = checked.Sums
 
 	finish(s, shards.Actor, s.actor)
 	finish(s, shards.Judge, s.judge)
@@ -48,7 +50,7 @@ func (s *shard) verify(ctx context.Context) {
 	finish(s, shards.Judgments, s.judgments)
 	finish(s, shards.Comparisons, s.comparisons)
 	finish(s, shards.Failures, s.failures)
-	if s.run.hasReads() {
+	if s.run.HasReads() {
 		finish(s, shards.Reads, s.reads)
 	}
 }
@@ -62,48 +64,48 @@ func open[T shards.Row](ctx context.Context, s *shard, name shards.Table, asked 
 	path := shards.Path(name, s.number, s.run.Shards)
 	there := false
 	if _, named := s.run.files[path]; named {
-		digest := s.run.checkFile(ctx, path, &s.files)
+		digest := s.run.checkFile(ctx, path, &s.inFiles)
 		there = digest != ""
 		s.figures.addFile(path, digest)
 	}
-	return openTable[T](ctx, s.run, path, there, &s.files)
+	return openTable[T](ctx, s.run, path, there, &s.inFiles)
 }
 
 // finish reads the rest of a table, closes it and counts its rows.
 func finish[T shards.Row](s *shard, name shards.Table, t *table[T]) {
 	t.drain()
-	s.figures.addRows(name, t.rows)
-	if t.torn {
+	s.figures.addRows(name, t.count)
+	if t.unreadable {
 		if name != shards.Actor && name != shards.Judge { // pairs counts none
-			s.figures.torn = append(s.figures.torn, t.path)
+			s.figures.unreadable = append(s.figures.unreadable, t.path)
 		}
 		return
 	}
-	if want := s.run.files[t.path].Rows; t.rows != want {
-		s.files.add("%s has %d rows, but %s lists %d", t.path, t.rows, runFile, want)
+	if want := s.run.files[t.path].Rows; t.count != want {
+		s.inFiles.Add("%s has %d rows, but %s lists %d", t.path, t.count, runFile, want)
 	}
 }
 
 // checkPrompts goes through all tables prompt by prompt, while all raw tables can be read.
-func (s *shard) checkPrompts() {
+func (s *shard) checkPrompts(checked *rows.Shard) {
 	for {
 		id, ok := s.nextPrompt()
 		if !ok {
 			return
 		}
-		joined := promptRows{
-			prompts: s.prompts.of(id), responses: s.responses.of(id), judgments: s.judgments.of(id),
-			comparisons: s.comparisons.of(id), failures: s.failures.of(id), actor: s.actor.of(id), judge: s.judge.of(id),
-			reads: s.reads.of(id),
+		joined := rows.Prompt{
+			ID: id, Prompts: s.prompts.of(id), Responses: s.responses.of(id), Judgments: s.judgments.of(id),
+			Comparisons: s.comparisons.of(id), Failures: s.failures.of(id), Actor: s.actor.of(id), Judge: s.judge.of(id),
+			Reads: s.reads.of(id),
 		}
-		if path, torn := s.tornTable(); torn {
-			s.rows.add("%s: from prompt %s on the tables of shard %d were not compared with each other, as %s can't be read in order",
+		joined.ActorUnreadable, joined.JudgeUnreadable = s.actor.unreadable, s.judge.unreadable
+		if path, unreadable := s.unreadableTable(); unreadable {
+			s.inRows.Add("%s: from prompt %s on the tables of shard %d were not compared with each other, as %s can't be read in order",
 				s.prompts.path, id, s.number, path)
 			return
 		}
-		d := &rows{shard: s, id: id, promptRows: joined}
-		d.check()
-		s.rows.joinFirst(&d.problems, maxPromptProblems)
+		found := checked.Check(&joined)
+		s.inRows.JoinFirst(&found, maxPromptProblems)
 	}
 }
 
@@ -133,73 +135,22 @@ func lowest[T shards.Row](t *table[T], id string, ok bool) (string, bool) {
 	return id, true
 }
 
-// tornTable returns the first raw table that can't be read in order.
-func (s *shard) tornTable() (path string, torn bool) {
+// unreadableTable returns the first raw table that can't be read in order.
+func (s *shard) unreadableTable() (path string, unreadable bool) {
 	for _, t := range []struct {
-		path string
-		torn bool
+		path       string
+		unreadable bool
 	}{
-		{s.prompts.path, s.prompts.torn},
-		{s.responses.path, s.responses.torn},
-		{s.judgments.path, s.judgments.torn},
-		{s.comparisons.path, s.comparisons.torn},
-		{s.failures.path, s.failures.torn},
-		{s.reads.path, s.reads.torn},
+		{s.prompts.path, s.prompts.unreadable},
+		{s.responses.path, s.responses.unreadable},
+		{s.judgments.path, s.judgments.unreadable},
+		{s.comparisons.path, s.comparisons.unreadable},
+		{s.failures.path, s.failures.unreadable},
+		{s.reads.path, s.reads.unreadable},
 	} {
-		if t.torn {
+		if t.unreadable {
 			return t.path, true
 		}
 	}
 	return "", false
-}
-
-// checkBadLines checks the failures that belong to no prompt.
-func (s *shard) checkBadLines(rows []schemas.FailureRow) {
-	for i := range rows {
-		f := &rows[i]
-		at := s.failures.row(&s.rows, f)
-		if f.Stage != schemas.StagePrompts {
-			at.add("prompt_id is null, should be that of the call")
-			continue
-		}
-		s.figures.bad++
-		checkCode(at, f)
-		same(at, "response_id", text(f.ResponseID), "")
-		same(at, "first_id", text(f.FirstID), "")
-		same(at, "second_id", text(f.SecondID), "")
-		sameNullable(at, "replicate", f.Replicate, nil)
-		if f.SourceFile == nil || f.SourceLine == nil {
-			at.add("source_file is %s and source_line %s, should be the place of the line in the input", showNullable(f.SourceFile), showNullable(f.SourceLine))
-			continue
-		}
-		if n := schemas.Shard(fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine), s.run.Shards); n != s.number {
-			at.add("it is in shard %d, should be in shard %d", s.number, n)
-		}
-	}
-}
-
-func checkCode(at location, f *schemas.FailureRow) {
-	if f.Code == "" {
-		at.add("code is empty, should name the cause of the failure")
-	}
-}
-
-// nameFailure names a row without an ID by its call or line.
-func nameFailure(f *schemas.FailureRow) string {
-	parts := []string{"row of stage " + f.Stage, "code " + f.Code}
-	for _, part := range []struct {
-		what string
-		id   *string
-	}{{"prompt", f.PromptID}, {"response", f.ResponseID}, {"first", f.FirstID}, {"second", f.SecondID}} {
-		if part.id != nil {
-			parts = append(parts, part.what+" "+*part.id)
-		}
-	}
-	if f.Replicate != nil && f.FirstID == nil {
-		parts = append(parts, fmt.Sprintf("replicate %d", *f.Replicate))
-	}
-	if f.SourceFile != nil && f.SourceLine != nil {
-		parts = append(parts, fmt.Sprintf("%s:%d", *f.SourceFile, *f.SourceLine))
-	}
-	return strings.Join(parts, ", ")
 }

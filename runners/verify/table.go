@@ -6,6 +6,8 @@ import (
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/runners/runs"
+	"coeval/runners/verify/problems"
+	"coeval/runners/verify/rows"
 	"coeval/schemas"
 )
 
@@ -15,16 +17,16 @@ type table[T shards.Row] struct {
 	*runs.Table[T]
 
 	path     string
-	problems *problems
+	problems *problems.List
 	last     T
-	rows     int64
-	// torn: not all rows can be read in their order, so that the rows of a prompt are not known.
-	torn bool
+	count    int64
+	// unreadable reports that not all rows can be read in order. Then the rows of a prompt are not known.
+	unreadable bool
 }
 
-// openTable opens a table. One whose file can't be opened is torn.
-func openTable[T shards.Row](ctx context.Context, r *run, path string, isThere bool, found *problems) *table[T] {
-	t := &table[T]{path: path, problems: found, torn: !isThere}
+// openTable opens a table. One whose file can't be opened is unreadable.
+func openTable[T shards.Row](ctx context.Context, r *run, path string, isThere bool, found *problems.List) *table[T] {
+	t := &table[T]{path: path, problems: found, unreadable: !isThere}
 	if isThere {
 		t.Table = runs.OpenTable(ctx, store.Join(r.Dir, path), t.observe)
 	}
@@ -42,12 +44,12 @@ func (t *table[T]) Head() *T {
 // observe sees every row before a prompt gets it, and the error that ended the reading.
 func (t *table[T]) observe(row *T, err error) {
 	if err != nil {
-		t.problems.add("%s can't be read: %v", t.path, err)
-		t.torn = true
+		t.problems.Add("%s can't be read: %v", t.path, err)
+		t.unreadable = true
 		return
 	}
-	t.rows++
-	if t.rows > 1 && !t.torn {
+	t.count++
+	if t.count > 1 && !t.unreadable {
 		t.checkOrder(row)
 	}
 	t.last = *row
@@ -56,10 +58,10 @@ func (t *table[T]) observe(row *T, err error) {
 func (t *table[T]) checkOrder(row *T) {
 	switch order := shards.Compare(&t.last, row); {
 	case order > 0:
-		t.problems.add("%s: %s is out of order: it follows %s", t.path, nameRow(row), nameRow(&t.last))
-		t.torn = true
+		t.problems.Add("%s: %s is out of order: it follows %s", t.path, rows.Name(row), rows.Name(&t.last))
+		t.unreadable = true
 	case order == 0 && !isBadLine(row):
-		t.problems.add("%s: %s occurs twice", t.path, nameRow(row))
+		t.problems.Add("%s: %s occurs twice", t.path, rows.Name(row))
 	}
 }
 
@@ -87,51 +89,4 @@ func (t *table[T]) drain() {
 		t.Advance()
 	}
 	t.Close()
-}
-
-// row returns the location of a row.
-func (t *table[T]) row(problems *problems, row *T) location {
-	return location{problems: problems, file: t.path, what: nameRow(row)}
-}
-
-// prompt returns the location of a prompt's rows.
-func (t *table[T]) prompt(problems *problems, id string) location {
-	return location{problems: problems, file: t.path, what: "prompt " + id}
-}
-
-func nameRow[T shards.Row](row *T) string {
-	id := ""
-	switch r := any(row).(type) {
-	case *schemas.Pair:
-		id = r.ID
-	case *schemas.PromptRow:
-		id = r.ID
-	case *schemas.ResponseRow:
-		id = r.ID
-	case *schemas.JudgmentRow:
-		id = r.ID
-	case *schemas.ComparisonRow:
-		id = r.ID
-	case *schemas.ReadRow:
-		id = r.ID
-	case *schemas.FailureRow:
-		return nameFailure(r)
-	}
-	return "row " + id
-}
-
-// text returns the empty string for null.
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-// nullable returns null for the empty string.
-func nullable(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }

@@ -3,8 +3,6 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +10,7 @@ import (
 	"testing"
 
 	"coeval/datasets/shards"
-	"coeval/pipelines/metareward"
-	"coeval/runners/verify/reference"
+	"coeval/pipelines/config"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -48,29 +45,29 @@ func TestGoodRun(t *testing.T) {
 func TestOtherConfigs(t *testing.T) {
 	tests := []struct {
 		name   string
-		change func(*metareward.Config)
+		change func(*config.Config)
 	}{
-		{"actor alone", func(c *metareward.Config) { c.Roles = []string{schemas.RoleActor} }},
-		{"judge alone", func(c *metareward.Config) { c.Roles = []string{schemas.RoleJudge} }},
-		{"response weights", func(c *metareward.Config) {
+		{"actor alone", func(c *config.Config) { c.Roles = []string{schemas.RoleActor} }},
+		{"judge alone", func(c *config.Config) { c.Roles = []string{schemas.RoleJudge} }},
+		{"response weights", func(c *config.Config) {
 			c.Method.PositionWeights, c.Method.DropEqualScores, c.Method.HideScores = pairs.ResponseWeights, false, true
 		}},
-		{"fixed weights", func(c *metareward.Config) {
+		{"fixed weights", func(c *config.Config) {
 			c.Method.PositionWeights, c.Method.FixedPositionWeights = pairs.FixedWeights, [2]float64{0.25, 0.75}
 		}},
-		{"limits", func(c *metareward.Config) {
+		{"limits", func(c *config.Config) {
 			c.Method.Rho, c.Method.MinMargin, c.Method.MaxChosenChars, c.Method.MaxJudgmentChars = 0, 1, 700, 700
 		}},
-		{"no pairs", func(c *metareward.Config) { c.Method.MinMargin, c.Method.MaxJudgmentChars = 5, 1 }},
-		{"balanced", func(c *metareward.Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 0.5, 0.2 }},
-		{"temporal 1", func(c *metareward.Config) { temporal(c, 1) }},
-		{"temporal 2, both roles, tiers", func(c *metareward.Config) {
+		{"no pairs", func(c *config.Config) { c.Method.MinMargin, c.Method.MaxJudgmentChars = 5, 1 }},
+		{"balanced", func(c *config.Config) { c.Method.JudgeClassCap, c.Method.BalanceDirections = 0.5, 0.2 }},
+		{"temporal 1", func(c *config.Config) { temporal(c, 1) }},
+		{"temporal 2, both roles, tiers", func(c *config.Config) {
 			temporal(c, 2)
 			c.Roles, c.Method.Rho = []string{schemas.RoleActor, schemas.RoleJudge}, 0.3
 		}},
-		{"past is the actor", func(c *metareward.Config) { c.Method.Pairs, c.Past.Revision = pairs.Temporal, c.Worker.Revision }},
-		{"one shard", func(c *metareward.Config) { c.Output.PromptsPerShard = 1000 }},
-		{"sample", func(c *metareward.Config) { c.Prompts.Sample = 5 }},
+		{"past is the actor", func(c *config.Config) { c.Method.Pairs, c.Past.Revision = pairs.Temporal, c.Worker.Revision }},
+		{"one shard", func(c *config.Config) { c.Output.PromptsPerShard = 1000 }},
+		{"sample", func(c *config.Config) { c.Prompts.Sample = 5 }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -86,7 +83,7 @@ func TestOtherConfigs(t *testing.T) {
 }
 
 // temporal makes a config of a phase of the method temporal.
-func temporal(c *metareward.Config, phase int) {
+func temporal(c *config.Config, phase int) {
 	c.Roles = []string{schemas.RoleActor}
 	c.Method.Pairs, c.Method.Phase = pairs.Temporal, phase
 	c.Past.Model, c.Past.N, c.Future.Model = "sim:quality=-0.5,length=+0,noise=+0", 2, "sim:quality=+0.5,length=+0,noise=+0"
@@ -96,7 +93,7 @@ func temporal(c *metareward.Config, phase int) {
 // names another model.
 func TestPoolsAreProved(t *testing.T) {
 	out := t.TempDir()
-	if err := makeRun(t.Context(), out, promptLines(), func(c *metareward.Config) { temporal(c, 2); c.Output.PromptsPerShard = 1000 }); err != nil {
+	if err := makeRun(t.Context(), out, promptLines(), func(c *config.Config) { temporal(c, 2); c.Output.PromptsPerShard = 1000 }); err != nil {
 		t.Fatal(err)
 	}
 	f := readLargest[schemas.Pair](t, out, shards.Actor)
@@ -115,76 +112,6 @@ func TestPoolsAreProved(t *testing.T) {
 	problems = mustVerify(t, out).Problems
 	if !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, "chosen_id") }) {
 		t.Errorf("phase 1 gives the same pairs: %q", problems)
-	}
-}
-
-// Verify finds a pair that the balance should have dropped, and misses a pair that it should have kept,
-// although each row agrees with the others of its prompt.
-func TestBalanceIsProved(t *testing.T) {
-	kind := func(part, direction int) reference.Kind {
-		return reference.Kind{Score: 4000, Direction: direction, Part: part}
-	}
-	m := metareward.Method{BalanceDirections: 0.1}
-	// Three higher ones and one lower: one of the higher ones is kept, that of the lowest part.
-	kinds := []balancedKind{
-		{kind(1, 1), ""}, {kind(2, 1), schemas.Direction}, {kind(3, 1), schemas.Direction}, {kind(9, -1), ""},
-	}
-	check := func(kinds []balancedKind) []string {
-		var shards [2]balance
-		for i, k := range kinds {
-			shards[i%2].count(k, 1)
-		}
-		var all balance
-		all.add(&shards[0])
-		all.add(&shards[1])
-		var found problems
-		all.check(&m, &found)
-		return found.list
-	}
-	if found := check(kinds); len(found) > 0 {
-		t.Errorf("a correct balance has problems: %q", found)
-	}
-	for i := range kinds {
-		wrong := slices.Clone(kinds)
-		if wrong[i].reason == "" {
-			wrong[i].reason = schemas.Direction
-		} else {
-			wrong[i].reason = ""
-		}
-		if found := check(wrong); len(found) != 1 || !strings.Contains(found[0], "judge_reason") {
-			t.Errorf("another reason of pair %d: found %q", i, found)
-		}
-	}
-}
-
-// The reference's balance agrees with the run's on random sets of pairs: 0 to 3,000 pairs, many scores
-// or one, and shares at which the rules meet.
-func TestBalanceAgrees(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 16))
-	shares := []float64{0, 0.1, 0.2, 0.25, 0.4, 0.5, 0.9, 1}
-	for round := range 300 {
-		o := pairs.BalanceOptions{ClassCap: shares[rng.IntN(len(shares))], Directions: shares[rng.IntN(len(shares)-1)]}
-		cells, counts := map[schemas.BalanceCell]int64{}, map[reference.Kind]int64{}
-		kindOf := map[schemas.BalanceCell]reference.Kind{}
-		scores, lean := 1+rng.IntN(11), rng.Float64()
-		for i := range rng.IntN(1 + 10*round) {
-			id := fmt.Sprint(round, " ", i)
-			chosen, rejected := 500*rng.IntN(scores), 500*rng.IntN(scores)
-			if rng.Float64() < lean {
-				chosen, rejected = max(chosen, rejected), min(chosen, rejected)
-			}
-			cell, kind := pairs.BalanceCell(id, chosen, rejected), reference.KindOf(id, float64(chosen)/1000, float64(rejected)/1000)
-			cells[cell]++
-			counts[kind]++
-			kindOf[cell] = kind
-		}
-		want := pairs.NewBalance(schemas.BalanceCounts{Cells: cells}, o)
-		got := reference.Balance(counts, o.ClassCap, o.Directions)
-		for cell, kind := range kindOf {
-			if got[kind] != want.Reason(cell) {
-				t.Fatalf("round %d, %+v: %+v is %q by the reference, %q by the run", round, o, kind, got[kind], want.Reason(cell))
-			}
-		}
 	}
 }
 

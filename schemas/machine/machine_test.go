@@ -15,6 +15,26 @@ import (
 	"coeval/schemas/machine"
 )
 
+// A fault is shown with its remedy after a runner has left only its text.
+func TestShown(t *testing.T) {
+	for text, want := range map[string]string{
+		"sink: shard 0: store: open out/.staging/x: too many open files": "ulimit -n",
+		"journal: write out/journal/b/s.jsonl.zst: file too large":       "ulimit -f",
+		"a server says: no space left on device, or not":                 "",
+		"no space left on device":                                        "",
+	} {
+		if got := machine.Shown(errors.New(text)); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+		if got := machine.Fault(errors.New(text)); got != "" {
+			t.Errorf("%s is a fault: %q", text, got)
+		}
+	}
+	if got := machine.Shown(fmt.Errorf("store: %w", syscall.EROFS)); !strings.Contains(got, "read-only") {
+		t.Errorf("a typed error: %q", got)
+	}
+}
+
 // A fault of the machine is recognized through the errors of all packages in between.
 func TestFault(t *testing.T) {
 	folder := t.TempDir()

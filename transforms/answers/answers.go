@@ -1,14 +1,16 @@
 // Package answers finds the result that a model reports at the end of a text.
 //
-// A judge ends with a score and a meta-judge with a verdict, each as a labelled line such as
-// "Score: 4", a table row, an XML element, a JSON object or a box. A [Grammar] names the
-// labels and reads a value; this package finds the report that counts.
+// A judge ends with a score and a meta-judge with a verdict. Each is a labelled line such as "Score: 4",
+// a table row, an XML element, a JSON object or a LaTeX box. A [Grammar] defines the labels and parses a
+// value. This package finds the result that counts.
 //
-// The rules are the same for scores and verdicts. The last report in the model's own words
-// decides, and an earlier one never replaces it. Quoted text reports nothing: text between
-// the tags of package prompting, in a Markdown block, or after a line such as "It says:".
-// Text after the report may explain it; a second result there makes the answer ambiguous. A
-// wrong reading is worse than none, so an unknown construction is not read.
+// The rules are the same for scores and verdicts. Only the model's last unquoted result counts. If it is
+// unreadable, the text has no result. Text between the tags of package prompting, or after a line such
+// as "It says:", is quoted and ignored. A Markdown block is quoted unless it ends the text, or a line
+// announces it as the model's own. Text after the result may explain it. A second result there makes the
+// answer ambiguous. An earlier score that differs does too if prose stands between the two and doesn't
+// correct the first. Any verdict that differs does. A wrong score is worse than a missing one, so the
+// parser rejects forms that it does not know.
 package answers
 
 import (
@@ -17,6 +19,7 @@ import (
 	"strings"
 
 	"coeval/transforms/answers/prose"
+	"coeval/transforms/answers/quotation"
 )
 
 // The reasons why a text has no result.
@@ -66,15 +69,21 @@ type Grammar struct {
 	// Label reads a label's parenthesis and scale, as in "Score (0-5)". It returns a reason
 	// if they contradict the grammar's values.
 	Label func(note string) (reason string)
-	// Sentence reads a sentence that reports without a label. May be nil.
-	Sentence func(sentence string) (n int, ok bool)
+	// Sentence reads a sentence that reports without a label. Leads reports whether a text may
+	// precede the report in its sentence. May be nil.
+	Sentence func(sentence string, leads func(string) bool) (n int, ok bool)
 	// Contests reports whether a sentence after the report contradicts its value.
 	Contests func(sentence string, n int) bool
+	// Joins reports whether two sentences after a report are one statement, of which Contests reads both at once. May
+	// be nil.
+	Joins func(a, b string) bool
 	// States reports whether a sentence states the result in other words than a report.
 	States func(sentence string) bool
 	// Merge decides between the reports of a text, the last of which is n. It returns a
 	// reason if they contradict each other.
 	Merge func(reports []Report) (reason string)
+	// Refine returns the value of reports that Merge accepts. Nil means the last one's.
+	Refine func(reports []Report) (n int)
 
 	compiled
 }
@@ -100,11 +109,17 @@ type Report struct {
 	Headed bool
 	// Partial reports whether the line is about one criterion alone.
 	Partial bool
+	// Then is the passage between the report and the next one.
+	Then Passage
 
 	line, endLine int
-	rest          string // the sentences after the value's own on its line
+	start         int    // of the label with the words before it, in its line
+	label         string // with the words before it
+	remark, rest  string // the rest of the value's sentence, and the sentences after it on its line
 	object        bool   // the report is a JSON object
 	quoted        bool
+	// introduced reports whether the line above makes the report a quotation.
+	introduced bool
 }
 
 // Read returns the value that a text reports, or the reason why it reports none.
@@ -133,6 +148,11 @@ func (g *Grammar) read(text string) (n int, reason string) {
 		}
 		return 0, Missing
 	}
+	if last := reports[len(reports)-1]; last.quoted {
+		if at, open := quotation.OpensAt(strings.Split(p.text, "\n")); open && at < last.line {
+			return 0, Quoted // perhaps the model's own
+		}
+	}
 	return g.decide(p, own)
 }
 
@@ -147,7 +167,7 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 		return 0, Missing
 	case last.Reason != "":
 		return 0, last.Reason
-	case p.goesOn(last.endLine):
+	case p.continuesSentence(last.endLine):
 		return 0, Ambiguous
 	}
 	for _, r := range foreign {
@@ -155,8 +175,14 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 			return 0, Ambiguous
 		}
 	}
+	for i := range own[1:] {
+		own[i].Then = p.passage(own[i], own[i+1])
+	}
 	if reason := g.Merge(own); reason != "" {
 		return 0, reason
+	}
+	if g.Refine != nil {
+		last.Value = g.Refine(own)
 	}
 	var after []string
 	after = append(after, prose.Sentences(last.rest)...)
@@ -165,12 +191,28 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 			after = append(after, prose.Sentences(p.lines[i].plain)...)
 		}
 	}
-	for _, s := range after {
+	for _, s := range g.statements(after) {
 		if g.Contests(s, last.Value) {
 			return 0, Ambiguous
 		}
 	}
 	return last.Value, ""
+}
+
+// statements returns sentences, those that Joins joins as one.
+func (g *Grammar) statements(sentences []string) []string {
+	if g.Joins == nil {
+		return sentences
+	}
+	out := sentences[:0:0]
+	for i, s := range sentences {
+		if n := len(out) - 1; i > 0 && g.Joins(sentences[i-1], s) {
+			out[n] = strings.TrimRight(out[n], ".;! ") + ", and " + s
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // splitTurns separates the reports after the line where a model goes on with another turn,
@@ -200,14 +242,14 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		if strings.TrimSpace(l.plain) == "" {
 			continue
 		}
-		if l.quoted || l.turn || p.introduced(i) || g.aboutCriterion(p, i) {
+		if l.quoted || l.turn || g.introduced(p, i) || g.aboutCriterion(p, i) {
 			return 0, false
 		}
 		all := prose.Sentences(l.plain)
 		if len(all) == 0 {
 			return 0, false
 		}
-		if n, ok = g.Sentence(all[len(all)-1]); !ok {
+		if n, ok = g.Sentence(all[len(all)-1], g.leads); !ok {
 			return 0, false
 		}
 		for _, s := range all[:len(all)-1] {
@@ -218,6 +260,24 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 		return n, true
 	}
 	return 0, false
+}
+
+// intro matches a clause before the main one: "After weighing both judgments, ".
+var intro = regexp.MustCompile(`^\W*(?:(?:of|between)\s+the\s+two|after|based|considering|given|taking|looking|having|weighing|comparing|upon|in\s+light|in\s+view|all\s+things|with\s+(?:this|that|all)|judging|following|for\s+(?:this|these)\s+reasons?|as\s+a\s+result)\b[^,;:]*,\s*`)
+
+// leads reports whether a text may precede a report in its sentence: leads, with a clause before them or not.
+func (g *Grammar) leads(s string) bool {
+	if strings.TrimSpace(s) == "" {
+		return true
+	}
+	s = prose.Fold(s)
+	clause := ""
+	if strings.ContainsAny(s, ",:，：、–—-") { // spares most texts the expressions
+		if clause = intro.FindString(s); clause == "" {
+			clause = quotation.Summary(s)
+		}
+	}
+	return onlyLeads(s[len(clause):], g) && (clause == "" || !quotation.Attributes(clause))
 }
 
 // aboutCriterion reports whether a line begins with the name of a criterion, or stands under it.

@@ -17,6 +17,9 @@ func (g *Grammar) Hide(text string) string {
 	text, _ = prose.TrimSpecialTokens(text)
 	text, _ = prose.SplitTokens(strings.ReplaceAll(text, "\r\n", "\n"))
 	if shown, ok := g.hideKeys(text); ok {
+		if _, reason := g.Read(shown); reason != "" {
+			return shown
+		}
 		text = shown
 	}
 	for range maxHides {
@@ -91,8 +94,8 @@ func (g *Grammar) reportsIn(s string) bool {
 	return len(g.reports(p)) > 0
 }
 
-// hideKeys returns a text that is one JSON object, alone or in a code block, without the keys
-// of the result.
+// hideKeys returns a text that is one JSON object, alone or in a code block, without the keys of the
+// result, and without the sentences about the result in its other texts.
 func (g *Grammar) hideKeys(text string) (string, bool) {
 	m := wholeObject.FindStringSubmatch(text)
 	if m == nil {
@@ -103,9 +106,16 @@ func (g *Grammar) hideKeys(text string) (string, bool) {
 		return "", false
 	}
 	before := len(fields)
-	for key := range fields {
+	for key, raw := range fields {
+		var said string
 		if _, ok := g.Keys[keyName(key)]; ok {
 			delete(fields, key)
+		} else if raw[0] == '"' && json.Unmarshal(raw, &said) == nil {
+			shown, err := json.Marshal(g.Hide(said))
+			if err != nil {
+				return "", false
+			}
+			fields[key] = shown
 		}
 	}
 	b, err := json.Marshal(fields)

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/transforms/answers/prose"
+	"coeval/transforms/answers/quotation"
 )
 
 // reports returns the reports of a page in their order.
@@ -25,6 +26,11 @@ func (g *Grammar) reports(p *page) []Report {
 		}
 		out = append(out, g.lineReports(p, i)...)
 	}
+	for k := 1; k < len(out); k++ { // the lines below a quoted one go on with the quotation
+		if before := out[k-1]; before.introduced && out[k].line == before.endLine+1 {
+			out[k].quoted, out[k].introduced = true, true
+		}
+	}
 	return out
 }
 
@@ -36,9 +42,6 @@ func (g *Grammar) lineReports(p *page, i int) []Report {
 	}
 	folded := prose.Fold(l)
 	marks := g.marks(l, folded)
-	if len(marks) == 0 {
-		return g.aloneReport(p, i)
-	}
 	var out []Report
 	for k, m := range marks {
 		end := len(l)
@@ -50,11 +53,15 @@ func (g *Grammar) lineReports(p *page, i int) []Report {
 			out = append(out, r)
 		}
 	}
+	if len(out) == 0 {
+		return g.boxReport(p, i)
+	}
 	return out
 }
 
-// marks returns the labels of a line. Of labels in one sentence with no value between them,
-// as in "Final score: 4" and "Score: Points: 4", the last one counts.
+// marks returns the labels of a line. Of labels with no value between them, as in "Final
+// score: 4", "Score: Points: 4" and "The winner is... Judgment A", the last one with a
+// separator counts.
 func (g *Grammar) marks(l, folded string) []mark {
 	var out []mark
 	for _, at := range g.places(folded) {
@@ -62,10 +69,10 @@ func (g *Grammar) marks(l, folded string) []mark {
 		if !ok {
 			continue
 		}
-		if n := len(out); n > 0 && out[n-1].start == m.start {
+		if n := len(out); n > 0 && m.start <= out[n-1].value {
 			before := &out[n-1]
 			switch between := folded[min(before.value, at.start):at.start]; {
-			case !before.bare && (m.bare || hasContent(between)):
+			case !before.bare && (m.bare || !onlyLeads(between, g)), article.MatchString(between):
 				continue
 			case m.kind == Weak && !before.bare:
 				m.kind = before.kind
@@ -78,6 +85,9 @@ func (g *Grammar) marks(l, folded string) []mark {
 	return out
 }
 
+// article is the letter A between two labels, which may be a judgment's name: "Judgment A > Judgment B".
+var article = regexp.MustCompile(`\ba\b`)
+
 // A mark is a label in a line and the place of its value.
 type mark struct {
 	kind  Kind
@@ -85,21 +95,26 @@ type mark struct {
 	value int
 	note  string // of its parenthesis
 	bare  bool   // no separator stands between label and value
-	head  bool   // the line begins with another heading, as "5. Form: it is short. Score: 1"
+	boxed bool   // the label stands in brackets
+	head  bool   // the line begins with another heading, for example "5. Form: it is short. Score: 1"
 }
 
 // A place is the position of a label in a line.
 type place struct{ start, end int }
 
 // places returns the labels of a line from left to right; where several begin, the longest
-// counts. Every line of every judgment is searched, so labels are indexed by their first byte:
+// counts. Every line of every judgment is searched, so labels are indexed by their first two bytes:
 // a regular expression of all labels took two thirds of a run's CPU time.
 func (g *Grammar) places(folded string) []place {
 	index := g.labels()
 	var out []place
 	for i := 0; i < len(folded); {
 		size := 0
-		for _, l := range index[folded[i]] {
+		if i > 0 && isASCIIWord(folded[i-1]) && isASCIIWord(folded[i]) { // see isWord
+			i++
+			continue
+		}
+		for _, l := range index.at(folded[i:]) {
 			if size = l.match(folded[i:]); size > 0 {
 				out = append(out, place{i, i + size})
 				break
@@ -110,7 +125,7 @@ func (g *Grammar) places(folded string) []place {
 	return out
 }
 
-// words are those of a key of [Grammar.Labels].
+// words are the words of a key of [Grammar.Labels].
 type words []string
 
 // match returns the length of the label at the beginning of a text, or 0. Between two words
@@ -129,13 +144,13 @@ func (l words) match(s string) (size int) {
 	return at
 }
 
-// labels returns the labels by their first byte, longer ones first.
-func (g *Grammar) labels() *[256][]words {
+// labels returns the index of the labels.
+func (g *Grammar) labels() *labelIndex {
 	g.once.Do(func() {
 		for _, w := range slices.SortedFunc(maps.Keys(g.Labels), func(a, b string) int {
 			return cmp.Or(len(b)-len(a), strings.Compare(a, b))
 		}) {
-			g.index[w[0]] = append(g.index[w[0]], strings.Split(w, " "))
+			g.index.add(strings.Split(w, " "))
 		}
 	})
 	return &g.index
@@ -143,7 +158,34 @@ func (g *Grammar) labels() *[256][]words {
 
 type compiled struct {
 	once  sync.Once
-	index [256][]words
+	index labelIndex
+}
+
+// A labelIndex has the labels by their first and second byte, longer ones first.
+type labelIndex [256]*[256][]words
+
+func (x *labelIndex) add(label words) {
+	first := label[0]
+	if x[first[0]] == nil {
+		x[first[0]] = new([256][]words)
+	}
+	for second := range x[first[0]] {
+		if len(first) == 1 || first[1] == byte(second) {
+			x[first[0]][second] = append(x[first[0]][second], label)
+		}
+	}
+}
+
+// at returns the labels that may begin a text. The text is not empty.
+func (x *labelIndex) at(s string) []words {
+	seconds := x[s[0]]
+	if seconds == nil {
+		return nil
+	}
+	if len(s) == 1 {
+		return seconds[0]
+	}
+	return seconds[s[1]]
 }
 
 // mark reads the label at [start, end) of a line with the words around it. It returns false if the
@@ -152,20 +194,23 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	if !isWord(folded, start, end) {
 		return m, false
 	}
-	m.kind = g.Labels[strings.Join(strings.FieldsFunc(folded[start:end], func(r rune) bool { return r == ' ' || r == '-' }), " ")]
+	m.kind = g.kind(folded[start:end])
 	segment := segmentStart(folded, start)
 	words := folded[segment:start]
-	if inQuotes(l[:start]) || !onlyLeads(words, g) {
+	if inQuotes(l[:start]) || !g.leads(words) {
 		return m, false
 	}
 	m.start = segment
 	if head := headed.FindString(folded[:segment]); head != "" {
 		m.head = !onlyLeads(head, g)
 	}
-	total := totals.MatchString(folded[segment:end])
+	total := hasTotal(folded[segment:end])
 	at := end
 	if n := afterWords(folded[at:]); n > 0 {
-		total = total || totals.MatchString(folded[at:at+n])
+		if strings.TrimSpace(folded[at:at+n]) == "criteria" { // a number of criteria
+			return m, false
+		}
+		total = total || hasTotal(folded[at:at+n])
 		at += n
 	}
 	if n := notes.FindString(folded[at:]); n != "" {
@@ -174,15 +219,17 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 		at += afterWords(folded[at:])
 	}
 	sep := separator.FindString(folded[at:])
-	if sep == "" && m.kind != Total {
+	if sep == "" && !bareTotals[folded[start:end]] {
 		sep = copula.FindString(folded[at:])
 	}
 	switch {
+	case strings.Contains(sep, "would") && !concluding.MatchString(folded[segment:at]):
+		return m, false
 	case sep != "":
 	case strings.TrimSpace(folded[at:]) == "":
 		m.bare = true // a heading
 	case folded[at] == ' ' || folded[at] == ']' || folded[at] >= utf8.RuneSelf:
-		m.bare = true
+		m.bare, m.boxed = true, folded[at] == ']'
 		at += len(folded[at:]) - len(strings.TrimLeft(folded[at:], "] "))
 	default:
 		return m, false
@@ -193,6 +240,23 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	}
 	return m, true
 }
+
+// concluding is a word without which "The score would be:" is about a case.
+var concluding = regexp.MustCompile(`\b(?:so|thus|hence|therefore|accordingly|consequently|overall|finally|final|total|conclusion)\b`)
+
+// plainLabels are the most frequent labels. None of them means a total.
+var plainLabels = set("score rating points winner verdict")
+
+// hasTotal reports whether a label, with the words around it, means a total.
+func hasTotal(s string) bool { return !plainLabels[s] && totals.MatchString(s) }
+
+// kind returns the kind of a label as it stands in a text.
+func (g *Grammar) kind(label string) Kind {
+	return g.Labels[strings.Join(strings.FieldsFunc(label, func(r rune) bool { return r == ' ' || r == '-' }), " ")]
+}
+
+// bareTotals are labels of partial sums too: "So the total is 4 points" is a step of the reasoning.
+var bareTotals = set("total sum totale summe somme totaal total")
 
 // isWord reports whether the characters around [start, end) show that it is a word of its
 // own. Scripts without spaces have no such characters.
@@ -213,7 +277,7 @@ func spaced(r rune) bool {
 	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 }
 
-func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
+func isASCIIWord(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 
 // segmentStart returns where the sentence begins in which the label stands.
 func segmentStart(s string, at int) int {
@@ -225,15 +289,30 @@ func segmentStart(s string, at int) int {
 			if end < at && (s[end] == ' ' || strings.IndexByte(`"')]`, s[end]) >= 0) && !(r == '.' && prose.IsAbbreviation(s[start:end], s[end:])) {
 				start = end
 			}
-		case '。', '…':
+		case '。', '…', '✓', '✗', '✔', '✘', '✅', '❌':
 			start = end
-		case '→', '⇒', '➜': // a value that the next one replaces
-			if before := strings.TrimRight(s[start:i], " )"); before != "" && startsWithDigit(before[len(before)-1:]) {
+		case ',':
+			if concludes(s[end:at]) {
+				start = end
+			}
+		case '→', '⇒', '➜': // text before a conclusion, or a value that the next one replaces
+			if !quotation.Attributes(s[start:i]) {
 				start = end
 			}
 		}
 	}
 	return start
+}
+
+// concludes reports whether a clause begins with the word for a conclusion.
+func concludes(s string) bool {
+	s = strings.TrimLeft(s, " ")
+	for _, w := range [...]string{"so ", "thus ", "hence ", "therefore ", "因此", "所以", "故"} {
+		if strings.HasPrefix(s, w) {
+			return true
+		}
+	}
+	return false
 }
 
 // inQuotes reports whether quotation marks are open at the end of a text. One that opens the
@@ -247,9 +326,9 @@ var (
 	headed = regexp.MustCompile(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
 	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
-	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
-	separator = regexp.MustCompile(`^["'”’)\]}>$\s]*(?::=|[:=]+>?|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*:?`)
-	copula    = regexp.MustCompile(`^\s*(?:(?:is|was)\s*(?::|…|\.\.+)|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)?:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
+	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|,?\s*(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
+	separator = regexp.MustCompile(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
+	copula    = regexp.MustCompile(`^\s*(?:,\s*(?:therefore|thus|then|hence|overall|clearly)\s*,\s*)?(?:(?:is|was|lautet|beträgt)\s*(?::|…|\.\.+)|would\s+(?:therefore\s+|thus\s+)?be\s*:|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|является|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)*:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
 // leads are the words that may precede a label in its sentence: conclusions, articles, and kinds of
@@ -264,10 +343,10 @@ var leads = set(`
 	revised updated corrected correction official actual answer response quality holistic composite earned grand net end
 	net overall's answer's response's assistant's reply's score scoring rating grade mark points winner decision choice step last line
 	out conclusions findings judge's llm recap tl dr tldr summing therefor
-	die der das den le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min
+	die der das den de het le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min your
 	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
 	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
-	моя в целом وبالتالي لذا الدرجة output evaluator's grader's reviewer's` + wholes)
+	fazit ergebnis вывод wniosek conclusie lautet beträgt balance outcome i ist short brief итог damit ergibt sich 이 답변의 응답의 моя в целом وبالتالي لذا الدرجة output evaluator's grader's reviewer's` + wholes)
 
 // wholes are adjectives for the score or verdict of the whole: final, total, overall. They may
 // stand before a label or after it.
@@ -292,11 +371,12 @@ func set(words string) map[string]bool {
 }
 
 // unspacedLeads are leads of scripts without spaces.
-var unspacedLeads = strings.NewReplacer(pairsOf(`因此 所以 该回答 本回答 此回答 这个回答 回答 回复 本次 综上所述 综上 综合来看 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
+var unspacedLeads = strings.NewReplacer(pairsOf(`この その 总体而言 整体而言 总的来说 综合考虑 以上より 以上から 因此 所以 该回答 本回答 此回答 这个回答 回答 回复 本次 综上所述 综上 综合来看 综合以上 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
 
+// pairsOf returns the words, longer ones first, each with a space that replaces it.
 func pairsOf(words string) []string {
 	var out []string
-	for w := range strings.FieldsSeq(words) {
+	for _, w := range slices.SortedStableFunc(strings.FieldsSeq(words), func(a, b string) int { return len(b) - len(a) }) {
 		out = append(out, w, " ")
 	}
 	return out
@@ -319,7 +399,7 @@ func onlyLeads(s string, g *Grammar) bool {
 
 func (g *Grammar) leading(w string) bool { _, ok := g.Labels[w]; return ok }
 
-var listNumber = regexp.MustCompile(`^\(?(?:\d+|step \d+)[.):]\s*`)
+var listNumber = regexp.MustCompile(`^\(?(?:\d+[.):]|step\s+\d+\s*[.):–—-])\s*`)
 
 func notInWord(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’' && !unicode.IsMark(r)
@@ -327,7 +407,8 @@ func notInWord(r rune) bool {
 
 // afters are the words between a label and its separator.
 var afters = set(`awarded given assigned earned achieved value total overall final for of to this the that answer response
-	reply answer's response's assistant's ai's here comparison two both between judgments of` + wholes)
+	reply answer's response's assistant's ai's judgment judgement one all points criteria here comparison two both between judgments of
+	ответа ответу der antwort réponse respuesta risposta resposta de la della da svaret odpowiedzi` + wholes)
 
 // afterWords returns the length of the words that may follow a label.
 func afterWords(s string) int {
@@ -363,22 +444,29 @@ func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {
 		return g.reportBelow(p, i, m, r)
 	}
 	v := g.Parse(value)
-	if whole := v.whole(); m.bare && !whole || m.kind == Weak && !whole && v.Reason != Placeholder {
+	if v.Reason != "" && grounds.MatchString(value) {
 		return r, false
 	}
-	r.Value, r.Reason, r.rest = v.N, v.Reason, v.After
+	if whole := v.whole(); m.bare && (!whole || m.kind == Weak && !m.boxed) || m.kind == Weak && !whole && v.Reason != Placeholder {
+		return r, false
+	}
+	r.Value, r.Reason, r.remark, r.rest = v.N, v.Reason, v.Remark, v.After
 	g.finish(p, i, m, &r)
 	return r, true
 }
+
+// grounds is the predicate of a sentence about how a result came about: "The score is based on the rubric."
+var grounds = regexp.MustCompile(`(?i)^(?:(?:mainly|primarily|solely|therefore|fully)\s+)?(?:based|derived|determined|justified|explained|supported|grounded)\b`)
 
 // finish sets the properties of a report that follow from its label and the lines above.
 func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
 	if reason := g.Label(m.note); reason != "" && r.Reason != Placeholder {
 		r.Reason = reason
 	}
-	if strings.TrimSpace(p.lines[i].plain[:m.start]) == "" && p.introduced(i) {
-		r.quoted = true
+	if strings.TrimSpace(p.lines[i].plain[:m.start]) == "" && g.introduced(p, i) {
+		r.quoted, r.introduced = true, true
 	}
+	r.start, r.label = m.start, p.lines[i].plain[m.start:m.value]
 	is, total := p.headed(i)
 	r.Headed = is && !total
 	if is && total && r.Kind == Strong {
@@ -388,21 +476,22 @@ func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
 }
 
 // reportBelow reads the value of a label from the next line. That line must be nothing but a
-// value, or a list under the heading "Score:" would count as one.
+// value, or a list under the heading "Score:" would count as one. Below a weak label it must also end the text.
 func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
-	if m.kind == Weak {
-		return r, false
-	}
 	for k := i + 1; k < len(p.lines); k++ {
 		l := strings.TrimLeft(strings.TrimSpace(p.lines[k].plain), "> ")
-		if l == "" {
+		if l == "" || underline.MatchString(l) {
 			continue
 		}
+		l = bullet.ReplaceAllString(l, "")
 		if p.lines[k].quoted && !r.quoted {
 			break
 		}
 		v := g.Parse(l)
 		r.Value, r.Reason = v.N, v.Reason
+		if m.kind == Weak && !(v.whole() && p.ends(k)) {
+			return r, false
+		}
 		switch {
 		case r.Reason == "" && !v.whole():
 			r.Value, r.Reason = 0, Ambiguous
@@ -414,15 +503,28 @@ func (g *Grammar) reportBelow(p *page, i int, m mark, r Report) (Report, bool) {
 		}
 		r.endLine = k
 		g.finish(p, i, m, &r)
+		if m.kind == Weak && r.Headed { // the points of one criterion
+			return r, false
+		}
 		return r, true
 	}
-	if m.bare {
+	if m.bare || m.kind == Weak {
 		return r, false
 	}
 	r.Reason = g.Parse("").Reason
 	g.finish(p, i, m, &r)
 	return r, true
 }
+
+// ends reports whether no content follows line i.
+func (p *page) ends(i int) bool {
+	return !slices.ContainsFunc(p.lines[i+1:], func(l line) bool { return hasContent(l.plain) })
+}
+
+// underline makes a heading of the line above it.
+var underline = regexp.MustCompile(`^(?:-{3,}|={3,})$`)
+
+var bullet = regexp.MustCompile(`^[-•–]\s+`)
 
 // objectFollows reports whether the next text from line i on is a JSON object: the label before it
 // has its value there.
@@ -451,22 +553,45 @@ func hasContent(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) })
 }
 
-// aloneReport reads a line that is nothing but a value in a box or in double brackets, as
-// \boxed{4} and [[A]] are.
-func (g *Grammar) aloneReport(p *page, i int) []Report {
-	l := strings.TrimSpace(p.lines[i].plain)
-	l = strings.TrimSpace(strings.TrimRight(strings.Trim(l, "$ "), ".$ "))
-	closed := strings.HasSuffix(l, "}") || strings.HasSuffix(l, "]]")
-	if !(strings.HasPrefix(l, "{") && p.lines[i].boxed) && !(strings.HasPrefix(l, "[[") && strings.HasSuffix(l, "]]")) {
+// boxed matches a line that ends in a box or in double brackets, as \boxed{4} and "My verdict: [[A]]" do.
+var boxed = regexp.MustCompile(`^(.*?)(\{[^{}]*\}?|\[\[[^\[\]]*\]\])[\s.$"'”!。)]*$`)
+
+// boxReport reads a line without a label that ends in a box or in double brackets.
+func (g *Grammar) boxReport(p *page, i int) []Report {
+	l := p.lines[i].plain
+	if !p.lines[i].boxed && !strings.Contains(l, "[[") {
 		return nil
 	}
-	r := Report{Kind: Strong, line: i, endLine: i, quoted: p.lines[i].quoted || p.introduced(i)}
-	v := g.Parse(l)
-	if v.Reason == Placeholder || hasContent(v.Remark+v.After) || !closed && v.Reason != "" {
+	r := Report{Kind: Strong, line: i, endLine: i, quoted: p.lines[i].quoted || g.introduced(p, i)}
+	before, value := "", strings.TrimSpace(l)
+	if m := boxed.FindStringSubmatch(l); m != nil && (m[2][0] == '[' || p.lines[i].boxed) {
+		before, value = strings.Trim(m[1], " $\"'“"), m[2]
+	}
+	if value[0] != '{' && !strings.HasPrefix(value, "[[") || strings.ContainsAny(before, "[{") || quotation.Attributes(before) {
 		return nil
 	}
-	r.Value, r.Reason = v.N, v.Reason
+	if value[0] == '[' && !strings.Contains(value, "]]") { // [[A may be the beginning of [[A>>B]]
+		return nil
+	}
+	v := g.Parse(value)
+	if v.Reason != "" && (v.Reason == Placeholder || !strings.HasSuffix(value, "}") && !strings.HasSuffix(value, "]]")) {
+		return nil
+	}
+	r.Value, r.Reason, r.rest = v.N, v.Reason, v.After
+	folded := prose.Fold(before)
+	if head := before[segmentStart(folded, len(folded)):]; headed.MatchString(prose.Fold(head)) && !g.leads(head) && !g.says(head, v.N) {
+		r.Value, r.Reason = 0, Ambiguous // one criterion's
+	}
 	return []Report{r}
+}
+
+// says reports whether a text states a value in a sentence.
+func (g *Grammar) says(s string, n int) bool {
+	if g.Sentence == nil {
+		return false
+	}
+	said, ok := g.Sentence(strings.TrimRight(s, ": "), g.leads)
+	return ok && said == n
 }
 
 func isRow(l string) bool {
@@ -478,6 +603,9 @@ func isRow(l string) bool {
 // is a value.
 func (g *Grammar) rowReport(p *page, i int) []Report {
 	cells := strings.Split(strings.Trim(strings.TrimSpace(p.lines[i].plain), "|"), "|")
+	for len(cells) > 2 && strings.Trim(cells[0], " 0123456789.#") == "" { // the number of the row
+		cells = cells[1:]
+	}
 	label := strings.TrimSpace(strings.TrimRight(strings.TrimSpace(cells[0]), ":"))
 	folded := prose.Fold(label)
 	at := g.places(folded)

@@ -66,10 +66,7 @@ func blank(s string) string {
 	return string(b)
 }
 
-var (
-	pythonString = regexp.MustCompile(`'((?:[^'\\\n]|\\.)*)'`)
-	lastComma    = regexp.MustCompile(`,\s*\}`)
-)
+var lastComma = regexp.MustCompile(`,\s*\}`)
 
 // decodeObject reads an object at the beginning of a text, and returns its length. Objects
 // that only differ from JSON in single quotes or a last comma are read too, if they end the line.
@@ -82,15 +79,29 @@ func decodeObject(s string) (fields map[string]json.RawMessage, size int) {
 	if end == 0 || strings.Contains(strings.TrimSpace(s[end:]), "\n") {
 		return nil, 0
 	}
-	mended := lastComma.ReplaceAllString(s[:end], "}")
-	if !strings.Contains(mended, `"`) {
-		mended = pythonString.ReplaceAllString(mended, `"$1"`)
-	}
+	mended := lastComma.ReplaceAllString(fromPython(s[:end]), "}")
 	fields = nil
 	if json.Unmarshal([]byte(mended), &fields) != nil || len(fields) == 0 {
 		return nil, 0
 	}
 	return fields, end
+}
+
+// pythonToken matches the tokens of a Python literal that JSON writes otherwise, and strings in double quotes.
+var pythonToken = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\b(?:True|False|None)\b`)
+
+// fromPython writes the strings and constants of a Python literal as JSON does.
+func fromPython(s string) string {
+	return pythonToken.ReplaceAllStringFunc(s, func(token string) string {
+		switch token[0] {
+		case '"':
+			return token
+		case '\'':
+			token = strings.NewReplacer(`\'`, `'`, `\\`, `\\`, `"`, `\"`).Replace(token[1 : len(token)-1])
+			return `"` + token + `"`
+		}
+		return map[string]string{"True": "true", "False": "false", "None": "null"}[token]
+	})
 }
 
 // objectReport reads the value of an object.
@@ -99,9 +110,18 @@ func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
 	found := g.objectValue(o.fields, &r)
 	if !found {
 		inner := 0
-		for _, raw := range o.fields {
+		for key, raw := range o.fields {
+			if otherKey.MatchString(keyName(key)) {
+				continue
+			}
 			var fields map[string]json.RawMessage
-			if json.Unmarshal(raw, &fields) == nil && g.objectValue(fields, &r) {
+			if json.Unmarshal(raw, &fields) != nil {
+				continue
+			}
+			if _, ok := g.Keys[keyName(key)]; ok {
+				addValue(fields, key)
+			}
+			if g.objectValue(fields, &r) {
 				inner++
 			}
 		}
@@ -120,11 +140,17 @@ func (g *Grammar) objectReport(p *page, o *object) (Report, bool) {
 		r.Value = 0
 	}
 	switch {
-	case o.prefix == "" && p.introduced(o.line), quotation.Introduces(o.prefix):
+	case o.prefix == "" && g.introduced(p, o.line), quotation.Introduces(o.prefix):
 		r.quoted = true
 	}
 	return r, true
 }
+
+// wholeKey begins a key for the result of the whole, as overall_winner.
+var wholeKey = regexp.MustCompile(`^(?:overall|final|total)`)
+
+// otherKey is the key of an object whose result isn't the judge's.
+var otherKey = regexp.MustCompile(`example|sample|reference|ideal|previous|expected|template|format|schema|quote|^other`)
 
 // later is a key of a value that replaces the first one, as score_after_penalty.
 var later = regexp.MustCompile(`after|adjusted|revised|corrected|updated|penal|deduct|^new|final`)
@@ -150,10 +176,17 @@ func (g *Grammar) contradicted(fields map[string]json.RawMessage, n int) bool {
 func (g *Grammar) objectValue(fields map[string]json.RawMessage, r *Report) (found bool) {
 	for key, raw := range fields {
 		name := keyName(key)
+		if (name == "tie" || name == "draw") && string(raw) == "true" {
+			r.Reason = Ambiguous
+		}
 		if reason := g.Label(name + " " + string(raw)); maxKey[name] && reason != "" {
 			r.Reason = reason
 		}
 		kind, ok := g.Keys[name]
+		if whole := wholeKey.ReplaceAllString(name, ""); !ok && whole != name {
+			_, ok = g.Keys[whole]
+			kind = Total
+		}
 		if !ok || raw[0] == '{' { // the value of an inner object counts
 			continue
 		}
@@ -190,7 +223,27 @@ func scalar(raw json.RawMessage) string {
 	return ""
 }
 
-var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax")
+// addValue gives the value of an object under the key of a result that key, if the object also has the end
+// of the scale: {"score": {"value": 4, "max": 5}}.
+func addValue(fields map[string]json.RawMessage, key string) {
+	var value json.RawMessage
+	scaled := false
+	for name, raw := range fields {
+		if innerKey[keyName(name)] {
+			value = raw
+		}
+		scaled = scaled || maxKey[keyName(name)]
+	}
+	if scaled && len(value) > 0 {
+		fields[key] = value
+	}
+}
+
+// innerKey are keys of the value in such an object.
+var innerKey = set("value awarded given result number")
+
+// maxKey are keys of the end of the scale.
+var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax scoreoutof")
 
 func keyName(s string) string {
 	return strings.NewReplacer("_", "", "-", "", " ", "").Replace(prose.Fold(strings.TrimSpace(s)))

@@ -26,16 +26,40 @@ type line struct {
 	turn bool
 	// boxed reports whether the line has a LaTeX box.
 	boxed bool
+	// endsThoughts reports whether an element with the model's thoughts ends on the line.
+	endsThoughts bool
 }
 
 // turnMark matches the beginning of a turn in the transcripts that models continue.
-var turnMark = regexp.MustCompile(`(?i)^[\s#*>-]*(?:(?:human|user|assistant|system|student|question|q|input|prompt|instruction|task)\s*(?:\d+\s*)?:|(?:###?#?)\s*(?:human|user|assistant|system|instruction|response|input|question|prompt|task)\b)`)
+var turnMark = regexp.MustCompile(`(?i)^[\s#*>-]*(?:(?:human|user|assistant|system|student|question|q|input|prompt|instruction|task)\s*(?:\d+\s*)?:|(?:##?#?#?)\s*(?:human|user|assistant|system|instruction|response|input|question|prompt|task|rubric|conversation|answer\s+to\s+grade)\b)`)
+
+// subject matches a heading for another answer, question or example than the first.
+var subject = regexp.MustCompile(`(?i)^\W*(?:response|answer|reply|assistant|question|example|conversation|task)\s*#?(?:[2-9]|[b-h]|two)\W*$`)
+
+// maxSubject is the length of the longest such heading.
+const maxSubject = 30
+
+// startsTurn reports whether another speaker or subject begins on a line.
+func startsTurn(s string) bool {
+	begin := strings.TrimLeft(s, " \t\r\v\f#*>-[(_\"")
+	if begin == "" || strings.IndexByte("husqiatprcHUSQIATPRC", begin[0]) < 0 { // spares most lines the expressions
+		return false
+	}
+	return turnMark.MatchString(s) || len(s) <= maxSubject && subject.MatchString(s)
+}
+
+// struck matches a line that is struck out: ~~Score: 4~~.
+var struck = regexp.MustCompile(`(?m)^[ \t*_>-]*~~[^~\n]+~~[ \t*_]*$`)
 
 func newPage(text string) *page {
 	p := &page{}
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	text, turns := prose.SplitTokens(text)
+	if strings.Contains(text, "~~") {
+		text = struck.ReplaceAllString(text, "")
+	}
 	inElement := quotation.Elements(text)
+	thoughtEnds := thoughtLines(text)
 	text = labelElements(text)
 	p.objects, text = findObjects(text)
 	p.text = text
@@ -43,9 +67,20 @@ func newPage(text string) *page {
 	isQuoted := quotation.Lines(raw)
 	p.lines = make([]line, len(raw))
 	for i, s := range raw {
-		p.lines[i] = line{plain: prose.Plain(s), quoted: isQuoted[i] || inElement[i], turn: turnMark.MatchString(s) || slices.Contains(turns, i), boxed: strings.Contains(s, `boxed{`)}
+		p.lines[i] = line{plain: prose.Plain(s), quoted: isQuoted[i] || inElement[i], turn: startsTurn(s) || slices.Contains(turns, i), boxed: strings.Contains(s, `boxed{`), endsThoughts: slices.Contains(thoughtEnds, i)}
 	}
 	return p
+}
+
+// thoughtLines returns the numbers of the lines on which an element with thoughts ends.
+func thoughtLines(text string) (lines []int) {
+	if !strings.Contains(text, "</") {
+		return nil
+	}
+	for _, m := range thoughtsEnd.FindAllStringIndex(text, -1) {
+		lines = append(lines, strings.Count(text[:m[0]], "\n"))
+	}
+	return lines
 }
 
 // Elements around a result: the name of the first kind becomes a label, that of the second
@@ -138,30 +173,66 @@ func replaceElements(text string, open *regexp.Regexp, label func(name string) s
 	}
 }
 
-func indexFold(s, sub string) int { return strings.Index(strings.ToLower(s), strings.ToLower(sub)) }
+func indexFold(s, sub string) int { return strings.Index(prose.Fold(s), prose.Fold(sub)) }
 
 // Attributed matches the words that make a result somebody else's: "Score: 5 (according to the response)".
 var Attributed = regexp.MustCompile(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by|quoted\s+from|stated\s+by|written\s+by|says|in\s+the\s+words\s+of|(?:is|was|comes|came|taken|copied)\s+from)\s+(?:the\s+|this\s+|its\s+)?(?:last\s+)?(?:response|answer|assistant|reply|user|text|author|itself|judge?ment)\b` +
+	`|\bas\s+(?:the\s+|this\s+)?(?:response|answer|assistant|reply|user|text|author)\s+(?:itself\s+|also\s+)?(?:claims|says|states|asserts|wants|requests|asks|suggests|demands)\b` +
+	`|\b(?:response|answer|assistant|reply|user|author|text)'s\s+(?:own|self)` +
+	`|\b(?:says|writes|claims|states|demands|asks|wrote|said|claimed)\s+(?:the|this)\s+(?:response|answer|assistant|reply|user|author|text)\b` +
+	`|\bas\s+(?:requested|instructed|demanded|asked|told|claimed|suggested|stated|ordered)\b` +
 	`|\bself-(?:assigned|reported|awarded)\b|\bit\s+(?:says|claims|writes|wrote|said)(?:\s+at\s+(?:the|its)\s+end)?[\s.)"'”’]*$|^[\s,;:([–—-]*(?:sic|quoted?|cited|example|for\s+example|e\.g\.)[\s.)\]]*$`)
 
 // Amended matches the beginning of a sentence that replaces the result before it: "Edit: 3."
 var Amended = regexp.MustCompile(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|corrected|revised|changed?|make\s+that|no)\s*[:,–—-]\s*\S`)
 
-// introduced reports whether the line before line i, blank ones aside, introduces it as
-// the words of others, an example, or a case.
-func (p *page) introduced(i int) bool {
+// Retracted matches a sentence that takes the result before it back: "Wait, that is wrong."
+var Retracted = regexp.MustCompile(`(?i)\b(?:actually|on\s+reflection|rethinking|thinking\s+about\s+it|apolog\w*|sorry|oops|my\s+mistake|typo|i\s+meant?|take\s+that\s+back|wait|hmm+|correction|second\s+thoughts?|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|unsure|uncertain|not\s+sure)\b|^\W*no\W*$`)
+
+// Hedged matches the beginning of a remark that leaves the result open: "but I'm not sure".
+var Hedged = regexp.MustCompile(`(?i)^[\s,;:([–—-]*(?:but\s+|though\s+|although\s+)?(?:i(?:'m|\s+am)\s+|it(?:'s|\s+is)\s+|this\s+is\s+)?(?:not\s+(?:entirely\s+|quite\s+|completely\s+|fully\s+)?(?:sure|certain)|unsure|uncertain|unclear|give\s+or\s+take|(?:i|just\s+a|at\s+a)\s+guess|debatable|tentative|provisional|approximate(?:ly)?|roughly|hard\s+to\s+say` +
+	`|for\s+now|so\s+far|as\s+yet|at\s+(?:the|this)\s+(?:moment|point|stage)|prelim(?:inary)?|draft|estimated?|(?:my\s+)?guess|(?:with\s+)?(?:low|little)\s+confidence|interim|intermediate)\b` +
+	`|^[\s,;:([–—-]*(?:vielleicht|eventuell|möglicherweise|vermutlich|ungefähr|etwa|circa|schätzungsweise|peut-être|probablement|environ|approximativement|quizás?|tal\s+vez|probablemente|aproximadamente|más\s+o\s+menos|talvez|provavelmente|mais\s+ou\s+menos|forse|probabilmente|pressappoco|misschien|ongeveer|być\s+może|chyba|około|kanske|ungefär|måske|cirka|kanskje|ehkä|noin|snad|asi|možná|talán|körülbelül|poate|aproximativ|belki|yaklaşık|возможно|наверное|наверно|может\s+быть|примерно|приблизительно|можливо|приблизно|ίσως|περίπου|ربما|تقريبا|شايد|אולי|शायद|लगभग|প্রায়|có\s+lẽ|có\s+thể|khoảng|mungkin|barangkali|kira-kira)(?:[^\pL\pM]|$)` +
+	`|^[\s,;:([–—-]*(?:可能|也许|也許|或许|或許|大概|大约|大約|左右|上下|たぶん|多分|おそらく|恐らく|かも|くらい|ぐらい|程度|アバウト|아마|정도|쯤|가량|อาจ|ประมาณ)`)
+
+// introduced reports whether the line before line i, blank ones aside, introduces it as the words of
+// others, an example, or a case. A line that ends in a colon does unless it is short, or is about the
+// model's own result: models introduce quotations in more languages than package quotation knows verbs of.
+func (g *Grammar) introduced(p *page, i int) bool {
 	for i--; i >= 0; i-- {
 		s := strings.TrimSpace(p.lines[i].plain)
 		if s == "" || quotation.OpensFence(s) != "" {
 			continue
 		}
-		return quotation.Announces(s)
+		return quotation.Announces(s) || quotation.EndsInColon(s) && !isShort(s) && !g.ownIntro(s)
 	}
 	return false
 }
 
-// goesOn reports whether the line below a report continues a sentence around it.
-func (p *page) goesOn(i int) bool {
+// isShort reports whether a line has no more words than a heading. In scripts without spaces a character
+// has three bytes and says as much as a few letters.
+func isShort(s string) bool {
+	return len(strings.Fields(s)) <= maxHeadingWords && len(s) <= maxHeading
+}
+
+const maxHeadingWords, maxHeading = 2, 40
+
+// ownIntro reports whether a line introduces the model's own result.
+func (g *Grammar) ownIntro(s string) bool {
+	if quotation.IsOwn(s) || g.leads(s) {
+		return true
+	}
+	folded := prose.Fold(s)
+	for _, at := range g.places(folded) {
+		if isWord(folded, at.start, at.end) && g.kind(folded[at.start:at.end]) != Weak {
+			return true
+		}
+	}
+	return false
+}
+
+// continuesSentence reports whether the line below line i continues the sentence of line i.
+func (p *page) continuesSentence(i int) bool {
 	for i++; i < len(p.lines); i++ {
 		s := strings.TrimSpace(p.lines[i].plain)
 		if s == "" {
@@ -172,7 +243,7 @@ func (p *page) goesOn(i int) bool {
 	return false
 }
 
-var continued = regexp.MustCompile(`^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
+var continued = regexp.MustCompile(`^(?:to|or|and|bis|oder|ou|o)\s+\d|^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
 
 // headed reports whether the line above line i is a heading, and whether that heading is
 // about the total.

@@ -1,12 +1,12 @@
 // Package coders registers a Beam coder for every type that crosses a shuffle. Import it for this effect
 // in every package that emits one of the types.
 //
-// Beam's default coder for a struct is a schema row, which fails in two ways on Flink: rows with a nil
-// slice or map disappear silently, and the job server keeps a type's layout under the name of the Go
-// type as long as it runs. With a coder of our own a runner sees bytes only.
+// Beam's default coder for a struct is a schema row, which fails in two ways on Flink. Rows with a nil
+// slice or map disappear silently. The job server caches the layout of each Go type by name until it
+// exits, so it misreads values of a changed type. With the registered coders a runner sees bytes only.
 //
-// Decoding an encoded value returns the same fields; an empty slice or map may become nil. The encoding
-// is JSON. It is not stored in any file, so that it may change between builds.
+// Decoding returns an equal value, except that an empty slice or map may become nil. The encoding is
+// JSON. No file contains it, so it may change between builds.
 package coders
 
 import (

@@ -14,6 +14,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/reads"
 	"coeval/transforms/stage"
 )
 
@@ -27,9 +28,9 @@ const (
 	moreProbeTokens = 512
 	// probeMessages is the number of messages to try when a server refuses even one choice.
 	probeMessages = 3
-	// trapTokens are enough for the trap in any form, thoughtTokens for reasoning before it.
-	trapTokens    = 32
-	thoughtTokens = 2048
+	// trapTokens are enough for the trap in any form, reasoningTokens for reasoning before it.
+	trapTokens      = 32
+	reasoningTokens = 2048
 	// discoverInterval is the time between two checks while no endpoint is known.
 	discoverInterval = 10 * time.Millisecond
 )
@@ -77,10 +78,10 @@ func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint.Endpoint, r 
 	}
 	for began := time.Now(); ; {
 		usable := make([]*endpoint.Endpoint, 0, len(endpoints))
-		most, coming := n, false
+		choices, coming := n, false
 		for _, e := range endpoints {
 			if m, ok := e.Known(r, n); ok {
-				usable, most = append(usable, e), min(most, m)
+				usable, choices = append(usable, e), min(choices, m)
 				continue
 			}
 			f.discoverSoon(e, r, n)
@@ -90,7 +91,7 @@ func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint.Endpoint, r 
 			return nil, 0, err
 		}
 		if len(usable) > 0 && !coming {
-			return usable, most, nil
+			return usable, choices, nil
 		}
 		if err := f.checkPatience(endpoints, r, began); err != nil {
 			return nil, 0, err
@@ -102,8 +103,8 @@ func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint.Endpoint, r 
 }
 
 // widened adds to the endpoints of a request the endpoints of its role that were discovered since and
-// accept it, in the role's order. It starts discovery of the others, so that a request does not wait
-// forever for an endpoint that alone answered at its start.
+// accept it, in the role's order. It also starts discovery of the other endpoints. Otherwise a request
+// would wait forever for the one endpoint that answered when it started.
 func (f *Fleet) widened(endpoints []*endpoint.Endpoint, q *request) []*endpoint.Endpoint {
 	all, err := f.endpointsOf(q.role)
 	if err != nil || len(all) == len(endpoints) {
@@ -124,7 +125,7 @@ func (f *Fleet) widened(endpoints []*endpoint.Endpoint, q *request) []*endpoint.
 // discoverSoon starts discovery on a goroutine of the fleet, unless discovery is in progress or paused
 // for this endpoint.
 func (f *Fleet) discoverSoon(e *endpoint.Endpoint, r *stage.Role, n int) {
-	if e.LeftAlone(r) {
+	if e.DiscoveryPaused(r) {
 		return
 	}
 	if !e.TryBeginDiscovery() {
@@ -166,9 +167,10 @@ func (f *Fleet) discoverOnly(ctx context.Context, e *endpoint.Endpoint, r *stage
 	return m, err
 }
 
-// discoverNow finds out which model the endpoint serves, how many choices it returns for a request, and
-// how it enforces the role's verdict or answers its reads. The caller has begun a discovery of e. With others true,
-// other endpoints can serve the role: it then returns 0 if this endpoint does not answer.
+// discoverNow finds out which model the endpoint serves and how many choices it returns for a request.
+// It also finds out how the endpoint enforces the role's verdict or answers its reads. The caller has
+// begun a discovery of e. With others true, other endpoints can serve the role: it then returns 0 if
+// this endpoint does not answer.
 func (f *Fleet) discoverNow(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (int, error) {
 	if err := f.identify(ctx, e, r); err != nil {
 		return 0, err
@@ -198,7 +200,7 @@ func (f *Fleet) discoverNow(ctx context.Context, e *endpoint.Endpoint, r *stage.
 	}
 	f.startObserving(e, r)
 	if m == 0 {
-		e.LeaveAlone(r, endpoint.SilencePause)
+		e.PauseDiscovery(r, endpoint.SilencePause)
 		return 0, nil
 	}
 	e.SetChoices(r, n, m)
@@ -215,7 +217,7 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint.Endpoint, r *stage.Rol
 	if err != nil {
 		return ctx.Err()
 	}
-	if a.Status < http.StatusInternalServerError { // else it, or what it stands behind, is not ready
+	if a.Status < http.StatusInternalServerError { // else the server, or the backend behind a gateway, is not ready
 		e.Listed.Store(true)
 	}
 	if a.Header.Get("Server") == openai.SimulatedOwner { // it serves every name
@@ -255,16 +257,16 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, 
 		return 1, nil
 	}
 	began := time.Now()
-	var said string
+	var refusal string
 	for refused := 0; refused < probeMessages; {
 		m, failure, err := f.probeOnce(ctx, e, r, n, calls, others)
 		if err != nil || failure.Code == "" {
 			return m, err
 		}
 		switch failure.Code {
-		case openai.CodeBadRequest, openai.CodeContextLength, openai.CodeTooLarge:
+		case openai.CodeBadRequest, openai.CodeContentFilter, openai.CodeContextLength, openai.CodeTooLarge:
 			refused++
-			said = failure.Message
+			refusal = failure.Message
 		default:
 			if others {
 				return 0, nil
@@ -274,12 +276,12 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, 
 			}
 		}
 	}
-	if field := openai.RefusedField(said); field != "" {
-		f.counters.Warn(fmt.Sprintf("%s refuses %s: set %s to null, which leaves it out, and run again with --retry-failed. The server's message: %s", e.Name, field, samplingKey(r, field), said))
+	if field := openai.RefusedField(refusal); field != "" {
+		f.counters.Warn(fmt.Sprintf("%s refuses %s: set %s to null, which leaves it out, and run again with --retry-failed. The server's message: %s", e.Name, field, samplingKey(r, field), refusal))
 		return 1, nil
 	}
 	f.counters.Warn(fmt.Sprintf("%s refuses even short requests for several choices of %s, so the run requests each choice separately, which costs more prompt tokens. The server's message: %s",
-		e.Name, r.Model, said))
+		e.Name, r.Model, refusal))
 	return 1, nil
 }
 
@@ -292,9 +294,12 @@ func samplingKey(r *stage.Role, field string) string {
 }
 
 // probeOnce probes once with each n. The failure has a code if the server returned no choice at all.
-func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (most int, failure schemas.Generation, err error) {
+func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (choices int, failure schemas.Generation, err error) {
 	for ; n >= 1; n /= 2 {
 		for _, tokens := range []int{probeTokens, moreProbeTokens} {
+			if openai.RefusesBound(failure.Message) && r.MaxTokens > 0 {
+				tokens = r.MaxTokens // extra_body has min_tokens, or a budget for reasoning
+			}
 			q := probeRequest(r, n)
 			q.role.MaxTokens, q.once, q.choiceless = tokens, others, true
 			generations, has, err := f.ask(ctx, []*endpoint.Endpoint{e}, nil, q, calls)
@@ -305,7 +310,7 @@ func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Ro
 			if failure = generations[0]; failure.Code == "" && !slices.Contains(has, false) {
 				return n, schemas.Generation{}, nil
 			}
-			if failure.Message != noChoiceYet {
+			if failure.Message != noChoiceYet && !openai.RefusesBound(failure.Message) {
 				break
 			}
 		}
@@ -330,15 +335,15 @@ func probeRequest(r *stage.Role, n int) request {
 	}
 }
 
-// findConstraint finds out how the endpoint enforces the role's verdict. It returns false if the
-// endpoint does not answer. It tries each method first with the trap and then with the verdict itself.
-// A server without any method stops the run, because its texts would pass for enforced ones.
+// findConstraint finds the request field with which the endpoint enforces the role's verdict. It tries
+// each field first with the trap and then with the verdict itself. It returns false if the endpoint does
+// not answer, and an error, which stops the run, if no field works.
 func (f *Fleet) findConstraint(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally, others bool) (bool, error) {
 	for _, by := range openai.Constraints() {
 		trap := by.Fields(&openai.Trap, 0)
 		g, err := f.askConstrained(ctx, e, r, trap, trapTokens, calls, others)
 		if err == nil && g.Code == "" && strings.TrimSpace(g.Text) == "" { // the model reasons first
-			g, err = f.askConstrained(ctx, e, r, trap, max(thoughtTokens, r.MaxTokens), calls, others)
+			g, err = f.askConstrained(ctx, e, r, trap, max(reasoningTokens, r.MaxTokens), calls, others)
 		}
 		if err != nil {
 			return false, err
@@ -352,23 +357,65 @@ func (f *Fleet) findConstraint(ctx context.Context, e *endpoint.Endpoint, r *sta
 				return true, nil
 			}
 		}
-		switch g.Code {
-		case "", openai.CodeBadRequest, openai.CodeContextLength, openai.CodeContentFilter, openai.CodeTooLarge: // the server has answered
-		default:
+		if !isAnswer(&g) {
 			return false, nil
 		}
 	}
-	return false, fmt.Errorf("%s constrains no output of %s, and verdicts are to be enforced: %s were refused or had no effect. Set verdicts: free, or serve the model with structured outputs",
+	return false, fmt.Errorf("%s cannot enforce verdicts of %s: it refused or ignored %s. Set verdicts: free, or serve the model with structured outputs",
 		e.Name, r.Model, strings.Join(openai.ConstraintFields(), ", "))
 }
 
 func (f *Fleet) askConstrained(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, fields string, tokens int, calls *counters.Tally, others bool) (schemas.Generation, error) {
 	q := probeRequest(r, 1)
 	q.role.MaxTokens, q.constraint, q.once = tokens, fields, others
+	return f.askProbe(ctx, e, q, calls)
+}
+
+// askProbe sends a probe of one choice.
+func (f *Fleet) askProbe(ctx context.Context, e *endpoint.Endpoint, q request, calls *counters.Tally) (schemas.Generation, error) {
 	generations, _, err := f.ask(ctx, []*endpoint.Endpoint{e}, nil, q, calls)
 	if err != nil {
 		return schemas.Generation{}, err
 	}
 	f.counters.Delivered()
 	return generations[0], nil
+}
+
+// findRead finds the form in which the endpoint answers the role's reads. It returns false if the endpoint
+// does not answer, and an error, which stops the run, if no form works.
+func (f *Fleet) findRead(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally, others bool) (bool, error) {
+	p := reads.Probe{Endpoint: e, Role: r, Ask: func(ctx context.Context, content, fields string, tokens int) (*schemas.Generation, []byte, error) {
+		var body []byte
+		messages := []schemas.Message{{Role: "user", Content: content}}
+		q := probeRequest(r, 1)
+		q.messages = func() []schemas.Message { return messages }
+		q.role.MaxTokens, q.constraint, q.once, q.choiceless = tokens, fields, others, true
+		q.report = func(b []byte) { body = b }
+		g, err := f.askProbe(ctx, e, q, calls)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case isAnswer(&g):
+			return &g, body, nil
+		case g.Code == openai.CodeMalformed && g.Message == noChoiceYet:
+			return &schemas.Generation{}, body, nil
+		}
+		return nil, nil, nil
+	}}
+	form, ok, err := p.Find(ctx)
+	if err != nil || !ok {
+		return false, err
+	}
+	e.SetRead(r, form)
+	f.counters.Note(fmt.Sprintf("%s reads %s of %s by %s", r.Name, strings.Join(r.Read.Labels, ", "), e.Name, form))
+	return true, nil
+}
+
+// isAnswer reports whether the server answered a probe: with a text, or with a refusal.
+func isAnswer(g *schemas.Generation) bool {
+	switch g.Code {
+	case "", openai.CodeBadRequest, openai.CodeContextLength, openai.CodeContentFilter, openai.CodeTooLarge:
+		return true
+	}
+	return false
 }

@@ -14,10 +14,12 @@ import (
 
 	"coeval/schemas"
 	"coeval/schemas/machine"
+	"coeval/schemas/redact"
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/pacing"
+	"coeval/transforms/fleet/reads"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
@@ -59,9 +61,9 @@ type request struct {
 	choiceless bool
 	// loosened reports whether the last fault changed the form of the request.
 	loosened bool
-	// streamed reports whether the last attempt was a stream.
+	// streamed reports whether the last try was a stream.
 	streamed bool
-	// renamed reports whether the last attempt had max_completion_tokens.
+	// renamed reports whether the last try had max_completion_tokens.
 	renamed bool
 	// timeouts is the number of timeouts. Each doubles the time limit.
 	timeouts int
@@ -105,14 +107,23 @@ func (f *Fleet) Do(ctx context.Context, requests []Request, calls *counters.Tall
 			return cmp.Or(group.Wait(), err) // the cause goes first
 		}
 		endpoints = wider
-		if f.options.Reserve != nil && !f.options.Reserve(sizes[i]) {
+		reserved := sizes[i]
+		if f.options.Reserve != nil {
+			reserved = f.options.Reserve(sizes[i])
+		}
+		if reserved > 0 {
+			p := pieces[i]
+			p.to = p.from + reserved
+			group.Go(func() error {
+				return f.complete(ctx, wider, g, &requests[p.request], p, calls, deliver)
+			})
+		} else {
 			f.limiter.Return(g)
+		}
+		if reserved < sizes[i] {
 			ticket.Cancel()
 			return cmp.Or(group.Wait(), ErrOverBudget)
 		}
-		group.Go(func() error {
-			return f.complete(ctx, wider, g, &requests[pieces[i].request], pieces[i], calls, deliver)
-		})
 	}
 	return group.Wait()
 }
@@ -178,10 +189,10 @@ func scheduleRequest(stage, promptID string, sizes []int) schedule.Request {
 	return schedule.Request{Stage: stage, PromptID: promptID, Priority: priorities[stage], Probe: stage == stageProbe, Sizes: sizes}
 }
 
-// ask sends a request until it has an answer or a final failure, and returns the choices of the answer:
-// all n, fewer, or one failure for all. It may reduce the number of choices itself. An error ends the
-// run. The first attempt uses the permits of g; without g it waits for permits. After an answer the
-// caller must call counters.Delivered once the journal has the answer.
+// ask repeats a request until it gets an answer or fails for good. It returns the choices of the answer,
+// which may be fewer than n, or one failure for all n. It may also lower q.n. An error ends the run. The
+// first try uses the permits of g; without g it waits for permits. After an answer the caller must call
+// counters.Delivered once the journal has the answer.
 func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint.Endpoint, g *schedule.Grant, q request, calls *counters.Tally) ([]schemas.Generation, []bool, error) {
 	t := retryState{last: time.Now()}
 	for ; ; g = nil {
@@ -281,13 +292,13 @@ func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endp
 }
 
 const (
-	// firstBackoff doubles with each attempt up to maxBackoff. Half of it is jitter.
+	// firstBackoff doubles with each try up to maxBackoff. Half of it is jitter.
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 30 * time.Second
 )
 
-// backoff waits for the time that the server requested, up to pacing.MaxWait, plus a little jitter. Without
-// such a time it waits longer with each attempt.
+// backoff waits for the time that the server requested, up to pacing.MaxWait, plus a little jitter.
+// Without a requested time it waits longer with each try.
 func backoff(ctx context.Context, asked time.Duration, times int) error {
 	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
@@ -356,31 +367,31 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 	f.counters.RequestSent()
 	began := time.Now()
 	timeout := cmp.Or(f.options.RequestTimeout, e.Timeout(q.role, q.timeouts))
-	a, err := e.Post(ctx, body, limit, timeout)
+	a, decode, err := post(ctx, e, q, body, limit, timeout)
 	calls.AddRequest(q.stage, q.n, time.Since(began))
 	if a != nil {
 		f.applyRateLimits(e, a)
 	}
 	if flt := faultOf(e, a, err, limit, timeout); flt != nil {
-		if flt.Kind == openai.CutOffSilence && time.Since(began) < minSilenceLimit {
+		switch silent := time.Since(began) >= minSilenceLimit; {
+		case flt.Kind == openai.CutOffSilence && !silent:
 			flt.Kind = openai.Broken // no gateway has a limit this short
+		case silent && flt.EndedSilence():
+			flt.Kind, flt.Code = openai.CutOffSilence, openai.CodeTimeout
 		}
 		return nil, nil, flt
-	}
-	decode := openai.DecodeRead
-	if a.Stream {
-		decode = openai.DecodeReadStream
 	}
 	generations, has, flt := decode(a.Body, q.n, q.role.Read)
 	if q.report != nil {
 		q.report(a.Body)
 	}
 	if flt != nil {
-		return nil, nil, flt
+		return nil, nil, withWait(flt, a)
 	}
+	redactTexts(e.Secrets, generations)
 	if record := f.options.RecordAnswer; record != nil {
-		// A server that was not ready when its models were asked for is asked again, now that it
-		// answers: behind a gateway only the list shows the simulated server.
+		// The server may not have been ready when discovery requested its models. Request them again now
+		// that it answers: behind a gateway only the model list identifies the simulated server.
 		if e.Listed.CompareAndSwap(false, true) {
 			if err := f.identify(ctx, e, q.role); err != nil {
 				return nil, nil, &openai.Fault{Kind: openai.OwnMachine, Message: err.Error(), Err: err}
@@ -396,6 +407,33 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 	return generations, has, nil
 }
 
+// decoder reads the body of a 200, as [openai.DecodeRead].
+type decoder func(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *openai.Fault)
+
+// post sends the body of a chat, or asks for the read of it in another form. It returns the decoder of the answer.
+func post(ctx context.Context, e *endpoint.Endpoint, q *request, chat []byte, limit int64, timeout time.Duration) (*transport.Answer, decoder, error) {
+	if form := e.ReadOf(q.role); form != nil && form.Generate {
+		a, err := reads.Post(ctx, e, &reads.Rendered{Role: q.role, Form: form, N: q.n}, chat, limit, timeout)
+		return a, form.DecodeGenerated, err
+	}
+	a, err := e.Post(ctx, chat, limit, timeout)
+	if a != nil && a.Stream {
+		return a, openai.DecodeReadStream, err
+	}
+	return a, openai.DecodeRead, err
+}
+
+// redactTexts removes secrets from decoded texts. The body was searched before, but a text of several parts,
+// as of a stream, may contain a secret that no part has.
+func redactTexts(secrets *redact.Redactor, generations []schemas.Generation) {
+	for i := range generations {
+		g := &generations[i]
+		for _, text := range []*string{&g.Text, &g.Reasoning, &g.FinishReason, &g.Message} {
+			*text = secrets.String(*text)
+		}
+	}
+}
+
 // faultOf returns the fault of an exchange, nil for a 200 with a complete body.
 func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, timeout time.Duration) *openai.Fault {
 	broken := func(kind openai.Kind, code, message string) *openai.Fault {
@@ -409,24 +447,29 @@ func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, 
 		return broken(openai.TimedOut, openai.CodeTimeout, err.Error())
 	case errors.Is(err, transport.ErrForeign):
 		return broken(openai.Broken, openai.CodeMalformed, err.Error())
-	case a != nil && a.Status != 200: // after a broken body the status is enough
-		flt := openai.Classify(a.Status, a.Header, a.Body)
-		if flt.Kind == openai.Overloaded {
-			flt.RetryAfter = pacing.RetryAfter(a.Header, time.Now())
-		}
-		return flt
+	case a != nil && !transport.IsSuccess(a.Status): // after a broken body the status is enough
+		return withWait(openai.Classify(a.Status, a.Header, a.Body), a)
 	case err == nil:
 		return nil
 	case errors.Is(err, transport.ErrTooLarge):
 		return broken(openai.Broken, openai.CodeMalformed, fmt.Sprintf("the body is larger than %d bytes", limit))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return broken(openai.TimedOut, openai.CodeTimeout, fmt.Sprintf("no whole answer within %s", timeout.Round(time.Second)))
+		return broken(openai.TimedOut, openai.CodeTimeout, fmt.Sprintf("no complete answer within %s", timeout.Round(time.Second)))
 	case transport.Unreachable(err):
 		return broken(openai.Unreachable, openai.CodeConnection, e.Secrets.String(err.Error()))
 	case a != nil:
 		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.Secrets.String(err.Error()))
 	}
 	return broken(openai.Broken, openai.CodeConnection, e.Secrets.String(err.Error()))
+}
+
+// withWait adds to the fault of a full server how long it asks to wait: in its header, or else in its body.
+func withWait(flt *openai.Fault, a *transport.Answer) *openai.Fault {
+	if flt.Kind == openai.Overloaded {
+		now := time.Now()
+		flt.RetryAfter = cmp.Or(pacing.RetryAfter(a.Header, now), pacing.RetryIn(a.Body, now))
+	}
+	return flt
 }
 
 // applyRateLimits passes the rate limits in an answer's header to the limiter.
@@ -451,7 +494,7 @@ func (f *Fleet) checkPromptSize(e *endpoint.Endpoint, q *request, size int, gene
 func (f *Fleet) checkFinish(e *endpoint.Endpoint, q *request, generations []schemas.Generation) {
 	for i := range generations {
 		g := &generations[i]
-		if g.Code == "" && stage.FinishOf(g.FinishReason) == stage.FinishUnknown {
+		if q.stage != stageProbe && g.Code == "" && stage.FinishOf(g.FinishReason) == stage.FinishUnknown {
 			f.counters.RecordUnknownFinish(e.Name, g.FinishReason)
 		}
 		if q.stage != stageProbe && g.Code == "" {
@@ -459,7 +502,7 @@ func (f *Fleet) checkFinish(e *endpoint.Endpoint, q *request, generations []sche
 			f.counters.RecordBeginning(q.role.Name, tag, ok)
 		}
 		if g.Code == "" && g.Text == "" && g.Reasoning != "" && q.stage != stageProbe {
-			f.counters.RecordThoughtsOnly(e.Name, q.role.Name)
+			f.counters.RecordReasoningOnly(e.Name, q.role.Name)
 		}
 	}
 }

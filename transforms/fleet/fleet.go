@@ -1,12 +1,13 @@
-// Package fleet is the client of all inference servers of a run. It decides how often a request is sent
-// and what happens after a fault.
+// Package fleet is the client of all inference servers of a run. It sends requests and repeats them, and
+// it decides the reaction to each fault.
 //
-// Packages below it do the rest: endpoint keeps what is known of one server, schedule decides which
-// server gets a request, pacing how many it gets, transport exchanges HTTP messages, openai knows their
-// form, and counters counts.
+// The packages below it do the rest. Package endpoint keeps the state of one server. Package schedule
+// chooses the server of each request, and pacing the number of requests in flight at a server. Package
+// transport exchanges HTTP messages, and openai writes and reads them. Package counters counts for the
+// user, the report and Prometheus.
 //
-// One or more endpoints serve a role. [Fleet.Do] takes the calls of one role and returns when each of
-// their replicates has an answer or a final failure:
+// One or more endpoints serve a role. [Fleet.Do] takes ranges of replicates of calls of one role and
+// returns when each replicate has an answer or a final failure:
 //
 //	caller          Fleet.Do         schedule.Limiter      endpoint (HTTP)
 //	  │ requests       │                    │                    │
@@ -22,31 +23,36 @@
 //	  │◄── deliver ────┤ answer: deliver it, request missing choices again
 //	  │◄── return ─────┤ all replicates have been delivered
 //
-// # How answers are treated
+// # The reaction to each answer
 //
 //	200                    success. Choices that are missing or that the server abandoned are
 //	                       requested again. A filtered choice is a final failure.
-//	200 with an error      as the status in the error, or as 500
-//	429, 503, 408, 529     overloaded: sent again after Retry-After or a backoff, to another server
-//	                       if one has room; server_error after 200 rejections while others had answers,
-//	                       over more than Options.Patience. Without credit: denied.
-//	400, 413, 422, …       final failure: context_length, content_filter, too_large, bad_request.
-//	                       When the first calls of a role all fail with one of these codes, the run
-//	                       stops.
-//	401 to 405, 3xx, 402,  denied: before a role's first answer the run stops with an error, unless
-//	no such model          another server can serve the role. After it the server is quarantined.
+//	200 with an error      treated by the status in the error, or as 500 if there is none
+//	429, 503, 408, 529     overloaded: sent again after Retry-After or a backoff. A call fails with
+//	                       server_error after 200 rejections while others succeeded, but not before
+//	                       Options.Patience. Without credit: denied. A request larger than a minute's
+//	                       quota: final failure. A 503 after an upstream reset: like another 5xx.
+//	400, 413, 422, …;      final failure: context_length, content_filter, too_large, bad_request.
+//	403 by a filter; 5xx   When the first calls of a role all fail with one of these codes, the run
+//	about the length       stops. It also stops after 100 failures with bad_request in a row.
+//	other 2xx; 3xx; 401    denied: before a role's first answer the run stops with an error, unless
+//	to 405, 407, 410, 421, another server can serve the role. After it the server is paused. The run
+//	426, 501, 505, 511;    stops if every server of the role has denied three times in a row, for more
+//	no such model          than three seconds.
 //	other 5xx, resets,     sent again, to another server first, up to Options.Tries times, then a
-//	timeouts, bad bodies   final failure. While no server answers at all, failures do not count, and
-//	                       the run stops after Options.Patience.
-//	504, 524, "only        sent again as a stream: a gateway closed the silent request, or the server
-//	stream"                supports streams alone
+//	timeouts, bad bodies   final failure. Failures count only while some server answers. If none
+//	                       answers for Options.Patience, the run stops.
+//	504, 524, 408, …       a gateway closed a silent request: sent again as a stream. If that fails too:
+//	after 25 silent s      sent again with half as many choices.
+//	"only stream"          sent again as a stream: the server supports streams alone
 //	out of file            this machine's own fault: the run stops and records no failure
 //	descriptors or ports
 //
-// The package promises that messages contain no API key, that a request takes all its permits at once,
-// that an answer belongs to its own request as far as connections and X-Request-Id show, and that Close
-// leaves no goroutine. It does not promise that a call is sent only once: when an answer is late or its
-// connection breaks, the server may have done work that is paid for and lost.
+// The package promises four things. Messages contain no API key. A request takes all its permits at
+// once. The client rejects an answer if its connection or X-Request-Id shows that it belongs to another
+// request. Close leaves no goroutine. The package does not promise that a call is sent only once. For
+// example, a server may finish a generation after the request's time limit. Then its work is lost, and
+// the call is sent again.
 package fleet
 
 import (
@@ -80,8 +86,8 @@ type Options struct {
 	RequestsPerMinute, TokensPerMinute int
 	// RequestTimeout limits one request. Zero means a multiple of the expected time of its tokens.
 	RequestTimeout time.Duration
-	// Tries is how often a call is sent when it fails while the servers answer other calls. At least
-	// 1.
+	// Tries is the largest number of times that a failing call is sent while the servers answer other
+	// calls. At least 1.
 	Tries int
 	// Patience is how long the run waits while no server of a role answers.
 	Patience time.Duration
@@ -94,12 +100,13 @@ type Options struct {
 	// Admit is called before each request. The fleet sends the request after Admit has returned.
 	// Admit waits while answers cannot be saved. Its error means that ctx has ended. May be nil.
 	Admit func(ctx context.Context) error
-	// Reserve is called before a request of n choices is sent for the first time, probes excepted. If it
-	// reports false the request is not sent, and Do returns [ErrOverBudget]. Nil reserves everything.
-	Reserve func(n int) bool
+	// Reserve is called before a request of n choices is sent for the first time, probes excepted, and
+	// returns how many of them may be asked for. If fewer, Do sends a request of those and returns
+	// [ErrOverBudget]. Nil reserves everything.
+	Reserve func(n int) int
 }
 
-// ErrOverBudget reports that Options.Reserve refused a request.
+// ErrOverBudget reports that Options.Reserve refused choices.
 var ErrOverBudget = errors.New("fleet: the budget is spent")
 
 // A Fleet is the process's only client of all servers. It is safe for concurrent use.
@@ -125,12 +132,15 @@ type Fleet struct {
 	fatal     error // the error of a discovery that stops the run
 }
 
-// roleState is the outcome of a role's first calls.
+// roleState is the outcome of a role's calls.
 type roleState struct {
 	answered bool
 	refused  int    // final failures before the first answer
-	code     string // the code of all of them
-	mixed    bool   // the failures have several codes
+	code     string // the code of the last one
+	mixed    bool   // they have several codes
+	row      int    // final failures with this code since the last answer
+	// prompts are the first prompts of row, at most maxFirstRefusals: a prompt has many calls.
+	prompts map[string]bool
 }
 
 // New creates a fleet that reports to the counters. The caller must close it.
@@ -207,8 +217,9 @@ func (f *Fleet) role(r *stage.Role) *roleState {
 // recordAnswered records that a server has answered a call of a role.
 func (f *Fleet) recordAnswered(r *stage.Role) {
 	f.mu.Lock()
-	f.role(r).answered = true
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	s := f.role(r)
+	s.answered, s.row, s.prompts = true, 0, nil
 }
 
 // hasAnswered reports whether any call of the role has an answer.
@@ -220,25 +231,48 @@ func (f *Fleet) hasAnswered(r *stage.Role) bool {
 
 // maxFirstRefusals is the number of a role's calls that may fail for good, for one reason and before
 // any answer, until the run stops: the next thousand would fail too. Content filters and long prompts
-// rarely refuse ten calls in a row.
+// rarely refuse ten calls in a row. They must be of two prompts, since one prompt has many calls.
 const maxFirstRefusals = 10
 
-// recordRefused records a final failure. It returns the error that stops the run if all of the role's
-// calls have failed.
-func (f *Fleet) recordRefused(r *stage.Role, e *endpoint.Endpoint, flt *openai.Fault) error {
+// maxRefusalsInRow is the number of a role's calls that may fail for good, for one reason and without an
+// answer in between, until the run stops. It is larger because prompts of one kind often follow each other. They must
+// be of maxFirstRefusals prompts: the comparisons of one prompt are more than a hundred calls.
+const maxRefusalsInRow = 100
+
+// recordRefused records a final failure. It returns the error that stops the run if the role's first calls,
+// or many in a row, have all failed.
+func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *openai.Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	r := q.role
 	s := f.role(r)
-	if s.answered {
-		return nil
+	other := s.code != flt.Code
+	if other || s.prompts == nil {
+		s.row, s.prompts = 0, map[string]bool{}
 	}
-	s.mixed = s.mixed || s.code != "" && s.code != flt.Code
+	s.row++
+	if len(s.prompts) < maxFirstRefusals {
+		s.prompts[q.promptID] = true
+	}
+	if !s.answered {
+		s.mixed = s.mixed || other && s.refused > 0
+		if s.refused++; !s.mixed && s.refused >= maxFirstRefusals && len(s.prompts) > 1 {
+			s.code = flt.Code
+			return fmt.Errorf("the first %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
+				s.refused, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
+		}
+	}
 	s.code = flt.Code
-	if s.refused++; s.mixed || s.refused < maxFirstRefusals {
-		return nil
+	if s.row >= maxRefusalsInRow && len(s.prompts) >= maxFirstRefusals && !isOfPrompt(flt.Code) {
+		return fmt.Errorf("the last %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
+			s.row, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
 	}
-	return fmt.Errorf("the first %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
-		s.refused, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
+	return nil
+}
+
+// isOfPrompt reports whether a refusal is about the texts of one call.
+func isOfPrompt(code string) bool {
+	return code == openai.CodeContextLength || code == openai.CodeContentFilter || code == openai.CodeTooLarge
 }
 
 // Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.
@@ -291,6 +325,9 @@ func (f *Fleet) Close() {
 	f.limiter.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, e := range f.endpoints {
+		e.CloseIdleConnections()
+	}
 	for _, c := range f.clients {
 		c.CloseIdleConnections()
 	}

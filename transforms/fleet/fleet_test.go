@@ -134,6 +134,7 @@ func start(t *testing.T, o simulator.Options) *simulator.Running {
 
 // A server that refuses n, wholly or above some number, gives the same texts one by one.
 func TestRefusedNGivesTheSameTexts(t *testing.T) {
+	t.Parallel()
 	var want [][]schemas.Generation
 	for _, maxN := range []int{0, 3, 1} {
 		s := start(t, simulator.Options{MaxN: maxN})
@@ -157,8 +158,9 @@ func TestRefusedNGivesTheSameTexts(t *testing.T) {
 	}
 }
 
-// Whatever workers do now and then, every generation comes, none of it twice.
+// With every random fault of a server, each generation arrives exactly once.
 func TestFaultsAreCured(t *testing.T) {
+	t.Parallel()
 	faults, err := simulator.ParseFaults("429=0.1,503=0.05,500=0.03,reset=0.03,truncated=0.02,malformed=0.02,html=0.01,error=0.01,missing=0.05")
 	if err != nil {
 		t.Fatal(err)
@@ -184,8 +186,8 @@ func TestFaultsAreCured(t *testing.T) {
 	}
 }
 
-// before starts what stands before a worker, and returns its URL: takes has each request with its
-// whole body, and returns false for what the worker is to answer.
+// before starts a proxy in front of a worker, and returns its URL. takes receives each request with its
+// whole body, and returns false if the worker is to answer it.
 func before(t *testing.T, worker http.Handler, takes func(w http.ResponseWriter, req *http.Request, body []byte) bool) (url string) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -217,8 +219,9 @@ func onceFaulty(t *testing.T, fault simulator.Fault) (url string) {
 	})
 }
 
-// What each fault of an answer leads to: the same text after another try, a text, a failure.
+// The outcome of each fault of an answer: the same text after another try, a text, or a failure.
 func TestTreatments(t *testing.T) {
+	t.Parallel()
 	clean := start(t, simulator.Options{})
 	calls := func(url string) []Request { return callsOf(actorAt(url), 3, 2) }
 	want := ask(t, open(t, Options{}), calls(clean.URL()))
@@ -265,8 +268,9 @@ func TestTreatments(t *testing.T) {
 	}
 }
 
-// An address that leads nowhere is told of with the reason.
+// The message about an address without a server names the reason.
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	plain := start(t, simulator.Options{})
 	for name, tt := range map[string]struct{ url, want string }{
 		"TLS to a server without": {strings.Replace(plain.URL(), "http:", "https:", 1), "HTTPS client"},
@@ -281,7 +285,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// What stops a run says what to do, and is not asked again and again.
+// An error that stops the run names the next step, and its request is not repeated.
 func TestWrongKeyStops(t *testing.T) {
 	s := start(t, simulator.Options{APIKey: "right"})
 	t.Setenv("COEVAL_TEST_KEY", "wrong")
@@ -308,6 +312,7 @@ func TestWrongKeyStops(t *testing.T) {
 }
 
 func TestMissingModelStops(t *testing.T) {
+	t.Parallel()
 	s := start(t, simulator.Options{Strict: true, Models: []string{"other"}})
 	_, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL()), 2, 1))
 	if err == nil || !strings.Contains(err.Error(), `"simulated"`) {
@@ -315,9 +320,10 @@ func TestMissingModelStops(t *testing.T) {
 	}
 }
 
-// A server that fails at some messages for ever does not keep the probe from finding out what
-// it takes.
+// A server that always fails at some messages does not prevent the probe from finding the number of
+// choices.
 func TestProbeOutlivesPoison(t *testing.T) {
+	t.Parallel()
 	faults, err := simulator.ParseFaults("poison=0.4")
 	if err != nil {
 		t.Fatal(err)
@@ -339,6 +345,7 @@ func TestProbeOutlivesPoison(t *testing.T) {
 
 // A server that is down, then full, then well gives texts: no failure without a code passes for one.
 func TestRestartingServerLosesNothing(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	healthy := start(t, simulator.Options{})
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -362,6 +369,7 @@ func TestRestartingServerLosesNothing(t *testing.T) {
 
 // One prompt at which a server fails for ever is a failure, also when nobody else asks.
 func TestLastingFailureEnds(t *testing.T) {
+	t.Parallel()
 	healthy := start(t, simulator.Options{})
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -379,8 +387,9 @@ func TestLastingFailureEnds(t *testing.T) {
 	}
 }
 
-// A dead endpoint beside a living one holds nothing up.
+// A dead endpoint delays no call of a living one.
 func TestDeadEndpointIsLeftOut(t *testing.T) {
+	t.Parallel()
 	dead, living := start(t, simulator.Options{}), start(t, simulator.Options{})
 	r := actorAt(living.URL())
 	r.Endpoints = append(r.Endpoints, stage.Endpoint{URL: dead.URL()})
@@ -398,6 +407,7 @@ func TestDeadEndpointIsLeftOut(t *testing.T) {
 
 // An endpoint that dies in the middle of a run is set aside, and its calls go elsewhere.
 func TestDyingEndpointLosesNothing(t *testing.T) {
+	t.Parallel()
 	dying, living := start(t, simulator.Options{Latency: time.Millisecond}), start(t, simulator.Options{Latency: time.Millisecond})
 	r := actorAt(living.URL())
 	r.Endpoints = append(r.Endpoints, stage.Endpoint{URL: dying.URL()})
@@ -419,8 +429,9 @@ func TestDyingEndpointLosesNothing(t *testing.T) {
 	}
 }
 
-// A request that hangs is given up and asked again; the others go on meanwhile.
+// A hanging request times out and is sent again. Other requests continue meanwhile.
 func TestHangingRequests(t *testing.T) {
+	t.Parallel()
 	faults, err := simulator.ParseFaults("hang=0.2")
 	if err != nil {
 		t.Fatal(err)
@@ -439,6 +450,7 @@ func TestHangingRequests(t *testing.T) {
 
 // When the bundle's context ends, calls end with it.
 func TestCancelEndsCalls(t *testing.T) {
+	t.Parallel()
 	s := start(t, simulator.Options{Latency: time.Hour, Sigma: -1})
 	ctx, cancel := context.WithCancel(t.Context())
 	p := open(t, Options{})
@@ -461,8 +473,9 @@ func TestCancelEndsCalls(t *testing.T) {
 	ask(t, p, callsOf(actorAt(quick.URL()), 3, 1))
 }
 
-// What is counted for those who watch is what the server saw.
+// The client's counters equal the server's.
 func TestMetersAgreeWithTheServer(t *testing.T) {
+	t.Parallel()
 	faults, err := simulator.ParseFaults("429=0.1,reset=0.05")
 	if err != nil {
 		t.Fatal(err)
@@ -473,7 +486,7 @@ func TestMetersAgreeWithTheServer(t *testing.T) {
 	got := gathered(t, p)
 	stats := s.Server().Stats()
 	// The probe of n = 3 and the 50 calls end well once each; every fault is met once, if not by a
-	// request for a sign of life, which is no call.
+	// request that checks whether it is alive, which is no call.
 	full, reset := float64(stats.Rejected[http.StatusTooManyRequests]), float64(stats.Faults[simulator.FaultReset])
 	signs := float64(stats.Requests) - got["coeval_requests_total ok"] - got["coeval_requests_total full"] - got["coeval_requests_total connection"]
 	for name, want := range map[string]struct{ least, most float64 }{
@@ -494,8 +507,9 @@ func TestMetersAgreeWithTheServer(t *testing.T) {
 	}
 }
 
-// A server that dies while generations are long fails nothing: others take what it had.
+// A server that dies during long generations fails no call: other servers take its requests.
 func TestDyingAmongLongGenerations(t *testing.T) {
+	t.Parallel()
 	o := simulator.Options{Latency: time.Second, Sigma: 0.1, Slots: 32}
 	well, dying := start(t, o), start(t, o)
 	r := actorAt(well.URL())
@@ -531,6 +545,7 @@ func startLate(t *testing.T) (late *simulator.Running, answers chan struct{}, ur
 // Calls that began when one server of two had answered go to the other once it has, when the one
 // dies: they would wait for the dead one until the run's patience ends.
 func TestServerThatComesLaterTakesOver(t *testing.T) {
+	t.Parallel()
 	late, answers, url := startLate(t)
 	var asked atomic.Int64
 	worker := start(t, simulator.Options{})
@@ -560,9 +575,10 @@ func TestServerThatComesLaterTakesOver(t *testing.T) {
 	}
 }
 
-// Those that stand in line for one server of two, and were never sent, go to the other as well once it
-// answers: the one may be dead.
+// Requests that wait for one server of two, and were never sent, go to the second server once it
+// answers. The first may be dead.
 func TestWaitingCallsAreWidened(t *testing.T) {
+	t.Parallel()
 	late, answers, url := startLate(t)
 	var asked atomic.Int64
 	worker := start(t, simulator.Options{})
@@ -595,9 +611,10 @@ func TestWaitingCallsAreWidened(t *testing.T) {
 	<-ended
 }
 
-// A server that says it is full for minutes, one that never answers and one that is not there
-// keep no call from the one that is well, at the start and later.
+// Three servers keep no call from a healthy one, at the start and later: a server that is overloaded
+// for minutes, a server that never answers, and an address without a server.
 func TestUselessServersKeepNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	well := start(t, simulator.Options{Latency: 20 * time.Millisecond})
 	full := start(t, simulator.Options{Faults: simulator.Faults{"503": 1}, RetryAfter: 5 * time.Minute})
 	hangs := start(t, simulator.Options{Faults: simulator.Faults{simulator.FaultHang: 1}})
@@ -620,8 +637,10 @@ func TestUselessServersKeepNobodyWaiting(t *testing.T) {
 	}
 }
 
-// A server that turns full and stays so is left alone; what it was asked goes to the other.
+// A server that becomes overloaded for good receives no more requests. Its requests go to the other
+// server.
 func TestServerThatStaysFull(t *testing.T) {
+	t.Parallel()
 	well := start(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8})
 	healthy := start(t, simulator.Options{Latency: 20 * time.Millisecond, Slots: 8}).Server()
 	var asked, refused atomic.Int64
@@ -642,14 +661,14 @@ func TestServerThatStaysFull(t *testing.T) {
 	if _, err := try(ctx, open(t, Options{}), callsOf(r, 3000, 1)); err != nil {
 		t.Fatal(err)
 	}
-	// Those that it is asked while it still works on earlier ones, and few after that; not one for
-	// each call that waits.
+	// The server receives the requests that were in flight already, and few after them: not one for each
+	// waiting call.
 	if refused.Load() == 0 || refused.Load() > 1000 {
 		t.Errorf("%d of 3,000 calls were refused by the server that is full", refused.Load())
 	}
 }
 
-// muted starts a server that says nothing any more, to nobody, once it is told to be mute.
+// muted starts a server that sends no byte to any client after mute is set.
 func muted(t *testing.T, o simulator.Options) (url string, mute *atomic.Bool) {
 	t.Helper()
 	mute = &atomic.Bool{}
@@ -665,10 +684,11 @@ func muted(t *testing.T, o simulator.Options) (url string, mute *atomic.Bool) {
 // A server that dies without a word is noticed long before its requests' time is over: the run ends
 // when it has been patient, or goes on with the others.
 func TestMuteServerIsGivenUp(t *testing.T) {
+	t.Parallel()
 	t.Run("alone", func(t *testing.T) {
 		t.Parallel()
 		url, mute := muted(t, simulator.Options{})
-		p, r := open(t, Options{Patience: 1500 * time.Millisecond}), actorAt(url) // a request may take 10 seconds at least
+		p, r := open(t, Options{Patience: 1500 * time.Millisecond}), actorAt(url) // the time limit of a request is at least 10 seconds
 		ask(t, p, callsOf(r, 3, 2))
 		mute.Store(true)
 		_, err := try(t.Context(), p, callsOf(r, 5, 2))
@@ -695,8 +715,9 @@ func TestMuteServerIsGivenUp(t *testing.T) {
 	})
 }
 
-// One that works on long generations and says so is let.
+// The fleet waits for a server whose metrics show running requests.
 func TestLongGenerationsAreNotGivenUp(t *testing.T) {
+	t.Parallel()
 	s := start(t, simulator.Options{Latency: 3 * time.Second, Sigma: 0.01})
 	for _, of := range ask(t, open(t, Options{Patience: 600 * time.Millisecond}), callsOf(actorAt(s.URL()), 4, 1)) {
 		if of[0].Code != "" {
@@ -708,9 +729,10 @@ func TestLongGenerationsAreNotGivenUp(t *testing.T) {
 	}
 }
 
-// One that can answer nothing else while it generates is given up once or twice at most, and no call
-// fails of it.
+// A server that cannot answer other requests while it generates has its requests dropped once or twice,
+// and no call fails.
 func TestBlockingServerIsLet(t *testing.T) {
+	t.Parallel()
 	var one sync.Mutex
 	url := before(t, start(t, simulator.Options{}).Server(), func(_ http.ResponseWriter, req *http.Request, body []byte) bool {
 		one.Lock()
@@ -731,9 +753,10 @@ func TestBlockingServerIsLet(t *testing.T) {
 	}
 }
 
-// A prompt at which every server's worker dies, which a gateway calls 503, is a failure after some
-// tries, and takes no server from the others.
+// A gateway answers 503 to a prompt that kills the worker of every server. The prompt fails after some
+// tries, and other prompts keep all servers.
 func TestPoisonBehindAGateway(t *testing.T) {
+	t.Parallel()
 	const poison = "Question 7"
 	var met atomic.Int64
 	r := actorAt("")
@@ -772,9 +795,10 @@ func TestPoisonBehindAGateway(t *testing.T) {
 	}
 }
 
-// What is told again and again that there is no room, while others find some, for longer than the
-// run is patient, has failed. Nobody's fault is it while others are told the same.
+// A request has failed if it is rejected again and again, while others succeed, for longer than the
+// patience. If others are rejected too, it has not.
 func TestTurnedAwayForEver(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		others, want int // after how many of its answers others have one; the answer that is its last
 	}{
@@ -803,6 +827,7 @@ func TestTurnedAwayForEver(t *testing.T) {
 
 // A choice that did not come isn't counted.
 func TestMetersCountWhatCame(t *testing.T) {
+	t.Parallel()
 	p := open(t, Options{})
 	generations := []schemas.Generation{{Text: "a"}, {}, {Code: openai.CodeContentFilter}}
 	p.meters.Ended(counters.Post{Role: actorAt("s"), Stage: schemas.StageGenerate, Server: "s", N: 3}, nil, time.Second, generations, []bool{true, false, true})
@@ -820,6 +845,7 @@ func TestMetersCountWhatCame(t *testing.T) {
 
 // A server that died and is back gets its part again.
 func TestServerIsTakenBack(t *testing.T) {
+	t.Parallel()
 	o := simulator.Options{Latency: 20 * time.Millisecond, Slots: 8}
 	worker, well := start(t, o).Server(), start(t, o)
 	var down atomic.Bool
@@ -881,8 +907,9 @@ func TestServerIsTakenBack(t *testing.T) {
 	}
 }
 
-// Forty servers of one role all have their part.
+// Forty servers of one role are all found and asked. TestFortyServers of package schedule bounds their parts.
 func TestFortyServers(t *testing.T) {
+	t.Parallel()
 	r := actorAt("")
 	r.Endpoints = nil
 	var servers []*simulator.Server
@@ -891,7 +918,7 @@ func TestFortyServers(t *testing.T) {
 		servers = append(servers, s.Server())
 		r.Endpoints = append(r.Endpoints, stage.Endpoint{URL: s.URL()})
 	}
-	const prompts, n = 3000, 2
+	const prompts, n = 1000, 2
 	for i, of := range ask(t, open(t, Options{}), callsOf(r, prompts, n)) {
 		for _, g := range of {
 			if g.Code != "" {
@@ -899,12 +926,11 @@ func TestFortyServers(t *testing.T) {
 			}
 		}
 	}
-	sum, mean := int64(0), float64(prompts*n)/40
+	sum := int64(0)
 	for i, s := range servers {
 		got := s.Stats().Generations
-		sum += got
-		if float64(got) < mean/3 || float64(got) > 2*mean {
-			t.Errorf("server %d gave %d generations, the mean is %g", i, got, mean)
+		if sum += got; got <= n { // a discovery's own
+			t.Errorf("server %d gave %d generations", i, got)
 		}
 	}
 	if sum < prompts*n {
@@ -912,7 +938,7 @@ func TestFortyServers(t *testing.T) {
 	}
 }
 
-// Whatever a server says back, no failure and no error has the key.
+// No failure and no error contains the key, in any answer that quotes it.
 func TestKeyIsTakenOut(t *testing.T) {
 	const secret = "sk-swordfish-4711"
 	t.Setenv("COEVAL_TEST_KEY", secret)
@@ -955,9 +981,10 @@ func TestKeyIsTakenOut(t *testing.T) {
 
 func winner() *stage.Verdict { return &stage.Verdict{Label: "Winner", Values: []string{"A", "B"}} }
 
-// Every dialect's own way is found, and what comes ends in a verdict; keys are those of the
-// verdict, not of the way.
+// The client finds the constraint field of every dialect, and each text ends in a verdict. The keys of
+// the journal depend on the verdict, not on the field.
 func TestVerdictsAreEnforced(t *testing.T) {
+	t.Parallel()
 	for dialect, by := range map[string]string{
 		simulator.VLLM: "structured_outputs", simulator.SGLang: "regex", simulator.LlamaCpp: "grammar", simulator.None: "response_format",
 	} {
@@ -989,9 +1016,10 @@ func TestVerdictsAreEnforced(t *testing.T) {
 	}
 }
 
-// A server that ignores every field says 200 to all of them: the run ends before it pays for
-// free texts.
+// A server that ignores every field answers 200 to all of them. The run stops before it pays for
+// unconstrained texts.
 func TestUnenforcedVerdictsStop(t *testing.T) {
+	t.Parallel()
 	s := start(t, simulator.Options{IgnoreConstraints: true})
 	r := actorAt(s.URL())
 	r.Verdict = winner()
@@ -1007,6 +1035,7 @@ func TestUnenforcedVerdictsStop(t *testing.T) {
 
 // The judge's server is known to enforce nothing before the actor is asked for anything.
 func TestVerdictsAreProvedFirst(t *testing.T) {
+	t.Parallel()
 	actors, judges := start(t, simulator.Options{}), start(t, simulator.Options{IgnoreConstraints: true})
 	judge := actorAt(judges.URL())
 	judge.Name, judge.Verdict = schemas.RoleJudge, winner()
@@ -1025,9 +1054,10 @@ func TestVerdictsAreProvedFirst(t *testing.T) {
 	}
 }
 
-// The wait for one request of many is short where the server says how many it allows: all of the
-// header's fields get there.
+// The wait for one request is short if the server reports its allowance. All header fields reach the
+// limiter.
 func TestLimitHeadersAreHeeded(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.Method == http.MethodGet {
@@ -1049,8 +1079,9 @@ func TestLimitHeadersAreHeeded(t *testing.T) {
 	}
 }
 
-// A server that says that nothing is left is left alone until it has more.
+// A server that reports an empty allowance receives nothing until the reset.
 func TestRemainingRequestsAreHeeded(t *testing.T) {
+	t.Parallel()
 	const reset = 150 * time.Millisecond
 	var mu sync.Mutex
 	var until time.Time
@@ -1072,7 +1103,7 @@ func TestRemainingRequestsAreHeeded(t *testing.T) {
 		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"ok"},"finish_reason":"stop"}]}`)
 	}))
 	defer s.Close()
-	// One at a time: what is under way when the server says so can't be held back.
+	// One request at a time: a header cannot hold back requests that are in flight already.
 	for _, said := range ask(t, open(t, Options{MaxInFlight: 1}), callsOf(actorAt(s.URL), 6, 1)) {
 		if said[0].Text != "ok" {
 			t.Errorf("got %+v", said[0])
@@ -1080,6 +1111,40 @@ func TestRemainingRequestsAreHeeded(t *testing.T) {
 	}
 	if early > 0 {
 		t.Errorf("%d requests came before there was room", early)
+	}
+}
+
+// A key is replaced that only the joined parts of a text contain: the events of a stream, or parts of a content.
+func TestKeyInPartsLeavesAnswers(t *testing.T) {
+	const secret = "sk-swordfish-4711-0123456789"
+	t.Setenv("COEVAL_TEST_KEY", secret)
+	event := func(field, text string) string {
+		return fmt.Sprintf("data: {\"choices\":[{\"index\":0,\"delta\":{%q:%q}}]}\n\n", field, text)
+	}
+	parts := []string{secret[:9], secret[9:17], secret[17:]}
+	var stream, list strings.Builder
+	for _, field := range []string{"content", "reasoning_content"} {
+		for _, part := range parts {
+			stream.WriteString(event(field, part))
+		}
+	}
+	for i, part := range parts {
+		fmt.Fprintf(&list, `%s{"type":"text","text":%q}`, strings.Repeat(",", min(i, 1)), part)
+	}
+	for _, answer := range []struct{ kind, body string }{
+		{"text/event-stream", stream.String() + "data: [DONE]\n\n"},
+		{"application/json", `{"choices":[{"index":0,"message":{"content":[` + list.String() + `]},"finish_reason":"stop"}]}`},
+	} {
+		url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", answer.kind)
+			_, _ = io.WriteString(w, answer.body)
+		})
+		r := actorAt(url)
+		r.Endpoints[0].APIKeyEnv = "COEVAL_TEST_KEY"
+		g := ask(t, open(t, Options{}), callsOf(r, 1, 1))[0][0]
+		if g.Text != "(the API key)" || strings.Contains(g.Reasoning, "swordfish") || g.Code != "" {
+			t.Errorf("%s: %+v", answer.kind, g)
+		}
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +22,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf16"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 
 	"coeval/schemas"
@@ -69,6 +73,7 @@ func checkEchoes(t *testing.T, f *Fleet, r *stage.Role, prompts int) {
 // A server that sends two answers for one request must not have the second taken for that of the next
 // prompt.
 func TestStrayAnswerIsNobodys(t *testing.T) {
+	t.Parallel()
 	var strays atomic.Int64
 	answer := func(text string) string {
 		body := said(text)
@@ -114,17 +119,29 @@ func TestStrayAnswerIsNobodys(t *testing.T) {
 // An echo of another request's ID is the sign of a mixed-up answer. IDs that a service gives itself are
 // not.
 func TestForeignAnswers(t *testing.T) {
+	t.Parallel()
 	var mixed atomic.Int64
 	var last atomic.Value
-	serve := func(id func(sent string, n int64) string) (*httptest.Server, *atomic.Int64) {
-		n := &atomic.Int64{}
+	serve := func(id func(sent string, prompt int64) string) *httptest.Server {
+		var prompts atomic.Int64
+		var asked sync.Map
 		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				sent := r.Header.Get("X-Request-Id")
 				if sent == "" {
 					t.Error("a request has no X-Request-Id")
 				}
-				echo := id(sent, n.Add(1))
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return // the client has gone
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				prompt := int64(0)
+				if _, again := asked.LoadOrStore(promptOf(r), true); !again {
+					prompt = prompts.Add(1)
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				echo := id(sent, prompt)
 				if strings.HasPrefix(echo, "coeval-") && echo != sent {
 					mixed.Add(1)
 				}
@@ -136,26 +153,28 @@ func TestForeignAnswers(t *testing.T) {
 				}
 			}
 			echoing(w, r)
-		})), n
+		}))
 	}
-	for name, id := range map[string]func(sent string, n int64) string{
+	// Prompt is the number of a prompt that is asked for the first time, 0 of one that is asked again. Faults at
+	// each third request would meet all tries of one call, if two other requests came between them.
+	for name, id := range map[string]func(sent string, prompt int64) string{
 		"echoes":  func(sent string, _ int64) string { return sent },
-		"its own": func(_ string, n int64) string { return fmt.Sprint("req_", n) },
-		"another request's, now and then": func(sent string, n int64) string {
-			if was, ok := last.Load().(string); ok && n%3 == 0 {
+		"its own": func(sent string, _ int64) string { return "req_" + sent },
+		"another request's, now and then": func(sent string, prompt int64) string {
+			if was, ok := last.Load().(string); ok && prompt > 0 && prompt%3 == 0 {
 				return was
 			}
 			return sent
 		},
-		"none of ours, now and then": func(sent string, n int64) string {
-			if n%3 == 0 {
+		"none of ours, now and then": func(sent string, prompt int64) string {
+			if prompt > 0 && prompt%3 == 0 {
 				return "f00"
 			}
 			return sent
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := serve(id)
+			s := serve(id)
 			defer s.Close()
 			checkEchoes(t, open(t, Options{MaxInFlight: 1}), actorAt(s.URL), 12)
 		})
@@ -167,6 +186,7 @@ func TestForeignAnswers(t *testing.T) {
 
 // Counts that nobody can believe are no counts, and never a hang.
 func TestAbsurdUsage(t *testing.T) {
+	t.Parallel()
 	for _, count := range []string{"1e18", "1000000000000000000", "-5", `"many"`, "2147483648", "NaN", "1e999", "{}"} {
 		t.Run(count, func(t *testing.T) {
 			t.Parallel()
@@ -191,11 +211,13 @@ func TestAbsurdUsage(t *testing.T) {
 
 // Compression that nobody asked for is undone, and bounded.
 func TestUnaskedCompression(t *testing.T) {
+	t.Parallel()
 	compress := map[string]func(w io.Writer) io.WriteCloser{
 		"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
 		"deflate": func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
 		"Deflate": func(w io.Writer) io.WriteCloser { z, _ := flate.NewWriter(w, 1); return z }, // without its header
 		"zstd":    func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },
+		"br":      func(w io.Writer) io.WriteCloser { return brotli.NewWriter(w) },
 		"":        func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }, // a gateway that took the header away
 	}
 	for encoding, by := range compress {
@@ -231,9 +253,49 @@ func TestUnaskedCompression(t *testing.T) {
 	}
 }
 
-// Servers that speak HTTP/2 over TLS are asked in it, those of a private authority only with its
-// certificate.
+// A body in the character set of its Content-Type is converted, with any status of success. A wrong name changes
+// nothing.
+func TestCharacterSets(t *testing.T) {
+	t.Parallel()
+	const text = "Größe"
+	for contentType, encode := range map[string]func(s string) string{
+		"application/json; charset=iso-8859-1": func(s string) string { // the code points of Latin-1 are its bytes
+			var b []byte
+			for _, r := range s {
+				b = append(b, byte(r))
+			}
+			return string(b)
+		},
+		"application/json; charset=utf-16": func(s string) string {
+			b := []byte{0xff, 0xfe}
+			for _, u := range utf16.Encode([]rune(s)) {
+				b = binary.LittleEndian.AppendUint16(b, u)
+			}
+			return string(b)
+		},
+		"application/json; charset=windows-1251": func(s string) string { return s }, // it is UTF-8 in truth
+		"application/json; charset=":             func(s string) string { return s },
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				http.NotFound(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, encode(said(text)))
+		}))
+		if got := ask(t, open(t, Options{}), callsOf(actorAt(s.URL), 1, 1))[0][0]; got.Code != "" || got.Text != text {
+			t.Errorf("%s gives %+v, want the text %s", contentType, got, text)
+		}
+		s.Close()
+	}
+}
+
+// Requests to servers with HTTP/2 over TLS use it. Servers with a private certificate authority need
+// its file.
 func TestHTTP2AndPrivateAuthority(t *testing.T) {
+	t.Parallel()
 	var versions sync.Map
 	for _, h2only := range []bool{false, true} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -264,8 +326,20 @@ func TestHTTP2AndPrivateAuthority(t *testing.T) {
 	}
 }
 
-// Headers and parameters of the config go with each request, the key in a header of its own, beside a
-// private authority. What a server quotes of those from variables and files is taken out.
+// A server that speaks HTTP/2 without TLS, and nothing else, is asked in it.
+func TestHTTP2WithoutTLS(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(echoing))
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Start()
+	defer s.Close()
+	checkEchoes(t, open(t, Options{}), actorAt(s.URL), 5)
+}
+
+// Headers and parameters of the config go with each request, and the key goes in a header of the
+// config's name. Secrets from variables and files are removed from texts that the server quotes.
 func TestHeadersAndQuery(t *testing.T) {
 	t.Setenv("COEVAL_TEST_KEY", "swordfish-key-0123456789")
 	t.Setenv("COEVAL_TEST_ORG", "swordfish org & more?")
@@ -316,7 +390,7 @@ func TestHeadersAndQuery(t *testing.T) {
 	if len(refused) != 1 || strings.Contains(refused[0], "swordfish") || strings.Contains(refused[0], "987654321") || !strings.Contains(refused[0], redact.Mark) {
 		t.Errorf("refusals %q: want one, without secrets", refused)
 	}
-	// A connection that fails is told with its URL, which has the parameters.
+	// The message about a failed connection contains its URL without secret parameters.
 	s.Close()
 	_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(r, 1, 1))
 	if err == nil || strings.Contains(err.Error(), "swordfish") {
@@ -327,6 +401,7 @@ func TestHeadersAndQuery(t *testing.T) {
 // A connection that this machine has no room for is nobody else's fault: the run stops with a sentence
 // of its own, and no call fails for good.
 func TestOwnFaultsStopTheRun(t *testing.T) {
+	t.Parallel()
 	for fault, want := range map[error]string{
 		os.NewSyscallError("socket", syscall.EMFILE): "ulimit -n", os.NewSyscallError("socket", syscall.ENFILE): "too many open files",
 		os.NewSyscallError("connect", syscall.EADDRNOTAVAIL): "ports", os.NewSyscallError("socket", syscall.ENOBUFS): "memory",

@@ -19,6 +19,7 @@ var update = flag.Bool("update", false, "write the table of metrics into docs/re
 
 // The reference has every metric that a fleet registers, with its labels and its help, and no other.
 func TestMetricsReference(t *testing.T) {
+	t.Parallel()
 	const name = "../../docs/reference/metrics.md"
 	begin, end := []byte("<!-- metrics: made by `go test ./transforms/fleet -run MetricsReference -update` -->\n"), []byte("<!-- end of metrics -->")
 	page, err := os.ReadFile(name)
@@ -70,6 +71,7 @@ func metricsTable(t *testing.T) string {
 
 // A fleet at work has values for metrics that the registry describes only; most have one by then.
 func TestMetricsAreDescribed(t *testing.T) {
+	t.Parallel()
 	s := start(t, simulator.Options{})
 	f := open(t, Options{})
 	ask(t, f, callsOf(actorAt(s.URL()), 3, 2))

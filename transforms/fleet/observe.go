@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// maxLookInterval is the longest time between two readings of a server's queue.
-	maxLookInterval = 2 * time.Second
-	// metricsRetry is the time until the next look for a missing metrics page.
+	// maxReadingInterval is the longest time between two readings of a server's queue.
+	maxReadingInterval = 2 * time.Second
+	// metricsRetry is the time until a missing metrics page is requested again.
 	metricsRetry = time.Minute
 	// maxMetrics bounds the page, metricsTimeout its time.
 	maxMetrics     = 8 << 20
 	metricsTimeout = 2 * time.Second
 	// shortTokens is the length of a request that measures the waiting time.
 	shortTokens = 1
-	// maxEmptyLooks is how often gauges may show neither running nor waiting requests while requests
+	// maxEmptyReadings is how often gauges may show neither running nor waiting requests while requests
 	// are in flight. After that they count as another server's gauges.
-	maxEmptyLooks = 20
+	maxEmptyReadings = 20
 	// maxShortRefusals is how often a server may refuse short requests before observeQueue stops
 	// sending them.
 	maxShortRefusals = 3
@@ -45,11 +45,11 @@ func (f *Fleet) startObserving(e *endpoint.Endpoint, r *stage.Role) {
 // the server's metrics. Without metrics it sends a request for one token now and then, unless the
 // server reports a request limit.
 func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) {
-	var metricsAt time.Time // the time of the next look for metrics
-	var least time.Duration // the shortest time of a request for one token
-	useless := false        // short requests are no evidence here
+	var metricsAt time.Time    // the time of the next request for metrics
+	var shortest time.Duration // the shortest time of a request for one token
+	useless := false           // short requests are no evidence here
 	empty, refused := 0, 0
-	for sleep(ctx, f.limiter.LookInterval(e.Server)) {
+	for sleep(ctx, f.limiter.ReadingInterval(e.Server)) {
 		if f.limiter.Idle(e.Server) {
 			continue
 		}
@@ -61,7 +61,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 			if ok && running > 0 {
 				e.RecordBusy()
 			}
-			if ok && empty < maxEmptyLooks {
+			if ok && empty < maxEmptyReadings {
 				f.limiter.ObserveQueue(e.Server, running, waiting)
 				continue
 			}
@@ -80,16 +80,16 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 				refused++
 			}
 			useless = refused >= maxShortRefusals
-			if !sleep(ctx, maxLookInterval) {
+			if !sleep(ctx, maxReadingInterval) {
 				return
 			}
 			continue
 		}
 		e.RecordSuccess(r)
-		if least == 0 || took < least {
-			least = took
+		if shortest == 0 || took < shortest {
+			shortest = took
 		}
-		useless = !f.limiter.ObserveWait(e.Server, took, least)
+		useless = !f.limiter.ObserveWait(e.Server, took, shortest)
 	}
 }
 

@@ -68,7 +68,8 @@ type retryState struct {
 	tries, waits, rejections int
 	// avoid are the endpoints at which it failed.
 	avoid []*endpoint.Endpoint
-	// first is the time of its first fault, last of its last fault, or else of its start.
+	// first is the time of the first fault. last is the time of the last fault, or of the start if there
+	// was none.
 	first, last time.Time
 }
 
@@ -79,8 +80,7 @@ func (t *retryState) recordFault() {
 	t.waits++
 }
 
-// maxRejections is the number of rejections, while other requests get answers, from which a request itself
-// may be the cause.
+// After maxRejections rejections while other requests succeed, the request itself may be the cause.
 const maxRejections = 200
 
 // rejectedForGood counts a rejection. It reports whether the request itself seems to be the cause: it was
@@ -95,12 +95,12 @@ func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoi
 	return t.rejections >= maxRejections && time.Since(t.first) > patience
 }
 
-// countFailure counts a failure, unless no server answers at all. If no other request shows whether the
-// server works, it asks the server for a sign of life.
+// countFailure counts a failure, unless no server answers at all. If no other request shows that the
+// server works, it sends a short test request.
 func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, calls *counters.Tally) {
 	t.recordFault()
 	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) })
-	if alive || f.lives(ctx, e, q.role, calls) {
+	if alive || f.isAlive(ctx, e, q.role, calls) {
 		t.tries++
 	}
 	t.last = time.Now()
@@ -114,7 +114,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 	}
 	do := policy[flt.Kind].action
 	if do == actFail && flt.Status == 403 && !f.hasAnswered(q.role) {
-		do = actDeny // a firewall that has never passed a request does not judge prompts
+		do = actDeny // before the first answer, a 403 is about the server and not about this prompt
 	}
 	if do == actRename {
 		if loosen(e, q, do) {
@@ -137,7 +137,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 		}
 		e.RecordSuccess(q.role) // the server works; only this call fails
 		if q.stage != stageProbe {
-			if err := f.recordRefused(q.role, e, flt); err != nil {
+			if err := f.recordRefused(q, e, flt); err != nil {
 				return nil, err
 			}
 		}
@@ -214,9 +214,10 @@ func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q
 	return nil, nil
 }
 
-// maxFirstContact bounds the patience with servers that have never sent a byte to this process, or
-// nothing but web pages: a wrong name, port, path or certificate does not correct itself.
-const maxFirstContact = 12 * time.Second
+// maxFirstContact is how long a run waits for servers that have never sent a byte, or only web pages.
+// Waiting does not fix a wrong name, port, path or certificate. It is shorter than the dial timeout, so
+// that the run dials an address that drops packets only once.
+const maxFirstContact = 9 * time.Second
 
 // checkPatience returns the error that stops the run if no endpoint of the role has answered within the
 // run's patience. Since is the time of the caller's first fault.
@@ -234,21 +235,24 @@ func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, sin
 	}
 	message, _ := last.LastFault()
 	limit := f.options.Patience
-	heard := endpoint.HeardOf(all)
-	foreign := heard && !f.hasAnswered(r) && strings.HasPrefix(message, openai.NoJSON)
-	if !heard || foreign {
+	answered := endpoint.AnySent(all)
+	foreign := answered && !f.hasAnswered(r) && strings.HasPrefix(message, openai.NoJSON)
+	if !answered || foreign {
 		limit = min(limit, maxFirstContact)
 	}
 	f.counters.SetPatience(limit)
 	waited := min(endpoint.SinceSuccess(endpoints), time.Since(since))
+	if !answered {
+		waited = endpoint.SinceSuccess(endpoints) // the first try counts too
+	}
 	if waited <= limit {
 		return nil
 	}
 	if foreign {
-		return fmt.Errorf("no server of the %s has sent a chat completion within %s: %s: %s. Check that the URL is the base of an OpenAI-compatible API (most end in /v1) and that no login page stands before it; then run the same command again",
+		return fmt.Errorf("no server of the %s has sent a chat completion within %s: %s: %s. Check that the URL is the base of an OpenAI-compatible API (most end in /v1) and that no login page intercepts it; then run the same command again",
 			r.Name, waited.Round(time.Second), last.Name, message)
 	}
-	if !heard {
+	if !answered {
 		return fmt.Errorf("no server of the %s could be reached within %s: %s: %s. %s; then run the same command again",
 			r.Name, waited.Round(time.Second), last.Name, message, endpoint.ContactAdvice(message))
 	}
@@ -256,9 +260,9 @@ func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, sin
 		r.Name, waited.Round(time.Second), last.Name, message)
 }
 
-// lives requests a few tokens from an endpoint, unless another request has just done so.
-func (f *Fleet) lives(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally) bool {
-	if !e.SignDue() {
+// isAlive requests a few tokens from an endpoint, unless another request has just done so.
+func (f *Fleet) isAlive(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, calls *counters.Tally) bool {
+	if !e.AliveCheckDue() {
 		return false
 	}
 	q := probeRequest(r, 1)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/schemas/redact"
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
@@ -26,6 +27,7 @@ import (
 
 // Every kind of fault has an action, and its failure record a code unless it ends the run.
 func TestPolicyIsComplete(t *testing.T) {
+	t.Parallel()
 	for kind := openai.Broken; kind <= openai.OwnMachine; kind++ {
 		if _, ok := policy[kind]; !ok {
 			t.Errorf("kind %d has no policy", kind)
@@ -54,6 +56,7 @@ func chat(t *testing.T, serve http.HandlerFunc) (url string) {
 
 // When the first calls of a role are all refused for one reason, the run stops with the server's words.
 func TestAllRefusedStops(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
@@ -69,8 +72,49 @@ func TestAllRefusedStops(t *testing.T) {
 	}
 }
 
-// Refusals for several reasons, and those of a role that has answers, are calls' own.
+// A server that answers, and then refuses all calls of a role, stops the run: also after failures of other
+// kinds. Refusals of prompts go on.
+func TestAllRefusedFromTheMiddleStops(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before, after string
+		want          bool
+	}{
+		"after answers":       {"", "quota of this project is used up", true},
+		"after other reasons": {"maximum context length", "quota of this project is used up", true},
+		"long prompts":        {"", "maximum context length", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+				why := tt.after
+				if asked.Add(1) <= 9 {
+					why = tt.before
+				}
+				if why != "" {
+					http.Error(w, fmt.Sprintf(`{"error":{"message":%q}}`, why), http.StatusBadRequest)
+					return
+				}
+				echoing(w, r)
+			})
+			_, err := try(t.Context(), open(t, Options{MaxInFlight: 1}), callsOf(actorAt(url), 150, 1))
+			if (err != nil) != tt.want || tt.want && !strings.Contains(err.Error(), "the last 10") {
+				t.Errorf("%v, want an error is %t", err, tt.want)
+			}
+			if tt.want && !strings.Contains(fmt.Sprint(err), "calls of the actor all failed with bad_request") {
+				t.Errorf("%v, want an error is %t", err, tt.want)
+			}
+			// The 9 first calls, 100 in a row, and those in flight.
+			if n := asked.Load(); tt.want && (n < 109 || n > 113) || !tt.want && n < 150 {
+				t.Errorf("%d calls were made", n)
+			}
+		})
+	}
+}
+
+// Refusals with different codes, and refusals in a role that has answers, are failures of their calls
+// alone.
 func TestSomeRefusedGoOn(t *testing.T) {
+	t.Parallel()
 	for name, refuse := range map[string]func(n int64) string{
 		"two reasons":             func(n int64) string { return []string{"what", "maximum context length"}[n%2] },
 		"after the first answer":  func(n int64) string { return []string{"", "what"}[min(n-1, 1)] },
@@ -92,8 +136,10 @@ func TestSomeRefusedGoOn(t *testing.T) {
 	}
 }
 
-// One denial among many ends nothing, of whatever status; neither does a moment in which all are denied.
+// One denial among many answers stops nothing, with any status. Neither does a moment in which all
+// requests are denied.
 func TestPassingDenials(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{401, 403, 404, 405, 302} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
@@ -117,6 +163,7 @@ func TestPassingDenials(t *testing.T) {
 
 // A key that is withdrawn in the middle of a run stops it soon.
 func TestLastingDenialStops(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) > 20 {
@@ -136,6 +183,7 @@ func TestLastingDenialStops(t *testing.T) {
 
 // A server that denies is left alone while another of the role answers, from the first call on and later.
 func TestOneOfTwoDenies(t *testing.T) {
+	t.Parallel()
 	for _, from := range []int64{0, 30} {
 		t.Run(fmt.Sprint("from request ", from), func(t *testing.T) {
 			t.Parallel()
@@ -163,6 +211,7 @@ func TestOneOfTwoDenies(t *testing.T) {
 
 // A model that a server lacks stops its role, though another role's model is served there.
 func TestDenialIsTheModels(t *testing.T) {
+	t.Parallel()
 	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil || bytes.Contains(b, []byte(`"model":"lacking"`)) {
@@ -183,6 +232,7 @@ func TestDenialIsTheModels(t *testing.T) {
 
 // A 403 for one prompt is that call's: a gateway's moderation, or a firewall's page.
 func TestForbiddenPrompt(t *testing.T) {
+	t.Parallel()
 	for name, page := range map[string]string{
 		"moderation": `{"error":{"message":"flagged by moderation"}}`,
 		"a firewall": "<!DOCTYPE html><html><title>Request blocked</title></html>",
@@ -211,8 +261,9 @@ func TestForbiddenPrompt(t *testing.T) {
 	}
 }
 
-// A wrong path is told with the right one, and what is served there.
+// The message about a wrong path names the right one, and the models that are served there.
 func TestWrongPath(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/v1" + openai.ModelsPath:
@@ -240,8 +291,32 @@ func TestWrongPath(t *testing.T) {
 	}
 }
 
+// A refusal of a listed model, or of the place of the client, is reported with its own cause.
+func TestDenialNamesItsCause(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"error":{"message":"The model simulated has been decommissioned"}}`:            `it lists the model "simulated" but refuses it: choose another model`,
+		`{"error":{"message":"User location is not supported for the API use."}}`:        "it does not serve the place that the requests come from: choose another server",
+		`{"error":{"message":"API key not valid. Please pass one.","code":"x","p":"q"}}`: "it requires an API key; set api_key_env to the name",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && r.URL.Path == "/v1"+openai.ModelsPath {
+				_, _ = io.WriteString(w, `{"data":[{"id":"simulated"}]}`)
+				return
+			}
+			http.Error(w, body, http.StatusBadRequest)
+		}))
+		_, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL+"/v1"), 1, 1))
+		if err == nil || !strings.Contains(redact.Hide(err.Error()), want) {
+			t.Errorf("%s: %v: does not say %s", body, err, want)
+		}
+		s.Close()
+	}
+}
+
 // A server that answers only as a stream is asked for one; a gateway that refuses streams is not.
 func TestStreamOnly(t *testing.T) {
+	t.Parallel()
 	var plain, streams atomic.Int64
 	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
@@ -285,9 +360,10 @@ func TestStreamOnly(t *testing.T) {
 	}
 }
 
-// A server that wants max_completion_tokens gets it from the second request on; one that refuses that as
-// well has said no to the request.
+// A server that wants max_completion_tokens gets it from the second request on. If it refuses that too,
+// the request has failed.
 func TestMaxCompletionTokens(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, said string
 		stubborn   bool
@@ -351,16 +427,17 @@ func TestMaxCompletionTokens(t *testing.T) {
 // A gateway that cuts a silent request after a minute gets it as a stream, and for fewer choices where
 // it cuts streams as well.
 func TestCutSilenceIsAskedAsAStream(t *testing.T) {
-	for _, status := range []int{http.StatusGatewayTimeout, 524} {
-		for _, mostOfStream := range []int{8, 2} {
-			t.Run(fmt.Sprintf("%d, streams of %d", status, mostOfStream), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { cutSilence(t, status, mostOfStream) })
+	t.Parallel()
+	for _, status := range []int{http.StatusGatewayTimeout, 524, http.StatusRequestTimeout, http.StatusServiceUnavailable} {
+		for _, maxOfStream := range []int{8, 2} {
+			t.Run(fmt.Sprintf("%d, streams of %d", status, maxOfStream), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { cutSilence(t, status, maxOfStream) })
 			})
 		}
 	}
 }
 
-func cutSilence(t *testing.T, status, mostOfStream int) {
+func cutSilence(t *testing.T, status, maxOfStream int) {
 	f := New(Options{MaxInFlight: 16, Tries: 5, Patience: 10 * time.Minute}, &counters.Counters{})
 	defer f.Close()
 	messages := []schemas.Message{{Role: "user", Content: "Question"}}
@@ -384,9 +461,10 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 		}
 		asked = append(asked, fmt.Sprintf("stream %t n %d", body.Stream, max(body.N, 1)))
 		w := httptest.NewRecorder()
-		if !body.Stream || max(body.N, 1) > mostOfStream {
+		if !body.Stream || max(body.N, 1) > maxOfStream {
 			time.Sleep(time.Minute) //nolint:forbidigo // of a synctest bubble, where time costs nothing
 			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "upstream request timeout")
 			return w.Result(), nil
 		}
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -401,7 +479,7 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 	for range 6 {
 		generations, _, flt := f.send(t.Context(), e, &q, tally)
 		if flt == nil {
-			if len(generations) != min(8, mostOfStream) || generations[0].Text != "ok" {
+			if len(generations) != min(8, maxOfStream) || generations[0].Text != "ok" {
 				t.Errorf("got %+v", generations)
 			}
 			break
@@ -411,7 +489,7 @@ func cutSilence(t *testing.T, status, mostOfStream int) {
 		}
 	}
 	want := []string{"stream false n 8", "stream true n 8"}
-	if mostOfStream < 8 {
+	if maxOfStream < 8 {
 		want = append(want, "stream true n 4", "stream true n 2")
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
@@ -427,6 +505,7 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // Requests that grow while their prompt tokens don't show a server that cuts prompts; equal requests,
 // and prompts of one size, do not.
 func TestCutPromptsAreReported(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		tokens func(chars int) int // of a prompt
@@ -456,8 +535,10 @@ func TestCutPromptsAreReported(t *testing.T) {
 	}
 }
 
-// An SGLang server without metrics is told of, with the flag that it lacks; any other is not.
+// The warning about an SGLang server without metrics names the missing flag. Other servers get no
+// warning.
 func TestSGLangWithoutMetrics(t *testing.T) {
+	t.Parallel()
 	for owner, want := range map[string]bool{"sglang": true, "vllm": false} {
 		release := make(chan struct{})
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -488,8 +569,9 @@ func TestSGLangWithoutMetrics(t *testing.T) {
 	}
 }
 
-// A probe that a model answers without a choice, since it still thinks, shows that it lives.
+// A probe that a model answers without a choice, since it still thinks, shows that it is alive.
 func TestProbeOfAThinker(t *testing.T) {
+	t.Parallel()
 	url := chat(t, func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -509,8 +591,58 @@ func TestProbeOfAThinker(t *testing.T) {
 	}
 }
 
-// Finish reasons that are in no table, and texts that are thoughts alone, are told once.
+// An extra_body that needs more tokens than a probe has does not cost the server its choices.
+func TestProbeWithinBounds(t *testing.T) {
+	t.Parallel()
+	for field, refusal := range map[string]string{
+		`{"min_tokens":600}`: "min_tokens must be less than or equal to max_tokens=4, got 600",
+		`{"thinking":{"type":"enabled","budget_tokens":1024}}`: "`max_tokens` must be greater than `thinking.budget_tokens`",
+	} {
+		var single atomic.Int64
+		url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+			var body struct {
+				N         int
+				MaxTokens int `json:"max_tokens"`
+			}
+			if json.NewDecoder(r.Body).Decode(&body) != nil || body.MaxTokens < 2000 {
+				http.Error(w, `{"error":{"message":"`+refusal+`"}}`, http.StatusBadRequest)
+				return
+			}
+			if body.N != 2 {
+				single.Add(1)
+			}
+			_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"},{"index":1,"message":{"content":"b"},"finish_reason":"stop"}]}`)
+		})
+		r := actorAt(url)
+		r.ExtraBody = field
+		f := open(t, Options{MaxInFlight: 4})
+		for _, of := range ask(t, f, callsOf(r, 3, 2)) {
+			if of[0].Text != "a" || of[1].Text != "b" {
+				t.Errorf("%s: %+v", field, of)
+			}
+		}
+		if warnings := f.counters.Snapshot().Warnings; single.Load() > 0 || len(warnings) > 0 {
+			t.Errorf("%s: %d requests for one choice, warnings %q", field, single.Load(), warnings)
+		}
+	}
+}
+
+// A server may filter even the texts of probes. The run then requests each choice separately, and every call has the failure.
+func TestProbeThatIsFiltered(t *testing.T) {
+	t.Parallel()
+	url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"content_filter"},{"index":1,"message":{"content":"b"},"finish_reason":"content_filter"}]}`)
+	})
+	for _, of := range ask(t, open(t, Options{Patience: time.Hour}), callsOf(actorAt(url), 3, 2)) {
+		if of[0].Code != openai.CodeContentFilter || of[1].Code != openai.CodeContentFilter {
+			t.Errorf("%+v", of)
+		}
+	}
+}
+
+// Unknown finish reasons, and texts of thoughts alone, give one warning.
 func TestOddAnswersAreTold(t *testing.T) {
+	t.Parallel()
 	url := chat(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"","reasoning_content":"hm"},"finish_reason":"tired"}]}`)
 	})
@@ -525,9 +657,10 @@ func TestOddAnswersAreTold(t *testing.T) {
 	}
 }
 
-// Servers that answer with web pages fail at first contact, and a field that a server refuses is named
-// with the setting that leaves it out.
+// Servers that answer with web pages fail at first contact. The message about a refused field names the
+// setting that leaves it out.
 func TestFirstContactNamesTheCause(t *testing.T) {
+	t.Parallel()
 	status, body := http.StatusOK, "<html>Sign in</html>"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -547,6 +680,23 @@ func TestFirstContactNamesTheCause(t *testing.T) {
 	_, err = try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL), 1, 2))
 	if err == nil || !strings.Contains(err.Error(), "a web page answers instead of the API") {
 		t.Errorf("a page with 403: %v", err)
+	}
+
+	// A server of HTTPS that is sent HTTP, a proxy's login, and a server without an API.
+	for text, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"give the URL with https:// instead of http://": {http.StatusBadRequest, "Client sent an HTTP request to an HTTPS server.\n"},
+		"a proxy requires a login":                      {http.StatusProxyAuthRequired, "<html>"},
+		"no OpenAI-compatible API answers there":        {http.StatusNotImplemented, "<html>Unsupported method ('POST')</html>"},
+		"the model or the path is gone":                 {http.StatusGone, "{}"},
+		"the account has no credit":                     {http.StatusForbidden, `{"message":"Sorry, your account balance is insufficient"}`},
+	} {
+		status, body = answer.status, answer.body
+		if _, err := try(t.Context(), open(t, Options{}), callsOf(actorAt(s.URL), 1, 2)); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%d: %v, want %s", status, err, text)
+		}
 	}
 
 	for field, key := range map[string]string{"temperature": "actor.temperature", "top_p": "actor.top_p", "seed": "seed"} {

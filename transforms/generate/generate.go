@@ -1,12 +1,13 @@
-// Package generate asks the actor for K responses to every prompt, and other checkpoints for
-// theirs.
+// Package generate requests K responses to every prompt from the actor and, for method.pairs: temporal,
+// from other checkpoints.
 //
 // A model receives the conversation as it is, without a template. The package promises:
 //
-//   - The responses of a dossier are distinct by their trimmed text within each pool. They are in the
-//     order of their first replicate, and each lists all replicates with this text.
+//   - The responses of a dossier are distinct by their trimmed text within each pool: the actor's, those
+//     of past, and those of future. They are in the order of their first replicate, and each lists all
+//     replicates with this text.
 //   - Each response is complete, empty or truncated.
-//   - A call that failed for good is a failure of the dossier.
+//   - A final failure of a call becomes a failure of the dossier.
 package generate
 
 import (
@@ -29,7 +30,7 @@ type Options struct {
 	// N is K, the number of responses to a prompt, 1 to 256. More widen the gap between the
 	// best and the worst, at N judged responses a prompt. Zero means 7.
 	N int `json:"n"`
-	// StripReasoning takes thoughts out of a response before it is judged. Zero means that
+	// StripReasoning removes reasoning from a response before it is judged. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
 	// Pools are other models that answer the same prompts, each of another identity than the actor.

@@ -35,8 +35,8 @@ func inOneBucket(p schemas.Prompt) (string, schemas.Prompt) { return "b", p }
 
 func refuse(schemas.Record) error { return errors.New("refused") }
 
-// A bundle that fails leaves no goroutine that goes on calling workers, also when it is what comes
-// after it in the graph that fails: nobody tells the DoFn then, and the process lives on.
+// A failed bundle leaves no goroutine that calls workers. That holds too if a later step of the graph
+// fails: then no method of the DoFn is called, and the process continues.
 func TestFailedBundleCallsNobody(t *testing.T) {
 	s, err := simulator.Start(simulator.Options{Latency: 20 * time.Millisecond})
 	if err != nil {
@@ -83,8 +83,8 @@ func TestFailedBundleCallsNobody(t *testing.T) {
 	if n := infer.Attach(o.Attempt).Watch().InFlight; n != 0 {
 		t.Errorf("%d generations are in flight", n)
 	}
-	// The first finding is refused: a request for it, one for n = 2 to know that the endpoint has
-	// it, and those of the others under way. What the rest would have asked for is never asked.
+	// The first finding is refused. It has one request, one probe for n = 2, and the requests of the
+	// prompts in progress. The requests of the other prompts are never sent.
 	if n := s.Server().Stats().Requests; n < 2 || n >= count {
 		t.Errorf("%d requests were made for %d prompts", n, count)
 	}

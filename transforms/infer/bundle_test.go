@@ -39,7 +39,7 @@ func bundleOf(t *testing.T, o Options, chain stage.Stage) *findFn {
 	return &findFn{bundle: b}
 }
 
-// work runs one bundle of the prompts, all in one bucket, and returns what is emitted.
+// work runs one bundle of the prompts, all in one bucket, and returns the emitted records.
 func (f *findFn) work(ctx context.Context, prompts []schemas.Prompt) (found []schemas.Record, err error) {
 	emit := func(r schemas.Record) { found = append(found, r) }
 	tally := func(schemas.Tally) {}
@@ -88,8 +88,8 @@ type undying struct{ testing.TB }
 func (undying) Helper()        {}
 func (undying) Cleanup(func()) {}
 
-// What was answered when a bundle fails is durable when the runner is told: the next thing that it
-// does may be to kill the process.
+// The answers of a failed bundle are durable before the runner gets the error: it may kill the process
+// next.
 func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 	for _, place := range []string{"local", "gs"} {
 		t.Run(place, func(t *testing.T) {
@@ -141,8 +141,8 @@ func TestFailedBundleKeepsWhatWasAnswered(t *testing.T) {
 	}
 }
 
-// A store that refuses for a while fails the bundle. The runner starts it again in the same
-// process, and it goes on with what is durable.
+// A store that refuses writes for a while fails the bundle. The runner starts it again in the same
+// process, and it continues with the durable answers.
 func TestBundleIsStartedAgain(t *testing.T) {
 	served().Set(t)
 	dir := "gs://bucket/" + uuid.NewString()
@@ -194,8 +194,8 @@ func TestBundleIsStartedAgain(t *testing.T) {
 	}
 }
 
-// A worker stops asking when another run has the folder, keeps what it was answered, and is not
-// begun again: its runner may start the bundle as often as it likes.
+// When another run owns the folder, a worker stops its requests and keeps its answers. Later bundles of
+// the worker send no request, however often the runner starts them.
 func TestWorkerThatLostItsRun(t *testing.T) {
 	t.Parallel()
 	out := t.TempDir()
@@ -296,12 +296,12 @@ func TestReplacedState(t *testing.T) {
 	}
 }
 
-// A worker without its keys says so before it asks anything, and names the variable.
+// A worker without its keys fails before its first request, and names the variable.
 func TestWorkerWithoutItsKey(t *testing.T) {
 	const name = "COEVAL_TEST_KEY_THAT_IS_NOT_SET"
 	o := Options{Attempt: uuid.NewString(), Keys: []stage.Endpoint{{APIKeyEnv: name}}}
 	_, err := Attach(o.Attempt).join(t.Context(), o.withDefaults())
-	if err == nil || !strings.Contains(err.Error(), "lacks an API key, as api_key_env names the environment variable "+name+", which is not set there") {
+	if err == nil || !strings.Contains(err.Error(), "has no API key and sent no request: api_key_env names the environment variable "+name+", which is not set") {
 		t.Fatalf("it says %v", err)
 	}
 	t.Setenv(name, "secret")

@@ -38,7 +38,7 @@ type missing struct {
 	out  []schemas.Generation
 }
 
-// replicateRange is a range of contiguous replicates, for which one request can ask.
+// replicateRange is a range of contiguous replicates, counted from the call's first, for which one request can ask.
 type replicateRange struct{ from, to int }
 
 // contiguous joins replicates in ascending order to ranges.
@@ -66,7 +66,7 @@ func (c *journaledCaller) Do(ctx context.Context, calls []stage.Call) ([][]schem
 		}
 	}
 	if len(lacking) > 0 {
-		if c.run.spending.isReached() {
+		if c.run.spending.IsReached() {
 			return nil, fleet.ErrOverBudget
 		}
 		c.asked.Store(true)
@@ -84,7 +84,7 @@ func (c *journaledCaller) Do(ctx context.Context, calls []stage.Call) ([][]schem
 	for _, one := range roles {
 		group.Go(func() error {
 			err := c.ask(ctx, one)
-			if err != nil && !errors.Is(err, fleet.ErrOverBudget) { // what was sent within the budget is kept
+			if err != nil && !errors.Is(err, fleet.ErrOverBudget) { // the answers to requests within the budget are durable
 				cancel()
 			}
 			return err
@@ -107,13 +107,14 @@ func byRole(lacking []missing) [][]missing {
 	return out
 }
 
-// replay fills in the generations that the journal has, and returns the replicates that it lacks.
+// replay fills in the generations that the journal has, and returns the replicates that it lacks, counted from
+// the call's first.
 func (c *journaledCaller) replay(call *stage.Call, key string, out []schemas.Generation) []int {
 	var lacking []int
 	var t schemas.CallTally
 	counters := c.run.counters
 	for i := range out {
-		r, ok := c.records.Get(key, i)
+		r, ok := c.records.Get(key, call.First+i)
 		if !ok || Retries(c.run.options.RetryFailed, r.Code) {
 			lacking = append(lacking, i)
 			continue
@@ -122,7 +123,7 @@ func (c *journaledCaller) replay(call *stage.Call, key string, out []schemas.Gen
 		t.Replayed++
 		if r.Code != "" {
 			t.Failed++
-			counters.ReplayedFailed.Add(1)
+			t.ReplayedFailed++
 			counters.RecordFailure(call.Role.Name, r.Code, r.Message)
 		}
 	}
@@ -130,6 +131,7 @@ func (c *journaledCaller) replay(call *stage.Call, key string, out []schemas.Gen
 		c.calls.Add(call.Stage, t)
 		counters.Replayed.Add(t.Replayed)
 		counters.Failed.Add(t.Failed)
+		counters.ReplayedFailed.Add(t.ReplayedFailed)
 	}
 	return lacking
 }
@@ -145,7 +147,7 @@ func (c *journaledCaller) ask(ctx context.Context, lacking []missing) error {
 		m := &lacking[i]
 		requests[i] = fleet.Request{
 			Role: m.call.Role, Stage: m.call.Stage, PromptID: m.call.PromptID, Messages: m.call.Messages,
-			Seed: seedOf(m.key, m.from), N: m.to - m.from, CallN: m.call.N,
+			Seed: seedOf(m.key, m.call.First+m.from), N: m.to - m.from, CallN: m.call.N,
 		}
 	}
 	err := f.Do(ctx, requests, c.calls, func(i, from int, generations []schemas.Generation, has []bool) error {
@@ -157,7 +159,7 @@ func (c *journaledCaller) ask(ctx context.Context, lacking []missing) error {
 	return c.view.Ready(ctx)
 }
 
-// keep counts generations that came, and appends them to the journal.
+// keep counts received generations, and appends them to the journal. From counts from the call's first replicate.
 func (c *journaledCaller) keep(m *missing, from int, generations []schemas.Generation, has []bool) error {
 	var t schemas.CallTally
 	counters := c.run.counters
@@ -175,10 +177,10 @@ func (c *journaledCaller) keep(m *missing, from int, generations []schemas.Gener
 			t.Failed++
 			counters.RecordFailure(m.call.Role.Name, g.Code, g.Message)
 		}
-		records = append(records, recordOf(m.call, m.key, from+i, g))
+		records = append(records, recordOf(m.call, m.key, m.call.First+from+i, g))
 	}
 	c.calls.Add(m.call.Stage, t)
-	c.run.spending.add(t.PromptTokens, t.CompletionTokens)
+	c.run.spending.Add(t.PromptTokens, t.CompletionTokens)
 	counters.Generations.Add(t.Generations)
 	counters.Failed.Add(t.Failed)
 	if c.view == nil {
@@ -233,9 +235,10 @@ func (r Replayer) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generat
 	for i, key := range stage.Keys(calls) {
 		out[i] = make([]schemas.Generation, calls[i].N)
 		for k := range out[i] {
-			rec, ok := r.Get(key, k)
+			replicate := calls[i].First + k
+			rec, ok := r.Get(key, replicate)
 			if !ok {
-				return nil, &Missing{PromptID: calls[i].PromptID, Stage: calls[i].Stage, Key: key, Replicate: k}
+				return nil, &Missing{PromptID: calls[i].PromptID, Stage: calls[i].Stage, Key: key, Replicate: replicate}
 			}
 			out[i][k] = generationOf(rec)
 		}

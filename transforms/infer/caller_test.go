@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 
 	"coeval/datasets/journal"
@@ -102,7 +103,8 @@ func try(ctx context.Context, p *runState, calls []stage.Call) ([][]schemas.Gene
 	return a.Do(ctx, calls)
 }
 
-// What the journal holds is not asked for again, also when it holds some replicates only.
+// The caller asks again for no call in the journal, also if the journal has some of its replicates
+// only.
 func TestJournalPaysOnce(t *testing.T) {
 	s := start(t, simulator.Options{FreshTexts: true})
 	r := actorAt(s.URL())
@@ -127,6 +129,48 @@ func TestJournalPaysOnce(t *testing.T) {
 	// 5 prompts lack 2 replicates, one lacks 5. The probe of the new process asks for 5 more.
 	if got := s.Server().Stats().Generations - before.Generations; got != 5*2+5+5 {
 		t.Errorf("the third run asked for %d generations, want 20", got)
+	}
+}
+
+// A call for later replicates gets the texts that a call for all of them has there, and shares the journal with it.
+func TestLaterReplicates(t *testing.T) {
+	s := start(t, simulator.Options{})
+	r := actorAt(s.URL())
+	texts := cmpopts.IgnoreFields(schemas.Generation{}, "CompletionTokens") // a choice's share of those of its request
+	whole := ask(t, open(t, Options{}), callsOf(r, 3, 5))
+	later := callsOf(r, 3, 2)
+	for i := range later {
+		later[i].First = 3
+	}
+	dir := t.TempDir()
+	got := ask(t, open(t, Options{Journal: dir}), later)
+	for i := range got {
+		if diff := cmp.Diff(whole[i][3:], got[i], texts); diff != "" {
+			t.Errorf("replicates 3 and 4 have other texts alone: %s", diff)
+		}
+	}
+	before := s.Server().Stats()
+	if diff := cmp.Diff(whole, ask(t, open(t, Options{Journal: dir}), callsOf(r, 3, 5)), texts); diff != "" {
+		t.Errorf("all replicates after the later ones have other texts: %s", diff)
+	}
+	// 3 prompts lack the replicates 0 to 2. The probe of the new process asks for 5 more.
+	if n := s.Server().Stats().Generations - before.Generations; n != 3*3+5 {
+		t.Errorf("%d generations are asked for, want 14", n)
+	}
+	contents, err := journal.Read(t.Context(), dir, nil, "b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replayed, err := Replayer{Get: contents[later[0].PromptID].Get}.Do(t.Context(), later[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(got[0], replayed[0]); diff != "" {
+		t.Errorf("the replay has other texts: %s", diff)
+	}
+	later[0].First = 4
+	if _, err := (Replayer{Get: contents[later[0].PromptID].Get}).Do(t.Context(), later[:1]); err == nil || !strings.Contains(err.Error(), "lacks replicate 5") {
+		t.Errorf("got %v, want that replicate 5 is missing", err)
 	}
 }
 
@@ -188,7 +232,7 @@ func TestFinalFailuresAreKept(t *testing.T) {
 	}
 }
 
-// A run that ends because one server refuses it keeps what it has paid for at others.
+// A run that stops because one server refuses it keeps the paid answers of other servers.
 func TestStopKeepsWhatIsInFlight(t *testing.T) {
 	refusing := start(t, simulator.Options{APIKey: "right"})
 	paid := start(t, simulator.Options{Latency: time.Second, Sigma: 0.1})

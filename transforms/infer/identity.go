@@ -68,7 +68,7 @@ func (m *models) recordModel(ctx context.Context, server string, r *stage.Role, 
 	case was == nil:
 		return "", m.write(ctx, r, &is)
 	case *was != is:
-		return fmt.Sprintf("%s serves %s as %+v, the journal was begun with %+v: give the new checkpoint a revision, or its texts mix with those of the old one", server, r.Model, is, *was), nil
+		return fmt.Sprintf("%s serves %s as %+v, but the journal has answers of %+v: set a new revision, or the journal mixes the texts of both checkpoints", server, r.Model, is, *was), nil
 	}
 	return "", nil
 }

@@ -1,9 +1,10 @@
 // Package infer runs the stages of the method on prompts. It takes each answer from the journal, or asks a
 // server and records the answer.
 //
-// All stages run in one DoFn. It keeps a sliding window of prompts in progress, so that a prompt
-// goes from its first response to its last comparison without a shuffle and without a barrier: the
-// judge works on some prompts while the actor still writes on others.
+// RunStages runs all stages in one DoFn, and Apply does so without a journal. The DoFn keeps a sliding
+// window of prompts in progress: a prompt passes all stages without a shuffle and without waiting for
+// other prompts. For example, the judge works on some prompts while the actor still writes responses to
+// others.
 //
 //	Beam            bundle's goroutine      prompt's own goroutine        journal          fleet
 //	  │ StartBundle       │                          │                       │               │
@@ -16,23 +17,23 @@
 //	  │                   │                          ├─ missing calls ───────┼── Do ────────►│
 //	  │                   │                          │◄──────────────────────┼── deliver ────┤
 //	  │                   │                          ├─ Append ─────────────►│               │
-//	  │                   │                          ├─ Ready ──────────────►│ (once a Do)   │
+//	  │                   │                          ├─ Ready ──────────────►│ (once per Do) │
 //	  │                   │                          │ finding: Sync ───────►│ (durable)     │
 //	  │                   │◄──── finding ────────────┤                       │               │
 //	  │◄───── emit ───────┤                          │                       │               │
 //	  │ FinishBundle      │ Drain                    │                       │               │
 //
-// Each prompt of the input becomes one element of the output. An emitted finding is durable in the
-// journal, and a call whose answer is in the journal is not made. When a bundle fails, none of its calls
-// goes on, and its answers so far are durable, as far as that is possible within half a minute. An error that
-// stops the run ends all its bundles in this process. A bundle that a runner restarts later reads the journal
-// and continues. The package promises neither an order, nor that a server which ignores seeds writes the same
-// text twice.
+// Each distinct prompt ID of the input becomes one element of the output. A finding is emitted only when
+// the journal has saved every answer that it depends on. A saved answer is not requested again. When a bundle fails,
+// infer cancels its calls, and waits at most 30 seconds for the journal to save their answers. An error
+// that stops the run ends all its bundles in this process. A bundle that a runner restarts later reads the
+// journal and continues. The package does not promise an output order. It does not promise equal texts
+// from a server that ignores seeds.
 //
-// [Options.Bounds] limit all requests together. A prompt that lacks an answer when a bound is reached becomes a finding
-// that is over budget; its answers so far are in the journal.
+// [Options.Bounds] limit all requests together. When a bound is reached, each prompt that still lacks an
+// answer becomes a finding with OverBudget set. Its answers so far are in the journal.
 //
-// Package fleet describes the requests to servers, and the treatment of their answers.
+// Package fleet describes the requests to servers, and the reaction to their answers.
 //
 // Metrics, namespace "infer", all counters: prompts, merged, requests, retries, generations,
 // replayed, failed.
@@ -43,6 +44,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -59,8 +61,8 @@ import (
 )
 
 func init() {
-	register.DoFn5x1[context.Context, string, func(*schemas.Prompt) bool, func(schemas.Record), func(schemas.Tally), error](&findFn{})
-	register.DoFn3x1[context.Context, schemas.Dossier, func(schemas.Dossier), error](&applyFn{})
+	beam.RegisterDoFn(reflect.TypeFor[findFn]())
+	beam.RegisterDoFn(reflect.TypeFor[applyFn]())
 	register.Iter1[schemas.Prompt]()
 	register.Emitter1[schemas.Record]()
 	register.Emitter1[schemas.Tally]()
@@ -78,7 +80,7 @@ type Outputs struct {
 // RunStages runs a chain of stages on every prompt of every bucket.
 //
 // It takes a PCollection<KV<string, schemas.Prompt>> keyed by the journal's bucket. Prompts with the
-// same ID are merged: their own IDs are joined, and the least file and line stay. It returns an error
+// same ID are merged: their own IDs are joined, and the smallest file and line stay. It returns an error
 // if the chain or o is invalid.
 func RunStages(s beam.Scope, prompts beam.PCollection, chain []stage.Spec, o Options) (Outputs, error) {
 	spec, err := encodeWork(chain, o)

@@ -36,7 +36,7 @@ func judged(t *testing.T, attempt, url, journal string) ([]schemas.Dossier, map[
 	return dossiers, calls
 }
 
-// Dossiers are judged in their order, and what the journal holds then is not asked again.
+// Dossiers are judged in their order, and calls in the journal are not made again.
 func TestDossiers(t *testing.T) {
 	world := simulator.DefaultWorld()
 	server, err := simulator.Start(simulator.Options{World: &world, FreshTexts: true, Addr: "127.0.0.1:0"})

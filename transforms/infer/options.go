@@ -8,16 +8,17 @@ import (
 
 	"coeval/datasets/journal"
 	"coeval/transforms/fleet"
+	"coeval/transforms/infer/spending"
 	"coeval/transforms/stage"
 )
 
 // Options configure how the stages' calls are made. They have no influence on the texts.
 type Options struct {
-	// Attempt names the run. All bundles of an attempt in one process share a fleet and a journal.
+	// Attempt is the ID of the attempt. All its bundles in one process share a fleet and a journal.
 	Attempt string `json:"attempt"`
 	// Journal is the folder of the journal. Empty means none: then nothing is replayed either.
 	Journal string `json:"journal,omitempty"`
-	// PrefixBits are those of the journal's folders.
+	// PrefixBits are the prefix lengths of the journal's folders.
 	PrefixBits journal.PrefixBits `json:"prefix_bits"`
 	// Fence is the run's folder, whose lock must name the attempt: otherwise the process stops
 	// asking. Empty means no check.
@@ -34,25 +35,25 @@ type Options struct {
 	// number that keeps the server busy.
 	MaxInFlight int `json:"max_in_flight,omitempty"`
 	// RequestsPerMinute and TokensPerMinute are the quota of each server, as hosted APIs have it. Zero
-	// means the one that its headers report.
+	// means the quota in its headers.
 	RequestsPerMinute int `json:"requests_per_minute,omitempty"`
 	TokensPerMinute   int `json:"tokens_per_minute,omitempty"`
 	// RequestTimeout bounds one request. It must be longer than the longest generation. Zero means a
-	// multiple of what the tokens asked for take at the server.
+	// multiple of the time that the requested tokens take at the server.
 	RequestTimeout time.Duration `json:"request_timeout,omitempty"`
-	// Tries is the number of attempts for a call that fails while the servers answer other calls. Zero
-	// means 5.
+	// Tries is the largest number of times that a failing call is sent while the servers answer other
+	// calls. Zero means 5.
 	Tries int `json:"tries,omitempty"`
 	// Patience is how long the run waits while no server of a role answers. Zero means 10 minutes.
 	Patience time.Duration `json:"patience,omitempty"`
-	// RetryFailed has the codes of recorded failures that are asked again; "all" is all of them. Zero
+	// RetryFailed has the codes of recorded failures that are repeated; "all" is all of them. Zero
 	// means none.
 	RetryFailed []string `json:"retry_failed,omitempty"`
 	// Prove has the roles whose servers must prove before the first request that they enforce verdicts.
 	// Zero means that each server is tested before its first call.
 	Prove []stage.Role `json:"prove,omitempty"`
 	// Bounds limit all requests of this process together. Zero means no limit.
-	Bounds Bounds `json:"bounds,omitzero"`
+	Bounds spending.Bounds `json:"bounds,omitzero"`
 }
 
 // AllCodes in RetryFailed means every code.
@@ -94,7 +95,7 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf("infer: %s is %d; it must be at least 0", f.name, f.value))
 		}
 	}
-	return errors.Join(append(errs, o.Bounds.validate())...)
+	return errors.Join(append(errs, o.Bounds.Validate())...)
 }
 
 func (o *Options) fleetOptions() fleet.Options {

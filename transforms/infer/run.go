@@ -18,6 +18,7 @@ import (
 	"coeval/transforms/fleet"
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/schedule"
+	"coeval/transforms/infer/spending"
 )
 
 type (
@@ -37,15 +38,15 @@ type Run struct {
 	state *runState
 }
 
-// runs has the runs of this process. Beam creates DoFns from their encoding and never tears them down,
-// so that nothing else can hand a run to them.
+// runs contains the runs of this process. Beam creates DoFns from their encoding and never tears them
+// down, so only a package variable can pass a run to them.
 var runs = struct {
 	sync.Mutex
 	byAttempt map[string]*Run
 }{byAttempt: map[string]*Run{}}
 
-// Attach returns this process's part in an attempt. It starts nothing: that is left to the first
-// bundle. The caller must close it.
+// Attach returns this process's part in an attempt. The first bundle starts its state. The caller must
+// close it.
 func Attach(attempt string) *Run {
 	runs.Lock()
 	defer runs.Unlock()
@@ -64,8 +65,8 @@ func (r *Run) current() *runState {
 	return r.state
 }
 
-// join returns the run's state, and starts it for the first bundle. A state that an error ended is
-// replaced: only a bundle that a runner starts again joins after that.
+// join returns the run's state, and starts it for the first bundle. join replaces a state that ended
+// with an error, because only a restarted bundle joins after an error.
 func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if s := r.current(); s.alive() {
 		err := s.checkOptions(o)
@@ -81,7 +82,7 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 	if err := was.checkOptions(o); err != nil || was.alive() { // another bundle was faster
 		return was, err
 	}
-	s := &runState{options: o, counters: &counters.Counters{}, spending: newSpending(o.Bounds)}
+	s := &runState{options: o, counters: &counters.Counters{}, spending: spending.New(o.Bounds)}
 	var own map[string]schemas.CallTally
 	if was != nil {
 		s.counters, s.journal, s.before, s.spending = was.counters, was.journal, was.fatalErr(), was.spending
@@ -93,8 +94,8 @@ func (r *Run) join(ctx context.Context, o Options) (*runState, error) {
 		}
 	}
 	options := o.fleetOptions()
-	if o.Bounds.enabled() {
-		options.Reserve = s.spending.reserve
+	if o.Bounds.Enabled() {
+		options.Reserve = s.spending.Reserve
 	}
 	if o.Journal != "" {
 		m := &models{journal: o.Journal}
@@ -198,7 +199,7 @@ type runState struct {
 	fleet    *fleet.Fleet
 	journal  *journal.Journal // nil without one
 	counters *counters.Counters
-	spending *spending
+	spending *spending.Ledger
 	fenced   sync.WaitGroup // of the goroutine that watches the fence
 
 	mu    sync.Mutex
@@ -207,7 +208,7 @@ type runState struct {
 	before error
 }
 
-// alive reports whether there is a state that nothing has ended.
+// alive reports whether the state exists and has not failed.
 func (s *runState) alive() bool { return s != nil && s.ctx.Err() == nil }
 
 // checkOptions returns an error if there is a state with other options.
@@ -215,7 +216,7 @@ func (s *runState) checkOptions(o Options) error {
 	if s == nil || reflect.DeepEqual(s.options, o) {
 		return nil
 	}
-	return fmt.Errorf("infer: attempt %s runs in this process already with other options: %+v, these are %+v", o.Attempt, s.options, o)
+	return fmt.Errorf("infer: attempt %s already runs in this process with other options: %+v instead of %+v", o.Attempt, s.options, o)
 }
 
 // checkAccess returns an error if this process must not start: a key is missing, or the run's folder
@@ -224,7 +225,7 @@ func (o *Options) checkAccess(ctx context.Context) (*lock.Fence, error) {
 	for _, e := range o.Keys {
 		if _, err := e.Credentials(); err != nil {
 			host, _ := os.Hostname() // without it the name is empty
-			return nil, fmt.Errorf("the worker process on %q lacks an API key, as %w there; it sent no request", host, err)
+			return nil, fmt.Errorf("the worker process on %q has no API key and sent no request: %w", host, err)
 		}
 	}
 	if o.Fence == "" {
@@ -235,8 +236,8 @@ func (o *Options) checkAccess(ctx context.Context) (*lock.Fence, error) {
 	return fence, err
 }
 
-// watchFence ends the state when the run's folder is no longer the attempt's. Requests in flight may
-// end, and their answers are kept: they are paid for.
+// watchFence ends the state when the run's folder is no longer the attempt's. Requests in flight
+// continue to their end. Their answers are saved, because they are paid for.
 func (s *runState) watchFence(fence *lock.Fence) {
 	err := fence.Watch(s.ctx)
 	if err == nil {
@@ -277,10 +278,10 @@ func (s *runState) load(ctx context.Context, bucket string, wanted map[string]bo
 	})
 }
 
-// minWindow is the least number of prompts that a bundle has in progress. A prompt waits for the disk
-// or the store after each of its three stages, until its answers are durable. With w prompts in progress and
-// a commit of c seconds a run therefore makes at most w/3c prompts a second, however fast the servers
-// are: at 32 prompts a server without latency stood idle most of the time. A prompt that waits costs
+// minWindow is the smallest number of prompts that a bundle has in progress. A prompt waits for the
+// disk or the store after each of its three stages, until its answers are durable. With w prompts in
+// progress and a commit of c seconds, a run therefore completes at most w/3c prompts a second. For
+// example, a server without latency was idle most of the time at 32 prompts. A prompt that waits costs
 // memory only, because calls of later stages go first.
 const minWindow = 128
 
@@ -295,7 +296,7 @@ func (s *runState) window() int {
 	return max(s.fleet.Permits()/2, minWindow)
 }
 
-// fail ends the state with the first error that is not the echo of a cancellation.
+// fail ends the state with the first error that a cancellation did not cause.
 func (s *runState) fail(err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return

@@ -64,8 +64,8 @@ func TestCloseKeepsAnswersThatWereRead(t *testing.T) {
 	}
 }
 
-// While a store takes no answers, no more is asked: what could not be saved would be paid for twice.
-// When the store is back, the run goes on.
+// While a store takes no answers, the run sends no request: unsaved answers would be paid for twice.
+// When the store is back, the run continues.
 func TestNothingIsAskedWhileNothingIsSaved(t *testing.T) {
 	back := make(chan struct{})
 	served().Set(t)

@@ -1,11 +1,11 @@
 // Package inprocess connects HTTP clients to servers of the same process through memory. It opens no
 // socket, so no other process can reach these servers.
 //
-// A server gets a host name that ends in ".invalid", which no name server resolves (RFC 6761).
-// A client reaches it once its transport went through [Attach].
+// A server gets a host name that ends in ".invalid", which no name server resolves (RFC 6761). A client
+// reaches it through a transport from [Attach].
 //
-// Connections are those of [net.Pipe], because net/http relies on deadlines. With grpc's bufconn a
-// deadline can expire although it was reset, and the server then closes the connection.
+// Connections are [net.Pipe]s, because net/http relies on deadlines. With grpc's bufconn a deadline that
+// was extended can still expire, and the server closes the connection.
 package inprocess
 
 import (

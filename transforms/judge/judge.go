@@ -1,15 +1,17 @@
-// Package judge asks the judge for N judgments of every complete response and parses their
-// scores.
+// Package judge asks the judge for N judgments of every complete response and parses their scores.
 //
-// The judge sees a rubric of five points, the conversation and the response, each text
-// between tags that nothing quoted can close, reasons, and ends with a line "Score: <points>";
-// see [Template.Messages] and [ParseScore]. A read asks the same judge for one token, and takes the
-// probabilities of the points from it; see [Options.Reads].
+// The judge sees a rubric of five points, the conversation and the response. Each text stands between
+// tags that no quoted text can close. The judge gives its reasons and ends with a line "Score:
+// <points>"; see [Template.Messages] and package points. A read asks the same judge for one token, and
+// computes the score from the probabilities of the points; see [Options.Reads].
 //
-// It promises that the judgments of a response are in the order of their replicates, that one
-// without a score is kept with its reason, and that a call which failed for good is a failure
-// of the dossier that names the response. It does not decide whether a response has enough
-// judgments: package score does.
+// The package promises:
+//
+//   - The judgments of a response are in the order of their replicates.
+//   - A judgment without a score is kept, with its reason.
+//   - A final failure of a call becomes a failure of the dossier that names the response.
+//
+// It does not decide whether a response has enough judgments: package score does.
 package judge
 
 import (
@@ -18,6 +20,7 @@ import (
 	"fmt"
 
 	"coeval/schemas"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/prompting"
 	"coeval/transforms/stage"
 )
@@ -34,7 +37,7 @@ type Options struct {
 	// N is the number of judgments of a response, 1 to 256. More make the mean surer and give
 	// the meta-judge more to compare, at N·(N−1) comparisons. Zero means 11.
 	N int `json:"n"`
-	// StripReasoning takes thoughts out of a judgment before it is parsed. Zero means that
+	// StripReasoning removes reasoning from a judgment before it is parsed. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
 	// Template is the source of a text/template that shows .Conversation or .Question, and
@@ -43,26 +46,39 @@ type Options struct {
 	Template string `json:"template,omitempty"`
 	// Rubric is what .Rubric shows to the judge and to the meta-judge. Empty means [Rubric].
 	Rubric string `json:"rubric,omitempty"`
-	// Scale is the range of the scores. The zero value means [FivePoints].
-	Scale Scale `json:"scale,omitzero"`
+	// Scale is the range of the scores. The zero value means [points.FivePoints].
+	Scale points.Scale `json:"scale,omitzero"`
 	// Pattern is a regular expression whose one group is the score, in its last match in a
-	// judgment. Empty means that a score line is read; see [Parser].
+	// judgment. Empty means that a score line is read; see [points.Parser].
 	Pattern string `json:"pattern,omitempty"`
 	// Reads is the number of reads of every complete response, 1 to 256: scores of one token, which
 	// come before judgments. Only the contested response is then judged. Zero means none.
 	Reads int `json:"reads,omitempty"`
-	// ReadMinMass is that of [stage.Read].
+	// ReadMinMass is the field MinMass of [stage.Read].
 	ReadMinMass float64 `json:"read_min_mass,omitempty"`
+	// Rounds asks more than N judgments of the contested response, in rounds, with Reads. Nil asks N at once.
+	Rounds *Rounds `json:"rounds,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
 	if o.N == 0 {
 		o.N = 11
 	}
-	if o.Scale == (Scale{}) {
-		o.Scale = FivePoints
+	if o.Scale == (points.Scale{}) {
+		o.Scale = points.FivePoints
+	}
+	if o.Rounds != nil {
+		o.Rounds = new(o.Rounds.withDefaults())
 	}
 	return o
+}
+
+// MaxN returns the largest number of judgments of a response.
+func (o Options) MaxN() int {
+	if o = o.withDefaults(); o.Rounds != nil {
+		return max(o.N, o.Rounds.Max)
+	}
+	return o.N
 }
 
 func (o Options) validate() error {
@@ -75,26 +91,22 @@ func (o Options) validate() error {
 	if o.Reads < 0 || o.Reads > 256 {
 		return fmt.Errorf("judge: reads is %d; allowed is 0 to 256", o.Reads)
 	}
-	return o.Scale.validate()
+	if o.Rounds != nil {
+		if o.Reads == 0 {
+			return fmt.Errorf("judge: rounds are set without reads; they need the reads of the contested response")
+		}
+		if err := o.Rounds.validate(o.N); err != nil {
+			return err
+		}
+	}
+	return o.Scale.Validate()
 }
 
 // Parser returns the parser of the judgments that are made with the options. It returns an
 // error if the scale or the pattern is invalid.
-func (o Options) Parser() (*Parser, error) {
+func (o Options) Parser() (*points.Parser, error) {
 	o = o.withDefaults()
-	return NewParser(o.Scale, o.Pattern, o.Role.Verdict != nil)
-}
-
-// Labels returns the labels of a read on a scale and their values in thousandths of a point: its whole
-// points.
-func (sc Scale) Labels() (labels []string, values []int) {
-	if sc == (Scale{}) {
-		sc = FivePoints
-	}
-	for v := (sc.Min + 999) / 1000 * 1000; v <= sc.Max; v += 1000 {
-		labels, values = append(labels, formatPoints(v)), append(values, v)
-	}
-	return labels, values
+	return points.NewParser(o.Scale, o.Pattern, o.Role.Verdict != nil)
 }
 
 // ReadOptions returns the options of the reads: those of o, with a role that asks for a token. It
@@ -102,9 +114,9 @@ func (sc Scale) Labels() (labels []string, values []int) {
 func (o Options) ReadOptions() (Options, error) {
 	labels, _ := o.Scale.Labels()
 	if len(labels) < 2 {
-		return o, fmt.Errorf("judge: a scale of %s to %s has %d whole points; a read needs at least 2", formatPoints(o.Scale.Min), formatPoints(o.Scale.Max), len(labels))
+		return o, fmt.Errorf("judge: a scale of %s to %s has %d whole points; a read needs at least 2", points.Format(o.Scale.Min), points.Format(o.Scale.Max), len(labels))
 	}
-	o.N, o.Reads = o.Reads, 0
+	o.N, o.Reads, o.Rounds = o.Reads, 0, nil
 	o.Role.Verdict, o.Role.Stop, o.Role.MaxTokens = nil, nil, 1
 	o.Role.Read = &stage.Read{Labels: labels, MinMass: o.ReadMinMass}
 	return o, nil
@@ -133,7 +145,7 @@ func Spec(o Options) (stage.Spec, error) {
 
 // Stage returns the stage that adds to every complete response its judgments, all asked for
 // at once, or its reads if the role asks for a token. With o.Reads it adds judgments to the contested
-// response alone. It returns an error if o is invalid.
+// response alone, with o.Rounds in rounds. It returns an error if o is invalid.
 func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -163,13 +175,17 @@ type judging struct {
 	Options
 
 	template Template
-	parser   *Parser
+	parser   *points.Parser
 }
 
 func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	conversation := prompting.NewConversation(d.Prompt.Messages)
+	if s.Rounds != nil {
+		d.Judging = nil
+		return s.inRounds(ctx, c, d, conversation, stop)
+	}
 	var calls []stage.Call
 	var judged []*schemas.Response
 	for i := range d.Responses {
@@ -182,10 +198,7 @@ func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 	if len(calls) == 0 {
 		return nil
 	}
-	said, err := c.Do(ctx, calls)
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
+	said, err := stage.Do(ctx, c, calls)
 	if err != nil {
 		return err
 	}
@@ -194,7 +207,8 @@ func (s *judging) judge(ctx context.Context, c stage.Caller, d *schemas.Dossier)
 			s.readValues(d, r, said[i])
 			continue
 		}
-		s.read(d, r, said[i])
+		r.Judgments = nil
+		s.read(d, r, 0, said[i])
 	}
 	return nil
 }
@@ -240,15 +254,16 @@ func (s *judging) call(p *schemas.Prompt, c *prompting.Conversation, response st
 	}
 }
 
-// read parses a judge's answers about a response into judgments.
-func (s *judging) read(d *schemas.Dossier, r *schemas.Response, said []schemas.Generation) {
-	r.Judgments = nil
-	for replicate, g := range said {
+// read parses a judge's answers about a response and adds them to its judgments. First is the replicate of the
+// first answer.
+func (s *judging) read(d *schemas.Dossier, r *schemas.Response, first int, said []schemas.Generation) {
+	for i, g := range said {
+		replicate := first + i
 		if g.Code != "" {
 			d.Fail(schemas.StageJudge, replicate, g, schemas.Failure{ResponseID: r.ID})
 			continue
 		}
-		text, reasoning, cut := stage.ReadText(g, s.StripReasoning, s.Role.ReasoningTags...)
+		text, reasoning, cut := s.Role.ReadText(g, s.StripReasoning)
 		finish := g.FinishReason
 		if cut {
 			finish = stage.FinishLength

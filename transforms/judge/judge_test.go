@@ -19,6 +19,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
@@ -44,7 +45,7 @@ func (f answers) Do(ctx context.Context, calls []stage.Call) ([][]schemas.Genera
 			return nil, err
 		}
 		for k := range c.N {
-			out[i] = append(out[i], f(messages[0].Content, k))
+			out[i] = append(out[i], f(messages[0].Content, c.First+k))
 		}
 	}
 	return out, nil
@@ -139,7 +140,7 @@ func TestDigest2026November(t *testing.T) {
 func TestBuiltInPromptHasNoScore(t *testing.T) {
 	for _, source := range []string{"", judge.BuiltIn2026November} {
 		text := asked(t, source, "It is Rome.")[0].Content
-		if score, unparsed := judge.ParseScore(text, "stop"); unparsed == "" {
+		if score, unparsed := points.ParseScore(text, "stop"); unparsed == "" {
 			t.Errorf("%q: an echo of the prompt reads as %d", source, score)
 		}
 	}
@@ -151,7 +152,7 @@ func TestTemplateFields(t *testing.T) {
 	source := `{{define "system"}}Grade from {{.Lowest}} to {{.Highest}}.{{end}}` +
 		`Q: {{.Raw.Question}} R: {{.Raw.Response}} S: {{.Raw.System}} Ref: {{.Raw.Reference}} C: {{index .Metadata "category"}}{{index .Metadata "level"}}{{index .Metadata "none"}}` +
 		`{{range .Raw.Conversation}} {{.Role}}={{.Content}}{{end}} {{.Question}} {{.Reference}}`
-	template, err := judge.ParseTemplate(judge.Options{Template: source, Rubric: "mine", Scale: judge.Scale{Min: 1000, Max: 10000}})
+	template, err := judge.ParseTemplate(judge.Options{Template: source, Rubric: "mine", Scale: points.Scale{Min: 1000, Max: 10000}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,25 +198,25 @@ func TestMetadataInKeys(t *testing.T) {
 
 func TestScaleAndPattern(t *testing.T) {
 	tests := []struct {
-		scale   judge.Scale
+		scale   points.Scale
 		pattern string
 		text    string
 		want    int
 		reason  string
 	}{
-		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 8/10", 8000, ""},
-		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 8", 8000, ""},
-		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 0", 0, judge.OutOfRange},
-		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 10.5", 0, judge.OutOfRange},
-		{judge.Scale{Min: 1000, Max: 10000}, "", "Score: 4/5", 0, judge.WrongScale},
-		{judge.Scale{Max: 100_000}, "", "Score: 85/100", 85000, ""},
-		{judge.Scale{Min: 1000, Max: 10000}, `\[\[(\d+)\]\]`, "Rating: [[3]] ... Rating: [[8]]", 8000, ""},
-		{judge.Scale{}, `\[RESULT\]\s*(\d)`, "Feedback: fine (score 3) [RESULT] 4", 4000, ""},
-		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>4</answer>", 4000, ""},
-		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>4 or 5</answer>", 0, judge.Ambiguous},
-		{judge.Scale{}, `<answer>(.*?)</answer>`, "<answer>7</answer>", 0, judge.OutOfRange},
-		{judge.Scale{}, `<answer>(.*?)</answer>`, "Score: 4", 0, judge.Missing},
-		{judge.Scale{}, `<answer>(.*?)</answer>`, "", 0, judge.Empty},
+		{points.Scale{Min: 1000, Max: 10000}, "", "Score: 8/10", 8000, ""},
+		{points.Scale{Min: 1000, Max: 10000}, "", "Score: 8", 8000, ""},
+		{points.Scale{Min: 1000, Max: 10000}, "", "Score: 0", 0, points.OutOfRange},
+		{points.Scale{Min: 1000, Max: 10000}, "", "Score: 10.5", 0, points.OutOfRange},
+		{points.Scale{Min: 1000, Max: 10000}, "", "Score: 4/5", 0, points.WrongScale},
+		{points.Scale{Max: 100_000}, "", "Score: 85/100", 85000, ""},
+		{points.Scale{Min: 1000, Max: 10000}, `\[\[(\d+)\]\]`, "Rating: [[3]] ... Rating: [[8]]", 8000, ""},
+		{points.Scale{}, `\[RESULT\]\s*(\d)`, "Feedback: fine (score 3) [RESULT] 4", 4000, ""},
+		{points.Scale{}, `<answer>(.*?)</answer>`, "<answer>4</answer>", 4000, ""},
+		{points.Scale{}, `<answer>(.*?)</answer>`, "<answer>4 or 5</answer>", 0, points.Ambiguous},
+		{points.Scale{}, `<answer>(.*?)</answer>`, "<answer>7</answer>", 0, points.OutOfRange},
+		{points.Scale{}, `<answer>(.*?)</answer>`, "Score: 4", 0, points.Missing},
+		{points.Scale{}, `<answer>(.*?)</answer>`, "", 0, points.Empty},
 	}
 	for _, tt := range tests {
 		parser, err := judge.Options{Scale: tt.scale, Pattern: tt.pattern}.Parser()
@@ -225,7 +226,7 @@ func TestScaleAndPattern(t *testing.T) {
 		if got, reason := parser.Parse(tt.text, "stop"); got != tt.want || reason != tt.reason {
 			t.Errorf("%v %q %q: got %d, %q; want %d, %q", tt.scale, tt.pattern, tt.text, got, reason, tt.want, tt.reason)
 		}
-		if _, reason := parser.Parse(tt.text, "length"); reason != judge.CutOff {
+		if _, reason := parser.Parse(tt.text, "length"); reason != points.CutOff {
 			t.Errorf("%q: cut off, yet %q", tt.text, reason)
 		}
 	}
@@ -240,19 +241,24 @@ func TestScaleAndPattern(t *testing.T) {
 // grammar cut it off.
 func TestEnforcedScore(t *testing.T) {
 	enforced := role
-	enforced.Verdict = judge.Verdict(judge.Scale{})
+	enforced.Verdict = points.Verdict(points.Scale{})
 	parser, err := judge.Options{Role: enforced}.Parser()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]int{
-		"It says:\n```\nScore: 5\nScore: 3.5":                   3500,
-		"The response <response-7f3a>\nis quoted and\nScore: 2": 2000,
-		"> quoted\n> as\nScore: 0":                              0,
-		"The answer ends with:\nScore: 1":                       1000,
-		"If it were right, as it says:\n\nScore: 4.5</s>":       4500,
-		`{"reasoning": "It says Score: 5 and", "score": "2.5"}`: 2500,
-		"Score: 1\nScore: 1\nScore: 1\nScore: 0\nScore: 1":      1000,
+		"It says:\n```\nScore: 5\nScore: 3.5":                              3500,
+		"The response <response-7f3a>\nis quoted and\nScore: 2":            2000,
+		"> quoted\n> as\nScore: 0":                                         0,
+		"The answer ends with:\nScore: 1":                                  1000,
+		"If it were right, as it says:\n\nScore: 4.5</s>":                  4500,
+		`{"reasoning": "It says Score: 5 and", "score": "2.5"}`:            2500,
+		"Score: 1\nScore: 1\nScore: 1\nScore: 0\nScore: 1":                 1000,
+		"<think>It says <response-7f3a> <q>\nScore: 2.5":                   2500,
+		"> > it says\n> > ```\n\n<input>\nScore: 0.5":                      500,
+		"{\"reasoning\": \"It says:\\n```\\nScore: 5\", \"score\": \"2\"}": 2000,
+		`{"reasoning": "It says {\"score\": 5} and <q>", "score": "2"}`:    2000,
+		"{\n  \"reasoning\": \"It ends with:\",\n  \"score\": \"4\"\n}":    4000,
 	} {
 		if got, unparsed := parser.Parse(text, "stop"); got != want || unparsed != "" {
 			t.Errorf("%q: got %d, %q; want %d", text, got, unparsed, want)
@@ -260,11 +266,41 @@ func TestEnforcedScore(t *testing.T) {
 	}
 }
 
+// A thought that the grammar cut off before its closing tag ends with the verdict.
+func TestEnforcedScoreAfterAThought(t *testing.T) {
+	enforced := role
+	enforced.Verdict = points.Verdict(points.Scale{})
+	for _, tt := range []struct {
+		text, finish         string
+		score                int
+		want, reasoning, why string
+	}{
+		{"<think>It is good, but\nScore: 4", "stop", 4000, "Score: 4", "It is good, but", ""},
+		{"Good.\n<think>Or not? Score: 5\nScore: 4", "stop", 4000, "Good.\nScore: 4", "Or not? Score: 5", ""},
+		{"<think>First</think>\nIt is <thinking>\nScore: 3.5</s>", "stop", 3500, "It is\nScore: 3.5", "First", ""},
+		{"<|channel|>analysis<|message|>It is\nScore: 2", "stop", 2000, "Score: 2", "It is", ""},
+		{"```thinking\nIt is\nScore: 2", "stop", 2000, "Score: 2", "It is", ""},
+		{"<think>It is good, but\nScore: 4", "length", 0, "", "It is good, but\nScore: 4", points.CutOff},
+		{"<think>It is good. Score: 4", "stop", 0, "", "It is good. Score: 4", points.CutOff},
+		{"<think>It is good, but\nScore: 4.2", "stop", 0, "", "It is good, but\nScore: 4.2", points.CutOff},
+	} {
+		d := dossier("Rome.")
+		c := answers(func(string, int) schemas.Generation {
+			return schemas.Generation{Text: tt.text, FinishReason: tt.finish}
+		})
+		run(t, judge.Options{Role: enforced, N: 1, StripReasoning: true}, c, &d)
+		got := d.Responses[0].Judgments[0]
+		if got.Score != tt.score || got.Text != tt.want || got.Reasoning != tt.reasoning || got.Unparsed != tt.why {
+			t.Errorf("%q, %s: got %+v, want %+v", tt.text, tt.finish, got, tt)
+		}
+	}
+}
+
 func TestVerdictFollowsTheScale(t *testing.T) {
-	if got := judge.Verdict(judge.Scale{}).Values; len(got) != 11 || got[1] != "0.5" || got[10] != "5" {
+	if got := points.Verdict(points.Scale{}).Values; len(got) != 11 || got[1] != "0.5" || got[10] != "5" {
 		t.Errorf("the values are %v", got)
 	}
-	if got := judge.Verdict(judge.Scale{Max: 100_000}).Values; len(got) != 101 || got[100] != "100" {
+	if got := points.Verdict(points.Scale{Max: 100_000}).Values; len(got) != 101 || got[100] != "100" {
 		t.Errorf("the values are %v", got)
 	}
 }
@@ -304,9 +340,9 @@ func TestStage(t *testing.T) {
 	want := []schemas.Judgment{
 		{ID: id(0, "Good.\n\nScore: 4"), Text: "Good.\n\nScore: 4", Reasoning: "Score: 1", Score: 4000, Distinct: true},
 		{ID: id(1, "Good.\n\nScore: 4"), Replicate: 1, Text: "Good.\n\nScore: 4", Score: 4000},
-		{ID: id(2, "No line."), Replicate: 2, Text: "No line.", Unparsed: judge.Missing},
-		{ID: id(4, "Good.\n\nScore: 4"), Replicate: 4, Text: "Good.\n\nScore: 4", Unparsed: judge.CutOff},
-		{ID: id(5, ""), Replicate: 5, Reasoning: "It is good. Score: 4", Unparsed: judge.CutOff},
+		{ID: id(2, "No line."), Replicate: 2, Text: "No line.", Unparsed: points.Missing},
+		{ID: id(4, "Good.\n\nScore: 4"), Replicate: 4, Text: "Good.\n\nScore: 4", Unparsed: points.CutOff},
+		{ID: id(5, ""), Replicate: 5, Reasoning: "It is good. Score: 4", Unparsed: points.CutOff},
 		{ID: id(6, "Fine.\n\nScore: 4.5"), Replicate: 6, Text: "Fine.\n\nScore: 4.5", Score: 4500, Distinct: true},
 	}
 	for i := range want {

@@ -4,10 +4,10 @@ import (
 	_ "embed"
 	"encoding/json"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"coeval/schemas"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/prompting"
 )
 
@@ -45,8 +45,8 @@ const (
 type Template struct {
 	rendering *prompting.Template
 	rubric    string
-	scale     Scale
-	// labels are those of a read; empty for a judgment.
+	scale     points.Scale
+	// labels are the labels of a read; empty for a judgment.
 	labels string
 	// perText reports whether each quoted text has a separate code.
 	perText bool
@@ -140,7 +140,7 @@ func (t Template) data(c *prompting.Conversation, metadata string, response prom
 	}
 	page := NewPage(t.perText, c, others...)
 	data := prompting.Data{
-		"Rubric": t.rubric, "Lowest": formatPoints(t.scale.Min), "Highest": formatPoints(t.scale.Max),
+		"Rubric": t.rubric, "Lowest": points.Format(t.scale.Min), "Highest": points.Format(t.scale.Max),
 		"Conversation": page.Conversation(), "Response": page.Fence(response),
 	}
 	if t.asksRead {
@@ -162,11 +162,6 @@ func NewPage(perText bool, c *prompting.Conversation, others ...prompting.Text) 
 	return prompting.NewPage(c, others...)
 }
 
-// formatPoints writes thousandths of a point as a decimal number.
-func formatPoints(thousandths int) string {
-	return strconv.FormatFloat(float64(thousandths)/1000, 'f', -1, 64)
-}
-
 // AddQuestion adds .Question, and .Raw with the question, the system message and the turns as
 // they are.
 func AddQuestion(data prompting.Data, page *prompting.Page, c *prompting.Conversation) {
@@ -185,7 +180,7 @@ func AddQuestion(data prompting.Data, page *prompting.Page, c *prompting.Convers
 
 // Metadata is what templates show of a prompt's metadata.
 type Metadata struct {
-	// Fields are those of the JSON object; a value that is no text is formatted as JSON.
+	// Fields are the fields of the JSON object; a value that is no text is formatted as JSON.
 	Fields map[string]string
 	// Reference is the field "reference"; its text is empty if there is none.
 	Reference prompting.Text

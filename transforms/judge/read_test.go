@@ -11,6 +11,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/stage"
 )
 
@@ -18,7 +19,7 @@ import (
 // one is a failure of that stage.
 func TestReads(t *testing.T) {
 	o := judge.Options{Role: role, N: 4, Reads: 2}
-	o.Role.Stop, o.Role.Verdict, o.Role.MaxTokens = []string{"\n"}, judge.Verdict(judge.Scale{}), 1024
+	o.Role.Stop, o.Role.Verdict, o.Role.MaxTokens = []string{"\n"}, points.Verdict(points.Scale{}), 1024
 	reads, err := o.ReadOptions()
 	if err != nil {
 		t.Fatal(err)
@@ -126,19 +127,19 @@ func TestReadPrompts(t *testing.T) {
 
 func TestLabels(t *testing.T) {
 	for _, tt := range []struct {
-		scale  judge.Scale
+		scale  points.Scale
 		labels []string
 	}{
-		{judge.Scale{}, []string{"0", "1", "2", "3", "4", "5"}},
-		{judge.Scale{Min: 500, Max: 3500}, []string{"1", "2", "3"}},
-		{judge.Scale{Min: 8000, Max: 10_000}, []string{"8", "9", "10"}},
+		{points.Scale{}, []string{"0", "1", "2", "3", "4", "5"}},
+		{points.Scale{Min: 500, Max: 3500}, []string{"1", "2", "3"}},
+		{points.Scale{Min: 8000, Max: 10_000}, []string{"8", "9", "10"}},
 	} {
 		labels, values := tt.scale.Labels()
 		if !slices.Equal(labels, tt.labels) || len(values) != len(labels) || values[0]%1000 != 0 {
 			t.Errorf("%+v: labels %v with values %v, want %v", tt.scale, labels, values, tt.labels)
 		}
 	}
-	if _, err := (judge.Options{Role: role, N: 1, Reads: 1, Scale: judge.Scale{Min: 100, Max: 900}}).ReadOptions(); err == nil {
+	if _, err := (judge.Options{Role: role, N: 1, Reads: 1, Scale: points.Scale{Min: 100, Max: 900}}).ReadOptions(); err == nil {
 		t.Error("a scale without whole points has reads")
 	}
 }

@@ -1,16 +1,19 @@
 // Package meta asks the meta-judge to compare the judgments of the contested response.
 //
-// Every ordered pair of distinct parsed judgments is one call: n(n−1) comparisons of n judgments, so
-// that each two are shown in both orders. Under a budget ([Options.Budget]) they are asked in rounds,
-// the most informative pairs first, until the choice is settled; the pairs of a round are a function of
-// the options and of this prompt's earlier answers alone.
+// Every ordered pair of distinct parsed judgments is one call. For n judgments these are n(n−1)
+// comparisons: every pair in both orders. Under a budget ([Options.Budget]) the stage asks in rounds,
+// the most informative pairs first, until the judge pair is settled. The pairs of a round are a function
+// of the options and of this prompt's earlier answers alone.
 //
 // The meta-judge sees the rubric, the conversation, the response, judgment A and judgment B. It ends
 // with "Winner: A" or "Winner: B"; see [ParseVerdict].
 //
-// It promises that every comparison names the two judgments that it is about, in the order
-// in which they were shown, and that a call which failed for good is a failure of the dossier
-// that names them and leaves no comparison. Verdicts are never assigned by their place in a list.
+// The package promises:
+//
+//   - Every comparison names its two judgments in the order in which they were shown. A verdict
+//     never depends on its position in a list.
+//   - A final failure of a call becomes a failure of the dossier that names the two judgments. It leaves
+//     no comparison.
 package meta
 
 import (
@@ -20,6 +23,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/prompting"
 	"coeval/transforms/rating"
 	"coeval/transforms/stage"
@@ -39,7 +43,7 @@ type Options struct {
 	// HideScores takes the score lines out of the judgments that are shown, so that the
 	// meta-judge can't prefer a high score as such. Zero means that they are shown.
 	HideScores bool `json:"hide_scores"`
-	// StripReasoning takes thoughts out of a comparison before it is parsed. Zero means that
+	// StripReasoning removes reasoning from a comparison before it is parsed. Zero means that
 	// they stay in the text.
 	StripReasoning bool `json:"strip_reasoning"`
 	// Template is the source of a text/template that shows .Conversation or .Question, .Response,
@@ -50,12 +54,12 @@ type Options struct {
 	// Pattern is a regular expression whose one group is the verdict, in its last match in a
 	// comparison. Empty means that a verdict line is read.
 	Pattern string `json:"pattern,omitempty"`
-	// Budget is the rule by which comparisons are asked in rounds until the choice is settled.
+	// Budget is the rule by which comparisons are asked in rounds until the selection is settled.
 	// Nil means that all are asked at once.
 	Budget *rating.Policy `json:"budget,omitempty"`
-	// Scale and ScorePattern are those of the judge, which HideScores needs.
-	Scale        judge.Scale `json:"scale,omitzero"`
-	ScorePattern string      `json:"score_pattern,omitempty"`
+	// Scale and ScorePattern are the judge's, which HideScores needs.
+	Scale        points.Scale `json:"scale,omitzero"`
+	ScorePattern string       `json:"score_pattern,omitempty"`
 }
 
 func (o Options) withDefaults() Options {
@@ -124,7 +128,7 @@ type comparing struct {
 
 	template *comparisonTemplate
 	parser   *parser
-	scores   *judge.Parser
+	scores   *points.Parser
 }
 
 // shownJudgment is a judgment as the meta-judge sees it.
@@ -196,10 +200,7 @@ func (a *asking) ask(ctx context.Context, pairs []pair, round int) error {
 			calls = append(calls, a.call(&a.common, p, a.stop))
 		}
 	}
-	said, err := a.caller.Do(ctx, calls)
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
+	said, err := stage.Do(ctx, a.caller, calls)
 	if err != nil {
 		return err
 	}
@@ -264,7 +265,7 @@ func (s *comparing) read(d *schemas.Dossier, p pair, g schemas.Generation, round
 		d.Comparisons = append(d.Comparisons, s.readOf(p, &g, round))
 		return
 	}
-	text, reasoning, cut := stage.ReadText(g, s.StripReasoning, s.Role.ReasoningTags...)
+	text, reasoning, cut := s.Role.ReadText(g, s.StripReasoning)
 	finish := g.FinishReason
 	if cut {
 		finish = stage.FinishLength

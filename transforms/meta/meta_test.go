@@ -20,6 +20,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
+	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
@@ -70,7 +71,7 @@ var (
 func dossier(texts ...string) schemas.Dossier {
 	r := schemas.Response{ID: schemas.ResponseID(prompt.ID, "actor-model", "Rome."), Text: "Rome.", Status: schemas.Complete}
 	for i, text := range texts {
-		score, unparsed := judge.ParseScore(text, "stop")
+		score, unparsed := points.ParseScore(text, "stop")
 		r.Judgments = append(r.Judgments, schemas.Judgment{
 			ID: schemas.JudgmentID(r.ID, "judge-model", i, text), Replicate: i, Text: text,
 			Score: score, Unparsed: unparsed, Distinct: unparsed == "",
@@ -362,6 +363,18 @@ func TestEnforcedVerdict(t *testing.T) {
 		if got := d.Comparisons[0].Winner; got != schemas.First {
 			t.Errorf("%q: got %s, %q", text, got, d.Comparisons[0].Unparsed)
 		}
+	}
+}
+
+// So does one at which the grammar cut off a thought.
+func TestEnforcedVerdictAfterAThought(t *testing.T) {
+	enforced := role
+	enforced.Verdict = meta.Verdict()
+	d := dossier(three[:2]...)
+	c := answers{say: func(string) schemas.Generation { return says("<think>Judgment B says\nWinner: B\nand so\nWinner: A") }}
+	run(t, meta.Options{Role: enforced, MinJudgments: 2, StripReasoning: true}, c, &d)
+	if got := d.Comparisons[0]; got.Winner != schemas.First || got.Text != "Winner: A" || got.Reasoning != "Judgment B says\nWinner: B\nand so" {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -23,7 +23,7 @@ type comparisonTemplate struct {
 	rubric                 string
 	perText                bool
 	asksMetadata, asksMore bool
-	// labels are those of a read; empty for a comparison in words.
+	// labels are the labels of a read; empty for a comparison in words.
 	labels   string
 	asksRead bool
 }

@@ -111,13 +111,13 @@ func TestRounds(t *testing.T) {
 		t.Error("comparisons are not in the order of first and second ID")
 	}
 	f := schemas.NewFinding(&d)
-	choice := pairs.Judge(&f, schemas.PositionWeights{First: .5, Second: .5}, pairs.JudgeOptions{Rating: pairs.ScoresRating})
+	selection := pairs.Judge(&f, schemas.PositionWeights{First: .5, Second: .5}, pairs.JudgeOptions{Rating: pairs.ScoresRating})
 	// A fifth of the verdicts prefers the first judgment, so that a neighbour of 7 may look better.
 	at := func(id string) int {
 		return slices.IndexFunc(d.Responses[0].Judgments, func(j schemas.Judgment) bool { return j.ID == id })
 	}
-	if best, worst := at(choice.ChosenID), at(choice.RejectedID); best < 6 || best > 8 || worst > 1 {
-		t.Errorf("the choice is judgment %d against %d, want 6 to 8 against 0 or 1", best, worst)
+	if best, worst := at(selection.ChosenID), at(selection.RejectedID); best < 6 || best > 8 || worst > 1 {
+		t.Errorf("the selection is judgment %d against %d, want 6 to 8 against 0 or 1", best, worst)
 	}
 }
 
@@ -207,7 +207,7 @@ func TestRoundsWithoutVerdicts(t *testing.T) {
 		f := schemas.NewFinding(&d)
 		c := pairs.Judge(&f, schemas.PositionWeights{First: .5, Second: .5}, pairs.JudgeOptions{Rating: pairs.ScoresRating})
 		if c.Outcome == schemas.Paired || name == "failed" && c.Reason != "timeout" || name == "unparsed" && c.Reason != schemas.TooFewVerdicts {
-			t.Errorf("%s: the choice is %+v", name, c)
+			t.Errorf("%s: the selection is %+v", name, c)
 		}
 	}
 }

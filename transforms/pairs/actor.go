@@ -44,10 +44,10 @@ const (
 func (o ActorOptions) Validate() error {
 	var errs []error
 	// Rounding comes first: 0.4999999 is no way around the bound.
-	if !(o.Rho >= 0 && inMillionths(o.Rho) < 500_000 && hasDecimals(o.Rho, 6)) {
+	if !(o.Rho >= 0 && inMillionths(o.Rho) < 500_000 && schemas.HasDecimals(o.Rho, 6)) {
 		errs = append(errs, fmt.Errorf("pairs: rho is %v; allowed is 0 to below 0.5, with at most 6 decimals: from 0.5 on the tiers overlap", o.Rho))
 	}
-	if !(o.MinMargin >= 0 && o.MinMargin <= 100 && hasDecimals(o.MinMargin, 3)) {
+	if !(o.MinMargin >= 0 && o.MinMargin <= 100 && schemas.HasDecimals(o.MinMargin, 3)) {
 		errs = append(errs, fmt.Errorf("pairs: min_margin is %v; allowed is 0 to 100, with at most 3 decimals", o.MinMargin))
 	}
 	if o.MaxChosenChars < 0 {
@@ -67,12 +67,6 @@ func (o ActorOptions) Validate() error {
 func inMillionths(x float64) int64  { return int64(math.Round(x * 1e6)) }
 func inThousandths(x float64) int64 { return int64(math.Round(x * 1e3)) }
 
-// hasDecimals reports whether x is the float64 nearest to a number with at most n decimals.
-func hasDecimals(x float64, n int) bool {
-	scale := math.Pow10(n)
-	return math.Abs(x) < 1e9 && math.Round(x*scale)/scale == x
-}
-
 // Actor picks the pair of responses that trains the actor.
 //
 // With Smax and Smin the highest and the lowest mean of the actor's scored responses,
@@ -83,9 +77,9 @@ func hasDecimals(x float64, n int) bool {
 // of equally long ones the one with the lowest ID. So the margin left is at least
 // (1−2ρ)(Smax−Smin), and len(chosen) − len(rejected) never rises with ρ. For the method temporal
 // see [temporal]. The options must be valid.
-func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
+func Actor(f *schemas.Finding, o ActorOptions) schemas.Selection {
 	if f.OverBudget {
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
 	}
 	if o.Method == Temporal {
 		return temporal(f, o)
@@ -93,26 +87,26 @@ func Actor(f *schemas.Finding, o ActorOptions) schemas.Choice {
 	own := poolOf(f, "")
 	if len(own.scored) < 2 {
 		if len(own.scored)+lostResponses(f, "") < 2 { // without the failures too
-			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
+			return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
 		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	}
 	if compareMeans(own.highest, own.lowest) == 0 {
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.EqualScores}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.EqualScores}
 	}
 	rho := inMillionths(o.Rho)
 	return o.keep(own.shortestOfTop(rho), own.longestOfBottom(rho))
 }
 
 // keep returns a pair, or why it is dropped.
-func (o ActorOptions) keep(chosen, rejected schemas.ResponseFinding) schemas.Choice {
+func (o ActorOptions) keep(chosen, rejected schemas.ResponseFinding) schemas.Selection {
 	switch {
 	case !hasMargin(chosen.Score, rejected.Score, inThousandths(o.MinMargin)):
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.Margin}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.Margin}
 	case o.MaxChosenChars > 0 && chosen.Chars > o.MaxChosenChars:
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.ChosenTooLong}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.ChosenTooLong}
 	}
-	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+	return schemas.Selection{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 }
 
 // temporal picks a pair whose sides may come from other checkpoints, all judged by the current one.
@@ -124,7 +118,7 @@ func (o ActorOptions) keep(chosen, rejected schemas.ResponseFinding) schemas.Cho
 // and the pair is kept if S(chosen) > S(rejected). Best and worst are the shortest response of the
 // top tier and the longest of the bottom tier, as in [Actor], of the pool that the side comes
 // from. If all responses of the past are the actor's, this is the best of A against its worst.
-func temporal(f *schemas.Finding, o ActorOptions) schemas.Choice {
+func temporal(f *schemas.Finding, o ActorOptions) schemas.Selection {
 	own, past, future := poolOf(f, ""), poolOf(f, schemas.RolePast), pool{}
 	lost := lostResponses(f, "") + lostResponses(f, schemas.RolePast)
 	if o.Phase == 2 {
@@ -133,7 +127,7 @@ func temporal(f *schemas.Finding, o ActorOptions) schemas.Choice {
 	}
 	if all := len(own.scored) + len(past.scored) + len(future.scored); len(own.scored) == 0 || all < 2 {
 		if len(own.scored)+lostResponses(f, "") == 0 || all+lost < 2 { // without the failures too
-			return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
+			return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.TooFewScored}
 		}
 		return undecided(f, schemas.TooFewScored, schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageReads, schemas.StageJudge)
 	}
@@ -147,7 +141,7 @@ func temporal(f *schemas.Finding, o ActorOptions) schemas.Choice {
 	rho := inMillionths(o.Rho)
 	chosen, rejected := from.shortestOfTop(rho), against.longestOfBottom(rho)
 	if compareMeans(chosen.Score, rejected.Score) <= 0 {
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NoGap}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.NoGap}
 	}
 	return o.keep(chosen, rejected)
 }

@@ -28,16 +28,16 @@ func responses(rs ...schemas.ResponseFinding) *schemas.Finding {
 	return &schemas.Finding{PromptID: "p", Responses: rs}
 }
 
-func paired(chosen, rejected string) schemas.Choice {
-	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen, RejectedID: rejected}
+func paired(chosen, rejected string) schemas.Selection {
+	return schemas.Selection{Outcome: schemas.Paired, ChosenID: chosen, RejectedID: rejected}
 }
 
-func droppedFor(reason string) schemas.Choice {
-	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+func droppedFor(reason string) schemas.Selection {
+	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason}
 }
 
-func failedWith(code string) schemas.Choice {
-	return schemas.Choice{Outcome: schemas.Failed, Reason: code}
+func failedWith(code string) schemas.Selection {
+	return schemas.Selection{Outcome: schemas.Failed, Reason: code}
 }
 
 // Smax = 4 (a), Smin = 1 (g), range 3.
@@ -65,7 +65,7 @@ func TestActor(t *testing.T) {
 		name string
 		f    *schemas.Finding
 		o    ActorOptions
-		want schemas.Choice
+		want schemas.Selection
 	}{
 		{"best against worst", seven, ActorOptions{}, paired("a", "g")},
 		// Top from 4 − 0.1·3 = 3.7: a. Bottom to 1.3: f and g, the longer is f.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -17,7 +18,7 @@ import (
 )
 
 func init() {
-	register.DoFn3x1[context.Context, schemas.Record, []schemas.BalanceCounts, schemas.Record](&balanceFn{})
+	beam.RegisterDoFn(reflect.TypeFor[balanceFn]())
 	register.Function2x0(countBalanceFn)
 	register.Function2x1(addBalance)
 	register.Emitter1[schemas.BalanceCounts]()
@@ -126,7 +127,7 @@ func (b *Balance) balanceDirections(cells map[schemas.BalanceCell]int64, share f
 	if least > most {
 		more, most, least = -1, least, most
 	}
-	limit := mostOfOther(least, share)
+	limit := maxOfOther(least, share)
 	if most <= limit {
 		return false
 	}
@@ -134,16 +135,16 @@ func (b *Balance) balanceDirections(cells map[schemas.BalanceCell]int64, share f
 	return true
 }
 
-// mostOfOther returns the largest count of one direction that is allowed with a smaller count of the
+// maxOfOther returns the largest count of one direction that is allowed with a smaller count of the
 // other.
-func mostOfOther(least int64, share float64) int64 {
+func maxOfOther(least int64, share float64) int64 {
 	return int64(float64(least)*(1+share)/(1-share) + tolerance)
 }
 
 // KeptByDirections returns how many of a run's judge pairs balance_directions alone keeps, from
 // their counts by direction.
 func KeptByDirections(higher, equal, lower int64, share float64) int64 {
-	limit := mostOfOther(min(higher, lower), share)
+	limit := maxOfOther(min(higher, lower), share)
 	return min(higher, limit) + equal + min(lower, limit)
 }
 
@@ -223,8 +224,8 @@ func (b *Balance) lower(cells map[schemas.BalanceCell]int64, bound int, limit in
 
 // BalancePairs drops judge pairs until the run's pairs satisfy o.
 //
-// It takes a PCollection<schemas.Record> with the judge's choices, and returns one of the same length
-// in which some of these choices are dropped for the reason direction or class_cap. The dropped pairs
+// It takes a PCollection<schemas.Record> with the judge's selections, and returns one of the same length
+// in which some of these selections are dropped for the reason direction or class_cap. The dropped pairs
 // depend on the prompts' IDs and the scores alone. It returns an error if o is invalid.
 func BalancePairs(s beam.Scope, records beam.PCollection, o BalanceOptions) (beam.PCollection, error) {
 	if err := o.Validate(); err != nil {
@@ -287,14 +288,14 @@ func (f *balanceFn) ProcessElement(ctx context.Context, r schemas.Record, counts
 	if r.Judge == nil {
 		return r
 	}
-	choice := *r.Judge
+	selection := *r.Judge
 	if c, ok := cellOf(&r); ok {
 		if reason := f.balance.Reason(c); reason != "" {
-			choice = schemas.Choice{Outcome: schemas.Dropped, Reason: reason, Elo: choice.Elo}
+			selection = schemas.Selection{Outcome: schemas.Dropped, Reason: reason, Elo: selection.Elo}
 		}
 	}
-	count(ctx, schemas.RoleJudge, choice)
-	r.Judge = &choice
+	count(ctx, schemas.RoleJudge, selection)
+	r.Judge = &selection
 	return r
 }
 

@@ -140,12 +140,12 @@ func TestBalancePairs(t *testing.T) {
 	for i := range 12 {
 		id := fmt.Sprint("prompt ", i)
 		f := &schemas.Finding{PromptID: id, Judgments: []schemas.JudgmentFinding{{ID: "a", Score: 4000}, {ID: "b", Score: 3000}}}
-		c := &schemas.Choice{Outcome: schemas.Paired, ChosenID: "a", RejectedID: "b"}
+		c := &schemas.Selection{Outcome: schemas.Paired, ChosenID: "a", RejectedID: "b"}
 		switch i {
 		case 9:
 			c.ChosenID, c.RejectedID = "b", "a"
 		case 10:
-			c = &schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.EqualElo}
+			c = &schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.EqualElo}
 		case 11:
 			f, c = nil, nil
 		}

@@ -19,7 +19,7 @@ import (
 	"coeval/transforms/rating"
 )
 
-var paired = flag.Int("paired", 150, "prompts a row of TestSettledAgainstAll")
+var paired = flag.Int("paired", 100, "prompts a row of TestSettledAgainstAll")
 
 // judging is how a simulated judge and meta-judge err. The four are those of the simulated worker.
 type judging struct {
@@ -43,6 +43,8 @@ var judgings = []judging{
 type contest struct {
 	finding schemas.Finding // with all verdicts
 	quality []float64
+	// read and deviation are those of the read of the response, in points.
+	read, deviation float64
 }
 
 // draw returns the contests of a prompt of 7 responses with 11 judgments each: the one of the response
@@ -53,7 +55,7 @@ func (l judging) draw(prompt uint64, hidden float64) (all, byBlock contest) {
 	const responses, judgments, block = 7, 11, 5
 	r := rand.New(rand.NewPCG(prompt, 7))
 	mean := 3 + .4*r.NormFloat64()
-	mostAll, mostBlock := -1.0, -1.0
+	maxAll, maxBlock := -1.0, -1.0
 	var chosenAll, chosenBlock uint64
 	for k := range uint64(responses) {
 		z := r.NormFloat64()
@@ -70,11 +72,11 @@ func (l judging) draw(prompt uint64, hidden float64) (all, byBlock contest) {
 			c.finding.Judgments = append(c.finding.Judgments, schemas.JudgmentFinding{ID: key, Score: int(math.Round(score * 1000)), Chars: 1, Fingerprint: key})
 			c.quality = append(c.quality, -math.Abs(score-quality)+hidden*r.NormFloat64())
 		}
-		if v := variance(scores); v > mostAll {
-			mostAll, all, chosenAll = v, c, k
+		if v := variance(scores); v > maxAll {
+			maxAll, all, chosenAll = v, c, k
 		}
-		if v := variance(scores[:block]); v > mostBlock {
-			mostBlock, byBlock, chosenBlock = v, c, k
+		if v := variance(scores[:block]); v > maxBlock {
+			maxBlock, byBlock, chosenBlock = v, c, k
 		}
 	}
 	l.compare(&all, rand.New(rand.NewPCG(prompt, 100+chosenAll)))
@@ -155,10 +157,10 @@ func (c *contest) settle(t *testing.T, p rating.Policy) (f schemas.Finding, aske
 
 // gap returns how much better the chosen judgment is than the rejected one, in points.
 func (c *contest) gap(t *testing.T, f *schemas.Finding, o pairs.JudgeOptions) float64 {
-	choice := pairs.Judge(f, schemas.PositionWeights{First: .5, Second: .5}, o)
-	if choice.Outcome != schemas.Paired {
-		if choice.Reason != schemas.EqualElo {
-			t.Errorf("prompt %s: %s %s", f.PromptID, choice.Outcome, choice.Reason)
+	selection := pairs.Judge(f, schemas.PositionWeights{First: .5, Second: .5}, o)
+	if selection.Outcome != schemas.Paired {
+		if selection.Reason != schemas.EqualElo {
+			t.Errorf("prompt %s: %s %s", f.PromptID, selection.Outcome, selection.Reason)
 		}
 		return 0
 	}
@@ -169,7 +171,7 @@ func (c *contest) gap(t *testing.T, f *schemas.Finding, o pairs.JudgeOptions) fl
 		}
 		return c.quality[i]
 	}
-	return at(choice.ChosenID) - at(choice.RejectedID)
+	return at(selection.ChosenID) - at(selection.RejectedID)
 }
 
 // ratio returns Σa/Σb with the half-width of its 95 % interval over the prompts, by the delta method:

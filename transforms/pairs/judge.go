@@ -111,25 +111,25 @@ func (o JudgeOptions) Validate() error {
 // against the one with the lowest. Of equals the lowest ID is chosen and the highest
 // rejected. Run are the run's weights, which the modes response and fixed don't read. The
 // options must be valid.
-func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) schemas.Choice {
+func Judge(f *schemas.Finding, run schemas.PositionWeights, o JudgeOptions) schemas.Selection {
 	o = o.withDefaults()
 	switch {
 	case f.OverBudget:
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.OverBudget}
 	case f.ContestedID == "" && !hasScored(f) && lostResponses(f, "") > 0:
 		return undecided(f, schemas.NotContested, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
 	case f.ContestedID == "":
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.NotContested}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.NotContested}
 	case len(f.Judgments) < o.MinJudgments && len(f.Judgments)+lostJudgments(f) < o.MinJudgments:
-		return schemas.Choice{Outcome: schemas.Dropped, Reason: schemas.TooFewJudgments}
+		return schemas.Selection{Outcome: schemas.Dropped, Reason: schemas.TooFewJudgments}
 	case len(f.Judgments) < o.MinJudgments:
 		return undecided(f, schemas.TooFewJudgments, schemas.StageJudge)
 	}
 	eps := o.rate(f, o.weights(f, run))
 	best, worst := extremes(f.Judgments, eps)
-	choice := o.decide(f, eps, best, worst)
-	choice.Elo = eps
-	return choice
+	selection := o.decide(f, eps, best, worst)
+	selection.Elo = eps
+	return selection
 }
 
 // rate returns the ratings of a finding's judgments in logits.
@@ -178,8 +178,8 @@ func Scores(f *schemas.Finding, w schemas.PositionWeights, prior rating.Prior) [
 	return roundRatings(post.Mean)
 }
 
-// decide returns the choice for the judgments with the highest and the lowest rating.
-func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int) schemas.Choice {
+// decide returns the selection for the judgments with the highest and the lowest rating.
+func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int) schemas.Selection {
 	chosen, rejected := f.Judgments[best], f.Judgments[worst]
 	var reason string
 	switch {
@@ -194,9 +194,9 @@ func (o JudgeOptions) decide(f *schemas.Finding, eps []float64, best, worst int)
 	case o.MaxJudgmentChars > 0 && chosen.Chars > o.MaxJudgmentChars:
 		reason = schemas.JudgmentTooLong
 	default:
-		return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+		return schemas.Selection{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 	}
-	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason}
 }
 
 // lostJudgments returns how many judgments of the contested response failed for good.

@@ -40,7 +40,7 @@ func TestJudge(t *testing.T) {
 		f    *schemas.Finding
 		w    schemas.PositionWeights
 		o    JudgeOptions
-		want schemas.Choice
+		want schemas.Selection
 	}{
 		{"the best against the worst", better(4), even, JudgeOptions{}, paired("d", "a")},
 		{

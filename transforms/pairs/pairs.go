@@ -1,23 +1,26 @@
-// Package pairs picks from a finding the pair that trains the actor and the pair that trains
-// its judge.
+// Package pairs selects from a finding the pair that trains the actor and the pair that trains its
+// judge.
 //
-// [Actor] picks two responses by their mean scores, with length control; [Judge] picks two
-// judgments of the contested response by Elo ratings from the meta-judge's verdicts. Both are
-// pure functions of numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the
-// transforms around them. [BalancePairs] drops judge pairs of which a run has too many of a kind.
+// [Actor] selects two responses by their mean scores, with length control. [Judge] selects two judgments
+// of the contested response by Elo ratings from the meta-judge's verdicts. Both are pure functions of
+// numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the transforms around them.
+// [BalancePairs] drops judge pairs that are too frequent in the run. It can balance the scores of the
+// chosen judgments, and pairs whose chosen judgment scores higher against pairs whose chosen judgment
+// scores lower.
 //
-// It promises that a finding gets exactly one choice for a role: a pair, the first of
-// schemas.DropReasons that applies, or, when final failures of calls left too little to decide,
-// the code of those failures. Scores, tiers and margins are compared as integers, and ties
-// break by ID, so that no choice depends on the order of a list. The ratings are floats,
-// rounded to 1e-9; machines of another architecture may differ within that.
+// The package promises that a finding gets exactly one selection for each requested role. The selection
+// is a pair, or the first of schemas.DropReasons that applies. If too few calls succeeded to decide, it
+// is the code of the failed calls. Scores, tiers and margins are compared as integers, and ties break by
+// ID, so no selection depends on the order of a list. The ratings are floats, rounded to 1e-9. Machines
+// of another architecture may differ within that.
 //
-// Metrics, namespace "pairs", counters of findings: actor_paired, actor_failed,
-// actor_dropped_REASON for each reason of the actor, and the same with judge.
+// Metrics, namespace "pairs", counters of findings: actor_paired, actor_failed, actor_dropped_REASON for
+// each reason of the actor, and the same with judge.
 package pairs
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -27,14 +30,14 @@ import (
 )
 
 func init() {
-	register.DoFn2x1[context.Context, schemas.Record, schemas.Record](&actorPairsFn{})
-	register.DoFn3x1[context.Context, schemas.Record, []schemas.PositionCounts, schemas.Record](&judgePairsFn{})
+	beam.RegisterDoFn(reflect.TypeFor[actorPairsFn]())
+	beam.RegisterDoFn(reflect.TypeFor[judgePairsFn]())
 	register.Function2x0(countPositionsFn)
 	register.Function2x1(addPositions)
 	register.Emitter1[schemas.PositionCounts]()
 }
 
-// ActorPairs adds the actor's choice to every record with a finding.
+// ActorPairs adds the actor's selection to every record with a finding.
 //
 // It takes a PCollection<schemas.Record> and returns one of the same length, in which every
 // record with a finding has Actor set; a bad line stays as it is. It returns an error if o is
@@ -57,7 +60,7 @@ func PositionCounts(s beam.Scope, records beam.PCollection) beam.PCollection {
 	return beam.Combine(s, addPositions, beam.ParDo(s, countPositionsFn, records))
 }
 
-// JudgePairs adds the judge's choice to every record with a finding.
+// JudgePairs adds the judge's selection to every record with a finding.
 //
 // It takes a PCollection<schemas.Record> and, as a side input, a
 // PCollection<schemas.PositionCounts> of any length whose sum gives the run's position
@@ -71,10 +74,10 @@ func JudgePairs(s beam.Scope, records, counts beam.PCollection, o JudgeOptions) 
 	return beam.ParDo(s, &judgePairsFn{Options: o}, records, beam.SideInput{Input: counts}), nil
 }
 
-// fates are the counters by name.
-var fates = newFates()
+// outcomeCounters are the counters of outcomes by name.
+var outcomeCounters = newOutcomeCounters()
 
-func newFates() map[string]beam.Counter {
+func newOutcomeCounters() map[string]beam.Counter {
 	counters := map[string]beam.Counter{}
 	for role, reasons := range schemas.DropReasons {
 		names := []string{role + "_" + string(schemas.Paired), role + "_" + string(schemas.Failed)}
@@ -88,12 +91,12 @@ func newFates() map[string]beam.Counter {
 	return counters
 }
 
-func count(ctx context.Context, role string, c schemas.Choice) {
+func count(ctx context.Context, role string, c schemas.Selection) {
 	name := role + "_" + string(c.Outcome)
 	if c.Outcome == schemas.Dropped {
 		name += "_" + c.Reason
 	}
-	fates[name].Inc(ctx, 1)
+	outcomeCounters[name].Inc(ctx, 1)
 }
 
 type actorPairsFn struct{ Options ActorOptions }
@@ -102,9 +105,9 @@ func (f *actorPairsFn) ProcessElement(ctx context.Context, r schemas.Record) sch
 	if r.Finding == nil {
 		return r
 	}
-	choice := Actor(r.Finding, f.Options)
-	count(ctx, schemas.RoleActor, choice)
-	r.Actor = &choice
+	selection := Actor(r.Finding, f.Options)
+	count(ctx, schemas.RoleActor, selection)
+	r.Actor = &selection
 	return r
 }
 
@@ -131,19 +134,19 @@ func (f *judgePairsFn) ProcessElement(ctx context.Context, r schemas.Record, cou
 	for _, c := range counts {
 		run = addPositions(run, c)
 	}
-	choice := Judge(r.Finding, Weights(run), f.Options)
+	selection := Judge(r.Finding, Weights(run), f.Options)
 	if !f.Options.Balance.Enabled() { // else BalancePairs counts
-		count(ctx, schemas.RoleJudge, choice)
+		count(ctx, schemas.RoleJudge, selection)
 	}
-	r.Judge = &choice
+	r.Judge = &selection
 	return r
 }
 
-// undecided returns the choice of a finding without a pair: failed, if calls of one of the
+// undecided returns the selection of a finding without a pair: failed, if calls of one of the
 // stages that feed the decision failed for good, else dropped for the reason. Stages are in
-// the order in which they run. A failed choice carries the code of the most calls, of equals
+// the order in which they run. A failed selection carries the code of the most calls, of equals
 // that of the earliest stage, then the first in the alphabet.
-func undecided(f *schemas.Finding, reason string, stages ...string) schemas.Choice {
+func undecided(f *schemas.Finding, reason string, stages ...string) schemas.Selection {
 	var most schemas.FailedCalls
 	for _, stage := range stages {
 		for _, failed := range f.Failed {
@@ -156,7 +159,7 @@ func undecided(f *schemas.Finding, reason string, stages ...string) schemas.Choi
 		}
 	}
 	if most.Calls > 0 {
-		return schemas.Choice{Outcome: schemas.Failed, Reason: most.Code}
+		return schemas.Selection{Outcome: schemas.Failed, Reason: most.Code}
 	}
-	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func init() {
-	register.Function1x0(printChoices)
+	register.Function1x0(printSelections)
 }
 
 func TestMain(m *testing.M) {
@@ -90,11 +90,11 @@ func TestJudgePairsUsesTheRunsWeights(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			choice := Judge(few, Weights(sum(tt.counts)), JudgeOptions{})
-			if choice.ChosenID != tt.chosen {
-				t.Errorf("chosen is %s, want %s", choice.ChosenID, tt.chosen)
+			selection := Judge(few, Weights(sum(tt.counts)), JudgeOptions{})
+			if selection.ChosenID != tt.chosen {
+				t.Errorf("chosen is %s, want %s", selection.ChosenID, tt.chosen)
 			}
-			passert.Equals(s, judged, schemas.Record{Finding: few, Judge: &choice})
+			passert.Equals(s, judged, schemas.Record{Finding: few, Judge: &selection})
 			ptest.RunAndValidate(t, p)
 		})
 	}
@@ -124,11 +124,11 @@ func TestTransformsRefuseOptions(t *testing.T) {
 	}
 }
 
-func printChoices(r schemas.Record) {
+func printSelections(r schemas.Record) {
 	fmt.Printf("%s: actor %s %q, judge %s %q\n", r.Finding.PromptID, r.Actor.Outcome, r.Actor.Reason, r.Judge.Outcome, r.Judge.Reason)
 }
 
-// The graph is a line: the actor's choice is added to a record, then the judge's, whose
+// The graph is a line: the actor's selection is added to a record, then the judge's, whose
 // weights come from all records.
 func ExampleJudgePairs() {
 	p, s := beam.NewPipelineWithRoot()
@@ -141,7 +141,7 @@ func ExampleJudgePairs() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	beam.ParDo0(s, printChoices, withBoth)
+	beam.ParDo0(s, printSelections, withBoth)
 	if _, err := beam.Run(context.Background(), "prism", p); err != nil {
 		log.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func withReads(f *schemas.Finding) *schemas.Finding {
 	return &out
 }
 
-// Reads of 0 and 1 give the choices and weights of the verdicts that they stand for, bit by bit.
+// Reads of 0 and 1 give the selections and weights of the verdicts that they stand for, bit by bit.
 func TestSureReadsAreVerdicts(t *testing.T) {
 	for _, rows := range [][]string{{"-11", "0-2", "01-"}, {"-121", "2-12", "11-.", "-20-"}, {"-111", "2-11", "22-1", "222-"}} {
 		f := finding(rows...)
@@ -70,9 +70,9 @@ func TestSoftWinsRecoverTheRatings(t *testing.T) {
 			f.Reads[m*n+k] = int64(math.Round(schemas.ReadUnit / (1 + math.Exp(eps[k]-eps[m]))))
 		}
 	}
-	choice := Judge(f, even, JudgeOptions{Lambda: 1e-6})
+	selection := Judge(f, even, JudgeOptions{Lambda: 1e-6})
 	for i := range eps {
-		if got := choice.Elo[i]; math.Abs(got-(eps[i]-mean)) > 1e-4 {
+		if got := selection.Elo[i]; math.Abs(got-(eps[i]-mean)) > 1e-4 {
 			t.Errorf("rating %d is %v, want %v", i, got, eps[i]-mean)
 		}
 	}
@@ -97,9 +97,9 @@ func TestUnparsedReads(t *testing.T) {
 	for k := range 4 { // all of judgment 3, the best
 		f.Reads[3*4+k], f.Reads[k*4+3] = -1, -1
 	}
-	choice := Judge(f, even, JudgeOptions{})
-	if choice.ChosenID == f.Judgments[3].ID || choice.Outcome != schemas.Paired {
-		t.Errorf("%+v: a judgment without a read is chosen", choice)
+	selection := Judge(f, even, JudgeOptions{})
+	if selection.ChosenID == f.Judgments[3].ID || selection.Outcome != schemas.Paired {
+		t.Errorf("%+v: a judgment without a read is chosen", selection)
 	}
 	if c := CountPositions(f); c.First+c.Second != 6*schemas.ReadUnit { // 3·2 of the other three
 		t.Errorf("%+v: positions count reads without a value", c)

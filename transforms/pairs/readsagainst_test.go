@@ -1,16 +1,21 @@
 package pairs_test
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"regexp"
 	"runtime"
+	"slices"
 	"testing"
 	"text/tabwriter"
 
 	"golang.org/x/sync/errgroup"
+	"gonum.org/v1/gonum/floats"
 
 	"coeval/schemas"
+	"coeval/transforms/judge"
 	"coeval/transforms/pairs"
 	"coeval/transforms/rating"
 )
@@ -24,22 +29,22 @@ const (
 	comparisonPrompt                                 = judgePrompt + 2*judgmentTokens
 )
 
-// tokens returns the tokens that a prompt of 7 responses generates and reads with n judgments for each judged
-// response, and this many comparisons of so many tokens.
-func tokens(judged, n int, reads bool, comparisons, perComparison float64) (generated, read float64) {
+// tokens returns the generated and the prompt tokens of a prompt with 7 responses: for judgments in a
+// number of requests, and for comparisons of perComparison tokens each.
+func tokens(requests, judgments float64, reads bool, comparisons, perComparison float64) (generated, read float64) {
 	const k = 7
-	generated = k*responseTokens + float64(judged*n*judgmentTokens) + comparisons*perComparison
-	read = conversationTokens + float64(judged*judgePrompt) + comparisons*comparisonPrompt
+	generated = k*responseTokens + judgments*judgmentTokens + comparisons*perComparison
+	read = conversationTokens + requests*judgePrompt + comparisons*comparisonPrompt
 	if reads {
 		generated, read = generated+k, read+k*judgePrompt
 	}
 	return generated, read
 }
 
-// readVariance is the variance of the whole points 0 to 5 nearest to a normal number: what a read of a
-// response tells.
-func readVariance(mean, deviation float64) float64 {
-	var m, squares, from float64
+// readMoments returns the mean and the variance of a read of a response: of the whole points 0 to 5 that
+// are nearest to a normal number.
+func readMoments(mean, deviation float64) (m, variance float64) {
+	var squares, from float64
 	for v := range 6 {
 		to := 1.0
 		if v < 5 {
@@ -47,7 +52,7 @@ func readVariance(mean, deviation float64) float64 {
 		}
 		m, squares, from = m+(to-from)*float64(v), squares+(to-from)*float64(v*v), to
 	}
-	return squares - m*m
+	return m, squares - m*m
 }
 
 // byRead returns the contest of the response that the reads' variance chooses, with n judgments. Responses are those
@@ -64,13 +69,13 @@ func (l judging) byRead(prompt uint64, hidden float64, n int) contest {
 		for range 22 { // the judgments of draw
 			r.NormFloat64()
 		}
-		v := readVariance(mean, l.noise)
+		m, v := readMoments(mean, l.noise)
 		if v <= most {
 			continue
 		}
 		most = v
 		own := rand.New(rand.NewPCG(prompt, 1000+k))
-		out = contest{finding: schemas.Finding{PromptID: fmt.Sprintf("prompt-%d", prompt), ContestedID: "r"}}
+		out = contest{finding: schemas.Finding{PromptID: fmt.Sprintf("prompt-%d", prompt), ContestedID: "r"}, read: m, deviation: math.Sqrt(v)}
 		for i := range n {
 			score := mean + l.noise*own.NormFloat64()
 			score = min(max(math.Round(score/.5)*.5, 0), 5)
@@ -107,7 +112,7 @@ func (l judging) read(c *contest, discrimination, noise float64, r *rand.Rand) {
 }
 
 // readOutcome is what a kind of reads gave, by prompt.
-type readOutcome struct{ gap, asked []float64 }
+type readOutcome struct{ gap, asked, requests, judgments []float64 }
 
 type readKind struct {
 	name                  string
@@ -115,20 +120,34 @@ type readKind struct {
 	judgments             int // of the contested response; 0 is 11 of each response
 }
 
+// inRounds asks judgments in words by the rule of judge.Rounds.
+const inRounds = -1
+
+var readsOf = flag.String("reads", "", "regular expression of the rows of TestReadsAgainstAll: kind; judges; hidden")
+
 var readKinds = []readKind{
 	{"comparisons", 1, 0, 0},
 	{"comparisons, half as sure", .5, 0, 0},
 	{"comparisons, error 1", 1, 1, 0},
 	{"comparisons, half as sure, error 1", .5, 1, 0},
 	{"both, n = 11", 1, 0, 11},
-	{"both, n = 16", 1, 0, 16},
 	{"both, n = 24", 1, 0, 24},
+	{"both, in rounds", 1, 0, inRounds},
+}
+
+// kinds returns the kinds of reads whose rows -reads names, for example "both, in rounds; mild; 0.5".
+func (l judging) kinds(hidden float64) []readKind {
+	pattern := regexp.MustCompile(*readsOf)
+	return slices.DeleteFunc(slices.Clone(readKinds), func(k readKind) bool {
+		return !pattern.MatchString(fmt.Sprintf("%s; %s; %v", k.name, l.name, hidden))
+	})
 }
 
 func (l judging) runReads(t *testing.T, prompts int, hidden float64) (full []float64, reads map[string]*readOutcome) {
 	full, reads = make([]float64, prompts), map[string]*readOutcome{}
-	for _, k := range readKinds {
-		reads[k.name] = &readOutcome{make([]float64, prompts), make([]float64, prompts)}
+	for _, k := range l.kinds(hidden) {
+		zeros := func() []float64 { return make([]float64, prompts) }
+		reads[k.name] = &readOutcome{zeros(), zeros(), zeros(), zeros()}
 	}
 	elo := pairs.JudgeOptions{KeepEqualScores: true, PositionWeights: pairs.ResponseWeights}
 	scores := elo
@@ -139,14 +158,22 @@ func (l judging) runReads(t *testing.T, prompts int, hidden float64) (full []flo
 		group.Go(func() error {
 			all, _ := l.draw(uint64(i), hidden)
 			full[i] = all.gap(t, &all.finding, elo)
-			for at, k := range readKinds {
-				c := all
-				if k.judgments > 0 {
+			for at, k := range l.kinds(hidden) {
+				c, out := all, reads[k.name]
+				out.requests[i], out.judgments[i] = 7, 77
+				switch {
+				case k.judgments == inRounds:
+					c = l.byRead(uint64(i), hidden, judge.DefaultMaxJudgments)
+					rounds, n := c.rounds()
+					c.finding.Judgments, c.quality = c.finding.Judgments[:n], c.quality[:n]
+					out.requests[i], out.judgments[i] = float64(rounds), float64(n)
+				case k.judgments > 0:
 					c = l.byRead(uint64(i), hidden, k.judgments)
+					out.requests[i], out.judgments[i] = 1, float64(k.judgments)
 				}
 				l.read(&c, k.discrimination, k.noise, rand.New(rand.NewPCG(uint64(i), 500+uint64(at))))
 				f, asked := c.settle(t, rating.Policy{Regret: readRegret, MaxComparisons: maxReads})
-				reads[k.name].gap[i], reads[k.name].asked[i] = c.gap(t, &f, scores), float64(asked)
+				out.gap[i], out.asked[i] = c.gap(t, &f, scores), float64(asked)
 			}
 			return nil
 		})
@@ -167,33 +194,102 @@ const readRegret = 0.08
 // runs it on 5,000 prompts a row; the test bounds what few prompts can show, as TestSettledAgainstAll does.
 func TestReadsAgainstAll(t *testing.T) {
 	w := tabwriter.NewWriter(t.Output(), 0, 8, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "reads of\tjudges\thidden\tcomparisons\tgap\tgenerated\tread")
-	allGenerated, allRead := tokens(7, 11, false, 110, comparisonTokens)
+	_, _ = fmt.Fprintln(w, "reads of\tjudges\thidden\tjudgments\tcomparisons\tgap\tgenerated\tread")
+	allGenerated, allRead := tokens(7, 77, false, 110, comparisonTokens)
 	for _, hidden := range []float64{0, .5} {
 		for _, l := range judgings {
+			if len(l.kinds(hidden)) == 0 {
+				continue
+			}
 			full, reads := l.runReads(t, *paired, hidden)
-			for _, k := range readKinds {
-				r, half := ratio(reads[k.name].gap, full)
-				asked := 0.0
-				for _, x := range reads[k.name].asked {
-					asked += x / float64(*paired)
-				}
-				judged, n := 7, 11
-				if k.judgments > 0 {
-					judged, n = 1, k.judgments
-				}
-				generated, read := tokens(judged, n, k.judgments > 0, asked, 1)
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%v\t%.1f\t%.3f ± %.3f\t%.2f\t%.2f\n", k.name, l.name, hidden, asked, r, half, generated/allGenerated, read/allRead)
+			for _, k := range l.kinds(hidden) {
+				out := reads[k.name]
+				r, half := ratio(out.gap, full)
+				asked := mean(out.asked)
+				generated, read := tokens(mean(out.requests), mean(out.judgments), k.judgments != 0, asked, 1)
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%v\t%.1f\t%.1f\t%.3f ± %.3f\t%.3f\t%.3f\n", k.name, l.name, hidden, mean(out.judgments), asked, r, half, generated/allGenerated, read/allRead)
 				if l.name == "bad" || k.discrimination < 1 || k.noise > 0 || k.judgments > 0 && k.judgments < 24 {
 					continue
 				}
 				least, most := 1.0, 0.37 // 7 responses and 77 judgments are 0.357 of the generated tokens
-				if k.judgments > 0 {
-					least, most = .93, 0.15
+				if k.judgments != 0 {
+					most = 0.15
+				}
+				if k.judgments == inRounds { // 11 to 40 judgments, with a standard deviation of about 10: four standard errors
+					most += 4 * 10 * judgmentTokens / math.Sqrt(float64(*paired)) / allGenerated
+				}
+				if k.judgments > 0 { // mild without a hidden part loses 0.07
+					least = .93
 				}
 				if least -= 4 * .45 / math.Sqrt(float64(*paired)); r < least || generated > most*allGenerated || read > .4*allRead {
 					t.Errorf("reads of %s, %s, hidden %v: %.3f of the gap for %.2f of the generated and %.2f of the prompt tokens", k.name, l.name, hidden, r, generated/allGenerated, read/allRead)
 				}
+			}
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rounds returns the number of rounds, and of judgments in words, after which the rule of judge.Rounds stops. The first
+// round has the default of judge.n, 11.
+func (c *contest) rounds() (rounds, judgments int) {
+	// judge.Rounds takes sums of reads: n = 1 has Σm = m and Σm² = V + m².
+	m := int64(math.Round(1000 * c.read))
+	read := schemas.Score{N: 1, Sum: m, Squares: m*m + int64(math.Round(1e6*c.deviation*c.deviation))}
+	rounds, judgments = 1, 11
+	for {
+		var scores []schemas.Judgment
+		for _, j := range c.finding.Judgments[:judgments] {
+			scores = append(scores, schemas.Judgment{Score: j.Score})
+		}
+		more, stop := (judge.Rounds{}).Next(judgments, scores, read)
+		if stop != "" {
+			return rounds, judgments
+		}
+		rounds, judgments = rounds+1, judgments+more
+	}
+}
+
+func mean(x []float64) float64 { return floats.Sum(x) / float64(len(x)) }
+
+// ceilings returns, for each prompt and number of judgments, the gap of the best and the worst judgment of
+// the response that the reads choose. Perfect comparisons would have these gaps.
+func (l judging) ceilings(t *testing.T, prompts int, hidden float64, ns []int) (full []float64, spans [][]float64) {
+	elo := pairs.JudgeOptions{KeepEqualScores: true, PositionWeights: pairs.ResponseWeights}
+	spans = make([][]float64, len(ns))
+	for i := range prompts {
+		all, _ := l.draw(uint64(i), hidden)
+		full = append(full, all.gap(t, &all.finding, elo))
+		c := l.byRead(uint64(i), hidden, slices.Max(ns))
+		for at, n := range ns {
+			spans[at] = append(spans[at], slices.Max(c.quality[:n])-slices.Min(c.quality[:n]))
+		}
+	}
+	return full, spans
+}
+
+// The table of ceilings in docs/sizing-and-cost.md: the gap of the best and the worst judgment as a ratio
+// to the gap of all 110 comparisons in words. The expected ratios for 24 judgments were measured with
+// 1,500 prompts. A ratio of n prompts has a standard error of at most 0.6/√n, and the test allows four of
+// them.
+func TestCeilingOfReadsAgainstAll(t *testing.T) {
+	ns := []int{11, 24, 27, 30, 34}
+	want := map[float64][]float64{0: {.972, 1.104, 1.318}, .5: {1.212, 1.231, 1.416}}
+	w := tabwriter.NewWriter(t.Output(), 0, 8, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "judges\thidden\tjudgments:", ns)
+	for _, hidden := range []float64{0, .5} {
+		for at, l := range judgings[:3] {
+			full, spans := l.ceilings(t, *paired, hidden, ns)
+			_, _ = fmt.Fprintf(w, "%s\t%v", l.name, hidden)
+			for _, span := range spans {
+				r, half := ratio(span, full)
+				_, _ = fmt.Fprintf(w, "\t%.3f ± %.3f", r, half)
+			}
+			_, _ = fmt.Fprintln(w)
+			if r, _ := ratio(spans[1], full); math.Abs(r-want[hidden][at]) > 4*.6/math.Sqrt(float64(*paired)) {
+				t.Errorf("%s, hidden %v: the best and the worst of 24 judgments have %.3f of the gap, want %.3f", l.name, hidden, r, want[hidden][at])
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func TestTemporal(t *testing.T) {
 		name string
 		f    *schemas.Finding
 		o    ActorOptions
-		want schemas.Choice
+		want schemas.Selection
 	}{
 		{"past's worst is lower", finding(own, past(scored("p", 1, 1000, 1000), scored("q", 1, 3000, 3000))), one, paired("a", "p")},
 		{"past's worst ties with the actor's", finding(own, past(scored("p", 1, 2000, 2000), scored("q", 1, 5000, 5000))), one, paired("a", "c")},

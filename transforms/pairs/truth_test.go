@@ -34,7 +34,7 @@ func (w worker) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generatio
 		}
 		q := w.world.Read(c.Messages(), c.Role.Model)
 		for k := range c.N {
-			said := w.world.Reply(&q, seed+int64(k), 0)
+			said := w.world.Reply(&q, seed+int64(c.First+k), 0)
 			out[i] = append(out[i], schemas.Generation{Text: said.Text, Reasoning: said.Reasoning, FinishReason: said.FinishReason})
 		}
 	}
@@ -101,8 +101,8 @@ func (s share) of() float64 { return float64(s.yes) / float64(s.all) }
 
 func (s share) String() string { return fmt.Sprintf("%.4f of %d", s.of(), s.all) }
 
-// judgePair returns the two judgments of a choice.
-func judgePair(d *schemas.Dossier, c schemas.Choice) (chosen, rejected *schemas.Judgment) {
+// judgePair returns the two judgments of a selection.
+func judgePair(d *schemas.Dossier, c schemas.Selection) (chosen, rejected *schemas.Judgment) {
 	contested := d.Contested()
 	for i := range contested.Judgments {
 		switch j := &contested.Judgments[i]; j.ID {

@@ -1,13 +1,12 @@
 // Package pairwise asks a judge which of two answers to a prompt is better.
 //
-// A dossier has two responses: the first belongs to side A, the second to side B. Both are shown in
-// both orders, each order as many times as there are replicates. The judge reasons and ends with a
+// A dossier has two responses: the first belongs to side A, the second to side B. Both orders are shown
+// to the judge, each as many times as there are replicates. The judge gives its reasons and ends with a
 // verdict; see [ParseVerdict].
 //
-// Every comparison names the two responses in the order in which they were shown and its
-// replicate. A call that failed for good is a failure of the dossier and leaves no comparison.
-// Answers that are equal, empty or cut off are compared like all others: an answer that a user
-// would get is part of what is measured.
+// Every comparison names its replicate, and the two responses in the order in which they were shown. A
+// final failure of a call becomes a failure of the dossier and leaves no comparison. Equal, empty and
+// cut-off answers are compared like all others, because a user would get these answers too.
 package pairwise
 
 import (
@@ -52,7 +51,7 @@ type Options struct {
 	Scale Scale `json:"scale,omitempty"`
 	// Replicates is how many times each order is asked, 1 to 64. Zero means 1.
 	Replicates int `json:"replicates"`
-	// StripReasoning takes thoughts out of a text before its verdict is parsed. Zero means that
+	// StripReasoning removes reasoning from a text before its verdict is parsed. Zero means that
 	// they stay.
 	StripReasoning bool `json:"strip_reasoning"`
 	// Template is the source of a text/template that shows each of .Conversation, .AnswerA and
@@ -161,10 +160,7 @@ func (c *comparer) compare(ctx context.Context, caller stage.Caller, d *schemas.
 	for i, shown := range orders {
 		calls[i] = c.call(d.Prompt.ID, conversation, shown, stop)
 	}
-	answers, err := caller.Do(ctx, calls)
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
+	answers, err := stage.Do(ctx, caller, calls)
 	if err != nil {
 		return err
 	}

@@ -45,12 +45,20 @@ var (
 	lead = regexp.MustCompile(`^[\s("'“‘\[{<「【$]*(?i:(?:the\s+)?(?:answer|assistant|response|model)[\s:("'\[<]*)?$`)
 	// remark matches the allowed text after it: none, a pause, or a reason.
 	remark = regexp.MustCompile(`^[\s)\]}>"'”’」】$]*(?:$|[.,;:!(–—]|-\s|(?i:because|since|as|is|wins|by|with|for)\b)`)
+	// reason matches a remark that may name the other answer: "because B invents a date", "(B is wrong)".
+	reason = regexp.MustCompile(`^[\s)\]}>"'”’」】$.]*(?:[,;:–—-]\s*)?(?:(?i:\(?\s*(?:because|since)\b|\(?\s*as\s+(?:it|its|the|this|that)\b|\(?\s*as\s+(?:(?:answer|assistant|response|model)\s+)?[AB]\b|is\s+(?:\pL+\s+){0,2}better\s+than\b)|\(\s*(?i:(?:the\s+)?(?:answer|assistant|response|model)\s+)?[AB]\s+\pL{3,})`)
+	// lost says that the named answer is the worse one.
+	lost = `^\W*is\s+(?:\pL+\s+){0,2}(?:worse|worst|weaker|weakest|inferior|poorer|wrong|incorrect|loser)\b`
+	// rival and doubtful match remarks that leave the verdict open.
+	rival    = regexp.MustCompile(`(?i)\b[AB]\s+(?:is\s+(?:\pL+\s+){0,2}(?:better|best|superior|the\s+winner)|wins|and|or)\b|^\W*is\s+(?:\pL+\s+)?(?:not|no|never|hardly|barely)\b|` + lost)
+	doubtful = regexp.MustCompile(`(?i)\b(?:unless|otherwise|maybe|perhaps|(?:not\s+|un)(?:sure|certain)|depends?|wait|hmm|(?:only|even|as)\s+if|either\s+(?:is|one|would|could|works))\b|\?` +
+		`|(?:^|[.,;:(–—-])\W*(?:(?:but|and|only)\s+)*(?:if|either)\b|(?:^|[.;:(–—-])\W*or\b|\bor\s+(?:(?:answer|assistant|response|model)\s+)?(?-i:[AB])\b|^\W*is\s+(?:\pL+\s+)?(?:not|no|never|hardly|barely)\b|` + lost)
 )
 
 // ParseVerdict returns the verdict of a comparison, or the reason why it has none. FinishReason is
 // the generation's.
 //
-// The last line of the form "Verdict: A>B" decides, and only it; see package answers. "Winner:"
+// The last line of the form "Verdict: A>B" decides, unless another one contradicts it; see package answers. "Winner:"
 // may take the label's place. Accepted are A<B for B>A, emphasis, brackets, one letter alone for a
 // better answer, a word for a tie, and a remark behind it that names no other verdict. A JSON object
 // has its verdict under the key "verdict" or "winner".
@@ -84,10 +92,47 @@ func grammar(scale Scale) *answers.Grammar {
 			verdict, unparsed := parseValue(text, scale)
 			return answers.Value{N: slices.Index(verdicts, verdict), Reason: unparsed}
 		},
-		Label:    func(string) string { return "" },
-		Contests: func(string, int) bool { return false },
-		States:   func(string) bool { return false },
-		Merge:    func([]answers.Report) string { return "" },
+		Label: func(string) string { return "" },
+		Contests: func(sentence string, _ int) bool {
+			return answers.Retracted.MatchString(sentence) || answers.Amended.MatchString(sentence) || answers.Attributed.MatchString(sentence)
+		},
+		States: func(string) bool { return false },
+		Merge:  merge,
+		Refine: refine,
+	}
+}
+
+// merge returns a reason if two reports contradict each other: they are on different sides.
+func merge(reports []answers.Report) (reason string) {
+	last := reports[len(reports)-1]
+	for _, r := range reports {
+		if r.Reason == "" && side(r.Value) != side(last.Value) {
+			return Ambiguous
+		}
+	}
+	return ""
+}
+
+// refine returns the verdict with the highest degree: "Winner: A" has none.
+func refine(reports []answers.Report) (n int) {
+	n = reports[len(reports)-1].Value
+	for _, r := range reports {
+		if r.Reason == "" && verdicts[r.Value] != side(r.Value) {
+			n = r.Value
+		}
+	}
+	return n
+}
+
+// side returns a verdict without its degree.
+func side(n int) Verdict {
+	switch v := verdicts[n]; v {
+	case MuchBetter:
+		return Better
+	case MuchWorse:
+		return Worse
+	default:
+		return v
 	}
 }
 
@@ -145,9 +190,13 @@ func parseValue(value string, scale Scale) (Verdict, string) {
 	if at == nil || !lead.MatchString(value[:at[0]]) {
 		return "", Ambiguous
 	}
+	rest := value[at[1]:]
 	named := distinct(value)
-	switch rest := value[at[1]:]; {
-	case len(named) != 1 || named[0] == "" || !remark.MatchString(rest):
+	if reason.MatchString(rest) && !rival.MatchString(rest) {
+		named = distinct(value[:at[1]])
+	}
+	switch {
+	case len(named) != 1 || named[0] == "" || !remark.MatchString(rest) || doubtful.MatchString(rest), answers.Hedged.MatchString(rest):
 		return "", Ambiguous
 	case scale == Two && named[0] == Tie:
 		return "", OffScale

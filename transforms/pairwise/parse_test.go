@@ -28,13 +28,44 @@ func TestParseVerdict(t *testing.T) {
 		{"Verdict：A＞B", pairwise.Better, ""},
 		{"Verdict: A ≫ B", pairwise.MuchBetter, ""},
 		{"Verdict: A", pairwise.Better, ""},
+		{"Verdict: A is worse.", "", pairwise.Ambiguous},
+		{"Winner: A is the weaker answer", "", pairwise.Ambiguous},
+		{"Verdict: A is clearly better", pairwise.Better, ""},
 		{"Verdict: b", pairwise.Worse, ""},
 		{"Verdict: Answer B", pairwise.Worse, ""},
 		{"Verdict: Assistant A is better.", pairwise.Better, ""},
 		{"Winner: B", pairwise.Worse, ""},
 		{"Verdict: tie", pairwise.Tie, ""},
 		{"Verdict: A>B because it is correct.", pairwise.Better, ""},
-		{"Verdict: A>B\nVerdict: B>A", pairwise.Worse, ""}, // the last one decides
+		{"Verdict: A>B\nVerdict: B>A", "", pairwise.Ambiguous},
+		{"Verdict: A>B\nVerdict: A>B", pairwise.Better, ""},
+		{"Verdict: A>>B\n\nWinner: A", pairwise.MuchBetter, ""},
+		{"Winner: B\nVerdict: B>>A", pairwise.MuchWorse, ""},
+		{"Verdict: A>>B\n\nWinner: B", "", pairwise.Ambiguous},
+		{"Verdict: A=B\n\nWinner: A", "", pairwise.Ambiguous},
+		{"Winner: A because it has no errors or omissions.", pairwise.Better, ""},
+		{"Winner: A. It checks if the list is empty.", pairwise.Better, ""},
+		{"Winner: A because it returns either a list or nothing.", pairwise.Better, ""},
+		{"Winner: A, but only if the date is right.", "", pairwise.Ambiguous},
+		{"Winner: A because it is right. If not, choose B.", "", pairwise.Ambiguous},
+		{"Winner: A because it is right or B because it is short.", "", pairwise.Ambiguous},
+		{"Verdict: A>B\nWait, that is wrong.", "", pairwise.Ambiguous},
+		{"Verdict: A>B (B invents a date)", pairwise.Better, ""},
+		{"Verdict: A>B (B is better)", "", pairwise.Ambiguous},
+		{"Verdict: A>B (if the date is right)", "", pairwise.Ambiguous},
+		{"Verdict: A, B", "", pairwise.Ambiguous},
+		{"Verdict: B is better than A", pairwise.Worse, ""},
+		{"Verdict: A is clearly better than B", pairwise.Better, ""},
+		{"Verdict: A is not better than B", "", pairwise.Ambiguous},
+		{"Verdict: B is no better than A", "", pairwise.Ambiguous},
+		{"Verdict: A is hardly better than B", "", pairwise.Ambiguous},
+		{"Verdict: A is certainly not better than B", "", pairwise.Ambiguous},
+		{"Verdict: A is not the winner", "", pairwise.Ambiguous},
+		{"Winner: A as well as B", "", pairwise.Ambiguous},
+		{"Winner: A, as well as B", "", pairwise.Ambiguous},
+		{"Winner: A as much as B", "", pairwise.Ambiguous},
+		{"Winner: A as it has the date that B lacks.", pairwise.Better, ""},
+		{"Winner: A, as answer B invents a date.", pairwise.Better, ""},
 		{`{"reasoning": "x", "verdict": "B>>A"}`, pairwise.MuchWorse, ""},
 		{"Verdict: A>B, or rather B>A", "", pairwise.Ambiguous},
 		{"Verdict: A>A", "", pairwise.Ambiguous},
@@ -71,7 +102,7 @@ func TestParseVerdictOfTwo(t *testing.T) {
 
 // Swapping the letters of a text swaps its verdict, and a verdict without a verdict line is none.
 func FuzzParseVerdict(f *testing.F) {
-	for _, seed := range []string{"Verdict: A>>B", "**Verdict:** [[B>A]].", "Verdict: A=B", "Winner: B", "Verdict: <A or B>", `{"verdict":"A"}`} {
+	for _, seed := range []string{"[[A", "[[B>A]]", "Verdict: A>>B", "**Verdict:** [[B>A]].", "Verdict: A=B", "Winner: B", "Verdict: <A or B>", `{"verdict":"A"}`} {
 		f.Add(seed)
 	}
 	swap := strings.NewReplacer("A", "B", "B", "A")
@@ -86,7 +117,7 @@ func FuzzParseVerdict(f *testing.F) {
 		}
 		lower := strings.ToLower(text)
 		if verdict != "" && !strings.Contains(lower, "verdict") && !strings.Contains(lower, "winner") &&
-			!strings.Contains(text, "{") { // JSON may escape the key
+			!strings.Contains(text, "{") && !strings.Contains(text, "]]") { // JSON may escape the key, and brackets need none
 			t.Fatalf("ParseVerdict(%q) = %q without a label", text, verdict)
 		}
 		// A word with the letters A or B would not survive the swap, so that only the label is allowed.

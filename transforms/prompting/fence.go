@@ -1,8 +1,7 @@
-// Package prompting renders the prompts of models from texts by others.
+// Package prompting renders prompts that quote untrusted texts.
 //
-// A prompt shows every such text between tags that nothing quoted can close ([Page]), and a
-// [Template] puts the fenced texts into place. Package answers recognizes the tags in the
-// model's text.
+// A [Page] puts each quoted text between tags that the text itself cannot close. A [Template] inserts the
+// tagged texts. Package answers recognizes the tags in the model's text.
 package prompting
 
 import (

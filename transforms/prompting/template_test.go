@@ -12,7 +12,7 @@ import (
 
 // A template that is cut into pieces renders the same text as text/template.
 func TestPieces(t *testing.T) {
-	sheet := Data{"Rubric": "the <rubric>", "Response": "{{.Rubric}}", "Conversation": []string{"a", "", "b\n"}}
+	data := Data{"Rubric": "the <rubric>", "Response": "{{.Rubric}}", "Conversation": []string{"a", "", "b\n"}}
 	short := Data{"Rubric": "r", "Response": "x", "Conversation": []string{}}
 	tests := []struct {
 		source string
@@ -34,14 +34,14 @@ func TestPieces(t *testing.T) {
 		{"{{.Conversation}}", false},
 	}
 	for _, tt := range tests {
-		made, err := ParseTemplate(Form{Name: "sample", Samples: []Data{sheet, short}}, tt.source)
+		made, err := ParseTemplate(Form{Name: "sample", Samples: []Data{data, short}}, tt.source)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if (made.pieces != nil || tt.source == "") != tt.pieces {
 			t.Errorf("%q: cut into pieces is %t, want %t", tt.source, made.pieces != nil, tt.pieces)
 		}
-		for _, s := range []Data{sheet, short} {
+		for _, s := range []Data{data, short} {
 			var want strings.Builder
 			if err := template.Must(template.New("").Parse(tt.source)).Execute(&want, s); err != nil {
 				t.Fatal(err)

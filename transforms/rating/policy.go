@@ -229,7 +229,7 @@ func (k *information) most(end float64, asked map[[2]int]bool) (pair [2]int, ok 
 
 func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
-// entropy returns that of a Bernoulli variable, in nats.
+// entropy returns the entropy of a Bernoulli variable, in nats.
 func entropy(p float64) float64 {
 	if p <= 0 || p >= 1 {
 		return 0

@@ -74,7 +74,7 @@ func (w world) games(i, j int) []Game {
 	return []Game{{First: i, Second: j, Win: b(w.win[i][j])}, {First: j, Second: i, Win: b(w.win[j][i])}}
 }
 
-// Against all 110 comparisons and a flat prior, asking until the choice is settled keeps nearly all of
+// Against all 110 comparisons and a flat prior, asking until the selection is settled keeps nearly all of
 // the quality gap for well under half of the comparisons. In 1,000 prompts a level it asked 37 to 44 at
 // 0.99 to 1.00 of the gap; of 80 prompts the ratio has a standard error of about 0.03.
 func TestSettledKeepsTheGap(t *testing.T) {

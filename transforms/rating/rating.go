@@ -1,32 +1,33 @@
-// Package rating rates the judgments of one response from comparisons of pairs of them, and
-// decides which pair to compare next and when to stop.
+// Package rating rates the judgments of one response from comparisons of pairs of them. It also decides
+// which pair to compare next and when to stop.
 //
 // # Model
 //
-// Judgment i has a rating ε_i in logits and a score s_i in rubric points. Judgments with near
-// scores are mostly equally good, so the prior over ratings is a Gaussian process over scores:
+// Judgment i has a rating ε_i in logits and a score s_i in rubric points. Judgments with similar scores
+// are usually about equally good, so the prior over ratings is a Gaussian process over scores:
 //
 //	ε ~ N(0, K),   K_ij = σf²·exp(−(s_i − s_j)²/(2ℓ²)) + σe²·[i = j]
 //
-// A comparison that shows m first and n second is won by m with the probability
-// σ(ε_m − ε_n + b), where σ is the logistic function and b the position term: the log-odds with
-// which the meta-judge prefers the first of two equal judgments. [Fit] returns the Laplace
-// approximation of the posterior: a normal distribution around its mode (Rasmussen and
-// Williams, Gaussian Processes for Machine Learning, 2006, section 3.4; Chu and Ghahramani,
-// Preference Learning with Gaussian Processes, 2005).
+// In a comparison that shows m first and n second, m wins with the probability σ(ε_m − ε_n + b). Here σ
+// is the logistic function. The position term b is the log-odds with which the meta-judge prefers the
+// first of two equal judgments. [Fit] returns the Laplace approximation of the posterior: a normal
+// distribution around its mode (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
+// section 3.4; Chu and Ghahramani, Preference Learning with Gaussian Processes, 2005).
 //
 // # Asking
 //
-// [Policy.Next] plans rounds of comparisons. A round asks for the pair whose verdict carries the
-// most information about which judgment is the best, and for the one that carries the most about
-// which is the worst (entropy search: Hennig and Schuler, Entropy Search for Information-Efficient
-// Global Optimization, 2012). The information is estimated from samples of the posterior. Both
-// orders of a pair are asked together, and the position term is estimated from the prompt's own games. A prompt is settled when
-// the expected regret of its best and its worst pick is a small share of the expected distance
-// between the two ends.
+// [Policy.Next] plans rounds of comparisons. A round asks for two pairs. The verdict of the first
+// carries the most information about the best judgment, that of the second the most about the worst.
+// This is entropy search (Hennig and Schuler, Entropy Search for Information-Efficient Global
+// Optimization, 2012). The information is estimated from samples of the posterior. Both orders of a pair
+// are asked together. The position term is estimated from the comparisons of the prompt itself.
 //
-// Every result is a function of its arguments alone. The package keeps no state and reads no
-// clock, so that a run that replays its journal asks the same questions.
+// Best and worst are the judgments with the highest and the lowest rating at the mode. A prompt is
+// settled when their expected regret is a small share of the expected distance between the highest and
+// the lowest rating.
+//
+// Every result is a function of its arguments alone. The package keeps no state and reads no clock, so a
+// run that replays its journal asks the same questions.
 package rating
 
 import (

@@ -26,7 +26,7 @@ const CalibrationVersion = 1
 // and of means whose images are less than a thousandth apart.
 type Calibration struct {
 	Version int `json:"version"`
-	// Date is the day on which it was made, as 2026-11-25.
+	// Date is the day on which it was made, for example 2026-11-25.
 	Date string `json:"date"`
 	// Judge is the judge of the mapped scores.
 	Judge CalibratedJudge `json:"judge"`
@@ -80,8 +80,8 @@ func (p *Points) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// mostPoints is the rubric's highest score.
-const mostPoints Points = 5000
+// maxPoints is the rubric's highest score.
+const maxPoints Points = 5000
 
 // ParseCalibration returns the calibration in a file, or an error of one sentence.
 func ParseCalibration(file []byte) (*Calibration, error) {
@@ -151,7 +151,7 @@ func (c *Calibration) validatePoints() error {
 			name  string
 			value Points
 		}{{"score", p.Score}, {"people", p.People}} {
-			if v.value < 0 || v.value > mostPoints {
+			if v.value < 0 || v.value > maxPoints {
 				return fmt.Errorf("points[%d].%s is %s; allowed is 0 to 5", i, v.name, v.value)
 			}
 		}

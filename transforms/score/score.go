@@ -1,19 +1,20 @@
-// Package score joins the judgments of a response into its mean and variance, and picks the
-// response of the actor whose judgments disagree the most.
+// Package score computes the mean and the variance of a response's scores. It also finds the response of
+// the actor whose scores vary most.
 //
 // For a response k with n parsed scores s_1 … s_n
 //
 //	S_k = Σ s_i / n
 //	V_k = (n·Σ s_i² − (Σ s_i)²) / n²
 //
-// (for reads, which are distributions, see [SumReads]), V_k being the population variance. It promises exact arithmetic: scores are integer
-// thousandths, the sums are integers, and variances are compared as fractions of integers, so
-// that two that are equal tie. A judgment without a score counts for nothing: not as 0.
+// V_k is the population variance. [SumReads] has the formulas for reads, which are distributions. The
+// arithmetic is exact: scores are integer thousandths, sums are integers, and variances are compared as
+// fractions of integers. So equal variances tie. A judgment without a score does not enter the sums: it
+// does not count as 0.
 //
-// A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each
-// score, since it was fitted to means: so no two responses ever change places. V_k, and with it
-// the contested response, stays that of the scores as the judge wrote them, so that another
-// calibration changes the actor's pairs alone and needs no requests.
+// A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each score,
+// since it was fitted to means. The map never decreases, so it never reverses the order of two
+// responses. V_k and the contested response are computed from the uncalibrated scores. So a new
+// calibration changes only actor pairs, and needs no requests.
 package score
 
 import (
@@ -25,7 +26,6 @@ import (
 	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
 
 	"coeval/schemas"
 	_ "coeval/transforms/coders" // dossiers cross shuffles
@@ -36,7 +36,7 @@ const stageName = "score"
 
 func init() {
 	stage.Register(stageName, decodeStage)
-	register.DoFn1x1[schemas.Dossier, schemas.Dossier](&scoreFn{})
+	beam.RegisterDoFn(reflect.TypeFor[scoreFn]())
 	beam.RegisterType(reflect.TypeFor[Options]())
 }
 

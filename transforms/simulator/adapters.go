@@ -2,12 +2,14 @@ package simulator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -49,15 +51,29 @@ func ReadAdapter(dir string) (Skill, error) {
 	if err != nil {
 		return Skill{}, err
 	}
-	var c adapterConfig
-	if err := json.Unmarshal(b, &c); err != nil {
+	skill, err := parseAdapter(b)
+	if err != nil {
 		return Skill{}, fmt.Errorf("%s: %w", name, err)
 	}
-	s, err := ParseSkill(c.Skill)
-	if err == nil && c.Skill == "" {
-		err = fmt.Errorf("%s has no skill", name)
+	return skill, nil
+}
+
+func parseAdapter(b []byte) (Skill, error) {
+	var c adapterConfig
+	if err := json.Unmarshal(b, &c); err != nil {
+		return Skill{}, err
 	}
-	return s, err
+	if c.Skill == "" {
+		return Skill{}, errors.New("it has no skill")
+	}
+	return ParseSkill(c.Skill)
+}
+
+// IsAdapter reports whether b is the content of an AdapterFile that [WriteAdapter] wrote. The adapters of
+// real models have a file of the same name.
+func IsAdapter(b []byte) bool {
+	var c adapterConfig
+	return json.Unmarshal(b, &c) == nil && strings.HasPrefix(c.Skill, "sim:")
 }
 
 // WriteAdapter creates an adapter's folder.

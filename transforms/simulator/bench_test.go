@@ -12,7 +12,7 @@ import (
 	"coeval/schemas"
 )
 
-// requests returns what each role is asked in a default world, about 10 kB for the judges.
+// requests returns the request to each role in a default world, about 10 kB for the judges.
 func requests(tb testing.TB, w *World) map[string][]schemas.Message {
 	tb.Helper()
 	rubric := strings.Repeat("The rubric adds a point for each thing that holds. ", 40)

@@ -29,6 +29,8 @@ type request struct {
 	// topLogprobs is the number of likely tokens to report, logprobIDs the tokens to report instead.
 	topLogprobs int
 	logprobIDs  []int64
+	// generate is true for a request of SGLang's own API.
+	generate bool
 	// constraints are the fields that constrain the text, undecoded.
 	constraints map[string]string
 	// sampling is a hash of all other fields. It does not depend on their order.
@@ -302,17 +304,7 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q 
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, int64(index), 10)
 	b = append(b, `,"message":{"role":"assistant","content":`...)
-	switch fault {
-	case FaultEmpty:
-		b = append(b, `""`...)
-	case FaultNull, FaultFilter:
-		b = append(b, `null`...)
-	case FaultUTF8:
-		b = append(b, '"', 0xff)
-		b = append(b, appendQuoted(nil, strings.TrimPrefix(c.Text, "\uFFFD"))[1:]...)
-	default:
-		b = appendQuoted(b, c.Text)
-	}
+	b = appendText(b, c, fault)
 	if c.Reasoning != "" {
 		b = append(b, `,"reasoning_content":`...)
 		b = appendQuoted(b, c.Reasoning)
@@ -330,6 +322,20 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q 
 		b = append(b, c.FinishReason...)
 	}
 	return append(b, `"}`...)
+}
+
+// appendText writes the text of a choice as JSON.
+func appendText(b []byte, c *Choice, fault Fault) []byte {
+	switch fault {
+	case FaultEmpty:
+		return append(b, `""`...)
+	case FaultNull, FaultFilter:
+		return append(b, `null`...)
+	case FaultUTF8:
+		b = append(b, '"', 0xff)
+		return append(b, appendQuoted(nil, strings.TrimPrefix(c.Text, "\uFFFD"))[1:]...)
+	}
+	return appendQuoted(b, c.Text)
 }
 
 // appendQuoted writes s as a JSON string. Each invalid byte becomes the replacement character.

@@ -14,13 +14,13 @@ const blockTokens = 16
 // prefixCache is a server's cache of prompts. Each block has the hash of its own tokens and of all
 // tokens before it. The least recently used block is evicted first.
 type prefixCache struct {
-	most   int // blocks
-	recent *list.List
-	blocks map[uint64]*list.Element
+	maxBlocks int // blocks
+	recent    *list.List
+	blocks    map[uint64]*list.Element
 }
 
 func newPrefixCache(tokens int) *prefixCache {
-	return &prefixCache{most: tokens / blockTokens, recent: list.New(), blocks: map[uint64]*list.Element{}}
+	return &prefixCache{maxBlocks: tokens / blockTokens, recent: list.New(), blocks: map[uint64]*list.Element{}}
 }
 
 // serve returns how many tokens at the start of the messages are cached, and caches all of them.
@@ -55,7 +55,7 @@ func (c *prefixCache) serve(messages []schemas.Message) (cached int) {
 		hit = false
 		c.blocks[h] = c.recent.PushFront(h)
 	}
-	for c.recent.Len() > c.most {
+	for c.recent.Len() > c.maxBlocks {
 		last := c.recent.Back()
 		delete(c.blocks, last.Value.(uint64))
 		c.recent.Remove(last)

@@ -162,11 +162,11 @@ func (f *form) nearest(q *Question, said string) string {
 		}
 		return f.values[q.hash%uint64(len(f.values))]
 	}
-	best, least := f.values[0], math.Inf(1)
+	best, distance := f.values[0], math.Inf(1)
 	score, _ := strconv.ParseFloat(said, 64)
 	for _, v := range f.values {
-		if x, err := strconv.ParseFloat(v, 64); err == nil && math.Abs(x-score) < least {
-			best, least = v, math.Abs(x-score)
+		if x, err := strconv.ParseFloat(v, 64); err == nil && math.Abs(x-score) < distance {
+			best, distance = v, math.Abs(x-score)
 		}
 	}
 	return best

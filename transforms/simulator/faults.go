@@ -15,8 +15,8 @@ import (
 // redirect.
 type Fault string
 
-// The faults. Those of the first group draw anew at each repetition of a request. Those of the second
-// group depend on the messages alone, so that every repetition fails too.
+// The faults. The first group is drawn anew at each repetition of a request. The second group depends
+// on the messages alone, so that every repetition fails too.
 const (
 	// FaultReset closes the connection when the answer is due.
 	FaultReset Fault = "reset"

@@ -77,7 +77,7 @@ func TestFaultShares(t *testing.T) {
 	}
 	st := s.Stats()
 	near(t, "400", int(st.Faults[FaultPermanent]), n, 0.05)
-	// The random faults share what the permanent one leaves, 0.95.
+	// The random faults share the requests that the permanent fault leaves, 0.95.
 	for _, fault := range []Fault{"429", "503", FaultHTML, FaultMalformed} {
 		near(t, string(fault), int(st.Faults[fault]), n, 0.95*faults[fault])
 	}
@@ -265,8 +265,8 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// What was worked on and lost counts as asked twice when it is asked again, but not as asked
-// after delivery; choices that did arrive do.
+// A choice that was worked on and lost counts as asked twice when it is asked again, but not as asked
+// after delivery. A delivered choice counts as both.
 func TestFaultsAndAsksAgain(t *testing.T) {
 	for fault, want := range map[Fault][2]int64{FaultMalformed: {3, 0}, FaultMissing: {3, 2}, "503": {0, 0}, FaultHTML: {0, 0}} {
 		s, err := New(Options{Faults: Faults{fault: 1}})

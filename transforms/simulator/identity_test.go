@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What decides texts changes the identity, and nothing else does.
+// Settings that decide texts change the identity, and no others do.
 func TestIdentity(t *testing.T) {
 	base := (&Options{}).Identity()
 	world := DefaultWorld()

@@ -61,8 +61,8 @@ func text(messages []schemas.Message) string {
 // The constants of our rule of learning. They are chosen, not measured.
 const (
 	// rate is the share of a gap by which a large set moves the model. The mean of the chosen texts lies
-	// half a gap above the mean of chosen and rejected ones, so that the model becomes like what was
-	// chosen. It is the same for quality, length, and the judge's errors.
+	// half a gap above the mean of chosen and rejected ones, so that the model becomes like the chosen
+	// texts. It is the same for quality, length, and the judge's errors.
 	rate = 0.5
 	// halfPairs is the number of pairs that transfers half as much as a large set. With the pairs of 100
 	// prompts of the moderate world an iteration adds a quarter of a point of quality at first: a few per

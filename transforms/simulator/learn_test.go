@@ -70,7 +70,7 @@ func TestLearnJudge(t *testing.T) {
 	}
 }
 
-// Quality never passes the ceiling, whatever the lesson.
+// Quality never passes the ceiling, with any lesson.
 func TestLearnCeiling(t *testing.T) {
 	w := quiet()
 	s := Skill{}

@@ -67,7 +67,7 @@ const (
 
 // pairwise writes the comparison of two answers. The judge scores each answer as it would score it
 // alone, adds its position bias to the first, and writes the verdict for the difference. The position
-// bias is that of the answer that is harder to judge.
+// bias is the bias of the answer that is harder to judge.
 func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
 	bias := 0.0
 	points := func(c code) float64 {

@@ -90,18 +90,18 @@ func (q *queue) reset(now time.Duration) {
 // sink restores the heap order after the first element has grown.
 func sink(h []span) {
 	for i := 0; ; {
-		least := 2*i + 1
-		if least >= len(h) {
+		child := 2*i + 1
+		if child >= len(h) {
 			return
 		}
-		if right := least + 1; right < len(h) && h[right].end < h[least].end {
-			least = right
+		if right := child + 1; right < len(h) && h[right].end < h[child].end {
+			child = right
 		}
-		if h[i].end <= h[least].end {
+		if h[i].end <= h[child].end {
 			return
 		}
-		h[i], h[least] = h[least], h[i]
-		i = least
+		h[i], h[child] = h[child], h[i]
+		i = child
 	}
 }
 

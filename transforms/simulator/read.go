@@ -2,10 +2,8 @@ package simulator
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"math"
-	"net/http"
 	"slices"
 
 	"coeval/schemas"
@@ -14,7 +12,7 @@ import (
 // maxTop is the largest number of likely tokens that the server reports.
 const maxTop = 20
 
-// A probability is that of one token.
+// A probability is the probability of one token.
 type probability struct {
 	token string
 	p     float64
@@ -33,7 +31,7 @@ const scoreLabels = "012345"
 func (w *World) ReadToken(q *Question, seed int64, report func([]probability) []probability) Choice {
 	w = q.skill.apply(w)
 	r := rng(mix(q.hash ^ mix(uint64(seed)+0x5eed)))
-	own := rng(mix(q.hash ^ 0x4ead)) // a model reads equal requests alike, whatever their seed
+	own := rng(mix(q.hash ^ 0x4ead)) // a model reads equal requests alike, with any seed
 	noise := w.ReadNoise * own.normal()
 	var labels []probability
 	unparsed := 0.0
@@ -86,7 +84,7 @@ func others(r *rng, rest float64) []probability {
 		if i == maxTop-1 {
 			share *= 2
 		}
-		out = append(out, probability{nouns[(r.next()+uint64(i))%64][1:] + fmt.Sprint(i), max(share, 0)})
+		out = append(out, probability{otherToken((r.next()+uint64(i))%uint64(len(nouns)), i), max(share, 0)})
 	}
 	return out
 }
@@ -128,7 +126,7 @@ func (w *World) readScore(q *Question, noise float64) []probability {
 func (s *Server) reported(req *request) func([]probability) []probability {
 	return func(next []probability) []probability {
 		out := []probability{next[0]}
-		if len(req.logprobIDs) > 0 && s.o.Dialect == VLLM {
+		if len(req.logprobIDs) > 0 && (s.o.Dialect == VLLM || req.generate) {
 			for _, id := range req.logprobIDs {
 				token := tokenOf(id)
 				p := probability{token: token}
@@ -143,14 +141,16 @@ func (s *Server) reported(req *request) func([]probability) []probability {
 	}
 }
 
+// minP is the least probability: the softmax of a model is never 0.
+const minP = 1e-30
+
 // appendNext writes the log-probabilities of a read.
 func appendNext(b []byte, c *Choice) []byte {
 	b = append(b, `{"content":[`...)
 	entry := func(p probability) {
-		const least = 1e-30 // as the softmax of a model: never 0
 		b = append(b, `{"token":`...)
 		b = appendQuoted(b, p.token)
-		b = fmt.Appendf(b, `,"logprob":%.6f`, math.Log(max(p.p, least)))
+		b = fmt.Appendf(b, `,"logprob":%.6f`, math.Log(max(p.p, minP)))
 	}
 	entry((*c.next)[0])
 	b = append(b, `,"top_logprobs":[`...)
@@ -162,37 +162,4 @@ func appendNext(b []byte, c *Choice) []byte {
 		b = append(b, '}')
 	}
 	return append(b, `]}]}`...)
-}
-
-// The vocabulary: a token for each byte, one for each byte after a space, and others that no ID is known of.
-const spacedToken = 256
-
-func tokenOf(id int64) string {
-	if id >= spacedToken {
-		return " " + string(rune(id-spacedToken))
-	}
-	return string(rune(id))
-}
-
-// tokenize answers with the tokens of a text: one for a byte alone or after a space, and one for each
-// byte of any other text.
-func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Prompt  string `json:"prompt"`
-		Content string `json:"content"`
-	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, pooledBody)).Decode(&body); err != nil {
-		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
-		return
-	}
-	text := cmp.Or(body.Prompt, body.Content)
-	ids := []int{}
-	if len(text) == 2 && text[0] == ' ' {
-		ids = append(ids, spacedToken+int(text[1]))
-	} else {
-		for _, c := range []byte(text) {
-			ids = append(ids, int(c))
-		}
-	}
-	writeJSON(w, map[string]any{"tokens": ids, "count": len(ids)})
 }

@@ -30,7 +30,7 @@ type Options struct {
 	// Adapters allows clients to load models from folders of this machine while the server runs, as
 	// vLLM loads LoRA adapters. By default clients can make the server read no file.
 	Adapters bool
-	// Skill is that of the served Models, as a server has that was started with trained weights. The zero
+	// Skill is the skill of the served Models, as of a server that was started with trained weights. The zero
 	// Skill is the world's own model.
 	Skill Skill
 	// Strict refuses unknown models with status 404. By default the server accepts any name.
@@ -216,8 +216,11 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	mux.HandleFunc("GET /health", s.health)
 	mux.HandleFunc("GET /metrics", s.metrics)
-	if s.o.Dialect == VLLM || s.o.Dialect == LlamaCpp {
+	if s.o.Dialect != None {
 		mux.HandleFunc("POST /tokenize", s.tokenize)
+	}
+	if s.o.Dialect == SGLang {
+		mux.HandleFunc("POST /generate", s.generate)
 	}
 	mux.HandleFunc("GET /stats", s.getStats)
 	mux.HandleFunc("POST /stats/reset", s.postReset)
@@ -267,11 +270,14 @@ func readBody(w http.ResponseWriter, r *http.Request, buf []byte) ([]byte, error
 }
 
 // complete answers a chat completion.
-func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
+func (s *Server) complete(w http.ResponseWriter, r *http.Request) { s.reply(w, r, parseRequest) }
+
+// reply answers a request that parse reads.
+func (s *Server) reply(w http.ResponseWriter, r *http.Request, parse func(body []byte) (request, error)) {
 	if !s.authorized(w, r) {
 		return
 	}
-	req, ok := s.readRequest(w, r)
+	req, ok := s.readRequest(w, r, parse)
 	if !ok {
 		return
 	}
@@ -292,7 +298,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) {
 }
 
 // readRequest returns false when it has already answered the request.
-func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, bool) {
+func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, parse func(body []byte) (request, error)) (request, bool) {
 	buf := bodies.Get().(*[]byte)
 	body, err := readBody(w, r, *buf)
 	defer func() { giveBack(buf, body) }()
@@ -304,7 +310,7 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request) (request, b
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "the body ended early")
 		return request{}, false
 	}
-	req, err := parseRequest(body)
+	req, err := parse(body)
 	if err != nil {
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
 		return request{}, false
@@ -524,7 +530,11 @@ func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choi
 		s.sent.add(choices)
 	}
 	buf := bodies.Get().(*[]byte)
-	body := appendAnswer(*buf, a.id, a.req, a.q, choices, a.fault)
+	write := appendAnswer
+	if a.req.generate {
+		write = appendGenerated
+	}
+	body := write(*buf, a.id, a.req, a.q, choices, a.fault)
 	defer giveBack(buf, body)
 	h := w.Header()
 	h["Content-Type"] = jsonType

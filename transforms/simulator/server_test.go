@@ -417,8 +417,8 @@ func TestOptionsValidate(t *testing.T) {
 	}
 }
 
-// FuzzParseRequest holds the reading of bodies against encoding/json: what it accepts is JSON, and
-// says the same; what it calls no JSON is none.
+// FuzzParseRequest compares the reading of bodies with encoding/json: an accepted body is JSON with the
+// same meaning, and a body refused as no JSON is none.
 func FuzzParseRequest(f *testing.F) {
 	f.Add(body("q", map[string]any{"n": 2, "stop": []string{"a"}, "max_tokens": 5, "x": nil}))
 	f.Add([]byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"a\ud83d\ude42"}]}],"seed":-1}`))

@@ -12,7 +12,7 @@ import (
 // Stats are a server's figures since its start or the last reset.
 type Stats struct {
 	Slots int `json:"slots"`
-	// Requests counts the well-formed requests for completions, whatever their outcome.
+	// Requests counts the well-formed requests for completions, of any outcome.
 	Requests int64 `json:"requests"`
 	// Generations counts the choices in complete answers.
 	Generations int64                `json:"generations"`

@@ -33,8 +33,8 @@ type World struct {
 	// of its logarithm.
 	ResponseChars float64 `json:"response_chars"`
 	ResponseSigma float64 `json:"response_sigma"`
-	// Empty is the share of responses without text, Truncated of those that stop early with
-	// finish_reason length, and Duplicates of those that repeat one text of their prompt.
+	// Shares of responses: Empty have no text, Truncated stop early with finish_reason length, and
+	// Duplicates repeat one text of their prompt.
 	Empty      float64 `json:"empty"`
 	Truncated  float64 `json:"truncated"`
 	Duplicates float64 `json:"duplicates"`
@@ -55,9 +55,8 @@ type World struct {
 	ScoreStep float64 `json:"score_step"`
 	// JudgmentChars is the mean length of a judgment.
 	JudgmentChars float64 `json:"judgment_chars"`
-	// JudgeUnparsed is the share of judgments without a usable score line, JudgeCutOff of those
-	// that stop early with finish_reason length, and JudgeDuplicates of those that repeat one text
-	// on their response.
+	// Shares of judgments: JudgeUnparsed have no usable score line, JudgeCutOff stop early with
+	// finish_reason length, and JudgeDuplicates repeat one text on their response.
 	JudgeUnparsed   float64 `json:"judge_unparsed"`
 	JudgeCutOff     float64 `json:"judge_cut_off"`
 	JudgeDuplicates float64 `json:"judge_duplicates"`
@@ -234,9 +233,9 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 		if m.Role == "assistant" {
 			continue
 		}
-		coded := false
+		hasCode := false
 		scan(m.Content, func(c code, n note) {
-			coded = true
+			hasCode = true
 			if n.nonce == 0 {
 				q.response = c
 				return
@@ -244,7 +243,7 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 			notes++
 			q.first, q.second = q.second, n
 		})
-		if c, ok := foreign(m.Content); ok && !coded {
+		if c, ok := foreign(m.Content); ok && !hasCode {
 			q.response = c
 		}
 	}
@@ -316,8 +315,8 @@ func cut(s string, n int) string {
 type Truth struct {
 	// Kind is response or judgment, empty for any other text.
 	Kind string `json:"kind"`
-	// Quality is the response's true quality in points, LengthZ its log length in standard
-	// deviations. A judgment has those of its response.
+	// Quality is the response's true quality in points, LengthZ its log length in standard deviations. A
+	// judgment has its response's values.
 	Quality float64 `json:"quality"`
 	LengthZ float64 `json:"length_z"`
 	// Score is the judgment's score, whether or not its text shows it. Error is |score −
@@ -387,8 +386,8 @@ func (w *World) Bend(points float64) float64 {
 	if w.JudgeBend == 0 {
 		return points
 	}
-	const most = 5
-	return most * math.Pow(min(max(points, 0), most)/most, math.Exp2(w.JudgeBend))
+	const highest = 5
+	return highest * math.Pow(min(max(points, 0), highest)/highest, math.Exp2(w.JudgeBend))
 }
 
 // firstWins returns the probability that the meta-judge prefers judgment A:

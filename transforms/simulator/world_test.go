@@ -163,7 +163,7 @@ func TestMethodFindsTruth(t *testing.T) {
 				t.Errorf("truly right: %.4f of actor pairs and %.4f of judge pairs, want at least %v and %v",
 					f.actorRight, f.judgeRight, c.actor, c.judge)
 			}
-			// A taste for high scores shows: this is what warnings about collapse look at.
+			// A taste for high scores shows in the figures that warnings about collapse use.
 			if collapsed := f.higher > 0.9 || f.mode > 0.4; collapsed != c.collapsed {
 				t.Errorf("collapse is %v (higher %.3f, mode %.3f), want %v", collapsed, f.higher, f.mode, c.collapsed)
 			}
@@ -336,7 +336,7 @@ func TestHiddenTruth(t *testing.T) {
 	within("covariance of quality and length", sumWithin/n, 0.6*0.2, 4*0.6*math.Sqrt(2)/math.Sqrt(n))
 }
 
-// What the judge and the meta-judge do on average is what the formulas say.
+// On average the judge and the meta-judge follow the formulas.
 func TestJudgesFollowTheirFormulas(t *testing.T) {
 	const n = 10000
 	w := clean(DefaultWorld())

@@ -153,8 +153,8 @@ func checkLedger(o *Options, sum *schemas.Tally, run *schemas.Run, manifests []s
 	equal("bad lines sent to the files against bad lines written", sum.BadLines, badLines)
 	equal("findings made against findings written", sum.Findings, findings)
 	for _, role := range o.Roles {
-		equal("findings against choices of the "+role+" sent to the files", sum.Findings, sum.Choices[role])
-		equal("findings against choices of the "+role+" written", sum.Findings, run.Ledger.Roles[role].Total())
+		equal("findings against selections of the "+role+" sent to the files", sum.Findings, sum.Selections[role])
+		equal("findings against selections of the "+role+" written", sum.Findings, run.Ledger.Roles[role].Total())
 	}
 	equal("shards against manifests", int64(o.Shards), int64(len(manifests)))
 	for i := range manifests {
@@ -244,9 +244,7 @@ const DigestFile = "run.json.sha256"
 
 // RunDigest returns the digest of run.json, and the content of [DigestFile].
 func RunDigest(run []byte) (digest string, file []byte) {
-	sum := sha256.Sum256(run)
-	digest = hex.EncodeToString(sum[:])
-	return digest, []byte(digest + "  " + rundir.RunFile + "\n")
+	return rundir.SHA256Line(rundir.RunFile, run)
 }
 
 // writeDigests writes the digest of run.json into the card and the journal, so that an edit of run.json

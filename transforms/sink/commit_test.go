@@ -23,6 +23,7 @@ import (
 )
 
 func TestCommit(t *testing.T) {
+	t.Parallel()
 	out := t.TempDir()
 	r := newTestRun(t, out, 4, 2, nil)
 	manifests := r.writeAll(t)
@@ -69,6 +70,7 @@ func TestCommit(t *testing.T) {
 // If two successive counts differ, nothing is committed, the error names both, and the earlier files
 // stay.
 func TestCommitOfALoss(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name  string
 		plant func(*run, []schemas.Manifest) []schemas.Manifest
@@ -84,16 +86,16 @@ func TestCommitOfALoss(t *testing.T) {
 		}, []string{
 			"lines read against bad + not drawn + merged + findings: 10 against 9",
 			"findings made against findings written: 7 against 8",
-			"findings against choices of the actor sent to the files: 7 against 8",
+			"findings against selections of the actor sent to the files: 7 against 8",
 		}},
 		{"a tally is missing", func(r *run, m []schemas.Manifest) []schemas.Manifest {
 			r.tallies = r.tallies[:5]
 			return m
-		}, []string{"findings against choices of the actor sent to the files: 8 against 2"}},
-		{"a choice was not sent", func(r *run, m []schemas.Manifest) []schemas.Manifest {
-			r.tallies[4].Choices[schemas.RoleJudge]--
+		}, []string{"findings against selections of the actor sent to the files: 8 against 2"}},
+		{"a selection was not sent", func(r *run, m []schemas.Manifest) []schemas.Manifest {
+			r.tallies[4].Selections[schemas.RoleJudge]--
 			return m
-		}, []string{"findings against choices of the judge sent to the files: 8 against 7"}},
+		}, []string{"findings against selections of the judge sent to the files: 8 against 7"}},
 		{"a bad line was not sent", func(r *run, m []schemas.Manifest) []schemas.Manifest {
 			r.tallies[4].BadLines--
 			return m
@@ -107,13 +109,13 @@ func TestCommitOfALoss(t *testing.T) {
 			m[at].Findings--
 			return m
 		}, []string{"findings made against findings written: 8 against 7"}},
-		{"a choice was not written", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
+		{"a selection was not written", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
 			at := slices.IndexFunc(m, func(m schemas.Manifest) bool { return m.Stats.Outcomes[schemas.RoleActor].Paired > 0 })
 			o := m[at].Stats.Outcomes[schemas.RoleActor]
 			o.Paired--
 			m[at].Stats.Outcomes[schemas.RoleActor] = o
 			return m
-		}, []string{"findings against choices of the actor written: 8 against 7"}},
+		}, []string{"findings against selections of the actor written: 8 against 7"}},
 		{"a manifest is missing", func(_ *run, m []schemas.Manifest) []schemas.Manifest {
 			return m[1:]
 		}, []string{"shards against manifests: 4 against 3", "shard against its manifest: 0 against 1"}},
@@ -170,6 +172,21 @@ func TestLossInThePipeline(t *testing.T) {
 
 // A commit can be repeated, and finishes a half-done one.
 func TestCommitCanBeRepeated(t *testing.T) {
+	t.Parallel()
+	// Each attempt records its files before it gives them their final names, and is killed after that.
+	beginCommit := func(t *testing.T, out string, manifests []schemas.Manifest) {
+		t.Helper()
+		var names []string
+		for _, m := range manifests {
+			for _, f := range m.Files {
+				names = append(names, f.Path)
+			}
+		}
+		if _, err := rundir.BeginCommit(t.Context(), out, names); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	reference := t.TempDir()
 	r := newTestRun(t, reference, 4, 2, nil)
 	r.commit(t, r.writeAll(t))
@@ -192,6 +209,7 @@ func TestCommitCanBeRepeated(t *testing.T) {
 			out := t.TempDir()
 			r := newTestRun(t, out, 4, 2, nil)
 			manifests := r.writeAll(t)
+			beginCommit(t, out, manifests)
 			for _, m := range manifests {
 				for _, f := range m.Files {
 					if moved--; moved < 0 {
@@ -214,6 +232,7 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		// Another attempt was killed after some of its files had their final names: run.json is
 		// missing.
 		manifests := r.writeAll(t)
+		beginCommit(t, out, manifests)
 		f := manifests[0].Files[0]
 		move(t, filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path))
 		if err := os.Remove(filepath.Join(out, rundir.RunFile)); err != nil {
@@ -230,10 +249,8 @@ func TestCommitCanBeRepeated(t *testing.T) {
 		manifests := r.writeAll(t)
 		f := manifests[2].Files[1]
 		staged, final := filepath.Join(out, rundir.StagingFolder, r.options.Attempt, f.Path), filepath.Join(out, f.Path)
+		beginCommit(t, out, manifests)
 		move(t, staged, final)
-		if _, err := rundir.BeginCommit(t.Context(), out, []string{f.Path}); err != nil { // by an attempt that was killed
-			t.Fatal(err)
-		}
 		if err := os.WriteFile(final, []byte("something else"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +290,7 @@ func move(t *testing.T, from, to string) {
 
 // Only files of an earlier run that this run does not have are removed.
 func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
+	t.Parallel()
 	out := t.TempDir()
 	r := newTestRun(t, out, 4, 2, nil)
 	r.commit(t, r.writeAll(t))
@@ -323,6 +341,7 @@ func TestCommitRemovesWhatIsNotOfThisRun(t *testing.T) {
 // A commit treats files that were added since the run began as the start of a run does: it replaces
 // only files that a run has listed, and removes nothing through a link.
 func TestCommitAmongForeignFiles(t *testing.T) {
+	t.Parallel()
 	elsewhere := t.TempDir()
 	precious := filepath.Join(elsewhere, "part-00000-of-00004.parquet")
 	for _, test := range []struct {
@@ -393,6 +412,7 @@ func TestEmptyShards(t *testing.T) {
 // A job that goes on after its run lost the folder writes no shard and commits nothing: the files
 // stay those of the later run, byte for byte, while that run is at work and after it has ended.
 func TestCommitOfAnAttemptThatLostTheFolder(t *testing.T) {
+	t.Parallel()
 	out := t.TempDir()
 	acquire := func(attempt string) *lock.Lock {
 		t.Helper()

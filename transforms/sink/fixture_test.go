@@ -96,8 +96,8 @@ func newTestRun(t *testing.T, out string, shards, bits int, lose func(*journal.R
 		{Lines: prompts + 2 - 4, Bad: badLines}, // one line is merged into another
 		{Merged: 1, Findings: 3, Calls: map[string]schemas.CallTally{schemas.StageJudge: {Requests: 2, Generations: 8}}},
 		{Findings: prompts - 3},
-		{BadLines: badLines, Choices: map[string]int64{schemas.RoleActor: 2, schemas.RoleJudge: prompts}},
-		{Choices: map[string]int64{schemas.RoleActor: prompts - 2}},
+		{BadLines: badLines, Selections: map[string]int64{schemas.RoleActor: 2, schemas.RoleJudge: prompts}},
+		{Selections: map[string]int64{schemas.RoleActor: prompts - 2}},
 	}
 	return r
 }
@@ -213,10 +213,10 @@ func (r *run) pipeline(t *testing.T, runner string, counted, records []schemas.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Choices and bad lines are counted by Tally.
+	// Selections and bad lines are counted by Tally.
 	before := slices.Clone(r.tallies)
 	for i := range before {
-		before[i].BadLines, before[i].Choices = 0, nil
+		before[i].BadLines, before[i].Selections = 0, nil
 	}
 	tallies := beam.Flatten(s, beam.CreateList(s, before), Tally(s, beam.CreateList(s, counted)))
 	if err := Commit(s, tallies, manifests, r.options); err != nil {

@@ -61,7 +61,7 @@ func assistant(text string) []schemas.Message {
 }
 
 // newPair sets the fields that the pairs of both roles share.
-func newPair(role string, d *schemas.Dossier, c *schemas.Choice, chosen, rejected string) *schemas.Pair {
+func newPair(role string, d *schemas.Dossier, c *schemas.Selection, chosen, rejected string) *schemas.Pair {
 	return &schemas.Pair{
 		ID: schemas.PairID(role, c.ChosenID, c.RejectedID), PromptID: d.Prompt.ID,
 		Chosen: assistant(chosen), Rejected: assistant(rejected),
@@ -72,10 +72,10 @@ func newPair(role string, d *schemas.Dossier, c *schemas.Choice, chosen, rejecte
 }
 
 // actorPair is the DPO example that trains the actor.
-func actorPair(o *Options, d *schemas.Dossier, c *schemas.Choice) (*schemas.Pair, error) {
+func actorPair(o *Options, d *schemas.Dossier, c *schemas.Selection) (*schemas.Pair, error) {
 	chosen, rejected := response(d, c.ChosenID), response(d, c.RejectedID)
 	if chosen == nil || rejected == nil {
-		return nil, fmt.Errorf("the actor's choice names response %s or %s, which the dossier lacks", c.ChosenID, c.RejectedID)
+		return nil, fmt.Errorf("the actor's selection names response %s or %s, which the dossier lacks", c.ChosenID, c.RejectedID)
 	}
 	p := newPair(schemas.RoleActor, d, c, chosen.Text, rejected.Text)
 	p.Prompt = d.Prompt.Messages
@@ -116,7 +116,7 @@ func judgePair(o *Options, d *schemas.Dossier, r *schemas.Record, asked judge.Te
 	}
 	chosen, rejected := judgment(contested, r.Judge.ChosenID), judgment(contested, r.Judge.RejectedID)
 	if chosen == nil || rejected == nil {
-		return nil, fmt.Errorf("the judge's choice names judgment %s or %s, which the dossier lacks", r.Judge.ChosenID, r.Judge.RejectedID)
+		return nil, fmt.Errorf("the judge's selection names judgment %s or %s, which the dossier lacks", r.Judge.ChosenID, r.Judge.RejectedID)
 	}
 	p := newPair(schemas.RoleJudge, d, r.Judge, chosen.Text, rejected.Text)
 	var err error

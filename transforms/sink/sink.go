@@ -1,16 +1,21 @@
-// Package sink turns findings with their choices into the files of a run.
+// Package sink writes the files of a run from findings and their selections.
 //
-// Write rebuilds every dossier by running the same stages against the journal alone, streams
-// its rows into Parquet shards in a staging folder, and describes the files in manifests. A
-// record that the journal lacks is a bug and an error, and so is a finding that comes out
-// otherwise. Commit checks the ledger, gives the files their final names, removes those of an
-// earlier run, and writes run.json last.
+// Write rebuilds every dossier: it runs the same stages against the journal alone. It streams the rows
+// into Parquet shards in a staging folder, and describes the files in manifests. A missing record, or a
+// rebuilt finding that differs from the original, is an error that shows a bug. Commit checks the
+// ledger, gives the files their final names, removes those of an earlier run, and writes run.json last.
 //
-// It promises that a file under its final name is whole, that a folder with run.json contains the files
-// of one run and no others, that nothing is committed unless every count adds up, that an attempt which
-// lost Out to another run commits nothing and pins nothing (see [lock.Fence]), and that each step can
-// be repeated. It does not promise that OUT is complete while Commit is at work: run.json is not there
-// then.
+// The package promises:
+//
+//   - A file under its final name is complete.
+//   - The tables of a folder with run.json contain the files of one run only. Other files in an adopted
+//     folder stay.
+//   - Nothing is committed unless every count adds up.
+//   - An attempt that has lost the lock of Out to another run commits nothing and pins nothing (see
+//     [lock.Fence]).
+//   - Each step can be repeated.
+//
+// OUT is incomplete while Commit works: run.json does not exist then.
 //
 // Metrics, namespace "sink", counters: prompts, rows, files.
 package sink
@@ -20,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"slices"
 
@@ -37,11 +43,13 @@ import (
 )
 
 func init() {
-	register.DoFn2x0[schemas.Record, func(schemas.Tally)](&tallyFn{})
-	register.DoFn1x2[schemas.Record, int64, schemas.Record](&shardFn{})
-	register.DoFn2x0[[]byte, func(int64, schemas.Record)](&markFn{})
-	register.DoFn4x1[context.Context, int64, func(*schemas.Record) bool, func(schemas.Manifest), error](&writeFn{})
-	register.DoFn4x1[context.Context, []byte, []schemas.Tally, []schemas.Manifest, error](&commitFn{})
+	// A DoFn here takes a shard or a prompt at a time, so reflection costs nothing that shows. The generic
+	// register.DoFn takes a minute to compile for five of them.
+	beam.RegisterDoFn(reflect.TypeFor[tallyFn]())
+	beam.RegisterDoFn(reflect.TypeFor[shardFn]())
+	beam.RegisterDoFn(reflect.TypeFor[markFn]())
+	beam.RegisterDoFn(reflect.TypeFor[writeFn]())
+	beam.RegisterDoFn(reflect.TypeFor[commitFn]())
 	register.Emitter1[schemas.Tally]()
 	register.Emitter1[schemas.Manifest]()
 	register.Emitter2[int64, schemas.Record]()
@@ -59,7 +67,7 @@ type Options struct {
 	Fence bool `json:"fence,omitempty"`
 	// Journal is the folder that dossiers are rebuilt from. Required.
 	Journal string `json:"journal"`
-	// PrefixBits are those of the journal's buckets; see [journal.FindPrefixBits].
+	// PrefixBits are the prefix lengths of the journal's buckets; see [journal.FindPrefixBits].
 	PrefixBits journal.PrefixBits `json:"prefix_bits"`
 	// Shards is the number of files of each table. Required.
 	Shards int `json:"shards"`
@@ -198,7 +206,7 @@ var (
 	filesCounter   = beam.NewCounter("sink", "files")
 )
 
-// tallyFn counts bad lines and choices.
+// tallyFn counts bad lines and selections.
 type tallyFn struct {
 	tally schemas.Tally
 }
@@ -208,15 +216,15 @@ func (f *tallyFn) StartBundle(_ func(schemas.Tally)) { f.tally = schemas.Tally{}
 
 // ProcessElement counts one record.
 func (f *tallyFn) ProcessElement(r schemas.Record, _ func(schemas.Tally)) {
-	one := schemas.Tally{Choices: map[string]int64{}}
+	one := schemas.Tally{Selections: map[string]int64{}}
 	if r.BadLine != nil {
 		one.BadLines = 1
 	}
 	if r.Actor != nil {
-		one.Choices[schemas.RoleActor] = 1
+		one.Selections[schemas.RoleActor] = 1
 	}
 	if r.Judge != nil {
-		one.Choices[schemas.RoleJudge] = 1
+		one.Selections[schemas.RoleJudge] = 1
 	}
 	f.tally.Add(one)
 }

@@ -31,7 +31,10 @@ func countDossier(s *schemas.Stats, d *schemas.Dossier, r *schemas.Record) {
 		}
 	}
 	countAsking(s, d)
-	for role, c := range map[string]*schemas.Choice{schemas.RoleActor: r.Actor, schemas.RoleJudge: r.Judge} {
+	if d.Judging != nil {
+		s.Judging.Count(d.Judging.Stopped, d.Judging.Asked)
+	}
+	for role, c := range map[string]*schemas.Selection{schemas.RoleActor: r.Actor, schemas.RoleJudge: r.Judge} {
 		if c != nil {
 			outcomes := s.Outcomes[role]
 			outcomes.Count(c)
@@ -87,13 +90,13 @@ func countResponses(s *schemas.Stats, d *schemas.Dossier) {
 	}
 	if own > 1 {
 		s.Responses.Several++
-		if texts == 1 && empty == 0 { // thoughts without a text say nothing of temperature
+		if texts == 1 && empty == 0 { // reasoning without a text is no evidence about temperature
 			s.Responses.Constant++
 		}
 	}
 }
 
-func countActorPair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
+func countActorPair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Selection) {
 	if c == nil || c.Outcome != schemas.Paired {
 		return
 	}
@@ -107,7 +110,7 @@ func countActorPair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
 	s.Actor.ScoreMarginMicros += int64(math.Round(scoreMargin(chosen.Score, rejected.Score) * 1e6))
 }
 
-func countJudgePair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Choice) {
+func countJudgePair(s *schemas.Stats, d *schemas.Dossier, c *schemas.Selection) {
 	contested := d.Contested()
 	if c == nil || c.Outcome != schemas.Paired || contested == nil {
 		return

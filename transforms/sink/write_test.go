@@ -42,6 +42,7 @@ func TestPipelineWritesTheSameFiles(t *testing.T) {
 
 // The number of shards changes no row.
 func TestShardsHoldTheSameRows(t *testing.T) {
+	t.Parallel()
 	read := func(shardCount, bits int) []any {
 		out := t.TempDir()
 		r := newTestRun(t, out, shardCount, bits, nil)
@@ -106,6 +107,7 @@ func TestWriteWithoutARecord(t *testing.T) {
 
 // A finding that the journal does not give is an error.
 func TestWriteOfAnotherFinding(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		edit func(*schemas.Finding)
@@ -131,15 +133,16 @@ func TestWriteOfAnotherFinding(t *testing.T) {
 	}
 }
 
-// A choice of a missing response is an error.
+// A selection of a missing response is an error.
 func TestWriteOfAChoiceOfNothing(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{schemas.RoleActor, schemas.RoleJudge} {
 		r := newTestRun(t, t.TempDir(), 1, 0, nil)
 		at := slices.IndexFunc(r.records, func(r schemas.Record) bool {
 			return r.Finding != nil && r.Actor.Outcome == schemas.Paired && r.Judge.Outcome == schemas.Paired
 		})
-		choice := map[string]*schemas.Choice{schemas.RoleActor: r.records[at].Actor, schemas.RoleJudge: r.records[at].Judge}[role]
-		choice.RejectedID = "nobody"
+		selection := map[string]*schemas.Selection{schemas.RoleActor: r.records[at].Actor, schemas.RoleJudge: r.records[at].Judge}[role]
+		selection.RejectedID = "nobody"
 		if _, err := writeShard(t.Context(), &r.options, r.stage, 0, r.records); err == nil || !strings.Contains(err.Error(), "nobody") {
 			t.Errorf("%s: got %v", role, err)
 		}
@@ -148,6 +151,7 @@ func TestWriteOfAChoiceOfNothing(t *testing.T) {
 
 // All findings of a bucket are of one attempt: those of two attempts may differ.
 func TestWriteOfTwoAttempts(t *testing.T) {
+	t.Parallel()
 	r := newTestRun(t, t.TempDir(), 1, 0, nil)
 	r.records[1].Finding.Origin.View = "another"
 	if _, err := writeShard(t.Context(), &r.options, r.stage, 0, r.records); err == nil || !strings.Contains(err.Error(), "two attempts") {
@@ -157,6 +161,7 @@ func TestWriteOfTwoAttempts(t *testing.T) {
 
 // Judge pairs train on the judge's prompt, byte for byte.
 func TestJudgePairsHaveTheJudgesPrompt(t *testing.T) {
+	t.Parallel()
 	out := t.TempDir()
 	r := newTestRun(t, out, 1, 0, nil)
 	r.commit(t, r.writeAll(t))
@@ -204,6 +209,7 @@ func join(messages []schemas.Message) string {
 
 // Options that can't work are refused before there is a graph.
 func TestOptionsAreRefused(t *testing.T) {
+	t.Parallel()
 	_, s := beam.NewPipelineWithRoot()
 	in := beam.CreateList(s, []schemas.Record{})
 	_, err := Write(s, in, Options{})

@@ -1,8 +1,12 @@
 // Package source reads the prompts of a run.
 //
-// Every entry of the files becomes one of three things: a prompt, keyed by the journal's bucket of its
-// ID; a bad line with its file, line number and reason; or a count of entries that the sample leaves
-// out. Equal prompts are not merged here: they have the same bucket, and package infer merges them.
+// Every entry of the files becomes one of three things:
+//
+//   - a prompt, keyed by the journal's bucket of its ID;
+//   - a bad line with its file, line number and reason;
+//   - a count of entries that the limit, sample or slice leaves out.
+//
+// Equal prompts are not merged here: they have the same bucket, and package infer merges them.
 //
 // Metrics, namespace "source", counters: lines, bad.
 package source
@@ -12,6 +16,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/register"
@@ -23,7 +28,7 @@ import (
 )
 
 func init() {
-	register.DoFn5x1[context.Context, string, func(string, schemas.Prompt), func(schemas.Record), func(schemas.Tally), error](&readFn{})
+	beam.RegisterDoFn(reflect.TypeFor[readFn]())
 	register.Emitter2[string, schemas.Prompt]()
 	register.Emitter1[schemas.Record]()
 	register.Emitter1[schemas.Tally]()

@@ -66,7 +66,7 @@ func (r *Read) Sum(tokens []TokenLogProb) map[string]float64 {
 	return sums
 }
 
-// Value returns the read of a generation. Values are those of the labels in thousandths, in their order.
+// Value returns the read of a generation. Values are the values of the labels in thousandths, in their order.
 // With p_l = exp(LogProbs[l]), the mass m = Σ p_l and the values v_l,
 //
 //	value    = Σ p_l·v_l / m

@@ -6,24 +6,25 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"coeval/schemas"
 	"coeval/transforms/answers/prose"
 )
 
-// thoughtNames are the names of the tags around thoughts, in lower case.
+// thoughtNames are the names of the tags around reasoning, in lower case.
 const thoughtNames = `think|thinking|thinks|thought|thoughts|inner_thoughts?|inner_monologue|internal_monologue|internal_thoughts?|scratchpad|begin_of_thought|end_of_thought|` +
 	`thinking_process|thought_process|chain_of_thought|cot|reasoning_content|antthinking|` +
 	`思考|思考过程|思维|思維|推理|推理过程|考え|생각|사고|мысли|мысль|размышление|размышления|gedanken|gedankengang|pensée|pensées|réflexion|pensamiento|pensamientos|pensamento|pensamentos|pensiero|pensieri|تفكير|विचार|düşünce`
 
-// thoughtTag matches a tag around thoughts: <think>, </THINKING>, [THINK], <|begin_of_thought|>,
+// thoughtTag matches a tag around reasoning: <think>, </THINKING>, [THINK], <|begin_of_thought|>,
 // <|START_THINKING|>, <|thought_end|>, ◁think▷, 【思考】, <ant:think>. The groups are the slash of
 // a closing tag, the word before the name, the name, and the word after it. <unused94> and
 // <|inner_prefix|> are tokens of MedGemma and Apertus.
-var thoughtTag = regexp.MustCompile(`(?i)[<\[＜〈《【◁⟨（]\s?[|｜]?(/?)\s?(?:([a-z]{2,12})[:_-])?(` + thoughtNames + `)(?:[_-](start|begin|end|close))?[|｜]?\s?[>\]＞〉》】▷⟩）]` +
+var thoughtTag = regexp.MustCompile(`(?i)[<\[{＜〈《【◁⟨（]\s?[|｜]?(/?)\s?(?:([a-z]{2,12})[:_-])?(` + thoughtNames + `)(?:[_-](start|begin|end|close))?[|｜]?\s?[>\]}＞〉》】▷⟩）]` +
 	`|<unused94>|<unused95>|<\|inner_prefix\|>|<\|inner_suffix\|>`)
 
-// closes reports whether the groups of a thoughtTag's match are those of a closing tag.
+// closes reports whether the groups of a thoughtTag's match belong to a closing tag.
 func closes(m []string) bool {
 	switch strings.ToLower(m[2]) {
 	case "end", "close", "stop":
@@ -40,7 +41,7 @@ func closes(m []string) bool {
 // closes means that the text was cut off.
 var classic = regexp.MustCompile(`^</?think(?:ing)?>$`)
 
-// A thoughtForm is the set of tags around thoughts: the known ones and those of a role.
+// A thoughtForm is the set of tags around reasoning: the known ones and those of a role.
 type thoughtForm struct {
 	tag *regexp.Regexp
 	// closing has the closing tags of the role.
@@ -98,20 +99,20 @@ func ValidateReasoningTags(tags []string) error {
 	return nil
 }
 
-// StripReasoning takes the thoughts of a reasoning model out of a generation. It returns the rest of
-// the text, trimmed, and the thoughts: first the server's separate field, then the text between tags
-// such as <think> and </think>, in order. More tags are those of a role.
+// StripReasoning removes the reasoning of a model from a generation. It returns the rest of
+// the text, trimmed, and the reasoning: first the server's separate field, then the text between tags
+// such as <think> and </think>, in order. Tags are the tags of a role.
 //
-// A closing tag with none open ends thoughts that the chat template opened, so that all text before it
+// A closing tag with none open ends reasoning that the chat template opened, so that all text before it
 // is reasoning. An opening tag without a closing one means that the text was cut off while the model
-// still thought: cut is true, and the text after the tag is reasoning. In the middle of a text this
+// still reasoned: cut is true, and the text after the tag is reasoning. In the middle of a text this
 // applies to <think> and <thinking> only, because [thinking] may be a stage direction. Thoughts don't
 // nest: the first closing tag ends them.
 //
-// The channels of harmony are thoughts but for the last one named final. A text without that
+// The channels of harmony are reasoning, except the last one named final. A text without that
 // channel was cut off.
 //
-// The text that it returns has no thoughts left: to strip it again changes nothing.
+// The returned text has no reasoning left: to strip it again changes nothing.
 func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning string, cut bool) {
 	var thoughts []string
 	think := func(s string) {
@@ -127,6 +128,7 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 	for hasBracket(text) || strings.HasPrefix(text, "analysis") {
 		before := text
 		text, cut = finalChannel(text, think, cut)
+		text, cut = fencedThoughts(text, think, cut)
 		var open bool
 		text, open = form.cutThoughts(text, think)
 		cut = cut || open
@@ -138,7 +140,15 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 }
 
 func hasBracket(s string) bool {
-	return strings.ContainsAny(s, "<[＜〈《【◁⟨（") || strings.Contains(s, "<|")
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '<' || c == '[' || c == '{':
+			return true
+		case c >= utf8.RuneSelf: // the search for characters of several bytes is slow
+			return strings.ContainsAny(s[i:], "<[{＜〈《【◁⟨（") || strings.Contains(s, "```")
+		}
+	}
+	return strings.Contains(s, "```")
 }
 
 var (
@@ -175,7 +185,33 @@ func finalChannel(s string, think func(string), cut bool) (text string, isCut bo
 	return text, cut || !final
 }
 
-// kind reports whether a tag closes thoughts, and whether it counts anywhere in a text.
+// thoughtFence matches the line that opens a text with a code block of reasoning.
+var thoughtFence = regexp.MustCompile("^\\s*(`{3,}|~{3,})[ \\t]*(?i:" + thoughtNames + ")[ \\t]*(?:\\n|$)")
+
+// fencedThoughts removes a code block of reasoning from the beginning of a text. Without its end the text was
+// cut off.
+func fencedThoughts(s string, think func(string), cut bool) (text string, isCut bool) {
+	m := thoughtFence.FindStringSubmatchIndex(s)
+	if m == nil {
+		return s, cut
+	}
+	fence, rest := s[m[2]:m[3]], s[m[1]:]
+	for at := 0; at <= len(rest); {
+		line, _, more := strings.Cut(rest[at:], "\n")
+		if strings.TrimSpace(line) == fence {
+			think(rest[:at])
+			return rest[min(at+len(line)+1, len(rest)):], cut
+		}
+		if !more {
+			break
+		}
+		at += len(line) + 1
+	}
+	think(rest)
+	return "", true
+}
+
+// kind reports whether a tag closes reasoning, and whether it counts anywhere in a text.
 func (f *thoughtForm) kind(tag string) (closing, anywhere bool) {
 	if f.opening[tag] || f.closing[tag] {
 		return f.closing[tag], true
@@ -225,8 +261,8 @@ func (f *thoughtForm) isClosed(s string, later [][]int) bool {
 }
 
 // ReadText returns what a stage reads of a generation: its text, trimmed, without special
-// tokens at its end, and without its thoughts when strip is set. Tags are more tags around
-// thoughts. Cut reports whether the text is less than what the model meant to write.
+// tokens at its end, and without its reasoning when strip is set. Tags are more tags around
+// reasoning. Cut reports whether the text is incomplete.
 func ReadText(g schemas.Generation, strip bool, tags ...string) (text, reasoning string, cut bool) {
 	cut = FinishOf(g.FinishReason) != FinishComplete
 	if !strip {
@@ -234,6 +270,23 @@ func ReadText(g schemas.Generation, strip bool, tags ...string) (text, reasoning
 	}
 	text, reasoning, open := StripReasoning(g, tags...)
 	return withoutTokens(text), reasoning, cut || open
+}
+
+// ReadText is the function ReadText for a generation of the role. Where the server constrains the last line to a
+// verdict, it is never part of a thought: the constraint may end a thought before its closing tag.
+func (r *Role) ReadText(g schemas.Generation, strip bool) (text, reasoning string, cut bool) {
+	text, reasoning, cut = ReadText(g, strip, r.ReasoningTags...)
+	if !cut || !strip || r.Verdict == nil || FinishOf(g.FinishReason) != FinishComplete {
+		return text, reasoning, cut
+	}
+	whole := withoutTokens(g.Text)
+	at := strings.LastIndexByte(whole, '\n') + 1
+	if !r.Verdict.isLine(whole[at:]) {
+		return text, reasoning, cut
+	}
+	g.Text = whole[:at]
+	before, reasoning, _ := ReadText(g, strip, r.ReasoningTags...)
+	return strings.TrimSpace(before + "\n" + strings.TrimSpace(whole[at:])), reasoning, false
 }
 
 // withoutTokens returns a text without the special tokens that a server left at its beginning and at
@@ -245,14 +298,14 @@ func withoutTokens(text string) string {
 	return trimmed
 }
 
-// openTokens matches the tokens that open a turn, or the answer after thoughts: <|assistant|>.
+// openTokens matches the tokens that open a turn, or the answer after reasoning: <|assistant|>.
 var openTokens = regexp.MustCompile(`(?i)^(?:\s*(?:<\|(?:start_header_id|im_start)\|>\s*assistant\b|<\|(?:(?:start|begin)[a-z_]*|im_start|assistant|response|answer|solution|chatbot_token|end_header_id|bos|message)\|>|<｜(?:begin▁of▁sentence|assistant)｜>))+`)
 
 // unknownTag matches a tag at the beginning of a text.
 var unknownTag = regexp.MustCompile(`^\s*([<\[＜〈《【◁⟨])([|｜]?)([\pL][\pL\d_ :-]{1,30})([|｜]?)([>\]＞〉》】▷⟩])`)
 
 // UnknownThoughts returns the tag with which a text begins if its closing tag and more text
-// follow, and none of the known tags or of the given ones is meant: it may be around thoughts.
+// follow, and none of the known tags or of the given ones is meant: it may be around reasoning.
 func UnknownThoughts(text string, tags ...string) (tag string, ok bool) {
 	m := unknownTag.FindStringSubmatch(text)
 	if m == nil {
@@ -267,7 +320,7 @@ func UnknownThoughts(text string, tags ...string) (tag string, ok bool) {
 	return tag, at >= 0 && strings.TrimSpace(text[at+len(closing):]) != ""
 }
 
-// BeginsThoughts reports whether a text begins with a tag around thoughts.
+// BeginsThoughts reports whether a text begins with a tag around reasoning.
 func BeginsThoughts(text string, tags ...string) bool {
 	text = strings.TrimSpace(text)
 	at := formOf(tags).tag.FindStringIndex(text)

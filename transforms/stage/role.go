@@ -3,6 +3,7 @@ package stage
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"coeval/schemas"
 )
@@ -26,7 +27,7 @@ type Role struct {
 	Verdict *Verdict `json:"verdict,omitempty"`
 	// Read asks for the probabilities of labels as the next token instead of a text. Nil asks for texts.
 	Read *Read `json:"read,omitempty"`
-	// ReasoningTags are additional tags around thoughts; see [StripReasoning]. They decide how texts
+	// ReasoningTags are additional tags around reasoning; see [StripReasoning]. They decide how texts
 	// are read, and not which ones are asked for.
 	ReasoningTags []string `json:"reasoning_tags,omitempty"`
 	// Seed is the run's seed.
@@ -101,6 +102,12 @@ func (r *Role) MaxReasoning() int {
 		return maxReasoning
 	}
 	return min(maxReasoning, max(r.MaxTokens-verdictTokens, r.MaxTokens/2))
+}
+
+// isLine reports whether a line is the label and one of the values.
+func (v *Verdict) isLine(line string) bool {
+	value, ok := strings.CutPrefix(strings.TrimSpace(line), v.Label+":")
+	return ok && slices.Contains(v.Values, strings.TrimSpace(value))
 }
 
 // digest covers everything that influences which texts are possible.

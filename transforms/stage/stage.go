@@ -1,13 +1,13 @@
-// Package stage defines the steps of the method as pure functions of a dossier, and the calls
-// that they make.
+// Package stage defines the steps of the method as pure functions of a dossier, and the calls that they
+// make.
 //
-// A [Stage] advances one dossier. It asks a [Caller] for generations and never sees a network, a
-// journal or a runner, so that the same stage runs against servers, against the journal alone
-// (when the files are written) and in a plan. Packages of stages register a decoder under a
-// name with [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
+// A [Stage] advances one dossier. It requests generations from a [Caller], and has no access to a
+// network, a journal or a runner. So the same stage runs against servers, against the journal alone when
+// files are written, and in a plan without either. Packages of stages register a decoder under a name
+// with [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
 //
-// Calls are keyed by their content: see [Call.Key]. The journal stores answers under these
-// keys, so that a change of any digest here makes every journal ask again.
+// Calls are keyed by their content: see [Call.Key]. The journal stores answers under these keys. So a
+// change of any digest in this package makes every run request its answers again.
 package stage
 
 import (
@@ -23,12 +23,23 @@ type Stage func(ctx context.Context, c Caller, d *schemas.Dossier) error
 
 // A Caller gets generations from a fleet of servers, from the journal, or from both.
 type Caller interface {
-	// Do makes all calls concurrently and returns when the last one is done: replicate k of
+	// Do makes all calls concurrently and returns when the last one is done: replicate First + k of
 	// calls[i] is at [i][k]. It returns an error only when the run has to stop.
 	Do(ctx context.Context, calls []Call) ([][]schemas.Generation, error)
 }
 
-// A Call asks for N replicates of one request.
+// Do makes the calls. It returns the cause of a cancelled context, such as the error of a template, instead of the
+// error that the caller returns for the cancellation.
+func Do(ctx context.Context, c Caller, calls []Call) ([][]schemas.Generation, error) {
+	said, err := c.Do(ctx, calls)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	return said, err
+}
+
+// A Call asks for the replicates First to First + N − 1 of one request. Stages that ask in rounds ask for later
+// replicates of the same request. A round finds the answers of a call that asked for all of them at once.
 type Call struct {
 	Role *Role
 	// Stage names the stage that asks, for failures and counts.
@@ -36,8 +47,8 @@ type Call struct {
 	PromptID string
 	// Inputs identify the request: the template's digest, and a digest or a content-derived ID
 	// of every text that Messages renders. Together with the role they make the journal's key.
-	Inputs []string
-	N      int
+	Inputs   []string
+	First, N int
 	// Messages renders the request. A replay never calls it.
 	Messages func() []schemas.Message
 }

@@ -1,8 +1,8 @@
 // Package window runs a DoFn's work in additional goroutines, a bounded number of pieces at a time. It
 // returns the results to the bundle's goroutine, because a DoFn may emit only there.
 //
-// A piece starts as soon as the window has room; there are no batches. Every piece ends in a result
-// that is emitted, or the first error is returned. Results come in any order.
+// A piece starts as soon as the window has room; there are no batches. Every result is emitted, in any
+// order. If a piece fails, the first error is returned.
 //
 //	f.window = window.New[Result](limit, ctx)                  // StartBundle
 //	defer f.window.CloseAfter(&err)                            // ProcessElement and FinishBundle

@@ -1,4 +1,4 @@
-// Package conversation extracts the prompt from a JSON object of any common corpus.
+// Package conversation extracts the prompt from a JSON object in the format of any common corpus.
 //
 // It reads these forms, and all others of the same shapes:
 //
@@ -7,11 +7,14 @@
 //	{"messages": [{role, content}]}, also as JSON in a string; {"conversations": [{from, value}], "system"} (ShareGPT)
 //	{"conversation": […]} (WildChat, LMSYS), {"data": ["question", "answer", …]} (UltraChat)
 //	{"turns": ["…"]} (MT-Bench, Arena-Hard), {"chosen": "\n\nHuman: … Assistant: …"} (HH)
+//	"…", [{role, content}] (the line itself), {"conversations": {"from": […], "value": […]}} (Hugging Face)
+//	{"context": [{role, content}]} (HelpSteer3), {"input": [{role, content}], "instructions"} (Responses API)
+//	{"text": "<|im_start|>user\n…"} and the chat templates of other models
 //	{"body": {"messages": […]}} (batch files of OpenAI and others), {"prompt": {"text", "role"}} (OpenAssistant)
 //
 // A conversation ends with the user: an answer at its end is left out. A field that is neither part of
-// the prompt nor its ID becomes metadata. A line with two possible readings is bad, and its message names
-// prompts.field.
+// the prompt nor its ID becomes metadata. A line with two possible prompts is bad, and its error message
+// names prompts.field.
 //
 // The package promises that equal lines give equal prompts, and that a [Reading] names the unused fields
 // that look like part of a prompt.
@@ -36,7 +39,7 @@ const (
 	BadJSON = "bad_json"
 	// InvalidUTF8 is a line with bytes that are not UTF-8, or half of a surrogate pair.
 	InvalidUTF8 = "invalid_utf8"
-	// NoPrompt is a line without a field that has a prompt, or with several that may be it.
+	// NoPrompt is a line without a field that has a prompt, or with several candidates.
 	NoPrompt = "no_prompt"
 	// BadRole is a message with an unknown role.
 	BadRole = "bad_role"
@@ -48,7 +51,7 @@ const (
 
 // Options decide how a line is read.
 type Options struct {
-	// Field is the path of the prompt's field, such as text or body.messages. Empty means that the
+	// Field is the path of the prompt's field, for example text or body.messages. Empty means that the
 	// package finds the field.
 	Field string
 	// IDField is the field of the prompt's own ID. Empty means that the package finds the field.
@@ -59,7 +62,7 @@ type Options struct {
 
 // A Reading describes how a line was read.
 type Reading struct {
-	// Form names the fields of the prompt, such as "question + system_prompt".
+	// Form names the fields of the prompt, for example "question + system_prompt".
 	Form string
 	// AnswerDropped reports whether a final answer was left out.
 	AnswerDropped bool
@@ -68,7 +71,10 @@ type Reading struct {
 }
 
 // idFields are the fields to look for a prompt's own ID, in this order.
-var idFields = []string{"id", "uid", "uuid", "prompt_id", "question_id", "custom_id", "conversation_id", "conversation_hash", "message_id"}
+var idFields = []string{
+	"id", "uid", "uuid", "prompt_id", "question_id", "custom_id", "conversation_id", "conversation_hash", "message_id", "_id", "record_id", "request_id",
+	"instance_id", "example_id", "sample_id", "problem_id", "task_id", "row_id", "doc_id", "post_id", "qid", "key", "index", "idx",
+}
 
 // Fields are the members of an object. The parser removes the ones that it uses.
 type fields map[string]jsontext.Value
@@ -80,6 +86,7 @@ func Parse(data []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
 		return schemas.Prompt{}, Reading{}, failure
 	}
 	p := parser{options: o}
+	p.normalize(f)
 	messages, failure := p.find(f)
 	if failure != nil {
 		return schemas.Prompt{}, p.reading, failure
@@ -87,6 +94,12 @@ func Parse(data []byte, o Options) (schemas.Prompt, Reading, *schemas.Failure) {
 	prompt := schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages}
 	if id := f.takeID(o.IDField); id != "" {
 		prompt.OwnIDs = []string{id}
+	}
+	for name, original := range p.originals {
+		if value, left := f[name]; left {
+			delete(f, name)
+			f[original] = value
+		}
 	}
 	prompt.Metadata, failure = f.encode()
 	return prompt, p.reading, failure
@@ -97,8 +110,13 @@ func decode(data []byte) (fields, *schemas.Failure) {
 	if !utf8.Valid(data) {
 		return nil, bad(InvalidUTF8, "the line is not valid UTF-8")
 	}
-	if kind := jsontext.Value(data).Kind(); kind != '{' {
-		return nil, bad(BadJSON, "the line is %s, not a JSON object", kindName(kind))
+	switch kind := jsontext.Value(data).Kind(); {
+	case kind == '"' && jsontext.Value(data).IsValid():
+		return fields{"prompt": data}, nil
+	case kind == '[' && (isConversation(data) || isEmpty(data)):
+		return fields{"conversations": data}, nil
+	case kind != '{':
+		return nil, bad(BadJSON, "the line is %s; each line must be a JSON object", kindName(kind))
 	}
 	var f fields
 	err := json.Unmarshal(data, &f)
@@ -201,14 +219,14 @@ func (f fields) describe() string {
 	if len(f) == 0 {
 		return "no field"
 	}
-	const most = 20
+	const maxNames = 20
 	var names []string
 	for name := range f {
 		names = append(names, shorten(name))
 	}
 	slices.Sort(names)
-	if len(names) > most {
-		names = append(names[:most], "…")
+	if len(names) > maxNames {
+		names = append(names[:maxNames], "…")
 	}
 	return strings.Join(names, ", ")
 }
@@ -239,7 +257,7 @@ func kindName(kind jsontext.Kind) string {
 	case 'n':
 		return "null"
 	default:
-		return "no JSON"
+		return "not JSON"
 	}
 }
 
@@ -256,8 +274,8 @@ func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
 // shorten bounds the input's part of a message.
 func shorten(s string) string {
-	const most = 120
-	head, left := sanitize.Cut(s, most)
+	const maxLength = 120
+	head, left := sanitize.Cut(s, maxLength)
 	head = sanitize.Line(head)
 	if left > 0 {
 		return head + "…"

@@ -13,7 +13,7 @@ func user(content string) []schemas.Message {
 	return []schemas.Message{{Role: "user", Content: content}}
 }
 
-// prompt is what Parse should make of these; their ID follows.
+// prompt is the expected result of Parse; its ID follows.
 func prompt(messages []schemas.Message, metadata string, ownIDs ...string) schemas.Prompt {
 	return schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages, OwnIDs: ownIDs, Metadata: metadata}
 }
@@ -78,15 +78,15 @@ func TestParseBadLines(t *testing.T) {
 		code    string
 		message string
 	}{
-		{`hello`, Options{}, BadJSON, "the line is no JSON, not a JSON object"},
-		{`["a"]`, Options{}, BadJSON, "the line is a list, not a JSON object"},
-		{`"a"`, Options{}, BadJSON, "the line is a string, not a JSON object"},
-		{`null`, Options{}, BadJSON, "the line is null, not a JSON object"},
+		{`hello`, Options{}, BadJSON, "the line is not JSON; each line must be a JSON object"},
+		{`[1]`, Options{}, BadJSON, "the line is a list; each line must be a JSON object"},
+		{`"a`, Options{}, BadJSON, "the line is a string; each line must be a JSON object"},
+		{`null`, Options{}, BadJSON, "the line is null; each line must be a JSON object"},
 		{`{"prompt":"Hi"`, Options{}, BadJSON, "the line is not a JSON object: unexpected EOF"},
 		{`{"prompt":"Hi"} {}`, Options{}, BadJSON, "the line is not a JSON object: invalid character '{' after top-level value"},
 		{`{"prompt":"a","prompt":"b"}`, Options{}, BadJSON, `the line is not a JSON object: duplicate object member name "prompt"`},
 		{"{\"prompt\":\"a\x00\"}", Options{}, BadJSON, `the line is not a JSON object: invalid character '\x00' in string`},
-		{"\x00\x00\x00", Options{}, BadJSON, "the line is no JSON, not a JSON object"},
+		{"\x00\x00\x00", Options{}, BadJSON, "the line is not JSON; each line must be a JSON object"},
 		{"{\"prompt\":\"a\xff\"}", Options{}, InvalidUTF8, "the line is not valid UTF-8"},
 		{"{\"prompt\":\"a\",\"x\":\"\xc3\"}", Options{}, InvalidUTF8, "the line is not valid UTF-8"},
 		{`{"prompt":"\ud800"}`, Options{}, InvalidUTF8, "the line has half of a surrogate pair"},
@@ -99,11 +99,11 @@ func TestParseBadLines(t *testing.T) {
 		{`{"messages":[{"role":"user"}]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
 		{`{"messages":[null]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
 		{`{"messages":[{"role":"user","content":null}]}`, Options{}, NoPrompt, "message 1 of field messages has no role and content, nor from and value"},
-		{`{"messages":[{"role":"user","content":"a"},{"role":"narrator","content":"x"}]}`, Options{}, BadRole, `message 2 of field messages has the role "narrator"; known are system, user, assistant and their usual other names`},
+		{`{"messages":[{"role":"user","content":"a"},{"role":"narrator","content":"x"}]}`, Options{}, BadRole, `message 2 of field messages has the role "narrator"; known are system, user, assistant and their usual other names: rename it in the file`},
 		{`{"prompt":""}`, Options{}, EmptyPrompt, "message 1 of field prompt is blank"},
 		{`{"prompt":" \n\t\u00a0"}`, Options{}, EmptyPrompt, "message 1 of field prompt is blank"},
 		{`{"messages":[]}`, Options{}, EmptyPrompt, "field messages has no message"},
-		{`{"messages":[{"role":"system","content":""},{"role":"user","content":"a"}]}`, Options{}, EmptyPrompt, "message 1 of field messages is blank"},
+		{`{"messages":[{"role":"system","content":""}]}`, Options{}, EmptyPrompt, "field messages has no message"},
 		{`{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`, Options{KeepAnswer: true}, LastNotUser, "the last message of field messages is from the assistant; a prompt ends with the user"},
 		{`{"messages":[{"role":"system","content":"a"}]}`, Options{}, LastNotUser, "the last message of field messages is from the system; a prompt ends with the user"},
 	}
@@ -133,7 +133,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkLine holds what parse promises of any line.
+// checkLine checks the promises of parse for any line.
 func checkLine(t *testing.T, data []byte, o Options) {
 	p, reading, failure := Parse(data, o)
 	if failure != nil {

@@ -1,6 +1,7 @@
 package conversation
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,16 +18,26 @@ var roles = map[string]string{
 	"assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "chatbot": "assistant",
 	"model": "assistant", "ai": "assistant", "bard": "assistant", "bing": "assistant", "claude": "assistant",
 	"function_call": "assistant", "tool_call": "assistant",
-	"system": "system", "developer": "system",
+	"system": "system", "developer": "system", "customer": "user", "client": "user", "instruction": "user", "input": "user",
+	"question": "user", "q": "user", "student": "user", "usr": "user", "用户": "user",
+	"answer": "assistant", "a": "assistant", "teacher": "assistant", "tutor": "assistant", "asst": "assistant", "助手": "assistant",
+	"agent": "assistant", "llm": "assistant", "gemini": "assistant", "copilot": "assistant", "response": "assistant", "output": "assistant",
 	"tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool", "tool_response": "tool", "function_response": "tool",
+	"environment": "tool", "tool_result": "tool",
 }
 
-func roleOf(name string) string { return roles[strings.ToLower(strings.TrimSpace(name))] }
+func roleOf(name string) string {
+	name = strings.ToLower(strings.TrimSpace(name))
+	if strings.HasPrefix(name, "gpt") {
+		return "assistant"
+	}
+	return roles[name]
+}
 
 // The names of the parts of a turn in known files, in the order of the search.
 var (
-	speakerKeys = []string{"role", "from", "speaker"}
-	contentKeys = []string{"content", "value", "text", "parts"}
+	speakerKeys = []string{"role", "from", "speaker", "author", "sender"}
+	contentKeys = []string{"content", "value", "text", "parts", "message", "utterance", "full_text"}
 	// callKeys have the tool calls of a turn without a text.
 	callKeys = []string{"tool_calls", "function_call"}
 )
@@ -52,6 +63,8 @@ type decoder struct {
 	form string
 	// plain reports whether the field was a single text, which may have companion fields.
 	plain bool
+	// spoken reports whether turns name a speaker instead of a role: then the system is the one that answers.
+	spoken bool
 	// unused are unused parts of the field.
 	unused []string
 }
@@ -69,8 +82,8 @@ func (d *decoder) messages(value jsontext.Value) ([]schemas.Message, *schemas.Fa
 		return nil, bad(NoPrompt, "field %s is an object without a text", d.field)
 	}
 	text := unquote(value)
-	isList := slices.Contains(chatFields, d.name) || d.name == "messages" || d.name == "conversations"
-	if list := listInside(text); list != nil && (isList || isConversationOfObjects(list)) {
+	isList := slices.Contains(chatFields, d.name) && !slices.Contains(turnsOnly, d.name) || d.name == "messages" || d.name == "conversations"
+	if list := listInside(text); list != nil && (isList || isConversationOfObjects(list) || d.name == "prompt" && isTexts(list)) {
 		d.form = " as JSON"
 		return d.list(list)
 	}
@@ -82,6 +95,9 @@ func (d *decoder) messages(value jsontext.Value) ([]schemas.Message, *schemas.Fa
 		return turns, nil
 	}
 	d.plain = true
+	if token := leadingToken.FindString(text); token != "" { // of a template that is not known
+		d.form = " beginning with " + token
+	}
 	return []schemas.Message{{Role: "user", Content: text}}, nil
 }
 
@@ -94,22 +110,37 @@ func (d *decoder) list(list jsontext.Value) ([]schemas.Message, *schemas.Failure
 	var messages []schemas.Message
 	for i, item := range items {
 		var failure *schemas.Failure
-		if messages, failure = d.item(messages, i, item); failure != nil {
+		if messages, failure = d.item(messages, i, item, len(items) == 1); failure != nil {
 			return nil, failure
 		}
 	}
-	return d.firstQuestion(messages, items), nil
+	return d.firstQuestion(d.answersOfSystem(messages), items), nil
 }
 
-// item appends the messages of an item.
-func (d *decoder) item(messages []schemas.Message, i int, item jsontext.Value) ([]schemas.Message, *schemas.Failure) {
+// answersOfSystem gives the system's turns the role of the assistant in a dialog between a user and a system,
+// as MultiWOZ and similar corpora name the two speakers.
+func (d *decoder) answersOfSystem(messages []schemas.Message) []schemas.Message {
+	answers := func(m schemas.Message) bool { return m.Role == "assistant" }
+	if !d.spoken || len(messages) == 0 || messages[0].Role != "user" || slices.ContainsFunc(messages, answers) {
+		return messages
+	}
+	for i := range messages {
+		if messages[i].Role == "system" {
+			messages[i].Role = "assistant"
+		}
+	}
+	return messages
+}
+
+// item appends the messages of an item, which may be the only one.
+func (d *decoder) item(messages []schemas.Message, i int, item jsontext.Value, only bool) ([]schemas.Message, *schemas.Failure) {
 	next := "user"
 	if len(messages) > 0 && messages[len(messages)-1].Role == "user" && !d.onlyQuestions() {
 		next = "assistant"
 	}
 	switch item.Kind() {
 	case '"':
-		if slices.Contains(promptFields, d.name) && d.name != "conversations" {
+		if slices.Contains(promptFields, d.name) && d.name != "conversations" && d.form == "" && (!only || d.name != "prompt") {
 			break
 		}
 		return append(messages, schemas.Message{Role: next, Content: unquote(item)}), nil
@@ -140,8 +171,8 @@ func (d *decoder) item(messages []schemas.Message, i int, item jsontext.Value) (
 }
 
 // onlyQuestions reports whether a list without roles contains the user's turns alone, to be asked one
-// after the other, as in MT-Bench.
-func (d *decoder) onlyQuestions() bool { return d.name == "turns" }
+// after the other. MT-Bench has such lists; Chatbot Arena's prompts have them as JSON in a string.
+func (d *decoder) onlyQuestions() bool { return d.name == "turns" || d.name == "prompt" }
 
 // firstQuestion keeps the first of several questions.
 func (d *decoder) firstQuestion(messages []schemas.Message, items []jsontext.Value) []schemas.Message {
@@ -149,7 +180,7 @@ func (d *decoder) firstQuestion(messages []schemas.Message, items []jsontext.Val
 		return messages
 	}
 	for _, item := range items {
-		if object, _ := objectOf(item); item.Kind() == '[' || object != nil && !isText(object) {
+		if object, isList := objectOf(item); isList || object != nil && !isText(object) {
 			return messages
 		}
 	}
@@ -175,6 +206,10 @@ func appendExchange(messages []schemas.Message, question string, answer *string)
 // turnOf returns the speaker and the content of a turn.
 func turnOf(object fields) (speaker string, content jsontext.Value, ok bool) {
 	for _, key := range speakerKeys {
+		if inside, isList := objectOf(object[key]); inside != nil && !isList && inside["role"].Kind() == '"' { // of ChatGPT's export
+			object = maps.Clone(object)
+			object[key] = inside["role"]
+		}
 		if object[key].Kind() != '"' {
 			continue
 		}
@@ -192,6 +227,14 @@ func turnOf(object fields) (speaker string, content jsontext.Value, ok bool) {
 			return object.text(key), nil, true // the answer is null
 		}
 	}
+	// LangChain's messages have the role as their type, and the content in an object.
+	if kind := object.text("type"); slices.Contains([]string{"human", "user", "ai", "assistant", "system", "tool"}, kind) {
+		for _, text := range []string{"content", "data"} {
+			if k := object[text].Kind(); k == '"' || k == '[' || k == '{' {
+				return kind, object[text], true
+			}
+		}
+	}
 	return "", nil, false
 }
 
@@ -199,10 +242,14 @@ func hasAny(object fields, keys []string) bool {
 	return slices.ContainsFunc(keys, func(key string) bool { _, ok := object[key]; return ok })
 }
 
+// toolHead begins the output of a tool.
+const toolHead = "Result of a tool:\n"
+
 // turn appends a turn. A tool's output is shown as from the user, since servers accept no other role
 // without the call's ID. Several outputs in a row become one message.
 func (d *decoder) turn(messages []schemas.Message, i int, object fields, speaker string, content jsontext.Value) ([]schemas.Message, *schemas.Failure) {
 	text, part, ok := textOf(content)
+	d.spoken = d.spoken || object["speaker"].Kind() == '"'
 	switch {
 	case content == nil:
 		for _, call := range callKeys {
@@ -219,14 +266,17 @@ func (d *decoder) turn(messages []schemas.Message, i int, object fields, speaker
 	role := roleOf(speaker)
 	switch role {
 	case "":
-		return nil, bad(BadRole, "message %d of field %s has the role %q; known are system, user, assistant and their usual other names", i+1, d.field, shorten(speaker))
+		return nil, bad(BadRole, "message %d of field %s has the role %q; known are system, user, assistant and their usual other names: rename it in the file", i+1, d.field, shorten(speaker))
+	case "system":
+		if blank(text) { // as many files have it for none
+			return messages, nil
+		}
 	case "tool":
-		const head = "Result of a tool:\n"
-		if last := len(messages) - 1; last >= 0 && messages[last].Role == "user" && strings.HasPrefix(messages[last].Content, head) {
+		if last := len(messages) - 1; last >= 0 && messages[last].Role == "user" && strings.HasPrefix(messages[last].Content, toolHead) {
 			messages[last].Content += "\n\n" + text
 			return messages, nil
 		}
-		role, text = "user", head+text
+		role, text = "user", toolHead+text
 	}
 	return append(messages, schemas.Message{Role: role, Content: text}), nil
 }
@@ -265,7 +315,13 @@ func textOf(value jsontext.Value) (text, part string, ok bool) {
 			case object != nil && object["text"].Kind() == '"':
 				texts = append(texts, object.text("text"))
 			case object != nil && object["type"].Kind() == '"':
-				return "", object.text("type"), true
+				text, known := partOf(p, object)
+				if !known {
+					return "", object.text("type"), true
+				}
+				if text != "" {
+					texts = append(texts, text)
+				}
 			default:
 				return "", "", false
 			}
@@ -273,6 +329,22 @@ func textOf(value jsontext.Value) (text, part string, ok bool) {
 		return strings.Join(texts, "\n"), "", true
 	}
 	return "", "", false
+}
+
+// partOf returns the text of a part that is not of the type text. A thought has none.
+func partOf(part jsontext.Value, object fields) (text string, known bool) {
+	switch object.text("type") {
+	case "thinking", "redacted_thinking", "reasoning":
+		return "", true
+	case "refusal":
+		return object.text("refusal"), true
+	case "tool_use":
+		return string(part), true
+	case "tool_result":
+		text, _, known = textOf(object["content"])
+		return toolHead + text, known
+	}
+	return "", false
 }
 
 // listInside returns the JSON list in a text, or nil.
@@ -285,6 +357,12 @@ func listInside(text string) jsontext.Value {
 		return value
 	}
 	return nil
+}
+
+// isTexts reports whether a list contains nothing but texts, and at least one.
+func isTexts(list jsontext.Value) bool {
+	var texts []*string
+	return json.Unmarshal(list, &texts) == nil && len(texts) > 0 && !slices.Contains(texts, nil)
 }
 
 // isConversationOfObjects reports whether a list contains a turn.
@@ -301,34 +379,7 @@ func looksLikeList(text string) bool {
 	return listStart.MatchString(text)
 }
 
-var (
-	listStart = regexp.MustCompile(`^\s*\[\s*[{['"]`)
-	// speakers begin the turns of a transcript: Anthropic's HH, and Guanaco's with ###.
-	speakers = regexp.MustCompile(`(?:^|\n\n|\n?### )(Human|User|Assistant|System): ?`)
-	starts   = regexp.MustCompile(`^\s*(?:### )?(?:Human|User|System): ?`)
-	answers  = regexp.MustCompile(`\n\nAssistant:|\n?### Assistant:`)
-)
+// leadingToken matches a special token of a chat template at the beginning of a text.
+var leadingToken = regexp.MustCompile(`^(?:<[|｜][\w▁]{1,40}[|｜]>|<(?:start_of_turn|extra_id_\d|BOS_TOKEN|bos|s)>|\[(?:INST|SYSTEM_PROMPT|gMASK)\])`)
 
-// transcript returns the turns of a text such as "\n\nHuman: Hi\n\nAssistant: Yes?", or nil if it is not
-// one: it must begin with the human or the system, and name the assistant.
-func transcript(text string) []schemas.Message {
-	if !starts.MatchString(text) || !answers.MatchString(text) {
-		return nil
-	}
-	text = strings.TrimLeft(text, " \t\r\n")
-	at := speakers.FindAllStringSubmatchIndex(text, -1)
-	var turns []schemas.Message
-	for i, m := range at {
-		end := len(text)
-		if i+1 < len(at) {
-			end = at[i+1][0]
-		}
-		content := strings.TrimSpace(text[m[1]:end])
-		role := roleOf(text[m[2]:m[3]])
-		if content == "" && i == len(at)-1 && role == "assistant" {
-			break // where the answer goes
-		}
-		turns = append(turns, schemas.Message{Role: role, Content: content})
-	}
-	return turns
-}
+var listStart = regexp.MustCompile(`^\s*\[\s*[{['"]`)

@@ -1,7 +1,7 @@
-// Package lines splits the text of a file into the lines, array entries or table rows that may be prompts.
+// Package lines splits the text of a file into candidates for prompts: lines, array entries or table rows.
 //
-// It decompresses, reads UTF-16, and limits the bytes of a line that are kept in memory. It does not know
-// what a line means.
+// It decompresses, reads UTF-16, and limits the bytes of a line that are kept in memory. It does not
+// interpret lines; package conversation does.
 package lines
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// maxWindow is the most memory that a zstd file may ask for, the limit of the zstd program too.
+	// maxWindow is the largest memory that a zstd file may ask for. The zstd program has the same limit.
 	maxWindow = 128 << 20
 	// maxPassed bounds how much of a line above the limit is read to find its end.
 	maxPassed = 1 << 30
@@ -75,7 +75,7 @@ type Splitter interface {
 	// Next returns a line, good until the next call; nothing and failure for one that can't be
 	// parsed; io.EOF after the last.
 	Next() (line []byte, failure *schemas.Failure, err error)
-	// Number is that of the line that Next gave last.
+	// Number is the number of the last line from Next.
 	Number() int64
 }
 
@@ -85,19 +85,27 @@ const (
 	BadRow   = "bad_row"
 )
 
-// Split returns the lines of a text: the rows of a table if the kind is .csv or .tsv, the entries of a
-// JSON array, or plain lines. Of a line it keeps at most limit bytes.
-func Split(r io.Reader, kind string, limit int) (s Splitter, plain bool, err error) {
+// Split returns the lines of a text: by its kind the rows of a table (.csv, .tsv), plain lines (.txt), or
+// the rows of YAML (.yaml, .yml). Any other is JSON: an object in each line, the entries of an array, the rows
+// that an object contains, or its columns. Of a line it keeps at most limit bytes. IsPrompt reports whether JSON
+// is a prompt.
+func Split(r io.Reader, kind string, limit int, isPrompt func([]byte) bool) (Splitter, error) {
 	text := utf8Text(r)
-	first := firstByte(text)
-	switch {
-	case kind == ".csv" || kind == ".tsv":
-		s, err = newTable(text, kind, limit)
-		return s, false, err
-	case first == '[':
-		return &arrayReader{text: text, max: limit}, false, nil
+	switch kind {
+	case ".csv", ".tsv":
+		return newTable(text, kind, limit)
+	case ".txt":
+		return plainReader{&lineReader{text: text, max: limit}}, nil
+	case ".yaml", ".yml":
+		return &wholeReader{text: text, yaml: true, max: limit, isPrompt: isPrompt}, nil
 	}
-	return &lineReader{text: text, max: limit}, true, nil
+	switch first := firstByte(text); {
+	case first == '[' && !hasListInEachLine(text):
+		return &arrayReader{text: text, max: limit}, nil
+	case first == '{':
+		return splitObjects(text, limit, isPrompt), nil
+	}
+	return &lineReader{text: text, max: limit}, nil
 }
 
 // bad is the failure of a line.
@@ -185,6 +193,8 @@ type arrayReader struct {
 	buf   []byte
 	// begun reports whether the array's bracket was read, ended whether its other one was.
 	begun, ended bool
+	// isPrompt is set for an array in an object.
+	isPrompt func([]byte) bool
 }
 
 // Number returns the number of the line that Next gave last.
@@ -198,6 +208,9 @@ func (a *arrayReader) Next() (entry []byte, failure *schemas.Failure, err error)
 		}
 		_, _ = a.text.Discard(1) // the bracket was seen
 		a.begun = true
+	}
+	if a.ended && a.isPrompt != nil {
+		return nil, nil, checkRest(a.text, a.isPrompt)
 	}
 	c, err := a.skipBlanks()
 	switch {

@@ -34,7 +34,7 @@ func newTable(text *bufio.Reader, kind string, limit int) (*table, error) {
 	t.rows.FieldsPerRecord = -1 // Next reports rows of another length
 	if t.rows.Comma = ','; kind == ".tsv" {
 		t.rows.Comma = '\t'
-		t.rows.LazyQuotes = true // in most TSV a quote is a character as any other
+		t.rows.LazyQuotes = true // in most TSV a quote is a plain character
 	} else if semicolons(text) {
 		t.rows.Comma = ';'
 	}
@@ -121,8 +121,8 @@ func (t *table) appendField(name, value string) bool {
 	return err == nil
 }
 
-// allow lets the next row have the limit, twice since each quote in a cell is two, and
-// what the reader has read ahead.
+// allow lets the next row have twice the limit, since each quote in a cell is doubled, and the bytes
+// that the reader has read ahead.
 func (t *table) allow() { t.input.left = 2*t.max + 2*bufferBytes }
 
 // A meter ends a row that is too large, for example after a quote that nothing closes.

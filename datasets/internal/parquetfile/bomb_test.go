@@ -203,7 +203,7 @@ func allocated(read func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// bombs are small files that say, or expand to, much more than they have.
+// bombs are small files that state, or expand to, much more data than they have.
 func bombs(tb testing.TB) map[string]struct {
 	file []byte
 	want string
@@ -236,7 +236,7 @@ func bombs(tb testing.TB) map[string]struct {
 		},
 		"zstd that says another size": {
 			page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(true))),
-			"column a: the file is damaged: a page has more than the 100 bytes that its header says",
+			"column a: the file is damaged: a page has more than the 100 bytes that its header states",
 		},
 		"zstd that says none":   {page(text(required), format.Zstd, v1(1, format.Plain, 100, zstdZeros(false))), "more than the 100 bytes"},
 		"zstd of version 2":     {page(text(required), format.Zstd, v2(1, 0, 100, zstdZeros(false))), "more than the 100 bytes"},
@@ -251,7 +251,7 @@ func bombs(tb testing.TB) map[string]struct {
 		"dictionary of no size": {page(text(required), format.Uncompressed, dictionary(math.MaxInt32, 0, nil)), "a page has 2147483647 values"},
 		"definition levels": {
 			page(text(optional), format.Uncompressed, v1(1, format.Plain, 13, append(prefixed(run(math.MaxInt32, 1)), one...))),
-			"column a: the file is damaged: a page has more than the 1 values that its header says",
+			"column a: the file is damaged: a page has more than the 1 values that its header states",
 		},
 		"definition levels of version 2": {
 			page(text(optional), format.Uncompressed, v2(1, 6, 11, append(run(math.MaxInt32, 1), one...))), "more than the 1 values",
@@ -364,8 +364,8 @@ func TestFooterBombs(t *testing.T) {
 			}
 			meta.Schema[0] = format.SchemaElement{Name: "root", NumChildren: null(int32(5000))}
 		}), "the file has 5000 columns, at most 4096 are read"},
-		"fewer columns": {whole(func(meta *format.FileMetaData) { meta.Schema[0].NumChildren.V = 1 << 30 }), "its schema has fewer columns than it says"},
-		"more columns":  {whole(func(meta *format.FileMetaData) { meta.Schema = append(meta.Schema, meta.Schema[1]) }), "its schema has more columns than it says"},
+		"fewer columns": {whole(func(meta *format.FileMetaData) { meta.Schema[0].NumChildren.V = 1 << 30 }), "its schema has fewer columns than it states"},
+		"more columns":  {whole(func(meta *format.FileMetaData) { meta.Schema = append(meta.Schema, meta.Schema[1]) }), "its schema has more columns than it states"},
 		"negative":      {whole(func(meta *format.FileMetaData) { meta.Schema[0].NumChildren.V = -1 }), "a column of -1 columns"},
 		"no schema":     {whole(func(meta *format.FileMetaData) { meta.Schema = nil }), "it has no schema"},
 		"chunks": {whole(func(meta *format.FileMetaData) {
@@ -374,7 +374,7 @@ func TestFooterBombs(t *testing.T) {
 		"things": {whole(func(meta *format.FileMetaData) {
 			meta.KeyValueMetadata = make([]format.KeyValue, 3_000_000)
 		}), "the footer lists more than 2097152 things"},
-		"rows": {whole(func(meta *format.FileMetaData) { meta.NumRows = 5 }), "its row groups have 1 rows, the footer says 5"},
+		"rows": {whole(func(meta *format.FileMetaData) { meta.NumRows = 5 }), "its row groups have 1 rows, the footer states 5"},
 		"rows below zero": {whole(func(meta *format.FileMetaData) {
 			meta.RowGroups[0].NumRows, meta.NumRows = -1, -1
 		}), "a row group of -1 rows"},
@@ -407,7 +407,7 @@ func TestFooterBombs(t *testing.T) {
 	}
 }
 
-// A footer that says it has gigabytes is not read, even where the file has them.
+// A footer that states a length of gigabytes is not read, even if the file has them.
 func TestLargeFooterIsNotRead(t *testing.T) {
 	size := int64(3 << 30)
 	tail := binary.LittleEndian.AppendUint32(nil, 2<<30)
@@ -453,7 +453,7 @@ func TestEmptyRowGroups(t *testing.T) {
 	}
 }
 
-// Whatever a column's bytes are, reading it costs a bounded amount of memory.
+// Reading a column of any bytes needs a bounded amount of memory.
 func FuzzPage(f *testing.F) {
 	for _, bomb := range bombs(f) {
 		if len(bomb.file) < 1000 {

@@ -210,7 +210,7 @@ func (c *checker) decompress(data []byte, size int) ([]byte, error) {
 	out, err := decompress(c.codec, c.memory.scratch[:0], data, size)
 	switch {
 	case errors.Is(err, errLarger):
-		return nil, damaged("a page has more than the %d bytes that its header says", size)
+		return nil, damaged("a page has more than the %d bytes that its header states", size)
 	case err != nil:
 		return nil, damaged("a page can't be decompressed: %w", err)
 	}

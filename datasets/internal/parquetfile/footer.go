@@ -144,7 +144,7 @@ func checkMeta(meta *format.FileMetaData) error {
 		rows += n
 	}
 	if rows != meta.NumRows {
-		return damaged("its row groups have %d rows, the footer says %d", rows, meta.NumRows)
+		return damaged("its row groups have %d rows, the footer states %d", rows, meta.NumRows)
 	}
 	return nil
 }
@@ -159,7 +159,7 @@ func checkSchema(schema []format.SchemaElement) error {
 	for i := range schema {
 		element := &schema[i]
 		if i > 0 && len(open) == 0 {
-			return damaged("its schema has more columns than it says")
+			return damaged("its schema has more columns than it states")
 		}
 		if i > 0 {
 			open[len(open)-1]--
@@ -182,7 +182,7 @@ func checkSchema(schema []format.SchemaElement) error {
 		}
 	}
 	if len(open) > 0 {
-		return damaged("its schema has fewer columns than it says")
+		return damaged("its schema has fewer columns than it states")
 	}
 	if leaves > maxColumns {
 		return fmt.Errorf("the file has %d columns, at most %d are read; write it with the columns that are needed", leaves, maxColumns)
@@ -263,7 +263,7 @@ func checkColumns(f *parquet.File) error {
 			case !slices.Contains(codecs, column.Codec):
 				return fmt.Errorf("column %s is compressed with %s, which is not supported; write the file with zstd or snappy", columnName(path), column.Codec)
 			case !slices.Equal(column.PathInSchema, path), column.Type != kinds[i]:
-				return damaged("column %s is not what the schema says", columnName(path))
+				return damaged("column %s does not match the schema", columnName(path))
 			case start < 0 || size < 0 || start > f.Size()-size:
 				return damaged("column %s lies outside of it", columnName(path))
 			}

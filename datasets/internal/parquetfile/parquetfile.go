@@ -1,16 +1,17 @@
 // Package parquetfile reads Parquet files that may be damaged or malicious.
 //
-// parquet-go trusts the numbers in a file. This package checks them first, so that any file needs a
-// bounded amount of memory:
+// parquet-go does not check the sizes and counts in a file. This package checks them first, so that any file
+// needs a bounded amount of memory:
 //
 //   - [Open] bounds the footer: its bytes, its lists, the schema's columns and depth, and the column
 //     chunks.
-//   - [Rows] passes a page to parquet-go only after checking it: its header, its decompressed size, and
-//     the number of values from its levels, indexes and lengths.
+//   - [Rows] checks each page before parquet-go reads it: its header and its decompressed size. It also
+//     checks that the levels, indexes and lengths in the page give the declared number of values.
 //   - The pages in use at one time, of all columns together, need at most 512 MiB.
 //
-// A panic of parquet-go becomes an error. A missing page is an error; values never move to other rows. The
-// package refuses encrypted files, and the codecs LZ4 and LZO. Errors do not name the file; the caller must.
+// A panic of parquet-go becomes an error. A missing page is an error. It never shifts values to other
+// rows. The package refuses encrypted files, and the codecs LZ4 and LZO. Errors do not name the file;
+// the caller must.
 package parquetfile
 
 import (

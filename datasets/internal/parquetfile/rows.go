@@ -18,8 +18,8 @@ type Rows struct {
 	// groups are the remaining row groups, group is the current one.
 	groups []parquet.RowGroup
 	group  parquet.Rows
-	// batch[at:n] were read from group and not yet returned. With repeated columns the batch is one
-	// row, since such a row can be as large as memory allows.
+	// batch[at:n] were read from group and not yet returned. With repeated columns the batch is one row,
+	// since a row can be as large as memory allows.
 	batch  []parquet.Row
 	at, n  int
 	memory *memory
@@ -30,8 +30,8 @@ type Rows struct {
 // NewRows returns the rows of a file that [Open] opened.
 func NewRows(f *parquet.File) (*Rows, error) { return newRows(f, f.Schema(), nil) }
 
-// NewColumns returns the rows of a file with some of its columns: those of a schema. The file must have
-// these columns with equal types. It reads no page of other columns.
+// NewColumns returns the rows of a file with the columns of a schema. The file must have these columns
+// with equal types. It reads no page of other columns.
 func NewColumns(f *parquet.File, columns *parquet.Schema) (*Rows, error) {
 	conversion, err := parquet.Convert(columns, f.Schema())
 	if err != nil {
@@ -117,7 +117,7 @@ func (r *Rows) check(row parquet.Row) error {
 			next++
 		}
 		if column != next-1 || !v.IsNull() && v.Kind() != r.kinds[column] {
-			return damaged("a column is missing or of another kind than the schema says")
+			return damaged("a column is missing or of another kind than in the schema")
 		}
 	}
 	if next != len(r.kinds) {

@@ -73,7 +73,7 @@ func (t *compact) eachField(depth int, field func(id int64, kind byte) bool) boo
 			id = int64(n>>1) ^ -int64(n&1)
 		}
 		kind := head & 0xf
-		if kind == thriftTrue || kind == thriftFalse { // the type of such a field is its value
+		if kind == thriftTrue || kind == thriftFalse { // the value of a boolean field is in its type
 			continue
 		}
 		if !field(id, kind) {

@@ -33,7 +33,7 @@ func checkRuns(data []byte, width int, n int64, each func(value uint64, times in
 		count, packed := head>>1, head&1 == 1
 		if packed {
 			if count > left/8 {
-				return damaged("a page has more than the %d values that its header says", n)
+				return damaged("a page has more than the %d values that its header states", n)
 			}
 			length := int(count) * width
 			if length > len(data) {
@@ -46,7 +46,7 @@ func checkRuns(data []byte, width int, n int64, each func(value uint64, times in
 			data = data[length:]
 		} else {
 			if count > left {
-				return damaged("a page has more than the %d values that its header says", n)
+				return damaged("a page has more than the %d values that its header states", n)
 			}
 			length := (width + 7) / 8
 			if length > len(data) {
@@ -92,7 +92,7 @@ func skipDeltas(data []byte, n int64) (rest []byte, err error) {
 	const maxBlock = 1 << 20
 	switch {
 	case total > uint64(n)+slack:
-		return nil, damaged("a page has more than the %d values that its header says", n)
+		return nil, damaged("a page has more than the %d values that its header states", n)
 	case block == 0 || block > maxBlock || parts == 0 || parts > block:
 		return nil, damaged("blocks of %d values in %d parts", block, parts)
 	case total == 0:
@@ -100,7 +100,7 @@ func skipDeltas(data []byte, n int64) (rest []byte, err error) {
 	}
 	each := block / parts
 	for left := total - 1; left > 0; {
-		_, size := binary.Uvarint(data) // the least difference
+		_, size := binary.Uvarint(data) // the smallest difference
 		if size <= 0 || uint64(len(data)-size) < parts {
 			return nil, damaged("a page with cut values")
 		}

@@ -1,7 +1,7 @@
-// Package parquetjson writes a row of a Parquet file as the JSON object that it would be in a file of lines.
+// Package parquetjson converts a row of a Parquet file to the JSON object that a .jsonl file would contain for it.
 //
-// Types without a JSON form are converted: dates, timestamps and UUIDs to their usual text, decimals to
-// numbers, binary data to base64, NaN and infinities to null.
+// Dates, timestamps and UUIDs become their usual text, decimals become numbers, and binary data becomes
+// base64. NaN and infinities become null.
 package parquetjson
 
 import (
@@ -20,11 +20,11 @@ import (
 type column struct {
 	name string
 	key  []byte // name as JSON, with the colon
-	// optional says that it may be null, below definition level def; repeated that it is a
-	// list, which is empty below def, with items that begin at repetition level rep.
+	// An optional column is null below definition level def. A repeated column is a list: it is empty
+	// below def, and its items begin at repetition level rep.
 	optional, repeated bool
 	rep, def           int
-	// wrapped says that the value is that of the only child, as in the groups of a LIST.
+	// wrapped is true if the value is the value of the only child, as in the groups of a LIST.
 	wrapped  bool
 	children []*column
 	// leaf is set for a column with values; its leaves, or those below it, are the columns
@@ -35,7 +35,7 @@ type column struct {
 	needed bool
 }
 
-// values are those of a row's leaves, in the columns' order.
+// values are the values of a row's leaves, in the columns' order.
 type values [][]parquet.Value
 
 // newRoot returns the columns of a schema.
@@ -52,7 +52,7 @@ func newRoot(schema *parquet.Schema, isNeeded func(name string) bool) *column {
 
 // add adds a field with all below it.
 func (c *column) add(field parquet.Field) {
-	key, _ := jsontext.AppendQuote(nil, field.Name()) // what is not UTF-8 becomes the replacement character
+	key, _ := jsontext.AppendQuote(nil, field.Name()) // bytes that are not UTF-8 become the replacement character
 	child := &column{
 		name: field.Name(), key: append(key, ':'),
 		optional: field.Optional(), repeated: field.Repeated(),

@@ -1,7 +1,8 @@
 // Package buckets lists the files of a journal's buckets and finds missing ones.
 //
-// A bucket's folder contains segments and views. A view lists the segments that an attempt saw, with their
-// lengths; its name is its digest. A segment that is missing, or shorter than in a view, is a loss.
+// A bucket's folder contains segments and views. A view lists the segments that an attempt saw, with
+// their lengths; its name is its digest. A segment that is missing, or shorter than a view states, is a
+// [Loss].
 package buckets
 
 import (
@@ -27,7 +28,7 @@ func IsName(name string) bool {
 	return strings.HasPrefix(name, "b") && strings.Trim(name[1:], "01") == ""
 }
 
-// Folders returns the bucket's own folder and those of its shorter prefixes that the journal has.
+// Folders returns the bucket's own folder, and the existing folders of its shorter prefixes.
 func Folders(bucket string, bits []int) []string {
 	var out []string
 	for n := range len(bucket) - 1 {
@@ -163,8 +164,8 @@ func ListAll(ctx context.Context, dir string) ([]*Files, error) {
 	return slices.SortedFunc(maps.Values(byName), func(a, b *Files) int { return strings.Compare(a.Name, b.Name) }), nil
 }
 
-// ViewsOf returns the views that may list segments of a bucket: its own, and those of the buckets whose
-// prefixes begin with its own.
+// ViewsOf returns the views that may list segments of a bucket: its own views, and the views of buckets
+// whose prefixes begin with its own.
 func ViewsOf(buckets []*Files, name string) []string {
 	var views []string
 	for _, b := range buckets {

@@ -2,6 +2,7 @@ package buckets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 
@@ -44,7 +45,7 @@ func Read(ctx context.Context, dir string, segments []Segment, each func(i int, 
 			return r.err
 		}
 		if err := each(i, r.b); err != nil {
-			return fmt.Errorf("journal: %s: %w", store.Join(dir, segments[i].Name), err)
+			return withHint(fmt.Errorf("journal: %s: %w", store.Join(dir, segments[i].Name), err))
 		}
 	}
 	return nil
@@ -58,12 +59,20 @@ func readSegment(ctx context.Context, dir string, s Segment) ([]byte, error) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	if int64(len(b)) < s.Length {
-		return nil, fmt.Errorf("journal: %s: damaged: the file has %d bytes and had %d", name, len(b), s.Length)
+		return nil, fmt.Errorf("journal: %s: %w: the file has %d bytes and had %d%s", name, segment.ErrDamaged, len(b), s.Length, SalvageHint)
 	}
 	if err := segment.CheckWhole(path.Base(s.Name), b); err != nil {
-		return nil, fmt.Errorf("journal: %s: %w", name, err)
+		return nil, withHint(fmt.Errorf("journal: %s: %w", name, err))
 	}
 	return b[:s.Length], nil
+}
+
+// withHint adds the next step to the error of a damaged segment.
+func withHint(err error) error {
+	if errors.Is(err, segment.ErrDamaged) {
+		return fmt.Errorf("%w%s", err, SalvageHint)
+	}
+	return err
 }
 
 // Write writes a segment of records at once and returns its name, which begins with stem and ends in the

@@ -90,14 +90,15 @@ func (l *Listing) CheckLoss(ctx context.Context, dir string) error {
 		}
 	}
 	slices.Sort(read)
-	files := &Lengths{dir: dir, whole: map[string]int64{}}
+	files := &WholeLengths{dir: dir, whole: map[string]int64{}}
 	for _, s := range l.Segments {
 		files.whole[s.Name] = s.Length
 	}
 	return CheckViews(ctx, dir, files, read)
 }
 
-// A Loss is a segment that a view lists, with the length that is left of it; gone is -1.
+// A Loss is a segment that a view lists, with its remaining length; -1 means that the file is missing.
+// If a larger file has replaced it, the length covers the whole frames within the listed length.
 type Loss struct {
 	Segment
 
@@ -112,16 +113,16 @@ func (l *Loss) Problem(view string) string {
 	return fmt.Sprintf("lost: the file has %d whole bytes, and the view %s lists %d", l.Left, path.Base(view), l.Length)
 }
 
-// Lengths are the lengths of the whole frames of files. It reads each file once, when it is needed.
-type Lengths struct {
+// WholeLengths are the lengths of the whole frames of files. It reads each file once, when it is needed.
+type WholeLengths struct {
 	dir string
 	// sizes are the sizes of files that were not read yet, whole the lengths of the others.
 	sizes, whole map[string]int64
 }
 
-// NewLengths returns the lengths of all files in the buckets of a journal.
-func NewLengths(dir string, buckets []*Files) *Lengths {
-	l := &Lengths{dir: dir, sizes: map[string]int64{}, whole: map[string]int64{}}
+// NewWholeLengths returns the lengths of all files in the buckets of a journal.
+func NewWholeLengths(dir string, buckets []*Files) *WholeLengths {
+	l := &WholeLengths{dir: dir, sizes: map[string]int64{}, whole: map[string]int64{}}
 	for _, b := range buckets {
 		for _, s := range slices.Concat(b.Pins, b.Segments) {
 			l.sizes[s.Name] = s.Length
@@ -131,7 +132,7 @@ func NewLengths(dir string, buckets []*Files) *Lengths {
 }
 
 // of returns the length of a file, -1 if it is missing.
-func (l *Lengths) of(ctx context.Context, name string) (int64, error) {
+func (l *WholeLengths) of(ctx context.Context, name string) (int64, error) {
 	if length, ok := l.whole[name]; ok {
 		return length, nil
 	}
@@ -151,11 +152,16 @@ func (l *Lengths) of(ctx context.Context, name string) (int64, error) {
 }
 
 // Losses returns the segments of a view that are gone or shorter.
-func (l *Lengths) Losses(ctx context.Context, view string, listed []Segment) (out []Loss, err error) {
+func (l *WholeLengths) Losses(ctx context.Context, view string, listed []Segment) (out []Loss, err error) {
 	for _, s := range listed {
 		left, err := l.of(ctx, s.Name)
 		if err != nil {
 			return nil, err
+		}
+		if left > s.Length && store.HasLocks(l.dir) {
+			if left, err = l.wholeBefore(ctx, s); err != nil {
+				return nil, err
+			}
 		}
 		if left < s.Length && (left >= 0 || !l.wasCompacted(view, s.Name)) {
 			out = append(out, Loss{s, left})
@@ -164,9 +170,19 @@ func (l *Lengths) Losses(ctx context.Context, view string, listed []Segment) (ou
 	return out, nil
 }
 
+// wholeBefore returns the length of the whole frames within the listed length of a file that has grown since.
+// It is shorter than the listed length when another file has taken the name: then no frame ends there.
+func (l *WholeLengths) wholeBefore(ctx context.Context, s Segment) (int64, error) {
+	b, err := store.ReadFile(ctx, store.Join(l.dir, s.Name))
+	if err != nil {
+		return 0, fmt.Errorf("journal: %w", err)
+	}
+	return int64(segment.WholeLength(b[:min(int64(len(b)), s.Length)])), nil
+}
+
 // wasCompacted reports whether a compaction explains that a segment of a shorter prefix is gone. Versions
 // up to 2026-11-28 compacted a bucket and left the views of longer prefixes, which list its segments.
-func (l *Lengths) wasCompacted(view, name string) bool {
+func (l *WholeLengths) wasCompacted(view, name string) bool {
 	folder, base := path.Split(name)
 	if path.Dir(view)+"/" == folder {
 		return false
@@ -184,7 +200,7 @@ func (l *Lengths) wasCompacted(view, name string) bool {
 }
 
 // CheckViews returns an error when one of the views is damaged or lists more than is there.
-func CheckViews(ctx context.Context, dir string, l *Lengths, views []string) error {
+func CheckViews(ctx context.Context, dir string, l *WholeLengths, views []string) error {
 	for _, view := range views {
 		listed, err := ReadView(ctx, dir, view)
 		if err != nil {

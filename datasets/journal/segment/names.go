@@ -35,14 +35,14 @@ func DigestIn(base string) (string, bool) {
 	return digest, err == nil && len(digest) == digestLength
 }
 
-// IsAppendable reports whether a name is that of a segment that grows frame by frame. Only there may a
+// IsAppendable reports whether a name belongs to a segment that grows frame by frame. Only there may a
 // crash leave a part of a frame.
 func IsAppendable(base string) bool {
 	name, ok := strings.CutPrefix(strings.TrimSuffix(base, Suffix), segmentPrefix)
 	return ok && len(name) == len(uuid.Nil.String())
 }
 
-// IsPart reports whether the name of a segment is that of a part.
+// IsPart reports whether a segment's name belongs to a part.
 func IsPart(base string) bool { return strings.Contains(strings.TrimSuffix(base, Suffix), ".") }
 
 // NewName returns the name of a new segment, without its ending. Names sort by their time.

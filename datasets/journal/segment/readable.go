@@ -15,8 +15,8 @@ type ByteRange struct {
 type LostRange struct {
 	ByteRange
 
-	Err  error
-	Torn bool // no whole frame follows
+	Err        error
+	Incomplete bool // no whole frame follows
 }
 
 // Readable calls each with every record in the whole frames of a segment, and returns the ranges
@@ -25,14 +25,14 @@ func Readable(b []byte, each func(*Record)) (lost []LostRange) {
 	f := newFrames(b)
 	defer f.close()
 	for {
-		lines, err := f.next()
+		err := f.next()
 		if errors.Is(err, io.EOF) {
 			return lost
 		}
-		torn := err != nil
+		incomplete := err != nil && !errors.Is(err, errTooLarge)
 		if err == nil {
 			var records []*Record
-			if err = decodeLines(lines, nil, func(r *Record) { records = append(records, r) }); err == nil {
+			if err = f.decode(nil, func(r *Record) { records = append(records, r) }); err == nil {
 				for _, r := range records {
 					each(r)
 				}
@@ -42,7 +42,7 @@ func Readable(b []byte, each func(*Record)) (lost []LostRange) {
 		}
 		from := f.at
 		if !f.skip() {
-			return append(lost, LostRange{ByteRange{int64(from), int64(len(b))}, err, torn})
+			return append(lost, LostRange{ByteRange{int64(from), int64(len(b))}, err, incomplete})
 		}
 		lost = append(lost, LostRange{ByteRange{int64(from), int64(f.at)}, err, false})
 	}

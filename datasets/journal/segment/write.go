@@ -8,11 +8,28 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The size of a chunk when a file is written whole.
+// A frame ends after the record with which it has this size, or, in a file that is written whole, this number of
+// records.
 const (
 	recordsPerFrame = 2000
 	bytesPerFrame   = 16 << 20
 )
+
+// AppendFrames appends the frames of the lines that [EncodeLines] wrote.
+func AppendFrames(encoder *zstd.Encoder, frames, lines []byte) []byte {
+	for len(lines) > bytesPerFrame {
+		n := bytes.IndexByte(lines[bytesPerFrame-1:], '\n')
+		if n < 0 { // a line that does not end: cannot happen
+			break
+		}
+		n += bytesPerFrame
+		frames, lines = encoder.EncodeAll(lines[:n], frames), lines[n:]
+	}
+	if len(lines) == 0 {
+		return frames
+	}
+	return encoder.EncodeAll(lines, frames)
+}
 
 // EncodeFrames returns the content of a segment of all the records, which is written whole.
 func EncodeFrames(records []Record) (frames []byte, err error) {

@@ -1,5 +1,5 @@
-// Package upkeep looks after a journal that no run is using: it merges many small segments, finds damage,
-// and makes a damaged journal usable again.
+// Package upkeep maintains a journal that no run is using: it merges many small segments, finds damage, and
+// makes a damaged journal usable again.
 package upkeep
 
 import (
@@ -24,8 +24,8 @@ type Health struct {
 	Generations int64 `json:"generations"`
 	Failures    int64 `json:"failures"`
 	Prompts     int64 `json:"prompts"`
-	// TornBytes counts the bytes of torn last frames. A crash leaves these; they are not damage.
-	TornBytes int64 `json:"torn_bytes,omitempty"`
+	// IncompleteBytes counts the bytes of incomplete last frames. A crash leaves these; they are not damage.
+	IncompleteBytes int64 `json:"torn_bytes,omitempty"`
 	// Damages are sorted by file.
 	Damages []Damage `json:"damages,omitempty"`
 }
@@ -67,7 +67,7 @@ func Check(ctx context.Context, dir string) (*Health, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := buckets.NewLengths(dir, all)
+	files := buckets.NewWholeLengths(dir, all)
 	for _, b := range all {
 		if err := h.addBucket(ctx, dir, files, b); err != nil {
 			return nil, err
@@ -78,7 +78,7 @@ func Check(ctx context.Context, dir string) (*Health, error) {
 }
 
 // addBucket checks the files of one bucket. Shorter prefixes come before it.
-func (h *Health) addBucket(ctx context.Context, dir string, files *buckets.Lengths, b *buckets.Files) error {
+func (h *Health) addBucket(ctx context.Context, dir string, files *buckets.WholeLengths, b *buckets.Files) error {
 	h.Buckets++
 	first := len(h.Damages)
 	prompts := map[string]bool{}
@@ -144,11 +144,11 @@ func (h *Health) addSegment(ctx context.Context, dir string, s buckets.Segment, 
 			h.Generations++
 		}
 	})
-	torn := len(lost) == 1 && lost[0].To == int64(len(b)) && segment.IsAppendable(path.Base(s.Name))
+	incomplete := len(lost) == 1 && lost[0].To == int64(len(b)) && segment.IsAppendable(path.Base(s.Name))
 	wrong := segment.CheckWhole(path.Base(s.Name), b)
 	switch {
-	case torn && wrong == nil && lost[0].Torn:
-		h.TornBytes += lost[0].To - lost[0].From
+	case incomplete && wrong == nil && lost[0].Incomplete:
+		h.IncompleteBytes += lost[0].To - lost[0].From
 	case wrong != nil:
 		h.addDamaged(dir, s.Name, wrong.Error(), lost, kept)
 	case len(lost) > 0:

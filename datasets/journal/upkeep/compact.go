@@ -24,8 +24,8 @@ const CompactAbove = 64
 
 // Compacted counts the work of [Compact].
 type Compacted struct {
-	// Buckets is the number of rewritten buckets, Segments the number of segments before, Removed
-	// the number of removed ones, and Recent the number of buckets that were left unchanged because of
+	// Buckets is the number of rewritten buckets, Segments the number of segments before, and Removed the
+	// number of removed segments. Recent is the number of buckets that were left unchanged because of
 	// recent writes.
 	Buckets  int `json:"buckets"`
 	Segments int `json:"segments"`
@@ -40,7 +40,7 @@ type Compacted struct {
 // No call is lost: the records that the next load would use are durable in the new file before an old
 // file is removed. A crash in between leaves both, which agree. Compact leaves out records that no load
 // would use. The name of the new file sorts among the old names, so that its records keep their rank
-// against those of shorter prefixes.
+// against the records of shorter prefixes.
 //
 // On a local disk a worker of a run that has lost the lock may still append without knowing it. Compact
 // skips a bucket to which somebody wrote within the quiet time, and keeps late appends all the same. The
@@ -69,7 +69,7 @@ func Compact(ctx context.Context, dir string, above int, quiet time.Duration) (d
 	}
 	slices.Sort(views)
 	views = slices.Compact(views)
-	if err := buckets.CheckViews(ctx, dir, buckets.NewLengths(dir, all), views); err != nil {
+	if err := buckets.CheckViews(ctx, dir, buckets.NewWholeLengths(dir, all), views); err != nil {
 		return done, err
 	}
 	if err := mergeAll(ctx, dir, chosen); err != nil {
@@ -210,8 +210,9 @@ func recentlyWritten(dir string, segments []buckets.Segment, quiet time.Duration
 }
 
 // renameAway gives a segment a name that no writer knows, and reports whether it has grown since it was
-// read. A writer checks the name of its segment after each frame. A frame that it considers saved shows
-// here as growth, and it writes a later frame again.
+// read. A writer checks the name of its segment after each frame. If it saved a frame before the
+// renaming, renameAway sees the growth. If it writes a frame after the renaming, the writer notices the
+// new name and writes the frame again.
 func renameAway(ctx context.Context, dir string, s buckets.Segment) (name string, grew bool, err error) {
 	base, err := segment.NewName()
 	if err != nil {

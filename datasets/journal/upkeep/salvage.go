@@ -39,7 +39,7 @@ func Salvage(ctx context.Context, dir string) (*Health, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := buckets.NewLengths(dir, all)
+	files := buckets.NewWholeLengths(dir, all)
 	for _, b := range all {
 		for _, view := range b.Views {
 			if err := buckets.CheckViews(ctx, dir, files, []string{view}); err == nil {
@@ -47,7 +47,7 @@ func Salvage(ctx context.Context, dir string) (*Health, error) {
 			} else if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			if err := setAside(ctx, dir, view); err != nil {
+			if err := quarantine(ctx, dir, view); err != nil {
 				return nil, err
 			}
 		}
@@ -91,11 +91,11 @@ func salvageSegment(ctx context.Context, dir, name string) error {
 			return nil
 		}
 	}
-	return setAside(ctx, dir, name)
+	return quarantine(ctx, dir, name)
 }
 
-// setAside moves a file out of its bucket.
-func setAside(ctx context.Context, dir, name string) error {
+// quarantine moves a damaged file out of its bucket, into DamagedFolder.
+func quarantine(ctx context.Context, dir, name string) error {
 	to := store.Join(dir, DamagedFolder, strings.ReplaceAll(name, "/", "-"))
 	if err := store.Move(ctx, store.Join(dir, name), to); err != nil {
 		return fmt.Errorf("journal: %w", err)

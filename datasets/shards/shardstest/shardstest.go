@@ -12,7 +12,7 @@ import (
 	"coeval/datasets/shards"
 )
 
-// Write writes rows of a table and returns what the writer says of them.
+// Write writes rows of a table and returns the writer's description of the file.
 func Write[T shards.Row](tb testing.TB, out io.Writer, table shards.Table, rows []T) shards.Info {
 	tb.Helper()
 	w, err := shards.NewWriter[T](out, table)

@@ -1,5 +1,5 @@
-// Package bucket is the contract between package store and the clients of object stores, with all that
-// they share: time limits, repeated reads, and error messages.
+// Package bucket is the contract between package store and the clients of object stores. It contains the
+// code that all clients share: time limits, repeated reads, and error messages.
 package bucket
 
 import (
@@ -109,15 +109,15 @@ func NoPermission(o Object, right string) string {
 	if o.Key != "" {
 		at = fmt.Sprintf(" on %q", o.Key)
 	}
-	return fmt.Sprintf("no permission in the bucket %q (403): grant %s%s", o.Bucket, cmp.Or(right, "what docs/storage.md lists"), at)
+	return fmt.Sprintf("no permission in the bucket %q (403): grant %s%s", o.Bucket, cmp.Or(right, "the permissions in docs/storage.md"), at)
 }
 
-// Said returns the first line of a store's message, in brackets.
-func Said(message string) string {
+// Quoted returns the first line of a store's message, in brackets.
+func Quoted(message string) string {
 	message, _, _ = strings.Cut(strings.TrimSpace(message), "\n")
 	if message == "" {
 		return ""
 	}
-	const most = 300
-	return fmt.Sprintf(" (%.*s)", most, message)
+	const maxLength = 300
+	return fmt.Sprintf(" (%.*s)", maxLength, message)
 }

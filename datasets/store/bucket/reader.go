@@ -46,11 +46,11 @@ func Open(ctx context.Context, c Client, p *Patience, o Object, name string, a A
 	return &Reader{ctx: ctx, cancel: cancel, client: c, patience: p, object: o, name: name, attributes: a, blocks: map[int64]*block{}}
 }
 
-// ReadAll returns the bytes of an object, and their version. Of an object of more than most bytes it
-// returns one byte more than that.
-func ReadAll(ctx context.Context, c Client, p *Patience, o Object, most int64) ([]byte, Version, error) {
+// ReadAll returns the bytes of an object, and their version. Of a larger object than maxBytes it
+// returns maxBytes + 1 bytes.
+func ReadAll(ctx context.Context, c Client, p *Patience, o Object, maxBytes int64) ([]byte, Version, error) {
 	r := &resuming{ctx: ctx, client: c, patience: p, object: o, end: -1}
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	return data, r.version, errors.Join(err, r.Close())
 }
 
@@ -109,7 +109,7 @@ func (s *Reader) block(number int64) ([]byte, error) {
 	return data, err
 }
 
-// makeRoom drops the least recently used block.
+// makeRoom drops the block whose last use is longest ago.
 func (s *Reader) makeRoom() {
 	if len(s.blocks) < maxBlocks {
 		return

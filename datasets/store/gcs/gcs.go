@@ -271,8 +271,8 @@ func (c *client) Remove(ctx context.Context, o bucket.Object) error {
 	return nil
 }
 
-// noBucket is Google's message for a missing bucket. For a missing object it is "No such object:
-// BUCKET/NAME". The library reports both as a missing object.
+// noBucket is Google's message for a missing bucket. For a missing object the message is "No such
+// object: BUCKET/NAME". The library reports both as a missing object.
 const noBucket = "The specified bucket does not exist"
 
 // The rights that requests need. To replace an object needs the right to delete it.
@@ -332,9 +332,9 @@ func (c *client) Sentence(err error, o bucket.Object) string {
 		if lacking, ok := errors.AsType[*lackingError](err); ok {
 			right = lacking.right
 		}
-		return bucket.NoPermission(o, right) + bucket.Said(api.Message)
+		return bucket.NoPermission(o, right) + bucket.Quoted(api.Message)
 	}
-	return fmt.Sprintf("the store answered %d%s", api.Code, bucket.Said(api.Message))
+	return fmt.Sprintf("the store answered %d%s", api.Code, bucket.Quoted(api.Message))
 }
 
 func (c *client) WhereFrom() string {

@@ -122,8 +122,8 @@ func (c boundedClient) Do(r *http.Request) (*http.Response, error) {
 	return c.patience.Attempt(r, c.HTTPClient.Do)
 }
 
-// answer runs a request with a time limit, its repetitions included, and translates its errors into those
-// of this package.
+// answer runs a request with a time limit, its repetitions included, and translates its errors into the
+// errors of package bucket.
 func answer[In, Out any](ctx context.Context, p *bucket.Patience, send func(context.Context, *In, ...func(*s3.Options)) (*Out, error), in *In, o ...func(*s3.Options)) (*Out, error) {
 	var out *Out
 	err := p.Limit(ctx, func(ctx context.Context) (err error) {
@@ -384,7 +384,7 @@ func (c *client) Remove(ctx context.Context, o bucket.Object) error {
 	return nil
 }
 
-// translated translates errors into those of this package.
+// translated translates errors into the errors of package bucket.
 func translated(err error) error {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -408,15 +408,15 @@ func (c *client) Sentence(err error, o bucket.Object) string {
 	case "NoSuchBucket":
 		return bucket.NoBucket(o)
 	case "AccessDenied", "Forbidden":
-		return bucket.NoPermission(o, rightOf(err)) + bucket.Said(api.ErrorMessage())
+		return bucket.NoPermission(o, rightOf(err)) + bucket.Quoted(api.ErrorMessage())
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
 		return fmt.Sprintf("the credentials are not accepted (%s); see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN", api.ErrorCode())
 	case "PermanentRedirect", "MovedPermanently", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException":
-		return fmt.Sprintf("the bucket %q lies in another region than AWS_REGION says (%s)%s", o.Bucket, api.ErrorCode(), bucket.Said(api.ErrorMessage()))
+		return fmt.Sprintf("the bucket %q lies in another region than AWS_REGION (%s)%s", o.Bucket, api.ErrorCode(), bucket.Quoted(api.ErrorMessage()))
 	case "NotImplemented":
 		return "the store doesn't know this request (NotImplemented); a run needs conditional writes (If-Match, If-None-Match)"
 	}
-	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), bucket.Said(api.ErrorMessage()))
+	return fmt.Sprintf("the store answered %s%s", api.ErrorCode(), bucket.Quoted(api.ErrorMessage()))
 }
 
 // rights are the rights that requests need, by the names of policies. A copy needs both of its rights.
@@ -444,8 +444,9 @@ func denied(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode() == "AccessDenied" || api.ErrorCode() == "Forbidden")
 }
 
-// absent replaces the refusal to read an object which does not exist by bucket.ErrNoObject. S3 answers 403 for
-// such an object when the right to list depends on the prefix of a listing, since a read names none.
+// absent replaces the refusal to read an object which does not exist by bucket.ErrNoObject. S3 answers
+// 403 for a missing object when the right to list depends on the prefix of a listing, since a read
+// names none.
 func (c *client) absent(ctx context.Context, o bucket.Object, refused error) error {
 	if !denied(refused) {
 		return refused
@@ -462,7 +463,7 @@ func (c *client) absent(ctx context.Context, o bucket.Object, refused error) err
 
 func (c *client) WhereFrom() string {
 	if region := c.sdk.Options().Region; c.sdk.Options().BaseEndpoint == nil {
-		return fmt.Sprintf("AWS_REGION is %q: is there such a region?", region)
+		return fmt.Sprintf("AWS_REGION is %q: check that this region exists", region)
 	}
 	return "AWS_ENDPOINT_URL_S3 names it"
 }

@@ -38,8 +38,8 @@ func RemoteS3(tb testing.TB, url string, versioned bool) (Environment, *Bucket) 
 	return e, bucketOfClient(tb.Context(), client, name)
 }
 
-// Limited returns the environment of a temporary user of a running S3 server, who may do what a policy allows
-// and nothing else. The server must have the API of AWS's security token service, as MinIO has.
+// Limited returns the environment of a temporary user of a running S3 server. A policy limits the
+// user's rights. The server must have the API of AWS's security token service, as MinIO has.
 func Limited(tb testing.TB, url, policy string) Environment {
 	tb.Helper()
 	e := Keys(tb)

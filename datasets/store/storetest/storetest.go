@@ -44,7 +44,7 @@ func (e Environment) List() []string {
 	return all
 }
 
-// Bucket is what a server holds.
+// Bucket is the content of a server.
 type Bucket struct {
 	put  func(name string, data []byte) error
 	list func(prefix string) (names []string, err error)
@@ -84,7 +84,7 @@ func GCS(tb testing.TB, f Fault) Environment {
 	return e
 }
 
-// GCSBucket is [GCS] with a look at what lies there.
+// GCSBucket is [GCS] that also returns the content of the bucket.
 func GCSBucket(tb testing.TB, f Fault) (Environment, *Bucket) {
 	tb.Helper()
 	var b *Bucket
@@ -124,8 +124,8 @@ func bucketOfGCS(s *fakestorage.Server) *Bucket {
 	}
 }
 
-// googleWords has a server say what Google says of what is not there. The server of the tests says
-// "Not Found" of all of it, and Google names an object with its bucket, whose name may be any.
+// googleWords makes a server answer with Google's messages about missing things. The server of the
+// tests answers "Not Found" for all of them. Google names a missing object with its bucket.
 func googleWords(server http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		server.ServeHTTP(&wording{ResponseWriter: w, request: r}, r)
@@ -136,8 +136,8 @@ func googleWords(server http.Handler) http.Handler {
 type wording struct {
 	http.ResponseWriter
 
-	request *http.Request
-	said    bool
+	request  *http.Request
+	replaced bool
 }
 
 // Unwrap returns the writer below.
@@ -149,7 +149,7 @@ func (w *wording) WriteHeader(code int) {
 		w.ResponseWriter.WriteHeader(code)
 		return
 	}
-	w.said = true
+	w.replaced = true
 	_, path, _ := strings.Cut(w.request.URL.Path, "/b/")
 	bucket, name, _ := strings.Cut(path, "/o/")
 	name, _, _ = strings.Cut(name, "/rewriteTo/")
@@ -174,7 +174,7 @@ func (w *wording) WriteHeader(code int) {
 
 // Write adds to the answer, but to one that has been made.
 func (w *wording) Write(p []byte) (int, error) {
-	if w.said {
+	if w.replaced {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
@@ -187,7 +187,7 @@ func S3(tb testing.TB, f Fault) Environment {
 	return e
 }
 
-// S3Bucket is [S3] with a look at what lies there.
+// S3Bucket is [S3] that also returns the content of the bucket.
 func S3Bucket(tb testing.TB, f Fault) (Environment, *Bucket) {
 	tb.Helper()
 	backend := s3mem.New()
@@ -226,10 +226,10 @@ func bucketOfS3(backend *s3mem.Backend) *Bucket {
 	}
 }
 
-// Secret is the secret key of [Keys]. Nothing may tell it.
+// Secret is the secret key of [Keys]. No message or file may contain it.
 const Secret = "secret-of-the-test"
 
-// Keys is the environment of a user of s3:// with keys, whatever the machine has.
+// Keys is the environment of a user of s3:// with keys. It overrides the machine's own settings.
 func Keys(tb testing.TB) Environment {
 	tb.Helper()
 	none := filepath.Join(tb.TempDir(), "none")

@@ -160,7 +160,7 @@ func Of(m *Match, o Options) *Figures {
 
 // MinDifference returns the least distance of a win rate from 1/2 that this number of prompts will
 // detect with a power of 80 % in a two-sided test at 5 %. Before any game it takes the standard
-// deviation of a prompt's outcome as 0.45: 0.5 is that of hard outcomes without ties, and orders that
+// deviation of a prompt's outcome as 0.45: 0.5 is the deviation of hard outcomes without ties, and orders that
 // disagree make it smaller.
 func MinDifference(prompts int) float64 { return 2.802 * 0.45 / math.Sqrt(float64(max(prompts, 1))) }
 

@@ -3,8 +3,8 @@
 //
 // A game shows both answers to one prompt to the judge, in one order. Both orders of a prompt are
 // always played. A replicate of a prompt counts only if the judge gave a verdict in both orders, so
-// that a preference for a position cancels. The unit of every figure is the prompt, not the game:
-// games of one prompt depend on each other, so a bootstrap over games gives intervals that are too
+// that a preference for a position cancels. The unit of every figure is the prompt, not the game.
+// Games of one prompt depend on each other, so a bootstrap over games gives intervals that are too
 // narrow. The intervals here resample prompts.
 //
 // The figures are a function of the games alone, so that a reader of the games can check them.
@@ -89,7 +89,7 @@ type Round struct {
 	PromptID, Category string
 	// A and B are the two answers.
 	A, B Answer
-	// Hard and Soft are the means over the replicates that count of what side A got.
+	// Hard and Soft are side A's mean results over the replicates that count.
 	Hard, Soft float64
 	// Replicates counts those with a verdict in both orders. A round with none is in no figure.
 	Replicates int

@@ -13,7 +13,7 @@ type Standing struct {
 	// Strength is the Bradley–Terry strength in logits, 0 for the baseline: model m gets a round
 	// against n with the probability σ(strength_m − strength_n).
 	Strength Estimate `json:"strength"`
-	// Rounds counts those that the model played.
+	// Rounds counts the rounds that the model played.
 	Rounds int `json:"rounds"`
 }
 

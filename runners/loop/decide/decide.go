@@ -1,8 +1,8 @@
 // Package decide decides after each iteration of a loop whether to run another one, and which
 // iteration was the best.
 //
-// Every rule has a threshold in the config and a reason that is printed. The rules are functions of
-// the iterations' figures alone.
+// Every rule has a threshold in the config, and prints its reason when it stops the loop. The rules are
+// functions of the iterations' figures alone.
 package decide
 
 import (
@@ -55,12 +55,12 @@ type Rules struct {
 	Signs int `yaml:"signs" json:"signs"`
 	// LengthGrowth is by which share answers may become longer than the baseline's.
 	LengthGrowth float64 `yaml:"length_growth" json:"length_growth"`
-	// MaxUSD and MaxGPUHours bound what all iterations spend.
+	// MaxUSD and MaxGPUHours bound the costs of all iterations.
 	MaxUSD      float64 `yaml:"max_usd"       json:"max_usd"`
 	MaxGPUHours float64 `yaml:"max_gpu_hours" json:"max_gpu_hours"`
 }
 
-// DefaultRules are those of a loop with nothing given.
+// DefaultRules are the rules of a loop whose config names none.
 func DefaultRules() Rules {
 	return Rules{Iterations: 4, Patience: 2, AgreementDrop: 0.03, Signs: 2, LengthGrowth: 0.3}
 }
@@ -83,7 +83,7 @@ func (r *Rules) Validate() error {
 	return errors.Join(errs...)
 }
 
-// A Decision is what follows from the iterations so far.
+// A Decision follows from the iterations so far.
 type Decision struct {
 	// Stop reports whether the loop ends, Reasons why, each in one sentence.
 	Stop    bool     `json:"stop"`
@@ -175,7 +175,7 @@ func agreementDrop(iterations []Iteration, threshold float64) (peak int, drop fl
 	return peak, drop, drop >= threshold && drop > 2*math.Hypot(standardError(highest), standardError(last))
 }
 
-// standardError returns that of a share of independent pairs.
+// standardError returns the standard error of a share of independent pairs.
 func standardError(a *Agreement) float64 {
 	return math.Sqrt(a.Share * (1 - a.Share) / float64(max(a.Pairs, 1)))
 }

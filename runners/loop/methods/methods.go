@@ -1,12 +1,12 @@
-// Package methods compares methods of self-improvement in loops against the simulated worker: which of
-// them keep their judge, and which of them stall.
+// Package methods compares methods of self-improvement in loops against the simulated worker. The comparison
+// shows which methods keep an accurate judge, and which ones stall.
 //
 // Each variant runs once per seed of the hidden truth, as a full loop of the program with the simulated
 // trainer. All variants use the same number of pairs per iteration. [Run] returns the figures of each loop,
 // [Claims] checks statements about the methods, [Table] and [Picture] show the figures.
 //
-// The figures are under our own rule of learning (package simulator). They show what the method's loop
-// does if models learn by that rule. They promise nothing about a real model.
+// The figures follow from our own rule of learning (package simulator). They show the behaviour of each loop
+// if models learn by that rule. They are no evidence about a real model.
 package methods
 
 import (
@@ -23,11 +23,11 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/goccy/go-yaml"
-
 	"coeval/datasets/shards"
-	"coeval/runners/loop"
+	"coeval/runners/loop/config"
 	"coeval/runners/loop/decide"
+	"coeval/runners/loop/steps"
+	"coeval/runners/settings"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
@@ -36,9 +36,9 @@ import (
 type Variant struct {
 	// Name is short, as a folder's; Title is for people.
 	Name, Title string
-	// Turn is what each iteration does.
-	Turn loop.Turn
-	// Roles are those of the training set where the turn names none.
+	// Turn is the plan of each iteration.
+	Turn config.Turn
+	// Roles are the roles of the training set where the turn names none.
 	Roles []string
 	// Shuffled judge pairs have chosen and rejected in a random order.
 	Shuffled bool
@@ -64,10 +64,10 @@ func Variants() []Variant {
 	return []Variant{
 		{Name: Meta, Title: "Meta-Rewarding", Roles: both},
 		{Name: Static, Title: "static judge (actor pairs only)", Roles: []string{schemas.RoleActor}},
-		{Name: SelfReward, Title: "self-rewarding", Turn: loop.Turn{Preset: "self-rewarding"}, Roles: []string{schemas.RoleActor}},
-		{Name: Temporal, Title: "temporal", Turn: loop.Turn{Preset: loop.Temporal}, Roles: []string{schemas.RoleActor}},
-		{Name: TemporalMeta, Title: "temporal and Meta-Rewarding", Turn: loop.Turn{Preset: loop.Temporal, Roles: both}},
-		{Name: NoControl, Title: "Meta-Rewarding without length control", Turn: loop.Turn{Set: map[string]any{"method.rho": 0}}, Roles: both},
+		{Name: SelfReward, Title: "self-rewarding", Turn: config.Turn{Preset: "self-rewarding"}, Roles: []string{schemas.RoleActor}},
+		{Name: Temporal, Title: "temporal", Turn: config.Turn{Preset: config.Temporal}, Roles: []string{schemas.RoleActor}},
+		{Name: TemporalMeta, Title: "temporal and Meta-Rewarding", Turn: config.Turn{Preset: config.Temporal, Roles: both}},
+		{Name: NoControl, Title: "Meta-Rewarding without length control", Turn: config.Turn{Set: map[string]any{"method.rho": 0}}, Roles: both},
 		{Name: ShuffledName, Title: "Meta-Rewarding, judge labels shuffled", Roles: both, Shuffled: true},
 	}
 }
@@ -83,7 +83,8 @@ type Options struct {
 	// Compared is the iteration at which variants are compared: every loop does so many. Longest is how
 	// many it may do.
 	Compared, Longest int
-	// Prompts are those of an iteration, Pairs the most of each role that it trains on.
+	// Prompts is the number of prompts of an iteration, Pairs the largest number of pairs of each role
+	// that it trains on.
 	Prompts, Pairs int
 	// Evaluated are the prompts of the arena, Labels the pairs of responses whose order is known.
 	Evaluated, Labels int
@@ -165,7 +166,8 @@ func newWorld(o Options, seed int) (*world, error) {
 	if err := os.MkdirAll(w.dir, 0o777); err != nil {
 		return nil, err
 	}
-	// Slices are parts by hash, and not equally large: half as many prompts more make each large enough.
+	// A hash assigns prompts to slices, so their sizes vary. With 1.5 times the prompts every slice is
+	// large enough.
 	if err := errors.Join(
 		w.writePrompts("train", o.Prompts*(o.Longest*3/2+1)), w.writePrompts("eval", o.Evaluated), w.writeLabels(o.Labels),
 	); err != nil {
@@ -274,7 +276,7 @@ func (w *world) runLoop(ctx context.Context, v Variant) (Outcome, error) {
 		return Outcome{}, err
 	}
 	out := Outcome{Variant: v.Name, Seed: w.seed}
-	decision, err := output[decide.Decision](l, l.Last(), loop.Decide)
+	decision, err := steps.Output[decide.Decision](l, l.Last(), steps.Decide)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -294,11 +296,11 @@ func (w *world) runLoop(ctx context.Context, v Variant) (Outcome, error) {
 func (w *world) folder(v Variant) string { return filepath.Join(w.dir, v.Name) }
 
 // start runs the program until the loop ends under these rules.
-func (w *world) start(ctx context.Context, v Variant, rules decide.Rules) (*loop.State, error) {
+func (w *world) start(ctx context.Context, v Variant, rules decide.Rules) (*steps.State, error) {
 	file := w.folder(v) + ".yaml"
-	b, err := yaml.Marshal(w.config(v, rules))
+	b, err := settings.Encode(w.config(v, rules))
 	if err != nil {
-		return nil, fmt.Errorf("methods: %w", err)
+		return nil, err
 	}
 	if err := os.WriteFile(file, b, 0o666); err != nil {
 		return nil, err
@@ -306,7 +308,7 @@ func (w *world) start(ctx context.Context, v Variant, rules decide.Rules) (*loop
 	if said, err := exec.CommandContext(ctx, w.o.Program, "loop", file).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("coeval loop %s: %w\n%s", file, err, said)
 	}
-	return loop.OpenState(w.folder(v))
+	return steps.Open(w.folder(v))
 }
 
 // config returns the loop's config.
@@ -326,7 +328,7 @@ func (w *world) config(v Variant, rules decide.Rules) map[string]any {
 		"actor": map[string]any{"n": responses}, "judge": map[string]any{"n": judgments},
 	}
 	return map[string]any{
-		"dir": w.folder(v), "run": run, "schedule": []loop.Turn{v.Turn},
+		"dir": w.folder(v), "run": run, "schedule": []config.Turn{v.Turn},
 		"prompts_per_iteration": w.o.Prompts, "slice_count": w.o.Longest,
 		"model": map[string]any{"path": "base"}, "set": set,
 		"train": map[string]any{"command": train}, "swap": map[string]any{"kind": "lora"},
@@ -341,20 +343,10 @@ func (w *world) config(v Variant, rules decide.Rules) map[string]any {
 	}
 }
 
-// output decodes what a step gave.
-func output[T any](s *loop.State, t int, step loop.Step) (*T, error) {
-	r := s.Find(t, step)
-	if r == nil {
-		return nil, fmt.Errorf("methods: iteration %d has no %s", t, step)
-	}
-	out := new(T)
-	return out, json.Unmarshal(r.Output, out)
-}
-
 // read reads the points of a loop from its folder.
-func (w *world) read(ctx context.Context, v Variant, s *loop.State, out *Outcome) error {
+func (w *world) read(ctx context.Context, v Variant, s *steps.State, out *Outcome) error {
 	for t := 1; t <= s.Last(); t++ {
-		m, err := output[decide.Iteration](s, t, loop.Measure)
+		m, err := steps.Output[decide.Iteration](s, t, steps.Measure)
 		if err != nil {
 			return err
 		}
@@ -370,7 +362,7 @@ func (w *world) read(ctx context.Context, v Variant, s *loop.State, out *Outcome
 			return err
 		}
 		out.Points = append(out.Points, p)
-		set, err := output[struct{ Actor, Judge int }](s, t, loop.MakeSet)
+		set, err := steps.Output[struct{ Actor, Judge int }](s, t, steps.MakeSet)
 		if err != nil {
 			return err
 		}

@@ -48,7 +48,7 @@ func Table(all []Outcome, variants []Variant, compared int) string {
 	return b.String()
 }
 
-// decimals returns those of a form such as %+.2f.
+// decimals returns the number of decimals in a format such as %+.2f.
 func decimals(form string) int { return int(form[strings.IndexByte(form, '.')+1] - '0') }
 
 // stops returns the range of iterations after which loops stopped.
@@ -106,7 +106,7 @@ var panels = []panel{
 	{"length of answers over the first model's, %", 100, (*Point).Growth},
 }
 
-// colours are those of Okabe and Ito, which people with any colour vision tell apart.
+// colours are the palette of Okabe and Ito, which people with any colour vision can distinguish.
 var colours = []color.Color{
 	color.RGBA{0, 114, 178, 255},
 	color.RGBA{213, 94, 0, 255},

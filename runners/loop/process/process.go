@@ -2,14 +2,16 @@
 // finds them again.
 //
 // A command runs in a new process group, with its output in a file. A shell wrapper writes its exit code to
-// another file. A restarted loop reads both. A finished command has its code. A running one is waited for.
-// One that vanished without a code, for example in a machine crash, is reported as lost and starts again.
+// another file. A restarted loop reads both. It takes the exit code of a finished command, and waits for a
+// running one. A command that ended without an exit code, for example in a machine crash, is reported as lost
+// and starts again.
 //
 // The package works on Linux and macOS. It promises nothing for a command that leaves its process
 // group.
 package process
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -32,10 +34,10 @@ const (
 	exitSuffix  = ".exit"
 )
 
-// OnStop is the fate of a running command when the loop is stopped.
+// OnStop is what a stopping loop does with a running command.
 type OnStop string
 
-// What becomes of it.
+// The states of a process.
 const (
 	// Kill ends the whole process group.
 	Kill OnStop = "kill"
@@ -54,6 +56,8 @@ type Command struct {
 	// WorkDir is the command's working directory; empty is the loop's.
 	WorkDir string
 	OnStop  OnStop
+	// Output is a file or a folder that the command leaves. If it is gone, a command that ended with code 0 runs again.
+	Output string
 	// Grace is how long a stopped command may take to end after SIGTERM. Zero means 10 seconds.
 	Grace time.Duration
 }
@@ -103,7 +107,7 @@ func (c *Command) Run(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case ended && code == 0:
+		case ended && code == 0 && c.hasOutput():
 			return nil
 		case !ended && running:
 			return c.wait(ctx, was)
@@ -119,6 +123,16 @@ func (c *Command) Run(ctx context.Context) error {
 		return err
 	}
 	return c.wait(ctx, started)
+}
+
+// hasOutput reports whether the log and the output of a command that has ended are there.
+func (c *Command) hasOutput() bool {
+	for _, name := range []string{c.Log(), cmp.Or(c.Output, c.Log())} {
+		if _, err := os.Stat(name); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // stopOrphans ends the remaining processes of a command whose shell has vanished: they would run at the
@@ -179,7 +193,10 @@ func (c *Command) load() (*state, error) {
 	}
 	var s state
 	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%s: %w", c.path(stateSuffix), err)
+		return nil, fmt.Errorf("%s is damaged: %w. Make sure that the command %s of this loop has ended, then remove the file", c.path(stateSuffix), err, c.Name)
+	}
+	if s.PID <= 1 { // 1, 0 and negative numbers mean other processes to kill(2)
+		return nil, fmt.Errorf("%s contains the process ID %d, which no command of a loop can have: remove the file", c.path(stateSuffix), s.PID)
 	}
 	return &s, nil
 }
@@ -198,7 +215,7 @@ func (c *Command) start() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.Create(c.Log())
+	log, err := os.OpenFile(c.Log(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o666)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +256,7 @@ func (c *Command) start() (*state, error) {
 	return s, err
 }
 
-// interval is between two looks at a running command.
+// interval is the time between two polls of a running command.
 const interval = 100 * time.Millisecond
 
 func (c *Command) wait(ctx context.Context, s *state) error {
@@ -288,6 +305,8 @@ func (c *Command) stop(s *state, grace time.Duration) error {
 	return fmt.Errorf("%s: process group %d survives SIGKILL", c.Name, s.PID)
 }
 
+// exitCode returns the code of a command that has ended. A file without a code, as a crash of the machine leaves
+// it, is none.
 func (c *Command) exitCode() (code int, ended bool, err error) {
 	b, err := os.ReadFile(c.path(exitSuffix))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -297,33 +316,90 @@ func (c *Command) exitCode() (code int, ended bool, err error) {
 		return 0, false, err
 	}
 	code, err = strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, false, fmt.Errorf("%s: %w", c.path(exitSuffix), err)
-	}
-	return code, true, nil
+	return code, err == nil, nil
 }
 
 // alive reports whether the process still runs that a state names.
 func alive(s *state) bool {
 	started, err := startOf(s.PID)
-	return err == nil && started == s.Started && s.Started != ""
+	if err != nil || s.Started == "" {
+		return false
+	}
+	return started == s.Started || !isBootTicks(s.Started) && startedByPS(s)
+}
+
+// isBootTicks reports whether a start is a boot ID and clock ticks, as [readProc] returns it.
+func isBootTicks(started string) bool {
+	boot, ticks, ok := strings.Cut(started, " ")
+	_, err := strconv.ParseUint(ticks, 10, 64)
+	return ok && err == nil && len(boot) == len("00000000-0000-0000-0000-000000000000")
+}
+
+// startedByPS reports whether ps gives a state's start. Earlier versions stored the start in the time zone and the
+// locale of their environment, on all systems.
+func startedByPS(s *state) bool {
+	for _, env := range [][]string{nil, psEnv} {
+		if _, started, err := askPS(s.PID, env...); err == nil && started == s.Started {
+			return true
+		}
+	}
+	return false
 }
 
 // groupAlive reports whether a process group has members.
 func groupAlive(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
 
-// startOf returns when a process began, in the words of ps. Two processes that had one ID differ in it,
-// unless they began within a second. It returns an error if the process does not exist or is a zombie.
+// startOf returns a text that distinguishes a process from others that had its ID. It returns an error if the
+// process does not exist or is a zombie. On Linux the text is the boot and the clock ticks from there to the
+// start, which neither a step of the clock nor a time zone changes. Other systems have the words of ps, in
+// which two processes are alike that began within a second.
 func startOf(pid int) (string, error) {
-	out, err := exec.Command("ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // it ends at once
+	status, started, err := readProc(pid)
+	if errors.Is(err, errNoProc) {
+		status, started, err = askPS(pid, psEnv...)
+	}
 	if err != nil {
 		return "", fmt.Errorf("no process %d: %w", pid, err)
 	}
-	status, started, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	if strings.HasPrefix(status, "Z") {
 		return "", fmt.Errorf("process %d has ended", pid)
 	}
-	return strings.TrimSpace(started), nil
+	return started, nil
+}
+
+// errNoProc is the error of a system without Linux's /proc.
+var errNoProc = errors.New("the system has no /proc")
+
+// readProc returns the state and the start of a process.
+func readProc(pid int) (status, started string, err error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", "", errNoProc
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", "", err
+	}
+	// The second field is the program's name in brackets, which may have spaces and brackets itself. After it come
+	// the state, the third field of proc(5), and the rest. The start is the 22nd.
+	const start = 22 - 3
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) <= start {
+		return "", "", fmt.Errorf("/proc/%d/stat has %d fields after the name", pid, len(fields))
+	}
+	return fields[0], strings.TrimSpace(string(boot)) + " " + fields[start], nil
+}
+
+// psEnv makes the words of ps the same in every environment.
+var psEnv = []string{"TZ=UTC0", "LC_ALL=C"}
+
+// askPS returns the state and the start of a process in the words of ps. Env is added to the environment.
+func askPS(pid int, env ...string) (status, started string, err error) {
+	c := exec.Command("ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid)) //nolint:noctx // it ends at once
+	c.Env = append(os.Environ(), env...)
+	out, err := c.Output()
+	status, started, _ = strings.Cut(strings.TrimSpace(string(out)), " ")
+	return status, strings.TrimSpace(started), err
 }
 
 // maxTail bounds the end of a log that an error shows.

@@ -2,8 +2,11 @@ package process_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -43,6 +46,21 @@ func TestRunOnce(t *testing.T) {
 	}
 	if got := read(t, c.Log()); got != "to the log again\n" {
 		t.Errorf("after another line the log has %q", got)
+	}
+}
+
+// A state that names a process which no command can be is refused: 0, 1 and negative numbers mean other
+// processes, or all, to kill(2).
+func TestForgedState(t *testing.T) {
+	for _, pid := range []string{"0", "1", "-1", "-4242"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "train.process.json"), []byte(`{"pid":`+pid+`,"started":"x","line":"y"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := &process.Command{Dir: dir, Name: "train", Line: "true"}
+		if err := errors.Join(c.Run(t.Context()), c.Stop(time.Second)); err == nil || !strings.Contains(err.Error(), "contains the process ID "+pid+",") {
+			t.Errorf("%s: %v", pid, err)
+		}
 	}
 }
 
@@ -212,5 +230,99 @@ func TestOrphan(t *testing.T) {
 	}
 	if err := syscall.Kill(-group, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the group still has members: %v", err)
+	}
+}
+
+// A command runs on under its state although the time zone, the locale or the PATH of the next start differ.
+func TestFinishInAnotherZone(t *testing.T) {
+	dir := t.TempDir()
+	c := gated(dir)
+	c.OnStop = process.Finish
+	t.Setenv("TZ", "UTC")
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error)
+	go func() { first <- c.Run(ctx) }()
+	waitFor(t, filepath.Join(dir, "begun"))
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"} {
+		t.Setenv(name, value)
+		if !c.Runs() {
+			t.Errorf("with %s=%s the command is taken for another", name, value)
+		}
+	}
+	if _, err := os.Stat("/proc/self/stat"); err == nil {
+		t.Setenv("PATH", "")
+		if !c.Runs() {
+			t.Error("without ps the command is taken for another")
+		}
+	}
+	if err := c.Stop(time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// A state of an earlier version has the start in the words of ps, in the time zone of that loop or in UTC. Its command is
+// found, and a process that began at another time is not.
+func TestStateOfEarlierVersion(t *testing.T) {
+	dir := t.TempDir()
+	c := gated(dir)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, filepath.Join(dir, "begun"))
+	name := filepath.Join(dir, "train.process.json")
+	var state map[string]any
+	if err := json.Unmarshal([]byte(read(t, name)), &state); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(-int(state["pid"].(float64)), syscall.SIGKILL) })
+	t.Setenv("TZ", "JST-9")
+	for zone, runs := range map[string]bool{"JST-9": true, "UTC0": true, "EST5": false} {
+		ps := exec.Command("env", "TZ="+zone, "ps", "-o", "lstart=", "-p", fmt.Sprint(state["pid"]))
+		out, err := ps.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state["started"] = strings.TrimSpace(string(out))
+		b, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c.Runs() != runs {
+			t.Errorf("with the start %s of %s the command runs: %t, want %t", out, zone, !runs, runs)
+		}
+	}
+}
+
+// A command that ended well runs again if its output or its code is gone.
+func TestOutputIsGone(t *testing.T) {
+	dir := t.TempDir()
+	out, count := filepath.Join(dir, "out"), filepath.Join(dir, "count")
+	c := &process.Command{Dir: dir, Name: "produce", Line: "echo ran >>" + count + "; echo x >" + out, Output: out}
+	for i, harm := range []func() error{
+		func() error { return nil },
+		func() error { return os.Remove(out) },
+		func() error { return os.Remove(c.Log()) },
+		func() error { return os.Truncate(filepath.Join(dir, "produce.exit"), 0) },
+		func() error { return os.WriteFile(filepath.Join(dir, "produce.exit"), []byte("zero"), 0o600) },
+	} {
+		if err := errors.Join(harm(), c.Run(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, count); got != strings.Repeat("ran\n", max(i+1, 1)) {
+			t.Errorf("after harm %d it ran %q", i, got)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "produce.process.json"), []byte("hm"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "produce.process.json is damaged") || !strings.Contains(err.Error(), "remove the file") {
+		t.Errorf("a damaged state: %v", err)
 	}
 }

@@ -2,24 +2,30 @@ package swap
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // A Canary is a model's greedy answers to fixed prompts: the text and the log-probabilities of its
-// tokens. It is asked twice, since batching alone moves log-probabilities a little.
+// tokens. It is asked twice, since batching alone moves log-probabilities a little. Servers cache whole blocks
+// of up to 128 tokens, so that only long prompts show whether a cached prefix is of another model.
 type Canary struct {
 	Model string     `json:"model"`
 	Asks  [][2]Reply `json:"asks"`
+	// Prefixed are the first tokens of answers to long prompts: asked like any other, and asked so that no
+	// cached prefix can be used, where the server knows cache_salt. Empty where it takes no long prompt.
+	Prefixed [][2]Reply `json:"prefixed,omitempty"`
 }
 
 // Reply is one answer.
 type Reply struct {
 	Text string `json:"text"`
-	// Logprobs are those of the tokens, empty where the server gives none.
+	// Logprobs are the log-probabilities of the tokens, empty where the server gives none.
 	Logprobs []float64 `json:"logprobs,omitempty"`
 }
 
@@ -36,28 +42,53 @@ var canaryPrompts = []string{
 
 const canaryTokens = 24
 
-// Record asks a model the canary's prompts, each twice.
+// longPrefix is text of more than 400 tokens: three whole blocks of 128 tokens, the largest ones known.
+var longPrefix = func() string {
+	var b strings.Builder
+	for hour := range 16 {
+		fmt.Fprintf(&b, "%02d:00 The harbour master writes down %d boats, wind of force %d and a tide of %d centimetres.\n", hour, 3+hour*7%19, 1+hour*5%8, 40+hour*37%211)
+	}
+	return b.String()
+}()
+
+// Record asks a model the canary's prompts, each twice, and each twice behind a long prefix.
 func (s *Server) Record(ctx context.Context, model string) (*Canary, error) {
-	c := &Canary{Model: model}
-	for _, prompt := range canaryPrompts {
-		var pair [2]Reply
-		for i := range pair {
-			reply, err := s.ask(ctx, model, prompt)
+	c := &Canary{Model: model, Asks: make([][2]Reply, len(canaryPrompts)), Prefixed: make([][2]Reply, len(canaryPrompts))}
+	failed := func(err error) error { return fmt.Errorf("the canary of %s at %s: %w", model, s.URL, err) }
+	for i, prompt := range canaryPrompts {
+		for j := range c.Asks[i] {
+			reply, err := s.ask(ctx, model, prompt, canaryTokens, "")
 			if err != nil {
-				return nil, fmt.Errorf("the canary of %s at %s: %w", model, s.URL, err)
+				return nil, failed(err)
 			}
-			pair[i] = *reply
+			c.Asks[i][j] = *reply
 		}
-		c.Asks = append(c.Asks, pair)
+	}
+	for j, salt := range []string{"", rand.Text()} {
+		for i, prompt := range canaryPrompts {
+			reply, err := s.ask(ctx, model, longPrefix+"\n"+prompt, 1, salt)
+			if a := (*Answer)(nil); errors.As(err, &a) && a.Status == http.StatusBadRequest {
+				c.Prefixed = nil // the prompt is too long for the server
+				return c, nil
+			}
+			if err != nil {
+				return nil, failed(err)
+			}
+			c.Prefixed[i][j] = *reply
+		}
 	}
 	return c, nil
 }
 
-// ask asks once, with log-probabilities where the server gives them.
-func (s *Server) ask(ctx context.Context, model, prompt string) (*Reply, error) {
+// ask asks once, with log-probabilities where the server gives them. With a salt, only prefixes that were
+// asked with it may come from the server's cache.
+func (s *Server) ask(ctx context.Context, model, prompt string, tokens int, salt string) (*Reply, error) {
 	body := map[string]any{
 		"model": model, "messages": []map[string]string{{"role": "user", "content": prompt}},
-		"temperature": 0, "max_tokens": canaryTokens, "n": 1, "logprobs": true,
+		"temperature": 0, "max_tokens": tokens, "n": 1, "logprobs": true,
+	}
+	if salt != "" {
+		body["cache_salt"] = salt
 	}
 	reply, err := s.complete(ctx, body)
 	if a := (*Answer)(nil); errors.As(err, &a) && a.Status == http.StatusBadRequest {
@@ -120,6 +151,22 @@ func (c *Canary) Noise() float64 {
 	return noise
 }
 
+// cacheGap returns how far the first tokens of answers behind a long prefix move when no cached prefix is used.
+func (c *Canary) cacheGap() float64 {
+	gap := 0.0
+	for i := range c.Prefixed {
+		cached, fresh := c.Prefixed[i][0].Logprobs, c.Prefixed[i][1].Logprobs
+		if len(cached) > 0 && len(fresh) > 0 {
+			gap = math.Max(gap, math.Abs(cached[0]-fresh[0]))
+		}
+	}
+	return gap
+}
+
+// minCacheGap is the smallest gap, in nats, that shows a cached prefix of another model. Batching alone
+// changed a token by up to 0.06 in bfloat16.
+const minCacheGap = 0.1
+
 // minChange is the least distance that counts as a change, in nats. A LoRA adapter of rank 8, after
 // six steps of DPO on a model of 135 million parameters, moved the first token by 0.07; the same
 // weights asked twice differ by less than 0.001 under batching.
@@ -127,6 +174,9 @@ const minChange = 0.005
 
 // changeOverNoise is how many times its own noise a model must be away from the former one.
 const changeOverNoise = 3
+
+// leastChange returns the distance above which two models differ, given the noise of their canaries.
+func leastChange(noise float64) float64 { return math.Max(minChange, changeOverNoise*noise) }
 
 // Change describes how two canaries differ.
 type Change struct {
@@ -145,16 +195,10 @@ type Change struct {
 // three times the noise on at least one prompt.
 func Compare(former, latter *Canary) Change {
 	c := Change{Noise: math.Max(former.Noise(), latter.Noise()), ByText: true}
-	bound := math.Max(minChange, changeOverNoise*c.Noise)
+	bound := leastChange(c.Noise)
 	for i := range min(len(former.Asks), len(latter.Asks)) {
-		nearest := math.Inf(1)
-		for a := range 2 {
-			for b := range 2 {
-				x, y := &former.Asks[i][a], &latter.Asks[i][b]
-				c.ByText = c.ByText && (len(x.Logprobs) == 0 || len(y.Logprobs) == 0)
-				nearest = math.Min(nearest, distance(x, y))
-			}
-		}
+		nearest, byLogprobs := apart(&former.Asks[i], &latter.Asks[i])
+		c.ByText = c.ByText && !byLogprobs
 		c.Distance = math.Max(c.Distance, nearest)
 		if nearest > bound {
 			c.Prompts++
@@ -164,26 +208,60 @@ func Compare(former, latter *Canary) Change {
 	return c
 }
 
-// A Lie is a server that took a swap and doesn't serve the new model.
-type Lie struct {
+// Reverted reports whether a model that was asked now answers as the former model and not as the one that was swapped
+// in: most of the prompts that tell the two apart are nearer to the former one. A prompt on which the two differ by no
+// more than the noise of the three canaries is not counted.
+func Reverted(former, swapped, now *Canary) bool {
+	bound := leastChange(max(former.Noise(), swapped.Noise(), now.Noise()))
+	back := 0
+	for i := range min(len(former.Asks), len(swapped.Asks), len(now.Asks)) {
+		if change, _ := apart(&former.Asks[i], &swapped.Asks[i]); change <= bound {
+			continue
+		}
+		f, _ := apart(&former.Asks[i], &now.Asks[i])
+		s, _ := apart(&swapped.Asks[i], &now.Asks[i])
+		switch {
+		case f < s:
+			back++
+		case s < f:
+			back--
+		}
+	}
+	return back > 0
+}
+
+// apart returns the least distance of two pairs of replies, and whether any log-probabilities were compared.
+func apart(a, b *[2]Reply) (nearest float64, byLogprobs bool) {
+	nearest = math.Inf(1)
+	for i := range a {
+		for j := range b {
+			nearest = math.Min(nearest, distance(&a[i], &b[j]))
+			byLogprobs = byLogprobs || len(a[i].Logprobs) > 0 && len(b[j].Logprobs) > 0
+		}
+	}
+	return nearest, byLogprobs
+}
+
+// A NotSwappedError reports that a server accepted a swap but does not serve the new model.
+type NotSwappedError struct {
 	// What names the fault, in a sentence with the remedy.
 	What   string
 	Change Change
 }
 
-func (l *Lie) Error() string { return l.What }
+func (e *NotSwappedError) Error() string { return e.What }
 
-// Proof is what showed that a server serves the new model.
+// Proof is the evidence that a server serves the new model.
 type Proof struct {
 	Canary *Canary `json:"canary"`
 	Change Change  `json:"change"`
-	// Identity is what the server reports of the weights, empty where it reports nothing.
+	// Identity is the server's report of its weights, empty where it reports none.
 	Identity string `json:"identity,omitempty"`
 }
 
 // Prove checks that a server serves the checkpoint and not the former model, whose canary was
 // recorded before the swap. Base is the canary of the model without adapter, nil for other kinds
-// than LoRA. It returns a [*Lie] that names which fault it is.
+// than LoRA. It returns a [*NotSwappedError] that names the fault.
 func (s *Server) Prove(ctx context.Context, kind Kind, c Checkpoint, former, base *Canary) (*Proof, error) {
 	identity, err := s.checkIdentity(ctx, kind, c)
 	if err != nil {
@@ -195,20 +273,23 @@ func (s *Server) Prove(ctx context.Context, kind Kind, c Checkpoint, former, bas
 	}
 	p := &Proof{Canary: canary, Identity: identity, Change: Compare(former, canary)}
 	if !canary.repeats() {
-		return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s answers the same greedy prompt differently twice, so its model can't be identified: some of its replicas or cached prefixes are of another model; drop its prefix cache, or restart it", s.URL)}
+		return nil, &NotSwappedError{Change: p.Change, What: fmt.Sprintf("the server %s answers the same greedy prompt differently twice, so its model can't be identified: some of its replicas or cached prefixes are of another model; drop its prefix cache, or restart it", s.URL)}
+	}
+	if gap := canary.cacheGap(); gap > math.Max(minCacheGap, changeOverNoise*former.cacheGap()) {
+		return nil, &NotSwappedError{Change: p.Change, What: fmt.Sprintf("the server %s answers long prompts as %s from cached prefixes of the former model (%.2f nats away from an answer without the cache): drop its prefix cache, load adapters under names that were never used, or restart it", s.URL, c.Name, gap)}
 	}
 	if base != nil {
 		if change := Compare(base, canary); !change.Changed {
-			return nil, &Lie{Change: change, What: fmt.Sprintf("the server %s loaded the adapter %s and answers as the base model: the adapter's modules don't fit the model (check its target_modules and names)", s.URL, c.Path)}
+			return nil, &NotSwappedError{Change: change, What: fmt.Sprintf("the server %s loaded the adapter %s and answers as the base model: the adapter's modules don't fit the model (check its target_modules and names)", s.URL, c.Path)}
 		}
 	}
 	if p.Change.Changed {
 		return p, nil
 	}
 	if kind == LoRA {
-		return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s serves %s and answers as the former adapter: a stale prefix cache or the same file; load it under a name that was never used, and drop the prefix cache", s.URL, c.Name)}
+		return nil, &NotSwappedError{Change: p.Change, What: fmt.Sprintf("the server %s serves %s and answers as the former adapter: a stale prefix cache or the same file; load it under a name that was never used, and drop the prefix cache", s.URL, c.Name)}
 	}
-	return nil, &Lie{Change: p.Change, What: fmt.Sprintf("the server %s took the new weights of %s and answers as before: it still serves the old weights; restart it, or check the path as the server sees it", s.URL, c.Path)}
+	return nil, &NotSwappedError{Change: p.Change, What: fmt.Sprintf("the server %s accepted the new weights of %s and answers as before: it still serves the old weights; restart it, or check the path on its machine", s.URL, c.Path)}
 }
 
 // repeats reports whether the model repeats its answer to most prompts, within the noise of batching.
@@ -223,7 +304,7 @@ func (c *Canary) repeats() bool {
 	return apart <= len(c.Asks)/3
 }
 
-// checkIdentity compares what the server reports of its weights with the checkpoint.
+// checkIdentity compares the server's report of its weights with the checkpoint.
 func (s *Server) checkIdentity(ctx context.Context, kind Kind, c Checkpoint) (string, error) {
 	models, err := s.Models(ctx)
 	if err != nil {
@@ -236,19 +317,19 @@ func (s *Server) checkIdentity(ctx context.Context, kind Kind, c Checkpoint) (st
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return "", &Lie{What: fmt.Sprintf("the server %s does not list %s after the swap; it lists %v", s.URL, c.Name, names)}
+		return "", &NotSwappedError{What: fmt.Sprintf("the server %s does not list %s after the swap; it lists %v", s.URL, c.Name, names)}
 	}
 	switch kind {
 	case LoRA:
 		if m.Root != "" && !samePath(m.Root, c.Path) {
-			return "", &Lie{What: fmt.Sprintf("the server %s lists %s with the root %s; loaded was %s", s.URL, c.Name, m.Root, c.Path)}
+			return "", &NotSwappedError{What: fmt.Sprintf("the server %s lists %s with the root %s; loaded was %s", s.URL, c.Name, m.Root, c.Path)}
 		}
 		return m.Root, nil
 	case Reload:
 		// The model list keeps the old root after a reload, so it is no evidence.
 		if version, ok := s.weightVersion(ctx); ok {
 			if version != c.Digest {
-				return "", &Lie{What: fmt.Sprintf("the server %s reports the weights %s after the swap; the checkpoint is %s", s.URL, version, c.Digest)}
+				return "", &NotSwappedError{What: fmt.Sprintf("the server %s reports the weights %s after the swap; the checkpoint is %s", s.URL, version, c.Digest)}
 			}
 			return version, nil
 		}

@@ -1,9 +1,10 @@
 // Package swap makes servers answer with a newly trained model, and proves that they do.
 //
-// A server may answer 200 and still be wrong: it serves the old weights, loads an adapter that matches no
-// module, or answers from a stale prefix cache. So every swap is proved twice. The identity that the server
-// reports, if any, must be the new one. And a canary, the log-probabilities of fixed greedy answers, must
-// differ from the former model's by more than the model differs from itself; see [Canary].
+// A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches
+// no module, or answer from a stale prefix cache. So every swap is proved twice. The identity that the
+// server reports, if any, must be the new one. A canary is the log-probabilities of fixed greedy
+// answers. It must differ from the former model's canary by more than two measurements of one model do;
+// see [Canary].
 //
 //	Former  := Record(server, former model)      before the swap
 //	Swapper.Swap(new model)                      load, reload, restart or wait
@@ -23,6 +24,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"coeval/schemas/redact"
 )
 
 // A Server is one OpenAI-compatible server whose model is swapped.
@@ -33,10 +36,44 @@ type Server struct {
 	APIKey string
 	// Client makes the requests. Nil means one that gives up after an hour.
 	Client *http.Client
+	// Waiting is called while a request has had no answer for a time, again and again. Nil for nothing.
+	Waiting func(request string, since time.Duration)
+	// Every is the time between two calls of Waiting. Zero means 10 seconds.
+	Every time.Duration
 }
 
-// defaultClient leaves time to load the weights of a large model from a network disk.
-var defaultClient = &http.Client{Timeout: time.Hour}
+// waiting calls s.Waiting until the returned function is called.
+func (s *Server) waiting(request string) (stop func()) {
+	if s.Waiting == nil {
+		return func() {}
+	}
+	const usual = 10 * time.Second
+	began, done, ended := time.Now(), make(chan struct{}), make(chan struct{})
+	ticker := time.NewTicker(cmp.Or(s.Every, usual))
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ticker.C:
+				s.Waiting(request, time.Since(began))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-ended
+	}
+}
+
+// defaultClient leaves time to load the weights of a large model from a network disk. It follows no
+// redirect, so that key and prompts reach no other host.
+var defaultClient = &http.Client{
+	Timeout:       time.Hour,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 // maxBody bounds the part of an answer that is read.
 const maxBody = 8 << 20
@@ -49,8 +86,8 @@ func (s *Server) root(path string) string {
 // base returns the URL of a path below the base.
 func (s *Server) base(path string) string { return strings.TrimSuffix(s.URL, "/") + path }
 
-// do sends a request with a JSON body, nil for none, and decodes the answer into out, nil for
-// nothing. It returns an [*Answer] for a status other than 2xx.
+// do sends a request with a JSON body, nil for none, and decodes the answer into out, nil for nothing. It
+// returns an [*Answer] for a status other than 2xx. The answer and the error do not contain the key.
 func (s *Server) do(ctx context.Context, method, address string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -74,6 +111,7 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 	if client == nil {
 		client = defaultClient
 	}
+	defer s.waiting(method + " " + address)()
 	resp, err := client.Do(req)
 	if err != nil {
 		return err
@@ -83,6 +121,7 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, address, err)
 	}
+	b = redact.New(s.APIKey).Bytes(b)
 	if resp.StatusCode/100 != 2 {
 		return &Answer{Method: method, Path: req.URL.Path, Status: resp.StatusCode, Body: strings.TrimSpace(string(b))}
 	}
@@ -90,9 +129,19 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 		return nil
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("%s %s: %w", method, req.URL.Path, err)
+		return notJSON(method+" "+req.URL.Path, b, err)
 	}
 	return nil
+}
+
+// notJSON returns the error of an answer that can't be read.
+func notJSON(request string, body []byte, err error) error {
+	const shown = 100
+	begin := strings.ToValidUTF8(string(body[:min(shown, len(body))]), "")
+	if bytes.Contains(body, []byte("NaN")) || bytes.Contains(body, []byte("Infinity")) {
+		return fmt.Errorf("%s: the answer %q has numbers that are none (NaN or Infinity): the model's weights are damaged; look at the losses in the log of its training (%w)", request, begin, err)
+	}
+	return fmt.Errorf("%s: status 200 and no JSON of an OpenAI-compatible server, but %q: check the URL (%w)", request, begin, err)
 }
 
 // Answer is a server's refusal.
@@ -108,7 +157,11 @@ func (a *Answer) Error() string {
 	if len(body) > shown {
 		body = strings.ToValidUTF8(body[:shown], "") + "…"
 	}
-	return fmt.Sprintf("%s %s: status %d: %q", a.Method, a.Path, a.Status, body)
+	remedy := ""
+	if a.Status/100 == 3 {
+		remedy = ": redirects are not followed; give the address that it names"
+	}
+	return fmt.Sprintf("%s %s: status %d: %q%s", a.Method, a.Path, a.Status, body, remedy)
 }
 
 // isMissing reports whether an error is an answer that the path doesn't exist there.
@@ -166,9 +219,12 @@ func (s *Server) Load(ctx context.Context, d Dialect, c Checkpoint) error {
 		if samePath(m.Root, c.Path) {
 			return nil // loaded before the loop was killed
 		}
-		return fmt.Errorf("the server %s serves another model as %s already (its root is %q); choose another name", s.URL, c.Name, m.Root)
+		return fmt.Errorf("the server %s serves another model as %s already (its root is %q); unload that one (POST /v1/unload_lora_adapter) or restart the server", s.URL, c.Name, m.Root)
 	}
 	if err := s.do(ctx, http.MethodPost, address, body, nil); err != nil {
+		if a := (*Answer)(nil); errors.As(err, &a) && (strings.Contains(a.Body, c.Path) || strings.Contains(a.Body, c.Name)) {
+			return fmt.Errorf("the server %s did not load the adapter %s: check that it is an adapter of the server's model, and that the server reads this path (%w)", s.URL, c.Path, err)
+		}
 		if isMissing(err) {
 			return fmt.Errorf("the server %s has no %s: start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or SGLang with --enable-lora (%w)", s.URL, path(address), err)
 		}
@@ -294,7 +350,7 @@ func samePath(a, b string) bool {
 	return a != "" && filepath.Clean(a) == filepath.Clean(b)
 }
 
-// path returns that of an address, for messages.
+// path returns the path of an address, for messages.
 func path(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {

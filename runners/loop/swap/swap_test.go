@@ -26,6 +26,7 @@ const (
 	inactive fault = "the adapter fits nothing"
 	stale    fault = "stale prefix cache"
 	mixed    fault = "one replica of two is old"
+	blocks   fault = "stale blocks of long prompts"
 )
 
 // server is a model server with adapters, reloads and log-probabilities. Weights are a path; the
@@ -33,6 +34,8 @@ const (
 type server struct {
 	fault    fault
 	noLogits bool
+	// maxPrompt is the longest prompt in bytes, 0 for any.
+	maxPrompt int
 
 	mu       sync.Mutex
 	base     string            // the path of the base weights
@@ -40,7 +43,7 @@ type server struct {
 	adapters map[string]string // path by name
 	version  string
 	paused   bool
-	prefixes map[string]string // weights that first saw a prompt
+	prefixes map[string]string // weights that first saw a prompt, or computed the blocks of a long one
 	requests int
 	calls    []string
 }
@@ -144,7 +147,17 @@ func (s *server) complete(body map[string]any) (int, any) {
 		return 404, "no such model"
 	}
 	prompt := fmt.Sprint(body["messages"])
+	if s.maxPrompt > 0 && len(prompt) > s.maxPrompt {
+		return 400, "the prompt is too long"
+	}
 	w := s.weights(model, prompt)
+	if s.fault == blocks && len(prompt) > 1000 { // keyed by the name of the model, as vLLM's
+		key := fmt.Sprint(model, body["cache_salt"], prompt[:1000])
+		if _, ok := s.prefixes[key]; !ok {
+			s.prefixes[key] = w
+		}
+		w += s.prefixes[key]
+	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(w + prompt))
 	r := rand.New(rand.NewPCG(h.Sum64(), 0))
@@ -215,7 +228,7 @@ func TestProve(t *testing.T) {
 			for i := range 10 {
 				s := &server{fault: test.fault, base: fmt.Sprintf("/models/base-%d", i)}
 				proof, err := try(t, s, test.kind)
-				lie, found := errors.AsType[*swap.Lie](err)
+				lie, found := errors.AsType[*swap.NotSwappedError](err)
 				switch {
 				case test.says == "" && err != nil:
 					t.Fatalf("an honest server is called a liar: %v", err)
@@ -226,6 +239,44 @@ func TestProve(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An adapter that is loaded in place answers long prompts from blocks of the former one, as vLLM does
+// (vllm-project/vllm#42125). Short prompts fill no block, and show the new adapter.
+func TestProveInPlace(t *testing.T) {
+	for _, fault := range []fault{honest, blocks} {
+		for i := range 10 {
+			s := &server{fault: fault}
+			c := start(t, s)
+			name := fmt.Sprint("policy-", i)
+			if err := c.Load(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/adapters/1", Name: name}); err != nil {
+				t.Fatal(err)
+			}
+			former, err := c.Record(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			s.adapters[name] = "/adapters/2"
+			s.mu.Unlock()
+			proof, err := c.Prove(t.Context(), swap.Wait, swap.Checkpoint{Path: "/adapters/2", Name: name}, former, nil)
+			lie, found := errors.AsType[*swap.NotSwappedError](err)
+			switch {
+			case fault == honest && (err != nil || proof.Change.Prompts < 6):
+				t.Fatalf("an honest server: %+v, %v", proof, err)
+			case fault == blocks && (!found || !strings.Contains(lie.What, "from cached prefixes of the former model")):
+				t.Fatalf("stale blocks: %v", err)
+			}
+		}
+	}
+}
+
+// A server that refuses long prompts is proved by short ones.
+func TestProveShort(t *testing.T) {
+	s := &server{maxPrompt: 1000}
+	if _, err := try(t, s, swap.Reload); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -253,7 +304,7 @@ func TestLoadTwice(t *testing.T) {
 		}
 	}
 	first.Path = "/adapters/2"
-	if err := c.Load(t.Context(), swap.VLLM, first); err == nil || !strings.Contains(err.Error(), "choose another name") {
+	if err := c.Load(t.Context(), swap.VLLM, first); err == nil || !strings.Contains(err.Error(), "unload that one") {
 		t.Errorf("a second adapter of one name: %v", err)
 	}
 }
@@ -313,5 +364,150 @@ func TestPathsOfCheckpoints(t *testing.T) {
 	p.Path = "/adapters/./one/"
 	if err := c.Load(t.Context(), swap.VLLM, p); err != nil {
 		t.Errorf("the same folder is another one: %v", err)
+	}
+}
+
+// A server that says the key back leaves it in no canary and no error, and a redirect takes the key nowhere.
+func TestKeyIsRedacted(t *testing.T) {
+	const key = "swordfish-4711-0123456789"
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s was redirected", r.Method, r.URL)
+	}))
+	defer elsewhere.Close()
+	status := http.StatusOK
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", elsewhere.URL)
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"choices":[{"message":{"content":"your key is %s"}}]}`, r.Header.Get("Authorization"))
+	}))
+	defer s.Close()
+	server := &swap.Server{URL: s.URL + "/v1", APIKey: key}
+	canary, err := server.Record(t.Context(), "m")
+	if err != nil || canary.Asks[0][0].Text != "your key is Bearer (the API key)" {
+		t.Errorf("the canary is %+v, %v", canary, err)
+	}
+	for _, status = range []int{http.StatusInternalServerError, http.StatusTemporaryRedirect} {
+		if _, err = server.Models(t.Context()); err == nil || strings.Contains(err.Error(), "swordfish") || !strings.Contains(err.Error(), "(the API key)") {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// A request without an answer is reported again and again while it waits.
+func TestWaiting(t *testing.T) {
+	said := make(chan string)
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for range 2 { // the answer comes after two reports
+			if request := <-said; !strings.HasPrefix(request, "GET http://") || !strings.HasSuffix(request, "/v1/models") {
+				t.Errorf("it waits for %q", request)
+			}
+		}
+		_, _ = w.Write([]byte(`{"data": [{"id": "base"}]}`))
+		go func() {
+			for range said { // reports until the answer is read
+			}
+		}()
+	}))
+	t.Cleanup(h.Close)
+	c := &swap.Server{URL: h.URL + "/v1", Every: time.Millisecond, Waiting: func(request string, _ time.Duration) { said <- request }}
+	if models, err := c.Models(t.Context()); err != nil || len(models) != 1 {
+		t.Errorf("models are %v, %v", models, err)
+	}
+	close(said)
+}
+
+// The error of a refused swap has the server's words, or names the fault of its answer, and the remedy.
+func TestAnswersOfASwap(t *testing.T) {
+	for body, want := range map[string]string{
+		"404 {\"message\": \"No adapter found for /adapters/1\"}": "did not load the adapter /adapters/1: check that it is an adapter",
+		"400 {\"message\": \"it-1: rank 128 is too large\"}":      "did not load the adapter /adapters/1",
+		"404 {\"detail\": \"Not Found\"}":                         "--enable-lora",
+		"302 ":                                                    "redirects are not followed",
+	} {
+		status, text, _ := strings.Cut(body, " ")
+		h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/models") {
+				_, _ = w.Write([]byte(`{"data":[{"id":"base"}]}`))
+				return
+			}
+			code := 0
+			if _, err := fmt.Sscan(status, &code); err != nil {
+				t.Error(err)
+			}
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(text))
+		}))
+		c := &swap.Server{URL: h.URL + "/v1"}
+		if err := c.Load(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/adapters/1", Name: "it-1"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error is %v; want %q", body, err, want)
+		}
+		h.Close()
+	}
+	for body, want := range map[string]string{
+		`{"choices":[{"message":{"content":"!!"},"logprobs":{"content":[{"logprob":NaN}]}}]}`: "the model's weights are damaged",
+		"<html>": `no JSON of an OpenAI-compatible server, but "<html>": check the URL`,
+	} {
+		h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }))
+		c := &swap.Server{URL: h.URL + "/v1"}
+		if _, err := c.Record(t.Context(), "m"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error is %v; want %q", body, err, want)
+		}
+		h.Close()
+	}
+}
+
+// A server that was restarted with its first weights after a swap answers as the former model.
+func TestReverted(t *testing.T) {
+	for _, byText := range []bool{false, true} {
+		s := &server{noLogits: byText}
+		c := start(t, s)
+		record := func() *swap.Canary {
+			canary, err := c.Record(t.Context(), "base")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return canary
+		}
+		former := record()
+		if err := c.Reload(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/models/it-1", Name: "base", Digest: "d1"}); err != nil {
+			t.Fatal(err)
+		}
+		swapped := record()
+		if swap.Reverted(former, swapped, record()) {
+			t.Errorf("by text %t: the swapped model is taken for the former one", byText)
+		}
+		s.base = "/models/base" // a restart
+		if !swap.Reverted(former, swapped, record()) {
+			t.Errorf("by text %t: the former model is taken for the swapped one", byText)
+		}
+	}
+}
+
+// One prompt distinguishes two models, and the noise of batching moves the others by less than three times itself. Only
+// that prompt decides, however many of the others are nearer to the wrong model.
+func TestRevertedUnderNoise(t *testing.T) {
+	canary := func(first float64, others ...float64) *swap.Canary {
+		c := &swap.Canary{Asks: [][2]swap.Reply{{{Logprobs: []float64{first}}, {Logprobs: []float64{first}}}}}
+		for _, other := range others {
+			c.Asks = append(c.Asks, [2]swap.Reply{{Logprobs: []float64{other}}, {Logprobs: []float64{other + 0.01}}})
+		}
+		return c
+	}
+	former, swapped := canary(-1, -2, -2, -2, -2), canary(-1.5, -2.02, -2.02, -2.02, -2.02)
+	for name, tt := range map[string]struct {
+		now      *swap.Canary
+		reverted bool
+	}{
+		"swapped, with noise of the former": {canary(-1.5, -2, -2, -2, -2), false},
+		"former, with noise of the swapped": {canary(-1, -2.02, -2.02, -2.02, -2.02), true},
+		"swapped":                           {swapped, false},
+		"former":                            {former, true},
+	} {
+		if got := swap.Reverted(former, swapped, tt.now); got != tt.reverted {
+			t.Errorf("%s: reverted is %t", name, got)
+		}
+	}
+	if !swap.Compare(former, swapped).Changed {
+		t.Error("the one prompt shows no change")
 	}
 }

@@ -1,6 +1,6 @@
 // Package trainset makes the training set of an iteration from the pairs of its run. It samples actor and
-// judge pairs, mixes them, splits them by prompt into a training and a held-out part, and writes the files
-// in a trainer's format.
+// judge pairs and mixes them. It splits them by prompt into a training and a held-out part, and writes the
+// files in a trainer's format.
 //
 // The result depends on the pairs and the options alone. Pairs are drawn and shuffled by a hash of
 // their IDs with the seed, so that the order of the input's shards doesn't matter.
@@ -15,7 +15,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -103,6 +106,26 @@ func (s *Set) Digest() string {
 		fmt.Fprintf(h, "%s %s\n", f.Path, f.SHA256)
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Check returns an error if a file of the set in a folder is missing or was changed.
+func (s *Set) Check(dir string) error {
+	for _, f := range s.Files {
+		name := filepath.Join(dir, filepath.FromSlash(f.Path))
+		file, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("a file of the training set can't be read: %w. Restore it, or remove the lines of this set and all below from the loop's state", err)
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+		if sum := hex.EncodeToString(h.Sum(nil)); sum != f.SHA256 {
+			return fmt.Errorf("%s changed after the set was made: its SHA-256 is %s, and was %s. Restore it, or remove the lines of this set and all below from the loop's state", name, sum, f.SHA256)
+		}
+	}
+	return nil
 }
 
 // Make reads the pairs of a run and writes their set into a folder, the description last.

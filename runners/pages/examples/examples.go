@@ -21,7 +21,7 @@ import (
 )
 
 // The number of characters of a text that the page shows.
-const mostText, mostPrompt = 4000, 1500
+const maxText, maxPrompt = 4000, 1500
 
 // A Group is pairs of one role with something in common.
 type Group struct {
@@ -185,13 +185,13 @@ func newExample(p *schemas.Pair, asked map[string]string) Example {
 	e := Example{PromptID: p.PromptID, Pair: p}
 	chosen, rejected := contents(p.Chosen), contents(p.Rejected)
 	if p.ResponseID == nil {
-		e.Chosen, e.Rejected = newText(chosen, mostText), newText(rejected, mostText)
-		e.Prompt = newText(conversation(p.Prompt), mostPrompt)
+		e.Chosen, e.Rejected = newText(chosen, maxText), newText(rejected, maxText)
+		e.Prompt = newText(conversation(p.Prompt), maxPrompt)
 		return e
 	}
 	e.Chosen, e.Rejected = differing(chosen, rejected)
-	e.Prompt = newText(asked[p.PromptID], mostPrompt)
-	response := newText(asked[*p.ResponseID], mostPrompt)
+	e.Prompt = newText(asked[p.PromptID], maxPrompt)
+	response := newText(asked[*p.ResponseID], maxPrompt)
 	e.Response = &response
 	return e
 }
@@ -243,8 +243,8 @@ func cutMiddle(s string, most int) (head string, left int, end string) {
 // differing marks the words in which two texts differ. If more than half of a text differs, marks are
 // useless and omitted.
 func differing(a, b string) (left, right Text) {
-	headA, leftA, endA := cutMiddle(a, mostText)
-	headB, leftB, endB := cutMiddle(b, mostText)
+	headA, leftA, endA := cutMiddle(a, maxText)
+	headB, leftB, endB := cutMiddle(b, maxText)
 	left.Left, right.Left = leftA, leftB
 	left.Spans, right.Spans = markDifferences(sanitize.Text(headA), sanitize.Text(headB))
 	if leftA > 0 {

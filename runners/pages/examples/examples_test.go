@@ -37,7 +37,7 @@ func FuzzDiffering(f *testing.F) {
 			for _, s := range c.shown.Spans {
 				got.WriteString(s.Text)
 			}
-			head, cut := sanitize.Cut(c.said, mostText)
+			head, cut := sanitize.Cut(c.said, maxText)
 			if want := sanitize.Text(head); got.String() != want || c.shown.Left != cut {
 				t.Errorf("%q is shown as %q with %d left", c.said, got.String(), c.shown.Left)
 			}

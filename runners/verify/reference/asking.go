@@ -26,7 +26,7 @@ const draws = 128
 // of distinct pairs.
 const slack = 1e-6
 
-// Asking is the rule by which comparisons are asked until a choice is settled.
+// Asking is the rule by which comparisons are asked until a selection is settled.
 type Asking struct {
 	// Seed is the prompt's ID.
 	Seed string
@@ -196,13 +196,17 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 			break
 		}
 		most, pair := math.Inf(-1), [2]int{}
+		ends := make([]int, len(s.samples))
+		for d, x := range s.samples {
+			ends[d] = end(x)
+		}
 		values := map[[2]int]float64{}
 		for i := range asked {
 			for j := i + 1; j < len(asked); j++ {
 				if asked[i][j] {
 					continue
 				}
-				v := s.information(i, j, end)
+				v := s.information(i, j, ends)
 				values[[2]int{i, j}] = v
 				if v > most+slack {
 					most, pair = v, [2]int{i, j}
@@ -227,17 +231,19 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 
 // information returns the mutual information of the verdict on two judgments and of which judgment is
 // at one end: the entropy of the mean probability less the mean entropy given the judgment at the end.
-func (s *Step) information(i, j int, end func([]float64) int) float64 {
-	sums, counts := map[int]float64{}, map[int]float64{}
+// Ends has that judgment for each draw.
+func (s *Step) information(i, j int, ends []int) float64 {
+	n := len(s.samples[0])
+	sums, counts := make([]float64, n), make([]float64, n)
 	total := 0.0
-	for _, x := range s.samples {
+	for d, x := range s.samples {
 		p := 1 / (1 + math.Exp(x[j]-x[i]))
-		sums[end(x)] += p
-		counts[end(x)]++
+		sums[ends[d]] += p
+		counts[ends[d]]++
 		total += p
 	}
 	given := 0.0
-	for e := range len(s.samples[0]) {
+	for e := range n {
 		if counts[e] > 0 {
 			given += counts[e] / draws * uncertainty(sums[e]/counts[e])
 		}

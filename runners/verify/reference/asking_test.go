@@ -7,7 +7,7 @@ import (
 )
 
 // Before any verdict all ratings are 0: any judgment may be the best, and any the worst. Each of the 3·3
-// picks has its own expected regret, and none settles the choice.
+// picks has its own expected regret, and none settles the selection.
 func TestPicksThatAreEqual(t *testing.T) {
 	p := Prompt{Judgments: []Judgment{{ID: "a", Score: 4}, {ID: "b", Score: 4}, {ID: "c", Score: 2}}}
 	s := p.Begin(&Asking{Seed: "prompt", Share: 0.19, Most: 110})

@@ -34,9 +34,9 @@ func KindOf(promptID string, chosen, rejected float64) Kind {
 	return Kind{Score: int(score), Direction: c.Cmp(r), Part: int(sum[0])<<4 | int(sum[1])>>4}
 }
 
-// Balance returns the reason for which the pairs of each kind are dropped; kinds that are kept are not in
-// it. Counts are those of the run's judge pairs. Two rules are applied in turn to the pairs that are left,
-// until neither drops any:
+// Balance returns the reason for which the pairs of each kind are dropped; kinds that are kept are not
+// in it. Counts are the counts of the run's judge pairs. Two rules are applied in turn to the pairs that
+// are left, until neither drops any:
 //
 //	directions  |H − L| ≤ share·(H + L)  for H pairs whose chosen judgment scores higher, L lower
 //	class cap   n(s) ≤ cap·Σn            for n(s) pairs of the chosen score s

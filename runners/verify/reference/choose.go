@@ -8,7 +8,7 @@ import (
 	"coeval/schemas"
 )
 
-// A Prompt is everything that the choices of a prompt depend on.
+// A Prompt is everything that the selections of a prompt depend on.
 type Prompt struct {
 	Responses []Response
 	// Contested is the place of the contested response, negative for none. Judgments are its distinct
@@ -47,7 +47,7 @@ type Judgment struct {
 	Chars int
 }
 
-// Rules are the settings of the choices, with the meaning that they have in the config.
+// Rules are the settings of the selections, with the meaning that they have in the config.
 type Rules struct {
 	Rho, MinMargin                   float64
 	MaxChosenChars, MaxJudgmentChars int
@@ -112,7 +112,7 @@ func Contested(responses []Response, minDistinct int) int {
 //	bottom tier: S ≤ (1−ρ)·Smin + ρ·Smax    rejected: its longest response
 //
 // Of equally long responses it takes the one with the lowest ID.
-func (p *Prompt) Actor(r Rules) schemas.Choice {
+func (p *Prompt) Actor(r Rules) schemas.Selection {
 	if r.Temporal {
 		return p.temporal(r)
 	}
@@ -133,7 +133,7 @@ func (p *Prompt) Actor(r Rules) schemas.Choice {
 // pool: the past's for the rejected side if the lowest mean of all belongs to the past alone, the
 // future's for the chosen side of phase 2 if the highest mean of actor and future belongs to the
 // future alone, and the actor's otherwise.
-func (p *Prompt) temporal(r Rules) schemas.Choice {
+func (p *Prompt) temporal(r Rules) schemas.Selection {
 	names := []string{"", schemas.RolePast}
 	if r.Phase == 2 {
 		names = append(names, schemas.RoleFuture)
@@ -167,14 +167,14 @@ func (p *Prompt) temporal(r Rules) schemas.Choice {
 }
 
 // keep returns a pair, or why it is dropped.
-func (r Rules) keep(chosen, rejected Response) schemas.Choice {
+func (r Rules) keep(chosen, rejected Response) schemas.Selection {
 	switch margin := new(big.Rat).Sub(chosen.Mean, rejected.Mean); {
 	case margin.Cmp(rational(r.MinMargin, 1000)) < 0:
 		return dropped(schemas.Margin)
 	case r.MaxChosenChars > 0 && chosen.Chars > r.MaxChosenChars:
 		return dropped(schemas.ChosenTooLong)
 	}
-	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+	return schemas.Selection{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 }
 
 // scored returns the scored responses of a pool.
@@ -232,7 +232,7 @@ func (p *Prompt) IsCompared(r Rules) bool {
 // Judge chooses the judge's pair from the ratings of the judgments: the highest rating against the
 // lowest. Of equal ratings the lowest ID is chosen and the highest ID rejected. Ratings may be nil if the
 // judgments were not compared.
-func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
+func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Selection {
 	switch {
 	case p.Contested < 0 && len(p.scored("")) == 0 && p.lost("") > 0:
 		return p.undecided(schemas.NotContested, schemas.StageGenerate, schemas.StageReads, schemas.StageJudge)
@@ -265,7 +265,7 @@ func (p *Prompt) Judge(r Rules, ratings []float64) schemas.Choice {
 	case r.MaxJudgmentChars > 0 && chosen.Chars > r.MaxJudgmentChars:
 		return dropped(schemas.JudgmentTooLong)
 	}
-	return schemas.Choice{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
+	return schemas.Selection{Outcome: schemas.Paired, ChosenID: chosen.ID, RejectedID: rejected.ID}
 }
 
 // isDecided reports whether at least a third of a judgment's comparisons that were asked have a
@@ -313,10 +313,10 @@ func (p *Prompt) failed(stage string) int {
 	return calls
 }
 
-// undecided returns the choice of a prompt without a pair: failed, with the code of the most failed calls
+// undecided returns the selection of a prompt without a pair: failed, with the code of the most failed calls
 // in these stages, and dropped if no call failed. Of equal counts the earliest stage decides, then the
 // alphabet.
-func (p *Prompt) undecided(reason string, stages ...string) schemas.Choice {
+func (p *Prompt) undecided(reason string, stages ...string) schemas.Selection {
 	code, most := "", 0
 	for _, stage := range stages {
 		calls := map[string]int{}
@@ -335,9 +335,9 @@ func (p *Prompt) undecided(reason string, stages ...string) schemas.Choice {
 	if most == 0 {
 		return dropped(reason)
 	}
-	return schemas.Choice{Outcome: schemas.Failed, Reason: code}
+	return schemas.Selection{Outcome: schemas.Failed, Reason: code}
 }
 
-func dropped(reason string) schemas.Choice {
-	return schemas.Choice{Outcome: schemas.Dropped, Reason: reason}
+func dropped(reason string) schemas.Selection {
+	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason}
 }

@@ -12,9 +12,9 @@ import (
 	"coeval/transforms/pairs"
 )
 
-// The reference and the transform that writes runs agree on the choices of random prompts. Few
+// The reference and the transform that writes runs agree on the selections of random prompts. Few
 // different scores and lengths make ties common.
-func TestChoicesAgree(t *testing.T) {
+func TestSelectionsAgree(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	outcomes := map[string]int{}
 	for range 8000 {

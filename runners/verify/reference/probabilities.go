@@ -15,7 +15,7 @@ type Token struct {
 	LogProbs []float64
 }
 
-// Reading is what follows from a token.
+// Reading is the result of a read.
 type Reading struct {
 	Mass float64
 	// Value and Variance are valid if Parsed.

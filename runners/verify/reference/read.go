@@ -17,7 +17,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
+	"golang.org/x/text/unicode/norm"
 	"golang.org/x/text/width"
 
 	"coeval/schemas"
@@ -45,9 +47,9 @@ const (
 
 // An Ending describes how texts of one kind end in their value.
 type Ending struct {
-	// label matches a line that announces a value, plain a line that consists of a value. The value is
-	// the first group.
-	label, plain *regexp.Regexp
+	// label matches a line that mentions a value, begins a line that announces one, plain a line that
+	// consists of a value. The value is the first group.
+	label, begins, plain *regexp.Regexp
 	// value finds everything in a line that could be the value.
 	value *regexp.Regexp
 	// key is the JSON key of the value.
@@ -61,7 +63,8 @@ type Ending struct {
 }
 
 const (
-	numberPattern = `\d+(?:[.,]\d+)?`
+	// Digits behind a comma that are no half or quarter are not plain: 3,4 may be a list, and 3,000 a thousand.
+	numberPattern = `\d+(?:\.\d+|,(?:50?|[27]5|0{1,2})\b)?`
 	labelPrefix   = `(?:the )?(?:final |overall |total |my )*`
 )
 
@@ -69,12 +72,13 @@ const (
 func Scores(low, high float64) *Ending {
 	scale := regexp.QuoteMeta(strconv.FormatFloat(high, 'f', -1, 64)) + `(?:[.,]0+)?`
 	return &Ending{
-		label: regexp.MustCompile(`(?i)\b(?:score|points|rating|total)\b`),
+		label:  regexp.MustCompile(`(?i)\b(?:score|points|rating|total)\b`),
+		begins: regexp.MustCompile(`(?i)^` + labelPrefix + `(?:score|points|rating|total)\b`),
 		plain: regexp.MustCompile(`(?i)^` + labelPrefix + `(?:score|points|rating)(?: is)?\s*[:=]?\s*(-?` + numberPattern +
 			`)(?:\s*(?:/|out of)\s*` + scale + `)?(?:\s*points?)?$`),
 		value: regexp.MustCompile(numberPattern),
 		key:   "score",
-		word:  regexp.MustCompile(`(?i)\b(?:zero|half|one|two|three|four|five|six|seven|eight|nine|ten)\b|\d\s+\d+/\d|[½¼¾零一二三四五六七八九十]`),
+		word:  regexp.MustCompile(`(?i)\b(?:zero|half|one|two|three|four|five|six|seven|eight|nine|ten|un|deux|trois|quatre|cinq|uno|dos|tres|cuatro|cinco|eins|zwei|drei|vier|fünf|frac|\d/\d\s+point)\b|\d\s+(?:and\s+)?\d+/\d|один|два|три|четыре|пять|[½¼¾零一二三四五六七八九十➀➁➂➃➄➅➆➇➈➉]`),
 		canonical: func(s string) string {
 			x, err := strconv.ParseFloat(strings.Replace(s, ",", ".", 1), 64)
 			if err != nil || x < low || x > high {
@@ -93,11 +97,13 @@ func formatScore(x float64) string {
 // Verdicts returns the ending of comparisons, whose value is the letter A or B.
 func Verdicts() *Ending {
 	return &Ending{
-		label: regexp.MustCompile(`(?i)\b(?:winner|verdict)\b`),
-		plain: regexp.MustCompile(`(?i)^` + labelPrefix + `(?:winner|verdict)(?: is)?\s*[:=]?\s*(?:judge?ment |response |option )?([ab])$`),
-		value: regexp.MustCompile(`\b[ABab]\b`),
-		key:   "winner",
-		word:  regexp.MustCompile(`(?i)\b(?:first|second|former|latter|one|two)\b`),
+		label:  regexp.MustCompile(`(?i)\b(?:winner|verdict)\b`),
+		begins: regexp.MustCompile(`(?i)^` + labelPrefix + `(?:winner|verdict)\b`),
+		plain:  regexp.MustCompile(`(?i)^` + labelPrefix + `(?:winner|verdict)(?: is)?\s*[:=]?\s*(?:judge?ment |response |option )?([ab])$`),
+		value:  regexp.MustCompile(`\b[ABab]\b`),
+		key:    "winner",
+		// Letters of other scripts may stand for A and B.
+		word: regexp.MustCompile(`(?i)\b(?:first|second|former|latter|one|two)\b|(?:judge?ment|response|option|answer|assistant)[_ ]?[ab12]\b|(?:🅐|🅑|🅰|🅱)|(?:^|[^\pL])[\p{Cyrillic}\p{Arabic}\p{Hebrew}\p{Greek}\p{Han}](?:[^\pL]|$)`),
 		canonical: func(s string) string {
 			if u := strings.ToUpper(s); u == "A" || u == "B" {
 				return u
@@ -168,7 +174,9 @@ func (e *Ending) plainValue(text string, lines []string) (value string, plain bo
 		return e.canonical(strings.TrimSpace(matches[len(matches)-1][1])), true
 	}
 	if value, ok := jsonValue(text, e.key); ok {
-		return e.canonical(value), true
+		if c := e.canonical(value); c != "" || strings.HasPrefix(value, "[") {
+			return c, true
+		}
 	}
 	if len(lines) == 0 {
 		return "", true
@@ -195,8 +203,8 @@ func (e *Ending) announces(lines []string) int {
 func (e *Ending) guess(lines []string, recorded string) (f Finding, said string) {
 	near := lines[len(lines)-1:]
 	isLabelled := false
-	for i, line := range slices.Backward(lines) {
-		if e.label.MatchString(line) {
+	for i := range slices.Backward(lines) {
+		if e.announcesAt(lines, i) {
 			isLabelled = true
 			near = append(slices.Clone(near), lines[i:min(i+2, len(lines))]...)
 			break
@@ -214,12 +222,32 @@ func (e *Ending) guess(lines []string, recorded string) (f Finding, said string)
 		return Confirmed, ""
 	case slices.Contains(values, recorded), e.word.MatchString(strings.Join(near, "\n")):
 		return Unconfirmed, ""
+	case e.lastPlain(lines) == recorded:
+		return Unconfirmed, "" // the lines below only mention other values
 	case !isLabelled && slices.Contains(e.values(lines), recorded):
 		return Unconfirmed, "" // the label may be of another language
 	case len(values) == 0:
 		return Wrong, "no value"
 	}
 	return Wrong, strings.Join(values, " or ")
+}
+
+// announcesAt reports whether a line announces a value: it begins with a label, or it has a label and a value.
+func (e *Ending) announcesAt(lines []string, i int) bool {
+	return e.begins.MatchString(lines[i]) || e.label.MatchString(lines[i]) && e.value.MatchString(lines[i])
+}
+
+// lastPlain returns the value of the last line that begins with a label, if that line is plain.
+func (e *Ending) lastPlain(lines []string) string {
+	for _, line := range slices.Backward(lines) {
+		if e.begins.MatchString(line) {
+			if m := e.plain.FindStringSubmatch(line); m != nil {
+				return e.canonical(m[1])
+			}
+			break
+		}
+	}
+	return ""
 }
 
 // values returns the canonical form of everything in lines that could be a value.
@@ -237,16 +265,41 @@ func (e *Ending) values(lines []string) []string {
 
 var (
 	special = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*$`)
+	// tags are those of elements, without a value in brackets, as <4> and <Judgment B>.
+	tags = regexp.MustCompile(`</?[A-Za-z][A-Za-z0-9_-]{2,}>`)
 	// marks are emphasis, brackets, quotation marks and TeX.
-	marks = regexp.MustCompile("[][*_`#<>(){}$\"'“”‘’【】「」\\\\]")
+	marks = regexp.MustCompile("^[ #>]+|[][*_`<>(){}$\"'“”‘’【】「」\\\\]")
 )
+
+// plainRune returns the ASCII form of a digit of any script and of a letter or digit in another style.
+func plainRune(r rune) rune {
+	switch {
+	case r == '٫':
+		return '.'
+	case unicode.Is(unicode.Nd, r):
+		zero := r
+		for unicode.Is(unicode.Nd, zero-1) { // the digits of a script are ten in a row
+			zero--
+		}
+		return '0' + (r-zero)%10
+	case r > unicode.MaxLatin1:
+		if s := norm.NFKC.String(string(r)); len(s) == 1 && s[0] > ' ' {
+			return rune(s[0])
+		}
+	}
+	return r
+}
 
 // cleanLines returns the lines of a text that contain something, in half-width forms, without emphasis,
 // brackets, quotation marks and final punctuation.
 func cleanLines(text string) []string {
 	var lines []string
 	for line := range strings.Lines(special.ReplaceAllString(text, "")) {
-		line = strings.Join(strings.Fields(marks.ReplaceAllString(width.Fold.String(line), " ")), " ")
+		line = tags.ReplaceAllString(strings.Map(plainRune, width.Fold.String(line)), " ")
+		if body := strings.TrimLeft(line, " #>"); strings.Count(body, "<") != strings.Count(body, ">") {
+			line = body + " ~" // a comparison, which makes no line plain
+		}
+		line = strings.Join(strings.Fields(marks.ReplaceAllString(line, " ")), " ")
 		line = strings.TrimSpace(strings.TrimRight(line, ".!。"))
 		if line != "" {
 			lines = append(lines, line)
@@ -255,7 +308,11 @@ func cleanLines(text string) []string {
 	return lines
 }
 
-// jsonValue returns the value of a key if the text is one JSON object, in a fence or not.
+// otherKey matches the keys of a JSON object that make its result another one, as max_score and revised_winner.
+var otherKey = regexp.MustCompile(`(?i)score|winner|verdict|tie|draw|max|out_?of`)
+
+// jsonValue returns the value of a key if the text is one JSON object, in a fence or not, without another
+// key that is about the result.
 func jsonValue(text, key string) (value string, ok bool) {
 	text = strings.TrimSpace(text)
 	if rest, fenced := strings.CutPrefix(text, "```"); fenced {
@@ -264,6 +321,11 @@ func jsonValue(text, key string) (value string, ok bool) {
 	var fields map[string]json.RawMessage
 	if !strings.HasPrefix(text, "{") || json.Unmarshal([]byte(text), &fields) != nil || fields[key] == nil {
 		return "", false
+	}
+	for name := range fields {
+		if name != key && otherKey.MatchString(name) {
+			return "", false
+		}
 	}
 	if json.Unmarshal(fields[key], &value) == nil {
 		return value, true

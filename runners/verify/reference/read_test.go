@@ -1,9 +1,10 @@
 package reference
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"coeval/schemas"
@@ -72,26 +73,38 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// Endings of real judgments with the reading of a person: a right reading is never called wrong, and
-// most are confirmed.
+// Endings of judgments with the reading of a person: a right reading is never called wrong, and most are
+// confirmed. A text without a reading may be a quotation, which this reader doesn't follow.
 func TestEndings(t *testing.T) {
-	f, err := os.Open("../../../transforms/judge/testdata/verdict-endings.jsonl")
+	tables, err := filepath.Glob("../../../transforms/answers/answerstest/testdata/*-endings.jsonl")
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	all, confirmed := 0, 0
+	for _, table := range tables {
+		n, c := checkEndings(t, table)
+		all, confirmed = all+n, confirmed+c
+	}
+	// The tables have the rare endings in about equal numbers with the usual ones.
+	if confirmed*10 < all*6 {
+		t.Errorf("%d of %d readings are confirmed", confirmed, all)
+	}
+	t.Logf("%d of %d readings are confirmed", confirmed, all)
+}
+
+func checkEndings(t *testing.T, table string) (all, confirmed int) {
+	t.Helper()
+	data, err := os.ReadFile(table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := f.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
 	scores, verdicts := Scores(0, 5), Verdicts()
-	all, confirmed := 0, 0
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	for line := range bytes.Lines(data) {
 		var ending struct {
 			Kind, Text string
 			Expected   any
 		}
-		if err := json.Unmarshal(lines.Bytes(), &ending); err != nil {
+		if err := json.Unmarshal(line, &ending); err != nil {
 			t.Fatal(err)
 		}
 		var finding Finding
@@ -100,13 +113,12 @@ func TestEndings(t *testing.T) {
 		case float64:
 			finding, said = scores.Score(ending.Text, new(expected/1000), "")
 		case string:
+			if ending.Kind != "meta" {
+				continue
+			}
 			finding, said = verdicts.Verdict(ending.Text, map[string]schemas.Winner{"A": schemas.First, "B": schemas.Second}[expected], "")
 		default:
-			if ending.Kind == "judge" {
-				finding, said = scores.Score(ending.Text, nil, "missing")
-			} else {
-				finding, said = verdicts.Verdict(ending.Text, schemas.NoWins, "missing")
-			}
+			continue
 		}
 		all++
 		switch finding {
@@ -116,11 +128,7 @@ func TestEndings(t *testing.T) {
 			t.Errorf("%v of %q is called wrong, should be %s", ending.Expected, ending.Text, said)
 		}
 	}
-	// The table has the rare endings in about equal numbers with the usual ones.
-	if confirmed*10 < all*6 {
-		t.Errorf("%d of %d readings are confirmed", confirmed, all)
-	}
-	t.Logf("%d of %d readings are confirmed", confirmed, all)
+	return all, confirmed
 }
 
 // FuzzRead finds no text that a reader panics on, and none that confirms two different values.

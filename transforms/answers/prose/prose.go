@@ -1,5 +1,5 @@
-// Package prose brings a model's text into a form in which rules can be short: plain characters, lower case,
-// sentences, and no special tokens.
+// Package prose normalizes a model's text, so that parsing rules stay short. It replaces variants of
+// characters, converts to lower case, splits sentences, and removes special tokens.
 package prose
 
 import (
@@ -16,7 +16,9 @@ func Plain(line string) string {
 	if isPlain(line) {
 		return line
 	}
-	line = openEnd.ReplaceAllString(line, "")
+	if strings.Contains(line, "</") {
+		line = openEnd.ReplaceAllString(line, "")
+	}
 	if strings.IndexByte(line, '&') >= 0 {
 		line = strings.ReplaceAll(html.UnescapeString(line), "\n", " ")
 	}
@@ -156,24 +158,32 @@ func HasDigit(s string) bool { return strings.ContainsAny(s, "0123456789") }
 
 // Fold returns the lower case of a text, with every character where it was.
 func Fold(s string) string {
-	ascii := true
-	for i := range len(s) {
-		if c := s[i]; c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' {
-			ascii = false
-			break
-		}
-	}
-	if ascii {
-		return s
+	if IsASCII(s) {
+		return strings.ToLower(s)
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if l := unicode.ToLower(r); utf8.RuneLen(l) == utf8.RuneLen(r) {
-			r = l
+	for i, r := range s {
+		l := unicode.ToLower(r)
+		switch size := utf8.RuneLen(r); {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			b.WriteByte(s[i]) // no valid UTF-8
+		case utf8.RuneLen(l) == size:
+			b.WriteRune(l)
+		default:
+			b.WriteRune(r)
 		}
-		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// IsASCII reports whether a text has ASCII characters only.
+func IsASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // Sentences splits a line after its full stops, question and exclamation marks. The point of
@@ -204,6 +214,22 @@ func Sentences(s string) []string {
 		out = append(out, t)
 	}
 	return out
+}
+
+// FirstSentence returns the first sentence of a text, and the text after it.
+func FirstSentence(s string) (first, rest string) {
+	for i, r := range s {
+		end := i + utf8.RuneLen(r)
+		switch {
+		case r == '。':
+		case (r == '.' || r == '!' || r == '?') && closesSentence(s[end:]) && !(r == '.' && IsAbbreviation(s[:end], s[end:])):
+			end = len(s) - len(strings.TrimLeft(s[end:], `"')]`))
+		default:
+			continue
+		}
+		return s[:end], s[end:]
+	}
+	return s, ""
 }
 
 // closesSentence reports whether the text after a full stop shows that it ended a sentence.

@@ -7,23 +7,40 @@ import (
 
 // specialToken matches the tokens with which chat formats begin and end a turn, as servers
 // leave them in texts. The general forms are <|name|> and its full-width variant of DeepSeek.
-var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id|end|END)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|END|DONE|AVAILABLE_TOOLS)\]`)
+var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id|eot|end|END)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|END|DONE|AVAILABLE_TOOLS)\]`)
 
-// atEnd matches special tokens at the end of a text.
-var atEnd = regexp.MustCompile(`(?:\s*(?:` + specialToken.String() + `))+\s*$`)
+// lastToken matches a special token at the end of a text.
+var lastToken = regexp.MustCompile(`(?:` + specialToken.String() + `)$`)
+
+// maxToken is the length of the longest special token: 60 characters of up to four bytes in brackets.
+const maxToken = 256
 
 // TrimSpecialTokens returns the text without the special tokens at its end, and the last of
 // those tokens. The token is empty if the text ends with none, and the text is then unchanged.
-func TrimSpecialTokens(text string) (trimmed, token string) {
+func TrimSpecialTokens(text string) (trimmed, token string) { return trimTokens(text, lastToken) }
+
+// trimTokens is TrimSpecialTokens for the tokens that an expression matches at the end of a text.
+func trimTokens(text string, last *regexp.Regexp) (trimmed, token string) {
 	if !endsLikeToken(text) {
 		return text, ""
 	}
-	at := atEnd.FindStringIndex(text)
-	if at == nil {
+	trimmed = text
+	for {
+		rest := strings.TrimRight(trimmed, " \t\n\f\r")
+		from := max(0, len(rest)-maxToken)
+		at := last.FindStringIndex(rest[from:])
+		if at == nil {
+			break
+		}
+		if token == "" {
+			token = rest[from+at[0]:]
+		}
+		trimmed = rest[:from+at[0]]
+	}
+	if token == "" {
 		return text, ""
 	}
-	all := specialToken.FindAllString(text[at[0]:], -1)
-	return strings.TrimRight(text[:at[0]], " \t\r\n"), all[len(all)-1]
+	return strings.TrimRight(trimmed, " \t\r\n"), token
 }
 
 func endsLikeToken(text string) bool {
@@ -31,21 +48,17 @@ func endsLikeToken(text string) bool {
 	return strings.HasSuffix(text, ">") || strings.HasSuffix(text, "]")
 }
 
-// endToken matches the tokens that no text ends with on purpose, unlike </s>, [END] and <end>.
-var endToken = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\]))+\s*$`)
+// endToken matches a token at the end of a text that no text ends with on purpose, unlike </s>, [END] and <end>.
+var endToken = regexp.MustCompile(`(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\])$`)
 
 // TrimEndTokens is [TrimSpecialTokens] for stored texts. It keeps tokens that may be part of a text,
 // such as [END], and the </s> of HTML.
 func TrimEndTokens(text string) (trimmed, token string) {
-	if !endsLikeToken(text) {
+	trimmed, token = trimTokens(text, endToken)
+	if strings.Contains(trimmed, "<s>") && strings.Contains(text[len(trimmed):], "</s>") {
 		return text, ""
 	}
-	at := endToken.FindStringIndex(text)
-	if at == nil || strings.Contains(text[:at[0]], "<s>") && strings.Contains(text[at[0]:], "</s>") {
-		return text, ""
-	}
-	all := specialToken.FindAllString(text[at[0]:], -1)
-	return strings.TrimRight(text[:at[0]], " \t\r\n"), all[len(all)-1]
+	return trimmed, token
 }
 
 // SplitTokens takes the special tokens out of a text. A token in the middle of the text ends a

@@ -1,5 +1,5 @@
-// Package quotation finds the parts of a text that a model quotes: in Markdown blocks, between tags, and after
-// lines that introduce the words of others.
+// Package quotation finds the parts of a text that a model quotes. Quotations are Markdown blocks, text
+// between tags, and text after a line that introduces a quotation.
 package quotation
 
 import (
@@ -13,7 +13,7 @@ import (
 )
 
 // quotedElement is an element with a name for quotations or examples.
-var quotedElement = regexp.MustCompile(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>(.*?)</([a-z]+)>`)
+var quotedElement = regexp.MustCompile(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>`)
 
 // Elements returns the numbers of the lines of such elements.
 func Elements(text string) map[int]bool {
@@ -21,12 +21,14 @@ func Elements(text string) map[int]bool {
 		return nil
 	}
 	out := map[int]bool{}
+	folded := prose.Fold(text)
 	for _, m := range quotedElement.FindAllStringSubmatchIndex(text, -1) {
-		if !strings.EqualFold(text[m[2]:m[3]], text[m[6]:m[7]]) {
+		size := strings.Index(folded[m[1]:], "</"+folded[m[2]:m[3]]+">")
+		if size < 0 {
 			continue
 		}
 		first := strings.Count(text[:m[0]], "\n")
-		for i := range strings.Count(text[m[0]:m[1]], "\n") + 1 {
+		for i := range strings.Count(text[m[0]:m[1]+size], "\n") + 1 {
 			out[first+i] = true
 		}
 	}
@@ -49,7 +51,10 @@ type block struct {
 func Lines(lines []string) []bool {
 	out := make([]bool, len(lines))
 	for _, b := range blocks(lines) {
-		own := b.markdown && isBlank(lines[b.last+1:]) && ownBlock(lines, b.first)
+		if isHeading(lines, b) {
+			continue
+		}
+		own := b.markdown && (isEnd(lines[b.last+1:]) && ownBlock(lines, b.first) || announced(lines, b.first))
 		for i := b.first; i <= b.last && !own; i++ {
 			out[i] = true
 		}
@@ -57,9 +62,28 @@ func Lines(lines []string) []bool {
 	return out
 }
 
-func isBlank(lines []string) bool {
-	return !slices.ContainsFunc(lines, func(l string) bool { return strings.TrimSpace(l) != "" })
+// isHeading reports whether a block is one line of a few words behind >, which a model writes as a heading.
+func isHeading(lines []string, b block) bool {
+	if b.first != b.last || !isQuotation(lines[b.first]) || !bareWords.MatchString(lines[b.first]) {
+		return false
+	}
+	for i := b.first - 1; i >= 0; i-- {
+		if intro := strings.TrimSpace(prose.Plain(lines[i])); intro != "" {
+			return !leadsOn(intro) && !quotes(intro) && !Introduces(intro)
+		}
+	}
+	return true
 }
+
+var bareWords = regexp.MustCompile(`^\s*>[\s*_#]*\pL{2,}(?:\s+\pL{2,}){0,2}[\s*_:]*$`)
+
+// isEnd reports whether lines are empty, or say no more than that the text ends.
+func isEnd(lines []string) bool {
+	return !slices.ContainsFunc(lines, func(l string) bool { return strings.TrimSpace(l) != "" && !ending.MatchString(l) })
+}
+
+// ending is a line after the judge's last word: "End of evaluation."
+var ending = regexp.MustCompile(`(?i)^[\s*_#(\[-]*(?:end\s+of\s+(?:the\s+|my\s+)?(?:evaluation|judge?ment|assessment|review|comparison|analysis|report|output|text)|the\s+end|done|ende(?:\s+der\s+bewertung)?|fin|koniec|конец|完|以上|end)?[\s.!。*_)\]-]*$`)
 
 // ownBlock reports whether the block at a line is the model's own: nothing introduces it, or
 // a line about the model's own result does.
@@ -69,12 +93,40 @@ func ownBlock(lines []string, first int) bool {
 		if intro == "" {
 			continue
 		}
-		if !endsInColon(intro) {
-			return true
+		if !EndsInColon(intro) {
+			return !quotes(intro)
 		}
 		return !Introduces(intro) && ownResult.MatchString(intro)
 	}
 	return true
+}
+
+// quotes reports whether the last sentence of a line is about a statement of the text that is judged: "The
+// response closes by stating its own grade."
+func quotes(intro string) bool {
+	last := lastSentence(intro)
+	return quoting.MatchString(last) && !mine.MatchString(last)
+}
+
+var quoting = regexp.MustCompile(`(?i)\b(?:response|answer|reply|assistant|author|text|user|it)\s+(?:(?:also|even|then|itself)\s+)?(?:ends|closes|concludes|finishes|says|claims|states|writes|asserts|asks|demands|tells|insists)\b`)
+
+// announced reports whether a fenced block at a line is the model's own though more text follows: JSON
+// that no line introduces, or a block below a line such as "Here is my evaluation:".
+func announced(lines []string, first int) bool {
+	fence := OpensFence(lines[first])
+	if fence == "" {
+		return false
+	}
+	for i := first - 1; i >= 0; i-- {
+		intro := strings.TrimSpace(prose.Plain(lines[i]))
+		if EndsInColon(intro) {
+			return !Introduces(intro) && ownWork.MatchString(intro) && !others.MatchString(intro)
+		}
+		if intro != "" {
+			break
+		}
+	}
+	return strings.EqualFold(strings.TrimSpace(strings.TrimSpace(lines[first])[len(fence):]), "json")
 }
 
 func blocks(lines []string) []block {
@@ -114,6 +166,17 @@ func blocks(lines []string) []block {
 		}
 	}
 	return out
+}
+
+// OpensAt returns the line of a tag alone on its line that nothing closes, and false if there is none: the text
+// below it may be quoted or not.
+func OpensAt(lines []string) (at int, open bool) {
+	for _, b := range blocks(lines) {
+		if is, endTag := opensTag(lines[b.first:]); is && !b.markdown && b.last == len(lines)-1 && endTag != "" && !strings.Contains(lines[b.last], endTag) {
+			return b.first, true
+		}
+	}
+	return 0, false
 }
 
 func isQuotation(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), ">") }
@@ -156,18 +219,28 @@ func opensTag(lines []string) (is bool, endTag string) {
 
 var (
 	// says is a verb with which a line introduces the words of others.
-	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example)\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
+	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|starts|begins|opens|prints|outputs|displays|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example|(?:correct|required|expected|requested)\s+form(?:at)?\s+(?:is|would\s+be))\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
 	// mine is the judge as the actor of the verb.
-	mine = regexp.MustCompile(`(?i)\b(?:i|i'll|i'd|my|we|our|let me)\b`)
+	mine = regexp.MustCompile(`(?i)(?:^|[^\pL])(?:i|i'll|i'd|my|we|our|let me|ich|meine?|je|j|mon|ma|yo|mi|mis|eu|meu|minha|mio|mia|ik|mijn|я|мой|моя|моё|мою)(?:[^\pL]|$)|我|私|저는|제가|나의`)
 	// conditional begins a line that applies only under a condition.
 	conditional = regexp.MustCompile(`(?i)^[\s*#>-]*(?:\d+[.)]\s*)?(?:if|when|should|were|had|unless|suppose|assuming|in case|whenever|otherwise|wenn|falls|si|se|если|如果|若|もし|만약)(?:\b|\P{L}|[^\x00-\x7f])`)
-	// hypothetical is about another answer than the one at hand: "A perfect answer would get:".
-	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b`)
+	// hypothetical matches a line about another answer than the judged one, or about a changed form of it: "A perfect
+	// answer would get:", "With a date it would be:".
+	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
+		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$`)
+	// format is about the form of an answer: "The format that I have to follow is:".
+	format  = regexp.MustCompile(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
+	ownWork = regexp.MustCompile(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)
+	others  = regexp.MustCompile(`(?i)\b(?:response|answer|assistant|user|code|program|author|reply)\b`)
+	// foreign is a line about another judge, or about a part of the text that is judged.
+	foreign = regexp.MustCompile(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:line|sentence|words?|paragraph|part))\b` +
+		`|\b(?:lines?|sentences?|words?|phrase|statement|claim|remark|paragraph|block)\s+(?:(?:that\s+is|found|given|quoted)\s+)?(?:in|of|from|within|inside|at\s+the\s+(?:end|top|start)\s+of)\s+(?:(?:the|this)\s+(?:response|reply|answer|assistant|user|author|text|judge?ment)\b|(?:the\s+)?(?:judge?ment|response|answer)\s+[ab]\b)`)
 	// ownResult is a word for the judge's own result.
-	ownResult = regexp.MustCompile(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
+	ownResult = regexp.MustCompile(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output(?:\s+is)?\W*$|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
 )
 
-func endsInColon(s string) bool {
+// EndsInColon reports whether a line ends in a colon, emphasis and quotation marks aside.
+func EndsInColon(s string) bool {
 	s = strings.TrimRight(s, " \t\"'*_")
 	return strings.HasSuffix(s, ":")
 }
@@ -175,21 +248,23 @@ func endsInColon(s string) bool {
 // leadsOn reports whether a line ends in a colon, a comma or a dash.
 func leadsOn(s string) bool {
 	s = strings.TrimRight(s, " \t\"'*_")
-	return endsInColon(s) || strings.HasSuffix(s, ",") || strings.HasSuffix(s, " -") || strings.HasSuffix(s, "–") || strings.HasSuffix(s, "—")
+	return EndsInColon(s) || strings.HasSuffix(s, ",") || strings.HasSuffix(s, " -") || strings.HasSuffix(s, "–") || strings.HasSuffix(s, "—")
 }
 
 // Introduces reports whether a line that ends in a colon introduces the words of others, an
 // example, or a case.
 func Introduces(intro string) bool {
-	all := prose.Sentences(intro)
-	if len(all) == 0 {
+	last := lastSentence(intro)
+	if last == "" || wrapsUp(last) {
 		return false
 	}
-	last := all[len(all)-1]
 	if conditional.MatchString(last) {
 		return true
 	}
-	return hypothetical.MatchString(last) || says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
+	if format.MatchString(last) && !strings.HasPrefix(strings.ToLower(last), "in ") {
+		return true
+	}
+	return hypothetical.MatchString(last) || foreign.MatchString(last) || says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
 }
 
 var example = regexp.MustCompile(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)
@@ -198,20 +273,58 @@ var example = regexp.MustCompile(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)
 func dangles(s string) bool {
 	from := strings.LastIndexFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && r != '_' && !unicode.IsDigit(r) }) + 1
 	word := strings.ToLower(s[from:])
+	if s[from:] == "A" { // a name, as in "Verdict: B>A"
+		return false
+	}
 	return dangling[word] || word == "this" && strings.HasSuffix(strings.ToLower(strings.TrimRight(s[:from], " \t")), "like")
 }
 
 var dangling = func() map[string]bool {
 	words := map[string]bool{}
 	for w := range strings.FieldsSeq(`with line say says write writes claim claims state states read reads following follows text sentence
-		words phrase`) {
+		words phrase contains containing includes including ends ending quotes adds appends inserts prints outputs be been get gets got gotten give given receive receives received earn earns earned deserve deserves merit merits
+		is are was were of to as at by for a an the than would could should might`) {
 		words[w] = true
 	}
 	return words
 }()
 
+// Attributes reports whether the text before a result on its line makes it the words of others, an
+// example, a case, or denies it.
+func Attributes(s string) bool { return s != "" && (Introduces(s) || denies.MatchString(s)) }
+
+var denies = regexp.MustCompile(`(?i)\b(?:not|never|cannot|neither|nor|without|answer|response|reply|code|program|author|user)\b|n't\b`)
+
+// earns is a line that gives the text its result below: "The response therefore earns:".
+var earns = regexp.MustCompile(`(?i)\b(?:this|the)\s+(?:response|answer|reply)\s+(?:(?:therefore|thus|hence|then|is|has)\s+)*(?:receives?|earns?|earned|gets?|scores?|deserves?|merits?|awarded|given)\s*:\W*$`)
+
+// summary begins a line, or a clause, in which the judge sums up or turns to the form of its result: "Putting it all
+// together:", "As requested:".
+var summary = regexp.MustCompile(`(?i)^\W*(?:(?:so|and|now|finally|therefore|thus)\W+)*(?:(?:putting|taking|adding|summing|pulling|tying|weighing|bringing|tallying|counting|combining|considering|totalling|totaling)\s+(?:\pL+\s+){0,4}(?:together|up|account|consideration|everything|all|sum|points?|criteria|rubric|above|weaknesses|cons)` +
+	`|as\s+(?:requested|required|instructed|asked|specified|prescribed|per\s+(?:the|your)\s+(?:instructions?|format|rubric|request))|in\s+the\s+(?:requested|required|specified|prescribed|desired)\s+(?:form|format)|all\s+things\s+considered|on\s+balance|all\s+in\s+all|to\s+(?:sum\s+up|conclude|summari[sz]e)|in\s+(?:short|summary|total|sum|conclusion)` +
+	`|zusammenfassend|alles\s+(?:in\s+allem|zusammen\pL*)|unter\s+dem\s+strich|en\s+(?:résumé|resumen|définitive)|tout\s+bien\s+considéré|au\s+total|teniendo\s+todo\s+en\s+cuenta|en\s+resumen,\s+teniendo\s+todo\s+en\s+cuenta|em\s+resumo|no\s+total|in\s+sintesi|nel\s+complesso|samenvattend|podsumowując|sammanfattningsvis|(?:подводя\s+итог|в\s+итоге|в\s+целом)\pL*|综上所述?|综合(?:以上|来看)|まとめると|以上をまとめると|종합하면)\s*[:：,，、–—-]\s*`)
+
+// Summary returns the clause at the beginning of a text in which the judge sums up.
+func Summary(s string) string { return summary.FindString(s) }
+
+func wrapsUp(s string) bool { return len(summary.FindString(s)) == len(s) && s != "" }
+
+// IsOwn reports whether a line is about the model's own work or result.
+func IsOwn(s string) bool {
+	return earns.MatchString(s) || wrapsUp(s) || ownResult.MatchString(s) || ownWork.MatchString(s) || mine.MatchString(s)
+}
+
 // Announces reports whether a line introduces the text below it as the words of others, an example, or a
 // case.
 func Announces(s string) bool {
-	return leadsOn(s) && Introduces(s) || dangles(s) && says.MatchString(s)
+	return (leadsOn(s) || dangles(s)) && Introduces(s) || dangles(s) && says.MatchString(lastSentence(s))
+}
+
+// lastSentence returns the last sentence of a text, empty if there is none.
+func lastSentence(s string) string {
+	all := prose.Sentences(s)
+	if len(all) == 0 {
+		return ""
+	}
+	return all[len(all)-1]
 }

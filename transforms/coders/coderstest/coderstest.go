@@ -1,4 +1,4 @@
-// Package coderstest makes values of the types that travel, for tests.
+// Package coderstest makes values of the types that cross a shuffle, for tests.
 package coderstest
 
 import (

@@ -1,5 +1,6 @@
 // Package counters counts the work of a process in a run: for the user, for the report, and for a
-// monitoring system. No decision depends on the counts.
+// monitoring system. Only Fleet.Settle reads a count for a decision: it waits until every answer has
+// been delivered.
 package counters
 
 import (
@@ -29,13 +30,13 @@ type Snapshot struct {
 	InFlightByStage map[string]int64
 	// Calls has the tally of each stage. It includes failed bundles, because their calls cost as much.
 	Calls map[string]schemas.CallTally
-	// Held is the number of permits in use. Choices that have probably ended use none.
+	// Held is the number of permits in use. A choice that has probably ended uses none.
 	Held float64
 	// PermitUse is the mean share of permits in use from the first request to the last answer.
 	PermitUse float64
 	// Asking is the time from the first request to the last answer.
 	Asking time.Duration
-	// Warnings are sentences for the user, without repetitions. Notes report what was found out about
+	// Warnings are sentences for the user, without repetitions. Notes report the discovered properties of
 	// servers.
 	Warnings, Notes []string
 	// Patience is how long the run waits while no server answers, by the last fault; 0 before any.
@@ -62,8 +63,9 @@ type permitUse struct {
 	available float64 // permits × seconds
 }
 
-// Counters count the work of a process in a run, for the user and the report. No decision depends on
-// them. They are safe for concurrent use, and the zero value is ready.
+// Counters count the work of a process in a run, for the user and the report. Only Fleet.Settle reads
+// them for a decision: it waits until Pending is 0. They are safe for concurrent use, and the zero value
+// is ready.
 type Counters struct {
 	// The owner of the run adds to these.
 	Prompts, Asked, Begun, Generations, Replayed, Failed, ReplayedFailed atomic.Int64

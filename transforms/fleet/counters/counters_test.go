@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The time of asking ends with the last answer, whatever happens to the permits after it; a stage's
-// generations in flight are told apart.
+// The measured time of requests ends with the last answer, even if permits change later. Generations in
+// flight are counted by stage.
 func TestCountersAsking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &Counters{}

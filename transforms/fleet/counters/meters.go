@@ -45,13 +45,13 @@ type (
 // genAI are the labels that the conventions define.
 var genAI = slices.Clip([]string{"gen_ai_operation_name", "gen_ai_request_model", "server_address", "stage"})
 
-// NewMeters creates the metrics of a client. Their gauges show the state of the limiter, and some of their
-// counters those of c.
+// NewMeters creates the metrics of a client. Gauges show the state of the limiter. Some counters show
+// values of c.
 func NewMeters(l *schedule.Limiter, c *Counters) *Meters {
 	m := &Meters{
 		Registry: prometheus.NewRegistry(), known: map[kind]*answers{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coeval_requests_total", Help: "Requests that ended. The outcome is ok, full (429, 503, 408), stop, or the code of a fault.",
+			Name: "coeval_requests_total", Help: "Requests that ended. The outcome is ok, full (429, 503, 408, 529), stop, or the code of a fault.",
 		}, []string{"role", "stage", "server_address", "outcome"}),
 		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coeval_generations_total", Help: "Choices that arrived. The outcome is ok, or the code of a choice that the server withheld.",
@@ -85,7 +85,7 @@ func OutcomeOf(flt *openai.Fault) string {
 	return flt.Code
 }
 
-// A Post is what the metrics show of a request.
+// A Post is the description of a request in the metrics.
 type Post struct {
 	Role          *stage.Role
 	Stage, Server string
@@ -147,11 +147,11 @@ type levels struct {
 
 var (
 	inFlightLevel = prometheus.NewDesc("coeval_in_flight", "Generations in flight at the server.", []string{"server_address"}, nil)
-	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits that requests hold. A choice that has probably ended holds none.", []string{"server_address"}, nil)
-	permitsLevel  = prometheus.NewDesc("coeval_permits", "Limit of the permits held, found by the client or set by client.max_in_flight.", []string{"server_address"}, nil)
+	heldLevel     = prometheus.NewDesc("coeval_permits_held", "Permits in use by requests. A choice that has probably ended uses none.", []string{"server_address"}, nil)
+	permitsLevel  = prometheus.NewDesc("coeval_permits", "Limit of the permits in use, found by the client or set by client.max_in_flight.", []string{"server_address"}, nil)
 	waitingLevel  = prometheus.NewDesc("coeval_server_waiting_share", "Estimated choices in the server's queue for each one that it works on.", []string{"server_address"}, nil)
 	busyLevel     = prometheus.NewDesc("coeval_slots_busy", "Choices that the server works on: from its metrics page, else estimated for this process. Absent when client.max_in_flight is set.", []string{"server_address"}, nil)
-	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is set aside, otherwise 1.", []string{"server_address"}, nil)
+	upLevel       = prometheus.NewDesc("coeval_server_up", "0 while the server is quarantined, otherwise 1.", []string{"server_address"}, nil)
 	queueLevel    = prometheus.NewDesc("coeval_queue", "Requests that wait for a permit.", []string{"stage"}, nil)
 	promptsLevel  = prometheus.NewDesc("coeval_prompts_total", "Prompts whose stages have ended.", nil, nil)
 	replayedLevel = prometheus.NewDesc("coeval_replayed_total", "Generations read from the journal.", nil, nil)

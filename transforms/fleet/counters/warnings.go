@@ -56,18 +56,18 @@ func (c *Counters) RecordUnknownFinish(server, reason string) {
 // RecordCutPrompts warns once that a server seems to cut prompts: it reported one number of tokens for
 // requests of shortest and of longest bytes.
 func (c *Counters) RecordCutPrompts(server, model string, tokens, shortest, longest int) {
-	c.warnOnce("prompts "+server+" "+model, fmt.Sprintf("%s reports %d prompt tokens for requests of %d and of %d bytes alike: it seems to cut prompts of %s without an error, and texts are answered and judged by a part of them. Raise its context length (OLLAMA_CONTEXT_LENGTH at Ollama), then run again with a new worker.revision",
+	c.warnOnce("prompts "+server+" "+model, fmt.Sprintf("%s reports %d prompt tokens for requests of %d and of %d bytes alike: it seems to cut prompts of %s without an error, so models answer and judge incomplete prompts. Raise its context length (OLLAMA_CONTEXT_LENGTH at Ollama), then run again with a new worker.revision",
 		server, tokens, shortest, longest, model))
 }
 
 // RecordMissingMetrics warns once that an SGLang server has no metrics.
 func (c *Counters) RecordMissingMetrics(server string) {
-	c.warnOnce("metrics "+server, fmt.Sprintf("%s is an SGLang server without /metrics: its queue is not seen, and more requests than needed may wait there. Start it with --enable-metrics", server))
+	c.warnOnce("metrics "+server, fmt.Sprintf("%s is an SGLang server without /metrics: Coeval cannot read its queue and may send too many requests. Start the server with --enable-metrics", server))
 }
 
-// RecordThoughtsOnly warns once that a role's answers have reasoning without a text.
-func (c *Counters) RecordThoughtsOnly(server, role string) {
-	c.warnOnce("thoughts "+role, fmt.Sprintf("%s answers the %s with reasoning_content and no text: max_tokens may end before the thoughts do. Raise max_tokens, or turn thinking off in extra_body", server, role))
+// RecordReasoningOnly warns once that a role's answers have reasoning without a text.
+func (c *Counters) RecordReasoningOnly(server, role string) {
+	c.warnOnce("thoughts "+role, fmt.Sprintf("%s answers the %s with reasoning_content and no text: the reasoning may use up max_tokens. Raise max_tokens, or turn reasoning off in extra_body", server, role))
 }
 
 // minBeginnings is the number of texts of a role from which their common opening tag is reported.
@@ -88,6 +88,6 @@ func (c *Counters) RecordBeginning(role, tag string, tagged bool) {
 	}
 	c.mu.Unlock()
 	if tagged && all >= minBeginnings && 2*n > all {
-		c.warnOnce("tag "+role+" "+tag, fmt.Sprintf("most texts of the %s begin with %s, which a closing tag ends: they may be thoughts, and are judged and trained on. If so, add %q to method.reasoning_tags and run again: the answers replay, and only calls about other texts are made", role, tag, tag))
+		c.warnOnce("tag "+role+" "+tag, fmt.Sprintf("most texts of the %s begin with %s and a later closing tag: this part may be reasoning, and would be judged and trained on. If so, add %q to method.reasoning_tags and run again; Coeval reuses all answers that this does not change", role, tag, tag))
 	}
 }

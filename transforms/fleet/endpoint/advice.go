@@ -17,18 +17,30 @@ import (
 func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *openai.Fault) string {
 	var advice string
 	switch {
+	case openai.WantsHTTPS(flt.Message):
+		advice = "it serves HTTPS: give the URL with https:// instead of http://"
+	case flt.Status == 407:
+		advice = "a proxy requires a login: put user and password into HTTP_PROXY or HTTPS_PROXY, or exclude the host in NO_PROXY"
+	case flt.Status == 511:
+		advice = "the network requires a login: log in with a browser, then run the same command again"
+	case flt.Status == 410:
+		advice = "the model or the path is gone: choose another model"
+	case flt.Status == 501 || flt.Status == 426 || flt.Status == 505 || flt.Status == 421:
+		advice = "no OpenAI-compatible API answers there: check host, port and path of the URL"
 	case flt.Status == 401 && !e.HasKey:
-		advice = "it requires an API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
+		advice = "it requires an API key; set api_key_env to the name of the environment variable with the key, or api_key_file to its file"
 	case flt.Status == 401:
-		advice = "it rejects the API key; name the environment variable with the key in api_key_env, or its file in api_key_file"
-	case flt.Status == 402 || strings.Contains(strings.ToLower(flt.Message), "insufficient"):
+		advice = "it rejects the API key; set api_key_env to the name of the environment variable with the right key, or api_key_file to its file"
+	case flt.Status == 402 || openai.WantsCredit(flt.Message):
 		advice = "the account has no credit: check the account"
 	case flt.Status == 403 && openai.IsPage(flt.Message):
 		advice = "a web page answers instead of the API: check the URL, and whether a firewall or a login stands before it"
 	case flt.Status == 403:
 		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
-	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400:
-		advice = e.adviseOnPath(ctx, r)
+	case flt.Status == 400 && openai.RefusesRegion(flt.Message):
+		advice = "it does not serve the place that the requests come from: choose another server"
+	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400 || flt.Status == 422 || flt.Status == 503:
+		advice = e.adviseOnPath(ctx, r, flt)
 	case flt.Status >= 300 && flt.Status < 400:
 		advice = "it redirects: use the URL of the redirect"
 	default:
@@ -38,9 +50,12 @@ func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *opena
 }
 
 // adviseOnPath finds out whether the model or the path is wrong, and names the available ones.
-func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role) string {
+func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role, flt *openai.Fault) string {
 	if models := e.listModels(ctx, e.URLOf(openai.ModelsPath)); len(models) > 0 {
 		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
+			if openai.RefusesModel(flt.Message) {
+				return "it lists the model " + strconv.Quote(r.Model) + " but refuses it: choose another model, or see its message for the models of this account"
+			}
 			return "it lists the model " + strconv.Quote(r.Model) + " but not under this path: check that it serves chat completions"
 		}
 		return "it has no model " + strconv.Quote(r.Model) + ". It serves " + quoteSome(models)
@@ -61,18 +76,18 @@ func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role) string {
 
 // quoteSome names the first few models.
 func quoteSome(models []openai.Model) string {
-	const most = 5
+	const maxNames = 5
 	var names []string
-	for _, m := range models[:min(len(models), most)] {
+	for _, m := range models[:min(len(models), maxNames)] {
 		names = append(names, strconv.Quote(m.ID))
 	}
-	if len(models) > most {
-		names = append(names, fmt.Sprintf("and %d more", len(models)-most))
+	if len(models) > maxNames {
+		names = append(names, fmt.Sprintf("and %d more", len(models)-maxNames))
 	}
 	return strings.Join(names, ", ")
 }
 
-// ContactAdvice says what to check when a server could not be reached.
+// ContactAdvice returns the next step for a user whose server could not be reached.
 func ContactAdvice(message string) string {
 	switch {
 	case strings.Contains(message, "certificate signed by unknown authority"):

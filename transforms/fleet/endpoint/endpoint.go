@@ -1,8 +1,8 @@
-// Package endpoint is one process's view of one server: how to reach it, what is known of its models,
-// and whether it answers.
+// Package endpoint holds one process's view of one server: its address, the discovered properties of its
+// models, and its health.
 //
-// All of this state is behind the one lock of an [Endpoint]. Package schedule keeps the server's load.
-// Package fleet decides what to send, and what to do after a fault.
+// One lock of the [Endpoint] guards health and models; flags that never change back are atomic. Package
+// schedule keeps the server's load. Package fleet sends the requests, and decides the reaction to a fault.
 package endpoint
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
 	"time"
 
 	"coeval/transforms/fleet/openai"
@@ -31,8 +32,8 @@ type health struct {
 	everSent bool
 	// discoverySince is the start of the current discovery, zero without one.
 	discoverySince time.Time
-	// signAskedAt is the time of the last sign of life requested; see [Endpoint.SignDue].
-	signAskedAt time.Time
+	// aliveCheckedAt is the time of the last check; see [Endpoint.AliveCheckDue].
+	aliveCheckedAt time.Time
 	// busyAt is the last time that its metrics showed running requests.
 	busyAt time.Time
 	// fault is the last fault, faultAt its time.
@@ -58,39 +59,39 @@ func newHealth() health {
 
 // A server may die without closing its connections, for example with its machine or in a deadlock. A
 // time limit by size would then keep its requests for minutes, and the run's patience would begin only
-// after them. So the fleet asks an endpoint with requests in flight for its list of models after a time
-// without a byte. Any answer is enough. Some servers cannot answer while they generate: each time their
-// requests are dropped, the allowed silence doubles.
+// after them. So after a time without a byte, the fleet requests the list of models from an endpoint with
+// requests in flight. Any answer is enough. Some servers cannot answer while they generate. So each time the
+// fleet drops a server's requests, it doubles the allowed silence.
 const (
-	// An endpoint is asked after patience/quietPart or quietLatencies mean latencies without a byte,
-	// whichever is longer, and after half of the patience before its first answer. It is
-	// unresponsive after maxSilentLooks requests in a row without an answer. The time doubles at most
-	// maxDoublings times.
-	quietPart      = 5
-	quietLatencies = 3
-	maxSilentLooks = 3
-	maxDoublings   = 3
-	// maxSignTime limits the request for the models of a silent endpoint.
-	maxSignTime = 10 * time.Second
+	// The fleet requests the list after patience/quietPart or quietLatencies mean latencies without a byte,
+	// whichever is longer. Before the first answer it does so after half of the patience. The endpoint is
+	// unresponsive after maxSilentChecks requests in a row without an answer. The allowed silence doubles at
+	// most maxDoublings times.
+	quietPart       = 5
+	quietLatencies  = 3
+	maxSilentChecks = 3
+	maxDoublings    = 3
+	// maxCheckTime limits the request for the models of a silent endpoint.
+	maxCheckTime = 10 * time.Second
 )
 
 // WatchSilence drops the requests in flight whenever the endpoint is unresponsive, until ctx ends.
 // Latency returns the mean latency of its requests, 0 before the first.
 func (e *Endpoint) WatchSilence(ctx context.Context, patience time.Duration, latency func() time.Duration) {
-	look := patience / (quietPart * maxSilentLooks)
-	timer := time.NewTimer(look)
+	interval := patience / (quietPart * maxSilentChecks)
+	timer := time.NewTimer(interval)
 	defer timer.Stop()
-	for silent := 0; ; timer.Reset(look) {
+	for silent := 0; ; timer.Reset(interval) {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		if !e.silent(patience, latency()) || e.answersModels(ctx, look) {
+		if !e.silent(patience, latency()) || e.answersModels(ctx, interval) {
 			silent = 0
 			continue
 		}
-		if silent++; silent < maxSilentLooks || !e.silent(patience, latency()) || ctx.Err() != nil {
+		if silent++; silent < maxSilentChecks || !e.silent(patience, latency()) || ctx.Err() != nil {
 			continue
 		}
 		silent = 0
@@ -100,18 +101,18 @@ func (e *Endpoint) WatchSilence(ctx context.Context, patience time.Duration, lat
 
 // silent reports whether the endpoint has requests in flight and has sent nothing for a long time.
 func (e *Endpoint) silent(patience, latency time.Duration) bool {
-	least := patience / 2
+	minSilence := patience / 2
 	if latency > 0 {
-		least = max(patience/quietPart, quietLatencies*latency)
+		minSilence = max(patience/quietPart, quietLatencies*latency)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.health.outstanding > 0 && time.Since(e.health.lastByteAt) > least<<min(e.health.timesDropped, maxDoublings)
+	return e.health.outstanding > 0 && time.Since(e.health.lastByteAt) > minSilence<<min(e.health.timesDropped, maxDoublings)
 }
 
 // answersModels reports whether the server sends any answer to a request for its models.
 func (e *Endpoint) answersModels(ctx context.Context, within time.Duration) bool {
-	a, _ := e.Get(ctx, e.URLOf(openai.ModelsPath), maxModels, min(within, maxSignTime))
+	a, _ := e.Get(ctx, e.URLOf(openai.ModelsPath), maxModels, min(within, maxCheckTime))
 	return a != nil
 }
 
@@ -123,7 +124,7 @@ func (e *Endpoint) dropAll() {
 	e.health.lastByteAt = time.Now()
 	e.health.drop(ErrUnresponsive)
 	e.health.alive, e.health.drop = context.WithCancelCause(context.Background()) //nolint:fatcontext // it replaces the old one and is not its child
-	e.HTTP.CloseIdleConnections()
+	e.CloseIdleConnections()
 }
 
 // whileAlive returns a context that also ends when the requests in flight are dropped. The caller must
@@ -143,11 +144,16 @@ func (e *Endpoint) whileAlive(ctx context.Context) (context.Context, func()) {
 // Post sends a body to the completions path and reads an answer of at most limit bytes. With an error,
 // the answer has the part received so far, or is nil.
 func (e *Endpoint) Post(ctx context.Context, body []byte, limit int64, timeout time.Duration) (*transport.Answer, error) {
+	return e.PostAlive(ctx, e.URLOf(openai.CompletionsPath), body, limit, timeout)
+}
+
+// PostAlive is Post for another URL of the server.
+func (e *Endpoint) PostAlive(ctx context.Context, url string, body []byte, limit int64, timeout time.Duration) (*transport.Answer, error) {
 	e.addOutstanding(1)
 	defer e.addOutstanding(-1)
 	ctx, done := e.whileAlive(ctx)
 	defer done()
-	a, err := e.Client.Post(ctx, body, limit, timeout)
+	a, err := e.PostTo(ctx, url, body, limit, timeout)
 	if err != nil && errors.Is(context.Cause(ctx), ErrUnresponsive) {
 		err = ErrUnresponsive
 	}
@@ -196,8 +202,11 @@ const (
 	// moment.
 	maxDenials  = 3
 	denialGrace = 3 * time.Second
-	// leaveDenying is the pause of a denying server while others answer.
-	leaveDenying = time.Minute
+	// gatewayGrace replaces denialGrace for a status of 500 or more: a gateway without a backend for the
+	// model says so while its backends restart.
+	gatewayGrace = 2 * time.Minute
+	// denyingPause is the pause of a denying server while others answer.
+	denyingPause = time.Minute
 	// firstDenialPause doubles with each denial.
 	firstDenialPause = 250 * time.Millisecond
 )
@@ -215,7 +224,7 @@ func (e *Endpoint) RecordDenial(r *stage.Role, flt *openai.Fault) bool {
 	if !m.isDenied() {
 		return false
 	}
-	m.leftAloneUntil = time.Now().Add(leaveDenying)
+	m.discoveryPausedUntil = time.Now().Add(denyingPause)
 	return true
 }
 
@@ -233,7 +242,14 @@ func (e *Endpoint) DenialPause(r *stage.Role) time.Duration {
 
 // isDenied reports whether a denial is lasting.
 func (m *modelState) isDenied() bool {
-	return m.denial != nil && (!m.everSucceeded || m.denials >= maxDenials && time.Since(m.deniedSince) > denialGrace)
+	if m.denial == nil || !m.everSucceeded {
+		return m.denial != nil
+	}
+	grace := denialGrace
+	if m.denial.Status >= http.StatusInternalServerError {
+		grace = gatewayGrace
+	}
+	return m.denials >= maxDenials && time.Since(m.deniedSince) > grace
 }
 
 // Denies reports whether the endpoint lastingly denies a role's model.
@@ -243,20 +259,20 @@ func (e *Endpoint) Denies(r *stage.Role) bool {
 	return e.model(r).isDenied()
 }
 
-// LeaveAlone pauses discovery of a model at the endpoint for a time, unless it is already paused.
-func (e *Endpoint) LeaveAlone(r *stage.Role, d time.Duration) {
+// PauseDiscovery pauses discovery of a model at the endpoint for a time, unless it is already paused.
+func (e *Endpoint) PauseDiscovery(r *stage.Role, d time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if m := e.model(r); time.Now().After(m.leftAloneUntil) {
-		m.leftAloneUntil = time.Now().Add(d)
+	if m := e.model(r); time.Now().After(m.discoveryPausedUntil) {
+		m.discoveryPausedUntil = time.Now().Add(d)
 	}
 }
 
-// LeftAlone reports whether discovery of a model is paused.
-func (e *Endpoint) LeftAlone(r *stage.Role) bool {
+// DiscoveryPaused reports whether discovery of a model is paused.
+func (e *Endpoint) DiscoveryPaused(r *stage.Role) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return time.Now().Before(e.model(r).leftAloneUntil)
+	return time.Now().Before(e.model(r).discoveryPausedUntil)
 }
 
 // SucceededSince reports whether the endpoint has answered since t.
@@ -291,23 +307,23 @@ func (e *Endpoint) LastFault() (message string, at time.Time) {
 	return e.health.fault, e.health.faultAt
 }
 
-// signInterval is the shortest time between two signs of life requested from an endpoint.
-const signInterval = time.Second
+// aliveCheckInterval is the shortest time between two checks whether an endpoint is alive.
+const aliveCheckInterval = time.Second
 
-// SignDue reports whether the caller may ask the endpoint for a sign of life. It returns true at most
+// AliveCheckDue reports whether the caller may check that the endpoint is alive. It returns true at most
 // once a second.
-func (e *Endpoint) SignDue() bool {
+func (e *Endpoint) AliveCheckDue() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	due := time.Since(e.health.signAskedAt) > signInterval
+	due := time.Since(e.health.aliveCheckedAt) > aliveCheckInterval
 	if due {
-		e.health.signAskedAt = time.Now()
+		e.health.aliveCheckedAt = time.Now()
 	}
 	return due
 }
 
-// HeardOf reports whether any endpoint has ever sent a byte.
-func HeardOf(endpoints []*Endpoint) bool {
+// AnySent reports whether any endpoint has ever sent a byte.
+func AnySent(endpoints []*Endpoint) bool {
 	for _, e := range endpoints {
 		e.mu.Lock()
 		sent := e.health.everSent
@@ -321,11 +337,11 @@ func HeardOf(endpoints []*Endpoint) bool {
 
 // SinceSuccess returns the time since the last answer of any of the endpoints.
 func SinceSuccess(endpoints []*Endpoint) time.Duration {
-	least := time.Duration(math.MaxInt64)
+	shortest := time.Duration(math.MaxInt64)
 	for _, e := range endpoints {
 		e.mu.Lock()
-		least = min(least, time.Since(e.health.succeededAt))
+		shortest = min(shortest, time.Since(e.health.succeededAt))
 		e.mu.Unlock()
 	}
-	return least
+	return shortest
 }

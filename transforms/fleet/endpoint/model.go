@@ -9,7 +9,7 @@ import (
 
 // modelState is the process's view of one model at an endpoint.
 type modelState struct {
-	// identified is true after a look at the server's model list.
+	// identified is true after the server's model list was read.
 	identified bool
 	// maxChoices is the largest number of choices for one request so far. exact is true if the
 	// server refused more.
@@ -36,8 +36,8 @@ type modelState struct {
 	denials       int
 	denial        *openai.Fault
 	deniedSince   time.Time
-	// leftAloneUntil is the end of the pause in discovery after a denial or no answer.
-	leftAloneUntil time.Time
+	// discoveryPausedUntil is the end of the pause in discovery after a denial or no answer.
+	discoveryPausedUntil time.Time
 }
 
 // model returns the state of the role's model. The caller has e.mu.
@@ -143,6 +143,16 @@ func (e *Endpoint) SetConstraint(r *stage.Role, by *openai.Constraint) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.model(r).constraints[r.Name] = by
+}
+
+// ReadOf returns how the server is asked for the role's reads, nil for a role without them and before SetRead.
+func (e *Endpoint) ReadOf(r *stage.Role) *openai.ReadForm {
+	if r.Read == nil {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.model(r).reads[r.Name]
 }
 
 // SetRead records how the server is asked for the role's reads.

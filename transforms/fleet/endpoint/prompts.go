@@ -2,8 +2,8 @@ package endpoint
 
 import "coeval/transforms/stage"
 
-// PromptSizes show whether a server cuts prompts without saying so, as Ollama does at num_ctx tokens:
-// prompts of different sizes then have one number of tokens, which is the largest that was seen.
+// PromptSizes show whether a server cuts prompts silently, as Ollama does at num_ctx tokens. Prompts of
+// different sizes then have the same number of tokens, the largest so far.
 type PromptSizes struct {
 	Tokens            int // the largest number that the server reported
 	answers           int // with that number
@@ -11,7 +11,7 @@ type PromptSizes struct {
 }
 
 const (
-	// minCutTokens is the least number of prompt tokens that counts as a bound.
+	// minCutTokens is the smallest number of prompt tokens that counts as a bound.
 	minCutTokens = 256
 	// minCutAnswers answers with the largest number of tokens, of which the longest request is
 	// minCutGrowth times the shortest, show that a server cuts prompts.

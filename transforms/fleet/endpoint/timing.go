@@ -17,8 +17,8 @@ const (
 	maxTimeout    = time.Hour
 	slowToken     = 200 * time.Millisecond
 	unknownTokens = 16384 // for a request without max_tokens
-	// slowRead is the time of a read before the first answer. Its one token says nothing about its time: the limit
-	// is minTimeout plus four times what reads take.
+	// slowRead is the time of a read before the first answer. A read has one token, so its time does not
+	// follow from its tokens: the limit is minTimeout plus four times the mean time of reads.
 	slowRead = 15 * time.Second
 )
 
@@ -44,8 +44,8 @@ func (e *Endpoint) Timeout(r *stage.Role, timeouts int) time.Duration {
 	return time.Duration(min(seconds*math.Pow(2, float64(timeouts)), maxTimeout.Seconds()) * float64(time.Second))
 }
 
-// RecordTiming updates the time per token after an answer. The slowest choice decides the duration,
-// but servers report only the sum of tokens, so that the time of a token is rather over- than
+// RecordTiming updates the time per token after an answer. The slowest choice decides the duration, but
+// servers report only the sum of tokens. So the time of a token is overestimated rather than
 // underestimated.
 func (e *Endpoint) RecordTiming(r *stage.Role, generations []schemas.Generation, has []bool, took time.Duration) {
 	prompt, tokens := openai.Usage(generations)

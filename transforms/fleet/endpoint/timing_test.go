@@ -9,7 +9,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// The time that a request may take follows what its model's tokens take at the endpoint.
+// The time limit of a request follows the time of its model's tokens at the endpoint.
 func TestTimeoutBySize(t *testing.T) {
 	e := &Endpoint{models: map[string]*modelState{}}
 	role := func(model string, tokens int) *stage.Role { return &stage.Role{Model: model, MaxTokens: tokens} }

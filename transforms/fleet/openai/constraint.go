@@ -11,7 +11,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A Constraint is one of the ways in which servers are told what a text may be. Servers ignore the
+// A Constraint is one of the ways in which a request limits the form of a text. Servers ignore the
 // fields of others, with a 200, so that only a test shows which one works: see [Trap].
 type Constraint struct {
 	// Name is the request field.
@@ -20,8 +20,8 @@ type Constraint struct {
 	Fields func(v *stage.Verdict, reasoning int) string
 }
 
-// Constraints returns all ways in the order in which to try them: those that leave a text as free
-// as it can be go before JSON. guided_regex is of vLLM before 0.12.
+// Constraints returns all ways in the order in which to try them. The ways that leave the reasoning
+// free come before JSON. guided_regex is of vLLM before 0.12.
 func Constraints() []Constraint {
 	return []Constraint{
 		{"structured_outputs", func(v *stage.Verdict, n int) string {

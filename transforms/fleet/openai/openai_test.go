@@ -78,9 +78,22 @@ func TestDecode(t *testing.T) {
 			want: []schemas.Generation{{}, {Text: "b", FinishReason: "stop"}},
 		},
 		{
-			name: "all choices abandoned", n: 1, code: CodeMalformed,
+			name: "all choices abandoned", n: 1, code: CodeServerError,
 			body: `{"choices":[{"index":0,"message":{"content":"half a te"},"finish_reason":"network_error"}]}`,
 		},
+		{name: "an error that states nothing", n: 1, want: a, has: []bool{true}, body: `{"error":{"code":0,"message":"","param":null,"details":[]},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
+		{name: "an error that states success", n: 1, want: a, has: []bool{true}, body: `{"error":{"code":200,"message":"Success"},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
+		{name: "an error beside choices", n: 1, code: CodeServerError, body: `{"error":{"code":0,"message":"out of memory"},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
+		{name: "another index", n: 1, want: a, has: []bool{true}, body: `{"choices":[{"index":1,"message":` + said + `,"finish_reason":"stop"}]}`},
+		{
+			name: "indices from 1", n: 2, has: []bool{true, true}, want: []schemas.Generation{{Text: "a", FinishReason: "stop"}, {Text: "b", FinishReason: "stop"}},
+			body: `{"choices":[{"index":"2","message":{"content":"b"},"finish_reason":"stop"},{"index":"1","message":{"content":"a"},"finish_reason":"stop"}]}`,
+		},
+		{name: "a chunk of a stream", n: 1, want: a, has: []bool{true}, body: `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":` + said + `,"finish_reason":"stop"}]}`},
+		{name: "a stream with another header", n: 1, want: counted, has: []bool{true}, body: ": processing\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}]}\n\ndata: [DONE]\n"},
+		{name: "an empty stream", n: 1, code: CodeMalformed, kind: NoChoice, body: ": processing\n\n"},
+		{name: "Anthropic's usage", n: 1, want: counted, has: []bool{true}, body: `{"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}],"usage":{"input_tokens":9,"output_tokens":7}}`},
+		{name: "thinking", n: 1, want: []schemas.Generation{{Text: "a", FinishReason: "stop", Reasoning: "t"}}, has: []bool{true}, body: `{"choices":[{"index":0,"message":{"content":"a","thinking":"t"},"finish_reason":"stop"}]}`},
 		{
 			name: "two choices, out of order", n: 2, has: []bool{true, true},
 			body: `{"choices":[{"index":1,"message":{"content":"b"},"finish_reason":"length"},{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],` + usage + `}`,
@@ -155,7 +168,17 @@ func TestDecode(t *testing.T) {
 		{name: "an error by its name", n: 1, body: `{"error":{"message":"wait","type":"rate_limit_error"}}`, code: CodeServerError, kind: Overloaded},
 		{name: "an error that is 400", n: 1, body: `{"object":"error","message":"maximum context length is 8","code":400}`, code: CodeContextLength, kind: Refused},
 		{name: "an error that is 403", n: 1, body: `{"error":{"code":403,"message":"no such right"}}`, kind: Denied},
+		{name: "a detail about a key", n: 1, body: `{"detail":"Not authenticated"}`, kind: Denied},
+		{name: "a message about a key", n: 1, body: `{"message":"Invalid API key"}`, kind: Denied},
+		{name: "an error about a key", n: 1, body: `{"error":"Missing API key"}`, kind: Denied},
+		{name: "a detail about a path", n: 1, body: `{"detail":"Not Found"}`, kind: Denied},
+		{name: "a detail about the load", n: 1, body: `{"detail":"Too many requests"}`, code: CodeServerError, kind: Overloaded},
+		{name: "an unknown detail", n: 1, body: `{"detail":"no"}`, code: CodeMalformed, kind: NoChoice},
 		{name: "no credit", n: 1, body: `{"error":{"code":"insufficient_quota","message":"pay"}}`, kind: Denied},
+		{name: "something behind the answer", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}` + "\x00\n", want: a, has: []bool{true}},
+		{name: "a second object behind the answer", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}{"done":true}`, want: a, has: []bool{true}},
+		{name: "an object without choices, and another", n: 1, body: `{"a":1}{"b":2}`, code: CodeMalformed},
+		{name: "a choice that was abandoned", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"error","error":{"code":502,"message":"upstream"}}]}`, code: CodeServerError},
 		{name: "no choice", n: 1, body: `{"choices":[]}`, code: CodeMalformed, kind: NoChoice},
 		{name: "an empty error and no choice", n: 1, body: `{"error":{}}`, code: CodeMalformed, kind: NoChoice},
 		{name: "a proxy's page", n: 1, body: `<html>Bad gateway</html>`, code: CodeMalformed},
@@ -268,7 +291,7 @@ func TestClassify(t *testing.T) {
 		{400, `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`, Denied, ""},
 		{400, `{"error":"model not found"}`, Denied, ""},
 		{400, `{"error":{"message":"This model only support stream mode, please enable the stream parameter"}}`, StreamOnly, CodeBadRequest},
-		// The request, quoted back, is no complaint.
+		// The request, quoted back, is no statement of an error.
 		{422, `{"detail":[{"msg":"field required","input":"why is my model not found? content_filter, prompt is too long"}]}`, Refused, CodeBadRequest},
 		{400, `{"error":{"message":"bad","param":"unknown model"}}`, Refused, CodeBadRequest},
 	}
@@ -300,7 +323,7 @@ func TestReadModels(t *testing.T) {
 	}
 }
 
-// Whatever a server sends, the result is valid UTF-8, has n places, believable counts, and nothing
+// For any bytes of a server, the result is valid UTF-8, has n places and believable counts, and nothing
 // panics.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{

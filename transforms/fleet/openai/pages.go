@@ -23,7 +23,7 @@ type Model struct {
 // Simulated reports whether the simulated server serves the model.
 func (m *Model) Simulated() bool { return m.OwnedBy == SimulatedOwner }
 
-// maxModels bounds the entries that are read of a list: gateways have hundreds.
+// maxModels bounds the number of entries read from a list. Gateways list hundreds of models.
 const maxModels = 10_000
 
 // ReadModels reads the body of [ModelsPath]. It returns nil if the body is no list of models.

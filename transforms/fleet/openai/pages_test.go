@@ -9,7 +9,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// The pattern takes what ends in a verdict, and nothing else.
+// The pattern matches texts that end in a verdict, and no others.
 func TestVerdictPattern(t *testing.T) {
 	v := stage.Verdict{Label: "Score", Values: []string{"0", "0.5", "5"}}
 	pattern := regexp.MustCompile("^(?:" + pattern(&v, 1000) + ")$")
@@ -30,7 +30,7 @@ func TestVerdictPattern(t *testing.T) {
 			t.Errorf("%.60q: taken is %t", text, !want)
 		}
 	}
-	// By the rules of llama.cpp's grammars/README.md; that a server takes it is what make llm shows.
+	// The rules are in llama.cpp's grammars/README.md. make llm shows that a server accepts it.
 	if got, want := grammar(&v, 10), `root ::= [^\x7F]{0,10} "\nScore: " ("0" | "0.5" | "5")`; got != want {
 		t.Errorf("the grammar is %s, want %s", got, want)
 	}

@@ -14,35 +14,40 @@ import (
 
 // A ReadForm is one of the ways in which servers are asked for the probabilities of the next token.
 type ReadForm struct {
-	// Top is the number of most likely tokens to report: the base form, which all servers of log-probabilities
-	// have.
+	// Top is the number of most likely tokens to report. All servers with log-probabilities have this
+	// form.
 	Top int
-	// IDs are the tokens to report instead: those that spell a label. vLLM has this form from 0.26 on.
-	// It reports unlikely labels too.
+	// IDs are the tokens to report instead: the tokens that spell a label. Recent versions of vLLM have
+	// this form. It reports unlikely labels too.
 	IDs []int64
+	// Spellings are the texts of IDs.
+	Spellings []string
+	// Generate asks SGLang's [GeneratePath] for the tokens of IDs. The prompt is the chat as [TokenizePath]
+	// renders it.
+	Generate bool
 }
 
 // MaxTop is the largest number of tokens that OpenAI and vLLM report.
 const MaxTop = 20
 
-// Fields returns the fields of a request, after a comma.
+// Fields returns the fields of a chat request, after a comma. It returns none for Generate.
 func (f ReadForm) Fields() string {
+	if f.Generate {
+		return ""
+	}
 	b := []byte(`,"logprobs":true`)
 	if len(f.IDs) == 0 {
 		return string(strconv.AppendInt(append(b, `,"top_logprobs":`...), int64(f.Top), 10))
 	}
-	b = append(b, `,"logprob_token_ids":[`...)
-	for i, id := range f.IDs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendInt(b, id, 10)
-	}
+	b = appendIDs(append(b, `,"logprob_token_ids":[`...), f.IDs)
 	return string(append(b, ']'))
 }
 
 // String names the form in messages.
 func (f ReadForm) String() string {
+	if f.Generate {
+		return fmt.Sprintf("%s with %d tokens", GeneratePath, len(f.IDs))
+	}
 	if len(f.IDs) > 0 {
 		return fmt.Sprintf("logprob_token_ids with %d tokens", len(f.IDs))
 	}
@@ -159,7 +164,7 @@ func TopLimit(message string, asked int) (limit int, ok bool) {
 	return limit, limit > 0
 }
 
-// TokenizePath is beside /v1 at vLLM and llama.cpp.
+// TokenizePath is beside /v1 at vLLM, SGLang and llama.cpp.
 const TokenizePath = "/tokenize"
 
 // AppendTokenize appends the body of a request for the tokens of a text, which vLLM calls prompt and
@@ -180,7 +185,7 @@ func AppendTokenize(b []byte, model, text string) []byte {
 	return append(b, `,"add_special_tokens":false,"add_special":false}`...)
 }
 
-// ReadTokens returns the tokens in an answer to [AppendTokenize], nil if it is none.
+// ReadTokens returns the tokens in an answer of [TokenizePath], nil if it is none.
 func ReadTokens(body []byte) []int64 {
 	var r struct {
 		Tokens []number `json:"tokens"`

@@ -37,7 +37,7 @@ func TestDecodeRead(t *testing.T) {
 			t.Errorf("%s: %s", tt.name, diff)
 		}
 	}
-	// Texts have none, whatever the server sends.
+	// Texts have no log-probabilities, even if the server sends them.
 	if got, _, flt := Decode([]byte(choice(`{"content":[{"token":"A","logprob":-0.1}]}`)), 1); flt != nil || got[0].LogProbs != nil {
 		t.Errorf("a text has the log-probabilities %v, %v", got[0].LogProbs, flt)
 	}
@@ -109,7 +109,7 @@ func TestReadTokens(t *testing.T) {
 	}
 }
 
-// Whatever a server sends, the labels' log-probabilities are finite, and nothing panics.
+// For any bytes of a server, the labels' log-probabilities are finite, and nothing panics.
 func FuzzDecodeRead(f *testing.F) {
 	f.Add([]byte(`{"choices":[{"message":{"content":"A"},"logprobs":{"content":[{"token":"A","logprob":-0.1,"top_logprobs":[{"token":"B","logprob":-1}]}]}}]}`))
 	f.Add([]byte(`{"choices":[{"message":{"content":"A"},"logprobs":{"content":[{"token":7,"logprob":"x","top_logprobs":{}}]}}]}`))
@@ -124,5 +124,75 @@ func FuzzDecodeRead(f *testing.F) {
 		}
 		Written(body)
 		ReadTokens(body)
+	})
+}
+
+var generateForm = &ReadForm{Generate: true, IDs: []int64{32, 362, 33}, Spellings: []string{"A", " A", "B"}}
+
+// The answers are in the form of SGLang 0.5.
+func TestDecodeGenerated(t *testing.T) {
+	choice := func(named string) string {
+		return `{"text":"A","output_ids":[32],"meta_info":{"id":"a1","finish_reason":{"type":"length","length":1},"prompt_tokens":9,"weight_version":"default",` +
+			`"output_token_logprobs":[[-0.1,32,null]],"output_token_ids_logprobs":` + named + `,"completion_tokens":1,"cached_tokens":8,"e2e_latency":0.1}}`
+	}
+	want := schemas.Generation{Text: "A", FinishReason: "length", PromptTokens: 9, CompletionTokens: 1}
+	// exp(-1) + exp(-2) = 0.503215, whose logarithm is -0.686738
+	want.LogProbs = map[string]float64{"A": -0.686738, "B": -2.5}
+	named := `[[[-1.0,32,null],[-2.0,362," A"],[-2.5,33,null],[-9,5,null],[null,33,null],7]]`
+	for name, body := range map[string]string{
+		"an object": choice(named), "a list": "[" + choice(named) + "]", "more choices": "[" + choice(named) + "," + choice(named) + "]",
+	} {
+		got, has, flt := generateForm.DecodeGenerated([]byte(body), 1, letters)
+		if flt != nil || !has[0] {
+			t.Fatalf("%s: %v", name, flt)
+		}
+		if diff := cmp.Diff(want, got[0]); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	two, has, flt := generateForm.DecodeGenerated([]byte("["+choice(named)+","+choice("null")+"]"), 2, letters)
+	if flt != nil || !has[0] || has[1] || two[0].LogProbs["B"] != -2.5 {
+		t.Errorf("of two choices, one without log-probabilities: %v %v %v", two, has, flt)
+	}
+	for _, body := range []string{
+		``, `{}`, `[]`, `null`, `"A"`, `<html>`, choice("null"), choice("[]"), choice("[[]]"), choice("[[[-1,7,null]]]"), choice(`{"A":-1}`),
+		`{"text":"","meta_info":{"finish_reason":{"type":"abort","message":"Abort before prefill"},"output_token_ids_logprobs":[[[-1,32,null]]]}}`,
+		`{"error":{"message":"out of memory"}}`, `{"text":1,"meta_info":"x"}`,
+	} {
+		if got, has, flt := generateForm.DecodeGenerated([]byte(body), 1, letters); flt == nil || got != nil || has != nil {
+			t.Errorf("%s gives %v, want a fault", body, got)
+		}
+	}
+}
+
+func TestAppendGenerate(t *testing.T) {
+	r := &stage.Role{Model: "base:tuned", Temperature: 0.5, TopP: 0.9}
+	got, err := generateForm.AppendGenerate(nil, r, []int64{1, 2}, 2)
+	const want = `{"input_ids":[1,2],"sampling_params":{"max_new_tokens":1,"temperature":0.5,"top_p":0.9,"n":2},` +
+		`"stream":false,"return_logprob":true,"token_ids_logprob":[32,362,33],"lora_path":"tuned"}`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+	r = &stage.Role{Model: "base", Omit: []string{stage.Temperature, stage.TopP}}
+	if got, _ := generateForm.AppendGenerate(nil, r, []int64{1}, 1); string(got) != `{"input_ids":[1],"sampling_params":{"max_new_tokens":1},"stream":false,"return_logprob":true,"token_ids_logprob":[32,362,33]}` {
+		t.Errorf("%s", got)
+	}
+}
+
+func FuzzDecodeGenerated(f *testing.F) {
+	f.Add([]byte(`{"text":"A","meta_info":{"finish_reason":{"type":"length"},"prompt_tokens":9,"output_token_ids_logprobs":[[[-1.0,32,null],[-2.0,362," A"]]]}}`))
+	f.Add([]byte(`[{"text":"A","meta_info":{"finish_reason":"stop","output_token_ids_logprobs":[[[NaN,"32",null],[-2e400,33.5]]]}}]`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, has, flt := generateForm.DecodeGenerated(body, 2, letters)
+		if flt != nil {
+			return
+		}
+		for i, g := range got {
+			for label, x := range g.LogProbs {
+				if !has[i] || label != "A" && label != "B" || !(x > -1000 && x < 2) {
+					t.Errorf("%q has %v in %s", label, x, body)
+				}
+			}
+		}
 	})
 }

@@ -1,12 +1,11 @@
-// Package openai speaks the OpenAI-compatible protocol of inference servers: it writes chat
+// Package openai implements the OpenAI-compatible protocol of inference servers: it writes chat
 // requests and reads answers, errors, model lists and metrics pages.
 //
-// It does no I/O and has no state. Its input is the bytes of strangers, so every reader is bounded
-// and fuzzed. Readers are strict about what Coeval uses and lenient about everything else: an
-// answer with a broken field that Coeval does not need is still an answer.
+// It does no I/O and has no state. Its input comes from servers that may be broken or hostile, so every
+// reader is bounded and fuzzed. Readers are strict about the fields that Coeval uses and lenient about
+// all others. For example, an answer whose field "created" is broken is still an answer.
 //
-// Error answers become a [Fault] with a [Kind]. What a client does about each kind is not decided
-// here.
+// Error answers become a [Fault] with a [Kind]. Package fleet decides the reaction to each kind.
 package openai
 
 import (

@@ -19,8 +19,8 @@ import (
 // tokens. A count beyond it is noise, and would overflow columns and quotas.
 const maxTokens = 1 << 24
 
-// lenient accepts what servers really send: bytes that are not UTF-8 become U+FFFD, and of a field
-// that comes twice the last one counts.
+// lenient accepts faults of real servers. Bytes that are not UTF-8 become U+FFFD, and the last of two
+// fields with one name counts.
 var lenient = json.JoinOptions(jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 
 // response contains the fields of an answer that are read. Any of them may have any JSON type.
@@ -33,8 +33,11 @@ type response struct {
 type choice struct {
 	Index        number  `json:"index"`
 	Message      message `json:"message"`
-	Text         text    `json:"text"` // of servers that answer a chat as a completion
+	Delta        message `json:"delta"` // of gateways that answer with the one chunk of a stream
+	Text         text    `json:"text"`  // of servers that answer a chat as a completion
 	FinishReason text    `json:"finish_reason"`
+	// Error is for the message of an abandoned choice.
+	Error jsontext.Value `json:"error"`
 	// LogProbs is decoded for reads alone.
 	LogProbs jsontext.Value `json:"logprobs"`
 }
@@ -44,10 +47,11 @@ type message struct {
 	Content          parts `json:"content"`
 	ReasoningContent text  `json:"reasoning_content"`
 	Reasoning        text  `json:"reasoning"`
+	Thinking         text  `json:"thinking"`
 	Refusal          text  `json:"refusal"`
 }
 
-// NoJSON begins the message about a 200 whose body is something else than JSON, such as a web page.
+// NoJSON begins the message about a 200 whose body is not JSON, for example a web page.
 const NoJSON = "the body is not the JSON of a chat completion"
 
 // Decode reads the body of a 200 that was to have n choices. It returns a generation for each index
@@ -62,6 +66,12 @@ func Decode(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
 func DecodeRead(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
 	var r response
 	if err := unmarshal(body, &r); err != nil {
+		if first := firstValue(body); first != nil && unmarshal(first, &r) == nil && len(r.Choices) > 0 {
+			return DecodeRead(first, n, read)
+		}
+		if isStream(body) { // in spite of its header
+			return DecodeReadStream(body, n, read)
+		}
 		return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: NoJSON + ": " + excerpt(body)}
 	}
 	if flt := errorIn(&r, body); flt != nil {
@@ -73,9 +83,39 @@ func DecodeRead(body []byte, n int, read *stage.Read) ([]schemas.Generation, []b
 		if len(r.Choices) > 0 { // the server abandoned them
 			kind = Broken
 		}
+		if flt := r.abandoned(); flt != nil {
+			return nil, nil, flt
+		}
 		return nil, nil, &Fault{Kind: kind, Code: CodeMalformed, Message: "200 without a choice: " + excerpt(body)}
 	}
 	return generations, has, nil
+}
+
+// abandoned returns the fault of an answer whose first choice the server abandoned, nil for another answer.
+func (r *response) abandoned() *Fault {
+	if len(r.Choices) == 0 {
+		return nil
+	}
+	c := &r.Choices[0]
+	reason := reasonOf(c.FinishReason)
+	if stage.FinishOf(reason) != stage.FinishAbandoned {
+		return nil
+	}
+	message := "200 with the finish reason " + excerpt([]byte(reason)) + ", so without a text"
+	if !empty(c.Error) {
+		message += ": " + excerpt(c.Error)
+	}
+	return &Fault{Kind: Broken, Code: CodeServerError, Message: message}
+}
+
+// firstValue returns the JSON object at the beginning of a body with something behind it, nil for another body.
+func firstValue(body []byte) []byte {
+	d := jsontext.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))), lenient)
+	value, err := d.ReadValue()
+	if err != nil || value.Kind() != '{' {
+		return nil
+	}
+	return bytes.Clone(value)
 }
 
 // unmarshal reads JSON as servers write it: after a byte order mark, and with Python's NaN and
@@ -140,12 +180,15 @@ func wordAt(b []byte) []byte {
 // generations returns one generation for each index below n, and whether the answer has it.
 func (r *response) generations(n int, read *stage.Read) ([]schemas.Generation, []bool) {
 	out, has := make([]schemas.Generation, n), make([]bool, n)
-	positions := r.withoutIndices()
+	positions, first := r.numbering(n)
 	for i := range r.Choices {
 		c := &r.Choices[i]
-		at := float64(c.Index.value)
+		at := c.Index.value - first
 		if positions {
 			at = float64(i)
+		}
+		if !c.Message.there && c.Delta.there {
+			c.Message = c.Delta
 		}
 		if at < 0 || at >= float64(n) || at != math.Trunc(at) || has[int(at)] || !c.Message.there && c.Text == "" {
 			continue
@@ -171,20 +214,28 @@ func (r *response) generations(n int, read *stage.Read) ([]schemas.Generation, [
 	return out, has
 }
 
-// withoutIndices reports whether some gateway lost the indices of the choices, so that their
-// positions have to stand for them: all have index 0, or none.
-func (r *response) withoutIndices() bool {
-	if len(r.Choices) < 2 {
-		return len(r.Choices) == 1 && !r.Choices[0].Index.there
+// numbering reports whether the position of a choice replaces its index. Some gateways send 0 for all
+// choices, no index at all, or an arbitrary index for a single choice. First is the index of the first
+// choice: 1 if the server counts from 1.
+func (r *response) numbering(n int) (positions bool, first float64) {
+	if len(r.Choices) == 1 {
+		return n == 1 || !r.Choices[0].Index.there, 0
 	}
-	return !slices.ContainsFunc(r.Choices, func(c choice) bool { return c.Index.value != 0 })
+	lowest, highest := math.Inf(1), math.Inf(-1)
+	for i := range r.Choices {
+		lowest, highest = min(lowest, r.Choices[i].Index.value), max(highest, r.Choices[i].Index.value)
+	}
+	if lowest == 1 && highest == float64(n) {
+		return false, 1
+	}
+	return lowest == 0 && highest == 0, 0
 }
 
 func (c *choice) generation() schemas.Generation {
 	m := &c.Message
 	g := schemas.Generation{
 		Text: cmp.Or(m.Content.text, string(c.Text)), FinishReason: reasonOf(c.FinishReason),
-		Reasoning: cmp.Or(string(m.ReasoningContent), string(m.Reasoning), m.Content.thoughts),
+		Reasoning: cmp.Or(string(m.ReasoningContent), string(m.Reasoning), string(m.Thinking), m.Content.thoughts),
 	}
 	if m.Refusal != "" && g.Text == "" {
 		g.Text, g.FinishReason = string(m.Refusal), stage.FinishRefusal
@@ -206,8 +257,8 @@ func share(total, n, i int) int {
 	return s
 }
 
-// Usage returns the tokens of one answer: those of its prompt, which every choice has, and those
-// of all choices.
+// Usage returns the tokens of one answer: the tokens of its prompt, which every choice repeats, and the
+// sum over all choices.
 func Usage(generations []schemas.Generation) (prompt, completion int) {
 	for i := range generations {
 		prompt = max(prompt, generations[i].PromptTokens)
@@ -216,7 +267,7 @@ func Usage(generations []schemas.Generation) (prompt, completion int) {
 	return prompt, completion
 }
 
-// text is a string: of another JSON value it is the content of it if it has one, or empty.
+// text is a string. Another JSON value decodes to the text in its content field, or to the empty string.
 type text string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -227,7 +278,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// parts is a text that may come as a list of parts, some of which are thoughts.
+// parts is a text that may come as a list of parts, some of which are reasoning.
 type parts struct{ text, thoughts string }
 
 // maxNesting bounds parts within parts: a list of thinking parts, each with a list of texts.
@@ -239,7 +290,7 @@ func (p *parts) UnmarshalJSON(b []byte) error {
 	return p.add(b, 0)
 }
 
-// add appends the text and the thoughts in a value: a string, a part, or a list of them.
+// add appends the text and the reasoning in a value: a string, a part, or a list of them.
 func (p *parts) add(b []byte, depth int) error {
 	if depth > maxNesting {
 		return nil
@@ -277,8 +328,8 @@ func (p *parts) addPart(b []byte, depth int) error {
 	if err := json.Unmarshal(b, &fields, lenient); err != nil {
 		return err
 	}
-	var said, thought parts
-	for to, values := range map[*parts][]jsontext.Value{&said: {fields.Text, fields.Content}, &thought: {fields.Thinking}} {
+	var content, thought parts
+	for to, values := range map[*parts][]jsontext.Value{&content: {fields.Text, fields.Content}, &thought: {fields.Thinking}} {
 		for _, v := range values {
 			if err := to.add(v, depth+1); err != nil {
 				return err
@@ -287,11 +338,11 @@ func (p *parts) addPart(b []byte, depth int) error {
 	}
 	kind := strings.ToLower(string(fields.Type))
 	if strings.Contains(kind, "think") || strings.Contains(kind, "reason") {
-		thought.text += said.text
-		said.text = ""
+		thought.text += content.text
+		content.text = ""
 	}
-	p.text += said.text
-	p.thoughts += thought.text + thought.thoughts + said.thoughts
+	p.text += content.text
+	p.thoughts += thought.text + thought.thoughts + content.thoughts
 	return nil
 }
 
@@ -305,9 +356,12 @@ func (m *message) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(m), lenient)
 }
 
+// usage also has the names of Anthropic and Bedrock, which some gateways leave in.
 type usage struct {
 	PromptTokens     number `json:"prompt_tokens"`
 	CompletionTokens number `json:"completion_tokens"`
+	InputTokens      number `json:"input_tokens"`
+	OutputTokens     number `json:"output_tokens"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -316,7 +370,11 @@ func (u *usage) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	type plain usage
-	return json.Unmarshal(b, (*plain)(u), lenient)
+	err := json.Unmarshal(b, (*plain)(u), lenient)
+	if !u.PromptTokens.there && !u.CompletionTokens.there {
+		u.PromptTokens, u.CompletionTokens = u.InputTokens, u.OutputTokens
+	}
+	return err
 }
 
 // number is a number, as itself or in a string. Everything else counts as not there.
@@ -335,7 +393,7 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// tokens returns the count, and 0, which stands for unknown, when nobody can believe it.
+// tokens returns the count, or 0 for unknown if the count is implausible.
 func (n number) tokens() int {
 	if n.value < 0 || n.value > maxTokens {
 		return 0

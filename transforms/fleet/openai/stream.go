@@ -18,6 +18,7 @@ type event struct {
 		Message      message `json:"message"` // of servers that send everything in one event
 		Text         text    `json:"text"`
 		FinishReason text    `json:"finish_reason"`
+		Usage        usage   `json:"usage"` // of Moonshot
 
 		LogProbs jsontext.Value `json:"logprobs"`
 	} `json:"choices"`
@@ -33,6 +34,17 @@ type streamed struct {
 	refusal                     []byte
 	finish                      text
 	logProbs                    jsontext.Value // of the first token
+}
+
+// isStream reports whether a body begins like server-sent events, and not like JSON.
+func isStream(body []byte) bool {
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), " \t\r\n")
+	for _, field := range []string{"data:", "event:", "id:", "retry:", ":"} {
+		if bytes.HasPrefix(body, []byte(field)) {
+			return true
+		}
+	}
+	return false
 }
 
 // DecodeStream reads a 200 of server-sent events, as [Decode] reads one body. Every choice must have
@@ -66,9 +78,17 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 		if d.Usage.PromptTokens.there || d.Usage.CompletionTokens.there {
 			used = d.Usage
 		}
+		for _, part := range d.Choices {
+			if part.Usage.CompletionTokens.there {
+				used = part.Usage
+			}
+		}
 		choices = d.addTo(choices, n)
 	}
 	if events == 0 {
+		if isStream(body) {
+			return nil, nil, &Fault{Kind: NoChoice, Code: CodeMalformed, Message: "a stream without an event: " + excerpt(body)}
+		}
 		return DecodeRead(body, n, read) // one body, in spite of its header
 	}
 	whole := response{Usage: used}
@@ -92,6 +112,9 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 func (d *event) addTo(choices []*streamed, n int) []*streamed {
 	for _, part := range d.Choices {
 		index := part.Index.tokens()
+		if n == 1 {
+			index = 0
+		}
 		if index >= n {
 			continue
 		}
@@ -105,7 +128,7 @@ func (d *event) addTo(choices []*streamed, n int) []*streamed {
 			c.content = append(c.content, m.Content.text...)
 			c.thoughts = append(c.thoughts, m.Content.thoughts...)
 			c.reasoningContent = append(c.reasoningContent, m.ReasoningContent...)
-			c.reasoning = append(c.reasoning, m.Reasoning...)
+			c.reasoning = append(append(c.reasoning, m.Reasoning...), m.Thinking...)
 			c.refusal = append(c.refusal, m.Refusal...)
 		}
 		c.content = append(c.content, part.Text...)

@@ -10,7 +10,7 @@ type experiment struct {
 	base  float64
 	rates [3]float64 // by phase
 	sized bool       // the rates are of answers of known size
-	// rounds, answers and seconds are those of the current phase.
+	// rounds, answers and seconds count in the current phase.
 	rounds           int
 	answers, seconds float64
 }
@@ -19,7 +19,7 @@ type experiment struct {
 type cut struct {
 	from, rate float64 // limit and rate before; 0 while there is no cut
 	rounds     int     // since
-	// tokens and seconds are those of the rounds after the first.
+	// tokens and seconds count in the rounds after the first.
 	tokens, seconds float64
 }
 
@@ -48,8 +48,8 @@ func (p *Pace) explore(before, age float64) {
 	}
 }
 
-// startUp doubles the limit while that increases the throughput: by more than half of what it would
-// if all choices in flight ran.
+// startUp doubles the limit while the throughput grows by more than half as much as it would if all
+// choices in flight ran.
 func (p *Pace) startUp(before, rate float64, sized bool) {
 	level := p.round.level()
 	if !sized {
@@ -74,40 +74,41 @@ func (p *Pace) startUp(before, rate float64, sized bool) {
 	p.starting = false
 }
 
-// sized reports whether the round's answers tell how long tokens take. The permits in flight with a
-// group of choices fall while it is answered: so many groups have to be in flight.
+// sized reports whether the round's answers are evidence of the time of a token. A group's permits fall
+// while the server answers it, so only many groups together give a steady number in flight.
 func (p *Pace) sized() bool {
 	if p.round.sized == 0 {
 		return false
 	}
 	blend(&p.groupSize, p.round.choices/p.round.sized, p.tuning.RateBlend)
-	blend(&p.longest, p.round.leastSeconds/p.round.sized, p.tuning.RateBlend)
+	blend(&p.longest, p.round.longestTokens/p.round.sized, p.tuning.RateBlend)
 	return p.longest*p.perToken >= p.tuning.MinSized && p.limit >= p.tuning.MinGroups*p.groupSize
 }
 
 // throughput returns the rate of answers by Little's law: choices in flight by the time of a token. It
 // varies less than counts of answers do, which come in waves.
-func (r *round) throughput() float64 { return r.level() * r.leastSeconds / r.seconds }
+func (r *round) throughput() float64 { return r.level() * r.longestTokens / r.seconds }
 
 // level returns the mean number of permits in flight with the round's answers of known size.
 func (r *round) level() float64 { return r.levels / max(r.sized, 1) }
 
-// stretch returns how many times longer the round's answers took than their tokens take at least.
-// Without a queue it is near 1, with one it is as many as wait and run for each that runs.
-func (p *Pace) stretch() float64 { return p.round.seconds / (p.round.leastSeconds * p.perToken) }
+// stretch returns the time of the round's answers, in multiples of the shortest time for their tokens.
+// Without a queue it is near 1. With two waiting choices for each running one it is near 3.
+func (p *Pace) stretch() float64 { return p.round.seconds / (p.round.longestTokens * p.perToken) }
 
-// checkCut undoes a cut that lowered the rate. Then answers took long for another reason than a queue,
-// as at a server that is slower per token when it works on many: the stretch is trusted less.
+// checkCut undoes a cut that lowered the rate. The answers then took long for another reason than a
+// queue. For example, a large batch makes each token slower. So checkCut raises the stretch above which
+// there is a queue.
 func (p *Pace) checkCut(age float64) {
 	if p.cut.rounds++; p.cut.rounds < p.tuning.CutRounds {
-		return // requests of before the cut were still in flight
+		return // requests sent before the cut are still in flight
 	}
 	p.cut.tokens += p.round.tokens
 	if p.cut.seconds += age; p.cut.seconds < p.tuning.CutSeconds {
 		return
 	}
 	if p.round.limited && p.cut.tokens/p.cut.seconds < p.tuning.CutLoss*p.cut.rate {
-		p.maxStretch *= 2 // whatever the right one is, few cuts find it
+		p.maxStretch *= 2 // doubling finds the right bound in a few cuts
 		p.perToken = 0
 		p.raise(p.cut.from - p.limit)
 	}

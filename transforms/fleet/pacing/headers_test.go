@@ -31,6 +31,9 @@ func TestRateLimits(t *testing.T) {
 		{"a date", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "2099-01-01T00:00:00Z"}, MaxWait, true},
 		{"seconds of Unix", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "4070908800"}, MaxWait, true},
 		{"a long time", map[string]string{"X-Ratelimit-Remaining-Requests": "0", "X-Ratelimit-Reset-Requests": "24h"}, MaxWait, true},
+		{"Anthropic's", map[string]string{"Anthropic-Ratelimit-Requests-Remaining": "0", "Anthropic-Ratelimit-Requests-Reset": "2026-11-28T12:00:20Z"}, 20 * time.Second, true},
+		{"the IETF's draft", map[string]string{"Ratelimit-Remaining": "0", "Ratelimit-Reset": "7"}, 7 * time.Second, true},
+		{"OpenRouter's", map[string]string{"X-Ratelimit-Limit": "1", "X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "1795867230000"}, 30 * time.Second, true},
 		{"nonsense", map[string]string{"X-Ratelimit-Remaining-Requests": "many", "X-Ratelimit-Remaining-Tokens": "0", "X-Ratelimit-Reset-Tokens": "-soon"}, 0, true},
 	}
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -71,6 +74,34 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
+func TestRetryIn(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	for body, want := range map[string]time.Duration{
+		`{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.5s"}]}}`: 34500 * time.Millisecond,
+		`{"error":"Model m is currently loading","estimated_time":20.0}`:                                    20 * time.Second,
+		`{"retry_after": 7}`:                                   7 * time.Second,
+		`{"retry_after_ms": 1500}`:                             1500 * time.Millisecond,
+		`{"retryAfter":"1e300"}`:                               MaxWait,
+		`{"retry_after":-3}`:                                   0,
+		`{"retry_after":"nan"}`:                                0,
+		`{"retry_after_seconds": 2}`:                           2 * time.Second,
+		`{"retry_after":"tomorrow"}`:                           0,
+		`{"message":"Please try again in 1m30.5s. Visit us."}`: 90500 * time.Millisecond,
+		`{"message":"Please try again in 20ms."}`:              20 * time.Millisecond,
+		`{"message":"Please try again in 7.66s."}`:             7660 * time.Millisecond,
+		`{"message":"Please retry after 26 seconds."}`:         26 * time.Second,
+		`{"message":"Please retry in 34.07s."}`:                34070 * time.Millisecond,
+		`{"message":"Please wait 2 minutes"}`:                  2 * time.Minute,
+		`{"message":"try again in 24 hours"}`:                  MaxWait,
+		`{"message":"Rate limit: 60 requests a minute"}`:       0,
+		``: 0,
+	} {
+		if got := RetryIn([]byte(body), now); got != want {
+			t.Errorf("%s: %s, want %s", body, got, want)
+		}
+	}
+}
+
 // No header makes a client wait for a negative time or longer than MaxWait.
 func FuzzHeaders(f *testing.F) {
 	for _, s := range []string{"5", "nan", "-Inf", "1e400", "0x1p-2", "3h", "-3h", "Sat, 28 Nov 2026 12:01:00 GMT", "1795867230"} {
@@ -80,6 +111,9 @@ func FuzzHeaders(f *testing.F) {
 		now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 		if d := RetryAfter(http.Header{"Retry-After": {retry}, "Retry-After-Ms": {remaining}, "Date": {reset}}, now); d < 0 || d > MaxWait {
 			t.Errorf("Retry-After is %s", d)
+		}
+		if d := RetryIn([]byte(retry+remaining), now); d < 0 || d > MaxWait {
+			t.Errorf("the body's wait is %s", d)
 		}
 		h := http.Header{"X-Ratelimit-Remaining-Tokens": {remaining}, "X-Ratelimit-Limit-Tokens": {limit}, "X-Ratelimit-Reset-Tokens": {reset}}
 		if d, _ := RateLimits(h, 1000, now); d < 0 || d > MaxWait {

@@ -1,5 +1,5 @@
-// Package pacing finds how many generations a server should have in flight, and reads from its answers
-// when it should receive none. It is pure: it reads no clock, opens no connection and takes no lock.
+// Package pacing limits the generations in flight at a server. It also reads from answers how long the
+// client must pause. It is pure: it reads no clock, opens no connection and takes no lock.
 //
 // # The goal
 //
@@ -8,56 +8,59 @@
 // serve them, and a kill or a time-out loses more. So a Pace aims at a short queue at the server.
 //
 // For example, a server with 256 slots should have about 256 choices running and 50 waiting. When its
-// metrics report 256 running and 90 waiting, the share is 0.35 where 0.19 is wanted: the limit falls by
-// 0.3 · 256 · 0.16 = 12 permits, and by less at the next reading.
+// metrics report 256 running and 90 waiting, the share of waiting choices is 0.35. The aim is 0.19 (see the
+// control law). So the limit falls by 0.3 · 256 · 0.16 = 12 permits, and by less at the next reading.
 //
 // # The measurements
 //
-// One permit is one choice in flight. A request of n choices takes n permits. Its answer comes with the
-// slowest choice, when the slots of the others are free again. So ExpectedPermits returns the permits of
-// choices that are probably done before the answer is there.
+// One permit is one choice in flight. A request of n choices takes n permits. A server sends its answer
+// when the slowest choice is done. The slots of the other choices are free before that. ExpectedPermits
+// estimates the permits that a request still needs.
 //
-// The steered quantity is the share: waiting choices for each running one. A Pace learns it from the
-// first of these sources that the server offers:
+// A Pace controls the number of waiting choices for each running choice, called the share below. It learns
+// the share from the first of these sources that the server offers:
 //
 //  1. Its metrics (ObserveQueue).
 //  2. The wait of a request for one token (ObserveWait), divided by the mean time of a choice.
-//  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a quarter
-//     more or a fifth less, and compare the throughput before and after. Where answers report their
-//     tokens, throughput is by Little's law: choices in flight divided by the time of a token. Counts of
-//     answers are the fallback. Answers that take more than MaxStretch times as long as their tokens
-//     need show a long queue: the limit falls at once, and rises again if that lowers the tokens a
-//     second.
+//  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a
+//     quarter more or a fifth less, and compare the throughput before and after. Where answers report
+//     their tokens, throughput is by Little's law: choices in flight divided by the time of a token.
+//     Counts of answers are the fallback. If an answer takes more than MaxStretch times as long as its
+//     tokens need, the queue is long and the limit falls at once. If throughput falls after that, the
+//     limit rises again.
 //
 // # The control law
 //
-// The aim is 3/√r waiting choices per running one, and at most MaxAim, where r choices run for
-// this process. The number of running choices varies by about √r, so a queue of some √r keeps slots
-// busy. Several processes that see the same queue settle at equal parts, since the smaller one aims
-// higher. While slots idle and work waits, the aim may exceed MaxAim: a fast or distant server gets requests
-// in bursts, so one reading shows many waiting and the next shows none.
+// For r running choices of this process, the Pace aims at min(3/√r, MaxAim) waiting choices for each
+// running one. The number of running choices varies by about √r, so a queue of a few times √r keeps the
+// slots busy. Processes that share a server converge to equal shares, because a process with fewer
+// running choices aims for a longer queue. While slots are idle although requests wait, the aim may
+// exceed MaxAim. A fast or distant server gets requests in bursts: one reading shows many waiting
+// choices, the next none.
 //
-// Rejections (429, 503) lower the limit and the aim only if their share grows with the permits in
-// flight. A share that doesn't depend on the limit is a fault, and a lower limit would only idle slots.
-// The aim then recovers slowly. With a queue of 32 choices, lowering only the limit gave 19,000 to 79,000
-// rejections of 92,000 requests; lowering the aim too gave 4,000 to 7,000.
+// Rejections (429, 503, 408, 529) lower the limit and the aim only if their share grows with the permits
+// in flight. A share that doesn't depend on the limit has another cause, and a lower limit would only
+// leave slots idle. After cuts the aim recovers slowly. It recovers at once if lower limits, down to a
+// single request, had the same share of rejections. Without this rule, a server that refused half of all
+// requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
+// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000
+// to 7,000.
 //
 // # Related methods
 //
 // The law for metrics is an integral controller on the queue, as PIE has it for routers (RFC 8033). The
 // steps on rejections are the additive increase and multiplicative decrease of TCP (Chiu and Jain, 1989).
 // The search without metrics looks for the smallest number in flight with full throughput, as BBR does
-// (Cardwell et al., 2016). Comparing with the least time of a token is the idea of Vegas (Brakmo and
-// Peterson, 1995), per token: the mix of stages moves latencies more than a queue does. Plain Vegas left
-// 20 to 170 times as many waiting as running at 16 slots.
+// (Cardwell et al., 2016). Vegas (Brakmo and Peterson, 1995) compares latencies with their minimum. Pacing
+// compares times per token, because the mix of stages changes latencies more than queues do. In a test
+// with 16 slots, plain Vegas had 20 to 170 waiting choices for each running one.
 package pacing
 
 import (
 	"time"
 )
 
-// A Class groups requests of similar duration: those of one stage that ask for the same number of
-// choices.
+// A Class groups requests of similar duration: requests of one stage for the same number of choices.
 type Class struct {
 	Stage string
 	N     int // choices in a request
@@ -73,7 +76,7 @@ type Pace struct {
 	starting bool
 	// congestedElsewhere is true when most requests in flight have not reached the server, and more of
 	// them brought no more answers. The bottleneck is then this process or the
-	// network. The other two fields are the rate and the permits in flight before that attempt.
+	// network. The other two fields are the rate and the permits in flight before that increase.
 	congestedElsewhere           bool
 	attemptRate, attemptInFlight float64
 	// ceiling is the highest limit that rejections allow. aimFactor scales the aim after rejections.
@@ -87,16 +90,16 @@ type Pace struct {
 	// share is waiting choices per running choice; shareAt is when it was last observed.
 	share   float64
 	shareAt time.Time
-	// busy is the number of running choices at the last look while more were wanted, slots at the last one
-	// while some waited. running is the number at the last look, -1 if unknown.
+	// busy is the number of running choices at the last reading while more were wanted, slots at the last
+	// one while some waited. running is the number at the last reading, -1 if unknown.
 	busy, slots, running float64
 
 	round      round
 	experiment experiment
 	// startRate is the rate before the last doubling of the start, 0 before the first.
 	startRate, startLevel float64
-	// perToken is the least time of a token, in seconds, 0 if unknown. maxStretch is the stretch
-	// above which there is a queue.
+	// perToken is the shortest time of a token, in seconds, 0 if unknown. maxStretch is the stretch above
+	// which there is a queue.
 	perToken, maxStretch, tokenRate, groupSize, longest float64
 	cut                                                 cut
 }
@@ -105,8 +108,8 @@ const (
 	// minLimit is the lowest limit that any signal may set: one choice runs and one waits, so that the slot
 	// of a server with a single one does not idle between two answers.
 	minLimit = 2
-	// maxLimit ends a growth that no signal ends. It is more than the slots of any server, and about as many
-	// as the ports of one address.
+	// maxLimit ends a growth that no signal ends. It exceeds the slots of any server, and is about the
+	// number of ports of one address.
 	maxLimit = 1 << 16
 )
 
@@ -190,22 +193,22 @@ func (p *Pace) Answered(now time.Time, c Class, latency time.Duration, inFlight 
 		}
 		longest := mean * p.slowestFactor(c.N)
 		p.round.seconds += latency.Seconds()
-		p.round.leastSeconds += longest
+		p.round.longestTokens += longest
 		p.round.sized++
 		p.round.choices += float64(c.N)
 		p.round.levels += inFlight
 		p.round.tokens += float64(tokens)
 	}
-	p.rejections.add(inFlight, false)
+	p.rejections.add(inFlight, inFlight <= float64(c.N), false)
 	p.endRound(now)
 }
 
 // Rejected records an answer that reports a full server. InFlight is as for Answered.
-func (p *Pace) Rejected(now time.Time, inFlight float64) {
+func (p *Pace) Rejected(now time.Time, c Class, inFlight float64) {
 	if p.fixed {
 		return
 	}
-	p.rejections.add(inFlight, true)
+	p.rejections.add(inFlight, inFlight <= float64(c.N), true)
 	p.endRound(now)
 }
 
@@ -223,5 +226,14 @@ func (p *Pace) raise(by float64) {
 	if by > 0 && p.congestedElsewhere {
 		return
 	}
-	p.limit = min(max(p.limit+by, minLimit), p.ceiling, maxLimit)
+	p.limit = min(max(p.limit+by, p.lowestLimit()), p.ceiling, maxLimit)
+}
+
+// lowestLimit returns the lowest limit. After rejections it is one, until it is known whether requests that are alone
+// at the server are rejected too.
+func (p *Pace) lowestLimit() float64 {
+	if p.aimFactor < 1 && p.rejections.bins[0].requests < p.tuning.MinBelow {
+		return 1
+	}
+	return minLimit
 }

@@ -14,7 +14,7 @@ var (
 
 func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * 1e9)) }
 
-// Whatever a server says and however late, permits stay within bounds.
+// Permits stay within bounds for any answers at any time.
 func TestPaceBounds(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 200 {
@@ -24,7 +24,7 @@ func TestPaceBounds(t *testing.T) {
 			now += r.ExpFloat64() * math.Pow(10, float64(r.IntN(6)-4))
 			switch r.IntN(5) {
 			case 0:
-				p.Rejected(at(now), r.Float64()*2000)
+				p.Rejected(at(now), Class{Stage: "judge", N: 1}, r.Float64()*2000)
 			case 1:
 				p.ObserveQueue(at(now), float64(r.IntN(3)*r.IntN(300)), float64(r.IntN(3)*r.IntN(300)), r.Float64()*2000)
 			case 2:
@@ -44,33 +44,33 @@ func TestPaceBounds(t *testing.T) {
 	}
 }
 
-// Permits beyond twice what a server knows of don't reach it: the limit stays. (Against a server
-// without latency it once rose to 11,000, with 35,000 goroutines that waited for this process's
+// Permits beyond twice the choices that a server reports do not reach it: the limit stays. (Against a
+// server without latency it once rose to 11,000, with 35,000 goroutines that waited for this process's
 // processors.)
 func TestCongestedElsewhere(t *testing.T) {
 	p, now := New(0), 0.0
-	look := func(running, inFlight float64) {
-		now += Defaults.MinLook.Seconds()
+	read := func(running, inFlight float64) {
+		now += Defaults.MinReadingInterval.Seconds()
 		p.Admits(p.limit, 1) // a request waits for a permit
 		p.ObserveQueue(at(now), running, 0, inFlight)
 	}
 	for range 100 {
-		look(8, p.limit)
+		read(8, p.limit)
 	}
 	// 2·8 + 16 may be in flight; the last raise was by half.
 	if p.limit > 1.5*(2*8+Defaults.InitialLimit) {
 		t.Errorf("the limit is %g with 8 running", p.limit)
 	}
-	// A balancer's metrics tell of a part: the limit rises while that brings more answers.
+	// A balancer's metrics show a part of its servers: the limit rises while that brings more answers.
 	for _, rate := range []float64{100, 150, 220} {
 		before := p.limit
 		p.rate = rate
-		look(8, p.limit)
+		read(8, p.limit)
 		if p.limit <= before {
 			t.Errorf("the limit stays at %g though answers are %g a second", before, rate)
 		}
 		raised := p.limit
-		if look(8, p.limit); p.limit > raised {
+		if read(8, p.limit); p.limit > raised {
 			t.Errorf("the limit rises from %g to %g and nothing says that it helps", raised, p.limit)
 		}
 	}
@@ -79,7 +79,7 @@ func TestCongestedElsewhere(t *testing.T) {
 	if p.ForgetQueue(); p.congestedElsewhere {
 		t.Error("metrics that tell nothing hold the limit")
 	}
-	look(p.limit, p.limit)
+	read(p.limit, p.limit)
 	if p.limit <= before {
 		t.Errorf("the limit stays at %g though all of it runs", before)
 	}

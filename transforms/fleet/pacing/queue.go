@@ -6,24 +6,24 @@ import (
 )
 
 const (
-	// maxLook bounds the time in which nobody sees that a server's queue has grown. It is also how old
-	// the numbers of the status line may be.
-	maxLook = 2 * time.Second
-	// maxShareAge is how long an observed share stays valid: two looks in a row may get no answer.
+	// maxReadingInterval bounds the delay until the growth of a server's queue shows. It is also the largest
+	// age of the numbers in the status line.
+	maxReadingInterval = 2 * time.Second
+	// maxShareAge is how long an observed share stays valid: two readings in a row may fail.
 	maxShareAge = 5 * time.Second
 )
 
-// LookInterval returns how long to wait before the next look at the server's queue.
-func (p *Pace) LookInterval() time.Duration {
+// ReadingInterval returns how long to wait before the next reading of the server's queue.
+func (p *Pace) ReadingInterval() time.Duration {
 	if p.starting {
-		return p.tuning.MinLook
+		return p.tuning.MinReadingInterval
 	}
-	return min(max(time.Duration(p.service*1e9*p.tuning.LookPart), p.tuning.MinLook), maxLook)
+	return min(max(time.Duration(p.service*1e9*p.tuning.ReadingPart), p.tuning.MinReadingInterval), maxReadingInterval)
 }
 
 // ObserveQueue records how many choices run and wait at the server according to its metrics. It
-// returns false if the observation gives no evidence of a queue: requests are in flight and the
-// server reports none, so it is faster than the looks at it.
+// returns false if the reading gives no evidence of a queue: requests are in flight and the server
+// reports none, so it is faster than the readings.
 func (p *Pace) ObserveQueue(now time.Time, running, waiting, inFlight float64) bool {
 	p.noteArrivals(running+waiting, inFlight)
 	p.running = running
@@ -46,7 +46,7 @@ func (p *Pace) ForgetQueue() {
 	p.busy, p.slots, p.running = 0, 0, -1
 }
 
-// ObserveWait records how long a request waited whose own time is negligible.
+// ObserveWait records the wait of a request whose own time is negligible.
 func (p *Pace) ObserveWait(now time.Time, wait time.Duration) {
 	switch {
 	case p.service > 0:
@@ -75,7 +75,7 @@ func (p *Pace) observeShare(now time.Time, share float64) {
 	}
 }
 
-// noteArrivals compares the choices that the server knows of with the permits in flight, and sets
+// noteArrivals compares the choices that the server reports with the permits in flight, and sets
 // congestedElsewhere. A server behind a balancer reports only its part: so the decisive question is
 // whether more in flight increased the rate.
 func (p *Pace) noteArrivals(atServer, inFlight float64) {
@@ -91,12 +91,12 @@ func (p *Pace) noteArrivals(atServer, inFlight float64) {
 
 // aim returns the wanted number of waiting choices per running choice.
 func (p *Pace) aim(running float64) float64 {
-	most := p.tuning.MaxAim
+	maxAim := p.tuning.MaxAim
 	if p.slots > 0 {
 		running = min(running, p.slots)
-		most += p.tuning.IdleGain * max(1-p.busy/p.slots, 0)
+		maxAim += p.tuning.IdleGain * max(1-p.busy/p.slots, 0)
 	}
-	return min(most, p.tuning.AimRoot/math.Sqrt(running))
+	return min(maxAim, p.tuning.AimRoot/math.Sqrt(running))
 }
 
 // steer moves the limit towards the wanted share.

@@ -14,14 +14,14 @@ const (
 	// assumedTokens is how many tokens a choice is assumed to take before the first answer of its class.
 	// The first answer replaces it, so it decides only how many requests go before that.
 	assumedTokens = 500
-	// tokensWeight is that of an answer in the smoothed tokens of a request, which are of the last ten or so.
-	// Lognormal sizes with σ = 0.8 have a coefficient of variation of 0.95: their mean is known to
-	// 0.95·√(0.1/1.9) = 22 %, which is enough to know when a bucket has room.
+	// tokensWeight is the weight of an answer in the smoothed tokens of a request, a mean of about the
+	// last ten answers. Lognormal sizes with σ = 0.8 have a coefficient of variation of 0.95: their mean
+	// is known to 0.95·√(0.1/1.9) = 22 %, which is enough to know when a bucket has room.
 	tokensWeight = 0.1
 )
 
-// NewQuota returns a Quota of so many requests and tokens a minute. Zero means unlimited; it returns
-// nil if both are.
+// NewQuota returns a Quota of these numbers of requests and tokens a minute. Zero means unlimited; it
+// returns nil if both are.
 func NewQuota(requestsPerMinute, tokensPerMinute int) *Quota {
 	if requestsPerMinute <= 0 && tokensPerMinute <= 0 {
 		return nil
@@ -42,17 +42,16 @@ func (q *Quota) Take(now time.Time, c Class) (wait time.Duration) {
 	return wait
 }
 
-// Used records how many tokens a request took according to its answer. A number above the allowance
-// of a minute counts as that allowance: a server with such a quota would have refused the request,
-// so the number is wrong.
+// Used records how many tokens a request took according to its answer. A number above the allowance of
+// a minute counts as that allowance: the server would have refused the request, so the number is wrong.
 func (q *Quota) Used(c Class, tokens int) {
 	each := q.perRequest[c]
 	blend(&each, q.tokens.atMostAMinute(float64(max(tokens, 0))), tokensWeight)
 	q.perRequest[c] = each
 }
 
-// A bucket refills at a constant rate up to its size. What is taken beyond its content is owed: it
-// delays later requests. The zero bucket is unlimited.
+// A bucket refills at a constant rate up to its size. A request may take more than its content; the
+// debt delays later requests. The zero bucket is unlimited.
 type bucket struct {
 	perSecond, size float64
 	content         float64

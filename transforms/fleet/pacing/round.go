@@ -10,15 +10,15 @@ type round struct {
 	began time.Time
 	// requests and generations were answered in it.
 	requests, generations int
-	// seconds are those of answers of known size, leastSeconds the tokens of their longest choices.
-	seconds, leastSeconds float64
+	// seconds is the time of answers of known size, longestTokens the tokens of their longest choices.
+	seconds, longestTokens float64
 	// sized is the number of those answers, levels the sum of the permits in flight with them.
 	sized, choices, levels, tokens float64
 	// limited is true if a request had to wait for a permit.
 	limited bool
 }
 
-// latencies are those of one class, in seconds.
+// latencies are the latencies of one class, in seconds.
 type latencies struct {
 	class      Class
 	sum, count float64 // in this round
@@ -37,10 +37,10 @@ func (p *Pace) ReleaseInterval() time.Duration {
 	return min(max(time.Duration(p.service*1e9*p.tuning.ReleasePart), p.tuning.MinRelease), p.tuning.MaxRelease)
 }
 
-// ExpectedPermits returns how many permits a request of this age needs: all N at first, later one
-// for each choice that is probably unfinished. It assumes that choices take exponentially
-// distributed times, of which at least one is not over. Half of the mean stays, so that requests
-// that hang don't admit more and more others.
+// ExpectedPermits returns how many permits a request of this age needs: all N at first, later one for
+// each choice that is probably unfinished. It assumes that the times of choices are distributed
+// exponentially, and that at least one choice is unfinished. A request keeps at least half of its mean
+// permits. Otherwise hanging requests would admit more and more others.
 func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
 	l, n := p.class(c), float64(c.N)
 	if p.fixed || c.N == 1 || l == nil || l.mean == 0 {
@@ -55,7 +55,7 @@ func (p *Pace) ExpectedPermits(c Class, age time.Duration) float64 {
 }
 
 // slowestFactor estimates how much longer the slowest of n choices takes than the mean: a little less than
-// the harmonic number, which is that of exponentially distributed times.
+// the harmonic number, which is the factor of exponentially distributed times.
 func (p *Pace) slowestFactor(n int) float64 {
 	h := 0.0
 	for i := 1; i <= n; i++ {
@@ -71,21 +71,24 @@ func (p *Pace) endRound(now time.Time) {
 		return
 	}
 	age := now.Sub(p.round.began).Seconds()
-	least := max(int(p.limit*p.tuning.RoundPart), p.tuning.RoundLeast)
-	if p.round.requests+p.rejections.fresh < least || age < max(p.latency(), minRound) {
+	needed := max(int(p.limit*p.tuning.RoundPart), p.tuning.RoundMin)
+	if p.round.requests+p.rejections.fresh < needed || age < max(p.latency(), minRound) {
 		return
 	}
 	before := p.rate
 	p.measure(age, p.shareKnown(now))
 	if level := min(p.limit, p.rejections.level()); p.rejections.growWith(level, &p.tuning) {
 		p.starting = false
-		p.ceiling = max(p.tuning.CeilingAfter*level, minLimit)
 		p.aimFactor *= p.tuning.AimDecrease
+		p.ceiling = max(p.tuning.CeilingAfter*level, p.lowestLimit())
 		p.experiment = experiment{}
 		p.raise(0)
 	} else {
-		if p.rejections.fresh == 0 {
+		switch {
+		case p.rejections.fresh == 0:
 			p.aimFactor = min(p.tuning.AimIncrease*p.aimFactor, 1)
+		case p.aimFactor < 1 && p.rejections.sameBelow(&p.tuning):
+			p.aimFactor, p.ceiling, p.starting = 1, maxLimit, true // the cuts were in vain
 		}
 		// The ceiling is twice as high after ln(2)/ln(1.01) = 70 rounds at most. If the server then rejects
 		// requests, a round's rejections lower it.

@@ -8,9 +8,9 @@ import (
 	"coeval/transforms/fleet/pacing"
 )
 
-// dispatch grants permits of a server while it has room. The first request of a stage is not
-// overtaken by others of its line, nor by those of stages that go later: a request of many permits
-// would starve.
+// dispatch grants permits of a server while it has room. Later requests of its queue, and requests of
+// stages with a lower priority, do not overtake the first request of a stage. Otherwise a request of
+// many permits would starve.
 func (l *Limiter) dispatch(s *Server, now time.Time) {
 	l.dispatchTo(s, now)
 	if !l.ending {
@@ -85,7 +85,7 @@ func (l *Limiter) grant(s *Server, w *waiter, class pacing.Class, now time.Time)
 		s.recoveryProbe = g
 	}
 	if s.rejections >= maxRejections {
-		l.holdFull(s, now) // this request finds out whether it still is
+		l.pauseFull(s, now) // this request finds out whether it still is
 	}
 	w.granted++
 	w.grants <- g
@@ -165,9 +165,9 @@ func (l *Limiter) wake() {
 	}
 }
 
-// pickNext returns the queue, the home and the place in its line of the request that a server with
-// room serves next: the first of the server's own line in the queue that goes first, otherwise that
-// of the longest line.
+// pickNext returns the request that a server with room serves next: its queue, its home, and its place
+// among the home's requests. It is the server's own first request in the queue that goes first. Without
+// one it is the first request of the server with most waiting requests.
 func (l *Limiter) pickNext(s *Server, now time.Time) (*queue, *Server, int) {
 	for _, q := range l.queues {
 		if len(q.waiters[s]) > 0 && !q.isSparingQuarantined(s, now) {
@@ -197,18 +197,19 @@ func (l *Limiter) pickNext(s *Server, now time.Time) (*queue, *Server, int) {
 	return nil, nil, 0
 }
 
-// firstEligible returns the place of the first request in a home's line that doesn't avoid a server,
+// firstEligible returns the place of the first request in a home's queue that doesn't avoid a server,
 // -1 if all do. A server that is too slow for the tail receives only requests that another failed.
 func (q *queue) firstEligible(home, s *Server, now time.Time, tooSlow bool) int {
 	return slices.IndexFunc(q.waiters[home], func(w *waiter) bool { return !w.avoids(s, q.pool, now) && (!tooSlow || len(w.Avoid) > 0) })
 }
 
-// slowestOfTail is how many times the mean the slowest of the last choices may take. Of lognormal times with
-// σ = 0.8, as of language models, 4 % take longer than three times the mean: P(Z > (ln 3 + σ²/2)/σ).
+// slowestOfTail is the assumed time of the slowest of the last choices, in multiples of the mean. Of
+// lognormal times with σ = 0.8, as of language models, 4 % take longer than three times the mean: P(Z >
+// (ln 3 + σ²/2)/σ).
 const slowestOfTail = 3
 
-// tooSlowForTail reports whether, at the end of a run, a slow server would finish new work after the
-// rest of the pool has drained the queue: it would only keep the run waiting.
+// tooSlowForTail is about the end of a run. It reports whether a slow server would finish new work
+// after the rest of the pool has drained the queue: it would only keep the run waiting.
 func (l *Limiter) tooSlowForTail(s *Server, p *pool, now time.Time) bool {
 	if !l.ending || len(p.servers) < 2 {
 		return false
@@ -224,9 +225,9 @@ func (l *Limiter) tooSlowForTail(s *Server, p *pool, now time.Time) bool {
 	return longer > 0 && !l.othersHaveWork(s, p, rate*longer)
 }
 
-// othersHaveWork reports whether at least so many generations wait for permits of a pool's other
+// othersHaveWork reports whether at least a minimum of generations waits for permits of a pool's other
 // servers.
-func (l *Limiter) othersHaveWork(s *Server, p *pool, least float64) bool {
+func (l *Limiter) othersHaveWork(s *Server, p *pool, minimum float64) bool {
 	sum := 0
 	for _, q := range l.queues {
 		if !slices.ContainsFunc(q.pool.servers, func(o *Server) bool { return o != s && slices.Contains(p.servers, o) }) {
@@ -235,7 +236,7 @@ func (l *Limiter) othersHaveWork(s *Server, p *pool, least float64) bool {
 		for _, waiters := range q.waiters {
 			for _, w := range waiters {
 				for _, n := range w.Sizes[w.granted:] {
-					if sum += n; float64(sum) >= least {
+					if sum += n; float64(sum) >= minimum {
 						return true
 					}
 				}

@@ -18,9 +18,9 @@ type health struct {
 	deliveredAt time.Time
 	rejections  int
 	fullUntil   time.Time
-	// quarantinedUntil is until when the server receives nothing while others can be asked, and zero
-	// if it is healthy. quarantines is the number in a row. After it, recoveryProbe is the one request
-	// that finds out whether the server is back.
+	// quarantinedUntil is the end of the quarantine, during which other servers get the requests. It is
+	// zero for a healthy server. quarantines is the number in a row. After it, recoveryProbe is the one
+	// request that finds out whether the server is back.
 	quarantinedUntil time.Time
 	quarantines      int
 	recoveryProbe    *Grant
@@ -28,32 +28,34 @@ type health struct {
 	notBefore time.Time
 }
 
-// A server is quarantined after faultsInRow faults in a row if none of them reached it, or if it has
-// answered nothing for the quiet time. As many rejections count too, if none of our requests is in flight and
-// the server has delivered nothing for as long. After the quarantine, one request at a time tests the server.
+// A server is quarantined after faultsInRow faults in a row, if no request reached it or it has not
+// answered for the quiet time. The same number of rejections counts too, if no request is in flight and
+// the server has delivered nothing for the quiet time. After the quarantine, one request at a time
+// tests the server.
 const (
 	// faultsInRow makes faults by chance rare: with a share p of faults, p³ of the requests complete three
 	// in a row. At 5 % that is one in 8,000, and an answer between them starts the count anew.
 	faultsInRow = 3
-	// maxRejections is how many rejections in a row make a server receive one request at a time. The
-	// reason is that of faultsInRow.
+	// After maxRejections rejections in a row, a server receives one request at a time. The number has
+	// the same reason as faultsInRow.
 	maxRejections = 3
 	// The quiet time is quietLatencies mean latencies, within bounds. A server with two requests in flight
-	// delivers every half latency in the mean, so two latencies without an answer happen by chance in e⁻⁴ =
-	// 2 % of cases. minQuiet leaves out pauses of a garbage collector or a network; maxQuiet bounds what
-	// a dead server costs: the requests of two seconds.
+	// delivers every half latency in the mean. So two latencies without an answer happen by chance in e⁻⁴
+	// = 2 % of cases. minQuiet ignores pauses of a garbage collector or a network. maxQuiet bounds the
+	// loss at a dead server to the requests of two seconds.
 	quietLatencies = 2
 	minQuiet       = 250 * time.Millisecond
 	maxQuiet       = 2 * time.Second
-	// latencyWeight is that of an answer in the smoothed latency, which then is of the last 20 or so.
+	// latencyWeight is the weight of one answer in the smoothed latency, a mean of about the last 20
+	// answers.
 	latencyWeight = 0.05
 	// A quarantine lasts firstQuarantine, and twice as long each time, up to maxQuarantine or the time
-	// that the server asks for. So a server that is down for an hour fails 5 + 3,600/30 requests, and is back
-	// half a minute after it has started at the latest.
+	// that the server asks for. So a server that is down for an hour fails 5 + 3,600/30 requests. It gets
+	// requests again at most half a minute after its start.
 	firstQuarantine = time.Second
 	maxQuarantine   = 30 * time.Second
-	// maxUnreachable is the longest quarantine without a connection: an attempt costs nobody
-	// anything.
+	// maxUnreachable is the longest quarantine without a connection, because a try costs
+	// nothing.
 	maxUnreachable = 2 * time.Second
 
 	// A full server receives nothing for half as long as it has delivered nothing, between minFull and
@@ -82,11 +84,9 @@ const (
 // A Result is the outcome of a request with the figures in its answer.
 type Result struct {
 	Outcome Outcome
-	// RetryAfter is how long an overloaded server asks to receive nothing. Zero means that it does
-	// not say.
+	// RetryAfter is the pause that an overloaded server asks for. Zero means that it names none.
 	RetryAfter time.Duration
-	// Tokens are those of prompt and choices together, Completion those of the choices. Zero means
-	// unknown.
+	// Tokens counts prompt and choices together, Completion the choices alone. Zero means unknown.
 	Tokens, Completion int
 }
 
@@ -114,11 +114,11 @@ func (l *Limiter) Release(g *Grant, r Result) {
 		s.faults++
 		unreachable := r.Outcome == Unreachable
 		if s.faults >= faultsInRow && !s.quarantinedUntil.After(now) && (unreachable || s.quietSince(s.answeredAt, now)) {
-			most := maxQuarantine
+			longest := maxQuarantine
 			if unreachable {
-				most = maxUnreachable
+				longest = maxUnreachable
 			}
-			l.quarantine(s, now, most, 0)
+			l.quarantine(s, now, longest, 0)
 		}
 	}
 	l.dispatch(s, now)
@@ -145,7 +145,7 @@ func (s *Server) recordAnswer(g *Grant, r Result, now time.Time) {
 
 func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 	s := g.server
-	s.pace.Rejected(now, g.level)
+	s.pace.Rejected(now, g.class, g.level)
 	s.rejections++
 	if s.outstanding > 0 || s.rejections < faultsInRow || !s.quietSince(s.deliveredAt, now) {
 		s.recovered(now)
@@ -156,7 +156,7 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
 	}
 	if s.rejections >= maxRejections {
-		l.holdFull(s, now)
+		l.pauseFull(s, now)
 		l.dispatchOthers(s, now)
 	}
 }
@@ -185,9 +185,10 @@ func (s *Server) recovered(now time.Time) {
 	s.faults, s.answeredAt, s.quarantines, s.quarantinedUntil = 0, now, 0, time.Time{}
 }
 
-// quarantine sends nothing to a server for longer each time, up to most, or as long as it asked for.
-func (l *Limiter) quarantine(s *Server, now time.Time, most, asked time.Duration) {
-	wait := max(min(firstQuarantine<<min(s.quarantines, 5), most), min(asked, pacing.MaxWait))
+// quarantine sends nothing to a server for a time that doubles with each quarantine, up to longest. A
+// server that asked for a longer pause gets it.
+func (l *Limiter) quarantine(s *Server, now time.Time, longest, asked time.Duration) {
+	wait := max(min(firstQuarantine<<min(s.quarantines, 5), longest), min(asked, pacing.MaxWait))
 	s.quarantinedUntil = now.Add(wait)
 	s.quarantines++
 	l.options.AfterFunc(wait+time.Millisecond, l.wake)
@@ -199,7 +200,7 @@ func (l *Limiter) quarantine(s *Server, now time.Time, most, asked time.Duration
 			}
 		}
 	}
-	for _, q := range l.queues { // requests in its lines find new homes
+	for _, q := range l.queues { // requests that wait for it find new homes
 		waiting := q.waiters[s]
 		if len(q.pool.servers) < 2 || len(waiting) == 0 {
 			continue
@@ -226,9 +227,9 @@ func (l *Limiter) pause(s *Server, now time.Time, wait time.Duration) {
 	}
 }
 
-// holdFull sends nothing for a while to a server that rejects and delivers nothing: for half as long
-// as that has gone on. Its next delivery ends the hold.
-func (l *Limiter) holdFull(s *Server, now time.Time) {
+// pauseFull pauses a server that rejects and delivers nothing: for half as long as that has gone on. Its
+// next delivery ends the pause.
+func (l *Limiter) pauseFull(s *Server, now time.Time) {
 	wait := min(max(now.Sub(s.deliveredAt)/2, minFull), maxFull)
 	if until := now.Add(wait); until.After(s.fullUntil) {
 		s.fullUntil = until
@@ -268,11 +269,11 @@ func (l *Limiter) Idle(s *Server) bool {
 	return s.outstanding == 0 || !s.quarantinedUntil.IsZero()
 }
 
-// LookInterval returns how long to wait before the next look at a server's queue.
-func (l *Limiter) LookInterval(s *Server) time.Duration {
+// ReadingInterval returns how long to wait before the next reading of a server's queue.
+func (l *Limiter) ReadingInterval(s *Server) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.pace.LookInterval()
+	return s.pace.ReadingInterval()
 }
 
 // ObserveQueue records how many choices run and wait at a server according to its metrics.
@@ -292,20 +293,21 @@ func (l *Limiter) ForgetQueue(s *Server) {
 	s.pace.ForgetQueue()
 }
 
-// ObserveWait records how long a request for one token took, and the least that one ever took. It
-// returns false if that is no evidence of a queue: the server takes its time even for one token. A third of
-// a choice's time is the limit, since the aim is a queue of 0.3 of it at most.
-func (l *Limiter) ObserveWait(s *Server, took, least time.Duration) bool {
-	// A half of the least time and noise are no wait: the jitter of a network, and of this process when many
-	// answers arrive. On the shortest choices of a few milliseconds noise is what a scheduler adds.
+// ObserveWait records the time of a request for one token. Shortest is the shortest time of any of
+// them. It returns false if the time is no evidence of a queue, because the server is slow even for one
+// token. The limit is a third of a choice's time, since the aim is a queue of at most 0.3 of that time.
+func (l *Limiter) ObserveWait(s *Server, took, shortest time.Duration) bool {
+	// Half of the shortest time, and noise, do not count as waiting: they are the jitter of the network,
+	// and of this process when many answers arrive. For choices of a few milliseconds, noise is the delay
+	// of the operating system's scheduler.
 	const noise = 2 * time.Millisecond
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.options.Now()
-	if service := s.pace.Service(); service > 0 && least.Seconds() > service/3 {
+	if service := s.pace.Service(); service > 0 && shortest.Seconds() > service/3 {
 		return false
 	}
-	s.pace.ObserveWait(now, max(0, took-least-least/2-noise))
+	s.pace.ObserveWait(now, max(0, took-shortest-shortest/2-noise))
 	l.dispatch(s, now)
 	return true
 }

@@ -55,6 +55,7 @@ func (t *Ticket) grants() int { return t.waiter.granted }
 // After a rejection with Retry-After the server receives nothing until that time is over, whichever
 // request asks.
 func TestRetryAfterHoldsTheServer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name        string
 		after, hold time.Duration
@@ -107,6 +108,7 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 
 // The other server gets the requests meanwhile.
 func TestRetryAfterLeavesTheOthers(t *testing.T) {
+	t.Parallel()
 	var clock stoppedClock
 	l := New(clock.options())
 	servers := testServers(4, 4)

@@ -8,9 +8,9 @@ import (
 
 // A paceTest is a server, and the figures that a process must reach on it.
 type paceTest struct {
-	name   string
-	server virtualServer
-	told   []string
+	name    string
+	server  virtualServer
+	reports []string
 	// use and waiting are bounds, waiting in slots and after the first tenth; refused is the most
 	// refusals for each request that was answered.
 	use, waiting, refused float64
@@ -18,10 +18,10 @@ type paceTest struct {
 }
 
 // figures returns the means over some seeds.
-func figures(tt paceTest, told string, tuning pacing.Tuning, seeds int) (use, waiting, refused, limit float64) {
+func figures(tt paceTest, reports string, tuning pacing.Tuning, seeds int) (use, waiting, refused, limit float64) {
 	for seed := range seeds {
 		s := tt.server
-		s.rtt, s.told = 0.002, told
+		s.rtt, s.reports = 0.002, reports
 		prompts := max(tt.latencies*s.slots/194, 1) // choices of a prompt
 		r := newRun([]*virtualServer{&s}, uint64(1+seed), tuning, prompts)
 		r.run()
@@ -43,25 +43,28 @@ var paceTests = []paceTest{
 	{"256 slots", virtualServer{slots: 256, mean: 0.1}, watched, 0.97, 0.5, 0, 1552},
 	{"1024 slots", virtualServer{slots: 1024, mean: 0.8}, watched, 0.96, 0.5, 0, 600},
 	{"503 beyond a queue of 32", virtualServer{slots: 256, mean: 0.2, maxQueue: 32}, watched, 0.96, 0.5, 0.4, 600},
-	// The server gets nothing for the second that it asks for, and works on what it has.
+	// The server gets nothing for the second that it asks for, and works on its requests in flight.
 	{"429 beyond a queue of 32, and again after 1 s", virtualServer{slots: 256, mean: 8, maxQueue: 32, after: 1}, watched, 0.95, 0.5, 0.6, 600},
 	{"503 beyond a queue of 32, and nothing more", virtualServer{slots: 256, mean: 0.2, maxQueue: 32}, []string{"nothing"}, 0.9, 0.5, 0.5, 600},
 	// A fifth comes to a quarter for each that is answered.
 	{"a fifth is refused at random", virtualServer{slots: 256, mean: 0.2, refuse: 0.2}, watched, 0.94, 0.5, 0.26, 600},
+	// In the first 15 s the limit falls to one, where the share is the same.
+	{"half is refused at random", virtualServer{slots: 64, mean: 0.2, refuse: 0.5}, watched, 0.7, 0.5, 1.1, 300},
 	{"choices take twice as long in a full batch", virtualServer{slots: 256, mean: 0.1, slowdown: 1}, watched, 0.95, 0.5, 0, 1000},
-	// Nothing but the answers tells of the queue: slots come first.
-	{"a server that tells nothing", virtualServer{slots: 256, mean: 0.1}, []string{"nothing"}, 0.95, 6, 0, 1000},
+	// Only the answers show the queue: slots come first.
+	{"a server that reports nothing", virtualServer{slots: 256, mean: 0.1}, []string{"nothing"}, 0.95, 6, 0, 1000},
 }
 
 // A cold start with nothing configured: slots stay taken, and few requests wait at the server. The
-// servers are those of make chaos, the bounds what is wanted of it. That the last requests leave
-// slots idle is part of it: among a thousand lognormal latencies one is 8 to 16 times the mean.
+// servers are the servers of make chaos, with the same bounds. The idle slots of the last requests
+// count: among a thousand lognormal latencies one is 8 to 16 times the mean.
 func TestPace(t *testing.T) {
+	t.Parallel()
 	for _, tt := range paceTests {
-		for _, told := range tt.told {
-			t.Run(tt.name+", told "+told, func(t *testing.T) {
+		for _, reports := range tt.reports {
+			t.Run(tt.name+", reports "+reports, func(t *testing.T) {
 				t.Parallel()
-				use, waiting, refused, limit := figures(tt, told, pacing.Defaults, 1)
+				use, waiting, refused, limit := figures(tt, reports, pacing.Defaults, 1)
 				t.Logf("use %.3f, waiting %.3f slots, limit %.0f, %.3f refused", use, waiting, limit, refused)
 				if use < tt.use || waiting > tt.waiting || refused > tt.refused {
 					t.Errorf("use %.3f, %.3f slots waiting, %.3f refused; want at least %.2f, at most %.2f and %.2f",
@@ -74,8 +77,9 @@ func TestPace(t *testing.T) {
 
 // Two processes on one server share it about evenly and keep it full.
 func TestPaceShares(t *testing.T) {
-	for _, told := range []string{"metrics", "waits"} {
-		s := virtualServer{slots: 256, mean: 0.1, told: told}
+	t.Parallel()
+	for _, reports := range []string{"metrics", "waits"} {
+		s := virtualServer{slots: 256, mean: 0.1, reports: reports}
 		r := newRun([]*virtualServer{&s}, 1, pacing.Defaults, 700, 700)
 		half := 0
 		r.trace = func() {
@@ -83,13 +87,13 @@ func TestPaceShares(t *testing.T) {
 				half = r.clients[0].answered
 				all := float64(half + r.clients[1].answered)
 				if part := float64(half) / all; part < 0.4 || part > 0.6 {
-					t.Errorf("%s: one process had %.2f of the answers", told, part)
+					t.Errorf("%s: one process had %.2f of the answers", reports, part)
 				}
 			}
 		}
 		r.run()
 		if r.use() < 0.95 {
-			t.Errorf("%s: use %.3f, want at least 0.95", told, r.use())
+			t.Errorf("%s: use %.3f, want at least 0.95", reports, r.use())
 		}
 	}
 }
@@ -98,22 +102,24 @@ func TestPaceShares(t *testing.T) {
 // left idle, the 800 prompts more would be worked on by half of the slots, and the slots be busy for
 // (1,100 + 300) / (600 + 2·800) = 64 % of the time.
 func TestPaceLeavesItsPart(t *testing.T) {
-	for _, told := range []string{"metrics", "waits"} {
-		s := virtualServer{slots: 256, mean: 0.1, told: told}
+	t.Parallel()
+	for _, reports := range []string{"metrics", "waits"} {
+		s := virtualServer{slots: 256, mean: 0.1, reports: reports}
 		r := newRun([]*virtualServer{&s}, 1, pacing.Defaults, 300, 1100)
 		r.run()
 		if r.use() < 0.95 {
-			t.Errorf("%s: use %.3f, want at least 0.95", told, r.use())
+			t.Errorf("%s: use %.3f, want at least 0.95", reports, r.use())
 		}
 	}
 }
 
-// Where what is in flight brings nothing, since the client or its machine is what bounds the answers,
-// and these come unevenly, the limit stays where it is.
+// If the client or its machine limits the answers, and these come unevenly, more permits bring no more
+// answers. The limit then stays.
 func TestPaceWithoutUse(t *testing.T) {
-	for seed := range uint64(5) {
-		s := virtualServer{slots: 4, mean: 0.001, rtt: 0.002, stalls: 0.5, told: "nothing"}
-		r := newRun([]*virtualServer{&s}, seed, pacing.Defaults, 5000)
+	t.Parallel()
+	for seed := range uint64(3) {
+		s := virtualServer{slots: 4, mean: 0.001, rtt: 0.002, stalls: 0.5, reports: "nothing"}
+		r := newRun([]*virtualServer{&s}, seed, pacing.Defaults, 2000)
 		most := 0.0
 		r.trace = func() { most = max(most, r.limit()) }
 		r.run()
@@ -125,9 +131,10 @@ func TestPaceWithoutUse(t *testing.T) {
 }
 
 // A server whose answers are long under way against the time of a choice, or that is quicker than
-// the looks at it, shows bursts: the limit doesn't take one for a queue and fall to its least. With
+// its readings, shows bursts: the limit doesn't take one for a queue and fall to its least. With
 // the aim of 0.3 alone, use was 0.70, 0.87, 0.07 and 0.23.
 func TestPaceFar(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		server virtualServer
 		use    float64
@@ -139,7 +146,7 @@ func TestPaceFar(t *testing.T) {
 	}
 	for _, tt := range tests {
 		s := tt.server
-		s.told = "metrics"
+		s.reports = "metrics"
 		r := newRun([]*virtualServer{&s}, 1, pacing.Defaults, 1500)
 		answers, low := 0, 0
 		r.trace = func() {
@@ -160,9 +167,27 @@ func TestPaceFar(t *testing.T) {
 	}
 }
 
+// Forty servers of one role all have their part: equal servers answer between a third of the mean and twice it.
+func TestFortyServers(t *testing.T) {
+	t.Parallel()
+	var servers []*virtualServer
+	for range 40 {
+		servers = append(servers, &virtualServer{slots: 4, mean: 0.05, rtt: 0.002, reports: "metrics"})
+	}
+	const prompts = 160
+	newRun(servers, 1, pacing.Defaults, prompts).run()
+	mean := float64(prompts*194) / 40
+	for i, s := range servers {
+		if part := float64(s.served) / mean; part < 1.0/3 || part > 2 {
+			t.Errorf("server %d answered %.2f of the mean of %g choices", i, part, mean)
+		}
+	}
+}
+
 // A slow server without metrics, as Ollama is by default, has few generations in flight soon: a kill or
 // a time-out costs little. At first the limit is 16; it was 32 to 40 for a whole run.
 func TestPaceSlowServer(t *testing.T) {
+	t.Parallel()
 	for _, slots := range []int{1, 2, 4} {
 		for seed := range uint64(4) {
 			use, most, mean := slowServer(slots, seed, pacing.Defaults)
@@ -177,7 +202,7 @@ func TestPaceSlowServer(t *testing.T) {
 // slowServer returns the use of a slow server, the most choices in flight, and their mean for each slot after
 // 100 answers.
 func slowServer(slots int, seed uint64, tuning pacing.Tuning) (use float64, most int, mean float64) {
-	s := virtualServer{slots: slots, mean: 10, rtt: 0.002, told: "nothing"}
+	s := virtualServer{slots: slots, mean: 10, rtt: 0.002, reports: "nothing"}
 	r := newRun([]*virtualServer{&s}, seed, tuning, 6)
 	c := r.clients[0]
 	c.withoutN = true

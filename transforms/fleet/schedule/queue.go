@@ -18,9 +18,9 @@ type Request struct {
 	Probe bool
 	// Sizes are the generations that each request asks for.
 	Sizes []int
-	// Avoid are servers that failed the request. They don't receive it while another can.
+	// Avoid contains servers that failed the request. They don't receive it while another server can.
 	Avoid []*Server
-	// First puts the request before those that already wait at its home.
+	// First puts the request before the requests that already wait at its home.
 	First bool
 }
 
@@ -39,8 +39,8 @@ type queue struct {
 	waiters  map[*Server][]*waiter // by home
 }
 
-// A waiter is requests of one prompt that wait one behind the other: hundreds wait without a
-// goroutine of their own.
+// A waiter is a sequence of requests of one prompt. Hundreds of requests can wait without a goroutine
+// each.
 type waiter struct {
 	Request
 	granted int         // how many of the requests have permits
@@ -147,7 +147,7 @@ func (p *pool) canAvoid(avoid []*Server, now time.Time) bool {
 	return slices.ContainsFunc(p.servers, func(s *Server) bool { return s.available(now) && !slices.Contains(avoid, s) })
 }
 
-// elsewhere returns the available server with the shortest line that the request doesn't avoid.
+// elsewhere returns the available server with the fewest waiting requests that the request doesn't avoid.
 func (q *queue) elsewhere(w *waiter, now time.Time) *Server {
 	var best *Server
 	for _, s := range q.pool.servers {
@@ -237,8 +237,9 @@ func (l *Limiter) poolOf(servers []*Server) *pool {
 }
 
 // boundedLoad is how much more than its part of the prompts a server may be home of. By the theorem of
-// Mirrokni, Thorup and Zadimoghaddam a prompt that comes or goes moves about 1/ε² others at a load of 1 + ε,
-// here 16 at most. A server may then be a quarter ahead of the others, which lines of other homes even out.
+// Mirrokni, Thorup and Zadimoghaddam, a prompt that comes or goes moves about 1/ε² others at a load of
+// 1 + ε: here at most 16. A server may then have a quarter more prompts than its part. Servers without
+// work of their own even that out, since they serve the queues of other homes.
 const boundedLoad = 1.25
 
 // home returns the server that a prompt's requests prefer: the first by rendezvous hashing, weighted

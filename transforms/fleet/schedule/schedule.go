@@ -1,31 +1,32 @@
-// Package schedule decides which request goes to which server, and when. It sends nothing itself, and
-// takes its time from its Options.
+// Package schedule decides which request goes to which server, and when. It sends nothing itself. Its
+// clock is a function in its Options.
 //
 // # Permits
 //
 // A Limiter shares the permits of servers among all requests of a process. A permit is one generation in
-// flight; a [pacing.Pace] decides how many a server has. A request of n choices takes its n permits at
-// once, on one server: two requests that each had half of their permits would wait for each other.
+// flight; a [pacing.Pace] limits the permits of each server. A request of n choices takes its n permits
+// together, on one server. Otherwise two requests that each have half of their permits would wait for each
+// other forever.
 //
 // # Order
 //
-// Requests wait here, not at a server: another server can still take them. Each waits in the queue of its
-// prompt's home: the server whose prefix cache contains the prompt's common text. Homes follow from
-// rendezvous hashing, weighted by the limits, with bounded load. A server with room serves its own queue
-// first, otherwise the longest queue, so no server idles while it could serve a waiting request. Later
-// stages go before earlier ones, so that prompts finish and memory stays flat. Once no more prompts come,
-// the order reverses, so that no long chain of stages starts last.
+// Requests wait here, not at a server: another server can still take them. Each request waits in the
+// queue of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes
+// follow from rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
+// its own queue first, otherwise the longest queue, so no server idles while it could serve a waiting
+// request. Later stages go before earlier ones, so that prompts finish and memory stays flat. After the
+// last prompt, earlier stages go first, so that no prompt starts after all others have finished.
 //
 // For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A
 // serves 4 of them; B, if idle, takes the other 2.
 //
 // # Health
 //
-// A server receives nothing
-//   - until the time that it asked for with Retry-After or its rate limits, or that its quota needs;
-//   - for a moment after three rejections in a row without an answer between them;
-//   - while it is quarantined after three faults in a row, unless all servers are. Then one request at a
-//     time finds out whether it is back.
+// The [Limiter] sends a server nothing
+//   - before the time in its Retry-After or rate-limit headers, and while its quota is used up;
+//   - for a short time after three rejections in a row;
+//   - during a quarantine after three faults in a row, unless all servers are quarantined. After the
+//     quarantine one request at a time tests the server.
 //
 // Rendezvous hashing is by Thaler and Ravishankar (1998), bounded load by Mirrokni, Thorup and
 // Zadimoghaddam (2016).
@@ -60,7 +61,7 @@ type Limiter struct {
 	mu     sync.Mutex
 	queues []*queue // the one to serve first is first
 	pools  []*pool
-	// servers are those of all pools, each once.
+	// servers are the servers of all pools, each once.
 	servers []*Server
 	// feeders is the number of bundles that may still receive prompts. Ending is true once there
 	// are none left.
@@ -88,7 +89,7 @@ type Server struct {
 
 	// metered is true if the server allows a number of requests in a time.
 	metered bool
-	// reportedPermits and reportedInFlight are the sums of what Options.Changed received.
+	// reportedPermits and reportedInFlight are the sums of the values passed to Options.Changed.
 	reportedPermits  int
 	reportedInFlight float64
 }
@@ -111,7 +112,8 @@ type Grant struct {
 	class  pacing.Class
 	probe  bool
 	since  time.Time
-	// permits are those that it still occupies, level those in flight when it was granted.
+	// permits is the number of permits that the request still occupies, level the number in flight when it
+	// was granted.
 	permits, level float64
 }
 

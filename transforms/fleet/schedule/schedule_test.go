@@ -101,8 +101,8 @@ func TestLimiterServesWhatIsLargerThanTheLimit(t *testing.T) {
 	}
 }
 
-// Later stages go first, and earlier ones when no more prompts come; within a stage those who
-// came first.
+// Later stages go first, and earlier stages once no more prompts come. Within a stage the first to come
+// goes first.
 func TestLimiterOrder(t *testing.T) {
 	later := []string{"3 of priority 2", "1 of priority 1", "4 of priority 1", "0 of priority 0", "2 of priority 0"}
 	earlier := []string{"0 of priority 0", "2 of priority 0", "1 of priority 1", "4 of priority 1", "3 of priority 2"}
@@ -250,8 +250,8 @@ func TestDrainGrantsNothingMore(t *testing.T) {
 	})
 }
 
-// Under more work than the endpoints can do, a prompt's calls stay on one endpoint, and no
-// endpoint has much more than its part, unlike ones in proportion to their limits.
+// Under more work than the endpoints can do, a prompt's calls stay on one endpoint. No endpoint has
+// much more than its part, also with unequal limits.
 func TestLimiterKeepsPromptsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Options{})
@@ -384,8 +384,7 @@ func TestLimiterSetsAside(t *testing.T) {
 	})
 }
 
-// An endpoint that no connection can be made to is tried every two seconds at least, however long
-// that has gone on.
+// An endpoint without a connection is tried at least every two seconds, however long that lasts.
 func TestLimiterTriesTheUnheardSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Options{})
@@ -415,8 +414,8 @@ func (s *Server) measureAt(began time.Time, class pacing.Class, each time.Durati
 	}
 }
 
-// At the end of a run a slow server receives nothing that would keep the run waiting for it alone,
-// but what another failed.
+// At the end of a run a slow server receives no new request that the run would wait for alone. It
+// receives only requests that another server failed.
 func TestTooSlowForTail(t *testing.T) {
 	l := New(Options{})
 	servers := testServers(0, 0)
@@ -475,7 +474,8 @@ func TestTailIsNotStranded(t *testing.T) {
 	quick.measure(one, time.Second)
 	l.Feed(1)
 	l.Feed(-1)
-	// The quick one takes as many as it may; the other, which would need 3·0.2 s longer, leaves it the rest.
+	// The quick server takes as many requests as it may. The other would need 3·0.2 s longer, and leaves
+	// it the rest.
 	ticket := l.Enqueue(servers, request(schemas.StageMeta, "p", slices.Repeat([]int{1}, int(quick.pace.Limit())+1)...))
 	if quick.outstanding != ticket.waiter.granted || other.outstanding != 0 {
 		t.Fatalf("%d requests are at the quick server and %d at the other", quick.outstanding, other.outstanding)
@@ -500,7 +500,9 @@ func TestReleaseExpected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		l.mu.Lock()
 		before := s.inFlight
+		l.mu.Unlock()
 		for range 20 {
 			<-time.After(500 * time.Millisecond)
 			synctest.Wait()
@@ -623,7 +625,7 @@ func TestQuotaOfTwoKinds(t *testing.T) {
 	})
 }
 
-// How many choices a server works on is told as far as it is known.
+// The number of choices that a server works on is reported once it is known.
 func TestSlotsBusy(t *testing.T) {
 	e := testServers(0, 8)
 	l := New(Options{})

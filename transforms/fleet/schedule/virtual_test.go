@@ -58,7 +58,7 @@ type virtualServer struct {
 	refuse   float64 // share refused at random
 	slowdown float64 // how much longer a choice takes when all slots are busy
 	stalls   float64 // mean of the seconds between two in which nothing happens for a tenth
-	told     string  // metrics, waits or nothing
+	reports  string  // metrics, waits or nothing
 	rtt      float64 // seconds that a request and its answer are under way
 	after    float64 // Retry-After of a refusal; 0 for none
 	until    float64 // when the bound of the queue ends; 0 for never
@@ -73,6 +73,7 @@ type virtualServer struct {
 	waits                 [][2]float64 // from, to
 	stall, doorFree       float64      // when the next is, and when the door is free
 	refusals, tooEarly    int          // tooEarly came while a Retry-After held
+	served                int          // choices
 	notBefore             float64
 	randomness, durations *rand.Rand
 }
@@ -128,6 +129,7 @@ func (s *virtualServer) serve(now float64, n int) (end float64, tokens int, ok b
 		heap.Init(s.free)
 		s.stall = now + s.stalls*s.randomness.ExpFloat64()
 	}
+	s.served += n
 	for range n {
 		const sigma = 0.8
 		size := math.Exp(sigma*s.durations.NormFloat64() - sigma*sigma/2)
@@ -177,7 +179,7 @@ type virtualTicket struct {
 func (c *virtualClient) start() {
 	c.limiter.Feed(1)
 	for _, s := range c.servers {
-		c.look(s, 1e9)
+		c.read(s, 1e9)
 	}
 	c.pump()
 }
@@ -288,12 +290,12 @@ func (c *virtualClient) again(d *virtualDossier, g *Grant, after float64, waits 
 	})
 }
 
-// look observes a server's queue as the fleet does. Least is the shortest time that a request for one
-// token took.
-func (c *virtualClient) look(s *Server, least float64) {
+// read observes a server's queue as the fleet does. Shortest is the shortest time that a request for
+// one token took.
+func (c *virtualClient) read(s *Server, shortest float64) {
 	v := c.behind[s]
-	c.world.after(c.limiter.LookInterval(s).Seconds(), func() {
-		switch v.told {
+	c.world.after(c.limiter.ReadingInterval(s).Seconds(), func() {
+		switch v.reports {
 		case "metrics":
 			running, waiting := v.counts(c.world.now)
 			part := v.part
@@ -303,14 +305,14 @@ func (c *virtualClient) look(s *Server, least float64) {
 			c.limiter.ObserveQueue(s, math.Round(part*float64(running)), math.Round(part*float64(waiting)))
 		case "waits":
 			took := max(v.free[0]-c.world.now, 0) + v.rtt
-			least = min(least, took)
+			shortest = min(shortest, took)
 			c.world.after(took, func() {
-				c.limiter.ObserveWait(s, time.Duration(took*1e9), time.Duration(least*1e9))
-				c.look(s, least)
+				c.limiter.ObserveWait(s, time.Duration(took*1e9), time.Duration(shortest*1e9))
+				c.read(s, shortest)
 			})
 			return
 		}
-		c.look(s, least)
+		c.read(s, shortest)
 	})
 }
 

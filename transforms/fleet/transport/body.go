@@ -7,10 +7,16 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"io"
+	"mime"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 )
 
 // readBody reads at most limit bytes, decompressed. With an error it returns the part received so far.
@@ -31,6 +37,27 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 		return unlabelled(b.Bytes(), limit)
 	}
 	return b.Bytes(), err
+}
+
+// inUTF8 converts a body in the character set that its Content-Type names, as Latin-1 or UTF-16. A body that
+// is valid UTF-8 without zero bytes stays as it is, since some servers name a wrong one.
+func inUTF8(body []byte, contentType string) []byte {
+	if utf8.Valid(body) && bytes.IndexByte(body, 0) < 0 {
+		return body
+	}
+	_, parameters, err := mime.ParseMediaType(contentType)
+	if err != nil || parameters["charset"] == "" {
+		return body
+	}
+	encoding, err := htmlindex.Get(parameters["charset"])
+	if err != nil {
+		return body
+	}
+	out, _, err := transform.Bytes(unicode.BOMOverride(encoding.NewDecoder()), body)
+	if err != nil {
+		return body
+	}
+	return out
 }
 
 // gzipMagic begins a gzip stream, and no JSON.
@@ -66,6 +93,8 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 			return zlib.NewReader(b)
 		}
 		return flate.NewReader(b), nil
+	case "br":
+		return brotli.NewReader(r), nil
 	case "zstd":
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
 		if err != nil {
@@ -74,4 +103,9 @@ func decoded(r io.Reader, encoding string) (io.Reader, error) {
 		return z.IOReadCloser(), nil
 	}
 	return r, nil
+}
+
+// IsSuccess reports whether a status is that of a complete answer. Some gateways answer 201 instead of 200.
+func IsSuccess(status int) bool {
+	return status == http.StatusOK || status == http.StatusCreated || status == http.StatusNonAuthoritativeInfo
 }

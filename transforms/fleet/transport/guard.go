@@ -3,7 +3,6 @@ package transport
 import (
 	"crypto/tls"
 	"net"
-	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 )
@@ -14,15 +13,31 @@ import (
 // percent of a generation of one second.
 const quiet = 5 * time.Millisecond
 
+// unwritten is the value of readsBefore while nothing of the request has been written.
+const unwritten = -1
+
 // A guardedConn detects answers that arrive before their request.
 type guardedConn struct {
 	net.Conn
 	// reads is the number of reads, lastRead the time of the last in nanoseconds since 1970.
 	reads, lastRead atomic.Int64
 	// reused is true from the moment a kept connection is assigned to a request until its first
-	// write. readsBefore is the number of reads at that write.
+	// write. readsBefore is the number of reads at that write, or unwritten.
 	reused      atomic.Bool
 	readsBefore atomic.Int64
+}
+
+// assign prepares a kept connection for its next request.
+func (c *guardedConn) assign() {
+	c.readsBefore.Store(unwritten)
+	c.reused.Store(true)
+}
+
+// answered reports whether something arrived after the first bytes of the request had been sent. A stray
+// answer in net/http's buffer can be returned for a request that still waits in Write.
+func (c *guardedConn) answered() bool {
+	before := c.readsBefore.Load()
+	return before != unwritten && c.reads.Load() != before
 }
 
 // Read counts reads.
@@ -46,19 +61,14 @@ func (c *guardedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// guardOf returns the guard of a kept connection. It returns nil for a new one and for HTTP/2, which
-// numbers its requests.
-func guardOf(info httptrace.GotConnInfo) *guardedConn {
-	c := info.Conn
+// guardOf returns the guard of a connection. It returns nil for HTTP/2, which numbers its requests.
+func guardOf(c net.Conn) *guardedConn {
 	if t, ok := c.(*tls.Conn); ok {
 		if t.ConnectionState().NegotiatedProtocol == "h2" {
 			return nil
 		}
 		c = t.NetConn()
 	}
-	guarded, ok := c.(*guardedConn)
-	if !ok || !info.Reused {
-		return nil
-	}
+	guarded, _ := c.(*guardedConn)
 	return guarded
 }

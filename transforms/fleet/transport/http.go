@@ -24,6 +24,8 @@ const (
 	// maxIdle is the largest number of idle connections to a server. It exceeds the number of
 	// requests in flight, since closing a connection early costs a handshake later.
 	maxIdle = 4096
+	// maxHeader bounds the header of each answer in flight. Gateways send a few kilobytes.
+	maxHeader = 1 << 20
 	// pingAfter is how long an HTTP/2 connection may be silent before the client pings it. All
 	// requests to a server share the connection, so that a dead one would block them all.
 	pingAfter = 15 * time.Second
@@ -39,17 +41,18 @@ func NewHTTPClient(caFile string) (*http.Client, error) {
 	}
 	dialer := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         dialer.DialContext,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		TLSHandshakeTimeout: dialTimeout,
-		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
-		MaxIdleConnsPerHost: maxIdle,
-		IdleConnTimeout:     keepAlive,
-		DisableCompression:  true, // answers are small, and the size of unrequested compression is bounded below
-		WriteBufferSize:     16 << 10,
-		ReadBufferSize:      16 << 10,
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    dialTimeout,
+		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+		MaxIdleConnsPerHost:    maxIdle,
+		IdleConnTimeout:        keepAlive,
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true, // answers are small, and the size of unrequested compression is bounded below
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
 	}
 	inprocess.Attach(transport)
 	dial := transport.DialContext
@@ -64,8 +67,28 @@ func NewHTTPClient(caFile string) (*http.Client, error) {
 	return &http.Client{Transport: transport, CheckRedirect: noRedirects}, nil
 }
 
-// authorities returns the certificate authorities of the system and of a PEM file. Nil means those of
-// the system.
+// withPlainHTTP2 returns a client like c for servers that speak HTTP/2 without TLS, and nothing else.
+func withPlainHTTP2(c *http.Client) *http.Client {
+	out := *c
+	if t, ok := c.Transport.(*http.Transport); ok {
+		t = t.Clone()
+		dial := t.DialContext
+		t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dial(ctx, network, address)
+			if guarded, ok := c.(*guardedConn); ok { // HTTP/2 numbers its requests
+				c = guarded.Conn
+			}
+			return c, err
+		}
+		t.Protocols = new(http.Protocols)
+		t.Protocols.SetUnencryptedHTTP2(true)
+		out.Transport = t
+	}
+	return &out
+}
+
+// authorities returns the certificate authorities of the system and of a PEM file. Nil means the
+// system's authorities alone.
 func authorities(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil

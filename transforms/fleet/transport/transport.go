@@ -1,9 +1,9 @@
 // Package transport exchanges HTTP messages with one server.
 //
-// It keeps connections, adds the key, headers and query of the config to each request, redacts secrets in
-// everything that the server returns, and decompresses and bounds bodies. It detects an answer that
-// belongs to another request: it arrived before its request, or it echoes another request's ID. It
-// knows nothing of what a request asks for, and repeats nothing.
+// It keeps connections, and adds the key, headers and query of the config to each request. It redacts
+// secrets in everything that the server returns, and decompresses and bounds bodies. It detects an
+// answer that belongs to another request: it arrived before its request, or it echoes another request's
+// ID. It does not interpret requests, and repeats none.
 package transport
 
 import (
@@ -44,6 +44,10 @@ type Client struct {
 	header http.Header
 	// query is added to the URL's own.
 	query url.Values
+	// plainHTTP2 makes the connections to a server that speaks HTTP/2 without TLS, nil for any other.
+	plainHTTP2 atomic.Pointer[http.Client]
+	// answered is true after an answer by HTTP/1.
+	answered atomic.Bool
 	// echoes is true after the server has returned a request's ID.
 	echoes atomic.Bool
 }
@@ -104,14 +108,14 @@ func (c *Client) MetricsURL() string {
 	return u.String()
 }
 
-// TokenizeURL is the usual address of the tokenizer: beside /v1, as the metrics.
-func (c *Client) TokenizeURL() string {
+// URLBeside returns the URL of a path that servers have beside /v1, as the tokenizer's.
+func (c *Client) URLBeside(path string) string {
 	base := strings.TrimSuffix(strings.TrimSuffix(c.Base.Path, "/"), "/v1")
-	return c.URLAt(base + openai.TokenizePath)
+	return c.URLAt(base + path)
 }
 
-// secretsOf returns the secrets that a server receives and may quote: its key, those of headers and
-// query, and those in its URL.
+// secretsOf returns the secrets that a server receives and may quote: its key, and the secrets in
+// headers, query and URL.
 func secretsOf(access *stage.Credentials, base *url.URL) []string {
 	secrets := slices.Clone(access.Secrets)
 	if password, ok := base.User.Password(); ok {
@@ -130,7 +134,7 @@ const (
 	requestIDPrefix = "coeval-"
 )
 
-// An Answer is the server's answer, whatever its status. Its texts contain no secret.
+// An Answer is the server's answer, with any status. Its texts contain no secret.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -179,11 +183,11 @@ func (c *Client) exchange(req *http.Request, limit int64) (*Answer, error) {
 	req.Header.Set(requestIDHeader, id)
 	var guard *guardedConn
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		if guard = guardOf(info); guard != nil {
-			guard.reused.Store(true)
+		if guard = guardOf(info.Conn); guard != nil && info.Reused {
+			guard.assign()
 		}
 	}}
-	resp, err := c.HTTP.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	resp, err := c.do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	if err != nil {
 		return nil, err
 	}
@@ -194,16 +198,62 @@ func (c *Client) exchange(req *http.Request, limit int64) (*Answer, error) {
 	if to := resp.Header.Get("Location"); to != "" {
 		resp.Header.Set("Location", c.Secrets.String(to))
 	}
-	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Stream: strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")}
-	if guard != nil && guard.reads.Load() == guard.readsBefore.Load() {
+	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Stream: strings.HasPrefix(strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Type"))), "text/event-stream")}
+	if guard != nil && !guard.answered() {
+		_ = guard.Close() // a further request would get the answer to this one
 		return a, fmt.Errorf("%w: it arrived before the request was sent", ErrForeign)
 	}
 	if echo := resp.Header.Get(requestIDHeader); c.isForeign(id, echo) {
+		if guard != nil {
+			_ = guard.Close() // as above
+		}
 		return a, fmt.Errorf("%w: %s is %q, the client sent %q", ErrForeign, requestIDHeader, c.Secrets.String(echo), id)
 	}
 	a.Body, err = readBody(resp, limit)
+	if err == nil {
+		a.Body = inUTF8(a.Body, resp.Header.Get("Content-Type"))
+	}
 	a.Body = c.Secrets.Bytes(a.Body)
 	return a, err
+}
+
+// do sends a request. Some servers without TLS support HTTP/2 alone. A server that has never answered,
+// and breaks the connection or sends no HTTP/1, gets the request once more by HTTP/2.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	if h2 := c.plainHTTP2.Load(); h2 != nil {
+		return h2.Do(req)
+	}
+	resp, err := c.HTTP.Do(req)
+	if err == nil {
+		c.answered.Store(true)
+		return resp, nil
+	}
+	if c.Base.Scheme != "http" || c.answered.Load() || req.Context().Err() != nil || Unreachable(err) {
+		return nil, err
+	}
+	if req.GetBody != nil {
+		body, bodyErr := req.GetBody()
+		if bodyErr != nil {
+			return nil, err
+		}
+		req.Body = body
+	}
+	h2 := withPlainHTTP2(c.HTTP)
+	resp, errOfHTTP2 := h2.Do(req)
+	if errOfHTTP2 != nil {
+		h2.CloseIdleConnections()
+		return nil, err
+	}
+	c.plainHTTP2.Store(h2)
+	return resp, nil
+}
+
+// CloseIdleConnections closes the connections that carry no request.
+func (c *Client) CloseIdleConnections() {
+	c.HTTP.CloseIdleConnections()
+	if h2 := c.plainHTTP2.Load(); h2 != nil {
+		h2.CloseIdleConnections()
+	}
 }
 
 // isForeign reports whether an echoed request ID shows that the answer belongs to another request. Some

@@ -1,0 +1,112 @@
+package config_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"coeval/runners/loop/config"
+)
+
+// A server without adapters serves one model, so that the other checkpoints need servers.
+func TestPhasesNeedServers(t *testing.T) {
+	c, err := config.Parse("loop.yaml", []byte("dir: d\nrun: {worker: {urls: ['http://a/v1'], model: m}}\nmodel: {path: m}\ntrain: {command: 'x {out}'}\nschedule: [{preset: temporal}, {preset: temporal-2}]\nswap: {kind: command, command: serve}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Validate()
+	for _, want := range []string{"run.past.urls is empty", "swap.future.urls is empty", "swap.future.command is empty", "schedule[1].preset is temporal-2"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("problems lack %q: %v", want, err)
+		}
+	}
+}
+
+// No shell expands a folder in a file, so that a ~ would name a folder of that name.
+func TestFolderMisleads(t *testing.T) {
+	for dir, want := range map[string]string{"~/loop": "begins with ~", "'~'": "begins with ~", "s3://b/loop": "dir is s3://b/loop", "gs:b": "without two slashes"} {
+		c, err := config.Parse("loop.yaml", []byte("dir: "+dir+"\n"))
+		if err == nil {
+			err = c.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("dir: %s: problems lack %q: %v", dir, want, err)
+		}
+	}
+}
+
+// All problems of a config are reported at once.
+func TestConfigProblems(t *testing.T) {
+	c, err := config.Parse("loop.yaml", []byte("slices: some\ntrain: {command: 'train {modell} {out} ${HOME}'}\nswap: {kind: magic}\ndecide: {iterations: 0}\nset: {held_out: 2}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Validate()
+	for _, want := range []string{"dir is empty", "run is empty", "slices is some", "model.path is empty", "{modell}", "swap.kind is magic", "swap.urls", "decide.iterations is 0", "set.held_out is 2"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("problems lack %q: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "HOME") {
+		t.Errorf("a variable of the shell is called a field: %v", err)
+	}
+}
+
+// sh reads each value as one word, whatever characters it has and whatever quotation marks stand around it.
+func TestExpand(t *testing.T) {
+	values := []string{"/a/model", "/my models/it's $HOME", "a`b`\"c\\d\"", "line\nbreak", "$(exit 3);&|<>*?~#{out}", "sim:quality=+0.5,length=+0", "--x"}
+	for _, value := range values {
+		fields := map[string]string{"model": value, "out": "OUT"}
+		for template, want := range map[string]string{
+			"printf %s {model}":                      value,
+			"printf %s '{model}'":                    value,
+			`printf %s "{model}"`:                    value,
+			`printf %s "a\"{model}\""`:               `a"` + value + `"`,
+			`printf %s it\'s{model}`:                 "it's" + value,
+			`printf %s 'a\'{model}`:                  `a\` + value,
+			"printf %s {model}/{out}":                value + "/OUT",
+			"model=v; printf %s ${model}{model}":     "v" + value,
+			"printf %s {model} | { cat; }":           value,
+			`printf %s "$(printf %s x)"{model}`:      "x" + value,
+			"printf '%s' {unknown}{":                 "{unknown}{",
+			`printf %s --model="{model}" # '{model}`: "--model=" + value,
+			"# don't\nprintf %s {model}":             value,
+			"true;# \"\nprintf %s {model}":           value,
+			"true \\\n# don't\nprintf %s {model}":    value,
+			"printf %s '# '{model}":                  "# " + value,
+			"printf %s a#'b {model}'":                "a#b " + value,
+			`printf %s \ #'b {model}'`:               " #b " + value,
+			"printf %s {out}#'b {model}'":            "OUT#b " + value,
+			`printf %s $#"{model}"`:                  "0" + value,
+		} {
+			got, err := exec.Command("sh", "-c", config.Expand(template, fields)).CombinedOutput()
+			if err != nil || string(got) != want {
+				t.Errorf("%s with %q gives %q, %v; want %q", template, value, got, err, want)
+			}
+		}
+	}
+}
+
+// The settings of a turn can't move the output of a run, or change its model; a URL has no query, which may be a key.
+func TestLoopSettingsInATurn(t *testing.T) {
+	for text, want := range map[string]string{
+		"schedule: [{set: {output.dir: x}}]":                             "schedule[0].set has output.dir, which the loop sets",
+		"schedule: [{set: {}}, {set: {output: {dir: x}}}]":               "schedule[1].set has output.dir",
+		"schedule: [{set: {worker: {model: x}}}]":                        "schedule[0].set has worker.model",
+		"schedule: [{set: {roles: [actor]}}]":                            "schedule[0].set has roles",
+		"schedule: [{set: {method.rho: 0.4, judge: {n: 3}}}]":            "",
+		"swap: {kind: lora, urls: ['http://h/v1?api_key=sk-123456789']}": "swap.urls[0] is http://h/v1; allowed is",
+	} {
+		c, err := config.Parse("loop.yaml", []byte("dir: x\nrun: {worker: {urls: ['http://h/v1']}}\nmodel: {path: m}\ntrain: {command: 'x {out}'}\n"+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Swap.Kind == "" {
+			c.Swap.Kind = "lora"
+		}
+		err = c.Validate()
+		if (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sk-123456789")) {
+			t.Errorf("%s: error is %v; want %q", text, err, want)
+		}
+	}
+}
