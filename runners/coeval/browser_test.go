@@ -107,6 +107,7 @@ const look = `(() => {
     }
     if (best < 3) problems.push(title + ": the best mark has a contrast of " + best.toFixed(2));
   }
+  const said = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let n = walker.nextNode(); n; n = walker.nextNode()) {
     const e = n.parentElement;
@@ -115,9 +116,8 @@ const look = `(() => {
     if (ratio < 4.5) problems.push(name(e) + " has a contrast of " + ratio.toFixed(2));
     const b = e.getBoundingClientRect();
     if (b.width === 0 || b.height === 0) problems.push(name(e) + " has no size");
-    if (!e.closest(".scroll, .said") && b.right > document.documentElement.clientWidth + 1) problems.push(name(e) + " sticks out to the right");
+    if (!e.closest(".scroll, .said") && Math.max(b.right, said(n).right) > document.documentElement.clientWidth) problems.push(name(e) + " sticks out to the right");
   }
-  const said = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
   for (const tr of document.querySelectorAll(".facts tr")) {
     const [a, b] = [said(tr.cells[0]), said(tr.cells[1])];
     if (a.right > b.left - 5 && a.top < b.bottom && b.top < a.bottom) problems.push(name(tr) + " has name and value in one place");
@@ -132,7 +132,7 @@ const look = `(() => {
 func TestBrowser(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	complete(t, "run", "--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "60", "--out", plain, "--json")
-	const name = "<b>&'\"hostile"
+	name := "<b>&'\"hostile" + strings.Repeat("long", 20) // no place to break a line
 	hostile := filepath.Join(t.TempDir(), name)
 	complete(t, "run", "--simulate", "--prompts", hostileFile(t), "--out", hostile, "--json",
 		"--set", "simulate.world=bad", "--set", "simulate.faults=400=0.05", "--set", "prompts.max_bad_prompts=1")
