@@ -16,6 +16,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/answers"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/logprobs"
 	"coeval/transforms/judge"
 	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
@@ -369,7 +370,7 @@ func (v *validator) reads(c *Config) {
 
 // readFields refuses fields that would constrain or replace the probabilities of a read.
 func (v *validator) readFields(key string, r *Role) {
-	for _, field := range slices.Concat(openai.ConstraintFields(), openai.ReadFields(), []string{"logit_bias", "guided_choice", "guided_json"}) {
+	for _, field := range slices.Concat(openai.ConstraintFields(), logprobs.FieldNames(), []string{"logit_bias", "guided_choice", "guided_json"}) {
 		_, set := r.ExtraBody[field]
 		v.check(!set, key+".extra_body."+field, "set", "nothing while "+key+".verdict is read")
 	}

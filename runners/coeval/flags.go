@@ -15,7 +15,7 @@ import (
 	"coeval/pipelines/config"
 	"coeval/runners/settings"
 	"coeval/schemas/sanitize"
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 )
 
 // configFlags are the flags that override the file.
@@ -143,7 +143,7 @@ func (f *configFlags) loadFor(c *cobra.Command, args []string, validate func(con
 func configError(name string, err error) error {
 	hint := ""
 	switch {
-	case slices.Contains(openai.Codes(), name):
+	case slices.Contains(fault.Codes(), name):
 		hint = "; a failure code is given as --retry-failed=" + name
 	case strings.Contains(name, "="):
 		hint = "; a setting is given as --set NAME=VALUE, a flag as --FLAG=VALUE"

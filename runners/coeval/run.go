@@ -37,7 +37,7 @@ import (
 	"coeval/schemas"
 	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
 	"coeval/transforms/sink"
@@ -105,11 +105,11 @@ func (f *runFlags) registerRun(c *cobra.Command) {
 func (f *runFlags) check(c *cobra.Command) error {
 	var errs []error
 	for _, code := range f.retryFailed {
-		if code == infer.AllCodes || slices.Contains(openai.Codes(), code) {
+		if code == infer.AllCodes || slices.Contains(fault.Codes(), code) {
 			continue
 		}
-		hint := "allowed are " + strings.Join(openai.Codes(), ", ") + ", or no value for all"
-		if similar := settings.Similar(code, openai.Codes()); len(similar) > 0 {
+		hint := "allowed are " + strings.Join(fault.Codes(), ", ") + ", or no value for all"
+		if similar := settings.Similar(code, fault.Codes()); len(similar) > 0 {
 			hint = "did you mean " + strings.Join(similar, " or ") + "?"
 		}
 		errs = append(errs, fmt.Errorf("--retry-failed: %q is not a failure code; %s", code, hint))

@@ -14,6 +14,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
@@ -133,7 +134,7 @@ func (c *client) complete(ctx context.Context, text string, tokens int) (prompt,
 		if err != nil {
 			return 0, 0, errors.New(c.Secrets.String(err.Error()))
 		}
-		flt := openai.Classify(a.Status, a.Header, a.Body)
+		flt := fault.Classify(a.Status, a.Header, a.Body)
 		if a.Status == http.StatusOK {
 			decode := openai.Decode
 			if a.Stream {
@@ -146,9 +147,9 @@ func (c *client) complete(ctx context.Context, text string, tokens int) (prompt,
 			}
 		}
 		switch {
-		case flt.Kind == openai.StreamOnly && !request.Stream:
+		case flt.Kind == fault.StreamOnly && !request.Stream:
 			c.stream.Store(true)
-		case flt.Kind == openai.WrongField && !request.CompletionTokens:
+		case flt.Kind == fault.WrongField && !request.CompletionTokens:
 			c.completionTokens.Store(true)
 		default:
 			return 0, 0, errors.New(flt.Message)

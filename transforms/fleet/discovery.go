@@ -14,6 +14,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/reads"
 	"coeval/transforms/stage"
 )
@@ -264,7 +265,7 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, 
 			return m, err
 		}
 		switch failure.Code {
-		case openai.CodeBadRequest, openai.CodeContentFilter, openai.CodeContextLength, openai.CodeTooLarge:
+		case fault.CodeBadRequest, fault.CodeContentFilter, fault.CodeContextLength, fault.CodeTooLarge:
 			refused++
 			refusal = failure.Message
 		default:
@@ -276,7 +277,7 @@ func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, 
 			}
 		}
 	}
-	if field := openai.RefusedField(refusal); field != "" {
+	if field := fault.RefusedField(refusal); field != "" {
 		f.counters.Warn(fmt.Sprintf("%s refuses %s: set %s to null, which leaves it out, and run again with --retry-failed. The server's message: %s", e.Name, field, samplingKey(r, field), refusal))
 		return 1, nil
 	}
@@ -297,7 +298,7 @@ func samplingKey(r *stage.Role, field string) string {
 func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (choices int, failure schemas.Generation, err error) {
 	for ; n >= 1; n /= 2 {
 		for _, tokens := range []int{probeTokens, moreProbeTokens} {
-			if openai.RefusesBound(failure.Message) && r.MaxTokens > 0 {
+			if fault.RefusesBound(failure.Message) && r.MaxTokens > 0 {
 				tokens = r.MaxTokens // extra_body has min_tokens, or a budget for reasoning
 			}
 			q := probeRequest(r, n)
@@ -310,14 +311,14 @@ func (f *Fleet) probeOnce(ctx context.Context, e *endpoint.Endpoint, r *stage.Ro
 			if failure = generations[0]; failure.Code == "" && !slices.Contains(has, false) {
 				return n, schemas.Generation{}, nil
 			}
-			if failure.Message != noChoiceYet && !openai.RefusesBound(failure.Message) {
+			if failure.Message != noChoiceYet && !fault.RefusesBound(failure.Message) {
 				break
 			}
 		}
 		if failure.Message == noChoiceYet {
 			return n, schemas.Generation{}, nil // it works, and its reasoning may take longer than a probe
 		}
-		if failure.Code == openai.CodeConnection || failure.Code == openai.CodeTimeout {
+		if failure.Code == fault.CodeConnection || failure.Code == fault.CodeTimeout {
 			break // n is not the cause
 		}
 	}
@@ -397,7 +398,7 @@ func (f *Fleet) findRead(ctx context.Context, e *endpoint.Endpoint, r *stage.Rol
 			return nil, nil, err
 		case isAnswer(&g):
 			return &g, body, nil
-		case g.Code == openai.CodeMalformed && g.Message == noChoiceYet:
+		case g.Code == fault.CodeMalformed && g.Message == noChoiceYet:
 			return &schemas.Generation{}, body, nil
 		}
 		return nil, nil, nil
@@ -414,7 +415,7 @@ func (f *Fleet) findRead(ctx context.Context, e *endpoint.Endpoint, r *stage.Rol
 // isAnswer reports whether the server answered a probe: with a text, or with a refusal.
 func isAnswer(g *schemas.Generation) bool {
 	switch g.Code {
-	case "", openai.CodeBadRequest, openai.CodeContextLength, openai.CodeContentFilter, openai.CodeTooLarge:
+	case "", fault.CodeBadRequest, fault.CodeContextLength, fault.CodeContentFilter, fault.CodeTooLarge:
 		return true
 	}
 	return false

@@ -18,6 +18,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/reads"
 	"coeval/transforms/fleet/schedule"
@@ -233,7 +234,7 @@ func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint.Endpoint, g *sche
 }
 
 // try sends a request once and releases its permits.
-func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *openai.Fault) {
+func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *fault.Fault) {
 	if f.options.Admit != nil {
 		_ = f.options.Admit(ctx) // after the end of ctx send returns the error
 	}
@@ -243,7 +244,7 @@ func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant
 	f.counters.RequestEnded(q.stage, q.n)
 	took := time.Since(began)
 	f.meters.Ended(counters.Post{Role: q.role, Stage: q.stage, Server: e.Name, N: q.n}, flt, took, generations, has)
-	if flt != nil && flt.Kind == openai.Denied {
+	if flt != nil && flt.Kind == fault.Denied {
 		flt.RetryAfter = e.DenialPause(q.role)
 	}
 	f.limiter.Release(g, resultOf(flt, generations))
@@ -257,7 +258,7 @@ func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant
 	return generations, has, flt
 }
 
-func (f *Fleet) recordRetry(q *request, flt *openai.Fault, calls *counters.Tally) {
+func (f *Fleet) recordRetry(q *request, flt *fault.Fault, calls *counters.Tally) {
 	f.counters.RecordRetry(flt)
 	f.meters.Retried(q.stage, flt)
 	calls.AddRetry(q.stage, counters.OutcomeOf(flt))
@@ -269,7 +270,7 @@ const maxFullBackoffs = 3
 
 // beforeRetry waits until a request may be sent again, and returns the endpoints for it. The request
 // has no permits during the wait.
-func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *openai.Fault) ([]*endpoint.Endpoint, error) {
+func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *fault.Fault) ([]*endpoint.Endpoint, error) {
 	if q.loosened {
 		q.loosened = false
 		return endpoints, nil // at once, since only the form of the request was wrong
@@ -281,7 +282,7 @@ func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endp
 		endpoints = f.widened(endpoints, q)
 	}
 	waits := t.waits
-	if flt.Kind == openai.Overloaded {
+	if flt.Kind == fault.Overloaded {
 		if f.limiter.CanAvoid(serversOf(endpoints), serversOf(t.avoid)) {
 			return endpoints, nil // another endpoint may have room now
 		}
@@ -347,14 +348,14 @@ const (
 )
 
 // send posts a request and reads its answer.
-func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *openai.Fault) {
+func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *fault.Fault) {
 	q.streamed, q.renamed = e.Streams(q.role), e.SendsCompletionTokens(q.role)
 	body, err := openai.AppendBody(nil, &openai.Request{
 		Role: q.role, Messages: q.messages(), N: q.n, Seed: q.seed, Constraint: cmp.Or(q.constraint, e.ConstraintOf(q.role)), Stream: q.streamed,
 		CompletionTokens: q.renamed,
 	})
 	if err != nil {
-		return nil, nil, &openai.Fault{Kind: openai.Refused, Code: openai.CodeBadRequest, Message: err.Error()}
+		return nil, nil, &fault.Fault{Kind: fault.Refused, Code: fault.CodeBadRequest, Message: err.Error()}
 	}
 	limit := int64(maxBody)
 	if q.role.MaxTokens > 0 {
@@ -374,10 +375,10 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 	}
 	if flt := faultOf(e, a, err, limit, timeout); flt != nil {
 		switch silent := time.Since(began) >= minSilenceLimit; {
-		case flt.Kind == openai.CutOffSilence && !silent:
-			flt.Kind = openai.Broken // no gateway has a limit this short
+		case flt.Kind == fault.CutOffSilence && !silent:
+			flt.Kind = fault.Broken // no gateway has a limit this short
 		case silent && flt.EndedSilence():
-			flt.Kind, flt.Code = openai.CutOffSilence, openai.CodeTimeout
+			flt.Kind, flt.Code = fault.CutOffSilence, fault.CodeTimeout
 		}
 		return nil, nil, flt
 	}
@@ -394,12 +395,12 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 		// that it answers: behind a gateway only the model list identifies the simulated server.
 		if e.Listed.CompareAndSwap(false, true) {
 			if err := f.identify(ctx, e, q.role); err != nil {
-				return nil, nil, &openai.Fault{Kind: openai.OwnMachine, Message: err.Error(), Err: err}
+				return nil, nil, &fault.Fault{Kind: fault.OwnMachine, Message: err.Error(), Err: err}
 			}
 		}
 		simulated := e.Simulated.Load() || a.Header.Get("Server") == openai.SimulatedOwner
 		if err := record(ctx, e.Name, q.role, simulated, q.stage == stageProbe); err != nil {
-			return nil, nil, &openai.Fault{Kind: openai.OwnMachine, Message: err.Error(), Err: err}
+			return nil, nil, &fault.Fault{Kind: fault.OwnMachine, Message: err.Error(), Err: err}
 		}
 	}
 	f.checkFinish(e, q, generations)
@@ -408,7 +409,7 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 }
 
 // decoder reads the body of a 200, as [openai.DecodeRead].
-type decoder func(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *openai.Fault)
+type decoder func(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *fault.Fault)
 
 // post sends the body of a chat, or asks for the read of it in another form. It returns the decoder of the answer.
 func post(ctx context.Context, e *endpoint.Endpoint, q *request, chat []byte, limit int64, timeout time.Duration) (*transport.Answer, decoder, error) {
@@ -435,37 +436,37 @@ func redactTexts(secrets *redact.Redactor, generations []schemas.Generation) {
 }
 
 // faultOf returns the fault of an exchange, nil for a 200 with a complete body.
-func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, timeout time.Duration) *openai.Fault {
-	broken := func(kind openai.Kind, code, message string) *openai.Fault {
-		return &openai.Fault{Kind: kind, Code: code, Message: message}
+func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, timeout time.Duration) *fault.Fault {
+	broken := func(kind fault.Kind, code, message string) *fault.Fault {
+		return &fault.Fault{Kind: kind, Code: code, Message: message}
 	}
 	if own := machine.Fault(err); own != "" {
-		return broken(openai.OwnMachine, openai.CodeConnection, own+" ("+e.Secrets.String(err.Error())+")")
+		return broken(fault.OwnMachine, fault.CodeConnection, own+" ("+e.Secrets.String(err.Error())+")")
 	}
 	switch {
 	case errors.Is(err, endpoint.ErrUnresponsive):
-		return broken(openai.TimedOut, openai.CodeTimeout, err.Error())
+		return broken(fault.TimedOut, fault.CodeTimeout, err.Error())
 	case errors.Is(err, transport.ErrForeign):
-		return broken(openai.Broken, openai.CodeMalformed, err.Error())
+		return broken(fault.Broken, fault.CodeMalformed, err.Error())
 	case a != nil && !transport.IsSuccess(a.Status): // after a broken body the status is enough
-		return withWait(openai.Classify(a.Status, a.Header, a.Body), a)
+		return withWait(fault.Classify(a.Status, a.Header, a.Body), a)
 	case err == nil:
 		return nil
 	case errors.Is(err, transport.ErrTooLarge):
-		return broken(openai.Broken, openai.CodeMalformed, fmt.Sprintf("the body is larger than %d bytes", limit))
+		return broken(fault.Broken, fault.CodeMalformed, fmt.Sprintf("the body is larger than %d bytes", limit))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return broken(openai.TimedOut, openai.CodeTimeout, fmt.Sprintf("no complete answer within %s", timeout.Round(time.Second)))
+		return broken(fault.TimedOut, fault.CodeTimeout, fmt.Sprintf("no complete answer within %s", timeout.Round(time.Second)))
 	case transport.Unreachable(err):
-		return broken(openai.Unreachable, openai.CodeConnection, e.Secrets.String(err.Error()))
+		return broken(fault.Unreachable, fault.CodeConnection, e.Secrets.String(err.Error()))
 	case a != nil:
-		return broken(openai.Broken, openai.CodeConnection, "the body broke off: "+e.Secrets.String(err.Error()))
+		return broken(fault.Broken, fault.CodeConnection, "the body broke off: "+e.Secrets.String(err.Error()))
 	}
-	return broken(openai.Broken, openai.CodeConnection, e.Secrets.String(err.Error()))
+	return broken(fault.Broken, fault.CodeConnection, e.Secrets.String(err.Error()))
 }
 
 // withWait adds to the fault of a full server how long it asks to wait: in its header, or else in its body.
-func withWait(flt *openai.Fault, a *transport.Answer) *openai.Fault {
-	if flt.Kind == openai.Overloaded {
+func withWait(flt *fault.Fault, a *transport.Answer) *fault.Fault {
+	if flt.Kind == fault.Overloaded {
 		now := time.Now()
 		flt.RetryAfter = cmp.Or(pacing.RetryAfter(a.Header, now), pacing.RetryIn(a.Body, now))
 	}

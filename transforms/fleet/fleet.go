@@ -70,6 +70,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
@@ -241,7 +242,7 @@ const maxRefusalsInRow = 100
 
 // recordRefused records a final failure. It returns the error that stops the run if the role's first calls,
 // or many in a row, have all failed.
-func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *openai.Fault) error {
+func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *fault.Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := q.role
@@ -272,7 +273,7 @@ func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *openai.Faul
 
 // isOfPrompt reports whether a refusal is about the texts of one call.
 func isOfPrompt(code string) bool {
-	return code == openai.CodeContextLength || code == openai.CodeContentFilter || code == openai.CodeTooLarge
+	return code == fault.CodeContextLength || code == fault.CodeContentFilter || code == fault.CodeTooLarge
 }
 
 // Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.

@@ -22,6 +22,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/simulator"
@@ -233,10 +234,10 @@ func TestTreatments(t *testing.T) {
 		simulator.FaultEmpty:  func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == "" },
 		simulator.FaultNull:   func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == "" },
 		simulator.FaultUTF8:   func(g, healthy schemas.Generation) bool { return g.Text == "\uFFFD"+healthy.Text && g.Code == "" },
-		simulator.FaultFilter: func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == openai.CodeContentFilter },
-		"400":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == openai.CodeBadRequest },
-		"413":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == openai.CodeTooLarge },
-		"422":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == openai.CodeBadRequest },
+		simulator.FaultFilter: func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == fault.CodeContentFilter },
+		"400":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == fault.CodeBadRequest },
+		"413":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == fault.CodeTooLarge },
+		"422":                 func(g, _ schemas.Generation) bool { return g.Text == "" && g.Code == fault.CodeBadRequest },
 	} {
 		t.Run(string(fault), func(t *testing.T) {
 			t.Parallel()
@@ -382,7 +383,7 @@ func TestLastingFailureEnds(t *testing.T) {
 	}))
 	defer proxy.Close()
 	got := ask(t, open(t, Options{Tries: 2}), callsOf(actorAt(proxy.URL+"/v1"), 1, 1))
-	if got[0][0].Code != openai.CodeServerError {
+	if got[0][0].Code != fault.CodeServerError {
 		t.Errorf("got %+v, want a failure", got[0][0])
 	}
 }
@@ -778,7 +779,7 @@ func TestPoisonBehindAGateway(t *testing.T) {
 	for i, of := range ask(t, p, callsOf(r, 40, 2)) {
 		want := ""
 		if i == 7 {
-			want = openai.CodeServerError
+			want = fault.CodeServerError
 		}
 		if of[0].Code != want || of[1].Code != want {
 			t.Errorf("call %d: codes %q and %q, want %q", i, of[0].Code, of[1].Code, want)
@@ -829,7 +830,7 @@ func TestTurnedAwayForEver(t *testing.T) {
 func TestMetersCountWhatCame(t *testing.T) {
 	t.Parallel()
 	p := open(t, Options{})
-	generations := []schemas.Generation{{Text: "a"}, {}, {Code: openai.CodeContentFilter}}
+	generations := []schemas.Generation{{Text: "a"}, {}, {Code: fault.CodeContentFilter}}
 	p.meters.Ended(counters.Post{Role: actorAt("s"), Stage: schemas.StageGenerate, Server: "s", N: 3}, nil, time.Second, generations, []bool{true, false, true})
 	const name = "coeval_generations_total "
 	got := map[string]float64{}
@@ -838,8 +839,8 @@ func TestMetersCountWhatCame(t *testing.T) {
 			got[outcome] = n
 		}
 	}
-	if got["ok"] != 1 || got[openai.CodeContentFilter] != 1 || len(got) != 2 {
-		t.Errorf("counted %v, want one ok and one %s", got, openai.CodeContentFilter)
+	if got["ok"] != 1 || got[fault.CodeContentFilter] != 1 || len(got) != 2 {
+		t.Errorf("counted %v, want one ok and one %s", got, fault.CodeContentFilter)
 	}
 }
 

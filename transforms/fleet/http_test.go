@@ -30,7 +30,7 @@ import (
 	"coeval/schemas"
 	"coeval/schemas/redact"
 	"coeval/transforms/fleet/counters"
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
@@ -246,7 +246,7 @@ func TestUnaskedCompression(t *testing.T) {
 			checkEchoes(t, open(t, Options{}), actorAt(s.URL), 3)
 			bomb = true
 			r := actorAt(s.URL) // may have 1 MiB and 64 bytes for each of 2,048 tokens
-			if got := ask(t, open(t, Options{Tries: 1}), callsOf(r, 1, 1))[0][0]; got.Code != openai.CodeMalformed || !strings.Contains(got.Message, "larger than") {
+			if got := ask(t, open(t, Options{Tries: 1}), callsOf(r, 1, 1))[0][0]; got.Code != fault.CodeMalformed || !strings.Contains(got.Message, "larger than") {
 				t.Errorf("8 MiB in few bytes give %+v", got)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
@@ -75,7 +76,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 			continue
 		}
 		took, flt := f.askShort(ctx, e, r)
-		if flt != nil && flt.Kind != openai.NoChoice {
+		if flt != nil && flt.Kind != fault.NoChoice {
 			if do := policy[flt.Kind].action; do == actFail || do == actDeny {
 				refused++
 			}
@@ -94,7 +95,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 }
 
 // askShort sends a short request, and returns its duration.
-func (f *Fleet) askShort(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) (time.Duration, *openai.Fault) {
+func (f *Fleet) askShort(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) (time.Duration, *fault.Fault) {
 	q := probeRequest(r, 1)
 	q.role.MaxTokens = shortTokens
 	began := time.Now()

@@ -13,6 +13,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 )
@@ -32,30 +33,30 @@ const (
 )
 
 // policy is the table of faults and actions, with the outcome for the limiter.
-var policy = map[openai.Kind]struct {
+var policy = map[fault.Kind]struct {
 	action  action
 	outcome schedule.Outcome
 }{
-	openai.Broken:        {actRetry, schedule.Failed},
-	openai.NoChoice:      {actRetry, schedule.Failed},
-	openai.TimedOut:      {actRetry, schedule.Failed},
-	openai.Unreachable:   {actRetry, schedule.Unreachable},
-	openai.Overloaded:    {actWait, schedule.Overloaded},
-	openai.Refused:       {actFail, schedule.Refused},
-	openai.Denied:        {actDeny, schedule.Failed},
-	openai.StreamOnly:    {actStream, schedule.Refused},
-	openai.CutOffSilence: {actSplit, schedule.Failed},
-	openai.WrongField:    {actRename, schedule.Refused},
-	openai.OwnMachine:    {actStopOwn, schedule.Refused},
+	fault.Broken:        {actRetry, schedule.Failed},
+	fault.NoChoice:      {actRetry, schedule.Failed},
+	fault.TimedOut:      {actRetry, schedule.Failed},
+	fault.Unreachable:   {actRetry, schedule.Unreachable},
+	fault.Overloaded:    {actWait, schedule.Overloaded},
+	fault.Refused:       {actFail, schedule.Refused},
+	fault.Denied:        {actDeny, schedule.Failed},
+	fault.StreamOnly:    {actStream, schedule.Refused},
+	fault.CutOffSilence: {actSplit, schedule.Failed},
+	fault.WrongField:    {actRename, schedule.Refused},
+	fault.OwnMachine:    {actStopOwn, schedule.Refused},
 }
 
 // resultOf describes an answer to the limiter.
-func resultOf(flt *openai.Fault, generations []schemas.Generation) schedule.Result {
+func resultOf(flt *fault.Fault, generations []schemas.Generation) schedule.Result {
 	if flt == nil {
 		prompt, completion := openai.Usage(generations)
 		return schedule.Result{Tokens: prompt + completion, Completion: completion}
 	}
-	if flt.Kind == openai.Denied && flt.RetryAfter > 0 { // a temporary denial: all requests would get it
+	if flt.Kind == fault.Denied && flt.RetryAfter > 0 { // a temporary denial: all requests would get it
 		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter}
 	}
 	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
@@ -108,7 +109,7 @@ func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.End
 
 // handleFault reacts to a fault. It returns generations for a final failure, an error when the run
 // stops, and neither when the request is to be sent again.
-func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *openai.Fault, calls *counters.Tally) ([]schemas.Generation, error) {
+func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *fault.Fault, calls *counters.Tally) ([]schemas.Generation, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -126,13 +127,13 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 	case actStopOwn:
 		return nil, cmp.Or(flt.Err, errors.New(flt.Message))
 	case actRetry:
-		if flt.Kind == openai.NoChoice && q.choiceless {
-			return failed(&openai.Fault{Code: openai.CodeMalformed, Message: noChoiceYet}, q.n), nil
+		if flt.Kind == fault.NoChoice && q.choiceless {
+			return failed(&fault.Fault{Code: fault.CodeMalformed, Message: noChoiceYet}, q.n), nil
 		}
 	case actDeny:
 		return f.deny(ctx, t, e, q, flt)
 	case actFail:
-		if q.streamed && flt.Code == openai.CodeBadRequest && loosen(e, q, do) {
+		if q.streamed && flt.Code == fault.CodeBadRequest && loosen(e, q, do) {
 			return nil, nil
 		}
 		e.RecordSuccess(q.role) // the server works; only this call fails
@@ -159,7 +160,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 		}
 		return nil, f.checkPatience(endpoints, q.role, t.first)
 	}
-	if flt.Code == openai.CodeTimeout {
+	if flt.Code == fault.CodeTimeout {
 		q.timeouts++
 	}
 	if f.countFailure(ctx, t, e, endpoints, q, calls); t.tries >= f.options.Tries {
@@ -191,7 +192,7 @@ func loosen(e *endpoint.Endpoint, q *request, do action) bool {
 
 // deny handles a denial. While another server of the role may answer, the denying server is paused.
 // Otherwise the run stops with an error.
-func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q *request, flt *openai.Fault) ([]schemas.Generation, error) {
+func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q *request, flt *fault.Fault) ([]schemas.Generation, error) {
 	stands := e.RecordDenial(q.role, flt)
 	t.recordFault()
 	if !stands {
@@ -266,7 +267,7 @@ func (f *Fleet) isAlive(ctx context.Context, e *endpoint.Endpoint, r *stage.Role
 		return false
 	}
 	q := probeRequest(r, 1)
-	if _, _, flt := f.send(ctx, e, &q, calls); flt != nil && flt.Kind != openai.NoChoice {
+	if _, _, flt := f.send(ctx, e, &q, calls); flt != nil && flt.Kind != fault.NoChoice {
 		return false
 	}
 	e.RecordSuccess(r)
@@ -274,8 +275,8 @@ func (f *Fleet) isAlive(ctx context.Context, e *endpoint.Endpoint, r *stage.Role
 }
 
 // failed returns the generations of a final failure.
-func failed(flt *openai.Fault, n int) []schemas.Generation {
-	code := cmp.Or(flt.Code, openai.CodeServerError)
+func failed(flt *fault.Fault, n int) []schemas.Generation {
+	code := cmp.Or(flt.Code, fault.CodeServerError)
 	out := make([]schemas.Generation, n)
 	for i := range out {
 		out[i] = schemas.Generation{Code: code, Message: flt.Message}

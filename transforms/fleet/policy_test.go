@@ -22,18 +22,19 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
 // Every kind of fault has an action, and its failure record a code unless it ends the run.
 func TestPolicyIsComplete(t *testing.T) {
 	t.Parallel()
-	for kind := openai.Broken; kind <= openai.OwnMachine; kind++ {
+	for kind := fault.Broken; kind <= fault.OwnMachine; kind++ {
 		if _, ok := policy[kind]; !ok {
 			t.Errorf("kind %d has no policy", kind)
 		}
 	}
-	for i, g := range failed(&openai.Fault{Message: "no code"}, 2) {
+	for i, g := range failed(&fault.Fault{Message: "no code"}, 2) {
 		if g.Code == "" {
 			t.Errorf("failure %d would pass for a text", i)
 		}
@@ -251,7 +252,7 @@ func TestForbiddenPrompt(t *testing.T) {
 			for i, of := range ask(t, open(t, Options{MaxInFlight: 1}), callsOf(actorAt(url), 20, 1)) {
 				want := ""
 				if i == 7 {
-					want = openai.CodeContentFilter
+					want = fault.CodeContentFilter
 				}
 				if of[0].Code != want {
 					t.Errorf("call %d: code %q, want %q", i, of[0].Code, want)
@@ -403,7 +404,7 @@ func TestMaxCompletionTokens(t *testing.T) {
 			})
 			got, err := try(t.Context(), open(t, Options{MaxInFlight: 4}), callsOf(actorAt(url), 6, 2))
 			if tt.stubborn {
-				if err == nil && got[0][0].Code != openai.CodeBadRequest {
+				if err == nil && got[0][0].Code != fault.CodeBadRequest {
 					t.Errorf("got %+v, want bad_request", got[0])
 				}
 				return
@@ -634,7 +635,7 @@ func TestProbeThatIsFiltered(t *testing.T) {
 		_, _ = io.WriteString(w, `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"content_filter"},{"index":1,"message":{"content":"b"},"finish_reason":"content_filter"}]}`)
 	})
 	for _, of := range ask(t, open(t, Options{Patience: time.Hour}), callsOf(actorAt(url), 3, 2)) {
-		if of[0].Code != openai.CodeContentFilter || of[1].Code != openai.CodeContentFilter {
+		if of[0].Code != fault.CodeContentFilter || of[1].Code != fault.CodeContentFilter {
 			t.Errorf("%+v", of)
 		}
 	}
@@ -702,7 +703,7 @@ func TestFirstContactNamesTheCause(t *testing.T) {
 	for field, key := range map[string]string{"temperature": "actor.temperature", "top_p": "actor.top_p", "seed": "seed"} {
 		status, body = http.StatusBadRequest, `{"error":{"message":"Unsupported parameter: '`+field+`'"}}`
 		f := open(t, Options{})
-		if got := ask(t, f, callsOf(actorAt(s.URL), 1, 2))[0][0]; got.Code != openai.CodeBadRequest {
+		if got := ask(t, f, callsOf(actorAt(s.URL), 1, 2))[0][0]; got.Code != fault.CodeBadRequest {
 			t.Errorf("%s: %+v", field, got)
 		}
 		if warnings := f.counters.Snapshot().Warnings; !slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, "set "+key+" to null") }) {

@@ -17,7 +17,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/schemas"
 	"coeval/transforms/fleet/counters"
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/simulator"
 	"coeval/transforms/stage"
 )
@@ -205,7 +205,7 @@ func TestFinalFailuresAreKept(t *testing.T) {
 		if first[i][0].Code != first[i][1].Code {
 			t.Errorf("of one request one replicate failed: %+v", first[i])
 		}
-		if first[i][0].Code == openai.CodeBadRequest {
+		if first[i][0].Code == fault.CodeBadRequest {
 			failed++
 		}
 	}
@@ -221,11 +221,11 @@ func TestFinalFailuresAreKept(t *testing.T) {
 		t.Errorf("the replay made %d requests", got)
 	}
 	healthy := start(t, simulator.Options{})
-	for _, codes := range [][]string{{openai.CodeTimeout}, {openai.CodeBadRequest}} {
+	for _, codes := range [][]string{{fault.CodeTimeout}, {fault.CodeBadRequest}} {
 		again := ask(t, open(t, Options{Journal: dir, RetryFailed: codes}), callsOf(actorAt(healthy.URL()), 40, 2))
 		for i := range again {
 			still := again[i][0].Code != ""
-			if want := first[i][0].Code != "" && codes[0] == openai.CodeTimeout; still != want {
+			if want := first[i][0].Code != "" && codes[0] == fault.CodeTimeout; still != want {
 				t.Errorf("retry of %v: call %d failed: %v, want %v", codes, i, still, want)
 			}
 		}

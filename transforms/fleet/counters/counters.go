@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"coeval/schemas"
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 )
 
 // A Snapshot has the counts of a process in a run so far.
@@ -168,7 +168,7 @@ func (c *Counters) change(stage string, n int64) {
 }
 
 // RecordRetry counts a request that is made again.
-func (c *Counters) RecordRetry(flt *openai.Fault) {
+func (c *Counters) RecordRetry(flt *fault.Fault) {
 	c.retries.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()

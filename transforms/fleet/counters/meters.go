@@ -10,6 +10,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 )
@@ -73,13 +74,13 @@ func NewMeters(l *schedule.Limiter, c *Counters) *Meters {
 }
 
 // OutcomeOf names the outcome of a request.
-func OutcomeOf(flt *openai.Fault) string {
+func OutcomeOf(flt *fault.Fault) string {
 	switch {
 	case flt == nil:
 		return "ok"
-	case flt.Kind == openai.Overloaded:
+	case flt.Kind == fault.Overloaded:
 		return "full"
-	case flt.Kind == openai.Denied, flt.Kind == openai.OwnMachine:
+	case flt.Kind == fault.Denied, flt.Kind == fault.OwnMachine:
 		return "stop"
 	}
 	return flt.Code
@@ -93,7 +94,7 @@ type Post struct {
 }
 
 // Ended counts a request with its answer or fault.
-func (m *Meters) Ended(p Post, flt *openai.Fault, took time.Duration, generations []schemas.Generation, has []bool) {
+func (m *Meters) Ended(p Post, flt *fault.Fault, took time.Duration, generations []schemas.Generation, has []bool) {
 	if flt != nil {
 		m.requests.WithLabelValues(p.Role.Name, p.Stage, p.Server, OutcomeOf(flt)).Inc()
 		return
@@ -116,7 +117,7 @@ func (m *Meters) Ended(p Post, flt *openai.Fault, took time.Duration, generation
 }
 
 // Retried counts a request that is made again.
-func (m *Meters) Retried(stage string, flt *openai.Fault) {
+func (m *Meters) Retried(stage string, flt *fault.Fault) {
 	m.retries.WithLabelValues(stage, OutcomeOf(flt)).Inc()
 }
 

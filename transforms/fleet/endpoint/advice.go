@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
 // DenialSentence returns the message about a denial, with the remedy.
-func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *openai.Fault) string {
+func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *fault.Fault) string {
 	var advice string
 	switch {
-	case openai.WantsHTTPS(flt.Message):
+	case fault.WantsHTTPS(flt.Message):
 		advice = "it serves HTTPS: give the URL with https:// instead of http://"
 	case flt.Status == 407:
 		advice = "a proxy requires a login: put user and password into HTTP_PROXY or HTTPS_PROXY, or exclude the host in NO_PROXY"
@@ -31,13 +32,13 @@ func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *opena
 		advice = "it requires an API key; set api_key_env to the name of the environment variable with the key, or api_key_file to its file"
 	case flt.Status == 401:
 		advice = "it rejects the API key; set api_key_env to the name of the environment variable with the right key, or api_key_file to its file"
-	case flt.Status == 402 || openai.WantsCredit(flt.Message):
+	case flt.Status == 402 || fault.WantsCredit(flt.Message):
 		advice = "the account has no credit: check the account"
-	case flt.Status == 403 && openai.IsPage(flt.Message):
+	case flt.Status == 403 && fault.IsPage(flt.Message):
 		advice = "a web page answers instead of the API: check the URL, and whether a firewall or a login stands before it"
 	case flt.Status == 403:
 		advice = "the API key may not use it: check the key's rights to the model " + strconv.Quote(r.Model)
-	case flt.Status == 400 && openai.RefusesRegion(flt.Message):
+	case flt.Status == 400 && fault.RefusesRegion(flt.Message):
 		advice = "it does not serve the place that the requests come from: choose another server"
 	case flt.Status == 404 || flt.Status == 405 || flt.Status == 400 || flt.Status == 422 || flt.Status == 503:
 		advice = e.adviseOnPath(ctx, r, flt)
@@ -50,10 +51,10 @@ func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *opena
 }
 
 // adviseOnPath finds out whether the model or the path is wrong, and names the available ones.
-func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role, flt *openai.Fault) string {
+func (e *Endpoint) adviseOnPath(ctx context.Context, r *stage.Role, flt *fault.Fault) string {
 	if models := e.listModels(ctx, e.URLOf(openai.ModelsPath)); len(models) > 0 {
 		if slices.ContainsFunc(models, func(m openai.Model) bool { return m.ID == r.Model }) {
-			if openai.RefusesModel(flt.Message) {
+			if fault.RefusesModel(flt.Message) {
 				return "it lists the model " + strconv.Quote(r.Model) + " but refuses it: choose another model, or see its message for the models of this account"
 			}
 			return "it lists the model " + strconv.Quote(r.Model) + " but not under this path: check that it serves chat completions"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
@@ -187,7 +188,7 @@ func (e *Endpoint) RecordSuccess(r *stage.Role) {
 }
 
 // RecordFault records the last fault, for messages.
-func (e *Endpoint) RecordFault(flt *openai.Fault) {
+func (e *Endpoint) RecordFault(flt *fault.Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.health.fault, e.health.faultAt = flt.Message, time.Now()
@@ -213,7 +214,7 @@ const (
 
 // RecordDenial records a denial of a role's model. It reports whether the denial is lasting: the model
 // has never answered there, or is denied again and again.
-func (e *Endpoint) RecordDenial(r *stage.Role, flt *openai.Fault) bool {
+func (e *Endpoint) RecordDenial(r *stage.Role, flt *fault.Fault) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m := e.model(r)

@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
@@ -33,7 +33,7 @@ func TestDenialsThatLast(t *testing.T) {
 				for i, at := range []time.Duration{0, 2 * time.Second, 4 * time.Second, 121 * time.Second} {
 					<-time.After(at - last) // virtual time
 					last = at
-					if got := e.RecordDenial(r, &openai.Fault{Kind: openai.Denied, Status: tt.status}); got != tt.wants[i] {
+					if got := e.RecordDenial(r, &fault.Fault{Kind: fault.Denied, Status: tt.status}); got != tt.wants[i] {
 						t.Errorf("the denial after %s lasts: %v, want %v", at, got, tt.wants[i])
 					}
 				}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/openai/logprobs"
 	"coeval/transforms/stage"
 )
 
@@ -19,7 +21,7 @@ type modelState struct {
 	// and refuse it for another.
 	constraints map[string]*openai.Constraint
 	// reads are the working forms of reads by role.
-	reads map[string]*openai.ReadForm
+	reads map[string]*logprobs.Form
 	// secondsPerToken is the smoothed time of an answer for each token of a choice.
 	secondsPerToken float64
 	// secondsPerRead is the smoothed time of a read, most of which is its prompt's and the queue's.
@@ -34,7 +36,7 @@ type modelState struct {
 	// the last of them, and deniedSince the time of the first.
 	everSucceeded bool
 	denials       int
-	denial        *openai.Fault
+	denial        *fault.Fault
 	deniedSince   time.Time
 	// discoveryPausedUntil is the end of the pause in discovery after a denial or no answer.
 	discoveryPausedUntil time.Time
@@ -44,7 +46,7 @@ type modelState struct {
 func (e *Endpoint) model(r *stage.Role) *modelState {
 	m := e.models[r.Identity()]
 	if m == nil {
-		m = &modelState{constraints: map[string]*openai.Constraint{}, reads: map[string]*openai.ReadForm{}}
+		m = &modelState{constraints: map[string]*openai.Constraint{}, reads: map[string]*logprobs.Form{}}
 		e.models[r.Identity()] = m
 	}
 	return m
@@ -146,7 +148,7 @@ func (e *Endpoint) SetConstraint(r *stage.Role, by *openai.Constraint) {
 }
 
 // ReadOf returns how the server is asked for the role's reads, nil for a role without them and before SetRead.
-func (e *Endpoint) ReadOf(r *stage.Role) *openai.ReadForm {
+func (e *Endpoint) ReadOf(r *stage.Role) *logprobs.Form {
 	if r.Read == nil {
 		return nil
 	}
@@ -156,7 +158,7 @@ func (e *Endpoint) ReadOf(r *stage.Role) *openai.ReadForm {
 }
 
 // SetRead records how the server is asked for the role's reads.
-func (e *Endpoint) SetRead(r *stage.Role, form openai.ReadForm) {
+func (e *Endpoint) SetRead(r *stage.Role, form logprobs.Form) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.model(r).reads[r.Name] = &form

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"net/http"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -12,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/stage"
 )
 
@@ -65,12 +65,12 @@ func TestDecode(t *testing.T) {
 		want       []schemas.Generation
 		has        []bool
 		code       string
-		kind       Kind
+		kind       fault.Kind
 	}{
 		{
 			name: "a choice that was withheld", n: 2, has: []bool{true, true},
 			body: `{"choices":[{"index":0,"message":{"content":null},"finish_reason":"content_filter"},{"index":1,"message":{"content":"b"},"finish_reason":"stop"}]}`,
-			want: []schemas.Generation{{Code: CodeContentFilter, Message: "the server's content filter withheld the text (content_filter)"}, {Text: "b", FinishReason: "stop"}},
+			want: []schemas.Generation{{Code: fault.CodeContentFilter, Message: "the server's content filter withheld the text (content_filter)"}, {Text: "b", FinishReason: "stop"}},
 		},
 		{
 			name: "a choice that the server abandoned", n: 2, has: []bool{false, true},
@@ -78,12 +78,12 @@ func TestDecode(t *testing.T) {
 			want: []schemas.Generation{{}, {Text: "b", FinishReason: "stop"}},
 		},
 		{
-			name: "all choices abandoned", n: 1, code: CodeServerError,
+			name: "all choices abandoned", n: 1, code: fault.CodeServerError,
 			body: `{"choices":[{"index":0,"message":{"content":"half a te"},"finish_reason":"network_error"}]}`,
 		},
 		{name: "an error that states nothing", n: 1, want: a, has: []bool{true}, body: `{"error":{"code":0,"message":"","param":null,"details":[]},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
 		{name: "an error that states success", n: 1, want: a, has: []bool{true}, body: `{"error":{"code":200,"message":"Success"},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
-		{name: "an error beside choices", n: 1, code: CodeServerError, body: `{"error":{"code":0,"message":"out of memory"},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
+		{name: "an error beside choices", n: 1, code: fault.CodeServerError, body: `{"error":{"code":0,"message":"out of memory"},"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}]}`},
 		{name: "another index", n: 1, want: a, has: []bool{true}, body: `{"choices":[{"index":1,"message":` + said + `,"finish_reason":"stop"}]}`},
 		{
 			name: "indices from 1", n: 2, has: []bool{true, true}, want: []schemas.Generation{{Text: "a", FinishReason: "stop"}, {Text: "b", FinishReason: "stop"}},
@@ -91,7 +91,7 @@ func TestDecode(t *testing.T) {
 		},
 		{name: "a chunk of a stream", n: 1, want: a, has: []bool{true}, body: `{"object":"chat.completion.chunk","choices":[{"index":0,"delta":` + said + `,"finish_reason":"stop"}]}`},
 		{name: "a stream with another header", n: 1, want: counted, has: []bool{true}, body: ": processing\n\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":7}}]}\n\ndata: [DONE]\n"},
-		{name: "an empty stream", n: 1, code: CodeMalformed, kind: NoChoice, body: ": processing\n\n"},
+		{name: "an empty stream", n: 1, code: fault.CodeMalformed, kind: fault.NoChoice, body: ": processing\n\n"},
 		{name: "Anthropic's usage", n: 1, want: counted, has: []bool{true}, body: `{"choices":[{"index":0,"message":` + said + `,"finish_reason":"stop"}],"usage":{"input_tokens":9,"output_tokens":7}}`},
 		{name: "thinking", n: 1, want: []schemas.Generation{{Text: "a", FinishReason: "stop", Reasoning: "t"}}, has: []bool{true}, body: `{"choices":[{"index":0,"message":{"content":"a","thinking":"t"},"finish_reason":"stop"}]}`},
 		{
@@ -161,36 +161,36 @@ func TestDecode(t *testing.T) {
 		{name: "fields of other types", n: 1, has: []bool{true}, body: one(`{"content":"a","refusal":{},"reasoning":7,"tool_calls":"x"}`, `,"id":{},"model":[]`), want: a},
 		{name: "a completion's text", n: 1, has: []bool{true}, body: `{"choices":[{"index":0,"text":"a","finish_reason":"stop"}]}`, want: a},
 		{name: "a finish reason of another type", n: 1, has: []bool{true}, body: `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":7}]}`, want: []schemas.Generation{{Text: "a"}}},
-		{name: "an error object", n: 1, body: `{"error":{"message":"died"}}`, code: CodeServerError},
-		{name: "an error in words", n: 1, body: `{"error":"died"}`, code: CodeServerError},
-		{name: "an error that is 429", n: 1, body: `{"error":{"message":"slow down","code":429}}`, code: CodeServerError, kind: Overloaded},
-		{name: "an error that is 503 in a string", n: 1, body: `{"error":{"message":"no room","code":"503"}}`, code: CodeServerError, kind: Overloaded},
-		{name: "an error by its name", n: 1, body: `{"error":{"message":"wait","type":"rate_limit_error"}}`, code: CodeServerError, kind: Overloaded},
-		{name: "an error that is 400", n: 1, body: `{"object":"error","message":"maximum context length is 8","code":400}`, code: CodeContextLength, kind: Refused},
-		{name: "an error that is 403", n: 1, body: `{"error":{"code":403,"message":"no such right"}}`, kind: Denied},
-		{name: "a detail about a key", n: 1, body: `{"detail":"Not authenticated"}`, kind: Denied},
-		{name: "a message about a key", n: 1, body: `{"message":"Invalid API key"}`, kind: Denied},
-		{name: "an error about a key", n: 1, body: `{"error":"Missing API key"}`, kind: Denied},
-		{name: "a detail about a path", n: 1, body: `{"detail":"Not Found"}`, kind: Denied},
-		{name: "a detail about the load", n: 1, body: `{"detail":"Too many requests"}`, code: CodeServerError, kind: Overloaded},
-		{name: "an unknown detail", n: 1, body: `{"detail":"no"}`, code: CodeMalformed, kind: NoChoice},
-		{name: "no credit", n: 1, body: `{"error":{"code":"insufficient_quota","message":"pay"}}`, kind: Denied},
+		{name: "an error object", n: 1, body: `{"error":{"message":"died"}}`, code: fault.CodeServerError},
+		{name: "an error in words", n: 1, body: `{"error":"died"}`, code: fault.CodeServerError},
+		{name: "an error that is 429", n: 1, body: `{"error":{"message":"slow down","code":429}}`, code: fault.CodeServerError, kind: fault.Overloaded},
+		{name: "an error that is 503 in a string", n: 1, body: `{"error":{"message":"no room","code":"503"}}`, code: fault.CodeServerError, kind: fault.Overloaded},
+		{name: "an error by its name", n: 1, body: `{"error":{"message":"wait","type":"rate_limit_error"}}`, code: fault.CodeServerError, kind: fault.Overloaded},
+		{name: "an error that is 400", n: 1, body: `{"object":"error","message":"maximum context length is 8","code":400}`, code: fault.CodeContextLength, kind: fault.Refused},
+		{name: "an error that is 403", n: 1, body: `{"error":{"code":403,"message":"no such right"}}`, kind: fault.Denied},
+		{name: "a detail about a key", n: 1, body: `{"detail":"Not authenticated"}`, kind: fault.Denied},
+		{name: "a message about a key", n: 1, body: `{"message":"Invalid API key"}`, kind: fault.Denied},
+		{name: "an error about a key", n: 1, body: `{"error":"Missing API key"}`, kind: fault.Denied},
+		{name: "a detail about a path", n: 1, body: `{"detail":"Not Found"}`, kind: fault.Denied},
+		{name: "a detail about the load", n: 1, body: `{"detail":"Too many requests"}`, code: fault.CodeServerError, kind: fault.Overloaded},
+		{name: "an unknown detail", n: 1, body: `{"detail":"no"}`, code: fault.CodeMalformed, kind: fault.NoChoice},
+		{name: "no credit", n: 1, body: `{"error":{"code":"insufficient_quota","message":"pay"}}`, kind: fault.Denied},
 		{name: "something behind the answer", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}` + "\x00\n", want: a, has: []bool{true}},
 		{name: "a second object behind the answer", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}{"done":true}`, want: a, has: []bool{true}},
-		{name: "an object without choices, and another", n: 1, body: `{"a":1}{"b":2}`, code: CodeMalformed},
-		{name: "a choice that was abandoned", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"error","error":{"code":502,"message":"upstream"}}]}`, code: CodeServerError},
-		{name: "no choice", n: 1, body: `{"choices":[]}`, code: CodeMalformed, kind: NoChoice},
-		{name: "an empty error and no choice", n: 1, body: `{"error":{}}`, code: CodeMalformed, kind: NoChoice},
-		{name: "a proxy's page", n: 1, body: `<html>Bad gateway</html>`, code: CodeMalformed},
-		{name: "truncated", n: 1, body: `{"choices":[{"index":0,"mess`, code: CodeMalformed},
-		{name: "choices of another type", n: 1, body: `{"choices":"a"}`, code: CodeMalformed},
-		{name: "empty", n: 1, body: ``, code: CodeMalformed},
+		{name: "an object without choices, and another", n: 1, body: `{"a":1}{"b":2}`, code: fault.CodeMalformed},
+		{name: "a choice that was abandoned", n: 1, body: `{"choices":[{"message":{"content":"a"},"finish_reason":"error","error":{"code":502,"message":"upstream"}}]}`, code: fault.CodeServerError},
+		{name: "no choice", n: 1, body: `{"choices":[]}`, code: fault.CodeMalformed, kind: fault.NoChoice},
+		{name: "an empty error and no choice", n: 1, body: `{"error":{}}`, code: fault.CodeMalformed, kind: fault.NoChoice},
+		{name: "a proxy's page", n: 1, body: `<html>Bad gateway</html>`, code: fault.CodeMalformed},
+		{name: "truncated", n: 1, body: `{"choices":[{"index":0,"mess`, code: fault.CodeMalformed},
+		{name: "choices of another type", n: 1, body: `{"choices":"a"}`, code: fault.CodeMalformed},
+		{name: "empty", n: 1, body: ``, code: fault.CodeMalformed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, has, f := Decode([]byte(tt.body), tt.n)
 			if f == nil {
-				f = &Fault{}
+				f = &fault.Fault{}
 			}
 			if f.Code != tt.code || f.Kind != tt.kind {
 				t.Fatalf("fault %+v, want code %q and kind %d", f, tt.code, tt.kind)
@@ -211,105 +211,6 @@ func TestDecodeDeepParts(t *testing.T) {
 	body := one(`{"content":`+strings.Repeat("[", depth)+`"`+strings.Repeat("a", 1<<20)+`"`+strings.Repeat("]", depth)+`}`, "")
 	if got, _, flt := Decode([]byte(body), 1); flt == nil && got[0].Text != "" {
 		t.Errorf("%d characters of text, want none", len(got[0].Text))
-	}
-}
-
-func TestClassify(t *testing.T) {
-	tests := []struct {
-		status int
-		body   string
-		want   Kind
-		code   string
-	}{
-		{429, "", Overloaded, CodeServerError},
-		{503, "", Overloaded, CodeServerError},
-		{408, "", Overloaded, CodeServerError},
-		{529, "", Overloaded, CodeServerError},
-		{429, `{"error":{"code":"insufficient_quota","message":"You exceeded your current quota, please check your plan."}}`, Denied, ""},
-		{429, `[{"error":{"code":429,"message":"You exceeded your current quota, please retry in 30s","status":"RESOURCE_EXHAUSTED"}}]`, Overloaded, CodeServerError},
-		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", Broken, CodeServerError},
-		{503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", Overloaded, CodeServerError},
-		{503, "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure", Overloaded, CodeServerError},
-		{500, "", Broken, CodeServerError},
-		{502, "<html>", Broken, CodeServerError},
-		{504, "", CutOffSilence, CodeTimeout},
-		{524, "<html>A timeout occurred", CutOffSilence, CodeTimeout},
-		{401, "", Denied, ""},
-		{402, "", Denied, ""},
-		{403, "", Denied, ""},
-		{404, "", Denied, ""},
-		{405, "", Denied, ""},
-		{307, "", Denied, ""},
-		{413, "", Refused, CodeTooLarge},
-		{422, "", Refused, CodeBadRequest},
-		{400, "what", Refused, CodeBadRequest},
-		{400, `{"error":{"code":400,"type":"exceed_context_size_error","n_ctx":2048}}`, Refused, CodeContextLength},
-		{400, `{"message":"This model's maximum context length is 4096 tokens."}`, Refused, CodeContextLength},
-		{400, `{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens)."}`, Refused, CodeContextLength},
-		{400, `{"error":{"code":"context_length_exceeded"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"You passed 9000 input tokens and requested 2048 output tokens. However, the model's context length is only 8192 tokens"}}`, Refused, CodeContextLength},
-		{500, `{"detail":"The prompt (total length 9000) is longer than the maximum model length of 8192."}`, Refused, CodeContextLength},
-		{500, `{"error":{"message":"the request exceeds the available context size"}}`, Refused, CodeContextLength},
-		// TGI, Gemini, Anthropic, Bedrock, xAI, DashScope, LM Studio.
-		{422, "{\"error\":\"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000\",\"error_type\":\"validation\"}", Refused, CodeContextLength},
-		{400, `{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}`, Refused, CodeContextLength},
-		{400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}`, Refused, CodeContextLength},
-		{400, `{"message":"Input is too long for requested model."}`, Refused, CodeContextLength},
-		{400, `{"code":"Client specified an invalid argument","error":"This model's maximum prompt length is 131072 but the request contains 200000 tokens."}`, Refused, CodeContextLength},
-		{400, `{"error":{"code":"invalid_parameter_error","message":"<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"}}`, Refused, CodeContextLength},
-		{400, `{"error":"Trying to keep the first 5000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens"}`, Refused, CodeContextLength},
-		// vLLM, TGI, Anthropic through gateways, Bedrock, LM Studio, llama.cpp, OpenAI, Mistral, Cohere, TensorRT-LLM, Zhipu, Moonshot, Ollama.
-		{400, `{"object":"error","message":"'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 200 input tokens"}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"max_tokens must be at least 1, got -73."}}`, Refused, CodeContextLength},
-		{422, "{\"error\":\"Input validation error: `inputs` must have less than 4095 tokens. Given: 5000\"}", Refused, CodeContextLength},
-		{400, "{\"error\":{\"message\":\"litellm.BadRequestError: AnthropicException - input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000\"}}", Refused, CodeContextLength},
-		{400, `{"message":"Malformed input request: expected maxLength: 100000, actual: 150000, please reformat your input and try again."}`, Refused, CodeContextLength},
-		{400, `{"error":"Reached context length of 4096 tokens with this model, but this model does not currently support mid-generation context overflow."}`, Refused, CodeContextLength},
-		{500, `{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`, Refused, CodeContextLength},
-		{500, `{"error":{"code":500,"message":"input is too large to process. increase the physical batch size","type":"server_error"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens."}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"Invalid 'messages[0].content': string too long. Expected a string with maximum length 10485760.","code":"string_above_max_length"}}`, Refused, CodeContextLength},
-		{400, `{"object":"error","message":"Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"}`, Refused, CodeContextLength},
-		{400, `{"message":"too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000."}`, Refused, CodeContextLength},
-		{500, `{"message":"Prompt length (5000) exceeds maximum input length (4096)."}`, Refused, CodeContextLength},
-		{400, `{"error":{"code":"1261","message":"Prompt exceeds max length"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"Invalid request: Your request exceeded model token limit: 8192"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"the input length exceeds the context length"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"The conversation is longer than this model accepts (9000 tokens)"}}`, Refused, CodeContextLength},
-		{400, `{"error":{"message":"Invalid input: temperature exceeds the maximum of 2"}}`, Refused, CodeBadRequest},
-		{400, `{"error":{"message":"max_tokens is too large: 8000. This model supports at most 4096 completion tokens"}}`, Refused, CodeBadRequest},
-		{429, `{"message":"Too many tokens, please wait before trying again."}`, Overloaded, CodeServerError},
-		{400, `{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."}}`, WrongField, CodeBadRequest},
-		{403, `{"error":{"code":"content_filter","message":"flagged"}}`, Refused, CodeContentFilter},
-		{403, `{"error":{"message":"The prompt was flagged by moderation"}}`, Refused, CodeContentFilter},
-		{403, "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title>", Refused, CodeContentFilter},
-		{400, `{"error":{"code":"content_filter","innererror":{}}}`, Refused, CodeContentFilter},
-		{400, `{"error":{"code":"content_policy_violation"}}`, Refused, CodeContentFilter},
-		{400, `{"error":{"code":"data_inspection_failed"}}`, Refused, CodeContentFilter},
-		{400, `{"error":{"message":"The model is unknown","code":"model_not_found"}}`, Denied, ""},
-		{400, `{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}`, Denied, ""},
-		{400, `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`, Denied, ""},
-		{400, `{"error":"model not found"}`, Denied, ""},
-		{400, `{"error":{"message":"This model only support stream mode, please enable the stream parameter"}}`, StreamOnly, CodeBadRequest},
-		// The request, quoted back, is no statement of an error.
-		{422, `{"detail":[{"msg":"field required","input":"why is my model not found? content_filter, prompt is too long"}]}`, Refused, CodeBadRequest},
-		{400, `{"error":{"message":"bad","param":"unknown model"}}`, Refused, CodeBadRequest},
-	}
-	for _, tt := range tests {
-		if f := Classify(tt.status, nil, []byte(tt.body)); f.Kind != tt.want || f.Code != tt.code {
-			t.Errorf("%d %s: kind %d code %q, want %d %q", tt.status, tt.body, f.Kind, f.Code, tt.want, tt.code)
-		}
-	}
-	if f := Classify(308, http.Header{"Location": {"https://host/v1/chat/completions"}}, nil); !strings.Contains(f.Message, "https://host/v1/chat/completions") {
-		t.Errorf("a redirect reads %q", f.Message)
-	}
-}
-
-// No byte of a server steers the terminal.
-func TestExcerptIsPlain(t *testing.T) {
-	got := excerpt([]byte("a\x1b[31m\u009b0m\u202eb\u2066\r\nc\x7f\xff"))
-	if got != "a [31m 0m b   c \uFFFD" {
-		t.Errorf("excerpt is %q", got)
 	}
 }
 
@@ -342,7 +243,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		got, has, flt := Decode(body, n)
 		if flt != nil {
-			if !utf8.ValidString(flt.Message) || flt.Code == "" && flt.Kind != Denied {
+			if !utf8.ValidString(flt.Message) || flt.Code == "" && flt.Kind != fault.Denied {
 				t.Errorf("fault %+v", flt)
 			}
 			return
@@ -357,18 +258,6 @@ func FuzzDecode(f *testing.F) {
 			if g.PromptTokens < 0 || g.CompletionTokens < 0 || int64(g.PromptTokens)+int64(g.CompletionTokens) > math.MaxInt32 {
 				t.Errorf("tokens %d and %d", g.PromptTokens, g.CompletionTokens)
 			}
-		}
-	})
-}
-
-func FuzzClassify(f *testing.F) {
-	f.Add(400, []byte(`{"error":{"message":"prompt is too long"}}`))
-	f.Add(403, []byte(`<html>`))
-	f.Add(429, []byte(`[{"error":{"status":"RESOURCE_EXHAUSTED"}}]`))
-	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		flt := Classify(status, nil, body)
-		if !utf8.ValidString(flt.Message) || strings.ContainsAny(flt.Message, "\n\r\x1b") || flt.Code == "" && flt.Kind != Denied {
-			t.Errorf("fault %+v", flt)
 		}
 	})
 }

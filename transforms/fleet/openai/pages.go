@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"coeval/transforms/fleet/openai/lenient"
 )
 
 // SimulatedOwner is the owner of the models of the simulated server, and its Server header.
@@ -30,12 +32,12 @@ const maxModels = 10_000
 func ReadModels(body []byte) []Model {
 	var list struct {
 		Data []struct {
-			ID      text `json:"id"`
-			OwnedBy text `json:"owned_by"`
-			Root    text `json:"root"`
+			ID      lenient.Text `json:"id"`
+			OwnedBy lenient.Text `json:"owned_by"`
+			Root    lenient.Text `json:"root"`
 		} `json:"data"`
 	}
-	if unmarshal(body, &list) != nil {
+	if lenient.Unmarshal(body, &list) != nil {
 		return nil
 	}
 	models := make([]Model, 0, min(len(list.Data), maxModels))

@@ -5,7 +5,8 @@
 // reader is bounded and fuzzed. Readers are strict about the fields that Coeval uses and lenient about
 // all others. For example, an answer whose field "created" is broken is still an answer.
 //
-// Error answers become a [Fault] with a [Kind]. Package fleet decides the reaction to each kind.
+// The packages below it do a part each. Package lenient decodes JSON whose fields may have any type. Package fault
+// classifies error answers. Package logprobs writes and reads requests for the probabilities of the next token.
 package openai
 
 import (
@@ -34,7 +35,7 @@ type Request struct {
 	N    int
 	Seed int64
 	// Constraint has the fields that enforce a verdict or ask for a read, each after a comma. See
-	// [Constraint] and [ReadForm].
+	// [Constraint] and [logprobs.Form].
 	Constraint string
 	// CompletionTokens sends the bound as max_completion_tokens instead of max_tokens.
 	CompletionTokens bool

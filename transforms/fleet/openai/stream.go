@@ -7,18 +7,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/openai/lenient"
+	"coeval/transforms/fleet/openai/logprobs"
 	"coeval/transforms/stage"
 )
 
 // An event is one part of a stream.
 type event struct {
 	Choices []struct {
-		Index        number  `json:"index"`
-		Delta        message `json:"delta"`
-		Message      message `json:"message"` // of servers that send everything in one event
-		Text         text    `json:"text"`
-		FinishReason text    `json:"finish_reason"`
-		Usage        usage   `json:"usage"` // of Moonshot
+		Index        lenient.Number `json:"index"`
+		Delta        message        `json:"delta"`
+		Message      message        `json:"message"` // of servers that send everything in one event
+		Text         lenient.Text   `json:"text"`
+		FinishReason lenient.Text   `json:"finish_reason"`
+		Usage        usage          `json:"usage"` // of Moonshot
 
 		LogProbs jsontext.Value `json:"logprobs"`
 	} `json:"choices"`
@@ -32,7 +35,7 @@ type streamed struct {
 	content, thoughts           []byte
 	reasoningContent, reasoning []byte
 	refusal                     []byte
-	finish                      text
+	finish                      lenient.Text
 	logProbs                    jsontext.Value // of the first token
 }
 
@@ -49,12 +52,12 @@ func isStream(body []byte) bool {
 
 // DecodeStream reads a 200 of server-sent events, as [Decode] reads one body. Every choice must have
 // a finish reason, unless the stream ends with [DONE].
-func DecodeStream(body []byte, n int) ([]schemas.Generation, []bool, *Fault) {
+func DecodeStream(body []byte, n int) ([]schemas.Generation, []bool, *fault.Fault) {
 	return DecodeReadStream(body, n, nil)
 }
 
 // DecodeReadStream is DecodeStream for an answer to a read; see [DecodeRead].
-func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
+func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *fault.Fault) {
 	var choices []*streamed
 	var used usage
 	done, events := false, 0
@@ -68,18 +71,18 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 			break
 		}
 		var d event
-		if unmarshal(data, &d) != nil {
-			return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "an event of the stream is not the JSON of a chat completion: " + excerpt(data)}
+		if lenient.Unmarshal(data, &d) != nil {
+			return nil, nil, &fault.Fault{Kind: fault.Broken, Code: fault.CodeMalformed, Message: "an event of the stream is not the JSON of a chat completion: " + fault.Excerpt(data)}
 		}
-		if flt := errorIn(&response{Choices: make([]choice, len(d.Choices)), Error: d.Error}, data); flt != nil {
+		if flt := fault.In(data, d.Error, len(d.Choices) > 0); flt != nil {
 			return nil, nil, flt
 		}
 		events++
-		if d.Usage.PromptTokens.there || d.Usage.CompletionTokens.there {
+		if d.Usage.PromptTokens.There || d.Usage.CompletionTokens.There {
 			used = d.Usage
 		}
 		for _, part := range d.Choices {
-			if part.Usage.CompletionTokens.there {
+			if part.Usage.CompletionTokens.There {
 				used = part.Usage
 			}
 		}
@@ -87,23 +90,23 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 	}
 	if events == 0 {
 		if isStream(body) {
-			return nil, nil, &Fault{Kind: NoChoice, Code: CodeMalformed, Message: "a stream without an event: " + excerpt(body)}
+			return nil, nil, &fault.Fault{Kind: fault.NoChoice, Code: fault.CodeMalformed, Message: "a stream without an event: " + fault.Excerpt(body)}
 		}
 		return DecodeRead(body, n, read) // one body, in spite of its header
 	}
 	whole := response{Usage: used}
 	for _, c := range choices {
 		if c.finish == "" && !done {
-			return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "the stream broke off after: " + excerpt(body[max(0, len(body)-200):])}
+			return nil, nil, &fault.Fault{Kind: fault.Broken, Code: fault.CodeMalformed, Message: "the stream broke off after: " + fault.Excerpt(body[max(0, len(body)-200):])}
 		}
-		whole.Choices = append(whole.Choices, choice{Index: number{float64(c.index), true}, FinishReason: c.finish, LogProbs: c.logProbs, Message: message{
-			there: true, Content: parts{string(c.content), string(c.thoughts)},
-			ReasoningContent: text(c.reasoningContent), Reasoning: text(c.reasoning), Refusal: text(c.refusal),
+		whole.Choices = append(whole.Choices, choice{Index: lenient.Number{float64(c.index), true}, FinishReason: c.finish, LogProbs: c.logProbs, Message: message{
+			there: true, Content: lenient.Parts{string(c.content), string(c.thoughts)},
+			ReasoningContent: lenient.Text(c.reasoningContent), Reasoning: lenient.Text(c.reasoning), Refusal: lenient.Text(c.refusal),
 		}})
 	}
 	generations, has := whole.generations(n, read)
 	if !slices.Contains(has, true) {
-		return nil, nil, &Fault{Kind: NoChoice, Code: CodeMalformed, Message: "a stream without a choice: " + excerpt(body)}
+		return nil, nil, &fault.Fault{Kind: fault.NoChoice, Code: fault.CodeMalformed, Message: "a stream without a choice: " + fault.Excerpt(body)}
 	}
 	return generations, has, nil
 }
@@ -111,7 +114,7 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 // addTo appends an event's parts to the choices with an index below n.
 func (d *event) addTo(choices []*streamed, n int) []*streamed {
 	for _, part := range d.Choices {
-		index := part.Index.tokens()
+		index := part.Index.Tokens()
 		if n == 1 {
 			index = 0
 		}
@@ -125,14 +128,14 @@ func (d *event) addTo(choices []*streamed, n int) []*streamed {
 		}
 		c := choices[i]
 		for _, m := range []*message{&part.Delta, &part.Message} {
-			c.content = append(c.content, m.Content.text...)
-			c.thoughts = append(c.thoughts, m.Content.thoughts...)
+			c.content = append(c.content, m.Content.Text...)
+			c.thoughts = append(c.thoughts, m.Content.Thoughts...)
 			c.reasoningContent = append(c.reasoningContent, m.ReasoningContent...)
 			c.reasoning = append(append(c.reasoning, m.Reasoning...), m.Thinking...)
 			c.refusal = append(c.refusal, m.Refusal...)
 		}
 		c.content = append(c.content, part.Text...)
-		if c.logProbs == nil && len(tokensOf(part.LogProbs)) > 0 {
+		if c.logProbs == nil && len(logprobs.First(part.LogProbs)) > 0 {
 			c.logProbs = part.LogProbs
 		}
 		if part.FinishReason != "" {

@@ -20,6 +20,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/openai/logprobs"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
 )
@@ -60,7 +61,7 @@ type Probe struct {
 // it tries top_logprobs. The test texts have nothing to do with the labels, so labels with all of the
 // probability reveal a mask. SGLang's own API replaces top_logprobs if both answer the test request alike.
 // If no form works, Find returns an error, which stops the run.
-func (p *Probe) Find(ctx context.Context) (form openai.ReadForm, ok bool, err error) {
+func (p *Probe) Find(ctx context.Context) (form logprobs.Form, ok bool, err error) {
 	if form, err = p.labelTokens(ctx); err != nil {
 		return form, false, err
 	}
@@ -110,7 +111,7 @@ func (p *Probe) neutral(ctx context.Context, fields string) (*schemas.Generation
 }
 
 // tryIDs reports whether the server reports exactly the tokens that are asked for.
-func (p *Probe) tryIDs(ctx context.Context, form openai.ReadForm) (bool, error) {
+func (p *Probe) tryIDs(ctx context.Context, form logprobs.Form) (bool, error) {
 	g, tokens, err := p.neutral(ctx, form.Fields())
 	if err != nil || g == nil || g.Code != "" || len(tokens) < 1+len(form.IDs) {
 		return false, err
@@ -123,15 +124,15 @@ func (p *Probe) tryIDs(ctx context.Context, form openai.ReadForm) (bool, error) 
 }
 
 // findTop finds the number of likely tokens that the server reports, at most MaxTop.
-func (p *Probe) findTop(ctx context.Context) (openai.ReadForm, error) {
-	form := openai.ReadForm{Top: openai.MaxTop}
+func (p *Probe) findTop(ctx context.Context) (logprobs.Form, error) {
+	form := logprobs.Form{Top: logprobs.MaxTop}
 	for {
 		g, tokens, err := p.neutral(ctx, form.Fields())
 		if err != nil || g == nil {
 			return form, err
 		}
 		if g.Code != "" {
-			limit, ok := openai.TopLimit(g.Message, form.Top)
+			limit, ok := logprobs.TopLimit(g.Message, form.Top)
 			if !ok {
 				return form, p.problem("it refuses logprobs with top_logprobs (" + g.Message + ")")
 			}
@@ -182,7 +183,7 @@ func (p *Probe) checkReasoning(g *schemas.Generation, tokens []stage.TokenLogPro
 // unparsed reads will show the problem.
 func (p *Probe) checkRepeats(ctx context.Context) error {
 	label := slices.MaxFunc(p.Role.Read.Labels, func(a, b string) int { return len(a) - len(b) })
-	form := openai.ReadForm{Top: 1}
+	form := logprobs.Form{Top: 1}
 	g, body, err := p.ask(ctx, "Repeat this and write nothing else: "+label, form.Fields(), repeatTokens)
 	if err != nil || g == nil {
 		return err
@@ -203,14 +204,14 @@ func (p *Probe) severalTokens(label string, tokens int) error {
 
 // labelTokens returns the tokens that spell the labels, with or without a space before it. It returns none if
 // the server has no tokenizer that answers, and an error if a label is no single token.
-func (p *Probe) labelTokens(ctx context.Context) (openai.ReadForm, error) {
-	var form openai.ReadForm
+func (p *Probe) labelTokens(ctx context.Context) (logprobs.Form, error) {
+	var form logprobs.Form
 	for _, label := range p.Role.Read.Labels {
 		found, fewest := false, 0
 		for _, spelling := range []string{label, " " + label} {
 			tokens := p.tokenize(ctx, spelling)
 			if tokens == nil {
-				return openai.ReadForm{}, ctx.Err()
+				return logprobs.Form{}, ctx.Err()
 			}
 			if fewest == 0 || len(tokens) < fewest {
 				fewest = len(tokens)
@@ -221,14 +222,14 @@ func (p *Probe) labelTokens(ctx context.Context) (openai.ReadForm, error) {
 			}
 		}
 		if !found {
-			return openai.ReadForm{}, p.severalTokens(label, fewest)
+			return logprobs.Form{}, p.severalTokens(label, fewest)
 		}
 	}
 	return form, nil
 }
 
 // add adds a token to a form that does not have it yet.
-func add(form *openai.ReadForm, id int64, spelling string) {
+func add(form *logprobs.Form, id int64, spelling string) {
 	if !slices.Contains(form.IDs, id) {
 		form.IDs, form.Spellings = append(form.IDs, id), append(form.Spellings, spelling)
 	}
@@ -237,11 +238,11 @@ func add(form *openai.ReadForm, id int64, spelling string) {
 // tokenize returns the tokens of a short text, nil if the server has no tokenizer of texts.
 func (p *Probe) tokenize(ctx context.Context, text string) []int64 {
 	e := p.Endpoint
-	a, err := e.PostTo(ctx, e.URLBeside(openai.TokenizePath), openai.AppendTokenize(nil, p.Role.Model, text), maxAnswer, endpoint.ListTimeout)
+	a, err := e.PostTo(ctx, e.URLBeside(logprobs.TokenizePath), logprobs.AppendTokenize(nil, p.Role.Model, text), maxAnswer, endpoint.ListTimeout)
 	if err != nil || a.Status != http.StatusOK {
 		return nil
 	}
-	tokens := openai.ReadTokens(a.Body)
+	tokens := logprobs.ReadTokens(a.Body)
 	if len(tokens) > 2*utf8.RuneCountInString(text)+2 {
 		return nil
 	}
@@ -260,11 +261,11 @@ const (
 // tryGenerate reports whether the server answers reads by /generate as the chat completion answers them: it
 // counts as many tokens in the prompt of the last text, and gives the likeliest tokens the same probability. So the
 // prompt is the chat's, and the adapter the same. It must report all labels, without a mask.
-func (p *Probe) tryGenerate(ctx context.Context, labels openai.ReadForm) bool {
-	if !openai.Renderable(p.Role) {
+func (p *Probe) tryGenerate(ctx context.Context, labels logprobs.Form) bool {
+	if !logprobs.Renderable(p.Role) {
 		return false
 	}
-	form := openai.ReadForm{Generate: true, IDs: slices.Clone(labels.IDs), Spellings: slices.Clone(labels.Spellings)}
+	form := logprobs.Form{Generate: true, IDs: slices.Clone(labels.IDs), Spellings: slices.Clone(labels.Spellings)}
 	witnesses, witnessed := map[string]float64{}, 0.0
 	for _, t := range p.reported[1:] {
 		probability := math.Exp(t.LogProb)
@@ -293,7 +294,7 @@ func (p *Probe) tryGenerate(ctx context.Context, labels openai.ReadForm) bool {
 }
 
 // generate asks for a read of the last text by /generate, and returns no tokens without an answer.
-func (p *Probe) generate(ctx context.Context, form openai.ReadForm) (found []stage.TokenLogProb, promptTokens int) {
+func (p *Probe) generate(ctx context.Context, form logprobs.Form) (found []stage.TokenLogProb, promptTokens int) {
 	short := *p.Role
 	short.MaxTokens, short.Stop, short.Verdict, short.Read = 1, nil, nil, nil
 	messages := []schemas.Message{{Role: "user", Content: p.asked}}
@@ -311,20 +312,20 @@ func (p *Probe) generate(ctx context.Context, form openai.ReadForm) (found []sta
 // A Rendered read is one whose prompt the server renders in a request of its own.
 type Rendered struct {
 	Role *stage.Role
-	Form *openai.ReadForm
+	Form *logprobs.Form
 	N    int
 }
 
-var errNoTokens = errors.New(openai.TokenizePath + " returned no tokens of the messages")
+var errNoTokens = errors.New(logprobs.TokenizePath + " returned no tokens of the messages")
 
 // Post has the server render a chat, whose body it gets, as the tokens of a prompt, and posts the read of it.
 // The answer is that of the second request, or of the first one if it failed.
 func Post(ctx context.Context, e *endpoint.Endpoint, q *Rendered, chat []byte, limit int64, timeout time.Duration) (*transport.Answer, error) {
-	a, err := e.PostAlive(ctx, e.URLBeside(openai.TokenizePath), chat, maxTokens, timeout)
+	a, err := e.PostAlive(ctx, e.URLBeside(logprobs.TokenizePath), chat, maxTokens, timeout)
 	if err != nil || !transport.IsSuccess(a.Status) {
 		return a, err
 	}
-	prompt := openai.ReadTokens(a.Body)
+	prompt := logprobs.ReadTokens(a.Body)
 	if len(prompt) == 0 {
 		return nil, errNoTokens
 	}
@@ -332,5 +333,5 @@ func Post(ctx context.Context, e *endpoint.Endpoint, q *Rendered, chat []byte, l
 	if err != nil {
 		return nil, err
 	}
-	return e.PostAlive(ctx, e.URLBeside(openai.GeneratePath), body, limit, timeout)
+	return e.PostAlive(ctx, e.URLBeside(logprobs.GeneratePath), body, limit, timeout)
 }

@@ -1,4 +1,11 @@
-package openai
+// Package logprobs implements the wire format of reads: requests for the probabilities of the next token.
+//
+// A [Form] writes the fields of a read. [First] takes the log-probabilities from the choice of a chat completion.
+// [Form.AppendGenerate] and [Form.DecodeGenerated] exchange a read by SGLang's own API. The package also writes and
+// reads requests to a tokenizer.
+//
+// It does no I/O and has no state. All readers are bounded: the input comes from servers.
+package logprobs
 
 import (
 	"fmt"
@@ -9,11 +16,12 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"coeval/transforms/fleet/openai/lenient"
 	"coeval/transforms/stage"
 )
 
-// A ReadForm is one of the ways in which servers are asked for the probabilities of the next token.
-type ReadForm struct {
+// A Form is one of the ways in which servers are asked for the probabilities of the next token.
+type Form struct {
 	// Top is the number of most likely tokens to report. All servers with log-probabilities have this
 	// form.
 	Top int
@@ -31,7 +39,7 @@ type ReadForm struct {
 const MaxTop = 20
 
 // Fields returns the fields of a chat request, after a comma. It returns none for Generate.
-func (f ReadForm) Fields() string {
+func (f Form) Fields() string {
 	if f.Generate {
 		return ""
 	}
@@ -44,7 +52,7 @@ func (f ReadForm) Fields() string {
 }
 
 // String names the form in messages.
-func (f ReadForm) String() string {
+func (f Form) String() string {
 	if f.Generate {
 		return fmt.Sprintf("%s with %d tokens", GeneratePath, len(f.IDs))
 	}
@@ -54,14 +62,14 @@ func (f ReadForm) String() string {
 	return fmt.Sprintf("top_logprobs: %d", f.Top)
 }
 
-// ReadFields returns the names of the request fields of reads.
-func ReadFields() []string { return []string{"logprobs", "top_logprobs", "logprob_token_ids"} }
+// FieldNames returns the names of the request fields of reads.
+func FieldNames() []string { return []string{"logprobs", "top_logprobs", "logprob_token_ids"} }
 
 // token is one entry of an answer's log-probabilities.
 type token struct {
-	Token   text   `json:"token"`
-	LogProb number `json:"logprob"`
-	Top     list   `json:"top_logprobs"`
+	Token   lenient.Text   `json:"token"`
+	LogProb lenient.Number `json:"logprob"`
+	Top     list           `json:"top_logprobs"`
 }
 
 // list is a list of tokens. Everything else counts as none.
@@ -74,7 +82,7 @@ func (l *list) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	type plain list
-	return json.Unmarshal(b, (*plain)(l), lenient)
+	return json.Unmarshal(b, (*plain)(l), lenient.Options)
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -84,44 +92,40 @@ func (t *token) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	type plain token
-	return json.Unmarshal(b, (*plain)(t), lenient)
+	return json.Unmarshal(b, (*plain)(t), lenient.Options)
 }
 
 // maxReported bounds the tokens that are read from one answer.
 const maxReported = 1024
 
-// tokensOf returns the tokens that a choice's logprobs report for the first place of the text, nil if
+// First returns the tokens that a choice's logprobs report for the first place of the text, nil if
 // there are none. The written token is one of them.
-func tokensOf(logprobs jsontext.Value) []stage.TokenLogProb {
+func First(logprobs jsontext.Value) []stage.TokenLogProb {
 	if logprobs.Kind() != '{' {
 		return nil
 	}
 	var l struct {
 		Content list `json:"content"`
 	}
-	if json.Unmarshal(logprobs, &l, lenient) != nil || len(l.Content) == 0 {
+	if json.Unmarshal(logprobs, &l, lenient.Options) != nil || len(l.Content) == 0 {
 		return nil
 	}
 	first := l.Content[0]
 	var out []stage.TokenLogProb
 	for _, t := range append([]token{first}, first.Top[:min(len(first.Top), maxReported)]...) {
-		if t.LogProb.there {
-			out = append(out, stage.TokenLogProb{Token: string(t.Token), LogProb: t.LogProb.value})
+		if t.LogProb.There {
+			out = append(out, stage.TokenLogProb{Token: string(t.Token), LogProb: t.LogProb.Value})
 		}
 	}
 	return out
 }
 
-// Written returns the tokens of a text as an answer's log-probabilities list them.
-func Written(body []byte) []string {
-	var r response
-	if unmarshal(body, &r) != nil || len(r.Choices) == 0 {
-		return nil
-	}
+// Written returns the tokens of a whole text as a choice's logprobs list them.
+func Written(logprobs jsontext.Value) []string {
 	var l struct {
 		Content list `json:"content"`
 	}
-	if r.Choices[0].LogProbs.Kind() != '{' || json.Unmarshal(r.Choices[0].LogProbs, &l, lenient) != nil {
+	if logprobs.Kind() != '{' || json.Unmarshal(logprobs, &l, lenient.Options) != nil {
 		return nil
 	}
 	var tokens []string
@@ -129,15 +133,6 @@ func Written(body []byte) []string {
 		tokens = append(tokens, string(t.Token))
 	}
 	return tokens
-}
-
-// Reported returns the tokens that an answer reports for the first place of its text.
-func Reported(body []byte) []stage.TokenLogProb {
-	var r response
-	if unmarshal(body, &r) != nil || len(r.Choices) == 0 {
-		return nil
-	}
-	return tokensOf(r.Choices[0].LogProbs)
 }
 
 // topLimit finds the number in refusals such as "top_logprobs must be at most 5".
@@ -188,17 +183,17 @@ func AppendTokenize(b []byte, model, text string) []byte {
 // ReadTokens returns the tokens in an answer of [TokenizePath], nil if it is none.
 func ReadTokens(body []byte) []int64 {
 	var r struct {
-		Tokens []number `json:"tokens"`
+		Tokens []lenient.Number `json:"tokens"`
 	}
-	if strings.TrimSpace(string(body)) == "" || json.Unmarshal(body, &r, lenient) != nil {
+	if strings.TrimSpace(string(body)) == "" || json.Unmarshal(body, &r, lenient.Options) != nil {
 		return nil
 	}
 	var ids []int64
 	for _, t := range r.Tokens {
-		if !t.there || t.value < 0 || t.value != float64(int64(t.value)) {
+		if !t.There || t.Value < 0 || t.Value != float64(int64(t.Value)) {
 			return nil
 		}
-		ids = append(ids, int64(t.value))
+		ids = append(ids, int64(t.Value))
 	}
 	return ids
 }

@@ -1,9 +1,10 @@
-package openai
+package fault
 
 import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // A sign that contains another sign of its list has no effect.
@@ -189,4 +190,115 @@ func TestClassifyComplaints(t *testing.T) {
 			t.Errorf("%d %s: kind %d, code %q; want %d, %q", tt.status, tt.body, f.Kind, f.Code, tt.kind, tt.code)
 		}
 	}
+}
+
+func TestClassify(t *testing.T) {
+	tests := []struct {
+		status int
+		body   string
+		want   Kind
+		code   string
+	}{
+		{429, "", Overloaded, CodeServerError},
+		{503, "", Overloaded, CodeServerError},
+		{408, "", Overloaded, CodeServerError},
+		{529, "", Overloaded, CodeServerError},
+		{429, `{"error":{"code":"insufficient_quota","message":"You exceeded your current quota, please check your plan."}}`, Denied, ""},
+		{429, `[{"error":{"code":429,"message":"You exceeded your current quota, please retry in 30s","status":"RESOURCE_EXHAUSTED"}}]`, Overloaded, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", Broken, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: overflow", Overloaded, CodeServerError},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure", Overloaded, CodeServerError},
+		{500, "", Broken, CodeServerError},
+		{502, "<html>", Broken, CodeServerError},
+		{504, "", CutOffSilence, CodeTimeout},
+		{524, "<html>A timeout occurred", CutOffSilence, CodeTimeout},
+		{401, "", Denied, ""},
+		{402, "", Denied, ""},
+		{403, "", Denied, ""},
+		{404, "", Denied, ""},
+		{405, "", Denied, ""},
+		{307, "", Denied, ""},
+		{413, "", Refused, CodeTooLarge},
+		{422, "", Refused, CodeBadRequest},
+		{400, "what", Refused, CodeBadRequest},
+		{400, `{"error":{"code":400,"type":"exceed_context_size_error","n_ctx":2048}}`, Refused, CodeContextLength},
+		{400, `{"message":"This model's maximum context length is 4096 tokens."}`, Refused, CodeContextLength},
+		{400, `{"message":"The input (9000 tokens) is longer than the model's context length (8192 tokens)."}`, Refused, CodeContextLength},
+		{400, `{"error":{"code":"context_length_exceeded"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"You passed 9000 input tokens and requested 2048 output tokens. However, the model's context length is only 8192 tokens"}}`, Refused, CodeContextLength},
+		{500, `{"detail":"The prompt (total length 9000) is longer than the maximum model length of 8192."}`, Refused, CodeContextLength},
+		{500, `{"error":{"message":"the request exceeds the available context size"}}`, Refused, CodeContextLength},
+		// TGI, Gemini, Anthropic, Bedrock, xAI, DashScope, LM Studio.
+		{422, "{\"error\":\"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000\",\"error_type\":\"validation\"}", Refused, CodeContextLength},
+		{400, `{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}`, Refused, CodeContextLength},
+		{400, `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}`, Refused, CodeContextLength},
+		{400, `{"message":"Input is too long for requested model."}`, Refused, CodeContextLength},
+		{400, `{"code":"Client specified an invalid argument","error":"This model's maximum prompt length is 131072 but the request contains 200000 tokens."}`, Refused, CodeContextLength},
+		{400, `{"error":{"code":"invalid_parameter_error","message":"<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]"}}`, Refused, CodeContextLength},
+		{400, `{"error":"Trying to keep the first 5000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens"}`, Refused, CodeContextLength},
+		// vLLM, TGI, Anthropic through gateways, Bedrock, LM Studio, llama.cpp, OpenAI, Mistral, Cohere, TensorRT-LLM, Zhipu, Moonshot, Ollama.
+		{400, `{"object":"error","message":"'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 4096 tokens and your request has 200 input tokens"}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"max_tokens must be at least 1, got -73."}}`, Refused, CodeContextLength},
+		{422, "{\"error\":\"Input validation error: `inputs` must have less than 4095 tokens. Given: 5000\"}", Refused, CodeContextLength},
+		{400, "{\"error\":{\"message\":\"litellm.BadRequestError: AnthropicException - input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000\"}}", Refused, CodeContextLength},
+		{400, `{"message":"Malformed input request: expected maxLength: 100000, actual: 150000, please reformat your input and try again."}`, Refused, CodeContextLength},
+		{400, `{"error":"Reached context length of 4096 tokens with this model, but this model does not currently support mid-generation context overflow."}`, Refused, CodeContextLength},
+		{500, `{"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}`, Refused, CodeContextLength},
+		{500, `{"error":{"code":500,"message":"input is too large to process. increase the physical batch size","type":"server_error"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 tokens."}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"Invalid 'messages[0].content': string too long. Expected a string with maximum length 10485760.","code":"string_above_max_length"}}`, Refused, CodeContextLength},
+		{400, `{"object":"error","message":"Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length"}`, Refused, CodeContextLength},
+		{400, `{"message":"too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000."}`, Refused, CodeContextLength},
+		{500, `{"message":"Prompt length (5000) exceeds maximum input length (4096)."}`, Refused, CodeContextLength},
+		{400, `{"error":{"code":"1261","message":"Prompt exceeds max length"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"Invalid request: Your request exceeded model token limit: 8192"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"the input length exceeds the context length"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"The conversation is longer than this model accepts (9000 tokens)"}}`, Refused, CodeContextLength},
+		{400, `{"error":{"message":"Invalid input: temperature exceeds the maximum of 2"}}`, Refused, CodeBadRequest},
+		{400, `{"error":{"message":"max_tokens is too large: 8000. This model supports at most 4096 completion tokens"}}`, Refused, CodeBadRequest},
+		{429, `{"message":"Too many tokens, please wait before trying again."}`, Overloaded, CodeServerError},
+		{400, `{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."}}`, WrongField, CodeBadRequest},
+		{403, `{"error":{"code":"content_filter","message":"flagged"}}`, Refused, CodeContentFilter},
+		{403, `{"error":{"message":"The prompt was flagged by moderation"}}`, Refused, CodeContentFilter},
+		{403, "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title>", Refused, CodeContentFilter},
+		{400, `{"error":{"code":"content_filter","innererror":{}}}`, Refused, CodeContentFilter},
+		{400, `{"error":{"code":"content_policy_violation"}}`, Refused, CodeContentFilter},
+		{400, `{"error":{"code":"data_inspection_failed"}}`, Refused, CodeContentFilter},
+		{400, `{"error":{"message":"The model is unknown","code":"model_not_found"}}`, Denied, ""},
+		{400, `{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}`, Denied, ""},
+		{400, `[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]`, Denied, ""},
+		{400, `{"error":"model not found"}`, Denied, ""},
+		{400, `{"error":{"message":"This model only support stream mode, please enable the stream parameter"}}`, StreamOnly, CodeBadRequest},
+		// The request, quoted back, is no statement of an error.
+		{422, `{"detail":[{"msg":"field required","input":"why is my model not found? content_filter, prompt is too long"}]}`, Refused, CodeBadRequest},
+		{400, `{"error":{"message":"bad","param":"unknown model"}}`, Refused, CodeBadRequest},
+	}
+	for _, tt := range tests {
+		if f := Classify(tt.status, nil, []byte(tt.body)); f.Kind != tt.want || f.Code != tt.code {
+			t.Errorf("%d %s: kind %d code %q, want %d %q", tt.status, tt.body, f.Kind, f.Code, tt.want, tt.code)
+		}
+	}
+	if f := Classify(308, http.Header{"Location": {"https://host/v1/chat/completions"}}, nil); !strings.Contains(f.Message, "https://host/v1/chat/completions") {
+		t.Errorf("a redirect reads %q", f.Message)
+	}
+}
+
+// No byte of a server steers the terminal.
+func TestExcerptIsPlain(t *testing.T) {
+	got := Excerpt([]byte("a\x1b[31m\u009b0m\u202eb\u2066\r\nc\x7f\xff"))
+	if got != "a [31m 0m b   c \uFFFD" {
+		t.Errorf("excerpt is %q", got)
+	}
+}
+
+func FuzzClassify(f *testing.F) {
+	f.Add(400, []byte(`{"error":{"message":"prompt is too long"}}`))
+	f.Add(403, []byte(`<html>`))
+	f.Add(429, []byte(`[{"error":{"status":"RESOURCE_EXHAUSTED"}}]`))
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		flt := Classify(status, nil, body)
+		if !utf8.ValidString(flt.Message) || strings.ContainsAny(flt.Message, "\n\r\x1b") || flt.Code == "" && flt.Kind != Denied {
+			t.Errorf("fault %+v", flt)
+		}
+	})
 }

@@ -1,4 +1,4 @@
-package openai
+package logprobs
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/openai/lenient"
 	"coeval/transforms/stage"
 )
 
@@ -19,14 +21,14 @@ import (
 const GeneratePath = "/generate"
 
 // Renderable reports whether all fields of a role's extra_body act on the rendering of the prompt or on
-// texts alone. [AppendGenerate] leaves out extra_body, and others would change the probabilities of a chat completion.
+// texts alone. [Form.AppendGenerate] leaves out extra_body, and others would change the probabilities of a chat completion.
 func Renderable(r *stage.Role) bool {
 	extra := strings.TrimSpace(r.ExtraBody)
 	if extra == "" {
 		return true
 	}
 	var fields map[string]jsontext.Value
-	if json.Unmarshal([]byte(extra), &fields, lenient) != nil {
+	if json.Unmarshal([]byte(extra), &fields, lenient.Options) != nil {
 		return false
 	}
 	harmless := []string{"chat_template_kwargs", "reasoning_effort", "separate_reasoning"}
@@ -40,7 +42,7 @@ func Renderable(r *stage.Role) bool {
 
 // AppendGenerate appends the body of a read of n choices after a prompt in tokens. A model "base:adapter", as
 // SGLang's chat completions name a LoRA adapter, selects the adapter.
-func (f *ReadForm) AppendGenerate(b []byte, r *stage.Role, prompt []int64, n int) ([]byte, error) {
+func (f *Form) AppendGenerate(b []byte, r *stage.Role, prompt []int64, n int) ([]byte, error) {
 	b = appendIDs(append(b, `{"input_ids":[`...), prompt)
 	b = append(b, `],"sampling_params":{"max_new_tokens":1`...)
 	if r.Sends(stage.Temperature) {
@@ -75,15 +77,15 @@ func appendIDs(b []byte, ids []int64) []byte {
 
 // generated is one choice of an answer of [GeneratePath].
 type generated struct {
-	Text  text           `json:"text"`
+	Text  lenient.Text   `json:"text"`
 	Meta  generatedMeta  `json:"meta_info"`
 	Error jsontext.Value `json:"error"`
 }
 
 type generatedMeta struct {
-	PromptTokens     number       `json:"prompt_tokens"`
-	CompletionTokens number       `json:"completion_tokens"`
-	FinishReason     finishReason `json:"finish_reason"`
+	PromptTokens     lenient.Number `json:"prompt_tokens"`
+	CompletionTokens lenient.Number `json:"completion_tokens"`
+	FinishReason     finishReason   `json:"finish_reason"`
 	// Named has a list for each token of the text, of triples: log-probability, ID and text.
 	Named jsontext.Value `json:"output_token_ids_logprobs"`
 }
@@ -95,7 +97,7 @@ func (m *generatedMeta) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	type plain generatedMeta
-	return json.Unmarshal(b, (*plain)(m), lenient)
+	return json.Unmarshal(b, (*plain)(m), lenient.Options)
 }
 
 // finishReason is a string, or an object with the string as its type.
@@ -106,86 +108,86 @@ func (r *finishReason) UnmarshalJSON(b []byte) error {
 	*r = ""
 	if jsontext.Value(b).Kind() == '{' {
 		var object struct {
-			Type text `json:"type"`
+			Type lenient.Text `json:"type"`
 		}
-		err := json.Unmarshal(b, &object, lenient)
+		err := json.Unmarshal(b, &object, lenient.Options)
 		*r = finishReason(object.Type)
 		return err
 	}
-	var t text
+	var t lenient.Text
 	err := t.UnmarshalJSON(b)
 	*r = finishReason(t)
 	return err
 }
 
 // GeneratedTokens returns the tokens of f that an answer reports for the first choice.
-func (f *ReadForm) GeneratedTokens(body []byte) (tokens []stage.TokenLogProb, promptTokens int) {
+func (f *Form) GeneratedTokens(body []byte) (tokens []stage.TokenLogProb, promptTokens int) {
 	choices, flt := generatedChoices(body)
 	if flt != nil || len(choices) == 0 {
 		return nil, 0
 	}
-	return f.named(choices[0].Meta.Named), choices[0].Meta.PromptTokens.tokens()
+	return f.named(choices[0].Meta.Named), choices[0].Meta.PromptTokens.Tokens()
 }
 
 // named returns the tokens of f in the first of the lists.
-func (f *ReadForm) named(lists jsontext.Value) []stage.TokenLogProb {
+func (f *Form) named(lists jsontext.Value) []stage.TokenLogProb {
 	var places []jsontext.Value
-	if lists.Kind() != '[' || json.Unmarshal(lists, &places, lenient) != nil || len(places) == 0 || places[0].Kind() != '[' {
+	if lists.Kind() != '[' || json.Unmarshal(lists, &places, lenient.Options) != nil || len(places) == 0 || places[0].Kind() != '[' {
 		return nil
 	}
 	var triples []jsontext.Value
-	if json.Unmarshal(places[0], &triples, lenient) != nil {
+	if json.Unmarshal(places[0], &triples, lenient.Options) != nil {
 		return nil
 	}
 	var out []stage.TokenLogProb
 	for _, v := range triples[:min(len(triples), maxReported)] {
 		var triple []jsontext.Value
-		if v.Kind() != '[' || json.Unmarshal(v, &triple, lenient) != nil || len(triple) < 2 {
+		if v.Kind() != '[' || json.Unmarshal(v, &triple, lenient.Options) != nil || len(triple) < 2 {
 			continue
 		}
-		var logProb, id number
-		if logProb.UnmarshalJSON(triple[0]) != nil || id.UnmarshalJSON(triple[1]) != nil || !logProb.there || !id.there {
+		var logProb, id lenient.Number
+		if logProb.UnmarshalJSON(triple[0]) != nil || id.UnmarshalJSON(triple[1]) != nil || !logProb.There || !id.There {
 			continue
 		}
-		if at := slices.Index(f.IDs, int64(id.value)); at >= 0 && id.value == float64(f.IDs[at]) {
-			out = append(out, stage.TokenLogProb{Token: f.Spellings[at], LogProb: logProb.value})
+		if at := slices.Index(f.IDs, int64(id.Value)); at >= 0 && id.Value == float64(f.IDs[at]) {
+			out = append(out, stage.TokenLogProb{Token: f.Spellings[at], LogProb: logProb.Value})
 		}
 	}
 	return out
 }
 
 // generatedChoices returns the choices of an answer: SGLang sends a list of them for more than one.
-func generatedChoices(body []byte) ([]generated, *Fault) {
-	broken := func(what string) *Fault {
-		return &Fault{Kind: Broken, Code: CodeMalformed, Message: what + ": " + excerpt(body)}
+func generatedChoices(body []byte) ([]generated, *fault.Fault) {
+	broken := func(what string) *fault.Fault {
+		return &fault.Fault{Kind: fault.Broken, Code: fault.CodeMalformed, Message: what + ": " + fault.Excerpt(body)}
 	}
 	var whole jsontext.Value
-	if unmarshal(body, &whole) != nil {
+	if lenient.Unmarshal(body, &whole) != nil {
 		return nil, broken("the body of " + GeneratePath + " is no JSON")
 	}
 	var choices []generated
 	switch whole.Kind() {
 	case '{':
 		choices = make([]generated, 1)
-		if json.Unmarshal(whole, &choices[0], lenient) != nil {
+		if json.Unmarshal(whole, &choices[0], lenient.Options) != nil {
 			return nil, broken("the body of " + GeneratePath + " has other types")
 		}
 	case '[':
-		if json.Unmarshal(whole, &choices, lenient) != nil {
+		if json.Unmarshal(whole, &choices, lenient.Options) != nil {
 			return nil, broken("the body of " + GeneratePath + " has other types")
 		}
 	}
 	for i := range choices {
 		if k := choices[i].Error.Kind(); k == '{' || k == '"' {
-			return nil, cmp.Or(errorIn(&response{Error: choices[i].Error}, body), broken("200 with an error"))
+			return nil, cmp.Or(fault.In(body, choices[i].Error, false), broken("200 with an error"))
 		}
 	}
 	return choices, nil
 }
 
-// DecodeGenerated reads the answer to a request of [ReadForm.AppendGenerate], as [DecodeRead]. An answer without
+// DecodeGenerated reads the answer to a request of [Form.AppendGenerate], as package openai reads a chat completion. An answer without
 // log-probabilities is a fault.
-func (f *ReadForm) DecodeGenerated(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *Fault) {
+func (f *Form) DecodeGenerated(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *fault.Fault) {
 	choices, flt := generatedChoices(body)
 	if flt != nil {
 		return nil, nil, flt
@@ -194,18 +196,18 @@ func (f *ReadForm) DecodeGenerated(body []byte, n int, read *stage.Read) ([]sche
 	for i := range choices[:min(len(choices), n)] {
 		c := &choices[i]
 		tokens := f.named(c.Meta.Named)
-		reason := reasonOf(text(c.Meta.FinishReason))
+		reason := lenient.Text(c.Meta.FinishReason).Reason()
 		if kind := stage.FinishOf(reason); len(tokens) == 0 || kind == stage.FinishAbandoned {
 			continue
 		}
 		has[i] = true
 		generations[i] = schemas.Generation{
 			Text: string(c.Text), FinishReason: reason, LogProbs: read.Sum(tokens),
-			PromptTokens: c.Meta.PromptTokens.tokens(), CompletionTokens: c.Meta.CompletionTokens.tokens(),
+			PromptTokens: c.Meta.PromptTokens.Tokens(), CompletionTokens: c.Meta.CompletionTokens.Tokens(),
 		}
 	}
 	if !slices.Contains(has, true) {
-		return nil, nil, &Fault{Kind: Broken, Code: CodeMalformed, Message: "200 without the log-probability of a label: " + excerpt(body)}
+		return nil, nil, &fault.Fault{Kind: fault.Broken, Code: fault.CodeMalformed, Message: "200 without the log-probability of a label: " + fault.Excerpt(body)}
 	}
 	return generations, has, nil
 }
