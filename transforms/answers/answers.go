@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
@@ -271,6 +272,9 @@ func (g *Grammar) leads(s string) bool {
 		return true
 	}
 	s = prose.Fold(s)
+	if !g.endsInLead(s) {
+		return false
+	}
 	clause := ""
 	if strings.ContainsAny(s, ",:，：、–—-") { // spares most texts the expressions
 		if clause = intro.FindString(s); clause == "" {
@@ -278,6 +282,14 @@ func (g *Grammar) leads(s string) bool {
 		}
 	}
 	return onlyLeads(s[len(clause):], g) && (clause == "" || !quotation.Attributes(clause))
+}
+
+// endsInLead reports whether the last word of a text is a lead, or may belong to a clause before the main one, which
+// ends in punctuation. It spares most texts the expressions of [Grammar.leads].
+func (g *Grammar) endsInLead(s string) bool {
+	s = strings.TrimRightFunc(s, unicode.IsSpace)
+	word := strings.TrimLeftFunc(s[max(strings.LastIndexFunc(s, notInWord), 0):], notInWord)
+	return word == "" || onlyLeads(word, g)
 }
 
 // aboutCriterion reports whether a line begins with the name of a criterion, or stands under it.
