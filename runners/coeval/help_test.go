@@ -77,6 +77,25 @@ func TestCompletion(t *testing.T) {
 	}
 }
 
+func TestHelpForUnknownCommands(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		words []string
+		want  string
+	}{
+		{[]string{"rnu"}, `unknown command "rnu"; did you mean coeval run?`},
+		{[]string{"journal", "verfy"}, `unknown command "verfy"; did you mean coeval journal verify?`},
+		{[]string{"run", "fast"}, `"fast" is one argument too many: coeval run takes none`},
+	} {
+		if stdout, stderr, code := refused(t, append([]string{"help"}, tt.words...)...); code != exitUsage || stdout != "" || !strings.Contains(stderr, tt.want) {
+			t.Errorf("help %s: exit %d, %q, %q; want %q", strings.Join(tt.words, " "), code, stdout, stderr, tt.want)
+		}
+	}
+	if stdout, _, code := refused(t, "help", "journal", "verify"); code != exitDone || !strings.Contains(stdout, "coeval journal verify") {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+}
+
 // Each command that users see has a man page with its example, the same for the same date.
 func TestManPages(t *testing.T) {
 	t.Parallel()
@@ -85,7 +104,7 @@ func TestManPages(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	commands(newRoot(), func(c *cobra.Command) {
-		if c.Hidden {
+		if !c.IsAvailableCommand() { // hidden, or help
 			return
 		}
 		name := strings.ReplaceAll(c.CommandPath(), " ", "-") + ".1"

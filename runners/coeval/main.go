@@ -212,5 +212,24 @@ pairs for both roles as Parquet, and pays for no call twice.`,
 	})
 	root.AddCommand(newRunCommand(), newPlanCommand(), newVerifyCommand(), newReportCommand(), newInspectCommand(), newCompareCommand(),
 		newCalibrateCommand(), newArenaCommand(), newLoopCommand(), newSimulateCommand(), newConfigCommand(), newJournalCommand(), newVersionCommand(), newManCommand())
+	refuseUnknownHelp(root)
 	return root
+}
+
+// refuseUnknownHelp makes `help` with an unknown command an error. Cobra prints its general help and exits with 0.
+func refuseUnknownHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Example = "  coeval help run"
+		c.Args = func(_ *cobra.Command, args []string) error {
+			found, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q for %q", rest[0], found.CommandPath())
+			}
+			return err
+		}
+	}
 }
