@@ -36,7 +36,7 @@ type Finding struct {
 // Origin names the journal records behind a finding.
 type Origin struct {
 	// Bucket is the journal folder, View the digest of the list of segments read in it, Segment the
-	// file that the attempt itself wrote, and Prompt the key of the prompt's record.
+	// file that the bundle attempt wrote, and Prompt the key of the prompt's record.
 	Bucket  string `json:"bucket"`
 	View    string `json:"view"`
 	Segment string `json:"segment"`

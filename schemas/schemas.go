@@ -1,5 +1,5 @@
-// Package schemas defines the records of a Meta-Rewarding run: the texts about a prompt, the decisions from
-// them, and the rows of every file that a run writes.
+// Package schemas defines the records of a Meta-Rewarding run: the texts about a prompt, the decisions made
+// from them, and the rows of every file that a run writes.
 //
 // The terms are the terms of the method. A prompt gets responses from the actor, and a response gets
 // judgments from the judge. The meta-judge compares two judgments twice, once in each order. A [Dossier]

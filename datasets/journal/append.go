@@ -145,7 +145,8 @@ func (j *Journal) Healthy(ctx context.Context) error {
 	}
 }
 
-// lateBatch returns the oldest unsaved batch if it is late, and nil otherwise.
+// lateBatch returns the oldest unsaved batch if it has been unsaved for longer than maxUnsaved, and nil
+// otherwise.
 func (j *Journal) lateBatch() *batch {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -185,7 +186,7 @@ func (b *batch) wait(ctx context.Context) error {
 	}
 }
 
-// An appender is an attempt's own segment in one bucket.
+// An appender is a bundle attempt's segment in one bucket.
 type appender struct {
 	journal *Journal
 	// name is the path of the segment below the journal, with slashes; in parts it has no ending.

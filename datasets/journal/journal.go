@@ -11,7 +11,7 @@
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
 //	                              fix the view ──────────────────► DIGEST.view.json
 //	View.Append(prompt) ────────► pending batch
-//	Journal.Healthy waits while the oldest batch is late
+//	Journal.Healthy waits while the oldest batch has been unsaved for 5 s
 //	   ask the server
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst
@@ -35,8 +35,9 @@
 //
 // A failed write ends its segment; nothing is appended after it. Callers that wait for the write get the
 // error. If none waits, the next caller of Append gets it. Causes are a full disk, or an object store that is
-// unavailable for longer than the retries last. Views loaded later use new segments, so a bundle restarted in the same
-// process continues once there is space. It requests answers again that were not durable.
+// unavailable for longer than the retries last. Each view has its own segment. So the next bundle attempt,
+// even in the same process, continues once there is space. It requests again the answers that were not
+// durable.
 //
 // The package does not promise that a key has only one record. For example, two processes may both save
 // a record for one key if a run restarts before the old process ends. If a key has several records, a

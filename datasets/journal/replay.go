@@ -14,8 +14,8 @@ import (
 	"coeval/schemas"
 )
 
-// A Replay reads a bucket exactly as an attempt saw and left it: the attempt's own segment first, then
-// the segments of its view. Use it from one goroutine.
+// A Replay reads a bucket exactly as a bundle attempt saw and left it: the bundle attempt's segment first,
+// then the segments of its view. Use it from one goroutine.
 type Replay struct {
 	dir, bucket string
 	bits        PrefixBits
@@ -23,15 +23,15 @@ type Replay struct {
 	twice       bool // a key has more than one record
 }
 
-// A replayed record is the record that the attempt used, together with the record that the next load
-// would use.
+// A replayed record is the record that the bundle attempt used, together with the record that the next
+// load would use.
 type replayed struct {
 	used, next *Record
 	got        bool
 }
 
-// NewReplay loads the records of the prompts for which keep returns true, as the attempt of this origin
-// saw them. The bits are the journal's prefix lengths.
+// NewReplay loads the records of the prompts for which keep returns true, as the bundle attempt of this
+// origin saw them. The bits are the journal's prefix lengths.
 func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origin, keep func(promptID string) bool) (*Replay, error) {
 	var order []buckets.Segment
 	if o.View != "" {
@@ -73,7 +73,7 @@ func NewReplay(ctx context.Context, dir string, bits PrefixBits, o schemas.Origi
 	return r, nil
 }
 
-// ownSegments returns an attempt's own segment, or its parts.
+// ownSegments returns a bundle attempt's segment, or its parts.
 func ownSegments(all []buckets.Segment, name string) []buckets.Segment {
 	var own []buckets.Segment
 	for _, s := range all {
@@ -97,7 +97,7 @@ func (r *Replay) use(rec *Record) {
 	}
 }
 
-// sameSegments reports whether the attempt read all current segments.
+// sameSegments reports whether the bundle attempt read all current segments.
 func sameSegments(order, now []buckets.Segment) bool {
 	if len(order) != len(now) {
 		return false
@@ -122,7 +122,7 @@ func (r *Replay) rank(ctx context.Context, now []buckets.Segment, keep func(stri
 	})
 }
 
-// Get returns the record of a generation or a prompt as the attempt used it.
+// Get returns the record of a generation or a prompt as the bundle attempt used it.
 func (r *Replay) Get(key string, replicate int) (*Record, bool) {
 	at, ok := r.records[segment.ID{Key: key, Replicate: replicate}]
 	if !ok {

@@ -10,8 +10,9 @@ import (
 	"coeval/schemas"
 )
 
-// A View is one attempt's fixed set of a bucket's records, and the segment that the attempt appends to.
-// It may be used from many goroutines.
+// A View is a fixed set of a bucket's records, and the segment to which its bundle attempt appends. A
+// bundle attempt is one execution of a Beam bundle: a runner may start a bundle again within one run of the
+// program. A View may be used from many goroutines.
 type View struct {
 	bucket string
 	digest string
@@ -21,7 +22,7 @@ type View struct {
 	contents Contents
 }
 
-// Load fixes the attempt's view of a bucket and reads in it the records of the prompts for which keep
+// Load fixes a bundle attempt's view of a bucket. It reads the view's records of the prompts for which keep
 // returns true; nil keeps all.
 func (j *Journal) Load(ctx context.Context, bucket string, keep func(promptID string) bool) (*View, error) {
 	contents, l, err := read(ctx, j.dir, bucket, j.bits, keep)
@@ -61,7 +62,7 @@ func (v *View) Origin(promptKey string) schemas.Origin {
 	return o
 }
 
-// Append adds records to the attempt's own segment without waiting; see Ready and Sync.
+// Append adds records to the bundle attempt's segment without waiting; see Ready and Sync.
 func (v *View) Append(records ...Record) error { return v.own.append(records) }
 
 // Ready returns when the appended records may be used. On a local disk it waits for the fsync, so that a

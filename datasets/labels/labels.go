@@ -1,5 +1,5 @@
-// Package labels reads people's preferences between responses: which of two responses to a prompt is
-// better, or the score of a response.
+// Package labels reads people's labels: which of two responses to a prompt is better, or the score of a
+// response.
 //
 // A file contains one label per line as a JSON object, or all labels in one JSON array. Its name ends in .jsonl,
 // .ndjson or .json; .gz or .zst may follow. Package prompts defines the forms of the prompt. A label is one of

@@ -1,5 +1,5 @@
-// Package lock lets one run at a time work on a folder. The owner and each process with a [Fence] notice the
-// loss of the lock.
+// Package lock lets one run at a time work on a folder. The owner of the lock notices its loss. So does each
+// cluster worker, which checks a [Fence].
 //
 // On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
 // the process ends in any way. An object store has no flock. There the lock is a lease, the object

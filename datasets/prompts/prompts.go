@@ -3,9 +3,9 @@
 // It reads these kinds of files; each prompt is one line:
 //
 //	.jsonl .ndjson .json    one JSON object, string or list of messages per line, or one array of them.
-//	                        Or one object for the whole file: it has a list of rows, {"data":[…]}, or
-//	                        columns, {"prompt":["a","b"]}, or rows as fields, {"1":{"prompt":"a"}}. An
-//	                        object may span several lines, up to 64 MiB
+//	                        A file may also be one object: with a list of rows, {"data":[…]}; with
+//	                        columns, {"prompt":["a","b"]}; or with one field for each row,
+//	                        {"1":{"prompt":"a"}}. An object may span several lines, up to 64 MiB
 //	.csv .tsv               a table with a header; each row counts as a line
 //	.txt                    one prompt per line, unchanged
 //	.yaml .yml              a list of objects or strings, or one object as in JSON; at most 64 MiB

@@ -5,7 +5,7 @@
 // stores with its protocol. Every other scheme is an error. A path never falls back to a
 // local file of that name.
 //
-// The contract is the contract of an object store, and all drivers keep it:
+// All drivers keep the contract of an object store:
 //
 //   - A file exists completely or not at all. Only Close publishes a file that [Create] has begun:
 //     readers, listings and crashes never show a part of it. If two writers use one path, each publishes a

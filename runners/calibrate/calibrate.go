@@ -3,10 +3,11 @@
 //
 // The judge scores single responses, so its scores do not depend on the position of a response in the
 // file of labels. Human labels may depend on the position. The judge's preference in a pair is the
-// response with the higher mean S. Two responses to one prompt with scored labels form a pair too.
+// response with the higher mean S. Two responses to one prompt form a pair, too, if each has a
+// label with a score.
 //
-// The judge is asked outside a pipeline, by [infer.RunInProcess], because labels are few and the only
-// output is figures. The calls go through the same fleet to the same journal, under the lock of OUT, and
+// [infer.RunInProcess] requests the judgments outside a pipeline, because labels are few and the only output
+// is figures. The calls go through the same fleet to the same journal, under the lock of OUT, and
 // have the same keys as a run's. So a run and a calibration share answers. A second calibration sends no
 // request, and another judge costs only its own calls.
 //

@@ -1,5 +1,5 @@
-// Coeval makes preference data for a language model and its judge. Models answer prompts, judge the
-// answers and compare the judgments. Coeval writes the pairs that DPO trains on.
+// Coeval makes preference data for a language model and its judge. The model answers prompts, judges
+// its answers and compares its judgments. Coeval writes the pairs that DPO trains on.
 package main
 
 import (

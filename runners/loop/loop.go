@@ -3,7 +3,8 @@
 //
 //	iteration t:  produce ─► set ─► train ─► swap ─► evaluate ─► decide ─► t+1, or the end
 //
-// An iteration of the preset temporal has both phases of that method. Four steps come before the others:
+// An iteration of the preset temporal (arXiv 2508.06026, see docs/method.md) has two phases. Phase 1 trains
+// the model whose responses phase 2 uses, so four steps come before the others:
 //
 //	phase-1 ─► future-set ─► future-train ─► future-swap ─► produce (phase 2) ─► …
 //
@@ -13,7 +14,7 @@
 // its inputs. Every step can be repeated. Runs and arenas use their journals, and a training set depends only
 // on the pairs. Package process finds a training or a server that a killed loop left running. So the same
 // command continues after a kill at any moment. It repeats no finished step and requests no saved
-// answer again. A training that was killed too starts again.
+// answer again. A training that was killed together with the loop starts from its beginning.
 //
 // The loop executes each run, arena and calibration as a separate process of the same program. So each
 // behaves exactly like its command. One loop at a time uses a folder.

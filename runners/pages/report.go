@@ -2,7 +2,7 @@
 // of a judge, and an arena.
 //
 // A page is one HTML file without scripts that loads nothing. It follows the reader's light or dark
-// theme, and fits screens from 360 pixels on and paper. Untrusted text cannot run or load anything:
+// theme, and fits paper and screens of 360 pixels or more. Untrusted text cannot run or load anything:
 // html/template escapes it, and package sanitize makes control characters visible. A content policy in the
 // page forbids the browser from running or loading anything.
 //

@@ -11,7 +11,8 @@
 //   - every pair of both roles, or the reason why there is none, follows from the raw tables;
 //   - the ledger adds up, and the ledger, the position weights and the figures of run.json are those
 //     of the tables;
-//   - the dataset card offers each role with pairs, with the digest of its files.
+//   - the dataset card has the digest of run.json, and a config with the digest of the files for each role
+//     that has pairs.
 //
 // Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which
 // shares no code with the transforms that wrote the run. Shared with the writer are the ID hashes,
@@ -20,8 +21,8 @@
 // An ID is the hash of its row's content and of its parents' IDs. Rows are sorted and in the right
 // shard, so comparing each row with the previous one proves that the table has no duplicates.
 //
-// Package reference decides the usual endings of texts. [reference.Readings] counts the texts that it can't
-// decide: their recorded values are neither confirmed nor refuted.
+// Package reference reads scores and verdicts from texts with the usual endings. [reference.Readings] counts
+// the texts that it does not read: their recorded values are neither confirmed nor refuted.
 //
 // Out can't check that a server wrote the texts. Nor can it check values that no other file determines:
 //

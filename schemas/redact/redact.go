@@ -1,10 +1,11 @@
 // Package redact replaces secrets in texts that are kept or shown.
 //
 // A server can echo the API key that it received: in an error, a model list or an answer. A [Redactor]
-// replaces the keys of a run before a text is cut, stored or printed. It finds a key that is unchanged,
-// escaped for JSON, URLs or HTML (once or several times), or encoded in hexadecimal or Base64. For
-// Base64 it accepts both alphabets, any offset, and missing padding. It also finds any [MinPart]
-// consecutive characters of a key in these forms, since a server may shorten its echo.
+// replaces the keys of a run before a text is cut, stored or printed. It finds a key of eight or more
+// characters that is unchanged, escaped for JSON, URLs or HTML (once or several times), or encoded in
+// hexadecimal or Base64. For Base64 it accepts both alphabets, any offset, and missing padding. It also finds
+// any [MinPart] consecutive characters of a key in these forms, since a server may shorten its echo. It
+// replaces a shorter key only as a whole word, and never a placeholder such as EMPTY.
 //
 // [Hide] is for unknown secrets, for example in a config in which a user put a key in the wrong place. It
 // replaces values that look like keys, or that follow a name such as api_key.

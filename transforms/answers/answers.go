@@ -7,10 +7,10 @@
 // The rules are the same for scores and verdicts. Only the model's last unquoted result counts. If it is
 // unreadable, the text has no result. Text between the tags of package prompting, or after a line such
 // as "It says:", is quoted and ignored. A Markdown block is quoted unless it ends the text, or a line
-// announces it as the model's own. Text after the result may explain it. A second result there makes the
-// answer ambiguous. An earlier score that differs does too if prose stands between the two and doesn't
-// correct the first. Any verdict that differs does. A wrong score is worse than a missing one, so the
-// parser rejects forms that it does not know.
+// announces it as the model's own. Text after the result may explain it. A second result in the explanation
+// makes the text ambiguous. The text is also ambiguous if an earlier verdict differs, or if an earlier score
+// differs and prose between the two does not correct the earlier one. A wrong score is worse than a missing
+// one, so the parser rejects forms that it does not know.
 package answers
 
 import (

@@ -2,9 +2,9 @@
 // it decides the reaction to each fault.
 //
 // The packages below it do the rest. Package endpoint keeps the state of one server. Package schedule
-// chooses the server of each request, and pacing the number of requests in flight at a server. Package
-// transport exchanges HTTP messages, and openai writes and reads them. Package counters counts for the
-// user, the report and Prometheus.
+// chooses the server of each request, and pacing limits the generations in flight at a server. Package
+// transport exchanges HTTP messages, and openai writes and reads them. Package reads finds the form in
+// which a server answers reads. Package counters counts for the user, the report and Prometheus.
 //
 // One or more endpoints serve a role. [Fleet.Do] takes ranges of replicates of calls of one role and
 // returns when each replicate has an answer or a final failure:
@@ -25,28 +25,29 @@
 //
 // # The reaction to each answer
 //
-//	200                    success. Choices that are missing or that the server abandoned are
-//	                       requested again. A filtered choice is a final failure.
-//	200 with an error      treated by the status in the error, or as 500 if there is none
-//	429, 503, 408, 529     overloaded: sent again after Retry-After or a backoff. A call fails with
-//	                       server_error after 200 rejections while others succeeded, but not before
-//	                       Options.Patience. Without credit: denied. A request larger than a minute's
-//	                       quota: final failure. A 503 after an upstream reset: like another 5xx.
-//	400, 413, 422, …;      final failure: context_length, content_filter, too_large, bad_request.
-//	403 by a filter; 5xx   When the first calls of a role all fail with one of these codes, the run
-//	about the length       stops. It also stops after 100 failures with bad_request in a row.
-//	other 2xx; 3xx; 401    denied: before a role's first answer the run stops with an error, unless
-//	to 405, 407, 410, 421, another server can serve the role. After it the server is paused. The run
-//	426, 501, 505, 511;    stops if every server of the role has denied three times in a row, for more
-//	no such model          than three seconds.
-//	other 5xx, resets,     sent again, to another server first, up to Options.Tries times, then a
-//	timeouts, bad bodies   final failure. Failures count only while some server answers. If none
-//	                       answers for Options.Patience, the run stops.
-//	504, 524, 408, …       a gateway closed a silent request: sent again as a stream. If that fails too:
-//	after 25 silent s      sent again with half as many choices.
-//	"only stream"          sent again as a stream: the server supports streams alone
-//	out of file            this machine's own fault: the run stops and records no failure
-//	descriptors or ports
+//	success      200. Choices that are missing, or whose finish reason shows a failure of the server,
+//	             are requested again. A filtered choice is a final failure. A 200 with an error in its
+//	             body counts as the status in the error, or as 500 if there is none.
+//	overloaded   429, 503, 408 and 529. The request is sent again after Retry-After or a backoff. A call
+//	             fails with server_error once it was rejected 200 times, each time while other requests
+//	             succeeded, and Options.Patience has passed since its first fault.
+//	refused      Other 4xx, such as 400, 413 and 422; a 403 of a content filter; a 5xx about the prompt's
+//	             length; a 429 to a request larger than a minute's quota. The failure is final, with
+//	             context_length, content_filter, too_large or bad_request. The run stops if the first
+//	             calls of a role all fail with one code, or 100 in a row with bad_request.
+//	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
+//	             credit. Before a role's first answer the run stops with an error, unless another server
+//	             can serve the role. After it the server is paused. The run stops if every server of the
+//	             role has denied three times in a row, for more than three seconds. For a status of 500
+//	             or more it is two minutes.
+//	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
+//	             sent at most Options.Tries times, to another server first; then its failure is final.
+//	             A try counts only while some server answers. If none answers for Options.Patience, the
+//	             run stops.
+//	cut off      504, 524, 408 and other time-outs of a gateway after 25 silent seconds. The request is
+//	             sent again as a stream. If that fails too, it is sent again with half as many choices.
+//	stream only  The server supports streams alone. The request is sent again as a stream.
+//	own machine  No file descriptor or port is free on this machine. The run stops and records no failure.
 //
 // The package promises four things. Messages contain no API key. A request takes all its permits at
 // once. The client rejects an answer if its connection or X-Request-Id shows that it belongs to another

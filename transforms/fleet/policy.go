@@ -22,7 +22,7 @@ import (
 type action int
 
 const (
-	actRetry   action = iota // send again, up to Options.Tries times
+	actRetry   action = iota // send again until it was sent Options.Tries times
 	actWait                  // send again when there is room
 	actFail                  // final failure of the call
 	actDeny                  // the server denies: see [Fleet.deny]

@@ -1,5 +1,5 @@
-// Package infer runs the stages of the method on prompts. It takes each answer from the journal, or asks a
-// server and records the answer.
+// Package infer runs the stages of the method on prompts. It takes each answer from the journal, or requests
+// it from a server and records it.
 //
 // RunStages runs all stages in one DoFn, and Apply does so without a journal. The DoFn keeps a sliding
 // window of prompts in progress: a prompt passes all stages without a shuffle and without waiting for
@@ -24,11 +24,11 @@
 //	  │ FinishBundle      │ Drain                    │                       │               │
 //
 // Each distinct prompt ID of the input becomes one element of the output. A finding is emitted only when
-// the journal has saved every answer that it depends on. A saved answer is not requested again. When a bundle fails,
-// infer cancels its calls, and waits at most 30 seconds for the journal to save their answers. An error
-// that stops the run ends all its bundles in this process. A bundle that a runner restarts later reads the
-// journal and continues. The package does not promise an output order. It does not promise equal texts
-// from a server that ignores seeds.
+// the journal has saved every answer that it depends on. A saved answer is not requested again. When a bundle
+// fails, infer cancels its calls in flight. It waits at most 30 seconds for the journal to save the answers
+// that have arrived. An error that stops the run ends all its bundles in this process. A bundle that a runner
+// restarts later reads the journal and continues. The package does not promise an output order. It does not
+// promise equal texts from a server that ignores seeds.
 //
 // [Options.Bounds] limit all requests together. When a bound is reached, each prompt that still lacks an
 // answer becomes a finding with OverBudget set. Its answers so far are in the journal.

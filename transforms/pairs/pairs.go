@@ -8,11 +8,11 @@
 // chosen judgments, and pairs whose chosen judgment scores higher against pairs whose chosen judgment
 // scores lower.
 //
-// The package promises that a finding gets exactly one selection for each requested role. The selection
-// is a pair, or the first of schemas.DropReasons that applies. If too few calls succeeded to decide, it
-// is the code of the failed calls. Scores, tiers and margins are compared as integers, and ties break by
-// ID, so no selection depends on the order of a list. The ratings are floats, rounded to 1e-9. Machines
-// of another architecture may differ within that.
+// The package promises that a finding gets exactly one selection for each requested role: a pair, the first
+// of schemas.DropReasons that applies, or, if too few calls succeeded to decide, the code of the failed calls.
+// Scores, tiers and margins are compared as integers, and ties break by ID, so no selection depends on the
+// order of a list. The ratings are floats, rounded to 1e-9. Machines of another architecture may differ
+// within that.
 //
 // Metrics, namespace "pairs", counters of findings: actor_paired, actor_failed, actor_dropped_REASON for
 // each reason of the actor, and the same with judge.

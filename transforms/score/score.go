@@ -1,5 +1,5 @@
-// Package score computes the mean and the variance of a response's scores. It also finds the response of
-// the actor whose scores vary most.
+// Package score computes the mean and the variance of a response's scores. It also finds the contested
+// response: the actor's response whose scores vary most (see [Dossier]).
 //
 // For a response k with n parsed scores s_1 … s_n
 //

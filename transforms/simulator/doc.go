@@ -4,12 +4,11 @@
 //
 // # The world
 //
-// A [World] is pure: its answer is a function of the messages, the model's name and the seed. It derives
-// the role from codes in the messages, and so works with any template. Every response contains a code,
-// for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment contains its response's code and its own
-// score, encrypted. A request without a code is for the actor, one with the codes of two judgments for
-// the meta-judge, and any other for the judge. The judge also accepts a response without a code, from
-// another model, between tags as <response-0123456789ab>.
+// A [World] is pure: its answer is a function of the messages, the model's name and the seed. Every response
+// contains a code, for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment contains its response's code and
+// its own score, encrypted. The codes in a request show its role: none for the actor, those of two judgments
+// for the meta-judge, any other for the judge. So the World works with any template. The judge also accepts a
+// response without a code, from another model, between tags as <response-0123456789ab>.
 //
 // With independent standard normals e drawn from the hash of the code or of the request:
 //
@@ -28,8 +27,9 @@
 // A model whose name has a [Skill] answers and judges better or worse. [World.Learn] computes the skill after
 // training on a set of pairs; this rule is our own. With [Hardness], better answers are harder to judge.
 //
-// A request about a response or two judgments is a read if it has max_tokens 1 and one of logprobs,
-// top_logprobs and logprob_token_ids. It gets the probabilities of the next token instead of a text. With discrimination d = 1 − ReadLoss,
+// A request about a response or two judgments is a read if it has max_tokens 1, logprobs, and top_logprobs
+// or logprob_token_ids. It gets the probabilities of the next token instead of a text. With discrimination
+// d = 1 − ReadLoss,
 //
 //	P(A)     = sigmoid(d·MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B) + ReadNoise·e(request))
 //	P(v)     = share of N(μ, JudgeNoise²) that is nearest to the whole point v, of 0 to 5
@@ -51,11 +51,13 @@
 //	POST /sent          takes a JSON list of texts; returns the texts that the server never sent completely
 //
 // The server supports model, n, seed, max_tokens, max_completion_tokens, stop, logprobs, top_logprobs up
-// to 20 and, in vLLM's dialect, logprob_token_ids, and refuses stream. In all dialects but
-// none it answers /tokenize, in those of vLLM and SGLang also for messages. In SGLang's dialect it answers reads
-// by /generate, which takes the tokens of /tokenize and has the first model. The server ignores all other fields, except that they distinguish
-// generations when it counts repeated requests. Answers carry the header "Server: coeval-simulator", and
-// the model list names coeval-simulator as the owner.
+// to 20 and, in vLLM's dialect, logprob_token_ids, and refuses stream. It obeys the fields of its dialect
+// that constrain a text (see constraintFields), unless Options.IgnoreConstraints is set. All other fields
+// change no text: they only distinguish requests when the server counts repeated ones. It answers /tokenize in
+// every dialect except "none"; in those of vLLM and SGLang also for messages. In SGLang's dialect it answers
+// reads at /generate, which takes the tokens that /tokenize returns and always uses the first of
+// Options.Models. Answers carry the header "Server: coeval-simulator", and the model list names
+// coeval-simulator as the owner.
 //
 // The server batches as a GPU server does. Each choice occupies one of Slots. Its time depends on the
 // request and the seed alone. When no slot is free, choices wait in the order of their arrival. A request

@@ -202,16 +202,16 @@ type dossierWriter struct {
 	stats   *schemas.Stats
 }
 
-// writeBucket writes the dossiers of one bucket, which one attempt found.
+// writeBucket writes the dossiers of one bucket, whose findings must come from one bundle attempt.
 func (w *dossierWriter) writeBucket(ctx context.Context, records []*schemas.Record) error {
 	origin := records[0].Finding.Origin
 	wanted := make(map[string]bool, len(records))
 	for _, r := range records {
 		wanted[r.Finding.PromptID] = true
-		// The first findings of an attempt may come before anything was appended.
+		// The first findings of a bundle attempt may come before anything was appended.
 		origin.Segment = cmp.Or(origin.Segment, r.Finding.Origin.Segment)
 		if o := r.Finding.Origin; o.View != origin.View || o.Segment != "" && o.Segment != origin.Segment {
-			return fmt.Errorf("bucket %s was found by two attempts, %+v and %+v", origin.Bucket, origin, o)
+			return fmt.Errorf("the findings of bucket %s come from two bundle attempts, %+v and %+v", origin.Bucket, origin, o)
 		}
 	}
 	replay, err := journal.NewReplay(ctx, w.options.Journal, w.options.PrefixBits, origin, func(id string) bool { return wanted[id] })

@@ -149,12 +149,12 @@ func TestWriteOfAChoiceOfNothing(t *testing.T) {
 	}
 }
 
-// All findings of a bucket are of one attempt: those of two attempts may differ.
-func TestWriteOfTwoAttempts(t *testing.T) {
+// All findings of a bucket come from one bundle attempt: those of two may differ.
+func TestWriteOfTwoBundleAttempts(t *testing.T) {
 	t.Parallel()
 	r := newTestRun(t, t.TempDir(), 1, 0, nil)
 	r.records[1].Finding.Origin.View = "another"
-	if _, err := writeShard(t.Context(), &r.options, r.stage, 0, r.records); err == nil || !strings.Contains(err.Error(), "two attempts") {
+	if _, err := writeShard(t.Context(), &r.options, r.stage, 0, r.records); err == nil || !strings.Contains(err.Error(), "two bundle attempts") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-// Package window runs a DoFn's work in additional goroutines, a bounded number of pieces at a time. It
+// Package window runs a DoFn's work in additional goroutines, a bounded number of pieces of work at a time. It
 // returns the results to the bundle's goroutine, because a DoFn may emit only there.
 //
 // A piece starts as soon as the window has room; there are no batches. Every result is emitted, in any

@@ -1,6 +1,6 @@
 // Package conversation extracts the prompt from a JSON object in the format of any common corpus.
 //
-// It reads these forms, and all others of the same shapes:
+// It reads these forms, and objects with the same structure under other common field names:
 //
 //	{"prompt": "…"}, {"instruction", "input", "history"} (Alpaca), {"instruction", "context"} (Dolly)
 //	{"system_prompt", "question"} (OpenOrca), and the other names of a system message
@@ -13,8 +13,8 @@
 //	{"body": {"messages": […]}} (batch files of OpenAI and others), {"prompt": {"text", "role"}} (OpenAssistant)
 //
 // A conversation ends with the user: an answer at its end is left out. A field that is neither part of
-// the prompt nor its ID becomes metadata. A line with two possible prompts is bad, and its error message
-// names prompts.field.
+// the prompt nor its ID becomes metadata. A line with two possible prompts is bad. Its error message
+// names both fields, and the config key prompts.field, which selects one.
 //
 // The package promises that equal lines give equal prompts, and that a [Reading] names the unused fields
 // that look like part of a prompt.

@@ -9,9 +9,9 @@
 //     checks that the levels, indexes and lengths in the page give the declared number of values.
 //   - The pages in use at one time, of all columns together, need at most 512 MiB.
 //
-// A panic of parquet-go becomes an error. A missing page is an error. It never shifts values to other
-// rows. The package refuses encrypted files, and the codecs LZ4 and LZO. Errors do not name the file;
-// the caller must.
+// A panic of parquet-go becomes an error. A missing page is an error too: the values of later pages never
+// move to other rows. The package refuses encrypted files, and the codecs LZ4 and LZO. Errors do not name
+// the file; the caller must.
 package parquetfile
 
 import (

@@ -1,8 +1,8 @@
 // Package buckets lists the files of a journal's buckets and finds missing ones.
 //
-// A bucket's folder contains segments and views. A view lists the segments that an attempt saw, with
-// their lengths; its name is its digest. A segment that is missing, or shorter than a view states, is a
-// [Loss].
+// A bucket's folder contains segments and views. A view lists the segments that existed when a bundle
+// attempt loaded the bucket, with their lengths; its name is its digest. A segment that is missing, or
+// shorter than a view states, is a [Loss].
 package buckets
 
 import (

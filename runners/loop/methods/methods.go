@@ -1,9 +1,10 @@
 // Package methods compares methods of self-improvement in loops against the simulated worker. The comparison
 // shows which methods keep an accurate judge, and which ones stall.
 //
-// Each variant runs once per seed of the hidden truth, as a full loop of the program with the simulated
-// trainer. All variants use the same number of pairs per iteration. [Run] returns the figures of each loop,
-// [Claims] checks statements about the methods, [Table] and [Picture] show the figures.
+// Each variant runs once for each seed of the simulator's hidden truth, the known quality of its texts (see
+// package simulator), as a full loop of the program with the simulated trainer. All variants use the same
+// number of pairs per iteration. [Run] returns the figures of each loop, [Claims] checks statements
+// about the methods, [Table] and [Picture] show the figures.
 //
 // The figures follow from our own rule of learning (package simulator). They show the behaviour of each loop
 // if models learn by that rule. They are no evidence about a real model.

@@ -2,9 +2,9 @@
 //
 // A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches
 // no module, or answer from a stale prefix cache. So every swap is proved twice. The identity that the
-// server reports, if any, must be the new one. A canary is the log-probabilities of fixed greedy
-// answers. It must differ from the former model's canary by more than two measurements of one model do;
-// see [Canary].
+// server reports, if any, must be the new one. A canary is the log-probabilities of greedy answers to fixed
+// prompts. The new model's canary must differ from the former model's by more than two canaries of one
+// model differ from each other; see [Canary].
 //
 //	Former  := Record(server, former model)      before the swap
 //	Swapper.Swap(new model)                      load, reload, restart or wait

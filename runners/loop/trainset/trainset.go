@@ -3,7 +3,7 @@
 // files in a trainer's format.
 //
 // The result depends on the pairs and the options alone. Pairs are drawn and shuffled by a hash of
-// their IDs with the seed, so that the order of the input's shards doesn't matter.
+// their IDs with the seed, so that the order of the input's shards does not matter.
 package trainset
 
 import (

@@ -1,6 +1,6 @@
 // Package counters counts the work of a process in a run: for the user, for the report, and for a
-// monitoring system. Only Fleet.Settle reads a count for a decision: it waits until every answer has
-// been delivered.
+// monitoring system. No decision depends on a count, with one exception: Fleet.Settle waits, for at most 20
+// seconds, until every answer in flight has been delivered.
 package counters
 
 import (

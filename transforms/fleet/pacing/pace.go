@@ -14,19 +14,19 @@
 // # The measurements
 //
 // One permit is one choice in flight. A request of n choices takes n permits. A server sends its answer
-// when the slowest choice is done. The slots of the other choices are free before that. ExpectedPermits
-// estimates the permits that a request still needs.
+// when the slowest choice is done. The slots of the other choices are free before that.
+// [Pace.ExpectedPermits] estimates the permits that a request still needs.
 //
 // A Pace controls the number of waiting choices for each running choice, called the share below. It learns
 // the share from the first of these sources that the server offers:
 //
-//  1. Its metrics (ObserveQueue).
-//  2. The wait of a request for one token (ObserveWait), divided by the mean time of a choice.
+//  1. Its metrics ([Pace.ObserveQueue]).
+//  2. The wait of a request for one token ([Pace.ObserveWait]), divided by the mean time of a choice.
 //  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a
 //     quarter more or a fifth less, and compare the throughput before and after. Where answers report
 //     their tokens, throughput is by Little's law: choices in flight divided by the time of a token.
-//     Counts of answers are the fallback. If an answer takes more than MaxStretch times as long as its
-//     tokens need, the queue is long and the limit falls at once. If throughput falls after that, the
+//     Counts of answers are the fallback. If an answer takes more than Tuning.MaxStretch times as long as
+//     its tokens need, the queue is long and the limit falls at once. If throughput falls after that, the
 //     limit rises again.
 //
 // # The control law
@@ -34,15 +34,15 @@
 // For r running choices of this process, the Pace aims at min(3/√r, MaxAim) waiting choices for each
 // running one. The number of running choices varies by about √r, so a queue of a few times √r keeps the
 // slots busy. Processes that share a server converge to equal shares, because a process with fewer
-// running choices aims for a longer queue. While slots are idle although requests wait, the aim may
-// exceed MaxAim. A fast or distant server gets requests in bursts: one reading shows many waiting
-// choices, the next none.
+// running choices aims for a longer queue. The aim may exceed Tuning.MaxAim while slots are idle although requests
+// wait. This happens at fast or distant servers: they get requests in bursts, so one reading shows many
+// waiting choices and the next none.
 //
-// Rejections (429, 503, 408, 529) lower the limit and the aim only if their share grows with the permits
-// in flight. A share that doesn't depend on the limit has another cause, and a lower limit would only
-// leave slots idle. After cuts the aim recovers slowly. It recovers at once if lower limits, down to a
-// single request, had the same share of rejections. Without this rule, a server that refused half of all
-// requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
+// Rejections (429, 503, 408, 529) lower the limit and the aim only if the rate of rejections, per request,
+// grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
+// limit would only leave slots idle. After cuts the aim recovers slowly. It recovers at once if lower limits,
+// down to a single request, had the same rate of rejections. Without this rule, a server that refused half of
+// all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
 // choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000
 // to 7,000.
 //

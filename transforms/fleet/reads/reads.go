@@ -1,6 +1,7 @@
 // Package reads finds the form in which a server answers reads: requests for the probabilities of a role's
-// labels as the next token. It proves each form with test requests, from the exact one to the one that most
-// servers have. It also posts reads whose prompt the server must render first.
+// labels as the next token. It proves the forms with test requests, the most exact first: logprob_token_ids,
+// which reports every label, then top_logprobs, which most servers have. It also posts reads whose prompt the
+// server must render first.
 package reads
 
 import (

@@ -12,7 +12,7 @@
 //
 // Requests wait here, not at a server: another server can still take them. Each request waits in the
 // queue of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes
-// follow from rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
+// are assigned by rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
 // its own queue first, otherwise the longest queue, so no server idles while it could serve a waiting
 // request. Later stages go before earlier ones, so that prompts finish and memory stays flat. After the
 // last prompt, earlier stages go first, so that no prompt starts after all others have finished.
@@ -25,7 +25,9 @@
 // The [Limiter] sends a server nothing
 //   - before the time in its Retry-After or rate-limit headers, and while its quota is used up;
 //   - for a short time after three rejections in a row;
-//   - during a quarantine after three faults in a row, unless all servers are quarantined. After the
+//   - during a quarantine, unless all servers are quarantined. A quarantine follows three faults in a row,
+//     if no connection was possible or the server has sent no answer for a while. Three rejections count
+//     too, if no request is in flight and the server has delivered nothing for a while. After the
 //     quarantine one request at a time tests the server.
 //
 // Rendezvous hashing is by Thaler and Ravishankar (1998), bounded load by Mirrokni, Thorup and
