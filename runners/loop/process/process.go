@@ -91,7 +91,8 @@ func (c *Command) path(suffix string) string { return filepath.Join(c.Dir, c.Nam
 func (c *Command) Log() string { return c.path(logSuffix) }
 
 // Run starts the command, or joins one that a former loop started, and waits for it. A command that
-// has ended with code 0 isn't started again. A failed or lost one is, by the next Run. It returns
+// has ended with code 0 isn't started again. A failed or lost one is, by the next Run. If a command with
+// this name and another line runs, Run ends it first, or returns an error where it was to [Finish]. Run returns
 // an [*ExitError] if the command fails, and an error that wraps [ErrLost] if it was lost.
 func (c *Command) Run(ctx context.Context) error {
 	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
@@ -113,16 +114,32 @@ func (c *Command) Run(ctx context.Context) error {
 			return c.wait(ctx, was)
 		}
 	}
-	if was != nil {
-		if err := c.stopOrphans(was); err != nil {
-			return err
-		}
+	if err := c.replace(was); err != nil {
+		return err
 	}
 	started, err := c.start()
 	if err != nil {
 		return err
 	}
 	return c.wait(ctx, started)
+}
+
+// replace makes place for the command: it ends what is left of the one before it, which may have another
+// command line. It returns an error if that one runs and was to finish.
+func (c *Command) replace(was *state) error {
+	if was == nil {
+		return nil
+	}
+	if !alive(was) {
+		return c.stopOrphans(was)
+	}
+	if _, ended, err := c.exitCode(); err != nil {
+		return err
+	} else if !ended && c.OnStop == Finish {
+		return fmt.Errorf("%s: process group %d still runs the command line of a former start, and the command line is another one now. "+
+			"Restore the former one, which is in %s, to wait for it; or end it with: kill -- -%d", c.Name, was.PID, c.path(stateSuffix), was.PID)
+	}
+	return c.stop(was, cmp.Or(c.Grace, stopGrace))
 }
 
 // hasOutput reports whether the log and the output of a command that has ended are there.
@@ -157,7 +174,7 @@ func (c *Command) Runs() bool {
 	return err == nil && was != nil && was.Line == c.Line && alive(was)
 }
 
-// Start starts the command, or joins one that a former loop started, and doesn't wait.
+// Start is Run without the wait.
 func (c *Command) Start() error {
 	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
 		return err
@@ -168,6 +185,9 @@ func (c *Command) Start() error {
 	}
 	if was != nil && was.Line == c.Line && alive(was) {
 		return nil
+	}
+	if err := c.replace(was); err != nil {
+		return err
 	}
 	_, err = c.start()
 	return err

@@ -132,6 +132,37 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+// A command line that changes while the former one runs never runs beside it: a command that is to finish is
+// left alone, and any other one ends first.
+func TestAnotherLineRuns(t *testing.T) {
+	for _, onStop := range []process.OnStop{process.Finish, process.Kill} {
+		dir := t.TempDir()
+		c := gated(dir)
+		c.OnStop = onStop
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, filepath.Join(dir, "begun"))
+		another := *c
+		another.Line = "echo another >>" + filepath.Join(dir, "count")
+		for _, run := range []func() error{func() error { return another.Run(t.Context()) }, another.Start} {
+			err := run()
+			if onStop == process.Finish && (err == nil || !strings.Contains(err.Error(), "train: process group ") || !c.Runs()) {
+				t.Errorf("%s: error is %v, the former command runs: %t", onStop, err, c.Runs())
+			}
+			if onStop != process.Finish && (err != nil || c.Runs()) {
+				t.Errorf("%s: error is %v, the former command runs: %t", onStop, err, c.Runs())
+			}
+		}
+		if got := read(t, filepath.Join(dir, "count")); onStop == process.Finish && got != "ran\n" || onStop != process.Finish && !strings.HasPrefix(got, "ran\nanother\n") {
+			t.Errorf("%s: it ran %q", onStop, got)
+		}
+		if err := c.Stop(5 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // With Kill the whole process group ends, children of the command too.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
