@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"coeval/runners/loop/trainset"
 	"coeval/runners/settings"
 	"coeval/schemas"
+	"coeval/schemas/redact"
 )
 
 // Config is every setting of a loop.
@@ -213,6 +215,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.Train.OnStop == process.Kill || c.Train.OnStop == process.Finish, "train.on_stop", c.Train.OnStop, "kill or finish")
 	c.validateSwap(check)
+	errs = append(errs, c.keysInCommands()...)
 	errs = append(errs, unknownFields("swap.command", c.Swap.Command, serveFields)...)
 	check(c.Evaluate.Figure == ControlledFigure || c.Evaluate.Figure == WinRateFigure, "evaluate.figure", c.Evaluate.Figure, "length_controlled or win_rate")
 	check(c.Evaluate.GPUHourUSD >= 0, "evaluate.gpu_hour_usd", c.Evaluate.GPUHourUSD, "0 (not known) or more")
@@ -227,6 +230,23 @@ func (c *Config) Validate() error {
 	c.validatePools(check)
 	return errors.Join(append(errs, c.Set.Validate(), c.Decide.Validate())...)
 }
+
+// keysInCommands returns an error for each command line with an API key. The files of the loop contain its command lines.
+func (c *Config) keysInCommands() []error {
+	var errs []error
+	for _, at := range []struct{ key, command string }{
+		{"train.command", c.Train.Command}, {"swap.command", c.Swap.Command}, {"swap.future.command", c.Swap.Future.Command},
+	} {
+		if redact.Value(variableUser.ReplaceAllString(at.command, "://")) {
+			errs = append(errs, fmt.Errorf("%s contains a value that looks like a key, which files of the loop would show: "+
+				"put it into an environment variable, which the command inherits, and write $ and its name", at.key))
+		}
+	}
+	return errs
+}
+
+// variableUser is the user and password of a URL that a shell takes from a variable.
+var variableUser = regexp.MustCompile(`://[^/\s"']*\$[^/\s"']*@`)
 
 // loopKeys are the settings of a run that the loop sets in each iteration.
 var loopKeys = []string{"preset", "roles", "output.dir", "worker.model", "worker.revision", "prompts.slice", "prompts.sample"}

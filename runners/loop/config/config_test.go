@@ -110,3 +110,30 @@ func TestLoopSettingsInATurn(t *testing.T) {
 		}
 	}
 }
+
+// A command line with a key is refused; one that takes it from the environment is not.
+func TestKeysInCommands(t *testing.T) {
+	const key = "hf_abcdefghijklmnopqrstuvwxyz"
+	for command, refused := range map[string]bool{
+		"HF_TOKEN=" + key + " trl dpo --out {out}":                               true,
+		"trl dpo --hub_token " + key + " --out {out}":                            true,
+		"git clone https://me:" + key + "@host/x && trl dpo {out}":               true,
+		"curl -H 'Authorization: Bearer abcdef0123456789' http://h; train {out}": true,
+		"git clone https://me:$TOKEN@host/x && trl dpo {out}":                    false,
+		"curl -H \"Authorization: Bearer $KEY\" http://h; train {out}":           false,
+		"HF_TOKEN=$KEY trl dpo --max-tokens 4096 --out {out}":                    false,
+	} {
+		for _, set := range []func(*config.Config){
+			func(c *config.Config) { c.Train.Command = command },
+			func(c *config.Config) { c.Swap.Command = command },
+			func(c *config.Config) { c.Swap.Future.Command = command },
+		} {
+			c := config.Default()
+			set(&c)
+			err := c.Validate()
+			if got := strings.Contains(err.Error(), "contains a value that looks like a key"); got != refused || strings.Contains(err.Error(), key) {
+				t.Errorf("%s: refused is %t, want %t: %v", command, got, refused, err)
+			}
+		}
+	}
+}
