@@ -11,6 +11,9 @@
 // makes the text ambiguous. The text is also ambiguous if an earlier verdict differs, or if an earlier score
 // differs and prose between the two does not correct the earlier one. A wrong score is worse than a missing
 // one, so the parser rejects forms that it does not know.
+//
+// The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
+// lines, and package remarks recognizes sentences that take a result back.
 package answers
 
 import (

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"coeval/transforms/answers/objects"
 	"coeval/transforms/answers/prose"
 )
 
@@ -108,7 +109,7 @@ func (g *Grammar) hideKeys(text string) (string, bool) {
 	before := len(fields)
 	for key, raw := range fields {
 		var said string
-		if _, ok := g.Keys[keyName(key)]; ok {
+		if _, ok := g.Keys[objects.Key(key)]; ok {
 			delete(fields, key)
 		} else if raw[0] == '"' && json.Unmarshal(raw, &said) == nil {
 			shown, err := json.Marshal(g.Hide(said))

@@ -1,7 +1,6 @@
 package answers
 
 import (
-	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"coeval/transforms/answers/labels"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
 )
@@ -19,7 +19,7 @@ func (g *Grammar) reports(p *page) []Report {
 	var out []Report
 	next := 0
 	for i := range p.lines {
-		for ; next < len(p.objects) && p.objects[next].line <= i; next++ {
+		for ; next < len(p.objects) && p.objects[next].Line <= i; next++ {
 			if r, ok := g.objectReport(p, &p.objects[next]); ok {
 				out = append(out, r)
 			}
@@ -64,14 +64,14 @@ func (g *Grammar) lineReports(p *page, i int) []Report {
 // separator counts.
 func (g *Grammar) marks(l, folded string) []mark {
 	var out []mark
-	for _, at := range g.places(folded) {
-		m, ok := g.mark(l, folded, at.start, at.end)
+	for _, at := range g.labels().Places(folded) {
+		m, ok := g.mark(l, folded, at.Start, at.End)
 		if !ok {
 			continue
 		}
 		if n := len(out); n > 0 && m.start <= out[n-1].value {
 			before := &out[n-1]
-			switch between := folded[min(before.value, at.start):at.start]; {
+			switch between := folded[min(before.value, at.Start):at.Start]; {
 			case !before.bare && (m.bare || !onlyLeads(between, g)), article.MatchString(between):
 				continue
 			case m.kind == Weak && !before.bare:
@@ -99,99 +99,21 @@ type mark struct {
 	head  bool   // the line begins with another heading, for example "5. Form: it is short. Score: 1"
 }
 
-// A place is the position of a label in a line.
-type place struct{ start, end int }
-
-// places returns the labels of a line from left to right; where several begin, the longest
-// counts. Every line of every judgment is searched, so labels are indexed by their first two bytes:
-// a regular expression of all labels took two thirds of a run's CPU time.
-func (g *Grammar) places(folded string) []place {
-	index := g.labels()
-	var out []place
-	for i := 0; i < len(folded); {
-		size := 0
-		if i > 0 && isASCIIWord(folded[i-1]) && isASCIIWord(folded[i]) { // see isWord
-			i++
-			continue
-		}
-		for _, l := range index.at(folded[i:]) {
-			if size = l.match(folded[i:]); size > 0 {
-				out = append(out, place{i, i + size})
-				break
-			}
-		}
-		i += max(size, 1)
-	}
-	return out
-}
-
-// words are the words of a key of [Grammar.Labels].
-type words []string
-
-// match returns the length of the label at the beginning of a text, or 0. Between two words
-// may stand any number of spaces and hyphens.
-func (l words) match(s string) (size int) {
-	at := 0
-	for i, word := range l {
-		for i > 0 && at < len(s) && (s[at] == ' ' || s[at] == '-') {
-			at++
-		}
-		if !strings.HasPrefix(s[at:], word) {
-			return 0
-		}
-		at += len(word)
-	}
-	return at
-}
-
 // labels returns the index of the labels.
-func (g *Grammar) labels() *labelIndex {
-	g.once.Do(func() {
-		for _, w := range slices.SortedFunc(maps.Keys(g.Labels), func(a, b string) int {
-			return cmp.Or(len(b)-len(a), strings.Compare(a, b))
-		}) {
-			g.index.add(strings.Split(w, " "))
-		}
-	})
-	return &g.index
+func (g *Grammar) labels() *labels.Index {
+	g.once.Do(func() { g.index = labels.NewIndex(maps.Keys(g.Labels)) })
+	return g.index
 }
 
 type compiled struct {
 	once  sync.Once
-	index labelIndex
-}
-
-// A labelIndex has the labels by their first and second byte, longer ones first.
-type labelIndex [256]*[256][]words
-
-func (x *labelIndex) add(label words) {
-	first := label[0]
-	if x[first[0]] == nil {
-		x[first[0]] = new([256][]words)
-	}
-	for second := range x[first[0]] {
-		if len(first) == 1 || first[1] == byte(second) {
-			x[first[0]][second] = append(x[first[0]][second], label)
-		}
-	}
-}
-
-// at returns the labels that may begin a text. The text is not empty.
-func (x *labelIndex) at(s string) []words {
-	seconds := x[s[0]]
-	if seconds == nil {
-		return nil
-	}
-	if len(s) == 1 {
-		return seconds[0]
-	}
-	return seconds[s[1]]
+	index *labels.Index
 }
 
 // mark reads the label at [start, end) of a line with the words around it. It returns false if the
 // label is part of another word, belongs to another sentence, or has no separator after it.
 func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
-	if !isWord(folded, start, end) {
+	if !labels.IsWord(folded, start, end) {
 		return m, false
 	}
 	m.kind = g.kind(folded[start:end])
@@ -257,27 +179,6 @@ func (g *Grammar) kind(label string) Kind {
 
 // bareTotals are labels of partial sums too: "So the total is 4 points" is a step of the reasoning.
 var bareTotals = set("total sum totale summe somme totaal total")
-
-// isWord reports whether the characters around [start, end) show that it is a word of its
-// own. Scripts without spaces have no such characters.
-func isWord(s string, start, end int) bool {
-	before, _ := utf8.DecodeLastRuneInString(s[:start])
-	after, _ := utf8.DecodeRuneInString(s[end:])
-	first, _ := utf8.DecodeRuneInString(s[start:])
-	last, _ := utf8.DecodeLastRuneInString(s[:end])
-	joined := func(a, b rune) bool {
-		return spaced(a) && spaced(b)
-	}
-	return (start == 0 || !joined(before, first)) && (end == len(s) || !joined(last, after))
-}
-
-// spaced reports whether a character is a letter or digit of a script that has spaces
-// between words.
-func spaced(r rune) bool {
-	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}
-
-func isASCIIWord(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 
 // segmentStart returns where the sentence begins in which the label stands.
 func segmentStart(s string, at int) int {
@@ -530,8 +431,8 @@ var bullet = regexp.MustCompile(`^[-•–]\s+`)
 // has its value there.
 func (p *page) objectFollows(i int) bool {
 	for k := range p.objects {
-		if o := &p.objects[k]; o.line >= i {
-			return !slices.ContainsFunc(p.lines[min(i+1, o.line):o.line], func(l line) bool { return hasContent(l.plain) })
+		if o := &p.objects[k]; o.Line >= i {
+			return !slices.ContainsFunc(p.lines[min(i+1, o.Line):o.Line], func(l line) bool { return hasContent(l.plain) })
 		}
 	}
 	return false
@@ -540,8 +441,8 @@ func (p *page) objectFollows(i int) bool {
 // labelled reports whether a line contains a whole report.
 func (g *Grammar) labelled(l string) bool {
 	folded := prose.Fold(l)
-	for _, at := range g.places(folded) {
-		if m, ok := g.mark(l, folded, at.start, at.end); ok && !m.bare {
+	for _, at := range g.labels().Places(folded) {
+		if m, ok := g.mark(l, folded, at.Start, at.End); ok && !m.bare {
 			return true
 		}
 	}
@@ -608,12 +509,12 @@ func (g *Grammar) rowReport(p *page, i int) []Report {
 	}
 	label := strings.TrimSpace(strings.TrimRight(strings.TrimSpace(cells[0]), ":"))
 	folded := prose.Fold(label)
-	at := g.places(folded)
+	at := g.labels().Places(folded)
 	if len(at) == 0 {
 		return nil
 	}
 	last := at[len(at)-1]
-	m, ok := g.mark(label, folded, last.start, last.end)
+	m, ok := g.mark(label, folded, last.Start, last.End)
 	if !ok || strings.TrimSpace(folded[m.value:]) != "" {
 		return nil
 	}

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"coeval/transforms/answers/elements"
+	"coeval/transforms/answers/labels"
+	"coeval/transforms/answers/objects"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
 )
@@ -15,7 +18,7 @@ type page struct {
 	text  string // the text after elements were written as labels; JSON objects are blanked out
 	lines []line
 	// objects are the JSON objects of the text.
-	objects []object
+	objects []objects.Object
 }
 
 type line struct {
@@ -59,9 +62,9 @@ func newPage(text string) *page {
 		text = struck.ReplaceAllString(text, "")
 	}
 	inElement := quotation.Elements(text)
-	thoughtEnds := thoughtLines(text)
-	text = labelElements(text)
-	p.objects, text = findObjects(text)
+	thoughtEnds := elements.ThoughtEnds(text)
+	text = elements.Label(text, Wrapper)
+	p.objects, text = objects.Find(text)
 	p.text = text
 	raw := strings.Split(text, "\n")
 	isQuoted := quotation.Lines(raw)
@@ -71,129 +74,6 @@ func newPage(text string) *page {
 	}
 	return p
 }
-
-// thoughtLines returns the numbers of the lines on which an element with thoughts ends.
-func thoughtLines(text string) (lines []int) {
-	if !strings.Contains(text, "</") {
-		return nil
-	}
-	for _, m := range thoughtsEnd.FindAllStringIndex(text, -1) {
-		lines = append(lines, strings.Count(text[:m[0]], "\n"))
-	}
-	return lines
-}
-
-// Elements around a result: the name of the first kind becomes a label, that of the second
-// the label of a bare value.
-var (
-	openElement = regexp.MustCompile(`(?i)<((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|mark|winner|verdict|decision|choice))>`)
-	openWrapper = regexp.MustCompile(`(?i)<(answer|result|output|final|final_answer|response|judge?ment|evaluation|conclusion)>`)
-	formatting  = regexp.MustCompile(`</?(?:b|i|u|em|strong|p|br|span|div|code|mark|center|h[1-6]|font|li|ul|small|big|pre)(?:[ \t][^<>\n]*)?/?>`)
-	// unclosed is an element with a value that nothing closes.
-	unclosed     = regexp.MustCompile(`(?im)<(score|rating|grade|winner|verdict)>[ \t]*(\d+(?:[.,]\d+)?(?:[ \t]*/[ \t]*\d+)?|[AB])[ \t]*$`)
-	closeElement = regexp.MustCompile(`</([a-z][a-z_ ]{0,30})>`)
-	maxElement   = 400
-)
-
-// labelElements writes <score>4</score> as "score: 4" and <answer>4</answer> with the label of
-// a bare value. It leaves the number of lines as it is. An element that isn't closed nearby
-// is left alone: it may be a placeholder.
-func labelElements(text string) string {
-	text = angular(text)
-	if strings.IndexByte(text, '<') < 0 {
-		return text
-	}
-	text = formatting.ReplaceAllString(text, " ")
-	text = unclosed.ReplaceAllString(text, "$1: $2")
-	text = replaceElements(text, openElement, func(name string) string {
-		return strings.NewReplacer("_", " ", "-", " ").Replace(strings.ToLower(name)) + ": "
-	})
-	text = replaceElements(text, openWrapper, func(string) string { return Wrapper + ": " })
-	return otherElements(text)
-}
-
-// squareElement is an element in square brackets: [SCORE]4[/SCORE].
-var squareElement = regexp.MustCompile(`(?i)\[((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|winner|verdict|decision|choice|answer|result))\]([^\[\]]{0,100})\[/([a-z _-]+)\]`)
-
-// angular writes elements in square brackets with angle brackets.
-func angular(text string) string {
-	if !strings.Contains(text, "[/") {
-		return text
-	}
-	return squareElement.ReplaceAllStringFunc(text, func(s string) string {
-		m := squareElement.FindStringSubmatch(s)
-		if !strings.EqualFold(m[1], m[3]) {
-			return s
-		}
-		return "<" + m[1] + ">" + m[2] + "</" + m[3] + ">"
-	})
-}
-
-// otherElements takes the tags of all other closed elements out of a text. The end of an
-// element ends a sentence.
-func otherElements(text string) string {
-	for _, m := range closeElement.FindAllStringSubmatch(text, -1) {
-		if open := "<" + m[1] + ">"; strings.Contains(text, open) {
-			text = strings.ReplaceAll(strings.ReplaceAll(text, open, " "), m[0], "… ")
-		}
-	}
-	return text
-}
-
-func replaceElements(text string, open *regexp.Regexp, label func(name string) string) string {
-	for from := 0; ; {
-		m := open.FindStringSubmatchIndex(text[from:])
-		if m == nil {
-			return text
-		}
-		start, after, name := from+m[0], from+m[1], text[from+m[2]:from+m[3]]
-		end := "</" + name + ">"
-		n := indexFold(text[after:min(len(text), after+maxElement)], end)
-		if n < 0 && open == openWrapper {
-			if k := indexFold(text[after:], end); k >= 0 { // a long element is only taken apart
-				text = text[:start] + text[after:after+k] + text[after+k+len(end):]
-				from = start
-				continue
-			}
-		}
-		if n < 0 {
-			from = after
-			continue
-		}
-		l := label(name)
-		rest := text[after+n+len(end):]
-		inner := text[after : after+n]
-		value := strings.TrimLeft(inner, " \t\n") // on a line of its own, the label goes there
-		ending := " "
-		if strings.HasPrefix(strings.TrimLeft(rest, " "), "<") {
-			ending = "… " // another element follows: this one's sentence ends
-		}
-		text = text[:start] + inner[:len(inner)-len(value)] + l + value + ending + rest
-		from = start + len(inner) - len(value) + len(l)
-	}
-}
-
-func indexFold(s, sub string) int { return strings.Index(prose.Fold(s), prose.Fold(sub)) }
-
-// Attributed matches the words that make a result somebody else's: "Score: 5 (according to the response)".
-var Attributed = regexp.MustCompile(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by|quoted\s+from|stated\s+by|written\s+by|says|in\s+the\s+words\s+of|(?:is|was|comes|came|taken|copied)\s+from)\s+(?:the\s+|this\s+|its\s+)?(?:last\s+)?(?:response|answer|assistant|reply|user|text|author|itself|judge?ment)\b` +
-	`|\bas\s+(?:the\s+|this\s+)?(?:response|answer|assistant|reply|user|text|author)\s+(?:itself\s+|also\s+)?(?:claims|says|states|asserts|wants|requests|asks|suggests|demands)\b` +
-	`|\b(?:response|answer|assistant|reply|user|author|text)'s\s+(?:own|self)` +
-	`|\b(?:says|writes|claims|states|demands|asks|wrote|said|claimed)\s+(?:the|this)\s+(?:response|answer|assistant|reply|user|author|text)\b` +
-	`|\bas\s+(?:requested|instructed|demanded|asked|told|claimed|suggested|stated|ordered)\b` +
-	`|\bself-(?:assigned|reported|awarded)\b|\bit\s+(?:says|claims|writes|wrote|said)(?:\s+at\s+(?:the|its)\s+end)?[\s.)"'”’]*$|^[\s,;:([–—-]*(?:sic|quoted?|cited|example|for\s+example|e\.g\.)[\s.)\]]*$`)
-
-// Amended matches the beginning of a sentence that replaces the result before it: "Edit: 3."
-var Amended = regexp.MustCompile(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|corrected|revised|changed?|make\s+that|no)\s*[:,–—-]\s*\S`)
-
-// Retracted matches a sentence that takes the result before it back: "Wait, that is wrong."
-var Retracted = regexp.MustCompile(`(?i)\b(?:actually|on\s+reflection|rethinking|thinking\s+about\s+it|apolog\w*|sorry|oops|my\s+mistake|typo|i\s+meant?|take\s+that\s+back|wait|hmm+|correction|second\s+thoughts?|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|unsure|uncertain|not\s+sure)\b|^\W*no\W*$`)
-
-// Hedged matches the beginning of a remark that leaves the result open: "but I'm not sure".
-var Hedged = regexp.MustCompile(`(?i)^[\s,;:([–—-]*(?:but\s+|though\s+|although\s+)?(?:i(?:'m|\s+am)\s+|it(?:'s|\s+is)\s+|this\s+is\s+)?(?:not\s+(?:entirely\s+|quite\s+|completely\s+|fully\s+)?(?:sure|certain)|unsure|uncertain|unclear|give\s+or\s+take|(?:i|just\s+a|at\s+a)\s+guess|debatable|tentative|provisional|approximate(?:ly)?|roughly|hard\s+to\s+say` +
-	`|for\s+now|so\s+far|as\s+yet|at\s+(?:the|this)\s+(?:moment|point|stage)|prelim(?:inary)?|draft|estimated?|(?:my\s+)?guess|(?:with\s+)?(?:low|little)\s+confidence|interim|intermediate)\b` +
-	`|^[\s,;:([–—-]*(?:vielleicht|eventuell|möglicherweise|vermutlich|ungefähr|etwa|circa|schätzungsweise|peut-être|probablement|environ|approximativement|quizás?|tal\s+vez|probablemente|aproximadamente|más\s+o\s+menos|talvez|provavelmente|mais\s+ou\s+menos|forse|probabilmente|pressappoco|misschien|ongeveer|być\s+może|chyba|około|kanske|ungefär|måske|cirka|kanskje|ehkä|noin|snad|asi|možná|talán|körülbelül|poate|aproximativ|belki|yaklaşık|возможно|наверное|наверно|может\s+быть|примерно|приблизительно|можливо|приблизно|ίσως|περίπου|ربما|تقريبا|شايد|אולי|शायद|लगभग|প্রায়|có\s+lẽ|có\s+thể|khoảng|mungkin|barangkali|kira-kira)(?:[^\pL\pM]|$)` +
-	`|^[\s,;:([–—-]*(?:可能|也许|也許|或许|或許|大概|大约|大約|左右|上下|たぶん|多分|おそらく|恐らく|かも|くらい|ぐらい|程度|アバウト|아마|정도|쯤|가량|อาจ|ประมาณ)`)
 
 // introduced reports whether the line before line i, blank ones aside, introduces it as the words of
 // others, an example, or a case. A line that ends in a colon does unless it is short, or is about the
@@ -223,8 +103,8 @@ func (g *Grammar) ownIntro(s string) bool {
 		return true
 	}
 	folded := prose.Fold(s)
-	for _, at := range g.places(folded) {
-		if isWord(folded, at.start, at.end) && g.kind(folded[at.start:at.end]) != Weak {
+	for _, at := range g.labels().Places(folded) {
+		if labels.IsWord(folded, at.Start, at.End) && g.kind(folded[at.Start:at.End]) != Weak {
 			return true
 		}
 	}

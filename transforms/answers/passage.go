@@ -66,9 +66,6 @@ func (p *page) passage(from, to Report) Passage {
 	return kind
 }
 
-// thoughtsEnd matches the closing tag of an element with the model's thoughts or its draft.
-var thoughtsEnd = regexp.MustCompile(`(?i)</(?:think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|draft|cot)>`)
-
 // relabelled is the label of a result that replaces an earlier one: "Revised score".
 var relabelled = regexp.MustCompile(`(?i)\b(?:revised|updated|corrected|adjusted|amended)\b`)
 

@@ -9,6 +9,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/answers"
 	"coeval/transforms/answers/prose"
+	"coeval/transforms/answers/remarks"
 )
 
 // nouns are words of judges for the two texts that they compare.
@@ -201,7 +202,7 @@ func remark(letter, s string, touches, bound bool) answers.Value {
 	}
 	r, size := utf8.DecodeRuneInString(s)
 	switch {
-	case only(s) == other(letter), answers.Hedged.MatchString(s):
+	case only(s) == other(letter), remarks.Hedged.MatchString(s):
 		return answers.Value{Reason: Ambiguous}
 	case touches && r == '.' && unicode.IsDigit(firstRune(s[size:])):
 		return answers.Value{Reason: Ambiguous}
@@ -222,7 +223,7 @@ func remark(letter, s string, touches, bound bool) answers.Value {
 		return answers.Value{Reason: Ambiguous}
 	case isLoser(other(letter), first):
 		return answers.Value{N: v.N, Remark: first, After: after}
-	case splits(letter, first), answers.Attributed.MatchString(first):
+	case splits(letter, first), remarks.Attributed.MatchString(first):
 		return answers.Value{Reason: Ambiguous}
 	case doubtful.MatchString(evenIf.ReplaceAllString(first, "")) || negatedClaim(first):
 		return answers.Value{Reason: map[bool]string{true: Tie, false: Ambiguous}[tie.MatchString(bare)]}
@@ -424,7 +425,7 @@ func contests(s string, n int) bool {
 	if letter := only(s); letter != "" && int(winner(letter)) != n {
 		return true
 	}
-	if answers.Retracted.MatchString(s) || undecided.MatchString(s) || answers.Amended.MatchString(s) || answers.Attributed.MatchString(s) {
+	if remarks.Retracted.MatchString(s) || undecided.MatchString(s) || remarks.Amended.MatchString(s) || remarks.Attributed.MatchString(s) {
 		return true
 	}
 	if m := loser.FindStringSubmatch(s); m != nil {

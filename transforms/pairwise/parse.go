@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/remarks"
 	"coeval/transforms/stage"
 )
 
@@ -94,7 +95,7 @@ func grammar(scale Scale) *answers.Grammar {
 		},
 		Label: func(string) string { return "" },
 		Contests: func(sentence string, _ int) bool {
-			return answers.Retracted.MatchString(sentence) || answers.Amended.MatchString(sentence) || answers.Attributed.MatchString(sentence)
+			return remarks.Retracted.MatchString(sentence) || remarks.Amended.MatchString(sentence) || remarks.Attributed.MatchString(sentence)
 		},
 		States: func(string) bool { return false },
 		Merge:  merge,
@@ -196,7 +197,7 @@ func parseValue(value string, scale Scale) (Verdict, string) {
 		named = distinct(value[:at[1]])
 	}
 	switch {
-	case len(named) != 1 || named[0] == "" || !remark.MatchString(rest) || doubtful.MatchString(rest), answers.Hedged.MatchString(rest):
+	case len(named) != 1 || named[0] == "" || !remark.MatchString(rest) || doubtful.MatchString(rest), remarks.Hedged.MatchString(rest):
 		return "", Ambiguous
 	case scale == Two && named[0] == Tie:
 		return "", OffScale

@@ -10,6 +10,7 @@ import (
 
 	"coeval/transforms/answers"
 	"coeval/transforms/answers/prose"
+	"coeval/transforms/answers/remarks"
 )
 
 var (
@@ -116,7 +117,7 @@ func partOfBreakdown(s string) bool { return breakdownStart.MatchString(s) }
 func (sc Scale) checkRemark(s string, n number) (reason string) {
 	bare := strings.TrimLeft(s, " ,;:([–—-")
 	switch {
-	case n.value*1000 == float64(sc.Max) && lessThanBest(s), alternative.MatchString(bare) && !sc.loses(s, bare, n.value), hesitation.MatchString(bare), restricted.MatchString(bare) && !sc.namesMet(bare, n.value), firstOfSome.MatchString(bare), sc.miscounts(s, n.value), sc.misstates(s, n.value), answers.Hedged.MatchString(s), answers.Attributed.MatchString(s), condition.MatchString(s), criterionOnly.MatchString(s) && !sc.namesMet(bare, n.value), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
+	case n.value*1000 == float64(sc.Max) && lessThanBest(s), alternative.MatchString(bare) && !sc.loses(s, bare, n.value), hesitation.MatchString(bare), restricted.MatchString(bare) && !sc.namesMet(bare, n.value), firstOfSome.MatchString(bare), sc.miscounts(s, n.value), sc.misstates(s, n.value), remarks.Hedged.MatchString(s), remarks.Attributed.MatchString(s), condition.MatchString(s), criterionOnly.MatchString(s) && !sc.namesMet(bare, n.value), strings.HasSuffix(strings.TrimRight(s, ")] "), "?"):
 		return answers.Ambiguous
 	}
 	if lossWord.MatchString(s) {
@@ -502,7 +503,7 @@ func (sc Scale) contests(s string, thousandths int) bool {
 	if changed {
 		return true
 	}
-	if answers.Retracted.MatchString(s) || retract.MatchString(s) || oneCriterion.MatchString(s) || answers.Amended.MatchString(s) || answers.Attributed.MatchString(s) {
+	if remarks.Retracted.MatchString(s) || retract.MatchString(s) || oneCriterion.MatchString(s) || remarks.Amended.MatchString(s) || remarks.Attributed.MatchString(s) {
 		return true
 	}
 	if sc.miscounts(s, value) || sc.misstates(s, value) {
@@ -548,7 +549,7 @@ var ownModal = regexp.MustCompile(`(?i)\b(?:i|we)(?:'d|\s+(?:would|could|might|s
 
 // reconsiders reports whether the judge takes the score back in a sentence.
 func reconsiders(s string) bool {
-	return ownModal.MatchString(s) || answers.Retracted.MatchString(s) || retract.MatchString(s)
+	return ownModal.MatchString(s) || remarks.Retracted.MatchString(s) || retract.MatchString(s)
 }
 
 // fairer is a sentence that prefers another score: "A 4 would be fair too."
