@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"coeval/datasets/store/bucket"
-	"coeval/datasets/store/gcs"
-	"coeval/datasets/store/s3"
 )
 
 // patience has the limits of all object stores.
@@ -23,9 +21,22 @@ var patience = &bucket.Patience{
 }
 
 // schemes are the object stores, each with its client.
-var schemes = map[string]*bucket.Once{
-	"gs://": {Create: func(ctx context.Context) (bucket.Client, error) { return gcs.New(ctx, patience) }},
-	"s3://": {Create: func(ctx context.Context) (bucket.Client, error) { return s3.New(ctx, patience) }},
+var schemes = map[string]*bucket.Once{"gs://": unregistered("gs://"), "s3://": unregistered("s3://")}
+
+// unregistered returns the client of a program that imports none for the scheme.
+func unregistered(scheme string) *bucket.Once {
+	return &bucket.Once{Create: func(context.Context) (bucket.Client, error) {
+		return nil, fmt.Errorf("this program has no client for %s: import coeval/datasets/store/clouds", scheme)
+	}}
+}
+
+// Register sets the client of gs:// or s3://. Package clouds calls it for both, before any path is used. It
+// panics for any other scheme.
+func Register(scheme string, connect func(context.Context, *bucket.Patience) (bucket.Client, error)) {
+	if schemes[scheme] == nil {
+		panic(fmt.Sprintf("store: no path has the scheme %q", scheme))
+	}
+	schemes[scheme].Create = func(ctx context.Context) (bucket.Client, error) { return connect(ctx, patience) }
 }
 
 // objects is the driver of the object stores.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	_ "coeval/datasets/store/clouds" // gs:// and s3://
 	"coeval/runners/engine"
 	"coeval/runners/settings"
 	"coeval/schemas/machine"

@@ -1,7 +1,8 @@
 // Package storetest serves gs:// and s3:// to tests: servers of both protocols, in the test's
 // own process, with an empty bucket named "bucket".
 //
-// Nothing but tests may import it: its servers are no part of the program.
+// Nothing but tests may import it: its servers are no part of the program. It registers the clients of both, so
+// that a test needs no import of package clouds.
 package storetest
 
 import (
@@ -18,6 +19,8 @@ import (
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	_ "coeval/datasets/store/clouds" // the clients of the servers
 )
 
 // A Fault stands before a server, and may answer a request itself or let it through. Nil lets
