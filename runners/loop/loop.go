@@ -131,13 +131,17 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 	}
 	input := l.inputOf(t)
 	for _, step := range l.Config.Steps(t) {
-		own := schemas.Digest(input, string(step), l.settingsOf(t, step))
+		own := l.inputsOf(t, step, input)
 		done := l.state.Find(t, step)
-		if done != nil && done.Input != own && step == steps.Decide {
+		if done != nil && !slices.Contains(own, done.Input) && step == steps.Decide {
 			if t < l.state.Last() {
 				continue // the loop went on
 			}
 			done = nil
+		}
+		if l.refuses(t, step, own) && step == steps.Measure {
+			return nil, fmt.Errorf("iteration %d, evaluate: this step was done with another evaluate.figure, evaluate.arena or evaluate.people, and figures of two kinds can't be compared. "+
+				"Restore these settings; or begin another loop, in another dir, with the last model as model.path", t)
 		}
 		if l.refuses(t, step, own) {
 			return nil, fmt.Errorf("iteration %d, %s: this step was done with other settings. Restore those settings; or, to repeat the step, remove %s and the lines of iteration %d and later from %s",
@@ -154,25 +158,25 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 			if err != nil {
 				return nil, fmt.Errorf("loop: %w", err)
 			}
-			record := steps.Record{Iteration: t, Step: step, Input: own, Output: b, Ended: time.Now().UTC(), Seconds: time.Since(began).Seconds()}
+			record := steps.Record{Iteration: t, Step: step, Input: own[0], Output: b, Ended: time.Now().UTC(), Seconds: time.Since(began).Seconds()}
 			if err := l.state.Append(record); err != nil {
 				return nil, err
 			}
 			done = l.state.Find(t, step)
 		}
-		input = schemas.Digest(own, string(done.Output))
+		input = schemas.Digest(done.Input, string(done.Output))
 	}
 	return steps.Output[decide.Decision](l.state, t, steps.Decide)
 }
 
 // refuses reports whether the loop refuses to go on at a step: it was done with other settings, or a later step of
-// the iteration was done without it, under a schedule with another preset. Own is the digest of its input.
-func (l *Loop) refuses(t int, step steps.Step, own string) bool {
+// the iteration was done without it, under a schedule with another preset. Own are the digests of [Loop.inputsOf].
+func (l *Loop) refuses(t int, step steps.Step, own []string) bool {
 	if step == steps.Decide {
 		return false // a decision is made again by other rules
 	}
 	if done := l.state.Find(t, step); done != nil {
-		return done.Input != own
+		return !slices.Contains(own, done.Input) || step == steps.Measure && l.measuredOtherwise(t)
 	}
 	all := l.Config.Steps(t)
 	return slices.ContainsFunc(all[slices.Index(all, step)+1:], func(s steps.Step) bool { return l.state.Find(t, s) != nil })
@@ -186,25 +190,69 @@ func (l *Loop) inputOf(t int) string {
 	return schemas.Digest(l.Config.Model.Path)
 }
 
-// settingsOf are the settings that a step depends on, as text. Prices, thresholds and bounds may
-// change between two starts: evaluate depends on no settings but those of the figures, and the last
-// decision is made again by other rules.
-func (l *Loop) settingsOf(t int, step steps.Step) string {
-	var settings any
+// inputsOf returns the digests that a record of a step may have as its input. New records have the first one. Records of
+// earlier versions have the second one, which includes the addresses and bounds of the servers.
+func (l *Loop) inputsOf(t int, step steps.Step, before string) []string {
+	var all []string
+	for _, earlier := range []bool{false, true} {
+		all = append(all, schemas.Digest(before, string(step), textOf(l.settingsOf(t, step, earlier))))
+	}
+	return all
+}
+
+// lasting copies the settings of a run that its pairs depend on. Servers may move, and other bounds suit them, between
+// two starts.
+func lasting(settings map[string]any) map[string]any {
+	out := clone(settings)
+	for key, value := range out {
+		section, ok := value.(map[string]any)
+		switch {
+		case slices.ContainsFunc(strings.Split(key, "."), func(name string) bool { return slices.Contains(servingKeys, name) }):
+			delete(out, key)
+		case ok:
+			out[key] = lasting(section)
+		}
+	}
+	return out
+}
+
+// servingKeys are the settings of a run, in any of its sections, about the way to its servers.
+var servingKeys = []string{"client", "urls", "api_key_env", "api_key_file", "api_key_header", "ca_file"}
+
+// settingsOf are the settings that a step depends on. Prices, thresholds and the way to the servers may change between
+// two starts; in records of earlier versions the last was included. Decisions are made again by other rules. For
+// evaluate see measuredOtherwise.
+func (l *Loop) settingsOf(t int, step steps.Step, earlier bool) any {
+	of := lasting
+	if earlier {
+		of = func(settings map[string]any) map[string]any { return settings }
+	}
 	switch step {
 	case steps.PhaseOne, steps.Produce:
-		settings = []any{l.Config.Run, l.Config.Turn(t), l.Config.PromptsPerIteration, l.Config.Slices, l.Config.Parts()}
+		turn := l.Config.Turn(t)
+		turn.Set = of(turn.Set)
+		return []any{of(l.Config.Run), turn, l.Config.PromptsPerIteration, l.Config.Slices, l.Config.Parts()}
 	case steps.FutureSet, steps.MakeSet:
-		settings = []any{l.Config.Set, l.Config.Turn(t).Roles}
+		return []any{l.Config.Set, l.Config.Turn(t).Roles}
 	case steps.TrainFuture, steps.TrainModel:
-		settings = []any{l.Config.Train.Command, l.Config.Model}
+		return []any{l.Config.Train.Command, l.Config.Model}
 	case steps.SwapFuture:
-		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Future}
+		if earlier {
+			return []any{l.Config.Swap.Kind, l.Config.Swap.Future}
+		}
+		return []any{l.Config.Swap.Kind, l.Config.Swap.Future.Command}
 	case steps.SwapModel:
-		settings = []any{l.Config.Swap.Kind, l.Config.Swap.Command}
+		return []any{l.Config.Swap.Kind, l.Config.Swap.Command}
 	case steps.Decide:
-		settings = l.Config.Decide
+		return l.Config.Decide
 	default:
+		return nil
+	}
+}
+
+// textOf returns settings as text, and an empty one for none.
+func textOf(settings any) string {
+	if settings == nil {
 		return ""
 	}
 	b, err := json.Marshal(settings)
@@ -512,11 +560,42 @@ type measured struct {
 	decide.Iteration
 
 	BaselineChars float64 `json:"baseline_chars"`
+	// Kind is empty in states of earlier versions.
+	Kind figureKind `json:"kind,omitzero"`
+}
+
+// figureKind is what the figures of two iterations must share to be compared.
+type figureKind struct {
+	Figure string `json:"figure"`
+	// Arena is the digest of the arena's settings, empty without one.
+	Arena  string `json:"arena"`
+	People string `json:"people"`
+}
+
+func (l *Loop) figureKind() figureKind {
+	e := &l.Config.Evaluate
+	kind := figureKind{Figure: e.Figure, People: e.People}
+	if len(e.Arena) > 0 {
+		kind.Arena = schemas.Digest(textOf(lasting(e.Arena)))
+	}
+	return kind
+}
+
+// measuredOtherwise reports whether an iteration has a figure of another kind than a next one would have. A figure
+// that only one of the two has is no difference.
+func (l *Loop) measuredOtherwise(t int) bool {
+	m, err := steps.Output[measured](l.state, t, steps.Measure)
+	if err != nil {
+		return false // the step that reads it reports the error
+	}
+	was, is := m.Kind, l.figureKind()
+	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
+	return differ(was.Arena, is.Arena) || differ(was.People, is.People) || was.Arena != "" && is.Arena != "" && was.Figure != is.Figure
 }
 
 // evaluate plays the arena, asks the judge about people's labels, and compares the runs.
 func (l *Loop) evaluate(ctx context.Context, t int) (any, error) {
-	var out measured
+	out := measured{Kind: l.figureKind()}
 	if err := l.playArena(ctx, t, &out); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -537,7 +538,7 @@ func TestTrainingFails(t *testing.T) {
 	}
 }
 
-// Settings of a step that is done can't change, and the plan shows it; thresholds of decisions can.
+// Settings of a step that is done can't change, and the plan shows it; prices and servers can.
 func TestChangedSettings(t *testing.T) {
 	dir := newLoop(t, modelServer(t))
 	if err := runLoop(t.Context(), dir, io.Discard); err != nil {
@@ -548,15 +549,18 @@ func TestChangedSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	moved := regexp.MustCompile(`urls: \[.*\]`).ReplaceAllString(string(b), "urls: ['http://127.0.0.1:9/v1']\n    api_key_env: HOME")
+	moved = strings.Replace(moved, "run:", "run:\n  client: {patience: 2m}", 1)
 	for step, text := range map[steps.Step]string{
-		"":               string(b),
+		"":               strings.Replace(moved, "evaluate:", "evaluate:\n  gpu_hour_usd: 2", 1),
 		steps.TrainModel: strings.Replace(string(b), "mkdir -p", "true; mkdir -p", 1),
+		steps.Measure:    strings.Replace(string(b), "judge: {model: judge}", "judge: {model: base}", 1),
 		steps.PhaseOne:   string(b) + "schedule: [{preset: temporal}]\n", // it is missing, and later steps are done
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		want := fmt.Sprintf("iteration 1, %s: this step was done with other settings", step)
+		want := fmt.Sprintf("iteration 1, %s: this step was done with ", step)
 		if err := runLoop(t.Context(), dir, io.Discard); (err == nil) != (step == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v; want %q", err, want)
 		}

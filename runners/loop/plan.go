@@ -94,15 +94,14 @@ func (l *Loop) Changed() (iteration int, step steps.Step, changed bool) {
 	for t := 1; t <= l.state.Last(); t++ {
 		input := l.inputOf(t)
 		for _, step := range l.Config.Steps(t) {
-			own := schemas.Digest(input, string(step), l.settingsOf(t, step))
-			if l.refuses(t, step, own) {
+			if l.refuses(t, step, l.inputsOf(t, step, input)) {
 				return t, step, true
 			}
 			done := l.state.Find(t, step)
 			if done == nil {
 				break
 			}
-			input = schemas.Digest(own, string(done.Output))
+			input = schemas.Digest(done.Input, string(done.Output))
 		}
 	}
 	return 0, "", false
