@@ -17,7 +17,6 @@ func TestInputsOfMovedServers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-
 		return (&Loop{Config: c}).inputsOf(1, steps.Produce, "before")
 	}
 	here := inputs("{worker: {urls: ['http://a/v1'], model: m}, judge: {n: 5}}")
