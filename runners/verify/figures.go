@@ -8,13 +8,13 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/verify/problems"
-	"coeval/runners/verify/rows"
+	"coeval/runners/verify/rows/sums"
 	"coeval/schemas"
 )
 
 // figures are the sums over the tables.
 type figures struct {
-	rows.Sums
+	sums.Sums
 
 	files, rows int64
 	// tableRows counts the rows of each table.

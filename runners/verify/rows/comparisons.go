@@ -116,7 +116,7 @@ func (d *prompt) joinComparison(row *schemas.ComparisonRow) {
 		}
 		s.Sums.Comparisons.Count(text(row.UnparsedReason), finding)
 	}
-	s.Sums.countVerdict(winner, text(row.UnparsedReason))
+	s.Sums.CountVerdict(winner, text(row.UnparsedReason))
 	if budget := s.Run.Settings.MetaJudge.Budget; budget == nil {
 		problems.SameNullable(at, "round", row.Round, nil)
 	} else if row.Round == nil || *row.Round < 1 {

@@ -13,6 +13,7 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
+	"coeval/runners/verify/rows/sums"
 	"coeval/schemas"
 	"coeval/transforms/score"
 )
@@ -122,13 +123,22 @@ func (d *prompt) check() {
 	}
 	d.checkCompared()
 	d.checkCalls()
-	s.Sums.countTexts(d)
+	s.Sums.CountTexts(d.texts(), d.failed)
 	if len(d.Prompts) == 0 {
 		d.found = problems.List{} // the missing prompt explains them
 		d.reportStrays()
 		return
 	}
 	d.checkSelections(&d.Prompts[0])
+}
+
+// texts returns the responses as they are counted.
+func (d *prompt) texts() []sums.Text {
+	out := make([]sums.Text, len(d.joined))
+	for i, r := range d.joined {
+		out[i] = sums.Text{Row: r.row, Own: r.pool == "", Scored: r.mean != nil}
+	}
+	return out
 }
 
 // isOverBudget reports whether a bound on requests left the prompt without pairs.
@@ -156,7 +166,7 @@ func (d *prompt) checkOverBudget(p *schemas.PromptRow) {
 	if otherRows := d.otherRows(); len(otherRows) > 0 {
 		at.Add("it is over budget, but has %s, should have none", strings.Join(otherRows, ", "))
 	}
-	s.Sums.countPrompt(p, false)
+	s.Sums.CountPrompt(p, conversationChars(p.Prompt), false)
 }
 
 // reportStrays reports the rows of a prompt that raw/prompts lacks.

@@ -8,6 +8,7 @@ import (
 	"coeval/datasets/shards"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
+	"coeval/runners/verify/rows/sums"
 	"coeval/schemas"
 	"coeval/transforms/pairs"
 )
@@ -40,8 +41,8 @@ func (d *prompt) checkSelections(p *schemas.PromptRow) {
 	wantActor, wantJudge := d.actorPair(p, &actor), d.judgePair(p, &judge, ratings)
 	d.checkPair(shards.Actor, d.ActorUnreadable, d.Actor, wantActor)
 	d.checkPair(shards.Judge, d.JudgeUnreadable, d.Judge, wantJudge)
-	s.Sums.countPrompt(p, len(d.Failures) > 0)
-	s.Sums.countPairs(wantActor, wantJudge)
+	s.Sums.CountPrompt(p, conversationChars(p.Prompt), len(d.Failures) > 0)
+	s.Sums.CountPairs(wantActor, wantJudge)
 }
 
 // rules returns the settings of the selections.
@@ -115,6 +116,25 @@ func (d *prompt) checkedRatings() []float64 {
 		}
 	}
 	return ratings
+}
+
+// balanced returns the judge's selection after the run's balance: a pair may be dropped for one of
+// its reasons, which the check of the run confirms.
+func (d *prompt) balanced(p *schemas.PromptRow, c schemas.Selection) schemas.Selection {
+	if c.Outcome != schemas.Paired || !sums.IsBalanced(&d.shard.Run.Settings.Method) {
+		return c
+	}
+	k := &d.compared
+	chosen, rejected := k.judgments[k.place(c.ChosenID)].row, k.judgments[k.place(c.RejectedID)].row
+	reason := text(p.JudgeReason)
+	if reason != schemas.Direction && reason != schemas.ClassCap {
+		reason = ""
+	}
+	d.shard.Sums.Balance.Count(reference.KindOf(p.ID, *chosen.Score, *rejected.Score), reason)
+	if reason == "" {
+		return c
+	}
+	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason, Elo: c.Elo}
 }
 
 // checkNoOtherRatings reports ratings of judgments that were not compared.
@@ -261,3 +281,5 @@ func sameMessages(at problems.Location, column string, got, want []schemas.Messa
 		problems.SameText(at, column+".content", got[i].Content, want[i].Content)
 	}
 }
+
+func inThousandths(points float64) int { return int(math.Round(points * 1000)) }

@@ -11,6 +11,7 @@ import (
 	"coeval/runners/runs"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
+	"coeval/runners/verify/rows/sums"
 	"coeval/schemas"
 )
 
@@ -49,7 +50,7 @@ type Shard struct {
 	Run    *Run
 	Number int
 	// Sums are the sums over the rows checked so far.
-	Sums Sums
+	Sums sums.Sums
 }
 
 func (s *Shard) path(table shards.Table) string { return shards.Path(table, s.Number, s.Run.Shards) }

@@ -1,4 +1,8 @@
-package rows
+// Package sums adds up the counts that a run's rows lead to.
+//
+// Package rows calls it for each row and each prompt that it has checked. The sums of shards add up to those of the run,
+// in any order. [Balance] has the counts of judge pairs that can only be checked for the whole run.
+package sums
 
 import (
 	"math"
@@ -27,27 +31,33 @@ func (f *Sums) Add(g *Sums) {
 	f.Balance.add(&g.Balance)
 }
 
-// countTexts counts a prompt's responses and failures; its judgments and comparisons are
-// counted as they are read.
-func (f *Sums) countTexts(d *prompt) {
+// A Text is a response of a prompt.
+type Text struct {
+	Row *schemas.ResponseRow
+	// Own reports whether the actor of the run wrote it, and Scored whether it has a mean.
+	Own, Scored bool
+}
+
+// CountTexts counts a prompt's responses and failures.
+func (f *Sums) CountTexts(responses []Text, failed map[schemas.FailedCalls]int) {
 	own, texts, empty := 0, 0, 0 // of the actor
-	for _, r := range d.joined {
-		f.Stats.Responses.Replicates += int64(len(r.row.Replicates))
-		if r.pool == "" {
-			own += len(r.row.Replicates)
+	for _, r := range responses {
+		f.Stats.Responses.Replicates += int64(len(r.Row.Replicates))
+		if r.Own {
+			own += len(r.Row.Replicates)
 			texts++
-			if schemas.Status(r.row.Status) == schemas.Empty {
+			if schemas.Status(r.Row.Status) == schemas.Empty {
 				empty++
 			}
 		}
 		f.Stats.Responses.Distinct++
-		switch schemas.Status(r.row.Status) {
+		switch schemas.Status(r.Row.Status) {
 		case schemas.Empty:
 			f.Stats.Responses.Empty++
 		case schemas.Truncated:
 			f.Stats.Responses.Truncated++
 		}
-		if r.mean != nil {
+		if r.Scored {
 			f.Stats.Responses.Scored++
 		}
 	}
@@ -57,12 +67,13 @@ func (f *Sums) countTexts(d *prompt) {
 			f.Stats.Responses.Constant++
 		}
 	}
-	for key, calls := range d.failed {
+	for key, calls := range failed {
 		f.Stats.CountFailed(key.Stage, key.Code, int64(calls))
 	}
 }
 
-func (f *Sums) countVerdict(winner schemas.Winner, unparsed string) {
+// CountVerdict counts a comparison. Unparsed is the reason why it has no verdict, empty for one that has.
+func (f *Sums) CountVerdict(winner schemas.Winner, unparsed string) {
 	f.Stats.Comparisons.Count(unparsed)
 	switch winner {
 	case schemas.First:
@@ -72,24 +83,29 @@ func (f *Sums) countVerdict(winner schemas.Winner, unparsed string) {
 	}
 }
 
-// countPrompt counts the outcomes in a row of raw/prompts.
-func (f *Sums) countPrompt(p *schemas.PromptRow, failed bool) {
+// CountPrompt counts the outcomes in a row of raw/prompts. Chars is the length of its messages. Failed reports whether
+// a call of the prompt failed.
+func (f *Sums) CountPrompt(p *schemas.PromptRow, chars int32, failed bool) {
 	f.Stats.Prompts++
-	f.Stats.CountLength(int(conversationChars(p.Prompt)), failed)
+	f.Stats.CountLength(int(chars), failed)
 	for _, recorded := range []struct {
 		role            string
 		outcome, reason *string
 	}{{schemas.RoleActor, p.ActorOutcome, p.ActorReason}, {schemas.RoleJudge, p.JudgeOutcome, p.JudgeReason}} {
 		if recorded.outcome != nil {
 			outcomes := f.Stats.Outcomes[recorded.role]
-			outcomes.Count(&schemas.Selection{Outcome: schemas.Outcome(*recorded.outcome), Reason: text(recorded.reason)})
+			selection := schemas.Selection{Outcome: schemas.Outcome(*recorded.outcome)}
+			if recorded.reason != nil {
+				selection.Reason = *recorded.reason
+			}
+			outcomes.Count(&selection)
 			f.Stats.SetOutcomes(recorded.role, outcomes)
 		}
 	}
 }
 
-// countPairs counts the pairs that follow from the raw tables.
-func (f *Sums) countPairs(actor, judge *schemas.Pair) {
+// CountPairs counts the pairs that follow from the raw tables, nil for a role without one.
+func (f *Sums) CountPairs(actor, judge *schemas.Pair) {
 	if actor != nil {
 		f.Stats.Actor.Pairs++
 		f.Stats.Actor.ChosenChars += int64(actor.ChosenChars)
@@ -97,10 +113,10 @@ func (f *Sums) countPairs(actor, judge *schemas.Pair) {
 		f.Stats.Actor.ScoreMarginMicros += int64(math.Round(actor.ScoreMargin * 1e6))
 	}
 	if judge != nil {
-		f.Stats.Judge.CountChosen(inThousandths(judge.ChosenScore), inThousandths(judge.RejectedScore))
+		f.Stats.Judge.CountChosen(thousandths(judge.ChosenScore), thousandths(judge.RejectedScore))
 		f.Stats.Judge.ChosenChars += int64(judge.ChosenChars)
 		f.Stats.Judge.RejectedChars += int64(judge.RejectedChars)
 	}
 }
 
-func inThousandths(points float64) int { return int(math.Round(points * 1000)) }
+func thousandths(points float64) int { return int(math.Round(points * 1000)) }

@@ -1,4 +1,4 @@
-package rows
+package sums
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"coeval/pipelines/config"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
-	"coeval/schemas"
 )
 
 // Balance counts the judge pairs that the prompts' own rows lead to, by kind and by the reason
@@ -24,6 +23,9 @@ type balancedKind struct {
 	reason string
 }
 
+// Count counts a pair that the run kept, or dropped for this reason.
+func (b *Balance) Count(kind reference.Kind, reason string) { b.count(balancedKind{kind, reason}, 1) }
+
 func (b *Balance) count(k balancedKind, n int64) {
 	if b.reasons == nil {
 		b.reasons, b.counts = map[balancedKind]int64{}, map[reference.Kind]int64{}
@@ -38,13 +40,13 @@ func (b *Balance) add(o *Balance) {
 	}
 }
 
-// isBalanced reports whether the settings balance the run's judge pairs.
-func isBalanced(m *config.Method) bool { return m.JudgeClassCap > 0 || m.BalanceDirections > 0 }
+// IsBalanced reports whether the settings balance the run's judge pairs.
+func IsBalanced(m *config.Method) bool { return m.JudgeClassCap > 0 || m.BalanceDirections > 0 }
 
 // Check compares the recorded reasons with the reasons that the run's balance gives for each kind of
 // pair.
 func (b *Balance) Check(m *config.Method, found *problems.List) {
-	if !isBalanced(m) {
+	if !IsBalanced(m) {
 		return
 	}
 	want := reference.Balance(b.counts, m.JudgeClassCap, m.BalanceDirections)
@@ -57,23 +59,4 @@ func (b *Balance) Check(m *config.Method, found *problems.List) {
 				b.reasons[k], float64(k.kind.Score)/1000, cmp.Or(k.reason, "null"), cmp.Or(reason, "null"))
 		}
 	}
-}
-
-// balanced returns the judge's selection after the run's balance: a pair may be dropped for one of
-// its reasons, which the check of the run confirms.
-func (d *prompt) balanced(p *schemas.PromptRow, c schemas.Selection) schemas.Selection {
-	if c.Outcome != schemas.Paired || !isBalanced(&d.shard.Run.Settings.Method) {
-		return c
-	}
-	k := &d.compared
-	chosen, rejected := k.judgments[k.place(c.ChosenID)].row, k.judgments[k.place(c.RejectedID)].row
-	reason := text(p.JudgeReason)
-	if reason != schemas.Direction && reason != schemas.ClassCap {
-		reason = ""
-	}
-	d.shard.Sums.Balance.count(balancedKind{reference.KindOf(p.ID, *chosen.Score, *rejected.Score), reason}, 1)
-	if reason == "" {
-		return c
-	}
-	return schemas.Selection{Outcome: schemas.Dropped, Reason: reason, Elo: c.Elo}
 }
