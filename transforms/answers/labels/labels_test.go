@@ -34,8 +34,12 @@ func TestIsWord(t *testing.T) {
 		text, label string
 		want        bool
 	}{
-		{"score: 4", "score", true}, {"scores: 4", "score", false}, {"underscore", "score", false}, {"(score)", "score", true},
-		{"最终评分为", "评分", true}, {"оценка", "оценк", false},
+		{"score: 4", "score", true},
+		{"scores: 4", "score", false},
+		{"underscore", "score", false},
+		{"(score)", "score", true},
+		{"最终评分为", "评分", true},
+		{"оценка", "оценк", false},
 	} {
 		at := strings.Index(tt.text, tt.label)
 		if got := IsWord(tt.text, at, at+len(tt.label)); got != tt.want {

@@ -99,8 +99,8 @@ func DecodeReadStream(body []byte, n int, read *stage.Read) ([]schemas.Generatio
 		if c.finish == "" && !done {
 			return nil, nil, &fault.Fault{Kind: fault.Broken, Code: fault.CodeMalformed, Message: "the stream broke off after: " + fault.Excerpt(body[max(0, len(body)-200):])}
 		}
-		whole.Choices = append(whole.Choices, choice{Index: lenient.Number{float64(c.index), true}, FinishReason: c.finish, LogProbs: c.logProbs, Message: message{
-			there: true, Content: lenient.Parts{string(c.content), string(c.thoughts)},
+		whole.Choices = append(whole.Choices, choice{Index: lenient.Number{Value: float64(c.index), There: true}, FinishReason: c.finish, LogProbs: c.logProbs, Message: message{
+			there: true, Content: lenient.Parts{Text: string(c.content), Thoughts: string(c.thoughts)},
 			ReasoningContent: lenient.Text(c.reasoningContent), Reasoning: lenient.Text(c.reasoning), Refusal: lenient.Text(c.refusal),
 		}})
 	}
