@@ -119,7 +119,7 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	m.kind = g.kind(folded[start:end])
 	segment := segmentStart(folded, start)
 	words := folded[segment:start]
-	if inQuotes(l[:start]) || !g.leads(words) {
+	if inQuotes(l[:start], l[start:]) || !g.leads(words) {
 		return m, false
 	}
 	m.start = segment
@@ -216,9 +216,15 @@ func concludes(s string) bool {
 	return false
 }
 
-// inQuotes reports whether quotation marks are open at the end of a text. One that opens the
-// line may enclose all of it.
-func inQuotes(before string) bool {
+// inQuotes reports whether quotation marks are open at the beginning of a line's rest. One that opens the
+// line may enclose all of it, unless text follows the mark that closes it.
+func inQuotes(before, rest string) bool {
+	opens := strings.TrimLeft(before, " '‘#-")
+	if strings.HasPrefix(opens, `"`) || strings.HasPrefix(opens, "“") {
+		if end := strings.IndexAny(rest, `"”`); end >= 0 && strings.ContainsAny(rest[:end], ":=") && strings.Count(opens, `"`)+strings.Count(opens, "“")-strings.Count(opens, "”") == 1 && hasContent(rest[end:]) {
+			return true
+		}
+	}
 	before = strings.TrimLeft(before, " \"'“‘#-")
 	return strings.Count(before, `"`)%2 == 1 || strings.Count(before, "“") > strings.Count(before, "”")
 }
@@ -228,7 +234,7 @@ var (
 	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
 	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|,?\s*(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
-	separator = regexp.MustCompile(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
+	separator = regexp.MustCompile(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|;|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
 	copula    = regexp.MustCompile(`^\s*(?:,\s*(?:therefore|thus|then|hence|overall|clearly)\s*,\s*)?(?:(?:is|was|lautet|beträgt)\s*(?::|…|\.\.+)|would\s+(?:therefore\s+|thus\s+)?be\s*:|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|является|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)*:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 

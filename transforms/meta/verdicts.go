@@ -14,7 +14,7 @@ import (
 
 // nouns are words of judges for the two texts that they compare.
 const nouns = `judge?ments?|output|letter|judges?|response|option|assistant|model|evaluation|assessment|verdict|answer|candidate|critique|review|reviewer|grader|critic|grade|grading|ruling|opinion|rater|annotator|scorer|evaluator|text|choice|version|feedback|analysis|
-	判断|判定|评价|評価|评判|評判|裁决|选项|回答|判決|審査|판단|판정|평가|응답|urteil|bewertung|beurteilung|antwort|jugement|évaluation|réponse|juicio|evaluación|respuesta|julgamento|avaliação|resposta|giudizio|valutazione|risposta|суждение|оценка|ответ|вариант|الحكم|التقييم|oordeel|beoordeling|ocena|bedömning|osąd|werdykt|dom|yargı|yargısı|değerlendirme|değerlendirmesi|nhận xét|đánh giá|penilaian|keputusan|निर्णय|คำตัดสิน|richter|juge|juez|juiz|giudice|судья|оценщик|评审|评委|裁判|评估|심사|심판`
+	判断|判定|评价|評価|评判|評判|裁决|选项|回答|判決|審査|판단|판정|평가|응답|urteil|bewertung|beurteilung|antwort|jugement|évaluation|réponse|juicio|evaluación|respuesta|julgamento|avaliação|resposta|giudizio|valutazione|risposta|суждение|оценка|ответ|вариант|الحكم|التقييم|oordeel|beoordeling|ocena|bedömning|osąd|werdykt|dom|yargı|yargısı|değerlendirme|değerlendirmesi|nhận xét|đánh giá|penilaian|keputusan|निर्णय|คำตัดสิน|richter|juge|juez|juiz|giudice|dommer|dommeren|domare|tuomari|bíró|hakem|hakim|sędzia|soudce|rechter|beoordelaar|karar|kararı|arvio|arviointi|értékelés|hodnocení|rozsudek|posudek|vurdering|evaluare|evaluarea|κρίση|κριτής|αξιολόγηση|оцінка|судження|суддя|судья|оценщик|评审|评委|裁判|评估|심사|심판`
 
 var (
 	noun = `(?:` + lookalikes.Replace(strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(strings.Fields(nouns), " "), "| ", "|")), `\s+`)) + `)`

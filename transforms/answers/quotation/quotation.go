@@ -50,6 +50,11 @@ type block struct {
 // is the model's own unless a line such as "It says:" introduces it.
 func Lines(lines []string) []bool {
 	out := make([]bool, len(lines))
+	for _, b := range marked(lines) {
+		for i := b.first; i <= b.last; i++ {
+			out[i] = true
+		}
+	}
 	for _, b := range blocks(lines) {
 		if isHeading(lines, b) {
 			continue
@@ -60,6 +65,36 @@ func Lines(lines []string) []bool {
 		}
 	}
 	return out
+}
+
+// marked returns the quotations of several lines between quotation marks. The first mark begins a line, the second one
+// ends a line, and text follows below: marks may also enclose all that a model writes.
+func marked(lines []string) []block {
+	var out []block
+	for i := 0; i < len(lines); i++ {
+		if s := strings.TrimLeft(lines[i], " \t>*_"); !strings.HasPrefix(s, `"`) && !strings.HasPrefix(s, "“") || !isUnbalanced(s) {
+			continue
+		}
+		for k := i + 1; k < min(len(lines), i+maxMarked); k++ {
+			if !isUnbalanced(lines[k]) {
+				continue
+			}
+			if s := strings.TrimRight(lines[k], " \t.,;*_"); (strings.HasSuffix(s, `"`) || strings.HasSuffix(s, "”")) && !isEnd(lines[k+1:]) {
+				out = append(out, block{first: i, last: k})
+				i = k
+			}
+			break
+		}
+	}
+	return out
+}
+
+// maxMarked is the number of lines of the longest such quotation.
+const maxMarked = 40
+
+// isUnbalanced reports whether a line has a quotation mark without its counterpart.
+func isUnbalanced(s string) bool {
+	return strings.Count(s, `"`)%2 == 1 || strings.Count(s, "“") != strings.Count(s, "”")
 }
 
 // isHeading reports whether a block is one line of a few words behind >, which a model writes as a heading.
@@ -227,7 +262,8 @@ var (
 	// hypothetical matches a line about another answer than the judged one, or about a changed form of it: "A perfect
 	// answer would get:", "With a date it would be:".
 	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
-		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$`)
+		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$` +
+		`|\b(?:i|we)(?:'d|\s+(?:would|could|might))(?:\s+have|'ve)\s+(?:written|said|given|put|awarded|assigned|answered|concluded)\W*$`)
 	// format is about the form of an answer: "The format that I have to follow is:".
 	format  = regexp.MustCompile(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
 	ownWork = regexp.MustCompile(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)

@@ -492,6 +492,9 @@ func (sc Scale) contests(s string, thousandths int) bool {
 	if unreal.MatchString(s) && !scoreNeeds.MatchString(s) && !reconsiders(s) {
 		return false
 	}
+	if m := advice.FindStringSubmatch(s); m != nil && !oneOf(m[1], "point points pt pts mark marks out of star stars for") {
+		return false
+	}
 	if lossWord.MatchString(s) {
 		s = wordPoints(s)
 	}
@@ -544,12 +547,18 @@ var unreal = regexp.MustCompile(`(?i)^\W*(?:had\s+(?:it|the|this)|were\s+(?:it|t
 	`|^\W*(?:note\W+)?with(?:out)?\b.*\b(?:this|that|it|score|answer|response|reply)\s+(?:would|could|might)\s+have\b` +
 	`|^\W*(?:an?|the)\s+(?:(?:full|higher|perfect|top)\s+)*(?:(?:score|rating|grade|mark)\s+of\s+)?(?:\d|one|two|three|four|five|score|mark)\S*(?:\s+points?)?\s+would\s+(?:also\s+|still\s+)?(?:have\s+)?(?:need(?:ed)?|require[d]?|take|taken|have\s+to|had\s+to)\b`)
 
+// advice is a suggestion with a number of things, the first word of which is its group: "Give 2 or 3 sources."
+var advice = regexp.MustCompile(`(?i)^\W*(?:\d+[.)]\W*)?(?:please\s+)?(?:give|provide|add|name|cite|list|include|use|write|keep|mention|offer|show|state|limit|choose|pick)\s+(?:\pL+\s+){0,2}\d+(?:\s*(?:or|to|-|–)\s*\d+)?\s+(\pL+)`)
+
 // ownModal is the judge as the actor of a sentence about another score: "I would give 3 points."
 var ownModal = regexp.MustCompile(`(?i)\b(?:i|we)(?:'d|\s+(?:would|could|might|should))\b`)
 
+// counterfactual is a sentence about an answer that was not given: "If it had stopped there, I would have given 5."
+var counterfactual = regexp.MustCompile(`(?i)^\W*(?:if\s+(?:it|the|this)\b.*\bhad|had\s+(?:it|the|this))\b.*\b(?:would|could|might)\s+have\b`)
+
 // reconsiders reports whether the judge takes the score back in a sentence.
 func reconsiders(s string) bool {
-	return ownModal.MatchString(s) || remarks.Retracted.MatchString(s) || retract.MatchString(s)
+	return ownModal.MatchString(s) && !counterfactual.MatchString(s) || remarks.Retracted.MatchString(s) || retract.MatchString(s)
 }
 
 // fairer is a sentence that prefers another score: "A 4 would be fair too."
