@@ -28,8 +28,8 @@ var files embed.FS
 //	twenty-second: 136 of 140 scores and 137 of 140 verdicts right; none of 400 endings wrong
 //	twenty-third: 116 of 123 scores and 118 of 124 verdicts right; 1 of 360 endings wrong. Four verdicts
 //	without a label, such as "I prefer A.", were left out, because older tables say that they are none
-//	twenty-fourth: 139 of 146 scores and 139 of 144 verdicts right; 3 of 420 endings wrong, after the readings
-//	of four were corrected: older tables say that inline strikes and corrected verdicts are none
+//	twenty-fourth: 139 of 146 scores and 139 of 143 verdicts right; 3 of 420 endings wrong, after the readings
+//	of five were corrected: older tables say that inline strikes, corrected verdicts and loops are none
 //
 // The twenty-first has variants of the endings that the nineteenth and twentieth found unread or wrong, written
 // with the rules that mend them.
