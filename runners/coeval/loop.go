@@ -17,6 +17,7 @@ import (
 	"coeval/pipelines/config"
 	"coeval/runners/loop"
 	loopconfig "coeval/runners/loop/config"
+	"coeval/runners/loop/folder"
 	"coeval/runners/loop/steps"
 	"coeval/schemas/sanitize"
 )
@@ -74,7 +75,7 @@ func runLoop(c *cobra.Command, l *loop.Loop) (err error) {
 	ctx, stop := signal.NotifyContext(c.Context(), endSignals()...)
 	defer stop()
 	defer outliveReader()()
-	if err := loop.CheckFolder(ctx, l.Config.Dir); err != nil {
+	if err := folder.Check(ctx, l.Config.Dir); err != nil {
 		return err
 	}
 	if err := checkParts(ctx, l); err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/filetree"
 	"coeval/runners/loop/steps"
 	"coeval/runners/loop/swap"
 )
@@ -141,12 +142,19 @@ func TestModelOfEarlierVersion(t *testing.T) {
 	if err := l.checkModel(c); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("with other weights the error is %v; want %q", err, want)
 	}
-	linked, err := digestOf(model)
+	linked, err := filetree.Digest(model)
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(other, "T")
 	if err := l.checkModel(&checkpoint{Path: model, Digest: linked}); err == nil {
 		t.Error("a change behind a link of this version's digest is not found")
+	}
+}
+
+func link(t *testing.T, to, name string) {
+	t.Helper()
+	if err := os.Symlink(to, name); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"coeval/runners/loop/filetree"
 	"coeval/runners/loop/steps"
 	"coeval/schemas"
 )
@@ -25,8 +23,8 @@ func producedIn(run string) (*produced, error) {
 	sum := sha256.Sum256(b)
 	var digests []string
 	for _, role := range []string{schemas.RoleActor, schemas.RoleJudge} {
-		digest, err := digestOf(filepath.Join(run, role))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoFiles) {
+		digest, err := filetree.Digest(filepath.Join(run, role))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, filetree.ErrNoFiles) {
 			return nil, err
 		}
 		digests = append(digests, digest)
@@ -53,11 +51,9 @@ func (l *Loop) checkModel(c *checkpoint) error {
 	if c.Digest == "" {
 		return nil
 	}
-	now, err := digestOf(c.Path)
+	now, err := filetree.Digest(c.Path)
 	if now != c.Digest { // earlier versions skipped links
-		plain := newFolderDigest()
-		plain.skipLinks = true
-		if plain.add(c.Path, "") == nil && plain.sum() == c.Digest {
+		if plain, err := filetree.DigestWithoutLinks(c.Path); err == nil && plain == c.Digest {
 			return nil
 		}
 	}
@@ -81,87 +77,4 @@ func (l *Loop) orRepeat(c *checkpoint) string {
 		}
 	}
 	return ""
-}
-
-// errNoFiles is the error of a folder without a file that has content.
-var errNoFiles = errors.New("it has no files with content")
-
-// digestOf returns the digest of all files in a folder, by their paths. It reads the files and folders that links name.
-func digestOf(dir string) (string, error) {
-	d := newFolderDigest()
-	if err := d.add(dir, ""); err != nil {
-		return "", err
-	}
-	if d.bytes == 0 {
-		return "", errNoFiles
-	}
-	return d.sum(), nil
-}
-
-// A folderDigest is the digest of the files that were added.
-type folderDigest struct {
-	hash  hash.Hash
-	bytes int64
-	// seen are the folders that were added, without links in their paths.
-	seen map[string]bool
-	// skipLinks leaves links out.
-	skipLinks bool
-}
-
-func newFolderDigest() *folderDigest {
-	return &folderDigest{hash: sha256.New(), seen: map[string]bool{}}
-}
-
-func (d *folderDigest) sum() string { return hex.EncodeToString(d.hash.Sum(nil)) }
-
-// add adds the files of a folder, or a single file, under a name.
-func (d *folderDigest) add(dir, name string) error {
-	root, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return err
-	}
-	for folder := range d.seen {
-		if root == folder || strings.HasPrefix(root, folder+string(filepath.Separator)) {
-			return nil // its files are added under their own names
-		}
-	}
-	d.seen[root] = true
-	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
-		}
-		rel = filepath.Join(name, rel)
-		mode := entry.Type()
-		if mode&fs.ModeSymlink != 0 && d.skipLinks {
-			return nil
-		}
-		if mode&fs.ModeSymlink != 0 {
-			is, err := os.Stat(path)
-			if err != nil {
-				return fmt.Errorf("%s is a link to nothing: %w", path, err)
-			}
-			if mode = is.Mode().Type(); mode.IsDir() {
-				return d.add(path, rel)
-			}
-		}
-		if !mode.IsRegular() {
-			return nil
-		}
-		return d.file(path, rel)
-	})
-}
-
-func (d *folderDigest) file(path, name string) error {
-	fmt.Fprintf(d.hash, "%s\x00", name)
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(d.hash, f)
-	d.bytes += n
-	return errors.Join(err, f.Close())
 }

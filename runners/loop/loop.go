@@ -37,6 +37,8 @@ import (
 	"coeval/runners/arena/winrate"
 	"coeval/runners/loop/config"
 	"coeval/runners/loop/decide"
+	"coeval/runners/loop/filetree"
+	"coeval/runners/loop/nested"
 	"coeval/runners/loop/process"
 	"coeval/runners/loop/steps"
 	"coeval/runners/loop/trainset"
@@ -203,7 +205,7 @@ func (l *Loop) inputsOf(t int, step steps.Step, before string) []string {
 // lasting copies the settings of a run that its pairs depend on. Servers may move, and other bounds suit them, between
 // two starts.
 func lasting(settings map[string]any) map[string]any {
-	out := clone(settings)
+	out := nested.Clone(settings)
 	for key, value := range out {
 		section, ok := value.(map[string]any)
 		switch {
@@ -324,7 +326,7 @@ func (l *Loop) run(ctx context.Context, t int, name, file string, settings map[s
 
 // runSettings returns the config of a run of iteration t with this model and preset.
 func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) map[string]any {
-	settings := clone(l.Config.Run)
+	settings := nested.Clone(l.Config.Run)
 	turn := l.Config.Turn(t)
 	if preset != "" {
 		settings["preset"] = preset
@@ -332,66 +334,21 @@ func (l *Loop) runSettings(t int, model *checkpoint, preset, out string) map[str
 	if len(turn.Roles) > 0 {
 		settings["roles"] = turn.Roles
 	}
-	put(settings, "output.dir", out)
-	put(settings, "worker.model", model.Name)
+	nested.Set(settings, "output.dir", out)
+	nested.Set(settings, "worker.model", model.Name)
 	if model.Digest != "" {
-		put(settings, "worker.revision", model.revision())
+		nested.Set(settings, "worker.revision", model.revision())
 	}
 	if l.Config.Slices == config.DisjointSlices {
-		put(settings, "prompts.slice", l.Config.Slice(t))
+		nested.Set(settings, "prompts.slice", l.Config.Slice(t))
 	}
 	if n := l.Config.PromptsPerIteration; n > 0 {
-		put(settings, "prompts.sample", n)
+		nested.Set(settings, "prompts.sample", n)
 	}
 	for _, key := range slices.Sorted(maps.Keys(turn.Set)) {
-		put(settings, key, turn.Set[key])
+		nested.Set(settings, key, turn.Set[key])
 	}
 	return settings
-}
-
-// clone copies settings with all their sections and lists.
-func clone(settings map[string]any) map[string]any {
-	out := make(map[string]any, len(settings))
-	for key, value := range settings {
-		out[key] = cloneValue(value)
-	}
-	return out
-}
-
-func cloneValue(value any) any {
-	switch v := value.(type) {
-	case map[string]any:
-		return clone(v)
-	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = cloneValue(v[i])
-		}
-		return list
-	default:
-		return v
-	}
-}
-
-// put sets a key of nested settings, as method.rho. The keys of a section are set one by one, and leave its others.
-func put(settings map[string]any, key string, value any) {
-	if section, ok := value.(map[string]any); ok {
-		for name, v := range section {
-			put(settings, key+"."+name, v)
-		}
-		return
-	}
-	section, rest, nested := strings.Cut(key, ".")
-	if !nested {
-		settings[key] = value
-		return
-	}
-	inner, ok := settings[section].(map[string]any)
-	if !ok {
-		inner = map[string]any{}
-		settings[section] = inner
-	}
-	put(inner, rest, value)
 }
 
 func (l *Loop) writeYAML(t int, name string, values map[string]any) (string, error) {
@@ -500,7 +457,7 @@ func (l *Loop) trainIn(ctx context.Context, t int, dir string, from *made) (*che
 	if err := c.Run(ctx); err != nil {
 		return nil, err
 	}
-	digest, err := digestOf(out)
+	digest, err := filetree.Digest(out)
 	if err != nil {
 		return nil, fmt.Errorf("train.command ended with exit code 0 and left no model at %s ({out}): %w", out, err)
 	}
@@ -513,7 +470,7 @@ func (l *Loop) arenaFolder() string { return filepath.Join(l.Config.Dir, "arena"
 // arenaSettings returns the config of the arena with these models. All models answer with the sampling
 // and the bounds of evaluate.arena.b.
 func (l *Loop) arenaSettings(models []checkpoint) map[string]any {
-	settings := clone(l.Config.Evaluate.Arena)
+	settings := nested.Clone(l.Config.Evaluate.Arena)
 	answering, _ := settings["b"].(map[string]any)
 	side := func(c *checkpoint) map[string]any {
 		s := map[string]any{}
@@ -530,7 +487,7 @@ func (l *Loop) arenaSettings(models []checkpoint) map[string]any {
 	}
 	first := checkpoint{Path: l.Config.Model.Path, Name: l.firstName()}
 	settings["a"], settings["b"], settings["chain"] = all, side(&first), true
-	put(settings, "output.dir", l.arenaFolder())
+	nested.Set(settings, "output.dir", l.arenaFolder())
 	if _, ok := settings["worker"]; !ok && l.Config.Run["worker"] != nil {
 		settings["worker"] = l.Config.Run["worker"]
 	}

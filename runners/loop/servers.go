@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,7 +85,7 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, fo
 	if err := l.startFormer(ctx, t, at, server, former, file); err != nil {
 		return nil, err
 	}
-	was, err := l.canary(ctx, server, file, former.Name)
+	was, err := server.RecordOnce(ctx, file, former.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +93,7 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, fo
 	var base *swap.Canary
 	switch l.Config.Swap.Kind {
 	case swap.LoRA:
-		if base, err = l.canary(ctx, server, filepath.Join(l.Config.Dir, fmt.Sprintf("%s-%d.json", at.base, i)), l.firstName()); err != nil {
+		if base, err = server.RecordOnce(ctx, filepath.Join(l.Config.Dir, fmt.Sprintf("%s-%d.json", at.base, i)), l.firstName()); err != nil {
 			return nil, err
 		}
 		err = server.Load(ctx, l.Config.Swap.Dialect, c)
@@ -103,38 +102,13 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, fo
 	case swap.Command:
 		err = l.restart(ctx, t, at, server, next)
 	case swap.Wait:
-		return l.await(ctx, server, c, was)
+		l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
+		return server.ProveLater(ctx, c, was, l.Config.Swap.Ready)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return server.Prove(ctx, l.Config.Swap.Kind, c, was, base)
-}
-
-// canary returns the canary in a file. If there is none, it records one first.
-func (l *Loop) canary(ctx context.Context, server *swap.Server, file, model string) (*swap.Canary, error) {
-	b, err := os.ReadFile(file)
-	if err == nil {
-		c := new(swap.Canary)
-		if err := json.Unmarshal(b, c); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		return c, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	c, err := server.Record(ctx, model)
-	if err != nil {
-		return nil, err
-	}
-	if b, err = json.Marshal(c); err != nil {
-		return nil, fmt.Errorf("loop: %w", err)
-	}
-	if err := os.WriteFile(file+".tmp", b, 0o666); err != nil {
-		return nil, err
-	}
-	return c, os.Rename(file+".tmp", file)
 }
 
 // serverCommand is the command that serves a model in iteration t, and later ones.
@@ -393,25 +367,4 @@ func (l *Loop) StopServers() error {
 		errs = append(errs, c.Stop(settleTime))
 	}
 	return errors.Join(errs...)
-}
-
-// await waits until somebody else has swapped.
-func (l *Loop) await(ctx context.Context, server *swap.Server, c swap.Checkpoint, was *swap.Canary) (*swap.Proof, error) {
-	l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
-	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
-	defer cancel()
-	const every = 5 * time.Second
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		proof, err := server.Prove(ctx, swap.Wait, c, was, nil)
-		if err == nil {
-			return proof, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("the model was not swapped within %s (swap.ready): %w", l.Config.Swap.Ready, err)
-		case <-ticker.C:
-		}
-	}
 }

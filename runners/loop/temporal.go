@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/nested"
 	"coeval/runners/loop/steps"
 	"coeval/runners/loop/swap"
 	"coeval/schemas"
@@ -47,7 +48,7 @@ func (l *Loop) currentSettings(t int, preset string, model *checkpoint) map[stri
 
 // putPast names the first model as past, where the config doesn't name it.
 func (l *Loop) putPast(t int, settings map[string]any, current *checkpoint) {
-	past := section(settings, schemas.RolePast)
+	past := nested.Section(settings, schemas.RolePast)
 	if past["model"] == nil {
 		past["model"] = l.firstName()
 	}
@@ -59,21 +60,11 @@ func (l *Loop) putPast(t int, settings map[string]any, current *checkpoint) {
 
 // putFuture names the future model.
 func (l *Loop) putFuture(settings map[string]any, model *checkpoint) {
-	future := section(settings, schemas.RoleFuture)
+	future := nested.Section(settings, schemas.RoleFuture)
 	future["model"], future["revision"] = model.Name, model.revision()
 	if urls := l.Config.Swap.Future.URLs; len(urls) > 0 {
 		future["urls"] = urls
 	}
-}
-
-// section returns a section of settings, which it adds where there is none.
-func section(settings map[string]any, name string) map[string]any {
-	s, ok := settings[name].(map[string]any)
-	if !ok {
-		s = map[string]any{}
-		settings[name] = s
-	}
-	return s
 }
 
 // futureFolder has the set, the model and the logs of the future model of iteration t.

@@ -3,12 +3,16 @@ package swap
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A Canary is a model's greedy answers to fixed prompts: the text and the log-probabilities of its
@@ -78,6 +82,32 @@ func (s *Server) Record(ctx context.Context, model string) (*Canary, error) {
 		}
 	}
 	return c, nil
+}
+
+// RecordOnce returns the canary of a model that a file has. Without the file it records the canary and writes it.
+func (s *Server) RecordOnce(ctx context.Context, file, model string) (*Canary, error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		c := new(Canary)
+		if err := json.Unmarshal(b, c); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return c, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	c, err := s.Record(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = json.Marshal(c); err != nil {
+		return nil, fmt.Errorf("loop: %w", err)
+	}
+	if err := os.WriteFile(file+".tmp", b, 0o666); err != nil {
+		return nil, err
+	}
+	return c, os.Rename(file+".tmp", file)
 }
 
 // ask asks once, with log-probabilities where the server gives them. With a salt, only prefixes that were
@@ -336,5 +366,28 @@ func (s *Server) checkIdentity(ctx context.Context, kind Kind, c Checkpoint) (st
 		return "", nil
 	default:
 		return m.Root, nil
+	}
+}
+
+// waitInterval is the time between two proofs of [Server.ProveLater].
+const waitInterval = 5 * time.Second
+
+// ProveLater is [Server.Prove] for a model that somebody else swaps: it waits for at most so long until the proof
+// succeeds.
+func (s *Server) ProveLater(ctx context.Context, c Checkpoint, former *Canary, most time.Duration) (*Proof, error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	ticker := time.NewTicker(waitInterval)
+	defer ticker.Stop()
+	for {
+		proof, err := s.Prove(ctx, Wait, c, former, nil)
+		if err == nil {
+			return proof, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the model was not swapped within %s (swap.ready): %w", most, err)
+		case <-ticker.C:
+		}
 	}
 }

@@ -9,10 +9,14 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"coeval/runners/loop/swap"
 )
@@ -325,6 +329,32 @@ func TestMissingPaths(t *testing.T) {
 	}
 	if err := c.Reload(t.Context(), swap.VLLM, swap.Checkpoint{Path: "/x", Name: "x"}); err == nil || !strings.Contains(err.Error(), "VLLM_SERVER_DEV_MODE") {
 		t.Errorf("reload: %v", err)
+	}
+}
+
+// A recorded canary is read from its file, since the model can't be asked after a reload. A damaged file is an error.
+func TestRecordOnce(t *testing.T) {
+	s := &server{}
+	c, file := start(t, s), filepath.Join(t.TempDir(), "canary-0.json")
+	first, err := c.RecordOnce(t.Context(), file, "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.base = "/models/other"
+	s.mu.Unlock()
+	again, err := c.RecordOnce(t.Context(), file, "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(first, again); diff != "" {
+		t.Errorf("the canary changed: %s", diff)
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.RecordOnce(t.Context(), file, "base"); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("a damaged file: %v", err)
 	}
 }
 

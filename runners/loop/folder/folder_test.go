@@ -1,4 +1,4 @@
-package loop
+package folder
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 )
 
 // A loop works in an empty folder and in one of a loop, and in no other.
-func TestCheckFolder(t *testing.T) {
+func TestCheck(t *testing.T) {
 	write := func(parts ...string) {
 		t.Helper()
 		name := filepath.Join(parts...)
@@ -57,7 +57,7 @@ func TestCheckFolder(t *testing.T) {
 	} {
 		dir := filepath.Join(t.TempDir(), "loop")
 		tt.fill(dir)
-		err := CheckFolder(t.Context(), dir)
+		err := Check(t.Context(), dir)
 		if refused := (*rundir.Refused)(nil); errors.As(err, &refused) != tt.refused || !tt.refused && err != nil {
 			t.Errorf("%s: %v, want refused %v", name, err, tt.refused)
 		}
@@ -95,7 +95,7 @@ func TestLinksOfAnIteration(t *testing.T) {
 			if err := errors.Join(err, os.MkdirAll(filepath.Dir(at), 0o777), plant(at)); err != nil {
 				t.Fatal(err)
 			}
-			err = CheckFolder(t.Context(), dir)
+			err = Check(t.Context(), dir)
 			if refusal := (*rundir.Refused)(nil); errors.As(err, &refusal) != refused || !refused && err != nil {
 				t.Errorf("a %s as %s: %v", kind, name, err)
 			}

@@ -1,4 +1,8 @@
-package loop
+// Package folder decides whether a loop may work in a folder.
+//
+// A loop never changes or removes the files of others, and writes through no link. Package rundir has the rules that
+// the folders of runs share.
+package folder
 
 import (
 	"context"
@@ -14,10 +18,10 @@ import (
 	"coeval/datasets/store"
 )
 
-// CheckFolder returns a [*rundir.Refused] error unless a loop may work in a folder: the folder is missing or
+// Check returns a [*rundir.Refused] error unless a loop may work in a folder: the folder is missing or
 // empty, or an earlier loop has used it. The folder may be a link. A link or a special file directly in it
 // is refused, because a loop would write through it.
-func CheckFolder(ctx context.Context, dir string) error {
+func Check(ctx context.Context, dir string) error {
 	if err := rundir.CheckPlace(dir); err != nil {
 		return err
 	}
