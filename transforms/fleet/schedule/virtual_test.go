@@ -1,9 +1,9 @@
 package schedule
 
 import (
-	"container/heap"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"coeval/schemas"
@@ -27,23 +27,41 @@ type event struct {
 	do  func()
 }
 
-func (w *world) Len() int { return len(w.events) }
-func (w *world) Less(i, j int) bool {
-	a, b := w.events[i], w.events[j]
-	return a.at < b.at || a.at == b.at && a.nth < b.nth
-}
-func (w *world) Swap(i, j int) { w.events[i], w.events[j] = w.events[j], w.events[i] }
-func (w *world) Push(x any)    { w.events = append(w.events, x.(event)) }
-func (w *world) Pop() any {
-	last := len(w.events) - 1
-	x := w.events[last]
-	w.events = w.events[:last]
-	return x
-}
+// before orders the events of a heap, in which no two are equal.
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.nth < o.nth }
 
+// at adds an event. The heap is written out, as that of package container allocates each event twice.
 func (w *world) at(seconds float64, do func()) {
 	w.count++
-	heap.Push(w, event{seconds, w.count, do})
+	w.events = append(w.events, event{seconds, w.count, do})
+	for i := len(w.events) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !w.events[i].before(&w.events[parent]) {
+			break
+		}
+		w.events[i], w.events[parent] = w.events[parent], w.events[i]
+		i = parent
+	}
+}
+
+// next removes the first event and returns it.
+func (w *world) next() event {
+	first, last := w.events[0], len(w.events)-1
+	w.events[0], w.events[last] = w.events[last], event{}
+	w.events = w.events[:last]
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
+			if w.events[child].before(&w.events[least]) {
+				least = child
+			}
+		}
+		if least == i {
+			return first
+		}
+		w.events[i], w.events[least] = w.events[least], w.events[i]
+		i = least
+	}
 }
 
 func (w *world) after(seconds float64, do func()) { w.at(w.now+seconds, do) }
@@ -78,13 +96,25 @@ type virtualServer struct {
 	randomness, durations *rand.Rand
 }
 
+// slotHeap is a heap of the times when slots are free.
 type slotHeap []float64
 
-func (s slotHeap) Len() int           { return len(s) }
-func (s slotHeap) Less(i, j int) bool { return s[i] < s[j] }
-func (s slotHeap) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
-func (s slotHeap) Push(any)           { panic("never") }
-func (s slotHeap) Pop() any           { panic("never") }
+// replace gives the first slot another time.
+func (s slotHeap) replace(free float64) {
+	i := 0
+	for {
+		child := 2*i + 1
+		if child+1 < len(s) && s[child+1] < s[child] {
+			child++
+		}
+		if child >= len(s) || free <= s[child] {
+			s[i] = free
+			return
+		}
+		s[i] = s[child]
+		i = child
+	}
+}
 
 func (s *virtualServer) start(seed uint64) {
 	s.free = make(slotHeap, s.slots)
@@ -126,7 +156,7 @@ func (s *virtualServer) serve(now float64, n int) (end float64, tokens int, ok b
 		for i := range s.free {
 			s.free[i] = max(s.free[i], now) + 0.1
 		}
-		heap.Init(s.free)
+		slices.Sort(s.free) // sorted times are a heap
 		s.stall = now + s.stalls*s.randomness.ExpFloat64()
 	}
 	s.served += n
@@ -136,8 +166,7 @@ func (s *virtualServer) serve(now float64, n int) (end float64, tokens int, ok b
 		tokens += 1 + int(size*tokensPerMean)
 		d := s.mean * size * (1 + s.slowdown*float64(running)/float64(s.slots))
 		begin := max(now, s.free[0])
-		s.free[0] = begin + d
-		heap.Fix(s.free, 0)
+		s.free.replace(begin + d)
 		s.busy += d
 		if begin > now {
 			s.starts = append(s.starts, begin)
@@ -168,6 +197,7 @@ type virtualClient struct {
 	prompts, begun, done, answered int
 	withoutN, fed                  bool // fed is true once no more prompts come
 	tickets                        []virtualTicket
+	inFlight                       int // choices
 }
 
 type virtualTicket struct {
@@ -197,14 +227,14 @@ func (c *virtualClient) pump() {
 		c.fed = true
 		c.limiter.Feed(-1)
 	}
-	for sent := true; sent; {
-		sent = false
+	for c.hasGrants() {
 		for i := 0; i < len(c.tickets); i++ {
 			t := &c.tickets[i]
 			for t.received < t.waiter.granted {
 				t.received++
-				sent = true
-				c.send(<-t.waiter.grants, t.dossier, t.waits)
+				g := <-t.waiter.grants
+				c.inFlight += g.class.N
+				c.send(g, t.dossier, t.waits)
 			}
 			if t.received == len(t.waiter.Sizes) {
 				c.tickets = append(c.tickets[:i], c.tickets[i+1:]...)
@@ -212,6 +242,21 @@ func (c *virtualClient) pump() {
 			}
 		}
 	}
+}
+
+// hasGrants reports whether the limiter has granted choices that are not sent yet.
+func (c *virtualClient) hasGrants() bool {
+	granted := 0
+	for _, s := range c.servers {
+		granted += s.outstanding
+	}
+	return granted > c.inFlight
+}
+
+// release ends a request.
+func (c *virtualClient) release(g *Grant, r Result) {
+	c.inFlight -= g.class.N
+	c.limiter.Release(g, r)
 }
 
 // begin lets the requests of a dossier's stage wait.
@@ -238,7 +283,7 @@ func (c *virtualClient) send(g *Grant, d *virtualDossier, waits int) {
 	s := c.behind[g.server]
 	if s.fails != nil && s.fails(c.world.now) {
 		c.world.after(s.rtt, func() {
-			c.limiter.Release(g, Result{Outcome: Failed})
+			c.release(g, Result{Outcome: Failed})
 			c.again(d, g, 0, waits+1)
 		})
 		return
@@ -257,14 +302,14 @@ func (c *virtualClient) deliver(g *Grant, d *virtualDossier, waits int) {
 	end, tokens, ok := s.serve(c.world.now, g.class.N)
 	c.world.at(end, func() {
 		if !ok {
-			c.limiter.Release(g, Result{Outcome: Overloaded, RetryAfter: time.Duration(s.after * 1e9)})
+			c.release(g, Result{Outcome: Overloaded, RetryAfter: time.Duration(s.after * 1e9)})
 			c.again(d, g, s.after, waits+1)
 			return
 		}
 		if s.noUsage {
 			tokens = 0
 		}
-		c.limiter.Release(g, Result{Tokens: tokens, Completion: tokens})
+		c.release(g, Result{Tokens: tokens, Completion: tokens})
 		c.answered += g.class.N
 		if d.open--; d.open > 0 {
 			return
@@ -360,7 +405,7 @@ func (r *virtualRun) run() {
 		c.start()
 	}
 	for !r.over() {
-		e := heap.Pop(&r.world).(event)
+		e := r.next()
 		r.now = e.at
 		e.do()
 		for _, c := range r.clients {
