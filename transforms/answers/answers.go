@@ -22,6 +22,7 @@ import (
 	"strings"
 	"unicode"
 
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
 )
@@ -267,7 +268,7 @@ func (g *Grammar) lastSentence(p *page) (n int, ok bool) {
 }
 
 // intro matches a clause before the main one: "After weighing both judgments, ".
-var intro = regexp.MustCompile(`^\W*(?:(?:of|between)\s+the\s+two|after|based|considering|given|taking|looking|having|weighing|comparing|upon|in\s+light|in\s+view|all\s+things|with\s+(?:this|that|all)|judging|following|for\s+(?:this|these)\s+reasons?|as\s+a\s+result)\b[^,;:]*,\s*`)
+var intro = patterns.New(`^\W*(?:(?:of|between)\s+the\s+two|after|based|considering|given|taking|looking|having|weighing|comparing|upon|in\s+light|in\s+view|all\s+things|with\s+(?:this|that|all)|judging|following|for\s+(?:this|these)\s+reasons?|as\s+a\s+result)\b[^,;:]*,\s*`)
 
 // leads reports whether a text may precede a report in its sentence: leads, with a clause before them or not.
 func (g *Grammar) leads(s string) bool {

@@ -2,10 +2,10 @@ package answers
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 
 	"coeval/transforms/answers/objects"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 )
 
@@ -126,4 +126,4 @@ func (g *Grammar) hideKeys(text string) (string, bool) {
 	return m[1] + string(b) + m[3], true
 }
 
-var wholeObject = regexp.MustCompile("(?s)^(\\s*(?:```[a-z]*\\s*)?)(\\{.*\\})(\\s*(?:```\\s*)?)$")
+var wholeObject = patterns.New("(?s)^(\\s*(?:```[a-z]*\\s*)?)(\\{.*\\})(\\s*(?:```\\s*)?)$")

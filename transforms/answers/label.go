@@ -2,7 +2,6 @@ package answers
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/transforms/answers/labels"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
 )
@@ -86,7 +86,7 @@ func (g *Grammar) marks(l, folded string) []mark {
 }
 
 // article is the letter A between two labels, which may be a judgment's name: "Judgment A > Judgment B".
-var article = regexp.MustCompile(`\ba\b`)
+var article = patterns.New(`\ba\b`)
 
 // A mark is a label in a line and the place of its value.
 type mark struct {
@@ -164,7 +164,7 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 }
 
 // concluding is a word without which "The score would be:" is about a case.
-var concluding = regexp.MustCompile(`\b(?:so|thus|hence|therefore|accordingly|consequently|overall|finally|final|total|conclusion)\b`)
+var concluding = patterns.New(`\b(?:so|thus|hence|therefore|accordingly|consequently|overall|finally|final|total|conclusion)\b`)
 
 // plainLabels are the most frequent labels. None of them means a total.
 var plainLabels = set("score rating points winner verdict")
@@ -230,12 +230,12 @@ func inQuotes(before, rest string) bool {
 }
 
 var (
-	headed = regexp.MustCompile(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
-	totals = regexp.MustCompile(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
+	headed = patterns.New(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
+	totals = patterns.New(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
-	notes     = regexp.MustCompile(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|,?\s*(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
-	separator = regexp.MustCompile(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|;|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
-	copula    = regexp.MustCompile(`^\s*(?:,\s*(?:therefore|thus|then|hence|overall|clearly)\s*,\s*)?(?:(?:is|was|lautet|beträgt)\s*(?::|…|\.\.+)|would\s+(?:therefore\s+|thus\s+)?be\s*:|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|является|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)*:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
+	notes     = patterns.New(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|,?\s*(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
+	separator = patterns.New(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|;|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
+	copula    = patterns.New(`^\s*(?:,\s*(?:therefore|thus|then|hence|overall|clearly)\s*,\s*)?(?:(?:is|was|lautet|beträgt)\s*(?::|…|\.\.+)|would\s+(?:therefore\s+|thus\s+)?be\s*:|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|является|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)*:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
 // leads are the words that may precede a label in its sentence: conclusions, articles, and kinds of
@@ -306,7 +306,7 @@ func onlyLeads(s string, g *Grammar) bool {
 
 func (g *Grammar) leading(w string) bool { _, ok := g.Labels[w]; return ok }
 
-var listNumber = regexp.MustCompile(`^\(?(?:\d+[.):]|step\s+\d+\s*[.):–—-])\s*`)
+var listNumber = patterns.New(`^\(?(?:\d+[.):]|step\s+\d+\s*[.):–—-])\s*`)
 
 func notInWord(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’' && !unicode.IsMark(r)
@@ -363,7 +363,7 @@ func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {
 }
 
 // grounds is the predicate of a sentence about how a result came about: "The score is based on the rubric."
-var grounds = regexp.MustCompile(`(?i)^(?:(?:mainly|primarily|solely|therefore|fully)\s+)?(?:based|derived|determined|justified|explained|supported|grounded)\b`)
+var grounds = patterns.New(`(?i)^(?:(?:mainly|primarily|solely|therefore|fully)\s+)?(?:based|derived|determined|justified|explained|supported|grounded)\b`)
 
 // finish sets the properties of a report that follow from its label and the lines above.
 func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
@@ -429,9 +429,9 @@ func (p *page) ends(i int) bool {
 }
 
 // underline makes a heading of the line above it.
-var underline = regexp.MustCompile(`^(?:-{3,}|={3,})$`)
+var underline = patterns.New(`^(?:-{3,}|={3,})$`)
 
-var bullet = regexp.MustCompile(`^[-•–]\s+`)
+var bullet = patterns.New(`^[-•–]\s+`)
 
 // objectFollows reports whether the next text from line i on is a JSON object: the label before it
 // has its value there.
@@ -461,7 +461,7 @@ func hasContent(s string) bool {
 }
 
 // boxed matches a line that ends in a box or in double brackets, as \boxed{4} and "My verdict: [[A]]" do.
-var boxed = regexp.MustCompile(`^(.*?)(\{[^{}]*\}?|\[\[[^\[\]]*\]\])[\s.$"'”!。)]*$`)
+var boxed = patterns.New(`^(.*?)(\{[^{}]*\}?|\[\[[^\[\]]*\]\])[\s.$"'”!。)]*$`)
 
 // boxReport reads a line without a label that ends in a box or in double brackets.
 func (g *Grammar) boxReport(p *page, i int) []Report {

@@ -2,10 +2,10 @@ package answers
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 
 	"coeval/transforms/answers/objects"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/quotation"
 )
 
@@ -52,13 +52,13 @@ func (g *Grammar) objectReport(p *page, o *objects.Object) (Report, bool) {
 }
 
 // wholeKey begins a key for the result of the whole, as overall_winner.
-var wholeKey = regexp.MustCompile(`^(?:overall|final|total)`)
+var wholeKey = patterns.New(`^(?:overall|final|total)`)
 
 // otherKey is the key of an object whose result isn't the judge's.
-var otherKey = regexp.MustCompile(`example|sample|reference|ideal|previous|expected|template|format|schema|quote|^other`)
+var otherKey = patterns.New(`example|sample|reference|ideal|previous|expected|template|format|schema|quote|^other`)
 
 // later is a key of a value that replaces the first one, as score_after_penalty.
-var later = regexp.MustCompile(`after|adjusted|revised|corrected|updated|penal|deduct|^new|final`)
+var later = patterns.New(`after|adjusted|revised|corrected|updated|penal|deduct|^new|final`)
 
 // contradicted reports whether another key of the object has a later value than n.
 func (g *Grammar) contradicted(fields map[string]json.RawMessage, n int) bool {

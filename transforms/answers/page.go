@@ -1,13 +1,13 @@
 package answers
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
 	"coeval/transforms/answers/elements"
 	"coeval/transforms/answers/labels"
 	"coeval/transforms/answers/objects"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
 )
@@ -34,10 +34,10 @@ type line struct {
 }
 
 // turnMark matches the beginning of a turn in the transcripts that models continue.
-var turnMark = regexp.MustCompile(`(?i)^[\s#*>-]*(?:(?:human|user|assistant|system|student|question|q|input|prompt|instruction|task)\s*(?:\d+\s*)?:|(?:##?#?#?)\s*(?:human|user|assistant|system|instruction|response|input|question|prompt|task|rubric|conversation|answer\s+to\s+grade)\b)`)
+var turnMark = patterns.New(`(?i)^[\s#*>-]*(?:(?:human|user|assistant|system|student|question|q|input|prompt|instruction|task)\s*(?:\d+\s*)?:|(?:##?#?#?)\s*(?:human|user|assistant|system|instruction|response|input|question|prompt|task|rubric|conversation|answer\s+to\s+grade)\b)`)
 
 // subject matches a heading for another answer, question or example than the first.
-var subject = regexp.MustCompile(`(?i)^\W*(?:response|answer|reply|assistant|question|example|conversation|task)\s*#?(?:[2-9]|[b-h]|two)\W*$`)
+var subject = patterns.New(`(?i)^\W*(?:response|answer|reply|assistant|question|example|conversation|task)\s*#?(?:[2-9]|[b-h]|two)\W*$`)
 
 // maxSubject is the length of the longest such heading.
 const maxSubject = 30
@@ -52,7 +52,7 @@ func startsTurn(s string) bool {
 }
 
 // struck matches a line that is struck out: ~~Score: 4~~.
-var struck = regexp.MustCompile(`(?m)^[ \t*_>-]*~~[^~\n]+~~[ \t*_]*$`)
+var struck = patterns.New(`(?m)^[ \t*_>-]*~~[^~\n]+~~[ \t*_]*$`)
 
 func newPage(text string) *page {
 	p := &page{}
@@ -123,7 +123,7 @@ func (p *page) continuesSentence(i int) bool {
 	return false
 }
 
-var continued = regexp.MustCompile(`^(?:to|or|and|bis|oder|ou|o)\s+\d|^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
+var continued = patterns.New(`^(?:to|or|and|bis|oder|ou|o)\s+\d|^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
 
 // headed reports whether the line above line i is a heading, and whether that heading is
 // about the total.
@@ -140,4 +140,4 @@ func (p *page) headed(i int) (is, total bool) {
 	return false, false
 }
 
-var totalHeading = regexp.MustCompile(`(?i)\b(?:total|overall|final|sum|conclusion|summary|verdict|result|judge?ment|evaluation|assessment|score)\b|总|最终|結論|合計|최종|gesamt|ergebnis|insgesamt|finale|итог`)
+var totalHeading = patterns.New(`(?i)\b(?:total|overall|final|sum|conclusion|summary|verdict|result|judge?ment|evaluation|assessment|score)\b|总|最终|結論|合計|최종|gesamt|ergebnis|insgesamt|finale|итог`)

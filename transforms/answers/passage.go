@@ -1,8 +1,9 @@
 package answers
 
 import (
-	"regexp"
 	"strings"
+
+	"coeval/transforms/answers/patterns"
 )
 
 // A Passage is the kind of text between a report and the next one. Two results that differ are a correction
@@ -67,10 +68,10 @@ func (p *page) passage(from, to Report) Passage {
 }
 
 // relabelled is the label of a result that replaces an earlier one: "Revised score".
-var relabelled = regexp.MustCompile(`(?i)\b(?:revised|updated|corrected|adjusted|amended)\b`)
+var relabelled = patterns.New(`(?i)\b(?:revised|updated|corrected|adjusted|amended)\b`)
 
 // correction matches a sentence that reconsiders the result before it, or disowns it.
-var correction = regexp.MustCompile(`(?i)^\W*(?:(?:but|oh|no|so|well)\W+)*(?:actually|apolog\w*|sorry|typo|wait|correction|revis(?:ed|ing|ion))\b|\bactually,|\b(?:i|we)(?:\W?a?m|\s+must|\s+have\s+to|\s+need\s+to|\s+will|\s+should)?\s+(?:\pL+\s+){0,2}(?:apolog\w*|sorry|revis\w*)\b|\b(?:my|(?:this|that|it|above)\s+(?:is|was)\s+an?)\s+(?:typo|slip|mistake|correction|revision)\b|\brevis\w+\s+(?:my|the)\s+(?:score|rating|grade|verdict|total|result)\b|\b(?:on\s+reflection|rethink\w*|thinking\s+about\s+it|oops|i\s+meant?|take\s+that\s+back|hmm+|second\s+thoughts?|reconsider\w*|reassess\w*|re-?(?:count|check|read|examin|evaluat|visit|calculat|grad)\w*|scratch\s+that|hold\s+on|once\s+(?:more|again)|(?:look|check|think|read|count|verify)(?:ing)?\s+(?:\pL+\s+){0,3}again|let\s+me\s+(?:\pL+\s+)?(?:verify|check|correct|fix|count)|(?:second|closer|further)\s+(?:look|reading|inspection)|i\s+(?:realis|realiz)\w*|i\s+(?:(?:have|just|apparently|must\s+have)\s+)*(?:mixed|swapped|confused|misread|mistook|misspoke|miscounted|mistyped|erred|made\s+an?\s+(?:\pL+\s+)?(?:mistake|error|slip|typo)|was\s+(?:wrong|mistaken|too))|my\s+(?:mistake|error|bad|own)|(?:response|answer|assistant|author|user)'s\s+own|manipulat\w*|injection|double-?check\w*|(?:not|n't)\s+mine|(?:this|that|which)\s+(?:is|was)\s+(?:my\s+|too\s+)\pL+` +
+var correction = patterns.New(`(?i)^\W*(?:(?:but|oh|no|so|well)\W+)*(?:actually|apolog\w*|sorry|typo|wait|correction|revis(?:ed|ing|ion))\b|\bactually,|\b(?:i|we)(?:\W?a?m|\s+must|\s+have\s+to|\s+need\s+to|\s+will|\s+should)?\s+(?:\pL+\s+){0,2}(?:apolog\w*|sorry|revis\w*)\b|\b(?:my|(?:this|that|it|above)\s+(?:is|was)\s+an?)\s+(?:typo|slip|mistake|correction|revision)\b|\brevis\w+\s+(?:my|the)\s+(?:score|rating|grade|verdict|total|result)\b|\b(?:on\s+reflection|rethink\w*|thinking\s+about\s+it|oops|i\s+meant?|take\s+that\s+back|hmm+|second\s+thoughts?|reconsider\w*|reassess\w*|re-?(?:count|check|read|examin|evaluat|visit|calculat|grad)\w*|scratch\s+that|hold\s+on|once\s+(?:more|again)|(?:look|check|think|read|count|verify)(?:ing)?\s+(?:\pL+\s+){0,3}again|let\s+me\s+(?:\pL+\s+)?(?:verify|check|correct|fix|count)|(?:second|closer|further)\s+(?:look|reading|inspection)|i\s+(?:realis|realiz)\w*|i\s+(?:(?:have|just|apparently|must\s+have)\s+)*(?:mixed|swapped|confused|misread|mistook|misspoke|miscounted|mistyped|erred|made\s+an?\s+(?:\pL+\s+)?(?:mistake|error|slip|typo)|was\s+(?:wrong|mistaken|too))|my\s+(?:mistake|error|bad|own)|(?:response|answer|assistant|author|user)'s\s+own|manipulat\w*|injection|double-?check\w*|(?:not|n't)\s+mine|(?:this|that|which)\s+(?:is|was)\s+(?:my\s+|too\s+)\pL+` +
 	`|(?:my|the)\s+(?:first|initial|earlier|previous|above)\s+(?:score|rating|grade|verdict|impression)|(?:chang|lower|rais|reduc|increas|decreas|adjust|correct|updat)\w*\s+(?:my|the\s+(?:score|rating|grade|total)|this\s+to|it\s+to)` +
 	`|i\s+(?:(?:also|must|will|should|have\s+to|need\s+to|therefore|thus|so|had|have)\s+)*(?:deduct|subtract|add(?:ed)?|remove|lower|raise|reduce|overlooked|missed|misjudged|forgot)\w*)\b` +
 	`|^\W*(?:deductions?|penalt(?:y|ies)|bonus|minus|less|plus|adjust\w*|after\s+(?:\pL+\s+){0,2}(?:deduct\w*|adjust\w*|penal\w*|bonus|review|check\w*))\b` +

@@ -7,6 +7,7 @@ import (
 
 	"coeval/schemas"
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/stage"
 )
 
@@ -66,13 +67,13 @@ var verdicts = &answers.Grammar{
 
 var (
 	// echo is the instruction in brackets, as <A or B>.
-	echo = regexp.MustCompile(`(?i)^[\[({<]\s*(?:judge?ment\s+)?A\s*(?:or|/|\|)\s*(?:judge?ment\s+)?B\s*[\])}>]`)
+	echo = patterns.New(`(?i)^[\[({<]\s*(?:judge?ment\s+)?A\s*(?:or|/|\|)\s*(?:judge?ment\s+)?B\s*[\])}>]`)
 	// placeholder is any other bracket without a letter A or B.
-	placeholder = regexp.MustCompile(`^["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]+[>\]})]`)
+	placeholder = patterns.New(`^["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]+[>\]})]`)
 )
 
 // wholeNote matches a note after a label that leaves the verdict one on the whole judgments.
-var wholeNote = regexp.MustCompile(`(?i)^(?:[^\pL]|\b(?:the|more|most|accurate|better|judge?ments?|a|b|or|final|overall|of|two|both|verdict|winner|choice|one|and|fair|between)\b|更?(?:准确|正確|好)|或|または|か|的|の|より|判断|评价|評価|判定|더|정확한|판단|또는)*$`)
+var wholeNote = patterns.New(`(?i)^(?:[^\pL]|\b(?:the|more|most|accurate|better|judge?ments?|a|b|or|final|overall|of|two|both|verdict|winner|choice|one|and|fair|between)\b|更?(?:准确|正確|好)|或|または|か|的|の|より|判断|评价|評価|判定|더|정확한|판단|또는)*$`)
 
 // label reads a label's note: "Winner (coverage): A" is about one criterion.
 func label(note string) (reason string) {

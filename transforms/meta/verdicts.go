@@ -1,13 +1,13 @@
 package meta
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"coeval/schemas"
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/remarks"
 )
@@ -19,41 +19,41 @@ const nouns = `judge?ments?|output|letter|judges?|response|option|assistant|mode
 var (
 	noun = `(?:` + lookalikes.Replace(strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(strings.Fields(nouns), " "), "| ", "|")), `\s+`)) + `)`
 	// named matches a letter with the words that may precede it.
-	named = regexp.MustCompile(`(?i)^[\s("'“”„‚‘\[{<$….=>–—\p{So}-]*(?:(?:the|is|now|i\s+(?:choose|pick|prefer|select)|it's|it\s+is|this\s+is|le|la|el|das|der|die|o|il|definitely|clearly|that|certainly|undoubtedly|obviously|overall|by\s+far)\s*,?\s+)*(?:` + noun + `(?:'s)?[\s:("'\[<{_#-]*)?([AB])(?:[^\pL\pN]|$|[\p{Han}\p{Hangul}\p{Hiragana}])`)
+	named = patterns.New(`(?i)^[\s("'“”„‚‘\[{<$….=>–—\p{So}-]*(?:(?:the|is|now|i\s+(?:choose|pick|prefer|select)|it's|it\s+is|this\s+is|le|la|el|das|der|die|o|il|definitely|clearly|that|certainly|undoubtedly|obviously|overall|by\s+far)\s*,?\s+)*(?:` + noun + `(?:'s)?[\s:("'\[<{_#-]*)?([AB])(?:[^\pL\pN]|$|[\p{Han}\p{Hangul}\p{Hiragana}])`)
 	// tie is a value that names the two or neither.
-	tie = regexp.MustCompile(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
+	tie = patterns.New(`(?i)^[\s("'“‘\[{<$]*(?:(?:it's|it\s+is|a|an|the|is|both|they\s+are)\s+)*(?:tie|tied|draw|both|neither|none|equal(?:ly)?|even|unentschieden|empate|égalité|pareggio|ничья|平局|平手|引き分け|무승부|تعادل|c\b)`)
 	// joined is a remark that adds the other judgment to the first.
-	joined = regexp.MustCompile(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:(?:and|or|through|to|then|nor|vs\.?|versus|against|oder|und|ou|et|o|y|e|ve|dan|và|og|och|en|i|a|és|ja|και|और|و|или|и)\s+|(?:&|/|\+|\?|或|和|与|跟|と|や|와|과|하고|랑|및|또는|または)\s*)(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?([AB])(?:[^\pL\pN]|$)|,\s*(?:` + noun + `\s*[-_]?)?([AB])\b|(?:[;–(—-]|…|\.\.+)\s*(?:` + noun + `\s*[-_]?)?([AB])\s*(?:[.,;)\]]|$))`)
+	joined = patterns.New(`(?i)^[\s)"'\]}>]*(?:(?:,\s*)?(?:(?:and|or|through|to|then|nor|vs\.?|versus|against|oder|und|ou|et|o|y|e|ve|dan|và|og|och|en|i|a|és|ja|και|और|و|или|и)\s+|(?:&|/|\+|\?|或|和|与|跟|と|や|와|과|하고|랑|및|또는|または)\s*)(?:(?:maybe|perhaps|also|the|even)\s+)*(?:` + noun + `\s*[-_]?)?([AB])(?:[^\pL\pN]|$)|,\s*(?:` + noun + `\s*[-_]?)?([AB])\b|(?:[;–(—-]|…|\.\.+)\s*(?:` + noun + `\s*[-_]?)?([AB])\s*(?:[.,;)\]]|$))`)
 	// denied is a remark that rules the other judgment out: not B, rather than B.
-	denied = regexp.MustCompile(`(?i)^[\s,(]*(?:(?:and|but)\s+)?(?:not|rather\s+than|instead\s+of|over)\s+(?:` + noun + `\s*[-_]?)?([AB])\s*[.)!]*$`)
+	denied = patterns.New(`(?i)^[\s,(]*(?:(?:and|but)\s+)?(?:not|rather\s+than|instead\s+of|over)\s+(?:` + noun + `\s*[-_]?)?([AB])\s*[.)!]*$`)
 	// compared is the sign between two letters: A > B.
-	compared = regexp.MustCompile(`^[\s)"'\]}]*(>>?|<<?|=|≫|≪|≻|≺|≈|≥|≤|&gt;|&lt;)\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
-	closers  = regexp.MustCompile(`^[\s)"'”“’‘\]}>$|]+`)
+	compared = patterns.New(`^[\s)"'\]}]*(>>?|<<?|=|≫|≪|≻|≺|≈|≥|≤|&gt;|&lt;)\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
+	closers  = patterns.New(`^[\s)"'”“’‘\]}>$|]+`)
 	// byPlace names a judgment by its place in the prompt, and by its letter.
-	byPlace = regexp.MustCompile(`(?i)^[\s("'“\[]*(?:the\s+)?(first|former|second|latter|` + noun + `\s*#?[12])(?:\s+(?:one|` + noun + `))?\s*[(\["'“,:]\s*(?:` + noun + `\s*)?([AB])\s*[)\]"'”]`)
+	byPlace = patterns.New(`(?i)^[\s("'“\[]*(?:the\s+)?(first|former|second|latter|` + noun + `\s*#?[12])(?:\s+(?:one|` + noun + `))?\s*[(\["'“,:]\s*(?:` + noun + `\s*)?([AB])\s*[)\]"'”]`)
 	// hesitation takes the letter back in its own remark.
-	hesitation = regexp.MustCompile(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
-	repeated   = regexp.MustCompile(`(?i)^` + noun + `\s*[-_]?([AB])(?:[^\pL\pN]|$)`)
-	doubtful   = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tie|tied|draw|maybe|perhaps|or|either|equal(?:s|ly)?|not\s+(?:sure|certain)|toss-up|(?:might|could|may)\s+(?:also\s+|well\s+)?be|provided\s+that|assuming|at\s+first|50\s*[/:-]\s*50|coin|as\s+long\s+as|depend\w*|wenn|falls)\b|(?:^|[,;:(–—-])\s*provided\b|如果|若`)
-	evenIf     = regexp.MustCompile(`(?i)\beven\s+if\b|\bonly\s+(?:just|slightly|marginally|barely|narrowly|somewhat|a\s+(?:little|bit)|by)\b`)
+	hesitation = patterns.New(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
+	repeated   = patterns.New(`(?i)^` + noun + `\s*[-_]?([AB])(?:[^\pL\pN]|$)`)
+	doubtful   = patterns.New(`(?i)\b(?:if|unless|otherwise|tie|tied|draw|maybe|perhaps|or|either|equal(?:s|ly)?|not\s+(?:sure|certain)|toss-up|(?:might|could|may)\s+(?:also\s+|well\s+)?be|provided\s+that|assuming|at\s+first|50\s*[/:-]\s*50|coin|as\s+long\s+as|depend\w*|wenn|falls)\b|(?:^|[,;:(–—-])\s*provided\b|如果|若`)
+	evenIf     = patterns.New(`(?i)\beven\s+if\b|\bonly\s+(?:just|slightly|marginally|barely|narrowly|somewhat|a\s+(?:little|bit)|by)\b`)
 	// positive follows "A is" in a verdict.
-	positive = regexp.MustCompile(`(?i)^(?:is|was|seems|as|would\s+be)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+|my\s+(?:choice|pick))\b`)
-	is       = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|are|would|could|might|may|should|can)\b`)
-	reason   = regexp.MustCompile(`(?i)^(?:because|given|considering|since|as|due|for|with|by|over|which|while|whereas|despite|even|and\s+(?:it|here|this|not)|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|` +
+	positive = patterns.New(`(?i)^(?:is|was|seems|as|would\s+be)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+|my\s+(?:choice|pick))\b`)
+	is       = patterns.New(`(?i)^(?:is|was|isn't|seems|are|would|could|might|may|should|can)\b`)
+	reason   = patterns.New(`(?i)^(?:because|given|considering|since|as|due|for|with|by|over|which|while|whereas|despite|even|and\s+(?:it|here|this|not)|although|though|but|based|it|this|in|on|narrowly|clearly|slightly|overall|wins|has|gives|follows|weil|da|denn|car|porque|` +
 		`had|about|above|across|after|against|along|among|around|at|before|behind|below|beyond|during|from|of\s+(?:the\s+two|course)|per|regarding|thanks|according|owing|compared|through|throughout|under|unlike|until|upon|using|via|vs|versus|within|without|rather|only|still|here|again|indeed|so|then|was|does|did|would\s+be|karena|want|omdat|ponieważ|bo|fordi|eftersom|koska|çünkü|vì)\b|^(?:更|が|です|입니다|이)`)
 	// faulty is a predicate that finds fault with the judgment that it is about.
-	faulty = regexp.MustCompile(`(?i)^(?:\pL+ly\s+){0,2}(?:miss(?:es|ed)|overlook\w*|ignor\w*|lack\w*|fail\w*|mis(?:read|judg|stat|represent|appl|interpret|understand)\w*|over(?:stat|rat|estimat|praise)\w*|under(?:stat|rat|estimat)\w*|exaggerat\w*|wrong\w*|incorrect\w*|inaccurate\w*|unfair\w*|los(?:es|t)|does\s+not|doesn't|did\s+not|didn't|cannot|can't|neglect\w*|omit\w*|forget\w*|contradict\w*|worse|weaker|too|gets?\s+wrong|comes?\s+(?:second|last))\b`)
+	faulty = patterns.New(`(?i)^(?:\pL+ly\s+){0,2}(?:miss(?:es|ed)|overlook\w*|ignor\w*|lack\w*|fail\w*|mis(?:read|judg|stat|represent|appl|interpret|understand)\w*|over(?:stat|rat|estimat|praise)\w*|under(?:stat|rat|estimat)\w*|exaggerat\w*|wrong\w*|incorrect\w*|inaccurate\w*|unfair\w*|los(?:es|t)|does\s+not|doesn't|did\s+not|didn't|cannot|can't|neglect\w*|omit\w*|forget\w*|contradict\w*|worse|weaker|too|gets?\s+wrong|comes?\s+(?:second|last))\b`)
 	// partial is a remark that gives a judgment one criterion, or a part of it, alone: "A on coverage".
-	partial = regexp.MustCompile(`(?i)^(?:on|for|in|at|regarding|in\s+terms\s+of|when\s+it\s+comes\s+to)\s+(?:the\s+|its\s+)?(?:(?:relevance|coverage|usefulness|form|excellence|style|clarity|tone|format(?:ting)?|structure|length|wording|(?:criterion|criteria)\s*\d*)(?:\s+(?:only|alone))?[\s.,;:)]*(?:$|[;,]|and\b)|(?:first|second|third|last|opening)\s+\pL+)`)
+	partial = patterns.New(`(?i)^(?:on|for|in|at|regarding|in\s+terms\s+of|when\s+it\s+comes\s+to)\s+(?:the\s+|its\s+)?(?:(?:relevance|coverage|usefulness|form|excellence|style|clarity|tone|format(?:ting)?|structure|length|wording|(?:criterion|criteria)\s*\d*)(?:\s+(?:only|alone))?[\s.,;:)]*(?:$|[;,]|and\b)|(?:first|second|third|last|opening)\s+\pL+)`)
 	// notIt denies the letter before it in languages that put the negation last.
-	notIt = regexp.MustCompile(`^\s*(?:では(?:な|無|あり)|じゃな|不|并非|並非|未必|(?:가|이|은|는)\s*(?:아니|아님|아닌|안\s))`)
+	notIt = patterns.New(`^\s*(?:では(?:な|無|あり)|じゃな|不|并非|並非|未必|(?:가|이|은|는)\s*(?:아니|아님|아닌|안\s))`)
 	// comparative is a phrase about a judgment without a name: "A better judgment is".
-	comparative = regexp.MustCompile(`(?i)^(?:better|(?:more|most|less)\s+\pL+)\s+` + noun + `\b`)
-	possess     = regexp.MustCompile(`(?i)^['’]s\s+(?:((?:` + noun + `|reasoning|reasons|scoring|total|score)\b))?`)
-	theBefore   = regexp.MustCompile(`(?i)\bthe\s+["'“\[(]?$`)
+	comparative = patterns.New(`(?i)^(?:better|(?:more|most|less)\s+\pL+)\s+` + noun + `\b`)
+	possess     = patterns.New(`(?i)^['’]s\s+(?:((?:` + noun + `|reasoning|reasons|scoring|total|score)\b))?`)
+	theBefore   = patterns.New(`(?i)\bthe\s+["'“\[(]?$`)
 	// nounAfter follows a letter: the B judgment.
-	nounAfter = regexp.MustCompile(`(?i)^[\s-]` + noun + `\W*$`)
-	negated   = regexp.MustCompile(`(?i)\b(?:not|n't|neither|never|no longer|less)\b`)
+	nounAfter = patterns.New(`(?i)^[\s-]` + noun + `\W*$`)
+	negated   = patterns.New(`(?i)\b(?:not|n't|neither|never|no longer|less)\b`)
 )
 
 // lookalikes are the letters of other scripts that look like A and B.
@@ -63,7 +63,7 @@ var lookalikes = strings.NewReplacer("А", "A", "В", "B", "Α", "A", "Β", "B",
 var counterparts = map[string]string{"أ": "A", "ب": "B", "א": "A", "ב": "B", "Б": "B", "甲": "A", "乙": "B"}
 
 // firstLetters matches one of them where it stands alone, with a noun before it or not.
-var firstLetters = regexp.MustCompile(`^[\s("'“\[{<]*(?:` + noun + `\s*)?([أبאבБ甲乙])(?:[^\pL\pN]|$)`)
+var firstLetters = patterns.New(`^[\s("'“\[{<]*(?:` + noun + `\s*)?([أبאבБ甲乙])(?:[^\pL\pN]|$)`)
 
 // read reads the text after a label: which judgment it names.
 func read(value string) answers.Value {
@@ -261,13 +261,13 @@ func continues(s string, bound bool) bool {
 }
 
 // pastTense is a verb in -ed with an object: "A noticed the slip".
-var pastTense = regexp.MustCompile(`(?i)^(?:\pL+ly\s+){0,2}\pL+ed\s+(?:the|an?|its?|this|that|both|all|each|every|points?|more)\b`)
+var pastTense = patterns.New(`(?i)^(?:\pL+ly\s+){0,2}\pL+ed\s+(?:the|an?|its?|this|that|both|all|each|every|points?|more)\b`)
 
 // arrow matches a sign between a verdict and its reason.
-var arrow = regexp.MustCompile(`^(?:={1,2}>|-{1,2}>|//|#)\s*`)
+var arrow = patterns.New(`^(?:={1,2}>|-{1,2}>|//|#)\s*`)
 
 // single matches a text that only names a judgment: "No, B."
-var single = regexp.MustCompile(`(?i)^\W*(?:(?:or|rather|no|maybe|perhaps|it's|so|then|make\s+it)\W+)*(?:` + noun + `\W*)?([AB])\W*$`)
+var single = patterns.New(`(?i)^\W*(?:(?:or|rather|no|maybe|perhaps|it's|so|then|make\s+it)\W+)*(?:` + noun + `\W*)?([AB])\W*$`)
 
 // only returns the letter of a text that only names a judgment, and nothing for any other.
 func only(s string) string {
@@ -294,35 +294,35 @@ func spacedLetter(r rune) bool {
 	return unicode.IsLetter(r) && !unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
 }
 
-var notBetter = regexp.MustCompile(`(?i)^(?:is|was|isn't|seems|does|doesn't)?\s*(?:not|n't|isn't|less|never)\b`)
+var notBetter = patterns.New(`(?i)^(?:is|was|isn't|seems|does|doesn't)?\s*(?:not|n't|isn't|less|never)\b`)
 
 // negatedClaim reports whether a remark denies the letter before it.
 func negatedClaim(s string) bool { return notBetter.MatchString(strings.TrimLeft(s, " ,;:([–—-")) }
 
 // split is a remark that gives a part of the verdict to the other judgment: "A on form, B on content".
-var split = regexp.MustCompile(`[,;]\s*(?:(?i:and|but|while)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s*(?:\(|\s(?i:on|in|for|at|is\s+(?:better|more\s+accurate)|wins)\b)`)
+var split = patterns.New(`[,;]\s*(?:(?i:and|but|while)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s*(?:\(|\s(?i:on|in|for|at|is\s+(?:better|more\s+accurate)|wins)\b)`)
 
 // shares is a remark that divides the verdict by numbers: "A 50%, B 50%".
-var shares = regexp.MustCompile(`^[:\s(]*\d[^AB]*,\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b[:\s(]*\d`)
+var shares = patterns.New(`^[:\s(]*\d[^AB]*,\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b[:\s(]*\d`)
 
 // bracketed is a remark in brackets with the other judgment behind it: "A (form) / B (accuracy)".
-var bracketed = regexp.MustCompile(`[)\]]\s*(?:[/,&+]|(?i:and|or))\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
+var bracketed = patterns.New(`[)\]]\s*(?:[/,&+]|(?i:and|or))\s*(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b`)
 
 // beside is a remark that gives the other judgment the same rank: "with B", "for style but B for accuracy".
-var beside = regexp.MustCompile(`^(?i:with)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b|^(?i:for|on|in)\b.*\b(?i:but|and|while)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:for|on|in)\b`)
+var beside = patterns.New(`^(?i:with)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b|^(?i:for|on|in)\b.*\b(?i:but|and|while)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:for|on|in)\b`)
 
 // rival is a remark that praises the other judgment as much: "although B is more accurate".
-var rival = regexp.MustCompile(`(?:[,;]|\b(?i:but|while|although|though|yet|however|whereas))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:(?:is|was|seems)\s+(?:(?:still|much|clearly|slightly)\s+)?(?:the\s+)?(?:better|more\s+accurate|superior|winner|as\s+(?:good|accurate)|equally\s+\pL+)(?:\s+(?:one|overall|too|as\s+well))?|wins)[\s.)]*$`)
+var rival = patterns.New(`(?:[,;]|\b(?i:but|while|although|though|yet|however|whereas))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:(?:is|was|seems)\s+(?:(?:still|much|clearly|slightly)\s+)?(?:the\s+)?(?:better|more\s+accurate|superior|winner|as\s+(?:good|accurate)|equally\s+\pL+)(?:\s+(?:one|overall|too|as\s+well))?|wins)[\s.)]*$`)
 
 // shared is a remark that credits the other judgment too: "A is better at explaining and B is better at
 // scoring". The group before the letter is the conjunction, the one after it are the words before the praise.
-var shared = regexp.MustCompile(`([,;]|\b(?i:and|but|while|whereas|yet|though|although))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])((?:\s+\pL+){0,2})\s+(?i:better|best|wins?|superior|stronger|right|correct|clearer|fairer|more\s+(?:accurate|precise|reliable|faithful|correct|convincing))\b`)
+var shared = patterns.New(`([,;]|\b(?i:and|but|while|whereas|yet|though|although))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])((?:\s+\pL+){0,2})\s+(?i:better|best|wins?|superior|stronger|right|correct|clearer|fairer|more\s+(?:accurate|precise|reliable|faithful|correct|convincing))\b`)
 
 var (
-	concedes = regexp.MustCompile(`(?i)^(?:but|yet|though|although)$`)
+	concedes = patterns.New(`(?i)^(?:but|yet|though|although)$`)
 	// limited is a remark that praises a judgment in one respect.
-	limited = regexp.MustCompile(`(?i)^(?:is\s+|was\s+)?(?:better|stronger|superior|clearer|wins|more\s+\pL+)\s+(?:at|on|in|for|with)\b`)
-	denying = regexp.MustCompile(`(?i)\b(?:not|no|never|hardly|less|neither|nowhere)\b|n't\b`)
+	limited = patterns.New(`(?i)^(?:is\s+|was\s+)?(?:better|stronger|superior|clearer|wins|more\s+\pL+)\s+(?:at|on|in|for|with)\b`)
+	denying = patterns.New(`(?i)\b(?:not|no|never|hardly|less|neither|nowhere)\b|n't\b`)
 )
 
 // sharesPraise reports whether a remark credits the other judgment as much as the one with the letter. After
@@ -340,7 +340,7 @@ func splits(letter, remark string) bool {
 	if sharesPraise(letter, remark) {
 		return true
 	}
-	for _, re := range []*regexp.Regexp{split, shares, bracketed, beside, rival} {
+	for _, re := range []*patterns.Pattern{split, shares, bracketed, beside, rival} {
 		if m := re.FindStringSubmatch(remark); m != nil && strings.Join(m[1:], "") != letter {
 			return true
 		}
@@ -356,8 +356,8 @@ const (
 var (
 	// lettered is a judgment in a sentence: a noun with a letter, or a capital alone.
 	lettered = `(?:(?i:the\s+)?(?i:` + noun + `)\s*[-_"'(\[]*((?i:[AB]))["')\]]*|(\[\[)?([AB])(?:\]\])?)`
-	chosen   = regexp.MustCompile(`(?i:\bi\s+(?:(?:therefore|thus|hence|would|will|must|clearly|have\s+to)\s+)*(?:choose|pick|select|declare|consider|find|deem|vote\s+for|name)\s+)` + lettered + `(?i:\s+(?:as|to\s+be)?\s*(?:the\s+)?(?:overall\s+)?(?:winner|better\s+one|more\s+accurate\s+one|(?:better|best|more\s+accurate)(?:\s+(?:one|` + noun + `))?))`)
-	claims   = regexp.MustCompile(lettered + `\s*(?i:(?:is|was)\s+` + degree + `(?:the\s+(?:clear\s+|obvious\s+|overall\s+)?)?(?:more\s+(?:accurate|correct|precise|reliable|faithful|consistent)|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|assessment|of\s+the\s+two|reasoned|justified|supported|grounded|calibrated))?|wins` +
+	chosen   = patterns.New(`(?i:\bi\s+(?:(?:therefore|thus|hence|would|will|must|clearly|have\s+to)\s+)*(?:choose|pick|select|declare|consider|find|deem|vote\s+for|name)\s+)` + lettered + `(?i:\s+(?:as|to\s+be)?\s*(?:the\s+)?(?:overall\s+)?(?:winner|better\s+one|more\s+accurate\s+one|(?:better|best|more\s+accurate)(?:\s+(?:one|` + noun + `))?))`)
+	claims   = patterns.New(lettered + `\s*(?i:(?:is|was)\s+` + degree + `(?:the\s+(?:clear\s+|obvious\s+|overall\s+)?)?(?:more\s+(?:accurate|correct|precise|reliable|faithful|consistent)|better|superior|winner|best|most\s+accurate|preferable|preferred)(?:\s+(?:one|judge?ment|choice|option|evaluation|assessment|of\s+the\s+two|reasoned|justified|supported|grounded|calibrated))?|wins` +
 		`|(?:比\s*` + noun + `?\s*[AB])?\s*(?:获胜|胜出|胜|更准确|更为准确|更正確|更精确|更好|更优|更胜一筹)|(?:优于|好于|胜过|强于)\s*` + noun + `?\s*[AB]|(?:の(?:ほう|方)が|が|は)(?:より)?(?:正確|優れている|優れています|勝者)(?:です|である|だ)?|の勝ち(?:です)?|(?:가|이)?\s*(?:` + noun + `?\s*[AB]보다)?\s*(?:더\s*)?(?:정확합니다|정확하다|정확함|승자입니다|낫습니다|우수합니다)` +
 		`|(?:ist\s+)?(?:(?:insgesamt|deutlich|etwas|daher|somit|damit|also)\s+)*(?:d(?:as|ie|er)\s+)?(?:genauere?|präzisere?|bessere?|besser|zutreffendere?|gewinner|sieger)(?:\s+(?:urteil|bewertung))?|gewinnt|est\s+(?:donc\s+)?(?:l[ea]\s+)?(?:plus\s+(?:précise?|exacte?|juste|fiable)|meilleure?|gagnant|vainqueur)|gagne` +
 		`|es\s+(?:(?:el|la)\s+)?(?:más\s+(?:precis|exact|acertad|correct)[oa]|mejor|ganador)|gana|é\s+(?:[oa]\s+)?(?:mais\s+(?:precis|exat|corret)[oa]|melhor|vencedor)|vence|è\s+(?:(?:il|la)\s+)?(?:più\s+(?:accurat|precis|corrett)[oa]|migliore|vincitore)|vince` +
@@ -403,19 +403,19 @@ func explains(rest string) bool {
 }
 
 // ordered is a sentence that begins with A > B.
-var ordered = regexp.MustCompile(`^\W*(?:(?i:` + noun + `)\s*)?[AB]\s*(?:>>?|<<?|≫|≪|≻|≺)\s*(?:(?i:` + noun + `)\s*)?[AB]\b`)
+var ordered = patterns.New(`^\W*(?:(?i:` + noun + `)\s*)?[AB]\s*(?:>>?|<<?|≫|≪|≻|≺)\s*(?:(?i:` + noun + `)\s*)?[AB]\b`)
 
 var (
-	thanOther = regexp.MustCompile(`(?i)^\s*(?:than|over|to|als|que|di|чем|niż)\s+(?:(?:the|le|la|el|o|il|das|die)\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
+	thanOther = patterns.New(`(?i)^\s*(?:than|over|to|als|que|di|чем|niż)\s+(?:(?:the|le|la|el|o|il|das|die)\s+)?(?:` + noun + `\s*[-_]?)?([ab])\b`)
 	// wholly is the rest of a sentence that gives the verdict to a judgment as a whole.
-	wholly    = regexp.MustCompile(`(?i)^,?\s*(?:overall|here|in\s+(?:its|general|all|every)|with|by|and\s+(?:consistent|fair|complete|thorough|aligned|balanced|reliable|precise)|aligned|according\s+to\s+the\s+rubric)\b`)
-	becauseOf = regexp.MustCompile(`(?i)^,?\s*(?:(?:because|since|as|due to|given|weil|da|denn|car|parce\s+qu|porque|ya\s+que|pois|perché|poiché|потому|так\s+как|поскольку|ponieważ|omdat)\b|因为|因為|由于|なぜなら|왜냐하면)`)
-	undecided = regexp.MustCompile(`(?i)\b(?:tie|draw|equally|can(?:'|no)t\s+decide)\b`)
-	winning   = regexp.MustCompile(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
-	loser     = regexp.MustCompile(`(?i)^\W*(?:loser|worse|less\s+accurate)\s*[:=]\s*(?:` + noun + `\s*[-_]?)?([AB])\b`)
+	wholly    = patterns.New(`(?i)^,?\s*(?:overall|here|in\s+(?:its|general|all|every)|with|by|and\s+(?:consistent|fair|complete|thorough|aligned|balanced|reliable|precise)|aligned|according\s+to\s+the\s+rubric)\b`)
+	becauseOf = patterns.New(`(?i)^,?\s*(?:(?:because|since|as|due to|given|weil|da|denn|car|parce\s+qu|porque|ya\s+que|pois|perché|poiché|потому|так\s+как|поскольку|ponieważ|omdat)\b|因为|因為|由于|なぜなら|왜냐하면)`)
+	undecided = patterns.New(`(?i)\b(?:tie|draw|equally|can(?:'|no)t\s+decide)\b`)
+	winning   = patterns.New(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
+	loser     = patterns.New(`(?i)^\W*(?:loser|worse|less\s+accurate)\s*[:=]\s*(?:` + noun + `\s*[-_]?)?([AB])\b`)
 	// however is a word for a reservation.
-	however  = regexp.MustCompile(`(?i)\b(?:but|though|although|however|while|whereas|yet|except)\b`)
-	letterIn = regexp.MustCompile(`\b[AB]\b`)
+	however  = patterns.New(`(?i)\b(?:but|though|although|however|while|whereas|yet|except)\b`)
+	letterIn = patterns.New(`\b[AB]\b`)
 )
 
 // contests reports whether a sentence after the verdict names another winner or takes the

@@ -5,21 +5,21 @@
 package elements
 
 import (
-	"regexp"
 	"strings"
 
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 )
 
 // Elements around a result: the name of the first kind becomes a label. The second kind has
 // a bare value.
 var (
-	openElement = regexp.MustCompile(`(?i)<((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|mark|winner|verdict|decision|choice))>`)
-	openWrapper = regexp.MustCompile(`(?i)<(answer|result|output|final|final_answer|response|judge?ment|evaluation|conclusion)>`)
-	formatting  = regexp.MustCompile(`</?(?:b|i|u|em|strong|p|br|span|div|code|mark|center|h[1-6]|font|li|ul|small|big|pre)(?:[ \t][^<>\n]*)?/?>`)
+	openElement = patterns.New(`(?i)<((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|mark|winner|verdict|decision|choice))>`)
+	openWrapper = patterns.New(`(?i)<(answer|result|output|final|final_answer|response|judge?ment|evaluation|conclusion)>`)
+	formatting  = patterns.New(`</?(?:b|i|u|em|strong|p|br|span|div|code|mark|center|h[1-6]|font|li|ul|small|big|pre)(?:[ \t][^<>\n]*)?/?>`)
 	// unclosed is an element with a value that nothing closes.
-	unclosed     = regexp.MustCompile(`(?im)<(score|rating|grade|winner|verdict)>[ \t]*(\d+(?:[.,]\d+)?(?:[ \t]*/[ \t]*\d+)?|[AB])[ \t]*$`)
-	closeElement = regexp.MustCompile(`</([a-z][a-z_ ]{0,30})>`)
+	unclosed     = patterns.New(`(?im)<(score|rating|grade|winner|verdict)>[ \t]*(\d+(?:[.,]\d+)?(?:[ \t]*/[ \t]*\d+)?|[AB])[ \t]*$`)
+	closeElement = patterns.New(`</([a-z][a-z_ ]{0,30})>`)
 	maxElement   = 400
 )
 
@@ -40,7 +40,7 @@ func Label(text, wrapper string) string {
 }
 
 // squareElement is an element in square brackets: [SCORE]4[/SCORE].
-var squareElement = regexp.MustCompile(`(?i)\[((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|winner|verdict|decision|choice|answer|result))\]([^\[\]]{0,100})\[/([a-z _-]+)\]`)
+var squareElement = patterns.New(`(?i)\[((?:final|total|overall)?[ _-]?(?:score|rating|grade|points|total|winner|verdict|decision|choice|answer|result))\]([^\[\]]{0,100})\[/([a-z _-]+)\]`)
 
 // angular writes elements in square brackets with angle brackets.
 func angular(text string) string {
@@ -67,7 +67,7 @@ func otherElements(text string) string {
 	return text
 }
 
-func replaceElements(text string, open *regexp.Regexp, label func(name string) string) string {
+func replaceElements(text string, open *patterns.Pattern, label func(name string) string) string {
 	for from := 0; ; {
 		m := open.FindStringSubmatchIndex(text[from:])
 		if m == nil {
@@ -103,7 +103,7 @@ func replaceElements(text string, open *regexp.Regexp, label func(name string) s
 func indexFold(s, sub string) int { return strings.Index(prose.Fold(s), prose.Fold(sub)) }
 
 // thoughtsEnd matches the closing tag of an element with the model's thoughts or its draft.
-var thoughtsEnd = regexp.MustCompile(`(?i)</(?:think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|draft|cot)>`)
+var thoughtsEnd = patterns.New(`(?i)</(?:think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|draft|cot)>`)
 
 // ThoughtEnds returns the numbers of the lines on which an element with thoughts ends.
 func ThoughtEnds(text string) (lines []int) {

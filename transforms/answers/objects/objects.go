@@ -6,9 +6,9 @@ package objects
 
 import (
 	"encoding/json"
-	"regexp"
 	"strings"
 
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 )
 
@@ -69,7 +69,7 @@ func blank(s string) string {
 	return string(b)
 }
 
-var lastComma = regexp.MustCompile(`,\s*\}`)
+var lastComma = patterns.New(`,\s*\}`)
 
 // decodeObject reads an object at the beginning of a text, and returns its length. Objects
 // that only differ from JSON in single quotes or a last comma are read too, if they end the line.
@@ -91,7 +91,7 @@ func decodeObject(s string) (fields map[string]json.RawMessage, size int) {
 }
 
 // pythonToken matches the tokens of a Python literal that JSON writes otherwise, and strings in double quotes.
-var pythonToken = regexp.MustCompile(`"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\b(?:True|False|None)\b`)
+var pythonToken = patterns.New(`"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|\b(?:True|False|None)\b`)
 
 // fromPython writes the strings and constants of a Python literal as JSON does.
 func fromPython(s string) string {

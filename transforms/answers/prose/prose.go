@@ -4,10 +4,11 @@ package prose
 
 import (
 	"html"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"coeval/transforms/answers/patterns"
 )
 
 // Plain returns a line in plain characters: without emphasis, LaTeX and emoji variants, with
@@ -49,14 +50,14 @@ func isPlain(line string) bool {
 }
 
 // openEnd matches closing tags at the end of a line whose element began on another one.
-var openEnd = regexp.MustCompile(`(?:\s*</[A-Za-z_]{1,20}>)+\s*$`)
+var openEnd = patterns.New(`(?:\s*</[A-Za-z_]{1,20}>)+\s*$`)
 
 var (
-	latexText  = regexp.MustCompile(`\\(?:text|textbf|mathrm|mathbf|textit|textsf|texttt|mathsf|underline)\s*\{([^{}]*)\}`)
-	latexFrac  = regexp.MustCompile(`\\[dt]?frac\s*\{\s*(\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+)\s*\}`)
-	latexBox   = regexp.MustCompile(`\\(?:f?boxed|[fm]box)\s*\{`)
-	latexSpace = regexp.MustCompile(`\\[,;:! ]|\\q?quad\b`)
-	latexMath  = regexp.MustCompile(`\\[()\[\]]`)
+	latexText  = patterns.New(`\\(?:text|textbf|mathrm|mathbf|textit|textsf|texttt|mathsf|underline)\s*\{([^{}]*)\}`)
+	latexFrac  = patterns.New(`\\[dt]?frac\s*\{\s*(\d+(?:\.\d+)?)\s*\}\s*\{\s*(\d+)\s*\}`)
+	latexBox   = patterns.New(`\\(?:f?boxed|[fm]box)\s*\{`)
+	latexSpace = patterns.New(`\\[,;:! ]|\\q?quad\b`)
+	latexMath  = patterns.New(`\\[()\[\]]`)
 )
 
 // plainRune returns the plain form of a character, or -1 if it has none.

@@ -1,16 +1,17 @@
 package prose
 
 import (
-	"regexp"
 	"strings"
+
+	"coeval/transforms/answers/patterns"
 )
 
 // specialToken matches the tokens with which chat formats begin and end a turn, as servers
 // leave them in texts. The general forms are <|name|> and its full-width variant of DeepSeek.
-var specialToken = regexp.MustCompile(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id|eot|end|END)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|END|DONE|AVAILABLE_TOOLS)\]`)
+var specialToken = patterns.New(`<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</?s>|<(?:eos|bos|pad|EOS|BOS|PAD|unk|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id|eot|end|END)>|\[/?(?:INST|EOS|BOS|PAD|SEP|CLS|END|DONE|AVAILABLE_TOOLS)\]`)
 
 // lastToken matches a special token at the end of a text.
-var lastToken = regexp.MustCompile(`(?:` + specialToken.String() + `)$`)
+var lastToken = patterns.New(`(?:` + specialToken.String() + `)$`)
 
 // maxToken is the length of the longest special token: 60 characters of up to four bytes in brackets.
 const maxToken = 256
@@ -20,7 +21,7 @@ const maxToken = 256
 func TrimSpecialTokens(text string) (trimmed, token string) { return trimTokens(text, lastToken) }
 
 // trimTokens is TrimSpecialTokens for the tokens that an expression matches at the end of a text.
-func trimTokens(text string, last *regexp.Regexp) (trimmed, token string) {
+func trimTokens(text string, last *patterns.Pattern) (trimmed, token string) {
 	if !endsLikeToken(text) {
 		return text, ""
 	}
@@ -49,7 +50,7 @@ func endsLikeToken(text string) bool {
 }
 
 // endToken matches a token at the end of a text that no text ends with on purpose, unlike </s>, [END] and <end>.
-var endToken = regexp.MustCompile(`(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\])$`)
+var endToken = patterns.New(`(?:<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,60}｜>|</s>|<(?:eos|bos|pad|end_of_turn|start_of_turn|end_of_text|endoftext|im_end|eot_id)>|\[(?:EOS|BOS|PAD)\]|\[/INST\])$`)
 
 // TrimEndTokens is [TrimSpecialTokens] for stored texts. It keeps tokens that may be part of a text,
 // such as [END], and the </s> of HTML.

@@ -3,17 +3,17 @@
 package quotation
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
 
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/prompting"
 )
 
 // quotedElement is an element with a name for quotations or examples.
-var quotedElement = regexp.MustCompile(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>`)
+var quotedElement = patterns.New(`(?is)<(quote|quotation|blockquote|quoted|cite|citation|q|example|sample|excerpt|input|prompt|user|assistant|document|context|instructions?|conversation)>`)
 
 // Elements returns the numbers of the lines of such elements.
 func Elements(text string) map[int]bool {
@@ -110,7 +110,7 @@ func isHeading(lines []string, b block) bool {
 	return true
 }
 
-var bareWords = regexp.MustCompile(`^\s*>[\s*_#]*\pL{2,}(?:\s+\pL{2,}){0,2}[\s*_:]*$`)
+var bareWords = patterns.New(`^\s*>[\s*_#]*\pL{2,}(?:\s+\pL{2,}){0,2}[\s*_:]*$`)
 
 // isEnd reports whether lines are empty, or say no more than that the text ends.
 func isEnd(lines []string) bool {
@@ -118,7 +118,7 @@ func isEnd(lines []string) bool {
 }
 
 // ending is a line after the judge's last word: "End of evaluation."
-var ending = regexp.MustCompile(`(?i)^[\s*_#(\[-]*(?:end\s+of\s+(?:the\s+|my\s+)?(?:evaluation|judge?ment|assessment|review|comparison|analysis|report|output|text)|the\s+end|done|ende(?:\s+der\s+bewertung)?|fin|koniec|конец|完|以上|end)?[\s.!。*_)\]-]*$`)
+var ending = patterns.New(`(?i)^[\s*_#(\[-]*(?:end\s+of\s+(?:the\s+|my\s+)?(?:evaluation|judge?ment|assessment|review|comparison|analysis|report|output|text)|the\s+end|done|ende(?:\s+der\s+bewertung)?|fin|koniec|конец|完|以上|end)?[\s.!。*_)\]-]*$`)
 
 // ownBlock reports whether the block at a line is the model's own: nothing introduces it, or
 // a line about the model's own result does.
@@ -143,7 +143,7 @@ func quotes(intro string) bool {
 	return quoting.MatchString(last) && !mine.MatchString(last)
 }
 
-var quoting = regexp.MustCompile(`(?i)\b(?:response|answer|reply|assistant|author|text|user|it)\s+(?:(?:also|even|then|itself)\s+)?(?:ends|closes|concludes|finishes|says|claims|states|writes|asserts|asks|demands|tells|insists)\b`)
+var quoting = patterns.New(`(?i)\b(?:response|answer|reply|assistant|author|text|user|it)\s+(?:(?:also|even|then|itself)\s+)?(?:ends|closes|concludes|finishes|says|claims|states|writes|asserts|asks|demands|tells|insists)\b`)
 
 // announced reports whether a fenced block at a line is the model's own though more text follows: JSON
 // that no line introduces, or a block below a line such as "Here is my evaluation:".
@@ -254,25 +254,25 @@ func opensTag(lines []string) (is bool, endTag string) {
 
 var (
 	// says is a verb with which a line introduces the words of others.
-	says = regexp.MustCompile(`(?i)\b(?:says?|said|saying|ends?|ended|ending|starts|begins|opens|prints|outputs|displays|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example|(?:correct|required|expected|requested)\s+form(?:at)?\s+(?:is|would\s+be))\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
+	says = patterns.New(`(?i)\b(?:says?|said|saying|ends?|ended|ending|starts|begins|opens|prints|outputs|displays|closes?|closed|closing|claims?|claimed|claiming|states?|stated|stating|reads?|writes?|wrote|writing|written|asks?|asked|asking|contains?|containing|includes?|including|appends?|appended|tells?|told|demands?|instructs?|requests?|requested|insists?|adds?|added|inserts?|inserted|quotes?|quoted|quoting|injects?|injected|tries|tried|trying|example|expected|sample|reference|ideal|desired|e\.g\.|instance|instructions?|instructed|template|such as|for example|(?:correct|required|expected|requested)\s+form(?:at)?\s+(?:is|would\s+be))\b|(?:说|写道|声称|例如|比如|要求|示例|と言|例えば|예를 들어|sagt|schreibt|behauptet|beispiel|dit|affirme|exemple|dice|afirma|ejemplo|diz|exemplo|говорит|утверждает|пишет|например)`)
 	// mine is the judge as the actor of the verb.
-	mine = regexp.MustCompile(`(?i)(?:^|[^\pL])(?:i|i'll|i'd|my|we|our|let me|ich|meine?|je|j|mon|ma|yo|mi|mis|eu|meu|minha|mio|mia|ik|mijn|я|мой|моя|моё|мою)(?:[^\pL]|$)|我|私|저는|제가|나의`)
+	mine = patterns.New(`(?i)(?:^|[^\pL])(?:i|i'll|i'd|my|we|our|let me|ich|meine?|je|j|mon|ma|yo|mi|mis|eu|meu|minha|mio|mia|ik|mijn|я|мой|моя|моё|мою)(?:[^\pL]|$)|我|私|저는|제가|나의`)
 	// conditional begins a line that applies only under a condition.
-	conditional = regexp.MustCompile(`(?i)^[\s*#>-]*(?:\d+[.)]\s*)?(?:if|when|should|were|had|unless|suppose|assuming|in case|whenever|otherwise|wenn|falls|si|se|если|如果|若|もし|만약)(?:\b|\P{L}|[^\x00-\x7f])`)
+	conditional = patterns.New(`(?i)^[\s*#>-]*(?:\d+[.)]\s*)?(?:if|when|should|were|had|unless|suppose|assuming|in case|whenever|otherwise|wenn|falls|si|se|если|如果|若|もし|만약)(?:\b|\P{L}|[^\x00-\x7f])`)
 	// hypothetical matches a line about another answer than the judged one, or about a changed form of it: "A perfect
 	// answer would get:", "With a date it would be:".
-	hypothetical = regexp.MustCompile(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
+	hypothetical = patterns.New(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
 		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$` +
 		`|\b(?:i|we)(?:'d|\s+(?:would|could|might))(?:\s+have|'ve)\s+(?:written|said|given|put|awarded|assigned|answered|concluded)\W*$`)
 	// format is about the form of an answer: "The format that I have to follow is:".
-	format  = regexp.MustCompile(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
-	ownWork = regexp.MustCompile(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)
-	others  = regexp.MustCompile(`(?i)\b(?:response|answer|assistant|user|code|program|author|reply)\b`)
+	format  = patterns.New(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
+	ownWork = patterns.New(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)
+	others  = patterns.New(`(?i)\b(?:response|answer|assistant|user|code|program|author|reply)\b`)
 	// foreign is a line about another judge, or about a part of the text that is judged.
-	foreign = regexp.MustCompile(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:line|sentence|words?|paragraph|part))\b` +
+	foreign = patterns.New(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:line|sentence|words?|paragraph|part))\b` +
 		`|\b(?:lines?|sentences?|words?|phrase|statement|claim|remark|paragraph|block)\s+(?:(?:that\s+is|found|given|quoted)\s+)?(?:in|of|from|within|inside|at\s+the\s+(?:end|top|start)\s+of)\s+(?:(?:the|this)\s+(?:response|reply|answer|assistant|user|author|text|judge?ment)\b|(?:the\s+)?(?:judge?ment|response|answer)\s+[ab]\b)`)
 	// ownResult is a word for the judge's own result.
-	ownResult = regexp.MustCompile(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output(?:\s+is)?\W*$|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
+	ownResult = patterns.New(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output(?:\s+is)?\W*$|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
 )
 
 // EndsInColon reports whether a line ends in a colon, emphasis and quotation marks aside.
@@ -303,7 +303,7 @@ func Introduces(intro string) bool {
 	return hypothetical.MatchString(last) || foreign.MatchString(last) || says.MatchString(last) && (!mine.MatchString(last) || example.MatchString(last))
 }
 
-var example = regexp.MustCompile(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)
+var example = patterns.New(`(?i)\b(?:example|e\.g\.|instance|such as)\b`)
 
 // dangles reports whether a line's sentence goes on below: "The response includes the line".
 func dangles(s string) bool {
@@ -329,14 +329,14 @@ var dangling = func() map[string]bool {
 // example, a case, or denies it.
 func Attributes(s string) bool { return s != "" && (Introduces(s) || denies.MatchString(s)) }
 
-var denies = regexp.MustCompile(`(?i)\b(?:not|never|cannot|neither|nor|without|answer|response|reply|code|program|author|user)\b|n't\b`)
+var denies = patterns.New(`(?i)\b(?:not|never|cannot|neither|nor|without|answer|response|reply|code|program|author|user)\b|n't\b`)
 
 // earns is a line that gives the text its result below: "The response therefore earns:".
-var earns = regexp.MustCompile(`(?i)\b(?:this|the)\s+(?:response|answer|reply)\s+(?:(?:therefore|thus|hence|then|is|has)\s+)*(?:receives?|earns?|earned|gets?|scores?|deserves?|merits?|awarded|given)\s*:\W*$`)
+var earns = patterns.New(`(?i)\b(?:this|the)\s+(?:response|answer|reply)\s+(?:(?:therefore|thus|hence|then|is|has)\s+)*(?:receives?|earns?|earned|gets?|scores?|deserves?|merits?|awarded|given)\s*:\W*$`)
 
 // summary begins a line, or a clause, in which the judge sums up or turns to the form of its result: "Putting it all
 // together:", "As requested:".
-var summary = regexp.MustCompile(`(?i)^\W*(?:(?:so|and|now|finally|therefore|thus)\W+)*(?:(?:putting|taking|adding|summing|pulling|tying|weighing|bringing|tallying|counting|combining|considering|totalling|totaling)\s+(?:\pL+\s+){0,4}(?:together|up|account|consideration|everything|all|sum|points?|criteria|rubric|above|weaknesses|cons)` +
+var summary = patterns.New(`(?i)^\W*(?:(?:so|and|now|finally|therefore|thus)\W+)*(?:(?:putting|taking|adding|summing|pulling|tying|weighing|bringing|tallying|counting|combining|considering|totalling|totaling)\s+(?:\pL+\s+){0,4}(?:together|up|account|consideration|everything|all|sum|points?|criteria|rubric|above|weaknesses|cons)` +
 	`|as\s+(?:requested|required|instructed|asked|specified|prescribed|per\s+(?:the|your)\s+(?:instructions?|format|rubric|request))|in\s+the\s+(?:requested|required|specified|prescribed|desired)\s+(?:form|format)|all\s+things\s+considered|on\s+balance|all\s+in\s+all|to\s+(?:sum\s+up|conclude|summari[sz]e)|in\s+(?:short|summary|total|sum|conclusion)` +
 	`|zusammenfassend|alles\s+(?:in\s+allem|zusammen\pL*)|unter\s+dem\s+strich|en\s+(?:résumé|resumen|définitive)|tout\s+bien\s+considéré|au\s+total|teniendo\s+todo\s+en\s+cuenta|en\s+resumen,\s+teniendo\s+todo\s+en\s+cuenta|em\s+resumo|no\s+total|in\s+sintesi|nel\s+complesso|samenvattend|podsumowując|sammanfattningsvis|(?:подводя\s+итог|в\s+итоге|в\s+целом)\pL*|综上所述?|综合(?:以上|来看)|まとめると|以上をまとめると|종합하면)\s*[:：,，、–—-]\s*`)
 

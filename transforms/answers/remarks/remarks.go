@@ -4,10 +4,10 @@
 // matches one of these. The callers decide whether the result still counts.
 package remarks
 
-import "regexp"
+import "coeval/transforms/answers/patterns"
 
 // Attributed matches the words that make a result somebody else's: "Score: 5 (according to the response)".
-var Attributed = regexp.MustCompile(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by|quoted\s+from|stated\s+by|written\s+by|says|in\s+the\s+words\s+of|(?:is|was|comes|came|taken|copied)\s+from)\s+(?:the\s+|this\s+|its\s+)?(?:last\s+)?(?:response|answer|assistant|reply|user|text|author|itself|judge?ment)\b` +
+var Attributed = patterns.New(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by|quoted\s+from|stated\s+by|written\s+by|says|in\s+the\s+words\s+of|(?:is|was|comes|came|taken|copied)\s+from)\s+(?:the\s+|this\s+|its\s+)?(?:last\s+)?(?:response|answer|assistant|reply|user|text|author|itself|judge?ment)\b` +
 	`|\bas\s+(?:the\s+|this\s+)?(?:response|answer|assistant|reply|user|text|author)\s+(?:itself\s+|also\s+)?(?:claims|says|states|asserts|wants|requests|asks|suggests|demands)\b` +
 	`|\b(?:response|answer|assistant|reply|user|author|text)'s\s+(?:own|self)` +
 	`|\b(?:says|writes|claims|states|demands|asks|wrote|said|claimed)\s+(?:the|this)\s+(?:response|answer|assistant|reply|user|author|text)\b` +
@@ -15,14 +15,14 @@ var Attributed = regexp.MustCompile(`(?i)\b(?:according\s+to|claim(?:ed|s)?\s+by
 	`|\bself-(?:assigned|reported|awarded)\b|\bit\s+(?:says|claims|writes|wrote|said)(?:\s+at\s+(?:the|its)\s+end)?[\s.)"'”’]*$|^[\s,;:([–—-]*(?:sic|quoted?|cited|example|for\s+example|e\.g\.)[\s.)\]]*$`)
 
 // Amended matches the beginning of a sentence that replaces the result before it: "Edit: 3."
-var Amended = regexp.MustCompile(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|corrected|revised|changed?|make\s+that|no)\s*[:,–—-]\s*\S`)
+var Amended = patterns.New(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|corrected|revised|changed?|make\s+that|no)\s*[:,–—-]\s*\S`)
 
 // Retracted matches a sentence that takes the result before it back: "Wait, that is wrong."
-var Retracted = regexp.MustCompile(`(?i)\b(?:actually|on\s+reflection|rethinking|thinking\s+about\s+it|apolog\w*|sorry|oops|my\s+mistake|typo|i\s+meant?|take\s+that\s+back|wait|hmm+|correction|second\s+thoughts?|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|unsure|uncertain|not\s+sure)\b|^\W*no\W*$` +
+var Retracted = patterns.New(`(?i)\b(?:actually|on\s+reflection|rethinking|thinking\s+about\s+it|apolog\w*|sorry|oops|my\s+mistake|typo|i\s+meant?|take\s+that\s+back|wait|hmm+|correction|second\s+thoughts?|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|unsure|uncertain|not\s+sure)\b|^\W*no\W*$` +
 	`|\b(?:withdraw\w*|retract\w*|revok\w*)\s+(?:the|my|this|that)\b|\b(?:score|rating|grade|mark|total|verdict|number)\b[^.;]{0,40}?\b(?:isn't|is\s+not|is\s+no\s+longer|cannot|can't|doesn't|does\s+not|no\s+longer)\s+(?:\pL+\s+){0,2}(?:valid|stand|hold)s?\b`)
 
 // Hedged matches the beginning of a remark that leaves the result open: "but I'm not sure".
-var Hedged = regexp.MustCompile(`(?i)^[\s,;:([–—-]*(?:but\s+|though\s+|although\s+)?(?:i(?:'m|\s+am)\s+|it(?:'s|\s+is)\s+|this\s+is\s+)?(?:not\s+(?:entirely\s+|quite\s+|completely\s+|fully\s+)?(?:sure|certain)|unsure|uncertain|unclear|give\s+or\s+take|(?:i|just\s+a|at\s+a)\s+guess|debatable|tentative|provisional|approximate(?:ly)?|roughly|hard\s+to\s+say` +
+var Hedged = patterns.New(`(?i)^[\s,;:([–—-]*(?:but\s+|though\s+|although\s+)?(?:i(?:'m|\s+am)\s+|it(?:'s|\s+is)\s+|this\s+is\s+)?(?:not\s+(?:entirely\s+|quite\s+|completely\s+|fully\s+)?(?:sure|certain)|unsure|uncertain|unclear|give\s+or\s+take|(?:i|just\s+a|at\s+a)\s+guess|debatable|tentative|provisional|approximate(?:ly)?|roughly|hard\s+to\s+say` +
 	`|for\s+now|so\s+far|as\s+yet|at\s+(?:the|this)\s+(?:moment|point|stage)|prelim(?:inary)?|draft|estimated?|(?:my\s+)?guess|(?:with\s+)?(?:low|little)\s+confidence|interim|intermediate)\b` +
 	`|^[\s,;:([–—-]*(?:vielleicht|eventuell|möglicherweise|vermutlich|ungefähr|etwa|circa|schätzungsweise|peut-être|probablement|environ|approximativement|quizás?|tal\s+vez|probablemente|aproximadamente|más\s+o\s+menos|talvez|provavelmente|mais\s+ou\s+menos|forse|probabilmente|pressappoco|misschien|ongeveer|być\s+może|chyba|około|kanske|ungefär|måske|cirka|kanskje|ehkä|noin|snad|asi|možná|talán|körülbelül|poate|aproximativ|belki|yaklaşık|возможно|наверное|наверно|может\s+быть|примерно|приблизительно|можливо|приблизно|ίσως|περίπου|ربما|تقريبا|شايد|אולי|शायद|लगभग|প্রায়|có\s+lẽ|có\s+thể|khoảng|mungkin|barangkali|kira-kira)(?:[^\pL\pM]|$)` +
 	`|^[\s,;:([–—-]*(?:可能|也许|也許|或许|或許|大概|大约|大約|左右|上下|たぶん|多分|おそらく|恐らく|かも|くらい|ぐらい|程度|アバウト|아마|정도|쯤|가량|อาจ|ประมาณ)`)

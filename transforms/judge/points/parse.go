@@ -5,6 +5,7 @@ import (
 	"regexp"
 
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/stage"
 )
 
@@ -42,17 +43,17 @@ func (sc Scale) grammar() *answers.Grammar {
 
 // scaleNote matches a note on the scale, or that the score is the total. Any other note, such as a criterion
 // or "draft", makes the number another one than the total.
-var scaleNote = regexp.MustCompile(`(?i)^(?:[^\pL]|\b(?:five|ten|out|of|on|using|as|an?|the|possible|range|scale|from|to|between|and|is|max|maximum|min|points?|pts|marks?|stars?|total|final|overall|sum|additive|rubric|number|integer|decimal|score|based|all(?:\s+(?:of|the|five|5))*\s+criteria|sum\s+of\s+(?:the\s+)?(?:five\s+|5\s+)?criteria|` +
+var scaleNote = patterns.New(`(?i)^(?:[^\pL]|\b(?:five|ten|out|of|on|using|as|an?|the|possible|range|scale|from|to|between|and|is|max|maximum|min|points?|pts|marks?|stars?|total|final|overall|sum|additive|rubric|number|integer|decimal|score|based|all(?:\s+(?:of|the|five|5))*\s+criteria|sum\s+of\s+(?:the\s+)?(?:five\s+|5\s+)?criteria|` +
 	`maxscore|outof|maximumscore|maxpoints|scoremax|scoreoutof|von|bis|auf|einer|skala|punkten?|sur|une|points|de|a|en|em|una|uma|da|escala|scala|sobre|puntos|pontos|su|punti|из|от|до|баллов|gesamt|maximal|totale|insgesamt)\b|(?:из|от|до|по|шкале|баллов|à|échelle)|[分点點점]|満点|满分|滿分|만점|总分|總分|最高|合計|총점)*$`)
 
 // grainNote matches the part of a note about the allowed numbers, or about their meaning: "half points
 // allowed", "5 = best".
-var grainNote = regexp.MustCompile(`(?i)\b(?:(?:in\s+)?(?:steps|increments)\s+of\s+(?:0?[.,]\d+|1|one|half(?:\s+an?)?)|(?:half|quarter|whole|full|decimal|fractional)[\s-](?:points?|numbers?|values?)(?:\s+(?:are\s+)?(?:allowed|possible|permitted|ok|only))?|halves|integers?\s+only|0?[.,]5[\s-]+(?:point\s+)?steps?|halbe\s+punkte(?:\s+(?:erlaubt|möglich))?|demi-points?(?:\s+(?:admis|autorisés|possibles))?|medios\s+puntos(?:\s+permitidos)?|(?:\d|one)\s+decimals?(?:\s+place)?|decimals?(?:\s+(?:are\s+)?(?:allowed|possible|permitted|ok))?|higher\s+is\s+better|(?:\d+\s*(?:=|is|:|for)?\s*|(?:=|is)\s*)?(?:the\s+)?(?:best|worst|highest|lowest))(?:\b|$)`)
+var grainNote = patterns.New(`(?i)\b(?:(?:in\s+)?(?:steps|increments)\s+of\s+(?:0?[.,]\d+|1|one|half(?:\s+an?)?)|(?:half|quarter|whole|full|decimal|fractional)[\s-](?:points?|numbers?|values?)(?:\s+(?:are\s+)?(?:allowed|possible|permitted|ok|only))?|halves|integers?\s+only|0?[.,]5[\s-]+(?:point\s+)?steps?|halbe\s+punkte(?:\s+(?:erlaubt|möglich))?|demi-points?(?:\s+(?:admis|autorisés|possibles))?|medios\s+puntos(?:\s+permitidos)?|(?:\d|one)\s+decimals?(?:\s+place)?|decimals?(?:\s+(?:are\s+)?(?:allowed|possible|permitted|ok))?|higher\s+is\s+better|(?:\d+\s*(?:=|is|:|for)?\s*|(?:=|is)\s*)?(?:the\s+)?(?:best|worst|highest|lowest))(?:\b|$)`)
 
 // otherNote matches a note that is one letter, or names the end of the scale without its number.
-var otherNote = regexp.MustCompile(`(?i)^[^\pL\d]*(?:a|max|maximum|maximal|possible|min)[^\pL\d]*$`)
+var otherNote = patterns.New(`(?i)^[^\pL\d]*(?:a|max|maximum|maximal|possible|min)[^\pL\d]*$`)
 
-var noteNumber = regexp.MustCompile(`\d+(?:\.\d+)?|\b(?:five|ten)\b`)
+var noteNumber = patterns.New(`\d+(?:\.\d+)?|\b(?:five|ten)\b`)
 
 // label reads the scale in a label's note, as in "Score (0-5)" and "Score out of 10".
 func (sc Scale) label(note string) (reason string) {

@@ -2,41 +2,41 @@ package points
 
 import (
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/remarks"
 )
 
 var (
 	// alternative begins a remark that makes one number two, or none.
-	alternative = regexp.MustCompile(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
+	alternative = patterns.New(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
 	// ornament is what stands around a heading: === Score: 3 ===.
-	ornament   = regexp.MustCompile(`^(?:={2,}|~{2,}|<-+|<=+)\s*(?:final)?$`)
-	deducted   = regexp.MustCompile(`(?i)\b(?:deduct\w*|docked|subtract\w*|points?\s+(?:off|lost)|loses?\s+\pL+\s+points?)\b`)
-	undeducted = regexp.MustCompile(`(?i)\b(?:no|none|nothing|without|not|never|zero)\b|n't\b`)
+	ornament   = patterns.New(`^(?:={2,}|~{2,}|<-+|<=+)\s*(?:final)?$`)
+	deducted   = patterns.New(`(?i)\b(?:deduct\w*|docked|subtract\w*|points?\s+(?:off|lost)|loses?\s+\pL+\s+points?)\b`)
+	undeducted = patterns.New(`(?i)\b(?:no|none|nothing|without|not|never|zero)\b|n't\b`)
 	// loss begins a remark on lost points.
-	loss = regexp.MustCompile(`(?i)^minus\s+(\d+(?:\.\d+)?|half\b|an?\b|one\b|two\b|three\b|four\b)`)
+	loss = patterns.New(`(?i)^minus\s+(\d+(?:\.\d+)?|half\b|an?\b|one\b|two\b|three\b|four\b)`)
 	// condition restricts a score to a case.
-	condition = regexp.MustCompile(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|alternative(?:ly)?|hypothetical(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to\s+(?:\d|two|three|four|five)|subject\s+to|provided\s+that\b|depending\s+on)\b|(?:^|[,;:(–—-])\s*provided\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
+	condition = patterns.New(`(?i)\b(?:if|unless|otherwise|tentative(?:ly)?|alternative(?:ly)?|hypothetical(?:ly)?|provisional(?:ly)?|pending|rounded\s+(?:up\s+|down\s+)?to\s+(?:\d|two|three|four|five)|subject\s+to|provided\s+that\b|depending\s+on)\b|(?:^|[,;:(–—-])\s*provided\b|如果|若是|もし|만약|\bwenn\b|\bfalls\b|если`)
 	// hesitation takes a score back in its own remark.
-	hesitation = regexp.MustCompile(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|wait\b|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
+	hesitation = patterns.New(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|wait\b|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
 	// connective are the lower-case words with which a remark may begin.
-	connective = regexp.MustCompile(`(?i)^(?:because|since|as|due|given|for|with|which|while|although|though|but|based|it|this|thanks|considering|reflecting|indicating|meaning|rather|not|instead|overall|very|good|great|fair|poor|excellent|decent|solid|adequate|weil|da|denn|car|parce|porque|perché|потому|так)\b`)
+	connective = patterns.New(`(?i)^(?:because|since|as|due|given|for|with|which|while|although|though|but|based|it|this|thanks|considering|reflecting|indicating|meaning|rather|not|instead|overall|very|good|great|fair|poor|excellent|decent|solid|adequate|weil|da|denn|car|parce|porque|perché|потому|так)\b`)
 	// restricted begins a remark that makes the value another one than the total of the whole answer.
-	restricted = regexp.MustCompile(`(?i)^(?:subtotal|before\b|(?:without|excluding|except|ignoring|not\s+counting|apart\s+from)\s+(?:the\s+|any\s+)?(?:deduct\w*|penalt\w*|bonus|` + criteria + `)\b|excluding\b|normali[sz]ed|scaled|weighted|raw\b|part\s+\d` +
+	restricted = patterns.New(`(?i)^(?:subtotal|before\b|(?:without|excluding|except|ignoring|not\s+counting|apart\s+from)\s+(?:the\s+|any\s+)?(?:deduct\w*|penalt\w*|bonus|` + criteria + `)\b|excluding\b|normali[sz]ed|scaled|weighted|raw\b|part\s+\d` +
 		`|(?:for\s+)?(?:the\s+)?(?:first|second|other|previous|next|reference|ideal)\s+(?:answer|response|reply|draft|version)\b|(?:for\s+)?(?:the\s+)?(?:first|second|third|last|other)\s+(?:part|half|section|paragraph)\b|(?:for\s+)?(?:response|answer|assistant|reply|model)\s+(?:\d|[A-Z])\b` +
 		`|not\s+(?:earned|given|awarded|deserved|reached|possible|achieved|justified|warranted)\b|(?:only\b|(?:for|in|on|of|from|by|with|counting|considering|covering|based|judging|using|as)\b|.*\b(?:` + criteria + `|parts?|half|sections?|paragraphs?|answers?|responses?|reply|replies|content|draft|version|reasoning|scores?|ratings?|points|partial|tentative|estimate|maximum)\b).*\bonly\)?$)`)
 	// firstOfSome begins a remark that gives the value to one criterion of several.
-	firstOfSome = regexp.MustCompile(`(?i)^(?:for|on|in)\s+(?:the\s+)?(?:` + criteria + `)\s*(?:,|;|and|\+)\s*(?:and\s+)?\d`)
+	firstOfSome = patterns.New(`(?i)^(?:for|on|in)\s+(?:the\s+)?(?:` + criteria + `)\s*(?:,|;|and|\+)\s*(?:and\s+)?\d`)
 	// criterionOnly is a remark that names one criterion, or another ground than the rubric's, as "for effort": the
 	// score is the one for that alone.
-	criterionOnly = regexp.MustCompile(`(?i)^[\s(,:;–—-]*(?:for|in|on|regarding)?\s*(?:the\s+)?(?:` + criteria + `|(?:the\s+|its\s+|some\s+|good\s+)?(?:effort|trying|attempt|participation|intentions?))(?:\s+(?:only|alone))?\s*[).]?$`)
+	criterionOnly = patterns.New(`(?i)^[\s(,:;–—-]*(?:for|in|on|regarding)?\s*(?:the\s+)?(?:` + criteria + `|(?:the\s+|its\s+|some\s+|good\s+)?(?:effort|trying|attempt|participation|intentions?))(?:\s+(?:only|alone))?\s*[).]?$`)
 )
 
 // criteria are the names of single criteria, as rubrics have them.
@@ -108,7 +108,7 @@ func hasLetterOrDigit(s string) bool {
 
 func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
 
-var breakdownStart = regexp.MustCompile(`(?i)^\d+(?:[.,]\d+)?\s*(?:points?|pts?)?\s*(?:for|each|of|criteria|off|lost|deducted|docked|missing|\+)`)
+var breakdownStart = patterns.New(`(?i)^\d+(?:[.,]\d+)?\s*(?:points?|pts?)?\s*(?:for|each|of|criteria|off|lost|deducted|docked|missing|\+)`)
 
 func partOfBreakdown(s string) bool { return breakdownStart.MatchString(s) }
 
@@ -142,9 +142,9 @@ func (sc Scale) checkRemark(s string, n number) (reason string) {
 }
 
 // onlyCriteria is a remark that names the criteria which alone are met: "relevance and form only".
-var onlyCriteria = regexp.MustCompile(`(?i)^(?:` + criteria + `)(?:\s*(?:,|&|\+|\band\b)+\s*(?:` + criteria + `))*\s+only\W*$`)
+var onlyCriteria = patterns.New(`(?i)^(?:` + criteria + `)(?:\s*(?:,|&|\+|\band\b)+\s*(?:` + criteria + `))*\s+only\W*$`)
 
-var criterionName = regexp.MustCompile(`(?i)\b(?:` + criteria + `)\b`)
+var criterionName = patterns.New(`(?i)\b(?:` + criteria + `)\b`)
 
 // namesMet reports whether a remark names as many criteria as the value has points.
 func (sc Scale) namesMet(bare string, value float64) bool {
@@ -153,12 +153,12 @@ func (sc Scale) namesMet(bare string, value float64) bool {
 
 var (
 	// allPoints is a statement that the answer has all points.
-	allPoints = regexp.MustCompile(`(?i)\ball\s+(?:of\s+)?(?:the\s+)?(?:five\s+|5\s+)?(?:points|marks)\s+(?:(?:are|were|have\s+been)\s+)?(?:awarded|given|earned|granted|reached|received|deserved)\b|^\W*(?:full|maximum|perfect|top)\s+(?:marks|points|score|rating)\b`)
+	allPoints = patterns.New(`(?i)\ball\s+(?:of\s+)?(?:the\s+)?(?:five\s+|5\s+)?(?:points|marks)\s+(?:(?:are|were|have\s+been)\s+)?(?:awarded|given|earned|granted|reached|received|deserved)\b|^\W*(?:full|maximum|perfect|top)\s+(?:marks|points|score|rating)\b`)
 	// notAll takes such a statement back.
-	notAll = regexp.MustCompile(`(?i)\b(?:not|never|no|almost|nearly|but|except|would|for|minus|short)\b|n't\b`)
+	notAll = patterns.New(`(?i)\b(?:not|never|no|almost|nearly|but|except|would|for|minus|short)\b|n't\b`)
 	// criterionFails is a statement that a criterion is not met.
-	criterionFails = regexp.MustCompile(`(?i)\bcriteri(?:on|a)(?:\s+\d)?\s+(?:(?:clearly|also|only)\s+)?(?:fails?|failed|unmet|missed|violated|(?:is|are|was|were)(?:n't|\s+not)\s+(?:\pL+\s+)?(?:met|satisfied|fulfilled))\b`)
-	noCriterion    = regexp.MustCompile(`(?i)\b(?:no|none|not\s+one|neither|without)\b|\bif\b`)
+	criterionFails = patterns.New(`(?i)\bcriteri(?:on|a)(?:\s+\d)?\s+(?:(?:clearly|also|only)\s+)?(?:fails?|failed|unmet|missed|violated|(?:is|are|was|were)(?:n't|\s+not)\s+(?:\pL+\s+)?(?:met|satisfied|fulfilled))\b`)
+	noCriterion    = patterns.New(`(?i)\b(?:no|none|not\s+one|neither|without)\b|\bif\b`)
 )
 
 // misstates reports whether a remark says that all points are awarded though they aren't, or that a criterion
@@ -171,19 +171,19 @@ func (sc Scale) misstates(s string, value float64) bool {
 }
 
 // counted matches a number of criteria that the answer meets, or doesn't.
-var counted = regexp.MustCompile(`(?i)\b(all(?:\s+(?:of\s+the\s+)?five)?|no|none\s+of\s+the|zero|one|two|three|four|five|\d+)\s+(?:(?:out\s+)?of\s+(?:the\s+)?(?:five|5)\s+)?(?:of\s+the\s+)?criteri(?:a|on)(?:\s+(?:is|are|was|were|have\s+been))?\s*((?:not|un|n't)\s*)?(?:(?:fully|completely|clearly)\s+)?(met|satisfied|fulfilled|missed|failed)?`)
+var counted = patterns.New(`(?i)\b(all(?:\s+(?:of\s+the\s+)?five)?|no|none\s+of\s+the|zero|one|two|three|four|five|\d+)\s+(?:(?:out\s+)?of\s+(?:the\s+)?(?:five|5)\s+)?(?:of\s+the\s+)?criteri(?:a|on)(?:\s+(?:is|are|was|were|have\s+been))?\s*((?:not|un|n't)\s*)?(?:(?:fully|completely|clearly)\s+)?(met|satisfied|fulfilled|missed|failed)?`)
 
 // notMet is the rest of such a count: "3 criteria met, 2 not met".
-var notMet = regexp.MustCompile(`(?i)\d+\s+(?:(?:is|are|was|were)\s+)?(?:not\s+met|unmet|missed)\b`)
+var notMet = patterns.New(`(?i)\d+\s+(?:(?:is|are|was|were)\s+)?(?:not\s+met|unmet|missed)\b`)
 
 // exception goes on after such a count: "all criteria except excellence".
-var exception = regexp.MustCompile(`(?i)^\W*(?:except|but|apart|save|other\s+than)\b`)
+var exception = patterns.New(`(?i)^\W*(?:except|but|apart|save|other\s+than)\b`)
 
 // inPart goes on after such a count with criteria that are met in part: "one of the criteria is only partly met".
-var inPart = regexp.MustCompile(`(?i)^\s*(?:(?:only|just|merely|at\s+best|at\s+most)\s+)*(?:partly|partially|half|barely|weakly|in\s+part)\b`)
+var inPart = patterns.New(`(?i)^\s*(?:(?:only|just|merely|at\s+best|at\s+most)\s+)*(?:partly|partially|half|barely|weakly|in\s+part)\b`)
 
 // meets matches the verb before the number of criteria.
-var meets = regexp.MustCompile(`(?i)\b(?:meets|satisfies|fulfil?ls)\s*$`)
+var meets = patterns.New(`(?i)\b(?:meets|satisfies|fulfil?ls)\s*$`)
 
 // miscounts reports whether a remark counts the criteria, of which each is worth a point, in a way that
 // contradicts the value. A criterion may be met in part.
@@ -246,10 +246,10 @@ func (sc Scale) loses(s, bare string, value float64) bool {
 }
 
 // lossWord is a word for points that are taken off.
-var lossWord = regexp.MustCompile(`(?i)\b(?:deduct\w*|docked|subtract\w*|minus|less|lost|los(?:es|ing)|off|costs?|penal\w*|removed)\b`)
+var lossWord = patterns.New(`(?i)\b(?:deduct\w*|docked|subtract\w*|minus|less|lost|los(?:es|ing)|off|costs?|penal\w*|removed)\b`)
 
 // pointWords are the amounts of points that models write in words.
-var pointWords = regexp.MustCompile(`(?i)\b(half\s+an?|an?\s+half|one-half|half|an?\s+full|an?|one|two|three|four)(?:\s+(?:of\s+a\s+)?|-)points?\b`)
+var pointWords = patterns.New(`(?i)\b(half\s+an?|an?\s+half|one-half|half|an?\s+full|an?|one|two|three|four)(?:\s+(?:of\s+a\s+)?|-)points?\b`)
 
 // wordPoints writes amounts of points in digits: 0.5 points for half a point.
 func wordPoints(s string) string {
@@ -266,7 +266,7 @@ func wordPoints(s string) string {
 }
 
 // moreLost is a second loss in a remark: "and one for excellence".
-var moreLost = regexp.MustCompile(`(?i)(?:\band|,)\s+(?:one|another|half|a\s+(?:half|full|whole|second|further)|the\s+other|\d)`)
+var moreLost = patterns.New(`(?i)(?:\band|,)\s+(?:one|another|half|a\s+(?:half|full|whole|second|further)|the\s+other|\d)`)
 
 // losses reports whether two sentences both take points off: "Half a point is off for X. One is lost for Y."
 func losses(a, b string) bool { return takesPoints(a) && takesPoints(b) }
@@ -288,26 +288,26 @@ func oneOf(word, list string) bool {
 }
 
 var (
-	ordinal = regexp.MustCompile(`\b\d+(?:st|nd|rd|th)\b|第?\d+(?:つ目|番目|個目|つ|個|項|项|个|處|处|条|行|段|步|번째|개|가지)`)
+	ordinal = patterns.New(`\b\d+(?:st|nd|rd|th)\b|第?\d+(?:つ目|番目|個目|つ|個|項|项|个|處|处|条|行|段|步|번째|개|가지)`)
 	// named is a name with a number, as criterion P5 or GPT4.
-	named = regexp.MustCompile(`\b[A-Za-z]+\d+(?:\.\d+)*\b`)
+	named = patterns.New(`\b[A-Za-z]+\d+(?:\.\d+)*\b`)
 	// computed is a number that code or a formula yields.
-	computed    = regexp.MustCompile(`(?i)\b\pL+\(\d+\)|\b(?:yields?|returns?|prints?|outputs?|computes?)\s+-?\d+(?:\.\d+)?`)
+	computed    = patterns.New(`(?i)\b\pL+\(\d+\)|\b(?:yields?|returns?|prints?|outputs?|computes?)\s+-?\d+(?:\.\d+)?`)
 	listOf      = `\s*#?\s*\d+(?:(?:\s*(?:-|–|,|&|、|和|und|et|y|to|through|and)\s*)+\d+)*`
-	ofCriteria  = regexp.MustCompile(`(?i)(?:\b(?:criteri(?:on|a)|items?|rules?|steps?|aspects?|requirements?|parts?|questions?|sections?|point|no\.|tips?|paragraphs?|lines?|examples?|sentences?|bullets?|causes?|reasons?|sources?|claims?|facts?|tasks?|kriteri(?:um|en)|critères?|criterios?)|критери\pL*|标准|基準|기준|#)` + listOf)
-	metCriteria = regexp.MustCompile(`(?i)\b(?:un)?(?:met|fulfilled|satisfied|missed|failed)\s*:` + listOf)
-	shareOf     = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
-	sumOf       = regexp.MustCompile(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
-	lostPoints  = regexp.MustCompile(`(?i)(?:(?:^|[\s(,])[-–]|扣[除了掉]?\s*|\b(?:minus|lost|loses|losing|missing|less|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:was\s+|is\s+|are\s+|has\s+been\s+|have\s+been\s+|were\s+)?(?:off|deducted|lost|docked|removed|subtracted)`)
-	denied      = regexp.MustCompile(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?|\ba\s+\d+(?:\.\d+)?\s+(?:would|requires?|needs?)\b`)
-	confidence  = regexp.MustCompile(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
-	pointsFor   = regexp.MustCompile(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
-	terms       = regexp.MustCompile(`\b\d,\d,\d`)
+	ofCriteria  = patterns.New(`(?i)(?:\b(?:criteri(?:on|a)|items?|rules?|steps?|aspects?|requirements?|parts?|questions?|sections?|point|no\.|tips?|paragraphs?|lines?|examples?|sentences?|bullets?|causes?|reasons?|sources?|claims?|facts?|tasks?|kriteri(?:um|en)|critères?|criterios?)|критери\pL*|标准|基準|기준|#)` + listOf)
+	metCriteria = patterns.New(`(?i)\b(?:un)?(?:met|fulfilled|satisfied|missed|failed)\s*:` + listOf)
+	shareOf     = patterns.New(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
+	sumOf       = patterns.New(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
+	lostPoints  = patterns.New(`(?i)(?:(?:^|[\s(,])[-–]|扣[除了掉]?\s*|\b(?:minus|lost|loses|losing|missing|less|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:was\s+|is\s+|are\s+|has\s+been\s+|have\s+been\s+|were\s+)?(?:off|deducted|lost|docked|removed|subtracted)`)
+	denied      = patterns.New(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?|\ba\s+\d+(?:\.\d+)?\s+(?:would|requires?|needs?)\b`)
+	confidence  = patterns.New(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
+	pointsFor   = patterns.New(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
+	terms       = patterns.New(`\b\d,\d,\d`)
 	// slashed is a list of terms: 1/1/0/1/0.
-	slashed      = regexp.MustCompile(`\d(?:\.\d)?(?:\s*/\s*\d(?:\.\d)?){2,}`)
-	decimalComma = regexp.MustCompile(`(\d),(\d)`)
-	anyNumber    = regexp.MustCompile(`\d+(?:[.,]\d+)?`)
-	sumTerm      = regexp.MustCompile(`(?:([+–-]|plus|minus)\s*)?(\d+(?:\.\d+)?)`)
+	slashed      = patterns.New(`\d(?:\.\d)?(?:\s*/\s*\d(?:\.\d)?){2,}`)
+	decimalComma = patterns.New(`(\d),(\d)`)
+	anyNumber    = patterns.New(`\d+(?:[.,]\d+)?`)
+	sumTerm      = patterns.New(`(?:([+–-]|plus|minus)\s*)?(\d+(?:\.\d+)?)`)
 )
 
 // explain takes the numbers out of a remark that agree with the value: criteria by number,
@@ -356,7 +356,7 @@ func (sc Scale) explain(s string, value float64) (left string, ok bool) {
 	return s, ok && (each || fits || math.Abs(parts-value) < 1e-9)
 }
 
-func replaceMatches(re *regexp.Regexp, s string, see func(m []string)) string {
+func replaceMatches(re *patterns.Pattern, s string, see func(m []string)) string {
 	for _, m := range re.FindAllStringSubmatch(s, -1) {
 		see(m)
 	}
@@ -385,10 +385,10 @@ func evaluate(s string) float64 {
 }
 
 // subjunctive is a word for what could be: a number beside it is another score.
-var subjunctive = regexp.MustCompile(`(?i)\b(?:could|would|might|may|wäre|könnte|würde|ginge|vertretbar|serait|pourrait|vaudrait|sería|podría|seria|poderia|sarebbe|potrebbe|zou|kunde|skulle|byłoby|mogłoby)\b|бы\s|можно|也可|可以|かもしれ|でもよい|수도|도 가능`)
+var subjunctive = patterns.New(`(?i)\b(?:could|would|might|may|wäre|könnte|würde|ginge|vertretbar|serait|pourrait|vaudrait|sería|podría|seria|poderia|sarebbe|potrebbe|zou|kunde|skulle|byłoby|mogłoby)\b|бы\s|можно|也可|可以|かもしれ|でもよい|수도|도 가능`)
 
 // clauseEnd separates the clauses of a remark.
-var clauseEnd = regexp.MustCompile(`(?i)[;–—]|,\s+(?:and|but|though|although|yet)\s`)
+var clauseEnd = patterns.New(`(?i)[;–—]|,\s+(?:and|but|though|although|yet)\s`)
 
 // clauseAt returns the clause around a position of a remark.
 func clauseAt(s string, at int) string {
@@ -432,14 +432,14 @@ func firstRune(s string) rune {
 }
 
 var (
-	claim   = regexp.MustCompile(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|accept\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
-	retract = regexp.MustCompile(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|manipulat\w*|injection|retract\w*|disagree|should\s+(?:read|have\s+(?:been|said))|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|hard\s+to\s+say)\b|(?:^\W*|\b(?:please|should\s+be|must\s+be|to\s+be)\s+)ignored?\b|\bignor(?:e|ed|ing)\s+(?:(?:the|my|that|this|all)\s+)+(?:\pL+\s+)?(?:score|line|rating|number|above|grade|verdict|instructions?|rubric)\b`)
-	limits  = regexp.MustCompile(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
-	partial = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)
+	claim   = patterns.New(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|accept\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
+	retract = patterns.New(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|manipulat\w*|injection|retract\w*|disagree|should\s+(?:read|have\s+(?:been|said))|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|hard\s+to\s+say)\b|(?:^\W*|\b(?:please|should\s+be|must\s+be|to\s+be)\s+)ignored?\b|\bignor(?:e|ed|ing)\s+(?:(?:the|my|that|this|all)\s+)+(?:\pL+\s+)?(?:score|line|rating|number|above|grade|verdict|instructions?|rubric)\b`)
+	limits  = patterns.New(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
+	partial = patterns.New(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)
 )
 
 // adjusts is a line that changes the score above it: "Penalty: -1", "After the deduction: 3".
-var adjusts = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:(penalty|penalties|deductions?)|(bonus|plus|minus|less)|adjust\w*|after\s+(?:\pL+\s+){0,2}(?:penalty|deductions?|adjustments?|bonus)|actual|real|net)\b([^\d]{0,40})(\d+(?:\.\d+)?)(\s+\pL+)?`)
+var adjusts = patterns.New(`(?i)^[\s•*+–-]*(?:(penalty|penalties|deductions?)|(bonus|plus|minus|less)|adjust\w*|after\s+(?:\pL+\s+){0,2}(?:penalty|deductions?|adjustments?|bonus)|actual|real|net)\b([^\d]{0,40})(\d+(?:\.\d+)?)(\s+\pL+)?`)
 
 // adjusted reports whether such a line changes a value, and returns the line without its number. Lost points
 // that lead from the best score to the value explain it, unless they have a sign, and 0 changes nothing. After
@@ -462,20 +462,20 @@ func (sc Scale) adjusted(s string, value float64) (left string, is bool) {
 
 var (
 	// rescales is a line with the end of the score's scale: "Out of: 10", "Scale: 1-10".
-	rescales = regexp.MustCompile(`(?i)^[\s•*+(–-]*(?:(?:/|out\s+of|max(?:imum)?(?:\s+(?:score|points))?)\s*:?\s*(\d+)|scale\s*:?\s*(?:of\s+|from\s+)?\d+\s*(?:-|–|to)\s*(\d+))(?:\s*points?)?[\s.)]*$`)
+	rescales = patterns.New(`(?i)^[\s•*+(–-]*(?:(?:/|out\s+of|max(?:imum)?(?:\s+(?:score|points))?)\s*:?\s*(\d+)|scale\s*:?\s*(?:of\s+|from\s+)?\d+\s*(?:-|–|to)\s*(\d+))(?:\s*points?)?[\s.)]*$`)
 	// concludes is a sentence that ends in another number, or that is about another judge: "so 2."
-	concludes = regexp.MustCompile(`(?i)\b(?:so|thus|hence|therefore|making\s+it|that\s+makes|which\s+makes)\s*(?:,\s*)?(?:it(?:'s|\s+is)\s+|only\s+|a\s+)?(\d+(?:\.\d+)?)(?:\s*points?)?\W*$|\b(?:judges?|graders?|raters?)\b.*?\b(\d+(?:\.\d+)?)(?:\s*points?)?\W*$`)
+	concludes = patterns.New(`(?i)\b(?:so|thus|hence|therefore|making\s+it|that\s+makes|which\s+makes)\s*(?:,\s*)?(?:it(?:'s|\s+is)\s+|only\s+|a\s+)?(\d+(?:\.\d+)?)(?:\s*points?)?\W*$|\b(?:judges?|graders?|raters?)\b.*?\b(\d+(?:\.\d+)?)(?:\s*points?)?\W*$`)
 )
 
 var (
 	// longSum is a sum of as many terms as only a total has.
-	longSum = regexp.MustCompile(`\d+(?:\.\d+)?(?:\s*\+\s*\d+(?:\.\d+)?){2,}`)
+	longSum = patterns.New(`\d+(?:\.\d+)?(?:\s*\+\s*\d+(?:\.\d+)?){2,}`)
 	// criterionHead begins a line about one criterion.
-	criterionHead = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\b`)
+	criterionHead = patterns.New(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\b`)
 )
 
 // speaker begins a turn of somebody else's, which is no list of criteria.
-var speaker = regexp.MustCompile(`(?i)^\W*(?:assistant|human|user|system|judge)\s*:`)
+var speaker = patterns.New(`(?i)^\W*(?:assistant|human|user|system|judge)\s*:`)
 
 // contests reports whether a sentence after the score line contradicts it: with another
 // number of points, or by taking it back.
@@ -542,19 +542,19 @@ func (sc Scale) contests(s string, thousandths int) bool {
 
 // unreal is a sentence about the score that a better answer would have, or about what another score takes: "A 5 would
 // need sources."
-var unreal = regexp.MustCompile(`(?i)^\W*(?:had\s+(?:it|the|this)|were\s+(?:it|the|this)|if\s+(?:it|the|this)\s).*\bwould\b` +
+var unreal = patterns.New(`(?i)^\W*(?:had\s+(?:it|the|this)|were\s+(?:it|the|this)|if\s+(?:it|the|this)\s).*\bwould\b` +
 	`|^\W*(?:a|an|any|another)\s+(?:(?:much|far|even|truly|really)\s+)*(?:better|stronger|perfect|ideal|complete|full|fuller|shorter|longer|flawless|excellent|great|good|more\s+\pL+|\d(?:[.,]\d)?[\s-]*points?)\s+(?:answer|response|reply|version|one)\b.*\b(?:would|could|might|needs?)\b|^\W*an?\s+(?:answer|response|reply)\s+worth\b.*\b(?:would|could|might|needs?)\b` +
 	`|^\W*(?:note\W+)?with(?:out)?\b.*\b(?:this|that|it|score|answer|response|reply)\s+(?:would|could|might)\s+have\b` +
 	`|^\W*(?:an?|the)\s+(?:(?:full|higher|perfect|top)\s+)*(?:(?:score|rating|grade|mark)\s+of\s+)?(?:\d|one|two|three|four|five|score|mark)\S*(?:\s+points?)?\s+would\s+(?:also\s+|still\s+)?(?:have\s+)?(?:need(?:ed)?|require[d]?|take|taken|have\s+to|had\s+to)\b`)
 
 // advice is a suggestion with a number of things, the first word of which is its group: "Give 2 or 3 sources."
-var advice = regexp.MustCompile(`(?i)^\W*(?:\d+[.)]\W*)?(?:please\s+)?(?:give|provide|add|name|cite|list|include|use|write|keep|mention|offer|show|state|limit|choose|pick)\s+(?:\pL+\s+){0,2}\d+(?:\s*(?:or|to|-|–)\s*\d+)?\s+(\pL+)`)
+var advice = patterns.New(`(?i)^\W*(?:\d+[.)]\W*)?(?:please\s+)?(?:give|provide|add|name|cite|list|include|use|write|keep|mention|offer|show|state|limit|choose|pick)\s+(?:\pL+\s+){0,2}\d+(?:\s*(?:or|to|-|–)\s*\d+)?\s+(\pL+)`)
 
 // ownModal is the judge as the actor of a sentence about another score: "I would give 3 points."
-var ownModal = regexp.MustCompile(`(?i)\b(?:i|we)(?:'d|\s+(?:would|could|might|should))\b`)
+var ownModal = patterns.New(`(?i)\b(?:i|we)(?:'d|\s+(?:would|could|might|should))\b`)
 
 // counterfactual is a sentence about an answer that was not given: "If it had stopped there, I would have given 5."
-var counterfactual = regexp.MustCompile(`(?i)^\W*(?:if\s+(?:it|the|this)\b.*\bhad|had\s+(?:it|the|this))\b.*\b(?:would|could|might)\s+have\b`)
+var counterfactual = patterns.New(`(?i)^\W*(?:if\s+(?:it|the|this)\b.*\bhad|had\s+(?:it|the|this))\b.*\b(?:would|could|might)\s+have\b`)
 
 // reconsiders reports whether the judge takes the score back in a sentence.
 func reconsiders(s string) bool {
@@ -562,16 +562,16 @@ func reconsiders(s string) bool {
 }
 
 // fairer is a sentence that prefers another score: "A 4 would be fair too."
-var fairer = regexp.MustCompile(`(?i)^\W*(?:(?:maybe|perhaps|but|though|although|however)\W+)*(?:an?\s+|the\s+)?(?:score\s+of\s+)?(?:an?\s+)?(\d(?:[.,]\d+)?)\s+(?:would|could|might|may)\s+(?:also\s+|well\s+|even\s+)*(?:be|have\s+been)\s+(?:(?:a|an|the|more|just|as|also|equally|perhaps)\s+)*(?:fair|fairer|better|just|justified|justifiable|right|accurate|appropriate|suitable|defensible|acceptable|possible|correct|reasonable|ok|okay|fine)\b`)
+var fairer = patterns.New(`(?i)^\W*(?:(?:maybe|perhaps|but|though|although|however)\W+)*(?:an?\s+|the\s+)?(?:score\s+of\s+)?(?:an?\s+)?(\d(?:[.,]\d+)?)\s+(?:would|could|might|may)\s+(?:also\s+|well\s+|even\s+)*(?:be|have\s+been)\s+(?:(?:a|an|the|more|just|as|also|equally|perhaps)\s+)*(?:fair|fairer|better|just|justified|justifiable|right|accurate|appropriate|suitable|defensible|acceptable|possible|correct|reasonable|ok|okay|fine)\b`)
 
 // scoreNeeds is a sentence that asks for another score.
-var scoreNeeds = regexp.MustCompile(`(?i)\b(?:score|rating|grade|mark|total|verdict)\s+(?:would|needs?|must)\b|\bto\s+be\s+(?:a\s+)?(?:fair|just|correct|\d)`)
+var scoreNeeds = patterns.New(`(?i)\b(?:score|rating|grade|mark|total|verdict)\s+(?:would|needs?|must)\b|\bto\s+be\s+(?:a\s+)?(?:fair|just|correct|\d)`)
 
 // other is a sentence that offers another number: Or maybe 5.
-var other = regexp.MustCompile(`(?i)^\W*(?:(?:or|no|maybe|perhaps|possibly|more\s+like(?:ly)?|better|rather)\W+){0,3}(?:a\s+)?(\d+(?:\.\d+)?)\s*(?:points?)?\W*$`)
+var other = patterns.New(`(?i)^\W*(?:(?:or|no|maybe|perhaps|possibly|more\s+like(?:ly)?|better|rather)\W+){0,3}(?:a\s+)?(\d+(?:\.\d+)?)\s*(?:points?)?\W*$`)
 
 // oneCriterion is the score line of one criterion, which leaves open which line is the total.
-var oneCriterion = regexp.MustCompile(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\s+(?:score|rating)\s*[:=]`)
+var oneCriterion = patterns.New(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `)\s+(?:score|rating)\s*[:=]`)
 
 func differ(a, b int) bool { return a != b }
 
@@ -635,10 +635,10 @@ func (sc Scale) merge(reports []answers.Report) (reason string) {
 }
 
 var (
-	totalWord   = regexp.MustCompile(`(?i)\b(?:total|overall|sum|scores?|scored|rating|rated?|graded?|final|altogether|in\s+all|adds?\s+up|adding\s+up|summing\s+up|sums\s+up|amounts?\s+to|comes?\s+to|worth)\b|\d\s*%\s+of\b|得分|分数|评分|总|スコア|合計|得点|점수|총|punktzahl|insgesamt|gesamt|puntuación|puntaje|оценк|итог|балл`)
-	sumResult   = regexp.MustCompile(`\d\s*[+–-]\s*\d[^=]*=\s*\d`)
-	numberAlone = regexp.MustCompile(`(?i)\d|\b(?:zero|one|two|three|four|five)\s+(?:points?|out\s+of)`)
-	earns       = regexp.MustCompile(`(?i)\b(?:i|this|it|answer|response)\b.*\b(?:give|gives|award|assign|earns?|deserves?|gets?|receives?|merits?)\b[^.]*\b(?:\d+(?:\.\d+)?|two|three|four|five)\b`)
+	totalWord   = patterns.New(`(?i)\b(?:total|overall|sum|scores?|scored|rating|rated?|graded?|final|altogether|in\s+all|adds?\s+up|adding\s+up|summing\s+up|sums\s+up|amounts?\s+to|comes?\s+to|worth)\b|\d\s*%\s+of\b|得分|分数|评分|总|スコア|合計|得点|점수|총|punktzahl|insgesamt|gesamt|puntuación|puntaje|оценк|итог|балл`)
+	sumResult   = patterns.New(`\d\s*[+–-]\s*\d[^=]*=\s*\d`)
+	numberAlone = patterns.New(`(?i)\d|\b(?:zero|one|two|three|four|five)\s+(?:points?|out\s+of)`)
+	earns       = patterns.New(`(?i)\b(?:i|this|it|answer|response)\b.*\b(?:give|gives|award|assign|earns?|deserves?|gets?|receives?|merits?)\b[^.]*\b(?:\d+(?:\.\d+)?|two|three|four|five)\b`)
 )
 
 // states reports whether a sentence states the total: with a word for it and a number, as a

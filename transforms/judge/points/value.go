@@ -4,13 +4,13 @@ package points
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"coeval/transforms/answers"
+	"coeval/transforms/answers/patterns"
 )
 
 // A Scale is the range of a rubric's scores in thousandths of a point.
@@ -110,7 +110,7 @@ func (c *cursor) rest() string { return c.s[c.at:] }
 func (c *cursor) spaces() { c.at += len(c.rest()) - len(strings.TrimLeft(c.rest(), " ")) }
 
 // take moves past a match at the cursor and returns its groups.
-func (c *cursor) take(re *regexp.Regexp) []string {
+func (c *cursor) take(re *patterns.Pattern) []string {
 	m := re.FindStringSubmatch(c.rest())
 	if m != nil {
 		c.at += len(m[0])
@@ -119,13 +119,13 @@ func (c *cursor) take(re *regexp.Regexp) []string {
 }
 
 var (
-	digits   = regexp.MustCompile(`^([+-]?)\s?(\d*)(?:([.,])(\d+))?`)
-	mixed    = regexp.MustCompile(`^ ?(\d)\s*/\s*(\d)\b`)
-	andAHalf = regexp.MustCompile(`(?i)^\s+and\s+(?:(?:a|one)[\s-]half\b|1/2(?:\D|$)|½)`)
+	digits   = patterns.New(`^([+-]?)\s?(\d*)(?:([.,])(\d+))?`)
+	mixed    = patterns.New(`^ ?(\d)\s*/\s*(\d)\b`)
+	andAHalf = patterns.New(`(?i)^\s+and\s+(?:(?:a|one)[\s-]half\b|1/2(?:\D|$)|½)`)
 	// pointWord is the decimal of a number in letters: three point five.
-	pointWord = regexp.MustCompile(`(?i)^\s+point\s+(zero|one|two|three|four|five|six|seven|eight|nine)\b|^点([零一二三四五])`)
-	letters   = regexp.MustCompile(`^[\pL\pM'’]+`)
-	han       = regexp.MustCompile(`^[零〇一二两三四五]`)
+	pointWord = patterns.New(`(?i)^\s+point\s+(zero|one|two|three|four|five|six|seven|eight|nine)\b|^点([零一二三四五])`)
+	letters   = patterns.New(`^[\pL\pM'’]+`)
+	han       = patterns.New(`^[零〇一二两三四五]`)
 )
 
 // number reads a number at the cursor. It returns false without moving if there is none.
@@ -205,20 +205,20 @@ func fromFloat(v float64, isWord bool) number {
 }
 
 var (
-	openers = regexp.MustCompile(`^[\s("'“‘\[{<$|]+`)
-	closers = regexp.MustCompile(`^[\s)"'”’\]}>$|]+`)
+	openers = patterns.New(`^[\s("'“‘\[{<$|]+`)
+	closers = patterns.New(`^[\s)"'”’\]}>$|]+`)
 	// tag is a placeholder with a value after it, as in "<points> 4" and "<points> = 4".
-	tag = regexp.MustCompile(`^\s*[<\[{]\s*[\pL][\pL\s_/-]{0,40}[>\]}]\s*[:=]?\s*`)
+	tag = patterns.New(`^\s*[<\[{]\s*[\pL][\pL\s_/-]{0,40}[>\]}]\s*[:=]?\s*`)
 	// lead are the words that may stand between the label and the number.
-	lead    = regexp.MustCompile(`(?i)^\s*(?:(?:a|an)\s+(?:grand\s+)?total\s+of|total|points?|score|rating|exactly|just|(?:a\s+)?(?:solid|strong|clear|full|perfect|fair|good)|得|共|计|得分)(?:\s*[:=]\s*|\s+)`)
-	leadHan = regexp.MustCompile(`^(?:共计|共|计|得分|得)\s*`)
+	lead    = patterns.New(`(?i)^\s*(?:(?:a|an)\s+(?:grand\s+)?total\s+of|total|points?|score|rating|exactly|just|(?:a\s+)?(?:solid|strong|clear|full|perfect|fair|good)|得|共|计|得分)(?:\s*[:=]\s*|\s+)`)
+	leadHan = patterns.New(`^(?:共计|共|计|得分|得)\s*`)
 	// grade is a quality in words before its number: Very good (4).
-	grade = regexp.MustCompile(`(?i)^\s*["'“]?(?:(?:very|quite|fairly|rather|mostly|above|below)\s+)?(?:good|great|excellent|outstanding|perfect|fair|poor|bad|weak|strong|average|mediocre|decent|solid|adequate|acceptable|satisfactory|ok|okay)["'”]?\s*(?:[(\[,:=–—]|-\s)\s*`)
-	stars = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰]+\s*`)
+	grade = patterns.New(`(?i)^\s*["'“]?(?:(?:very|quite|fairly|rather|mostly|above|below)\s+)?(?:good|great|excellent|outstanding|perfect|fair|poor|bad|weak|strong|average|mediocre|decent|solid|adequate|acceptable|satisfactory|ok|okay)["'”]?\s*(?:[(\[,:=–—]|-\s)\s*`)
+	stars = patterns.New(`^\s*[★⭐🌟☆✩✰]+\s*`)
 	// placeholder is a bracket without a value.
-	placeholder = regexp.MustCompile(`^\s*["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]*[>\]})]`)
+	placeholder = patterns.New(`^\s*["'“]?[<\[{(]\s*[\pL][\pL\s_.,'’/-]*[>\]})]`)
 	// scaleFirst is a scale before the value: 5点満点中3点.
-	scaleFirst = regexp.MustCompile(`^\(?(?:(\d+)\s*[点分점]?\s*(?:満点|满分|滿分|만점)\s*(?:中|に|에서|에|で|,)?\s*|(?:满分|滿分|満点|만점)\s*(\d+)\s*[点分점]?\s*,?\s*)得?\)?`)
+	scaleFirst = patterns.New(`^\(?(?:(\d+)\s*[点分점]?\s*(?:満点|满分|滿分|만점)\s*(?:中|に|에서|에|で|,)?\s*|(?:满分|滿分|満点|만점)\s*(\d+)\s*[点分점]?\s*,?\s*)得?\)?`)
 )
 
 // read reads the text after a label.
@@ -306,13 +306,13 @@ func (sc Scale) isMax(s string) bool {
 
 var (
 	// sumLine is a sum and the place of its result. Its terms may have names.
-	sumLine  = regexp.MustCompile(`^([^=]*\d[^=]*(?:\s[-–]\s|[+–])[^=]*\d[^=]*)(?:=|→)\s*[\s("'\[{<$]*`)
-	halves   = regexp.MustCompile(`(^|[+\s–-])½`)
-	sumNotes = regexp.MustCompile(`\([^()0-9]*\)|\[[^\[\]0-9]*\]`)
-	sumNames = regexp.MustCompile(`^[\s\pL()\[\]{}:,.'’&/-]*$`)
-	term     = regexp.MustCompile(`([+–-]?)\s*(\d*[.,]?\d+)(?:\s*/\s*1(?:\.0)?\b)?`)
-	equals   = regexp.MustCompile(`^\s*=\s*`)
-	reversed = regexp.MustCompile(`^[\s(]*\d+(?:[.,]\d+)?(?:\s*\([^()0-9]*\))?(?:\s*(?:[+–-])\s*\d+(?:[.,]\d+)?(?:\s*\([^()0-9]*\))?)+[\s)]*`)
+	sumLine  = patterns.New(`^([^=]*\d[^=]*(?:\s[-–]\s|[+–])[^=]*\d[^=]*)(?:=|→)\s*[\s("'\[{<$]*`)
+	halves   = patterns.New(`(^|[+\s–-])½`)
+	sumNotes = patterns.New(`\([^()0-9]*\)|\[[^\[\]0-9]*\]`)
+	sumNames = patterns.New(`^[\s\pL()\[\]{}:,.'’&/-]*$`)
+	term     = patterns.New(`([+–-]?)\s*(\d*[.,]?\d+)(?:\s*/\s*1(?:\.0)?\b)?`)
+	equals   = patterns.New(`^\s*=\s*`)
+	reversed = patterns.New(`^[\s(]*\d+(?:[.,]\d+)?(?:\s*\([^()0-9]*\))?(?:\s*(?:[+–-])\s*\d+(?:[.,]\d+)?(?:\s*\([^()0-9]*\))?)+[\s)]*`)
 )
 
 // expression reads a number, or a sum with its result. A sum without a result and one with a
@@ -359,10 +359,10 @@ func sumOfTerms(s string) float64 {
 	return math.Round(sum*1e6) / 1e6
 }
 
-var doubt = regexp.MustCompile(`(?i)^\s*(?:about|around|roughly|approximately|approx|maybe|perhaps|probably|possibly|likely|between|at\s+(?:least|most)|up\s+to|over|under|above|below|nearly|almost|not|no|either|[~<>≤≥±])`)
+var doubt = patterns.New(`(?i)^\s*(?:about|around|roughly|approximately|approx|maybe|perhaps|probably|possibly|likely|between|at\s+(?:least|most)|up\s+to|over|under|above|below|nearly|almost|not|no|either|[~<>≤≥±])`)
 
 // commaDigits are digits around a comma, which may be a number or two: 1,000 and 3,8.
-var commaDigits = regexp.MustCompile(`^\s*\d+,\d`)
+var commaDigits = patterns.New(`^\s*\d+,\d`)
 
 // noNumber returns the reason why there is no number at the cursor.
 func (c *cursor) noNumber() string {
@@ -373,16 +373,16 @@ func (c *cursor) noNumber() string {
 }
 
 var (
-	unit  = regexp.MustCompile(`(?i)^(?:\s+p(?:[^\pL.]|\.|$)|[\s-]*(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|criteria\s+(?:are\s+|were\s+)?(?:met|satisfied|fulfilled)|punkte?n?|puntos?|pontos?|punti|punto|punten|marks?|балл(?:а|ов|ы)?|бал(?:и|ів|а)?|очк(?:а|ов)|точки|поени?|bodů|body|bodov[ai]?|točk[ei]?|puan|poäng|poeng|pistettä|pont|puncte|điểm|punkt(?:y|ów|er)?|pkte?n?\.?|poin|mata|نقاط|نقطة|درجات|درجة|امتیاز|نمره|נקודות|अंक|अंकों|পয়েন্ট|நம்பர்|புள்ளிகள்|คะแนน|βαθμο[ίι]ς?)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[\s-]*[分点점點星])`)
-	inAll = regexp.MustCompile(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|final|です|だ|입니다|이다)\b?`)
+	unit  = patterns.New(`(?i)^(?:\s+p(?:[^\pL.]|\.|$)|[\s-]*(?:(?:possible|available)\s+)?(?:points?|pts?\.?|stars?|criteria\s+(?:are\s+|were\s+)?(?:met|satisfied|fulfilled)|punkte?n?|puntos?|pontos?|punti|punto|punten|marks?|балл(?:а|ов|ы)?|бал(?:и|ів|а)?|очк(?:а|ов)|точки|поени?|bodů|body|bodov[ai]?|točk[ei]?|puan|poäng|poeng|pistettä|pont|puncte|điểm|punkt(?:y|ów|er)?|pkte?n?\.?|poin|mata|نقاط|نقطة|درجات|درجة|امتیاز|نمره|נקודות|अंक|अंकों|পয়েন্ট|நம்பர்|புள்ளிகள்|คะแนน|βαθμο[ίι]ς?)(?:\s+(?:in\s+)?total|\s+overall|\s+awarded|\s+earned)?(?:[^\pL]|$)|[\s-]*[分点점點星])`)
+	inAll = patterns.New(`(?i)^\s*(?:in\s+(?:total|all)|overall|total|final|です|だ|입니다|이다)\b?`)
 	// tagAfter is the placeholder of the instruction, kept behind its value.
-	tagAfter = regexp.MustCompile(`(?i)^\s*</?(?:points?|total|score|number)>`)
-	symbols  = regexp.MustCompile(`^\s*[★⭐🌟☆✩✰✅👍]+`)
-	percent  = regexp.MustCompile(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
-	ofScale  = regexp.MustCompile(`(?i)^[\s("'\[{<]*(?:/|-?\bout[\s-]+of|\bof|\bvon|\bsur|\bsu|\bsobre|\bde|\bvan(?:\s+de)?|\bna|\bze?|\bod|\bdari|\bdaripada|\bav|\baf|\bdin|\bpe|\bud\s+af|\but\s+av|\btrên|\btừ|\bkati\s+ya|из|от|із|з|από(?:\s+τα)?|στα|من(?:\s+أصل)?|از|מתוך|จาก|เต็ม|共)[\s-]*(?:the\s+|a\s+|an\s+|insgesamt\s+|maximal(?:ly)?\s+|max\.?\s+|un\s+(?:total|máximo|massimo|maximum)\s+de\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
-	toScale  = regexp.MustCompile(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
-	maxNote  = regexp.MustCompile(`^\s*[(,]?\s*(\d+)\s*[分点점]\s*(?:満点|满分|만점)|^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
-	ratio    = regexp.MustCompile(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
+	tagAfter = patterns.New(`(?i)^\s*</?(?:points?|total|score|number)>`)
+	symbols  = patterns.New(`^\s*[★⭐🌟☆✩✰✅👍]+`)
+	percent  = patterns.New(`(?i)^\s*(?:%|percent\b|per\s+cent\b|prozent\b|パーセント|百分)`)
+	ofScale  = patterns.New(`(?i)^[\s("'\[{<]*(?:/|-?\bout[\s-]+of|\bof|\bvon|\bsur|\bsu|\bsobre|\bde|\bvan(?:\s+de)?|\bna|\bze?|\bod|\bdari|\bdaripada|\bav|\baf|\bdin|\bpe|\bud\s+af|\but\s+av|\btrên|\btừ|\bkati\s+ya|из|от|із|з|από(?:\s+τα)?|στα|من(?:\s+أصل)?|از|מתוך|จาก|เต็ม|共)[\s-]*(?:the\s+|a\s+|an\s+|insgesamt\s+|maximal(?:ly)?\s+|max\.?\s+|un\s+(?:total|máximo|massimo|maximum)\s+de\s+)?(?:(?:possible|maximum|max|total)\s+(?:of\s+)?)?(?:a\s+(?:possible|maximum)\s+(?:of\s+)?)?[\s(\[{<$]*(\d+(?:[.,]\d+)?|five|ten|fünf|cinq|cinco|cinque|zehn|dix|diez)\b`)
+	toScale  = patterns.New(`(?i)^[\s(]*(?:on|using)\s+(?:a|the)\s+(?:scale\s+(?:of|from)\s+)?(\d+)\s*(?:to|-|–)\s*(\d+)(?:[\s-]*(?:point\s+)?scale)?`)
+	maxNote  = patterns.New(`^\s*[(,]?\s*(\d+)\s*[分点점]\s*(?:満点|满分|만점)|^\s*[(,]?\s*(?:满分|滿分|満点|만점|max(?:imum)?\.?:?|最高)\s*(?:为|為)?\s*(\d+)\s*[分点점]?`)
+	ratio    = patterns.New(`^\s*(?:=|\()\s*(\d+(?:[.,]\d+)?)\s*%\s*\)?`)
 )
 
 // tail moves past the unit and the scale after a number.
