@@ -190,6 +190,7 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 		asked[i] = slices.Clone(s.asked[i])
 	}
 	rest := slices.Clone(round)
+	strengths := s.strengths()
 	ok = true
 	for k, end := range []func([]float64) int{top, bottom} {
 		if 2*(s.pairs+k+1) > s.asking.Most {
@@ -206,7 +207,7 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 				if asked[i][j] {
 					continue
 				}
-				v := s.information(i, j, ends)
+				v := information(strengths, i, j, ends)
 				values[[2]int{i, j}] = v
 				if v > most+slack {
 					most, pair = v, [2]int{i, j}
@@ -229,15 +230,27 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 	return ok && len(rest) == 0, should
 }
 
+// strengths returns e^x of every rating of every draw, so that the probability of a win is a quotient.
+func (s *Step) strengths() [][]float64 {
+	all := make([][]float64, len(s.samples))
+	for d, x := range s.samples {
+		all[d] = make([]float64, len(x))
+		for i := range x {
+			all[d][i] = math.Exp(x[i])
+		}
+	}
+	return all
+}
+
 // information returns the mutual information of the verdict on two judgments and of which judgment is
 // at one end: the entropy of the mean probability less the mean entropy given the judgment at the end.
 // Ends has that judgment for each draw.
-func (s *Step) information(i, j int, ends []int) float64 {
-	n := len(s.samples[0])
+func information(strengths [][]float64, i, j int, ends []int) float64 {
+	n := len(strengths[0])
 	sums, counts := make([]float64, n), make([]float64, n)
 	total := 0.0
-	for d, x := range s.samples {
-		p := 1 / (1 + math.Exp(x[j]-x[i]))
+	for d, e := range strengths {
+		p := e[i] / (e[i] + e[j])
 		sums[ends[d]] += p
 		counts[ends[d]]++
 		total += p

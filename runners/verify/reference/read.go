@@ -267,9 +267,16 @@ var (
 	special = regexp.MustCompile(`(?:\s*(?:<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>))+\s*$`)
 	// tags are those of elements, without a value in brackets, as <4> and <Judgment B>.
 	tags = regexp.MustCompile(`</?[A-Za-z][A-Za-z0-9_-]{2,}>`)
-	// marks are emphasis, brackets, quotation marks and TeX.
-	marks = regexp.MustCompile("^[ #>]+|[][*_`<>(){}$\"'“”‘’【】「」\\\\]")
 )
+
+// unmarked returns a space for emphasis, brackets, quotation marks and TeX.
+func unmarked(r rune) rune {
+	switch r {
+	case ']', '[', '*', '_', '`', '<', '>', '(', ')', '{', '}', '$', '"', '\'', '“', '”', '‘', '’', '【', '】', '「', '」', '\\':
+		return ' '
+	}
+	return r
+}
 
 // plainRune returns the ASCII form of a digit of any script and of a letter or digit in another style.
 func plainRune(r rune) rune {
@@ -294,12 +301,18 @@ func plainRune(r rune) rune {
 // brackets, quotation marks and final punctuation.
 func cleanLines(text string) []string {
 	var lines []string
-	for line := range strings.Lines(special.ReplaceAllString(text, "")) {
-		line = tags.ReplaceAllString(strings.Map(plainRune, width.Fold.String(line)), " ")
+	if strings.HasSuffix(strings.TrimRight(text, "\t\n\f\r "), ">") {
+		text = special.ReplaceAllString(text, "")
+	}
+	for line := range strings.Lines(text) {
+		line = strings.Map(plainRune, width.Fold.String(line))
+		if strings.Contains(line, "<") {
+			line = tags.ReplaceAllString(line, " ")
+		}
 		if body := strings.TrimLeft(line, " #>"); strings.Count(body, "<") != strings.Count(body, ">") {
 			line = body + " ~" // a comparison, which makes no line plain
 		}
-		line = strings.Join(strings.Fields(marks.ReplaceAllString(line, " ")), " ")
+		line = strings.Join(strings.Fields(strings.Map(unmarked, strings.TrimLeft(line, " #>"))), " ")
 		line = strings.TrimSpace(strings.TrimRight(line, ".!。"))
 		if line != "" {
 			lines = append(lines, line)
