@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/pacing"
+	"coeval/transforms/fleet/policy"
 	"coeval/transforms/fleet/reads"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
@@ -195,12 +195,12 @@ func scheduleRequest(stage, promptID string, sizes []int) schedule.Request {
 // first try uses the permits of g; without g it waits for permits. After an answer the caller must call
 // counters.Delivered once the journal has the answer.
 func (f *Fleet) ask(ctx context.Context, endpoints []*endpoint.Endpoint, g *schedule.Grant, q request, calls *counters.Tally) ([]schemas.Generation, []bool, error) {
-	t := retryState{last: time.Now()}
+	t := retryState{History: policy.History{Last: time.Now()}}
 	for ; ; g = nil {
 		if g == nil {
 			var err error
 			wanted := scheduleRequest(q.stage, q.promptID, []int{q.n})
-			wanted.Avoid, wanted.First = serversOf(t.avoid), t.waits > 0
+			wanted.Avoid, wanted.First = serversOf(t.avoid), t.Waits > 0
 			ticket := f.limiter.Enqueue(serversOf(endpoints), wanted)
 			if g, endpoints, err = f.receive(ctx, ticket, endpoints, &q); err != nil {
 				ticket.Cancel()
@@ -264,10 +264,6 @@ func (f *Fleet) recordRetry(q *request, flt *fault.Fault, calls *counters.Tally)
 	calls.AddRetry(q.stage, counters.OutcomeOf(flt))
 }
 
-// maxFullBackoffs bounds the doubling of the pause before a request to an overloaded server, because
-// the limiter also reduces its load.
-const maxFullBackoffs = 3
-
 // beforeRetry waits until a request may be sent again, and returns the endpoints for it. The request
 // has no permits during the wait.
 func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, flt *fault.Fault) ([]*endpoint.Endpoint, error) {
@@ -281,35 +277,16 @@ func (f *Fleet) beforeRetry(ctx context.Context, t *retryState, e *endpoint.Endp
 	if q.stage != stageProbe {
 		endpoints = f.widened(endpoints, q)
 	}
-	waits := t.waits
 	if flt.Kind == fault.Overloaded {
 		if f.limiter.CanAvoid(serversOf(endpoints), serversOf(t.avoid)) {
 			return endpoints, nil // another endpoint may have room now
 		}
 		t.avoid = nil
-		waits = min(waits, maxFullBackoffs)
 	}
-	return endpoints, backoff(ctx, flt.RetryAfter, waits)
-}
-
-const (
-	// firstBackoff doubles with each try up to maxBackoff. Half of it is jitter.
-	firstBackoff = 250 * time.Millisecond
-	maxBackoff   = 30 * time.Second
-)
-
-// backoff waits for the time that the server requested, up to pacing.MaxWait, plus a little jitter.
-// Without a requested time it waits longer with each try.
-func backoff(ctx context.Context, asked time.Duration, times int) error {
-	wait := min(firstBackoff<<min(max(times-1, 0), 10), maxBackoff)
-	wait = wait/2 + rand.N(wait/2+1)
-	if asked > 0 {
-		wait = min(asked, pacing.MaxWait) + rand.N(firstBackoff)
+	if !sleep(ctx, t.Pause(flt)) {
+		return endpoints, ctx.Err()
 	}
-	if !sleep(ctx, wait) {
-		return ctx.Err()
-	}
-	return nil
+	return endpoints, nil
 }
 
 // widenInterval is the time between two checks for more endpoints while a request waits.

@@ -1,10 +1,11 @@
 // Package fleet is the client of all inference servers of a run. It sends requests and repeats them, and
-// it decides the reaction to each fault.
+// it reacts to each fault.
 //
-// The packages below it do the rest. Package endpoint keeps the state of one server. Package schedule
-// chooses the server of each request, and pacing limits the generations in flight at a server. Package
-// transport exchanges HTTP messages, and openai writes and reads them. Package reads finds the form in
-// which a server answers reads. Package counters counts for the user, the report and Prometheus.
+// The packages below it do the rest. Package policy decides the reaction to a fault. Package endpoint
+// keeps the state of one server. Package schedule chooses the server of each request, and pacing
+// limits the generations in flight at a server. Package transport exchanges HTTP messages, and openai
+// writes and reads them. Package reads finds the form in which a server answers reads. Package
+// counters counts for the user, the report and Prometheus.
 //
 // One or more endpoints serve a role. [Fleet.Do] takes ranges of replicates of calls of one role and
 // returns when each replicate has an answer or a final failure:
@@ -19,7 +20,7 @@
 //	  │                ├─────────────────────────── POST ───────►│
 //	  │                │◄───────────────────── answer or fault ──┤
 //	  │                ├─ Release ─────────►│                    │
-//	  │                │ fault: consult the policy (see policy.go)
+//	  │                │ fault: apply the policy (see react.go)
 //	  │◄── deliver ────┤ answer: deliver it, request missing choices again
 //	  │◄── return ─────┤ all replicates have been delivered
 //

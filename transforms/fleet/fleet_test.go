@@ -23,6 +23,7 @@ import (
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/policy"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/simulator"
@@ -808,9 +809,9 @@ func TestTurnedAwayForEver(t *testing.T) {
 		{0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			e, tr, last := endpoint.New(&transport.Client{}, nil), retryState{last: time.Now()}, 0
+			e, tr, last := endpoint.New(&transport.Client{}, nil), policy.History{Last: time.Now()}, 0
 			for n := 1; n <= 5000; n++ {
-				if tr.rejectedForGood(10*time.Minute, []*endpoint.Endpoint{e}) {
+				if tr.RejectedForGood(time.Now(), succeededSince([]*endpoint.Endpoint{e}, tr.Last), 10*time.Minute) {
 					last = n
 					break
 				}

@@ -8,6 +8,7 @@ import (
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/policy"
 	"coeval/transforms/stage"
 )
 
@@ -77,7 +78,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 		}
 		took, flt := f.askShort(ctx, e, r)
 		if flt != nil && flt.Kind != fault.NoChoice {
-			if do := policy[flt.Kind].action; do == actFail || do == actDeny {
+			if do := policy.Of(flt.Kind).Action; do == policy.Fail || do == policy.Deny {
 				refused++
 			}
 			useless = refused >= maxShortRefusals

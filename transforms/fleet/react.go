@@ -14,41 +14,10 @@ import (
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/policy"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
 )
-
-// An action is the client's reaction to a fault.
-type action int
-
-const (
-	actRetry   action = iota // send again until it was sent Options.Tries times
-	actWait                  // send again when there is room
-	actFail                  // final failure of the call
-	actDeny                  // the server denies: see [Fleet.deny]
-	actStream                // send again as a stream, then as actRetry
-	actSplit                 // send again as a stream, then with fewer choices, then as actRetry
-	actRename                // send again with max_completion_tokens, then as actFail
-	actStopOwn               // this machine's fault: the run stops
-)
-
-// policy is the table of faults and actions, with the outcome for the limiter.
-var policy = map[fault.Kind]struct {
-	action  action
-	outcome schedule.Outcome
-}{
-	fault.Broken:        {actRetry, schedule.Failed},
-	fault.NoChoice:      {actRetry, schedule.Failed},
-	fault.TimedOut:      {actRetry, schedule.Failed},
-	fault.Unreachable:   {actRetry, schedule.Unreachable},
-	fault.Overloaded:    {actWait, schedule.Overloaded},
-	fault.Refused:       {actFail, schedule.Refused},
-	fault.Denied:        {actDeny, schedule.Failed},
-	fault.StreamOnly:    {actStream, schedule.Refused},
-	fault.CutOffSilence: {actSplit, schedule.Failed},
-	fault.WrongField:    {actRename, schedule.Refused},
-	fault.OwnMachine:    {actStopOwn, schedule.Refused},
-}
 
 // resultOf describes an answer to the limiter.
 func resultOf(flt *fault.Fault, generations []schemas.Generation) schedule.Result {
@@ -59,52 +28,28 @@ func resultOf(flt *fault.Fault, generations []schemas.Generation) schedule.Resul
 	if flt.Kind == fault.Denied && flt.RetryAfter > 0 { // a temporary denial: all requests would get it
 		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter}
 	}
-	return schedule.Result{Outcome: policy[flt.Kind].outcome, RetryAfter: flt.RetryAfter}
+	return schedule.Result{Outcome: policy.Of(flt.Kind).Outcome, RetryAfter: flt.RetryAfter}
 }
 
 // retryState is the history of a request so far.
 type retryState struct {
-	// tries counts failures while some server of the role answered. waits counts all faults, and
-	// lengthens the next pause. rejections counts rejections while other requests had answers.
-	tries, waits, rejections int
+	policy.History
+
 	// avoid are the endpoints at which it failed.
 	avoid []*endpoint.Endpoint
-	// first is the time of the first fault. last is the time of the last fault, or of the start if there
-	// was none.
-	first, last time.Time
 }
 
-func (t *retryState) recordFault() {
-	if t.first.IsZero() {
-		t.first = time.Now()
-	}
-	t.waits++
-}
-
-// After maxRejections rejections while other requests succeed, the request itself may be the cause.
-const maxRejections = 200
-
-// rejectedForGood counts a rejection. It reports whether the request itself seems to be the cause: it was
-// rejected at least maxRejections times while others succeeded, for longer than the patience. Some gateways
-// answer 503 when a request crashes the server.
-func (t *retryState) rejectedForGood(patience time.Duration, endpoints []*endpoint.Endpoint) bool {
-	t.recordFault()
-	if slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) }) {
-		t.rejections++
-	}
-	t.last = time.Now()
-	return t.rejections >= maxRejections && time.Since(t.first) > patience
+// succeededSince reports whether any of the endpoints has answered a request since then.
+func succeededSince(endpoints []*endpoint.Endpoint, then time.Time) bool {
+	return slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(then) })
 }
 
 // countFailure counts a failure, unless no server answers at all. If no other request shows that the
 // server works, it sends a short test request.
 func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, calls *counters.Tally) {
-	t.recordFault()
-	alive := q.stage == stageProbe || slices.ContainsFunc(endpoints, func(e *endpoint.Endpoint) bool { return e.SucceededSince(t.last) })
-	if alive || f.isAlive(ctx, e, q.role, calls) {
-		t.tries++
-	}
-	t.last = time.Now()
+	t.RecordFault(time.Now())
+	alive := q.stage == stageProbe || succeededSince(endpoints, t.Last) || f.isAlive(ctx, e, q.role, calls)
+	t.RecordFailure(time.Now(), alive)
 }
 
 // handleFault reacts to a fault. It returns generations for a final failure, an error when the run
@@ -113,26 +58,26 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	do := policy[flt.Kind].action
-	if do == actFail && flt.Status == 403 && !f.hasAnswered(q.role) {
-		do = actDeny // before the first answer, a 403 is about the server and not about this prompt
+	do := policy.Of(flt.Kind).Action
+	if do == policy.Fail && flt.Status == 403 && !f.hasAnswered(q.role) {
+		do = policy.Deny // before the first answer, a 403 is about the server and not about this prompt
 	}
-	if do == actRename {
+	if do == policy.Rename {
 		if loosen(e, q, do) {
 			return nil, nil
 		}
-		do = actFail
+		do = policy.Fail
 	}
 	switch do {
-	case actStopOwn:
+	case policy.StopOwn:
 		return nil, cmp.Or(flt.Err, errors.New(flt.Message))
-	case actRetry:
+	case policy.Retry:
 		if flt.Kind == fault.NoChoice && q.choiceless {
 			return failed(&fault.Fault{Code: fault.CodeMalformed, Message: noChoiceYet}, q.n), nil
 		}
-	case actDeny:
+	case policy.Deny:
 		return f.deny(ctx, t, e, q, flt)
-	case actFail:
+	case policy.Fail:
 		if q.streamed && flt.Code == fault.CodeBadRequest && loosen(e, q, do) {
 			return nil, nil
 		}
@@ -143,7 +88,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 			}
 		}
 		return failed(flt, q.n), nil
-	case actStream, actSplit:
+	case policy.Stream, policy.Split:
 		if loosen(e, q, do) {
 			return nil, nil
 		}
@@ -151,36 +96,36 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 	if q.once {
 		return failed(flt, q.n), nil
 	}
-	if do == actWait {
-		if t.rejectedForGood(f.options.Patience, endpoints) {
+	if do == policy.Wait {
+		if t.RejectedForGood(time.Now(), succeededSince(endpoints, t.Last), f.options.Patience) {
 			return failed(flt, q.n), nil
 		}
 		if slices.ContainsFunc(endpoints, (*endpoint.Endpoint).Busy) {
 			return nil, nil // the server works on long generations
 		}
-		return nil, f.checkPatience(endpoints, q.role, t.first)
+		return nil, f.checkPatience(endpoints, q.role, t.First)
 	}
 	if flt.Code == fault.CodeTimeout {
 		q.timeouts++
 	}
-	if f.countFailure(ctx, t, e, endpoints, q, calls); t.tries >= f.options.Tries {
+	if f.countFailure(ctx, t, e, endpoints, q, calls); t.Tries >= f.options.Tries {
 		return failed(flt, q.n), nil
 	}
-	return nil, f.checkPatience(endpoints, q.role, t.first)
+	return nil, f.checkPatience(endpoints, q.role, t.First)
 }
 
 // loosen changes the form of a request: to a stream, from a stream, to half as many choices, or to
 // max_completion_tokens. It returns false if no change is left.
-func loosen(e *endpoint.Endpoint, q *request, do action) bool {
+func loosen(e *endpoint.Endpoint, q *request, do policy.Action) bool {
 	switch {
-	case do == actRename && !q.renamed:
+	case do == policy.Rename && !q.renamed:
 		e.UseCompletionTokens(q.role)
-	case do == actRename:
+	case do == policy.Rename:
 		return false
-	case do == actFail: // a streamed request failed for good
+	case do == policy.Fail: // a streamed request failed for good
 		e.RefuseStream(q.role)
 	case e.UseStream(q.role, q.streamed):
-	case do == actSplit && q.n > 1:
+	case do == policy.Split && q.n > 1:
 		q.n /= 2
 		e.LimitChoices(q.role, q.n)
 	default:
@@ -194,7 +139,7 @@ func loosen(e *endpoint.Endpoint, q *request, do action) bool {
 // Otherwise the run stops with an error.
 func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q *request, flt *fault.Fault) ([]schemas.Generation, error) {
 	stands := e.RecordDenial(q.role, flt)
-	t.recordFault()
+	t.RecordFault(time.Now())
 	if !stands {
 		if q.once {
 			return failed(flt, q.n), nil
