@@ -26,7 +26,7 @@ func (e *Endpoint) DenialSentence(ctx context.Context, r *stage.Role, flt *fault
 		advice = "the network requires a login: log in with a browser, then run the same command again"
 	case flt.Status == 410:
 		advice = "the model or the path is gone: choose another model"
-	case flt.Status == 501 || flt.Status == 426 || flt.Status == 505 || flt.Status == 421:
+	case flt.Status == 501 || flt.Status == 426 || flt.Status == 505 || flt.Status == 421 || flt.Status == 101:
 		advice = "no OpenAI-compatible API answers there: check host, port and path of the URL"
 	case flt.Status == 401 && !e.HasKey:
 		advice = "it requires an API key; set api_key_env to the name of the environment variable with the key, or api_key_file to its file"

@@ -40,14 +40,15 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 }
 
 // inUTF8 converts a body in the character set that its Content-Type names, as Latin-1 or UTF-16. A body that
-// is valid UTF-8 without zero bytes stays as it is, since some servers name a wrong one.
+// is valid UTF-8 without zero bytes stays as it is, since some servers name a wrong one. The zero bytes of
+// UTF-16 identify it without a name: texts of servers begin with an ASCII character.
 func inUTF8(body []byte, contentType string) []byte {
 	if utf8.Valid(body) && bytes.IndexByte(body, 0) < 0 {
 		return body
 	}
 	_, parameters, err := mime.ParseMediaType(contentType)
 	if err != nil || parameters["charset"] == "" {
-		return body
+		parameters = map[string]string{"charset": utf16Of(body)}
 	}
 	encoding, err := htmlindex.Get(parameters["charset"])
 	if err != nil {
@@ -58,6 +59,19 @@ func inUTF8(body []byte, contentType string) []byte {
 		return body
 	}
 	return out
+}
+
+// utf16Of returns the name of the kind of UTF-16 that a text with zero bytes has, "" for none.
+func utf16Of(body []byte) string {
+	body = bytes.TrimPrefix(bytes.TrimPrefix(body, []byte("\xff\xfe")), []byte("\xfe\xff"))
+	switch {
+	case len(body) < 2 || len(body)%2 != 0:
+	case body[0] == 0 && body[1] != 0:
+		return "utf-16be"
+	case body[0] != 0 && body[1] == 0:
+		return "utf-16le"
+	}
+	return ""
 }
 
 // gzipMagic begins a gzip stream, and no JSON.

@@ -203,11 +203,14 @@ func (c *Client) exchange(req *http.Request, limit int64) (*Answer, error) {
 		_ = guard.Close() // a further request would get the answer to this one
 		return a, fmt.Errorf("%w: it arrived before the request was sent", ErrForeign)
 	}
-	if echo := resp.Header.Get(requestIDHeader); c.isForeign(id, echo) {
+	if echoes := resp.Header.Values(requestIDHeader); c.isForeign(id, echoes) {
 		if guard != nil {
 			_ = guard.Close() // as above
 		}
-		return a, fmt.Errorf("%w: %s is %q, the client sent %q", ErrForeign, requestIDHeader, c.Secrets.String(echo), id)
+		return a, fmt.Errorf("%w: %s is %q, the client sent %q", ErrForeign, requestIDHeader, c.Secrets.String(strings.Join(echoes, ", ")), id)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return a, nil // its body is the connection: no time limit would end a read
 	}
 	a.Body, err = readBody(resp, limit)
 	if err == nil {
@@ -256,16 +259,27 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// isForeign reports whether an echoed request ID shows that the answer belongs to another request. Some
-// services number requests themselves. So an ID of another form counts only if the server has returned
-// one of ours before.
-func (c *Client) isForeign(sent, echo string) bool {
-	switch echo {
-	case "":
-		return false
-	case sent:
+// isForeign reports whether the echoed request IDs show that the answer belongs to another request. Some
+// services number requests themselves, and gateways add their IDs to ours, in the same header or in
+// another. So an ID of another form counts only if the server has returned one of ours before.
+func (c *Client) isForeign(sent string, headers []string) bool {
+	var ours, others bool
+	for _, id := range strings.FieldsFunc(strings.Join(headers, ","), isBetweenIDs) {
+		switch {
+		case strings.HasPrefix(id, sent): // a gateway may number its tries
+			ours = true
+		case strings.HasPrefix(id, requestIDPrefix):
+			return true
+		default:
+			others = true
+		}
+	}
+	if ours {
 		c.echoes.Store(true)
 		return false
 	}
-	return strings.HasPrefix(echo, requestIDPrefix) || c.echoes.Load()
+	return others && c.echoes.Load()
 }
+
+// isBetweenIDs reports whether a character separates IDs or quotes them.
+func isBetweenIDs(r rune) bool { return strings.ContainsRune(`,; "'`, r) }
