@@ -90,16 +90,46 @@ func unescapeJSON(text []byte) (char byte, size int) {
 	switch text[1] {
 	case '"', '\\', '/', '\'':
 		return text[1], 2
-	case 'u':
-		if bytes.HasPrefix(text[2:], []byte("00")) {
-			if c, ok := hexByte(text, 4, 2); ok {
-				return c, 6
-			}
-		}
+	case 'u', 'U':
+		return unescapeUnicode(text)
 	case 'x':
 		if c, ok := hexByte(text, 2, 2); ok {
 			return c, 4
 		}
+	case '0', '1', '2', '3':
+		const octal = 3
+		if len(text) > octal {
+			if c, err := strconv.ParseUint(string(text[1:1+octal]), 8, 8); err == nil {
+				return byte(c), 1 + octal
+			}
+		}
+	}
+	return 0, 0
+}
+
+// unescapeUnicode reads \u0041, and the forms of other languages: \U00000041 and \u{41}.
+func unescapeUnicode(text []byte) (char byte, size int) {
+	if text[1] == 'u' && len(text) > 2 && text[2] == '{' {
+		end := bytes.IndexByte(text[:min(len(text), maxEntity)], '}')
+		if end < 0 {
+			return 0, 0
+		}
+		c, err := strconv.ParseUint(string(text[3:end]), 16, 8)
+		if err != nil {
+			return 0, 0
+		}
+		return byte(c), end + 1
+	}
+	zeros := []byte("00")
+	if text[1] == 'U' {
+		zeros = []byte("000000")
+	}
+	digits := 2 + len(zeros)
+	if !bytes.HasPrefix(text[2:], zeros) {
+		return 0, 0
+	}
+	if c, ok := hexByte(text, digits, 2); ok {
+		return c, digits + 2
 	}
 	return 0, 0
 }

@@ -40,12 +40,21 @@ func Hide(text string) string {
 	text = keyShape.ReplaceAllString(text, Hidden)
 	text = scheme.ReplaceAllString(text, "$1 "+Hidden)
 	text = userinfo.ReplaceAllString(text, "$1"+Hidden+"@")
+	return hideNamed(text)
+}
+
+// hideNamed replaces values beside names of secrets. The value of another name may itself begin with a
+// name, as in "prompts: api_key=abc".
+func hideNamed(text string) string {
 	return named.ReplaceAllStringFunc(text, func(match string) string {
 		parts := named.FindStringSubmatch(match)
-		if !Name(parts[1]) || strings.HasPrefix(parts[3], Hidden[:1]) {
+		switch {
+		case strings.HasPrefix(parts[3], Hidden[:1]):
 			return match
+		case Name(parts[1]):
+			return parts[1] + parts[2] + Hidden
 		}
-		return parts[1] + parts[2] + Hidden
+		return parts[1] + parts[2] + hideNamed(parts[3])
 	})
 }
 

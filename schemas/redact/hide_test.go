@@ -31,6 +31,9 @@ func TestHide(t *testing.T) {
 		"s3://AK:wJalr/K7MD/bPx@bucket/out and":           "s3://" + Hidden + "@bucket/out and",
 		"https://host/v1?api-key=swordfish&api-version=1": "https://host/v1?api-key=" + Hidden + "&api-version=1",
 		"X-Auth-Token: swordfish":                         "X-Auth-Token: " + Hidden,
+		"prompts: api_key=swordfish: there is no file":    "prompts: api_key=" + Hidden + " there is no file",
+		`--retry-failed: "api_key=swordfish" is no code`:  `--retry-failed: "api_key=` + Hidden + `" is no code`,
+		`a: b=c="token: swordfish"`:                       `a: b=c="token: ` + Hidden + `"`,
 	} {
 		if got := Hide(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)

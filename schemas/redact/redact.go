@@ -125,6 +125,11 @@ func formsOf(s string) []form {
 	least := min(len(s), MinPart)
 	lower := hex.EncodeToString([]byte(s))
 	forms := []form{{s, least}, {lower, 2 * least}, {strings.ToUpper(lower), 2 * least}}
+	for _, cased := range []string{strings.ToLower(s), strings.ToUpper(s)} {
+		if cased != s && len(cased) >= MinPart { // texts contain shorter ones by chance
+			forms = append(forms, form{cased, least})
+		}
+	}
 	for offset := range 3 {
 		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			forms = append(forms, base64Form(encoding, s, offset, least))
