@@ -112,16 +112,20 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 		client = defaultClient
 	}
 	defer s.waiting(method + " " + address)()
+	secrets := redact.New(s.APIKey)
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return withoutSecrets(secrets, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // it was read
+	defer func() { _ = resp.Body.Close() }()              // it was read
+	if resp.StatusCode == http.StatusSwitchingProtocols { // no time limit would end a read of its body
+		return &Answer{Method: method, Path: req.URL.Path, Status: resp.StatusCode}
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, address, err)
+		return fmt.Errorf("%s %s: %w", method, address, withoutSecrets(secrets, err))
 	}
-	b = redact.New(s.APIKey).Bytes(b)
+	b = secrets.Bytes(b)
 	if resp.StatusCode/100 != 2 {
 		return &Answer{Method: method, Path: req.URL.Path, Status: resp.StatusCode, Body: strings.TrimSpace(string(b))}
 	}
@@ -132,6 +136,14 @@ func (s *Server) do(ctx context.Context, method, address string, in, out any) er
 		return notJSON(method+" "+req.URL.Path, b, err)
 	}
 	return nil
+}
+
+// withoutSecrets returns an error of an exchange, whose text may quote a server that returns the key.
+func withoutSecrets(secrets *redact.Redactor, err error) error {
+	if text := secrets.String(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
 }
 
 // notJSON returns the error of an answer that can't be read.

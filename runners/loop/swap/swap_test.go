@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -419,6 +420,35 @@ func TestKeyIsRedacted(t *testing.T) {
 	for _, status = range []int{http.StatusInternalServerError, http.StatusTemporaryRedirect} {
 		if _, err = server.Models(t.Context()); err == nil || strings.Contains(err.Error(), "swordfish") || !strings.Contains(err.Error(), "(the API key)") {
 			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// The errors of net/http quote a malformed answer, and with it the key. A switch of protocols ends at once.
+func TestMalformedAnswersOfASwap(t *testing.T) {
+	t.Parallel()
+	const key = "swordfish-4711-0815"
+	for head, want := range map[string]string{
+		"HTTP/1.1 " + key:                                             "(the API key)",
+		"HTTP/1.1 200 OK\r\nno header " + key:                         "(the API key)",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: " + key:                "(the API key)",
+		"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x": "status 101",
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = c.Close() }() // the client has gone
+			_, _ = io.WriteString(c, head+"\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c) // until the client closes the connection
+		}))
+		_, err := (&swap.Server{URL: s.URL + "/v1", APIKey: key}).Models(t.Context())
+		s.CloseClientConnections()
+		s.Close()
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "swordfish") {
+			t.Errorf("%q: %v, want %q", head, err, want)
 		}
 	}
 }
