@@ -166,7 +166,7 @@ func (g *Grammar) decide(p *page, own []Report) (n int, reason string) {
 	own, foreign, runsOn := splitTurns(p, own)
 	last := own[len(own)-1]
 	switch {
-	case runsOn && last.Kind == Weak:
+	case runsOn && last.Kind == Weak, p.judgesAnother(own[0].line):
 		return 0, Missing
 	case last.Reason == Placeholder:
 		return 0, Missing

@@ -220,13 +220,15 @@ func concludes(s string) bool {
 // line may enclose all of it, unless text follows the mark that closes it.
 func inQuotes(before, rest string) bool {
 	opens := strings.TrimLeft(before, " '‘#-")
-	if strings.HasPrefix(opens, `"`) || strings.HasPrefix(opens, "“") {
-		if end := strings.IndexAny(rest, `"”`); end >= 0 && strings.ContainsAny(rest[:end], ":=") && strings.Count(opens, `"`)+strings.Count(opens, "“")-strings.Count(opens, "”") == 1 && hasContent(rest[end:]) {
+	if strings.HasPrefix(opens, "[") && strings.Contains(rest, "]と") { // 「…」と, as package prose writes it
+		return true
+	}
+	if quotation.Opens(opens) && quotation.Closing(opens) != 0 {
+		if end := strings.IndexRune(rest, quotation.Closing(opens)); end >= 0 && strings.ContainsAny(rest[:end], ":=：") && hasContent(rest[end:]) {
 			return true
 		}
 	}
-	before = strings.TrimLeft(before, " \"'“‘#-")
-	return strings.Count(before, `"`)%2 == 1 || strings.Count(before, "“") > strings.Count(before, "”")
+	return quotation.Closing(strings.TrimLeft(before, " \"'“‘„«「#-")) != 0
 }
 
 var (
@@ -370,7 +372,7 @@ func (g *Grammar) finish(p *page, i int, m mark, r *Report) {
 	if reason := g.Label(m.note); reason != "" && r.Reason != Placeholder {
 		r.Reason = reason
 	}
-	if strings.TrimSpace(p.lines[i].plain[:m.start]) == "" && g.introduced(p, i) {
+	if strings.TrimSpace(p.lines[i].plain[:m.start]) == "" && (g.introduced(p, i) || p.presented(i)) {
 		r.quoted, r.introduced = true, true
 	}
 	r.start, r.label = m.start, p.lines[i].plain[m.start:m.value]

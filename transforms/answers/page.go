@@ -89,6 +89,54 @@ func (g *Grammar) introduced(p *page, i int) bool {
 	return false
 }
 
+// judgesAnother reports whether the model invents another case before line i, and judges that: a line such as "Judge:"
+// follows another speaker's turn, and the turn follows text.
+func (p *page) judgesAnother(i int) bool {
+	text, turn := false, false
+	for _, l := range p.lines[:i+1] {
+		if turn && judgeTurn.MatchString(l.plain) {
+			return true
+		}
+		turn = turn || text && l.turn
+		text = text || hasContent(l.plain)
+	}
+	return false
+}
+
+// judgeTurn begins a judge's turn in a transcript.
+var judgeTurn = patterns.New(`(?i)^[\s#*>-]*(?:judge|evaluator|grader|rater)\s*:`)
+
+// presented reports whether line i stands in a paragraph of several lines that the judge quotes: the line before it
+// presents the words of others, and more text follows. A paragraph at the end may be the judge's own, unless that line
+// is about a part of the judged text.
+func (p *page) presented(i int) bool {
+	blank := func(k int) bool { return strings.TrimSpace(p.lines[k].plain) == "" }
+	first, next := i, i+1
+	for first > 0 && !blank(first-1) {
+		first--
+	}
+	for next < len(p.lines) && !blank(next) {
+		next++
+	}
+	if first == i {
+		return false
+	}
+	ends := !slices.ContainsFunc(p.lines[next:], func(l line) bool { return hasContent(l.plain) })
+	if !ends && exampleHead.MatchString(p.lines[first].plain) {
+		return true
+	}
+	for k := first - 1; k >= 0; k-- {
+		if !blank(k) {
+			s := strings.TrimSpace(p.lines[k].plain)
+			return quotation.EndsInColon(s) && quotation.IsForeign(s) || !ends && quotation.Presents(s)
+		}
+	}
+	return false
+}
+
+// exampleHead begins a paragraph with an example, or with a letter.
+var exampleHead = patterns.New(`(?i)^[\s*#>-]*(?:(?:for\s+)?example\b[^:]{0,20}:|dear\s+\pL|(?:subject|from|to|re)\s*:)`)
+
 // isShort reports whether a line has no more words than a heading. In scripts without spaces a character
 // has three bytes and says as much as a few letters.
 func isShort(s string) bool {
@@ -123,7 +171,7 @@ func (p *page) continuesSentence(i int) bool {
 	return false
 }
 
-var continued = patterns.New(`^(?:to|or|and|bis|oder|ou|o)\s+\d|^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
+var continued = patterns.New(`^(?:to|or|and|bis|oder|ou|o)\s+\d|^(?:aber|doch|mais|pero|mas|però|maar|men|ale|но)\s+\pL|^(?:which|that|and|but|or|is|was|as|because|to|in|at|appears|for|so)\s+[a-z]`)
 
 // headed reports whether the line above line i is a heading, and whether that heading is
 // about the total.

@@ -35,7 +35,7 @@ var (
 	hesitation = patterns.New(`(?i)^(?:no\s*(?:[,.;:!–—-]|wait|$)|hmm|hold\s+on|actually|correction|sorry|scratch\s+that|on\s+second\s+thoughts?|i\s+mean|make\s+(?:it|that))|\bwait\b`)
 	repeated   = patterns.New(`(?i)^` + noun + `\s*[-_]?([AB])(?:[^\pL\pN]|$)`)
 	doubtful   = patterns.New(`(?i)\b(?:if|unless|otherwise|tie|tied|draw|maybe|perhaps|or|either|equal(?:s|ly)?|not\s+(?:sure|certain)|toss-up|(?:might|could|may)\s+(?:also\s+|well\s+)?be|provided\s+that|assuming|at\s+first|50\s*[/:-]\s*50|coin|as\s+long\s+as|depend\w*|wenn|falls)\b|(?:^|[,;:(–—-])\s*provided\b|如果|若`)
-	evenIf     = patterns.New(`(?i)\beven\s+if\b|\bonly\s+(?:just|slightly|marginally|barely|narrowly|somewhat|a\s+(?:little|bit)|by)\b`)
+	evenIf     = patterns.New(`(?i)\b(?:even\s+if|if\s+only)\b|\bonly\s+(?:just|slightly|marginally|barely|narrowly|somewhat|a\s+(?:little|bit)|by)\b`)
 	// positive follows "A is" in a verdict.
 	positive = patterns.New(`(?i)^(?:is|was|seems|as|would\s+be)?\s*(?:\pL+ly\s+|much\s+|far\s+|a\s+bit\s+|slightly\s+|the\s+|a\s+|still\s+|overall\s+)*(?:more\s+\pL+|better|superior|best|winner|correct|right|preferred|preferable|closer|stronger|most\s+\pL+|accurate|favou?red|it\s+\pL+|my\s+(?:choice|pick))\b`)
 	is       = patterns.New(`(?i)^(?:is|was|isn't|seems|are|would|could|might|may|should|can)\b`)
@@ -311,6 +311,9 @@ var bracketed = patterns.New(`[)\]]\s*(?:[/,&+]|(?i:and|or))\s*(?:(?i:` + noun +
 // beside is a remark that gives the other judgment the same rank: "with B", "for style but B for accuracy".
 var beside = patterns.New(`^(?i:with)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b|^(?i:for|on|in)\b.*\b(?i:but|and|while)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:for|on|in)\b`)
 
+// sameVerb is a remark that only compares what both judgments do: "A gives 4 points, B gives 2 points".
+var sameVerb = patterns.New(`^(\pL+s)\s[^.]*[,;]\s*(?:(?i:and|but|while|whereas)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(\pL+s)\s`)
+
 // rival is a remark that praises the other judgment as much: "although B is more accurate".
 var rival = patterns.New(`(?:[,;]|\b(?i:but|while|although|though|yet|however|whereas))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:(?:is|was|seems)\s+(?:(?:still|much|clearly|slightly)\s+)?(?:the\s+)?(?:better|more\s+accurate|superior|winner|as\s+(?:good|accurate)|equally\s+\pL+)(?:\s+(?:one|overall|too|as\s+well))?|wins)[\s.)]*$`)
 
@@ -337,6 +340,9 @@ func sharesPraise(letter, remark string) bool {
 }
 
 func splits(letter, remark string) bool {
+	if m := sameVerb.FindStringSubmatch(remark); m != nil && m[2] != letter && m[1] == m[3] && !is.MatchString(m[1]) {
+		return true
+	}
 	if sharesPraise(letter, remark) {
 		return true
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
@@ -72,14 +73,19 @@ func Lines(lines []string) []bool {
 func marked(lines []string) []block {
 	var out []block
 	for i := 0; i < len(lines); i++ {
-		if s := strings.TrimLeft(lines[i], " \t>*_"); !strings.HasPrefix(s, `"`) && !strings.HasPrefix(s, "“") || !isUnbalanced(s) {
+		s := strings.TrimLeft(lines[i], " \t>*_")
+		if !Opens(s) {
+			continue
+		}
+		mark := Closing(s)
+		if mark == 0 {
 			continue
 		}
 		for k := i + 1; k < min(len(lines), i+maxMarked); k++ {
-			if !isUnbalanced(lines[k]) {
+			if !strings.ContainsRune(lines[k], mark) {
 				continue
 			}
-			if s := strings.TrimRight(lines[k], " \t.,;*_"); (strings.HasSuffix(s, `"`) || strings.HasSuffix(s, "”")) && !isEnd(lines[k+1:]) {
+			if strings.HasSuffix(strings.TrimRight(lines[k], " \t.,;*_"), string(mark)) && !isEnd(lines[k+1:]) {
 				out = append(out, block{first: i, last: k})
 				i = k
 			}
@@ -92,9 +98,27 @@ func marked(lines []string) []block {
 // maxMarked is the number of lines of the longest such quotation.
 const maxMarked = 40
 
-// isUnbalanced reports whether a line has a quotation mark without its counterpart.
-func isUnbalanced(s string) bool {
-	return strings.Count(s, `"`)%2 == 1 || strings.Count(s, "“") != strings.Count(s, "”")
+// closers are the marks that close a quotation, by the mark that opens it.
+var closers = map[rune]rune{'"': '"', '“': '”', '„': '“', '«': '»', '「': '」', '『': '』'}
+
+// Opens reports whether a text begins with a mark that opens a quotation.
+func Opens(s string) bool {
+	first, _ := utf8.DecodeRuneInString(s)
+	return closers[first] != 0
+}
+
+// Closing returns the mark that would close the quotation which is open at the end of a text, and 0 if none is.
+func Closing(s string) rune {
+	var mark rune
+	for _, r := range s {
+		switch {
+		case mark == 0:
+			mark = closers[r]
+		case r == mark, mark == '“' && r == '”': // models mix the German marks with the English ones
+			mark = 0
+		}
+	}
+	return mark
 }
 
 // isHeading reports whether a block is one line of a few words behind >, which a model writes as a heading.
@@ -263,13 +287,15 @@ var (
 	// answer would get:", "With a date it would be:".
 	hypothetical = patterns.New(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
 		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$` +
-		`|\b(?:i|we)(?:'d|\s+(?:would|could|might))(?:\s+have|'ve)\s+(?:written|said|given|put|awarded|assigned|answered|concluded)\W*$`)
+		`|\b(?:i|we)(?:'d|\s+(?:would|could|might))(?:\s+have|'ve)\s+(?:written|said|given|put|awarded|assigned|answered|concluded)\W*$` +
+		`|(?:^|\P{L})(?:hätten?|wären?|würden?|aurait|aurais|serait|habría|hubiera|sería|teria|seria|avrei|avrebbe|sarebbe|zouden|zou|hade|ville|byłoby|бы)\P{L}.*:\W*$`)
 	// format is about the form of an answer: "The format that I have to follow is:".
 	format  = patterns.New(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
 	ownWork = patterns.New(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)
 	others  = patterns.New(`(?i)\b(?:response|answer|assistant|user|code|program|author|reply)\b`)
 	// foreign is a line about another judge, or about a part of the text that is judged.
-	foreign = patterns.New(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:line|sentence|words?|paragraph|part))\b` +
+	foreign = patterns.New(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:lines?|sentences?|words?|paragraphs?|parts?))\b` +
+		`|\b(?:response|reply|answer|assistant|author)\b[^.;:]*\b(?:its|the|their|his|her)\s+(?:very\s+)?(?:last|final|closing)\s+(?:lines?|sentences?|words?|paragraphs?|parts?)\b` +
 		`|\b(?:lines?|sentences?|words?|phrase|statement|claim|remark|paragraph|block)\s+(?:(?:that\s+is|found|given|quoted)\s+)?(?:in|of|from|within|inside|at\s+the\s+(?:end|top|start)\s+of)\s+(?:(?:the|this)\s+(?:response|reply|answer|assistant|user|author|text|judge?ment)\b|(?:the\s+)?(?:judge?ment|response|answer)\s+[ab]\b)`)
 	// ownResult is a word for the judge's own result.
 	ownResult = patterns.New(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output(?:\s+is)?\W*$|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
@@ -349,6 +375,24 @@ func wrapsUp(s string) bool { return len(summary.FindString(s)) == len(s) && s !
 func IsOwn(s string) bool {
 	return earns.MatchString(s) || wrapsUp(s) || ownResult.MatchString(s) || ownWork.MatchString(s) || mine.MatchString(s)
 }
+
+// IsForeign reports whether a line is about another judge, or about a part of the text that is judged.
+func IsForeign(s string) bool { return foreign.MatchString(s) }
+
+// Presents reports whether a line that ends in a colon presents the words of others, over any number of lines.
+func Presents(s string) bool {
+	if !EndsInColon(s) {
+		return false
+	}
+	return Announces(s) || presenting.MatchString(s) || others.MatchString(s) && !IsOwn(s) && !grounds.MatchString(s)
+}
+
+var (
+	// presenting is a line about a text of somebody else's.
+	presenting = patterns.New(`(?i)^\W*translat(?:ed|ion)\b|\b(?:colleague|coworker|supervisor|spreadsheet|few-shot|e-?mail|letter|customer\s+review)\b`)
+	// grounds is a word for the judge's own list of grounds.
+	grounds = patterns.New(`(?i)\b(?:criteri(?:on|a)|rubric|points?|steps?|strengths?|weaknesses|analysis|breakdown|comparison|reasoning)\b`)
+)
 
 // Announces reports whether a line introduces the text below it as the words of others, an example, or a
 // case.

@@ -298,7 +298,7 @@ var (
 	metCriteria = patterns.New(`(?i)\b(?:un)?(?:met|fulfilled|satisfied|missed|failed)\s*:` + listOf)
 	shareOf     = patterns.New(`(?i)(\d+(?:\.\d+)?)\s*(?:out\s+)?of\s+(?:the\s+)?(\d+)\b|(\d+(?:\.\d+)?)\s*/\s*(\d+)`)
 	sumOf       = patterns.New(`\d+(?:\.\d+)?(?:\s*(?:[+–-]|plus|minus)\s*\d+(?:\.\d+)?)+`)
-	lostPoints  = patterns.New(`(?i)(?:(?:^|[\s(,])[-–]|扣[除了掉]?\s*|\b(?:minus|lost|loses|losing|missing|less|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:was\s+|is\s+|are\s+|has\s+been\s+|have\s+been\s+|were\s+)?(?:off|deducted|lost|docked|removed|subtracted)`)
+	lostPoints  = patterns.New(`(?i)(?:^\s*[-–]\s*|(?:^|[\s(,])[-–]|扣[除了掉]?\s*|\b(?:minus|lost|loses|losing|missing|less|deduct(?:ed|ing)?|docked|subtract(?:ed|ing)?)\s+)(\d+(?:\.\d+)?)(?:\s*points?)?|(\d+(?:\.\d+)?)\s*points?\s+(?:was\s+|is\s+|are\s+|has\s+been\s+|have\s+been\s+|were\s+)?(?:off|deducted|lost|docked|removed|subtracted)`)
 	denied      = patterns.New(`(?i)\b(?:not|rather\s+than|instead\s+of|short\s+of|from|than|below)\s+(?:a\s+)?\d+(?:\.\d+)?|\ba\s+\d+(?:\.\d+)?\s+(?:would|requires?|needs?)\b`)
 	confidence  = patterns.New(`(?i)\bconfiden\pL*\b[^\d]{0,12}\d+(?:\.\d+)?\s*%?`)
 	pointsFor   = patterns.New(`(?i)(\d+(?:\.\d+)?)\s*(?:points?|pts?)?\s*(?:for|on|in|each)\b`)
@@ -433,7 +433,7 @@ func firstRune(s string) rune {
 
 var (
 	claim   = patterns.New(`(?i)\b(?:scores?|scored|points?|pts|rating|rated?|graded?|marks?|total|award\w*|accept\w*|deserv\w*|g[ia]ves?|given|giving|assign\w*|earn\w*|deduct\w*|rais\w*|lower\w*|increas\w*|decreas\w*|adjust\w*|chang\w*|revis\w*|out\s+of|punkte?|puntos|puntuación|pontos|punti)\b|/\s*\d|[分点점]|балл|оценк|درجة|نقاط|スコア`)
-	retract = patterns.New(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|manipulat\w*|injection|retract\w*|disagree|should\s+(?:read|have\s+(?:been|said))|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|hard\s+to\s+say)\b|(?:^\W*|\b(?:please|should\s+be|must\s+be|to\s+be)\s+)ignored?\b|\bignor(?:e|ed|ing)\s+(?:(?:the|my|that|this|all)\s+)+(?:\pL+\s+)?(?:score|line|rating|number|above|grade|verdict|instructions?|rubric)\b`)
+	retract = patterns.New(`(?i)\b(?:not\s+(?:a\s+)?(?:valid|my)|manipulat\w*|injection|retract\w*|disagree|should\s+(?:read|have\s+(?:been|said))|too\s+(?:high|low|generous|harsh|strict|lenient)|should\s+be\s+(?:higher|lower|\d)|points?\s+(?:must|should|has\s+to|have\s+to|needs?\s+to)\s+(?:still\s+)?be\s+(?:taken|deducted|subtracted|removed)|hard\s+to\s+say)\b|(?:^\W*|\b(?:please|should\s+be|must\s+be|to\s+be)\s+)ignored?\b|\bignor(?:e|ed|ing)\s+(?:(?:the|my|that|this|all)\s+)+(?:\pL+\s+)?(?:score|line|rating|number|above|grade|verdict|instructions?|rubric)\b`)
 	limits  = patterns.New(`(?i)\b(?:max(?:imum)?|minimum|highest|lowest|possible|perfect|full)\b[^\d.]{0,30}\d+(?:\.\d+)?|\bout\s+of:?\s+(?:a\s+possible\s+)?\d+|/\s*\d+|\bof\s+the\s+\d+`)
 	partial = patterns.New(`(?i)^[\s•*+–-]*(?:\d+[.)]\s*)?(?:` + criteria + `|[\pL][\pL\s&/-]{2,30}:)`)
 )
