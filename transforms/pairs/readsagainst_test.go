@@ -135,6 +135,11 @@ var readKinds = []readKind{
 	{"both, in rounds", 1, 0, inRounds},
 }
 
+// isBounded reports whether the test bounds the figures of a row.
+func (l judging) isBounded(k readKind) bool {
+	return l.name != "bad" && k.discrimination == 1 && k.noise == 0 && (k.judgments <= 0 || k.judgments >= 24)
+}
+
 // kinds returns the kinds of reads whose rows -reads names, for example "both, in rounds; mild; 0.5".
 func (l judging) kinds(hidden float64) []readKind {
 	pattern := regexp.MustCompile(*readsOf)
@@ -143,9 +148,9 @@ func (l judging) kinds(hidden float64) []readKind {
 	})
 }
 
-func (l judging) runReads(t *testing.T, prompts int, hidden float64) (full []float64, reads map[string]*readOutcome) {
+func (l judging) runReads(t *testing.T, kinds []readKind, prompts int, hidden float64) (full []float64, reads map[string]*readOutcome) {
 	full, reads = make([]float64, prompts), map[string]*readOutcome{}
-	for _, k := range l.kinds(hidden) {
+	for _, k := range kinds {
 		zeros := func() []float64 { return make([]float64, prompts) }
 		reads[k.name] = &readOutcome{zeros(), zeros(), zeros(), zeros()}
 	}
@@ -158,8 +163,9 @@ func (l judging) runReads(t *testing.T, prompts int, hidden float64) (full []flo
 		group.Go(func() error {
 			all, _ := l.draw(uint64(i), hidden)
 			full[i] = all.gap(t, &all.finding, elo)
-			for at, k := range l.kinds(hidden) {
+			for _, k := range kinds {
 				c, out := all, reads[k.name]
+				at := slices.IndexFunc(readKinds, func(other readKind) bool { return other.name == k.name })
 				out.requests[i], out.judgments[i] = 7, 77
 				switch {
 				case k.judgments == inRounds:
@@ -191,24 +197,30 @@ const readRegret = 0.08
 
 // The table of reads in docs/sizing-and-cost.md: verdicts of one token until settled against all 110 in words on the
 // same responses and, but for "both", the same judgments. Tokens are shares of the full method's. `make budget`
-// runs it on 5,000 prompts a row; the test bounds what few prompts can show, as TestSettledAgainstAll does.
+// runs it on 5,000 prompts a row; the test bounds what few prompts can show, as TestSettledAgainstAll does. Rows
+// without bounds have five prompts in the test.
 func TestReadsAgainstAll(t *testing.T) {
 	w := tabwriter.NewWriter(t.Output(), 0, 8, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "reads of\tjudges\thidden\tjudgments\tcomparisons\tgap\tgenerated\tread")
 	allGenerated, allRead := tokens(7, 77, false, 110, comparisonTokens)
 	for _, hidden := range []float64{0, .5} {
 		for _, l := range judgings {
-			if len(l.kinds(hidden)) == 0 {
+			kinds := l.kinds(hidden)
+			if *paired <= 1000 {
+				l.runReads(t, kinds, 5, hidden)
+				kinds = slices.DeleteFunc(kinds, func(k readKind) bool { return !l.isBounded(k) })
+			}
+			if len(kinds) == 0 {
 				continue
 			}
-			full, reads := l.runReads(t, *paired, hidden)
-			for _, k := range l.kinds(hidden) {
+			full, reads := l.runReads(t, kinds, *paired, hidden)
+			for _, k := range kinds {
 				out := reads[k.name]
 				r, half := ratio(out.gap, full)
 				asked := mean(out.asked)
 				generated, read := tokens(mean(out.requests), mean(out.judgments), k.judgments != 0, asked, 1)
 				_, _ = fmt.Fprintf(w, "%s\t%s\t%v\t%.1f\t%.1f\t%.3f ± %.3f\t%.3f\t%.3f\n", k.name, l.name, hidden, mean(out.judgments), asked, r, half, generated/allGenerated, read/allRead)
-				if l.name == "bad" || k.discrimination < 1 || k.noise > 0 || k.judgments > 0 && k.judgments < 24 {
+				if !l.isBounded(k) {
 					continue
 				}
 				least, most := 1.0, 0.37 // 7 responses and 77 judgments are 0.357 of the generated tokens
