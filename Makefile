@@ -49,7 +49,7 @@ PROMPTS := datasets/arena-hard/arena-hard-v0.1.jsonl
 PAIRS := datasets/llmbar/llmbar-natural.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds loop-simulated loop-kills loop-real llm real flink flink-cluster boot clean
+.PHONY: help build man dist release images vuln licences pins run test docs race lint fmt check bench chaos fuzz browser picture readers worlds loop-simulated run-kills loop-kills loop-real llm real flink flink-cluster boot clean
 
 ##
 ## Targets:
@@ -221,6 +221,10 @@ loop-simulated:
 	mkdir -p $(BIN)/loop-simulated
 	$(GO) test -run='^TestMethods$$' -v -timeout=6h $(GOTESTFLAGS) ./runners/coeval -args -method-seeds=10 -method-dir=$(abspath $(BIN)/loop-simulated) -method-prints
 	rm -rf $(BIN)/loop-simulated
+
+## run-kills: kill runs and arenas at twenty random moments each, on disks and object stores (about 10 minutes)
+run-kills:
+	$(GO) test -run='^TestKilled' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval -args -run-kills=20
 
 ## loop-kills: kill loops at twenty random moments in each kind of step (about 10 minutes)
 loop-kills:

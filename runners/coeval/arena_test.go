@@ -234,7 +234,7 @@ func TestKilledArena(t *testing.T) {
 	all := calm.Stats()
 
 	r := rand.New(rand.NewPCG(5, 6))
-	for range 5 {
+	for range killsOr(2) {
 		at := 1 + r.Int64N(all.Requests)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
 			t.Parallel()

@@ -157,7 +157,7 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 			t.Error("no kill left anything in the journal")
 		}
 	})
-	for i := range 3 {
+	for i := range killsOr(2) {
 		at := 1 + r.Int64N(all.Calls.Requests)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
 			t.Parallel()

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -23,6 +24,16 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/simulator"
 )
+
+var runKills = flag.Int("run-kills", 0, "kills of each test of killed runs at random moments; 0 makes a few; make run-kills gives 20")
+
+// killsOr returns the number of kills of a test: few in make test.
+func killsOr(few int) int {
+	if *runKills > 0 {
+		return *runKills
+	}
+	return few
+}
 
 // The killed runs: 12 prompts, of which two are under way at a time.
 const (
@@ -86,7 +97,7 @@ func TestKilledRuns(t *testing.T) {
 	wanted := files(t, undisturbed)
 
 	r := rand.New(rand.NewPCG(1, 2))
-	for i := range 10 {
+	for i := range killsOr(4) {
 		at := 1 + r.Int64N(all.Requests)
 		kills := 1
 		if i == 0 { // and one run that is killed again and again
@@ -118,7 +129,7 @@ func TestKilledRunsOfFreshTexts(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 10 {
+	for range killsOr(3) {
 		// An undisturbed run makes about 12·(1 + 3 + 12) = 192 requests.
 		at := 1 + r.Int64N(170)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {
@@ -165,7 +176,7 @@ func TestKilledCommits(t *testing.T) {
 	asked := w.Stats().Requests
 	r := rand.New(rand.NewPCG(5, 6))
 	incomplete := 0
-	const kills = 8
+	kills := killsOr(5) // four of which meet the moves, and one the writes
 	for i := range kills {
 		other := i%2 == 0
 		p := begin(t, nil, args[other]...)

@@ -38,6 +38,7 @@ func TestMetrics(t *testing.T) {
 		`gen_ai_client_token_usage_sum{gen_ai_operation_name="chat",gen_ai_request_model="simulated",gen_ai_token_type="output",server_address="` + w.URL + `",stage="judge"} `,
 		"process_cpu_seconds_total ",
 	}
+	eventually(t, "requests of the last stage in flight", w.holds)
 	var page string
 	eventually(t, "metrics of all stages", func() bool {
 		page, _ = get(t, base+"/metrics")

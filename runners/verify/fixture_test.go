@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,8 +134,27 @@ func copyRun(t *testing.T) string {
 // copyTables copies a run without its journal.
 func copyTables(t *testing.T, from, to string) {
 	t.Helper()
+	copyTablesBy(t, from, to, func(from, to string) error { return os.CopyFS(to, os.DirFS(from)) })
+}
+
+// linkTables is copyTables with hard links. Only tableFile.write may change the tables, which replaces a file.
+func linkTables(t *testing.T, from, to string) {
+	t.Helper()
+	copyTablesBy(t, from, to, func(from, to string) error {
+		return filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {
+			target := filepath.Join(to, strings.TrimPrefix(name, from))
+			if err == nil && e.IsDir() {
+				return os.MkdirAll(target, 0o700)
+			}
+			return errors.Join(err, os.Link(name, target))
+		})
+	})
+}
+
+func copyTablesBy(t *testing.T, from, to string, copyFolder func(from, to string) error) {
+	t.Helper()
 	for _, name := range []string{"actor", "judge", "raw", "failures"} {
-		if err := os.CopyFS(filepath.Join(to, name), os.DirFS(filepath.Join(from, name))); err != nil {
+		if err := copyFolder(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +199,11 @@ func readTable[T shards.Row](t *testing.T, dir string, table shards.Table, path 
 func (f *tableFile[T]) write(t *testing.T) {
 	t.Helper()
 	slices.SortStableFunc(f.rows, func(a, b T) int { return shards.Compare(&a, &b) })
-	out, err := os.Create(filepath.Join(f.dir, f.path))
+	name := filepath.Join(f.dir, f.path)
+	if err := os.Remove(name); err != nil { // it may be a link to another copy's
+		t.Fatal(err)
+	}
+	out, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}

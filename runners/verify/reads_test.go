@@ -48,7 +48,7 @@ func TestReads(t *testing.T) {
 		schemas.Sum(stats.FailedCalls[schemas.StageReads]) == 0 || stats.Judgments.Texts == 0 {
 		t.Errorf("the run has %+v and %+v, failed calls %+v: reads of both kinds, some unparsed, and failures are wanted", s, c, stats.FailedCalls)
 	}
-	t.Run("columns", func(t *testing.T) { everyColumn[schemas.ReadRow](t, shards.Reads, copyReads) })
+	t.Run("columns", func(t *testing.T) { everyColumn[schemas.ReadRow](t, shards.Reads, readsRun) })
 }
 
 // roundsRun makes a run whose contested responses are judged in rounds, 4 judgments first.
