@@ -34,6 +34,9 @@ BIN := .bin
 
 # Tests and the linter use the packages that `make build` has compiled.
 export GOFLAGS ?= -trimpath
+# Without cgo the program is static: it also starts where the C library is older, or another one. The race
+# detector needs cgo.
+export CGO_ENABLED = $(if $(findstring -race,$(GOTESTFLAGS)),1,0)
 
 VULN_VERSION := v1.9.0
 LICENSES_VERSION := v1.6.0
@@ -76,7 +79,7 @@ dist: man licences
 	@set -e; for platform in $(PLATFORMS); do \
 		name=coeval-$(VERSION)-$${platform%/*}-$${platform#*/}; dir=$(BIN)/dist/$$name; \
 		echo "dist $$name"; mkdir -p $$dir; \
-		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o $$dir/coeval ./runners/coeval; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o $$dir/coeval ./runners/coeval; \
 		cp -r LICENSE README.md CHANGELOG.md $(BIN)/man $(BIN)/licences $$dir; \
 		tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u+rw,go=rX --mtime='$(or $(DAY),1970-01-01) 00:00Z' \
 			-C $(BIN)/dist -cf - $$name | gzip -9n >$$dir.tar.gz; \
@@ -262,7 +265,7 @@ flink-cluster: boot $(BIN)/flink/installed $(BIN)/flink-cluster/installed
 
 ## boot: build what starts workers on a Flink cluster: .bin/boot and .bin/worker.sh
 boot:
-	CGO_ENABLED=0 $(GO) build -o $(BIN)/boot github.com/apache/beam/sdks/v2/go/container
+	$(GO) build -o $(BIN)/boot github.com/apache/beam/sdks/v2/go/container
 	install runners/flink/worker.sh $(BIN)/worker.sh
 
 ## clean: remove what was built and installed

@@ -201,7 +201,7 @@ func (w Winner) String() string {
 	case NoWins:
 		return "none"
 	case NotAsked:
-		return "not asked"
+		return "not requested"
 	default:
 		return "missing"
 	}

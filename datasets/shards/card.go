@@ -125,7 +125,7 @@ func (c Card) writeCounts(b *strings.Builder) {
 	}
 	lines := []line{
 		{Actor, countRows(c.Actor), "a pair of answers: `prompt`, `chosen`, `rejected` as lists of `role` and `content`"},
-		{Judge, countRows(c.Judge), "a pair of judgments, with the same columns; `prompt` is what the judge was asked"},
+		{Judge, countRows(c.Judge), "a pair of judgments, with the same columns; `prompt` is the request that the judge received"},
 		{Prompts, c.Prompts, "a prompt, and how it ended for each role"},
 		{Responses, c.Responses, "an answer, with the mean and variance of its scores"},
 		{Judgments, c.Judgments, "a judgment, with its score or the reason why there is none"},

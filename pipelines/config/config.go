@@ -53,7 +53,7 @@ type Prompts struct {
 	IDField string   `yaml:"id_field"       json:"id_field"       doc:"field with an ID of your own; empty finds the usual names"`
 	// DropLastAnswer and the slice are omitted from run.json at their defaults, so that its bytes
 	// equal those of earlier versions.
-	DropLastAnswer string  `yaml:"drop_last_answer" json:"drop_last_answer,omitempty" doc:"treatment of an answer at the end of a conversation: auto leaves it out and reports how often, always leaves it out, never makes the line bad"`
+	DropLastAnswer string  `yaml:"drop_last_answer" json:"drop_last_answer,omitempty" doc:"treatment of an answer at the end of a conversation. auto leaves it out and reports how often, always leaves it out, never makes the line bad"`
 	Limit          int64   `yaml:"limit"          json:"limit"          doc:"number of distinct prompts to read, from the first one on; 0 reads all"`
 	Sample         int64   `yaml:"sample"         json:"sample"         doc:"number of distinct prompts to draw; 0 takes all; a slice of about that size is used whole"`
 	SampleSeed     int64   `yaml:"sample_seed"    json:"sample_seed"    doc:"decides which prompts are drawn"`
@@ -115,7 +115,7 @@ type JudgeRole struct {
 	Scale   [2]float64 `yaml:"scale"   json:"scale"   doc:"lowest and highest score in points, within 0 to 100; the built-in rubric needs [0, 5]"`
 	Pattern string     `yaml:"pattern" json:"pattern" doc:"regular expression whose one group is the score, in its last match; empty reads a score line"`
 	// Verdict and Reads decide how responses are scored.
-	Verdict string `yaml:"verdict" json:"verdict" doc:"reasoned: scores come from judgments in words; read: scores come from the probabilities of one token, and only the contested response gets n judgments in words"`
+	Verdict string `yaml:"verdict" json:"verdict" doc:"reasoned: scores come from judgments in words. read: scores come from the probabilities of one token, and only the contested response gets n judgments in words"`
 	Reads   int    `yaml:"reads"   json:"reads"   doc:"number of reads of a response, with verdict: read; more than 1 helps only if a server answers equal requests differently"`
 	// Calibration changes no request.
 	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
@@ -150,7 +150,7 @@ type Method struct {
 	MinMetaJudgments     int               `yaml:"min_meta_judgments"     json:"min_meta_judgments"     doc:"smallest number of distinct parsed judgments of the contested response"`
 	PositionWeights      pairs.WeightsMode `yaml:"position_weights"       json:"position_weights"       doc:"source of the position weights: run, response, fixed"`
 	FixedPositionWeights [2]float64        `yaml:"fixed_position_weights" json:"fixed_position_weights" doc:"weights of a win in first and in second place, for position_weights: fixed"`
-	Rating               string            `yaml:"rating"                 json:"rating,omitempty"       doc:"rating of judgments: elo, or scores, which expects judgments with near scores to be about equally good; auto is scores with budget.comparisons: settled, and elo otherwise"`
+	Rating               string            `yaml:"rating"                 json:"rating,omitempty"       doc:"rating of judgments: elo, or scores, which expects judgments with near scores to be about equally good. auto is scores with budget.comparisons: settled, and elo otherwise"`
 	EloLambda            float64           `yaml:"elo_lambda"             json:"elo_lambda"             doc:"penalty that keeps Elo scores finite"`
 	HideScores           bool              `yaml:"hide_scores"            json:"hide_scores"            doc:"show the meta-judge the judgments without their score lines"`
 	DropEqualScores      bool              `yaml:"drop_equal_scores"      json:"drop_equal_scores"      doc:"drop judge pairs whose judgments give the same score"`
@@ -164,11 +164,11 @@ type Method struct {
 // Budget bounds the number of calls. The zero value sets no bound.
 type Budget struct {
 	Comparisons    string  `yaml:"comparisons"     json:"comparisons"     doc:"all: request all comparisons of a prompt; settled: request them in rounds until the judge pair is settled"`
-	Regret         float64 `yaml:"regret"          json:"regret"          doc:"the judge pair is settled when its expected regret is at most this share of the expected distance between the best and the worst judgment; a smaller share takes more comparisons"`
+	Regret         float64 `yaml:"regret"          json:"regret"          doc:"the judge pair is settled when its expected regret is at most this share of the expected distance between the best and the worst judgment. A smaller share takes more comparisons"`
 	MaxComparisons int     `yaml:"max_comparisons" json:"max_comparisons" doc:"largest number of comparisons of a prompt with comparisons: settled; both orders count"`
 	// Judgments, Distance and MaxJudgments decide how often the contested response is judged after reads.
-	Judgments    string  `yaml:"judgments"      json:"judgments"      doc:"with judge.verdict: read, judgments of the contested response. all: judge.n at once; rounds: judge.n first and then 6 a round until one score is distant from the read; auto: rounds if comparisons is settled and judge.n is at most max_judgments, all otherwise"`
-	Distance     float64 `yaml:"distance"       json:"distance"       doc:"with judgments in rounds, a score is distant when it lies this many standard deviations of the read's distribution from the read's mean; a larger number takes more judgments"`
+	Judgments    string  `yaml:"judgments"      json:"judgments"      doc:"with judge.verdict: read, judgments of the contested response. all: judge.n at once. rounds: judge.n first and then 6 a round until one score is distant from the read. auto: rounds if comparisons is settled and judge.n is at most max_judgments, all otherwise"`
+	Distance     float64 `yaml:"distance"       json:"distance"       doc:"with judgments in rounds, a score is distant when it lies this many standard deviations of the read's distribution from the read's mean. A larger number takes more judgments"`
 	MaxJudgments int     `yaml:"max_judgments"  json:"max_judgments"  doc:"largest number of judgments of the contested response in rounds"`
 }
 

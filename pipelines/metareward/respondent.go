@@ -28,7 +28,7 @@ func MixesRespondents(c *config.Config, was journal.Respondent) error {
 	case c.Simulate.Enabled && was.Kind == journal.Real:
 		return fmt.Errorf("%s has answers of real servers, and --simulate (simulate.enabled) would add invented ones. Give the simulated run another --out", c.Output.Dir)
 	case !c.Simulate.Enabled && was.Worker != "":
-		return fmt.Errorf("%s has answers of the simulated worker (--simulate), and this run asks servers. Give the real run another --out", c.Output.Dir)
+		return fmt.Errorf("%s has answers of the simulated worker (--simulate), and this run uses servers. Give the real run another --out", c.Output.Dir)
 	}
 	return nil
 }

@@ -54,8 +54,8 @@ func (f *Figures) Warnings() []string {
 	return out
 }
 
-// Verdict summarizes the figures in one sentence.
-func (f *Figures) Verdict() string {
+// Summary summarizes the figures in one sentence.
+func (f *Figures) Summary() string {
 	a := f.Agreement
 	switch {
 	case a == nil || a.WithTies == nil:
@@ -86,7 +86,7 @@ func (f *Figures) Print(w io.Writer) error {
 		kind = "reads"
 	}
 	line("judge", "%s, %d %s of each response", sanitize.Line(f.Judge.Identity()), f.Judge.Judgments, kind)
-	line("verdict", "%s", f.Verdict())
+	line("summary", "%s", f.Summary())
 	f.printLabels(line)
 	if f.Agreement != nil {
 		f.printAgreement(line)

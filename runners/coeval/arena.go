@@ -332,7 +332,7 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 	}
 	n := humanize.Comma
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tgenerations\tin the journal\tto ask\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
+	fmt.Fprintln(t, "\tgenerations\tin the journal\tmissing\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
 	for _, row := range []struct {
 		name  string
 		calls *arena.Calls

@@ -29,8 +29,8 @@ type boundFlags struct {
 
 func (f *boundFlags) register(flags *pflag.FlagSet) {
 	flags.Int64Var(&f.generations, "max-generations", 0, "stop requests once --out has this many generations; 0 is no limit")
-	flags.Float64Var(&f.cost, "max-cost", 0, "stop asking once the answers in --out have cost this much at the prices; 0 is no limit")
-	flags.Float64Var(&f.gpuHours, "max-gpu-hours", 0, "stop asking once --gpus GPUs have worked for --out this many GPU hours; 0 is no limit")
+	flags.Float64Var(&f.cost, "max-cost", 0, "send no more requests once the answers in --out have cost this much at the prices; 0 is no limit")
+	flags.Float64Var(&f.gpuHours, "max-gpu-hours", 0, "send no more requests once --gpus GPUs have worked for --out this many GPU hours; 0 is no limit")
 	registerPrices(flags, &f.prices)
 }
 

@@ -82,7 +82,7 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 		fmt.Fprintf(w, "the journal has answers of %s\n\n", map[string]string{journal.Real: "real servers", journal.Simulated: "the simulated worker"}[p.AnsweredBy])
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tto ask\trequests\tprompt tokens\tcompletion tokens\t")
+	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tmissing\trequests\tprompt tokens\tcompletion tokens\t")
 	var sum plan.Stage
 	for _, s := range p.Stages {
 		printStage(t, s.Stage, s)

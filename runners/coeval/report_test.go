@@ -34,7 +34,7 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, heading := range []string{"1 · Verdict", "2 · Scores", "3 · Length", "4 · Meta-judge", "5 · Operation", "6 · Settings", "7 · Examples"} {
+	for _, heading := range []string{"1 · Summary", "2 · Scores", "3 · Length", "4 · Meta-judge", "5 · Operation", "6 · Settings", "7 · Examples"} {
 		if !strings.Contains(string(page), heading) {
 			t.Errorf("the page lacks %s", heading)
 		}

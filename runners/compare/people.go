@@ -26,9 +26,9 @@ func (i *Iteration) addPeople(ctx context.Context, s *runs.Settings) error {
 	case f == nil:
 		i.unknown = fmt.Sprintf("coeval calibrate --out %s has not been run", sanitize.Line(i.Out))
 	case f.Judge.Identity() != i.Judge:
-		i.unknown = fmt.Sprintf("coeval calibrate asked %s in %s, the run's judge is %s", sanitize.Line(f.Judge.Identity()), sanitize.Line(i.Out), sanitize.Line(i.Judge))
+		i.unknown = fmt.Sprintf("coeval calibrate used the judge %s in %s, the run's judge is %s", sanitize.Line(f.Judge.Identity()), sanitize.Line(i.Out), sanitize.Line(i.Judge))
 	case f.Judge.Template != s.JudgeTemplate():
-		i.unknown = fmt.Sprintf("coeval calibrate asked with another judge.template in %s than the run", sanitize.Line(i.Out))
+		i.unknown = fmt.Sprintf("coeval calibrate used another judge.template in %s than the run", sanitize.Line(i.Out))
 	case f.Agreement == nil || f.Agreement.WithTies == nil:
 		i.unknown = fmt.Sprintf("the labels in %s have no pair of responses to one prompt", sanitize.Line(i.Out))
 	default:
@@ -62,7 +62,7 @@ func people(runs []Iteration) Sign {
 		case r.Labels != last.Labels:
 			unknown = cmp.Or(unknown, fmt.Sprintf("the labels in %s are not those in %s", sanitize.Line(r.Out), sanitize.Line(last.Out)))
 		case r.people.Judge.Judgments != last.people.Judge.Judgments:
-			unknown = cmp.Or(unknown, fmt.Sprintf("coeval calibrate asked for %d judgments of a response in %s and for %d in %s",
+			unknown = cmp.Or(unknown, fmt.Sprintf("coeval calibrate requested %d judgments of a response in %s and %d in %s",
 				r.people.Judge.Judgments, sanitize.Line(r.Out), last.people.Judge.Judgments, sanitize.Line(last.Out)))
 		default:
 			told = append(told, fmt.Sprintf("%.1f %%", 100**r.Agreement))

@@ -48,7 +48,7 @@ func TestPeople(t *testing.T) {
 		"not at the end":   {[]Iteration{judged("a", 80), unknown}, false, false, "--out none has not been run"},
 		"alone":            {[]Iteration{unknown, judged("b", 70)}, false, false, "--out none has not been run"},
 		"other labels":     {[]Iteration{other, judged("b", 70)}, false, false, "the labels in other are not those in b"},
-		"fewer judgments":  {[]Iteration{fewer, judged("b", 70)}, false, false, "asked for 3 judgments of a response in fewer and for 0 in b"},
+		"fewer judgments":  {[]Iteration{fewer, judged("b", 70)}, false, false, "requested 3 judgments of a response in fewer and 0 in b"},
 	} {
 		s := people(c.runs)
 		if s.Seen != c.seen || s.Known != c.known || !strings.Contains(s.Evidence, c.evidence) {

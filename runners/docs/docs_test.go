@@ -118,12 +118,12 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-// sentences splits at a full stop, a question mark, an exclamation mark, a colon or a semicolon before a space.
+// sentences splits at a full stop, a question mark or an exclamation mark before a space.
 func sentences(s string) []string {
 	var all []string
 	begin := 0
 	for i, r := range s {
-		if strings.ContainsRune(".?!:;", r) && (i+1 == len(s) || unicode.IsSpace(rune(s[i+1]))) {
+		if strings.ContainsRune(".?!", r) && (i+1 == len(s) || unicode.IsSpace(rune(s[i+1]))) {
 			all = append(all, strings.TrimSpace(s[begin:i+1]))
 			begin = i + 1
 		}

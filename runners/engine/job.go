@@ -265,7 +265,7 @@ func (j *job) ask(ctx context.Context, client jobpb.JobServiceClient) (jobpb.Job
 		case status.Code(err) == codes.NotFound:
 			return 0, lose("no longer knows its job, as after a restart", err)
 		case !time.Now().Before(deadline):
-			return 0, lose(fmt.Sprintf("can't be asked for %s", goneTime), err)
+			return 0, lose(fmt.Sprintf("has not answered for %s", goneTime), err)
 		}
 	}
 }

@@ -48,7 +48,7 @@ const (
 // The first failed request ends the measurement with its error: a failing fleet has no rate.
 func MeasureRates(ctx context.Context, servers []Server, duration time.Duration) (Rates, error) {
 	if len(servers) == 0 {
-		return Rates{}, errors.New("probe: there is no server to ask")
+		return Rates{}, errors.New("probe: there is no server to send requests to")
 	}
 	clients := make([]*client, len(servers))
 	defer func() {

@@ -281,7 +281,7 @@ func (p *printer) matrix() {
 		cells = "per cent of the probability that the first wins, = unparsed, blank failed"
 	}
 	if p.Run.Settings.MetaJudge.Budget != nil {
-		cells += " or not asked"
+		cells += " or not requested"
 	}
 	p.say("  row shown first, column second: %s", cells)
 }

@@ -59,7 +59,7 @@ func (p *printer) rounds(contested string) {
 	}
 	_, stop := rule.Next(asked, scored, read)
 	if stop == "" {
-		p.say("  %d judgments in rounds, fewer than the rule asks: run coeval verify for the details", asked)
+		p.say("  %d judgments in rounds, fewer than the rule requests: run coeval verify for the details", asked)
 		return
 	}
 	p.say("  %d judgments in rounds, stopped as %s: the score farthest from the read is %g, at %.2f points; a standard deviation of the read is %.2f",

@@ -35,7 +35,7 @@ func WriteComparison(ctx context.Context, name string, c *compare.Comparison) er
 	if err := comparisonTemplate.Execute(&b, struct {
 		*compare.Comparison
 		Charts  []charts.Chart
-		Verdict string
+		Summary string
 	}{c, list, saturation(c)}); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}

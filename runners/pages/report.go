@@ -43,11 +43,11 @@ type Options struct {
 
 // page is the data of the template.
 type page struct {
-	Run     *runs.Run
-	Figures *figures.Figures
-	Summary *summary.Summary
-	Verdict []string
-	Checks  []check
+	Run       *runs.Run
+	Figures   *figures.Figures
+	Summary   *summary.Summary
+	Sentences []string
+	Checks    []check
 	// Config is run.json's config, indented, and Seed the run's seed in it.
 	Config, Seed string
 	Warnings     []string
@@ -99,7 +99,7 @@ func render(ctx context.Context, r *runs.Run, f *figures.Figures, o Options) ([]
 	}
 	p.Checks = checksOf(p.Summary, f)
 	p.Warnings = slices.Concat(p.Summary.Warnings, warningsOf(p.Checks))
-	p.Verdict, p.Tiles, p.Dropped = verdict(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
+	p.Sentences, p.Tiles, p.Dropped = sentences(p.Summary, f, len(p.Warnings)), tiles(p.Summary, f), drops(p.Summary)
 	p.ScoreCharts, p.LengthCharts = scoreCharts(&f.Scores), lengthCharts(&f.Length, f.Scores.Highest)
 	if f.Meta != nil && f.Meta.Verdicts > 0 {
 		p.MetaCharts = metaCharts(f.Meta, f.Scores.Highest)

@@ -181,7 +181,7 @@ func TestAttempts(t *testing.T) {
 	}
 }
 
-func TestVerdict(t *testing.T) {
+func TestSentences(t *testing.T) {
 	s := &summary.Summary{
 		Prompts: 1200, Lines: 1300, BadLines: 3,
 		Actor:    &summary.Role{Paired: 1198, Dropped: 1, Failed: 1, DroppedByReason: map[string]int64{"margin": 1}, FailedByCode: map[string]int64{"timeout": 1}, ScoreMargin: 1.5, LengthDifference: -95.4},
@@ -198,13 +198,13 @@ func TestVerdict(t *testing.T) {
 		"2 figures crossed a threshold: look at them before training on this data.",
 	}
 	var got []string
-	for _, sentence := range verdict(s, f, 2) {
+	for _, sentence := range sentences(s, f, 2) {
 		got = append(got, strings.ReplaceAll(sentence, "\u00a0", " "))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	nothing := verdict(&summary.Summary{Prompts: 1, Actor: &summary.Role{Dropped: 1, DroppedByReason: map[string]int64{"equal_scores": 1}}}, &figures.Figures{}, 0)
+	nothing := sentences(&summary.Summary{Prompts: 1, Actor: &summary.Role{Dropped: 1, DroppedByReason: map[string]int64{"equal_scores": 1}}}, &figures.Figures{}, 0)
 	if nothing[0] != "Of 1 prompt, none gave a pair for the actor." || !strings.HasPrefix(nothing[len(nothing)-1], "No figure crossed a threshold") {
 		t.Errorf("%q", nothing)
 	}

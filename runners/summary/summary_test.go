@@ -180,7 +180,7 @@ func TestAskingIsTold(t *testing.T) {
 	if err := New(run, &Operation{}).Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"130 of 330 asked (39.4 %); prompts by the reason for the stop: settled 2, bound 1", "expected regret of the picks: 15.0 % of the distance"} {
+	for _, want := range []string{"130 of 330 requested (39.4 %); prompts by the reason for the stop: settled 2, bound 1", "expected regret of the picks: 15.0 % of the distance"} {
 		if !strings.Contains(strings.ReplaceAll(b.String(), "\u00a0", " "), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -116,7 +116,7 @@ func (s *Summary) printAsking(line func(string, string, ...any)) {
 	if a == nil {
 		return
 	}
-	line("comparisons", "%s of %s asked (%s); prompts by the reason for the stop: %s", humanize.Comma(a.Asked), humanize.Comma(a.Possible), percent(share(float64(a.Asked), a.Possible)), a.Why())
+	line("comparisons", "%s of %s requested (%s); prompts by the reason for the stop: %s", humanize.Comma(a.Asked), humanize.Comma(a.Possible), percent(share(float64(a.Asked), a.Possible)), a.Why())
 	line("", "expected regret of the picks: %s of the distance between best and worst judgment", percent(a.Regret))
 }
 

@@ -94,7 +94,7 @@ func TestAsking(t *testing.T) {
 				}
 			}
 			return rows
-		}), "round 1 of its comparisons asks judgments "},
+		}), "round 1 of its comparisons requests judgments "},
 		{"no round", comparisons(func(rows []schemas.ComparisonRow) []schemas.ComparisonRow {
 			rows[0].Round = nil
 			return rows
@@ -108,7 +108,7 @@ func TestAsking(t *testing.T) {
 				}
 			}
 			return kept
-		}), "round 2 of its comparisons asks nothing, should ask judgments "},
+		}), "round 2 of its comparisons requests nothing, should request judgments "},
 		{"other verdicts", comparisons(func(rows []schemas.ComparisonRow) []schemas.ComparisonRow {
 			for i := range rows {
 				if *rows[i].Round == 1 && rows[i].Winner != "none" {
@@ -117,9 +117,9 @@ func TestAsking(t *testing.T) {
 			}
 			return rows
 		}), "by the verdicts before it"},
-		{"a looser rule", config(`"regret": 0.3`, `"regret": 0.6`), "but asking should have stopped before it (settled)"},
+		{"a looser rule", config(`"regret": 0.3`, `"regret": 0.6`), "but the requests should have stopped before it (settled)"},
 		{"a stricter rule", config(`"regret": 0.3`, `"regret": 0.01`), "should be another round: the selection was not settled"},
-		{"a smaller bound", config(`"max_comparisons": 22`, `"max_comparisons": 8`), "but asking should have stopped before it (bound)"},
+		{"a smaller bound", config(`"max_comparisons": 22`, `"max_comparisons": 8`), "but the requests should have stopped before it (bound)"},
 		{"rows of a prompt over budget", prompts(func(p *schemas.PromptRow) {
 			p.ActorOutcome, p.ActorReason = new("dropped"), new(schemas.OverBudget)
 		}), "it is over budget, but has "},

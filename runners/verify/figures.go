@@ -79,7 +79,7 @@ func (r *run) checkFigures(sum *figures, found *problems.List) {
 				runFile, role, o.Paired, schemas.Sum(o.Dropped), schemas.Sum(o.Failed), o.Total(), l.Findings)
 		}
 		if !r.Settings.Wants(role) {
-			found.Add("%s: ledger.roles has %s, which config.roles does not ask for", runFile, role)
+			found.Add("%s: ledger.roles has %s, which config.roles does not contain", runFile, role)
 		}
 	}
 	if len(sum.unreadable) > 0 {

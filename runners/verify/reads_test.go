@@ -98,7 +98,7 @@ func TestRounds(t *testing.T) {
 		damage     func(*testing.T, string)
 	}{
 		{"a round gone", "stats.judging.stopped.bound is", judgments(func(r *schemas.JudgmentRow) bool { return r.Replicate < 4 })},
-		{"a smaller distance", "but asking should have stopped after 4 judgments (distant)", replace(`"distance": 1.5`, `"distance": 0.1`)},
+		{"a smaller distance", "but the requests should have stopped after 4 judgments (distant)", replace(`"distance": 1.5`, `"distance": 0.1`)},
 		{"a larger distance", "of the judge has neither a row nor a failure", replace(`"distance": 1.5`, `"distance": 9`)},
 		{"a smaller bound", "should be within 0 to 9", replace(`"max": 15`, `"max": 10`)},
 		{"no rounds", "should be within 0 to 3", replace(`"max": 15`, `"max": 4`)},

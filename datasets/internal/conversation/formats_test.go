@@ -142,7 +142,7 @@ var formats = []struct{ name, line, want string }{
 	},
 	{"an answer that is null", `{"messages":[{"role":"user","content":"Hot?"},{"role":"assistant","content":null}]}`, "U: Hot? <messages> answer dropped"},
 	{"a call at the end", `{"messages":[{"role":"user","content":"Hot?"},{"role":"assistant","content":"","tool_calls":[1]}]}`, "U: Hot? <messages> answer dropped"},
-	{"an image", `{"messages":[{"role":"user","content":[{"type":"text","text":"What?"},{"type":"image_url","image_url":{"url":"x"}}]}]}`, "no_prompt: message 1 of field messages has a part of the type image_url; only text can be asked"},
+	{"an image", `{"messages":[{"role":"user","content":[{"type":"text","text":"What?"},{"type":"image_url","image_url":{"url":"x"}}]}]}`, "no_prompt: message 1 of field messages has a part of the type image_url; only text is supported"},
 	{"a name in capitals", `{"Question":"Why?","Best Answer":"So."}`, "U: Why? <Question>"},
 	{"camel case", `{"userPrompt":"Why?","systemPrompt":"Help."}`, "S: Help. | U: Why? <userPrompt + system_prompt>"},
 	{"a name with spaces", `{" User Prompt ":"Why?"}`, "U: Why? < User Prompt >"},

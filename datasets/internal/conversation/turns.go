@@ -259,7 +259,7 @@ func (d *decoder) turn(messages []schemas.Message, i int, object fields, speaker
 			}
 		}
 	case part != "":
-		return nil, bad(NoPrompt, "message %d of field %s has a part of the type %s; only text can be asked", i+1, d.field, shorten(part))
+		return nil, bad(NoPrompt, "message %d of field %s has a part of the type %s; only text is supported", i+1, d.field, shorten(part))
 	case !ok:
 		return nil, bad(NoPrompt, "field %s is not a list of {role, content} or {from, value}: the content of message %d is %s", d.field, i+1, kindName(content.Kind()))
 	}

@@ -92,10 +92,10 @@ func (l pairsLeft) takeFailed(pairs [][2]int) [][2]int {
 
 func (d *prompt) reportRound(at problems.Location, number int32, got, should [][2]int, s *reference.Step) {
 	if !slices.Contains(s.Stops, "") {
-		at.Add("round %d of its comparisons asks %s, but asking should have stopped before it (%s)", number, d.showPairs(got), s.Stops[0])
+		at.Add("round %d of its comparisons requests %s, but the requests should have stopped before it (%s)", number, d.showPairs(got), s.Stops[0])
 		return
 	}
-	at.Add("round %d of its comparisons asks %s, should ask %s by the verdicts before it", number, d.showPairs(got), d.showPairs(should))
+	at.Add("round %d of its comparisons requests %s, should request %s by the verdicts before it", number, d.showPairs(got), d.showPairs(should))
 }
 
 func (d *prompt) showPairs(pairs [][2]int) string {

@@ -130,7 +130,7 @@ func (d *prompt) checkJudged(r *response) {
 		var stop schemas.Stop
 		want, stop = rule.Judged(scores, r.own, r.variance)
 		d.shard.Sums.Stats.Judging.Count(stop, want)
-		why = fmt.Sprintf("asking should have stopped after %d judgments (%s)", want, stop)
+		why = fmt.Sprintf("the requests should have stopped after %d judgments (%s)", want, stop)
 	}
 	at := d.found.At(d.path(shards.Judgments), "response "+r.row.ID)
 	for replicate, ok := range r.judged {

@@ -28,8 +28,8 @@ type dropped struct {
 	Setting            string
 }
 
-// verdict is the paragraph at the top, in sentences; warned is how many warnings follow it.
-func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
+// sentences returns the sentences of the paragraph at the top. Warned is the number of warnings that follow it.
+func sentences(s *summary.Summary, f *figures.Figures, warned int) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if s.Prompts == 0 {
@@ -65,10 +65,10 @@ func verdict(s *summary.Summary, f *figures.Figures, warned int) []string {
 		say("Verdicts of one token: %s. raw/reads has the labels' log-probabilities.", r.Text())
 	}
 	if j := s.Judging; j != nil {
-		say("The judge was asked for %s judgments of %s contested responses in rounds (%.1f each); responses by the reason for the stop: %s.", comma(j.Asked), comma(j.Responses), j.Each(), j.Why())
+		say("Coeval requested %s judgments of %s contested responses in rounds (%.1f each); responses by the reason for the stop: %s.", comma(j.Asked), comma(j.Responses), j.Each(), j.Why())
 	}
 	if a := s.Asking; a != nil {
-		say("The meta-judge was asked %s of %s comparisons (%s); prompts by the reason for the stop: %s (column asking_stopped of raw/prompts). Its picks are expected to lose %s of the distance between the best and the worst judgment.",
+		say("Coeval requested %s of %s comparisons (%s); prompts by the reason for the stop: %s (column asking_stopped of raw/prompts). Its picks are expected to lose %s of the distance between the best and the worst judgment.",
 			comma(a.Asked), comma(a.Possible), percent(ratio(a.Asked, a.Possible)), a.Why(), percent(a.Regret))
 	}
 	for _, r := range roles(s) {
@@ -158,7 +158,7 @@ func dropsOf(name string, r *summary.Role, prompts int64) []dropped {
 		out = append(out, dropped{Role: name, What: "dropped", Reason: reason, Prompts: n, Share: ratio(n, prompts), Setting: summary.SettingBehind(reason)})
 	}
 	for code, n := range r.FailedByCode {
-		out = append(out, dropped{Role: name, What: "failed", Reason: code, Prompts: n, Share: ratio(n, prompts), Setting: "--retry-failed=" + code + " asks again"})
+		out = append(out, dropped{Role: name, What: "failed", Reason: code, Prompts: n, Share: ratio(n, prompts), Setting: "--retry-failed=" + code + " repeats them"})
 	}
 	slices.SortFunc(out, func(a, b dropped) int {
 		return cmp.Or(cmp.Compare(b.Prompts, a.Prompts), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.What, b.What))
