@@ -20,12 +20,12 @@ type Finding struct {
 	// Judgments are the contested response's distinct parsed judgments, in ID order.
 	Judgments []JudgmentFinding `json:"judgments,omitempty"`
 	// Verdicts is the n×n matrix of the comparisons of Judgments; see [Finding.Verdict].
-	// It is empty when no comparison was asked for.
+	// It is empty when no comparison was requested.
 	Verdicts string `json:"verdicts,omitempty"`
 	// Reads is the same matrix of the probabilities that the first-shown judgment wins, in millionths,
 	// −1 without one; see [Finding.Win]. It is empty when the comparisons are texts.
 	Reads []int64 `json:"reads,omitempty"`
-	// Asking is set when the comparisons were asked in rounds.
+	// Asking is set when the comparisons were requested in rounds.
 	Asking *Asking `json:"asking,omitempty"`
 	// OverBudget is the field of the dossier.
 	OverBudget bool `json:"over_budget,omitempty"`
@@ -232,7 +232,7 @@ const (
 
 // The reasons for dropping a pair. Several may apply; the first counts.
 const (
-	// OverBudget is a prompt that lacks answers because a bound on what is asked was reached.
+	// OverBudget is a prompt that lacks answers because a bound on requests was reached.
 	OverBudget = "over_budget"
 
 	TooFewScored = "too_few_scored"

@@ -106,7 +106,7 @@ type ComparisonRow struct {
 	// Winner is first, second or none.
 	Winner         string  `parquet:"winner,dict"`
 	UnparsedReason *string `parquet:"unparsed_reason,dict"`
-	// Round counts from 1; null when all comparisons were asked at once.
+	// Round counts from 1; null when all comparisons were requested at once.
 	Round        *int32 `parquet:"round"`
 	PromptTokens int32  `parquet:"prompt_tokens"`
 }

@@ -98,7 +98,7 @@ type Stats struct {
 	Judgments   TextStats      `json:"judgments"`
 	Comparisons TextStats      `json:"comparisons"`
 	Positions   PositionCounts `json:"positions"`
-	// Asking is zero when the comparisons were not asked in rounds, Judging when the judgments of contested responses
+	// Asking is zero when the comparisons were not requested in rounds, Judging when the judgments of contested responses
 	// were not.
 	Asking  AskingStats  `json:"asking,omitzero"`
 	Judging JudgingStats `json:"judging,omitzero"`
@@ -194,11 +194,11 @@ func (a *ReadStats) add(b *ReadStats) {
 	a.FirstMicros += b.FirstMicros
 }
 
-// AskingStats are sums over the prompts whose comparisons were asked in rounds.
+// AskingStats are sums over the prompts whose comparisons were requested in rounds.
 type AskingStats struct {
 	// Stopped counts the prompts by the reason for the end of asking.
 	Stopped map[Stop]int64 `json:"stopped,omitempty"`
-	// Asked counts the comparisons asked, failed ones included. Possible counts all of them in both orders.
+	// Asked counts the requested comparisons, failed ones included. Possible counts all of them in both orders.
 	Asked    int64 `json:"asked"`
 	Possible int64 `json:"possible"`
 	// RegretMicros and SpreadMicros are the sums of [Asking].Regret and Spread, each rounded to a
@@ -228,7 +228,7 @@ func (a *AskingStats) add(b *AskingStats) {
 type JudgingStats struct {
 	// Stopped counts the prompts by the reason for the end of asking.
 	Stopped map[Stop]int64 `json:"stopped,omitempty"`
-	// Asked counts the judgments asked, failed ones included.
+	// Asked counts the requested judgments, failed ones included.
 	Asked int64 `json:"asked"`
 }
 

@@ -22,7 +22,7 @@ const (
 	RoleJudge     = "judge"
 	RoleMetaJudge = "meta_judge"
 	// RolePast and RoleFuture answer the prompts beside the actor: earlier and later checkpoints,
-	// whose responses may stand in actor pairs. They are only asked.
+	// whose responses may stand in actor pairs. The run only requests their responses.
 	RolePast   = "past"
 	RoleFuture = "future"
 	// RolePairwise compares two answers in an arena. It is not part of a run.
@@ -207,10 +207,10 @@ func (w Winner) String() string {
 	}
 }
 
-// A Stop is the reason why a prompt's remaining comparisons, or judgments, were not asked.
+// A Stop is the reason why a prompt's remaining comparisons, or judgments, were not requested.
 type Stop string
 
-// The reasons to stop asking.
+// The reasons to stop the rounds.
 const (
 	StopSettled  Stop = "settled"   // the expected regret of both picks is small enough
 	StopBound    Stop = "bound"     // budget.max_comparisons or budget.max_judgments was reached
@@ -218,14 +218,14 @@ const (
 	StopDistant  Stop = "distant"   // the score of a judgment lies far from the mean of the reads
 )
 
-// Judging describes the end of judgments of the contested response that were asked in rounds.
+// Judging describes the end of judgments of the contested response that were requested in rounds.
 type Judging struct {
 	Stopped Stop `json:"stopped"`
-	// Asked counts the judgments asked, failed ones included.
+	// Asked counts the requested judgments, failed ones included.
 	Asked int `json:"asked"`
 }
 
-// Asking describes the end of comparisons that were asked in rounds.
+// Asking describes the end of comparisons that were requested in rounds.
 type Asking struct {
 	Stopped Stop `json:"stopped"`
 	// Regret is the expected loss in logits of the picks after the last round: E[max ε − ε_best] +
@@ -249,7 +249,7 @@ type Comparison struct {
 	Unparsed  string `json:"unparsed,omitempty"`
 	// Read is set when the comparison is a read; Winner is then the likelier one.
 	Read *Read `json:"read,omitempty"`
-	// Round counts from 1 where comparisons are asked in rounds. Zero means all at once.
+	// Round counts from 1 where comparisons are requested in rounds. Zero means all at once.
 	Round        int `json:"round,omitempty"`
 	PromptTokens int `json:"prompt_tokens"`
 }
@@ -278,13 +278,13 @@ type Dossier struct {
 	Responses []Response `json:"responses,omitempty"`
 	// ContestedID names the response whose judgments are compared; empty for none.
 	ContestedID string `json:"contested_id,omitempty"`
-	// Judging is set when the judgments of the contested response were asked in rounds.
+	// Judging is set when the judgments of the contested response were requested in rounds.
 	Judging *Judging `json:"judging,omitempty"`
 	// Comparisons are on the contested response, in the order of (first, second) ID.
 	Comparisons []Comparison `json:"comparisons,omitempty"`
-	// Asking is set when the comparisons were asked in rounds.
+	// Asking is set when the comparisons were requested in rounds.
 	Asking *Asking `json:"asking,omitempty"`
-	// OverBudget is true if a bound on what is asked left the prompt without an answer that it needs. Such
+	// OverBudget is true if a bound on requests left the prompt without an answer that it needs. Such
 	// a dossier has nothing but its prompt.
 	OverBudget bool      `json:"over_budget,omitempty"`
 	Failures   []Failure `json:"failures,omitempty"`

@@ -12,7 +12,7 @@
 //	                              fix the view ──────────────────► DIGEST.view.json
 //	View.Append(prompt) ────────► pending batch
 //	Journal.Healthy waits while the oldest batch has been unsaved for 5 s
-//	   ask the server
+//	   send a request
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst
 //	              store: no wait  one part each 2 s, put whole ──► s-UUID.000001-DIGEST.jsonl.zst

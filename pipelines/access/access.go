@@ -25,7 +25,7 @@ type Access struct {
 	Query        map[string]string `yaml:"query,omitempty" json:"query,omitempty" doc:"parameters of the URL, for example {api-version: 2024-10-21}; a value env:NAME or file:PATH is read from there and never shown"`
 }
 
-// Endpoint returns a server without a URL that is asked with this access.
+// Endpoint returns a server without a URL that gets requests with this access.
 func (a *Access) Endpoint() stage.Endpoint {
 	return stage.Endpoint{
 		APIKeyEnv: a.APIKeyEnv, APIKeyFile: a.APIKeyFile, APIKeyHeader: a.APIKeyHeader,

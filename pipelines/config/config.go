@@ -121,7 +121,7 @@ type JudgeRole struct {
 	Calibration string `yaml:"calibration" json:"calibration" doc:"file of coeval calibrate that maps mean scores to people's scale; empty leaves them as they are"`
 }
 
-// MetaRole configures the meta-judge. It has no n: the meta-judge is asked once for each ordered pair
+// MetaRole configures the meta-judge. It has no n: it writes one comparison for each ordered pair
 // of judgments.
 type MetaRole struct {
 	Role     `yaml:",inline"`

@@ -63,7 +63,7 @@ func (c *Config) byName() iter.Seq2[string, *Role] {
 	}
 }
 
-// Asked returns the roles that a run asks, by name.
+// Asked returns the roles to which a run sends requests, by name.
 func (c *Config) Asked() map[string]*Role {
 	asked := map[string]*Role{schemas.RoleActor: &c.Actor.Role, schemas.RoleJudge: &c.Judge.Role}
 	for _, p := range c.pools() {

@@ -13,7 +13,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// PoolRole is how another checkpoint is asked for answers to the same prompts. Settings that are not
+// PoolRole has the settings of another checkpoint that answers the same prompts. Settings that are not
 // given are the actor's, so that the answers differ by their model alone.
 type PoolRole struct {
 	URLs          []string `yaml:"urls"        json:"urls"        doc:"servers of this role; empty takes worker.urls"`
@@ -120,7 +120,7 @@ type AskedPool struct {
 	AsActor bool   `json:"as_actor"`
 }
 
-// AskedPools returns the roles that a run asks for answers beside the actor.
+// AskedPools returns the roles that answer the prompts of a run beside the actor.
 func (c *Config) AskedPools() ([]AskedPool, error) {
 	r, err := c.Resolve()
 	if err != nil {

@@ -71,7 +71,7 @@ func (c Config) Validate() error {
 	return errors.Join(v.problems...)
 }
 
-// ValidateJudging is Validate for runs that ask the judge alone. It ignores prompts and other roles.
+// ValidateJudging is Validate for runs that use the judge alone. It ignores prompts and other roles.
 func (c Config) ValidateJudging() error {
 	v := &validator{}
 	v.run(&c)
@@ -90,7 +90,7 @@ func (c Config) ValidateJudging() error {
 	return errors.Join(v.problems...)
 }
 
-// ValidateAnswering is Validate for runs that ask the actor alone. It ignores the settings of the
+// ValidateAnswering is Validate for runs that use the actor alone. It ignores the settings of the
 // method.
 func (c Config) ValidateAnswering() error {
 	v := &validator{}

@@ -37,9 +37,9 @@ type Input struct {
 	Journal journal.PrefixBits
 	// Workers is the number of processes or machines that share the work. Zero means one.
 	Workers int
-	// RetryFailed are the codes of failures to ask again.
+	// RetryFailed are the codes of failed calls to request again.
 	RetryFailed []string
-	// Bounds limit what is asked. Zero means no limit.
+	// Bounds limit the requests. Zero means no limit.
 	Bounds spending.Bounds
 	// Locked reports whether the attempt owns the lock of the run's folder and must stop when it
 	// loses the lock.

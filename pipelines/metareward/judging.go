@@ -10,10 +10,10 @@ import (
 
 // Judging is the set-up for judging given responses with the judge of a config.
 type Judging struct {
-	// Chain asks for the verdicts. Its calls equal those of a run.
+	// Chain requests the verdicts. Its calls equal those of a run.
 	Chain []stage.Spec
 	Asking
-	// Scoring scores by each kind of verdict, read or reasoned, that Chain asks for. Scores stay on the judge's
+	// Scoring scores by each kind of verdict, read or reasoned, that Chain requests. Scores stay on the judge's
 	// scale, because a calibration is fitted to them.
 	Scoring map[string]score.Options
 

@@ -1,7 +1,7 @@
 // Package arena compares models: a pairwise judge decides each game, one comparison of two answers. The
 // package writes the games and the figures.
 //
-// A [Config] names the models, the judge and the prompts. A [Contest] asks for the answers and the verdicts;
+// A [Config] names the models, the judge and the prompts. A [Contest] requests the answers and the verdicts;
 // package winrate computes the figures. [Verify] computes a written contest's figures again.
 package arena
 
@@ -54,11 +54,11 @@ type Output struct {
 	Dir string `yaml:"dir" json:"dir"`
 }
 
-// SideConfig is one model, asked or with given answers.
+// SideConfig is one model, on a server or with given answers.
 type SideConfig struct {
 	config.Role `yaml:",inline"`
 
-	// Answers is a file of prompts and answers. Empty asks the model.
+	// Answers is a file of prompts and answers. Empty requests the answers from the model.
 	Answers string `yaml:"answers" json:"answers"`
 }
 

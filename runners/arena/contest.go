@@ -22,7 +22,7 @@ import (
 type Player struct {
 	// Role answers the prompts. Its name must be schemas.RoleActor.
 	Role stage.Role
-	// Given are answers by prompt ID. If they are not nil, the model is not asked, and prompts without
+	// Given are answers by prompt ID. If they are not nil, the model gets no request, and prompts without
 	// an answer are not played.
 	Given map[string]string
 }
@@ -126,7 +126,7 @@ type Result struct {
 	Pairings [][2]string
 }
 
-// Play asks for the answers and has them compared. Prompts must be distinct. It returns an error
+// Play requests the answers and their comparisons. Prompts must be distinct. It returns an error
 // if the contest is invalid, or the run has to stop.
 func (c *Contest) Play(ctx context.Context, prompts []schemas.Prompt, ask Ask) (*Result, error) {
 	if err := c.Validate(); err != nil {
@@ -171,7 +171,7 @@ func (r *Result) sort() {
 	})
 }
 
-// AnswerAll asks all models for their answers and plays no game, so that a model which will not be
+// AnswerAll requests the answers of all models and plays no game, so that a model which will not be
 // served for long has answered. It returns the first model whose calls all failed, empty for none.
 func (c *Contest) AnswerAll(ctx context.Context, prompts []schemas.Prompt, ask Ask) (failed string, err error) {
 	for _, p := range append(slices.Clone(c.Models), c.Baseline) {

@@ -18,7 +18,7 @@ import (
 // Calls are the generations of one kind in a plan.
 type Calls struct {
 	// Generations is the number that the contest needs, Held the number among them that the journal has,
-	// Ask the rest.
+	// Ask the missing ones.
 	Generations int64 `json:"generations"`
 	Held        int64 `json:"held"`
 	Ask         int64 `json:"ask"`

@@ -59,7 +59,7 @@ type Figures struct {
 	// not the distance, so that no scale can be fitted to them.
 	Fit       *Fit      `json:"fit"`
 	Bootstrap Bootstrap `json:"bootstrap"`
-	// Verdicts compare reads with judgments in words; null unless both were asked for.
+	// Verdicts compare reads with judgments in words; null unless both were requested.
 	Verdicts *Verdicts `json:"verdicts,omitempty"`
 	// Responses, Pairs and Scores are the data behind all figures.
 	Responses []Response `json:"responses"`

@@ -62,8 +62,8 @@ func newArenaCommand() *cobra.Command {
 		Short: "Compare models: win rates with intervals, by a pairwise judge in both orders",
 		Long: `Compare models by a pairwise judge. Each model answers each prompt once. The judge sees both answers in both
 orders. OUT/arena.html and OUT/arena.json show the win rate, the same at equal length and at equal style, each with an
-interval over prompts. Calls go through the journal of OUT: a second time asks nothing, and another model costs its
-own calls only. Repeat --a for a table of several models. --plan shows what would be asked.`,
+interval over prompts. Calls go through the journal of OUT: a second time sends no request, and another model costs
+its own calls only. Repeat --a for a table of several models. --plan shows the missing calls.`,
 		Example: `  coeval arena --a my-model@it-2 --b my-model --judge big-model --url http://localhost:8000/v1 \
     --prompts eval.jsonl --out arena
   coeval arena --simulate --a 'sim:quality=+0.5,length=+0,noise=+0' --b base --judge judge \

@@ -47,9 +47,9 @@ func newCalibrateCommand() *cobra.Command {
 		Short: "Compare the judge with people: agreement, ranks, certainty, and a map to their scale",
 		Long: `Compare the judge with people. Labels are pairs of responses with a preference, as
 {"prompt": …, "response_1": …, "response_2": …, "label": 1} with 1, 2 or "tie", or LLMBar's form; or scored responses,
-as {"prompt": …, "response": …, "score": 3.5}. The command asks the config's judge as a run does, and takes answers that the journal of OUT already contains from there. The figures go to OUT/calibration.json and to a page, calibration.html.
+as {"prompt": …, "response": …, "score": 3.5}. The command requests judgments from the config's judge as a run does, and takes from the journal of OUT the answers that it already contains. The figures go to OUT/calibration.json and to a page, calibration.html.
 With --map a map to people's scale is written, for judge.calibration of a run; it needs scored responses.
-With --verdict read,reasoned the command asks the judge in both ways, and prints which is worth its price.`,
+With --verdict read,reasoned the command requests both kinds of verdicts, and prints which is worth its price.`,
 		Example: `  coeval calibrate config.yaml --people labels.jsonl --out calibration
   coeval calibrate config.yaml --people scores.jsonl --scale 1:10 --out calibration --map map.json`,
 		Args: cobra.MaximumNArgs(1),

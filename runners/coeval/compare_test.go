@@ -106,13 +106,13 @@ func TestSaturationByPeople(t *testing.T) {
 		t.Errorf("not planted, and %+v", s)
 	}
 	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "another", "--resamples", "100", "--set", "judge.n=5")
-	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked another in") {
+	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "used the judge another in") {
 		t.Errorf("another judge than the run's, and %+v", s)
 	}
 	template := filepath.Join(t.TempDir(), "judge.tmpl")
 	write(t, template, "{{.Rubric}} {{range .Conversation}}{{.}}{{end}} {{.Response}} In other words.")
 	calibrated(t, "--people", labels, "--out", last, "--simulate", "--model", "last", "--resamples", "100", "--set", "judge.n=5", "--set", "judge.template="+template)
-	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "asked with another judge.template in") {
+	if s := sign(first, last); s.Known || !strings.Contains(s.Evidence, "used another judge.template in") {
 		t.Errorf("another template than the run's, and %+v", s)
 	}
 }

@@ -70,7 +70,7 @@ func newSalvageCommand() *cobra.Command {
 		Short: "Make a damaged journal usable: keep every whole record, and list the calls that a run will repeat",
 		Long: `Make a damaged journal usable: keep every whole record, move the damaged files to OUT/journal/damaged, and
 list the calls that a run will repeat. The command deletes no file and doesn't change a whole journal.
-Then repeat the run's command: it asks for the lost calls.`,
+Then repeat the run's command: it requests the lost calls.`,
 		Example: "  coeval journal salvage out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -26,7 +26,7 @@ func newPlanCommand() *cobra.Command {
 		Use:   "plan [CONFIG.yaml] [flags]",
 		Short: "Show the requests that a run would send, and those that the journal already answers, without sending any",
 		Long: `Show the requests that a run would send, and those that the journal already answers, without sending any. Rates add
-the time, prices the money. --probe measures the rates by asking the servers for a few seconds.`,
+the time, prices the money. --probe measures the rates with test requests for a few seconds.`,
 		Example: `  coeval plan config.yaml
   coeval plan config.yaml --probe 20s --gpu-hour-price 2.5 --gpus 8`,
 		Args: cobra.MaximumNArgs(1),

@@ -129,14 +129,14 @@ type Variant struct {
 	Cost
 }
 
-// Estimate is the cost of a plan: of the calls still to ask, and of the same run with other numbers.
+// Estimate is the cost of a plan: of the missing calls, and of the same run with other numbers.
 type Estimate struct {
 	Rates    Rates     `json:"rates"`
 	Prices   Prices    `json:"prices"`
 	Stages   []Stage   `json:"stages"`
 	All      Cost      `json:"all"`
 	Variants []Variant `json:"variants"`
-	// Budgets are empty unless judge pairs of 11 judgments are asked for: others were not measured.
+	// Budgets are empty unless judge pairs of 11 judgments are requested: others were not measured.
 	Budgets []Budget `json:"budgets,omitempty"`
 }
 

@@ -83,7 +83,7 @@ func MeasureRates(ctx context.Context, servers []Server, duration time.Duration)
 	return Rates{Prompt: read, Completion: written}, nil
 }
 
-// A client asks one server, in the form that the server accepts.
+// A client sends requests to one server, in the form that the server accepts.
 type client struct {
 	*transport.Client
 	model string

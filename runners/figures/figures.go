@@ -34,7 +34,7 @@ type Figures struct {
 	// CrossFit is null without a pair, Reliability with fewer than three responses.
 	CrossFit    *CrossFit    `json:"cross_fit"`
 	Reliability *Reliability `json:"reliability"`
-	// Meta is null when no judge pairs were asked for.
+	// Meta is null when no judge pairs were requested.
 	Meta *Meta `json:"meta"`
 	// Pools is null when the actor alone answered.
 	Pools *Pools `json:"pools"`
@@ -107,7 +107,7 @@ type Histogram struct {
 
 // Length is about lengths in characters (Unicode code points).
 type Length struct {
-	// Pairs are the actor pairs that the run's settings give, whether the role was asked for
+	// Pairs are the actor pairs that the run's settings give, whether the role was requested
 	// or not, Chosen and Rejected their mean lengths, Difference the mean of chosen − rejected,
 	// Shorter the share of the pairs whose chosen response is the shorter one.
 	Pairs      int64   `json:"pairs"`

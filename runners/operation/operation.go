@@ -28,7 +28,7 @@ type Operation struct {
 	Unfinished int `json:"unfinished_attempts"`
 	// Last is the attempt that began last, nil without attempts.
 	Last *attempt `json:"-"`
-	// Longest is the attempt with the most generations, nil when none asked for any.
+	// Longest is the attempt with the most generations, nil when none requested any.
 	Longest *attempt `json:"-"`
 	// Seconds is the time of all attempts, Asking that from their first requests to their last
 	// answers.
@@ -37,7 +37,7 @@ type Operation struct {
 	// Stages are the calls by stage, in the order of the stages, and All is their sum.
 	Stages []StageCalls `json:"stages"`
 	All    StageCalls   `json:"all"`
-	// Troubles are requests that were asked again, and final failures of the data as it is now.
+	// Troubles are requests that were sent again, and final failures of the data as it is now.
 	Troubles []Trouble `json:"troubles"`
 	// Pairs are the pairs of all roles, 0 when there are none.
 	Pairs  int64           `json:"pairs"`
@@ -48,7 +48,7 @@ type Operation struct {
 type StageCalls struct {
 	Stage string `json:"stage"`
 	schemas.CallTally
-	// Seconds is the stage's part of the time of asking: as large as its part of the
+	// Seconds is the stage's part of the time of requests: as large as its part of the
 	// generations in flight. RequestSeconds is the mean time of a request. Null where no attempt
 	// measured it.
 	Seconds        *float64 `json:"seconds"`

@@ -32,7 +32,7 @@ import (
 type Stage struct {
 	Stage string `json:"stage"`
 	// Generations is the number that the stage needs, Held the number among them that the journal
-	// has, Ask the rest. Requests carry them, with n where a call has several replicates.
+	// has, Ask the missing ones. Requests carry them, with n where a call has several replicates.
 	Generations int64 `json:"generations"`
 	Held        int64 `json:"held"`
 	Ask         int64 `json:"ask"`
@@ -60,7 +60,7 @@ type Plan struct {
 	// Known is the number of prompts with a complete dossier in the journal.
 	Known int64 `json:"known"`
 	// JournalBytes and OutputBytes estimate the storage of the whole run. The journal's part is its
-	// size now, and the size of the answers still to ask.
+	// size now, and the size of the missing answers.
 	JournalBytes int64 `json:"journal_bytes"`
 	OutputBytes  int64 `json:"output_bytes"`
 	// Compression has the compression ratios of the estimate.

@@ -92,7 +92,7 @@ func decodeSettings(config json.RawMessage) (Settings, error) {
 	return s, errors.Join(append(errs, err)...)
 }
 
-// Wants reports whether the run was asked for pairs of a role.
+// Wants reports whether the run makes pairs of a role.
 func (s *Settings) Wants(role string) bool { return slices.Contains(s.Roles, role) }
 
 // ReadsScores and ReadsComparisons report whether responses are scored, and judgments compared, by reads.

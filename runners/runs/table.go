@@ -88,7 +88,7 @@ func (t *Table[C]) Advance() {
 	}
 }
 
-// Of returns the rows of a prompt. The caller asks for prompts in the order of their IDs, and may use
+// Of returns the rows of a prompt. The caller must pass prompts in the order of their IDs, and may use
 // the rows until the next call.
 func (t *Table[C]) Of(promptID string) []C {
 	clear(t.group)

@@ -98,7 +98,7 @@ type Summary struct {
 	// length.
 	FailedByLength []Quarter `json:"failed_by_length"`
 	Collapse       *Collapse `json:"collapse"`
-	// Asking is set when comparisons were asked until settled.
+	// Asking is set when comparisons were requested until settled.
 	Asking *Asking `json:"asking,omitempty"`
 	// Judging is set when contested responses were judged in rounds.
 	Judging *Judging `json:"judging,omitempty"`
@@ -141,10 +141,10 @@ type Calls struct {
 
 // Asking describes the comparisons under a budget.
 type Asking struct {
-	// Asked counts the comparisons asked, Possible those without a budget.
+	// Asked counts the requested comparisons, Possible those without a budget.
 	Asked    int64 `json:"asked"`
 	Possible int64 `json:"possible"`
-	// Stopped counts the prompts by the reason for the end of asking.
+	// Stopped counts the prompts by the reason for the end of their rounds.
 	Stopped map[schemas.Stop]int64 `json:"stopped"`
 	// Regret is the expected loss of the picks against the best and the worst judgment, as a share of
 	// the expected distance between these two.
@@ -158,7 +158,7 @@ func askingOf(a *schemas.AskingStats) *Asking {
 	return &Asking{Asked: a.Asked, Possible: a.Possible, Stopped: a.Stopped, Regret: share(float64(a.RegretMicros), a.SpreadMicros)}
 }
 
-// Why returns the reasons for the end of asking with the numbers of prompts, the most frequent first.
+// Why returns the reasons for the end of the rounds with the numbers of prompts, the most frequent first.
 func (a *Asking) Why() string { return why(a.Stopped) }
 
 func why(stopped map[schemas.Stop]int64) string {
@@ -174,7 +174,7 @@ type Judging struct {
 	// Asked counts the judgments, and Responses the responses that they are on.
 	Asked     int64 `json:"asked"`
 	Responses int64 `json:"responses"`
-	// Stopped counts the responses by the reason for the end of asking.
+	// Stopped counts the responses by the reason for the end of their rounds.
 	Stopped map[schemas.Stop]int64 `json:"stopped"`
 }
 

@@ -104,7 +104,7 @@ type Options struct {
 	// Admit waits while answers cannot be saved. Its error means that ctx has ended. May be nil.
 	Admit func(ctx context.Context) error
 	// Reserve is called before a request of n choices is sent for the first time, probes excepted, and
-	// returns how many of them may be asked for. If fewer, Do sends a request of those and returns
+	// returns how many of them may be requested. If fewer, Do sends a request of those and returns
 	// [ErrOverBudget]. Nil reserves everything.
 	Reserve func(n int) int
 }

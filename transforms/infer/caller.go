@@ -16,8 +16,8 @@ import (
 	"coeval/transforms/stage"
 )
 
-// journaledCaller is the [stage.Caller] of one prompt: it takes generations from the journal, and asks
-// the fleet for the missing ones. Its results are appended to the journal, and durable after
+// journaledCaller is the [stage.Caller] of one prompt: it takes generations from the journal, and requests
+// the missing ones from the fleet. Its results are appended to the journal, and durable after
 // [journal.View.Sync].
 type journaledCaller struct {
 	run   *runState
@@ -223,7 +223,7 @@ func (m *Missing) Error() string {
 	return fmt.Sprintf("infer: the journal lacks replicate %d of call %s (%s) of prompt %s", m.Replicate, m.Key, m.Stage, m.PromptID)
 }
 
-// A Replayer is a [stage.Caller] that asks the journal alone.
+// A Replayer is a [stage.Caller] that reads the journal alone.
 type Replayer struct {
 	// Get returns the journal's record of a replicate.
 	Get func(key string, replicate int) (*journal.Record, bool)

@@ -29,7 +29,7 @@ type Options struct {
 	// take more memory, about 0.25 MB each. Zero means half of the permits of all servers, a quarter
 	// if MaxInFlight is given, and at least 128.
 	Window int `json:"window,omitempty"`
-	// MaxInFlight is the number of generations that each server is asked for at a time. A value should
+	// MaxInFlight is the largest number of generations in flight at each server. A value should
 	// be larger than the server's slots: a request of n choices has n permits until its slowest choice
 	// is done, while the slots of the others have long been free. Zero means that the process finds the
 	// number that keeps the server busy.
@@ -59,7 +59,7 @@ type Options struct {
 // AllCodes in RetryFailed means every code.
 const AllCodes = "all"
 
-// Retries reports whether a recorded failure with this code is asked again.
+// Retries reports whether a recorded failure with this code is requested again.
 func Retries(codes []string, code string) bool {
 	return code != "" && (slices.Contains(codes, code) || slices.Contains(codes, AllCodes))
 }

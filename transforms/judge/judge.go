@@ -1,8 +1,8 @@
-// Package judge asks the judge for N judgments of every complete response and parses their scores.
+// Package judge requests N judgments of every complete response and parses their scores.
 //
 // The judge sees a rubric of five points, the conversation and the response. Each text stands between
 // tags that no quoted text can close. The judge gives its reasons and ends with a line "Score:
-// <points>"; see [Template.Messages] and package points. A read asks the same judge for one token, and
+// <points>"; see [Template.Messages] and package points. A read requests one token of the same judge, and
 // computes the score from the probabilities of the points; see [Options.Reads].
 //
 // The package promises:
@@ -56,7 +56,7 @@ type Options struct {
 	Reads int `json:"reads,omitempty"`
 	// ReadMinMass is the field MinMass of [stage.Read].
 	ReadMinMass float64 `json:"read_min_mass,omitempty"`
-	// Rounds asks more than N judgments of the contested response, in rounds, with Reads. Nil asks N at once.
+	// Rounds requests more than N judgments of the contested response, in rounds, with Reads. Nil requests N at once.
 	Rounds *Rounds `json:"rounds,omitempty"`
 }
 
@@ -109,7 +109,7 @@ func (o Options) Parser() (*points.Parser, error) {
 	return points.NewParser(o.Scale, o.Pattern, o.Role.Verdict != nil)
 }
 
-// ReadOptions returns the options of the reads: those of o, with a role that asks for a token. It
+// ReadOptions returns the options of the reads: those of o, with a role that requests a token. It
 // returns an error if the scale has fewer than two whole points.
 func (o Options) ReadOptions() (Options, error) {
 	labels, _ := o.Scale.Labels()
@@ -123,7 +123,7 @@ func (o Options) ReadOptions() (Options, error) {
 }
 
 // ReadSpec returns the stage that reads every complete response o.Reads times, for a chain. Of o.N
-// judgments it asks none: they follow in the stage of [Spec]. It returns an error if o is invalid.
+// judgments it requests none: they follow in the stage of [Spec]. It returns an error if o is invalid.
 func ReadSpec(o Options) (stage.Spec, error) {
 	reads, err := o.ReadOptions()
 	if err != nil {
@@ -143,8 +143,8 @@ func Spec(o Options) (stage.Spec, error) {
 	return stage.NewSpec(schemas.StageJudge, o)
 }
 
-// Stage returns the stage that adds to every complete response its judgments, all asked for
-// at once, or its reads if the role asks for a token. With o.Reads it adds judgments to the contested
+// Stage returns the stage that adds to every complete response its judgments, all requested
+// at once, or its reads if the role requests a token. With o.Reads it adds judgments to the contested
 // response alone, with o.Rounds in rounds. It returns an error if o is invalid.
 func Stage(o Options) (stage.Stage, error) {
 	o = o.withDefaults()

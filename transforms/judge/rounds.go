@@ -29,7 +29,7 @@ type Rounds struct {
 	// Max bounds the judgments of the response: Options.N to 256. Zero means DefaultMaxJudgments.
 	Max int `json:"max"`
 	// Distance is the smallest distance of a distant score from the mean of the reads, in standard deviations of
-	// their distribution: above 0 to 10, with at most 3 decimals. A larger one asks more. Zero means DefaultDistance.
+	// their distribution: above 0 to 10, with at most 3 decimals. A larger one takes more judgments. Zero means DefaultDistance.
 	Distance float64 `json:"distance"`
 }
 

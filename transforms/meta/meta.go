@@ -1,7 +1,7 @@
-// Package meta asks the meta-judge to compare the judgments of the contested response.
+// Package meta requests the meta-judge's comparisons of the judgments of the contested response.
 //
 // Every ordered pair of distinct parsed judgments is one call. For n judgments these are n(n−1)
-// comparisons: every pair in both orders. Under a budget ([Options.Budget]) the stage asks in rounds,
+// comparisons: every pair in both orders. Under a budget ([Options.Budget]) the stage works in rounds,
 // the most informative pairs first, until the judge pair is settled. The pairs of a round are a function
 // of the options and of this prompt's earlier answers alone.
 //
@@ -54,8 +54,8 @@ type Options struct {
 	// Pattern is a regular expression whose one group is the verdict, in its last match in a
 	// comparison. Empty means that a verdict line is read.
 	Pattern string `json:"pattern,omitempty"`
-	// Budget is the rule by which comparisons are asked in rounds until the selection is settled.
-	// Nil means that all are asked at once.
+	// Budget is the rule by which comparisons are requested in rounds until the selection is settled.
+	// Nil means that all are requested at once.
 	Budget *rating.Policy `json:"budget,omitempty"`
 	// Scale and ScorePattern are the judge's, which HideScores needs.
 	Scale        points.Scale `json:"scale,omitzero"`

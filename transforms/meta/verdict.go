@@ -6,7 +6,7 @@ import "coeval/transforms/stage"
 // judgment shown first is better.
 var readValues = []int{1000, 0}
 
-// Read is what a comparison of one token asks for.
+// Read describes the read of a comparison in one token.
 func Read() *stage.Read { return &stage.Read{Labels: []string{"A", "B"}} }
 
 // Verdict is how a comparison ends where verdicts are enforced.

@@ -48,7 +48,7 @@ type JudgeOptions struct {
 	// everybody's wins reach everybody; more pulls all ratings together. Zero means 0.1.
 	Lambda float64 `json:"lambda"`
 	// MinJudgments is how many distinct parsed judgments the contested response needs, 2 to
-	// 256; the meta stage must have asked with the same number. Zero means 3.
+	// 256; the meta stage must have the same number. Zero means 3.
 	MinJudgments int `json:"min_judgments"`
 	// KeepEqualScores keeps a pair whose judgments give the same score. Zero means that it is
 	// dropped.

@@ -1,4 +1,4 @@
-// Package pairwise asks a judge which of two answers to a prompt is better.
+// Package pairwise requests verdicts of a judge on two answers to a prompt.
 //
 // A dossier has two responses: the first belongs to side A, the second to side B. Both orders are shown
 // to the judge, each as many times as there are replicates. The judge gives its reasons and ends with a
@@ -49,7 +49,7 @@ type Options struct {
 	Role stage.Role `json:"role"`
 	// Scale is the set of verdicts. Empty means five.
 	Scale Scale `json:"scale,omitempty"`
-	// Replicates is how many times each order is asked, 1 to 64. Zero means 1.
+	// Replicates is the number of verdicts on each order, 1 to 64. Zero means 1.
 	Replicates int `json:"replicates"`
 	// StripReasoning removes reasoning from a text before its verdict is parsed. Zero means that
 	// they stay.

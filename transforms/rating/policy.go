@@ -17,12 +17,12 @@ const (
 	DefaultMaxComparisons = 52
 )
 
-// Policy contains the rule by which comparisons are asked until the best and the worst judgment
+// Policy contains the rule by which comparisons are requested until the best and the worst judgment
 // are known well enough.
 type Policy struct {
 	// Regret is the share of the expected distance between best and worst rating below which
 	// the expected regret of both picks settles a prompt, above 0 to below 1. A smaller share
-	// asks more. Zero means DefaultRegret.
+	// takes more comparisons. Zero means DefaultRegret.
 	Regret float64 `json:"regret"`
 	// MaxComparisons bounds the comparisons of a prompt, both orders counted: 2 or more. Zero
 	// means DefaultMaxComparisons.
@@ -54,11 +54,11 @@ func (p Policy) Validate() error {
 	return errors.Join(append(errs, p.Prior.Validate())...)
 }
 
-// A History contains what was asked of a prompt so far.
+// A History contains the comparisons requested for a prompt so far.
 type History struct {
-	// Asked contains the pairs of indices that were asked, also those without a verdict.
+	// Asked contains the pairs of indices that were requested, also those without a verdict.
 	Asked [][2]int
-	// Games contains the verdicts in the order in which they were asked. Sums of floats depend
+	// Games contains the verdicts in the order of their requests. Sums of floats depend
 	// on the order.
 	Games []Game
 }
@@ -79,7 +79,7 @@ func (h *History) position() float64 {
 type Plan struct {
 	// Pairs are the pairs of indices to compare, each in both orders.
 	Pairs [][2]int
-	// Stop is the reason why Pairs is empty. It is empty while there are pairs to ask.
+	// Stop is the reason why Pairs is empty. It is empty while there are pairs to request.
 	Stop schemas.Stop
 	// Best and Worst are the indices of the judgments with the highest and the lowest rating.
 	Best, Worst int

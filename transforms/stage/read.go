@@ -7,7 +7,7 @@ import (
 	"coeval/schemas"
 )
 
-// A Read asks for the probabilities of labels as the next token. No label is a prefix of a text that
+// A Read requests the probabilities of labels as the next token. No label is a prefix of a text that
 // continues: each is one token of the model.
 type Read struct {
 	// Labels are the possible verdicts, as A and B, or 0 to 5.

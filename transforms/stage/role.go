@@ -8,7 +8,7 @@ import (
 	"coeval/schemas"
 )
 
-// Role is a model in one part of the method: how it is asked and where it is served.
+// Role is a model in one part of the method: its sampling settings and its servers.
 type Role struct {
 	// Name is actor, judge or meta_judge.
 	Name  string `json:"name"`
@@ -25,7 +25,7 @@ type Role struct {
 	ExtraBody string `json:"extra_body,omitempty"`
 	// Verdict is the ending that the servers must enforce on each text. Nil leaves texts free.
 	Verdict *Verdict `json:"verdict,omitempty"`
-	// Read asks for the probabilities of labels as the next token instead of a text. Nil asks for texts.
+	// Read requests the probabilities of labels as the next token instead of a text. Nil requests texts.
 	Read *Read `json:"read,omitempty"`
 	// ReasoningTags are additional tags around reasoning; see [StripReasoning]. They decide how texts
 	// are read, and not which ones are asked for.

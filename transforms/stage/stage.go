@@ -16,7 +16,7 @@ import (
 	"coeval/schemas"
 )
 
-// A Stage advances one dossier: it asks c for generations and adds its reading of them. Given
+// A Stage advances one dossier: it requests generations from c and adds its reading of them. Given
 // the same generations it leaves the same dossier. It returns an error only when the run has to
 // stop. A call that failed for good becomes a [schemas.Failure] in the dossier instead.
 type Stage func(ctx context.Context, c Caller, d *schemas.Dossier) error
@@ -38,11 +38,11 @@ func Do(ctx context.Context, c Caller, calls []Call) ([][]schemas.Generation, er
 	return said, err
 }
 
-// A Call asks for the replicates First to First + N − 1 of one request. Stages that ask in rounds ask for later
-// replicates of the same request. A round finds the answers of a call that asked for all of them at once.
+// A Call requests the replicates First to First + N − 1 of the same messages. Stages that work in rounds request
+// later replicates of these messages. A round finds the answers of a call that requested all of them at once.
 type Call struct {
 	Role *Role
-	// Stage names the stage that asks, for failures and counts.
+	// Stage names the stage of the call, for failures and counts.
 	Stage    string
 	PromptID string
 	// Inputs identify the request: the template's digest, and a digest or a content-derived ID
@@ -53,7 +53,7 @@ type Call struct {
 	Messages func() []schemas.Message
 }
 
-// Key identifies the call without its replicate. Calls with equal keys ask for the same texts.
+// Key identifies the call without its replicate. Calls with equal keys request the same texts.
 func (c *Call) Key() string { return Keys([]Call{*c})[0] }
 
 // Keys returns the key of each call. Calls of one stage share a role, whose digest is computed

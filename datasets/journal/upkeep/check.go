@@ -41,7 +41,7 @@ type Damage struct {
 	// Kept is the number of readable records in the file.
 	Kept int64 `json:"kept"`
 	// Bucket is the bucket of the file. Prompts are the IDs of the prompts in the bucket's undamaged
-	// files. The next run asks again some calls of these prompts, or of prompts that are not among
+	// files. The next run requests again some calls of these prompts, or of prompts that are not among
 	// them.
 	Bucket  string   `json:"bucket"`
 	Prompts []string `json:"prompts,omitempty"`

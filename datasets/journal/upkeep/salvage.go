@@ -15,7 +15,7 @@ import (
 // bucket, so that nothing reads it.
 const DamagedFolder = "damaged"
 
-// Salvage makes a damaged journal usable again. The next run asks for the lost records, and for nothing
+// Salvage makes a damaged journal usable again. The next run requests the lost records, and nothing
 // else. The caller must own the run's lock, and no attempt may be running.
 //
 // Salvage writes the whole records of a damaged segment into a new segment, checks it, and only then

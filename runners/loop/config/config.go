@@ -113,7 +113,7 @@ type Evaluate struct {
 	// Arena is the config of the arena, without its models and its folder. Sampling and bounds in its b
 	// apply to the answers of all models. Empty plays none.
 	Arena map[string]any `yaml:"arena" json:"arena"`
-	// People is a file of people's labels, for coeval calibrate. Empty asks none.
+	// People is a file of people's labels, for coeval calibrate. Empty calibrates nothing.
 	People string `yaml:"people" json:"people"`
 	// Figure is length_controlled or win_rate: the figure whose growth is a gain for decide. Empty means
 	// length_controlled.
@@ -434,7 +434,7 @@ func TurnPresets() []string {
 	return slices.Sorted(slices.Values(append(names, Temporal)))
 }
 
-// IsTemporal reports whether the turn's runs ask other checkpoints.
+// IsTemporal reports whether the turn's runs use other checkpoints.
 func (t *Turn) IsTemporal() bool { return t.Preset == Temporal || t.Preset == PhaseOne }
 
 // Steps returns the steps of iteration t in their order.

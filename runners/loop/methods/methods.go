@@ -58,7 +58,7 @@ const (
 
 var both = []string{schemas.RoleActor, schemas.RoleJudge}
 
-// Variants are all of them. They ask for equally many responses and judgments, so that they differ in
+// Variants are all of them. They request equally many responses and judgments, so that they differ in
 // their pairs alone. With the static judge the comparisons are made as with the meta-judge, and their
 // pairs are not trained on.
 func Variants() []Variant {

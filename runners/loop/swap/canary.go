@@ -16,12 +16,12 @@ import (
 )
 
 // A Canary is a model's greedy answers to fixed prompts: the text and the log-probabilities of its
-// tokens. It is asked twice, since batching alone moves log-probabilities a little. Servers cache whole blocks
+// tokens. It is recorded twice, since batching alone moves log-probabilities a little. Servers cache whole blocks
 // of up to 128 tokens, so that only long prompts show whether a cached prefix is of another model.
 type Canary struct {
 	Model string     `json:"model"`
 	Asks  [][2]Reply `json:"asks"`
-	// Prefixed are the first tokens of answers to long prompts: asked like any other, and asked so that no
+	// Prefixed are the first tokens of answers to long prompts: requested like any other, and requested so that no
 	// cached prefix can be used, where the server knows cache_salt. Empty where it takes no long prompt.
 	Prefixed [][2]Reply `json:"prefixed,omitempty"`
 }
@@ -55,7 +55,7 @@ var longPrefix = func() string {
 	return b.String()
 }()
 
-// Record asks a model the canary's prompts, each twice, and each twice behind a long prefix.
+// Record sends the canary's prompts to a model, each twice, and each twice behind a long prefix.
 func (s *Server) Record(ctx context.Context, model string) (*Canary, error) {
 	c := &Canary{Model: model, Asks: make([][2]Reply, len(canaryPrompts)), Prefixed: make([][2]Reply, len(canaryPrompts))}
 	failed := func(err error) error { return fmt.Errorf("the canary of %s at %s: %w", model, s.URL, err) }
@@ -238,7 +238,7 @@ func Compare(former, latter *Canary) Change {
 	return c
 }
 
-// Reverted reports whether a model that was asked now answers as the former model and not as the one that was swapped
+// Reverted reports whether a model that gets requests now answers as the former model and not as the one that was swapped
 // in: most of the prompts that tell the two apart are nearer to the former one. A prompt on which the two differ by no
 // more than the noise of the three canaries is not counted.
 func Reverted(former, swapped, now *Canary) bool {

@@ -26,7 +26,7 @@ const draws = 128
 // of distinct pairs.
 const slack = 1e-6
 
-// Asking is the rule by which comparisons are asked until a selection is settled.
+// Asking is the rule by which comparisons are requested until a selection is settled.
 type Asking struct {
 	// Seed is the prompt's ID.
 	Seed string
@@ -75,7 +75,7 @@ func (p *Prompt) duel(first, second int, win float64) duel {
 // Begin returns the state before any round.
 func (p *Prompt) Begin(a *Asking) *Step { return p.step(a, p.grid(), nil, 0) }
 
-// Next returns the state after a round that asked these pairs in both orders. Rounds are all rounds
+// Next returns the state after a round that requested these pairs in both orders. Rounds are all rounds
 // so far.
 func (p *Prompt) Next(a *Asking, rounds [][][2]int) *Step {
 	asked, pairs := p.grid(), 0

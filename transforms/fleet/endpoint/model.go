@@ -147,7 +147,7 @@ func (e *Endpoint) SetConstraint(r *stage.Role, by *openai.Constraint) {
 	e.model(r).constraints[r.Name] = by
 }
 
-// ReadOf returns how the server is asked for the role's reads, nil for a role without them and before SetRead.
+// ReadOf returns the form of the role's reads at the server, nil for a role without them and before SetRead.
 func (e *Endpoint) ReadOf(r *stage.Role) *logprobs.Form {
 	if r.Read == nil {
 		return nil
@@ -157,7 +157,7 @@ func (e *Endpoint) ReadOf(r *stage.Role) *logprobs.Form {
 	return e.model(r).reads[r.Name]
 }
 
-// SetRead records how the server is asked for the role's reads.
+// SetRead records the form of the role's reads at the server.
 func (e *Endpoint) SetRead(r *stage.Role, form logprobs.Form) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -118,7 +118,7 @@ func (l *Ledger) over() bool {
 	return l.reached
 }
 
-// IsReached reports whether nothing more may be asked.
+// IsReached reports whether a bound is reached, so that no more requests may be sent.
 func (l *Ledger) IsReached() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

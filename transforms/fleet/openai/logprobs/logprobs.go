@@ -20,7 +20,7 @@ import (
 	"coeval/transforms/stage"
 )
 
-// A Form is one of the ways in which servers are asked for the probabilities of the next token.
+// A Form is one of the forms in which servers report the probabilities of the next token.
 type Form struct {
 	// Top is the number of most likely tokens to report. All servers with log-probabilities have this
 	// form.
