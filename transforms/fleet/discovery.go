@@ -32,6 +32,8 @@ const (
 	// trapTokens are enough for the trap in any form, reasoningTokens for reasoning before it.
 	trapTokens      = 32
 	reasoningTokens = 2048
+	// maxModelList bounds a list of models, in bytes.
+	maxModelList = 1 << 20
 	// discoverInterval is the time between two checks while no endpoint is known.
 	discoverInterval = 10 * time.Millisecond
 )
@@ -214,7 +216,7 @@ func (f *Fleet) identify(ctx context.Context, e *endpoint.Endpoint, r *stage.Rol
 	if f.options.RecordModel == nil {
 		return nil
 	}
-	a, err := e.Get(ctx, e.URLOf(openai.ModelsPath), minBody, endpoint.ListTimeout)
+	a, err := e.Get(ctx, e.URLOf(openai.ModelsPath), maxModelList, endpoint.ListTimeout)
 	if err != nil {
 		return ctx.Err()
 	}

@@ -3,24 +3,19 @@ package fleet
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"coeval/schemas"
-	"coeval/schemas/machine"
-	"coeval/schemas/redact"
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
+	"coeval/transforms/fleet/exchange"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/policy"
-	"coeval/transforms/fleet/reads"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/stage"
@@ -311,19 +306,6 @@ func (f *Fleet) receive(ctx context.Context, ticket *schedule.Ticket, endpoints 
 	return g, endpoints, err
 }
 
-// minSilenceLimit is below the shortest time after which gateways close silent requests: most do after
-// one minute, some after 30 seconds.
-const minSilenceLimit = 25 * time.Second
-
-const (
-	// bytesPerToken bounds a body by the requested tokens, bytesPerEvent a stream, which has one
-	// event for each token. minBody covers the rest of the body.
-	bytesPerToken = 64
-	bytesPerEvent = 1024
-	minBody       = 1 << 20
-	maxBody       = 64 << 20
-)
-
 // send posts a request and reads its answer.
 func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, calls *counters.Tally) ([]schemas.Generation, []bool, *fault.Fault) {
 	q.streamed, q.renamed = e.Streams(q.role), e.SendsCompletionTokens(q.role)
@@ -334,39 +316,20 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 	if err != nil {
 		return nil, nil, &fault.Fault{Kind: fault.Refused, Code: fault.CodeBadRequest, Message: err.Error()}
 	}
-	limit := int64(maxBody)
-	if q.role.MaxTokens > 0 {
-		perToken := int64(bytesPerToken)
-		if q.streamed {
-			perToken = bytesPerEvent
-		}
-		limit = min(maxBody, minBody+int64(q.n)*int64(q.role.MaxTokens)*perToken)
-	}
 	f.counters.RequestSent()
-	began := time.Now()
-	timeout := cmp.Or(f.options.RequestTimeout, e.Timeout(q.role, q.timeouts))
-	a, decode, err := post(ctx, e, q, body, limit, timeout)
-	calls.AddRequest(q.stage, q.n, time.Since(began))
-	if a != nil {
-		f.applyRateLimits(e, a)
+	r := exchange.Do(ctx, e, &exchange.Request{
+		Role: q.role, Chat: body, N: q.n, Streamed: q.streamed, Timeout: cmp.Or(f.options.RequestTimeout, e.Timeout(q.role, q.timeouts)),
+	})
+	calls.AddRequest(q.stage, q.n, r.Took)
+	if r.Answer != nil {
+		f.applyRateLimits(e, r.Answer)
 	}
-	if flt := faultOf(e, a, err, limit, timeout); flt != nil {
-		switch silent := time.Since(began) >= minSilenceLimit; {
-		case flt.Kind == fault.CutOffSilence && !silent:
-			flt.Kind = fault.Broken // no gateway has a limit this short
-		case silent && flt.EndedSilence():
-			flt.Kind, flt.Code = fault.CutOffSilence, fault.CodeTimeout
-		}
-		return nil, nil, flt
+	if r.Body != nil && q.report != nil {
+		q.report(r.Body)
 	}
-	generations, has, flt := decode(a.Body, q.n, q.role.Read)
-	if q.report != nil {
-		q.report(a.Body)
+	if r.Fault != nil {
+		return nil, nil, r.Fault
 	}
-	if flt != nil {
-		return nil, nil, withWait(flt, a)
-	}
-	redactTexts(e.Secrets, generations)
 	if record := f.options.RecordAnswer; record != nil {
 		// The server may not have been ready when discovery requested its models. Request them again now
 		// that it answers: behind a gateway only the model list identifies the simulated server.
@@ -375,79 +338,14 @@ func (f *Fleet) send(ctx context.Context, e *endpoint.Endpoint, q *request, call
 				return nil, nil, &fault.Fault{Kind: fault.OwnMachine, Message: err.Error(), Err: err}
 			}
 		}
-		simulated := e.Simulated.Load() || a.Header.Get("Server") == openai.SimulatedOwner
+		simulated := e.Simulated.Load() || r.Answer.Header.Get("Server") == openai.SimulatedOwner
 		if err := record(ctx, e.Name, q.role, simulated, q.stage == stageProbe); err != nil {
 			return nil, nil, &fault.Fault{Kind: fault.OwnMachine, Message: err.Error(), Err: err}
 		}
 	}
-	f.checkFinish(e, q, generations)
-	f.checkPromptSize(e, q, len(body), generations)
-	return generations, has, nil
-}
-
-// decoder reads the body of a 200, as [openai.DecodeRead].
-type decoder func(body []byte, n int, read *stage.Read) ([]schemas.Generation, []bool, *fault.Fault)
-
-// post sends the body of a chat, or asks for the read of it in another form. It returns the decoder of the answer.
-func post(ctx context.Context, e *endpoint.Endpoint, q *request, chat []byte, limit int64, timeout time.Duration) (*transport.Answer, decoder, error) {
-	if form := e.ReadOf(q.role); form != nil && form.Generate {
-		a, err := reads.Post(ctx, e, &reads.Rendered{Role: q.role, Form: form, N: q.n}, chat, limit, timeout)
-		return a, form.DecodeGenerated, err
-	}
-	a, err := e.Post(ctx, chat, limit, timeout)
-	if a != nil && a.Stream {
-		return a, openai.DecodeReadStream, err
-	}
-	return a, openai.DecodeRead, err
-}
-
-// redactTexts removes secrets from decoded texts. The body was searched before, but a text of several parts,
-// as of a stream, may contain a secret that no part has.
-func redactTexts(secrets *redact.Redactor, generations []schemas.Generation) {
-	for i := range generations {
-		g := &generations[i]
-		for _, text := range []*string{&g.Text, &g.Reasoning, &g.FinishReason, &g.Message} {
-			*text = secrets.String(*text)
-		}
-	}
-}
-
-// faultOf returns the fault of an exchange, nil for a 200 with a complete body.
-func faultOf(e *endpoint.Endpoint, a *transport.Answer, err error, limit int64, timeout time.Duration) *fault.Fault {
-	broken := func(kind fault.Kind, code, message string) *fault.Fault {
-		return &fault.Fault{Kind: kind, Code: code, Message: message}
-	}
-	if own := machine.Fault(err); own != "" {
-		return broken(fault.OwnMachine, fault.CodeConnection, own+" ("+e.Secrets.String(err.Error())+")")
-	}
-	switch {
-	case errors.Is(err, endpoint.ErrUnresponsive):
-		return broken(fault.TimedOut, fault.CodeTimeout, err.Error())
-	case errors.Is(err, transport.ErrForeign):
-		return broken(fault.Broken, fault.CodeMalformed, err.Error())
-	case a != nil && !transport.IsSuccess(a.Status): // after a broken body the status is enough
-		return withWait(fault.Classify(a.Status, a.Header, a.Body), a)
-	case err == nil:
-		return nil
-	case errors.Is(err, transport.ErrTooLarge):
-		return broken(fault.Broken, fault.CodeMalformed, fmt.Sprintf("the body is larger than %d bytes", limit))
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return broken(fault.TimedOut, fault.CodeTimeout, fmt.Sprintf("no complete answer within %s", timeout.Round(time.Second)))
-	case transport.Unreachable(err):
-		return broken(fault.Unreachable, fault.CodeConnection, e.Secrets.String(err.Error()))
-	case a != nil:
-		return broken(fault.Broken, fault.CodeConnection, "the body broke off: "+e.Secrets.String(err.Error()))
-	}
-	return broken(fault.Broken, fault.CodeConnection, e.Secrets.String(err.Error()))
-}
-
-// withWait adds to the fault of a full server how long it asks to wait: in its header, or else in its body.
-func withWait(flt *fault.Fault, a *transport.Answer) *fault.Fault {
-	if flt.Kind == fault.Overloaded {
-		now := time.Now()
-		flt.RetryAfter = cmp.Or(pacing.RetryAfter(a.Header, now), pacing.RetryIn(a.Body, now))
-	}
-	return flt
+	f.checkFinish(e, q, r.Generations)
+	f.checkPromptSize(e, q, len(body), r.Generations)
+	return r.Generations, r.Has, nil
 }
 
 // applyRateLimits passes the rate limits in an answer's header to the limiter.
