@@ -105,7 +105,10 @@ to a prompt, a **judge** pair two judgments of an answer.
 
 `
 
-const cardSimulated = `**This data is simulated.** Its texts come from Coeval's simulated worker and mean nothing: no model
+// CardSimulated begins the warning in the card of simulated data.
+const CardSimulated = "**This data is simulated.**"
+
+const cardSimulated = CardSimulated + ` Its texts come from Coeval's simulated worker and mean nothing: no model
 was asked. Don't train on it.
 
 `

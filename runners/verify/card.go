@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"coeval/datasets/journal"
 	"coeval/datasets/shards"
 	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
@@ -59,7 +60,7 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems.List)
 	if r.Manifest.Simulated && !strings.Contains(strings.ToLower(parts[2]), "simulated") {
 		found.Add("%s does not state that the data is simulated, but %s does", cardFile, runFile)
 	}
-	r.checkSimulated(found)
+	r.checkSimulated(ctx, parts[2], found)
 	r.checkDigest(ctx, parts[2], found)
 	offered := map[shards.Table]bool{}
 	for i := range header.Configs {
@@ -78,20 +79,30 @@ func (r *run) checkCard(ctx context.Context, sum *figures, found *problems.List)
 	}
 }
 
-// checkSimulated reports a run that hides the simulated worker of its roles. A run without simulated
-// roles may still be simulated: `coeval simulate` is a server for other programs too.
-func (r *run) checkSimulated(found *problems.List) {
+// checkSimulated reports a run that hides the simulated worker of its roles, or of the card or the journal. A
+// run without simulated roles may still be simulated: `coeval simulate` is a server for other programs too.
+func (r *run) checkSimulated(ctx context.Context, card string, found *problems.List) {
 	if r.Manifest.Simulated {
 		return
 	}
+	const hidden = "%s: simulated is false, should be true: %s"
 	s := &r.Settings
 	for _, role := range []struct {
 		name  string
 		world string
 	}{{"actor", s.Actor.Role.Simulated}, {"judge", s.Judge.Role.Simulated}, {"meta_judge", s.MetaJudge.Role.Simulated}} {
 		if role.world != "" {
-			found.Add("%s: simulated is false, should be true: the simulated worker is the %s in config", runFile, role.name)
+			found.Add(hidden, runFile, "the simulated worker is the "+role.name+" in config")
 		}
+	}
+	if strings.Contains(card, shards.CardSimulated) {
+		found.Add(hidden, runFile, cardFile+" states that the data is simulated")
+	}
+	switch by, err := journal.ReadRespondent(ctx, metareward.JournalDir(r.Dir)); {
+	case err != nil:
+		found.Add("the journal can't be read: %v", err)
+	case by.Kind == journal.Simulated:
+		found.Add(hidden, runFile, "the answers of the journal are the simulated worker's")
 	}
 }
 
@@ -104,11 +115,11 @@ func (r *run) checkDigest(ctx context.Context, card string, found *problems.List
 		found.Add("%s does not contain the SHA-256 of %s, %s: %s was edited, or written by an earlier version; repeat the same coeval run command to write both again",
 			cardFile, runFile, digest, runFile)
 	}
-	journal := metareward.JournalDir(r.Dir)
-	b, err := store.ReadSmall(ctx, store.Join(journal, sink.DigestFile))
+	dir := metareward.JournalDir(r.Dir)
+	b, err := store.ReadSmall(ctx, store.Join(dir, sink.DigestFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if files, err := store.List(ctx, journal+"/"); err == nil && len(files) > 0 {
+		if files, err := store.List(ctx, dir+"/"); err == nil && len(files) > 0 {
 			found.Add("journal/%s is missing: repeat the same coeval run command to write it again", sink.DigestFile)
 		}
 	case err != nil:

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -207,6 +208,26 @@ func TestDamage(t *testing.T) {
 			write(t, dir, runFile, []byte(strings.Replace(string(read(t, dir, runFile)), `"simulated": true`, `"simulated": false`, 1)))
 			return []string{"README.md does not contain the SHA-256 of run.json"}
 		}},
+		{"forged run.json beside its card", func(t *testing.T, dir string) []string {
+			card := read(t, dir, cardFile)
+			was, _ := sink.RunDigest(read(t, dir, runFile))
+			run := readManifest(t, dir)
+			run.Simulated = false
+			writeManifest(t, dir, run) // and the card
+			digest, _ := sink.RunDigest(read(t, dir, runFile))
+			write(t, dir, cardFile, bytes.ReplaceAll(card, []byte(was), []byte(digest)))
+			return []string{"run.json: simulated is false, should be true: README.md states"}
+		}},
+		{"forged run.json and card beside the journal", func(t *testing.T, dir string) []string {
+			run := readManifest(t, dir)
+			run.Simulated = false
+			writeManifest(t, dir, run) // and the card
+			card := string(read(t, dir, cardFile))
+			write(t, dir, cardFile, []byte(strings.ReplaceAll(card, shards.CardSimulated, "")))
+			bindJournal(t, dir, read(t, dir, runFile))
+			write(t, dir, "journal/answered-by.json", []byte(`{"kind":"simulated"}`))
+			return []string{"run.json: simulated is false, should be true: the answers of the journal"}
+		}},
 		{"edited setting", func(t *testing.T, dir string) []string {
 			write(t, dir, runFile, []byte(strings.Replace(string(read(t, dir, runFile)), `"temperature": 0.8`, `"temperature": 0.7`, 1)))
 			return []string{"README.md does not contain the SHA-256 of run.json"}
@@ -216,11 +237,11 @@ func TestDamage(t *testing.T) {
 			was := read(t, dir, runFile)
 			run.Ledger.Lines, run.Ledger.Merged = run.Ledger.Lines+1, run.Ledger.Merged+1
 			writeManifest(t, dir, run) // and the card
-			journal(t, dir, was)
+			bindJournal(t, dir, was)
 			return []string{"journal/run.json.sha256 contains"}
 		}},
 		{"journal without a digest", func(t *testing.T, dir string) []string {
-			journal(t, dir, nil)
+			bindJournal(t, dir, nil)
 			remove(t, dir, "journal/run.json.sha256")
 			return []string{"journal/run.json.sha256 is missing"}
 		}},
@@ -263,8 +284,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// journal makes a journal that is bound to a run.json.
-func journal(t *testing.T, dir string, run []byte) {
+// bindJournal makes a journal that is bound to a run.json.
+func bindJournal(t *testing.T, dir string, run []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "journal", "b0"), 0o700); err != nil {
 		t.Fatal(err)
