@@ -123,7 +123,7 @@ type Read struct {
 	LogProbs map[string]float64 `json:"log_probs,omitempty"`
 	// MassMicros is the sum of the labels' probabilities in millionths.
 	MassMicros int64 `json:"mass_micros"`
-	// ValueMicros is the expected value in millionths under the probabilities normalised over the labels:
+	// ValueMicros is the expected value in millionths under the probabilities normalized over the labels:
 	// the probability of the judgment shown first, or a score in points. VarianceMicros is the variance
 	// of a score. Both are valid only when Unparsed is empty.
 	ValueMicros    int64 `json:"value_micros"`

@@ -186,7 +186,7 @@ func (s *scanner) largestSample() int64 {
 	return s.inSlice
 }
 
-// Describe returns one line about the recognised fields and the unused ones.
+// Describe returns one line about the recognized fields and the unused ones.
 func (s *Scan) Describe(o Options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s in %s, read from %s", plural(s.Distinct, "prompt"), plural(s.Lines, "line"), plural(int64(len(s.Files)), "file"), strings.Join(counted(s.Forms, 5), ", "))

@@ -72,7 +72,7 @@ func (c *Contest) Warnings() []string {
 	return warnings
 }
 
-// family returns the first word of a model's name without its organisation, as llama for
+// family returns the first word of a model's name without its organization, as llama for
 // meta-llama/Llama-3.1-8B-Instruct.
 func family(model string) string {
 	name := strings.ToLower(model[strings.LastIndex(model, "/")+1:])

@@ -152,7 +152,7 @@ type Length struct {
 // This is length-controlled AlpacaEval (Dubois et al., arXiv 2404.04475) but for where γ comes
 // from. There it is a number for each instruction, fitted to the answers of many models. One run
 // has one pair for each prompt, and a number for each prompt would fit the noise of its y. So γ is
-// measured instead: the mean S of all scored responses to the prompt, standardised over the pairs
+// measured instead: the mean S of all scored responses to the prompt, standardized over the pairs
 // (population) and negated, so that a hard prompt has a positive γ. It does not depend on which of the
 // two responses was chosen.
 type Control struct {

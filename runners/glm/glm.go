@@ -24,7 +24,7 @@ const (
 	minStep = 1e-9
 )
 
-// Fit returns the coefficients that minimise
+// Fit returns the coefficients that minimize
 //
 //	Σ_i w_i·[log(1 + e^z_i) − y_i·z_i] + ridge·|b|²/2,   z_i = row_i·b
 //

@@ -1,4 +1,4 @@
-// Package machine recognises faults of this machine, such as a full disk or a lack of file descriptors.
+// Package machine recognizes faults of this machine, such as a full disk or a lack of file descriptors.
 //
 // Neither a server nor a store nor a record is responsible for these faults. Retrying does not help, so the
 // run stops without recording a failure.

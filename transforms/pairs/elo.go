@@ -58,7 +58,7 @@ func roundRatings(eps []float64) []float64 {
 	return eps
 }
 
-// objective returns the penalised log-likelihood.
+// objective returns the penalized log-likelihood.
 func objective(b [][]float64, lambda float64, eps []float64) float64 {
 	sum := -lambda / 2 * floats.Dot(eps, eps)
 	for m := range b {

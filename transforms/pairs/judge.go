@@ -27,7 +27,7 @@ type RatingMode string
 
 // The models of ratings.
 const (
-	// EloRating penalises the square of each rating; see [Elo].
+	// EloRating penalizes the square of each rating; see [Elo].
 	EloRating RatingMode = "elo"
 	// ScoresRating has a prior in which judgments with near scores are mostly equally good; see
 	// package rating.

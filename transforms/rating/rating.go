@@ -152,10 +152,10 @@ func Fit(scores []int, games []Game, position float64, prior Prior) (*Posterior,
 	if err := f.invert(prior.withDefaults().covariance(scores)); err != nil {
 		return nil, err
 	}
-	return f.maximise(len(scores))
+	return f.maximize(len(scores))
 }
 
-// fit is one maximisation of the posterior.
+// fit is one maximization of the posterior.
 type fit struct {
 	games     []Game
 	position  float64
@@ -173,8 +173,8 @@ func (f *fit) invert(k *mat.SymDense) error {
 	return nil
 }
 
-// maximise runs Newton's method with step halving. The objective is strictly concave.
-func (f *fit) maximise(n int) (*Posterior, error) {
+// maximize runs Newton's method with step halving. The objective is strictly concave.
+func (f *fit) maximize(n int) (*Posterior, error) {
 	ratings := make([]float64, n)
 	value := f.objective(ratings)
 	var factor mat.Cholesky

@@ -1,4 +1,4 @@
-// Package process runs the long commands of a loop, such as a training, so that a killed loop
+// Package process runs the long commands of a loop, such as a training, so that a restarted loop
 // finds them again.
 //
 // A command runs in a new process group, with its output in a file. A shell wrapper writes its exit code to

@@ -23,7 +23,7 @@ type Reading struct {
 	Parsed          bool
 }
 
-// Read computes mass, expected value and variance under the probabilities normalised over the labels:
+// Read computes mass, expected value and variance under the probabilities normalized over the labels:
 //
 //	m = Σ e^l,   value = Σ e^l·v / m,   variance = Σ e^l·(v − value)² / m
 //
