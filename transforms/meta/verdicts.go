@@ -267,7 +267,7 @@ var pastTense = patterns.New(`(?i)^(?:\pL+ly\s+){0,2}\pL+ed\s+(?:the|an?|its?|th
 var arrow = patterns.New(`^(?:={1,2}>|-{1,2}>|//|#)\s*`)
 
 // single matches a text that only names a judgment: "No, B."
-var single = patterns.New(`(?i)^\W*(?:(?:or|rather|no|maybe|perhaps|it's|so|then|make\s+it)\W+)*(?:` + noun + `\W*)?([AB])\W*$`)
+var single = patterns.New(`(?i)^[^\pL\pN]*(?:(?:or|rather|no|maybe|perhaps|it's|so|then|make\s+it)[^\pL\pN]+)*(?:` + noun + `[^\pL\pN]*)?([AB])[^\pL\pN]*$`)
 
 // only returns the letter of a text that only names a judgment, and nothing for any other.
 func only(s string) string {
@@ -419,6 +419,8 @@ var (
 	undecided = patterns.New(`(?i)\b(?:tie|draw|equally|can(?:'|no)t\s+decide)\b`)
 	winning   = patterns.New(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
 	loser     = patterns.New(`(?i)^\W*(?:loser|worse|less\s+accurate)\s*[:=]\s*(?:` + noun + `\s*[-_]?)?([AB])\b`)
+	// deniesWin is a sentence that a judgment is not the better one: "B's total does not make its reasons better."
+	deniesWin = patterns.New(`(?i)\b(?:not|never|hardly)\s+(?:\pL+\s+){0,4}(?:the\s+)?(?:winner|wins?|more\s+accurate|better|superior|best)\b`)
 	// however is a word for a reservation.
 	however  = patterns.New(`(?i)\b(?:but|though|although|however|while|whereas|yet|except)\b`)
 	letterIn = patterns.New(`\b[AB]\b`)
@@ -441,7 +443,7 @@ func contests(s string, n int) bool {
 		return false
 	}
 	all := letterIn.FindAllString(s, -1)
-	if len(all) == 0 {
+	if len(all) == 0 || deniesWin.MatchString(s) {
 		return false
 	}
 	for _, l := range all {

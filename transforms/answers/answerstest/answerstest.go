@@ -32,6 +32,7 @@ var files embed.FS
 //	of five were corrected: older tables say that inline strikes, corrected verdicts and loops are none
 //	twenty-fifth: 64 of 66 scores and 55 of 57 verdicts right; 29 of 306 endings wrong. It was written to mislead
 //	parsers: 183 of its texts have no result, but a result line of somebody else's
+//	twenty-sixth: 102 of 102 scores and 96 of 102 verdicts right; none of 240 endings wrong
 //
 // The twenty-first has variants of the endings that the nineteenth and twentieth found unread or wrong, written
 // with the rules that mend them.
@@ -42,7 +43,7 @@ var tables = []string{
 	"fifteenth-endings.jsonl", "sixteenth-endings.jsonl", "seventeenth-endings.jsonl",
 	"eighteenth-endings.jsonl", "nineteenth-endings.jsonl", "twentieth-endings.jsonl",
 	"twenty-first-endings.jsonl", "twenty-second-endings.jsonl", "twenty-third-endings.jsonl", "twenty-fourth-endings.jsonl",
-	"twenty-fifth-endings.jsonl",
+	"twenty-fifth-endings.jsonl", "twenty-sixth-endings.jsonl",
 }
 
 // An ending is a text with the reading that a person gives it, nil for a text without a result.
