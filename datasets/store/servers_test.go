@@ -419,8 +419,11 @@ func TestFaultsThatStay(t *testing.T) {
 		t.Run(test.scheme+test.what, func(t *testing.T) {
 			servers[test.scheme](t, test.fault)
 			name := test.scheme + test.bucket + "/a"
-			_, listErr := store.List(t.Context(), name)
-			writeErr := store.WriteFile(t.Context(), name, []byte("x"))
+			var listErr, writeErr error
+			var calls sync.WaitGroup // a silent store takes as long for both as for one
+			calls.Go(func() { _, listErr = store.List(t.Context(), name) })
+			calls.Go(func() { writeErr = store.WriteFile(t.Context(), name, []byte("x")) })
+			calls.Wait()
 			for what, err := range map[string]error{"List": listErr, "WriteFile": writeErr} {
 				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "store: "+name+": ") {
 					t.Errorf("%s: %v\nlacks %q", what, err, test.want)
@@ -610,17 +613,18 @@ func TestNoFileIsEverPartial(t *testing.T) {
 func TestSilenceOnce(t *testing.T) {
 	t.Cleanup(store.Hasten(50 * time.Millisecond))
 	for scheme, serve := range servers {
+		var requests, silent atomic.Int64
+		serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if requests.Add(1)%2 == 1 { // every one at first
+				silent.Add(1)
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+				return
+			}
+			server.ServeHTTP(w, r)
+		})
 		t.Run(scheme, func(t *testing.T) {
-			var requests, silent atomic.Int64
-			serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-				if requests.Add(1)%2 == 1 { // every one at first
-					silent.Add(1)
-					_, _ = io.Copy(io.Discard, r.Body)
-					<-r.Context().Done()
-					return
-				}
-				server.ServeHTTP(w, r)
-			})
+			t.Parallel() // the pauses of both stores
 			folder := folderOf(t, scheme)
 			name := store.Join(folder, "a")
 			write(t, name, "text")
@@ -654,15 +658,16 @@ func TestSilentReadsEnd(t *testing.T) {
 	const answered = 60 * silence // of one request with its repetitions, as Hasten sets it
 	t.Cleanup(store.Hasten(silence))
 	for scheme, serve := range servers {
+		var silent atomic.Bool
+		serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
+			if silent.Load() {
+				<-r.Context().Done()
+				return
+			}
+			server.ServeHTTP(w, r)
+		})
 		t.Run(scheme, func(t *testing.T) {
-			var silent atomic.Bool
-			serve(t, func(w http.ResponseWriter, r *http.Request, server http.Handler) {
-				if silent.Load() {
-					<-r.Context().Done()
-					return
-				}
-				server.ServeHTTP(w, r)
-			})
+			t.Parallel() // the time of both stores
 			name := store.Join(folderOf(t, scheme), "a")
 			write(t, name, strings.Repeat("a", 3<<20))
 			r, err := store.Open(t.Context(), name)

@@ -63,10 +63,9 @@ func TestReadsAreBounded(t *testing.T) {
 			t.Errorf("%d bytes: %d read, %v", size, len(b), err)
 		}
 	}
-	storetest.GCS(t, nil).Set(t)
-	store.Forget()
-	t.Cleanup(store.Forget)
-	write(t, "gs://bucket/large", strings.Repeat("x", 64<<20+1))
+	e, b := storetest.GCSBucket(t, nil)
+	use(t, e)
+	b.Put(t, "large", make([]byte, 64<<20+1))
 	if b, err := store.ReadSmall(t.Context(), "gs://bucket/large"); err == nil || !strings.Contains(err.Error(), "is too large") {
 		t.Errorf("%d read, %v", len(b), err)
 	}
