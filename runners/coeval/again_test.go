@@ -232,18 +232,18 @@ func only[T any](all []T, id string, promptID func(T) string) []T {
 // However the work is done, the files are the same.
 func TestSameFilesHoweverTheyAreMade(t *testing.T) {
 	t.Parallel()
-	input := mixed(t, 20)
+	input := mixed(t, 12)
 	run := func(t *testing.T, o simulator.Options, env []string, more ...string) string {
 		t.Helper()
 		o.World = uneven()
 		out := filepath.Join(t.TempDir(), "out")
-		want(t, env, runOf(newWorker(t, o).URL, input, out, append([]string{"--set", "output.prompts_per_shard=8"}, more...)...)...)
+		want(t, env, runOf(newWorker(t, o).URL, input, out, append([]string{"--set", "output.prompts_per_shard=5"}, more...)...)...)
 		return out
 	}
 	reference := run(t, simulator.Options{}, nil)
 	proved(t, reference)
 	wanted := files(t, reference)
-	// 20 prompts by 8 are 3 shards, which the next power of two rounds up; and run.json and the card.
+	// 13 prompts by 5 are 3 shards, which the next power of two rounds up; and run.json and the card.
 	if len(wanted) != 4*len(shards.Tables)+2 {
 		t.Errorf("files are %v", slices.Sorted(maps.Keys(wanted)))
 	}

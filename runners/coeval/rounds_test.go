@@ -55,6 +55,7 @@ func planOf(t *testing.T, args []string) map[string]plan.Stage {
 // How many judgments a prompt gets depends on the config and on its own earlier answers alone: neither on how many
 // prompts are in progress, nor on a runner, nor on which other prompts there are. Plan bounds them from above.
 func TestRoundsAreDeterministic(t *testing.T) {
+	t.Parallel()
 	w := newWorker(t, simulator.Options{World: uneven()})
 	const prompts = 12
 	file, dir := promptFile(t, prompts), t.TempDir()

@@ -33,7 +33,7 @@ func TestPaperArithmetic(t *testing.T) {
 		faults                  simulator.Faults
 		prompts, perFile, files int
 	}{
-		{nil, 50, 4, 16}, // 50 prompts by 4 are 13 shards, which the next power of two rounds up
+		{nil, 20, 2, 16}, // 20 prompts by 2 are 10 shards, which the next power of two rounds up
 		{simulator.Faults{simulator.FaultPermanent: 0.03}, 20, 8, 4}, // 3 shards
 	} {
 		faults, prompts := tt.faults, tt.prompts
