@@ -18,7 +18,7 @@ func newVerifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "verify OUT",
 		Short:   "Check a finished run: hashes, schemas, the ledger, and every pair from the raw tables",
-		Long:    `Check a finished run: hashes, schemas and the ledger. Independent code derives every score, verdict, rating and pair again from the raw tables. Exit code 3 means that something is wrong.`,
+		Long:    `Check a finished run: hashes, schemas and the ledger. Independent code derives scores, verdicts, ratings and pairs again from the raw tables, and counts the texts that it cannot read. Exit code 3 means that something is wrong.`,
 		Example: "  coeval verify out",
 		Args:    folders(1, exactly(outArgument("OUT", "out"))),
 		RunE: func(c *cobra.Command, args []string) error {
