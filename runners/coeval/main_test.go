@@ -323,10 +323,10 @@ func coeval(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return p.stdout.String(), p.stderr.String(), code
 }
 
-// reading are commands that read finished runs. The helpers run them in the process of the test, because the start of
+// reading are commands that only read. The helpers run them in the process of the test, because the start of
 // a process costs more than their work. TestNothingListensUnasked and TestResultsThatCannotBeWritten start them as
 // processes.
-var reading = map[string]bool{"report": true, "compare": true, "inspect": true, "verify": true, "config": true}
+var reading = map[string]bool{"report": true, "compare": true, "inspect": true, "verify": true, "config": true, "plan": true}
 
 // refused is coeval in the process of the test. It is for commands that end before engine.Init, which changes the
 // state of the process. They take no time beside the start of a process.

@@ -220,12 +220,27 @@ func (f *frames) decode(keep func(string) bool, each func(*Record)) (err error) 
 	}
 	lines := bufio.NewScanner(f.decoder)
 	lines.Buffer(make([]byte, 0, f.longest+1), f.longest+1)
+	lines.Split(longLines())
 	for lines.Scan() {
 		if err := f.decodeLine(lines.Bytes(), keep, each); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
+}
+
+// longLines splits as [bufio.ScanLines] does, but looks at each byte once. ScanLines looks at the beginning of a line
+// again after each block that is read.
+func longLines() bufio.SplitFunc {
+	seen := 0 // bytes at the beginning of data without a line feed
+	return func(data []byte, atEOF bool) (advance int, token []byte, err error) {
+		if i := bytes.IndexByte(data[seen:], '\n'); i < 0 && !atEOF {
+			seen = len(data)
+			return 0, nil, nil
+		}
+		seen = 0
+		return bufio.ScanLines(data, atEOF)
+	}
 }
 
 func (f *frames) decodeLine(line []byte, keep func(string) bool, each func(*Record)) error {
