@@ -22,7 +22,7 @@ import (
 // come from anyone, so that only names of shards count.
 func Owned(ctx context.Context, out string) (map[string]bool, error) {
 	owned := map[string]bool{}
-	run, err := readRun(ctx, out)
+	run, err := ReadRun(ctx, out)
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func IsRun(ctx context.Context, out string) (bool, error) {
 // journal.
 func usedBefore(ctx context.Context, out string, names []string) (bool, error) {
 	if slices.Contains(names, RunFile) {
-		run, err := readRun(ctx, out)
+		run, err := ReadRun(ctx, out)
 		if err != nil {
 			return false, err
 		}
@@ -243,7 +243,7 @@ func kindOf(is fs.FileInfo) string {
 // readers would take for one.
 func checkNames(ctx context.Context, out string, names []string) error {
 	if slices.Contains(names, RunFile) {
-		if run, err := readRun(ctx, out); err != nil {
+		if run, err := ReadRun(ctx, out); err != nil {
 			return err
 		} else if run == nil {
 			return refuse("%s is not a run's: move it away, or choose another --out", store.Join(out, RunFile))
@@ -301,8 +301,8 @@ func IsShard(name string) bool {
 	return slices.Contains(shards.AllTables, shards.Table(strings.TrimSuffix(table, "/"))) && shardName.MatchString(base)
 }
 
-// readRun returns the run.json of a folder, nil if there is none or the file is not a run's.
-func readRun(ctx context.Context, out string) (*schemas.Run, error) {
+// ReadRun returns the run.json of a folder, nil if there is none or the file is not a run's.
+func ReadRun(ctx context.Context, out string) (*schemas.Run, error) {
 	b, err := store.ReadSmall(ctx, store.Join(out, RunFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -185,6 +185,9 @@ func (r *run) do(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if err := metareward.CheckKept(ctx, r.config.Output.Dir); err != nil {
+		return err
+	}
 	if err := metareward.ClaimRespondent(ctx, &r.config); err != nil {
 		return err
 	}

@@ -134,6 +134,9 @@ func New(ctx context.Context, c config.Config, scan *prompts.Scan, retryFailed [
 	if err != nil {
 		return nil, err
 	}
+	if err := metareward.CheckKept(ctx, c.Output.Dir); err != nil {
+		return nil, err
+	}
 	dir := metareward.JournalDir(c.Output.Dir)
 	lengths, err := journal.FindPrefixBits(ctx, dir)
 	if err != nil {

@@ -1,0 +1,56 @@
+package metareward
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"coeval/datasets/journal"
+	"coeval/datasets/journal/journaltest"
+	"coeval/schemas"
+)
+
+// A finished run whose journal has lost all answers is an error: the next run would pay for them again.
+func TestCheckKept(t *testing.T) {
+	const run = `{"format":1,"config":{},"ledger":{"roles":{}},"stats":{"responses":{"replicates":%d}}}`
+	prompt := journal.Record{PromptID: "p", Prompt: &schemas.Prompt{ID: "p"}}
+	put := func(t *testing.T, out string) { journaltest.Put(t, JournalDir(out), 0, []journal.Record{prompt}) }
+	for _, tt := range []struct {
+		name      string
+		responses int // in run.json, -1 for no file
+		journal   func(t *testing.T, out string)
+		lost      bool
+	}{
+		{"a new folder", -1, func(*testing.T, string) {}, false},
+		{"a run that was interrupted", -1, put, false},
+		{"a finished run", 18, put, false},
+		{"a run without answers", 0, func(*testing.T, string) {}, false},
+		{"no journal", 18, func(*testing.T, string) {}, true},
+		{"no buckets", 18, func(t *testing.T, out string) { write(t, JournalDir(out)+"/answered-by.json", `{"kind":"real"}`) }, true},
+		{"an empty bucket", 18, func(t *testing.T, out string) {
+			put(t, out)
+			files, err := filepath.Glob(JournalDir(out) + "/b*/*")
+			if err != nil || len(files) == 0 {
+				t.Fatalf("%v: no files in buckets", err)
+			}
+			for _, f := range files {
+				if err := os.Remove(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, true},
+		{"salvaged", 18, func(t *testing.T, out string) { write(t, JournalDir(out)+"/damaged/s.jsonl.zst", "") }, false},
+	} {
+		out := t.TempDir()
+		if tt.responses >= 0 {
+			write(t, filepath.Join(out, "run.json"), fmt.Sprintf(run, tt.responses))
+		}
+		tt.journal(t, out)
+		err := CheckKept(t.Context(), out)
+		if (err != nil) != tt.lost || err != nil && !strings.Contains(err.Error(), "counts 18 responses") {
+			t.Errorf("%s: %v, want an error: %v", tt.name, err, tt.lost)
+		}
+	}
+}
