@@ -175,6 +175,9 @@ type information struct {
 	strength [][]float64
 }
 
+// minGain is the step of [rounded]: a value that is lower than another one by more stays lower when rounded.
+const minGain = 1e-9
+
 func newInformation(samples [][]float64) *information {
 	strength := make([][]float64, len(samples))
 	for s, x := range samples {
@@ -217,6 +220,9 @@ func (k *information) most(end float64, asked map[[2]int]bool) (pair [2]int, ok 
 			for e, count := range counts {
 				if count > 0 {
 					value -= count / total * entropy(wins[e]/count)
+				}
+				if value < best-minGain { // the other terms lower it further
+					break
 				}
 			}
 			if value = rounded(value); value > best {

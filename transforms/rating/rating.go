@@ -246,11 +246,11 @@ func (f *fit) derivatives(ratings []float64) (*mat.VecDense, *mat.SymDense) {
 // the covariance (L·Lᵀ)⁻¹.
 func (p *Posterior) draw(r *source, count int) [][]float64 {
 	n := len(p.Mean)
-	root := make([][]float64, n)
-	for i := range root {
-		root[i] = make([]float64, n)
-		for j := range i + 1 {
-			root[i][j] = p.root.At(i, j)
+	columns := make([][]float64, n) // of L, so that both operands of the inner loop are contiguous
+	for j := range columns {
+		columns[j] = make([]float64, n)
+		for i := j; i < n; i++ {
+			columns[j][i] = p.root.At(i, j)
 		}
 	}
 	samples := make([][]float64, count)
@@ -260,10 +260,11 @@ func (p *Posterior) draw(r *source, count int) [][]float64 {
 			x[i] = r.normal()
 		}
 		for i := n - 1; i >= 0; i-- { // solves Lᵀx = z from the last row up
+			column, sum := columns[i], x[i]
 			for j := i + 1; j < n; j++ {
-				x[i] -= root[j][i] * x[j]
+				sum -= column[j] * x[j]
 			}
-			x[i] /= root[i][i]
+			x[i] = sum / column[i]
 		}
 		floats.Add(x, p.Mean)
 		samples[s] = x

@@ -207,7 +207,7 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 				if asked[i][j] {
 					continue
 				}
-				v := information(strengths, i, j, ends)
+				v := information(strengths, i, j, ends, most-3*slack)
 				values[[2]int{i, j}] = v
 				if v > most+slack {
 					most, pair = v, [2]int{i, j}
@@ -244,8 +244,8 @@ func (s *Step) strengths() [][]float64 {
 
 // information returns the mutual information of the verdict on two judgments and of which judgment is
 // at one end: the entropy of the mean probability less the mean entropy given the judgment at the end.
-// Ends has that judgment for each draw.
-func information(strengths [][]float64, i, j int, ends []int) float64 {
+// Ends has that judgment for each draw. Less than enough need not be exact.
+func information(strengths [][]float64, i, j int, ends []int, enough float64) float64 {
 	n := len(strengths[0])
 	sums, counts := make([]float64, n), make([]float64, n)
 	total := 0.0
@@ -255,13 +255,16 @@ func information(strengths [][]float64, i, j int, ends []int) float64 {
 		counts[ends[d]]++
 		total += p
 	}
-	given := 0.0
+	value := uncertainty(total / draws)
 	for e := range n {
 		if counts[e] > 0 {
-			given += counts[e] / draws * uncertainty(sums[e]/counts[e])
+			value -= counts[e] / draws * uncertainty(sums[e]/counts[e])
+		}
+		if value < enough {
+			break // no later term is negative
 		}
 	}
-	return uncertainty(total/draws) - given
+	return value
 }
 
 func uncertainty(p float64) float64 {
