@@ -22,6 +22,9 @@ const (
 	maxHalvings = 40
 	// minStep ends the method, relative to the size of the coefficients.
 	minStep = 1e-9
+	// sureStep is the size of a step that needs no search, relative to the size of the coefficients. The next step is
+	// about its square, and the loss falls by less than its rounding shows.
+	sureStep = 1e-6
 )
 
 // Fit returns the coefficients that minimize
@@ -46,9 +49,10 @@ func Fit(rows [][]float64, y, weights []float64, ridge float64, start []float64)
 			break
 		}
 		next, nextLoss, better := b, loss, false
+		size := floats.Norm(step, math.Inf(1)) / (1 + floats.Norm(b, math.Inf(1)))
 		for halving := range maxHalvings {
 			next = floats.AddScaledTo(make([]float64, len(b)), b, math.Ldexp(1, -halving), step)
-			if nextLoss = p.loss(next); nextLoss <= loss {
+			if nextLoss = p.loss(next); nextLoss <= loss || size <= sureStep {
 				better = true
 				break
 			}
@@ -56,9 +60,8 @@ func Fit(rows [][]float64, y, weights []float64, ridge float64, start []float64)
 		if !better {
 			break
 		}
-		done := floats.Norm(step, math.Inf(1)) <= minStep*(1+floats.Norm(b, math.Inf(1)))
 		b, loss = next, nextLoss
-		if done {
+		if size <= minStep {
 			break
 		}
 	}
