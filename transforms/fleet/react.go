@@ -82,12 +82,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 			return nil, nil
 		}
 		e.RecordSuccess(q.role) // the server works; only this call fails
-		if q.stage != stageProbe {
-			if err := f.recordRefused(q, e, flt); err != nil {
-				return nil, err
-			}
-		}
-		return failed(flt, q.n), nil
+		return f.fail(q, e, flt)
 	case policy.Stream, policy.Split:
 		if loosen(e, q, do) {
 			return nil, nil
@@ -109,9 +104,20 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 		q.timeouts++
 	}
 	if f.countFailure(ctx, t, e, endpoints, q, calls); t.Tries >= f.options.Tries {
-		return failed(flt, q.n), nil
+		return f.fail(q, e, flt)
 	}
 	return nil, f.checkPatience(endpoints, q.role, t.First)
+}
+
+// fail returns the generations of a final failure, or the error that stops the run because all calls of the
+// role fail.
+func (f *Fleet) fail(q *request, e *endpoint.Endpoint, flt *fault.Fault) ([]schemas.Generation, error) {
+	if q.stage != stageProbe {
+		if err := f.recordRefused(q, e, flt); err != nil {
+			return nil, err
+		}
+	}
+	return failed(flt, q.n), nil
 }
 
 // loosen changes the form of a request: to a stream, from a stream, to half as many choices, or to

@@ -69,6 +69,35 @@ func TestAllRefusedStops(t *testing.T) {
 	}
 }
 
+// A server that works for one role, and fails all calls of another in spite of repetitions, stops the run too.
+func TestAllFailedStops(t *testing.T) {
+	t.Parallel()
+	for code, answer := range map[string]func(w http.ResponseWriter){
+		fault.CodeMalformed:   func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>the login page</html>") },
+		fault.CodeServerError: func(w http.ResponseWriter) { http.Error(w, "the login page crashed", http.StatusInternalServerError) },
+		"":                    func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"choices":[],"note":"the login page"}`) },
+	} {
+		var asked atomic.Int64
+		url := chat(t, func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(promptOf(r), "Say OK.") { // the test request whether the server works
+				_, _ = io.WriteString(w, said("OK"))
+				return
+			}
+			asked.Add(1)
+			answer(w)
+		})
+		f := open(t, Options{MaxInFlight: 4, Tries: 2})
+		_, err := try(t.Context(), f, callsOf(actorAt(url), 500, 1))
+		if err == nil || !strings.Contains(err.Error(), "the login page") || !strings.Contains(err.Error(), "--retry-failed="+code) {
+			t.Errorf("%q: %v: does not quote the server and say what to do", code, err)
+		}
+		// While one call waits for its second try, others have their first: all 500 at most. Four are in flight.
+		if n := asked.Load(); n < 2*maxFirstRefusals || n > 500+maxFirstRefusals+4 {
+			t.Errorf("%q: %d requests, want the second tries of %d calls alone", code, n, maxFirstRefusals)
+		}
+	}
+}
+
 // A server that answers, and then refuses all calls of a role, stops the run: also after failures of other
 // kinds. Refusals of prompts go on.
 func TestAllRefusedFromTheMiddleStops(t *testing.T) {
