@@ -408,7 +408,7 @@ func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s\n", b)
+		_, err = fmt.Fprintf(w, "%s\n", sanitize.JSON(b))
 		return err
 	}
 	if _, err := fmt.Fprint(w, report.Text()); err != nil {

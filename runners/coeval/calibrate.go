@@ -257,7 +257,7 @@ func (k *calibration) write(ctx context.Context, f *calibrate.Figures, calls sch
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(k.command.OutOrStdout(), "%s\n", b); err != nil {
+		if _, err := fmt.Fprintf(k.command.OutOrStdout(), "%s\n", sanitize.JSON(b)); err != nil {
 			return err
 		}
 		return k.writeMap(ctx, f)

@@ -69,7 +69,7 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s\n", b)
+		_, err = fmt.Fprintf(w, "%s\n", sanitize.JSON(b))
 		return err
 	}
 	n := humanize.Comma

@@ -84,7 +84,7 @@ func registerPrices(f *pflag.FlagSet, p *estimate.Prices) {
 func printJSON[T any](c *cobra.Command, v *T) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", b)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", sanitize.JSON(b))
 	}
 	if err != nil {
 		return &exitError{code: exitFailed, err: err}

@@ -421,7 +421,7 @@ func (r *run) report(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", b); err != nil {
+		if _, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", sanitize.JSON(b)); err != nil {
 			return err
 		}
 	} else if err := s.Print(r.command.ErrOrStderr()); err != nil {

@@ -133,12 +133,17 @@ func TestRunsThatOutliveTheirTerminal(t *testing.T) {
 // The name of a folder cannot control the terminal, no matter which command prints it.
 func TestNamesOnATerminal(t *testing.T) {
 	t.Parallel()
-	name := "o\x1b[31m\u202eut"
+	name := "o\x1b[31m\u202e\u009b\x7f\u2066ut"
 	out := filepath.Join(t.TempDir(), name)
 	prompts := promptFile(t, 6)
 	for _, args := range [][]string{
 		{"run", "--simulate", "--prompts", prompts, "--out", out},
 		{"plan", "--simulate", "--prompts", prompts, "--out", out},
+		{"run", "--simulate", "--prompts", prompts, "--out", out, "--json"},
+		{"plan", "--simulate", "--prompts", prompts, "--out", out, "--json"},
+		{"report", out, "--json"},
+		{"compare", out, out, "--json"},
+		{"journal", "verify", out, "--json"},
 		{"report", out},
 		{"report", out, "-o", out + ".html"},
 		{"compare", out, out},
@@ -159,7 +164,7 @@ func TestNamesOnATerminal(t *testing.T) {
 		{"run", "--set", "a\x1b[31m=\u202e"},
 	} {
 		stdout, stderr, _ := coeval(t, args...)
-		if text := stdout + stderr; strings.ContainsAny(text, "\x1b\u202e") {
+		if text := stdout + stderr; strings.ContainsAny(text, "\x1b\u202e\u009b\x7f\u2066") {
 			t.Errorf("%q prints control characters:\n%q", args, text)
 		}
 	}

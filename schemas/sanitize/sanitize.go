@@ -3,13 +3,14 @@
 // A text can contain control characters: terminal escapes move the cursor and recolour the screen.
 // Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and
 // [Line] make each of them visible. They change nothing else, and do not escape for HTML or any other
-// language.
+// language. [JSON] escapes them.
 package sanitize
 
 import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -29,6 +30,24 @@ func (w writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// JSON returns a JSON text that is safe to display: every such character of its strings is an escape, as
+// \u202e, so that a reader of the JSON gets the same values. Encoders escape only those below U+0020.
+func JSON(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, r := range string(b) {
+		switch {
+		case !acts(r) || r < 0x20: // between the values; encoders escape those within strings
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			first, second := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, first, second)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // Cut returns the first characters of a text, and the number of the others.

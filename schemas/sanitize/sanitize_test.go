@@ -1,6 +1,7 @@
 package sanitize_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -26,6 +27,27 @@ func TestText(t *testing.T) {
 		}
 		if got := sanitize.Line(c.text); got != c.line {
 			t.Errorf("%s: Line gives %q, want %q", c.name, got, c.line)
+		}
+	}
+}
+
+// Displayed JSON has the same values, and no character that acts.
+func TestJSON(t *testing.T) {
+	type value struct{ S string }
+	for _, text := range []string{"plain Straße 日本語", "\x1b[31m\x07", "\u009b31m\x7f", "\u202e\u2066\u200f\ufeff", "a\U000e0041b", "a\n\tb"} {
+		for _, indent := range []string{"", "\t"} {
+			b, err := json.MarshalIndent(value{text}, "", indent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shown := sanitize.JSON(b)
+			if got := string(shown); got != sanitize.Text(got) {
+				t.Errorf("%q has a character that acts", got)
+			}
+			var v value
+			if err := json.Unmarshal(shown, &v); err != nil || v.S != text {
+				t.Errorf("%q becomes %q, %v", text, v.S, err)
+			}
 		}
 	}
 }
