@@ -9,6 +9,7 @@ import (
 
 	"coeval/pipelines/access"
 	"coeval/schemas"
+	"coeval/schemas/redact"
 	"coeval/transforms/stage"
 )
 
@@ -121,6 +122,13 @@ func (c Config) WithoutSecrets() Config {
 	for _, p := range []*PoolRole{&c.Past, &c.Future} {
 		place(&p.Access, &p.URLs)
 		p.ExtraBody = access.HideBody(p.ExtraBody)
+	}
+	c.Prompts.Paths = slices.Clone(c.Prompts.Paths)
+	for i := range c.Prompts.Paths { // paths may be URLs with a signature or a password
+		c.Prompts.Paths[i] = redact.Hide(c.Prompts.Paths[i])
+	}
+	for _, file := range []*string{&c.Output.Dir, &c.Worker.CAFile, &c.Judge.Template, &c.Judge.Rubric, &c.Judge.Calibration, &c.MetaJudge.Template} {
+		*file = redact.Hide(*file)
 	}
 	return c
 }

@@ -354,6 +354,8 @@ func TestMisplacedKeysAreNotPrinted(t *testing.T) {
 		"no YAML":           {"run", file("b.yaml", "worker:\n  api_key: swordfish-4711\n :\n")},
 		"wrong type":        {"run", file("c.yaml", "client: {tries: "+secret+"}\n")},
 		"extra body":        {"run", file("d.yaml", "actor: {extra_body: {auth: {token: swordfish-4711}}}\n")},
+		"printed paths":     {"config", "--set", "prompts.paths=https://host/p.jsonl?sig=swordfish-4711", "--set", "judge.template=token=swordfish-4711"},
+		"path after a name": {"run", "--prompts", "api_key=swordfish-4711"},
 		"printed config":    {"config", "--set", "worker.api_key_env=" + secret, "--url", "https://swordfish-4711@host/v1"},
 	} {
 		t.Run(name, func(t *testing.T) {
