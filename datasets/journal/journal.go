@@ -9,7 +9,7 @@
 //
 //	bundle                        Journal                          bucket folder
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
-//	                              fix the view ──────────────────► DIGEST.view.json
+//	                              save the view ─────────────────► DIGEST.view.json
 //	View.Append(prompt) ────────► pending batch
 //	Journal.Healthy waits while the oldest batch has been unsaved for 5 s
 //	   send a request
@@ -26,8 +26,9 @@
 //
 //   - Records that were appended to a view are durable when its Sync returns. If a record is durable, so
 //     are all records that were appended before it.
-//   - Loading returns every stored record.
-//   - A view, once fixed, always reads the same records. Later records do not change it.
+//   - Load returns one record for each stored generation and prompt that the caller requests. It misses none.
+//   - A view is the list of the segments, with their lengths, that a bundle attempt read. Once saved, it
+//     always gives the same records. Later records do not change it.
 //   - A loss is an error that names the file: a listed segment that is missing or shorter, or damaged
 //     data. An incomplete last frame of a local segment is no damage: a crash leaves one. Parts, pins
 //     and compacted segments are published whole, and their names contain the digest of their bytes.
@@ -40,9 +41,9 @@
 // durable.
 //
 // The package does not promise that a key has only one record. For example, two processes may both save
-// a record for one key if a run restarts before the old process ends. If a key has several records, a
-// text takes precedence over a failure. Otherwise the newest pin takes precedence, then the oldest
-// segment. A pin records which of several records a run used. See [Replay.Pin].
+// a record for one key if a run restarts before the old process ends. A pin is a segment with copies of the
+// records that a run used; see [Replay.Pin]. If a key has several records, a text takes precedence over a
+// failure. Among equals, the record in the newest pin takes precedence, then the one in the oldest segment.
 package journal
 
 import (

@@ -1,6 +1,6 @@
 // Package prompts reads the prompts of a run from files.
 //
-// It reads these kinds of files; each prompt is one line:
+// It reads these kinds of files. Each prompt counts as a line, also an element of an array or a row of a table:
 //
 //	.jsonl .ndjson .json    one JSON object, string or list of messages per line, or one array of them.
 //	                        A file may also be one object: with a list of rows, {"data":[…]}; with

@@ -10,7 +10,7 @@
 //   - A file exists completely or not at all. Only Close publishes a file that [Create] has begun:
 //     readers, listings and crashes never show a part of it. If two writers use one path, each publishes a
 //     complete file, and the last one stays.
-//   - Published, moved and removed files stay so after a power cut.
+//   - The publication, move and removal of a file survive a power failure.
 //   - Folders are prefixes of names: nobody creates them, and an empty folder does not exist.
 //   - A name of the form ".NAME.UUID.partial" is the store's own, and never listed.
 //   - A missing file is an error for which errors.Is(err, fs.ErrNotExist) is true.

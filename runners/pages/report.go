@@ -7,7 +7,8 @@
 // page forbids the browser from running or loading anything.
 //
 // A figure that can't be computed reads "not known", and a sentence replaces a chart that can't be
-// drawn. Neither stops the page. Pages contain no render time, so the same run always gives the same page.
+// drawn. The rest of the page is written nevertheless. Pages contain no render time, so the same run
+// always gives the same page.
 package pages
 
 import (

@@ -11,8 +11,8 @@
 //   - every pair of both roles, or the reason why there is none, follows from the raw tables;
 //   - the ledger adds up, and the ledger, the position weights and the figures of run.json are those
 //     of the tables;
-//   - the dataset card has the digest of run.json, and a config with the digest of the files for each role
-//     that has pairs.
+//   - the dataset card has the digest of run.json and, for each role with pairs, a dataset configuration (as
+//     in Hugging Face's cards) with the digest of its files.
 //
 // Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which
 // shares no code with the transforms that wrote the run. Shared with the writer are the ID hashes,

@@ -1,7 +1,7 @@
 // Package machine recognizes faults of this machine, such as a full disk or a lack of file descriptors.
 //
-// Neither a server nor a store nor a record is responsible for these faults. Retrying does not help, so the
-// run stops without recording a failure.
+// No server, object store or prompt causes these faults. Retrying does not help, so the run stops without
+// recording a failure.
 package machine
 
 import (

@@ -4,13 +4,15 @@
 // a table row, an XML element, a JSON object or a LaTeX box. A [Grammar] defines the labels and parses a
 // value. This package finds the result that counts.
 //
-// The rules are the same for scores and verdicts. Only the model's last unquoted result counts. If it is
+// Scores and verdicts share all rules but one. Only the last labelled result outside quotations counts. If it is
 // unreadable, the text has no result. Text between the tags of package prompting, or after a line such
 // as "It says:", is quoted and ignored. A Markdown block is quoted unless it ends the text, or a line
-// announces it as the model's own. Text after the result may explain it. A second result in the explanation
-// makes the text ambiguous. The text is also ambiguous if an earlier verdict differs, or if an earlier score
-// differs and prose between the two does not correct the earlier one. A wrong score is worse than a missing
+// announces it as the model's own. Text after the result may explain it. An explanation that contradicts the
+// result, or states another one in prose, makes the text ambiguous. A wrong score is worse than a missing
 // one, so the parser rejects forms that it does not know.
+//
+// The rule for an earlier result that differs is not shared. An earlier verdict that differs always makes the text
+// ambiguous. An earlier score that differs does so unless the prose between the two corrects it.
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

@@ -73,7 +73,7 @@ func (f *Fleet) VerifyConstraints(ctx context.Context, roles []stage.Role, calls
 // discover returns the answering endpoints of a role, and the largest number of choices, up to n, that
 // all of them return for one request. Of several endpoints it returns the first that answer. Discovery
 // of the others continues in the background, and pauses for an endpoint that does not answer. If none
-// answers, discover waits up to the run's patience.
+// answers, discover waits for the time that checkPatience allows.
 func (f *Fleet) discover(ctx context.Context, endpoints []*endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally) ([]*endpoint.Endpoint, int, error) {
 	if len(endpoints) == 1 {
 		m, err := f.discoverOnly(ctx, endpoints[0], r, n, calls)
@@ -252,7 +252,7 @@ func (f *Fleet) recordModel(ctx context.Context, e *endpoint.Endpoint, r *stage.
 // probe asks for n short choices, then for half as many, until the server returns all of them.
 // llama.cpp returns as many as it has slots, some gateways refuse n, and others ignore n with a 200.
 // When a server refuses or fails at even one choice, the cause is not n, and probe tries another
-// message. A server may fail at all of them for as long as the run's patience. With others true, other
+// message. A server may fail at all of them for as long as checkPatience allows. With others true, other
 // endpoints can serve the role: probe then returns 0 at the first failure. For one choice it sends no
 // probe unless others is true.
 func (f *Fleet) probe(ctx context.Context, e *endpoint.Endpoint, r *stage.Role, n int, calls *counters.Tally, others bool) (int, error) {

@@ -12,7 +12,7 @@
 //
 //	caller          Fleet.Do         schedule.Limiter      endpoint (HTTP)
 //	  │ requests       │                    │                    │
-//	  ├───────────────►│ discover: model, choices a request, constraint, health
+//	  ├───────────────►│ discover: model, choices per request, constraint, health
 //	  │                ├───────────────────────────────────────►│
 //	  │                │ split by n         │                    │
 //	  │                ├─ Enqueue ─────────►│                    │
@@ -43,8 +43,9 @@
 //	             or more it is two minutes.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
-//	             A try counts only while some server answers. If none answers for Options.Patience, the
-//	             run stops.
+//	             A try counts only while some server answers. If no server of the role answers for
+//	             Options.Patience, the run stops. If none has ever sent a byte, or they have sent only web
+//	             pages, the run stops after maxFirstContact.
 //	cut off      504, 524, 408 and other time-outs of a gateway after 25 silent seconds. The request is
 //	             sent again as a stream. If that fails too, it is sent again with half as many choices.
 //	stream only  The server supports streams alone. The request is sent again as a stream.
@@ -92,7 +93,8 @@ type Options struct {
 	// Tries is the largest number of times that a failing call is sent while the servers answer other
 	// calls. At least 1.
 	Tries int
-	// Patience is how long the run waits while no server of a role answers.
+	// Patience is how long the run waits while no server of a role answers. It waits at most maxFirstContact for
+	// servers that have never sent a byte, or only web pages.
 	Patience time.Duration
 	// RecordModel receives the model in a server's list, before the role's first call to that
 	// server. Its warning goes to the user; its error stops the run. May be nil.

@@ -172,7 +172,8 @@ func (f *Fleet) deny(ctx context.Context, t *retryState, e *endpoint.Endpoint, q
 const maxFirstContact = 9 * time.Second
 
 // checkPatience returns the error that stops the run if no endpoint of the role has answered within the
-// run's patience. Since is the time of the caller's first fault.
+// run's patience, or within maxFirstContact if that is shorter and none has answered so far. Since is the time of the
+// caller's first fault.
 func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, since time.Time) error {
 	all, err := f.endpointsOf(r)
 	if err != nil {

@@ -44,7 +44,8 @@ type Options struct {
 	// Tries is the largest number of times that a failing call is sent while the servers answer other
 	// calls. Zero means 5.
 	Tries int `json:"tries,omitempty"`
-	// Patience is how long the run waits while no server of a role answers. Zero means 10 minutes.
+	// Patience is how long the run waits while no server of a role answers. It waits at most 9 seconds for servers
+	// that have never sent a byte, or only web pages. Zero means 10 minutes.
 	Patience time.Duration `json:"patience,omitempty"`
 	// RetryFailed has the codes of recorded failures that are repeated; "all" is all of them. Zero
 	// means none.

@@ -6,12 +6,12 @@
 // of the options and of this prompt's earlier answers alone.
 //
 // The meta-judge sees the rubric, the conversation, the response, judgment A and judgment B. It ends
-// with "Winner: A" or "Winner: B"; see [ParseVerdict].
+// with "Winner: A" or "Winner: B"; parser.parse reads this verdict.
 //
 // The package promises:
 //
-//   - Every comparison names its two judgments in the order in which they were shown. A verdict
-//     never depends on its position in a list.
+//   - Every comparison names the IDs of its two judgments in the order in which they were shown. A
+//     verdict is assigned to judgments by their IDs, never by an index in a list.
 //   - A final failure of a call becomes a failure of the dossier that names the two judgments. It leaves
 //     no comparison.
 package meta

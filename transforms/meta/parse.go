@@ -122,7 +122,8 @@ func (p *parser) parse(text, finishReason string) (winner schemas.Winner, unpars
 	return schemas.Winner(n), ""
 }
 
-// ParseVerdict reads the verdict of a comparison by the verdict line; see package answers.
+// ParseVerdict reads the verdict of a comparison without a pattern or a constraint, for tests. The stage uses
+// parser.parse. See package answers for the rules.
 func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
 	return (&parser{}).parse(text, finishReason)
 }

@@ -4,9 +4,9 @@
 // [Actor] selects two responses by their mean scores, with length control. [Judge] selects two judgments
 // of the contested response by Elo ratings from the meta-judge's verdicts. Both are pure functions of
 // numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the transforms around them.
-// [BalancePairs] drops judge pairs that are too frequent in the run. It can balance the scores of the
-// chosen judgments, and pairs whose chosen judgment scores higher against pairs whose chosen judgment
-// scores lower.
+// [BalancePairs] drops surplus judge pairs. It can bound the share of pairs whose chosen judgments have the
+// same score. It can also bound the difference between two counts: the pairs whose chosen judgment has the
+// higher score, and those whose chosen judgment has the lower score.
 //
 // The package promises that a finding gets exactly one selection for each requested role: a pair, the first
 // of schemas.DropReasons that applies, or, if too few calls succeeded to decide, the code of the failed calls.

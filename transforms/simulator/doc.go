@@ -1,6 +1,7 @@
 // Package simulator is an inference server without a model, the simulated worker. It implements OpenAI's
-// chat protocol. Every simulated text has a known quality, the hidden truth. So a run can be tried, tested
-// and timed on any machine, and its result compared with the truth.
+// chat protocol. Every simulated text has a true quality that the judges do not see. It is called the hidden
+// truth; POST /truth returns it. So a run can be tried, tested and timed on any machine, and its result
+// compared with the truth.
 //
 // # The world
 //

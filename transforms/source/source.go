@@ -4,7 +4,7 @@
 //
 //   - a prompt, keyed by the journal's bucket of its ID;
 //   - a bad line with its file, line number and reason;
-//   - a count of entries that the limit, sample or slice leaves out.
+//   - only counted, if the limit, sample or slice leaves it out.
 //
 // Equal prompts are not merged here: they have the same bucket, and package infer merges them.
 //

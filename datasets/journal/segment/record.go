@@ -1,8 +1,8 @@
 // Package segment is the format of the files that contain a journal's records: JSON lines in zstd frames.
 //
-// A writer either appends frames to a segment, or publishes it in one piece. The name of a whole segment
-// contains the digest of its bytes. After a crash the last frame of a growing segment may be incomplete;
-// damage anywhere else is an error. The package works on names and bytes, and opens no file.
+// A writer either appends frames to a segment, or publishes it in one piece. The name of a segment that was
+// published in one piece contains the digest of its bytes. After a crash the last frame of a growing segment
+// may be incomplete; damage anywhere else is an error. The package works on names and bytes, and opens no file.
 package segment
 
 import (

@@ -1,5 +1,5 @@
 // Package isotonic fits monotonic functions to labels: isotonic regression, and the piecewise linear map through the
-// middles of its blocks.
+// mean positions of its blocks. A block is a run of neighbouring inputs with one fitted value.
 package isotonic
 
 import (

@@ -1,7 +1,7 @@
 // Package folder decides whether a loop may work in a folder.
 //
-// A loop never changes or removes the files of others, and writes through no link. Package rundir has the rules that
-// the folders of runs share.
+// A loop never changes or removes files that it did not write, and never writes through a symbolic link in its folder.
+// Package rundir has the rules that the folders of runs share.
 package folder
 
 import (

@@ -1,7 +1,7 @@
 // Package methods compares methods of self-improvement in loops against the simulated worker. The comparison
 // shows which methods keep an accurate judge, and which ones stall.
 //
-// Each variant runs once for each seed of the simulator's hidden truth, the known quality of its texts (see
+// Each variant runs once for each seed of the simulator's hidden truth, the true quality of its texts (see
 // package simulator), as a full loop of the program with the simulated trainer. All variants use the same
 // number of pairs per iteration. [Run] returns the figures of each loop, [Claims] checks statements
 // about the methods, [Table] and [Picture] show the figures.

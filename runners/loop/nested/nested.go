@@ -1,5 +1,5 @@
-// Package nested copies and changes settings that are decoded from YAML: sections are maps, and a key names its sections,
-// as method.rho.
+// Package nested copies and changes settings decoded from YAML. A section is a map. A key contains the names of its
+// sections, for example method.rho.
 package nested
 
 import "strings"

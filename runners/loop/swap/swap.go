@@ -3,8 +3,9 @@
 // A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches
 // no module, or answer from a stale prefix cache. So every swap is proved twice. The identity that the
 // server reports, if any, must be the new one. A canary is the log-probabilities of greedy answers to fixed
-// prompts. The new model's canary must differ from the former model's by more than two canaries of one
-// model differ from each other; see [Canary].
+// prompts, each sent twice. On at least one prompt, the new model's canary must differ from the former model's by
+// more than 0.005 nats, and by more than three times the largest difference between two answers of one model to one
+// prompt. See [Canary].
 //
 //	Former  := Record(server, former model)      before the swap
 //	Swapper.Swap(new model)                      load, reload, restart or wait

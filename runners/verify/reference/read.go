@@ -4,8 +4,8 @@
 // and fits Elo ratings. It shares no code with the transforms that wrote a run: only the vocabulary
 // of package schemas. Package verify compares its results with the tables.
 //
-// Its readers are plain on purpose. They read texts with the usual endings and report [Unconfirmed] for the
-// rest, instead of copying every rule of the writer. A recorded value that contradicts a plain ending
+// Its parsers are simple on purpose. They parse texts with the usual endings and report [Unconfirmed] for the
+// rest, instead of copying every rule of the writer. A recorded value that contradicts a usual ending
 // is [Wrong].
 package reference
 

@@ -1,6 +1,6 @@
 // Package elements reads the elements of XML that models write around a result.
 //
-// [Label] writes them as labelled lines and keeps the number of lines. [ThoughtEnds] finds the ends of the model's
+// [Label] rewrites them as labelled lines; the text keeps its number of lines. [ThoughtEnds] finds the ends of the model's
 // thoughts. A text need not be well-formed: the package leaves an element alone if nothing closes it nearby.
 package elements
 

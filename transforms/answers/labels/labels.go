@@ -1,7 +1,7 @@
 // Package labels finds the labels of results, such as "final score", in a line.
 //
-// An [Index] finds them in a line in lower case. A label that it finds may be a part of a longer word; [IsWord] reports
-// whether it is a word of its own. The package does not decide whether a label announces a result.
+// An [Index] finds them in a line that is already in lower case. A label that it finds may be a part of a longer
+// word; [IsWord] reports whether it is a word of its own. The package does not decide whether a label announces a result.
 package labels
 
 import (

@@ -1,7 +1,7 @@
 // Package objects finds the JSON objects in a model's text.
 //
-// It also accepts Python literals and a comma after the last field if they end the text. A text may have any number
-// of braces, so the number of tries is bounded.
+// It also accepts Python literals, and objects with a comma after the last field, whose last brace is in the last
+// line of the text. A text may have any number of braces, so the number of tries is bounded.
 package objects
 
 import (
@@ -71,8 +71,8 @@ func blank(s string) string {
 
 var lastComma = patterns.New(`,\s*\}`)
 
-// decodeObject reads an object at the beginning of a text, and returns its length. Objects
-// that only differ from JSON in single quotes or a last comma are read too, if they end the line.
+// decodeObject reads an object at the beginning of a text, and returns its length. It also reads an object that
+// only differs from JSON in Python's literals or a last comma, if the last brace is in the last line of the text.
 func decodeObject(s string) (fields map[string]json.RawMessage, size int) {
 	d := json.NewDecoder(strings.NewReader(s))
 	if d.Decode(&fields) == nil && len(fields) > 0 {

@@ -9,7 +9,8 @@
 //
 // For example, a server with 256 slots should have about 256 choices running and 50 waiting. When its
 // metrics report 256 running and 90 waiting, the share of waiting choices is 0.35. The aim is 0.19 (see the
-// control law). So the limit falls by 0.3 · 256 · 0.16 = 12 permits, and by less at the next reading.
+// control law), and Tuning.Gain is 0.3. So the limit falls by 0.3 · 256 · (0.35 − 0.19) = 12 permits, and by
+// less at the next reading.
 //
 // # The measurements
 //
@@ -23,20 +24,20 @@
 //  1. Its metrics ([Pace.ObserveQueue]).
 //  2. The wait of a request for one token ([Pace.ObserveWait]), divided by the mean time of a choice.
 //  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a
-//     quarter more or a fifth less, and compare the throughput before and after. Where answers report
-//     their tokens, throughput is by Little's law: choices in flight divided by the time of a token.
-//     Counts of answers are the fallback. If an answer takes more than Tuning.MaxStretch times as long as
-//     its tokens need, the queue is long and the limit falls at once. If throughput falls after that, the
-//     limit rises again.
+//     quarter more or a fifth less, and compare the throughput before and after. If answers report
+//     their tokens, the throughput is computed by Little's law: the choices in flight divided by the time per
+//     token. Otherwise it is the number of finished choices per second. If an answer takes more than
+//     Tuning.MaxStretch times as long as its tokens need, the queue is long and the limit falls at once. If
+//     throughput falls after that, the limit rises again.
 //
 // # The control law
 //
 // For r running choices of this process, the Pace aims at min(3/√r, MaxAim) waiting choices for each
 // running one. The number of running choices varies by about √r, so a queue of a few times √r keeps the
-// slots busy. Processes that share a server converge to equal shares, because a process with fewer
-// running choices aims for a longer queue. The aim may exceed Tuning.MaxAim while slots are idle although requests
-// wait. This happens at fast or distant servers: they get requests in bursts, so one reading shows many
-// waiting choices and the next none.
+// slots busy. Processes that share a server converge to equal numbers of slots, because a process with fewer
+// running choices aims for more waiting choices per running one. While slots are idle although requests wait
+// for permits, the bound on the aim is higher than Tuning.MaxAim. This happens at fast or distant servers:
+// they get requests in bursts, so one reading shows many waiting choices and the next none.
 //
 // Rejections (429, 503, 408, 529) lower the limit and the aim only if the rate of rejections, per request,
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower

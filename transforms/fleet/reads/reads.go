@@ -1,6 +1,7 @@
 // Package reads finds the form in which a server answers reads: requests for the probabilities of a role's
-// labels as the next token. It proves the forms with test requests, the most exact first: logprob_token_ids,
-// which reports every label, then top_logprobs, which most servers have. It also posts reads whose prompt the
+// labels as the next token. It tests the forms with short requests: first logprob_token_ids, which reports
+// every label, then top_logprobs, which most servers have. SGLang's /generate, which also reports every label,
+// replaces top_logprobs if both answer the test request alike. The package also posts reads whose prompt the
 // server must render first.
 package reads
 

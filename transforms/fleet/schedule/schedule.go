@@ -22,7 +22,7 @@
 //
 // # Health
 //
-// The [Limiter] sends a server nothing
+// The [Limiter] grants no permits of a server
 //   - before the time in its Retry-After or rate-limit headers, and while its quota is used up;
 //   - for a short time after three rejections in a row;
 //   - during a quarantine, unless all servers are quarantined. A quarantine follows three faults in a row,

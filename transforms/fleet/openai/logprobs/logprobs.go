@@ -1,7 +1,7 @@
 // Package logprobs implements the wire format of reads: requests for the probabilities of the next token.
 //
 // A [Form] writes the fields of a read. [First] takes the log-probabilities from the choice of a chat completion.
-// [Form.AppendGenerate] and [Form.DecodeGenerated] exchange a read by SGLang's own API. The package also writes and
+// [Form.AppendGenerate] and [Form.DecodeGenerated] exchange a read through SGLang's own API. The package also writes and
 // reads requests to a tokenizer.
 //
 // It does no I/O and has no state. All readers are bounded: the input comes from servers.
