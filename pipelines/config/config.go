@@ -193,7 +193,7 @@ type Client struct {
 	TokensPerMinute   int           `yaml:"tokens_per_minute" json:"tokens_per_minute" doc:"largest number of tokens that each server reads and writes in a minute; 0 follows its headers"`
 	RequestTimeout    time.Duration `yaml:"request_timeout" json:"request_timeout" doc:"longest wait for one request; 0 derives it from its tokens and the server's rate, with ample room"`
 	Tries             int           `yaml:"tries"           json:"tries"           doc:"number of tries of a call that servers fail, until it counts as a failure"`
-	Patience          time.Duration `yaml:"patience"        json:"patience"        doc:"longest wait of a run while no server of a role answers; at most 9s if none has ever sent a byte, or only web pages"`
+	Patience          time.Duration `yaml:"patience"        json:"patience"        doc:"longest wait of a run while no server of a role answers; at most 9s if none has ever sent anything but web pages"`
 }
 
 // Simulate replaces the servers by the simulated worker in this process.

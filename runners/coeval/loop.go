@@ -30,7 +30,7 @@ func newLoopCommand() *cobra.Command {
 		Short: "Run iterations: produce pairs, train, swap the model, evaluate, decide",
 		Long: `Run iterations one after another: produce pairs, make a training set, train with your command, swap the model in
 your servers and prove it, evaluate in an arena, decide whether to go on. Everything is in the loop's folder. Kill it at
-any moment; the same command goes on. It repeats no finished step and requests no saved answer again. After Ctrl-C the
+any moment; the same command goes on. It repeats no finished step and requests no saved generation again. After Ctrl-C the
 loop waits for answers in flight. --plan shows the calls, the time and the money of each iteration, and
 starts nothing.`,
 		Example: `  coeval loop loop.yaml

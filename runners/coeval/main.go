@@ -199,7 +199,7 @@ func newRoot() *cobra.Command {
 		Short: "Preference data for a language model and its judge, by Meta-Rewarding",
 		Long: `Coeval makes the DPO data of one Meta-Rewarding iteration: the model answers prompts,
 judges its answers, and judges its judgments, on any OpenAI-compatible endpoint. It writes
-pairs for both roles as Parquet, and requests no saved answer again.`,
+pairs for both roles as Parquet, and requests no saved generation again.`,
 		Example: `  coeval run --simulate --prompts prompts.jsonl --out out
   coeval run --url http://gpu-1:8000/v1 --model my-model --prompts prompts.jsonl --out out
   source <(coeval completion bash)`,

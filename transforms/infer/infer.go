@@ -24,7 +24,7 @@
 //	  │ FinishBundle      │ Drain                    │                       │               │
 //
 // Each distinct prompt ID of the input becomes one element of the output. A finding is emitted only when
-// the journal has saved every answer that it depends on. A saved answer is not requested again. When a bundle
+// the journal has saved every generation that it depends on. A saved generation is not requested again. When a bundle
 // fails, infer cancels its calls in flight. It waits at most 30 seconds for the journal to save the answers
 // that have arrived. An error that stops the run ends all its bundles in this process. A bundle that a runner
 // restarts later reads the journal and continues. The package does not promise an output order. It does not
