@@ -3,6 +3,7 @@ package metareward
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"coeval/datasets/journal"
 	"coeval/datasets/journal/upkeep"
@@ -10,19 +11,24 @@ import (
 	"coeval/datasets/store"
 )
 
-// CheckKept returns an error if out has the run.json of a run with answers, and its journal contains none: a
-// run would request and pay for all of them again. A salvaged journal passes, since its loss is known.
+// CheckKept returns an error if out has the run.json of a run with answers, and its journal contains none, or
+// lacks a bucket: a run would request and pay for them again. A salvaged journal passes, since its loss is
+// known.
 func CheckKept(ctx context.Context, out string) error {
 	run, err := rundir.ReadRun(ctx, out)
 	if err != nil || run == nil || run.Stats.Responses.Replicates == 0 {
 		return err
 	}
 	dir := JournalDir(out)
-	switch kept, err := journal.Exists(ctx, dir); {
-	case err != nil:
+	kept, err := journal.Exists(ctx, dir)
+	if err != nil {
 		return err
-	case kept:
-		return nil
+	}
+	lost := ""
+	if kept {
+		if lost, err = lostBucket(ctx, dir, run.Ledger.Findings); err != nil || lost == "" {
+			return err
+		}
 	}
 	salvaged, err := store.List(ctx, store.Join(dir, upkeep.DamagedFolder)+"/")
 	if err != nil {
@@ -31,6 +37,36 @@ func CheckKept(ctx context.Context, out string) error {
 	if len(salvaged) > 0 {
 		return nil
 	}
+	manifest := store.Join(out, rundir.RunFile)
+	if kept {
+		return fmt.Errorf("%s: lost: there is no such folder, and %s counts %d prompts: restore it, or choose another --out to request and pay for all answers again",
+			store.Join(dir, lost), manifest, run.Ledger.Findings)
+	}
 	return fmt.Errorf("%s has no answers any more, and %s counts %d responses: restore the folder, or choose another --out to request and pay for all answers again",
-		dir, store.Join(out, rundir.RunFile), run.Stats.Responses.Replicates)
+		dir, manifest, run.Stats.Responses.Replicates)
+}
+
+// surePrompts is a number of prompts of a bucket, in the mean, with which no bucket is empty by chance: IDs are
+// hashes, so that a bucket has no prompt with a probability of exp(-40) = 4e-18.
+const surePrompts = 40
+
+// lostBucket returns the name of a bucket of which a journal of this many prompts lacks the folder, "" for
+// none. A bucket may be in the folder of a shorter prefix.
+func lostBucket(ctx context.Context, dir string, prompts int64) (string, error) {
+	lengths, err := journal.FindPrefixBits(ctx, dir)
+	bits := lengths.Longest()
+	if err != nil || bits == 0 || prompts>>bits < surePrompts {
+		return "", err
+	}
+	names, err := store.Folders(ctx, dir)
+	if err != nil {
+		return "", fmt.Errorf("metareward: %w", err)
+	}
+	for i := range 1 << bits {
+		bucket := fmt.Sprintf("b%0*b", bits, i)
+		if !slices.ContainsFunc(lengths, func(n int) bool { return slices.Contains(names, bucket[:1+n]) }) {
+			return bucket, nil
+		}
+	}
+	return "", nil
 }

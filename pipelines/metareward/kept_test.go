@@ -14,9 +14,16 @@ import (
 
 // A finished run whose journal has lost all answers is an error: the next run would pay for them again.
 func TestCheckKept(t *testing.T) {
-	const run = `{"format":1,"config":{},"ledger":{"roles":{}},"stats":{"responses":{"replicates":%d}}}`
+	const run = `{"format":1,"config":{},"ledger":{"roles":{},"findings":160},"stats":{"responses":{"replicates":%d}}}`
 	prompt := journal.Record{PromptID: "p", Prompt: &schemas.Prompt{ID: "p"}}
 	put := func(t *testing.T, out string) { journaltest.Put(t, JournalDir(out), 0, []journal.Record{prompt}) }
+	buckets := func(names ...string) func(t *testing.T, out string) {
+		return func(t *testing.T, out string) {
+			for _, name := range names {
+				write(t, filepath.Join(JournalDir(out), name, "s-01a22b33-3b4a-72c5-9744-739c928feaf8.jsonl.zst"), "")
+			}
+		}
+	}
 	for _, tt := range []struct {
 		name      string
 		responses int // in run.json, -1 for no file
@@ -41,6 +48,11 @@ func TestCheckKept(t *testing.T) {
 				}
 			}
 		}, true},
+		{"a lost bucket", 18, buckets("b00", "b01", "b11"), true},
+		{"all buckets", 18, buckets("b00", "b01", "b10", "b11"), false},
+		{"a bucket of a shorter prefix", 18, buckets("b00", "b01", "b1"), false},
+		{"buckets that may be empty", 18, buckets("b000"), false}, // 160/8 prompts in the mean
+		{"a lost bucket, salvaged", 18, buckets("b00", "damaged"), false},
 		{"salvaged", 18, func(t *testing.T, out string) { write(t, JournalDir(out)+"/damaged/s.jsonl.zst", "") }, false},
 	} {
 		out := t.TempDir()
@@ -49,7 +61,7 @@ func TestCheckKept(t *testing.T) {
 		}
 		tt.journal(t, out)
 		err := CheckKept(t.Context(), out)
-		if (err != nil) != tt.lost || err != nil && !strings.Contains(err.Error(), "counts 18 responses") {
+		if (err != nil) != tt.lost || err != nil && !strings.Contains(err.Error(), "counts 1") {
 			t.Errorf("%s: %v, want an error: %v", tt.name, err, tt.lost)
 		}
 	}
