@@ -225,7 +225,7 @@ loop-simulated:
 	$(GO) test -run='^TestMethods$$' -v -timeout=6h $(GOTESTFLAGS) ./runners/coeval -args -method-seeds=10 -method-dir=$(abspath $(BIN)/loop-simulated) -method-prints
 	rm -rf $(BIN)/loop-simulated
 
-## run-kills: kill runs and arenas at twenty random moments each, on disks and object stores (about 10 minutes)
+## run-kills: kill runs and arenas at twenty random moments each, on disks and object stores (a few minutes)
 run-kills:
 	$(GO) test -run='^TestKilled' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval -args -run-kills=20
 
