@@ -37,7 +37,7 @@ const (
 	StagePast   = "generate_past"
 	StageFuture = "generate_future"
 	StageJudge  = "judge"
-	// StageReads are the judge's scores of one token each.
+	// StageReads are the judge's reads of one token each.
 	StageReads    = "judge_reads"
 	StageMeta     = "meta"
 	StagePairwise = "pairwise"
@@ -102,7 +102,7 @@ type Response struct {
 	// PromptTokens are the prompt tokens of the first replicate.
 	PromptTokens int        `json:"prompt_tokens"`
 	Judgments    []Judgment `json:"judgments,omitempty"`
-	// Reads are the judge's scores of one token each, in the order of their replicates.
+	// Reads are the judge's reads of one token each, in the order of their replicates.
 	Reads []Read `json:"reads,omitempty"`
 	// Score has the exact sums of the parsed judgments' scores.
 	Score Score `json:"score"`
@@ -114,7 +114,8 @@ func (r *Response) IsActors() bool { return r.Pool == "" }
 // Chars is the response's length in Unicode code points.
 func (r *Response) Chars() int { return utf8.RuneCountInString(r.Text) }
 
-// A Read is a score or a verdict of one token: the probabilities of its labels as the next token.
+// A Read is the result of a read: the probabilities of its labels as the next token. From them follows a score, or the
+// probability that the judgment shown first wins.
 type Read struct {
 	// Replicate counts the reads of a response. It is 0 for a comparison.
 	Replicate int `json:"replicate,omitempty"`

@@ -15,9 +15,9 @@ import (
 
 // Endpoints returns the servers of a role, each with its key.
 //
-// Keys, headers and query belong to the URLs in the same block of the config. A role with URLs of its
-// own never inherits the worker's, since another party may own its servers. A role with a key of its
-// own may use it at worker.urls, and its headers and query there override those of the worker.
+// The worker's key, headers and query go only to worker.urls. A role with URLs of its own never inherits them,
+// since another party may own its servers. A role without URLs uses worker.urls. Its own key, headers and query
+// override those of the worker there.
 func (c *Config) Endpoints(r *Role) []stage.Endpoint {
 	if c.Simulate.Enabled {
 		return []stage.Endpoint{{URL: c.Simulate.URL}}

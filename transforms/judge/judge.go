@@ -51,7 +51,7 @@ type Options struct {
 	// Pattern is a regular expression whose one group is the score, in its last match in a
 	// judgment. Empty means that a score line is read; see [points.Parser].
 	Pattern string `json:"pattern,omitempty"`
-	// Reads is the number of reads of every complete response, 1 to 256: scores of one token, which
+	// Reads is the number of reads of every complete response, 1 to 256: requests for one token, which
 	// come before judgments. Only the contested response is then judged. Zero means none.
 	Reads int `json:"reads,omitempty"`
 	// ReadMinMass is the field MinMass of [stage.Read].

@@ -39,7 +39,7 @@ type Snapshot struct {
 	// Warnings are sentences for the user, without repetitions. Notes report the discovered properties of
 	// servers.
 	Warnings, Notes []string
-	// Patience is how long the run waits while no server answers, by the last fault; 0 before any.
+	// Patience is how long the run waits while no server of a role answers, by the last fault; 0 before any.
 	Patience time.Duration
 	// LastFault is the fault of the last repeated request, empty if there is none.
 	LastFault string
@@ -175,7 +175,7 @@ func (c *Counters) RecordRetry(flt *fault.Fault) {
 	c.fault = flt.Message
 }
 
-// SetPatience records how long the run waits while no server answers.
+// SetPatience records how long the run waits while no server of a role answers.
 func (c *Counters) SetPatience(patience time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -164,7 +164,7 @@ func (e *Endpoint) SetRead(r *stage.Role, form logprobs.Form) {
 	e.model(r).reads[r.Name] = &form
 }
 
-// UseCompletionTokens makes requests bound the text with max_completion_tokens from now on.
+// UseCompletionTokens makes requests for the role's model bound the text with max_completion_tokens from now on.
 func (e *Endpoint) UseCompletionTokens(r *stage.Role) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
