@@ -23,6 +23,8 @@ type Manifest struct {
 	Findings int64 `json:"findings"`
 	BadLines int64 `json:"bad_lines"`
 	Stats    Stats `json:"stats"`
+	// Buckets are the journal's buckets with the answers behind the shard, sorted.
+	Buckets []string `json:"buckets,omitempty"`
 }
 
 // Run is run.json: everything that config and journal decide about a run. It is written last, so that

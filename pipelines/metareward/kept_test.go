@@ -10,6 +10,7 @@ import (
 	"coeval/datasets/journal"
 	"coeval/datasets/journal/journaltest"
 	"coeval/schemas"
+	"coeval/transforms/sink"
 )
 
 // A finished run whose journal has lost all answers is an error: the next run would pay for them again.
@@ -22,6 +23,12 @@ func TestCheckKept(t *testing.T) {
 			for _, name := range names {
 				write(t, filepath.Join(JournalDir(out), name, "s-01a22b33-3b4a-72c5-9744-739c928feaf8.jsonl.zst"), "")
 			}
+		}
+	}
+	listed := func(list string, names ...string) func(t *testing.T, out string) {
+		return func(t *testing.T, out string) {
+			buckets(names...)(t, out)
+			write(t, filepath.Join(JournalDir(out), sink.BucketsFile), list)
 		}
 	}
 	for _, tt := range []struct {
@@ -52,6 +59,15 @@ func TestCheckKept(t *testing.T) {
 		{"all buckets", 18, buckets("b00", "b01", "b10", "b11"), false},
 		{"a bucket of a shorter prefix", 18, buckets("b00", "b01", "b1"), false},
 		{"buckets that may be empty", 18, buckets("b000"), false}, // 160/8 prompts in the mean
+		{"a lost bucket of few prompts", 18, listed("b001\nb100\nb111\n", "b001", "b100"), true},
+		{"an empty bucket of several", 18, func(t *testing.T, out string) {
+			listed("b001\nb100\n", "b001")(t, out)
+			if err := os.Mkdir(filepath.Join(JournalDir(out), "b100"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}, true},
+		{"listed buckets", 18, listed("b001\nb100\n", "b001", "b100", "b110"), false},
+		{"listed buckets of other prefixes", 18, listed("b001\nb100\n", "b00", "b1001"), false},
 		{"a lost bucket, salvaged", 18, buckets("b00", "damaged"), false},
 		{"salvaged", 18, func(t *testing.T, out string) { write(t, JournalDir(out)+"/damaged/s.jsonl.zst", "") }, false},
 	} {

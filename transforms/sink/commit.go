@@ -71,6 +71,9 @@ func commit(ctx context.Context, o *Options, tallies []schemas.Tally, manifests 
 	if err := writeDigests(ctx, o, cardOf(o, run), encoded); err != nil {
 		return err
 	}
+	if err := writeBuckets(ctx, o, manifests); err != nil {
+		return err
+	}
 	if err := writeJSON(ctx, store.Join(o.Out, CallsFile(o.Attempt)), &sum); err != nil {
 		return err
 	}
@@ -281,6 +284,24 @@ func encodeJSON[T any](name string, v *T) ([]byte, error) {
 		return nil, fmt.Errorf("sink: %s: %w", name, err)
 	}
 	return b.Bytes(), nil
+}
+
+// BucketsFile is the name of the file in the journal that lists the buckets with the answers of run.json, one a line.
+// The next run finds lost ones by it.
+const BucketsFile = "run.json.buckets"
+
+// writeBuckets writes the list of the run's buckets.
+func writeBuckets(ctx context.Context, o *Options, manifests []schemas.Manifest) error {
+	var all []string
+	for i := range manifests {
+		all = append(all, manifests[i].Buckets...)
+	}
+	slices.Sort(all)
+	list := strings.Join(slices.Compact(all), "\n") + "\n"
+	if err := store.WriteFile(ctx, store.Join(o.Journal, BucketsFile), []byte(list)); err != nil {
+		return fmt.Errorf("sink: %w", err)
+	}
+	return nil
 }
 
 // cardOf returns the dataset card of a run.

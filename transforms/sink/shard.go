@@ -175,6 +175,7 @@ func writeShard(ctx context.Context, o *Options, stage stage.Stage, shard int, r
 		if err := w.writeBucket(ctx, bucket); err != nil {
 			return m, err
 		}
+		m.Buckets = append(m.Buckets, bucket[0].Finding.Origin.Bucket)
 	}
 	err = t.close(&m)
 	return m, err
