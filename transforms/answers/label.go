@@ -64,7 +64,8 @@ func (g *Grammar) lineReports(p *page, i int) []Report {
 // separator counts.
 func (g *Grammar) marks(l, folded string) []mark {
 	var out []mark
-	for _, at := range g.labels().Places(folded) {
+	places := g.labels().Places(folded)
+	for _, at := range places[max(0, len(places)-maxPlaces):] {
 		m, ok := g.mark(l, folded, at.Start, at.End)
 		if !ok {
 			continue
@@ -84,6 +85,9 @@ func (g *Grammar) marks(l, folded string) []mark {
 	}
 	return out
 }
+
+// maxPlaces bounds the labels of a line that are read, the last ones: each costs a look at all of the line before it.
+const maxPlaces = 256
 
 // article is the letter A between two labels, which may be a judgment's name: "Judgment A > Judgment B".
 var article = patterns.New(`\ba\b`)
@@ -143,6 +147,9 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	sep := separator.FindString(folded[at:])
 	if sep == "" && !bareTotals[folded[start:end]] {
 		sep = copula.FindString(folded[at:])
+	}
+	if strings.HasPrefix(strings.TrimSpace(sep), ";") && !g.Parse(strings.TrimSpace(l[at+len(sep):])).whole() {
+		return m, false // the end of a clause: "the score; it reflects"
 	}
 	switch {
 	case strings.Contains(sep, "would") && !concluding.MatchString(folded[segment:at]):
@@ -224,12 +231,15 @@ func inQuotes(before, rest string) bool {
 		return true
 	}
 	if quotation.Opens(opens) && quotation.Closing(opens) != 0 {
-		if end := strings.IndexRune(rest, quotation.Closing(opens)); end >= 0 && strings.ContainsAny(rest[:end], ":=：") && hasContent(rest[end:]) {
+		if end := strings.IndexRune(rest, quotation.Closing(opens)); end >= 0 && strings.ContainsAny(rest[:end], ":=：") && hasContent(rest[end:]) && !goesOn.MatchString(rest[end:]) {
 			return true
 		}
 	}
 	return quotation.Closing(strings.TrimLeft(before, " \"'“‘„«「#-")) != 0
 }
+
+// goesOn is the rest of a line after the judge's own result in quotation marks.
+var goesOn = patterns.New(`(?i)^["”“»」]\W*(?:/|out\s+of\b|of\s+\d|points?\b|is\s+(?:my|the)\b|as\s+my\b|because\b|since\b)`)
 
 var (
 	headed = patterns.New(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)

@@ -17,6 +17,9 @@ import (
 type page struct {
 	text  string // the text after elements were written as labels; JSON objects are blanked out
 	lines []line
+	// paragraphs and lastContent, the last line with content, are computed by presented.
+	paragraphs  []*paragraph
+	lastContent int
 	// objects are the JSON objects of the text.
 	objects []objects.Object
 }
@@ -90,14 +93,14 @@ func (g *Grammar) introduced(p *page, i int) bool {
 }
 
 // judgesAnother reports whether the model invents another case before line i, and judges that: a line such as "Judge:"
-// follows another speaker's turn, and the turn follows text.
+// follows another speaker's turn, and the turn follows text. A judge may also write all of its text as a transcript.
 func (p *page) judgesAnother(i int) bool {
 	text, turn := false, false
 	for _, l := range p.lines[:i+1] {
-		if turn && judgeTurn.MatchString(l.plain) {
-			return true
+		if !text && l.turn || turn && judgeTurn.MatchString(l.plain) {
+			return turn
 		}
-		turn = turn || text && l.turn
+		turn = turn || l.turn
 		text = text || hasContent(l.plain)
 	}
 	return false
@@ -106,36 +109,68 @@ func (p *page) judgesAnother(i int) bool {
 // judgeTurn begins a judge's turn in a transcript.
 var judgeTurn = patterns.New(`(?i)^[\s#*>-]*(?:judge|evaluator|grader|rater)\s*:`)
 
+// A paragraph is a run of lines without an empty one between them.
+type paragraph struct {
+	first, last int
+	// intro is the line before the paragraph that is not empty, -1 for none.
+	intro int
+}
+
+// paragraphs returns the paragraph of each line of a text. Empty lines have none.
+func paragraphs(lines []line) []*paragraph {
+	out := make([]*paragraph, len(lines))
+	var now *paragraph
+	before := -1
+	for i := range lines {
+		if strings.TrimSpace(lines[i].plain) == "" {
+			now = nil
+			continue
+		}
+		if now == nil {
+			now = &paragraph{first: i, intro: before}
+		}
+		now.last, before, out[i] = i, i, now
+	}
+	return out
+}
+
 // presented reports whether line i stands in a paragraph of several lines that the judge quotes: the line before it
 // presents the words of others, and more text follows. A paragraph at the end may be the judge's own, unless that line
 // is about a part of the judged text.
 func (p *page) presented(i int) bool {
-	blank := func(k int) bool { return strings.TrimSpace(p.lines[k].plain) == "" }
-	first, next := i, i+1
-	for first > 0 && !blank(first-1) {
-		first--
-	}
-	for next < len(p.lines) && !blank(next) {
-		next++
-	}
-	if first == i {
-		return false
-	}
-	ends := !slices.ContainsFunc(p.lines[next:], func(l line) bool { return hasContent(l.plain) })
-	if !ends && exampleHead.MatchString(p.lines[first].plain) {
-		return true
-	}
-	for k := first - 1; k >= 0; k-- {
-		if !blank(k) {
-			s := strings.TrimSpace(p.lines[k].plain)
-			return quotation.EndsInColon(s) && quotation.IsForeign(s) || !ends && quotation.Presents(s)
+	if p.paragraphs == nil {
+		p.paragraphs = paragraphs(p.lines)
+		for k := range p.lines {
+			if hasContent(p.lines[k].plain) {
+				p.lastContent = k
+			}
 		}
 	}
-	return false
+	at := p.paragraphs[i]
+	if at == nil || at.first == i {
+		return false
+	}
+	ends := at.last >= p.lastContent
+	if !ends && p.startsExample(at) {
+		return true
+	}
+	if at.intro < 0 {
+		return false
+	}
+	intro := strings.TrimSpace(p.lines[at.intro].plain)
+	return quotation.EndsInColon(intro) && quotation.IsForeign(intro) || !ends && quotation.Presents(intro)
 }
 
-// exampleHead begins a paragraph with an example, or with a letter.
-var exampleHead = patterns.New(`(?i)^[\s*#>-]*(?:(?:for\s+)?example\b[^:]{0,20}:|dear\s+\pL|(?:subject|from|to|re)\s*:)`)
+// startsExample reports whether a paragraph begins as an example or a letter does.
+func (p *page) startsExample(at *paragraph) bool {
+	first := p.lines[at.first].plain
+	return exampleHead.MatchString(first) || mailHead.MatchString(first) && mailHead.MatchString(p.lines[at.first+1].plain)
+}
+
+var (
+	exampleHead = patterns.New(`(?i)^[\s*#>-]*(?:example(?:\s+\d+|\s+\pL)?\s*:|dear\s+\pL)`)
+	mailHead    = patterns.New(`(?i)^[\s*#>-]*(?:subject|from|to|cc|re|date)\s*:`)
+)
 
 // isShort reports whether a line has no more words than a heading. In scripts without spaces a character
 // has three bytes and says as much as a few letters.

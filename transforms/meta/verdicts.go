@@ -312,7 +312,7 @@ var bracketed = patterns.New(`[)\]]\s*(?:[/,&+]|(?i:and|or))\s*(?:(?i:` + noun +
 var beside = patterns.New(`^(?i:with)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\b|^(?i:for|on|in)\b.*\b(?i:but|and|while)\s+(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:for|on|in)\b`)
 
 // sameVerb is a remark that only compares what both judgments do: "A gives 4 points, B gives 2 points".
-var sameVerb = patterns.New(`^(\pL+s)\s[^.]*[,;]\s*(?:(?i:and|but|while|whereas)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(\pL+s)\s`)
+var sameVerb = patterns.New(`^(\pL+s)\s[^.,;]*\d[^.]*[,;]\s*(?:(?i:and|but|while|whereas)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(\pL+s)\s[^.]*\d`)
 
 // rival is a remark that praises the other judgment as much: "although B is more accurate".
 var rival = patterns.New(`(?:[,;]|\b(?i:but|while|although|though|yet|however|whereas))\s+(?:(?i:the)\s+)?(?:(?i:` + noun + `)\s*[-_]?)?([AB])\s+(?i:(?:is|was|seems)\s+(?:(?:still|much|clearly|slightly)\s+)?(?:the\s+)?(?:better|more\s+accurate|superior|winner|as\s+(?:good|accurate)|equally\s+\pL+)(?:\s+(?:one|overall|too|as\s+well))?|wins)[\s.)]*$`)
@@ -420,7 +420,11 @@ var (
 	winning   = patterns.New(`(?i)\b(?:winner|wins?|more\s+accurate|better|superior|choose|prefer|pick|verdict|best)\b|胜|勝|승자|gewinner|ganador|gagnant`)
 	loser     = patterns.New(`(?i)^\W*(?:loser|worse|less\s+accurate)\s*[:=]\s*(?:` + noun + `\s*[-_]?)?([AB])\b`)
 	// deniesWin is a sentence that a judgment is not the better one: "B's total does not make its reasons better."
-	deniesWin = patterns.New(`(?i)\b(?:not|never|hardly)\s+(?:\pL+\s+){0,4}(?:the\s+)?(?:winner|wins?|more\s+accurate|better|superior|best)\b`)
+	deniesWin = patterns.New(`(?i:\bthat\s+)?\b[AB]\b[^.;,]*(?i:\b(?:does|do|did|is|are|was|were)\s+(?:not|never|hardly)\s+(?:\pL+\s+){0,4}(?:the\s+)?(?:winner|wins?|more\s+accurate|better|superior|best)\W*$)`)
+	// notBut corrects one letter by the other: "not A but B".
+	notBut = patterns.New(`\b(?i:not)\s+(?:(?i:the\s+)?(?i:` + noun + `)\s*)?([AB]),?\s+(?i:but)\s+(?i:rather\s+)?(?:(?i:the\s+)?(?i:` + noun + `)\s*)?([AB])\b`)
+	// notOnly is a word with which a negation affirms.
+	notOnly = patterns.New(`(?i)\b(?:not\s+(?:only|just|merely|simply)|but)\b`)
 	// however is a word for a reservation.
 	however  = patterns.New(`(?i)\b(?:but|though|although|however|while|whereas|yet|except)\b`)
 	letterIn = patterns.New(`\b[AB]\b`)
@@ -439,11 +443,14 @@ func contests(s string, n int) bool {
 	if m := loser.FindStringSubmatch(s); m != nil {
 		return int(winner(strings.ToUpper(m[1]))) == n
 	}
+	if m := notBut.FindStringSubmatch(s); m != nil {
+		return int(winner(m[2])) != n
+	}
 	if !winning.MatchString(s) || negated.MatchString(s) && !letterIn.MatchString(s) {
 		return false
 	}
 	all := letterIn.FindAllString(s, -1)
-	if len(all) == 0 || deniesWin.MatchString(s) {
+	if len(all) == 0 || deniesWin.MatchString(s) && !notOnly.MatchString(s) {
 		return false
 	}
 	for _, l := range all {

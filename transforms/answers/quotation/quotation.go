@@ -85,7 +85,7 @@ func marked(lines []string) []block {
 			if !strings.ContainsRune(lines[k], mark) {
 				continue
 			}
-			if strings.HasSuffix(strings.TrimRight(lines[k], " \t.,;*_"), string(mark)) && !isEnd(lines[k+1:]) {
+			if strings.HasSuffix(strings.TrimRight(lines[k], " \t.,;*_"), string(mark)) && !isEnd(lines[k+1:]) && !isOwnEnd(lines[k+1:]) {
 				out = append(out, block{first: i, last: k})
 				i = k
 			}
@@ -98,13 +98,42 @@ func marked(lines []string) []block {
 // maxMarked is the number of lines of the longest such quotation.
 const maxMarked = 40
 
-// closers are the marks that close a quotation, by the mark that opens it.
-var closers = map[rune]rune{'"': '"', '“': '”', '„': '“', '«': '»', '「': '」', '『': '』'}
+// isOwnEnd reports whether lines say no more than that the text before them is the judge's own: "That is my evaluation."
+func isOwnEnd(lines []string) bool {
+	for _, l := range lines {
+		if l = prose.Plain(l); strings.TrimSpace(l) != "" && (len(strings.Fields(l)) > maxOwnEnd || !IsOwn(l)) {
+			return false
+		}
+	}
+	return true
+}
+
+// maxOwnEnd is the number of words of the longest such line.
+const maxOwnEnd = 8
+
+// closer returns the mark that closes a quotation, by the mark that opens it, and 0 for other characters.
+func closer(r rune) rune {
+	switch r {
+	case '"':
+		return '"'
+	case '“':
+		return '”'
+	case '„':
+		return '“'
+	case '«':
+		return '»'
+	case '「':
+		return '」'
+	case '『':
+		return '』'
+	}
+	return 0
+}
 
 // Opens reports whether a text begins with a mark that opens a quotation.
 func Opens(s string) bool {
 	first, _ := utf8.DecodeRuneInString(s)
-	return closers[first] != 0
+	return closer(first) != 0
 }
 
 // Closing returns the mark that would close the quotation which is open at the end of a text, and 0 if none is.
@@ -113,7 +142,7 @@ func Closing(s string) rune {
 	for _, r := range s {
 		switch {
 		case mark == 0:
-			mark = closers[r]
+			mark = closer(r)
 		case r == mark, mark == '“' && r == '”': // models mix the German marks with the English ones
 			mark = 0
 		}
@@ -288,14 +317,14 @@ var (
 	hypothetical = patterns.New(`(?i)\b(?:a|an|another|any|every)\s+(?:\pL+\s+){0,3}(?:answer|response|reply|assistant)\b.*\b(?:would|could|might|should|gets?|earns?|receives?|scores?)\b` +
 		`|\b(?:it|this|that|which|answer|response|reply)\s+(?:would|could|might)\s+(?:(?:also|then|easily|even|well)\s+)?(?:have\s+)?(?:be(?:en)?|get|got(?:ten)?|earn(?:ed)?|receive[d]?|scored?|deserved?|merit(?:ed)?)\W*$` +
 		`|\b(?:i|we)(?:'d|\s+(?:would|could|might))(?:\s+have|'ve)\s+(?:written|said|given|put|awarded|assigned|answered|concluded)\W*$` +
-		`|(?:^|\P{L})(?:hätten?|wären?|würden?|aurait|aurais|serait|habría|hubiera|sería|teria|seria|avrei|avrebbe|sarebbe|zouden|zou|hade|ville|byłoby|бы)\P{L}.*:\W*$`)
+		`|(?:^|\P{L})(?:hätten?|aurait|aurais|habría|hubiera|teria|avrei|avrebbe)\P{L}.*:\W*$`)
 	// format is about the form of an answer: "The format that I have to follow is:".
 	format  = patterns.New(`(?i)^\W*(?:\pL+\s+){0,3}(?:format|template)(?:\s+\pL+){0,7}\s*:\W*$`)
 	ownWork = patterns.New(`(?i)\b(?:my|verdict|evaluation|judge?ment|assessment|grading|here\s+(?:is|are)|here's|final\s+(?:score|rating|decision|output|result))\b|^\W*(?:score|rating|winner|decision|conclusion)\W*$`)
 	others  = patterns.New(`(?i)\b(?:response|answer|assistant|user|code|program|author|reply)\b`)
 	// foreign is a line about another judge, or about a part of the text that is judged.
 	foreign = patterns.New(`(?i)\b(?:another|other|some|one|a\s+\pL+)\s+(?:judge|grader|reader|evaluator|reviewer|rater|person)s?\s+(?:would|could|might|may|gives?|gave|said|wrote)\b|\b(?:response|reply|answer|assistant|user|author|text|judge?ment(?:\s+[ab])?)'s\s+(?:own|self\S*|(?:very\s+)?(?:last|final|closing)\s+(?:lines?|sentences?|words?|paragraphs?|parts?))\b` +
-		`|\b(?:response|reply|answer|assistant|author)\b[^.;:]*\b(?:its|the|their|his|her)\s+(?:very\s+)?(?:last|final|closing)\s+(?:lines?|sentences?|words?|paragraphs?|parts?)\b` +
+		`|\b(?:response|reply|answer|assistant|author)\b[^.;:]*\b(?:spends?|ends?|closes?|devotes?|uses?|dedicates?|concludes?|finishes)\b[^.;:]*\b(?:its|the|their|his|her)\s+(?:very\s+)?(?:last|final|closing)\s+(?:lines?|sentences?|words?|paragraphs?|parts?)\b` +
 		`|\b(?:lines?|sentences?|words?|phrase|statement|claim|remark|paragraph|block)\s+(?:(?:that\s+is|found|given|quoted)\s+)?(?:in|of|from|within|inside|at\s+the\s+(?:end|top|start)\s+of)\s+(?:(?:the|this)\s+(?:response|reply|answer|assistant|user|author|text|judge?ment)\b|(?:the\s+)?(?:judge?ment|response|answer)\s+[ab]\b)`)
 	// ownResult is a word for the judge's own result.
 	ownResult = patterns.New(`(?i)\b(?:my|final|verdict|score|scoring|evaluation|judge?ment|grade|grading|rating|total|conclusion|assessment|result|decision|output(?:\s+is)?\W*$|winner|here\s+(?:it|you|we|is|are))\b|得分|评分|分数|结论|スコア|評価|점수|평가|bewertung|punktzahl|note|puntuación|оценка`)
@@ -384,12 +413,14 @@ func Presents(s string) bool {
 	if !EndsInColon(s) {
 		return false
 	}
-	return Announces(s) || presenting.MatchString(s) || others.MatchString(s) && !IsOwn(s) && !grounds.MatchString(s)
+	return Announces(s) || presenting.MatchString(s) || others.MatchString(s) && !IsOwn(s) && !grounds.MatchString(s) && !judging.MatchString(s)
 }
 
 var (
 	// presenting is a line about a text of somebody else's.
 	presenting = patterns.New(`(?i)^\W*translat(?:ed|ion)\b|\b(?:colleague|coworker|supervisor|spreadsheet|few-shot|e-?mail|letter|customer\s+review)\b`)
+	// judging begins a line about the judge's own work.
+	judging = patterns.New(`(?i)^\W*(?:(?:now|let's|let\s+us)\W+)*(?:\pL+(?:ing)|how|what|where|why|whether)\b`)
 	// grounds is a word for the judge's own list of grounds.
 	grounds = patterns.New(`(?i)\b(?:criteri(?:on|a)|rubric|points?|steps?|strengths?|weaknesses|analysis|breakdown|comparison|reasoning)\b`)
 )

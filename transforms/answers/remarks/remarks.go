@@ -19,8 +19,8 @@ var Amended = patterns.New(`(?i)^\W*(?:edit(?:ed)?|update[d]?|amended|amendment|
 
 // Retracted matches a sentence that takes the result before it back: "Wait, that is wrong."
 var Retracted = patterns.New(`(?i)\b(?:actually|on\s+reflection|rethinking|thinking\s+about\s+it|apolog\w*|sorry|oops|my\s+mistake|(?:a|my|the)\s+typo\s+(?:of\s+mine|above|there)|(?:was|is|made)\s+(?:a|my)\s+typo|i\s+meant?|take\s+(?:\pL+\s+){1,2}back|wait|hmm+|correction|second\s+thoughts?|reconsider\w*|scratch\s+that|disregard\w*|ignore\s+(?:this|that)|not\s+my|unsure|uncertain|not\s+sure)\b|^\W*(?:no|typo\b.*)\W*$` +
-	`|\b(?:withdraw\w*|retract\w*|revok\w*)\s+(?:the|my|this|that)\b|\b(?:score|rating|grade|mark|total|verdict|number)\b[^.;]{0,40}?\b(?:isn't|is\s+not|is\s+no\s+longer|cannot|can't|doesn't|does\s+not|no\s+longer)\s+(?:\pL+\s+){0,2}(?:valid|stand|hold)s?\b` +
-	`|\b(?:score|rating|grade|mark|total|verdict|figure|number|result)\b[^.;]{0,40}?\b(?:is|was|becomes)\s+(?:\pL+\s+){0,2}(?:obsolete|void|outdated|superseded|invalid|withdrawn)\b` +
+	`|\b(?:withdraw\w*|retract\w*|revok\w*)\s+(?:the|my|this|that)\s+(?:\pL+\s+)?(?:score|rating|grade|mark|verdict|points?|total|decision|assessment|result)\b|\b(?:score|rating|grade|mark|verdict)\b[^.;]{0,40}?\b(?:isn't|is\s+not|is\s+no\s+longer|cannot|can't|doesn't|does\s+not|no\s+longer)\s+(?:\pL+\s+){0,2}(?:valid|stand|hold)s?\b` +
+	`|^\W*(?:so\s+|thus\s+|therefore\s+)?(?:the|my|this|that)\s+(?:score|rating|grade|mark|total|verdict|figure|number|result)\s+(?:above\s+|on\s+top\s+)?(?:is|was|becomes)\s+(?:therefore\s+|thus\s+|now\s+|hence\s+)?(?:obsolete|void|outdated|superseded|withdrawn)\b` +
 	`|\b(?:rectifico|retiro|ritiro|retracto|widerrufe|nehme\s+(?:\pL+\s+){1,3}zurück|ziehe\s+(?:\pL+\s+){1,3}zurück|je\s+retire|tar\s+tillbaka)\b|anzi,?\s+no\b|отзываю|беру\s+назад|撤回|取り消|철회`)
 
 // Hedged matches the beginning of a remark that leaves the result open: "but I'm not sure".

@@ -492,7 +492,7 @@ func (sc Scale) contests(s string, thousandths int) bool {
 	if unreal.MatchString(s) && !scoreNeeds.MatchString(s) && !reconsiders(s) {
 		return false
 	}
-	if m := advice.FindStringSubmatch(s); m != nil && !oneOf(m[1], "point points pt pts mark marks out of star stars for") {
+	if m := advice.FindStringSubmatch(s); m != nil && strings.HasSuffix(m[1], "s") && !oneOf(m[1], "points pts marks stars less plus minus is was as this") {
 		return false
 	}
 	if lossWord.MatchString(s) {
