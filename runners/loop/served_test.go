@@ -45,7 +45,7 @@ func TestServerIsRestarted(t *testing.T) {
 		"kind: lora", "kind: wait", "iterations: 3", "iterations: 2", ">{out}/weights", ">{out}/weights; cp {out}/weights "+loaded,
 	).Replace(string(must1(os.ReadFile(file))))
 	// The canary of the former model is recorded in the step after the training, so that the server serves it until then.
-	config = strings.Replace(config, "; cp {out}/weights "+loaded, "; (while ! test -e {out}/../canary-0.json; do sleep 0.02; done; cp {out}/weights "+loaded+") >"+loaded+".log 2>&1 &", 1)
+	config = strings.Replace(config, "; cp {out}/weights "+loaded, "; (while ! ls {out}/../canary-*.json; do sleep 0.02; done; cp {out}/weights "+loaded+") >"+loaded+".log 2>&1 &", 1)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +63,12 @@ func TestServerIsRestarted(t *testing.T) {
 	if err := os.WriteFile(loaded, trained, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"train.exit", "canary-0.json"} { // as if iteration 2 had not begun
-		if err := os.Remove(filepath.Join(dir, "loop", "it-2", name)); err != nil {
+	canaries, err := filepath.Glob(filepath.Join(dir, "loop", "it-2", "canary-*.json"))
+	if err != nil || len(canaries) != 1 {
+		t.Fatalf("the canaries are %v: %v", canaries, err)
+	}
+	for _, name := range []string{filepath.Join(dir, "loop", "it-2", "train.exit"), canaries[0]} { // as if iteration 2 had not begun
+		if err := os.Remove(name); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -50,6 +49,8 @@ type serverGroup struct {
 	urls []string
 	// command starts a server. The process name distinguishes the two groups.
 	command, process string
+	// step is the step that swaps them.
+	step steps.Step
 	// canaries is the folder of the canaries of the models before the swap.
 	canaries string
 	// base begins the names of the files with the canaries of the model without adapter.
@@ -58,7 +59,7 @@ type serverGroup struct {
 
 // currentGroup returns the servers of the current model.
 func (l *Loop) currentGroup(t int) *serverGroup {
-	return &serverGroup{urls: l.Config.Servers(), command: l.Config.Swap.Command, process: "server", canaries: l.Config.Folder(t), base: "canary-base"}
+	return &serverGroup{urls: l.Config.Servers(), command: l.Config.Swap.Command, process: "server", step: steps.SwapModel, canaries: l.Config.Folder(t), base: "canary-base"}
 }
 
 // swapGroup swaps all servers of a group.
@@ -78,10 +79,13 @@ func (l *Loop) swapGroup(ctx context.Context, t int, at *serverGroup, former, ne
 }
 
 // swapServer swaps one server. The canaries of former models are kept on the disk: after a reload of
-// the weights those models can't be asked.
+// the weights those models can't be asked. All canaries of a proof are of this server.
 func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, former, next *checkpoint) (*swap.Proof, error) {
 	server := l.server(at.urls[i])
-	file := filepath.Join(at.canaries, fmt.Sprintf("canary-%d.json", i))
+	file := l.formerCanary(t, at, i)
+	if err := l.checkFormer(ctx, t, at, i, file); err != nil {
+		return nil, err
+	}
 	if err := l.startFormer(ctx, t, at, server, former, file); err != nil {
 		return nil, err
 	}
@@ -93,7 +97,7 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, fo
 	var base *swap.Canary
 	switch l.Config.Swap.Kind {
 	case swap.LoRA:
-		if base, err = server.RecordOnce(ctx, filepath.Join(l.Config.Dir, fmt.Sprintf("%s-%d.json", at.base, i)), l.firstName()); err != nil {
+		if base, err = server.RecordOnce(ctx, canaryFile(l.Config.Dir, at.base, server.URL), l.firstName()); err != nil {
 			return nil, err
 		}
 		err = server.Load(ctx, l.Config.Swap.Dialect, c)
@@ -138,13 +142,16 @@ func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(
 	var kept []served
 	switch step {
 	case steps.Produce, steps.PhaseOne, steps.Measure:
-		if err := l.checkServed(ctx, t); err != nil {
+		if err := l.checkServed(ctx, t, l.currentGroup); err != nil {
 			return nil, err
 		}
 		kept = append(kept, l.servedBy(t, l.currentGroup(t), steps.SwapModel))
 	default:
 	}
 	if step == steps.Produce && l.Config.Turn(t).Preset == config.Temporal {
+		if err := l.checkServed(ctx, t, l.futureGroup); err != nil {
+			return nil, err
+		}
 		kept = append(kept, l.servedBy(t, l.futureGroup(t), steps.SwapFuture))
 	}
 	err = l.keep(ctx, kept, func() error {
@@ -154,47 +161,54 @@ func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(
 	return output, err
 }
 
-// checkServed returns an error if a server answers as before the last swap: it was restarted since, with the weights of
-// its command line. A server with adapters refuses a name that it has lost, and one that the loop starts gets the model.
-// A server that can't be checked is a warning, because runs go on without some of their servers.
-func (l *Loop) checkServed(ctx context.Context, t int) error {
-	if l.Config.Swap.Kind != swap.Reload && l.Config.Swap.Kind != swap.Wait {
+// checkServed returns an error if a server of a group answers as before the last swap: it was restarted since, with the
+// weights of its command line. A server with adapters refuses a name that it has lost, and one that the loop starts gets
+// the model. A server that that swap proved and that can't be checked now is a warning, because runs go on without some
+// of their servers. For other servers see checkMoved.
+func (l *Loop) checkServed(ctx context.Context, t int, group func(int) *serverGroup) error {
+	if l.Config.Swap.Kind == swap.LoRA {
 		return nil
 	}
-	for i := t; i > 0; i-- {
-		last, err := steps.Output[swapped](l.state, i, steps.SwapModel)
-		if err != nil {
-			continue
-		}
-		addresses := l.Config.Servers()
-		errs := make([]error, len(addresses))
-		var wait sync.WaitGroup // servers that don't answer share one wait
-		for j := range addresses {
-			wait.Go(func() { errs[j] = l.checkServer(ctx, i, j, last) })
-		}
-		wait.Wait()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return errors.Join(errs...)
+	i, last := l.lastSwap(t, group(t).step)
+	if last == nil {
+		return nil
 	}
-	return nil
+	at := group(i)
+	errs := make([]error, len(at.urls))
+	var wait sync.WaitGroup // servers that don't answer share one wait
+	for j := range at.urls {
+		wait.Go(func() { errs[j] = l.checkServer(ctx, i, at, j, last) })
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(errs...)
 }
 
-// checkServer returns an error if server j answers as before the swap of iteration t.
-func (l *Loop) checkServer(ctx context.Context, t, j int, last *swapped) error {
-	address := l.Config.Servers()[j]
-	proof, former := last.Proofs[address], new(swap.Canary)
-	file := filepath.Join(l.Config.Folder(t), fmt.Sprintf("canary-%d.json", j))
+// checkServer returns an error if server j of a group answers as before the swap of iteration t.
+func (l *Loop) checkServer(ctx context.Context, t int, at *serverGroup, j int, last *swapped) error {
+	address := at.urls[j]
+	proof, former := last.proof(address), new(swap.Canary)
+	if proof == nil {
+		return l.checkMoved(ctx, t, at, address, &last.Model)
+	}
+	if l.Config.Swap.Kind == swap.Command {
+		return nil
+	}
+	file := l.formerCanary(t, at, j)
 	b, err := os.ReadFile(file)
-	if proof == nil || proof.Canary == nil {
-		err = fmt.Errorf("it was not swapped in iteration %d", t)
+	if proof.Canary == nil {
+		err = fmt.Errorf("%s has no canary of it", steps.StateFile)
 	} else if err == nil && json.Unmarshal(b, former) != nil {
 		err = fmt.Errorf("%s is damaged", file)
 	}
 	var now *swap.Canary
 	if err == nil {
-		now, err = l.recordServed(ctx, l.server(address), last.Model.Name)
+		err = l.whenServed(ctx, l.server(address), last.Model.Name, func(ctx context.Context, server *swap.Server) (err error) {
+			now, err = server.Record(ctx, last.Model.Name)
+			return err
+		})
 	}
 	if err != nil {
 		if ctx.Err() == nil { // else the loop stops
@@ -211,8 +225,8 @@ func (l *Loop) checkServer(ctx context.Context, t, j int, last *swapped) error {
 // maxCheckWait bounds the wait for a server that is restarting, because the others are idle during it.
 const maxCheckWait = 2 * time.Minute
 
-// recordServed records the canary of a model, and waits a while for a server that does not serve it.
-func (l *Loop) recordServed(ctx context.Context, server *swap.Server, model string) (*swap.Canary, error) {
+// whenServed waits a while for a server that does not serve a model, and calls do.
+func (l *Loop) whenServed(ctx context.Context, server *swap.Server, model string, do func(context.Context, *swap.Server) error) error {
 	wait := min(l.Config.Swap.Ready, maxCheckWait)
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -220,10 +234,10 @@ func (l *Loop) recordServed(ctx context.Context, server *swap.Server, model stri
 	if _, ok := models[model]; err != nil || !ok {
 		l.say("  waiting up to %s until %s serves %s", wait, server.URL, model)
 		if err := server.WaitReady(ctx, model, time.Second); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return server.Record(ctx, model)
+	return do(ctx, server)
 }
 
 // keep starts servers, where the loop does so, and starts one again that ends while do works.
@@ -321,11 +335,7 @@ func (l *Loop) startFormer(ctx context.Context, t int, at *serverGroup, server *
 	if _, err := os.Stat(canary); err == nil || l.Config.Swap.Kind != swap.Command {
 		return nil
 	}
-	step := steps.SwapModel
-	if at.process == futureServer {
-		step = steps.SwapFuture
-	}
-	command, _ := l.current(t-1, at, step)
+	command, _ := l.current(t-1, at, at.step)
 	return l.ensure(ctx, served{command: command, server: server, model: former})
 }
 

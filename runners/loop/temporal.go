@@ -112,7 +112,7 @@ func (l *Loop) swapFuture(ctx context.Context, t int) (any, error) {
 // futureGroup returns the servers of the future model: its own, or those of the current model.
 func (l *Loop) futureGroup(t int) *serverGroup {
 	at := &serverGroup{
-		urls: l.Config.Servers(), command: l.Config.Swap.Future.Command, process: futureServer,
+		urls: l.Config.Servers(), command: l.Config.Swap.Future.Command, process: futureServer, step: steps.SwapFuture,
 		canaries: l.futureFolder(t), base: "canary-base",
 	}
 	if len(l.Config.Swap.Future.URLs) > 0 {

@@ -19,8 +19,10 @@ import (
 // tokens. It is recorded twice, since batching alone moves log-probabilities a little. Servers cache whole blocks
 // of up to 128 tokens, so that only long prompts show whether a cached prefix is of another model.
 type Canary struct {
-	Model string     `json:"model"`
-	Asks  [][2]Reply `json:"asks"`
+	Model string `json:"model"`
+	// Server is the address of the server that answered. Empty in files of earlier versions.
+	Server string     `json:"server,omitempty"`
+	Asks   [][2]Reply `json:"asks"`
 	// Prefixed are the first tokens of answers to long prompts: requested like any other, and requested so that no
 	// cached prefix can be used, where the server knows cache_salt. Empty where it takes no long prompt.
 	Prefixed [][2]Reply `json:"prefixed,omitempty"`
@@ -57,7 +59,7 @@ var longPrefix = func() string {
 
 // Record sends the canary's prompts to a model, each twice, and each twice behind a long prefix.
 func (s *Server) Record(ctx context.Context, model string) (*Canary, error) {
-	c := &Canary{Model: model, Asks: make([][2]Reply, len(canaryPrompts)), Prefixed: make([][2]Reply, len(canaryPrompts))}
+	c := &Canary{Model: model, Server: s.URL, Asks: make([][2]Reply, len(canaryPrompts)), Prefixed: make([][2]Reply, len(canaryPrompts))}
 	failed := func(err error) error { return fmt.Errorf("the canary of %s at %s: %w", model, s.URL, err) }
 	for i, prompt := range canaryPrompts {
 		for j := range c.Asks[i] {
@@ -367,6 +369,24 @@ func (s *Server) checkIdentity(ctx context.Context, kind Kind, c Checkpoint) (st
 	default:
 		return m.Root, nil
 	}
+}
+
+// Identify returns the version or the path of the weights that a server reports for a model, empty for none, and
+// reports whether it is that of the checkpoint. A version decides after a reload, where the path may be the former one.
+func (s *Server) Identify(ctx context.Context, kind Kind, c Checkpoint) (reported string, same bool, err error) {
+	models, err := s.Models(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	root := models[c.Name].Root
+	version, ok := s.weightVersion(ctx)
+	switch {
+	case ok && version == c.Digest:
+		return version, true, nil
+	case ok && kind == Reload:
+		return version, false, nil
+	}
+	return root, samePath(root, c.Path), nil
 }
 
 // waitInterval is the time between two proofs of [Server.ProveLater].
