@@ -4,6 +4,7 @@
 ##
 ##   GO           the go command                                  (go)
 ##   GOTESTFLAGS  more flags for go test
+##   CGO_ENABLED  whether to link C libraries                     (1 with -race, else 0)
 ##   AT_ONCE      how many tests of a package run at once         (4 a core)
 ##   BENCH        regular expression of the benchmarks to run     (all)
 ##   FUZZTIME     how long each fuzz target runs                  (5s)
@@ -34,9 +35,11 @@ BIN := .bin
 
 # Tests and the linter use the packages that `make build` has compiled.
 export GOFLAGS ?= -trimpath
-# Without cgo the program is static: it also starts where the C library is older, or another one. The race
-# detector needs cgo.
-export CGO_ENABLED = $(if $(findstring -race,$(GOTESTFLAGS)),1,0)
+# Without cgo the program is static on Linux: it also starts where the C library is older, or another one. The race
+# detector needs cgo. A CGO_ENABLED of the environment or the command line has precedence.
+ifeq ($(origin CGO_ENABLED),undefined)
+export CGO_ENABLED = $(if $(findstring -race,$(GOTESTFLAGS) $(GOFLAGS)),1,0)
+endif
 
 VULN_VERSION := v1.9.0
 LICENSES_VERSION := v1.6.0
@@ -146,8 +149,8 @@ docs: build
 	$(GO) test $(GOTESTFLAGS) -run='Reference' ./runners/coeval ./runners/settings ./transforms/fleet ./schemas
 
 ## race: run all tests with the race detector
-race:
-	$(MAKE) test GOTESTFLAGS="-race $(GOTESTFLAGS)"
+race: override GOTESTFLAGS := -race $(GOTESTFLAGS)
+race: test
 
 ## lint: run the linters of .golangci.yml, go vet's checks among them
 lint: $(LINT)
