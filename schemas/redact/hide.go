@@ -25,12 +25,10 @@ var keyShape = regexp.MustCompile(`(?:\b|_)(?:` + strings.Join([]string{
 // slashed matches a user and a password with a slash, as in secret keys of AWS. A port has digits only.
 const slashed = `[^/\s@"'<>:\[]*:[^/\s"'<>]*[^0-9/\s"'<>][^/\s"'<>]*/[^\s"'<>]*@`
 
-// scheme matches the value of an Authorization header, userinfo a URL's user and password, and query its
-// parameters. The first group stays.
+// scheme matches the value of an Authorization header, userinfo a URL's user and password. The first group stays.
 var (
 	scheme   = regexp.MustCompile(`(?i)\b(bearer|basic)[ +]+[A-Za-z0-9._~+/=\-]{6,}`)
 	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)(?:[^/\s"'<>]*@|` + slashed + `)`)
-	named    = regexp.MustCompile(`(?i)([A-Za-z][A-Za-z0-9_.\-]*)("?'?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&}\])"'/][^\s,;&}\])"']*)`)
 )
 
 // Hide replaces values that look like secrets in a text about settings: keys with a known prefix, the
@@ -43,19 +41,27 @@ func Hide(text string) string {
 	return hideNamed(text)
 }
 
+// named matches a name, the first group, with the mark before its value. value matches the value.
+var (
+	named = regexp.MustCompile(`([A-Za-z][A-Za-z0-9_.\-]*)"?'?\s*[:=]\s*`)
+	value = regexp.MustCompile(`^(?:"[^"\n]*"|'[^'\n]*'|[^\s,;&}\])"'/][^\s,;&}\])"']*)`)
+)
+
 // hideNamed replaces values beside names of secrets. The value of another name may itself begin with a
 // name, as in "prompts: api_key=abc".
 func hideNamed(text string) string {
-	return named.ReplaceAllStringFunc(text, func(match string) string {
-		parts := named.FindStringSubmatch(match)
-		switch {
-		case strings.HasPrefix(parts[3], Hidden[:1]):
-			return match
-		case Name(parts[1]):
-			return parts[1] + parts[2] + Hidden
+	var out strings.Builder
+	done := 0
+	for _, at := range named.FindAllStringSubmatchIndex(text, -1) {
+		if at[0] < done || !Name(text[at[2]:at[3]]) || strings.HasPrefix(text[at[1]:], Hidden[:1]) {
+			continue
 		}
-		return parts[1] + parts[2] + hideNamed(parts[3])
-	})
+		if secret := value.FindString(text[at[1]:]); secret != "" {
+			out.WriteString(text[done:at[1]] + Hidden)
+			done = at[1] + len(secret)
+		}
+	}
+	return out.String() + text[done:]
 }
 
 // Value reports whether a text contains a value that looks like a key; see [Hide].

@@ -33,6 +33,7 @@ func TestHide(t *testing.T) {
 		"X-Auth-Token: swordfish":                         "X-Auth-Token: " + Hidden,
 		"prompts: api_key=swordfish: there is no file":    "prompts: api_key=" + Hidden + " there is no file",
 		`--retry-failed: "api_key=swordfish" is no code`:  `--retry-failed: "api_key=` + Hidden + `" is no code`,
+		"prompts: api_key: swordfish":                     "prompts: api_key: " + Hidden,
 		`a: b=c="token: swordfish"`:                       `a: b=c="token: ` + Hidden + `"`,
 	} {
 		if got := Hide(text); got != want {
@@ -48,6 +49,14 @@ func TestHide(t *testing.T) {
 		if got := Hide(text); got != text || Value(text) {
 			t.Errorf("%q becomes %q", text, got)
 		}
+	}
+}
+
+// Names may be values of other names to any depth.
+func TestHideDeepNames(t *testing.T) {
+	outer := strings.Repeat("a=", 1<<17)
+	if got := Hide(outer + "api_key=swordfish"); got != outer+"api_key="+Hidden {
+		t.Errorf("it ends with %q", got[max(0, len(got)-80):])
 	}
 }
 
