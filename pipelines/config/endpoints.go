@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/url"
 	"slices"
+	"strings"
 
 	"coeval/pipelines/access"
 	"coeval/schemas"
@@ -124,11 +125,20 @@ func (c Config) WithoutSecrets() Config {
 		p.ExtraBody = access.HideBody(p.ExtraBody)
 	}
 	c.Prompts.Paths = slices.Clone(c.Prompts.Paths)
-	for i := range c.Prompts.Paths { // paths may be URLs with a signature or a password
-		c.Prompts.Paths[i] = redact.Hide(c.Prompts.Paths[i])
+	for i := range c.Prompts.Paths {
+		c.Prompts.Paths[i] = showPath(c.Prompts.Paths[i])
 	}
 	for _, file := range []*string{&c.Output.Dir, &c.Worker.CAFile, &c.Judge.Template, &c.Judge.Rubric, &c.Judge.Calibration, &c.MetaJudge.Template} {
-		*file = redact.Hide(*file)
+		*file = showPath(*file)
 	}
 	return c
+}
+
+// showPath returns a path for printing. A path may be a URL with a signature or a password. In other paths a name
+// beside = is a folder, such as user_key=12, and only keys with a known form are replaced.
+func showPath(path string) string {
+	if strings.Contains(path, "://") || redact.Value(path) {
+		return redact.Hide(path)
+	}
+	return path
 }

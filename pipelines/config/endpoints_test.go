@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/pipelines/access"
+	"coeval/schemas/redact"
 	"coeval/transforms/stage"
 )
 
@@ -117,5 +118,24 @@ func TestCheckSecrets(t *testing.T) {
 	}
 	if err != nil && strings.Contains(err.Error(), "meta_judge") {
 		t.Errorf("%v: names a role that is not asked", err)
+	}
+}
+
+// A printed path can be used: a folder such as user_key=12 is no secret. A key, and the secrets of a URL, are hidden.
+func TestShownPaths(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"data/user_key=12/p.jsonl":              "data/user_key=12/p.jsonl",
+		"token=a/auth=b/*.parquet":              "token=a/auth=b/*.parquet",
+		"sk-abcdefgh-12345678":                  redact.Hidden,
+		"https://user:swordfish@host/p.jsonl":   "https://" + redact.Hidden + "@host/p.jsonl",
+		"https://host/p.jsonl?sig=swordfish&v=": "https://host/p.jsonl?sig=" + redact.Hidden + "&v=",
+	} {
+		c := valid()
+		c.Prompts.Paths, c.Output.Dir = []string{path}, path
+		shown := c.WithoutSecrets()
+		if shown.Prompts.Paths[0] != want || shown.Output.Dir != want {
+			t.Errorf("%s is printed as %s and %s, want %s", path, shown.Prompts.Paths[0], shown.Output.Dir, want)
+		}
 	}
 }
