@@ -22,8 +22,9 @@ const (
 	maxHalvings = 40
 	// minStep ends the method, relative to the size of the coefficients.
 	minStep = 1e-9
-	// sureStep is the size of a step that needs no search, relative to the size of the coefficients. The next step is
-	// about its square, and the loss falls by less than its rounding shows.
+	// sureStep is the size of a step that needs no search, relative to the size of the coefficients: Newton's method
+	// converges there, and the next step is about its square. From about 3e-8 on the loss falls by less than its
+	// rounding, so that a search would halve such steps in vain.
 	sureStep = 1e-6
 )
 
@@ -33,8 +34,9 @@ const (
 //
 // Outcomes y lie in [0, 1]. Weights may be nil, which means 1 each. Start may be nil, which means
 // zeros; the result of a fit to similar data saves steps. All rows must have the same length. The
-// objective is strictly convex for a ridge above 0, so the result is unique. Fit stops where
-// rounding allows no further descent.
+// objective is strictly convex for a ridge above 0, so the result is unique. Fit stops after a step of
+// minStep or less. It also stops where rounding prevents progress: a larger step finds no descent, or a
+// step of at most sureStep is no smaller than the one before it.
 func Fit(rows [][]float64, y, weights []float64, ridge float64, start []float64) []float64 {
 	if len(rows) == 0 {
 		return nil
@@ -43,6 +45,7 @@ func Fit(rows [][]float64, y, weights []float64, ridge float64, start []float64)
 	copy(b, start)
 	p := problem{rows: rows, y: y, weights: weights, ridge: ridge}
 	loss := p.loss(b)
+	last := math.Inf(1) // the size of the last step
 	for range maxSteps {
 		step, ok := p.step(b)
 		if !ok {
@@ -50,6 +53,10 @@ func Fit(rows [][]float64, y, weights []float64, ridge float64, start []float64)
 		}
 		next, nextLoss, better := b, loss, false
 		size := floats.Norm(step, math.Inf(1)) / (1 + floats.Norm(b, math.Inf(1)))
+		if size <= sureStep && size >= last {
+			break
+		}
+		last = size
 		for halving := range maxHalvings {
 			next = floats.AddScaledTo(make([]float64, len(b)), b, math.Ldexp(1, -halving), step)
 			if nextLoss = p.loss(next); nextLoss <= loss || size <= sureStep {
