@@ -229,17 +229,23 @@ func (f *frames) decode(keep func(string) bool, each func(*Record)) (err error) 
 	return lines.Err()
 }
 
-// longLines splits as [bufio.ScanLines] does, but looks at each byte once. ScanLines looks at the beginning of a line
-// again after each block that is read.
+// longLines splits as [bufio.ScanLines] does, but searches each byte once for a line feed. ScanLines searches the
+// beginning of a line again after each block that is read.
 func longLines() bufio.SplitFunc {
 	seen := 0 // bytes at the beginning of data without a line feed
 	return func(data []byte, atEOF bool) (advance int, token []byte, err error) {
-		if i := bytes.IndexByte(data[seen:], '\n'); i < 0 && !atEOF {
-			seen = len(data)
-			return 0, nil, nil
+		i := bytes.IndexByte(data[seen:], '\n')
+		switch {
+		case i >= 0:
+			end := seen + i
+			seen = 0
+			return end + 1, bytes.TrimSuffix(data[:end], []byte{'\r'}), nil
+		case atEOF && len(data) > 0:
+			seen = 0
+			return len(data), bytes.TrimSuffix(data, []byte{'\r'}), nil
 		}
-		seen = 0
-		return bufio.ScanLines(data, atEOF)
+		seen = len(data)
+		return 0, nil, nil
 	}
 }
 
