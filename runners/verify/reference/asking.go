@@ -230,13 +230,15 @@ func (s *Step) Explains(round [][2]int) (ok bool, should [][2]int) {
 	return ok && len(rest) == 0, should
 }
 
-// strengths returns e^x of every rating of every draw, so that the probability of a win is a quotient.
+// strengths returns e^(x−m) of every rating of every draw, with the draw's largest rating m, so that the probability
+// of a win is a quotient. Without m, large ratings would make it ∞/∞.
 func (s *Step) strengths() [][]float64 {
 	all := make([][]float64, len(s.samples))
 	for d, x := range s.samples {
 		all[d] = make([]float64, len(x))
+		most := slices.Max(x)
 		for i := range x {
-			all[d][i] = math.Exp(x[i])
+			all[d][i] = math.Exp(x[i] - most)
 		}
 	}
 	return all
