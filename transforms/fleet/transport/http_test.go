@@ -71,7 +71,7 @@ func clientOf(t *testing.T, handler http.HandlerFunc) *Client {
 // a body.
 func TestSwitchedProtocols(t *testing.T) {
 	t.Parallel()
-	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	c := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -108,7 +108,7 @@ func TestEchoedIDs(t *testing.T) {
 		{"another's, quoted", func(string) []string { return []string{`"` + other + `"`} }, true},
 		{"ours, then another's", func(sent string) []string { return []string{sent, other} }, true},
 		{"another's, then ours", func(sent string) []string { return []string{other, sent} }, true},
-		{"a list with another's", func(sent string) []string { return []string{"gw-1, " + other} }, true},
+		{"a list with another's", func(string) []string { return []string{"gw-1, " + other} }, true},
 		{"the gateway's alone", func(string) []string { return []string{"gw-1"} }, true},
 	} {
 		asked := false
