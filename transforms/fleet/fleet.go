@@ -43,7 +43,9 @@
 //	             or more it is two minutes.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
-//	             A try counts only while some server answers. If no server of the role answers for
+//	             A try counts only while some server answers. If the first calls of a role all fail with one
+//	             code, or 100 in a row, later ones are sent again for two minutes or Options.Patience. If
+//	             they still fail, the run stops. If no server of the role answers for
 //	             Options.Patience, the run stops. If none has ever sent a byte, or they have sent only web
 //	             pages, the run stops after maxFirstContact.
 //	cut off      504, 524, 408 and other time-outs of a gateway after 25 silent seconds. The request is
@@ -73,7 +75,6 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
-	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
@@ -140,10 +141,11 @@ type Fleet struct {
 // roleState is the outcome of a role's calls.
 type roleState struct {
 	answered bool
-	refused  int    // final failures before the first answer
-	code     string // the code of the last one
-	mixed    bool   // they have several codes
-	row      int    // final failures with this code since the last answer
+	refused  int       // final failures before the first answer
+	code     string    // the code of the last one
+	mixed    bool      // they have several codes
+	row      int       // final failures with this code since the last answer
+	since    time.Time // the first failure of row
 	// prompts are the first prompts of row, at most maxFirstRefusals: a prompt has many calls.
 	prompts map[string]bool
 }
@@ -232,52 +234,6 @@ func (f *Fleet) hasAnswered(r *stage.Role) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.role(r).answered
-}
-
-// maxFirstRefusals is the number of a role's calls that may fail for good, for one reason and before
-// any answer, until the run stops: the next thousand would fail too. Content filters and long prompts
-// rarely refuse ten calls in a row. They must be of two prompts, since one prompt has many calls.
-const maxFirstRefusals = 10
-
-// maxRefusalsInRow is the number of a role's calls that may fail for good, for one reason and without an
-// answer in between, until the run stops. It is larger because prompts of one kind often follow each other. They must
-// be of maxFirstRefusals prompts: the comparisons of one prompt are more than a hundred calls.
-const maxRefusalsInRow = 100
-
-// recordRefused records a final failure. It returns the error that stops the run if the role's first calls,
-// or many in a row, have all failed.
-func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *fault.Fault) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r := q.role
-	s := f.role(r)
-	other := s.code != flt.Code
-	if other || s.prompts == nil {
-		s.row, s.prompts = 0, map[string]bool{}
-	}
-	s.row++
-	if len(s.prompts) < maxFirstRefusals {
-		s.prompts[q.promptID] = true
-	}
-	if !s.answered {
-		s.mixed = s.mixed || other && s.refused > 0
-		if s.refused++; !s.mixed && s.refused >= maxFirstRefusals && len(s.prompts) > 1 {
-			s.code = flt.Code
-			return fmt.Errorf("the first %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
-				s.refused, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
-		}
-	}
-	s.code = flt.Code
-	if s.row >= maxRefusalsInRow && len(s.prompts) >= maxFirstRefusals && !isOfPrompt(flt.Code) {
-		return fmt.Errorf("the last %d calls of the %s all failed with %s. The message of %s: %s. Correct the config accordingly, and run again with --retry-failed=%s",
-			s.row, r.Name, flt.Code, e.Name, flt.Message, flt.Code)
-	}
-	return nil
-}
-
-// isOfPrompt reports whether a refusal is about the texts of one call.
-func isOfPrompt(code string) bool {
-	return code == fault.CodeContextLength || code == fault.CodeContentFilter || code == fault.CodeTooLarge
 }
 
 // Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.

@@ -45,11 +45,12 @@ func succeededSince(endpoints []*endpoint.Endpoint, then time.Time) bool {
 }
 
 // countFailure counts a failure, unless no server answers at all. If no other request shows that the
-// server works, it sends a short test request.
-func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, calls *counters.Tally) {
+// server works, it sends a short test request. It reports whether a server answers.
+func (f *Fleet) countFailure(ctx context.Context, t *retryState, e *endpoint.Endpoint, endpoints []*endpoint.Endpoint, q *request, calls *counters.Tally) (alive bool) {
 	t.RecordFault(time.Now())
-	alive := q.stage == stageProbe || succeededSince(endpoints, t.Last) || f.isAlive(ctx, e, q.role, calls)
+	alive = q.stage == stageProbe || succeededSince(endpoints, t.Last) || f.isAlive(ctx, e, q.role, calls)
 	t.RecordFailure(time.Now(), alive)
+	return alive
 }
 
 // handleFault reacts to a fault. It returns generations for a final failure, an error when the run
@@ -103,17 +104,17 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 	if flt.Code == fault.CodeTimeout {
 		q.timeouts++
 	}
-	if f.countFailure(ctx, t, e, endpoints, q, calls); t.Tries >= f.options.Tries {
+	if f.countFailure(ctx, t, e, endpoints, q, calls) && t.Tries >= f.options.Tries {
 		return f.fail(q, e, flt)
 	}
 	return nil, f.checkPatience(endpoints, q.role, t.First)
 }
 
 // fail returns the generations of a final failure, or the error that stops the run because all calls of the
-// role fail.
+// role fail. It returns neither if the request is to be sent again, because its servers may recover.
 func (f *Fleet) fail(q *request, e *endpoint.Endpoint, flt *fault.Fault) ([]schemas.Generation, error) {
 	if q.stage != stageProbe {
-		if err := f.recordRefused(q, e, flt); err != nil {
+		if early, err := f.recordRefused(q, e, flt); early || err != nil {
 			return nil, err
 		}
 	}

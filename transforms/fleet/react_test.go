@@ -69,33 +69,106 @@ func TestAllRefusedStops(t *testing.T) {
 	}
 }
 
-// A server that works for one role, and fails all calls of another in spite of repetitions, stops the run too.
+// servedBy is a fleet whose requests a handler answers, without a network: for the virtual time of a bubble.
+func servedBy(o Options, serve http.HandlerFunc) *Fleet {
+	f := New(o, &counters.Counters{})
+	f.clients[""] = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		w := httptest.NewRecorder()
+		if r.Method == http.MethodPost {
+			serve(w, r)
+		} else {
+			http.NotFound(w, r)
+		}
+		return w.Result(), nil
+	})}
+	return f
+}
+
+// A server that works for the test request, and fails all calls of a role in spite of repetitions, stops the run after
+// two minutes, or after the patience if that is shorter. Until then later calls are no failures.
 func TestAllFailedStops(t *testing.T) {
 	t.Parallel()
-	for code, answer := range map[string]func(w http.ResponseWriter){
-		fault.CodeMalformed:   func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>the login page</html>") },
-		fault.CodeServerError: func(w http.ResponseWriter) { http.Error(w, "the login page crashed", http.StatusInternalServerError) },
-		"":                    func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"choices":[],"note":"the login page"}`) },
+	for _, tt := range []struct {
+		code     string
+		status   int
+		body     string
+		answers  int64 // before the faults
+		patience time.Duration
+		want     string
+		failures int
+		lasts    time.Duration
+	}{
+		{fault.CodeMalformed, http.StatusOK, "<html>the login page</html>", 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
+		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
+		{fault.CodeMalformed, http.StatusOK, `{"choices":[],"note":"the login page"}`, 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
+		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 0, time.Minute, "the first 10 calls", 9, time.Minute},
+		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 9, 10 * time.Minute, "the last 100 calls", 99, failureGrace},
 	} {
-		var asked atomic.Int64
-		url := chat(t, func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasPrefix(promptOf(r), "Say OK.") { // the test request whether the server works
-				_, _ = io.WriteString(w, said("OK"))
+		synctest.Test(t, func(t *testing.T) {
+			var asked atomic.Int64
+			f := servedBy(Options{MaxInFlight: 4, Tries: 2, Patience: tt.patience}, func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(promptOf(r), "Say OK.") || asked.Add(1) <= tt.answers { // the test request whether the server works
+					_, _ = io.WriteString(w, said("OK"))
+					return
+				}
+				w.WriteHeader(tt.status)
+				_, _ = io.WriteString(w, tt.body)
+			})
+			defer f.Close()
+			began := time.Now()
+			got, err := try(t.Context(), f, callsOf(actorAt("http://host/v1"), 500, 1))
+			for _, part := range []string{tt.want, "the login page", "check their logs", "--retry-failed=" + tt.code + ":"} {
+				if err == nil || !strings.Contains(err.Error(), part) || strings.Contains(err.Error(), "config") {
+					t.Errorf("%v: does not say %q, or blames the config", err, part)
+				}
+			}
+			failures := 0
+			for _, of := range got {
+				if of[0].Code != "" {
+					failures++
+				}
+			}
+			if failures != tt.failures {
+				t.Errorf("%s: %d calls failed for good, want %d", tt.code, failures, tt.failures)
+			}
+			// A pause is at most 30 seconds long, and the calls in flight end first.
+			if took := time.Since(began); took < tt.lasts || took > tt.lasts+time.Minute {
+				t.Errorf("%s: the run stopped after %s, want %s", tt.code, took, tt.lasts)
+			}
+		})
+	}
+}
+
+// A server that fails all calls for less than two minutes, for example while it restarts, ends no run.
+func TestRestartEndsNoRun(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		f := servedBy(Options{MaxInFlight: 4, Tries: 2, Patience: 10 * time.Minute}, func(w http.ResponseWriter, r *http.Request) {
+			prompt := promptOf(r)
+			if !strings.HasPrefix(prompt, "Say OK.") && time.Since(began) < failureGrace*3/4 {
+				http.Error(w, "no backend", http.StatusInternalServerError)
 				return
 			}
-			asked.Add(1)
-			answer(w)
+			_, _ = io.WriteString(w, said(prompt))
 		})
-		f := open(t, Options{MaxInFlight: 4, Tries: 2})
-		_, err := try(t.Context(), f, callsOf(actorAt(url), 500, 1))
-		if err == nil || !strings.Contains(err.Error(), "the login page") || !strings.Contains(err.Error(), "--retry-failed="+code) {
-			t.Errorf("%q: %v: does not quote the server and say what to do", code, err)
+		defer f.Close()
+		got, err := try(t.Context(), f, callsOf(actorAt("http://host/v1"), 500, 1))
+		if err != nil {
+			t.Fatal(err)
 		}
-		// While one call waits for its second try, others have their first: all 500 at most. Four are in flight.
-		if n := asked.Load(); n < 2*maxFirstRefusals || n > 500+maxFirstRefusals+4 {
-			t.Errorf("%q: %d requests, want the second tries of %d calls alone", code, n, maxFirstRefusals)
+		failures := 0
+		for i, of := range got {
+			if of[0].Code != "" {
+				failures++
+			} else if want := fmt.Sprint("Question ", i); of[0].Text != want {
+				t.Errorf("call %d has the answer %q, want %q", i, of[0].Text, want)
+			}
 		}
-	}
+		if failures >= maxFirstRefusals {
+			t.Errorf("%d calls failed for good, want fewer than %d", failures, maxFirstRefusals)
+		}
+	})
 }
 
 // A server that answers, and then refuses all calls of a role, stops the run: also after failures of other
