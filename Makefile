@@ -216,7 +216,7 @@ picture:
 readers: build $(BIN)/readers/installed
 	$(BIN)/readers/bin/python runners/readers/run.py --coeval $(BIN)/coeval --prompts $(PROMPTS) --pairs $(PAIRS) --scratch $(BIN)/readers/scratch
 
-## worlds: make 200 runs of random seeds, sizes and settings, and read them with every command (about 10 minutes)
+## worlds: make 200 runs of random seeds, sizes and settings, and read them with every command (about 10 minutes; COEVAL_WORLDS_SEED for others)
 worlds:
 	COEVAL_WORLDS=200 $(GO) test -run='^TestWorlds$$' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval
 
@@ -228,7 +228,7 @@ loop-simulated:
 	$(GO) test -run='^TestMethods$$' -v -timeout=6h $(GOTESTFLAGS) ./runners/coeval -args -method-seeds=10 -method-dir=$(abspath $(BIN)/loop-simulated) -method-prints
 	rm -rf $(BIN)/loop-simulated
 
-## run-kills: kill runs and arenas at twenty random moments each, on disks and object stores (a few minutes)
+## run-kills: kill runs and arenas at twenty random moments each, on disks and object stores (a few minutes; COEVAL_KILLS_SEED for others)
 run-kills:
 	$(GO) test -run='^TestKilled' -v -timeout=60m $(GOTESTFLAGS) ./runners/coeval -args -run-kills=20
 

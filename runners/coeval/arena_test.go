@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,7 +232,7 @@ func TestKilledArena(t *testing.T) {
 	wanted := playedArena(t, arenaOf(calm.URL, prompts, undisturbed, more...)...)
 	all := calm.Stats()
 
-	r := rand.New(rand.NewPCG(5, 6))
+	r := killMoments(t, 4)
 	for range killsOr(2) {
 		at := 1 + r.Int64N(all.Requests)
 		t.Run(fmt.Sprintf("at request %d", at), func(t *testing.T) {

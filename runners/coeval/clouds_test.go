@@ -150,7 +150,7 @@ func TestKilledRunsOnAnObjectStore(t *testing.T) {
 	t.Parallel()
 	prompts := mixed(t, killedPrompts)
 	all, wanted := undisturbed(t, prompts, killedRun)
-	r := rand.New(rand.NewPCG(3, 4))
+	r := killMoments(t, 5)
 	var kept atomic.Int64
 	t.Cleanup(func() {
 		if kept.Load() == 0 {

@@ -134,6 +134,7 @@ func countFrom(t *testing.T, name string, fallback uint64) uint64 {
 func TestWorlds(t *testing.T) {
 	t.Parallel()
 	worlds, first := countFrom(t, "COEVAL_WORLDS", 2), countFrom(t, "COEVAL_WORLDS_SEED", 0)
+	t.Logf("COEVAL_WORLDS_SEED=%d", first)
 	before, failed := "", 0
 	for seed := first; seed < first+worlds; seed++ {
 		out, err := runWorld(t.Context(), t.TempDir(), before, drawWorld(seed))
