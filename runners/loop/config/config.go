@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -237,16 +236,13 @@ func (c *Config) keysInCommands() []error {
 	for _, at := range []struct{ key, command string }{
 		{"train.command", c.Train.Command}, {"swap.command", c.Swap.Command}, {"swap.future.command", c.Swap.Future.Command},
 	} {
-		if redact.Value(variableUser.ReplaceAllString(at.command, "://")) {
-			errs = append(errs, fmt.Errorf("%s contains a value that looks like a key, which files of the loop would show: "+
+		if redact.Exact(at.command) {
+			errs = append(errs, fmt.Errorf("%s contains a key or a password, which files of the loop would show: "+
 				"put it into an environment variable, which the command inherits, and write $ and its name", at.key))
 		}
 	}
 	return errs
 }
-
-// variableUser is the user and password of a URL that a shell takes from a variable.
-var variableUser = regexp.MustCompile(`://[^/\s"']*\$[^/\s"']*@`)
 
 // loopKeys are the settings of a run that the loop sets in each iteration.
 var loopKeys = []string{"preset", "roles", "output.dir", "worker.model", "worker.revision", "prompts.slice", "prompts.sample"}

@@ -113,7 +113,7 @@ func TestLoopSettingsInATurn(t *testing.T) {
 
 // A command line with a key is refused; one that takes it from the environment is not.
 func TestKeysInCommands(t *testing.T) {
-	const key = "hf_abcdefghijklmnopqrstuvwxyz"
+	const key = "hf_abcdefghijklmnopqrstuvwxyz01234567"
 	for command, refused := range map[string]bool{
 		"HF_TOKEN=" + key + " trl dpo --out {out}":                               true,
 		"trl dpo --hub_token " + key + " --out {out}":                            true,
@@ -122,6 +122,11 @@ func TestKeysInCommands(t *testing.T) {
 		"git clone https://me:$TOKEN@host/x && trl dpo {out}":                    false,
 		"curl -H \"Authorization: Bearer $KEY\" http://h; train {out}":           false,
 		"HF_TOKEN=$KEY trl dpo --max-tokens 4096 --out {out}":                    false,
+		"git clone https://$USER:hunter2hunter2@host/x && trl dpo {out}":         true,
+		"pip install hf_transfer && python convert_hf_checkpoint.py {out}":       false,
+		"train.py --preset basic --model {model} {out}":                          false,
+		"pip install git+ssh://git@github.com/org/repo && train {out}":           false,
+		"train --log wandb://entity@project {out}":                               false,
 	} {
 		for _, set := range []func(*config.Config){
 			func(c *config.Config) { c.Train.Command = command },
@@ -131,7 +136,7 @@ func TestKeysInCommands(t *testing.T) {
 			c := config.Default()
 			set(&c)
 			err := c.Validate()
-			if got := strings.Contains(err.Error(), "contains a value that looks like a key"); got != refused || strings.Contains(err.Error(), key) {
+			if got := strings.Contains(err.Error(), "contains a key or a password"); got != refused || strings.Contains(err.Error(), key) {
 				t.Errorf("%s: refused is %t, want %t: %v", command, got, refused, err)
 			}
 		}
