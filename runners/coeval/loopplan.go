@@ -65,7 +65,7 @@ func planLoop(c *cobra.Command, l *loop.Loop, cost *costFlags, asJSON bool) erro
 	}
 	out := &loopPlan{}
 	if t, step, changed := l.Changed(); changed {
-		out.Refused = fmt.Sprintf("iteration %d, %s: this step was done with other settings. Restore those settings, or set another dir", t, step)
+		out.Refused = l.Refusal(t, step).Error()
 	}
 	var generations, prompt, completion int64
 	for i := range intended {

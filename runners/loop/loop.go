@@ -141,13 +141,8 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 			}
 			done = nil
 		}
-		if l.refuses(t, step, own) && step == steps.Measure {
-			return nil, fmt.Errorf("iteration %d, evaluate: this step was done with another evaluate.figure, evaluate.arena or evaluate.people, and figures of two kinds can't be compared. "+
-				"Restore these settings; or begin another loop, in another dir, with the last model as model.path", t)
-		}
 		if l.refuses(t, step, own) {
-			return nil, fmt.Errorf("iteration %d, %s: this step was done with other settings. Restore those settings; or, to repeat the step, remove %s and the lines of iteration %d and later from %s",
-				t, step, l.Config.Folder(t), t, steps.StateFile)
+			return nil, l.Refusal(t, step)
 		}
 		if done == nil {
 			began := time.Now()
@@ -184,6 +179,16 @@ func (l *Loop) refuses(t int, step steps.Step, own []string) bool {
 	return slices.ContainsFunc(all[slices.Index(all, step)+1:], func(s steps.Step) bool { return l.state.Find(t, s) != nil })
 }
 
+// Refusal returns the error of a step for which the loop refuses to go on.
+func (l *Loop) Refusal(t int, step steps.Step) error {
+	if step == steps.Measure && l.measuredOtherwise(t) {
+		return fmt.Errorf("iteration %d, %s: this step was done with another evaluate.figure, evaluate.arena or evaluate.people, and figures of two kinds can't be compared. "+
+			"Restore these settings; or begin another loop, in another dir, with the last model as model.path", t, step)
+	}
+	return fmt.Errorf("iteration %d, %s: this step was done with other settings. Restore those settings; or, to repeat the step, remove %s and the lines of iteration %d and later from %s",
+		t, step, l.Config.Folder(t), t, steps.StateFile)
+}
+
 // inputOf is the digest of all that came before an iteration.
 func (l *Loop) inputOf(t int) string {
 	if r := l.state.Find(t-1, steps.SwapModel); r != nil {
@@ -193,7 +198,7 @@ func (l *Loop) inputOf(t int) string {
 }
 
 // inputsOf returns the digests that a record of a step may have as its input. New records have the first one. Records of
-// earlier versions have the second one, which includes the addresses and bounds of the servers.
+// earlier versions have the second one, which includes the addresses, keys and client settings of the servers.
 func (l *Loop) inputsOf(t int, step steps.Step, before string) []string {
 	var all []string
 	for _, earlier := range []bool{false, true} {
@@ -202,28 +207,9 @@ func (l *Loop) inputsOf(t int, step steps.Step, before string) []string {
 	return all
 }
 
-// lasting copies the settings of a run that its pairs depend on. Servers may move, and other bounds suit them, between
-// two starts.
-func lasting(settings map[string]any) map[string]any {
-	out := nested.Clone(settings)
-	for key, value := range out {
-		section, ok := value.(map[string]any)
-		switch {
-		case slices.ContainsFunc(strings.Split(key, "."), func(name string) bool { return slices.Contains(servingKeys, name) }):
-			delete(out, key)
-		case ok:
-			out[key] = lasting(section)
-		}
-	}
-	return out
-}
-
-// servingKeys are the settings of a run, in any of its sections, about the way to its servers.
-var servingKeys = []string{"client", "urls", "api_key_env", "api_key_file", "api_key_header", "ca_file"}
-
-// settingsOf are the settings that a step depends on. Prices, thresholds and the way to the servers may change between
-// two starts; in records of earlier versions the last was included. Decisions are made again by other rules. For
-// evaluate see measuredOtherwise.
+// settingsOf returns the settings that a step depends on. Prices, thresholds and those of serverKeys may change between
+// two starts. Digests of earlier versions include the addresses, keys and client settings of the servers. Decisions are
+// made again by other rules. For evaluate see measuredOtherwise.
 func (l *Loop) settingsOf(t int, step steps.Step, earlier bool) any {
 	of := lasting
 	if earlier {
@@ -519,35 +505,6 @@ type measured struct {
 	BaselineChars float64 `json:"baseline_chars"`
 	// Kind is empty in states of earlier versions.
 	Kind figureKind `json:"kind,omitzero"`
-}
-
-// figureKind is what the figures of two iterations must share to be compared.
-type figureKind struct {
-	Figure string `json:"figure"`
-	// Arena is the digest of the arena's settings, empty without one.
-	Arena  string `json:"arena"`
-	People string `json:"people"`
-}
-
-func (l *Loop) figureKind() figureKind {
-	e := &l.Config.Evaluate
-	kind := figureKind{Figure: e.Figure, People: e.People}
-	if len(e.Arena) > 0 {
-		kind.Arena = schemas.Digest(textOf(lasting(e.Arena)))
-	}
-	return kind
-}
-
-// measuredOtherwise reports whether an iteration has a figure of another kind than a next one would have. A figure
-// that only one of the two has is no difference.
-func (l *Loop) measuredOtherwise(t int) bool {
-	m, err := steps.Output[measured](l.state, t, steps.Measure)
-	if err != nil {
-		return false // the step that reads it reports the error
-	}
-	was, is := m.Kind, l.figureKind()
-	differ := func(a, b string) bool { return a != "" && b != "" && a != b }
-	return differ(was.Arena, is.Arena) || differ(was.People, is.People) || was.Arena != "" && is.Arena != "" && was.Figure != is.Figure
 }
 
 // evaluate plays the arena, asks the judge about people's labels, and compares the runs.

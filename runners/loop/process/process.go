@@ -124,8 +124,8 @@ func (c *Command) Run(ctx context.Context) error {
 	return c.wait(ctx, started)
 }
 
-// replace makes place for the command: it ends what is left of the one before it, which may have another
-// command line. It returns an error if that one runs and was to finish.
+// replace ends the remaining processes of the former command, whose line may differ. It returns an error if that
+// command runs and was to [Finish].
 func (c *Command) replace(was *state) error {
 	if was == nil {
 		return nil
@@ -174,7 +174,8 @@ func (c *Command) Runs() bool {
 	return err == nil && was != nil && was.Line == c.Line && alive(was)
 }
 
-// Start is Run without the wait.
+// Start starts the command, or joins one with the same line that runs, and doesn't wait for its end. A command that has
+// ended starts again.
 func (c *Command) Start() error {
 	if err := os.MkdirAll(c.Dir, 0o777); err != nil {
 		return err
