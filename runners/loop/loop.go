@@ -86,6 +86,9 @@ func (l *Loop) Run(ctx context.Context) error {
 	if _, err := (stage.Endpoint{APIKeyEnv: l.Config.Swap.APIKeyEnv}).Credentials(); err != nil {
 		return fmt.Errorf("swap.%w", err)
 	}
+	for _, name := range l.Config.KeysInCommands() {
+		l.say("warning: %s contains a key or a password, and files of the loop show it: replace it at its provider, and write $NAME in the next loop", name)
+	}
 	for _, warning := range l.keyWarnings() {
 		l.say("warning: swap: %s", warning)
 	}

@@ -214,7 +214,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.Train.OnStop == process.Kill || c.Train.OnStop == process.Finish, "train.on_stop", c.Train.OnStop, "kill or finish")
 	c.validateSwap(check)
-	errs = append(errs, c.keysInCommands()...)
+	errs = append(errs, c.refusedKeys()...)
 	errs = append(errs, unknownFields("swap.command", c.Swap.Command, serveFields)...)
 	check(c.Evaluate.Figure == ControlledFigure || c.Evaluate.Figure == WinRateFigure, "evaluate.figure", c.Evaluate.Figure, "length_controlled or win_rate")
 	check(c.Evaluate.GPUHourUSD >= 0, "evaluate.gpu_hour_usd", c.Evaluate.GPUHourUSD, "0 (not known) or more")
@@ -230,15 +230,44 @@ func (c *Config) Validate() error {
 	return errors.Join(append(errs, c.Set.Validate(), c.Decide.Validate())...)
 }
 
-// keysInCommands returns an error for each command line with an API key. The files of the loop contain its command lines.
-func (c *Config) keysInCommands() []error {
+// KeysInCommands returns the names of the command lines that contain a key. The files of the loop contain its command
+// lines.
+func (c *Config) KeysInCommands() []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(commandSteps)) {
+		if redact.Exact(c.command(name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// commandSteps has the steps that record a command line: a loop can't go on with another one after them.
+var commandSteps = map[string][]steps.Step{
+	"train.command": {steps.TrainModel, steps.TrainFuture}, "swap.command": {steps.SwapModel}, "swap.future.command": {steps.SwapFuture},
+}
+
+func (c *Config) command(name string) string {
+	return map[string]string{
+		"train.command": c.Train.Command, "swap.command": c.Swap.Command, "swap.future.command": c.Swap.Future.Command,
+	}[name]
+}
+
+// refusedKeys returns an error for each command line with a key that the loop has not used yet.
+func (c *Config) refusedKeys() []error {
+	names := c.KeysInCommands()
+	if len(names) == 0 {
+		return nil
+	}
+	var done []steps.Record
+	if state, err := steps.Read(c.Dir); err == nil && c.Dir != "" {
+		done = state.Records()
+	}
 	var errs []error
-	for _, at := range []struct{ key, command string }{
-		{"train.command", c.Train.Command}, {"swap.command", c.Swap.Command}, {"swap.future.command", c.Swap.Future.Command},
-	} {
-		if redact.Exact(at.command) {
+	for _, name := range names {
+		if !slices.ContainsFunc(done, func(r steps.Record) bool { return slices.Contains(commandSteps[name], r.Step) }) {
 			errs = append(errs, fmt.Errorf("%s contains a key or a password, which files of the loop would show: "+
-				"put it into an environment variable, which the command inherits, and write $ and its name", at.key))
+				"put it into an environment variable, which the command inherits, and write $ and its name", name))
 		}
 	}
 	return errs

@@ -2,10 +2,12 @@ package config_test
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/steps"
 )
 
 // A server without adapters serves one model, so that the other checkpoints need servers.
@@ -138,6 +140,38 @@ func TestKeysInCommands(t *testing.T) {
 			err := c.Validate()
 			if got := strings.Contains(err.Error(), "contains a key or a password"); got != refused || strings.Contains(err.Error(), key) {
 				t.Errorf("%s: refused is %t, want %t: %v", command, got, refused, err)
+			}
+		}
+	}
+}
+
+// A loop that has used a command line with a key goes on: its files show the key already, and another line is refused.
+func TestKeysInUsedCommands(t *testing.T) {
+	const command = "git clone https://me:hunter2hunter2@host/x && train {out}"
+	all := slices.Concat(steps.Future, steps.Every)
+	for last, used := range map[steps.Step][]string{
+		steps.FutureSet: nil, steps.TrainFuture: {"train.command"}, steps.SwapFuture: {"train.command", "swap.future.command"},
+		steps.TrainModel: {"train.command", "swap.future.command"}, steps.SwapModel: {"train.command", "swap.future.command", "swap.command"},
+	} {
+		c := config.Default()
+		c.Dir, c.Train.Command, c.Swap.Command, c.Swap.Future.Command = t.TempDir(), command, command, command
+		state, err := steps.Open(c.Dir)
+		for _, step := range all[:slices.Index(all, last)+1] {
+			if err == nil {
+				err = state.Append(steps.Record{Iteration: 1, Step: step, Output: []byte("{}")})
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Validate()
+		names := c.KeysInCommands()
+		if len(names) != 3 {
+			t.Errorf("command lines with a key are %v", names)
+		}
+		for _, name := range names {
+			if refused := strings.Contains(err.Error(), name+" contains a key"); refused == slices.Contains(used, name) {
+				t.Errorf("after %s: %s is refused: %t", last, name, refused)
 			}
 		}
 	}
