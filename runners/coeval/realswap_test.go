@@ -59,7 +59,7 @@ func swapAdapters(t *testing.T, server *swap.Server, base *swap.Canary, first, s
 		t.Logf("%s: %+v", c.Name, proof.Change)
 		former = proof.Canary
 	}
-	if err := server.Load(t.Context(), swap.VLLM, swap.Checkpoint{Path: first, Name: "it-2"}); err == nil || !strings.Contains(err.Error(), "choose another name") {
+	if err := server.Load(t.Context(), swap.VLLM, swap.Checkpoint{Path: first, Name: "it-2"}); err == nil || !strings.Contains(err.Error(), "serves another model as it-2 already") {
 		t.Errorf("another adapter under a name in use: %v", err)
 	}
 	unknown := swap.Checkpoint{Path: writeAdapter(t, "attention.query", 3), Name: "it-3"}
