@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -200,4 +202,26 @@ func FuzzDecodeSegment(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Lines are those of bufio.ScanLines, in blocks of any size.
+func TestLongLines(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"", "a", "a\n", "a\r\nb\n\n\r\nc\r", "\n\n", strings.Repeat("x", 100) + "\n" + strings.Repeat("y", 300)} {
+		var want []string
+		for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+			want = append(want, lines.Text())
+		}
+		for _, r := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text)), iotest.HalfReader(strings.NewReader(text))} {
+			var got []string
+			lines := bufio.NewScanner(r)
+			lines.Split(longLines())
+			for lines.Scan() {
+				got = append(got, lines.Text())
+			}
+			if lines.Err() != nil || !slices.Equal(got, want) {
+				t.Errorf("%q has the lines %q, want %q: %v", text, got, want, lines.Err())
+			}
+		}
+	}
 }

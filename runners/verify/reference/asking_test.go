@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"math"
 	"testing"
 
 	"coeval/schemas"
@@ -22,5 +23,22 @@ func TestPicksThatAreEqual(t *testing.T) {
 	p.Winners = [][]schemas.Winner{{0, 0, schemas.First}, {0, 0, 0}, {schemas.Second, 0, 0}}
 	if s = p.Next(&Asking{Seed: "prompt", Share: 0.19, Most: 110}, [][][2]int{{{0, 2}}}); len(s.Regrets) != 1 {
 		t.Errorf("%d regrets, want 1", len(s.Regrets))
+	}
+}
+
+// Only differences of ratings count: ratings that are larger by 1000, whose exponentials overflow, bring the same
+// information.
+func TestInformationOfLargeRatings(t *testing.T) {
+	near, far := Step{}, Step{}
+	ends := make([]int, draws)
+	for d := range draws {
+		x := []float64{float64(d % 3), float64(d % 5), 1}
+		ends[d] = top(x)
+		near.samples = append(near.samples, x)
+		far.samples = append(far.samples, []float64{1000 + x[0], 1000 + x[1], 1000 + x[2]})
+	}
+	want := information(near.strengths(), 0, 1, ends, 0)
+	if got := information(far.strengths(), 0, 1, ends, 0); want <= 0 || math.Abs(got-want) > slack {
+		t.Errorf("the information is %g, want %g, above 0", got, want)
 	}
 }
