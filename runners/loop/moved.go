@@ -81,7 +81,8 @@ func (l *Loop) checkMoved(ctx context.Context, t int, at *serverGroup, address s
 	server := l.server(address)
 	if l.Config.Swap.Kind == swap.Command {
 		command, _ := l.current(t, at, at.step)
-		if _, err := server.Models(ctx); err != nil || command.Runs() {
+		_, down := server.Models(ctx)
+		if ours := down != nil || command.Runs(); ours {
 			return nil
 		}
 	}
@@ -91,8 +92,11 @@ func (l *Loop) checkMoved(ctx context.Context, t int, at *serverGroup, address s
 		reported, same, err = server.Identify(ctx, l.Config.Swap.Kind, swap.Checkpoint{Path: model.Path, Name: model.Name, Digest: model.Digest})
 		return err
 	})
-	if ctx.Err() != nil || same {
-		return nil // a stopped loop returns the cause
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if same {
+		return nil
 	}
 	reason := "it reports neither a version nor a path of its weights"
 	if reported != "" {

@@ -163,7 +163,7 @@ func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(
 
 // checkServed returns an error if a server of a group answers as before the last swap: it was restarted since, with the
 // weights of its command line. A server with adapters refuses a name that it has lost, and one that the loop starts gets
-// the model. A server that that swap proved and that can't be checked now is a warning, because runs go on without some
+// the model. If the swap proved a server that can't be checked now, the loop only warns, because runs go on without some
 // of their servers. For other servers see checkMoved.
 func (l *Loop) checkServed(ctx context.Context, t int, group func(int) *serverGroup) error {
 	if l.Config.Swap.Kind == swap.LoRA {

@@ -42,7 +42,7 @@ func (f *Fleet) recordRefused(q *request, e *endpoint.Endpoint, flt *fault.Fault
 		s.refused++
 	}
 	s.code = flt.Code
-	which := ""
+	var which string
 	switch {
 	case !s.answered && !s.mixed && s.refused >= maxFirstRefusals && len(s.prompts) > 1:
 		which = "first"
