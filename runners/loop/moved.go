@@ -61,11 +61,11 @@ func (s *swapped) proof(address string) *swap.Proof {
 }
 
 // checkFormer returns an error if nothing shows that server i of a group serves the former model, whose canary the swap
-// of iteration t would record there. Only for swaps by somebody else: where the loop loads the new weights, each change
-// of the answers is due to them.
+// of iteration t would record there. Where the loop reloads or starts the new weights, each change of the answers is due
+// to them, so that any former model will do.
 func (l *Loop) checkFormer(ctx context.Context, t int, at *serverGroup, i int, canary string) error {
 	before, last := l.lastSwap(t-1, at.step)
-	if l.Config.Swap.Kind != swap.Wait || last == nil || last.proof(at.urls[i]) != nil || isFile(canary) {
+	if l.Config.Swap.Kind != swap.Wait && l.Config.Swap.Kind != swap.LoRA || last == nil || last.proof(at.urls[i]) != nil || isFile(canary) {
 		return nil
 	}
 	err := l.checkMoved(ctx, before, at, at.urls[i], &last.Model)
@@ -76,10 +76,13 @@ func (l *Loop) checkFormer(ctx context.Context, t int, at *serverGroup, i int, c
 }
 
 // checkMoved returns an error unless a server that the swap of iteration t did not include reports by itself that it
-// has the weights of that model. The loop starts a server of swap.kind command with them.
+// has the weights of that model. The loop starts a server of swap.kind command with them, and for lora see moveAdapter.
 func (l *Loop) checkMoved(ctx context.Context, t int, at *serverGroup, address string, model *checkpoint) error {
 	server := l.server(address)
-	if l.Config.Swap.Kind == swap.Command {
+	switch l.Config.Swap.Kind {
+	case swap.LoRA:
+		return l.moveAdapter(ctx, t, at, server, model)
+	case swap.Command:
 		command, _ := l.current(t, at, at.step)
 		_, down := server.Models(ctx)
 		if ours := down != nil || command.Runs(); ours {
@@ -109,4 +112,22 @@ func (l *Loop) checkMoved(ctx context.Context, t int, at *serverGroup, address s
 		"Restore the former address; or start the server with %s as its model, so that it reports this path. "+
 		"To repeat the swap instead, start the server with the former model, and remove the line of iteration %d, %s and all lines below it from %s",
 		address, t, reason, model.Path, t, at.step, steps.StateFile)}
+}
+
+// moveAdapter loads the adapter of the swap of iteration t into a server that the swap did not include, and proves it
+// there: the server serves the base model, too.
+func (l *Loop) moveAdapter(ctx context.Context, t int, at *serverGroup, server *swap.Server, model *checkpoint) error {
+	l.say("  loading %s into %s, which the swap of iteration %d did not include", model.Path, server.URL, t)
+	c := swap.Checkpoint{Path: model.Path, Name: model.Name, Digest: model.Digest}
+	err := server.Load(ctx, l.Config.Swap.Dialect, c)
+	if err == nil {
+		var base *swap.Canary
+		if base, err = server.RecordOnce(ctx, canaryFile(l.Config.Dir, at.base, server.URL), l.firstName()); err == nil {
+			_, err = server.Prove(ctx, swap.LoRA, c, base, base)
+		}
+	}
+	if err == nil || ctx.Err() != nil {
+		return nil // a stopped loop returns the cause
+	}
+	return fmt.Errorf("the server %s does not serve %s, the model of iteration %d: %w. Mend the server, or restore the former address", server.URL, model.Path, t, err)
 }

@@ -166,9 +166,6 @@ func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(
 // the model. If the swap proved a server that can't be checked now, the loop only warns, because runs go on without some
 // of their servers. For other servers see checkMoved.
 func (l *Loop) checkServed(ctx context.Context, t int, group func(int) *serverGroup) error {
-	if l.Config.Swap.Kind == swap.LoRA {
-		return nil
-	}
 	i, last := l.lastSwap(t, group(t).step)
 	if last == nil {
 		return nil
@@ -193,7 +190,7 @@ func (l *Loop) checkServer(ctx context.Context, t int, at *serverGroup, j int, l
 	if proof == nil {
 		return l.checkMoved(ctx, t, at, address, &last.Model)
 	}
-	if l.Config.Swap.Kind == swap.Command {
+	if l.Config.Swap.Kind == swap.LoRA || l.Config.Swap.Kind == swap.Command {
 		return nil
 	}
 	file := l.formerCanary(t, at, j)
