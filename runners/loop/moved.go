@@ -126,8 +126,11 @@ func (l *Loop) moveAdapter(ctx context.Context, t int, at *serverGroup, server *
 			_, err = server.Prove(ctx, swap.LoRA, c, base, base)
 		}
 	}
-	if err == nil || ctx.Err() != nil {
-		return nil // a stopped loop returns the cause
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		return nil
 	}
 	return fmt.Errorf("the server %s does not serve %s, the model of iteration %d: %w. Mend the server, or restore the former address", server.URL, model.Path, t, err)
 }

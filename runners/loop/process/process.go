@@ -367,8 +367,29 @@ func startedByPS(s *state) bool {
 	return false
 }
 
-// groupAlive reports whether a process group has members.
-func groupAlive(pid int) bool { return !errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) }
+// groupAlive reports whether a process group has members that run. On Linux, zombies don't count: the first process of a
+// container may take its time to collect those that it inherits.
+func groupAlive(pid int) bool {
+	if errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) {
+		return false
+	}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		return true // the system has no /proc
+	}
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// After the program's name: the state, the parent and the group.
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(pid) && fields[0] != "Z" && fields[0] != "X" {
+			return true
+		}
+	}
+	return false
+}
 
 // startOf returns a text that distinguishes a process from others that had its ID. It returns an error if the
 // process does not exist or is a zombie. On Linux the text is the boot and the clock ticks from there to the
