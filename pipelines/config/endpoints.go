@@ -134,10 +134,10 @@ func (c Config) WithoutSecrets() Config {
 	return c
 }
 
-// showPath returns a path for printing. A path may be a URL with a signature or a password. In other paths a name
-// beside = is a folder, such as user_key=12, and only keys with a known form are replaced.
+// showPath returns a path for printing. It may be a URL with a signature or a password, or a key in the wrong place. In a
+// path with folders, a name beside = is one of them, such as user_key=12/, and only keys with a known form are replaced.
 func showPath(path string) string {
-	if strings.Contains(path, "://") || redact.Value(path) {
+	if strings.Contains(path, "://") || redact.Value(path) || !strings.Contains(path, "/") {
 		return redact.Hide(path)
 	}
 	return path
