@@ -38,6 +38,7 @@ import (
 	"coeval/runners/loop/config"
 	"coeval/runners/loop/decide"
 	"coeval/runners/loop/filetree"
+	"coeval/runners/loop/inputs"
 	"coeval/runners/loop/nested"
 	"coeval/runners/loop/process"
 	"coeval/runners/loop/steps"
@@ -136,7 +137,7 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 	}
 	input := l.inputOf(t)
 	for _, step := range l.Config.Steps(t) {
-		own := l.inputsOf(t, step, input)
+		own := inputs.Of(&l.Config, t, step, input)
 		done := l.state.Find(t, step)
 		if done != nil && !slices.Contains(own, done.Input) && step == steps.Decide {
 			if t < l.state.Last() {
@@ -170,7 +171,7 @@ func (l *Loop) iterate(ctx context.Context, t int) (*decide.Decision, error) {
 }
 
 // refuses reports whether the loop refuses to go on at a step: it was done with other settings, or a later step of
-// the iteration was done without it, under a schedule with another preset. Own are the digests of [Loop.inputsOf].
+// the iteration was done without it, under a schedule with another preset. Own are the digests of [inputs.Of].
 func (l *Loop) refuses(t int, step steps.Step, own []string) bool {
 	if step == steps.Decide {
 		return false // a decision is made again by other rules
@@ -200,57 +201,20 @@ func (l *Loop) inputOf(t int) string {
 	return schemas.Digest(l.Config.Model.Path)
 }
 
-// inputsOf returns the digests that a record of a step may have as its input. New records have the first one. Records of
-// earlier versions have the second one, which includes the addresses, keys and client settings of the servers.
-func (l *Loop) inputsOf(t int, step steps.Step, before string) []string {
-	var all []string
-	for _, earlier := range []bool{false, true} {
-		all = append(all, schemas.Digest(before, string(step), textOf(l.settingsOf(t, step, earlier))))
+func (l *Loop) figureKind() inputs.Kind {
+	if len(l.Config.Evaluate.Arena) == 0 {
+		return inputs.KindOf(&l.Config, nil)
 	}
-	return all
+	return inputs.KindOf(&l.Config, l.arenaSettings(nil))
 }
 
-// settingsOf returns the settings that a step depends on. Prices, thresholds and those of serverKeys may change between
-// two starts. Digests of earlier versions include the addresses, keys and client settings of the servers. Decisions are
-// made again by other rules. For evaluate see measuredOtherwise.
-func (l *Loop) settingsOf(t int, step steps.Step, earlier bool) any {
-	of := lasting
-	if earlier {
-		of = func(settings map[string]any) map[string]any { return settings }
-	}
-	switch step {
-	case steps.PhaseOne, steps.Produce:
-		turn := l.Config.Turn(t)
-		turn.Set = of(turn.Set)
-		return []any{of(l.Config.Run), turn, l.Config.PromptsPerIteration, l.Config.Slices, l.Config.Parts()}
-	case steps.FutureSet, steps.MakeSet:
-		return []any{l.Config.Set, l.Config.Turn(t).Roles}
-	case steps.TrainFuture, steps.TrainModel:
-		return []any{l.Config.Train.Command, l.Config.Model}
-	case steps.SwapFuture:
-		if earlier {
-			return []any{l.Config.Swap.Kind, l.Config.Swap.Future}
-		}
-		return []any{l.Config.Swap.Kind, l.Config.Swap.Future.Command}
-	case steps.SwapModel:
-		return []any{l.Config.Swap.Kind, l.Config.Swap.Command}
-	case steps.Decide:
-		return l.Config.Decide
-	default:
-		return nil
-	}
-}
-
-// textOf returns settings as text, and an empty one for none.
-func textOf(settings any) string {
-	if settings == nil {
-		return ""
-	}
-	b, err := json.Marshal(settings)
+// measuredOtherwise reports whether an iteration has a figure of another kind than a next one would have.
+func (l *Loop) measuredOtherwise(t int) bool {
+	m, err := steps.Output[measured](l.state, t, steps.Measure)
 	if err != nil {
-		return fmt.Sprint(settings) // YAML allows keys that JSON has not
+		return false // the step that reads it reports the error
 	}
-	return string(b)
+	return m.Kind.Differs(l.figureKind())
 }
 
 // after returns the model after this number of iterations.
@@ -507,7 +471,7 @@ type measured struct {
 
 	BaselineChars float64 `json:"baseline_chars"`
 	// Kind is empty in states of earlier versions.
-	Kind figureKind `json:"kind,omitzero"`
+	Kind inputs.Kind `json:"kind,omitzero"`
 }
 
 // evaluate plays the arena, asks the judge about people's labels, and compares the runs.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/inputs"
 	"coeval/runners/loop/steps"
 	"coeval/schemas"
 )
@@ -94,7 +95,7 @@ func (l *Loop) Changed() (iteration int, step steps.Step, changed bool) {
 	for t := 1; t <= l.state.Last(); t++ {
 		input := l.inputOf(t)
 		for _, step := range l.Config.Steps(t) {
-			if l.refuses(t, step, l.inputsOf(t, step, input)) {
+			if l.refuses(t, step, inputs.Of(&l.Config, t, step, input)) {
 				return t, step, true
 			}
 			done := l.state.Find(t, step)

@@ -3,36 +3,14 @@ package loop
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/inputs"
 	"coeval/runners/loop/steps"
 	"coeval/schemas"
 )
-
-// The digest of a run's settings is the same when its servers move, and a record of an earlier version, whose digest
-// has the servers, still fits.
-func TestInputsOfMovedServers(t *testing.T) {
-	inputs := func(run string) []string {
-		c, err := config.Parse("loop.yaml", []byte("dir: d\nmodel: {path: m}\nprompts_per_iteration: 5\nslices: same\nschedule: [{preset: paper-1}]\nrun: "+run+"\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return (&Loop{Config: c}).inputsOf(1, steps.Produce, "before")
-	}
-	here := inputs("{worker: {urls: ['http://a/v1'], model: m}, judge: {n: 5}}")
-	moved := inputs("{worker: {urls: ['http://b/v1'], model: m, api_key_env: KEY}, judge: {n: 5, urls: ['http://c/v1']}, client: {patience: 1h}}")
-	another := inputs("{worker: {urls: ['http://a/v1'], model: m}, judge: {n: 6}}")
-	if here[0] != moved[0] || here[0] == another[0] {
-		t.Errorf("digests are %v, with moved servers %v, with more judgments %v", here, moved, another)
-	}
-	earlier := schemas.Digest("before", "produce", `[{"judge":{"n":5},"worker":{"model":"m","urls":["http://a/v1"]}},{"preset":"paper-1","roles":null,"set":null},5,"same",4]`)
-	if !slices.Contains(here, earlier) {
-		t.Errorf("the digest of an earlier version is none of %v", here)
-	}
-}
 
 // TestStateOfEarlierVersion goes on with a state that the version before the moves of servers wrote, with all steps of
 // an iteration and the first two of the next one. Its records bind the addresses of the servers, and records of this
@@ -63,7 +41,7 @@ func TestStateOfEarlierVersion(t *testing.T) {
 		input := l.inputOf(iteration)
 		for _, step := range l.Config.Steps(iteration) {
 			if l.state.Find(iteration, step) == nil {
-				r := steps.Record{Iteration: iteration, Step: step, Input: l.inputsOf(iteration, step, input)[0], Output: []byte(`{"new":true}`)}
+				r := steps.Record{Iteration: iteration, Step: step, Input: inputs.Of(&l.Config, iteration, step, input)[0], Output: []byte(`{"new":true}`)}
 				if err := l.state.Append(r); err != nil {
 					t.Fatal(err)
 				}

@@ -7,27 +7,10 @@ import (
 	"testing"
 
 	"coeval/runners/loop/config"
+	"coeval/runners/loop/inputs"
 	"coeval/runners/loop/nested"
 	"coeval/runners/loop/steps"
 )
-
-// Settings about servers may change at the top of a config and in its roles. A request field of the same name may not.
-func TestLasting(t *testing.T) {
-	base := map[string]any{"worker": map[string]any{"model": "m"}, "judge": map[string]any{"n": 5, "extra_body": map[string]any{"client": "a"}}}
-	for key, lasts := range map[string]bool{
-		"worker.urls": false, "judge.headers": false, "meta_judge.query": false, "client.patience": false, "past.api_key_env": false, "future.ca_file": false,
-		"judge.extra_body.client": true, "actor.extra_body.urls": true, "worker.model": true, "method.query": true, "prompts.headers": true,
-	} {
-		sections := nested.Clone(base)
-		nested.Set(sections, key, "value")
-		if got := textOf(lasting(sections)) != textOf(base); got != lasts {
-			t.Errorf("%s lasts: %t, want %t", key, got, lasts)
-		}
-		if got := len(lasting(map[string]any{key: "value"})) == 1; got != lasts { // as in schedule[].set
-			t.Errorf("%s in one key lasts: %t, want %t", key, got, lasts)
-		}
-	}
-}
 
 // Figures are of another kind after a change of a setting that they depend on, and of no other one.
 func TestFigureKind(t *testing.T) {
@@ -100,7 +83,7 @@ func TestFigureKind(t *testing.T) {
 		write(template, "1")(nil)
 		before, l := begin().figureKind(), begin()
 		tt.change(l)
-		if got := before.differs(l.figureKind()); got != tt.other {
+		if got := before.Differs(l.figureKind()); got != tt.other {
 			t.Errorf("%s: another kind of figures is %t, want %t", name, got, tt.other)
 		}
 	}
@@ -109,7 +92,7 @@ func TestFigureKind(t *testing.T) {
 // Evaluate is refused with the sentence about figures only where these are of another kind.
 func TestRefusal(t *testing.T) {
 	var out strings.Builder
-	l := recorded(t, &out, map[steps.Step]any{steps.Measure: measured{Kind: figureKind{Figure: config.WinRateFigure, Contest: "of another arena"}}})
+	l := recorded(t, &out, map[steps.Step]any{steps.Measure: measured{Kind: inputs.Kind{Figure: config.WinRateFigure, Contest: "of another arena"}}})
 	l.Config.Run = map[string]any{}
 	for want, arena := range map[string]map[string]any{
 		"was done with another evaluate.figure": {"judge": map[string]any{"model": "j"}},
