@@ -86,8 +86,11 @@ func TestServersThatCannotBeChecked(t *testing.T) {
 			Model: checkpoint{Path: "/m", Name: "base"}, Proofs: map[string]*swap.Proof{up: proof, gone: proof},
 		}})
 		l.Config.Swap.Kind, l.Config.Swap.URLs, l.Config.Swap.Ready = swap.Wait, tt.urls, 100*time.Millisecond
-		if tt.urls[0] == up {
+		switch {
+		case tt.urls[0] == up:
 			l.Config.Swap.Ready = time.Minute // the server is asked in vain for no model
+		case tt.reverted:
+			l.Config.Swap.Ready = 3 * time.Second // the other server answers within it
 		}
 		b, err := json.Marshal(constantCanary(tt.former))
 		for _, file := range []string{"canary-0.json", "canary-1.json"} {

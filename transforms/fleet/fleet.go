@@ -39,14 +39,14 @@
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. Before a role's first answer the run stops with an error, unless another server
 //	             can serve the role. After it the server is paused. The run stops if every server of the
-//	             role has denied three times in a row, for more than three seconds. For a status of 500
-//	             or more it is two minutes.
+//	             role has denied at least three times in a row, over more than three seconds, or over
+//	             more than two minutes if the status is 500 or more.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role all fail with one
-//	             code, or 100 in a row, later ones are sent again for two minutes or Options.Patience. If
-//	             they still fail, the run stops. If no server of the role answers for
-//	             Options.Patience, the run stops. If none has ever sent a byte, or they have sent only web
+//	             code, or 100 in a row, later ones are sent again for two minutes, or for Options.Patience
+//	             if that is shorter. If they still fail, the run stops. If all servers of the role have only
+//	             rejected requests or failed for Options.Patience, the run stops. If none has ever sent a byte, or they have sent only web
 //	             pages, the run stops after maxFirstContact.
 //	cut off      504, 524, 408 and other time-outs of a gateway after 25 silent seconds. The request is
 //	             sent again as a stream. If that fails too, it is sent again with half as many choices.

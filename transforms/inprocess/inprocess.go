@@ -4,7 +4,7 @@
 // A server gets a host name that ends in ".invalid", which no name server resolves (RFC 6761). A client
 // reaches it through a transport from [Attach].
 //
-// Connections are [net.Pipe]s, because net/http relies on deadlines. With grpc's bufconn a deadline that
+// Connections are [net.Pipe]s and not grpc's bufconn, because net/http relies on deadlines: with bufconn a deadline that
 // was extended can still expire, and the server closes the connection.
 package inprocess
 

@@ -4,8 +4,8 @@
 // [Actor] selects two responses by their mean scores, with length control. [Judge] selects two judgments
 // of the contested response by Elo ratings from the meta-judge's verdicts. Both are pure functions of
 // numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the transforms around them.
-// [BalancePairs] drops surplus judge pairs. It can bound the share of pairs whose chosen judgments have the
-// same score. It can also bound the difference between two counts: the pairs whose chosen judgment has the
+// [BalancePairs] drops surplus judge pairs. For each score, it can bound the share of pairs whose chosen
+// judgment has that score. It can also bound the difference between two counts: the pairs whose chosen judgment has the
 // higher score, and those whose chosen judgment has the lower score.
 //
 // The package promises that a finding gets exactly one selection for each requested role: a pair, the first

@@ -1,5 +1,5 @@
-// Package isotonic fits monotonic functions to labels: isotonic regression, and the piecewise linear map through the
-// mean positions of its blocks. A block is a run of neighbouring inputs with one fitted value.
+// Package isotonic fits monotonic functions to labels: isotonic regression, and the map that is linear between its
+// blocks. The map has each block's fitted value at the mean of the block's inputs. A block is a run of neighbouring inputs with one fitted value.
 package isotonic
 
 import (

@@ -1,9 +1,10 @@
 // Package inputs derives from the config of a loop what its finished steps depend on.
 //
 // [Of] returns the digests of a step's settings. A step that was done with other settings is not repeated silently: the
-// loop refuses to go on. Prices, stop rules and the way to the servers are in no digest, so they may change between two
-// starts. A [Kind] has the settings of an evaluation without which its figures can't be compared with those of the
-// iterations before.
+// loop refuses to go on. Prices, and the addresses, keys and client settings of servers, are in no new digest, so they may
+// change between two starts. Stop rules are in the digest of the decision only: if they change, the loop makes its last
+// decision again. A [Kind] has the settings of an evaluation that must be the same in two iterations for their figures to
+// be comparable.
 package inputs
 
 import (

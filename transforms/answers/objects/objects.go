@@ -1,7 +1,7 @@
 // Package objects finds the JSON objects in a model's text.
 //
-// It also accepts Python literals, and objects with a comma after the last field, whose last brace is in the last
-// line of the text. A text may have any number of braces, so the number of tries is bounded.
+// It also accepts objects with Python literals or with a comma after the last field, but only if their last brace is in
+// the last line of the text. A text may have any number of braces, so the number of tries is bounded.
 package objects
 
 import (
