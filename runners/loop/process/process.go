@@ -368,7 +368,7 @@ func startedByPS(s *state) bool {
 }
 
 // groupAlive reports whether a process group has members that run. On Linux, zombies don't count: the first process of a
-// container may take its time to collect those that it inherits.
+// container may collect its orphans only after seconds.
 func groupAlive(pid int) bool {
 	if errors.Is(syscall.Kill(-pid, 0), syscall.ESRCH) {
 		return false

@@ -259,7 +259,7 @@ func TestOrphan(t *testing.T) {
 	if err := <-ended; !errors.Is(err, process.ErrLost) {
 		t.Fatalf("error is %v", err)
 	}
-	// What is left of the killed command is a zombie until the first process of the system collects it.
+	// The killed command is a zombie until the first process of the system collects it.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)

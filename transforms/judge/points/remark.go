@@ -16,7 +16,7 @@ import (
 var (
 	// alternative begins a remark that makes one number two, or none.
 	alternative = patterns.New(`(?i)^(?:or|to|and|through|plus|minus|maybe|perhaps|possibly|probably|if|unless|otherwise|bis|oder|ou|à|o|u|или|до|或|到|至|또는|または|から|ish|at\s+(?:most|least)|max|min|tops|times|percent|of|out|means?)(?:[^\pL]|$)|^(?:或|到|至)`)
-	// ornament is what stands around a heading: === Score: 3 ===.
+	// ornament matches the signs around a heading: === Score: 3 ===.
 	ornament   = patterns.New(`^(?:={2,}|~{2,}|<-+|<=+)\s*(?:final)?$`)
 	deducted   = patterns.New(`(?i)\b(?:deduct\w*|docked|subtract\w*|points?\s+(?:off|lost)|loses?\s+\pL+\s+points?)\b`)
 	undeducted = patterns.New(`(?i)\b(?:no|none|nothing|without|not|never|zero)\b|n't\b`)

@@ -11,7 +11,7 @@ import (
 )
 
 // Balance counts the judge pairs that the prompts' own rows lead to, by kind and by the reason
-// for which the run dropped them; the reason is empty for those that it kept. The bounds of a
+// for which the run dropped them. The reason of a kept pair is empty. The bounds of a
 // balance depend on the whole run, so that they are checked after the last shard.
 type Balance struct {
 	counts  map[reference.Kind]int64
