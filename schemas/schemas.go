@@ -43,6 +43,9 @@ const (
 	StagePairwise = "pairwise"
 )
 
+// Stages lists the stages of a run that make calls, in the order of their work.
+var Stages = []string{StageGenerate, StagePast, StageFuture, StageReads, StageJudge, StageMeta}
+
 // A Message is one turn of a conversation. Role is system, user or assistant.
 type Message struct {
 	Role    string `json:"role"    parquet:"role,dict"`

@@ -1,7 +1,12 @@
 package schemas
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -135,5 +140,41 @@ func TestCallTallyPlus(t *testing.T) {
 	}
 	if a.RetriesByCode["full"] != 1 || b.RetriesByCode["full"] != 2 {
 		t.Errorf("the sums changed %+v and %+v", a, b)
+	}
+}
+
+// Stages has every stage of the source, except those whose calls are not part of a run.
+func TestStages(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "schemas.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, "Stage") {
+			return true
+		}
+		if value, ok := spec.Values[0].(*ast.BasicLit); ok {
+			name, err := strconv.Unquote(value.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[name] = true
+		}
+		return true
+	})
+	delete(want, StagePrompts)
+	delete(want, StagePairwise)
+	if len(want) < 6 {
+		t.Fatalf("the source has the stages %v, at least 6 were expected", want)
+	}
+	for stage := range want {
+		if !slices.Contains(Stages, stage) {
+			t.Errorf("Stages lacks %s", stage)
+		}
+	}
+	if len(Stages) != len(want) {
+		t.Errorf("Stages is %v, the source has %v", Stages, want)
 	}
 }

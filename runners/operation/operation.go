@@ -172,17 +172,13 @@ func sum(a *attempt) schemas.CallTally {
 	return all
 }
 
-// StageOrder is that in which a prompt goes through the stages.
-// StageOrder lists the stages in the order of their work.
-var StageOrder = []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta}
-
 // byOrder sorts other calls, for example probes of servers, after the stages.
 func byOrder(a, b string) int {
 	at := func(stage string) int {
-		if i := slices.Index(StageOrder, stage); i >= 0 {
+		if i := slices.Index(schemas.Stages, stage); i >= 0 {
 			return i
 		}
-		return len(StageOrder)
+		return len(schemas.Stages)
 	}
 	return cmp.Or(cmp.Compare(at(a), at(b)), cmp.Compare(a, b))
 }

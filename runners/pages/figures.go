@@ -188,15 +188,15 @@ func bounded(p *charts.Plot) {
 	p.X.Min, p.Y.Min, p.Y.Max = 0, 0, max(p.Y.Max*1.04, 1)
 }
 
-// layers are the layers of the chart of generations in flight: responses of all models, judgments and
-// comparisons.
+// layers are the layers of the chart of generations in flight: responses of all models, judgments with
+// their reads, and comparisons.
 var layers = []struct {
 	name   string
 	colour color.Color
 	stages []string
 }{
 	{"third", charts.Third, []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture}},
-	{"second", charts.Second, []string{schemas.StageJudge}},
+	{"second", charts.Second, []string{schemas.StageJudge, schemas.StageReads}},
 	{"first", charts.First, []string{schemas.StageMeta}},
 }
 

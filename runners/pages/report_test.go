@@ -16,11 +16,11 @@ import (
 	"coeval/runners/compare"
 	"coeval/runners/estimate"
 	"coeval/runners/figures"
-	"coeval/runners/operation"
 	"coeval/runners/pages/charts"
 	"coeval/runners/runs"
 	"coeval/runners/runs/runstest"
 	"coeval/runners/summary"
+	"coeval/schemas"
 	scale "coeval/transforms/judge/points"
 )
 
@@ -284,13 +284,13 @@ func TestEveryStageIsInFlight(t *testing.T) {
 	for _, l := range layers {
 		drawn = append(drawn, l.stages...)
 	}
-	for _, stage := range operation.StageOrder {
+	for _, stage := range schemas.Stages {
 		if !slices.Contains(drawn, stage) {
 			t.Errorf("no layer has the stage %s", stage)
 		}
 	}
 	series := []summary.Point{{}, {Seconds: 1, InFlight: 15, InFlightByStage: map[string]int64{}}}
-	for i, stage := range operation.StageOrder {
+	for i, stage := range schemas.Stages {
 		series[1].InFlightByStage[stage] = int64(1 + i)
 	}
 	keys, err := flight(charts.New("x", "y"), series, 1)

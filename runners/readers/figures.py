@@ -29,7 +29,7 @@ from scipy import optimize, sparse, special, stats
 from sklearn.linear_model import LogisticRegression
 
 EXACT, CLOSE, FITTED = 0.0, 1e-9, 1e-6
-STAGES = ("generate", "generate_past", "generate_future", "judge", "meta")
+STAGES = ("generate", "generate_past", "generate_future", "judge_reads", "judge", "meta")
 TABLES = {name: f"raw/{name}" for name in ("prompts", "responses", "judgments", "comparisons", "reads")} | {"actor": "actor"}
 
 
@@ -434,7 +434,7 @@ PRICES = {"prompt_tokens": 0.5, "completion_tokens": 1.5, "gpu_hour": 36.0, "gpu
 
 def operation(attempts, run, prices):
     """What all attempts took: each one's time of asking dealt out by what its stages had in flight."""
-    stages = sorted({s for a in attempts for s in a["calls"]}, key=lambda s: ([*STAGES, s]).index(s))
+    stages = sorted({s for a in attempts for s in a["calls"]}, key=lambda s: ([*STAGES, s].index(s), s))
 
     def column(name, stage):
         return np.array([a["calls"].get(stage, {}).get(name, 0) for a in attempts], dtype=np.int64)
@@ -468,7 +468,7 @@ def operation(attempts, run, prices):
             for code, n in c.get("retries_by_code", {}).items():
                 retried[stage, code] = retried.get((stage, code), 0) + n
     failed = {(s, code): n for s, codes in run["stats"].get("failed_calls", {}).items() for code, n in codes.items()}
-    order = sorted(retried.keys() | failed.keys(), key=lambda k: ([*STAGES, k[0]].index(k[0]), k[1]))
+    order = sorted(retried.keys() | failed.keys(), key=lambda k: ([*STAGES, k[0]].index(k[0]), k))
     return {
         "unfinished_attempts": sum(a.get("unfinished", False) for a in attempts),
         "seconds": sum(a["seconds"] for a in attempts),

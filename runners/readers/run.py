@@ -307,7 +307,7 @@ def main():
     arenas = make_arenas(args.coeval, args.prompts, args.scratch)
     scores, plain = str(args.scratch / "scores.jsonl"), str(args.scratch / "plain" / "out")
     people = str(args.scratch / "people" / "out")
-    failed = False
+    failed = []
     for script, *arguments in (
         ["check_readers.py", "--cache", str(args.scratch / "cache"), *outs],
         ["reference.py", *outs],
@@ -321,9 +321,18 @@ def main():
         ["calibration.py", "--self-test", args.pairs, people],
         ["calibration.py", "--self-test", scores, plain],
     ):
-        done = subprocess.run([sys.executable, str(HERE / script), *arguments], check=False)
-        failed |= done.returncode != 0
+        done = subprocess.run(
+            [sys.executable, str(HERE / script), *arguments], stderr=subprocess.PIPE, text=True, check=False
+        )
+        sys.stderr.write(done.stderr)
+        sys.stderr.flush()
+        if done.returncode != 0:
+            failed.append((script, arguments, done))
     if failed:
+        # Again at the end, where a log that is cut off still shows it.
+        for script, arguments, done in failed:
+            words = " ".join([script, *arguments])
+            print(f"failed with {done.returncode}: {words}\n{done.stderr[-3000:]}", file=sys.stderr)
         print(f"the runs are still in {args.scratch}", file=sys.stderr)
         return 1
     shutil.rmtree(args.scratch)

@@ -169,6 +169,27 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// The summary has a line with the failed calls of each stage that a run can request, in the order of the stages.
+func TestFailedCallsOfEveryStage(t *testing.T) {
+	run := ranRun(func(r *schemas.Run) {
+		for _, stage := range schemas.Stages {
+			r.Stats.CountFailed(stage, "timeout", 3)
+		}
+	})
+	var b bytes.Buffer
+	if err := New(run, operation()).Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	for _, stage := range schemas.Stages {
+		next := strings.Index(b.String()[at:], " "+stage+": timeout 3\n")
+		if next < 0 {
+			t.Fatalf("the failed calls of %s are missing or out of order:\n%s", stage, b.String())
+		}
+		at += next
+	}
+}
+
 // A run with comparisons until settled reports the share that was asked, the reasons for stopping, and
 // the possible error: 0.3 of a spread of 2 logits is 15 %.
 func TestAskingIsTold(t *testing.T) {

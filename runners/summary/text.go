@@ -134,7 +134,7 @@ func (s *Summary) printFailures(line func(string, string, ...any)) {
 		line("failed calls", "none")
 		return
 	}
-	for _, stage := range []string{schemas.StageGenerate, schemas.StagePast, schemas.StageFuture, schemas.StageJudge, schemas.StageMeta} {
+	for _, stage := range schemas.Stages {
 		if codes := s.FailedCalls[stage]; len(codes) > 0 {
 			line("failed calls", "%s: %s", stage, counts(codes))
 		}
