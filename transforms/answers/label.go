@@ -127,8 +127,9 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 		return m, false
 	}
 	m.start = segment
-	if head := headed.FindString(folded[:segment]); head != "" {
-		m.head = !onlyLeads(head, g)
+	if strings.Contains(folded[:segment], ":") {
+		head := headed.FindString(folded[:segment])
+		m.head = head != "" && !onlyLeads(head, g)
 	}
 	total := hasTotal(folded[segment:end])
 	at := end
@@ -139,12 +140,15 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 		total = total || hasTotal(folded[at:at+n])
 		at += n
 	}
-	if n := notes.FindString(folded[at:]); n != "" {
+	if n := noteAt(folded[at:]); n != "" {
 		m.note = strings.TrimSpace(n)
 		at += len(n)
 		at += afterWords(folded[at:])
 	}
-	sep := separator.FindString(folded[at:])
+	sep := ""
+	if !isASCIILetter(nextByte(folded[at:])) {
+		sep = separator.FindString(folded[at:])
+	}
 	if sep == "" && !bareTotals[folded[start:end]] {
 		sep = copula.FindString(folded[at:])
 	}
@@ -170,6 +174,24 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	return m, true
 }
 
+// noteAt returns the note with which the text after a label begins.
+func noteAt(s string) string {
+	if c := nextByte(s); c < utf8.RuneSelf && strings.IndexByte("([/,ouvsd", c) < 0 { // spares most labels the expression
+		return ""
+	}
+	return notes.FindString(s)
+}
+
+// nextByte returns the first byte of a text after its spaces, or 0.
+func nextByte(s string) byte {
+	if s = strings.TrimLeft(s, " \t\n\f\r"); s == "" {
+		return 0
+	}
+	return s[0]
+}
+
+func isASCIILetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+
 // concluding is a word without which "The score would be:" is about a case.
 var concluding = patterns.New(`\b(?:so|thus|hence|therefore|accordingly|consequently|overall|finally|final|total|conclusion)\b`)
 
@@ -181,6 +203,9 @@ func hasTotal(s string) bool { return !plainLabels[s] && totals.MatchString(s) }
 
 // kind returns the kind of a label as it stands in a text.
 func (g *Grammar) kind(label string) Kind {
+	if k, ok := g.Labels[label]; ok {
+		return k
+	}
 	return g.Labels[strings.Join(strings.FieldsFunc(label, func(r rune) bool { return r == ' ' || r == '-' }), " ")]
 }
 
@@ -304,8 +329,10 @@ func pairsOf(words string) []string {
 // onlyLeads reports whether a text consists of leads, list numbers and punctuation.
 func onlyLeads(s string, g *Grammar) bool {
 	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|…")
-	s = listNumber.ReplaceAllString(s, "")
-	for _, w := range strings.FieldsFunc(s, notInWord) {
+	if prose.HasDigit(s) {
+		s = listNumber.ReplaceAllString(s, "")
+	}
+	for w := range strings.FieldsFuncSeq(s, notInWord) {
 		if w = strings.Trim(w, "'’"); w == "" || leads[w] || g.leading(w) {
 			continue
 		}

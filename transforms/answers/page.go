@@ -48,10 +48,18 @@ const maxSubject = 30
 // startsTurn reports whether another speaker or subject begins on a line.
 func startsTurn(s string) bool {
 	begin := strings.TrimLeft(s, " \t\r\v\f#*>-[(_\"")
-	if begin == "" || strings.IndexByte("husqiatprcHUSQIATPRC", begin[0]) < 0 { // spares most lines the expressions
+	if !beginsWith(begin, turnWords) { // spares most lines the expressions
 		return false
 	}
 	return turnMark.MatchString(s) || len(s) <= maxSubject && subject.MatchString(s)
+}
+
+// turnWords are the first words that turnMark and subject match.
+var turnWords = strings.Fields("human user assistant system student question q input prompt instruction task response rubric conversation answer reply example")
+
+// beginsWith reports whether a text begins with one of the words, in letters of either case.
+func beginsWith(s string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return len(s) >= len(w) && strings.EqualFold(s[:len(w)], w) })
 }
 
 // struck matches a line that is struck out: ~~Score: 4~~.
@@ -175,7 +183,7 @@ var (
 // isShort reports whether a line has no more words than a heading. In scripts without spaces a character
 // has three bytes and says as much as a few letters.
 func isShort(s string) bool {
-	return len(strings.Fields(s)) <= maxHeadingWords && len(s) <= maxHeading
+	return len(s) <= maxHeading && !prose.HasMoreWords(s, maxHeadingWords)
 }
 
 const maxHeadingWords, maxHeading = 2, 40
@@ -216,8 +224,7 @@ func (p *page) headed(i int) (is, total bool) {
 		if s == "" {
 			continue
 		}
-		words := len(strings.Fields(s))
-		is = words <= 8 && !strings.ContainsAny(s, ".!?。=") && !prose.HasDigit(strings.TrimLeft(s, "0123456789.)# -"))
+		is = !prose.HasMoreWords(s, 8) && !strings.ContainsAny(s, ".!?。=") && !prose.HasDigit(strings.TrimLeft(s, "0123456789.)# -"))
 		return is, is && totalHeading.MatchString(s)
 	}
 	return false, false

@@ -32,6 +32,7 @@ func TestStripReasoning(t *testing.T) {
 		{name: "square brackets", text: "[THINK]a[/THINK]b", want: "b", reasoning: "a"},
 		{name: "braces", text: "{think}a{/think}b", want: "b", reasoning: "a"},
 		{name: "a fence", text: "```thinking\na\n```\nb", want: "b", reasoning: "a"},
+		{name: "a fence of tildes", text: "~~~think\na\n~~~\nb", want: "b", reasoning: "a"},
 		{name: "a longer fence", text: "\n````Think\na\n```\nc\n````\nb", want: "b", reasoning: "a\n```\nc"},
 		{name: "a fence, unclosed", text: "```thinking\na", reasoning: "a", cut: true},
 		{name: "a fence in the middle", text: "b\n```thinking\na\n```", want: "b\n```thinking\na\n```"},

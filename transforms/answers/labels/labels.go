@@ -47,10 +47,6 @@ func (x *Index) Places(folded string) []Place {
 	var out []Place
 	for i := 0; i < len(folded); {
 		size := 0
-		if i > 0 && isASCIIWord(folded[i-1]) && isASCIIWord(folded[i]) { // see IsWord
-			i++
-			continue
-		}
 		for _, l := range x.at(folded[i:]) {
 			if size = l.match(folded[i:]); size > 0 {
 				out = append(out, Place{i, i + size})
@@ -58,6 +54,9 @@ func (x *Index) Places(folded string) []Place {
 			}
 		}
 		i += max(size, 1)
+		for isASCIIWord(folded[i-1]) && i < len(folded) && isASCIIWord(folded[i]) { // the rest of a word; see IsWord
+			i++
+		}
 	}
 	return out
 }

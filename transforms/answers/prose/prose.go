@@ -32,6 +32,7 @@ func Plain(line string) string {
 		line = latexMath.ReplaceAllString(line, "")
 	}
 	var b strings.Builder
+	b.Grow(len(line))
 	for _, r := range line {
 		if r = plainRune(r); r >= 0 {
 			b.WriteRune(r)
@@ -157,12 +158,23 @@ func digit(r rune) rune {
 // HasDigit reports whether a text has an ASCII digit.
 func HasDigit(s string) bool { return strings.ContainsAny(s, "0123456789") }
 
+// HasMoreWords reports whether a text has more than n words.
+func HasMoreWords(s string, n int) bool {
+	for range strings.FieldsSeq(s) {
+		if n--; n < 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Fold returns the lower case of a text, with every character where it was.
 func Fold(s string) string {
 	if IsASCII(s) {
 		return strings.ToLower(s)
 	}
 	var b strings.Builder
+	b.Grow(len(s))
 	for i, r := range s {
 		l := unicode.ToLower(r)
 		switch size := utf8.RuneLen(r); {

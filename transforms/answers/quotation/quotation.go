@@ -101,7 +101,7 @@ const maxMarked = 40
 // isOwnEnd reports whether lines say no more than that the text before them is the judge's own: "That is my evaluation."
 func isOwnEnd(lines []string) bool {
 	for _, l := range lines {
-		if l = prose.Plain(l); strings.TrimSpace(l) != "" && (len(strings.Fields(l)) > maxOwnEnd || !IsOwn(l)) {
+		if l = prose.Plain(l); strings.TrimSpace(l) != "" && (prose.HasMoreWords(l, maxOwnEnd) || !IsOwn(l)) {
 			return false
 		}
 	}

@@ -304,3 +304,14 @@ func fenced(text string) string {
 	t := prompting.Text{Name: "response", Text: text}
 	return prompting.NewPage(prompting.NewConversation([]schemas.Message{{Role: "user", Content: "Hello"}}), t).Fence(t)
 }
+
+// A score line with nothing but a number takes a shorter way than any other line: its unit changes nothing.
+func TestPlainNumbers(t *testing.T) {
+	for _, s := range []string{"0", "3", "5", "6", "05", "3.5", "3.25", "0.001", "4.9995", "5.0", "5.0000", "5.0001", "4.00000001", "3.14159", "12", "999999", "9999999", "00000004"} {
+		plain, plainReason := ParseScore("Score: "+s, "stop")
+		long, longReason := ParseScore("Score: "+s+" points.", "stop")
+		if plain != long || plainReason != longReason {
+			t.Errorf("%s is %d %q, with its unit %d %q", s, plain, plainReason, long, longReason)
+		}
+	}
+}

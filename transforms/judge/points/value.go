@@ -224,6 +224,11 @@ var (
 // read reads the text after a label.
 func (sc Scale) read(value string) answers.Value {
 	c := &cursor{s: strings.TrimSpace(value)}
+	if n, ok := plainNumber(c.s); ok { // almost all
+		var v answers.Value
+		v.N, v.Reason = sc.thousandths(n)
+		return v
+	}
 	n, reason := sc.value(c)
 	if reason != "" {
 		return answers.Value{Reason: reason}
@@ -236,6 +241,14 @@ func (sc Scale) read(value string) answers.Value {
 	v.N, v.Reason = sc.thousandths(n)
 	return v
 }
+
+// plainNumber reads a text that is nothing but a number in digits, with a point before its decimals: "4", "3.5".
+func plainNumber(s string) (n number, ok bool) {
+	n.whole, n.decimals, _ = strings.Cut(s, ".")
+	return n, isDigits(n.whole) && (isDigits(n.decimals) || len(n.whole) == len(s))
+}
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // value moves past a number with all that belongs to it.
 func (sc Scale) value(c *cursor) (n number, reason string) {
