@@ -1,8 +1,8 @@
 // Package config defines the settings of a run: their types, defaults, presets and checks.
 //
 // [Config] has every setting, [Config.Validate] reports all invalid ones, and [Config.Resolve] returns
-// the options of the stages. The texts, scores and selections of a run depend on the settings in
-// [Config.Data], the prompts and the journal alone.
+// the options of the stages. With given prompts and a journal that has all answers, the texts, scores and
+// selections of a run follow from the settings in [Config.Data].
 package config
 
 import (

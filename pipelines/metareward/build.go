@@ -4,8 +4,8 @@
 //	                                                    │                   ▲
 //	                                                    └─ PositionCounts ──┘
 //
-// [Build] makes the graph. [NewAsking] and [NewJudging] send requests to the same servers through the
-// same journal, without a graph.
+// [Build] makes the graph. [NewAsking] and [NewJudging] return the set-up for calls without a graph, to the
+// same servers and through the same journal. [infer.RunInProcess] makes these calls.
 package metareward
 
 import (

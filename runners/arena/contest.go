@@ -312,9 +312,9 @@ type Summary struct {
 	Standings []winrate.Standing `json:"standings,omitempty"`
 }
 
-// Summarize computes the figures of all matches from games and answers alone. Known are matches of
-// other models against the same baseline on some of the prompts; they give the difficulty of the
-// prompts. With several models each one's difficulty comes from the others too.
+// Summarize computes the figures of all matches from games, answers and known matches. Known are matches of
+// other models against the same baseline on some of the prompts; they give the difficulty of the prompts.
+// With several models each one's difficulty comes from the others too.
 func Summarize(baseline string, pairings [][2]string, games []winrate.Game, answers []AnswerRow, known []*winrate.Match, o winrate.Options) Summary {
 	type key struct{ model, prompt string }
 	byKey := make(map[key]winrate.Answer, len(answers))

@@ -241,9 +241,10 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.
 	return matches, known, nil
 }
 
-// Verify reads an arena's files again and returns their problems. It checks the digest of each file,
-// the style and length of each answer, that every game names prompts and models that have answers, and
-// computes all figures again from games and answers. It compares the report with its digest in the journal.
+// Verify reads an arena's files again and returns their problems. It checks the digest of each file, the
+// style and length of each answer, that every game names prompts and models that have answers, and computes
+// all figures again from games, answers and the games of known arenas. It compares the report with its
+// digest in the journal.
 func Verify(ctx context.Context, dir string) ([]string, error) {
 	report, err := ReadReport(ctx, dir)
 	if err != nil {
@@ -286,7 +287,7 @@ func Verify(ctx context.Context, dir string) ([]string, error) {
 	return v.problems, nil
 }
 
-// compare reports the matches and standings whose figures do not follow from the games.
+// compare reports the matches and standings whose computed figures differ from the written ones.
 func (v *verifier) compare(computed, written *Summary) {
 	text := func(x any) string {
 		b, err := json.Marshal(x)

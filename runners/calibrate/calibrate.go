@@ -11,9 +11,9 @@
 // have the same keys as a run's. So a run and a calibration share answers. A second calibration sends no
 // request, and another judge costs only its own calls.
 //
-// [Of] is a function of labels and judgments alone: the same journal gives the same figures. Intervals
-// come from a bootstrap with a fixed seed. runners/readers/calibration.py computes every figure again in
-// Python.
+// [Of] is a function of labels, judgments and settings: with the same labels and settings, the same journal
+// gives the same figures. Intervals come from a bootstrap with a fixed seed. runners/readers/calibration.py
+// computes every figure again in Python.
 package calibrate
 
 import (

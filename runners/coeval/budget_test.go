@@ -40,7 +40,7 @@ func comparisonsOf(t *testing.T, out string) map[string][]string {
 	return byPrompt
 }
 
-// The calls of a prompt depend on the config and on its own earlier answers alone: neither on how
+// The calls of a prompt depend on the config, the prompt and its own earlier answers: neither on how
 // many prompts are in progress, nor on a runner, nor on which other prompts there are.
 func TestSettledRunsAreDeterministic(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,9 @@
 //
 // [Runs] takes the figures of each run from package figures. It lists the settings that differ, and compares
 // the prompts that a run shares with the run before. It looks for signs of saturation, from the literature,
-// between the first and the last run. A sign appears when its figures cross a threshold, which is no test of
-// significance. Each sign names its figures.
+// between the first and the last run. For agreement with people it compares the last run with the best run
+// before it. A sign appears when its figures cross a threshold, which is no test of significance. Each sign
+// names its figures.
 //
 // Scores of two runs are not on one scale, because each iteration has another judge.
 package compare

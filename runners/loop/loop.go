@@ -10,10 +10,10 @@
 //
 // Phase 2 runs in the folder of phase 1, so that it takes all calls of phase 1 from their journal.
 //
-// All files of a loop are in one folder. state.jsonl has a line for each finished step, with the digest of
-// its inputs. Every step can be repeated. Runs and arenas use their journals, and a training set depends only
-// on the pairs. Package process finds a training or a server that a killed loop left running. So the same
-// command continues after a kill at any moment. It repeats no finished step and requests no saved
+// All files of a loop are in one folder. state.jsonl has a line for each finished step, with the digest of its
+// inputs. Every step can be repeated. Runs and arenas use their journals, and a training set depends only on
+// the pairs and the settings. Package process finds a training or a server that a killed loop left running. So
+// the same command continues after a kill at any moment. It repeats no finished step and requests no saved
 // answer again. A training that was killed together with the loop starts from its beginning.
 //
 // The loop executes each run, arena and calibration as a separate process of the same program. So each

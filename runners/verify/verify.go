@@ -1,6 +1,7 @@
 // Package verify checks that the files of a run follow from its raw texts and its settings.
 //
-// [Out] reads a run's folder, and neither the journal nor a server. It checks that
+// [Out] reads a run's folder and uses no server. Of the journal it reads only the digest of run.json, and
+// whether real servers or the simulated worker answered. It checks that
 //
 //   - every file in run.json exists with its size, SHA-256, columns and number of rows, and that the
 //     tables' folders contain no other Parquet file;
@@ -11,12 +12,15 @@
 //   - every pair of both roles, or the reason why there is none, follows from the raw tables;
 //   - the ledger adds up, and the ledger, the position weights and the figures of run.json are those
 //     of the tables;
-//   - the dataset card has the digest of run.json and, for each role with pairs, a dataset configuration (as
-//     in Hugging Face's cards) with the digest of its files.
+//   - run.json does not hide simulated answers;
+//   - the dataset card, and the journal if there is one, have the digest of run.json;
+//   - for each role with pairs, the card has a dataset configuration (as in Hugging Face's cards) with the
+//     digest of its files.
 //
-// Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which
-// shares no code with the transforms that wrote the run. Shared with the writer are the ID hashes,
-// the Parquet reader, and the judge's prompt template, which renders the prompts of judge pairs.
+// Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which shares
+// no code with the transforms that wrote the run. Shared with the writer are the ID hashes, the row order,
+// the assignment to shards, the Parquet reader, and the types and defaults of the settings. The digest of
+// run.json and the rendering of the judge's prompt template are also the writer's code.
 //
 // An ID is the hash of its row's content and of its parents' IDs. Rows are sorted and in the right
 // shard, so comparing each row with the previous one proves that the table has no duplicates.
@@ -29,9 +33,9 @@
 //   - token counts, reasoning, IDs and metadata of the input, and source lines;
 //   - the messages and the causes of failures and bad lines;
 //   - the text of a comparison apart from its verdict, and whether a text was cut off;
-//   - the number of merged lines, and of lines that a sample or a limit left out.
+//   - the number of merged lines, and of lines that a sample or a slice left out.
 //
-// A change to one of these, with matching hashes in run.json and the card, is not detected.
+// A change to one of these is not detected if the digests in run.json, the card and the journal match it.
 //
 // Ratings may differ by 1e-9 from the recorded ones, because processors round differently.
 //

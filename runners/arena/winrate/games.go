@@ -7,8 +7,9 @@
 // Games of one prompt depend on each other, so a bootstrap over games gives intervals that are too
 // narrow. The intervals here resample prompts.
 //
-// The figures are a function of the games alone, so that a reader of the games can check them.
-// The package keeps no state and reads no clock; its bootstrap has a fixed seed.
+// The figures follow from the games, the lengths and styles of the answers, the known difficulties of the
+// prompts, and the options. So a reader of these can check them. The package keeps no state and reads no
+// clock; its bootstrap has a fixed seed.
 package winrate
 
 import (

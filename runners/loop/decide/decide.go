@@ -1,8 +1,8 @@
 // Package decide decides after each iteration of a loop whether to run another one, and which
 // iteration was the best.
 //
-// Every rule has a threshold in the config, and prints its reason when it stops the loop. The rules are
-// functions of the iterations' figures alone.
+// Every rule has a threshold in the config, and prints its reason when it stops the loop. A decision
+// follows from the figures of the iterations, the length of the baseline's answers and the thresholds.
 package decide
 
 import (

@@ -2,9 +2,9 @@
 // shows which methods keep an accurate judge, and which ones stall.
 //
 // Each variant runs once for each seed of the simulator's hidden truth, the true quality of its texts (see
-// package simulator), as a full loop of the program with the simulated trainer. All variants use the same
-// number of pairs per iteration. [Run] returns the figures of each loop, [Claims] checks statements
-// about the methods, [Table] and [Picture] show the figures.
+// package simulator), as a full loop of the program with the simulated trainer. All variants train on at most
+// the same number of pairs of each role per iteration. [Run] returns the figures of each loop, [Claims]
+// checks statements about the methods, [Table] and [Picture] show the figures.
 //
 // The figures follow from our own rule of learning (package simulator). They show the behaviour of each loop
 // if models learn by that rule. They are no evidence about a real model.
@@ -58,9 +58,9 @@ const (
 
 var both = []string{schemas.RoleActor, schemas.RoleJudge}
 
-// Variants are all of them. They request equally many responses and judgments, so that they differ in
-// their pairs alone. With the static judge the comparisons are made as with the meta-judge, and their
-// pairs are not trained on.
+// Variants are all of them. In each, every model that answers writes the same number of responses to a prompt,
+// and the judge the same number of judgments of each response. With the static judge the comparisons are made
+// as with the meta-judge, and their pairs are not trained on.
 func Variants() []Variant {
 	return []Variant{
 		{Name: Meta, Title: "Meta-Rewarding", Roles: both},

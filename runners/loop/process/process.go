@@ -2,9 +2,9 @@
 // finds them again.
 //
 // A command runs in a new process group, with its output in a file. A shell wrapper writes its exit code to
-// another file. A restarted loop reads both. It takes the exit code of a finished command, and waits for a
-// running one. A command that ended without an exit code, for example in a machine crash, is reported as lost
-// and starts again.
+// another file. A restarted loop reads this file. It accepts a command that ended with code 0 and whose output
+// is there, and it waits for a running one. It starts any other command again, for example one that a crash of
+// the machine ended. While a loop waits for a command, it reports an end without an exit code as [ErrLost].
 //
 // The package works on Linux and macOS. It promises nothing for a command that leaves its process
 // group.
@@ -70,8 +70,8 @@ type state struct {
 	Line    string `json:"line"`
 }
 
-// ErrLost is the error of a command that ended without an exit code: it was killed together with
-// its shell, or the machine went down.
+// ErrLost is the error of a command that ended without an exit code while the loop waited: it was killed together
+// with its shell.
 var ErrLost = errors.New("it ended without an exit code")
 
 // ExitError is the error of a command that failed.

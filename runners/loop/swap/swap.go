@@ -1,15 +1,16 @@
 // Package swap makes servers answer with a newly trained model, and proves that they do.
 //
-// A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches
-// no module, or answer from a stale prefix cache. So every swap is proved twice. The identity that the
-// server reports, if any, must be the new one. A canary is the log-probabilities of greedy answers to fixed
-// prompts, each sent twice. On at least one prompt, the new model's canary must differ from the former model's by
-// more than 0.005 nats, and by more than three times the largest difference between two answers of one model to one
-// prompt. See [Canary].
+// A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches no
+// module, or answer from a stale prefix cache. So every swap is proved twice. The server must list the new
+// model. After lora and reload, the identity that the server reports, if any, must be the new one, too. A
+// canary is the greedy answers to fixed prompts, each sent twice: the texts and, if the server reports them,
+// the log-probabilities. On at least one prompt, the new model's canary must differ from the former model's by
+// more than 0.005 nats, and by more than three times the largest difference between two answers of one model to
+// one prompt. Answers with different texts count as at least 1 nat apart. See [Canary].
 //
-//	Former  := Record(server, former model)      before the swap
-//	Swapper.Swap(new model)                      load, reload, restart or wait
-//	Prove(server, new model, Former)             identity, then canary
+//	Record(former model)                         before the swap
+//	Load, Reload, a command, or WaitReady        the server gets the new model
+//	Prove(new model, canary of the former)       identity, then canary
 package swap
 
 import (
