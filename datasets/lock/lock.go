@@ -4,7 +4,7 @@
 // On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
 // the process ends in any way. An object store has no flock. There the lock is a lease, the object
 // OUT/operations/lease.json. Its owner renews it every few seconds. Another run may take it after half a
-// minute without a renewal.
+// minute without a renewal, or at once with Options.TakeOver.
 //
 //	run A                     OUT/operations/lease.json          run B
 //	Acquire ── create ──────► {id: A, beat: 0}
@@ -17,8 +17,8 @@
 // user and has no second hard link; otherwise Acquire refuses it and changes nothing.
 //
 // A process that works for a run but does not own the lock, such as a cluster worker, checks a [Fence].
-// If all clocks run at the same rate, a folder never has two owners at a time. A process notices a loss
-// within seconds, not at once.
+// Without TakeOver, and if all clocks run at the same rate, a folder never has two owners at a time. A
+// process notices a loss within seconds, not at once. So after a TakeOver two runs may work for some seconds.
 package lock
 
 import (
@@ -38,8 +38,8 @@ import (
 	"coeval/datasets/store"
 )
 
-// Expires is how long a lease must stay unchanged before another run may take it. A process of a run
-// that has lost its folder notices within this time.
+// Expires is how long a lease must stay unchanged before another run may take it without TakeOver. A
+// process of a run that has lost its folder notices within this time.
 const Expires = 30 * time.Second
 
 // A Lock has one owner at a time.

@@ -1,12 +1,13 @@
 // Package prompts reads the prompts of a run from files.
 //
-// It reads these kinds of files. Each prompt counts as a line, also an element of an array or a row of a table:
+// It reads the kinds of files below. In this package a line is one entry of a file: a line of text, an element of an
+// array, or a row of a table.
 //
 //	.jsonl .ndjson .json    one JSON object, string or list of messages per line, or one array of them.
 //	                        A file may also be one object: with a list of rows, {"data":[…]}; with
 //	                        columns, {"prompt":["a","b"]}; or with one field for each row,
-//	                        {"1":{"prompt":"a"}}. An object may span several lines, up to 64 MiB
-//	.csv .tsv               a table with a header; each row counts as a line
+//	                        {"1":{"prompt":"a"}}. An object may span several lines of text, up to 64 MiB
+//	.csv .tsv               a table with a header
 //	.txt                    one prompt per line, unchanged
 //	.yaml .yml              a list of objects or strings, or one object as in JSON; at most 64 MiB
 //	.parquet                rows, with any compression except LZ4 and LZO

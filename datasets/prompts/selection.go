@@ -41,9 +41,9 @@ func (s Selection) validate() error {
 // A Slice is one of Count parts of all prompts. Parts of one seed and count don't overlap, and
 // together they are everything: one can be used for each iteration of a training.
 //
-// A prompt's ID alone decides its part, so that files can be cut, reordered, or grow. The parts
-// have about the same size: of n prompts n/Count on average, with a standard deviation of
-// sqrt(n·(1/Count)·(1 − 1/Count)).
+// For one seed and count, a prompt's ID alone decides its part, so that files can be cut, reordered, or
+// grow. The parts have about the same size: of n prompts n/Count on average, with a standard deviation
+// of sqrt(n·(1/Count)·(1 − 1/Count)).
 type Slice struct {
 	// Index is 1 to Count.
 	Index int64 `json:"index,omitempty"`

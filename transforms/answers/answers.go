@@ -4,15 +4,18 @@
 // a table row, an XML element, a JSON object or a LaTeX box. A [Grammar] defines the labels and parses a
 // value. This package finds the result that counts.
 //
-// Scores and verdicts share all rules but one. Only the last labelled result outside quotations counts. If it is
-// unreadable, the text has no result. Text between the tags of package prompting, or after a line such
+// Scores and verdicts share the rules of this paragraph. The last labelled result outside quotations counts. If it
+// is unreadable, the text has no result. Text between the tags of package prompting, or after a line such
 // as "It says:", is quoted and ignored. A Markdown block is quoted unless it ends the text, or a line
 // announces it as the model's own. Text after the result may explain it. An explanation that contradicts the
 // result, or states another one in prose, makes the text ambiguous. A wrong score is worse than a missing
 // one, so the parser rejects forms that it does not know.
 //
-// The rule for an earlier result that differs is not shared. An earlier verdict that differs always makes the text
-// ambiguous. An earlier score that differs does so unless the prose between the two corrects it.
+// Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name the
+// winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In an arena,
+// an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). An earlier score that differs makes the text
+// ambiguous if prose separates the two and does not correct the first. It does not if the last score is the total of
+// a list. Without prose between them the last score counts, unless both may be scores of single criteria.
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

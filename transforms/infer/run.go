@@ -278,11 +278,11 @@ func (s *runState) load(ctx context.Context, bucket string, wanted map[string]bo
 	})
 }
 
-// minWindow is the smallest number of prompts that a bundle has in progress. A prompt waits for the
-// disk or the store after each of its three stages, until its answers are durable. With w prompts in
-// progress and a commit of c seconds, a run therefore completes at most w/3c prompts a second. For
-// example, a server without latency was idle most of the time at 32 prompts. A prompt that waits costs
-// memory only, because calls of later stages go first.
+// minWindow is the smallest number of prompts that a bundle has in progress. A prompt waits for the disk
+// or the store after each stage with calls, until its answers are durable. With w prompts in progress,
+// three such stages and a commit of c seconds, a run therefore completes at most w/3c prompts a second.
+// For example, a server without latency was idle most of the time at 32 prompts. A prompt that waits
+// costs memory only, because calls of later stages go first.
 const minWindow = 128
 
 // window returns how many prompts a bundle may have in progress now.

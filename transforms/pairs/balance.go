@@ -226,7 +226,7 @@ func (b *Balance) lower(cells map[schemas.BalanceCell]int64, bound int, limit in
 //
 // It takes a PCollection<schemas.Record> with the judge's selections, and returns one of the same length
 // in which some of these selections are dropped for the reason direction or class_cap. The dropped pairs
-// depend on the prompts' IDs and the scores alone. It returns an error if o is invalid.
+// depend on o, and on the prompts' IDs and the scores of all pairs. It returns an error if o is invalid.
 func BalancePairs(s beam.Scope, records beam.PCollection, o BalanceOptions) (beam.PCollection, error) {
 	if err := o.Validate(); err != nil {
 		return beam.PCollection{}, err

@@ -16,16 +16,17 @@
 //
 // # Requesting
 //
-// [Policy.Next] plans rounds of comparisons. A round requests two pairs. The verdict of the first
-// carries the most information about the best judgment, that of the second the most about the worst.
-// This is entropy search (Hennig and Schuler, Entropy Search for Information-Efficient Global
-// Optimization, 2012). The information is estimated from samples of the posterior. Both orders of a pair
-// are requested together. The position term is estimated from the comparisons of the prompt itself.
+// [Policy.Next] plans rounds of comparisons. A round requests two pairs; the last round may have only one.
+// The verdict of the first carries the most information about the best judgment, that of the second the
+// most about the worst. This is entropy search (Hennig and Schuler, Entropy Search for
+// Information-Efficient Global Optimization, 2012). The information is estimated from samples of the
+// posterior. Both orders of a pair are requested together. The position term is estimated from the
+// comparisons of the prompt itself.
 //
 // Best and worst are the judgments with the highest and the lowest rating at the mode. The regret of such a
 // pick is the expected distance of its rating from the true highest or lowest one. A prompt is settled when
-// the regrets of both picks together are a small share of the expected distance between the highest and the
-// lowest rating.
+// both picks have been compared and their regrets together are a small share of the expected distance
+// between the highest and the lowest rating.
 //
 // Every result is a function of its arguments alone. The package keeps no state and reads no clock, so a
 // run that replays its journal requests the same comparisons.

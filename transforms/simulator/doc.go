@@ -61,8 +61,9 @@
 // coeval-simulator as the owner.
 //
 // The server batches as a GPU server does. Each choice occupies one of Slots. Its time depends on the
-// request and the seed alone. When no slot is free, choices wait in the order of their arrival. A request
-// ends with its slowest choice. Without Latency and rates the server answers at once.
+// request, the seed, and the cached part of the prompt. When no slot is free, choices wait in the order of
+// their arrival. A request ends with its slowest choice. Without Latency and rates the server answers at
+// once.
 //
 // Options.Faults make requests fail at random, at any load. The fault of each repetition is a function
 // of FaultSeed, the request and the number of the repetition. See [Fault] for the kinds. Refusals occupy

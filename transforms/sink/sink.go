@@ -1,8 +1,8 @@
 // Package sink writes the files of a run from findings and their selections.
 //
-// Write rebuilds every dossier: it runs the same stages against the journal alone. It streams the rows
-// into Parquet shards in a staging folder, and describes the files in manifests. A missing record, or a
-// rebuilt finding that differs from the original, is an error that shows a bug. Commit checks the
+// Write rebuilds every dossier: it runs the same stages, with all generations from the journal. It streams
+// the rows into Parquet shards in a staging folder, and describes the files in manifests. A missing record,
+// or a rebuilt finding that differs from the original, is an error that shows a bug. Commit checks the
 // ledger, gives the files their final names, removes those of an earlier run, and writes run.json last.
 //
 // The package promises:

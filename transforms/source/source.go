@@ -1,10 +1,10 @@
 // Package source reads the prompts of a run.
 //
-// Every entry of the files becomes one of three things:
+// Every entry of the files, up to the limit, becomes one of three things:
 //
 //   - a prompt, keyed by the journal's bucket of its ID;
 //   - a bad line with its file, line number and reason;
-//   - only counted, if the limit, sample or slice leaves it out.
+//   - only counted, if the sample or the slice leaves it out.
 //
 // Equal prompts are not merged here: they have the same bucket, and package infer merges them.
 //

@@ -1,10 +1,10 @@
 // Package stage defines the steps of the method as pure functions of a dossier, and the calls that they
 // make.
 //
-// A [Stage] advances one dossier. It requests generations from a [Caller], and has no access to a
-// network, a journal or a runner. So the same stage runs against servers, against the journal alone when
-// files are written, and in a plan without either. Packages of stages register a decoder under a name
-// with [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
+// A [Stage] advances one dossier. It requests generations from a [Caller], and has no access to a network,
+// a journal or a runner. So the same stage runs against servers, against the journal when files are
+// written, and in a plan, which sends no request. Packages of stages register a decoder under a name with
+// [Register]. [Chain] then rebuilds stages from their [Spec]s in another process.
 //
 // Calls are keyed by their content: see [Call.Key]. The journal stores answers under these keys. So a
 // change of any digest in this package makes every run request its answers again.

@@ -18,8 +18,9 @@
 // when the slowest choice is done. The slots of the other choices are free before that.
 // [Pace.ExpectedPermits] estimates the permits that a request still needs.
 //
-// A Pace controls the number of waiting choices for each running choice, called the share below. It learns
-// the share from the first of these sources that the server offers:
+// A Pace controls the number of waiting choices for each running choice, called the share below. It uses
+// the first of these sources that the server offers. The first two give the share, the third gives only the
+// throughput.
 //
 //  1. Its metrics ([Pace.ObserveQueue]).
 //  2. The wait of a request for one token ([Pace.ObserveWait]), divided by the mean time of a choice.
@@ -41,11 +42,12 @@
 //
 // Rejections (429, 503, 408, 529) lower the limit and the aim only if the rate of rejections, per request,
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
-// limit would only leave slots idle. After cuts the aim recovers slowly. It recovers at once if lower limits,
-// down to a single request, had the same rate of rejections. Without this rule, a server that refused half of
-// all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
-// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000
-// to 7,000.
+// limit would only leave slots idle. As long as no lower level is known, a share of rejections above
+// Tuning.RejectedAlone also lowers both. After cuts the aim recovers slowly. It recovers at once if lower
+// limits, down to a single request, had the same rate of rejections. Without this rule, a server that refused
+// half of all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
+// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to
+// 7,000.
 //
 // # Related methods
 //

@@ -10,12 +10,13 @@
 //
 // # Order
 //
-// Requests wait here, not at a server: another server can still take them. Each request waits in the
-// queue of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes
-// are assigned by rendezvous hashing, weighted by the limits, with bounded load. A server with room serves
-// its own queue first, otherwise the longest queue, so no server idles while it could serve a waiting
-// request. Later stages go before earlier ones, so that prompts finish and memory stays flat. After the
-// last prompt, earlier stages go first, so that no prompt starts after all others have finished.
+// Requests wait here, not at a server: another server can still take them. Each request waits in the queue
+// of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes are assigned
+// by rendezvous hashing, weighted by the limits, with bounded load. A server with room serves its own queue
+// first, otherwise the longest queue. While requests wait, a healthy server with room idles in two cases
+// only. All these requests avoid it after a fault, or the run is about to end and the server is too slow
+// for the rest. Later stages go before earlier ones, so that prompts finish and memory stays flat. After
+// the last prompt, earlier stages go first, so that no prompt starts after all others have finished.
 //
 // For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A
 // serves 4 of them; B, if idle, takes the other 2.
