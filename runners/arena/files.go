@@ -302,11 +302,11 @@ func (v *verifier) compare(computed, written *Summary) {
 	}
 	for i, m := range computed.Matches {
 		if c, w := text(m), text(written.Matches[i]); c != w {
-			v.problem("%s: the figures of %s against %s do not follow from the games: %s is written; computed is %s", ReportFile, m.A, m.B, w, c)
+			v.problem("%s: the figures of %s against %s do not follow from the games and the answers: %s is written; computed is %s", ReportFile, m.A, m.B, w, c)
 		}
 	}
 	if c, w := text(computed.Standings), text(written.Standings); c != w {
-		v.problem("%s: the standings do not follow from the games: %s is written; computed is %s", ReportFile, w, c)
+		v.problem("%s: the standings do not follow from the games and the answers: %s is written; computed is %s", ReportFile, w, c)
 	}
 }
 
