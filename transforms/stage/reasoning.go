@@ -160,6 +160,9 @@ func finalChannel(s string, think func(string), cut bool) (text string, isCut bo
 		think(m[1])
 		return m[2], cut
 	}
+	if !strings.Contains(s, "<|channel|>") { // spares most texts the expression
+		return s, cut
+	}
 	all := channel.FindAllStringSubmatchIndex(s, -1)
 	if len(all) == 0 {
 		return s, cut
@@ -288,7 +291,9 @@ func (r *Role) ReadText(g schemas.Generation, strip bool) (text, reasoning strin
 // its end: a model that is trained on them writes them.
 func withoutTokens(text string) string {
 	text = strings.TrimSpace(text)
-	text = strings.TrimSpace(text[len(openTokens.FindString(text)):])
+	if strings.HasPrefix(text, "<") {
+		text = strings.TrimSpace(text[len(openTokens.FindString(text)):])
+	}
 	trimmed, _ := prose.TrimEndTokens(text)
 	return trimmed
 }

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
@@ -214,14 +213,11 @@ func Usage(generations []schemas.Generation) (prompt, completion int) {
 	return prompt, completion
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (m *message) UnmarshalJSON(b []byte) error {
-	if jsontext.Value(b).Kind() != '{' {
-		return nil
-	}
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (m *message) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type plain message
-	m.there = true
-	return json.Unmarshal(b, (*plain)(m), lenient.Options)
+	m.there = m.there || d.PeekKind() == '{'
+	return lenient.Object(d, (*plain)(m))
 }
 
 // usage also has the names of Anthropic and Bedrock, which some gateways leave in.
@@ -232,13 +228,10 @@ type usage struct {
 	OutputTokens     lenient.Number `json:"output_tokens"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (u *usage) UnmarshalJSON(b []byte) error {
-	if jsontext.Value(b).Kind() != '{' {
-		return nil
-	}
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (u *usage) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type plain usage
-	err := json.Unmarshal(b, (*plain)(u), lenient.Options)
+	err := lenient.Object(d, (*plain)(u))
 	if !u.PromptTokens.There && !u.CompletionTokens.There {
 		u.PromptTokens, u.CompletionTokens = u.InputTokens, u.OutputTokens
 	}

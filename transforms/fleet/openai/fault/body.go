@@ -64,7 +64,7 @@ func statements(to []string, v jsontext.Value, depth int) []string {
 	switch v.Kind() {
 	case '"':
 		var s lenient.Text
-		_ = s.UnmarshalJSON(v) // it is a string
+		_ = lenient.Unmarshal(v, &s) // it is a string
 		return append(to, string(s))
 	case '[':
 		var list []jsontext.Value
@@ -126,7 +126,7 @@ func Empty(v jsontext.Value) bool {
 	switch v.Kind() {
 	case '"':
 		var s lenient.Text
-		_ = s.UnmarshalJSON(v) // it is a string
+		_ = lenient.Unmarshal(v, &s) // it is a string
 		return slices.Contains([]string{"", "ok", "success", "none", "null", "no error", "0", "200"}, strings.ToLower(strings.TrimSpace(string(s))))
 	case '0':
 		return string(v) == "0" || string(v) == "200"

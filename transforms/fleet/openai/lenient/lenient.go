@@ -83,13 +83,26 @@ func wordAt(b []byte) []byte {
 	return b[:n]
 }
 
+// Object reads an object. Another JSON value leaves its target as it is.
+func Object[T any](d *jsontext.Decoder, to *T) error { return ofKind('{', d, to) }
+
+// List reads a list. Another JSON value leaves its target as it is.
+func List[T any](d *jsontext.Decoder, to *T) error { return ofKind('[', d, to) }
+
+func ofKind[T any](kind jsontext.Kind, d *jsontext.Decoder, to *T) error {
+	if d.PeekKind() != kind {
+		return d.SkipValue()
+	}
+	return json.UnmarshalDecode(d, to)
+}
+
 // A Text is a string. Another JSON value decodes to the text in its content field, or to the empty string.
 type Text string
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *Text) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	var p Parts
-	err := p.UnmarshalJSON(b)
+	err := p.UnmarshalJSONFrom(d)
 	*t = Text(cmp.Or(p.Text, p.Thoughts))
 	return err
 }
@@ -100,10 +113,22 @@ type Parts struct{ Text, Thoughts string }
 // maxNesting bounds parts within parts: a list of thinking parts, each with a list of texts.
 const maxNesting = 4
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *Parts) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (p *Parts) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*p = Parts{}
-	return p.add(b, 0)
+	if d.PeekKind() == '"' { // almost all
+		token, err := d.ReadToken()
+		if err != nil {
+			return err
+		}
+		p.Text = token.String()
+		return nil
+	}
+	v, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
+	return p.add(v, 0)
 }
 
 // add appends the text and the reasoning in a value: a string, a part, or a list of them.
@@ -174,9 +199,13 @@ type Number struct {
 	There bool
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *Number) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (n *Number) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*n = Number{}
+	b, err := d.ReadValue()
+	if err != nil {
+		return err
+	}
 	v, err := strconv.ParseFloat(strings.TrimSpace(strings.Trim(string(b), `"`)), 64)
 	if err == nil && !math.IsNaN(v) && !math.IsInf(v, 0) {
 		*n = Number{v, true}

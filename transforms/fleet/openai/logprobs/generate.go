@@ -90,33 +90,28 @@ type generatedMeta struct {
 	Named jsontext.Value `json:"output_token_ids_logprobs"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (m *generatedMeta) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (m *generatedMeta) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*m = generatedMeta{}
-	if jsontext.Value(b).Kind() != '{' {
-		return nil
-	}
 	type plain generatedMeta
-	return json.Unmarshal(b, (*plain)(m), lenient.Options)
+	return lenient.Object(d, (*plain)(m))
 }
 
 // finishReason is a string, or an object with the string as its type.
 type finishReason string
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (r *finishReason) UnmarshalJSON(b []byte) error {
-	*r = ""
-	if jsontext.Value(b).Kind() == '{' {
-		var object struct {
-			Type lenient.Text `json:"type"`
-		}
-		err := json.Unmarshal(b, &object, lenient.Options)
-		*r = finishReason(object.Type)
-		return err
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (r *finishReason) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	var object struct {
+		Type lenient.Text `json:"type"`
 	}
-	var t lenient.Text
-	err := t.UnmarshalJSON(b)
-	*r = finishReason(t)
+	var err error
+	if d.PeekKind() == '{' {
+		err = lenient.Object(d, &object)
+	} else {
+		err = object.Type.UnmarshalJSONFrom(d)
+	}
+	*r = finishReason(object.Type)
 	return err
 }
 
@@ -146,7 +141,7 @@ func (f *Form) named(lists jsontext.Value) []stage.TokenLogProb {
 			continue
 		}
 		var logProb, id lenient.Number
-		if logProb.UnmarshalJSON(triple[0]) != nil || id.UnmarshalJSON(triple[1]) != nil || !logProb.There || !id.There {
+		if lenient.Unmarshal(triple[0], &logProb) != nil || lenient.Unmarshal(triple[1], &id) != nil || !logProb.There || !id.There {
 			continue
 		}
 		if at := slices.Index(f.IDs, int64(id.Value)); at >= 0 && id.Value == float64(f.IDs[at]) {

@@ -75,24 +75,18 @@ type token struct {
 // list is a list of tokens. Everything else counts as none.
 type list []token
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (l *list) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (l *list) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*l = nil
-	if jsontext.Value(b).Kind() != '[' {
-		return nil
-	}
 	type plain list
-	return json.Unmarshal(b, (*plain)(l), lenient.Options)
+	return lenient.List(d, (*plain)(l))
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (t *token) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (t *token) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*t = token{}
-	if jsontext.Value(b).Kind() != '{' {
-		return nil
-	}
 	type plain token
-	return json.Unmarshal(b, (*plain)(t), lenient.Options)
+	return lenient.Object(d, (*plain)(t))
 }
 
 // maxReported bounds the tokens that are read from one answer.
