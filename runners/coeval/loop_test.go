@@ -85,6 +85,29 @@ evaluate:
 	if text := want(t, nil, "loop", "status", file); !strings.Contains(text, "no step is done") {
 		t.Errorf("status: %s", text)
 	}
+
+	// Of a finished iteration nothing is requested, although its journals are gone. The next one is planned
+	// as before.
+	var state strings.Builder
+	for _, step := range []steps.Step{steps.Produce, steps.MakeSet, steps.TrainModel, steps.SwapModel, steps.Measure, steps.Decide} {
+		fmt.Fprintf(&state, `{"iteration":1,"step":%q,"input":"","output":{"model":{"name":"model-1"}}}`+"\n", step)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "loop"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "loop", steps.StateFile), []byte(state.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var later loopPlan
+	if err := json.Unmarshal([]byte(want(t, nil, "loop", file, "--plan", "--json")), &later); err != nil {
+		t.Fatal(err)
+	}
+	if first := later.Iterations[0]; len(first.Done) != 6 || first.Cost.Generations != 0 || first.Prompts != 0 {
+		t.Errorf("a finished iteration is %+v", first)
+	}
+	if before, now := plan.Iterations[1], later.Iterations[1]; now.Run != before.Run || now.Arena != before.Arena || now.People != before.People {
+		t.Errorf("the second iteration is %+v after the first one, %+v before", now, before)
+	}
 }
 
 // A status beside a running loop leaves a line alone that is in the writing.

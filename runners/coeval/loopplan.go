@@ -43,7 +43,8 @@ type iterationPlan struct {
 	Iteration int      `json:"iteration"`
 	Preset    string   `json:"preset"`
 	Roles     []string `json:"roles"`
-	Prompts   int64    `json:"prompts"`
+	// Prompts are those of the run, 0 if it is done.
+	Prompts int64 `json:"prompts"`
 	// Run, Arena and People are the generations to ask for pairs, for the arena and about people's labels.
 	Run    int64 `json:"run"`
 	Arena  int64 `json:"arena"`
@@ -98,15 +99,22 @@ func (p *loopPlan) iteration(ctx context.Context, l *loop.Loop, in *loop.Intende
 		sum.CompletionTokens += c.CompletionTokens
 		return c.Ask
 	}
-	run, config, err := planRun(ctx, in.Run)
+	config, err := loadSettings(in.Run, config.Config.Validate)
 	if err != nil {
 		return nil, sum, fmt.Errorf("run: %w", err)
 	}
-	it.Prompts, it.Roles = run.Prompts, config.Roles
-	for _, s := range run.Stages {
-		it.Run += add(arena.Calls{Ask: s.Ask, PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens})
+	it.Roles = config.Roles
+	if !in.Has(steps.Produce) {
+		run, err := planRun(ctx, config)
+		if err != nil {
+			return nil, sum, fmt.Errorf("run: %w", err)
+		}
+		it.Prompts = run.Prompts
+		for _, s := range run.Stages {
+			it.Run += add(arena.Calls{Ask: s.Ask, PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens})
+		}
 	}
-	if in.Arena != nil {
+	if in.Arena != nil && !in.Has(steps.Measure) {
 		after, err := planArena(ctx, in.Arena)
 		if err != nil {
 			return nil, sum, fmt.Errorf("evaluate.arena: %w", err)
@@ -144,17 +152,12 @@ func loadSettings(given map[string]any, validate func(config.Config) error) (con
 	return config, err
 }
 
-func planRun(ctx context.Context, given map[string]any) (*plan.Plan, *config.Config, error) {
-	config, err := loadSettings(given, config.Config.Validate)
+func planRun(ctx context.Context, c config.Config) (*plan.Plan, error) {
+	scanned, err := scan(ctx, &c)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	scanned, err := scan(ctx, &config)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := plan.New(ctx, config, scanned, nil)
-	return p, &config, err
+	return plan.New(ctx, c, scanned, nil)
 }
 
 // loadArena returns the config of an arena that a loop would play.
