@@ -1,8 +1,8 @@
 // Package plan estimates a run before it starts: the generations of each stage, the calls that the journal
 // already has, tokens and bytes.
 //
-// It reads the prompts and the journal and sends no request. The probe of coeval plan, which sends
-// requests, is in package main of runners/coeval.
+// It reads the prompts and the journal and sends no request. Requests to measure the servers' rates, which
+// coeval plan sends on demand, are in package estimate.
 package plan
 
 import (

@@ -4,7 +4,8 @@
 // It reports all problems at once: unknown keys, values of a wrong type, and values that are not
 // allowed. Each message names the key, the value, the allowed values, and the place in the file or the
 // flag. No message shows a value that may be an API key, because users put keys into wrong places. The
-// size, the nesting and the expanded aliases of a file are bounded before it is parsed.
+// package bounds the size and the nesting of a file before it parses it, and the expanded aliases before it decodes
+// values.
 package settings
 
 import (

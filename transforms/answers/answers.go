@@ -14,8 +14,8 @@
 // Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name the
 // winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In an arena,
 // an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). An earlier score that differs makes the text
-// ambiguous if prose separates the two and does not correct the first. It does not if the last score is the total of
-// a list. Without prose between them the last score counts, unless both may be scores of single criteria.
+// ambiguous if prose separates the two scores. Exceptions: the prose corrects the first score, or the last score is
+// the total of a list. Without prose between them the last score counts, unless both may be scores of single criteria.
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

@@ -43,10 +43,10 @@
 //	             500 or more. The run stops if the denials of all servers of the role are lasting.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
-//	             A try counts only while some server answers. Once the first calls of a role, or 100 in a
-//	             row, have failed with one code, a call that would fail next is sent again instead. This
-//	             ends two minutes after the first of these failures, or after Options.Patience if that is
-//	             shorter. If calls still fail then, the run stops. If all servers of the role have only
+//	             A try counts only while some server answers. If the first calls of a role, or 100 in a
+//	             row, have failed with one code, the servers may be restarting. The fleet then sends failing
+//	             calls again, until two minutes have passed since the first of these failures, or
+//	             Options.Patience if that is shorter. If calls still fail then, the run stops. If all servers of the role have only
 //	             rejected requests or failed for Options.Patience, the run stops. If none has ever sent a byte,
 //	             or they have sent only web pages, the run stops after maxFirstContact.
 //	cut off      After 25 silent seconds: 504, 524, 408 and other time-outs of a gateway. Before that, 408

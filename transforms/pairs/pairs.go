@@ -8,8 +8,9 @@
 // judgment has that score. It can also bound the difference between two counts: the pairs whose chosen judgment has the
 // higher score, and those whose chosen judgment has the lower score.
 //
-// The package promises that a finding gets exactly one selection for each requested role: a pair, the first
-// of schemas.DropReasons that applies, or, if too few calls succeeded to decide, the code of the failed calls.
+// The package promises exactly one selection of each finding for each requested role. The selection is a pair, or
+// the first of schemas.DropReasons that applies. If too few calls succeeded to decide, it is the code of the failed
+// calls.
 // Scores, tiers and margins are compared as integers, and ties break by ID, so no selection depends on the
 // order of a list. The ratings are floats, rounded to 1e-9. Machines of another architecture may differ
 // within that.

@@ -1,5 +1,7 @@
-// Package isotonic fits monotonic functions to labels: isotonic regression, and the map that is linear between its
-// blocks. The map has each block's fitted value at the mean of the block's inputs. A block is a run of neighbouring inputs with one fitted value.
+// Package isotonic fits monotonic functions to labels.
+//
+// Isotonic regression divides the inputs into blocks: neighbours with one fitted value. The package also makes a map
+// from them. The map has a block's value at the mean of the block's inputs, and is linear between these means.
 package isotonic
 
 import (
