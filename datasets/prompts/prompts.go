@@ -1,7 +1,7 @@
 // Package prompts reads the prompts of a run from files.
 //
-// It reads the kinds of files below. In this package a line is one entry of a file: a line of text, an element of an
-// array, or a row of a table.
+// It reads the kinds of files below. In this package a line is one entry of a file. It is a line of text, an element
+// of an array, or a row of a table.
 //
 //	.jsonl .ndjson .json    one JSON object, string or list of messages per line, or one array of them.
 //	                        A file may also be one object: with a list of rows, {"data":[…]}; with

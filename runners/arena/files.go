@@ -241,8 +241,8 @@ func ReadKnown(ctx context.Context, dirs []string, baseline string) ([]*winrate.
 	return matches, known, nil
 }
 
-// Verify reads an arena's files again and returns their problems. It checks the digest of each file, the
-// style and length of each answer, that every game names prompts and models that have answers, and computes
+// Verify reads an arena's files again and returns their problems. It checks the digest of each file, and the
+// style and length of each answer. Every game must name prompts and models that have answers. Verify computes
 // all figures again from games, answers and the games of known arenas. It compares the report with its
 // digest in the journal.
 func Verify(ctx context.Context, dir string) ([]string, error) {
@@ -302,11 +302,11 @@ func (v *verifier) compare(computed, written *Summary) {
 	}
 	for i, m := range computed.Matches {
 		if c, w := text(m), text(written.Matches[i]); c != w {
-			v.problem("%s: the figures of %s against %s do not follow from the games and the answers: %s is written; computed is %s", ReportFile, m.A, m.B, w, c)
+			v.problem("%s: the figures of %s against %s differ from those computed from the files: %s is written; computed is %s", ReportFile, m.A, m.B, w, c)
 		}
 	}
 	if c, w := text(computed.Standings), text(written.Standings); c != w {
-		v.problem("%s: the standings do not follow from the games and the answers: %s is written; computed is %s", ReportFile, w, c)
+		v.problem("%s: the standings differ from those computed from the files: %s is written; computed is %s", ReportFile, w, c)
 	}
 }
 

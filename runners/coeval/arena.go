@@ -460,6 +460,6 @@ func verifyArena(c *cobra.Command, dir string) error {
 	if len(found) > 0 {
 		return &exitError{code: exitProof, err: fmt.Errorf("%s: %d problems", sanitize.Line(dir), len(found))}
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: proved: all figures follow from the games and the answers\n", sanitize.Line(dir))
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: proved: all figures, computed again from the files, are the same\n", sanitize.Line(dir))
 	return err
 }

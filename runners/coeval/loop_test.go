@@ -8,7 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"coeval/runners/loop/config"
+	"coeval/runners/loop/inputs"
 	"coeval/runners/loop/steps"
+	"coeval/schemas"
 )
 
 // The plan of a loop counts the calls of each iteration for every preset, prices them, and starts nothing.
@@ -65,7 +68,7 @@ evaluate:
 		{Preset: "temporal", Run: 5 * (12 + 36), Arena: 6 + 24, People: 6},
 	} {
 		got := plan.Iterations[i]
-		if got.Iteration != i+1 || got.Preset != wanted.Preset || got.Prompts != 5 || got.Run != wanted.Run || got.Arena != wanted.Arena || got.People != wanted.People {
+		if got.Iteration != i+1 || got.Preset != wanted.Preset || got.Prompts == nil || *got.Prompts != 5 || got.Run != wanted.Run || got.Arena != wanted.Arena || got.People != wanted.People {
 			t.Errorf("iteration %d: %+v, want %+v", i+1, got, wanted)
 		}
 		if got.Cost.Generations != got.Run+got.Arena+got.People {
@@ -86,28 +89,63 @@ evaluate:
 		t.Errorf("status: %s", text)
 	}
 
-	// Of a finished iteration nothing is requested, although its journals are gone. The next one is planned
-	// as before.
-	var state strings.Builder
-	for _, step := range []steps.Step{steps.Produce, steps.MakeSet, steps.TrainModel, steps.SwapModel, steps.Measure, steps.Decide} {
-		fmt.Fprintf(&state, `{"iteration":1,"step":%q,"input":"","output":{"model":{"name":"model-1"}}}`+"\n", step)
+	// The plan requests nothing for a finished iteration, although its journals are gone. The arena of the next one has
+	// to ask the first two models again, for 12 answers and 12 games.
+	first := finishedSteps(t, file)
+	for done, wanted := range map[int]struct {
+		first, second int64 // generations for pairs and the arena
+		prompts       bool
+	}{
+		0: {5*(7+77+110) + 24, 5*(4+12) + 30, true},
+		1: {24, 5*(4+12) + 30, false},
+		6: {0, 5*(4+12) + 54, false},
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, "loop"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		state := strings.Join(first[:done], "")
+		if err := os.WriteFile(filepath.Join(dir, "loop", steps.StateFile), []byte(state), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var later loopPlan
+		if err := json.Unmarshal([]byte(want(t, nil, "loop", file, "--plan", "--json")), &later); err != nil {
+			t.Fatal(err)
+		}
+		if later.Refused != "" {
+			t.Errorf("after %d steps the loop can't go on: %s", done, later.Refused)
+		}
+		one, two := later.Iterations[0], later.Iterations[1]
+		if len(one.Done) != done || one.Run+one.Arena != wanted.first || (one.Prompts != nil) != wanted.prompts || (one.People == 0) != (done == 6) {
+			t.Errorf("after %d steps the first iteration is %+v", done, one)
+		}
+		if two.Run+two.Arena != wanted.second || two.People != 6 {
+			t.Errorf("after %d steps the second iteration is %+v", done, two)
+		}
 	}
-	if err := os.Mkdir(filepath.Join(dir, "loop"), 0o700); err != nil {
+}
+
+// finishedSteps returns the lines of the state of a finished first iteration of a loop.
+func finishedSteps(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "loop", steps.StateFile), []byte(state.String()), 0o600); err != nil {
+	c, err := config.Parse(file, text)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var later loopPlan
-	if err := json.Unmarshal([]byte(want(t, nil, "loop", file, "--plan", "--json")), &later); err != nil {
-		t.Fatal(err)
+	var lines []string
+	input := schemas.Digest(c.Model.Path)
+	for _, step := range c.Steps(1) {
+		record := steps.Record{Iteration: 1, Step: step, Input: inputs.Of(&c, 1, step, input)[0], Output: json.RawMessage(`{"model":{"name":"model-1"}}`)}
+		line, err := json.Marshal(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, input = append(lines, string(line)+"\n"), schemas.Digest(record.Input, string(record.Output))
 	}
-	if first := later.Iterations[0]; len(first.Done) != 6 || first.Cost.Generations != 0 || first.Prompts != 0 {
-		t.Errorf("a finished iteration is %+v", first)
-	}
-	if before, now := plan.Iterations[1], later.Iterations[1]; now.Run != before.Run || now.Arena != before.Arena || now.People != before.People {
-		t.Errorf("the second iteration is %+v after the first one, %+v before", now, before)
-	}
+	return lines
 }
 
 // A status beside a running loop leaves a line alone that is in the writing.

@@ -29,7 +29,7 @@ type loopPlan struct {
 	Iterations []iterationPlan `json:"iterations"`
 	All        estimate.Cost   `json:"all"`
 	// MinDifference is the least distance from 50 % of a win rate that the arena's prompts show; null
-	// without an arena.
+	// without an evaluation to come.
 	MinDifference *float64 `json:"min_difference"`
 
 	// Refused is the reason why the loop cannot go on with this config, usually empty.
@@ -43,9 +43,10 @@ type iterationPlan struct {
 	Iteration int      `json:"iteration"`
 	Preset    string   `json:"preset"`
 	Roles     []string `json:"roles"`
-	// Prompts are those of the run, 0 if it is done.
-	Prompts int64 `json:"prompts"`
-	// Run, Arena and People are the generations to ask for pairs, for the arena and about people's labels.
+	// Prompts are those of the run, null if it is done.
+	Prompts *int64 `json:"prompts"`
+	// Run, Arena and People are the generations to ask for pairs, for the arena and about people's labels: 0 for
+	// what is done.
 	Run    int64 `json:"run"`
 	Arena  int64 `json:"arena"`
 	People int64 `json:"people"`
@@ -109,7 +110,7 @@ func (p *loopPlan) iteration(ctx context.Context, l *loop.Loop, in *loop.Intende
 		if err != nil {
 			return nil, sum, fmt.Errorf("run: %w", err)
 		}
-		it.Prompts = run.Prompts
+		it.Prompts = &run.Prompts
 		for _, s := range run.Stages {
 			it.Run += add(arena.Calls{Ask: s.Ask, PromptTokens: s.PromptTokens, CompletionTokens: s.CompletionTokens})
 		}
@@ -234,7 +235,11 @@ func (p *loopPlan) print(w io.Writer, l *loop.Loop) error {
 		for k, s := range it.Done {
 			done[k] = string(s)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", it.Iteration, cmp.Or(it.Preset, "–"), strings.Join(it.Roles, ", "), n(it.Prompts),
+		prompts := "–"
+		if it.Prompts != nil {
+			prompts = n(*it.Prompts)
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", it.Iteration, cmp.Or(it.Preset, "–"), strings.Join(it.Roles, ", "), prompts,
 			n(it.Run), n(it.Arena), n(it.People), n(it.Cost.PromptTokens), n(it.Cost.CompletionTokens), spanOf(&it.Cost), money(&it.Cost), cmp.Or(strings.Join(done, ", "), "–"))
 		sum.Run, sum.Arena, sum.People = sum.Run+it.Run, sum.Arena+it.Arena, sum.People+it.People
 	}

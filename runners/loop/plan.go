@@ -23,7 +23,7 @@ type Intended struct {
 	// which requests all that phase 1 requests.
 	Run map[string]any
 	// Arena is the config of the arena after the iteration, nil without one. Before is that after the
-	// iteration before, which the same folder has; nil in the first iteration.
+	// iteration before, which the same folder has; nil if no evaluation comes before that is not done.
 	Arena, Before map[string]any
 	// Judge is the config of the calibration, nil without labels.
 	Judge map[string]any
@@ -52,7 +52,10 @@ func (l *Loop) Intended() ([]Intended, error) {
 				models = append(models, l.plannedModel(i))
 			}
 			it.Arena = l.arenaSettings(models)
-			before = it.Arena
+			before = nil
+			if !it.Has(steps.Measure) {
+				before = it.Arena
+			}
 		}
 		if l.Config.Evaluate.People != "" {
 			it.Judge = l.plannedJudge(t)
@@ -78,7 +81,11 @@ func (l *Loop) plannedRun(t int) map[string]any {
 	}
 	settings := l.currentSettings(t, preset, &model)
 	if preset == config.PhaseTwo {
-		l.putFuture(settings, &checkpoint{Name: l.firstName(), Digest: fmt.Sprintf("untrained-%d", t)})
+		future := checkpoint{Name: l.firstName(), Digest: fmt.Sprintf("untrained-%d", t)}
+		if done, err := steps.Output[swapped](l.state, t, steps.SwapFuture); err == nil {
+			future = done.Model
+		}
+		l.putFuture(settings, &future)
 	}
 	return settings
 }

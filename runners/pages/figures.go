@@ -214,15 +214,19 @@ func flight(p *charts.Plot, series []summary.Point, by float64) ([]charts.Key, e
 	var keys []charts.Key
 	for _, layer := range layers {
 		high := slices.Clone(low)
-		for k, s := range series {
-			for _, stage := range layer.stages {
+		name := ""
+		for _, stage := range layer.stages {
+			for k, s := range series {
 				high[k].Y += float64(s.InFlightByStage[stage])
+				if s.InFlightByStage[stage] > 0 && name == "" {
+					name = stage
+				}
 			}
 		}
 		if err := p.Area(low, high, layer.colour); err != nil {
 			return nil, err
 		}
-		keys, low = append(keys, charts.Key{Colour: layer.name, Name: layer.stages[0]}), high
+		keys, low = append(keys, charts.Key{Colour: layer.name, Name: cmp.Or(name, layer.stages[0])}), high
 	}
 	return keys, nil
 }

@@ -297,4 +297,9 @@ func TestEveryStageIsInFlight(t *testing.T) {
 	if err != nil || len(keys) != 3 {
 		t.Errorf("%d keys, %v; want 3", len(keys), err)
 	}
+	series[1].InFlightByStage = map[string]int64{schemas.StageReads: 15}
+	keys, err = flight(charts.New("x", "y"), series, 1)
+	if err != nil || len(keys) != 3 || keys[1].Name != schemas.StageReads {
+		t.Errorf("keys of a run with reads alone are %v, %v", keys, err)
+	}
 }

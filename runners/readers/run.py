@@ -321,18 +321,18 @@ def main():
         ["calibration.py", "--self-test", args.pairs, people],
         ["calibration.py", "--self-test", scores, plain],
     ):
-        done = subprocess.run(
-            [sys.executable, str(HERE / script), *arguments], stderr=subprocess.PIPE, text=True, check=False
-        )
-        sys.stderr.write(done.stderr)
-        sys.stderr.flush()
-        if done.returncode != 0:
-            failed.append((script, arguments, done))
+        errors = []
+        with subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments], stderr=subprocess.PIPE, text=True, errors="replace"
+        ) as child:
+            for line in child.stderr:
+                sys.stderr.write(line)
+                errors.append(line)
+        if child.returncode != 0:
+            failed.append(f"failed with {child.returncode}: {script} {' '.join(arguments)}\n{''.join(errors)[-3000:]}")
     if failed:
-        # Again at the end, where a log that is cut off still shows it.
-        for script, arguments, done in failed:
-            words = " ".join([script, *arguments])
-            print(f"failed with {done.returncode}: {words}\n{done.stderr[-3000:]}", file=sys.stderr)
+        # A log of which only the end is kept still shows the errors.
+        print("\n".join(failed), file=sys.stderr)
         print(f"the runs are still in {args.scratch}", file=sys.stderr)
         return 1
     shutil.rmtree(args.scratch)

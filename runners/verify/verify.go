@@ -18,9 +18,9 @@
 //     digest of its files.
 //
 // Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which shares
-// no code with the transforms that wrote the run. Shared with the writer are the ID hashes, the row order,
-// the assignment to shards, the Parquet reader, and the types and defaults of the settings. The digest of
-// run.json and the rendering of the judge's prompt template are also the writer's code.
+// no code with the transforms that wrote the run. The ID hashes, the row order, the assignment to
+// shards and the Parquet reader are the writer's code. So are the types and defaults of the settings, the
+// digest of run.json, and the rendering of the judge's prompt template.
 //
 // An ID is the hash of its row's content and of its parents' IDs. Rows are sorted and in the right
 // shard, so comparing each row with the previous one proves that the table has no duplicates.

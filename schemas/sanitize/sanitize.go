@@ -3,8 +3,8 @@
 // A text can contain control characters: terminal escapes move the cursor and recolour the screen.
 // Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and
 // [Line] make each of them visible. They also replace invalid UTF-8 by U+FFFD, and Text shortens CRLF to LF.
-// They do not escape for HTML or any other language. [JSON] replaces the same characters by escapes of JSON, so the
-// values stay the same.
+// They do not escape for HTML or any other language. [JSON] replaces those from U+007F on by escapes of
+// JSON, so that values of valid UTF-8 stay the same.
 package sanitize
 
 import (

@@ -14,8 +14,9 @@
 // Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name the
 // winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In an arena,
 // an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). An earlier score that differs makes the text
-// ambiguous if prose separates the two scores. Exceptions: the prose corrects the first score, or the last score is
-// the total of a list. Without prose between them the last score counts, unless both may be scores of single criteria.
+// ambiguous if prose separates the two scores, unless the prose corrects the first one, or the last one is the total
+// of a list. Without prose between them the last score counts. It does not if both may be scores of single criteria,
+// or if its label is weak.
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

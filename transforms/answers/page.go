@@ -39,8 +39,8 @@ type line struct {
 // turnMark matches the beginning of a turn in the transcripts that models continue.
 var turnMark = patterns.New(`(?i)^[\s#*>-]*(?:(?:human|user|assistant|system|student|question|q|input|prompt|instruction|task)\s*(?:\d+\s*)?:|(?:##?#?#?)\s*(?:human|user|assistant|system|instruction|response|input|question|prompt|task|rubric|conversation|answer\s+to\s+grade)\b)`)
 
-// subject matches a heading for another answer, question or example than the first.
-var subject = patterns.New(`(?i)^\W*(?:response|answer|reply|assistant|question|example|conversation|task)\s*#?(?:[2-9]|[b-h]|two)\W*$`)
+// subject matches a heading for another answer or question than the first.
+var subject = patterns.New(`(?i)^\W*(?:response|answer|reply|assistant|question|conversation|task)\s*#?(?:[2-9]|[b-h]|two)\W*$`)
 
 // maxSubject is the length of the longest such heading.
 const maxSubject = 30
@@ -48,18 +48,22 @@ const maxSubject = 30
 // startsTurn reports whether another speaker or subject begins on a line.
 func startsTurn(s string) bool {
 	begin := strings.TrimLeft(s, " \t\r\v\f#*>-[(_\"")
-	if !beginsWith(begin, turnWords) { // spares most lines the expressions
+	if begin == "" || strings.IndexByte("husqiatprcHUSQIATPRC", begin[0]) < 0 || !mayBeginTurn(begin) { // spares most lines the expressions
 		return false
 	}
 	return turnMark.MatchString(s) || len(s) <= maxSubject && subject.MatchString(s)
 }
 
 // turnWords are the first words that turnMark and subject match.
-var turnWords = strings.Fields("human user assistant system student question q input prompt instruction task response rubric conversation answer reply example")
+var turnWords = strings.Fields("human user assistant system student question q input prompt instruction task response rubric conversation answer reply")
 
-// beginsWith reports whether a text begins with one of the words, in letters of either case.
-func beginsWith(s string, words []string) bool {
-	return slices.ContainsFunc(words, func(w string) bool { return len(s) >= len(w) && strings.EqualFold(s[:len(w)], w) })
+// mayBeginTurn reports whether a text begins with one of turnWords, or with other letters than those of ASCII, of which
+// the expressions fold some.
+func mayBeginTurn(s string) bool {
+	return slices.ContainsFunc(turnWords, func(w string) bool {
+		begin := s[:min(len(s), len(w))]
+		return strings.EqualFold(begin, w) || !prose.IsASCII(begin)
+	})
 }
 
 // struck matches a line that is struck out: ~~Score: 4~~.

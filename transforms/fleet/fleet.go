@@ -38,17 +38,17 @@
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. Before a role's first answer the run stops with an error, unless another server
-//	             can serve the role. After it the server is paused. A denial is lasting after three
-//	             in a row over more than three seconds, or over more than two minutes if the status is
-//	             500 or more. The run stops if the denials of all servers of the role are lasting.
+//	             can serve the role. After it the server is paused. The run stops if every server of the role
+//	             has denied at least three times in a row, for more than three seconds. For a status of
+//	             500 or more the time is two minutes.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a
 //	             row, have failed with one code, the servers may be restarting. The fleet then sends failing
 //	             calls again, until two minutes have passed since the first of these failures, or
-//	             Options.Patience if that is shorter. If calls still fail then, the run stops. If all servers of the role have only
-//	             rejected requests or failed for Options.Patience, the run stops. If none has ever sent a byte,
-//	             or they have sent only web pages, the run stops after maxFirstContact.
+//	             Options.Patience if that is shorter. If calls still fail then, the run stops. If all servers of
+//	             the role have only rejected requests or failed for Options.Patience, the run stops. If none
+//	             has ever sent a byte, or they have sent only web pages, it stops after maxFirstContact.
 //	cut off      After 25 silent seconds: 504, 524, 408 and other time-outs of a gateway. Before that, 408
 //	             counts as overloaded, 504 and 524 as broken. The request is sent again as a stream. If
 //	             that fails too, it is sent again with half as many choices.

@@ -68,7 +68,7 @@ var firstLetters = patterns.New(`^[\s("'“\[{<]*(?:` + noun + `\s*)?([أبאב�
 // read reads the text after a label: which judgment it names.
 func read(value string) answers.Value {
 	s := strings.TrimSpace(lookalikes.Replace(value))
-	if s == "A" || s == "B" { // almost all
+	if s == "A" || s == "B" { // almost all values are a letter
 		return answers.Value{N: int(winner(s))}
 	}
 	if !prose.IsASCII(s) {

@@ -61,7 +61,7 @@
 // coeval-simulator as the owner.
 //
 // The server batches as a GPU server does. Each choice occupies one of Slots. Its time depends on the
-// request, the seed, and the cached part of the prompt. When no slot is free, choices wait in the order of
+// request, the seed, the cached part of the prompt, and the fault if there is one. When no slot is free, choices wait in the order of
 // their arrival. A request ends with its slowest choice. Without Latency and rates the server answers at
 // once.
 //

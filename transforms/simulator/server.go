@@ -449,8 +449,8 @@ func (s *Server) choices(a *ask) []Choice {
 	return choices
 }
 
-// duration returns the slot time of a choice. It depends on the request, the seed and the cached part of the
-// prompt, even with fresh texts.
+// duration returns the slot time of a choice. It depends on the request, the seed, the cached part of the prompt and
+// the fault, even with fresh texts.
 func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
 	var seconds float64
 	if s.o.Latency > 0 {

@@ -124,7 +124,7 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 	form := formOf(tags)
 	// The texts on both sides of a thought can form a new tag; therefore the loop. Each pass that
 	// changes the text removes at least one tag.
-	for hasBracket(text) || strings.HasPrefix(text, "analysis") {
+	for len(tags) > 0 || hasBracket(text) || strings.HasPrefix(text, "analysis") {
 		before := text
 		text, cut = finalChannel(text, think, cut)
 		text, cut = fencedThoughts(text, think, cut)
@@ -138,8 +138,7 @@ func StripReasoning(g schemas.Generation, tags ...string) (text, reasoning strin
 	return strings.TrimSpace(text), strings.Join(thoughts, "\n\n"), cut
 }
 
-// brackets are the beginnings of all tags and fences around reasoning. One search for each takes less time than one
-// for all of them.
+// brackets are the beginnings of all known tags and fences around reasoning. The tags of a role may begin otherwise.
 var brackets = strings.Fields("< [ { ＜ 〈 《 【 ◁ ⟨ （ ``` ~~~")
 
 func hasBracket(s string) bool {

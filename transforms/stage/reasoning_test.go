@@ -124,6 +124,10 @@ func TestMoreReasoningTags(t *testing.T) {
 	if text, _, _ := StripReasoning(g); text != g.Text {
 		t.Errorf("without the tags got %q", text)
 	}
+	g.Text = "BEGIN_PLAN a END_PLAN\nb"
+	if text, reasoning, _ := StripReasoning(g, "BEGIN_PLAN END_PLAN"); text != "b" || reasoning != "a" {
+		t.Errorf("with tags without brackets got %q, %q", text, reasoning)
+	}
 	for _, tag := range []string{"", "<", "a b c", "x x"} {
 		if err := ValidateReasoningTags([]string{"<a>", tag}); err == nil {
 			t.Errorf("%q is allowed", tag)

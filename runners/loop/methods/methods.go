@@ -58,8 +58,8 @@ const (
 
 var both = []string{schemas.RoleActor, schemas.RoleJudge}
 
-// Variants are all of them. In each, every model that answers writes the same number of responses to a prompt,
-// and the judge the same number of judgments of each response. With the static judge the comparisons are made
+// Variants are all of them. In each, every model that answers writes the same number of responses to a prompt.
+// The judge writes the same number of judgments of each response. With the static judge the comparisons are made
 // as with the meta-judge, and their pairs are not trained on.
 func Variants() []Variant {
 	return []Variant{

@@ -5,8 +5,8 @@
 // model. After lora and reload, the identity that the server reports, if any, must be the new one, too. A
 // canary is the greedy answers to fixed prompts, each sent twice: the texts and, if the server reports them,
 // the log-probabilities. On at least one prompt, the new model's canary must differ from the former model's by
-// more than 0.005 nats, and by more than three times the largest difference between two answers of one model to
-// one prompt. Answers with different texts count as at least 1 nat apart. See [Canary].
+// more than 0.005 nats. The difference must also exceed three times the largest difference between two answers
+// of one model to one prompt. Answers with different texts count as at least 1 nat apart. See [Canary].
 //
 //	Record(former model)                         before the swap
 //	Load, Reload, a command, or WaitReady        the server gets the new model

@@ -147,6 +147,15 @@ func TestDecode(t *testing.T) {
 			name: "NaN where nothing is read", n: 1, has: []bool{true},
 			body: `{"choices":[{"index":0,"message":{"content":"a"},"logprobs":{"x":[NaN,-Infinity,inf]},"finish_reason":"stop"}],` + usage + `,"score":NaN}`, want: counted,
 		},
+		{
+			name: "NaN between the counts of another provider", n: 1, has: []bool{true}, want: counted,
+			body: `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"input_tokens":9,"cost":NaN,"output_tokens":7}}`,
+		},
+		{
+			name: "NaN between the counts of two providers", n: 1, has: []bool{true},
+			body: `{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"input_tokens":9,"cost":NaN,"completion_tokens":7}}`,
+			want: []schemas.Generation{{Text: "a", FinishReason: "stop", CompletionTokens: 7}},
+		},
 		{name: "NaN in a text stays", n: 1, has: []bool{true}, body: one(`{"content":"NaN \"NaN","x":NaN}`, ""), want: []schemas.Generation{{Text: `NaN "NaN`, FinishReason: "stop"}}},
 		{name: "usage as floats", n: 1, has: []bool{true}, body: one(said, `,"usage":{"prompt_tokens":9.0,"completion_tokens":7.2}`), want: counted},
 		{name: "usage as strings", n: 1, has: []bool{true}, body: one(said, `,"usage":{"prompt_tokens":"9","completion_tokens":" 7"}`), want: counted},

@@ -231,9 +231,11 @@ type usage struct {
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (u *usage) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type plain usage
-	err := lenient.Object(d, (*plain)(u))
+	if err := lenient.Object(d, (*plain)(u)); err != nil {
+		return err
+	}
 	if !u.PromptTokens.There && !u.CompletionTokens.There {
 		u.PromptTokens, u.CompletionTokens = u.InputTokens, u.OutputTokens
 	}
-	return err
+	return nil
 }

@@ -13,8 +13,8 @@
 // Requests wait here, not at a server: another server can still take them. Each request waits in the queue
 // of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes are assigned
 // by rendezvous hashing, weighted by the limits, with bounded load. A server with room serves its own queue
-// first, otherwise the longest queue. While requests wait, a healthy server with room idles only if all
-// of them avoid it after a fault, or if it is too slow for the last requests of the run. Later stages go before earlier ones, so that prompts finish and memory stays flat. After
+// first, otherwise the longest queue that it may serve. It leaves requests that failed on it to other
+// servers. Near the end of a run, a slow server takes no new requests. Later stages go before earlier ones, so that prompts finish and memory stays flat. After
 // the last prompt, earlier stages go first, so that no prompt starts after all others have finished.
 //
 // For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A

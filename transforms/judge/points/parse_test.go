@@ -313,5 +313,13 @@ func TestPlainNumbers(t *testing.T) {
 		if plain != long || plainReason != longReason {
 			t.Errorf("%s is %d %q, with its unit %d %q", s, plain, plainReason, long, longReason)
 		}
+		if _, ok := plainNumber(s); !ok {
+			t.Errorf("%s is no plain number", s)
+		}
+	}
+	for _, s := range []string{"", ".", "4.", ".5", "1.2.3", "4..5", "+4", "-1", "4,5", "4 ", "4/5", "٤", "4e1"} {
+		if n, ok := plainNumber(s); ok {
+			t.Errorf("%q is the plain number %v", s, n)
+		}
 	}
 }

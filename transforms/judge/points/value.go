@@ -224,7 +224,7 @@ var (
 // read reads the text after a label.
 func (sc Scale) read(value string) answers.Value {
 	c := &cursor{s: strings.TrimSpace(value)}
-	if n, ok := plainNumber(c.s); ok { // almost all
+	if n, ok := plainNumber(c.s); ok { // almost all values are plain
 		var v answers.Value
 		v.N, v.Reason = sc.thousandths(n)
 		return v

@@ -2,6 +2,7 @@
 //
 // A reader states the types that it uses: [Text], [Parts] and [Number]. Each accepts the forms that servers are
 // known to send. A value of another type decodes to nothing, so that it does not spoil the rest of an answer.
+// [Object] and [List] leave their target as it is then.
 // The nesting of parts is bounded. The package does no I/O and has no state.
 package lenient
 
@@ -102,7 +103,7 @@ type Text string
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	var p Parts
-	err := p.UnmarshalJSONFrom(d)
+	err := json.UnmarshalDecode(d, &p)
 	*t = Text(cmp.Or(p.Text, p.Thoughts))
 	return err
 }
@@ -116,7 +117,7 @@ const maxNesting = 4
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (p *Parts) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*p = Parts{}
-	if d.PeekKind() == '"' { // almost all
+	if d.PeekKind() == '"' { // almost all values are strings
 		token, err := d.ReadToken()
 		if err != nil {
 			return err

@@ -109,7 +109,7 @@ func (r *finishReason) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	if d.PeekKind() == '{' {
 		err = lenient.Object(d, &object)
 	} else {
-		err = object.Type.UnmarshalJSONFrom(d)
+		err = json.UnmarshalDecode(d, &object.Type)
 	}
 	*r = finishReason(object.Type)
 	return err
