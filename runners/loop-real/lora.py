@@ -61,7 +61,7 @@ def config(args, port, misfit):
             "worker": {"urls": [f"http://127.0.0.1:{port}/v1"], "model": NAME},
             "prompts": {"paths": [str(args.scratch / "prompts.jsonl")]},
             "verdicts": "enforced",
-            "actor": {"n": 2, "max_tokens": 32, "stop": ["\n"]},
+            "actor": {"n": 4, "max_tokens": 64, "stop": ["\n"]},  # some of 24 responses end, whatever the machine's arithmetic
             "judge": {"n": 2, "max_tokens": 48},
             "meta_judge": {"max_tokens": 48},
             "client": {"max_in_flight": 8, "patience": "10m"},

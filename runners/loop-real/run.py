@@ -46,7 +46,7 @@ def config(args, port, judge_port):
             "worker": {"urls": [f"http://127.0.0.1:{port}/v1"], "model": NAME},
             "prompts": {"paths": [str(args.scratch / "prompts.jsonl")]},
             "verdicts": "enforced",
-            "actor": {"n": 2, "max_tokens": 64, "stop": ["\n"]},
+            "actor": {"n": 3, "max_tokens": 64, "stop": ["\n"]},
             "judge": {"n": 2, "max_tokens": 40},
             "meta_judge": {"max_tokens": 32},
             "method": {"min_meta_judgments": 2},
@@ -138,7 +138,7 @@ def kill_in_training(loop):
 def kill_in_run(loop, log):
     """Kills the loop, its run and its server when the second iteration has a third of its calls."""
     model = str(loop.folder.absolute() / "it-1" / "model")
-    wanted = PROMPTS_PER_ITERATION * 6 / 3  # two responses a prompt, each judged twice
+    wanted = PROMPTS_PER_ITERATION * 9 / 3  # three responses a prompt, each judged twice
 
     def made():
         return sum(len(c["generations"]) for c in calls(log) if c["event"] == "delivered" and c["model"] == model)
