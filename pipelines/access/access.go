@@ -2,7 +2,7 @@
 //
 // An [Access] contains the names of environment variables and files, and never a secret itself.
 // [Access.Check] refuses secrets in wrong places, and [Access.Hide] replaces them before a config is
-// printed. Neither reads a secret.
+// printed. Neither opens the named files or looks up the named variables.
 package access
 
 import (

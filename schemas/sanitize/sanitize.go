@@ -3,8 +3,8 @@
 // A text can contain control characters: terminal escapes move the cursor and recolour the screen.
 // Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and
 // [Line] make each of them visible. They also replace invalid UTF-8 by U+FFFD, and Text shortens CRLF to LF.
-// They do not escape for HTML or any other language. [JSON] replaces those from U+007F on by escapes of
-// JSON, so that values of valid UTF-8 stay the same.
+// They do not escape for HTML or any other language. [JSON] replaces control characters, bidirectional
+// marks and tag characters from U+007F on by JSON escapes. A decoder then gets the same values from valid UTF-8.
 package sanitize
 
 import (

@@ -13,10 +13,10 @@
 //
 // Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name the
 // winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In an arena,
-// an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). An earlier score that differs makes the text
-// ambiguous if prose separates the two scores, unless the prose corrects the first one, or the last one is the total
-// of a list. Without prose between them the last score counts. It does not if both may be scores of single criteria,
-// or if its label is weak.
+// an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). If prose separates two
+// different scores, the text is ambiguous. There are two exceptions: the prose corrects the first score, or the last
+// score is the total of a list. Without prose between them the last score counts. The text is ambiguous if both may be
+// scores of single criteria, or if the label of the last one is weak ([Weak]).
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

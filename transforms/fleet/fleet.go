@@ -38,9 +38,9 @@
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. Before a role's first answer the run stops with an error, unless another server
-//	             can serve the role. After it the server is paused. The run stops if every server of the role
-//	             has denied at least three times in a row, for more than three seconds. For a status of
-//	             500 or more the time is two minutes.
+//	             can serve the role. After the role's first answer, a denial pauses the server. The run stops
+//	             if every server of the role has denied at least three times in a row, for more than
+//	             three seconds. For a status of 500 or more the time is two minutes.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a
@@ -55,7 +55,7 @@
 //	stream only  The server supports streams alone. The request is sent again as a stream.
 //	own machine  No file descriptor or port is free on this machine. The run stops and records no failure.
 //
-// The package promises four things. Messages contain no API key. A request takes all its permits at
+// The package promises four things. Error messages contain no API key. A request takes all its permits at
 // once. The client rejects an answer if its connection or X-Request-Id shows that it belongs to another
 // request. Close leaves no goroutine. The package does not promise that a call is sent only once. For
 // example, a server may finish a generation after the request's time limit. Then its work is lost, and

@@ -1,14 +1,14 @@
 // Package generate requests K responses to every prompt from the actor and, for method.pairs: temporal,
 // from other checkpoints.
 //
-// The other checkpoints are past, the first model of a loop, and future, the model that phase 1 trains. A model
-// receives the conversation as it is, without a template. The package promises:
+// In a loop, role past is the first model, and role future the model that phase 1 trains. A model receives the
+// conversation as it is, without a template. The package promises:
 //
 //   - The responses of a dossier are distinct by their trimmed text within each pool: the actor's, those
 //     of past, and those of future. They are in the order of their first replicate, and each lists all
 //     replicates with this text.
 //   - Each response is complete, empty or truncated.
-//   - A final failure of a call becomes a failure of the dossier.
+//   - A call that fails for good becomes an entry of Dossier.Failures. The other calls continue.
 package generate
 
 import (

@@ -9,7 +9,7 @@
 //
 //   - The judgments of a response are in the order of their replicates.
 //   - A judgment without a score is kept, with its reason.
-//   - A final failure of a call becomes a failure of the dossier that names the response.
+//   - A call that fails for good becomes an entry of Dossier.Failures with the response.
 //
 // It does not decide whether a response has enough judgments: package score does.
 package judge

@@ -13,8 +13,8 @@
 //
 //   - Every comparison names the IDs of its two judgments in the order in which they were shown. A
 //     verdict is assigned to judgments by their IDs, never by an index in a list.
-//   - A final failure of a call becomes a failure of the dossier that names the two judgments. It leaves
-//     no comparison.
+//   - A call that fails for good becomes an entry of Dossier.Failures with the two judgments, and leaves no
+//     comparison.
 package meta
 
 import (

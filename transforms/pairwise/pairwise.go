@@ -5,7 +5,7 @@
 // verdict; see [ParseVerdict].
 //
 // Every comparison names its replicate, and the two responses in the order in which they were shown. A
-// final failure of a call becomes a failure of the dossier and leaves no comparison. Equal, empty and
+// call that fails for good becomes an entry of Dossier.Failures and leaves no comparison. Equal, empty and
 // cut-off answers are compared like all others, because a user would get these answers too.
 package pairwise
 

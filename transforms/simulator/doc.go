@@ -33,7 +33,7 @@
 // d = 1 − ReadLoss,
 //
 //	P(A)     = sigmoid(d·MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B) + ReadNoise·e(request))
-//	P(v)     = share of N(μ, JudgeNoise²) that is nearest to the whole point v, of 0 to 5
+//	P(v)     = probability that v, of the whole points 0 to 5, is nearest to a draw from N(μ, JudgeNoise²)
 //	μ        = QualityMean + d·(quality − QualityMean) + Leniency + JudgeLengthBias·z + JudgePersistent·e(response, judge) + ReadNoise·e(request)
 //
 // each multiplied by 1 − ReadOther. A label has two spellings, with and without a leading space. The

@@ -2,7 +2,7 @@
 //
 // A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches no
 // module, or answer from a stale prefix cache. So every swap is proved twice. The server must list the new
-// model. After lora and reload, the identity that the server reports, if any, must be the new one, too. A
+// model. If swap.kind is lora or reload, and the server reports an identity, this must be the new model's. A
 // canary is the greedy answers to fixed prompts, each sent twice: the texts and, if the server reports them,
 // the log-probabilities. On at least one prompt, the new model's canary must differ from the former model's by
 // more than 0.005 nats. The difference must also exceed three times the largest difference between two answers

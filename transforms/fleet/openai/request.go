@@ -2,8 +2,8 @@
 // requests and reads answers, errors, model lists and metrics pages.
 //
 // It does no I/O and has no state. Its input comes from servers that may be broken or hostile, so every
-// reader is bounded and fuzzed. Readers are strict about the fields that Coeval uses and lenient about
-// all others. For example, an answer whose field "created" is broken is still an answer.
+// reader is bounded and fuzzed. Readers ignore fields that Coeval does not use. A used field of an unexpected
+// type counts as missing. For example, an answer whose field "usage" is broken is still an answer.
 //
 // The packages below it do a part each. Package lenient decodes JSON whose fields may have any type. Package fault
 // classifies error answers. Package logprobs writes and reads requests for the probabilities of the next token.

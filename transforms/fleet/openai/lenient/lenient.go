@@ -2,7 +2,7 @@
 //
 // A reader states the types that it uses: [Text], [Parts] and [Number]. Each accepts the forms that servers are
 // known to send. A value of another type decodes to nothing, so that it does not spoil the rest of an answer.
-// [Object] and [List] leave their target as it is then.
+// For such a value, [Object] and [List] do not change their target.
 // The nesting of parts is bounded. The package does no I/O and has no state.
 package lenient
 
