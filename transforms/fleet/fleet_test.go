@@ -279,7 +279,7 @@ func TestUnreachable(t *testing.T) {
 		"no such host":            {"http://no-such-host.invalid:8000/v1", "no-such-host.invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(actorAt(tt.url), 1, 1))
+			_, err := try(t.Context(), open(t, Options{Patience: 2 * time.Second}), callsOf(actorAt(tt.url), 1, 1))
 			if err == nil || !strings.Contains(err.Error(), "could be reached") || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v: does not name %s", err, tt.want)
 			}
@@ -721,7 +721,7 @@ func TestMuteServerIsGivenUp(t *testing.T) {
 func TestLongGenerationsAreNotGivenUp(t *testing.T) {
 	t.Parallel()
 	s := start(t, simulator.Options{Latency: 3 * time.Second, Sigma: 0.01})
-	for _, of := range ask(t, open(t, Options{Patience: 600 * time.Millisecond}), callsOf(actorAt(s.URL()), 4, 1)) {
+	for _, of := range ask(t, open(t, Options{Patience: 2 * time.Second}), callsOf(actorAt(s.URL()), 4, 1)) {
 		if of[0].Code != "" {
 			t.Errorf("a call failed: %s %s", of[0].Code, of[0].Message)
 		}

@@ -319,7 +319,7 @@ func TestHTTP2AndPrivateAuthority(t *testing.T) {
 		if _, ok := versions.Load("HTTP/1.1"); ok {
 			t.Error("HTTP/1.1 was spoken")
 		}
-		_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(actorAt(s.URL), 1, 1))
+		_, err := try(t.Context(), open(t, Options{Patience: 2 * time.Second}), callsOf(actorAt(s.URL), 1, 1))
 		if err == nil || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("without the authority: %v", err)
 		}
@@ -392,7 +392,7 @@ func TestHeadersAndQuery(t *testing.T) {
 	}
 	// The message about a failed connection contains its URL without secret parameters.
 	s.Close()
-	_, err := try(t.Context(), open(t, Options{Patience: 300 * time.Millisecond}), callsOf(r, 1, 1))
+	_, err := try(t.Context(), open(t, Options{Patience: 2 * time.Second}), callsOf(r, 1, 1))
 	if err == nil || strings.Contains(err.Error(), "swordfish") {
 		t.Errorf("%v: want an error without secrets", err)
 	}

@@ -770,7 +770,7 @@ func TestFirstContactNamesTheCause(t *testing.T) {
 		_, _ = io.WriteString(w, body)
 	}))
 	defer s.Close()
-	_, err := try(t.Context(), open(t, Options{Patience: 50 * time.Millisecond}), callsOf(actorAt(s.URL), 1, 2))
+	_, err := try(t.Context(), open(t, Options{Patience: 2 * time.Second}), callsOf(actorAt(s.URL), 1, 2))
 	if err == nil || !strings.Contains(err.Error(), "has sent a chat completion within") || !strings.Contains(err.Error(), "Sign in") {
 		t.Errorf("a page: %v", err)
 	}
