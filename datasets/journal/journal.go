@@ -11,7 +11,7 @@
 //	Load ───────────────────────► list, read ◄──────────────────── segments, views
 //	                              save the view ─────────────────► DIGEST.view.json
 //	View.Append(prompt) ────────► pending batch
-//	Journal.Healthy waits while the oldest batch has been unsaved for 5 s
+//	Journal.Healthy waits if the oldest batch is older than 5 s, until it is saved
 //	   send a request
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst

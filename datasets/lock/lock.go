@@ -1,12 +1,12 @@
-// Package lock lets one run at a time work on a folder. The owner of the lock notices its loss. So does each
+// Package lock lets one attempt of a run at a time work on a folder. The owner of the lock notices its loss. So does each
 // cluster worker, which checks a [Fence].
 //
 // On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
 // the process ends in any way. An object store has no flock. There the lock is a lease, the object
-// OUT/operations/lease.json. Its owner renews it every few seconds. Another run may take it after half a
+// OUT/operations/lease.json. Its owner renews it every few seconds. Another attempt may take it after half a
 // minute without a renewal, or at once with Options.TakeOver.
 //
-//	run A                     OUT/operations/lease.json          run B
+//	attempt A                 OUT/operations/lease.json          attempt B
 //	Acquire ── create ──────► {id: A, beat: 0}
 //	        ── renew ───────► {id: A, beat: 1}  ◄── read ─────── Acquire: A has it
 //	        ── renew ───────► {id: A, beat: 2}  ◄── read ─────── it is renewed: refuse
@@ -16,9 +16,9 @@
 // The lock file is opened without following a link. It must be a regular file that belongs to the
 // user and has no second hard link; otherwise Acquire refuses it and changes nothing.
 //
-// A process that works for a run but does not own the lock, such as a cluster worker, checks a [Fence].
+// A process that works for an attempt but does not own the lock, such as a cluster worker, checks a [Fence].
 // Without TakeOver, and if all clocks run at the same rate, a folder never has two owners at a time. A
-// process notices a loss within seconds, not at once. So after a TakeOver two runs may work for some seconds.
+// process notices a loss within seconds, not at once. So after a TakeOver two attempts may work for some seconds.
 package lock
 
 import (

@@ -1,7 +1,7 @@
 // Package verify checks that the files of a run follow from its raw texts and its settings.
 //
-// [Out] reads a run's folder and uses no server. Of the journal it reads only the digest of run.json, and
-// whether real servers or the simulated worker answered. It checks that
+// [Out] reads a run's folder and uses no server. In the journal's folder it reads two things: the recorded
+// digest of run.json, and whether real servers or the simulated worker answered. It checks that
 //
 //   - every file in run.json exists with its size, SHA-256, columns and number of rows, and that the
 //     tables' folders contain no other Parquet file;

@@ -37,10 +37,10 @@
 //	             context_length, content_filter, too_large or bad_request. The run stops if the first
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
-//	             credit. Before a role's first answer the run stops with an error, unless another server
-//	             can serve the role. After the role's first answer, a denial pauses the server. The run stops
-//	             if every server of the role has denied at least three times in a row, for more than
-//	             three seconds. For a status of 500 or more the time is two minutes.
+//	             credit. A server that has never answered for the role denies it from its first denial on. A
+//	             server that has answered before is paused at first. It denies the role after three denials in a row, over
+//	             more than three seconds, or two minutes if the status is 500 or more. The run stops with an
+//	             error if every server of the role denies it.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a

@@ -28,8 +28,8 @@
 // A model whose name has a [Skill] answers and judges better or worse. [World.Learn] computes the skill after
 // training on a set of pairs; this rule is our own. With [Hardness], better answers are harder to judge.
 //
-// A request about a response or two judgments is a read if it has max_tokens 1, logprobs, and top_logprobs
-// or logprob_token_ids. It gets the probabilities of the next token instead of a text. With discrimination
+// A request about one response, or about two judgments, is a read if it has max_tokens 1, logprobs, and
+// top_logprobs or logprob_token_ids. It gets the probabilities of the next token instead of a text. With discrimination
 // d = 1 − ReadLoss,
 //
 //	P(A)     = sigmoid(d·MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B) + ReadNoise·e(request))

@@ -11,7 +11,7 @@
 //   - The tables of a folder with run.json contain the files of one run only. Other files in an adopted
 //     folder stay.
 //   - Nothing is committed unless every count adds up.
-//   - An attempt that has lost the lock of Out to another run commits nothing, and adds no pin to the
+//   - An attempt that has lost the lock of Out to another attempt commits nothing, and adds no pin to the
 //     journal (see [journal.Replay.Pin] and [lock.Fence]).
 //   - Each step can be repeated.
 //

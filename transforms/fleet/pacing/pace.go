@@ -44,7 +44,7 @@
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
 // limit would only leave slots idle. Without statistics for fewer permits in flight, a share of rejections above
 // Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim recovers slowly. It recovers at once if lower
-// limits, down to a single request, had the same rate of rejections. Without this rule, a server that refused
+// limits, down to a single request, had the same rate of rejections. Without the immediate recovery, a server that refused
 // half of all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
 // choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to
 // 7,000.

@@ -14,8 +14,9 @@
 // of its prompt's home server, which probably has the prompt's text in its prefix cache. Homes are assigned
 // by rendezvous hashing, weighted by the limits, with bounded load. A server with room serves its own queue
 // first, otherwise the longest queue that it may serve. It leaves requests that failed on it to other
-// servers. Near the end of a run, a slow server takes no new requests. Later stages go before earlier ones, so that prompts finish and memory stays flat. After
-// the last prompt, earlier stages go first, so that no prompt starts after all others have finished.
+// servers. Near the end of a run, a slow server takes no new requests. Later stages go before earlier ones, so
+// that prompts finish and memory stays flat. Once all prompts of the run have been read, earlier stages go
+// first. Otherwise the last prompts would start after all others had finished.
 //
 // For example, of two servers with 4 permits each, A is the home of a prompt with 6 comparisons. A
 // serves 4 of them; B, if idle, takes the other 2.

@@ -1,6 +1,6 @@
 // Package sums counts over the rows of a run. Package verify compares the counts with those in run.json.
 //
-// Package rows calls package sums for each row and each prompt that rows has checked. The sums of shards add up to those of the run,
+// After package rows has checked a row or a prompt, it calls package sums for it. The sums of shards add up to those of the run,
 // in any order. [Balance] has the counts of judge pairs that can only be checked for the whole run.
 package sums
 
