@@ -25,6 +25,11 @@ import (
 // start returns a simulated worker that ends with the test.
 func start(t *testing.T, o simulator.Options) *simulator.Running {
 	t.Helper()
+	if o.World == nil { // a probe with an empty answer is sent again with more tokens
+		world := simulator.DefaultWorld()
+		world.Empty = 0
+		o.World = &world
+	}
 	s, err := simulator.Start(o)
 	if err != nil {
 		t.Fatal(err)
