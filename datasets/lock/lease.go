@@ -15,12 +15,12 @@ import (
 // the same content for long enough.
 var (
 	leaseBeat = 5 * time.Second
-	// leaseExpires is how long a lease must stay unchanged before another run takes it without TakeOver.
+	// leaseExpires is how long a lease must stay unchanged before another attempt takes it without TakeOver.
 	leaseExpires = Expires
 )
 
 // renewWithin is how long an owner may fail to renew its lease before it stops. It is shorter than
-// leaseExpires, so that the owner has stopped before another run begins without TakeOver.
+// leaseExpires, so that the owner has stopped before another attempt begins without TakeOver.
 func renewWithin() time.Duration { return leaseExpires * 4 / 5 }
 
 // A lease is a lease of this process.

@@ -1,5 +1,5 @@
-// Package lock lets one attempt of a run at a time work on a folder. The owner of the lock notices its loss. So does each
-// cluster worker, which checks a [Fence].
+// Package lock lets one attempt of a run at a time work on a folder. The owner of the lock notices its loss. So
+// does each cluster worker, which checks a [Fence].
 //
 // On a local disk the lock is an flock on OUT/operations/.lock: the operating system releases it when
 // the process ends in any way. An object store has no flock. There the lock is a lease, the object
@@ -38,8 +38,8 @@ import (
 	"coeval/datasets/store"
 )
 
-// Expires is how long a lease must stay unchanged before another run may take it without TakeOver. A
-// process of a run that has lost its folder notices within this time.
+// Expires is how long a lease must stay unchanged before another attempt may take it without TakeOver. A
+// process of an attempt that has lost its folder notices within this time.
 const Expires = 30 * time.Second
 
 // A Lock has one owner at a time.

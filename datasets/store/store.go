@@ -2,8 +2,8 @@
 // by path.
 //
 // A path is a plain local path, gs://bucket/name for Google Cloud Storage, or s3://bucket/name for S3 and
-// stores with its protocol. Every other scheme is an error: the package
-// never takes a path with a scheme for the name of a local file.
+// stores with its protocol. Every other scheme is an error: the package never takes a path with a scheme
+// for the name of a local file.
 //
 // All drivers keep the contract of an object store:
 //

@@ -45,8 +45,8 @@ type iterationPlan struct {
 	Roles     []string `json:"roles"`
 	// Prompts are those of the run, null if it is done.
 	Prompts *int64 `json:"prompts"`
-	// Run, Arena and People are the generations to ask for pairs, for the arena and about people's labels: 0 for
-	// what is done.
+	// Run, Arena and People are the generations that the loop would request for pairs, for the arena and about
+	// people's labels. They are 0 for finished steps.
 	Run    int64 `json:"run"`
 	Arena  int64 `json:"arena"`
 	People int64 `json:"people"`

@@ -23,7 +23,7 @@ type Intended struct {
 	// which requests all that phase 1 requests.
 	Run map[string]any
 	// Arena is the config of the arena after the iteration, nil without one. Before is that after the
-	// iteration before, which the same folder has; nil if no evaluation comes before that is not done.
+	// iteration before, which the same folder has; nil if there is none or its evaluation is done.
 	Arena, Before map[string]any
 	// Judge is the config of the calibration, nil without labels.
 	Judge map[string]any

@@ -1,4 +1,4 @@
-// Package inputs derives from the config of a loop what its finished steps depend on.
+// Package inputs derives from the config of a loop the settings on which its finished steps depend.
 //
 // [Of] returns the digests of a step's settings. A step that was done with other settings is not repeated silently: the
 // loop refuses to go on. The digests omit prices, and the servers' addresses, keys and client settings, so
@@ -20,9 +20,9 @@ import (
 	"coeval/schemas"
 )
 
-// Of returns the digests that the record of a step of iteration t may have as its input. Before is the digest of all that
-// came before the step. New records have the first one. Records of
-// earlier versions have the second one, which includes the addresses, keys and client settings of the servers.
+// Of returns the digests that the record of a step of iteration t may have as its input. Before is the digest of all
+// earlier steps. New records have the first digest. Records of earlier versions have the second one, which includes the
+// addresses, keys and client settings of the servers.
 func Of(c *config.Config, t int, step steps.Step, before string) []string {
 	var all []string
 	for _, earlier := range []bool{false, true} {
