@@ -15,12 +15,14 @@
 //	   send a request
 //	View.Append(answer) ────────► pending batch
 //	View.Ready ── local: waits    one frame each 40 ms, fsync ───► s-UUID.jsonl.zst
-//	              store: no wait  one part each 2 s, put whole ──► s-UUID.000001-DIGEST.jsonl.zst
+//	              store: no wait* one part each 2 s, put whole ──► s-UUID.000001-DIGEST.jsonl.zst
 //	View.Sync ─── waits until durable
 //	emit the finding with View.Origin
 //
 //	Write: NewReplay(Origin) ◄──────────────────────────────────── the view's segments, the own segment
 //	       Replay.Get, Pin ──────────────────────────────────────► p-TIME-DIGEST.jsonl.zst
+//
+//	* It waits while more than maxPending bytes are not durable.
 //
 // The package promises:
 //

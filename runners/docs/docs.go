@@ -1,7 +1,7 @@
 // Package docs checks the pages of the repository: the Markdown files at its top, in docs and in
 // datasets. It consists of tests.
 //
-// `go test ./runners/docs` checks these properties:
+// `go test ./runners/docs` checks these properties, among others:
 //
 //   - Every link and anchor has a target.
 //   - Sentences are short.

@@ -1,10 +1,11 @@
 // Package sanitize makes untrusted text safe to display.
 //
 // A text can contain control characters: terminal escapes move the cursor and recolour the screen.
-// Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and
-// [Line] make each of them visible. They also replace invalid UTF-8 by U+FFFD, and Text shortens CRLF to LF.
-// They do not escape for HTML or any other language. [JSON] replaces control characters, bidirectional
-// marks and tag characters from U+007F on by JSON escapes. A decoder then gets the same values from valid UTF-8.
+// Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and [Line]
+// make each of them visible; Text leaves line feeds and tabs as they are. Both also replace invalid UTF-8 by
+// U+FFFD, and Text shortens CRLF to LF. Neither escapes for HTML or any other language. [JSON] replaces control
+// characters, bidirectional marks and tag characters from U+007F on by JSON escapes. A decoder then gets the
+// same values from valid UTF-8.
 package sanitize
 
 import (

@@ -32,8 +32,8 @@
 //	overloaded   429, 503, 408 and 529. The request is sent again after Retry-After or a backoff. A call
 //	             fails with server_error once it was rejected 200 times, each time while other requests
 //	             succeeded, and Options.Patience has passed since its first fault.
-//	refused      Other 4xx, such as 400, 413 and 422; a 403 of a content filter; a 5xx about the prompt's
-//	             length; a 429 to a request larger than a minute's quota. The failure is final, with
+//	refused      Other 4xx, such as 400, 413 and 422; a content filter's 403, once the role has an answer;
+//	             a 5xx about the prompt's length; a 429 to a request larger than a minute's quota. The failure is final, with
 //	             context_length, content_filter, too_large or bad_request. The run stops if the first
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no

@@ -3,8 +3,8 @@
 // Every ordered pair of distinct parsed judgments is one comparison. For n judgments these are n(n−1)
 // comparisons: every pair in both orders. With [Options.HideScores], pairs that are shown with the same texts
 // share one call. Under a budget ([Options.Budget]) the stage works in rounds, the most informative pairs
-// first, until the judge pair is settled. The pairs of a round are a function of the options, of the prompt
-// and of its earlier answers.
+// first. It stops when the judge pair is settled, the bound is reached or no pair is left. The pairs of a round
+// are a function of the options, of the prompt and of its earlier answers.
 //
 // The meta-judge sees the rubric, the conversation, the response, judgment A and judgment B. It ends
 // with "Winner: A" or "Winner: B"; parser.parse reads this verdict.

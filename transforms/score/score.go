@@ -11,10 +11,10 @@
 // fractions of integers. So equal variances tie. A judgment without a score does not enter the sums: it
 // does not count as 0.
 //
-// A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each score,
-// since it was fitted to means. The map never decreases, so it never reverses the order of two
-// responses. V_k and the contested response are computed from the uncalibrated scores. So a new
-// calibration changes only actor pairs, and needs no requests.
+// A [Calibration] maps S_k to the scale of people, in thousandths. It maps the mean and not each score, since
+// it was fitted to means. The map never decreases, so it never reverses the order of two responses. V_k and the
+// contested response are computed from the uncalibrated scores. So a new calibration changes mean scores and
+// actor pairs, but no judge pair, and needs no requests.
 package score
 
 import (

@@ -5,11 +5,12 @@
 //
 // # The world
 //
-// A [World] is pure: its answer is a function of the messages, the model's name and the seed. Every response
-// contains a code, for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment contains its response's code and
-// its own score, encrypted. The codes in a request show its role: none for the actor, those of two judgments
-// for the meta-judge, any other for the judge. So the World works with any template. The judge also accepts a
-// response without a code, from another model, between tags as <response-0123456789ab>.
+// A [World] is pure: its answer is a function of the messages, the model's name, the seed, the token limit and
+// the constraint. Every response contains a code, for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment
+// contains its response's code and its own score, encrypted. A request with two texts between tags such as
+// <answer-0123456789ab> is an arena's. Otherwise its codes show its role: none for the actor, those of two
+// judgments for the meta-judge, any other for the judge. So the World works with any template. The judge also
+// accepts a response without a code, from another model, between tags as <response-0123456789ab>.
 //
 // With independent standard normals e drawn from the hash of the code or of the request:
 //

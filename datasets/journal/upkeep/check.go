@@ -1,5 +1,5 @@
-// Package upkeep maintains a journal that no run is using: it merges many small segments, finds damage, and
-// makes a damaged journal usable again.
+// Package upkeep maintains a journal. It finds damage at any time. While no run uses the journal, it merges
+// small segments, and makes a damaged journal usable again.
 package upkeep
 
 import (

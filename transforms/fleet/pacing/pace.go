@@ -24,11 +24,11 @@
 //
 //  1. Its metrics ([Pace.ObserveQueue]).
 //  2. The wait of a request for one token ([Pace.ObserveWait]), divided by the mean time of a choice.
-//  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a
-//     quarter more or a fifth less, and compare the throughput before and after. If answers report
-//     their tokens, the throughput is computed by Little's law: the choices in flight divided by the time per
-//     token. Otherwise it is the number of finished choices per second. If an answer takes more than
-//     Tuning.MaxStretch times as long as its tokens need, the queue is long and the limit falls at once. If
+//  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a quarter
+//     more or a fifth less, and compare the throughput before and after. If answers report their tokens, the
+//     throughput is computed by Little's law: the choices in flight divided by the time per token. Otherwise it
+//     is the number of finished choices per second. If a round's answers take on average more than
+//     Tuning.MaxStretch times as long as their tokens need, the queue is long and the limit falls at once. If
 //     throughput falls after that, the limit rises again.
 //
 // # The control law
@@ -51,12 +51,13 @@
 //
 // # Related methods
 //
-// The law for metrics is an integral controller on the queue, as PIE has it for routers (RFC 8033). The
-// steps on rejections are the additive increase and multiplicative decrease of TCP (Chiu and Jain, 1989).
-// The search without metrics looks for the smallest number in flight with full throughput, as BBR does
-// (Cardwell et al., 2016). Vegas (Brakmo and Peterson, 1995) compares latencies with their minimum. Pacing
-// compares times per token, because the mix of stages changes latencies more than queues do. In a test
-// with 16 slots, plain Vegas had 20 to 170 waiting choices for each running one.
+// The law for metrics is an integral controller on the queue. PIE, a control law for routers (RFC 8033), adds a
+// proportional term. As in TCP (Chiu and Jain, 1989), rejections divide the limit and the aim at once, and both
+// recover in small steps. TCP adds a constant in each step; most of these steps multiply. The search without
+// metrics looks for the smallest number in flight with full throughput, as BBR does (Cardwell et al., 2016).
+// Vegas (Brakmo and Peterson, 1995) compares latencies with their minimum. Pacing compares times per token,
+// because the mix of stages changes latencies more than queues do. In a test with 16 slots, plain Vegas had 20
+// to 170 waiting choices for each running one.
 package pacing
 
 import (

@@ -1,7 +1,8 @@
 // Package policy decides the reaction to a fault, from its kind and from the history of the request.
 //
-// [Of] is the table of faults with their actions. A [History] counts the faults of one request: it decides when the
-// request has failed for good, and how long it pauses before the next try. Package fleet applies the actions.
+// [Of] is the table of faults with their actions. A [History] counts the faults of one request. It decides when
+// a rejected request has failed for good, and how long a request pauses before the next try. Package fleet
+// applies the actions, and bounds the tries after all other faults.
 //
 // The package does no I/O and reads no clock. Only the jitter of a pause is random.
 package policy

@@ -1,9 +1,10 @@
 // Package transport exchanges HTTP messages with one server.
 //
-// It keeps connections, and adds the key, headers and query of the config to each request. It redacts
-// secrets in everything that the server returns, and decompresses and bounds bodies. It rejects an
-// answer that belongs to another request: one that arrived before the request was sent, or that echoes the
-// ID of another request. It does not interpret requests, and repeats none.
+// It keeps connections, and adds the key, headers and query of the config to each request. It redacts secrets
+// in everything that the server returns, and decompresses and bounds bodies. It rejects an answer that belongs
+// to another request: one that arrived before the request was sent, or that echoes the ID of another request.
+// It does not interpret requests. It repeats a request in one case: a server without TLS that has never
+// answered gets it again over HTTP/2.
 package transport
 
 import (
