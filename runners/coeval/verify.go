@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/runners/verify"
-	"coeval/runners/verify/reference"
+	"coeval/runners/verify/endings"
 	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
 )
@@ -59,7 +59,7 @@ func newVerifyCommand() *cobra.Command {
 
 // printReading prints how many recorded values the independent reader confirmed. Cut-off texts have no
 // value, and a cut is not visible in a text.
-func printReading(w io.Writer, what string, r reference.Readings) {
+func printReading(w io.Writer, what string, r endings.Counts) {
 	all := r.Confirmed + r.Unconfirmed + r.CutOff
 	if all == 0 {
 		return

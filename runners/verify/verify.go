@@ -17,15 +17,15 @@
 //   - for each role with pairs, the card has a dataset configuration (as in Hugging Face's cards) with the
 //     digest of its files.
 //
-// Scores, verdicts, contested responses, tiers and ratings are derived by package reference, which shares
-// no code with the transforms that wrote the run. The ID hashes, the row order, the assignment to
+// Package endings compares scores and verdicts with their texts. Package reference derives contested responses,
+// tiers and ratings. Both share no code with the transforms that wrote the run. The ID hashes, the row order, the assignment to
 // shards and the Parquet reader are the writer's code. So are the types and defaults of the settings, the
 // digest of run.json, and the rendering of the judge's prompt template.
 //
 // An ID is the hash of its row's content and of its parents' IDs. Rows are sorted and in the right
 // shard, so comparing each row with the previous one proves that the table has no duplicates.
 //
-// Package reference reads scores and verdicts from texts with the usual endings. [reference.Readings] counts
+// Package endings reads texts with the usual endings. [endings.Counts] counts
 // the texts that it does not read: their recorded values are neither confirmed nor refuted.
 //
 // Out can't check that a server wrote the texts. Nor can it check values that no other file determines:
@@ -55,8 +55,8 @@ import (
 
 	"coeval/datasets/rundir"
 	"coeval/runners/runs"
+	"coeval/runners/verify/endings"
 	"coeval/runners/verify/problems"
-	"coeval/runners/verify/reference"
 	"coeval/runners/verify/rows"
 	"coeval/schemas"
 )
@@ -79,8 +79,8 @@ type Report struct {
 	ActorPairs int64 `json:"actor_pairs"`
 	JudgePairs int64 `json:"judge_pairs"`
 	// Judgments and Comparisons count how texts and recorded values relate.
-	Judgments   reference.Readings `json:"judgments"`
-	Comparisons reference.Readings `json:"comparisons"`
+	Judgments   endings.Counts `json:"judgments"`
+	Comparisons endings.Counts `json:"comparisons"`
 }
 
 // Out verifies the run in a folder. Problems of the run are in the report, and so is a run that is

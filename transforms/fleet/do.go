@@ -247,7 +247,7 @@ func (f *Fleet) try(ctx context.Context, e *endpoint.Endpoint, g *schedule.Grant
 		e.RecordSuccess(q.role)
 		if q.stage != stageProbe {
 			e.RecordTiming(q.role, generations, has, took)
-			f.recordAnswered(q.role)
+			f.outcomes.RecordAnswer(q.role)
 		}
 	}
 	return generations, has, flt

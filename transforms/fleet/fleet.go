@@ -77,6 +77,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
+	"coeval/transforms/fleet/outcomes"
 	"coeval/transforms/fleet/pacing"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
@@ -123,6 +124,7 @@ type Fleet struct {
 	limiter  *schedule.Limiter
 	counters *counters.Counters
 	meters   *counters.Meters
+	outcomes *outcomes.Outcomes
 	// own counts the fleet's own calls, which belong to no prompt.
 	own *counters.Tally
 	// ctx ends with the fleet. The goroutines end with ctx.
@@ -136,28 +138,15 @@ type Fleet struct {
 	mu        sync.Mutex
 	endpoints map[stage.Endpoint]*endpoint.Endpoint
 	clients   map[string]*http.Client // by CA file
-	roles     map[string]*roleState
 	fatal     error // the error of a discovery that stops the run
-}
-
-// roleState is the outcome of a role's calls.
-type roleState struct {
-	answered bool
-	refused  int       // final failures before the first answer
-	code     string    // the code of the last one
-	mixed    bool      // they have several codes
-	row      int       // final failures with this code since the last answer
-	since    time.Time // the first failure of row
-	// prompts are the first prompts of row, at most maxFirstRefusals: a prompt has many calls.
-	prompts map[string]bool
 }
 
 // New creates a fleet that reports to the counters. The caller must close it.
 func New(o Options, c *counters.Counters) *Fleet {
 	f := &Fleet{
 		options: o, counters: c, limiter: schedule.New(schedule.Options{Changed: c.PermitsChanged}),
-		own: c.NewTally(), verifying: make(chan struct{}, 1),
-		endpoints: map[stage.Endpoint]*endpoint.Endpoint{}, clients: map[string]*http.Client{}, roles: map[string]*roleState{},
+		outcomes: outcomes.New(o.Patience), own: c.NewTally(), verifying: make(chan struct{}, 1),
+		endpoints: map[stage.Endpoint]*endpoint.Endpoint{}, clients: map[string]*http.Client{},
 	}
 	f.meters = counters.NewMeters(f.limiter, c)
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -211,31 +200,6 @@ func (f *Fleet) newEndpoint(spec stage.Endpoint) (*endpoint.Endpoint, error) {
 		f.clients[spec.CAFile] = c.HTTP
 	}
 	return endpoint.New(c, schedule.NewServer(spec.URL, pacing.New(f.options.MaxInFlight), pacing.NewQuota(f.options.RequestsPerMinute, f.options.TokensPerMinute))), nil
-}
-
-// role returns the state of a role. The caller has f.mu.
-func (f *Fleet) role(r *stage.Role) *roleState {
-	s := f.roles[r.Name+"\x00"+r.Identity()]
-	if s == nil {
-		s = &roleState{}
-		f.roles[r.Name+"\x00"+r.Identity()] = s
-	}
-	return s
-}
-
-// recordAnswered records that a server has answered a call of a role.
-func (f *Fleet) recordAnswered(r *stage.Role) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := f.role(r)
-	s.answered, s.row, s.prompts = true, 0, nil
-}
-
-// hasAnswered reports whether any call of the role has an answer.
-func (f *Fleet) hasAnswered(r *stage.Role) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.role(r).answered
 }
 
 // Feed changes the number of sources that may still bring prompts. At zero, earlier stages go first.

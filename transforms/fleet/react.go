@@ -14,6 +14,7 @@ import (
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/outcomes"
 	"coeval/transforms/fleet/policy"
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/stage"
@@ -60,7 +61,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 		return nil, ctx.Err()
 	}
 	do := policy.Of(flt.Kind).Action
-	if do == policy.Fail && flt.Status == 403 && !f.hasAnswered(q.role) {
+	if do == policy.Fail && flt.Status == 403 && !f.outcomes.HasAnswer(q.role) {
 		do = policy.Deny // before the first answer, a 403 is about the server and not about this prompt
 	}
 	if do == policy.Rename {
@@ -114,7 +115,7 @@ func (f *Fleet) handleFault(ctx context.Context, t *retryState, e *endpoint.Endp
 // role fail. It returns neither if the request is to be sent again, because its servers may recover.
 func (f *Fleet) fail(q *request, e *endpoint.Endpoint, flt *fault.Fault) ([]schemas.Generation, error) {
 	if q.stage != stageProbe {
-		if early, err := f.recordRefused(q, e, flt); early || err != nil {
+		if early, err := f.outcomes.RecordFailure(&outcomes.Failure{Role: q.role, PromptID: q.promptID, Server: e.Name, Fault: flt}, time.Now()); early || err != nil {
 			return nil, err
 		}
 	}
@@ -190,7 +191,7 @@ func (f *Fleet) checkPatience(endpoints []*endpoint.Endpoint, r *stage.Role, sin
 	message, _ := last.LastFault()
 	limit := f.options.Patience
 	answered := endpoint.AnySent(all)
-	foreign := answered && !f.hasAnswered(r) && strings.HasPrefix(message, openai.NoJSON)
+	foreign := answered && !f.outcomes.HasAnswer(r) && strings.HasPrefix(message, openai.NoJSON)
 	if !answered || foreign {
 		limit = min(limit, maxFirstContact)
 	}

@@ -23,6 +23,7 @@ import (
 	"coeval/transforms/fleet/endpoint"
 	"coeval/transforms/fleet/openai"
 	"coeval/transforms/fleet/openai/fault"
+	"coeval/transforms/fleet/outcomes"
 	"coeval/transforms/fleet/policy"
 	"coeval/transforms/stage"
 )
@@ -64,8 +65,8 @@ func TestAllRefusedStops(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "extra fields not permitted") || !strings.Contains(err.Error(), "--retry-failed=bad_request") || !strings.Contains(err.Error(), "actor") {
 		t.Errorf("%v: does not quote the server and say what to do", err)
 	}
-	if n := asked.Load(); n < maxFirstRefusals || n > maxFirstRefusals+4 {
-		t.Errorf("%d calls were made, want %d and those in flight", n, maxFirstRefusals)
+	if n := asked.Load(); n < outcomes.MaxFirst || n > outcomes.MaxFirst+4 {
+		t.Errorf("%d calls were made, want %d and those in flight", n, outcomes.MaxFirst)
 	}
 }
 
@@ -98,11 +99,11 @@ func TestAllFailedStops(t *testing.T) {
 		failures int
 		lasts    time.Duration
 	}{
-		{fault.CodeMalformed, http.StatusOK, "<html>the login page</html>", 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
-		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
-		{fault.CodeMalformed, http.StatusOK, `{"choices":[],"note":"the login page"}`, 0, 10 * time.Minute, "the first 10 calls", 9, failureGrace},
+		{fault.CodeMalformed, http.StatusOK, "<html>the login page</html>", 0, 10 * time.Minute, "the first 10 calls", 9, outcomes.Grace},
+		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 0, 10 * time.Minute, "the first 10 calls", 9, outcomes.Grace},
+		{fault.CodeMalformed, http.StatusOK, `{"choices":[],"note":"the login page"}`, 0, 10 * time.Minute, "the first 10 calls", 9, outcomes.Grace},
 		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 0, time.Minute, "the first 10 calls", 9, time.Minute},
-		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 9, 10 * time.Minute, "the last 100 calls", 99, failureGrace},
+		{fault.CodeServerError, http.StatusInternalServerError, "the login page crashed", 9, 10 * time.Minute, "the last 100 calls", 99, outcomes.Grace},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var asked atomic.Int64
@@ -146,7 +147,7 @@ func TestRestartEndsNoRun(t *testing.T) {
 		began := time.Now()
 		f := servedBy(Options{MaxInFlight: 4, Tries: 2, Patience: 10 * time.Minute}, func(w http.ResponseWriter, r *http.Request) {
 			prompt := promptOf(r)
-			if !strings.HasPrefix(prompt, "Say OK.") && time.Since(began) < failureGrace*3/4 {
+			if !strings.HasPrefix(prompt, "Say OK.") && time.Since(began) < outcomes.Grace*3/4 {
 				http.Error(w, "no backend", http.StatusInternalServerError)
 				return
 			}
@@ -165,8 +166,8 @@ func TestRestartEndsNoRun(t *testing.T) {
 				t.Errorf("call %d has the answer %q, want %q", i, of[0].Text, want)
 			}
 		}
-		if failures >= maxFirstRefusals {
-			t.Errorf("%d calls failed for good, want fewer than %d", failures, maxFirstRefusals)
+		if failures >= outcomes.MaxFirst {
+			t.Errorf("%d calls failed for good, want fewer than %d", failures, outcomes.MaxFirst)
 		}
 	})
 }

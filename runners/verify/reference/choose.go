@@ -1,3 +1,9 @@
+// Package reference is a second implementation of the method, simple enough to review by hand.
+//
+// It picks the contested response and the pairs of both roles, fits Elo ratings, and repeats the decisions of
+// rounds. It shares no code with the transforms that wrote a run: only the vocabulary of package schemas.
+// Package verify compares its results with the tables. Package endings compares scores and verdicts with their
+// texts.
 package reference
 
 import (

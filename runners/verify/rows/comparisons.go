@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"coeval/datasets/shards"
+	"coeval/runners/verify/endings"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
 	"coeval/schemas"
@@ -111,7 +112,7 @@ func (d *prompt) joinComparison(row *schemas.ComparisonRow) {
 		d.checkReadWinner(at, row)
 	} else {
 		finding, said := s.Run.verdicts.Verdict(row.Text, winner, text(row.UnparsedReason))
-		if finding == reference.Wrong {
+		if finding == endings.Wrong {
 			at.Add("winner is %s, should be %s by the end of its text (unparsed_reason is %s)", problems.Show(row.Winner), said, problems.ShowNullable(row.UnparsedReason))
 		}
 		s.Sums.Comparisons.Count(text(row.UnparsedReason), finding)

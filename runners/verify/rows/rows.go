@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/datasets/shards"
+	"coeval/runners/verify/endings"
 	"coeval/runners/verify/problems"
 	"coeval/runners/verify/reference"
 	"coeval/runners/verify/rows/sums"
@@ -331,9 +332,9 @@ func (d *prompt) joinJudgment(row *schemas.JudgmentRow) {
 	problems.Same(at, "chars", row.Chars, charsOf(row.Text))
 	checkTokens(at, row.PromptTokens)
 	s.Sums.Stats.Judgments.Count(text(row.UnparsedReason))
-	s.Sums.Judgments.Count(text(row.UnparsedReason), func() reference.Finding {
+	s.Sums.Judgments.Count(text(row.UnparsedReason), func() endings.Finding {
 		finding, said := s.Run.scores.Score(row.Text, row.Score, text(row.UnparsedReason))
-		if finding == reference.Wrong {
+		if finding == endings.Wrong {
 			at.Add("score is %s, should be %s by the end of its text (unparsed_reason is %s)", problems.ShowNullable(row.Score), said, problems.ShowNullable(row.UnparsedReason))
 		}
 		return finding

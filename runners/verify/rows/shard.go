@@ -9,8 +9,8 @@ import (
 
 	"coeval/datasets/shards"
 	"coeval/runners/runs"
+	"coeval/runners/verify/endings"
 	"coeval/runners/verify/problems"
-	"coeval/runners/verify/reference"
 	"coeval/runners/verify/rows/sums"
 	"coeval/schemas"
 )
@@ -20,15 +20,15 @@ type Run struct {
 	*runs.Run
 
 	// scores and verdicts read the texts.
-	scores, verdicts *reference.Ending
+	scores, verdicts *endings.Ending
 }
 
 // NewRun returns an error if a pattern in the config can't be compiled.
 func NewRun(opened *runs.Run) (*Run, error) {
-	r := &Run{Run: opened, scores: reference.Scores(opened.Settings.Scale()), verdicts: reference.Verdicts()}
+	r := &Run{Run: opened, scores: endings.Scores(opened.Settings.Scale()), verdicts: endings.Verdicts()}
 	for _, own := range []struct {
 		key, pattern string
-		ending       **reference.Ending
+		ending       **endings.Ending
 	}{{"judge.pattern", opened.Settings.Judge.Pattern, &r.scores}, {"meta_judge.pattern", opened.Settings.MetaJudge.Pattern, &r.verdicts}} {
 		if own.pattern == "" {
 			continue

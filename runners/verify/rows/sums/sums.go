@@ -8,7 +8,7 @@ package sums
 import (
 	"math"
 
-	"coeval/runners/verify/reference"
+	"coeval/runners/verify/endings"
 	"coeval/schemas"
 )
 
@@ -18,7 +18,7 @@ type Sums struct {
 	Bad   int64
 	Stats schemas.Stats
 	// Judgments and Comparisons count the findings about their texts.
-	Judgments, Comparisons reference.Readings
+	Judgments, Comparisons endings.Counts
 	// Balance counts the judge pairs that the balance of the run kept and dropped.
 	Balance Balance
 }

@@ -1,8 +1,8 @@
-package reference
+package endings
 
-// Readings counts texts by the relation of their recorded value to the independent reading of the text.
+// Counts counts texts by the relation of their recorded value to the independent reading of the text.
 // A contradiction is a problem and counts nowhere.
-type Readings struct {
+type Counts struct {
 	// Confirmed: the text ends with the recorded value.
 	Confirmed int64 `json:"confirmed"`
 	// Unconfirmed: the independent reader can't read the text's ending.
@@ -12,20 +12,20 @@ type Readings struct {
 }
 
 // Add adds the counts of other texts.
-func (r *Readings) Add(s Readings) {
-	r.Confirmed += s.Confirmed
-	r.Unconfirmed += s.Unconfirmed
-	r.CutOff += s.CutOff
+func (c *Counts) Add(other Counts) {
+	c.Confirmed += other.Confirmed
+	c.Unconfirmed += other.Unconfirmed
+	c.CutOff += other.CutOff
 }
 
 // Count counts a text whose recorded reason for no value is this one, empty for none.
-func (r *Readings) Count(reason string, finding Finding) {
+func (c *Counts) Count(reason string, finding Finding) {
 	switch {
 	case reason == CutOff:
-		r.CutOff++
+		c.CutOff++
 	case finding == Unconfirmed:
-		r.Unconfirmed++
+		c.Unconfirmed++
 	case finding == Confirmed:
-		r.Confirmed++
+		c.Confirmed++
 	}
 }

@@ -1,13 +1,10 @@
-// Package reference is a second implementation of the method, simple enough to review by hand.
-//
-// It reads scores and verdicts from texts, picks the contested response and the pairs of both roles,
-// and fits Elo ratings. It shares no code with the transforms that wrote a run: only the vocabulary
-// of package schemas. Package verify compares its results with the tables.
+// Package endings compares recorded scores and verdicts with the ends of their texts. It shares no code with
+// the parsers that wrote a run.
 //
 // Its parsers are simple on purpose. They parse texts with the usual endings and report [Unconfirmed] for the
 // rest, instead of copying every rule of the writer. A recorded value that contradicts a usual ending
 // is [Wrong].
-package reference
+package endings
 
 import (
 	"encoding/json"
@@ -39,7 +36,7 @@ const (
 )
 
 // CutOff and Quoted are reasons for an unparsed text that its text can't contradict: a cut is not
-// visible in a text, and package reference doesn't follow quotations.
+// visible in a text, and package endings doesn't follow quotations.
 const (
 	CutOff = "cut_off"
 	Quoted = "quoted"
