@@ -19,8 +19,8 @@
 //	View.Sync ─── waits until durable
 //	emit the finding with View.Origin
 //
-//	Write: NewReplay(Origin) ◄──────────────────────────────────── the view's segments, the own segment
-//	       Replay.Get, Pin ──────────────────────────────────────► p-TIME-DIGEST.jsonl.zst
+//	sink.Write: NewReplay(Origin) ◄─────────────────────────────── the view's segments, the own segment
+//	            Replay.Get, Pin ─────────────────────────────────► p-TIME-DIGEST.jsonl.zst
 //
 //	* It waits while more than maxPending bytes are not durable.
 //

@@ -13,6 +13,7 @@ import (
 	pipeline "coeval/pipelines/config"
 	"coeval/runners/loop/config"
 	"coeval/runners/loop/process"
+	"coeval/runners/loop/serving"
 	"coeval/runners/loop/steps"
 	"coeval/runners/loop/swap"
 )
@@ -37,7 +38,7 @@ func (l *Loop) swap(ctx context.Context, t int) (any, error) {
 	}
 	if t == 1 && !l.baselineAnswered(t) {
 		first := l.servedBy(0, l.currentGroup(t), steps.SwapModel)
-		if err := l.keep(ctx, []served{first}, func() error { return l.answerBaseline(ctx, t) }); err != nil {
+		if err := l.keep(ctx, []*serving.Server{first}, func() error { return l.answerBaseline(ctx, t) }); err != nil {
 			return nil, err
 		}
 	}
@@ -104,7 +105,7 @@ func (l *Loop) swapServer(ctx context.Context, t int, at *serverGroup, i int, fo
 	case swap.Reload:
 		err = server.Reload(ctx, l.Config.Swap.Dialect, c)
 	case swap.Command:
-		err = l.restart(ctx, t, at, server, next)
+		err = l.starting(l.serverCommand(t, at, next), server, next).Replace(ctx)
 	case swap.Wait:
 		l.say("  waiting until %s serves %s (digest %s)", server.URL, c.Path, c.Digest)
 		return server.ProveLater(ctx, c, was, l.Config.Swap.Ready)
@@ -133,13 +134,10 @@ func (l *Loop) current(t int, at *serverGroup, step steps.Step) (*process.Comman
 	return l.serverCommand(0, at, first), first
 }
 
-// restartPause is the least time between two starts of a server that ends by itself.
-const restartPause = 2 * time.Second
-
 // withServers does a step. Where the loop starts servers, they run from its beginning to its end. The
 // steps that swap them start them themselves.
 func (l *Loop) withServers(ctx context.Context, t int, step steps.Step, do func(context.Context, int) (any, error)) (output any, err error) {
-	var kept []served
+	var kept []*serving.Server
 	switch step {
 	case steps.Produce, steps.PhaseOne, steps.Measure:
 		if err := l.checkServed(ctx, t, l.currentGroup); err != nil {
@@ -237,67 +235,25 @@ func (l *Loop) whenServed(ctx context.Context, server *swap.Server, model string
 	return do(ctx, server)
 }
 
-// keep starts servers, where the loop does so, and starts one again that ends while do works.
-func (l *Loop) keep(ctx context.Context, kept []served, do func() error) error {
+// keep does a piece of work. Where the loop starts servers, they run from its beginning to its end.
+func (l *Loop) keep(ctx context.Context, kept []*serving.Server, do func() error) error {
 	if l.Config.Swap.Kind != swap.Command {
 		return do()
 	}
-	for _, s := range kept {
-		if err := l.ensure(ctx, s); err != nil {
-			return err
-		}
-	}
-	watched, stop := context.WithCancel(ctx)
-	var wait sync.WaitGroup
-	for _, s := range kept {
-		wait.Go(func() { l.watch(watched, s) }) // it ends with do
-	}
-	err := do()
-	stop()
-	wait.Wait()
-	return err
+	return serving.Keep(ctx, kept, do)
 }
 
-// served is a server that the loop keeps running.
-type served struct {
-	command *process.Command
-	server  *swap.Server
-	model   *checkpoint
-}
-
-func (l *Loop) servedBy(t int, at *serverGroup, step steps.Step) served {
+// servedBy returns the server that the loop starts for a group in iteration t.
+func (l *Loop) servedBy(t int, at *serverGroup, step steps.Step) *serving.Server {
 	command, model := l.current(t, at, step)
-	return served{command: command, server: l.server(at.urls[0]), model: model}
+	return l.starting(command, l.server(at.urls[0]), model)
 }
 
-// ensure starts a server that neither runs nor answers, and waits until it serves its model.
-func (l *Loop) ensure(ctx context.Context, s served) error {
-	if _, err := s.server.Models(ctx); err == nil && !s.command.Runs() {
-		return nil // somebody else's
-	}
-	return l.serve(ctx, s.command, s.server, s.model)
-}
-
-// watch starts a server again when it ends.
-func (l *Loop) watch(ctx context.Context, s served) {
-	if !s.command.Runs() {
-		return // somebody else's
-	}
-	ticker := time.NewTicker(restartPause)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if s.command.Runs() {
-			continue
-		}
-		l.say("  the server %s ended; starting it again; its output is in %s", s.server.URL, s.command.Log())
-		if err := s.command.Start(); err != nil {
-			l.say("  the server %s did not start: %v", s.server.URL, err)
-		}
+// starting returns a server that the loop starts by this command.
+func (l *Loop) starting(command *process.Command, server *swap.Server, model *checkpoint) *serving.Server {
+	return &serving.Server{
+		Command: command, HTTP: server, Model: model.Name, Check: func() error { return l.checkModel(model) },
+		Ready: l.Config.Swap.Ready, Grace: settleTime, Say: l.say,
 	}
 }
 
@@ -333,34 +289,7 @@ func (l *Loop) startFormer(ctx context.Context, t int, at *serverGroup, server *
 		return nil
 	}
 	command, _ := l.current(t-1, at, at.step)
-	return l.ensure(ctx, served{command: command, server: server, model: former})
-}
-
-func (l *Loop) serve(ctx context.Context, c *process.Command, server *swap.Server, model *checkpoint) error {
-	if err := l.checkModel(model); err != nil {
-		l.say("  warning: %v", err)
-	}
-	if err := c.Start(); err != nil {
-		return err
-	}
-	l.say("  waiting up to %s until %s serves %s; its output is in %s", l.Config.Swap.Ready, server.URL, model.Name, c.Log())
-	ctx, cancel := context.WithTimeout(ctx, l.Config.Swap.Ready)
-	defer cancel()
-	if err := server.WaitReady(ctx, model.Name, time.Second); err != nil {
-		return fmt.Errorf("%w; its output is in %s", err, c.Log())
-	}
-	return nil
-}
-
-// restart ends the server and starts it with the next model.
-func (l *Loop) restart(ctx context.Context, t int, at *serverGroup, server *swap.Server, next *checkpoint) error {
-	c := l.serverCommand(t, at, next)
-	if !c.Runs() {
-		if err := c.Stop(settleTime); err != nil {
-			return err
-		}
-	}
-	return l.serve(ctx, c, server, next)
+	return l.starting(command, server, former).Ensure(ctx)
 }
 
 // StopServers ends the servers that the loop started.

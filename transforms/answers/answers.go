@@ -11,13 +11,13 @@
 // result, or states another one in prose, makes the text ambiguous. A wrong score is worse than a missing
 // one, so the parser rejects forms that it does not know.
 //
-// Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name the
-// winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In an arena,
-// an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). If prose separates two
-// different scores, the text is ambiguous. There are two exceptions: the prose corrects the first score, or the last
-// score is the total of a list. Without prose between them the last score counts. With or without prose, the text is
-// ambiguous if its scores may be those of single criteria, or if they differ and the label of the last one is weak
-// ([Weak]). This does not apply if the last label means a total.
+// Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name
+// the winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In
+// an arena, an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). If prose separates two different
+// scores, the text is ambiguous. There are two exceptions: the prose corrects the first score, or the last
+// score is the total of a list. Without prose between them the last score counts. Two more rules hold with or
+// without prose, unless the last label means a total. The text is ambiguous if its scores may be those of
+// single criteria. It is also ambiguous if its scores differ and the last label is weak ([Weak]).
 //
 // The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
 // lines, and package remarks recognizes sentences that take a result back.

@@ -37,18 +37,18 @@
 //	             context_length, content_filter, too_large or bad_request. The run stops if the first
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
-//	             credit. A server that has never answered for the role denies it from its first denial on. A
-//	             server that has answered before is paused at first. It denies the role after three denials in a row, over
-//	             more than three seconds, or two minutes if the status is 500 or more. The run stops with an
-//	             error if every server of the role denies it.
+//	             credit. The fleet gives up a server at its first denial if the server has never answered for the
+//	             role. A server that has answered before is paused at first. The fleet gives it up after three
+//	             denials in a row, over more than three seconds, or two minutes if the status is 500 or more. The
+//	             run stops with an error if the fleet has given up every server of the role.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a
 //	             row, have failed with one code, the servers may be restarting. The fleet then sends failing
 //	             calls again, until two minutes have passed since the first of these failures, or
-//	             Options.Patience if that is shorter. If calls still fail then, the run stops. If all servers of
-//	             the role have only rejected requests or failed for Options.Patience, the run stops. If none
-//	             has ever sent a byte, or they have sent only web pages, it stops after maxFirstContact.
+//	             Options.Patience if that is shorter. If calls still fail then, the run stops. The run also stops
+//	             if no server of the role has sent anything but rejections and failures for Options.Patience.
+//	             If none has ever sent a byte, or they have sent only web pages, it stops after maxFirstContact.
 //	cut off      After 25 silent seconds: 504, 524, 408 and other time-outs of a gateway. Before that, 408
 //	             counts as overloaded, 504 and 524 as broken. The request is sent again as a stream. If
 //	             that fails too, it is sent again with half as many choices.
@@ -138,7 +138,7 @@ type Fleet struct {
 	mu        sync.Mutex
 	endpoints map[stage.Endpoint]*endpoint.Endpoint
 	clients   map[string]*http.Client // by CA file
-	fatal     error // the error of a discovery that stops the run
+	fatal     error                   // the error of a discovery that stops the run
 }
 
 // New creates a fleet that reports to the counters. The caller must close it.

@@ -24,9 +24,9 @@
 // comparisons of the prompt itself.
 //
 // Best and worst are the judgments with the highest and the lowest rating at the mode. The regret of such a
-// pick is the expected distance of its rating from the true highest or lowest one. A prompt is settled under
-// two conditions. Each pick was in a comparison, with any judgment. The sum of their regrets is small against
-// the expected distance between the highest and the lowest rating.
+// pick is the expected distance of its rating from the true highest or lowest one. A prompt is settled if both picks
+// were in at least one comparison each, and if the sum of their regrets is small against the expected distance
+// between the highest and the lowest rating.
 //
 // Every result is a function of its arguments alone. The package keeps no state and reads no clock, so a
 // run that replays its journal requests the same comparisons.

@@ -1,17 +1,18 @@
 // Package swap makes servers answer with a newly trained model, and proves that they do.
 //
 // A server may answer 200 and still be wrong. It may serve the old weights, load an adapter that matches no
-// module, or answer from a stale prefix cache. So a swap needs two proofs. For the first one, the
-// server must list the new model. If swap.kind is lora or reload, and the server reports an identity, this must be
-// the new model's. The second proof compares two canaries. A canary is the greedy answers to fixed prompts, each sent
-// twice: the texts and, if the server reports them, the log-probabilities. On at least one prompt, the new model's
-// canary must differ from the former model's by more than 0.005 nats. The difference must also exceed three times the
-// largest difference between two answers of one model to one prompt. Answers with different texts count as at least
-// 1 nat apart. See [Canary].
+// module, or answer from a stale prefix cache. So a swap needs two proofs. For the first one, the server must
+// list the new model. The server may also report the path of the adapter (swap.kind: lora) or the version of
+// its weights (reload). If it does, they must be those of the new model. The second proof compares two
+// canaries. A canary is the greedy answers to fixed prompts, each sent twice: the texts and, if the server
+// reports them, the log-probabilities. On at least one prompt, the new model's canary must differ from the
+// former model's by more than 0.005 nats. The difference must also exceed three times the largest difference
+// between two answers of one model to one prompt. Answers with different texts count as at least 1 nat apart.
+// See [Canary].
 //
 //	Record(former model)                         before the swap
 //	Load, Reload, a command, or WaitReady        the server gets the new model
-//	Prove(new model, canary of the former)       identity, then canary
+//	Prove(new model, canary of the former)       list, path or version; then canary
 package swap
 
 import (

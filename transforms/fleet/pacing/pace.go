@@ -42,18 +42,18 @@
 //
 // Rejections (429, 503, 408, 529) lower the limit and the aim only if the rate of rejections, per request,
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
-// limit would only leave slots idle. Without statistics for fewer permits in flight, a share of rejections above
-// Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim recovers slowly. It recovers at once if lower
-// limits, down to a single request, had the same rate of rejections. Without the immediate recovery, a server that refused
-// half of all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
-// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to
-// 7,000.
+// limit would only leave slots idle. As long as the Pace does not know the rate of rejections with fewer
+// permits in flight, a rate above Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim
+// recovers slowly. It recovers at once if lower limits, down to a single request, had the same rate of
+// rejections. Without the immediate recovery, a server that refused half of all requests at random used only 5
+// % of its slots. In a test with 92,000 requests and a queue of 32 choices, lowering only the limit caused
+// 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to 7,000.
 //
 // # Related methods
 //
 // The law for metrics is an integral controller on the queue. PIE, a control law for routers (RFC 8033), adds a
 // proportional term. As in TCP (Chiu and Jain, 1989), rejections divide the limit and the aim at once, and both
-// recover in small steps. TCP adds a constant in each step; most of these steps multiply. The search without
+// recover in small steps. TCP adds a constant in each step; most steps of a Pace multiply. The search without
 // metrics looks for the smallest number in flight with full throughput, as BBR does (Cardwell et al., 2016).
 // Vegas (Brakmo and Peterson, 1995) compares latencies with their minimum. Pacing compares times per token,
 // because the mix of stages changes latencies more than queues do. In a test with 16 slots, plain Vegas had 20

@@ -84,7 +84,7 @@ func (l *Limiter) grant(s *Server, w *waiter, class pacing.Class, now time.Time)
 	if !s.quarantinedUntil.IsZero() {
 		s.recoveryProbe = g
 	}
-	if s.rejections >= maxRejections {
+	if s.rejections >= maxRejectedInRow {
 		l.pauseFull(s, now) // this request finds out whether it still is
 	}
 	w.granted++

@@ -36,9 +36,9 @@ const (
 	// faultsInRow makes faults by chance rare: with a share p of faults, p³ of the requests complete three
 	// in a row. At 5 % that is one in 8,000, and an answer between them starts the count anew.
 	faultsInRow = 3
-	// After maxRejections rejections in a row, a server receives one request at a time. The number has
-	// the same reason as faultsInRow.
-	maxRejections = 3
+	// After maxRejectedInRow rejections in a row, a server receives one request at a time. The number has the same
+	// reason as faultsInRow.
+	maxRejectedInRow = 3
 	// The quiet time is quietLatencies mean latencies, within bounds. A server with two requests in flight
 	// delivers every half latency in the mean. So two latencies without an answer happen by chance in e⁻⁴
 	// = 2 % of cases. minQuiet ignores pauses of a garbage collector or a network. maxQuiet bounds the
@@ -155,7 +155,7 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 	if r.RetryAfter > 0 { // of a second as well: a server that counts requests would count these
 		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
 	}
-	if s.rejections >= maxRejections {
+	if s.rejections >= maxRejectedInRow {
 		l.pauseFull(s, now)
 		l.dispatchOthers(s, now)
 	}
