@@ -19,8 +19,9 @@
 // without prose, unless the last label means a total. The text is ambiguous if its scores may be those of
 // single criteria. It is also ambiguous if its scores differ and the last label is weak ([Weak]).
 //
-// The packages below it find the parts of a text: labels, objects, elements and quotations. Package prose normalizes
-// lines, and package remarks recognizes sentences that take a result back.
+// The packages below it find the parts of a text: labels with the words around them (package leads), objects,
+// elements and quotations. Package prose normalizes lines, and package remarks recognizes sentences that take a
+// result back.
 package answers
 
 import (
@@ -29,6 +30,7 @@ import (
 	"strings"
 	"unicode"
 
+	"coeval/transforms/answers/leads"
 	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
@@ -292,21 +294,21 @@ func (g *Grammar) leads(s string) bool {
 			clause = quotation.Summary(s)
 		}
 	}
-	return onlyLeads(s[len(clause):], g) && (clause == "" || !quotation.Attributes(clause))
+	return leads.Only(s[len(clause):], g.leading) && (clause == "" || !quotation.Attributes(clause))
 }
 
 // endsInLead reports whether the last word of a text is a lead, or may belong to a clause before the main one, which
 // ends in punctuation. It spares most texts the expressions of [Grammar.leads].
 func (g *Grammar) endsInLead(s string) bool {
 	s = strings.TrimRightFunc(s, unicode.IsSpace)
-	word := strings.TrimLeftFunc(s[max(strings.LastIndexFunc(s, notInWord), 0):], notInWord)
-	return word == "" || onlyLeads(word, g)
+	word := strings.TrimLeftFunc(s[max(strings.LastIndexFunc(s, leads.NotInWord), 0):], leads.NotInWord)
+	return word == "" || leads.Only(word, g.leading)
 }
 
 // aboutCriterion reports whether a line begins with the name of a criterion, or stands under it.
 func (g *Grammar) aboutCriterion(p *page, i int) bool {
 	l := prose.Fold(p.lines[i].plain)
-	if head := headed.FindString(l); head != "" && !onlyLeads(head, g) && len(head) < len(strings.TrimRight(l, " ")) {
+	if head := headed.FindString(l); head != "" && !leads.Only(head, g.leading) && len(head) < len(strings.TrimRight(l, " ")) {
 		return true
 	}
 	is, total := p.headed(i)

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/transforms/answers/labels"
+	"coeval/transforms/answers/leads"
 	"coeval/transforms/answers/patterns"
 	"coeval/transforms/answers/prose"
 	"coeval/transforms/answers/quotation"
@@ -73,7 +74,7 @@ func (g *Grammar) marks(l, folded string) []mark {
 		if n := len(out); n > 0 && m.start <= out[n-1].value {
 			before := &out[n-1]
 			switch between := folded[min(before.value, at.Start):at.Start]; {
-			case !before.bare && (m.bare || !onlyLeads(between, g)), article.MatchString(between):
+			case !before.bare && (m.bare || !leads.Only(between, g.leading)), article.MatchString(between):
 				continue
 			case m.kind == Weak && !before.bare:
 				m.kind = before.kind
@@ -129,21 +130,21 @@ func (g *Grammar) mark(l, folded string, start, end int) (m mark, ok bool) {
 	m.start = segment
 	if strings.Contains(folded[:segment], ":") {
 		head := headed.FindString(folded[:segment])
-		m.head = head != "" && !onlyLeads(head, g)
+		m.head = head != "" && !leads.Only(head, g.leading)
 	}
-	total := hasTotal(folded[segment:end])
+	total := leads.HasTotal(folded[segment:end])
 	at := end
-	if n := afterWords(folded[at:]); n > 0 {
+	if n := leads.After(folded[at:]); n > 0 {
 		if strings.TrimSpace(folded[at:at+n]) == "criteria" { // a number of criteria
 			return m, false
 		}
-		total = total || hasTotal(folded[at:at+n])
+		total = total || leads.HasTotal(folded[at:at+n])
 		at += n
 	}
 	if n := noteAt(folded[at:]); n != "" {
 		m.note = strings.TrimSpace(n)
 		at += len(n)
-		at += afterWords(folded[at:])
+		at += leads.After(folded[at:])
 	}
 	sep := ""
 	if !isASCIILetter(nextByte(folded[at:])) {
@@ -195,12 +196,6 @@ func isASCIILetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <
 // concluding is a word without which "The score would be:" is about a case.
 var concluding = patterns.New(`\b(?:so|thus|hence|therefore|accordingly|consequently|overall|finally|final|total|conclusion)\b`)
 
-// plainLabels are the most frequent labels. None of them means a total.
-var plainLabels = set("score rating points winner verdict")
-
-// hasTotal reports whether a label, with the words around it, means a total.
-func hasTotal(s string) bool { return !plainLabels[s] && totals.MatchString(s) }
-
 // kind returns the kind of a label as it stands in a text.
 func (g *Grammar) kind(label string) Kind {
 	if k, ok := g.Labels[label]; ok {
@@ -210,7 +205,7 @@ func (g *Grammar) kind(label string) Kind {
 }
 
 // bareTotals are labels of partial sums too: "So the total is 4 points" is a step of the reasoning.
-var bareTotals = set("total sum totale summe somme totaal total")
+var bareTotals = map[string]bool{"total": true, "sum": true, "totale": true, "summe": true, "somme": true, "totaal": true}
 
 // segmentStart returns where the sentence begins in which the label stands.
 func segmentStart(s string, at int) int {
@@ -268,117 +263,13 @@ var goesOn = patterns.New(`(?i)^["”“»」]\W*(?:/|out\s+of\b|of\s+\d|points?
 
 var (
 	headed = patterns.New(`^[\s#•>+-]*(?:\(?\d+[.):]\s*)?[\pL\s/&-]{2,40}(?:\d+\s*)?:`)
-	totals = patterns.New(`\b(?:total|final|overall|sum|cumulative|combined|aggregate|finale|globale?|totale?|gesamt|endgültige|insgesamt)\b|总|總|最终|最終|最后|综合|合計|総合|최종|총|итог|общ|النهائي|końcow|ostateczn|łączn|celkov|konečn|slutlig|samlet|végső|összes|τελικ|συνολικ|nihai|akhir|cuối|tổng|الإجمالي|نهایی|סופי|अंतिम|कुल|চূড়ান্ত|মোট|இறுதி|మొత్తం|สุดท้าย|รวม`)
 	// notes are the parenthesis and the scale after a label: (0-5), [out of 5], /5, out of 5.
 	notes     = patterns.New(`^\s*(?:\([^()]{1,60}\)|\[[^\[\]]{1,60}\]|/\s*\d+|(?:on|using)\s+(?:a|the)\s+scale\s+(?:of|from)?\s*\d+\s*(?:to|-|–)\s*\d+|,?\s*(?:out\s+of|von|sur|de|su|из)\s+(?:\d+|five|ten))(?:\s*(?:points?|pts?|分|点|점))?`)
 	separator = patterns.New(`^["'”’)\]}>$\s\p{So}]*(?::=|[:=]+>?|;|[-–—~]+>|→|⇒|➜|\.{3,}|[—–]|-\s|\|)\s*[:=]?`)
 	copula    = patterns.New(`^\s*(?:,\s*(?:therefore|thus|then|hence|overall|clearly)\s*,\s*)?(?:(?:is|was|lautet|beträgt)\s*(?::|…|\.\.+)|would\s+(?:therefore\s+|thus\s+)?be\s*:|(?:is|was|est|es|ist|é|è|är|er|jest|je|este|είναι|adalah|là|است|है|wynosi|составляет|равна|равен|equals|lautet|beträgt|является|comes to|adds up to)\s+(?:(?:therefore|thus|then|now|hence|also|de|als[ou]|daher|donc|así|quindi)\s+)*:?|(?:为|為|是|は|が|는|은|—)\s*:?)\s*`)
 )
 
-// leads are the words that may precede a label in its sentence: conclusions, articles, and kinds of
-// total. Any other word makes the sentence one about something else.
-var leads = set(`
-	so thus therefore hence finally overall in conclusion summary sum total final based on the above
-	rubric this these that criteria analysis evaluation evaluations assessment reasoning my our its a an and
-	accordingly consequently ultimately given all considering everything after review as result here is
-	are to conclude adding add up points then now well ok okay verdict judgment judgement judge grading with
-	taken together taking account into altogether it assigned evaluating clear number pick tally
-	assigned given awarded aggregate cumulative combined resulting rubric numeric numerical additive adjusted
-	revised updated corrected correction official actual answer response quality holistic composite earned grand net end
-	net overall's answer's response's assistant's reply's score scoring rating grade mark points winner decision choice step last line
-	out conclusions findings judge's llm recap tl dr tldr summing therefor
-	die der das den de het le la les el il lo os o l un une una ein eine mein meine mon ma mi mia min your
-	daher somit also insgesamt abschließend endgültige finale finaler gesamte donc ainsi finalement por tanto lo en definitiva
-	conclusión quindi dunque portanto assim итак таким образом поэтому итоговая итоговый общая общий финальная окончательная
-	fazit ergebnis вывод wniosek conclusie lautet beträgt balance outcome i ist short brief итог damit ergibt sich 이 답변의 응답의 моя в целом وبالتالي لذا الدرجة output evaluator's grader's reviewer's` + wholes)
-
-// wholes are adjectives for the score or verdict of the whole: final, total, overall. They may
-// stand before a label or after it.
-const wholes = `
-	finale finaler finales finalen globale générale generale totale totaler totales gesamte gesamter insgesamt endgültige endgültiger endgültiges
-	abschließende definitiva definitivo definitive obtenue complessivo complessiva global geral general final
-	definitief definitieve uiteindelijke totaal slutlig slutgiltig slutlige endelig endelige samlet totala totalt lopullinen lopulliset yhteensä
-	végső összesített összes konečné konečný konečná finální finálne celkové celkový celková celkem
-	końcowa końcowy końcowe ostateczna ostateczny ostateczne łączna łączny łącznie
-	итоговая итоговый итоговое окончательная окончательный финальная финальный общая общий общее суммарный
-	підсумкова підсумковий фінальна остаточна загальна загальний крайна финална обща общо укупна коначна konačna konačni konačno ukupna ukupno skupna finalna
-	τελική τελικός τελικό συνολική συνολικό finală finalul totală nihai kesin son genel toplam yekun akhir terakhir keseluruhan cuối cùng tổng thể chung
-	النهائي النهائية الإجمالية الإجمالي الكلية الكلي نهایی کل حتمی کُل הסופי סופי הסופית הכולל כולל
-	अंतिम कुल समग्र শেষ চূড়ান্ত মোট இறுதி மொத்த తుది మొత్తం ಅಂತಿಮ ಒಟ್ಟು അന്തിമ ആകെ અંતિમ કુલ ਅੰਤਿਮ ਕੁੱਲ mwisho jumla panghuling pinal kabuuang`
-
-func set(words string) map[string]bool {
-	out := map[string]bool{}
-	for w := range strings.FieldsSeq(words) {
-		out[w] = true
-	}
-	return out
-}
-
-// unspacedLeads are leads of scripts without spaces.
-var unspacedLeads = strings.NewReplacer(pairsOf(`この その 总体而言 整体而言 总的来说 综合考虑 以上より 以上から 因此 所以 该回答 本回答 此回答 这个回答 回答 回复 本次 综上所述 综上 综合来看 综合以上 综合 最终 最後 最后 最終 总体 总 總 本 该 我的 我 给出的 给出 给 的 结论 总结 那么 したがって よって 総合 最終的な 最終的に 私の は 따라서 그러므로 결론적으로 최종적으로 최종 총 종합 나의 제`)...)
-
-// pairsOf returns the words, longer ones first, each with a space that replaces it.
-func pairsOf(words string) []string {
-	var out []string
-	for _, w := range slices.SortedStableFunc(strings.FieldsSeq(words), func(a, b string) int { return len(b) - len(a) }) {
-		out = append(out, w, " ")
-	}
-	return out
-}
-
-// onlyLeads reports whether a text consists of leads, list numbers and punctuation.
-func onlyLeads(s string, g *Grammar) bool {
-	s = strings.TrimLeft(s, " \t#-+•·–—>→➜|…")
-	if prose.HasDigit(s) {
-		s = listNumber.ReplaceAllString(s, "")
-	}
-	for w := range strings.FieldsFuncSeq(s, notInWord) {
-		if w = strings.Trim(w, "'’"); w == "" || leads[w] || g.leading(w) {
-			continue
-		}
-		if w = strings.TrimSpace(unspacedLeads.Replace(w)); w != "" && !g.leading(w) {
-			return false
-		}
-	}
-	return true
-}
-
 func (g *Grammar) leading(w string) bool { _, ok := g.Labels[w]; return ok }
-
-var listNumber = patterns.New(`^\(?(?:\d+[.):]|step\s+\d+\s*[.):–—-])\s*`)
-
-func notInWord(r rune) bool {
-	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '\'' && r != '’' && !unicode.IsMark(r)
-}
-
-// afters are the words between a label and its separator.
-var afters = set(`awarded given assigned earned achieved value total overall final for of to this the that answer response
-	reply answer's response's assistant's ai's judgment judgement one all points criteria here comparison two both between judgments of
-	ответа ответу der antwort réponse respuesta risposta resposta de la della da svaret odpowiedzi` + wholes)
-
-// afterWords returns the length of the words that may follow a label.
-func afterWords(s string) int {
-	at := 0
-	for at < len(s) {
-		n := at
-		for n < len(s) && s[n] == ' ' {
-			n++
-		}
-		end := n
-		for end < len(s) {
-			r, size := utf8.DecodeRuneInString(s[end:])
-			if notInWord(r) {
-				break
-			}
-			end += size
-		}
-		if end == n || n == at || !afters[s[n:end]] {
-			return at
-		}
-		at = end
-	}
-	return at
-}
 
 // report reads the value of a mark.
 func (g *Grammar) report(p *page, i int, m mark, value string) (Report, bool) {

@@ -133,7 +133,10 @@ func addValue(fields map[string]json.RawMessage, key string) {
 }
 
 // innerKey are keys of the value in such an object.
-var innerKey = set("value awarded given result number")
+var innerKey = map[string]bool{"value": true, "awarded": true, "given": true, "result": true, "number": true}
 
 // maxKey are keys of the end of the scale.
-var maxKey = set("maxscore maximum max outof scale maximumscore maxpoints scoremax scoreoutof")
+var maxKey = map[string]bool{
+	"maxscore": true, "maximum": true, "max": true, "outof": true, "scale": true,
+	"maximumscore": true, "maxpoints": true, "scoremax": true, "scoreoutof": true,
+}
