@@ -8,16 +8,12 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/answers"
 	"coeval/datasets/journal"
-	"coeval/datasets/journal/upkeep"
-	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
@@ -25,6 +21,7 @@ import (
 	"coeval/pipelines/metareward"
 	"coeval/runners/arena"
 	"coeval/runners/arena/winrate"
+	"coeval/runners/attempt"
 	"coeval/runners/estimate"
 	"coeval/runners/pages"
 	"coeval/schemas"
@@ -143,10 +140,8 @@ func (f *arenaFlags) prepare(c *cobra.Command, args []string) (*contestRun, erro
 	if k.prompts, err = readPrompts(c.Context(), &base); err != nil {
 		return nil, err
 	}
-	k.run = &run{
-		config: base, flags: &f.runFlags, command: c, started: time.Now(), scan: &prompts.Scan{Prompts: int64(len(k.prompts))},
-	}
-	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
+	k.run = &run{Attempt: f.newAttempt(c, base), flags: &f.runFlags, command: c}
+	k.Scan = &prompts.Scan{Prompts: int64(len(k.prompts))}
 	return k, nil
 }
 
@@ -238,28 +233,23 @@ func readPrompts(ctx context.Context, c *config.Config) ([]schemas.Prompt, error
 
 // do asks for missing answers and games, under the lock of OUT, and writes the figures.
 func (k *contestRun) do(ctx context.Context) (err error) {
-	out := k.config.Output.Dir
-	warnOfKeys(k.command.ErrOrStderr(), &k.config)
-	if err := errors.Join(arena.CheckOwn(ctx, out), k.checkOut(ctx)); err != nil {
+	out := k.Config.Output.Dir
+	warnOfKeys(k.Stderr, &k.Config)
+	if err := errors.Join(arena.CheckOwn(ctx, out), k.CheckOut(ctx)); err != nil {
 		return err
 	}
-	ctx, unlock, err := k.lock(ctx)
+	ctx, unlock, err := k.Lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := metareward.ClaimRespondent(ctx, &k.config); err != nil {
+	end, err := k.Prepare(ctx)
+	if err != nil {
 		return err
 	}
-	if _, err := upkeep.Compact(ctx, metareward.JournalDir(out), upkeep.CompactAbove, lock.Expires); err != nil {
-		return err
-	}
-	if k.config.Simulate.Enabled {
-		if k.simulator, err = startSimulator(&k.config); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, k.simulator.Close()) }()
-		k.arena.Simulate = k.config.Simulate
+	defer func() { err = errors.Join(err, end()) }()
+	if k.Config.Simulate.Enabled {
+		k.arena.Simulate = k.Config.Simulate
 	}
 	contest, err := k.arena.Contest(ctx, givenAnswers)
 	if err != nil {
@@ -273,7 +263,7 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	asking := metareward.NewAsking(k.config, k.attempt, int64(len(k.prompts)), lengths, k.flags.retryFailed)
+	asking := metareward.NewAsking(k.Config, k.ID, int64(len(k.prompts)), lengths, k.flags.retryFailed)
 	var calls schemas.CallTally
 	ask := func(ctx context.Context, dossiers []schemas.Dossier, chain []stage.Spec) error {
 		tally, err := infer.RunInProcess(ctx, dossiers, asking.Bits, chain, asking.Infer)
@@ -284,7 +274,7 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	}
 	var result *arena.Result
 	var silent string // a model without any answer
-	err = k.execute(ctx, func(ctx context.Context) (err error) {
+	err = k.Execute(ctx, func(ctx context.Context) (err error) {
 		if k.flags.answersOnly {
 			silent, err = contest.AnswerAll(ctx, k.prompts, ask)
 			return err
@@ -295,18 +285,18 @@ func (k *contestRun) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	warnOfFailures(k.command.ErrOrStderr(), k.seen)
+	k.WarnOfFailures()
 	if k.flags.answersOnly {
 		if err := k.printCalls(calls); err != nil || silent == "" {
 			return err
 		}
-		return fmt.Errorf("the model %s has no answer %s", silent, retryAdvice)
+		return fmt.Errorf("the model %s has no answer %s", silent, attempt.RetryAdvice)
 	}
 	if err := k.write(ctx, contest, result, calls); err != nil {
 		return err
 	}
 	if p, ok := result.FailedPairing(); ok {
-		return fmt.Errorf("%s against %s has no verdict %s", p[0], p[1], retryAdvice)
+		return fmt.Errorf("%s against %s has no verdict %s", p[0], p[1], attempt.RetryAdvice)
 	}
 	return nil
 }
@@ -317,7 +307,7 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := contest.Plan(ctx, k.prompts, metareward.JournalDir(k.config.Output.Dir))
+	p, err := contest.Plan(ctx, k.prompts, metareward.JournalDir(k.Config.Output.Dir))
 	if err != nil {
 		return err
 	}
@@ -339,7 +329,7 @@ func (k *contestRun) printPlan(ctx context.Context) error {
 		cost  *estimate.Cost
 	}{{"answers", &p.Answers, answers}, {"games", &p.Games, games}} {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.name, n(row.calls.Generations), n(row.calls.Held), n(row.calls.Ask),
-			n(row.calls.PromptTokens), n(row.calls.CompletionTokens), spanOf(row.cost), money(row.cost))
+			n(row.calls.PromptTokens), n(row.calls.CompletionTokens), row.cost.Time(), row.cost.Money())
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -377,7 +367,7 @@ func givenAnswers(ctx context.Context, path string) (map[string]string, error) {
 
 // write writes the files and the page, and prints the figures.
 func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *arena.Result, calls schemas.CallTally) error {
-	out := k.config.Output.Dir
+	out := k.Config.Output.Dir
 	config, err := json.Marshal(k.arena)
 	if err != nil {
 		return err
@@ -388,9 +378,9 @@ func (k *contestRun) write(ctx context.Context, contest *arena.Contest, result *
 		return err
 	}
 	report := &arena.Report{
-		Simulated: k.config.Simulate.Enabled, Config: config, Judge: contest.Judge.Role.Identity(), Baseline: baseline,
+		Simulated: k.Config.Simulate.Enabled, Config: config, Judge: contest.Judge.Role.Identity(), Baseline: baseline,
 		Pairings: result.Pairings, Outcome: k.arena.Outcome, Resamples: k.arena.Resamples, Known: digests, Prompts: len(k.prompts),
-		FailedCalls: result.Failed, Warnings: append(contest.Warnings(), k.seen.Warnings...),
+		FailedCalls: result.Failed, Warnings: append(contest.Warnings(), k.Seen.Warnings...),
 	}
 	report.Simulated = report.Simulated || k.anySimulated(ctx, contest)
 	report.Summary = arena.Summarize(baseline, result.Pairings, result.PlainGames(), result.Answers, known,
@@ -428,7 +418,7 @@ func (k *contestRun) anySimulated(ctx context.Context, contest *arena.Contest) b
 		roles = append(roles, &contest.Models[i].Role)
 	}
 	return slices.ContainsFunc(roles, func(r *stage.Role) bool {
-		identity, err := infer.KnownIdentity(ctx, metareward.JournalDir(k.config.Output.Dir), r)
+		identity, err := infer.KnownIdentity(ctx, metareward.JournalDir(k.Config.Output.Dir), r)
 		return err == nil && identity != nil && identity.Simulated()
 	})
 }

@@ -231,10 +231,10 @@ var memoryPrompts = flag.String("memory", "1000,10000,30000", "numbers of prompt
 // maxKBPerPrompt bounds the growth of memory with each prompt, in kilobytes.
 const maxKBPerPrompt = 30
 
-// BenchmarkMemory measures the peak memory of runs of more and more prompts of 500 characters, with few
-// texts each, against a worker without latency, and the growth with each prompt beyond the first run's. Up
-// to some 10,000 prompts most of the growth is garbage, bounded by tuneCollector. GOGC=50 and
-// GOMEMLIMIT=off, which reach the program, show the memory in use, as larger runs do.
+// BenchmarkMemory measures the peak memory of runs of more and more prompts of 500 characters, with few texts
+// each, against a worker without latency, and the growth with each prompt beyond the first run's. Up to some
+// 10,000 prompts most of the growth is garbage, bounded by attempt.TuneCollector. GOGC=50 and GOMEMLIMIT=off,
+// which reach the program, show the memory in use, as larger runs do.
 func BenchmarkMemory(b *testing.B) {
 	program := buildProgram(b)
 	url := startWorker(b, program, anyPort, "--latency=0s").url

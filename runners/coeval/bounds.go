@@ -4,18 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
 
 	"github.com/spf13/pflag"
 
-	"coeval/datasets/journal"
-	"coeval/datasets/rundir"
-	"coeval/datasets/store"
-	"coeval/pipelines/metareward"
+	"coeval/runners/attempt"
 	"coeval/runners/engine"
 	"coeval/runners/estimate"
-	"coeval/runners/summary"
 	"coeval/transforms/infer/spending"
 )
 
@@ -78,43 +72,6 @@ func (r *run) bounds(ctx context.Context) (spending.Bounds, error) {
 		PromptPrice: f.prices.PromptTokens, CompletionPrice: f.prices.CompletionTokens, HourPrice: f.prices.GPUHour, GPUs: f.prices.GPUs,
 	}
 	var err error
-	b.Spent, err = spentIn(ctx, r.config.Output.Dir)
+	b.Spent, err = attempt.SpentIn(ctx, r.Config.Output.Dir)
 	return b, err
-}
-
-// spentIn returns the costs of all attempts on a folder. The journal has every answer; the attempts' own
-// counts have the prompt tokens of each request and the time, except for the last half minute of one
-// that was killed. Of each number the larger one counts.
-func spentIn(ctx context.Context, out string) (spending.Spent, error) {
-	usage, err := journal.ReadUsage(ctx, metareward.JournalDir(out))
-	if err != nil {
-		return spending.Spent{}, err
-	}
-	files, err := store.List(ctx, store.Join(out, rundir.OperationsFolder)+"/")
-	if err != nil {
-		return spending.Spent{}, err
-	}
-	var attempts spending.Spent
-	for _, f := range files {
-		name := path.Base(f.Path)
-		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
-			continue
-		}
-		var op summary.Operation
-		if err := readJSON(ctx, f.Path, &op); err != nil {
-			return spending.Spent{}, err
-		}
-		attempts.Seconds += op.AskingSeconds
-		for _, c := range op.Calls {
-			attempts.Generations += c.Generations
-			attempts.PromptTokens += c.PromptTokens
-			attempts.CompletionTokens += c.CompletionTokens
-		}
-	}
-	return spending.Spent{
-		Generations:      max(usage.Generations, attempts.Generations),
-		PromptTokens:     max(usage.PromptTokens, attempts.PromptTokens),
-		CompletionTokens: max(usage.CompletionTokens, attempts.CompletionTokens),
-		Seconds:          attempts.Seconds,
-	}, nil
 }

@@ -9,18 +9,16 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
-	"coeval/datasets/journal/upkeep"
 	"coeval/datasets/labels"
-	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
+	"coeval/runners/attempt"
 	"coeval/runners/calibrate"
 	"coeval/runners/pages"
 	"coeval/schemas"
@@ -115,11 +113,8 @@ func (f *calibrateFlags) prepare(c *cobra.Command, args []string) (*calibration,
 	if f.mapTo != "" && k.set.Kind == labels.Pairs {
 		return nil, usage(fmt.Errorf("--map is %q, but %s has preferences, which show the better response and not by how much: a map needs labels with scores", f.mapTo, f.labels))
 	}
-	k.run = &run{
-		config: loaded, flags: &f.runFlags, command: c, started: time.Now(),
-		scan: &prompts.Scan{Prompts: int64(len(k.set.Prompts))},
-	}
-	k.attempt = fmt.Sprintf("%s-%s", k.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
+	k.run = &run{Attempt: f.newAttempt(c, loaded), flags: &f.runFlags, command: c}
+	k.Scan = &prompts.Scan{Prompts: int64(len(k.set.Prompts))}
 	return k, nil
 }
 
@@ -131,17 +126,17 @@ func isCalibration(start []byte) bool {
 
 // do asks for missing judgments under the lock of OUT and reports the figures.
 func (k *calibration) do(ctx context.Context) (err error) {
-	if err := checkKeys(&k.config, schemas.RoleJudge); err != nil {
+	if err := checkKeys(&k.Config, schemas.RoleJudge); err != nil {
 		return err
 	}
-	warnOfKeys(k.command.ErrOrStderr(), &k.config)
-	if err := k.checkOut(ctx); err != nil {
+	warnOfKeys(k.Stderr, &k.Config)
+	if err := k.CheckOut(ctx); err != nil {
 		return err
 	}
-	if err := rundir.CheckOwn(ctx, store.Join(k.config.Output.Dir, calibrate.File), calibrate.IsFigures); err != nil {
+	if err := rundir.CheckOwn(ctx, store.Join(k.Config.Output.Dir, calibrate.File), calibrate.IsFigures); err != nil {
 		return err
 	}
-	if err := rundir.CheckOwn(ctx, store.Join(k.config.Output.Dir, pages.CalibrationFile), rundir.IsPage); err != nil {
+	if err := rundir.CheckOwn(ctx, store.Join(k.Config.Output.Dir, pages.CalibrationFile), rundir.IsPage); err != nil {
 		return err
 	}
 	if k.flags.mapTo != "" {
@@ -149,23 +144,16 @@ func (k *calibration) do(ctx context.Context) (err error) {
 			return fmt.Errorf("--map: %w", err)
 		}
 	}
-	ctx, unlock, err := k.lock(ctx)
+	ctx, unlock, err := k.Lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := metareward.ClaimRespondent(ctx, &k.config); err != nil {
+	end, err := k.Prepare(ctx)
+	if err != nil {
 		return err
 	}
-	if _, err := upkeep.Compact(ctx, metareward.JournalDir(k.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
-		return err
-	}
-	if k.config.Simulate.Enabled {
-		if k.simulator, err = startSimulator(&k.config); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, k.simulator.Close()) }()
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	f, calls, err := k.ask(ctx)
 	if err != nil {
 		return err
@@ -175,18 +163,18 @@ func (k *calibration) do(ctx context.Context) (err error) {
 
 // ask has the responses judged and returns the figures.
 func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.CallTally, error) {
-	dir := metareward.JournalDir(k.config.Output.Dir)
+	dir := metareward.JournalDir(k.Config.Output.Dir)
 	lengths, err := journal.FindPrefixBits(ctx, dir)
 	if err != nil {
 		return nil, schemas.CallTally{}, err
 	}
-	j, err := metareward.NewJudging(k.config, k.attempt, k.scan.Prompts, lengths, k.flags.retryFailed, k.flags.verdicts...)
+	j, err := metareward.NewJudging(k.Config, k.ID, k.Scan.Prompts, lengths, k.flags.retryFailed, k.flags.verdicts...)
 	if err != nil {
 		return nil, schemas.CallTally{}, err
 	}
 	dossiers := k.set.Dossiers()
 	var calls map[string]schemas.CallTally
-	err = k.execute(ctx, func(ctx context.Context) (err error) {
+	err = k.Execute(ctx, func(ctx context.Context) (err error) {
 		calls, err = infer.RunInProcess(ctx, dossiers, j.Bits, j.Chain, j.Infer)
 		return err
 	})
@@ -210,12 +198,12 @@ func (k *calibration) ask(ctx context.Context) (*calibrate.Figures, schemas.Call
 		figures[verdict] = calibrate.Of(k.set, dossiers, calibrate.Asked{
 			Judge: calibrate.Judge{
 				CalibratedJudge: score.CalibratedJudge{Model: j.Role.Model, Revision: j.Role.Revision, Judgments: by.N, Template: by.Template},
-				MinJudgments:    k.config.Method.MinJudgments, Reads: verdict == config.ReadVerdict,
+				MinJudgments:    k.Config.Method.MinJudgments, Reads: verdict == config.ReadVerdict,
 			},
 			Simulated: simulated, Scale: k.scale, Resamples: k.flags.resamples,
 		})
 	}
-	own := figures[k.config.Judge.Verdict]
+	own := figures[k.Config.Judge.Verdict]
 	if own == nil {
 		own = figures[k.flags.verdicts[0]]
 	}
@@ -231,15 +219,15 @@ func (k *calibration) report(ctx context.Context, f *calibrate.Figures, calls sc
 	if err := k.write(ctx, f, calls); err != nil {
 		return err
 	}
-	warnOfFailures(k.command.ErrOrStderr(), k.seen)
+	k.WarnOfFailures()
 	if len(f.FailedCalls) > 0 && f.Labels.Unscored == f.Labels.Responses {
-		return fmt.Errorf("no response has a score of the judge %s", retryAdvice)
+		return fmt.Errorf("no response has a score of the judge %s", attempt.RetryAdvice)
 	}
 	return nil
 }
 
 func (k *calibration) write(ctx context.Context, f *calibrate.Figures, calls schemas.CallTally) error {
-	out := k.config.Output.Dir
+	out := k.Config.Output.Dir
 	if err := f.Write(ctx, out); err != nil {
 		return err
 	}
@@ -252,7 +240,7 @@ func (k *calibration) write(ctx context.Context, f *calibrate.Figures, calls sch
 			*calibrate.Figures
 			Warnings []string          `json:"warnings"`
 			Calls    schemas.CallTally `json:"calls"`
-		}{f, append(append([]string{}, f.Warnings()...), k.seen.Warnings...), calls}
+		}{f, append(append([]string{}, f.Warnings()...), k.Seen.Warnings...), calls}
 		b, err := json.Marshal(told)
 		if err != nil {
 			return err
@@ -271,7 +259,7 @@ func (k *calibration) write(ctx context.Context, f *calibrate.Figures, calls sch
 			return err
 		}
 	}
-	for _, warning := range k.seen.Warnings {
+	for _, warning := range k.Seen.Warnings {
 		fmt.Fprintf(w, "WARNING: %s\n", warning)
 	}
 	if err := k.writeMap(ctx, f); err != nil {
@@ -288,7 +276,7 @@ func (k *calibration) writeMap(ctx context.Context, f *calibrate.Figures) error 
 	if k.flags.mapTo == "" {
 		return nil
 	}
-	c, err := f.Calibration(k.started.UTC().Format(time.DateOnly))
+	c, err := f.Calibration(k.Started.UTC().Format(time.DateOnly))
 	if err != nil {
 		return fmt.Errorf("--map %s: %w", k.flags.mapTo, err)
 	}

@@ -4,19 +4,16 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"coeval/pipelines/config"
 	"coeval/runners/arena"
+	"coeval/runners/attempt"
 	"coeval/runners/estimate"
 	"coeval/schemas"
 )
@@ -99,7 +96,7 @@ func (f *fleetFlags) measure(c *cobra.Command, config *config.Config) error {
 	}
 	asked := *config
 	if asked.Simulate.Enabled {
-		s, err := startSimulator(&asked)
+		s, err := attempt.StartSimulator(&asked)
 		if err != nil {
 			return err
 		}
@@ -141,96 +138,4 @@ func probed(c *config.Config) ([]estimate.Server, error) {
 		}
 	}
 	return servers, nil
-}
-
-// printEstimate prints time and money, as far as rates and prices are known, and other numbers.
-func printEstimate(w io.Writer, e *estimate.Estimate) error {
-	if e.All.Seconds == nil {
-		fmt.Fprintln(w, "time: not known without --probe, or --prompt-rate and --completion-rate")
-	} else {
-		fmt.Fprintf(w, "time: %s at %s prompt and %s completion tokens a second:", span(*e.All.Seconds), whole(e.Rates.Prompt), whole(e.Rates.Completion))
-		for _, s := range e.Stages {
-			fmt.Fprintf(w, " %s %s", s.Stage, span(*s.Seconds))
-		}
-		fmt.Fprintln(w)
-	}
-	if e.All.ByTokens == nil && e.All.ByHours == nil {
-		fmt.Fprintln(w, "money: not known without --prompt-price and --completion-price, or --gpu-hour-price and --gpus with rates")
-	} else {
-		fmt.Fprintf(w, "money: %s\n", money(&e.All))
-	}
-	if err := printBudgets(w, e); err != nil || len(e.Variants) == 0 {
-		return err
-	}
-	fmt.Fprintln(w, "\nwith other numbers and an empty journal:")
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "actor.n (K)\tjudge.n (N)\tcomparisons a prompt\tgenerations\tprompt tokens\tcompletion tokens\tstorage\ttime\tmoney\t")
-	for i := range e.Variants {
-		v := &e.Variants[i]
-		took, own := "–", ""
-		if v.Seconds != nil {
-			took = span(*v.Seconds)
-		}
-		if v.Own {
-			own = " this run"
-		}
-		fmt.Fprintf(t, "%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.K, v.N, v.Comparisons, humanize.Comma(v.Generations),
-			humanize.Comma(v.PromptTokens), humanize.Comma(v.CompletionTokens), humanize.Bytes(uint64(v.JournalBytes+v.OutputBytes)), took, money(&v.Cost), own)
-	}
-	return t.Flush()
-}
-
-// printBudgets prints the cost of several budgets for the comparisons, and the value of their judge
-// pairs.
-func printBudgets(w io.Writer, e *estimate.Estimate) error {
-	if len(e.Budgets) == 0 {
-		return nil
-	}
-	fmt.Fprintln(w, "\nbudgets for the comparisons, with nothing in the journal; gap is the quality of the judge pairs against all comparisons in simulation,")
-	fmt.Fprintln(w, "hidden gap is the same if scores miss half a point of a judgment's quality (docs/sizing-and-cost.md).")
-	fmt.Fprintln(w, "verdict=read: if reads discriminate as well as texts; measure it with coeval calibrate --verdict read,reasoned")
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "comparisons a prompt\tgap\thidden gap\tgenerations\tprompt tokens\tcompletion tokens\ttime\tmoney\t")
-	for i := range e.Budgets {
-		b := &e.Budgets[i]
-		took := "–"
-		if b.Seconds != nil {
-			took = span(*b.Seconds)
-		}
-		fmt.Fprintf(t, "%.0f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t%s\t --set %s\n", b.Comparisons, b.Gap, b.HiddenGap, humanize.Comma(b.Generations),
-			humanize.Comma(b.PromptTokens), humanize.Comma(b.CompletionTokens), took, money(&b.Cost), strings.Join(b.Settings, " --set "))
-	}
-	return t.Flush()
-}
-
-func money(c *estimate.Cost) string {
-	text := ""
-	if c.ByTokens != nil {
-		text = estimate.Amount(*c.ByTokens) + " by tokens"
-	}
-	if c.ByHours != nil {
-		if text != "" {
-			text += ", "
-		}
-		text += estimate.Amount(*c.ByHours) + " by GPU hours"
-	}
-	return cmp.Or(text, "–")
-}
-
-func whole(x float64) string { return humanize.FormatFloat("#,###.", x) }
-
-// spanOf returns the time of a cost.
-func spanOf(c *estimate.Cost) string {
-	if c.Seconds == nil {
-		return "–"
-	}
-	return span(*c.Seconds)
-}
-
-func span(seconds float64) string {
-	d := time.Duration(seconds * float64(time.Second))
-	if d < time.Minute {
-		return d.Round(100 * time.Millisecond).String()
-	}
-	return d.Round(time.Second).String()
 }

@@ -15,6 +15,7 @@ import (
 	"coeval/datasets/lock"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
+	"coeval/runners/attempt"
 	"coeval/schemas/sanitize"
 )
 
@@ -137,7 +138,7 @@ func withJournal(c *cobra.Command, out string, takeover bool, do func(ctx contex
 	if err != nil {
 		return err
 	}
-	held, err := acquire(c.Context(), out, "", takeover, c.ErrOrStderr())
+	held, err := attempt.Acquire(c.Context(), out, "", takeover, c.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/datasets/shards"
+	"coeval/runners/attempt"
 	"coeval/runners/summary"
 	"coeval/runners/verify"
 	"coeval/schemas"
@@ -378,15 +379,6 @@ func spent(o summary.Operation) schemas.CallTally {
 	return sum
 }
 
-// A shell splits the printed command line into the arguments that the program was given.
-func TestCommandLine(t *testing.T) {
-	args := []string{"printf", "%s|", "", "a b", "roles=[actor, judge]", "it's", `\"$HOME"`, "*", "~", "method.rho=0.3", "!x", "a;b&c", "two\nlines"}
-	said, err := exec.CommandContext(t.Context(), "sh", "-c", commandLine(args)).Output()
-	if want := strings.Join(args[2:], "|") + "|"; err != nil || string(said) != want {
-		t.Errorf("%s: %v\nprints %q\nwant   %q", commandLine(args), err, said, want)
-	}
-}
-
 // The second Ctrl-C does not wait.
 func TestInterruptedTwice(t *testing.T) {
 	t.Parallel()
@@ -401,7 +393,7 @@ func TestInterruptedTwice(t *testing.T) {
 	if code := p.wait(t); code != exitFailed {
 		t.Errorf("exit code %d, want %d", code, exitFailed)
 	}
-	if took := time.Since(began); took >= settleTime {
+	if took := time.Since(began); took >= attempt.SettleTime {
 		t.Errorf("it took %s, as long as what is in flight may take", took)
 	}
 }

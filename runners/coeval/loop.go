@@ -15,6 +15,8 @@ import (
 	"coeval/datasets/lock"
 	"coeval/datasets/store"
 	"coeval/pipelines/config"
+	"coeval/runners/attempt"
+	"coeval/runners/estimate"
 	"coeval/runners/loop"
 	loopconfig "coeval/runners/loop/config"
 	"coeval/runners/loop/folder"
@@ -73,9 +75,9 @@ func newLoop(c *cobra.Command, file string) (*loop.Loop, error) {
 
 // runLoop runs a loop under its lock, until it ends or is interrupted.
 func runLoop(c *cobra.Command, l *loop.Loop) (err error) {
-	ctx, stop := signal.NotifyContext(c.Context(), endSignals()...)
+	ctx, stop := signal.NotifyContext(c.Context(), attempt.EndSignals()...)
 	defer stop()
-	defer outliveReader()()
+	defer attempt.OutliveReader()()
 	if err := folder.Check(ctx, l.Config.Dir); err != nil {
 		return err
 	}
@@ -157,7 +159,7 @@ func printStatus(w io.Writer, status *loop.Status) error {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "iteration\tstep\tended (UTC)\ttook")
 		for _, r := range status.Records {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.Iteration, r.Step, r.Ended.UTC().Format("2006-01-02 15:04:05"), span(r.Seconds))
+			fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.Iteration, r.Step, r.Ended.UTC().Format("2006-01-02 15:04:05"), estimate.Span(r.Seconds))
 		}
 		fmt.Fprintln(t)
 		fmt.Fprintln(t, "iteration\tfigure\tagreement\tlength\tsigns\tcost")

@@ -240,11 +240,11 @@ func (p *loopPlan) print(w io.Writer, l *loop.Loop) error {
 			prompts = n(*it.Prompts)
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", it.Iteration, cmp.Or(it.Preset, "–"), strings.Join(it.Roles, ", "), prompts,
-			n(it.Run), n(it.Arena), n(it.People), n(it.Cost.PromptTokens), n(it.Cost.CompletionTokens), spanOf(&it.Cost), money(&it.Cost), cmp.Or(strings.Join(done, ", "), "–"))
+			n(it.Run), n(it.Arena), n(it.People), n(it.Cost.PromptTokens), n(it.Cost.CompletionTokens), it.Cost.Time(), it.Cost.Money(), cmp.Or(strings.Join(done, ", "), "–"))
 		sum.Run, sum.Arena, sum.People = sum.Run+it.Run, sum.Arena+it.Arena, sum.People+it.People
 	}
 	fmt.Fprintf(t, "all\t\t\t\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", n(sum.Run), n(sum.Arena), n(sum.People),
-		n(p.All.PromptTokens), n(p.All.CompletionTokens), spanOf(&p.All), money(&p.All))
+		n(p.All.PromptTokens), n(p.All.CompletionTokens), p.All.Time(), p.All.Money())
 	if err := t.Flush(); err != nil {
 		return err
 	}

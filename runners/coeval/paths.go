@@ -129,10 +129,10 @@ func resolvePaths(c *config.Config) error {
 // checkFiles returns an error unless the run may work in its folder, and write its profile.
 func (r *run) checkFiles(ctx context.Context) error {
 	if !engine.DryRun() {
-		if isArena(ctx, r.config.Output.Dir) {
-			return rundir.Refuse(r.config.Output.Dir + " is the folder of an arena, which could not be repeated after a run: choose another --out")
+		if isArena(ctx, r.Config.Output.Dir) {
+			return rundir.Refuse(r.Config.Output.Dir + " is the folder of an arena, which could not be repeated after a run: choose another --out")
 		}
-		if err := r.checkOut(ctx); err != nil {
+		if err := r.CheckOut(ctx); err != nil {
 			return err
 		}
 	}
@@ -143,11 +143,6 @@ func (r *run) checkFiles(ctx context.Context) error {
 		return fmt.Errorf("--cpu-profile: %w", err)
 	}
 	return nil
-}
-
-// checkOut returns an error unless the run may work in its folder.
-func (r *run) checkOut(ctx context.Context) error {
-	return rundir.Check(ctx, r.config.Output.Dir, r.flags.adopt)
 }
 
 // failed gives the error of a command its exit code, if it has none: a folder that must not be used is

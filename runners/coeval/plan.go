@@ -5,15 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
-	"text/tabwriter"
 
-	"github.com/dustin/go-humanize"
-	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
-	"coeval/datasets/journal"
 	"coeval/runners/estimate"
 	"coeval/runners/plan"
 	"coeval/schemas/sanitize"
@@ -72,66 +66,9 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 		_, err = fmt.Fprintf(w, "%s\n", sanitize.JSON(b))
 		return err
 	}
-	n := humanize.Comma
-	fmt.Fprintf(w, "%s lines: %s prompts, %s bad, %s merged, %s not drawn; %s of the prompts are in the journal with all calls\n\n",
-		n(p.Lines), n(p.Prompts), n(p.Bad), n(p.Merged), n(p.NotDrawn), n(p.Known))
-	switch {
-	case p.Refused != "":
-		fmt.Fprintf(w, "REFUSED: %s\n\n", p.Refused)
-	case p.AnsweredBy != "":
-		fmt.Fprintf(w, "the journal has answers of %s\n\n", map[string]string{journal.Real: "real servers", journal.Simulated: "the simulated worker"}[p.AnsweredBy])
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "stage\tgenerations\tin the journal\tmissing\trequests\tprompt tokens\tcompletion tokens\t")
-	var sum plan.Stage
-	for _, s := range p.Stages {
-		printStage(t, s.Stage, s)
-		sum.Generations += s.Generations
-		sum.Held += s.Held
-		sum.Ask += s.Ask
-		sum.Requests += s.Requests
-		sum.PromptTokens += s.PromptTokens
-		sum.CompletionTokens += s.CompletionTokens
-	}
-	printStage(t, "all", sum)
-	if err := t.Flush(); err != nil {
+	if err := errors.Join(p.Print(w), e.Print(w)); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nstorage: about %s of journal and %s of Parquet in %s\n", humanize.Bytes(uint64(p.JournalBytes)), humanize.Bytes(uint64(p.OutputBytes)), english.Plural(p.Shards, "shard", ""))
-	fmt.Fprintf(w, "estimated at 4 characters a token, texts that become %s times smaller (%s), and these mean lengths: %s\n",
-		humanize.FtoaWithDigits(p.Compression.Tables, 1), measured(p.Compression.Measured), lengths(p))
-	if err := printEstimate(w, e); err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "\n%s\n", detectableDifference(int(p.Prompts)))
-	_, err := fmt.Fprintln(w, "\ngenerations are upper bounds: merged, unparsed and failed texts reduce the calls of later stages")
+	_, err := fmt.Fprintf(w, "\n%s\n\ngenerations are upper bounds: merged, unparsed and failed texts reduce the calls of later stages\n", detectableDifference(int(p.Prompts)))
 	return err
-}
-
-func printStage(w io.Writer, name string, s plan.Stage) {
-	n := humanize.Comma
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, n(s.Generations), n(s.Held), n(s.Ask), n(s.Requests), n(s.PromptTokens), n(s.CompletionTokens))
-}
-
-func measured(is bool) string {
-	if is {
-		return "measured in the journal"
-	}
-	return "assumed"
-}
-
-func lengths(p *plan.Plan) string {
-	var text strings.Builder
-	for i, s := range p.Stages {
-		l := p.Assumed[s.Stage]
-		if i > 0 {
-			text.WriteString(", ")
-		}
-		if slices.Contains(p.Reads, s.Stage) {
-			fmt.Fprintf(&text, "%s one token", s.Stage)
-			continue
-		}
-		fmt.Fprintf(&text, "%s %d characters (%s)", s.Stage, l.Chars, measured(l.Measured))
-	}
-	return text.String()
 }

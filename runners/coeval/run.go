@@ -10,37 +10,28 @@ import (
 	"maps"
 	"net"
 	"os"
-	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"coeval/datasets/journal"
-	"coeval/datasets/journal/upkeep"
-	"coeval/datasets/lock"
 	"coeval/datasets/prompts"
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
 	"coeval/pipelines/config"
 	"coeval/pipelines/metareward"
+	"coeval/runners/attempt"
 	"coeval/runners/engine"
-	"coeval/runners/progress"
 	"coeval/runners/runs"
 	"coeval/runners/settings"
 	"coeval/runners/summary"
-	"coeval/schemas"
-	"coeval/schemas/redact"
 	"coeval/schemas/sanitize"
 	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/infer"
-	"coeval/transforms/simulator"
-	"coeval/transforms/sink"
 )
 
 // runFlags are the flags of run that are not the config's.
@@ -79,7 +70,7 @@ func newRunCommand() *cobra.Command {
 			if err := errors.Join(checkCluster(&config), flags.bounds.checkRunner()); err != nil {
 				return usage(err)
 			}
-			r := &run{config: config, flags: &flags, command: c}
+			r := &run{Attempt: flags.newAttempt(c, config), flags: &flags, command: c}
 			return failed(r.do(c.Context()))
 		},
 	}
@@ -141,34 +132,32 @@ func withoutCode(err error) error {
 	return err
 }
 
-// run is one attempt.
+// run is an attempt of the command run.
 type run struct {
-	config  config.Config
+	*attempt.Attempt
+
 	flags   *runFlags
 	command *cobra.Command
+}
 
-	attempt   string
-	started   time.Time
-	scan      *prompts.Scan
-	simulator *simulator.Running
-	series    []summary.Point
-	seen      infer.Snapshot
-	// keeps is true if the attempt's statistics are saved while it runs.
-	keeps bool
+// newAttempt creates an attempt with the flags that all commands with attempts have.
+func (f *runFlags) newAttempt(c *cobra.Command, config config.Config) *attempt.Attempt {
+	a := attempt.New(config, c.ErrOrStderr())
+	a.TakeOver, a.Adopt, a.Version = f.takeover, f.adopt, version()
+	a.Abort = func() { os.Exit(exitFailed) }
+	return a
 }
 
 // do runs the attempt from the lock to the summary.
 func (r *run) do(ctx context.Context) (err error) {
-	r.started = time.Now()
-	r.attempt = fmt.Sprintf("%s-%s", r.started.UTC().Format("20060102T150405Z"), uuid.NewString()[:8])
-	if err := checkKeys(&r.config, slices.Sorted(maps.Keys(r.config.Asked()))...); err != nil {
+	if err := checkKeys(&r.Config, slices.Sorted(maps.Keys(r.Config.Asked()))...); err != nil {
 		return err
 	}
-	warnOfKeys(r.command.ErrOrStderr(), &r.config)
+	warnOfKeys(r.Stderr, &r.Config)
 	if err := r.checkFiles(ctx); err != nil {
 		return err
 	}
-	if r.scan, err = scan(ctx, &r.config); err != nil {
+	if r.Scan, err = scan(ctx, &r.Config); err != nil {
 		return err
 	}
 	if err := engine.Reach(ctx); err != nil {
@@ -178,50 +167,43 @@ func (r *run) do(ctx context.Context) (err error) {
 		return r.dryRun(ctx)
 	}
 	if warning := engine.Warning(); warning != "" {
-		fmt.Fprintln(sanitize.Writer(r.command.ErrOrStderr()), warning)
+		fmt.Fprintln(sanitize.Writer(r.Stderr), warning)
 	}
-	ctx, unlock, err := r.lock(ctx)
+	ctx, unlock, err := r.Lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if err := metareward.CheckKept(ctx, r.config.Output.Dir); err != nil {
+	if err := metareward.CheckKept(ctx, r.Config.Output.Dir); err != nil {
 		return err
 	}
-	if err := metareward.ClaimRespondent(ctx, &r.config); err != nil {
+	if err := store.Sweep(ctx, store.Join(r.Config.Output.Dir, rundir.OperationsFolder)); err != nil {
 		return err
 	}
-	if _, err := upkeep.Compact(ctx, metareward.JournalDir(r.config.Output.Dir), upkeep.CompactAbove, lock.Expires); err != nil {
+	end, err := r.Prepare(ctx)
+	if err != nil {
 		return err
 	}
-	if err := store.Sweep(ctx, store.Join(r.config.Output.Dir, rundir.OperationsFolder)); err != nil {
-		return err
-	}
-	if r.config.Simulate.Enabled {
-		if r.simulator, err = startSimulator(&r.config); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, r.simulator.Close()) }()
-	}
+	defer func() { err = errors.Join(err, end()) }()
 	p, err := r.build(ctx)
 	if err != nil {
 		return err
 	}
-	describePrompts(r.command.ErrOrStderr(), &r.config, r.scan)
+	describePrompts(r.Stderr, &r.Config, r.Scan)
 	stopProfile, err := profile(r.flags.cpuProfile)
 	if err != nil {
 		return err
 	}
-	stopMetrics, err := r.serveMetrics(ctx)
+	stopMetrics, err := r.ServeMetrics(ctx, r.flags.metricsAddr, r.flags.pprof)
 	if err != nil {
 		return errors.Join(err, stopProfile())
 	}
-	tuneCollector(underWay(&r.config))
+	attempt.TuneCollector(attempt.UnderWay(&r.Config))
 	ask := func(ctx context.Context) error { return engine.Run(ctx, p) }
-	r.keeps = true
-	err = errors.Join(r.execute(ctx, ask), stopProfile(), stopMetrics())
+	r.Saves = true
+	err = errors.Join(r.Execute(ctx, ask), stopProfile(), stopMetrics())
 	if err != nil {
-		return errors.Join(err, r.keepLast(ctx))
+		return errors.Join(err, r.KeepLast(ctx))
 	}
 	return r.report(ctx)
 }
@@ -255,26 +237,6 @@ func (r *run) dryRun(ctx context.Context) error {
 		fmt.Fprintln(r.command.OutOrStdout(), step)
 	}
 	return nil
-}
-
-// lock makes the folder this run's. The context that it returns ends when the folder is lost.
-func (r *run) lock(ctx context.Context) (context.Context, func() error, error) {
-	lock, err := acquire(ctx, r.config.Output.Dir, r.attempt, r.flags.takeover, r.command.ErrOrStderr())
-	if err != nil {
-		return ctx, nil, err
-	}
-	ctx, cancel := lock.Context(ctx)
-	return ctx, func() error {
-		cancel()
-		return lock.Release()
-	}, nil
-}
-
-// acquire locks a run's folder, and reports a long wait.
-func acquire(ctx context.Context, out, attempt string, takeover bool, stderr io.Writer) (*lock.Lock, error) {
-	return lock.Acquire(ctx, out, lock.Options{Attempt: attempt, TakeOver: takeover, Waiting: func(who string, most time.Duration) {
-		fmt.Fprintf(sanitize.Writer(stderr), "%s is leased by another run (%s). Waiting up to %s for the lease to expire; use --takeover to seize it now.\n", out, who, most)
-	}})
 }
 
 // isProfile recognizes the profiles of Go, which are compressed by gzip.
@@ -338,7 +300,7 @@ func describePrompts(w io.Writer, c *config.Config, s *prompts.Scan) {
 
 // build makes the pipeline.
 func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
-	lengths, err := journal.FindPrefixBits(ctx, metareward.JournalDir(r.config.Output.Dir))
+	lengths, err := journal.FindPrefixBits(ctx, metareward.JournalDir(r.Config.Output.Dir))
 	if err != nil {
 		return nil, err
 	}
@@ -347,72 +309,25 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 		return nil, err
 	}
 	p, s := beam.NewPipelineWithRoot()
-	err = metareward.Build(s, r.config, metareward.Input{
-		Attempt: r.attempt, Scan: r.scan, Journal: lengths, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
+	err = metareward.Build(s, r.Config, metareward.Input{
+		Attempt: r.ID, Scan: r.Scan, Journal: lengths, Workers: engine.Workers(), RetryFailed: r.flags.retryFailed,
 		Locked: !engine.DryRun(), Bounds: bounds,
 	})
 	return p, err
 }
 
-// execute runs ask, shows its progress, and stops it when the user interrupts it.
-func (r *run) execute(locked context.Context, ask func(context.Context) error) (err error) {
-	ctx, cancel := context.WithCancel(locked)
-	defer cancel()
-	screen := progress.NewScreen(r.command.ErrOrStderr())
-	stopped := interruptible(ctx, cancel, screen, func(ctx context.Context) { infer.Attach(r.attempt).Settle(ctx) })
-	monitor := r.startMonitor(ctx, screen)
-	ran := ask(ctx)
-	r.series = monitor.end()
-	r.seen = infer.Attach(r.attempt).Watch()
-	died := infer.Attach(r.attempt).Err()
-	err = infer.Attach(r.attempt).Close()
-	if u := (*engine.Uncancelled)(nil); errors.As(ran, &u) {
-		err = errors.Join(err, u)
-	}
-	switch {
-	case ran == nil && err == nil:
-		return nil // complete, even if somebody wanted to stop it
-	case locked.Err() != nil:
-		return errors.Join(context.Cause(locked), err)
-	case stopped():
-		return errors.Join(fmt.Errorf("stopped; all answers so far are in the journal. To continue, run the same command: %s", commandLine(os.Args)), err)
-	case died != nil:
-		return errors.Join(died, err)
-	case ran != nil:
-		return errors.Join(engine.Cause(ran), err)
-	}
-	return err
-}
-
-// commandLine is these arguments as a shell reads them.
-func commandLine(args []string) string {
-	quoted := make([]string, len(args))
-	for i, a := range args {
-		a = redact.Hide(a)
-		quoted[i] = a
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$*?[](){}<>|&;#~`!") {
-			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(quoted, " ")
-}
-
 // report writes the attempt's file in operations/ and prints the summary.
 func (r *run) report(ctx context.Context) error {
-	out := r.config.Output.Dir
-	var written schemas.Run
-	if err := readJSON(ctx, store.Join(out, rundir.RunFile), &written); err != nil {
-		return err
-	}
-	op, err := r.operation(ctx)
+	out := r.Config.Output.Dir
+	op, err := r.Operation(ctx)
 	if err != nil {
 		return err
 	}
-	s := summary.New(&written, op)
 	finished, err := runs.Open(ctx, out)
 	if err != nil {
 		return err
 	}
+	s := summary.New(finished.Manifest, op)
 	if err := s.AddFailures(ctx, finished); err != nil {
 		return err
 	}
@@ -424,90 +339,11 @@ func (r *run) report(ctx context.Context) error {
 		if _, err = fmt.Fprintf(r.command.OutOrStdout(), "%s\n", sanitize.JSON(b)); err != nil {
 			return err
 		}
-	} else if err := s.Print(r.command.ErrOrStderr()); err != nil {
+	} else if err := s.Print(r.Stderr); err != nil {
 		return err
 	}
 	if role := s.FailedRole(); role != "" {
-		return fmt.Errorf("the %s has no pair %s", role, retryAdvice)
-	}
-	return nil
-}
-
-// operation writes and returns the complete attempt's statistics, which are not part of the data.
-func (r *run) operation(ctx context.Context) (*summary.Operation, error) {
-	callsFile := store.Join(r.config.Output.Dir, sink.CallsFile(r.attempt))
-	var tally schemas.Tally
-	if err := readJSON(ctx, callsFile, &tally); err != nil {
-		return nil, err
-	}
-	calibration, err := r.config.CalibrationWarnings()
-	if err != nil {
-		return nil, err
-	}
-	op := r.known(r.seen, r.series)
-	op.Calls, op.Warnings = tally.Calls, append(calibration, op.Warnings...)
-	if err := r.write(ctx, op); err != nil {
-		return nil, err
-	}
-	return op, store.Remove(ctx, callsFile)
-}
-
-// known returns this process's statistics of the attempt.
-func (r *run) known(seen infer.Snapshot, series []summary.Point) *summary.Operation {
-	op := &summary.Operation{
-		Attempt: r.attempt, Started: r.started.UTC(), Seconds: time.Since(r.started).Seconds(),
-		AskingSeconds: seen.Asking.Seconds(), Runner: engine.Runner(), Version: version(),
-		Machine: summary.Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Cores: runtime.NumCPU()},
-		Config:  r.config, Calls: seen.Calls, Series: series, Warnings: slices.Concat(r.config.KeyWarnings(), r.config.PoolWarnings(), seen.Warnings), UnknownFinishes: seen.UnknownFinishes, BadLines: r.scan.BadByCode,
-	}
-	switch {
-	case seen.Requests == 0:
-	case r.simulator != nil && r.config.Simulate.Latency > 0: // without latency it has no slots
-		use := r.simulator.Server().Stats().SlotUse
-		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("the simulated worker's %d slots", r.config.Simulate.Slots)
-	default:
-		use := seen.PermitUse
-		op.SlotUse, op.SlotUseOf = &use, fmt.Sprintf("%d generations that may be in flight", seen.Permits)
-	}
-	return op
-}
-
-// keep writes the statistics of an attempt that still runs or was interrupted: its requests cost money
-// too. One that asked nothing leaves nothing.
-func (r *run) keep(ctx context.Context, seen infer.Snapshot, series []summary.Point) error {
-	if !r.keeps || seen.Requests == 0 {
-		return nil
-	}
-	op := r.known(seen, series)
-	op.Unfinished = true
-	return r.write(ctx, op)
-}
-
-// keepTime bounds the last poll of an attempt that came to no end.
-const keepTime = 10 * time.Second
-
-// keepLast saves the statistics of an ended attempt, even if ctx has ended.
-func (r *run) keepLast(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
-	defer cancel()
-	return r.keep(ctx, r.seen, r.series)
-}
-
-func (r *run) write(ctx context.Context, op *summary.Operation) error {
-	b, err := json.MarshalIndent(op, "", "  ")
-	if err != nil {
-		return err
-	}
-	return store.WriteFile(ctx, store.Join(r.config.Output.Dir, rundir.OperationsFolder, r.attempt+".json"), append(b, '\n'))
-}
-
-func readJSON[T any](ctx context.Context, name string, v *T) error {
-	b, err := store.ReadSmall(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return fmt.Errorf("the %s has no pair %s", role, attempt.RetryAdvice)
 	}
 	return nil
 }

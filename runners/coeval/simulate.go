@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"coeval/pipelines/config"
 	"coeval/transforms/simulator"
 )
 
@@ -98,20 +97,4 @@ func serveSimulated(c *cobra.Command, o simulator.Options) error {
 	defer stop()
 	<-ctx.Done()
 	return server.Close()
-}
-
-// startSimulator starts the simulated worker of the config inside this process and points every role
-// at it. No other process can reach it.
-func startSimulator(config *config.Config) (*simulator.Running, error) {
-	options, err := config.Simulate.Worker()
-	if err != nil {
-		return nil, err
-	}
-	options.Models = []string{config.Worker.Model}
-	server, err := simulator.StartInProcess(*options)
-	if err != nil {
-		return nil, err
-	}
-	config.Simulate.URL = server.URL()
-	return server, nil
 }

@@ -5,9 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,17 +165,5 @@ func TestNamesOnATerminal(t *testing.T) {
 		if text := stdout + stderr; strings.ContainsAny(text, "\x1b\u202e\u009b\x7f\u2066") {
 			t.Errorf("%q prints control characters:\n%q", args, text)
 		}
-	}
-}
-
-// A program that was started to ignore SIGHUP, as by nohup, goes on ignoring it.
-func TestEndSignals(t *testing.T) {
-	if !slices.Contains(endSignals(), os.Signal(syscall.SIGHUP)) {
-		t.Skip("the test itself runs under nohup")
-	}
-	signal.Ignore(syscall.SIGHUP)
-	defer signal.Reset(syscall.SIGHUP)
-	if got := endSignals(); slices.Contains(got, os.Signal(syscall.SIGHUP)) || len(got) != 2 {
-		t.Errorf("signals %v, want only an interrupt and SIGTERM", got)
 	}
 }

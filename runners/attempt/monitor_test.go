@@ -1,11 +1,9 @@
-package main
+package attempt
 
 import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"coeval/datasets/prompts"
 	"coeval/runners/progress"
@@ -18,8 +16,8 @@ func TestSeries(t *testing.T) {
 		least, most int
 	}{{2 * time.Second, 7, 10}, {3 * time.Hour, maxPoints / 2, maxPoints}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := &run{command: &cobra.Command{}, scan: &prompts.Scan{}, attempt: "none"}
-			m := r.startMonitor(t.Context(), progress.NewScreen(t.Output()))
+			a := &Attempt{Scan: &prompts.Scan{}, ID: "none"}
+			m := a.startMonitor(t.Context(), progress.NewScreen(t.Output()))
 			<-time.After(c.took)
 			series := m.end()
 			if n := len(series); n < c.least || n > c.most {

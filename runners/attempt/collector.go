@@ -1,4 +1,4 @@
-package main
+package attempt
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ import (
 // windowOfServer is the number of dossiers in progress for a large server.
 const windowOfServer = 256
 
-// underWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
-func underWay(c *config.Config) int {
+// UnderWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
+func UnderWay(c *config.Config) int {
 	urls := map[string]bool{}
 	for _, of := range [][]string{c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs} {
 		for _, u := range of {
@@ -23,11 +23,11 @@ func underWay(c *config.Config) int {
 	return cmp.Or(c.Client.Window, max(len(urls), 1)*cmp.Or(c.Client.MaxInFlight/4, windowOfServer))
 }
 
-// tuneCollector lets the heap grow to four times the memory in use before garbage is collected. A run
-// has little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The
-// memory limit, above which Go collects garbage sooner, is the need of a run: the dossiers in progress,
-// and a shard for each core while files are written. GOGC and GOMEMLIMIT take precedence.
-func tuneCollector(window int) {
+// TuneCollector lets the heap grow to four times the memory in use before garbage is collected. A run has
+// little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The memory limit,
+// above which Go collects garbage sooner, is the need of a run: the dossiers in progress, and a shard for each
+// core while files are written. GOGC and GOMEMLIMIT take precedence.
+func TuneCollector(window int) {
 	const (
 		rate  = 300
 		base  = 128 << 20

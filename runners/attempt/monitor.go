@@ -1,4 +1,4 @@
-package main
+package attempt
 
 import (
 	"cmp"
@@ -36,7 +36,7 @@ const silentAfter = 5 * time.Second
 // monitor polls a run: it shows the status, keeps a series of points, and saves the
 // statistics.
 type monitor struct {
-	run    *run
+	of     *Attempt
 	screen *progress.Screen
 	began  time.Time
 
@@ -57,9 +57,9 @@ type monitor struct {
 }
 
 // startMonitor polls the run until end. The work of a cluster's workers can't be seen from here.
-func (r *run) startMonitor(ctx context.Context, screen *progress.Screen) *monitor {
+func (a *Attempt) startMonitor(ctx context.Context, screen *progress.Screen) *monitor {
 	ctx, stop := context.WithCancel(ctx)
-	m := &monitor{run: r, screen: screen, began: time.Now(), lastTime: time.Now(), answered: time.Now(), stop: stop, every: pointInterval}
+	m := &monitor{of: a, screen: screen, began: time.Now(), lastTime: time.Now(), answered: time.Now(), stop: stop, every: pointInterval}
 	if engine.OnCluster() {
 		fmt.Fprintf(screen, "%s runs the job; see its web pages for progress\n", engine.Runner())
 		return m
@@ -81,9 +81,9 @@ func (m *monitor) poll(ctx context.Context) {
 	for {
 		select {
 		case <-show.C:
-			m.show(infer.Attach(m.run.attempt).Watch())
+			m.show(infer.Attach(m.of.ID).Watch())
 		case <-point.C:
-			m.add(infer.Attach(m.run.attempt).Watch())
+			m.add(infer.Attach(m.of.ID).Watch())
 		case <-save.C:
 			m.save(ctx)
 			save.Reset(min(time.Since(m.began), saveInterval))
@@ -95,7 +95,7 @@ func (m *monitor) poll(ctx context.Context) {
 
 // save saves the statistics so far. A failure is shown once, and does not fail the run.
 func (m *monitor) save(ctx context.Context) {
-	err := m.run.keep(ctx, infer.Attach(m.run.attempt).Watch(), m.series)
+	err := m.of.keep(ctx, infer.Attach(m.of.ID).Watch(), m.series)
 	if err != nil && ctx.Err() == nil && !m.unsaved {
 		m.unsaved = true
 		fmt.Fprintf(m.screen, "could not save progress statistics: they will be lost if the run is killed (%v)\n", err)
@@ -106,7 +106,7 @@ func (m *monitor) save(ctx context.Context) {
 func (m *monitor) end() []summary.Point {
 	m.stop()
 	m.done.Wait()
-	m.add(infer.Attach(m.run.attempt).Watch())
+	m.add(infer.Attach(m.of.ID).Watch())
 	m.screen.Clear()
 	return m.series
 }
@@ -141,11 +141,11 @@ func (m *monitor) add(s infer.Snapshot) {
 func (m *monitor) show(s infer.Snapshot) {
 	now := time.Now()
 	status := progress.Status{
-		Total: m.run.scan.Prompts, Elapsed: now.Sub(m.began), Now: s, Before: m.last, Interval: now.Sub(m.lastTime),
-		Patience: cmp.Or(s.Patience, m.run.config.Client.Patience),
+		Total: m.of.Scan.Prompts, Elapsed: now.Sub(m.began), Now: s, Before: m.last, Interval: now.Sub(m.lastTime),
+		Patience: cmp.Or(s.Patience, m.of.Config.Client.Patience),
 	}
 	alive := s.Generations > m.last.Generations
-	for _, server := range infer.Attach(m.run.attempt).States() {
+	for _, server := range infer.Attach(m.of.ID).States() {
 		alive = alive || !server.Quarantined
 		status.Servers = append(status.Servers, progress.Server{URL: server.Name, Failing: server.Quarantined, InUse: server.InFlight, Permits: server.Permits})
 	}
