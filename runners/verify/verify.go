@@ -18,15 +18,15 @@
 //     digest of its files.
 //
 // Package endings compares scores and verdicts with their texts. Package reference derives contested responses,
-// tiers and ratings. Both share no code with the transforms that wrote the run. The ID hashes, the row order, the assignment to
-// shards and the Parquet reader are the writer's code. So are the types and defaults of the settings, the
-// digest of run.json, and the rendering of the judge's prompt template.
+// tiers and ratings. Neither shares code with the transforms that wrote the run. The ID hashes, the row order,
+// the assignment to shards and the Parquet reader are the writer's code. So are the types and defaults of the
+// settings, the digest of run.json, and the rendering of the judge's prompt template.
 //
 // An ID is the hash of its row's content and of its parents' IDs. Rows are sorted and in the right
 // shard, so comparing each row with the previous one proves that the table has no duplicates.
 //
-// Package endings reads texts with the usual endings. [endings.Counts] counts
-// the texts that it does not read: their recorded values are neither confirmed nor refuted.
+// Package endings parses only texts with the usual endings. [endings.Counts] counts the others: their recorded
+// values are neither confirmed nor refuted.
 //
 // Out can't check that a server wrote the texts. Nor can it check values that no other file determines:
 //
