@@ -19,6 +19,7 @@ import (
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -228,18 +229,18 @@ func (c *Config) chain(r *Resolved) ([]stage.Spec, error) {
 
 // Worker returns the options of the simulated worker.
 func (s *Simulate) Worker() (*simulator.Options, error) {
-	world, err := simulator.NamedWorld(s.World)
+	w, err := world.Named(s.World)
 	if err != nil {
 		return nil, err
 	}
-	world.Seed = s.Seed
-	world.ReadLoss, world.ReadNoise, world.ReadOther = 1-s.ReadDiscrimination, s.ReadNoise, 1-s.ReadMass
+	w.Seed = s.Seed
+	w.ReadLoss, w.ReadNoise, w.ReadOther = 1-s.ReadDiscrimination, s.ReadNoise, 1-s.ReadMass
 	faults, err := simulator.ParseFaults(s.Faults)
 	if err != nil {
 		return nil, err
 	}
 	return &simulator.Options{
-		World: &world, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
+		World: &w, Slots: s.Slots, Latency: s.Latency, FreshTexts: s.FreshTexts, MaxN: s.MaxN, Faults: faults,
 	}, nil
 }
 

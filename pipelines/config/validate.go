@@ -22,6 +22,7 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -418,7 +419,7 @@ func (v *validator) simulate(c *Config) {
 	v.check(within(s.Slots, 1, 1<<20), "simulate.slots", s.Slots, "1 to 1048576")
 	v.check(s.Latency >= 0, "simulate.latency", s.Latency, "a duration, for example 20ms")
 	v.check(within(s.MaxN, 0, 1024), "simulate.max_n", s.MaxN, "0 to 1024")
-	v.check(slices.Contains(simulator.WorldNames, s.World), "simulate.world", s.World, strings.Join(simulator.WorldNames, ", "))
+	v.check(slices.Contains(world.Names, s.World), "simulate.world", s.World, strings.Join(world.Names, ", "))
 	v.check(within(s.ReadDiscrimination, 0, 1), "simulate.read_discrimination", s.ReadDiscrimination, "0 to 1")
 	v.check(within(s.ReadNoise, 0, 100), "simulate.read_noise", s.ReadNoise, "0 to 100")
 	v.check(within(s.ReadMass, 0, 1), "simulate.read_mass", s.ReadMass, "0 to 1")

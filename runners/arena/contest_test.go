@@ -16,13 +16,14 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
 // A separate world, without faulty texts.
 func startSimulator(t *testing.T) *simulator.Running {
 	t.Helper()
-	w, err := simulator.NamedWorld("mild")
+	w, err := world.Named("mild")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func somePrompts(n int) []schemas.Prompt {
 func config(url, out string) arena.Config {
 	c := arena.DefaultConfig()
 	c.A = []arena.SideConfig{
-		arena.NewSide(simulator.Skill{Quality: 0.8}.Model()), arena.NewSide("equal"),
+		arena.NewSide(world.Skill{Quality: 0.8}.Model()), arena.NewSide("equal"),
 	}
 	c.B = arena.NewSide("base")
 	c.Judge.Model = "judge"

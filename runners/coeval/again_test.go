@@ -17,12 +17,13 @@ import (
 	"coeval/transforms/judge/points"
 	"coeval/transforms/meta"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // uneven is a world in which many answers can't be used: texts that are equal, empty,
 // cut off, or say nothing.
-func uneven() *simulator.World {
-	w := simulator.DefaultWorld()
+func uneven() *world.World {
+	w := world.Default()
 	w.Duplicates, w.Empty, w.Truncated = 0.1, 0.03, 0.05
 	w.JudgeUnparsed, w.JudgeCutOff, w.JudgeDuplicates, w.MetaUnparsed = 0.05, 0.02, 0.05, 0.05
 	return &w

@@ -17,7 +17,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // `make browser` runs these tests: they need Chromium.
@@ -141,8 +141,8 @@ func TestBrowser(t *testing.T) {
 	}
 	want(t, nil, "compare", "--unshared", plain, hostile, plain)
 	want(t, nil, "calibrate", "--simulate", "--people", "../../datasets/llmbar/llmbar-natural.json", "--out", plain)
-	world := simulator.DefaultWorld()
-	want(t, nil, "calibrate", "--simulate", "--people", scoredLabels(t, &world, 30, 4), "--out", hostile)
+	truth := world.Default()
+	want(t, nil, "calibrate", "--simulate", "--people", scoredLabels(t, &truth, 30, 4), "--out", hostile)
 	pooled, games := filepath.Join(t.TempDir(), "pooled"), filepath.Join(t.TempDir(), "arena")
 	complete(t, "run", "--simulate", "--prompts", "../../datasets/arena-hard/arena-hard-v0.1.jsonl", "--limit", "40", "--out", pooled, "--json",
 		"--preset", "temporal-2", "--set", "past.model="+strings.Replace(better, "+0.5", "-0.5", 1), "--set", "future.model="+better)

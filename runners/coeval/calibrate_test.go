@@ -17,11 +17,12 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/score"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // scoredLabels writes a file of responses of a world's actor, each with its true quality on the
 // rubric's scale as the score that people give.
-func scoredLabels(t *testing.T, w *simulator.World, prompts, each int) string {
+func scoredLabels(t *testing.T, w *world.World, prompts, each int) string {
 	t.Helper()
 	var b strings.Builder
 	e := json.NewEncoder(&b)
@@ -46,7 +47,7 @@ func scoredLabels(t *testing.T, w *simulator.World, prompts, each int) string {
 
 // pairLabels writes a file of pairs of responses of a world's actor of which people prefer the truly
 // better one.
-func pairLabels(t *testing.T, w *simulator.World, prompts int) string {
+func pairLabels(t *testing.T, w *world.World, prompts int) string {
 	t.Helper()
 	var b strings.Builder
 	e := json.NewEncoder(&b)
@@ -97,12 +98,12 @@ func TestCalibrationRecoversTheScale(t *testing.T) {
 	for _, bend := range []float64{1, -1} {
 		t.Run(fmt.Sprint("bend ", bend), func(t *testing.T) {
 			t.Parallel()
-			world := simulator.DefaultWorld()
-			world.JudgeNoise, world.JudgePersistent, world.JudgeLengthBias, world.ScoreStep, world.JudgeBend = 0.3, 0, 0, 0, bend
-			world.ResponseChars, world.JudgmentChars = 200, 0
+			truth := world.Default()
+			truth.JudgeNoise, truth.JudgePersistent, truth.JudgeLengthBias, truth.ScoreStep, truth.JudgeBend = 0.3, 0, 0, 0, bend
+			truth.ResponseChars, truth.JudgmentChars = 200, 0
 			const nu, tau = 0.09, 0.72
-			w := newWorker(t, simulator.Options{World: &world})
-			file, dir := scoredLabels(t, &world, 300, 4), t.TempDir()
+			w := newWorker(t, simulator.Options{World: &truth})
+			file, dir := scoredLabels(t, &truth, 300, 4), t.TempDir()
 			f := calibrated(t, "--people", file, "--out", filepath.Join(dir, "out"), "--map", filepath.Join(dir, "map.json"), "--url", w.URL, "--model", "simulated", "--resamples", "100")
 			b, err := os.ReadFile(filepath.Join(dir, "map.json"))
 			if err != nil {
@@ -144,13 +145,13 @@ func TestCalibrationRecoversTheScale(t *testing.T) {
 			// middles less than h = 0.5 apart a line is at most h²/8·|g⁻¹″| ≤ 0.02 from the curve: the
 			// second derivative of √(5S) is at most 0.53 there, that of S²/5 is 0.4.
 			for i, b := range f.Fit.Blocks[1:] {
-				if before := f.Fit.Blocks[i]; before.At >= world.Bend(3-tau) && b.At <= world.Bend(3+tau) && b.At-before.At > 0.5 {
+				if before := f.Fit.Blocks[i]; before.At >= truth.Bend(3-tau) && b.At <= truth.Bend(3+tau) && b.At-before.At > 0.5 {
 					t.Errorf("two blocks are at %v and %v, too far from each other for the bound", before.At, b.At)
 				}
 			}
 			for q := 3 - tau; q <= 3+tau; q += 0.01 {
-				if off := math.Abs(image(world.Bend(q)) - q); off > 0.25+0.02 {
-					t.Errorf("the map makes %.3f of g(%.2f)", image(world.Bend(q)), q)
+				if off := math.Abs(image(truth.Bend(q)) - q); off > 0.25+0.02 {
+					t.Errorf("the map makes %.3f of g(%.2f)", image(truth.Bend(q)), q)
 				}
 			}
 			// Off by so much at a place would be rare; in the mean over the places it is the noise of
@@ -158,8 +159,8 @@ func TestCalibrationRecoversTheScale(t *testing.T) {
 			var off, worst float64
 			for i := range 100 {
 				q := 3 - tau + 2*tau*float64(i)/99
-				off += math.Abs(image(world.Bend(q))-q) / 100
-				worst = max(worst, math.Abs(image(world.Bend(q))-q))
+				off += math.Abs(image(truth.Bend(q))-q) / 100
+				worst = max(worst, math.Abs(image(truth.Bend(q))-q))
 			}
 			t.Logf("scores err by %.3f, maps by %.3f; within τ the map is off by %.3f in the mean, by %.3f at worst", f.Fit.Error, *f.Fit.Mapped, off, worst)
 			if off > (0.15+0.06+0.04)/2 {
@@ -180,9 +181,9 @@ func TestCalibrationRecoversTheScale(t *testing.T) {
 // calls alone; and a run's judgments are not asked again.
 func TestCalibrateAsksOnce(t *testing.T) {
 	t.Parallel()
-	world := simulator.DefaultWorld()
-	w := newWorker(t, simulator.Options{World: &world, Latency: 10 * time.Millisecond})
-	labels, out := pairLabels(t, &world, 30), filepath.Join(t.TempDir(), "out")
+	truth := world.Default()
+	w := newWorker(t, simulator.Options{World: &truth, Latency: 10 * time.Millisecond})
+	labels, out := pairLabels(t, &truth, 30), filepath.Join(t.TempDir(), "out")
 	args := []string{
 		"calibrate", "--people", labels, "--out", out, "--url", w.URL, "--model", "simulated", "--set", "judge.n=4", "--json",
 		// Two requests at a time, so that some are durable and some not yet asked when the client dies.
@@ -229,8 +230,8 @@ func TestCalibrateAsksOnce(t *testing.T) {
 // the actor's pairs, but no judgment and no judge pair, and asks nobody.
 func TestRunWithACalibration(t *testing.T) {
 	t.Parallel()
-	world := simulator.DefaultWorld()
-	w := newWorker(t, simulator.Options{World: &world})
+	truth := world.Default()
+	w := newWorker(t, simulator.Options{World: &truth})
 	out, dir := filepath.Join(t.TempDir(), "out"), t.TempDir()
 	args := runOf(w.URL, promptFile(t, 30), out)
 	complete(t, args...)
@@ -241,7 +242,7 @@ func TestRunWithACalibration(t *testing.T) {
 	}
 	for _, r := range rows[schemas.ResponseRow](t, out, shards.Responses) {
 		if r.ScoreMean != nil {
-			quality, _ := world.Quality(r.Text)
+			quality, _ := truth.Quality(r.Text)
 			line, err := json.Marshal(map[string]any{"prompt": prompts[r.PromptID], "response": r.Text, "score": 1 + 9*min(max(quality, 0), 5)/5})
 			if err != nil {
 				t.Fatal(err)
@@ -412,10 +413,10 @@ func TestCalibrateSimulated(t *testing.T) {
 func TestCalibrateVerdicts(t *testing.T) {
 	t.Parallel()
 	for sentence, loss := range map[string]float64{"reads are worth their price": 0, "judgments in words are worth theirs": 1} {
-		world := simulator.DefaultWorld()
-		world.ReadLoss, world.JudgeUnparsed = loss, 0
-		w := newWorker(t, simulator.Options{World: &world})
-		file, out := pairLabels(t, &world, 120), filepath.Join(t.TempDir(), "out")
+		truth := world.Default()
+		truth.ReadLoss, truth.JudgeUnparsed = loss, 0
+		w := newWorker(t, simulator.Options{World: &truth})
+		file, out := pairLabels(t, &truth, 120), filepath.Join(t.TempDir(), "out")
 		args := []string{"calibrate", "--url", w.URL, "--model", "simulated", "--people", file, "--out", out, "--set", "judge.n=3", "--verdict", "read,reasoned"}
 		text := want(t, nil, args...)
 		if !strings.Contains(text, sentence) || !strings.Contains(text, "read and reasoned, on ") {

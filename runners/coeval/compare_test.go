@@ -12,15 +12,16 @@ import (
 	"coeval/runners/compare"
 	"coeval/runners/runs/runstest"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // iteration makes a run of 40 prompts in a world.
-func iteration(t *testing.T, change func(*simulator.World)) string {
+func iteration(t *testing.T, change func(*world.World)) string {
 	t.Helper()
-	world := simulator.DefaultWorld()
-	world.JudgmentChars, world.ComparisonChars = 0, 0 // no sign depends on these lengths
-	change(&world)
-	w := newWorker(t, simulator.Options{World: &world})
+	truth := world.Default()
+	truth.JudgmentChars, truth.ComparisonChars = 0, 0 // no sign depends on these lengths
+	change(&truth)
+	w := newWorker(t, simulator.Options{World: &truth})
 	out := filepath.Join(t.TempDir(), "out")
 	complete(t, "run", "--url", w.URL, "--model", "simulated", "--json", "--prompts", promptFile(t, 40), "--out", out,
 		"--set", "actor.n=5", "--set", "judge.n=7")
@@ -31,19 +32,19 @@ func iteration(t *testing.T, change func(*simulator.World)) string {
 // nothing but its texts shows none.
 func TestSaturation(t *testing.T) {
 	t.Parallel()
-	first := iteration(t, func(*simulator.World) {})
+	first := iteration(t, func(*world.World) {})
 	for name, c := range map[string]struct {
-		plant func(*simulator.World)
+		plant func(*world.World)
 		want  []string
 	}{
-		"nothing": {func(w *simulator.World) { w.Seed = 7 }, nil},
+		"nothing": {func(w *world.World) { w.Seed = 7 }, nil},
 		// The judge gives everything 1.5 points more, and all end at 5.
-		compare.Ceiling: {func(w *simulator.World) { w.Seed, w.Leniency = 7, 1.5 }, []string{compare.Ceiling}},
+		compare.Ceiling: {func(w *world.World) { w.Seed, w.Leniency = 7, 1.5 }, []string{compare.Ceiling}},
 		// Three logits per point of score: the higher one wins by the score alone.
-		compare.Higher: {func(w *simulator.World) { w.Seed, w.Taste = 7, 3 }, []string{compare.Higher}},
+		compare.Higher: {func(w *world.World) { w.Seed, w.Taste = 7, 3 }, []string{compare.Higher}},
 		// Two logits for the judgment that is shown first.
-		compare.Position: {func(w *simulator.World) { w.Seed, w.FirstBias = 7, 2 }, []string{compare.Position}},
-		compare.Longer:   {func(w *simulator.World) { w.Seed, w.ResponseChars = 7, 1300 }, []string{compare.Longer}},
+		compare.Position: {func(w *world.World) { w.Seed, w.FirstBias = 7, 2 }, []string{compare.Position}},
+		compare.Longer:   {func(w *world.World) { w.Seed, w.ResponseChars = 7, 1300 }, []string{compare.Longer}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -72,23 +73,23 @@ func TestSaturation(t *testing.T) {
 // another one, or stays as good, it is not.
 func TestSaturationByPeople(t *testing.T) {
 	t.Parallel()
-	world := simulator.DefaultWorld()
-	labels := pairLabels(t, &world, 120)
+	truth := world.Default()
+	labels := pairLabels(t, &truth, 120)
 	prompts := promptFile(t, 8)
-	judged := func(model string, change func(*simulator.World)) string {
-		world := simulator.DefaultWorld() // the same seed has the same truth
-		change(&world)
-		w := newWorker(t, simulator.Options{World: &world})
+	judged := func(model string, change func(*world.World)) string {
+		truth := world.Default() // the same seed has the same truth
+		change(&truth)
+		w := newWorker(t, simulator.Options{World: &truth})
 		out := filepath.Join(t.TempDir(), "out")
 		complete(t, runOf(w.URL, prompts, out, "--set", "judge.model="+model)...)
 		calibrated(t, "--people", labels, "--out", out, "--url", w.URL, "--model", model, "--resamples", "100", "--set", "judge.n=5")
 		return out
 	}
-	first := judged("first", func(w *simulator.World) { w.JudgePersistent = 0.5 })
-	second := judged("second", func(w *simulator.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
+	first := judged("first", func(w *world.World) { w.JudgePersistent = 0.5 })
+	second := judged("second", func(w *world.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
 	// A judge that goes by an error of its own of two points, where true differences are below one.
-	last := judged("last", func(w *simulator.World) { w.JudgePersistent = 2 })
-	alike := judged("alike", func(w *simulator.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
+	last := judged("last", func(w *world.World) { w.JudgePersistent = 2 })
+	alike := judged("alike", func(w *world.World) { w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 0.3, 0, 0 })
 	sign := func(outs ...string) compare.Sign {
 		var found compare.Comparison
 		if err := json.Unmarshal([]byte(want(t, nil, append([]string{"compare", "--json"}, outs...)...)), &found); err != nil {

@@ -16,6 +16,7 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // runOfReads is a run whose scores and comparisons are reads.
@@ -28,9 +29,9 @@ func runOfReads(url, prompts, out string, more ...string) []string {
 // mass asks nothing.
 func TestRunsWithReads(t *testing.T) {
 	t.Parallel()
-	world := uneven()
-	world.ReadOther = 0.3
-	w := newWorker(t, simulator.Options{World: world, FreshTexts: true})
+	truth := uneven()
+	truth.ReadOther = 0.3
+	w := newWorker(t, simulator.Options{World: truth, FreshTexts: true})
 	file, dir := promptFile(t, 10), t.TempDir()
 	out := filepath.Join(dir, "a")
 	args := runOfReads(w.URL, file, out)
@@ -107,7 +108,7 @@ func TestReadsAreDeterministic(t *testing.T) {
 
 // gapOf is the mean true gap of a run's pairs in points: how much better the chosen responses are, or how much less the
 // chosen judgments err.
-func gapOf(t *testing.T, w *simulator.World, out, role string) (gap float64, pairs int) {
+func gapOf(t *testing.T, w *world.World, out, role string) (gap float64, pairs int) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(out, role, "*.parquet"))
 	if err != nil {
@@ -141,20 +142,20 @@ func gapOf(t *testing.T, w *simulator.World, out, role string) (gap float64, pai
 // 0.45/√40 = 0.07, so that four of them are 0.28.
 func TestReadsCostLess(t *testing.T) {
 	t.Parallel()
-	world := simulator.DefaultWorld()
-	world.ResponseChars, world.JudgmentChars, world.ComparisonChars = 1200, 1000, 1400 // 300, 250 and 350 tokens, as in docs/sizing-and-cost.md
-	w := newWorker(t, simulator.Options{World: &world})
+	truth := world.Default()
+	truth.ResponseChars, truth.JudgmentChars, truth.ComparisonChars = 1200, 1000, 1400 // 300, 250 and 350 tokens, as in docs/sizing-and-cost.md
+	w := newWorker(t, simulator.Options{World: &truth})
 	const prompts = 40
 	file, dir := promptFile(t, prompts), t.TempDir()
 	run := func(name string, more ...string) (s *summary.Summary, judge, actor float64) {
 		out := filepath.Join(dir, name)
 		s = complete(t, append([]string{"run", "--url", w.URL, "--model", "simulated", "--prompts", file, "--out", out, "--json", "--set", "method.drop_equal_scores=false"}, more...)...)
 		proved(t, out)
-		judge, pairs := gapOf(t, &world, out, schemas.RoleJudge)
+		judge, pairs := gapOf(t, &truth, out, schemas.RoleJudge)
 		if pairs < prompts*9/10 {
 			t.Errorf("%s has %d judge pairs of %d prompts", name, pairs, prompts)
 		}
-		actor, _ = gapOf(t, &world, out, schemas.RoleActor)
+		actor, _ = gapOf(t, &truth, out, schemas.RoleActor)
 		return s, judge, actor
 	}
 	full, fullGap, fullActor := run("full")

@@ -22,6 +22,7 @@ import (
 	"coeval/runners/summary"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // The paper's numbers: K = 7 responses to a prompt, N = 11 judgments of a complete response,
@@ -266,9 +267,9 @@ func TestReasoningModels(t *testing.T) {
 	for _, apart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("apart %t", apart), func(t *testing.T) {
 			t.Parallel()
-			world := simulator.DefaultWorld()
-			world.Reasoning, world.ReasoningApart = 0.5, apart
-			w := newWorker(t, simulator.Options{World: &world, Record: true})
+			truth := world.Default()
+			truth.Reasoning, truth.ReasoningApart = 0.5, apart
+			w := newWorker(t, simulator.Options{World: &truth, Record: true})
 			out := filepath.Join(t.TempDir(), "out")
 			complete(t, runOf(w.URL, promptFile(t, 12), out)...)
 			proved(t, out)

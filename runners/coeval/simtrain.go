@@ -10,11 +10,12 @@ import (
 	"coeval/datasets/shards"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // newSimulateTrainCommand returns the trainer of simulated loops. It reads nothing but Parquet.
 func newSimulateTrainCommand() *cobra.Command {
-	var actor, judge, model, out, world string
+	var actor, judge, model, out, worldName string
 	var seed uint64
 	var shuffle bool
 	c := &cobra.Command{
@@ -26,7 +27,7 @@ which is chosen and not measured; see docs/iterations.md.`,
 		Example: "  coeval simulate train --actor it-1/set/actor --judge it-1/set/judge --model base --out it-1/model",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			w, err := simulator.NamedWorld(world)
+			w, err := world.Named(worldName)
 			if err != nil {
 				return usage(err)
 			}
@@ -65,7 +66,7 @@ which is chosen and not measured; see docs/iterations.md.`,
 	f.StringVar(&judge, "judge", "", "folder of judge pairs; it may be missing")
 	f.StringVar(&model, "model", "", "absolute path of the adapter to train on, or the name of the first model")
 	f.StringVar(&out, "out", "", "folder of the trained adapter")
-	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
+	f.StringVar(&worldName, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Uint64Var(&seed, "seed", 0, "of the hidden truth")
 	f.BoolVar(&shuffle, "shuffle-judge", false, "swap chosen and rejected of half the judge pairs, at random: a control whose judge pairs teach nothing")
 	return c
@@ -73,9 +74,9 @@ which is chosen and not measured; see docs/iterations.md.`,
 
 // skillAt returns the skill of the adapter at an absolute path. A name, as the first model has, is the
 // zero skill.
-func skillAt(path string) (simulator.Skill, error) {
+func skillAt(path string) (world.Skill, error) {
 	if !filepath.IsAbs(path) {
-		return simulator.Skill{}, nil
+		return world.Skill{}, nil
 	}
 	return simulator.ReadAdapter(path)
 }

@@ -9,11 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 func newSimulateCommand() *cobra.Command {
 	var o simulator.Options
-	var world, faults, weights string
+	var worldName, faults, weights string
 	var seed uint64
 	var bend, discrimination, readMass, readNoise float64
 	c := &cobra.Command{
@@ -25,7 +26,7 @@ GET /stats reports its load, GET /truth the hidden truth.`,
   coeval simulate --addr 127.0.0.1:9000 --slots 64 --latency 100ms --fault 503=0.02`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			w, err := simulator.NamedWorld(world)
+			w, err := world.Named(worldName)
 			if err != nil {
 				return usage(err)
 			}
@@ -60,7 +61,7 @@ GET /stats reports its load, GET /truth the hidden truth.`,
 	f.Float64Var(&o.DecodeRate, "decode-rate", 0, "completion tokens a second of a slot, instead of --latency")
 	f.IntVar(&o.CacheTokens, "cache-tokens", 0, "size of a prefix cache; 0 is none")
 	f.Uint64Var(&seed, "seed", 0, "seed of the hidden truth")
-	f.StringVar(&world, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
+	f.StringVar(&worldName, "world", "moderate", "quality of its judges: mild, moderate, noisy, bad")
 	f.Float64Var(&bend, "judge-bend", 0, "distort the judge's scale: x points become 5·(x/5)^(2^BEND); -4 to 4")
 	f.Float64Var(&discrimination, "read-discrimination", 1, "discrimination of reads, relative to 1 for reasoned verdicts; 0 to 1")
 	f.Float64Var(&readMass, "read-mass", 1, "probability of a read's labels together; 0 to 1")

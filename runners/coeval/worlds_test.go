@@ -13,20 +13,20 @@ import (
 	"testing"
 )
 
-// A world is a run of the simulated worker with everything drawn by chance.
-type world struct {
+// A randomRun is a run of the simulated worker with everything drawn by chance.
+type randomRun struct {
 	seed    uint64
 	prompts int
 	flags   []string
 }
 
-// drawWorld draws a run of 3 to 60 prompts. Small K and N leave prompts without pairs and figures
+// drawRun draws a run of 3 to 60 prompts. Small K and N leave prompts without pairs and figures
 // without values.
-func drawWorld(seed uint64) world {
+func drawRun(seed uint64) randomRun {
 	rng := rand.New(rand.NewPCG(seed, 16))
 	pick := func(values ...string) string { return values[rng.IntN(len(values))] }
 	set := func(key string, value any) []string { return []string{"--set", fmt.Sprintf("%s=%v", key, value)} }
-	w := world{seed: seed, prompts: 3 + rng.IntN(58)}
+	w := randomRun{seed: seed, prompts: 3 + rng.IntN(58)}
 	for _, f := range [][]string{
 		set("simulate.seed", seed),
 		set("simulate.world", pick("mild", "moderate", "noisy", "bad")),
@@ -69,8 +69,8 @@ func try(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// runWorld runs a world and everything that reads its files, the run before it included.
-func runWorld(ctx context.Context, dir, before string, w world) (out string, err error) {
+// makeRandomRun makes a run. Then it runs every command that reads its files or compares it with the run before.
+func makeRandomRun(ctx context.Context, dir, before string, w randomRun) (out string, err error) {
 	out = filepath.Join(dir, fmt.Sprint("out-", w.seed))
 	prompts, people := out+".jsonl", out+".people.jsonl"
 	var lines, labels []byte
@@ -137,7 +137,7 @@ func TestWorlds(t *testing.T) {
 	t.Logf("COEVAL_WORLDS_SEED=%d", first)
 	before, failed := "", 0
 	for seed := first; seed < first+worlds; seed++ {
-		out, err := runWorld(t.Context(), t.TempDir(), before, drawWorld(seed))
+		out, err := makeRandomRun(t.Context(), t.TempDir(), before, drawRun(seed))
 		if err != nil {
 			failed++
 			t.Errorf("seed %d: %v", seed, err)

@@ -24,7 +24,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -436,9 +436,9 @@ func (p *planner) assumed() (response, judgment, comparison int64) {
 	if !p.config.Simulate.Enabled {
 		return ResponseChars, JudgmentChars, ComparisonChars
 	}
-	w, err := simulator.NamedWorld(p.config.Simulate.World)
+	w, err := world.Named(p.config.Simulate.World)
 	if err != nil { // Validate checks the names
-		w = simulator.DefaultWorld()
+		w = world.Default()
 	}
 	return int64(w.ResponseChars), int64(w.JudgmentChars), int64(w.ComparisonChars)
 }

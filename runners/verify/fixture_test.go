@@ -25,6 +25,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/sink"
 )
 
@@ -78,21 +79,21 @@ func promptLines() string {
 
 // makeRun runs the pipeline on these lines against the simulated worker.
 func makeRun(ctx context.Context, out, lines string, change func(*config.Config)) (err error) {
-	world, err := simulator.NamedWorld("bad")
+	truth, err := world.Named("bad")
 	if err != nil {
 		return err
 	}
-	return makeRunIn(ctx, world, out, lines, change)
+	return makeRunIn(ctx, truth, out, lines, change)
 }
 
 // makeRunIn is makeRun in a world.
-func makeRunIn(ctx context.Context, world simulator.World, out, lines string, change func(*config.Config)) (err error) {
+func makeRunIn(ctx context.Context, truth world.World, out, lines string, change func(*config.Config)) (err error) {
 	input := out + ".jsonl"
 	if err := os.WriteFile(input, []byte(lines), 0o600); err != nil {
 		return err
 	}
 	worker, err := simulator.Start(simulator.Options{
-		World: &world, ContextTokens: 10_000, Faults: simulator.Faults{simulator.FaultPermanent: 0.06},
+		World: &truth, ContextTokens: 10_000, Faults: simulator.Faults{simulator.FaultPermanent: 0.06},
 	})
 	if err != nil {
 		return err

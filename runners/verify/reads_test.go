@@ -11,15 +11,15 @@ import (
 	"coeval/datasets/shards"
 	"coeval/pipelines/config"
 	"coeval/schemas"
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // readsRun makes a run whose scores and comparisons are reads, asked until settled, with some that failed.
 var readsRun = sync.OnceValues(func() (string, error) {
 	const out = "reads"
-	world := simulator.DefaultWorld()
-	world.JudgeUnparsed, world.MetaUnparsed, world.ReadOther = 0.1, 0.1, 0.2
-	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *config.Config) {
+	truth := world.Default()
+	truth.JudgeUnparsed, truth.MetaUnparsed, truth.ReadOther = 0.1, 0.1, 0.2
+	err := makeRunIn(context.Background(), truth, out, promptLines(), func(c *config.Config) {
 		c.Judge.Verdict, c.Judge.Reads, c.Judge.N, c.MetaJudge.Verdict = config.ReadVerdict, 2, 6, config.ReadVerdict
 		c.Budget.Comparisons = config.SettledComparisons
 	})
@@ -54,9 +54,9 @@ func TestReads(t *testing.T) {
 // roundsRun makes a run whose contested responses are judged in rounds, 4 judgments first.
 var roundsRun = sync.OnceValues(func() (string, error) {
 	const out = "rounds"
-	world := simulator.DefaultWorld()
-	world.JudgeUnparsed = 0.1
-	err := makeRunIn(context.Background(), world, out, promptLines(), func(c *config.Config) {
+	truth := world.Default()
+	truth.JudgeUnparsed = 0.1
+	err := makeRunIn(context.Background(), truth, out, promptLines(), func(c *config.Config) {
 		c.Judge.Verdict, c.Judge.N, c.MetaJudge.Verdict = config.ReadVerdict, 4, config.ReadVerdict
 		c.Budget.Judgments, c.Budget.MaxJudgments, c.Budget.Distance = config.RoundJudgments, 15, 1.5
 	})

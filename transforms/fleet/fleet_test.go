@@ -27,6 +27,7 @@ import (
 	"coeval/transforms/fleet/schedule"
 	"coeval/transforms/fleet/transport"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -123,9 +124,9 @@ func gathered(t *testing.T, f *Fleet) map[string]float64 {
 func start(t *testing.T, o simulator.Options) *simulator.Running {
 	t.Helper()
 	if o.World == nil { // a probe with an empty answer is sent again with more tokens
-		world := simulator.DefaultWorld()
-		world.Empty = 0
-		o.World = &world
+		w := world.Default()
+		w.Empty = 0
+		o.World = &w
 	}
 	s, err := simulator.Start(o)
 	if err != nil {

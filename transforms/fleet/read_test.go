@@ -10,6 +10,7 @@ import (
 	"coeval/schemas"
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -60,7 +61,7 @@ func TestReadsOfDialects(t *testing.T) {
 		simulator.VLLM: "meta_judge reads A, B of URL by logprob_token_ids with 4 tokens", simulator.LlamaCpp: "meta_judge reads A, B of URL by top_logprobs: 20",
 		simulator.SGLang: "meta_judge reads A, B of URL by /generate with 4 tokens", simulator.None: "meta_judge reads A, B of URL by top_logprobs: 20",
 	} {
-		w := simulator.DefaultWorld()
+		w := world.Default()
 		w.ReadOther, w.MetaUnparsed = 0.25, 0
 		s := start(t, simulator.Options{Dialect: dialect, World: &w})
 		f := open(t, Options{})

@@ -13,6 +13,7 @@ import (
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -26,7 +27,7 @@ func printResponses(d schemas.Dossier) {
 
 // The transform runs the stage alone, here against a simulated worker.
 func ExampleGenerate() {
-	worker, err := simulator.Start(simulator.Options{World: &simulator.World{ResponseChars: 100}})
+	worker, err := simulator.Start(simulator.Options{World: &world.World{ResponseChars: 100}})
 	if err != nil {
 		log.Fatal(err)
 	}

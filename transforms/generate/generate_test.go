@@ -17,6 +17,7 @@ import (
 	"coeval/transforms/generate"
 	"coeval/transforms/infer"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -207,7 +208,7 @@ func TestSpec(t *testing.T) {
 func responsesOf(d schemas.Dossier) int { return len(d.Responses) }
 
 func TestGenerate(t *testing.T) {
-	worker, err := simulator.Start(simulator.Options{World: &simulator.World{QualityMean: 3, Spread: 1, ResponseChars: 100}})
+	worker, err := simulator.Start(simulator.Options{World: &world.World{QualityMean: 3, Spread: 1, ResponseChars: 100}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"coeval/transforms/fleet/counters"
 	"coeval/transforms/fleet/openai/fault"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -26,9 +27,9 @@ import (
 func start(t *testing.T, o simulator.Options) *simulator.Running {
 	t.Helper()
 	if o.World == nil { // a probe with an empty answer is sent again with more tokens
-		world := simulator.DefaultWorld()
-		world.Empty = 0
-		o.World = &world
+		w := world.Default()
+		w.Empty = 0
+		o.World = &w
 	}
 	s, err := simulator.Start(o)
 	if err != nil {

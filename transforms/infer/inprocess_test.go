@@ -9,6 +9,7 @@ import (
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -38,8 +39,8 @@ func judged(t *testing.T, attempt, url, journal string) ([]schemas.Dossier, map[
 
 // Dossiers are judged in their order, and calls in the journal are not made again.
 func TestDossiers(t *testing.T) {
-	world := simulator.DefaultWorld()
-	server, err := simulator.Start(simulator.Options{World: &world, FreshTexts: true, Addr: "127.0.0.1:0"})
+	w := world.Default()
+	server, err := simulator.Start(simulator.Options{World: &w, FreshTexts: true, Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"coeval/transforms/infer"
 	"coeval/transforms/judge"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -34,13 +35,13 @@ func printJudgments(d schemas.Dossier) {
 
 // The transform runs the stage alone, here against a simulated worker.
 func ExampleJudge() {
-	world := simulator.World{QualityMean: 3, Spread: 1, JudgeNoise: 1, ResponseChars: 100}
-	worker, err := simulator.Start(simulator.Options{World: &world})
+	w := world.World{QualityMean: 3, Spread: 1, JudgeNoise: 1, ResponseChars: 100}
+	worker, err := simulator.Start(simulator.Options{World: &w})
 	if err != nil {
 		log.Fatal(err)
 	}
 	served := stage.Role{Name: schemas.RoleJudge, Model: "judge-model", Endpoints: []stage.Endpoint{{URL: worker.URL()}}}
-	d := dossier(world.Answer(conversation, "actor-model", 1, 0).Text, "Cut off in the")
+	d := dossier(w.Answer(conversation, "actor-model", 1, 0).Text, "Cut off in the")
 	d.Responses[1].Status = schemas.Truncated
 
 	p, s := beam.NewPipelineWithRoot()

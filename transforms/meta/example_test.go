@@ -16,6 +16,7 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/score"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -30,8 +31,8 @@ func printComparisons(d schemas.Dossier) {
 // Each transform runs its stage alone; one after the other they make a dossier. A pipeline
 // gives the stages to package infer instead, which runs them in one DoFn.
 func ExampleMeta() {
-	world := simulator.World{QualityMean: 3, Spread: 1, JudgeNoise: 1, MetaSlope: 2, ResponseChars: 100}
-	worker, err := simulator.Start(simulator.Options{World: &world})
+	w := world.World{QualityMean: 3, Spread: 1, JudgeNoise: 1, MetaSlope: 2, ResponseChars: 100}
+	worker, err := simulator.Start(simulator.Options{World: &w})
 	if err != nil {
 		log.Fatal(err)
 	}

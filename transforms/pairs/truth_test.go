@@ -16,13 +16,13 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
 // worker is a Caller that asks a simulated world in this process. The model's name identifies the
 // simulated person.
-type worker struct{ world *simulator.World }
+type worker struct{ world *world.World }
 
 func (w worker) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
 	out := make([][]schemas.Generation, len(calls))
@@ -42,9 +42,9 @@ func (w worker) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generatio
 }
 
 // iteration runs all stages, with the paper's numbers, on this many prompts.
-func iteration(t testing.TB, world simulator.World, prompts int) []schemas.Dossier {
+func iteration(t testing.TB, w world.World, prompts int) []schemas.Dossier {
 	t.Helper()
-	if err := world.Validate(); err != nil {
+	if err := w.Validate(); err != nil {
 		t.Fatal(err)
 	}
 	stages, errs := make([]stage.Spec, 4), make([]error, 4)
@@ -67,7 +67,7 @@ func iteration(t testing.TB, world simulator.World, prompts int) []schemas.Dossi
 	for i := range dossiers {
 		messages := []schemas.Message{{Role: "user", Content: fmt.Sprint("Question ", i)}}
 		dossiers[i].Prompt = schemas.Prompt{ID: schemas.PromptID(messages), Messages: messages}
-		group.Go(func() error { return chain(ctx, worker{&world}, &dossiers[i]) })
+		group.Go(func() error { return chain(ctx, worker{&w}, &dossiers[i]) })
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
@@ -77,9 +77,9 @@ func iteration(t testing.TB, world simulator.World, prompts int) []schemas.Dossi
 
 // brief returns a named world whose texts are short, which changes no truth. Its judges round to half
 // points, sometimes give no usable answer, and write their last lines in many forms.
-func brief(t testing.TB, name string) simulator.World {
+func brief(t testing.TB, name string) world.World {
 	t.Helper()
-	w, err := simulator.NamedWorld(name)
+	w, err := world.Named(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,8 +164,8 @@ func comparePairsWithTruth(t testing.TB, prompts int, errors float64) {
 	// slack returns this number of standard errors of a share p of n draws.
 	slack := func(p float64, n int) float64 { return errors * math.Sqrt(p*(1-p)/float64(n)) }
 	for _, tt := range tests {
-		world := brief(t, tt.world)
-		actor, judged, higher := truth(t, world, prompts)
+		w := brief(t, tt.world)
+		actor, judged, higher := truth(t, w, prompts)
 		t.Logf("%s: actor pairs right %v, judge pairs right %v, higher score chosen %v", tt.world, actor, judged, higher)
 		if least := 29.0 / 30; float64(actor.all) < float64(prompts)*(least-slack(least, prompts)) || actor.of() < tt.actor-slack(tt.actor, actor.all) {
 			t.Errorf("%s: actor pairs: truly right are %v, want at least %v", tt.world, actor, tt.actor)
@@ -181,31 +181,31 @@ func comparePairsWithTruth(t testing.TB, prompts int, errors float64) {
 
 // truth returns the shares of pairs of an iteration that are truly right, and of judge pairs
 // whose chosen judgment has the higher score.
-func truth(t testing.TB, world simulator.World, prompts int) (actor, judged, higher share) {
+func truth(t testing.TB, w world.World, prompts int) (actor, judged, higher share) {
 	t.Helper()
-	dossiers := iteration(t, world, prompts)
+	dossiers := iteration(t, w, prompts)
 	findings := findingsOf(dossiers)
 	run := runWeights(findings)
 	for i := range dossiers {
 		d, f := &dossiers[i], &findings[i]
 		checkRho(t, f)
 		if c := pairs.Actor(f, pairs.ActorOptions{}); c.Outcome == schemas.Paired {
-			actor.add(quality(t, &world, d, c.ChosenID) > quality(t, &world, d, c.RejectedID))
+			actor.add(quality(t, &w, d, c.ChosenID) > quality(t, &w, d, c.RejectedID))
 		}
 		if c := pairs.Judge(f, run, pairs.JudgeOptions{}); c.Outcome == schemas.Paired {
 			chosen, rejected := judgePair(d, c)
-			judged.add(gap(t, &world, chosen, rejected) > 0)
+			judged.add(gap(t, &w, chosen, rejected) > 0)
 			higher.add(chosen.Score > rejected.Score)
 		}
 	}
 	return actor, judged, higher
 }
 
-func quality(t testing.TB, world *simulator.World, d *schemas.Dossier, id string) float64 {
+func quality(t testing.TB, w *world.World, d *schemas.Dossier, id string) float64 {
 	t.Helper()
 	for i := range d.Responses {
 		if d.Responses[i].ID == id {
-			q, ok := world.Quality(d.Responses[i].Text)
+			q, ok := w.Quality(d.Responses[i].Text)
 			if !ok {
 				t.Fatalf("response %s is none of this world's", id)
 			}
@@ -217,10 +217,10 @@ func quality(t testing.TB, world *simulator.World, d *schemas.Dossier, id string
 }
 
 // gap returns by how many points the chosen judgment is nearer to the truth.
-func gap(t testing.TB, world *simulator.World, chosen, rejected *schemas.Judgment) float64 {
+func gap(t testing.TB, w *world.World, chosen, rejected *schemas.Judgment) float64 {
 	t.Helper()
-	c, ok1 := world.Error(chosen.Text)
-	r, ok2 := world.Error(rejected.Text)
+	c, ok1 := w.Error(chosen.Text)
+	r, ok2 := w.Error(rejected.Text)
 	if !ok1 || !ok2 {
 		t.Fatalf("judgment %s or %s is none of this world's", chosen.ID, rejected.ID)
 	}
@@ -250,9 +250,9 @@ func checkRho(t testing.TB, f *schemas.Finding) {
 
 // gains returns the mean by which the run's position weights raise the true gap of judge pairs
 // over equal weights, and its standard error, over the prompts that have a pair with both.
-func gains(t testing.TB, world simulator.World, prompts int) (mean, standardError float64) {
+func gains(t testing.TB, w world.World, prompts int) (mean, standardError float64) {
 	t.Helper()
-	dossiers := iteration(t, world, prompts)
+	dossiers := iteration(t, w, prompts)
 	findings := findingsOf(dossiers)
 	run := runWeights(findings)
 	even := schemas.PositionWeights{First: 0.5, Second: 0.5}
@@ -264,7 +264,7 @@ func gains(t testing.TB, world simulator.World, prompts int) (mean, standardErro
 		}
 		a, b := judgePair(&dossiers[i], with)
 		c, d := judgePair(&dossiers[i], without)
-		gain := gap(t, &world, a, b) - gap(t, &world, c, d)
+		gain := gap(t, &w, a, b) - gap(t, &w, c, d)
 		n, sum, squares = n+1, sum+gain, squares+gain*gain
 	}
 	mean = sum / n
@@ -288,14 +288,14 @@ func BenchmarkChaosPositionWeightsAgainstTheTruth(b *testing.B) {
 
 func comparePositionWeights(t testing.TB, prompts int, errors float64) {
 	t.Helper()
-	world := brief(t, "moderate")
-	world.FirstBias, world.MetaSlope, world.MetaUnparsed, world.MetaCutOff = 3, 1.5, 0.3, 0
-	if mean, standardError := gains(t, world, prompts); mean-errors*standardError <= 0 {
+	w := brief(t, "moderate")
+	w.FirstBias, w.MetaSlope, w.MetaUnparsed, w.MetaCutOff = 3, 1.5, 0.3, 0
+	if mean, standardError := gains(t, w, prompts); mean-errors*standardError <= 0 {
 		t.Errorf("30 %% of the verdicts missing: the weights gain %.4f ± %.4f points, want more than %.2f standard errors", mean, standardError, errors)
 	}
 	// Conflicts alone can change a pair here. A twentieth of a point is a tenth of the judge's step.
-	world.MetaUnparsed = 0
-	if mean, standardError := gains(t, world, prompts); math.Abs(mean) > 0.05+max(0, -errors)*standardError {
+	w.MetaUnparsed = 0
+	if mean, standardError := gains(t, w, prompts); math.Abs(mean) > 0.05+max(0, -errors)*standardError {
 		t.Errorf("every verdict present: the weights gain %.4f points, want next to nothing", mean)
 	}
 }

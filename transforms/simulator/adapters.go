@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"coeval/transforms/simulator/world"
 )
 
 // adapters are the models that clients load while the server runs, as vLLM loads LoRA adapters. An
 // adapter is a folder whose adapter_config.json has the field skill: the name of a model with a
-// skill, as in sim:quality=+0.30; see [Skill.Model].
+// skill, as in sim:quality=+0.30; see [world.Skill.Model].
 type adapters struct {
 	mu     sync.Mutex
 	loaded map[string]adapter
@@ -38,35 +40,35 @@ type adapterConfig struct {
 const maxAdapterBytes = 1 << 20
 
 // ReadAdapter reads the skill in an adapter's folder.
-func ReadAdapter(dir string) (Skill, error) {
+func ReadAdapter(dir string) (world.Skill, error) {
 	name := filepath.Join(dir, AdapterFile)
 	info, err := os.Stat(name)
 	if err != nil {
-		return Skill{}, err
+		return world.Skill{}, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxAdapterBytes {
-		return Skill{}, fmt.Errorf("%s is not a file of at most %d bytes", name, maxAdapterBytes)
+		return world.Skill{}, fmt.Errorf("%s is not a file of at most %d bytes", name, maxAdapterBytes)
 	}
 	b, err := os.ReadFile(name)
 	if err != nil {
-		return Skill{}, err
+		return world.Skill{}, err
 	}
 	skill, err := parseAdapter(b)
 	if err != nil {
-		return Skill{}, fmt.Errorf("%s: %w", name, err)
+		return world.Skill{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return skill, nil
 }
 
-func parseAdapter(b []byte) (Skill, error) {
+func parseAdapter(b []byte) (world.Skill, error) {
 	var c adapterConfig
 	if err := json.Unmarshal(b, &c); err != nil {
-		return Skill{}, err
+		return world.Skill{}, err
 	}
 	if c.Skill == "" {
-		return Skill{}, errors.New("it has no skill")
+		return world.Skill{}, errors.New("it has no skill")
 	}
-	return ParseSkill(c.Skill)
+	return world.ParseSkill(c.Skill)
 }
 
 // IsAdapter reports whether b is the content of an AdapterFile that [WriteAdapter] wrote. The adapters of
@@ -77,7 +79,7 @@ func IsAdapter(b []byte) bool {
 }
 
 // WriteAdapter creates an adapter's folder.
-func WriteAdapter(dir string, s Skill) error {
+func WriteAdapter(dir string, s world.Skill) error {
 	b, err := json.Marshal(adapterConfig{Skill: s.Model()})
 	if err != nil {
 		return fmt.Errorf("simulator: %w", err)
@@ -101,7 +103,7 @@ func (a *adapters) find(name string) string {
 // find returns the model to simulate under a name: a loaded adapter's, the server's own weights for a
 // name that it serves from its start, or else the name itself.
 func (s *Server) find(name string) string {
-	if s.o.Skill != (Skill{}) && slices.Contains(s.o.Models, name) {
+	if s.o.Skill != (world.Skill{}) && slices.Contains(s.o.Models, name) {
 		return s.o.Skill.Model()
 	}
 	return s.adapters.find(name)
@@ -147,21 +149,19 @@ const logprobTokens = 64
 
 // appendLogprobs writes log-probabilities of a choice's first tokens. They are a function of the
 // model, the request and the position, so that two models never return equal ones.
-func appendLogprobs(b []byte, q *Question, c *Choice) []byte {
+func appendLogprobs(b []byte, q *world.Question, c *choice) []byte {
 	if c.next != nil {
-		return appendNext(b, c)
+		return appendNext(b, c.next)
 	}
 	b = append(b, `{"content":[`...)
-	r := rng(mix(q.hash ^ 0x10960b))
+	r := world.Rand(world.Mix(q.Hash ^ 0x10960b))
 	for i := range min(c.Tokens, logprobTokens) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		const size = 4 // bytes of a token
-		at := min(i*size, len(c.Text))
 		b = append(b, `{"token":`...)
-		b = appendQuoted(b, cut(c.Text[at:], size))
-		b = fmt.Appendf(b, `,"logprob":%.6f,"top_logprobs":[]}`, -0.02-1.5*r.float()*r.float())
+		b = appendQuoted(b, c.Token(i))
+		b = fmt.Appendf(b, `,"logprob":%.6f,"top_logprobs":[]}`, -0.02-1.5*r.Float64()*r.Float64())
 	}
 	return append(b, `]}`...)
 }

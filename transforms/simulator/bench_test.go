@@ -10,10 +10,11 @@ import (
 	"testing"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 // requests returns the request to each role in a default world, about 10 kB for the judges.
-func requests(tb testing.TB, w *World) map[string][]schemas.Message {
+func requests(tb testing.TB, w *world.World) map[string][]schemas.Message {
 	tb.Helper()
 	rubric := strings.Repeat("The rubric adds a point for each thing that holds. ", 40)
 	question := strings.Repeat("What is the use of a long question? ", 20)
@@ -25,20 +26,6 @@ func requests(tb testing.TB, w *World) map[string][]schemas.Message {
 	}
 }
 
-func BenchmarkAnswer(b *testing.B) {
-	w := DefaultWorld()
-	for role, messages := range requests(b, &w) {
-		b.Run(role, func(b *testing.B) {
-			b.ReportAllocs()
-			seed := int64(0)
-			for b.Loop() {
-				seed++
-				w.Answer(messages, "m", seed, 0)
-			}
-		})
-	}
-}
-
 // discard is a response writer without the recorder's own cost.
 type discard struct{ header http.Header }
 
@@ -47,7 +34,7 @@ func (d discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d discard) WriteHeader(int)             {}
 
 func BenchmarkServeHTTP(b *testing.B) {
-	w := DefaultWorld()
+	w := world.Default()
 	s, err := New(Options{World: &w})
 	if err != nil {
 		b.Fatal(err)
@@ -71,7 +58,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 
 // BenchmarkHTTP includes the network and a plain client, both on the same cores.
 func BenchmarkHTTP(b *testing.B) {
-	w := DefaultWorld()
+	w := world.Default()
 	r, err := Start(Options{World: &w})
 	if err != nil {
 		b.Fatal(err)

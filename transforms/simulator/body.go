@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 // A request is the body of a chat completion, reduced to the fields that the simulator uses.
@@ -152,7 +153,7 @@ func (req *request) field(dec *jsontext.Decoder, name string) error {
 
 // sampled hashes one field. A sum of hashes does not depend on the order of the fields.
 func sampled(name, value string) uint64 {
-	return mix(xxhash.Sum64String(name) ^ mix(xxhash.Sum64String(value)))
+	return world.Mix(xxhash.Sum64String(name) ^ world.Mix(xxhash.Sum64String(value)))
 }
 
 // readInt parses an integer. Null counts as an absent field.
@@ -257,27 +258,13 @@ func readContent(dec *jsontext.Decoder, to *string) error {
 	return err
 }
 
-// stopAt ends a choice before its first stop string.
-func (c *Choice) stopAt(stop []string) {
-	at := -1
-	for _, s := range stop {
-		if i := strings.Index(c.Text, s); i >= 0 && (at < 0 || i < at) {
-			at = i
-		}
-	}
-	if at >= 0 {
-		c.Text, c.FinishReason = c.Text[:at], "stop"
-		c.Tokens = tokens(len(c.Reasoning) + at)
-	}
-}
-
 // created is the time in every answer, constant so that equal requests get equal bodies.
 const created = 1735689600
 
 // appendAnswer writes the body of a complete answer. Fault is "" or a fault that changes the contents.
-func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choice, fault Fault) []byte {
+func appendAnswer(b []byte, id uint64, req *request, q *world.Question, choices []choice, fault Fault) []byte {
 	b = append(b, `{"id":"chatcmpl-`...)
-	b = appendHex(b, id, 16)
+	b = fmt.Appendf(b, "%016x", id)
 	b = append(b, `","object":"chat.completion","created":`...)
 	b = strconv.AppendInt(b, created, 10)
 	b = append(b, `,"model":`...)
@@ -300,7 +287,7 @@ func appendAnswer(b []byte, id uint64, req *request, q *Question, choices []Choi
 	return append(b, `}}`...)
 }
 
-func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q *Question) []byte {
+func appendChoice(b []byte, index int, c *choice, fault Fault, logprobs bool, q *world.Question) []byte {
 	b = append(b, `{"index":`...)
 	b = strconv.AppendInt(b, int64(index), 10)
 	b = append(b, `,"message":{"role":"assistant","content":`...)
@@ -325,7 +312,7 @@ func appendChoice(b []byte, index int, c *Choice, fault Fault, logprobs bool, q 
 }
 
 // appendText writes the text of a choice as JSON.
-func appendText(b []byte, c *Choice, fault Fault) []byte {
+func appendText(b []byte, c *choice, fault Fault) []byte {
 	switch fault {
 	case FaultEmpty:
 		return append(b, `""`...)

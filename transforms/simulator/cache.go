@@ -6,6 +6,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 // blockTokens is the size of a block of the prefix cache in tokens, as in vLLM.
@@ -35,7 +36,7 @@ func (c *prefixCache) serve(messages []schemas.Message) (cached int) {
 			n := min(size-len(block), len(s))
 			block, s = append(block, s[:n]...), s[n:]
 			if len(block) == size {
-				hash = mix(hash ^ xxhash.Sum64(block))
+				hash = world.Mix(hash ^ xxhash.Sum64(block))
 				hashes, block = append(hashes, hash), block[:0]
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"coeval/transforms/simulator/world"
 )
 
 // The dialects, which decide the form of metrics and errors.
@@ -58,7 +60,7 @@ func errorBody(dialect string, status int, kind, message string) map[string]any 
 }
 
 // tooLong reports whether the request exceeds the context. llama.cpp and SGLang count the prompt alone.
-func (s *Server) tooLong(req *request, q *Question) bool {
+func (s *Server) tooLong(req *request, q *world.Question) bool {
 	total := q.PromptTokens
 	if s.o.Dialect != LlamaCpp && s.o.Dialect != SGLang {
 		total += req.maxTokens
@@ -67,7 +69,7 @@ func (s *Server) tooLong(req *request, q *Question) bool {
 }
 
 // refuseLong refuses a request that exceeds the context, with the dialect's message.
-func (s *Server) refuseLong(w http.ResponseWriter, req *request, q *Question) {
+func (s *Server) refuseLong(w http.ResponseWriter, req *request, q *world.Question) {
 	const status = http.StatusBadRequest
 	limit := s.o.ContextTokens
 	switch s.o.Dialect {
@@ -176,7 +178,7 @@ func (s *Server) postTruth(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	truths := make([]Truth, len(texts))
+	truths := make([]world.Truth, len(texts))
 	for i, text := range texts {
 		truths[i] = s.world.Truth(text)
 	}

@@ -9,17 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
-
-// A form is the shape that a request prescribes for its texts: reasoning of bounded length, then a
-// line of a label and one of the values, or both as a JSON object.
-type form struct {
-	reasoning int
-	label     string
-	values    []string
-	isJSON    bool
-}
 
 // constraintFields are the fields that a server of each dialect obeys. It ignores all others, as real
 // servers do.
@@ -37,7 +28,7 @@ func isConstraint(field string) bool {
 
 // form returns the form that the request prescribes, nil for none. It returns an error for a
 // constraint that a form cannot express.
-func (s *Server) form(req *request) (*form, error) {
+func (s *Server) form(req *request) (*world.Form, error) {
 	if s.o.IgnoreConstraints {
 		return nil, nil
 	}
@@ -49,8 +40,8 @@ func (s *Server) form(req *request) (*form, error) {
 	return nil, nil
 }
 
-func parseForm(name, raw string) (*form, error) {
-	var f *form
+func parseForm(name, raw string) (*world.Form, error) {
+	var f *world.Form
 	switch name {
 	case "structured_outputs":
 		var v struct {
@@ -83,7 +74,7 @@ var (
 	grammarForm = regexp.MustCompile(`^root ::= (?:\[\^\\x7F\]\{0,([0-9]{1,5})\} )?"\\n([A-Za-z]+): " \(("[^()]+")\)$`)
 )
 
-func formOfPattern(pattern string) *form {
+func formOfPattern(pattern string) *world.Form {
 	m := patternForm.FindStringSubmatch(pattern)
 	if m == nil {
 		return nil
@@ -91,7 +82,7 @@ func formOfPattern(pattern string) *form {
 	return newForm(m, strings.Split(strings.ReplaceAll(m[3], `\`, ""), "|"))
 }
 
-func formOfGrammar(grammar string) *form {
+func formOfGrammar(grammar string) *world.Form {
 	m := grammarForm.FindStringSubmatch(grammar)
 	if m == nil {
 		return nil
@@ -99,15 +90,15 @@ func formOfGrammar(grammar string) *form {
 	return newForm(m, strings.Split(strings.Trim(m[3], `"`), `" | "`))
 }
 
-func newForm(m, values []string) *form {
+func newForm(m, values []string) *world.Form {
 	reasoning, err := strconv.Atoi("0" + m[1])
 	if err != nil {
 		return nil
 	}
-	return &form{reasoning: reasoning, label: m[2], values: values}
+	return &world.Form{Reasoning: reasoning, Label: m[2], Values: values}
 }
 
-func formOfSchema(raw string) *form {
+func formOfSchema(raw string) *world.Form {
 	var v struct {
 		Schema struct {
 			Schema struct {
@@ -120,54 +111,17 @@ func formOfSchema(raw string) *form {
 	if json.Unmarshal([]byte(raw), &v) != nil {
 		return nil
 	}
-	f := &form{isJSON: true}
+	f := &world.Form{JSON: true}
 	for name, p := range v.Schema.Schema.Properties {
 		switch {
 		case len(p.Enum) > 0:
-			f.label, f.values = name, p.Enum
+			f.Label, f.Values = name, p.Enum
 		case name == "reasoning":
-			f.reasoning = math.MaxInt
+			f.Reasoning = math.MaxInt
 		}
 	}
-	if f.label == "" {
+	if f.Label == "" {
 		return nil
 	}
 	return f
-}
-
-// verdict ends a text in the form, with the value nearest to the world's own verdict.
-func (f *form) verdict(q *Question, before, said string) string {
-	value := f.nearest(q, said)
-	if f.reasoning < len(before) {
-		before = cut(before, f.reasoning)
-	}
-	if !f.isJSON {
-		return before + "\n" + f.label + ": " + value
-	}
-	object := map[string]string{f.label: value}
-	if f.reasoning > 0 {
-		object["reasoning"] = before
-	}
-	b, err := json.Marshal(object)
-	if err != nil { // strings always encode
-		panic(err)
-	}
-	return string(b)
-}
-
-func (f *form) nearest(q *Question, said string) string {
-	if q.Role != schemas.RoleJudge {
-		if slices.Contains(f.values, said) {
-			return said
-		}
-		return f.values[q.hash%uint64(len(f.values))]
-	}
-	best, distance := f.values[0], math.Inf(1)
-	score, _ := strconv.ParseFloat(said, 64)
-	for _, v := range f.values {
-		if x, err := strconv.ParseFloat(v, 64); err == nil && math.Abs(x-score) < distance {
-			best, distance = v, math.Abs(x-score)
-		}
-	}
-	return best
 }

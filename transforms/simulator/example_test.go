@@ -8,14 +8,15 @@ import (
 	"strings"
 
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 func ExampleStart() {
-	world, err := simulator.NamedWorld("noisy")
+	w, err := world.Named("noisy")
 	if err != nil {
 		log.Fatal(err)
 	}
-	worker, err := simulator.Start(simulator.Options{World: &world})
+	worker, err := simulator.Start(simulator.Options{World: &w})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func ExampleStart() {
 		log.Fatal(err)
 	}
 	for _, choice := range answer.Choices {
-		quality, ok := world.Quality(choice.Message.Content)
+		quality, ok := w.Quality(choice.Message.Content)
 		fmt.Printf("%.1f %v\n", quality, ok)
 	}
 	// Output:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"coeval/transforms/simulator/world"
 )
 
 // A Fault is one way in which a request fails. Besides the constants below, every HTTP status from
@@ -161,7 +163,7 @@ type faultLine struct {
 }
 
 func newFaultLine(f Faults, seed uint64) faultLine {
-	l := faultLine{seed: mix(seed + 1), permanent: f[FaultPermanent], poison: f[FaultPoison]}
+	l := faultLine{seed: world.Mix(seed + 1), permanent: f[FaultPermanent], poison: f[FaultPoison]}
 	sum := 0.0
 	for _, fault := range f.sorted() {
 		if !fault.lasting() && f[fault] > 0 {
@@ -181,15 +183,15 @@ func (l *faultLine) any() bool { return len(l.faults) > 0 || l.permanent > 0 || 
 
 // draw returns the fault of one repetition of a request, or "".
 func (l *faultLine) draw(content, request uint64, attempt uint32) Fault {
-	r := rng(mix(content ^ 0xfa117))
-	if r.float() < l.poison {
+	r := world.Rand(world.Mix(content ^ 0xfa117))
+	if r.Float64() < l.poison {
 		return FaultPoison
 	}
-	if r.float() < l.permanent {
+	if r.Float64() < l.permanent {
 		return FaultPermanent
 	}
-	r = rng(mix(request^l.seed) + uint64(attempt))
-	u := r.float()
+	r = world.Rand(world.Mix(request^l.seed) + uint64(attempt))
+	u := r.Float64()
 	for i, until := range l.until {
 		if u < until {
 			return l.faults[i]

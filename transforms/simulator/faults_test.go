@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"coeval/transforms/simulator/world"
 )
 
 func TestParseFaults(t *testing.T) {
@@ -61,13 +64,21 @@ func FuzzParseFaults(f *testing.F) {
 	})
 }
 
+// near fails unless a share of n draws lies within 4 standard deviations of p.
+func near(t *testing.T, what string, hits, n int, p float64) {
+	t.Helper()
+	got, sd := float64(hits)/float64(n), math.Sqrt(p*(1-p)/float64(n))
+	if math.Abs(got-p) > 4*sd {
+		t.Errorf("%s: share is %.4f of %d, want %.4f ± %.4f", what, got, n, p, 4*sd)
+	}
+}
+
 // Of n = 20,000 requests each share p is met with a standard deviation of sqrt(p(1-p)/n);
 // near allows 4 of them.
 func TestFaultShares(t *testing.T) {
 	const n = 20000
 	faults := Faults{"429": 0.1, "503": 0.05, FaultHTML: 0.02, FaultMalformed: 0.01, FaultPermanent: 0.05, FaultHang: 0}
-	w := clean(DefaultWorld())
-	s, err := New(Options{Faults: faults, World: &w})
+	s, err := New(Options{Faults: faults, World: &world.World{}})
 	if err != nil {
 		t.Fatal(err)
 	}

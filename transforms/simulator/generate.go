@@ -7,19 +7,18 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
-// The vocabulary has a token for each byte, one for each byte after a space, and one for each of the words that reads
-// report beside labels. A chat is rendered as four tokens and the content for each message, up to four bytes
-// a token, so that it has Question.PromptTokens.
+// The vocabulary has a token for each byte, one for each byte after a space, and one for each [world.Word],
+// which reads report beside labels. A chat is rendered as four tokens and the content for each message, up to
+// four bytes a token, so that it has the PromptTokens of its question.
 const (
 	spacedToken  = 256
 	wordToken    = spacedToken + 256
-	messageToken = wordToken + 64*maxTop
+	messageToken = wordToken + world.Words
 	roleToken    = messageToken + 1
 	contentToken = roleToken + 3
 	endToken     = contentToken + 1
@@ -30,31 +29,17 @@ const (
 // chatRoles are the roles of messages, by their tokens.
 var chatRoles = [...]string{"system", "user", "assistant"}
 
-// otherToken returns a word that is no label.
-func otherToken(noun uint64, i int) string { return nouns[noun][1:] + strconv.Itoa(i) }
-
 // tokenOf returns the text of a token, empty for a token of the rendering.
 func tokenOf(id int64) string {
 	switch {
 	case id < 0 || id >= messageToken:
 		return ""
 	case id >= wordToken:
-		return otherToken(uint64(id-wordToken)/maxTop, int(id-wordToken)%maxTop)
+		return world.Word(int(id - wordToken))
 	case id >= spacedToken:
 		return " " + string(rune(id-spacedToken))
 	}
 	return string(rune(id))
-}
-
-// wordID returns the token of a word that otherToken returns.
-func wordID(text string) (id int64, ok bool) {
-	for noun := range uint64(len(nouns)) {
-		number, found := strings.CutPrefix(text, nouns[noun][1:])
-		if i, err := strconv.Atoi(number); found && err == nil && i >= 0 && i < maxTop && otherToken(noun, i) == text {
-			return wordToken + int64(noun)*maxTop + int64(i), true
-		}
-	}
-	return 0, false
 }
 
 // tokensOf returns the tokens of a text: one for a byte alone, for a byte after a space and for a word, and one
@@ -63,8 +48,8 @@ func tokensOf(text string) []int64 {
 	if len(text) == 2 && text[0] == ' ' {
 		return []int64{spacedToken + int64(text[1])}
 	}
-	if id, ok := wordID(text); ok {
-		return []int64{id}
+	if number, ok := world.WordNumber(text); ok {
+		return []int64{wordToken + int64(number)}
 	}
 	ids := make([]int64, 0, len(text))
 	for _, c := range []byte(text) {
@@ -204,8 +189,9 @@ func (s *Server) parseGenerate(body []byte) (request, error) {
 	return req, nil
 }
 
-// appendGenerated writes the body of a complete answer of SGLang's own API: an object for one choice, a list for more.
-func appendGenerated(b []byte, id uint64, req *request, q *Question, choices []Choice, fault Fault) []byte {
+// appendGenerated writes the body of a complete answer of SGLang's own API: an object for one choice, a list
+// for more.
+func appendGenerated(b []byte, id uint64, req *request, q *world.Question, choices []choice, fault Fault) []byte {
 	if req.n > 1 {
 		b = append(b, '[')
 	}
@@ -216,14 +202,13 @@ func appendGenerated(b []byte, id uint64, req *request, q *Question, choices []C
 		c := &choices[i]
 		b = appendText(append(b, `{"text":`...), c, fault)
 		b = append(b, `,"meta_info":{"id":"`...)
-		b = appendHex(b, id, 16)
-		b = fmt.Appendf(b, `","finish_reason":{"type":"length","length":1},"prompt_tokens":%d,"completion_tokens":%d`, q.PromptTokens, c.Tokens)
+		b = fmt.Appendf(b, `%016x","finish_reason":{"type":"length","length":1},"prompt_tokens":%d,"completion_tokens":%d`, id, q.PromptTokens, c.Tokens)
 		b = append(b, `,"output_token_ids_logprobs":[[`...)
-		for k, p := range (*c.next)[1:] {
+		for k, p := range c.next[1:] {
 			if k > 0 {
 				b = append(b, ',')
 			}
-			b = fmt.Appendf(b, `[%.6f,%d,null]`, math.Log(max(p.p, minP)), req.logprobIDs[k])
+			b = fmt.Appendf(b, `[%.6f,%d,null]`, math.Log(max(p.P, minP)), req.logprobIDs[k])
 		}
 		b = append(b, `]]}}`...)
 	}

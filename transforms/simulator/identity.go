@@ -5,10 +5,8 @@ import (
 	"fmt"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
-
-// textsVersion must change with the code that makes the texts.
-const textsVersion = 1
 
 // lastingFaults change the answer that a client keeps. After any other fault a client repeats the
 // request.
@@ -18,18 +16,18 @@ var lastingFaults = []Fault{FaultUTF8, FaultFilter, FaultEmpty, FaultNull, Fault
 // and whether texts are fresh, ignore constraints or contain faults. Speed, limits and the names of the
 // models do not matter.
 func (o *Options) Identity() string {
-	world := DefaultWorld()
+	w := world.Default()
 	if o.World != nil {
-		world = *o.World
+		w = *o.World
 	}
 	decides := struct {
-		Version    int     `json:"version"`
-		World      World   `json:"world"`
-		FreshTexts bool    `json:"fresh_texts"`
-		Ignore     bool    `json:"ignore_constraints"`
-		Faults     Faults  `json:"faults"`
-		FaultSeed  *uint64 `json:"fault_seed"`
-	}{Version: textsVersion, World: world, FreshTexts: o.FreshTexts, Ignore: o.IgnoreConstraints, Faults: Faults{}}
+		Version    int         `json:"version"`
+		World      world.World `json:"world"`
+		FreshTexts bool        `json:"fresh_texts"`
+		Ignore     bool        `json:"ignore_constraints"`
+		Faults     Faults      `json:"faults"`
+		FaultSeed  *uint64     `json:"fault_seed"`
+	}{Version: world.TextsVersion, World: w, FreshTexts: o.FreshTexts, Ignore: o.IgnoreConstraints, Faults: Faults{}}
 	for _, f := range lastingFaults {
 		if share := o.Faults[f]; share > 0 {
 			decides.Faults[f] = share

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 const ms = time.Millisecond
@@ -190,7 +191,7 @@ func TestScaledTimes(t *testing.T) {
 
 // Ten tokens of prompt at 100 a second and the completion's at 50.
 func TestRates(t *testing.T) {
-	w := clean(DefaultWorld())
+	var w world.World
 	name := strings.Repeat("q", 24) // 6 tokens, and 4 for the message
 	completion := w.Answer(user(name), "m", 1, 0).Tokens
 	inBubble(t, Options{World: &w, PrefillRate: 100, DecodeRate: 50}, func(b *bubble) {
@@ -214,7 +215,7 @@ func TestLatencyIsReproducible(t *testing.T) {
 		}
 		q := s.world.Read(user("q"), "m")
 		for seed := range n {
-			durations[i] = append(durations[i], s.duration(&ask{req: &request{}, q: &q}, int64(seed), &Choice{Tokens: 100}))
+			durations[i] = append(durations[i], s.duration(&ask{req: &request{}, q: &q}, int64(seed), &world.Choice{Tokens: 100}))
 		}
 	}
 	if diff := cmp.Diff(durations[0], durations[1]); diff != "" {
@@ -234,14 +235,14 @@ func TestQueueAgainstPlainSearch(t *testing.T) {
 	const slots = 7
 	q := newQueue(slots)
 	var free [slots]time.Duration
-	r := rng(1)
+	r := world.Rand(1)
 	now, busy, waited := time.Duration(0), time.Duration(0), time.Duration(0)
 	for range 2000 {
-		now += time.Duration(r.next() % 40)
-		durations := make([]time.Duration, 1+r.next()%5)
+		now += time.Duration(r.Uint64() % 40)
+		durations := make([]time.Duration, 1+r.Uint64()%5)
 		want := time.Duration(0)
 		for i := range durations {
-			durations[i] = time.Duration(r.next() % 100)
+			durations[i] = time.Duration(r.Uint64() % 100)
 			first := 0
 			for k := range free {
 				if free[k] < free[first] {

@@ -3,74 +3,15 @@ package simulator
 import (
 	"encoding/json"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"testing"
+
+	"coeval/transforms/simulator/world"
 )
 
-// readOf returns the probabilities of a read of a page.
-func readOf(t *testing.T, w *World, page string, seed int64) map[string]float64 {
-	t.Helper()
-	q := w.Read(user(page), "m")
-	found := map[string]float64{}
-	c := w.ReadToken(&q, seed, func(next []probability) []probability { return next })
-	for _, p := range (*c.next)[1:] {
-		found[p.token] += p.p
-	}
-	if c.Tokens != 1 || c.FinishReason != "length" || found[c.Text] == 0 {
-		t.Fatalf("the answer is %+v", c)
-	}
-	return found
-}
-
-// A read has the probabilities of the hidden truth, over both spellings of a label: for two judgments that of
-// the verdict in words, for a response that of the rounded scores; and the labels have read_mass together.
-func TestReadToken(t *testing.T) {
-	w := DefaultWorld()
-	w.MetaUnparsed, w.JudgeUnparsed, w.ReadOther, w.ScoreStep, w.Truncated, w.Empty, w.JudgeCutOff = 0, 0, 0.2, 0, 0, 0, 0
-	response := w.Answer(user("a question"), "m", 1, 0).Text
-	judgment := func(seed int64) string { return w.Answer(user("judge this: "+response), "m", seed, 0).Text }
-	page := judgment(1) + "\n" + judgment(2)
-	q := w.Read(user(page), "m")
-	want := w.firstWins(q.first, q.second)
-	got := readOf(t, &w, page, 1)
-	a, b := got["A"]+got[" A"], got["B"]+got[" B"]
-	if math.Abs(a+b-0.8) > 1e-9 || math.Abs(a/(a+b)-want) > 1e-9 || got[" A"] == 0 {
-		t.Errorf("A has %v and B %v of a mass of 0.8, want a share of A of %v", a, b, want)
-	}
-	if again := readOf(t, &w, page, 99); again["A"] != got["A"] {
-		t.Error("a read depends on the seed: a model's probabilities do not")
-	}
-
-	// Without discrimination only position and taste are left.
-	blind := w
-	blind.ReadLoss, blind.FirstBias, blind.Taste = 1, 0, 0
-	got = readOf(t, &blind, page, 1)
-	if p := (got["A"] + got[" A"]) / 0.8; math.Abs(p-0.5) > 1e-9 {
-		t.Errorf("a blind read has %v", p)
-	}
-
-	// The mean of a response's distribution is that of many scores, but for rounding to whole points, whose error is at
-	// most a few hundredths at a deviation of 0.8. 400 scores have a standard error of 0.04.
-	got = readOf(t, &w, "judge this: "+response, 1)
-	var mass, mean float64
-	for _, label := range scoreLabels {
-		p := got[string(label)] + got[" "+string(label)]
-		mass += p
-		mean += p * float64(label-'0')
-	}
-	mean /= mass
-	var scores float64
-	for seed := range int64(400) {
-		scores += w.Truth(judgment(seed)).Score / 400
-	}
-	if math.Abs(mass-0.8) > 1e-9 || math.Abs(mean-scores) > 0.2 {
-		t.Errorf("the read has the mean %v over a mass of %v, scores have %v", mean, mass, scores)
-	}
-}
-
-// The server reports at most 20 tokens, the tokens of vLLM's form however unlikely they are, and the written token.
+// The server reports at most 20 tokens, the tokens of vLLM's form however unlikely they are, and the written
+// token.
 func TestReadsOverHTTP(t *testing.T) {
 	s := start(t, Options{})
 	response := s.Server().world.Answer(user("a question"), "m", 1, 0).Text
@@ -112,8 +53,8 @@ func TestReadsOverHTTP(t *testing.T) {
 	}
 }
 
-// In SGLang's dialect a read by /generate has the probabilities of the chat, after a prompt of the same number of
-// tokens: four for a message, and one for each four bytes of the content.
+// In SGLang's dialect a read by /generate has the probabilities of the chat, after a prompt of the same number
+// of tokens: four for a message, and one for each four bytes of the content.
 func TestGenerate(t *testing.T) {
 	s := start(t, Options{Dialect: SGLang})
 	root := strings.TrimSuffix(s.URL(), "/v1")
@@ -132,7 +73,7 @@ func TestGenerate(t *testing.T) {
 	if ids := append(tokenize(`{"prompt":"A"}`), tokenize(`{"prompt":" A"}`)...); !slices.Equal(ids, []int64{'A', 256 + 'A'}) {
 		t.Errorf("A has the tokens %v", ids)
 	}
-	for _, word := range []string{otherToken(0, 0), otherToken(63, 19), otherToken(25, 7)} {
+	for _, word := range []string{world.Word(0), world.Word(world.Words - 1), world.Word(507)} {
 		if ids := tokensOf(word); len(ids) != 1 || tokenOf(ids[0]) != word {
 			t.Errorf("%s has the tokens %v", word, ids)
 		}

@@ -19,12 +19,13 @@ import (
 	"time"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 // Options configure a Server.
 type Options struct {
-	// World is the hidden truth. Nil means [DefaultWorld].
-	World *World
+	// World is the hidden truth. Nil means [world.Default].
+	World *world.World
 	// Models are the names that /v1/models lists. None means "simulated".
 	Models []string
 	// Adapters allows clients to load models from folders of this machine while the server runs, as
@@ -32,7 +33,7 @@ type Options struct {
 	Adapters bool
 	// Skill is the skill of the served Models, as of a server that was started with trained weights. The zero
 	// Skill is the world's own model.
-	Skill Skill
+	Skill world.Skill
 	// Strict refuses unknown models with status 404. By default the server accepts any name.
 	Strict bool
 	// APIKey is the bearer token that requests must carry. Empty means none.
@@ -93,7 +94,7 @@ type Options struct {
 
 func (o *Options) setDefaults() {
 	if o.World == nil {
-		w := DefaultWorld()
+		w := world.Default()
 		o.World = &w
 	}
 	if len(o.Models) == 0 {
@@ -152,7 +153,7 @@ var roles = []string{schemas.RoleActor, schemas.RoleJudge, schemas.RoleMetaJudge
 // A Server is a simulated worker. It is an http.Handler and safe for concurrent use.
 type Server struct {
 	o     Options
-	world *World
+	world *world.World
 	line  faultLine
 	mux   *http.ServeMux
 	start time.Time
@@ -177,12 +178,12 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o.setDefaults()
-	world := *o.World
+	w := *o.World
 	if o.FreshTexts {
-		world.Duplicates, world.JudgeDuplicates, world.ConstantActor = 0, 0, false
+		w.Duplicates, w.JudgeDuplicates, w.ConstantActor = 0, 0, false
 	}
 	s := &Server{
-		o: o, world: &world, line: newFaultLine(o.Faults, o.FaultSeed), start: time.Now(),
+		o: o, world: &w, line: newFaultLine(o.Faults, o.FaultSeed), start: time.Now(),
 		timed: o.Latency > 0 || o.PrefillRate > 0 || o.DecodeRate > 0,
 		queue: newQueue(o.Slots),
 		tally: newTally(),
@@ -283,14 +284,14 @@ func (s *Server) reply(w http.ResponseWriter, r *http.Request, parse func(body [
 	}
 	q := s.world.Read(req.messages, s.find(req.model))
 	var err error
-	if q.form, err = s.form(&req); err != nil {
+	if q.Form, err = s.form(&req); err != nil {
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
 		return
 	}
 	if !s.acceptable(w, &req, &q) {
 		return
 	}
-	a := &ask{req: &req, q: &q, id: mix(q.hash + req.sampling)}
+	a := &ask{req: &req, q: &q, id: world.Mix(q.Hash + req.sampling)}
 	s.arrive(a)
 	choices, end := s.work(r.Context(), a)
 	s.leave(a, choices, end)
@@ -315,7 +316,7 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, parse func(
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", err.Error())
 		return request{}, false
 	}
-	if _, err := ParseSkill(req.model); err != nil {
+	if _, err := world.ParseSkill(req.model); err != nil {
 		s.refuse(w, http.StatusNotFound, "not_found_error", err.Error())
 		return request{}, false
 	}
@@ -325,7 +326,7 @@ func (s *Server) readRequest(w http.ResponseWriter, r *http.Request, parse func(
 // An ask is one request in progress.
 type ask struct {
 	req   *request
-	q     *Question
+	q     *world.Question
 	id    uint64
 	fault Fault
 	// cached is the number of prompt tokens in the prefix cache.
@@ -338,10 +339,12 @@ type ask struct {
 }
 
 // generation identifies one choice, in whichever request it comes.
-func (a *ask) generation(index int) uint64 { return mix(a.id ^ mix(uint64(a.req.seed)+uint64(index))) }
+func (a *ask) generation(index int) uint64 {
+	return world.Mix(a.id ^ world.Mix(uint64(a.req.seed)+uint64(index)))
+}
 
 // identity identifies the request with its seed and n.
-func (a *ask) identity() uint64 { return mix(a.generation(0) + uint64(a.req.n)) }
+func (a *ask) identity() uint64 { return world.Mix(a.generation(0) + uint64(a.req.n)) }
 
 // authorized checks the API key.
 func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
@@ -354,7 +357,7 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // acceptable refuses requests that would fail at every repetition.
-func (s *Server) acceptable(w http.ResponseWriter, req *request, q *Question) bool {
+func (s *Server) acceptable(w http.ResponseWriter, req *request, q *world.Question) bool {
 	switch {
 	case req.stream:
 		s.refuse(w, http.StatusBadRequest, "invalid_request_error", "stream is not supported")
@@ -388,7 +391,7 @@ const (
 )
 
 // work processes a request until its answer is due.
-func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
+func (s *Server) work(ctx context.Context, a *ask) ([]choice, ending) {
 	switch a.fault {
 	case FaultPoison, FaultErrorObject, FaultHTML, FaultTrickle, FaultHuge:
 		return nil, broken
@@ -425,8 +428,8 @@ func (s *Server) work(ctx context.Context, a *ask) ([]Choice, ending) {
 }
 
 // choices writes the texts and sets the slot time of each.
-func (s *Server) choices(a *ask) []Choice {
-	choices := make([]Choice, a.req.n)
+func (s *Server) choices(a *ask) []choice {
+	choices := make([]choice, a.req.n)
 	if s.timed {
 		a.held = make([]time.Duration, a.req.n)
 	}
@@ -434,29 +437,29 @@ func (s *Server) choices(a *ask) []Choice {
 		seed := a.req.seed + int64(i)
 		asked := seed
 		if s.o.FreshTexts {
-			asked = int64(mix(s.nonce + s.asks.Add(1)))
+			asked = int64(world.Mix(s.nonce + s.asks.Add(1)))
 		}
 		if a.req.isRead() {
-			choices[i] = s.world.ReadToken(a.q, asked, s.reported(a.req))
+			choices[i] = s.readToken(a, asked)
 		} else {
-			choices[i] = s.world.Reply(a.q, asked, a.req.maxTokens)
+			choices[i].Choice = s.world.Reply(a.q, asked, a.req.maxTokens)
 		}
-		choices[i].stopAt(a.req.stop)
+		choices[i].StopAt(a.req.stop)
 		if s.timed {
-			a.held[i] = s.duration(a, seed, &choices[i])
+			a.held[i] = s.duration(a, seed, &choices[i].Choice)
 		}
 	}
 	return choices
 }
 
-// duration returns the slot time of a choice. It depends on the request, the seed, the cached part of the prompt and
-// the fault, even with fresh texts.
-func (s *Server) duration(a *ask, seed int64, c *Choice) time.Duration {
+// duration returns the slot time of a choice. It depends on the request, the seed, the cached part of the
+// prompt and the fault, even with fresh texts.
+func (s *Server) duration(a *ask, seed int64, c *world.Choice) time.Duration {
 	var seconds float64
 	if s.o.Latency > 0 {
-		r := rng(mix(a.q.hash ^ mix(uint64(seed)+0x1a7e)))
+		r := world.Rand(world.Mix(a.q.Hash ^ world.Mix(uint64(seed)+0x1a7e)))
 		sigma := max(s.o.Sigma, 0)
-		seconds = s.o.Latency.Seconds() * math.Exp(sigma*r.normal()-sigma*sigma/2)
+		seconds = s.o.Latency.Seconds() * math.Exp(sigma*r.NormFloat64()-sigma*sigma/2)
 		if c.Whole > 0 { // a text that was cut off ends sooner
 			seconds *= float64(c.Tokens) / float64(c.Whole)
 		}
@@ -492,7 +495,7 @@ func (s *Server) wait(ctx context.Context, until time.Duration) bool {
 }
 
 // answer sends the response to a request.
-func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choices []Choice, end ending) {
+func (s *Server) answer(ctx context.Context, w http.ResponseWriter, a *ask, choices []choice, end ending) {
 	switch end {
 	case abandoned:
 		return

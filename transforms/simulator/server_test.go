@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world"
 )
 
 // completion is the answer to a chat completion as a client of the protocol reads it.
@@ -45,6 +46,10 @@ func (c completion) texts() []string {
 		texts = append(texts, *choice.Message.Content)
 	}
 	return texts
+}
+
+func user(content string) []schemas.Message {
+	return []schemas.Message{{Role: "user", Content: content}}
 }
 
 func start(t *testing.T, o Options) *Running {
@@ -114,7 +119,7 @@ func get(t *testing.T, url string) (status int, answer string) {
 }
 
 func TestCompletion(t *testing.T) {
-	w := DefaultWorld()
+	w := world.Default()
 	w.Reasoning, w.ReasoningApart = 1, true
 	r := start(t, Options{World: &w})
 	const q = "why \"so\"?\nand 🙂"
@@ -157,7 +162,7 @@ func TestSameOnEveryServer(t *testing.T) {
 }
 
 func TestFreshTexts(t *testing.T) {
-	w := DefaultWorld()
+	w := world.Default()
 	w.Empty, w.Duplicates, w.ConstantActor = 0, 1, true
 	one := start(t, Options{World: &w, FreshTexts: true})
 	two := start(t, Options{World: &w, FreshTexts: true})
@@ -176,12 +181,11 @@ func TestFreshTexts(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	w := clean(DefaultWorld())
-	r := start(t, Options{World: &w})
+	r := start(t, Options{World: &world.World{}})
 	whole, _, _ := strings.Cut(chat(t, r, "q", nil).texts()[0], "(ref")
 	for _, stop := range []any{"(ref", []string{"nowhere", "(ref"}} {
 		c := chat(t, r, "q", map[string]any{"stop": stop})
-		if got, want := c.texts()[0], whole; got != want || c.Choices[0].FinishReason != "stop" || c.Usage.Completion != tokens(len(want)) {
+		if got, want := c.texts()[0], whole; got != want || c.Choices[0].FinishReason != "stop" || c.Usage.Completion != (len(want)+3)/4 {
 			t.Errorf("stop %v: %q of %d tokens, want %q", stop, got, c.Usage.Completion, want)
 		}
 	}
@@ -321,7 +325,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestTruthOverHTTP(t *testing.T) {
-	w := DefaultWorld()
+	w := world.Default()
 	r := start(t, Options{World: &w})
 	response := w.Answer(user("q"), "m", 1, 0).Text
 	texts, err := json.Marshal([]string{response, "nobody's"})
@@ -329,17 +333,17 @@ func TestTruthOverHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, answer := post(t, r.Root()+"/truth", texts)
-	var got []Truth
+	var got []world.Truth
 	if err := json.Unmarshal([]byte(answer), &got); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Truth{w.Truth(response), {}}, got); diff != "" {
+	if diff := cmp.Diff([]world.Truth{w.Truth(response), {}}, got); diff != "" {
 		t.Errorf("want- got+\n%s", diff)
 	}
 	_, answer = get(t, r.Root()+"/truth")
 	var parameters struct {
 		Simulated bool
-		World     World
+		World     world.World
 	}
 	if err := json.Unmarshal([]byte(answer), &parameters); err != nil || !parameters.Simulated || parameters.World != w {
 		t.Errorf("%v: %s", err, answer)
@@ -347,7 +351,7 @@ func TestTruthOverHTTP(t *testing.T) {
 }
 
 func TestSent(t *testing.T) {
-	w := DefaultWorld()
+	w := world.Default()
 	w.Reasoning = 1
 	r := start(t, Options{World: &w, Record: true})
 	text := chat(t, r, "q", nil).texts()[0]
@@ -399,12 +403,12 @@ func TestStatsCountAsks(t *testing.T) {
 
 // someResponse is a response of the default world.
 func someResponse() string {
-	w := DefaultWorld()
+	w := world.Default()
 	return w.Answer(user("q"), "m", 1, 0).Text
 }
 
 func TestOptionsValidate(t *testing.T) {
-	w := DefaultWorld()
+	w := world.Default()
 	w.Taste = 1e9
 	_, err := New(Options{
 		Slots: -1, Latency: time.Second, DecodeRate: 10, FullStatus: 500, Dialect: "tgi", World: &w,
@@ -457,7 +461,7 @@ func FuzzComplete(f *testing.F) {
 	f.Add(body("q", map[string]any{"n": 2, "stop": []string{"a"}, "max_tokens": 5}))
 	f.Add(body(someResponse(), nil))
 	f.Add([]byte(`{}`))
-	w := DefaultWorld()
+	w := world.Default()
 	s, err := New(Options{World: &w, MaxN: 4})
 	if err != nil {
 		f.Fatal(err)

@@ -121,7 +121,7 @@ func (s *Server) arrive(a *ask) {
 		return
 	}
 	id := a.identity()
-	a.fault = s.line.draw(a.q.content, id, t.attempts[id])
+	a.fault = s.line.draw(a.q.ContentHash, id, t.attempts[id])
 	t.attempts[id]++
 	if a.fault != "" {
 		t.stats.Faults[a.fault]++
@@ -174,7 +174,7 @@ func (s *Server) admit(a *ask) bool {
 }
 
 // leave counts the end of a request.
-func (s *Server) leave(a *ask, choices []Choice, end ending) {
+func (s *Server) leave(a *ask, choices []choice, end ending) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &s.tally
@@ -248,7 +248,7 @@ type sentTexts struct {
 }
 
 // add adds texts in the forms that a reader may keep: trimmed, with and without reasoning.
-func (t *sentTexts) add(choices []Choice) {
+func (t *sentTexts) add(choices []choice) {
 	if t.hashes == nil {
 		return
 	}

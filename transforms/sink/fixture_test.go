@@ -28,7 +28,7 @@ import (
 	"coeval/transforms/meta"
 	"coeval/transforms/pairs"
 	"coeval/transforms/score"
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 	"coeval/transforms/stage"
 )
 
@@ -153,12 +153,12 @@ func (r *run) find(t *testing.T, p schemas.Prompt, view *journal.View, lose func
 type answers struct{ records []journal.Record }
 
 func (a *answers) Do(_ context.Context, calls []stage.Call) ([][]schemas.Generation, error) {
-	world := simulator.DefaultWorld()
+	w := world.Default()
 	out := make([][]schemas.Generation, len(calls))
 	for i := range calls {
 		c := &calls[i]
 		for k := range c.N {
-			said := world.Answer(c.Messages(), c.Role.Model, int64(k), c.Role.MaxTokens)
+			said := w.Answer(c.Messages(), c.Role.Model, int64(k), c.Role.MaxTokens)
 			g := schemas.Generation{Text: said.Text, FinishReason: said.FinishReason, PromptTokens: 7}
 			if c.Stage == schemas.StageJudge && i == 0 && k == 0 {
 				g = schemas.Generation{Code: "timeout", Message: "no whole answer"}

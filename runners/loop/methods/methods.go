@@ -1,12 +1,12 @@
 // Package methods compares methods of self-improvement in loops against the simulated worker. The comparison
 // shows which methods keep an accurate judge, and which ones stall.
 //
-// Each variant runs once for each seed of the simulator's hidden truth, the true quality of its texts (see
-// package simulator), as a full loop of the program with the simulated trainer. All variants train on at most
+// Each variant runs once for each seed of the simulated hidden truth, the true quality of its texts (see
+// package world), as a full loop of the program with the simulated trainer. All variants train on at most
 // the same number of pairs of each role per iteration. [Run] returns the figures of each loop, [Claims]
 // checks statements about the methods, [Table] and [Picture] show the figures.
 //
-// The figures follow from our own rule of learning (package simulator). They show the behaviour of each loop
+// The figures follow from our own rule of learning (package world). They show the behaviour of each loop
 // if models learn by that rule. They are no evidence about a real model.
 package methods
 
@@ -31,6 +31,7 @@ import (
 	"coeval/runners/settings"
 	"coeval/schemas"
 	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // A Variant is one way to run the loop.
@@ -97,8 +98,8 @@ type Options struct {
 
 // A Point is a model after some iterations, 0 being the first one.
 type Point struct {
-	Iteration int             `json:"iteration"`
-	Skill     simulator.Skill `json:"skill"`
+	Iteration int         `json:"iteration"`
+	Skill     world.Skill `json:"skill"`
 	// Agreement is the share of labelled pairs that the model, as a judge, orders as the truth does.
 	Agreement float64 `json:"agreement"`
 	// Own is the same on the responses of the run that trained the model, judged by the previous model.
@@ -110,7 +111,7 @@ type Point struct {
 // Growth returns the mean length of the model's answers over the first model's, less 1. Lengths are
 // lognormal, so that a shift of their logarithm multiplies their mean.
 func (p *Point) Growth() float64 {
-	return math.Expm1(simulator.DefaultWorld().ResponseSigma * p.Skill.Length)
+	return math.Expm1(world.Default().ResponseSigma * p.Skill.Length)
 }
 
 // An Outcome is one loop.
@@ -131,12 +132,12 @@ type Outcome struct {
 func Run(ctx context.Context, o Options) ([]Outcome, error) {
 	var all []Outcome
 	for seed := 1; seed <= o.Seeds; seed++ {
-		w, err := newWorld(o, seed)
+		e, err := newExperiment(o, seed)
 		if err != nil {
 			return nil, err
 		}
-		outcomes, err := w.runAll(ctx)
-		if err := errors.Join(err, w.server.Close()); err != nil {
+		outcomes, err := e.runAll(ctx)
+		if err := errors.Join(err, e.server.Close()); err != nil {
 			return nil, err
 		}
 		all = append(all, outcomes...)
@@ -144,11 +145,11 @@ func Run(ctx context.Context, o Options) ([]Outcome, error) {
 	return all, nil
 }
 
-// world is the hidden truth of one seed, with its server and its files.
-type world struct {
+// experiment runs all variants on the hidden truth of one seed, with one server.
+type experiment struct {
 	o      Options
 	seed   int
-	truth  simulator.World
+	truth  world.World
 	server *simulator.Running
 	dir    string
 }
@@ -159,50 +160,50 @@ const (
 	judgmentChars = 120
 )
 
-func newWorld(o Options, seed int) (*world, error) {
-	truth := simulator.DefaultWorld()
+func newExperiment(o Options, seed int) (*experiment, error) {
+	truth := world.Default()
 	truth.Seed = uint64(seed)
 	truth.ResponseChars, truth.JudgmentChars, truth.ComparisonChars = responseChars, judgmentChars, judgmentChars
-	w := &world{o: o, seed: seed, truth: truth, dir: filepath.Join(o.Dir, fmt.Sprintf("seed-%d", seed))}
-	if err := os.MkdirAll(w.dir, 0o777); err != nil {
+	e := &experiment{o: o, seed: seed, truth: truth, dir: filepath.Join(o.Dir, fmt.Sprintf("seed-%d", seed))}
+	if err := os.MkdirAll(e.dir, 0o777); err != nil {
 		return nil, err
 	}
 	// A hash assigns prompts to slices, so their sizes vary. With 1.5 times the prompts every slice is
 	// large enough.
 	if err := errors.Join(
-		w.writePrompts("train", o.Prompts*(o.Longest*3/2+1)), w.writePrompts("eval", o.Evaluated), w.writeLabels(o.Labels),
+		e.writePrompts("train", o.Prompts*(o.Longest*3/2+1)), e.writePrompts("eval", o.Evaluated), e.writeLabels(o.Labels),
 	); err != nil {
 		return nil, err
 	}
 	var err error
-	w.server, err = simulator.Start(simulator.Options{World: &truth, Adapters: true, Models: []string{"base", arenaJudge}})
-	return w, err
+	e.server, err = simulator.Start(simulator.Options{World: &truth, Adapters: true, Models: []string{"base", arenaJudge}})
+	return e, err
 }
 
 // arenaJudge is a judge with a quarter of the errors of the first model.
 const arenaJudge = "sim:quality=+0.0000,length=+0.0000,noise=-1.3863"
 
-func (w *world) file(name string) string { return filepath.Join(w.dir, name+".jsonl") }
+func (e *experiment) file(name string) string { return filepath.Join(e.dir, name+".jsonl") }
 
 func question(purpose string, i int) string { return fmt.Sprintf("%s question %d", purpose, i) }
 
-func (w *world) writePrompts(purpose string, n int) error {
-	return writeLines(w.file(purpose), n, func(i int) any { return map[string]string{"prompt": question(purpose, i)} })
+func (e *experiment) writePrompts(purpose string, n int) error {
+	return writeLines(e.file(purpose), n, func(i int) any { return map[string]string{"prompt": question(purpose, i)} })
 }
 
 // writeLabels writes pairs of the first model's responses with their true order.
-func (w *world) writeLabels(n int) error {
-	return writeLines(w.file("labels"), n, func(i int) any {
+func (e *experiment) writeLabels(n int) error {
+	return writeLines(e.file("labels"), n, func(i int) any {
 		prompt := question("label", i)
 		messages := []schemas.Message{{Role: "user", Content: prompt}}
 		var texts [2]string
 		var quality [2]float64
 		for seed, k := int64(0), 0; k < len(texts); seed++ {
-			c := w.truth.Answer(messages, "base", seed, 0)
+			c := e.truth.Answer(messages, "base", seed, 0)
 			if strings.TrimSpace(c.Text) == "" || c.FinishReason != "stop" || k == 1 && c.Text == texts[0] {
 				continue
 			}
-			texts[k], quality[k] = c.Text, w.truth.Truth(c.Text).Quality
+			texts[k], quality[k] = c.Text, e.truth.Truth(c.Text).Quality
 			k++
 		}
 		label := 1
@@ -226,16 +227,16 @@ func writeLines(name string, n int, line func(i int) any) error {
 }
 
 // runAll runs the loops of a seed.
-func (w *world) runAll(ctx context.Context) ([]Outcome, error) {
-	outcomes := make([]Outcome, len(w.o.Variants))
-	errs := make([]error, len(w.o.Variants))
-	free := make(chan struct{}, w.o.Parallel)
+func (e *experiment) runAll(ctx context.Context) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(e.o.Variants))
+	errs := make([]error, len(e.o.Variants))
+	free := make(chan struct{}, e.o.Parallel)
 	var wait sync.WaitGroup
-	for i, v := range w.o.Variants {
+	for i, v := range e.o.Variants {
 		free <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-free }()
-			outcomes[i], errs[i] = w.run(ctx, v)
+			outcomes[i], errs[i] = e.run(ctx, v)
 		})
 	}
 	wait.Wait()
@@ -243,9 +244,9 @@ func (w *world) runAll(ctx context.Context) ([]Outcome, error) {
 }
 
 // run returns the outcome of a variant, from its file or from its loop.
-func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
+func (e *experiment) run(ctx context.Context, v Variant) (Outcome, error) {
 	var out Outcome
-	file := w.folder(v) + ".json"
+	file := e.folder(v) + ".json"
 	b, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(b, &out)
@@ -255,10 +256,10 @@ func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
 		return out, err
 	}
 	// A partial loop refers to a server that no longer runs: start over.
-	if err := os.RemoveAll(w.folder(v)); err != nil {
+	if err := os.RemoveAll(e.folder(v)); err != nil {
 		return out, err
 	}
-	if out, err = w.runLoop(ctx, v); err != nil {
+	if out, err = e.runLoop(ctx, v); err != nil {
 		return out, err
 	}
 	if b, err = json.Marshal(out); err != nil {
@@ -268,98 +269,98 @@ func (w *world) run(ctx context.Context, v Variant) (Outcome, error) {
 }
 
 // runLoop runs the loop of a variant until it stops, and then on until the compared iteration.
-func (w *world) runLoop(ctx context.Context, v Variant) (Outcome, error) {
+func (e *experiment) runLoop(ctx context.Context, v Variant) (Outcome, error) {
 	rules := decide.DefaultRules()
 	// An arena of a hundred prompts cannot show the gain of an iteration, so that patience would stop every loop.
-	rules.Iterations, rules.Patience = w.o.Longest, 0
-	l, err := w.start(ctx, v, rules)
+	rules.Iterations, rules.Patience = e.o.Longest, 0
+	l, err := e.start(ctx, v, rules)
 	if err != nil {
 		return Outcome{}, err
 	}
-	out := Outcome{Variant: v.Name, Seed: w.seed}
+	out := Outcome{Variant: v.Name, Seed: e.seed}
 	decision, err := steps.Output[decide.Decision](l, l.Last(), steps.Decide)
 	if err != nil {
 		return Outcome{}, err
 	}
 	out.Stopped, out.Rules = l.Last(), decision.Rules
-	if out.Stopped < w.o.Compared {
-		if l, err = w.start(ctx, v, decide.Rules{Iterations: w.o.Compared}); err != nil {
+	if out.Stopped < e.o.Compared {
+		if l, err = e.start(ctx, v, decide.Rules{Iterations: e.o.Compared}); err != nil {
 			return Outcome{}, err
 		}
 	}
-	if err := w.read(ctx, v, l, &out); err != nil {
+	if err := e.read(ctx, v, l, &out); err != nil {
 		return Outcome{}, err
 	}
-	w.o.Say("%s, seed %d: stopped after iteration %d by %v; %s", v.Name, w.seed, out.Stopped, out.Rules, out.Points[w.o.Compared-1].Skill.Model())
+	e.o.Say("%s, seed %d: stopped after iteration %d by %v; %s", v.Name, e.seed, out.Stopped, out.Rules, out.Points[e.o.Compared-1].Skill.Model())
 	return out, nil
 }
 
-func (w *world) folder(v Variant) string { return filepath.Join(w.dir, v.Name) }
+func (e *experiment) folder(v Variant) string { return filepath.Join(e.dir, v.Name) }
 
 // start runs the program until the loop ends under these rules.
-func (w *world) start(ctx context.Context, v Variant, rules decide.Rules) (*steps.State, error) {
-	file := w.folder(v) + ".yaml"
-	b, err := settings.Encode(w.config(v, rules))
+func (e *experiment) start(ctx context.Context, v Variant, rules decide.Rules) (*steps.State, error) {
+	file := e.folder(v) + ".yaml"
+	b, err := settings.Encode(e.config(v, rules))
 	if err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(file, b, 0o666); err != nil {
 		return nil, err
 	}
-	if said, err := exec.CommandContext(ctx, w.o.Program, "loop", file).CombinedOutput(); err != nil {
+	if said, err := exec.CommandContext(ctx, e.o.Program, "loop", file).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("coeval loop %s: %w\n%s", file, err, said)
 	}
-	return steps.Open(w.folder(v))
+	return steps.Open(e.folder(v))
 }
 
 // config returns the loop's config.
-func (w *world) config(v Variant, rules decide.Rules) map[string]any {
-	train := fmt.Sprintf("%s simulate train --seed %d --actor {actor} --judge {judge} --model {model} --out {out}", w.o.Program, w.seed)
+func (e *experiment) config(v Variant, rules decide.Rules) map[string]any {
+	train := fmt.Sprintf("%s simulate train --seed %d --actor {actor} --judge {judge} --model {model} --out {out}", e.o.Program, e.seed)
 	if v.Shuffled {
 		train += " --shuffle-judge"
 	}
 	const responses, judgments = 5, 5
-	worker := map[string]any{"urls": []string{w.server.URL()}, "model": "base"}
-	set := map[string]any{"max_actor_pairs": w.o.Pairs, "max_judge_pairs": w.o.Pairs}
+	worker := map[string]any{"urls": []string{e.server.URL()}, "model": "base"}
+	set := map[string]any{"max_actor_pairs": e.o.Pairs, "max_judge_pairs": e.o.Pairs}
 	if len(v.Roles) > 0 {
 		set["roles"] = v.Roles
 	}
 	run := map[string]any{
-		"worker": worker, "prompts": map[string]any{"paths": []string{w.file("train")}},
+		"worker": worker, "prompts": map[string]any{"paths": []string{e.file("train")}},
 		"actor": map[string]any{"n": responses}, "judge": map[string]any{"n": judgments},
 	}
 	return map[string]any{
-		"dir": w.folder(v), "run": run, "schedule": []config.Turn{v.Turn},
-		"prompts_per_iteration": w.o.Prompts, "slice_count": w.o.Longest,
+		"dir": e.folder(v), "run": run, "schedule": []config.Turn{v.Turn},
+		"prompts_per_iteration": e.o.Prompts, "slice_count": e.o.Longest,
 		"model": map[string]any{"path": "base"}, "set": set,
 		"train": map[string]any{"command": train}, "swap": map[string]any{"kind": "lora"},
 		"evaluate": map[string]any{
 			"arena": map[string]any{
 				"judge":   map[string]any{"model": arenaJudge},
-				"prompts": map[string]any{"paths": []string{w.file("eval")}}, "resamples": 100,
+				"prompts": map[string]any{"paths": []string{e.file("eval")}}, "resamples": 100,
 			},
-			"people": w.file("labels"),
+			"people": e.file("labels"),
 		},
 		"decide": rules,
 	}
 }
 
 // read reads the points of a loop from its folder.
-func (w *world) read(ctx context.Context, v Variant, s *steps.State, out *Outcome) error {
+func (e *experiment) read(ctx context.Context, v Variant, s *steps.State, out *Outcome) error {
 	for t := 1; t <= s.Last(); t++ {
 		m, err := steps.Output[decide.Iteration](s, t, steps.Measure)
 		if err != nil {
 			return err
 		}
 		if m.Gain == nil || m.Agreement == nil {
-			return fmt.Errorf("methods: iteration %d of %s lacks a figure", t, w.folder(v))
+			return fmt.Errorf("methods: iteration %d of %s lacks a figure", t, e.folder(v))
 		}
 		p := Point{Iteration: t, Agreement: m.Agreement.Share, WinRate: m.Gain.Value}
-		folder := filepath.Join(w.folder(v), fmt.Sprintf("it-%d", t))
+		folder := filepath.Join(e.folder(v), fmt.Sprintf("it-%d", t))
 		if p.Skill, err = simulator.ReadAdapter(filepath.Join(folder, "model")); err != nil {
 			return err
 		}
-		if p.Own, err = w.ownAgreement(ctx, filepath.Join(folder, "data")); err != nil {
+		if p.Own, err = e.ownAgreement(ctx, filepath.Join(folder, "data")); err != nil {
 			return err
 		}
 		out.Points = append(out.Points, p)
@@ -367,7 +368,7 @@ func (w *world) read(ctx context.Context, v Variant, s *steps.State, out *Outcom
 		if err != nil {
 			return err
 		}
-		if t <= w.o.Compared {
+		if t <= e.o.Compared {
 			out.ActorPairs, out.JudgePairs = out.ActorPairs+set.Actor, out.JudgePairs+set.Judge
 		}
 	}
@@ -376,7 +377,7 @@ func (w *world) read(ctx context.Context, v Variant, s *steps.State, out *Outcom
 
 // ownAgreement is the share of pairs of a prompt's scored responses that the scores order as the
 // truth does. Equal scores count half. Responses of other checkpoints than the actor count too.
-func (w *world) ownAgreement(ctx context.Context, data string) (float64, error) {
+func (e *experiment) ownAgreement(ctx context.Context, data string) (float64, error) {
 	files, err := filepath.Glob(filepath.Join(data, "raw", "responses", "*.parquet"))
 	if err != nil {
 		return 0, err
@@ -385,7 +386,7 @@ func (w *world) ownAgreement(ctx context.Context, data string) (float64, error) 
 	prompts := map[string][]scored{}
 	for _, name := range files {
 		err := shards.ReadTable(ctx, name, func(r *schemas.ResponseRow) error {
-			if quality, ok := w.truth.Quality(r.Text); ok && r.ScoreMean != nil {
+			if quality, ok := e.truth.Quality(r.Text); ok && r.ScoreMean != nil {
 				prompts[r.PromptID] = append(prompts[r.PromptID], scored{quality, *r.ScoreMean})
 			}
 			return nil

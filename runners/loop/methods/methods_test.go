@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"coeval/runners/loop/decide"
-	"coeval/transforms/simulator"
+	"coeval/transforms/simulator/world"
 )
 
 // made returns outcomes of a variant for five seeds: figures rise by step in each of three iterations,
@@ -19,7 +19,7 @@ func made(variant string, quality, agreement, growth float64, rules ...string) [
 		for t := 1; t <= 3; t++ {
 			own, x := 0.01*float64(seed%3), float64(t)
 			o.Points = append(o.Points, Point{
-				Iteration: t, Skill: simulator.Skill{Quality: x * (quality + own), Length: 2 * math.Log1p(x*(growth+own/10))}, Agreement: 0.7 + x*(agreement+own/10), Own: 0.7,
+				Iteration: t, Skill: world.Skill{Quality: x * (quality + own), Length: 2 * math.Log1p(x*(growth+own/10))}, Agreement: 0.7 + x*(agreement+own/10), Own: 0.7,
 				WinRate: 0.5,
 			})
 		}

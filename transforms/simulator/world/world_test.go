@@ -1,4 +1,4 @@
-package simulator
+package world
 
 import (
 	"math"
@@ -152,7 +152,7 @@ func TestMethodFindsTruth(t *testing.T) {
 	} {
 		t.Run(c.world, func(t *testing.T) {
 			t.Parallel()
-			w, err := NamedWorld(c.world)
+			w, err := Named(c.world)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func near(t *testing.T, what string, hits, n int, p float64) {
 
 func TestSharesOfTexts(t *testing.T) {
 	const n = 5000
-	w := DefaultWorld()
+	w := Default()
 	w.Empty, w.Truncated, w.Duplicates, w.Reasoning = 0.05, 0.1, 0, 0.3
 	w.JudgeUnparsed, w.JudgeCutOff = 0.1, 0.05
 	w.MetaUnparsed, w.MetaCutOff = 0.1, 0.05
@@ -229,7 +229,7 @@ func TestSharesOfTexts(t *testing.T) {
 // 5,000 lognormal lengths with sigma 0.5 has a standard deviation of 0.8 %.
 func TestLengths(t *testing.T) {
 	const n = 5000
-	w := clean(DefaultWorld())
+	w := clean(Default())
 	w.ResponseChars = 900
 	chars := 0
 	for seed := range n {
@@ -241,7 +241,7 @@ func TestLengths(t *testing.T) {
 }
 
 func TestTruthIsRecovered(t *testing.T) {
-	w := DefaultWorld()
+	w := Default()
 	w.Empty, w.Truncated, w.JudgeUnparsed, w.JudgeCutOff, w.Messy = 0, 0, 0, 0, 0
 	response := w.Answer(user("q"), "m", 1, 0).Text
 	quality, ok := w.Quality(response)
@@ -276,7 +276,7 @@ func TestTruthIsRecovered(t *testing.T) {
 }
 
 func TestWhoIsAsked(t *testing.T) {
-	w := clean(DefaultWorld())
+	w := clean(Default())
 	first := w.Answer(user("q"), "m", 1, 0).Text
 	second := w.Answer(user("q"), "m", 2, 0).Text
 	a := w.Answer(user(second), "m", 1, 0).Text
@@ -312,12 +312,12 @@ func TestWhoIsAsked(t *testing.T) {
 // of a unit; prompts add their own spread to quality, so that sd² = 0.6² + 0.4² = 0.52.
 func TestHiddenTruth(t *testing.T) {
 	const n = 20000
-	w := DefaultWorld()
+	w := Default()
 	var sumQ, sumQQ, sumZ, sumZZ, sumWithin float64
 	for i := range n {
-		c := code{prompt: uint32(i), sample: bits48(mix(uint64(i)))}
+		c := code{prompt: uint32(i), sample: bits48(Mix(uint64(i)))}
 		q, z := w.hidden(c)
-		other, _ := w.hidden(code{prompt: uint32(i), sample: bits48(mix(uint64(i) + n))})
+		other, _ := w.hidden(code{prompt: uint32(i), sample: bits48(Mix(uint64(i) + n))})
 		sumQ, sumQQ = sumQ+q, sumQQ+q*q
 		sumZ, sumZZ = sumZ+z, sumZZ+z*z
 		sumWithin += (q - other) * z
@@ -339,7 +339,7 @@ func TestHiddenTruth(t *testing.T) {
 // On average the judge and the meta-judge follow the formulas.
 func TestJudgesFollowTheirFormulas(t *testing.T) {
 	const n = 10000
-	w := clean(DefaultWorld())
+	w := clean(Default())
 	w.ScoreStep, w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent, w.Leniency = 0, 0.1, 0.2, 0.3, 0.25
 	q := w.Read(user(w.Answer(user("q"), "m", 1, 0).Text), "judge")
 	quality, z := w.hidden(q.response)
@@ -348,7 +348,7 @@ func TestJudgesFollowTheirFormulas(t *testing.T) {
 		q := w.Read(user(w.Answer(user("q"), "m", 1, 0).Text), model)
 		sum := 0.0
 		for i := range n {
-			r := rng(i)
+			r := Rand(i)
 			sum += float64(w.score(&q, &r)) / 1000
 		}
 		offsets[model] = sum/n - quality - 0.25 - 0.2*z
@@ -374,7 +374,7 @@ func TestJudgesFollowTheirFormulas(t *testing.T) {
 
 func TestDuplicatesAndConstantActor(t *testing.T) {
 	const n = 2000
-	w := clean(DefaultWorld())
+	w := clean(Default())
 	w.Duplicates = 0.2
 	count := map[string]int{}
 	most := 0
@@ -394,7 +394,7 @@ func TestDuplicatesAndConstantActor(t *testing.T) {
 }
 
 func TestMaxTokensCuts(t *testing.T) {
-	w := DefaultWorld()
+	w := Default()
 	w.Empty, w.Truncated, w.Duplicates, w.Reasoning, w.ReasoningApart = 0, 0, 0, 1, true
 	for _, limit := range []int{1, 50, 120} {
 		c := w.Answer(user("q"), "m", 3, limit)
@@ -407,17 +407,17 @@ func TestMaxTokensCuts(t *testing.T) {
 	}
 }
 
-func TestWorldValidate(t *testing.T) {
-	for _, name := range WorldNames {
-		w, err := NamedWorld(name)
+func TestValidate(t *testing.T) {
+	for _, name := range Names {
+		w, err := Named(name)
 		if err != nil || w.Validate() != nil {
 			t.Errorf("world %s: %v, %v", name, err, w.Validate())
 		}
 	}
-	if _, err := NamedWorld("worst"); err == nil {
+	if _, err := Named("worst"); err == nil {
 		t.Error("there is a world named worst")
 	}
-	w := DefaultWorld()
+	w := Default()
 	w.Empty, w.Spread = 1.5, math.NaN()
 	err := w.Validate()
 	for _, field := range []string{"empty", "spread"} {
@@ -432,7 +432,7 @@ func TestWorldValidate(t *testing.T) {
 func FuzzTruth(f *testing.F) {
 	f.Add("before (ref ", " after", uint32(1), uint64(2), uint64(3), 4500)
 	f.Add("(note 12345678-", "((", uint32(0), uint64(0), uint64(0), 0)
-	w := DefaultWorld()
+	w := Default()
 	f.Fuzz(func(t *testing.T, before, after string, prompt uint32, sample, nonce uint64, score int) {
 		w.Truth(before + after)
 		c := code{prompt: prompt, sample: bits48(sample)}
@@ -476,7 +476,7 @@ func TestBend(t *testing.T) {
 // A response that nobody of this world wrote is judged where it stands between tags, the same text
 // always the same way, and only there.
 func TestForeignResponses(t *testing.T) {
-	w := DefaultWorld()
+	w := Default()
 	w.JudgeNoise, w.JudgeUnparsed, w.JudgeCutOff = 0, 0, 0
 	graded := func(text string) Question {
 		return w.Read(user("Grade it.\n<user-0123456789ab>\nWhy?\n</user-0123456789ab>\n<response-ba9876543210>\n"+text+"\n</response-ba9876543210>\nScore:"), "m")

@@ -1,4 +1,4 @@
-package simulator
+package world
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"coeval/schemas"
 )
 
-// ask returns n answers of a model to one message.
+// askModel returns n answers of a model to one message.
 func askModel(w *World, model, content string, n int) []string {
 	texts := make([]string, n)
 	for seed := range n {
@@ -19,7 +19,7 @@ func askModel(w *World, model, content string, n int) []string {
 }
 
 func quiet() *World {
-	w := DefaultWorld()
+	w := Default()
 	w.Empty, w.Truncated, w.Duplicates, w.JudgeUnparsed, w.JudgeCutOff, w.MetaUnparsed, w.MetaCutOff, w.Messy = 0, 0, 0, 0, 0, 0, 0, 0
 	return &w
 }
@@ -128,12 +128,12 @@ func TestBetterAnswersAreHarderToJudge(t *testing.T) {
 	w.Leniency, w.JudgeNoise, w.JudgePersistent, w.JudgeLengthBias = 1, 0.05, 0, 0
 	spread := func(quality float64) float64 {
 		q := w.Read([]schemas.Message{{Role: "user", Content: askModel(w, Skill{Quality: quality}.Model(), "Question", 1)[0]}}, "judge")
-		world := *w
-		world.Leniency /= math.Exp(math.Min(Hardness*quality, maxNoise)) // leniency is an error too
+		level := *w
+		level.Leniency /= math.Exp(math.Min(Hardness*quality, maxNoise)) // leniency is an error too
 		sum, squares, n := 0.0, 0.0, 2000
 		for i := range n {
-			r := rng(i)
-			s := float64(world.score(&q, &r)) / 1000
+			r := Rand(i)
+			s := float64(level.score(&q, &r)) / 1000
 			sum, squares = sum+s, squares+s*s
 		}
 		mean := sum / float64(n)

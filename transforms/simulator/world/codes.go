@@ -1,4 +1,4 @@
-package simulator
+package world
 
 import (
 	"strconv"
@@ -71,7 +71,7 @@ func (n note) appendTo(b []byte) []byte {
 }
 
 func (n note) mask() uint64 {
-	return mix(mix(n.about.sample^uint64(n.about.prompt)<<16)^n.nonce) & 0xffff
+	return Mix(Mix(n.about.sample^uint64(n.about.prompt)<<16)^n.nonce) & 0xffff
 }
 
 func appendHex(b []byte, x uint64, digits int) []byte {
@@ -177,7 +177,7 @@ func foreign(s string) (code, bool) {
 		}
 		text := s[at+digits+1 : at+end]
 		return code{
-			prompt: uint32(xxhash.Sum64String(s[:begin]) >> 32), sample: bits48(mix(xxhash.Sum64String(text))),
+			prompt: uint32(xxhash.Sum64String(s[:begin]) >> 32), sample: bits48(Mix(xxhash.Sum64String(text))),
 		}, true
 	}
 }

@@ -1,4 +1,4 @@
-package simulator
+package world
 
 import (
 	"math"
@@ -54,7 +54,7 @@ func codeOf(text, prompt string) code {
 	if own != (code{}) {
 		return own
 	}
-	return code{prompt: uint32(xxhash.Sum64String(prompt) >> 32), sample: bits48(mix(xxhash.Sum64String(text)))}
+	return code{prompt: uint32(xxhash.Sum64String(prompt) >> 32), sample: bits48(Mix(xxhash.Sum64String(text)))}
 }
 
 const (
@@ -68,7 +68,7 @@ const (
 // pairwise writes the comparison of two answers. The judge scores each answer as it would score it
 // alone, adds its position bias to the first, and writes the verdict for the difference. The position
 // bias is the bias of the answer that is harder to judge.
-func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
+func (w *World) pairwise(b *builder, q *Question, r Rand) (text, end string) {
 	bias := 0.0
 	points := func(c code) float64 {
 		quality, z := w.hidden(c)
@@ -76,8 +76,8 @@ func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
 		if math.Abs(w.FirstBias) > math.Abs(bias) {
 			bias = w.FirstBias
 		}
-		own := rng(mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample ^ mix(q.model)))
-		return quality + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
+		own := Rand(Mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample ^ Mix(q.model)))
+		return quality + w.JudgeLengthBias*z + w.JudgePersistent*own.NormFloat64() + w.JudgeNoise*r.NormFloat64()
 	}
 	difference := points(q.answers.first) - points(q.answers.second)
 	difference += firstPoints * bias
@@ -93,8 +93,8 @@ func (w *World) pairwise(b *builder, q *Question, r rng) (text, end string) {
 	if difference < 0 {
 		verdict = strings.NewReplacer("A", "B", "B", "A").Replace(verdict)
 	}
-	p := r.float()
-	size := lengthOf(w.ComparisonChars, 0.35, r.normal())
+	p := r.Float64()
+	size := lengthOf(w.ComparisonChars, 0.35, r.NormFloat64())
 	b.Grow(size + 256)
 	b.WriteString("Both answers were held against the request.")
 	b.prose(&r, size)

@@ -1,10 +1,13 @@
-package simulator
+package world
 
 import (
 	"strings"
 
 	"coeval/schemas"
 )
+
+// TextsVersion must change with the code that makes the texts. The identity of a simulated worker contains it.
+const TextsVersion = 1
 
 // builder builds a text. It is a strings.Builder with space for a code.
 type builder struct {
@@ -16,14 +19,14 @@ type builder struct {
 const again = 0xd0b1e
 
 // response writes the actor's text.
-func (w *World) response(b *builder, q *Question, r rng) (text, end string) {
-	if r.float() < w.Duplicates || w.ConstantActor {
-		r = rng(mix(q.hash ^ again))
+func (w *World) response(b *builder, q *Question, r Rand) (text, end string) {
+	if r.Float64() < w.Duplicates || w.ConstantActor {
+		r = Rand(Mix(q.Hash ^ again))
 	}
-	c := code{prompt: uint32(q.content >> 32), sample: bits48(r.next()), shift: q.skill.shift()}
-	switch p := r.float(); {
+	c := code{prompt: uint32(q.ContentHash >> 32), sample: bits48(r.Uint64()), shift: q.skill.shift()}
+	switch p := r.Float64(); {
 	case p < w.Empty:
-		return []string{"", "\n", " \n\n"}[r.next()%3], "stop"
+		return []string{"", "\n", " \n\n"}[r.Uint64()%3], "stop"
 	case p < w.Empty+w.Truncated:
 		end = "length"
 	default:
@@ -37,7 +40,7 @@ func (w *World) response(b *builder, q *Question, r rng) (text, end string) {
 	b.prose(&r, size)
 	text = b.String()
 	if end == "length" {
-		text = cut(text, int(float64(len(text))*(0.3+0.6*r.float())))
+		text = cut(text, int(float64(len(text))*(0.3+0.6*r.Float64())))
 	}
 	return text, end
 }
@@ -49,14 +52,14 @@ var criteria = [...]string{
 }
 
 // judgment writes the judge's text about a response.
-func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
-	if r.float() < w.JudgeDuplicates {
-		r = rng(mix(q.hash ^ again))
+func (w *World) judgment(b *builder, q *Question, r Rand) (text, end string) {
+	if r.Float64() < w.JudgeDuplicates {
+		r = Rand(Mix(q.Hash ^ again))
 	}
-	n := note{about: q.response, nonce: bits48(r.next())}
+	n := note{about: q.response, nonce: bits48(r.Uint64())}
 	n.score = w.score(q, &r)
-	p := r.float()
-	size := lengthOf(w.JudgmentChars, 0.35, r.normal())
+	p := r.Float64()
+	size := lengthOf(w.JudgmentChars, 0.35, r.NormFloat64())
 	b.Grow(size + 256)
 	b.WriteString("I read the answer against the rubric ")
 	b.Write(n.appendTo(b.scratch[:0]))
@@ -67,15 +70,15 @@ func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
 			b.prose(&r, part)
 		}
 	}
-	if q.form != nil && p >= w.JudgeCutOff {
-		return q.form.verdict(q, b.String(), string(appendPoints(nil, n.score, '.'))), "stop"
+	if q.Form != nil && p >= w.JudgeCutOff {
+		return q.Form.verdict(q, b.String(), string(appendPoints(nil, n.score, '.'))), "stop"
 	}
 	b.WriteString("\n\n")
 	switch {
 	case p < w.JudgeCutOff:
 		return cutOff(b, &r, "Score: 1"), "length"
 	case p < w.JudgeCutOff+w.JudgeUnparsed:
-		b.WriteString(unscored[r.next()%uint64(len(unscored))])
+		b.WriteString(unscored[r.Uint64()%uint64(len(unscored))])
 	default:
 		b.scoreLine(&r, n.score, w.Messy)
 	}
@@ -83,25 +86,25 @@ func (w *World) judgment(b *builder, q *Question, r rng) (text, end string) {
 }
 
 // comparison writes the meta-judge's text about two judgments.
-func (w *World) comparison(b *builder, q *Question, r rng) (text, end string) {
+func (w *World) comparison(b *builder, q *Question, r Rand) (text, end string) {
 	winner := "B"
-	if r.float() < w.firstWins(q.first, q.second) {
+	if r.Float64() < w.firstWins(q.first, q.second) {
 		winner = "A"
 	}
-	p := r.float()
-	size := lengthOf(w.ComparisonChars, 0.35, r.normal())
+	p := r.Float64()
+	size := lengthOf(w.ComparisonChars, 0.35, r.NormFloat64())
 	b.Grow(size + 256)
 	b.WriteString("Both judgments were held against the rubric.")
 	b.prose(&r, size)
-	if q.form != nil && p >= w.MetaCutOff {
-		return q.form.verdict(q, b.String(), winner), "stop"
+	if q.Form != nil && p >= w.MetaCutOff {
+		return q.Form.verdict(q, b.String(), winner), "stop"
 	}
 	b.WriteString("\n\n")
 	switch {
 	case p < w.MetaCutOff:
 		return cutOff(b, &r, "Winner:"), "length"
 	case p < w.MetaCutOff+w.MetaUnparsed:
-		b.WriteString(undecided[r.next()%uint64(len(undecided))])
+		b.WriteString(undecided[r.Uint64()%uint64(len(undecided))])
 	default:
 		b.verdictLine(&r, winner, w.Messy)
 	}
@@ -109,18 +112,18 @@ func (w *World) comparison(b *builder, q *Question, r rng) (text, end string) {
 }
 
 // cutOff cuts a text in its middle, or inside its last line.
-func cutOff(b *builder, r *rng, half string) string {
-	if r.float() < 0.5 {
+func cutOff(b *builder, r *Rand, half string) string {
+	if r.Float64() < 0.5 {
 		b.WriteString(half)
 		return b.String()
 	}
 	s := strings.TrimSpace(b.String())
-	return cut(s, int(float64(len(s))*(0.3+0.6*r.float())))
+	return cut(s, int(float64(len(s))*(0.3+0.6*r.Float64())))
 }
 
 // reason puts a block of reasoning before a choice. The block ends with a result line, to test that
 // parsers skip it.
-func (w *World) reason(q *Question, r rng, c Choice) Choice {
+func (w *World) reason(q *Question, r Rand, c Choice) Choice {
 	var b builder
 	b.WriteString("Let me think about it first.")
 	b.prose(&r, 300)
@@ -133,7 +136,7 @@ func (w *World) reason(q *Question, r rng, c Choice) Choice {
 	switch {
 	case w.ReasoningApart:
 		c.Reasoning = b.String()
-	case c.FinishReason == "length" && r.float() < 0.5:
+	case c.FinishReason == "length" && r.Float64() < 0.5:
 		c.Text = "<think>\n" + b.String()
 	default:
 		c.Text = "<think>\n" + b.String() + "\n</think>\n\n" + c.Text
@@ -154,11 +157,11 @@ var (
 )
 
 // scoreLine writes the last line of a judgment; score is in thousandths.
-func (b *builder) scoreLine(r *rng, score int, messy float64) {
+func (b *builder) scoreLine(r *Rand, score int, messy float64) {
 	points := appendPoints(b.scratch[:0], score, '.')
 	form := uint64(0)
-	if r.float() < messy {
-		form = 1 + r.next()%10
+	if r.Float64() < messy {
+		form = 1 + r.Uint64()%10
 	}
 	before, after := "Score: ", ""
 	switch form {
@@ -189,10 +192,10 @@ func (b *builder) scoreLine(r *rng, score int, messy float64) {
 }
 
 // verdictLine writes the last line of a comparison.
-func (b *builder) verdictLine(r *rng, winner string, messy float64) {
+func (b *builder) verdictLine(r *Rand, winner string, messy float64) {
 	form := uint64(0)
-	if r.float() < messy {
-		form = 1 + r.next()%8
+	if r.Float64() < messy {
+		form = 1 + r.Uint64()%8
 	}
 	before, after := "Winner: ", ""
 	switch form {
@@ -243,9 +246,9 @@ func (b *builder) tuck(code []byte) {
 const typical = 80
 
 // prose writes sentences until the text is about size bytes long.
-func (b *builder) prose(r *rng, size int) {
+func (b *builder) prose(r *Rand, size int) {
 	for b.Len()+typical/2 < size {
-		if r.next()&7 == 0 {
+		if r.Uint64()&7 == 0 {
 			b.WriteString("\n\n")
 		} else {
 			b.WriteByte(' ')
@@ -257,8 +260,8 @@ func (b *builder) prose(r *rng, size int) {
 
 // sentence writes one sentence without its full stop, from the 64 bits of one draw. About 45 of the
 // bits matter, so that journals of simulated texts compress about as real ones do.
-func (b *builder) sentence(r *rng) {
-	x := r.next()
+func (b *builder) sentence(r *Rand) {
+	x := r.Uint64()
 	pick := func(words *[64]string) string {
 		w := words[x&63]
 		x >>= 6

@@ -1,4 +1,4 @@
-package simulator
+package world
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 // each judgment, and the accuracy of the meta-judge. It has no state: equal worlds return equal texts
 // for equal requests, in any order and in any process.
 //
-// Every zero field means zero (no noise, no bias, no text except the code); [DefaultWorld] has typical
+// Every zero field means zero (no noise, no bias, no text except the code); [Default] has typical
 // values. Points are rubric points. Shares are in [0, 1].
 type World struct {
 	// Seed selects the texts and truths.
@@ -89,9 +89,9 @@ type World struct {
 	ReasoningApart bool    `json:"reasoning_apart"`
 }
 
-// DefaultWorld returns a world with a moderately good judge and meta-judge, a few of whose texts are
+// Default returns a world with a moderately good judge and meta-judge, a few of whose texts are
 // unusable.
-func DefaultWorld() World {
+func Default() World {
 	return World{
 		QualityMean: 3, PromptSpread: 0.4, Spread: 0.6, LengthCorrelation: 0.2,
 		ResponseChars: 900, ResponseSigma: 0.5, Empty: 0.002, Truncated: 0.01, Duplicates: 0.01,
@@ -102,12 +102,12 @@ func DefaultWorld() World {
 	}
 }
 
-// WorldNames are the names that [NamedWorld] accepts, from the best judges to the worst.
-var WorldNames = []string{"mild", "moderate", "noisy", "bad"}
+// Names are the names that [Named] accepts, from the best judges to the worst.
+var Names = []string{"mild", "moderate", "noisy", "bad"}
 
-// NamedWorld returns [DefaultWorld] with the judge and the meta-judge of that name.
-func NamedWorld(name string) (World, error) {
-	w := DefaultWorld()
+// Named returns [Default] with the judge and the meta-judge of that name.
+func Named(name string) (World, error) {
+	w := Default()
 	switch name {
 	case "mild":
 		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 0.5, 0.1, 0.1
@@ -120,7 +120,7 @@ func NamedWorld(name string) (World, error) {
 		w.JudgeNoise, w.JudgeLengthBias, w.JudgePersistent = 1.3, 0.6, 0.6
 		w.MetaSlope, w.FirstBias, w.Taste = 0.5, 2, 0.8
 	default:
-		return World{}, fmt.Errorf("simulator: unknown world %q; allowed are %s", name, strings.Join(WorldNames, ", "))
+		return World{}, fmt.Errorf("simulator: unknown world %q; allowed are %s", name, strings.Join(Names, ", "))
 	}
 	return w, nil
 }
@@ -170,7 +170,7 @@ func (w *World) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxChars is the longest text that one request can make the server build.
+// maxChars bounds the length of each text that a World writes.
 const maxChars = 1 << 20
 
 // A Choice is one text of a simulated model.
@@ -184,9 +184,26 @@ type Choice struct {
 	Tokens int
 	// Whole is the length before the text was cut off, zero if it was not.
 	Whole int
+}
 
-	// next are the probabilities of the first token of a read; nil for a text.
-	next *[]probability
+// StopAt ends c before the first stop string in its text. No stop string may be empty.
+func (c *Choice) StopAt(stop []string) {
+	at := -1
+	for _, s := range stop {
+		if i := strings.Index(c.Text, s); i >= 0 && (at < 0 || i < at) {
+			at = i
+		}
+	}
+	if at >= 0 {
+		c.Text, c.FinishReason = c.Text[:at], "stop"
+		c.Tokens = tokens(len(c.Reasoning) + at)
+	}
+}
+
+// Token returns token i of the text. It is empty beyond the text's end, and a rune that spans tokens is
+// missing in the token where it begins.
+func (c *Choice) Token(i int) string {
+	return cut(c.Text[min(i*tokenBytes, len(c.Text)):], tokenBytes)
 }
 
 // A Question is a decoded request: its role and its subject.
@@ -196,15 +213,17 @@ type Question struct {
 	// PromptTokens is the length of the prompt, one token for every four bytes or part of them,
 	// and four for each message.
 	PromptTokens int
-	// hash covers the messages and the model, content the messages alone.
-	hash, content uint64
+	// Hash identifies the messages and the model, ContentHash the messages alone. Both depend on the world's
+	// Seed.
+	Hash, ContentHash uint64
+	// Form constrains the text. Nil means no constraint.
+	Form *Form
+
 	model         uint64
 	skill         Skill
 	response      code
 	first, second note
 	answers       *answers
-	// form constrains the text; nil means no constraint.
-	form *form
 }
 
 // Answer returns the model's answer to the messages. Choice i of a request with seed s is the answer
@@ -223,12 +242,12 @@ func (w *World) Answer(messages []schemas.Message, model string, seed int64, max
 func (w *World) Read(messages []schemas.Message, model string) Question {
 	q := Question{Role: schemas.RoleActor, model: xxhash.Sum64String(model)}
 	q.skill, _ = ParseSkill(model) // the server refuses an invalid name
-	content := mix(w.Seed + 1)
+	content := Mix(w.Seed + 1)
 	notes := 0
 	for i := range messages {
 		m := &messages[i]
-		content = mix(content ^ xxhash.Sum64String(m.Role))
-		content = mix(content + xxhash.Sum64String(m.Content))
+		content = Mix(content ^ xxhash.Sum64String(m.Role))
+		content = Mix(content + xxhash.Sum64String(m.Content))
 		q.PromptTokens += 4 + tokens(len(m.Content))
 		if m.Role == "assistant" {
 			continue
@@ -247,8 +266,8 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 			q.response = c
 		}
 	}
-	q.content = content
-	q.hash = mix(content ^ q.model)
+	q.ContentHash = content
+	q.Hash = Mix(content ^ q.model)
 	if len(messages) > 0 {
 		q.answers = readAnswers(messages[len(messages)-1].Content)
 	}
@@ -265,7 +284,7 @@ func (w *World) Read(messages []schemas.Message, model string) Question {
 
 // Reply returns the answer to a question that Read returned.
 func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
-	r := rng(mix(q.hash ^ mix(uint64(seed)+0x5eed)))
+	r := Rand(Mix(q.Hash ^ Mix(uint64(seed)+0x5eed)))
 	var b builder
 	var text, end string
 	w = q.skill.apply(w)
@@ -279,25 +298,28 @@ func (w *World) Reply(q *Question, seed int64, maxTokens int) Choice {
 	default:
 		text, end = w.response(&b, q, r)
 	}
-	if q.form != nil && q.Role == schemas.RoleActor {
-		text, end = q.form.verdict(q, text, ""), "stop"
+	if q.Form != nil && q.Role == schemas.RoleActor {
+		text, end = q.Form.verdict(q, text, ""), "stop"
 	}
 	c := Choice{Text: text, FinishReason: end}
-	if own := r + 0x7e; w.Reasoning > 0 && own.float() < w.Reasoning && (q.form == nil || w.ReasoningApart) {
+	if own := r + 0x7e; w.Reasoning > 0 && own.Float64() < w.Reasoning && (q.Form == nil || w.ReasoningApart) {
 		c = w.reason(q, own, c)
 	}
 	c.Tokens = tokens(len(c.Reasoning) + len(c.Text))
 	if maxTokens > 0 && c.Tokens > maxTokens {
-		c.Reasoning = cut(c.Reasoning, 4*maxTokens)
-		c.Text = cut(c.Text, 4*maxTokens-len(c.Reasoning))
+		c.Reasoning = cut(c.Reasoning, tokenBytes*maxTokens)
+		c.Text = cut(c.Text, tokenBytes*maxTokens-len(c.Reasoning))
 		c.Whole = c.Tokens
 		c.FinishReason, c.Tokens = "length", maxTokens
 	}
 	return c
 }
 
+// tokenBytes is the length of a token.
+const tokenBytes = 4
+
 // tokens returns the number of tokens in n bytes.
-func tokens(n int) int { return (n + 3) / 4 }
+func tokens(n int) int { return (n + tokenBytes - 1) / tokenBytes }
 
 // cut returns at most n bytes of s and never splits a rune.
 func cut(s string, n int) string {
@@ -354,12 +376,12 @@ func (w *World) Error(judgmentText string) (float64, bool) {
 
 // hidden returns a response's true quality and its log length in standard deviations.
 func (w *World) hidden(c code) (quality, lengthZ float64) {
-	p := rng(mix(w.Seed ^ uint64(c.prompt)<<20))
-	r := rng(mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample))
-	z := r.normal()
-	quality = w.QualityMean + w.PromptSpread*p.normal() + w.Spread*z
+	p := Rand(Mix(w.Seed ^ uint64(c.prompt)<<20))
+	r := Rand(Mix(w.Seed ^ uint64(c.prompt)<<32 ^ c.sample))
+	z := r.NormFloat64()
+	quality = w.QualityMean + w.PromptSpread*p.NormFloat64() + w.Spread*z
 	rho := w.LengthCorrelation
-	lengthZ = rho*z + math.Sqrt(1-rho*rho)*r.normal()
+	lengthZ = rho*z + math.Sqrt(1-rho*rho)*r.NormFloat64()
 	return quality + float64(c.shift.quality)/100, lengthZ + float64(c.shift.length)/100
 }
 
@@ -369,11 +391,11 @@ func (w *World) hidden(c code) (quality, lengthZ float64) {
 //
 // mapped by JudgeBend, rounded to ScoreStep and clipped to [0, 5]. All but the quality grow with the
 // skill of the model that answered; see [Hardness].
-func (w *World) score(q *Question, r *rng) int {
+func (w *World) score(q *Question, r *Rand) int {
 	w = w.about(q.response)
 	quality, z := w.hidden(q.response)
-	own := rng(mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ mix(q.model)))
-	s := quality + w.Leniency + w.JudgeLengthBias*z + w.JudgePersistent*own.normal() + w.JudgeNoise*r.normal()
+	own := Rand(Mix(w.Seed ^ uint64(q.response.prompt)<<32 ^ q.response.sample ^ Mix(q.model)))
+	s := quality + w.Leniency + w.JudgeLengthBias*z + w.JudgePersistent*own.NormFloat64() + w.JudgeNoise*r.NormFloat64()
 	s = w.Bend(s)
 	if w.ScoreStep > 0 {
 		s = math.Round(s/w.ScoreStep) * w.ScoreStep
@@ -410,28 +432,4 @@ func logistic(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 // lengthOf returns a lognormal length with this mean, z standard deviations from the median.
 func lengthOf(mean, sigma, z float64) int {
 	return int(min(mean*math.Exp(sigma*z-sigma*sigma/2), maxChars))
-}
-
-// rng is a splitmix64 generator. Its state is a counter, so that a copy is an independent branch.
-type rng uint64
-
-func (r *rng) next() uint64 {
-	*r += 0x9e3779b97f4a7c15
-	return mix(uint64(*r))
-}
-
-// float returns a number in [0, 1).
-func (r *rng) float() float64 { return float64(r.next()>>11) / (1 << 53) }
-
-// normal returns a standard normal number (Box and Muller).
-func (r *rng) normal() float64 {
-	u := 1 - r.float()
-	return math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*r.float())
-}
-
-// mix is the finaliser of splitmix64, a bijection on 64 bits.
-func mix(x uint64) uint64 {
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
