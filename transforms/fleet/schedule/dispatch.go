@@ -47,7 +47,7 @@ func (l *Limiter) dispatchTo(s *Server, now time.Time) {
 		}
 		w := q.waiters[home][at]
 		n := w.Sizes[w.granted]
-		if !s.admits(n) {
+		if !s.admits(n) || !s.hasRoom(n, now) {
 			break
 		}
 		class := pacing.Class{Stage: w.Stage, N: n}

@@ -24,8 +24,12 @@ type health struct {
 	quarantinedUntil time.Time
 	quarantines      int
 	recoveryProbe    *Grant
-	// notBefore is until when the server asked to receive nothing at all.
+	// notBefore is until when the server receives nothing, because it asked for a pause.
 	notBefore time.Time
+	// crowdedAt is when the server last became crowded, crowdedUntil is the end of the pause that it asked for.
+	// Until then, requests are granted only up to room permits in flight.
+	crowdedAt, crowdedUntil time.Time
+	room                    float64
 }
 
 // A server is quarantined after faultsInRow faults in a row, if no request reached it or it has not
@@ -57,6 +61,15 @@ const (
 	// maxUnreachable is the longest quarantine without a connection, because a try costs
 	// nothing.
 	maxUnreachable = 2 * time.Second
+
+	// shortPause is the least that Retry-After can ask for in seconds. A server that delivers answers and asks for
+	// no more is crowded: its queue was full for a moment. A whole second without requests would idle its slots if
+	// choices are shorter than that.
+	shortPause = time.Second
+	// roomAfter is the load of a crowded server, in parts of the load without the rejected request. Permits of
+	// groups are estimates, which are a few per cent wrong. A rejection below this load is about something else
+	// than the load, such as a quota.
+	roomAfter = 0.9
 
 	// A full server receives nothing for half as long as it has delivered nothing, between minFull and
 	// maxFull. Each refusal then makes that time half as long again: from 10 ms to a second in
@@ -152,13 +165,45 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 	} else if !s.quarantinedUntil.After(now) {
 		l.quarantine(s, now, maxQuarantine, r.RetryAfter)
 	}
-	if r.RetryAfter > 0 { // of a second as well: a server that counts requests would count these
+	switch {
+	case r.RetryAfter <= 0:
+	case s.isCrowded(g, r.RetryAfter, now):
+		l.makeRoom(s, now, r.RetryAfter)
+	default:
 		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
 	}
 	if s.rejections >= maxRejectedInRow {
 		l.pauseFull(s, now)
 		l.dispatchOthers(s, now)
 	}
+}
+
+// isCrowded reports whether a rejection with a pause shows a queue that is full for a moment. Otherwise the
+// server must get nothing during the pause: it counts requests, works on none, has asked for a longer pause, or
+// delivers nothing.
+func (s *Server) isCrowded(g *Grant, pause time.Duration, now time.Time) bool {
+	if s.metered || s.outstanding == 0 || pause > shortPause || s.deliveredAt.IsZero() || now.Sub(s.deliveredAt) > pause {
+		return false
+	}
+	return !s.crowdedUntil.After(now) || !g.since.After(s.crowdedAt) // else it rejects a lower load, too
+}
+
+// makeRoom bounds the load of a crowded server during the pause that it asks for.
+func (l *Limiter) makeRoom(s *Server, now time.Time, pause time.Duration) {
+	room := roomAfter * s.inFlight
+	if s.crowdedUntil.After(now) { // more of the requests that were sent before the first rejection
+		room = min(room, s.room)
+	} else {
+		s.crowdedAt = now
+	}
+	s.room, s.crowdedUntil = room, now.Add(pause)
+	l.options.AfterFunc(pause+time.Millisecond, l.wake)
+}
+
+// hasRoom reports whether a crowded server may get a request of n choices. One that works on nothing always
+// may.
+func (s *Server) hasRoom(n int, now time.Time) bool {
+	return !s.crowdedUntil.After(now) || s.inFlight == 0 || s.inFlight+float64(n) <= s.room
 }
 
 // dispatchOthers dispatches on the other servers: requests that avoid one of them must not wait for s.
@@ -262,11 +307,12 @@ func (l *Limiter) Latency(s *Server) time.Duration {
 	return time.Duration(s.latency * float64(time.Second))
 }
 
-// Idle reports whether a server has no requests in flight, or is quarantined.
+// Idle reports whether a server has no requests in flight, is quarantined, or has asked for a pause. Its queue
+// then says nothing about the limit.
 func (l *Limiter) Idle(s *Server) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.outstanding == 0 || !s.quarantinedUntil.IsZero()
+	return s.outstanding == 0 || !s.quarantinedUntil.IsZero() || s.notBefore.After(l.options.Now())
 }
 
 // ReadingInterval returns how long to wait before the next reading of a server's queue.

@@ -65,8 +65,6 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 		{"half a minute, from a server that delivers", 30 * time.Second, 30 * time.Second, true},
 		{"two seconds, from a server that delivers", 2 * time.Second, 2 * time.Second, true},
 		{"a second", time.Second, time.Second, false},
-		{"a second, from a server that delivers", time.Second, time.Second, true},
-		{"a quarter of a second, from a server that delivers", time.Second / 4, time.Second / 4, true},
 		{"nothing", 0, 0, false},
 		{"a year", 365 * 24 * time.Hour, pacing.MaxWait, true},
 	} {
@@ -101,6 +99,58 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 			clock.advance(10 * time.Millisecond)
 			if ticket.grants() == before {
 				t.Error("nothing was granted when the time was over")
+			}
+		})
+	}
+}
+
+// A server that delivers answers and asks for a second is crowded: its load falls, and it gets requests as it
+// answers others. If it rejects one of these, it gets nothing for the second.
+func TestRetryAfterOfACrowdedServer(t *testing.T) {
+	t.Parallel()
+	for _, pause := range []time.Duration{time.Second, time.Second / 4} {
+		t.Run(pause.String(), func(t *testing.T) {
+			t.Parallel()
+			var clock stoppedClock
+			l := New(clock.options())
+			sizes := make([]int, 100)
+			for i := range sizes {
+				sizes[i] = 1
+			}
+			ticket := l.Enqueue(testServers(20), request(schemas.StageMeta, "p", sizes...))
+			answer := func(r Result) { l.Release(<-ticket.waiter.grants, r) }
+			answer(Result{}) // it delivers
+			if n := ticket.grants(); n != 21 {
+				t.Fatalf("%d requests were granted, want the limit of 20 and one for the answer", n)
+			}
+			clock.advance(time.Millisecond)
+			answer(Result{Outcome: Overloaded, RetryAfter: pause})
+			answer(Result{Outcome: Overloaded, RetryAfter: pause}) // sent before the first was rejected
+			if n := ticket.grants(); n != 21 {
+				t.Errorf("%d requests were granted after the rejections, want none", n-21)
+			}
+			// 18 are in flight, of which 0.9 · 18 = 16.2 leave room for 16. So three answers make room for one request.
+			for i := range 3 {
+				clock.advance(time.Millisecond)
+				answer(Result{})
+				if n, want := ticket.grants()-21, i/2; n != want {
+					t.Errorf("%d requests were granted after %d answers, want %d", n, i+1, want)
+				}
+			}
+			for range 15 { // those from before the rejections
+				answer(Result{})
+			}
+			before := ticket.grants()
+			clock.advance(time.Millisecond)
+			answer(Result{Outcome: Overloaded, RetryAfter: pause}) // one that was sent after them
+			answer(Result{})
+			clock.advance(pause - 2*time.Millisecond)
+			if n := ticket.grants() - before; n > 0 {
+				t.Errorf("%d requests were granted in the pause after a rejection of a lower load", n)
+			}
+			clock.advance(10 * time.Millisecond)
+			if n := ticket.grants() - before; n == 0 {
+				t.Error("nothing was granted after the pause")
 			}
 		})
 	}

@@ -43,7 +43,8 @@ var paceTests = []paceTest{
 	{"256 slots", virtualServer{slots: 256, mean: 0.1}, watched, 0.97, 0.5, 0, 1552},
 	{"1024 slots", virtualServer{slots: 1024, mean: 0.8}, watched, 0.96, 0.5, 0, 600},
 	{"503 beyond a queue of 32", virtualServer{slots: 256, mean: 0.2, maxQueue: 32}, watched, 0.96, 0.5, 0.4, 600},
-	// The server gets nothing for the second that it asks for, and works on its requests in flight.
+	// When the server asks for a second, it gets fewer requests, and none if it rejects again.
+	{"429 beyond a queue of 32, and again after 1 s, short choices", virtualServer{slots: 256, mean: 0.2, maxQueue: 32, after: 1}, watched, 0.87, 0.5, 0.1, 600},
 	{"429 beyond a queue of 32, and again after 1 s", virtualServer{slots: 256, mean: 8, maxQueue: 32, after: 1}, watched, 0.95, 0.5, 0.6, 600},
 	{"503 beyond a queue of 32, and nothing more", virtualServer{slots: 256, mean: 0.2, maxQueue: 32}, []string{"nothing"}, 0.9, 0.5, 0.5, 600},
 	// A fifth comes to a quarter for each that is answered.

@@ -340,6 +340,10 @@ func (c *virtualClient) again(d *virtualDossier, g *Grant, after float64, waits 
 func (c *virtualClient) read(s *Server, shortest float64) {
 	v := c.behind[s]
 	c.world.after(c.limiter.ReadingInterval(s).Seconds(), func() {
+		if c.limiter.Idle(s) {
+			c.read(s, shortest)
+			return
+		}
 		switch v.reports {
 		case "metrics":
 			running, waiting := v.counts(c.world.now)

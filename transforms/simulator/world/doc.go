@@ -33,7 +33,8 @@
 //
 //	P(A)     = sigmoid(d·MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B)
 //	           + ReadNoise·e(request))
-//	P(v)     = probability that v, of the whole points 0 to 5, is nearest to a draw from N(μ, JudgeNoise²)
+//	P(v)     = probability that a draw from N(μ, JudgeNoise²) is nearer to v than to any other whole number
+//	           of points from 0 to 5
 //	μ        = QualityMean + d·(quality − QualityMean) + Leniency + JudgeLengthBias·z
 //	           + JudgePersistent·e(response, judge) + ReadNoise·e(request)
 //
