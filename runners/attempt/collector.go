@@ -12,8 +12,8 @@ import (
 // windowOfServer is the number of dossiers in progress for a large server.
 const windowOfServer = 256
 
-// UnderWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
-func UnderWay(c *config.Config) int {
+// underWay estimates the number of dossiers that a run has in progress; see infer.Options.Window.
+func underWay(c *config.Config) int {
 	urls := map[string]bool{}
 	for _, of := range [][]string{c.Worker.URLs, c.Actor.URLs, c.Judge.URLs, c.MetaJudge.URLs} {
 		for _, u := range of {
@@ -27,7 +27,7 @@ func UnderWay(c *config.Config) int {
 // little memory in use and makes much garbage, so that this saves a tenth of its CPU time. The memory limit,
 // above which Go collects garbage sooner, is the need of a run: the dossiers in progress, and a shard for each
 // core while files are written. GOGC and GOMEMLIMIT take precedence.
-func TuneCollector(window int) {
+func TuneCollector(c *config.Config) {
 	const (
 		rate  = 300
 		base  = 128 << 20
@@ -38,6 +38,6 @@ func TuneCollector(window int) {
 		debug.SetGCPercent(rate)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(base + int64(runtime.GOMAXPROCS(0))*shard + int64(window)*inUse)
+		debug.SetMemoryLimit(base + int64(runtime.GOMAXPROCS(0))*shard + int64(underWay(c))*inUse)
 	}
 }

@@ -55,7 +55,7 @@ func BenchmarkChaosColdStart(b *testing.B) {
 		{1024, 800 * time.Millisecond, 3200, 0.95, nil},
 		{256, 200 * time.Millisecond, 800, 0.95, []string{"--dialect=none"}},
 		{256, 200 * time.Millisecond, 800, 0.95, []string{"--max-queue=32"}},
-		// In each second of Retry-After the server gets fewer requests, or none: five choices long.
+		// A second of Retry-After is as long as five mean choices. The server gets fewer requests then, or none.
 		{256, 200 * time.Millisecond, 800, 0.9, []string{"--max-queue=32", "--full-status=429", "--retry-after=1s"}},
 	} {
 		file := benchPrompts(b, tt.prompts)

@@ -66,7 +66,10 @@ func printPlan(w io.Writer, p *plan.Plan, e *estimate.Estimate, asJSON bool) err
 		_, err = fmt.Fprintf(w, "%s\n", sanitize.JSON(b))
 		return err
 	}
-	if err := errors.Join(p.Print(w), e.Print(w)); err != nil {
+	if err := p.Print(w); err != nil {
+		return err
+	}
+	if err := e.Print(w); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "\n%s\n\ngenerations are upper bounds: merged, unparsed and failed texts reduce the calls of later stages\n", detectableDifference(int(p.Prompts)))

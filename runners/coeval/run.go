@@ -177,14 +177,14 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err := metareward.CheckKept(ctx, r.Config.Output.Dir); err != nil {
 		return err
 	}
-	if err := store.Sweep(ctx, store.Join(r.Config.Output.Dir, rundir.OperationsFolder)); err != nil {
-		return err
-	}
 	end, err := r.Prepare(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	if err := store.Sweep(ctx, store.Join(r.Config.Output.Dir, rundir.OperationsFolder)); err != nil {
+		return err
+	}
 	p, err := r.build(ctx)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (r *run) do(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, stopProfile())
 	}
-	attempt.TuneCollector(attempt.UnderWay(&r.Config))
+	attempt.TuneCollector(&r.Config)
 	ask := func(ctx context.Context) error { return engine.Run(ctx, p) }
 	r.Saves = true
 	err = errors.Join(r.Execute(ctx, ask), stopProfile(), stopMetrics())
@@ -319,11 +319,11 @@ func (r *run) build(ctx context.Context) (*beam.Pipeline, error) {
 // report writes the attempt's file in operations/ and prints the summary.
 func (r *run) report(ctx context.Context) error {
 	out := r.Config.Output.Dir
-	op, err := r.Operation(ctx)
+	finished, err := runs.Open(ctx, out)
 	if err != nil {
 		return err
 	}
-	finished, err := runs.Open(ctx, out)
+	op, err := r.Operation(ctx)
 	if err != nil {
 		return err
 	}

@@ -43,9 +43,9 @@ func (f *Fleet) startObserving(e *endpoint.Endpoint, r *stage.Role) {
 	}
 }
 
-// observeQueue observes the queue of an endpoint while requests are in flight, until ctx ends. It reads
-// the server's metrics. Without metrics it sends a request for one token now and then, unless the
-// server reports a request limit.
+// observeQueue observes the queue of an endpoint while requests are in flight, until ctx ends. It reads the
+// server's metrics. Without metrics it sends a request for one token now and then, unless the server reports a
+// request limit or is paused.
 func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage.Role) {
 	var metricsAt time.Time    // the time of the next request for metrics
 	var shortest time.Duration // the shortest time of a request for one token
@@ -73,7 +73,7 @@ func (f *Fleet) observeQueue(ctx context.Context, e *endpoint.Endpoint, r *stage
 			metricsAt, empty = now.Add(metricsRetry), 0
 			f.limiter.ForgetQueue(e.Server)
 		}
-		if useless || f.limiter.Metered(e.Server) {
+		if useless || f.limiter.Metered(e.Server) || f.limiter.Paused(e.Server) {
 			continue
 		}
 		took, flt := f.askShort(ctx, e, r)

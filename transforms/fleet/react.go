@@ -27,7 +27,7 @@ func resultOf(flt *fault.Fault, generations []schemas.Generation) schedule.Resul
 		return schedule.Result{Tokens: prompt + completion, Completion: completion}
 	}
 	if flt.Kind == fault.Denied && flt.RetryAfter > 0 { // a temporary denial: all requests would get it
-		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter}
+		return schedule.Result{Outcome: schedule.Overloaded, RetryAfter: flt.RetryAfter, Denied: true}
 	}
 	return schedule.Result{Outcome: policy.Of(flt.Kind).Outcome, RetryAfter: flt.RetryAfter}
 }

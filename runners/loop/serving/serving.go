@@ -1,6 +1,7 @@
 // Package serving keeps the servers running that a loop starts by a command of its config (swap.kind: command).
 //
-// A server that already answers without a command of the loop belongs to the user, and stays as it is.
+// Ensure and Keep start nothing where a server answers that no command of the loop has started: it belongs to
+// the user.
 package serving
 
 import (
@@ -40,11 +41,11 @@ func (s *Server) Ensure(ctx context.Context) error {
 	if _, err := s.HTTP.Models(ctx); err == nil && !s.Command.Runs() {
 		return nil // the user's
 	}
-	return s.Start(ctx)
+	return s.start(ctx)
 }
 
-// Start starts the server unless its command runs, and waits until it serves its model.
-func (s *Server) Start(ctx context.Context) error {
+// start starts the server unless its command runs, and waits until it serves its model.
+func (s *Server) start(ctx context.Context) error {
 	if err := s.Check(); err != nil {
 		s.Say("  warning: %v", err)
 	}
@@ -67,7 +68,7 @@ func (s *Server) Replace(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.Start(ctx)
+	return s.start(ctx)
 }
 
 // Keep calls do while the servers run. It starts a server again that ends before do has returned.

@@ -143,7 +143,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// The error of the work is returned, and no server is started after it.
+// Keep returns the error of the work.
 func TestKeepReturnsTheError(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("the work failed")
@@ -200,7 +200,7 @@ func TestStartWithoutTheModel(t *testing.T) {
 	t.Parallel()
 	s, _ := newServer(t, freeURL(t), "m", &log{})
 	s.Model, s.Ready = "other", 1500*time.Millisecond
-	err := s.Start(t.Context())
+	err := s.start(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `"other"`) || !strings.Contains(err.Error(), s.Command.Log()) {
 		t.Errorf("error is %v", err)
 	}

@@ -2,7 +2,7 @@
 // stop a run.
 //
 // A role whose first calls all fail has a wrong config or a dead server, and the next thousand calls would fail
-// too. So would those after many failures in a row. The package opens no connection and reads no clock.
+// too. Calls after many failures in a row would fail, too. The package opens no connection and reads no clock.
 package outcomes
 
 import (
@@ -19,10 +19,10 @@ import (
 // prompts, since one prompt has many calls.
 const MaxFirst = 10
 
-// MaxInRow is the number of a role's calls that may fail for good, for one reason and without an answer in
+// maxInRow is the number of a role's calls that may fail for good, for one reason and without an answer in
 // between, until the run stops. It is larger because prompts of one kind often follow each other. The calls
 // must be of MaxFirst prompts: the comparisons of one prompt are more than a hundred calls.
-const MaxInRow = 100
+const maxInRow = 100
 
 // Grace is how long a role must have failed before the run stops for faults of its servers. A server that
 // restarts, or a gateway without a backend, works again after such a time.
@@ -113,7 +113,7 @@ func (o *Outcomes) RecordFailure(f *Failure, now time.Time) (early bool, err err
 	switch {
 	case !s.answered && !s.mixed && s.refused >= MaxFirst && len(s.prompts) > 1:
 		which, n = "first", s.refused
-	case s.row >= MaxInRow && len(s.prompts) >= MaxFirst && !isOfPrompt(code):
+	case s.row >= maxInRow && len(s.prompts) >= MaxFirst && !isOfPrompt(code):
 		which, n = "last", s.row
 	default:
 		return false, nil

@@ -216,6 +216,9 @@ func (p *Pace) Rejected(now time.Time, c Class, inFlight float64) {
 	p.endRound(now)
 }
 
+// Bound lowers the limit to a former one.
+func (p *Pace) Bound(limit float64) { p.limit = min(p.limit, limit) }
+
 // class returns the latencies of a class, nil if there are none.
 func (p *Pace) class(c Class) *latencies {
 	for _, l := range p.classes {

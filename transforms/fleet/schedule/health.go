@@ -24,10 +24,11 @@ type health struct {
 	quarantinedUntil time.Time
 	quarantines      int
 	recoveryProbe    *Grant
-	// notBefore is until when the server receives nothing, because it asked for a pause.
-	notBefore time.Time
-	// crowdedAt is when the server last became crowded, crowdedUntil is the end of the pause that it asked for.
-	// Until then, requests are granted only up to room permits in flight.
+	// notBefore is the end of the pause by Retry-After, rate-limit headers or the quota. rejectedUntil is the end
+	// of the pause by Retry-After alone.
+	notBefore, rejectedUntil time.Time
+	// crowdedAt is the time at which the server last became crowded, crowdedUntil the end of the pause that it
+	// asked for. Until then, requests are granted only up to room permits in flight.
 	crowdedAt, crowdedUntil time.Time
 	room                    float64
 }
@@ -62,11 +63,11 @@ const (
 	// nothing.
 	maxUnreachable = 2 * time.Second
 
-	// shortPause is the least that Retry-After can ask for in seconds. A server that delivers answers and asks for
-	// no more is crowded: its queue was full for a moment. A whole second without requests would idle its slots if
-	// choices are shorter than that.
+	// shortPause is the shortest pause above zero that Retry-After can express in whole seconds. A server that
+	// delivers answers and asks for no more is crowded: its queue was full for a moment. A whole second without
+	// requests would idle its slots if choices are shorter than that.
 	shortPause = time.Second
-	// roomAfter is the load of a crowded server, in parts of the load without the rejected request. Permits of
+	// roomAfter is the load of a crowded server, as a share of the load without the rejected request. Permits of
 	// groups are estimates, which are a few per cent wrong. A rejection below this load is about something else
 	// than the load, such as a quota.
 	roomAfter = 0.9
@@ -99,6 +100,8 @@ type Result struct {
 	Outcome Outcome
 	// RetryAfter is the pause that an overloaded server asks for. Zero means that it names none.
 	RetryAfter time.Duration
+	// Denied reports whether the server denies all requests during the pause, whatever its load is.
+	Denied bool
 	// Tokens counts prompt and choices together, Completion the choices alone. Zero means unknown.
 	Tokens, Completion int
 }
@@ -167,10 +170,12 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 	}
 	switch {
 	case r.RetryAfter <= 0:
-	case s.isCrowded(g, r.RetryAfter, now):
+	case !r.Denied && s.isCrowded(g, r.RetryAfter, now):
 		l.makeRoom(s, now, r.RetryAfter)
 	default:
-		l.pause(s, now, min(r.RetryAfter, pacing.MaxWait))
+		wait := min(r.RetryAfter, pacing.MaxWait)
+		s.rejectedUntil = later(s.rejectedUntil, now.Add(wait))
+		l.pause(s, now, wait)
 	}
 	if s.rejections >= maxRejectedInRow {
 		l.pauseFull(s, now)
@@ -196,8 +201,16 @@ func (l *Limiter) makeRoom(s *Server, now time.Time, pause time.Duration) {
 	} else {
 		s.crowdedAt = now
 	}
-	s.room, s.crowdedUntil = room, now.Add(pause)
+	s.room, s.crowdedUntil = room, later(s.crowdedUntil, now.Add(pause))
 	l.options.AfterFunc(pause+time.Millisecond, l.wake)
+}
+
+// later returns the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // hasRoom reports whether a crowded server may get a request of n choices. One that works on nothing always
@@ -307,12 +320,19 @@ func (l *Limiter) Latency(s *Server) time.Duration {
 	return time.Duration(s.latency * float64(time.Second))
 }
 
-// Idle reports whether a server has no requests in flight, is quarantined, or has asked for a pause. Its queue
-// then says nothing about the limit.
+// Idle reports whether a server has no requests in flight, or is quarantined.
 func (l *Limiter) Idle(s *Server) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return s.outstanding == 0 || !s.quarantinedUntil.IsZero() || s.notBefore.After(l.options.Now())
+	return s.outstanding == 0 || !s.quarantinedUntil.IsZero()
+}
+
+// Paused reports whether a server receives nothing for some time, because it asked for a pause or its quota is
+// used up.
+func (l *Limiter) Paused(s *Server) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.notBefore.After(l.options.Now())
 }
 
 // ReadingInterval returns how long to wait before the next reading of a server's queue.
@@ -326,8 +346,12 @@ func (l *Limiter) ReadingInterval(s *Server) time.Duration {
 func (l *Limiter) ObserveQueue(s *Server, running, waiting float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.options.Now()
-	if s.pace.ObserveQueue(now, running, waiting, s.inFlight) {
+	now, limit := l.options.Now(), s.pace.Limit()
+	useful := s.pace.ObserveQueue(now, running, waiting, s.inFlight)
+	if s.rejectedUntil.After(now) {
+		s.pace.Bound(limit) // slots idle because of the pause
+	}
+	if useful {
 		l.dispatch(s, now)
 	}
 }

@@ -60,13 +60,19 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 		name        string
 		after, hold time.Duration
 		delivers    bool // it delivered an answer just before
+		metered     bool
+		idle        time.Duration // since that answer
+		denied      bool
 	}{
-		{"half a minute", 30 * time.Second, 30 * time.Second, false},
-		{"half a minute, from a server that delivers", 30 * time.Second, 30 * time.Second, true},
-		{"two seconds, from a server that delivers", 2 * time.Second, 2 * time.Second, true},
-		{"a second", time.Second, time.Second, false},
-		{"nothing", 0, 0, false},
-		{"a year", 365 * 24 * time.Hour, pacing.MaxWait, true},
+		{name: "half a minute", after: 30 * time.Second, hold: 30 * time.Second, delivers: false},
+		{name: "half a minute, from a server that delivers", after: 30 * time.Second, hold: 30 * time.Second, delivers: true},
+		{name: "two seconds, from a server that delivers", after: 2 * time.Second, hold: 2 * time.Second, delivers: true},
+		{name: "a second", after: time.Second, hold: time.Second, delivers: false},
+		{name: "nothing", after: 0, hold: 0, delivers: false},
+		{name: "a year", after: 365 * 24 * time.Hour, hold: pacing.MaxWait, delivers: true},
+		{name: "a second, of a server with rate limits", after: time.Second, hold: time.Second, delivers: true, metered: true},
+		{name: "a second, long after the last answer", after: time.Second, hold: time.Second, delivers: true, idle: 1100 * time.Millisecond},
+		{name: "a second, of a server that denies the role", after: time.Second, hold: time.Second, delivers: true, denied: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var clock stoppedClock
@@ -78,19 +84,25 @@ func TestRetryAfterHoldsTheServer(t *testing.T) {
 			}
 			ticket := l.Enqueue(servers, request(schemas.StageMeta, "p", sizes...))
 			first := ticket.grants() // the initial limit
+			if tt.metered {
+				l.ApplyRateLimit(servers[0], 0)
+			}
 			if tt.delivers {
 				l.Release(<-ticket.waiter.grants, Result{})
 			}
+			clock.advance(tt.idle)
 			before := ticket.grants()
-			l.Release(<-ticket.waiter.grants, Result{Outcome: Overloaded, RetryAfter: tt.after})
+			l.Release(<-ticket.waiter.grants, Result{Outcome: Overloaded, RetryAfter: tt.after, Denied: tt.denied})
 			if held := ticket.grants() == before; held != (tt.hold > 0) {
 				t.Fatalf("of %d permits, %d were granted again at once", first, ticket.grants()-before)
 			}
 			if tt.hold == 0 {
 				return
 			}
-			// Neither answers nor other requests end the hold.
-			l.Release(<-ticket.waiter.grants, Result{})
+			// Neither answers nor other requests end the hold. A crowded server would get a request after two answers.
+			for range 4 {
+				l.Release(<-ticket.waiter.grants, Result{})
+			}
 			l.Enqueue(servers, request(schemas.StageJudge, "q", 1))
 			clock.advance(tt.hold - time.Millisecond)
 			if n := ticket.grants() - before; n > 0 {

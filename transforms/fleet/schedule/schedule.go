@@ -25,8 +25,8 @@
 //
 // The [Limiter] grants no permits of a server
 //   - before the time in its Retry-After or rate-limit headers, and while its quota is used up. There is one
-//     exception: a server that delivers answers and asks for a second or less is crowded. It gets fewer
-//     requests for that time, and none if it rejects one of these;
+//     exception: a server without rate limits that delivers answers and asks for a second or less is crowded.
+//     It gets fewer requests for that time, and none if it rejects one of these;
 //   - for a short time after three rejections in a row;
 //   - during a quarantine, unless all servers are quarantined. A quarantine follows three faults in a row,
 //     if no connection was possible or the server has sent no answer for a while. Three rejections count

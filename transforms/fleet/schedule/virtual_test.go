@@ -340,10 +340,6 @@ func (c *virtualClient) again(d *virtualDossier, g *Grant, after float64, waits 
 func (c *virtualClient) read(s *Server, shortest float64) {
 	v := c.behind[s]
 	c.world.after(c.limiter.ReadingInterval(s).Seconds(), func() {
-		if c.limiter.Idle(s) {
-			c.read(s, shortest)
-			return
-		}
 		switch v.reports {
 		case "metrics":
 			running, waiting := v.counts(c.world.now)
@@ -353,6 +349,9 @@ func (c *virtualClient) read(s *Server, shortest float64) {
 			}
 			c.limiter.ObserveQueue(s, math.Round(part*float64(running)), math.Round(part*float64(waiting)))
 		case "waits":
+			if c.limiter.Paused(s) {
+				break
+			}
 			took := max(v.free[0]-c.world.now, 0) + v.rtt
 			shortest = min(shortest, took)
 			c.world.after(took, func() {

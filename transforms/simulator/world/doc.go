@@ -1,4 +1,4 @@
-// Package world is the hidden truth behind a simulated fleet: it writes the texts of simulated models and
+// Package world is the hidden truth behind the simulated worker: it writes the texts of simulated models and
 // returns the true quality of each text, which the judges do not see.
 //
 // A [World] is pure: its answer is a function of the messages, the model's name, the seed, the token limit and

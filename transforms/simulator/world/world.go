@@ -170,7 +170,7 @@ func (w *World) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxChars bounds the length of each text that a World writes.
+// maxChars bounds the planned length of a text's prose, in bytes.
 const maxChars = 1 << 20
 
 // A Choice is one text of a simulated model.
