@@ -42,10 +42,11 @@
 // even in the same process, continues once there is space. It requests again the answers that were not
 // durable.
 //
-// The package does not promise that a key has only one record. For example, two processes may both save
-// a record for one key if a run restarts before the old process ends. A pin is a segment with copies of the
-// records that a run used; see [Replay.Pin]. If a key has several records, a text takes precedence over a
-// failure. Among equals, the record in the newest pin takes precedence, then the one in the oldest segment.
+// The package does not promise that a generation has only one record. For example, two processes may both save
+// a record of one generation if a run restarts before the old process ends. A pin is a segment with copies of
+// the records that a run used; see [Replay.Pin]. If a generation has several records, a text takes precedence
+// over a failure. Among equals, the record in the newest pin takes precedence, then the one in the oldest
+// segment.
 package journal
 
 import (

@@ -38,9 +38,10 @@
 //	             calls of a role all fail with one code, or 100 in a row with bad_request.
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. The fleet gives up a server at its first denial if the server has never answered for the
-//	             role. A server that has answered before is paused at first. The fleet gives it up after three
-//	             denials in a row, over more than three seconds, or two minutes if the status is 500 or more. The
-//	             run stops with an error if the fleet has given up every server of the role.
+//	             role. A server that has answered before is paused at first. The fleet gives it up after at
+//	             least three denials in a row, if the first was more than three seconds ago. If the last status is
+//	             500 or more, it must be more than two minutes ago. The run stops with an error if the fleet has
+//	             given up every server of the role.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a

@@ -1,10 +1,10 @@
 // Package judge requests N judgments of every complete response and parses their scores. With [Options.Reads]
-// it requests texts for the contested response alone.
+// it reads the score of every complete response from the probabilities of one token, and requests judgments of
+// the contested response alone.
 //
 // The judge sees a rubric of five points, the conversation and the response. Each text stands between tags that
 // no quoted text can close. The judge gives its reasons and ends with a line "Score: <points>"; see
-// [Template.Messages] and package points. A read requests one token of the same judge, and computes the score
-// from the probabilities of the points.
+// [Template.Messages] and package points. A read is a request for one token of the same judge.
 //
 // The package promises:
 //

@@ -1,7 +1,7 @@
 // Package serving keeps the servers running that a loop starts by a command of its config (swap.kind: command).
 //
-// Ensure and Keep start nothing where a server answers that no command of the loop has started: it belongs to
-// the user.
+// If a server already answers at the URL, and no command of the loop has started it, it belongs to the user:
+// Ensure and Keep start nothing there.
 package serving
 
 import (

@@ -19,9 +19,9 @@
 //	           + JudgeNoise·e(request)
 //	P(A)     = sigmoid(MetaSlope·(error_B − error_A) + FirstBias + Taste·(score_A − score_B))
 //
-// The judge's scale maps a score to 5·(score/5)^(2^JudgeBend), rounded to ScoreStep and clipped to [0, 5].
-// The error is |score − quality|, and A is the first judgment on the page. Quality is not clipped: two
-// responses never tie. Texts are filler that zstd compresses about four times.
+// The judge's scale maps a score to 5·(score/5)^(2^JudgeBend), rounded to ScoreStep and clipped to [0, 5]. The
+// error is |score − quality|, and A is the first judgment on the page. Quality is not clipped: two responses
+// never tie. Texts are filler that zstd compresses to about a quarter of their size.
 //
 // A model whose name has a [Skill] answers and judges better or worse. [World.Learn] computes the skill after
 // training on a set of pairs; this rule is our own. With [Hardness], better answers are harder to judge.
