@@ -3,9 +3,9 @@
 // A text can contain control characters: terminal escapes move the cursor and recolour the screen.
 // Bidirectional marks disguise one text as another, and tag characters hide whole sentences. [Text] and [Line]
 // make each of them visible; Text leaves line feeds and tabs as they are. Both also replace invalid UTF-8 by
-// U+FFFD, and Text shortens CRLF to LF. Neither escapes for HTML or any other language. [JSON] replaces control
-// characters, bidirectional marks and tag characters from U+007F on by JSON escapes. A decoder then gets the
-// same values from valid UTF-8.
+// U+FFFD, and Text shortens CRLF to LF. Neither escapes for HTML or any other language. [JSON] replaces the
+// same characters, if they are U+007F or above, by JSON escapes. If its input is valid UTF-8, a decoder gets
+// the same values as before.
 package sanitize
 
 import (

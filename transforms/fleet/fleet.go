@@ -20,7 +20,7 @@
 //	  │                ├─────────────────────────── POST ───────►│
 //	  │                │◄───────────────────── answer or fault ──┤
 //	  │                ├─ Release ─────────►│                    │
-//	  │                │ fault: apply the policy (see react.go)
+//	  │                │ fault: apply the action of package policy
 //	  │◄── deliver ────┤ answer: deliver it, request missing choices again
 //	  │◄── return ─────┤ all replicates have been delivered
 //
@@ -39,8 +39,8 @@
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. The fleet gives up a server at its first denial if the server has never answered for the
 //	             role. A server that has answered before is paused at first. The fleet gives it up after at
-//	             least three denials in a row, if the first was more than three seconds ago. If the last status is
-//	             500 or more, it must be more than two minutes ago. The run stops with an error if the fleet has
+//	             least three denials in a row. The first of them must be more than three seconds ago, or more than
+//	             two minutes if the last one's status is 500 or more. The run stops with an error if the fleet has
 //	             given up every server of the role.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
@@ -48,7 +48,8 @@
 //	             row, have failed with one code, the servers may be restarting. The fleet then sends failing
 //	             calls again, until two minutes have passed since the first of these failures, or
 //	             Options.Patience if that is shorter. If calls still fail then, the run stops. The run also stops
-//	             if no server of the role has sent anything but rejections and failures for Options.Patience.
+//	             if, for longer than Options.Patience, the role's servers have sent nothing, or only rejections
+//	             and failures.
 //	             If none has ever sent a byte, or they have sent only web pages, it stops after maxFirstContact.
 //	cut off      After 25 silent seconds: 504, 524, 408 and other time-outs of a gateway. Before that, 408
 //	             counts as overloaded, 504 and 524 as broken. The request is sent again as a stream. If

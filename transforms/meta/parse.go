@@ -121,9 +121,3 @@ func (p *parser) parse(text, finishReason string) (winner schemas.Winner, unpars
 	}
 	return schemas.Winner(n), ""
 }
-
-// ParseVerdict reads the verdict of a comparison without a pattern or a constraint, for tests. The stage uses
-// parser.parse. See package answers for the rules.
-func ParseVerdict(text, finishReason string) (winner schemas.Winner, unparsed string) {
-	return (&parser{}).parse(text, finishReason)
-}

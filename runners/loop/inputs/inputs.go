@@ -1,10 +1,11 @@
 // Package inputs derives from the config of a loop the settings on which its finished steps depend.
 //
-// [Of] returns the digests of a step's settings. A step that was done with other settings is not repeated silently: the
-// loop refuses to go on. The digests omit prices, and the servers' addresses, keys and client settings, so
-// these may change between two starts. Digests that earlier versions of Coeval wrote omit prices alone. Stop rules
-// are in the digest of the decision only: if they change, the loop makes its last decision again. A [Kind] has the
-// settings of an evaluation that must be the same in two iterations for their figures to be comparable.
+// [Of] returns the digests of a step's settings. A step that was done with other settings is not repeated
+// silently: the loop refuses to go on. The digests omit prices, and the servers' addresses, keys and client
+// settings, so these may change between two starts. Earlier versions of Coeval wrote digests that omit only the
+// prices. Stop rules are in the digest of the decision only: if they change, the loop makes its last decision
+// again. A [Kind] has the settings of an evaluation that must be the same in two iterations for their figures
+// to be comparable.
 package inputs
 
 import (

@@ -1,8 +1,8 @@
 // Package leads recognizes the words that may stand around a label, such as "So my final" before "score" and
 // "awarded" after it.
 //
-// All texts are in the lower case of package prose. If a word before a label is not in the package's lists, the
-// sentence counts as one about something else: its label announces no result.
+// Callers pass texts that [prose.Fold] has put into lower case. If a word before a label is not in the
+// package's lists, the sentence counts as one about something else: its label announces no result.
 package leads
 
 import (

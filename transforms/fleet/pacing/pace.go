@@ -33,21 +33,22 @@
 //
 // # The control law
 //
-// For r running choices of this process, the Pace aims at min(3/√r, MaxAim) waiting choices for each
-// running one. The number of running choices varies by about √r, so a queue of a few times √r keeps the
-// slots busy. Processes that share a server converge to equal numbers of slots, because a process with fewer
-// running choices aims for more waiting choices per running one. While slots are idle although requests wait
-// for permits, the bound on the aim is higher than Tuning.MaxAim. This happens at fast or distant servers:
-// they get requests in bursts, so one reading shows many waiting choices and the next none.
+// For r running choices of this process, the Pace aims at min(3/√r, MaxAim) waiting choices for each running
+// one. The number of running choices varies by about √r, so a queue of a few times √r keeps the slots busy.
+// Processes that share a server converge to equal numbers of slots, because a process with fewer running
+// choices aims for more waiting choices per running one. If slots are idle while requests wait for permits, the
+// formula uses a bound higher than MaxAim. This happens at fast or distant servers: they get requests in
+// bursts, so one reading shows many waiting choices and the next none.
 //
 // Rejections (429, 503, 408, 529) lower the limit and the aim only if the rate of rejections, per request,
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
 // limit would only leave slots idle. As long as the Pace does not know the rate of rejections with fewer
 // permits in flight, a rate above Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim
-// recovers slowly. It recovers at once if lower limits, down to a single request, had the same rate of
-// rejections. Without the immediate recovery, a server that refused half of all requests at random used only 5
-// % of its slots. In a test with 92,000 requests and a queue of 32 choices, lowering only the limit caused
-// 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to 7,000.
+// recovers slowly. It recovers at once if rejections were about as frequent at all lower limits, even with a
+// single request in flight: then the cuts were in vain. Without the immediate recovery, a server that refused
+// half of all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
+// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to
+// 7,000.
 //
 // # Related methods
 //

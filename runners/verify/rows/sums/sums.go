@@ -1,8 +1,8 @@
 // Package sums counts over the rows of a run. Package verify compares the counts with those in run.json.
 //
 // After package rows has checked a row or a prompt, it calls package sums for it. The sums of shards add up to
-// those of the run, in any order. [Balance] counts the judge pairs that the run's balance kept and dropped.
-// Only the counts of the whole run can be checked.
+// those of the run, in any order. [Balance] counts the judge pairs that the run's balance kept and dropped. Its
+// counts can be checked only for the whole run, because the balance follows from all judge pairs.
 package sums
 
 import (
