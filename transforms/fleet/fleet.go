@@ -39,9 +39,9 @@
 //	denied       Other 2xx; 3xx; 401 to 405, 407, 410, 421, 426, 501, 505 and 511; no such model; no
 //	             credit. The fleet gives up a server at its first denial if the server has never answered for the
 //	             role. A server that has answered before is paused at first. The fleet gives it up after at
-//	             least three denials in a row. The first of them must be more than three seconds ago, or more than
-//	             two minutes if the last one's status is 500 or more. The run stops with an error if the fleet has
-//	             given up every server of the role.
+//	             least three denials in a row, over more than three seconds. If the last denial has a status of 500
+//	             or more, they must span more than two minutes. The run stops with an error if the fleet has given
+//	             up every server of the role.
 //	broken       Other 5xx, a 503 after an upstream reset, resets, time-outs, bad bodies. The request is
 //	             sent at most Options.Tries times, to another server first; then its failure is final.
 //	             A try counts only while some server answers. If the first calls of a role, or 100 in a

@@ -1,5 +1,5 @@
-// Package generate requests K responses to every prompt from the actor and, for method.pairs: temporal,
-// from other checkpoints.
+// Package generate requests K responses to every prompt from the actor. If method.pairs is temporal, it also
+// requests responses from other checkpoints.
 //
 // In a loop, role past is the first model, and role future the model that phase 1 trains. A model receives the
 // conversation as it is, without a template. The package promises:

@@ -25,11 +25,12 @@
 //
 // Each distinct prompt ID of the input becomes one element of the output. A finding is emitted only when the
 // journal has saved every generation that it depends on. A saved generation is not requested again. When an
-// error of a call stops the run, infer sends no new request. It waits at most 20 seconds for the answers in flight.
-// Then, or when the bundle fails for another reason, it cancels the calls in flight. It waits at most 30 seconds for the
-// journal to save the answers that have arrived. An error that stops the run ends all its bundles in this
-// process. A bundle that a runner restarts later reads the journal and continues. The package does not promise an
-// output order. It does not promise equal texts from a server that ignores seeds.
+// error of a call stops the run, infer sends no new request. It waits at most 20 seconds for the answers in
+// flight. After that it cancels the calls that are still in flight. It also cancels calls in flight when the
+// bundle fails for another reason. It waits at most 30 seconds for the journal to save the answers that have
+// arrived. An error that stops the run ends all its bundles in this process. A bundle that a runner restarts
+// later reads the journal and continues. The package does not promise an output order. It does not promise
+// equal texts from a server that ignores seeds.
 //
 // [Options.Bounds] limit all requests together. When a bound is reached, each prompt that still lacks an
 // answer becomes a finding with OverBudget set. Its answers so far are in the journal.

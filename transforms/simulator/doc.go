@@ -21,8 +21,8 @@
 // set. All other fields change no text: they only distinguish requests when the server counts repeated ones.
 //
 // A request is a read if it has max_tokens 1, logprobs, and top_logprobs or logprob_token_ids. It gets the
-// probabilities of the next token instead of a text. The server answers /tokenize in every dialect except
-// "none"; in those of vLLM and SGLang also for messages. In SGLang's dialect it answers reads at /generate,
+// probabilities of the next token instead of a text. In every dialect except "none", /tokenize takes a text; in
+// those of vLLM and SGLang it takes a text or messages. In SGLang's dialect it answers reads at /generate,
 // which takes the tokens that /tokenize returns and always uses the first of Options.Models.
 //
 // Answers carry the header "Server: coeval-simulator", and the model list names coeval-simulator as the

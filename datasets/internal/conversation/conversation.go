@@ -12,8 +12,8 @@
 //	{"text": "<|im_start|>user\n…"} and the chat templates of other models
 //	{"body": {"messages": […]}} (batch files of OpenAI and others), {"prompt": {"text", "role"}} (OpenAssistant)
 //
-// A conversation ends with the user. An answer at its end is left out. With Options.KeepAnswer it is not left
-// out, so the line is bad: it does not end with the user. A field that is neither part of the prompt nor its ID
+// A conversation ends with the user. By default an answer after the user's last message is left out. With
+// Options.KeepAnswer a line with such an answer is bad. A field that is neither part of the prompt nor its ID
 // becomes metadata. A line with two possible prompts is bad. Its error message names both fields, and the
 // config key prompts.field, which selects one.
 //

@@ -1,6 +1,6 @@
-// Package clouds registers the clients of gs:// and s3:// with package store. Programs import it for this effect
-// alone, as does storetest. All other packages import only package store, so the libraries of the clouds are not
-// linked into their tests, except those that use storetest.
+// Package clouds registers the clients of gs:// and s3:// with package store. Programs import it for this
+// effect alone, as does storetest. All other packages import only package store, so their tests do not link the
+// libraries of the clouds, unless they use storetest.
 package clouds
 
 import (

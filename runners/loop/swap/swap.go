@@ -4,11 +4,11 @@
 // module, or answer from a stale prefix cache. So a swap needs two proofs. For the first one, the server must
 // list the new model. The server may also report the path of the adapter (swap.kind: lora) or the version of
 // its weights (reload). If it does, they must be those of the new model. The second proof compares two
-// canaries. A canary is the greedy answers to fixed prompts, each sent twice: the texts and, if the server
-// reports them, the log-probabilities. On at least one prompt, the new model's canary must differ from the
-// former model's by more than 0.005 nats. The difference must also exceed three times the largest difference
-// between two answers of one model to one prompt. Answers with different texts count as at least 1 nat apart.
-// See [Canary].
+// canaries. A canary has a model's greedy answers to fixed prompts, each of which is sent twice. An answer is
+// the text and, if the server reports them, the log-probabilities of its tokens. On at least one prompt, the
+// new model's canary must differ from the former model's by more than 0.005 nats. It must also differ by more
+// than three times the noise. The noise is the largest difference between the two answers of one model to the
+// same prompt. Answers with different texts count as at least 1 nat apart. See [Canary].
 //
 //	Record(former model)                         before the swap
 //	Load, Reload, a command, or WaitReady        the server gets the new model

@@ -44,11 +44,11 @@
 // grows with the permits in flight. A rate that does not depend on the limit has another cause, and a lower
 // limit would only leave slots idle. As long as the Pace does not know the rate of rejections with fewer
 // permits in flight, a rate above Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim
-// recovers slowly. It recovers at once if rejections were about as frequent at all lower limits, even with a
-// single request in flight: then the cuts were in vain. Without the immediate recovery, a server that refused
-// half of all requests at random used only 5 % of its slots. In a test with 92,000 requests and a queue of 32
-// choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too caused 4,000 to
-// 7,000.
+// recovers slowly. It recovers at once if the cuts were in vain: rejections were about as frequent at every
+// lower limit that was tried, which must include a single request in flight. Without the immediate recovery, a
+// server that refused half of all requests at random used only 5 % of its slots. In a test with 92,000 requests
+// and a queue of 32 choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too
+// caused 4,000 to 7,000.
 //
 // # Related methods
 //
