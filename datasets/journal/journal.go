@@ -31,9 +31,9 @@
 //   - Load returns one record for each stored generation and prompt that the caller requests. It misses none.
 //   - A view is the list of the segments, with their lengths, that a bundle attempt read. Once saved, it
 //     always gives the same records. Later records do not change it.
-//   - A loss is an error that names the file: a listed segment that is missing or shorter, or damaged
-//     data. An incomplete last frame of a local segment is no damage: a crash leaves one. Parts, pins
-//     and compacted segments are published whole, and their names contain the digest of their bytes.
+//   - A loss is a listed segment that is missing or shorter than listed, or damaged data. It causes an error
+//     that names the file. An incomplete last frame of a local segment is no damage: a crash leaves one. Parts,
+//     pins and compacted segments are published whole, and their names contain the digest of their bytes.
 //     Package upkeep lists all damage of a journal, and keeps the undamaged records.
 //
 // A failed write ends its segment; nothing is appended after it. Callers that wait for the write get the

@@ -3,11 +3,11 @@
 //
 //	New ──► CheckOut ──► Lock ──► Prepare ──► Execute (──► Operation, or KeepLast after an error)
 //
-// Lock takes the folder for this attempt. Prepare returns an error if the journal has answers of the other kind
-// of server, real or simulated. It compacts the journal, and starts the simulated worker if the config has one.
-// Execute calls a function that makes the requests. Meanwhile it shows progress and warnings, and saves the
-// statistics of the attempt. If the user interrupts it, it sends no new requests and waits for the answers in
-// flight.
+// Lock takes the folder for this attempt. Prepare returns an error if the config uses real servers and the
+// journal has answers of the simulated worker, or the reverse. It compacts the journal, and starts the
+// simulated worker if the config has one. Execute calls a function that makes the requests. Meanwhile it shows
+// progress and warnings, and saves the statistics of the attempt. If the user interrupts it, it sends no new
+// requests and waits for the answers in flight.
 //
 // Statistics are never part of the data. Operation and KeepLast save those of a run. A failure to save them is
 // a warning while Execute works, and an error at the end.

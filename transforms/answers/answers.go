@@ -13,11 +13,11 @@
 //
 // Each [Grammar] adds rules of its own. Without a labelled result, the last sentence of a meta-judge may name
 // the winner ([Grammar.Sentence]). An earlier verdict with another winner always makes the text ambiguous. In
-// an arena, an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). If prose separates two different
-// scores, the text is ambiguous, unless the prose corrects the first score or the last score is the total of a
-// list. Otherwise the last score counts. A text is still ambiguous if its scores may be those of single
-// criteria, or if they differ and the last label is weak ([Weak]). These two cases do not apply if the last
-// label means a total.
+// an arena, an earlier A>>B counts instead of a later A>B ([Grammar.Refine]). Of several scores the last one
+// counts, with three exceptions. The text is ambiguous if prose separates two different scores, unless the
+// prose corrects the first one or the last one is the total of a list. It is ambiguous if its scores may be
+// those of single criteria. It is ambiguous if they differ and the last label is weak ([Weak]). The last two
+// exceptions do not apply if the last label means a total.
 //
 // The packages below it find the parts of a text: labels with the words around them (package leads), objects,
 // elements and quotations. Package prose normalizes lines, and package remarks recognizes sentences that take a

@@ -1,11 +1,11 @@
 // Package fleet is the client of all inference servers of a run. It sends requests and repeats them, and
 // it reacts to each fault.
 //
-// The packages below it do the rest. Package policy decides the reaction to a fault. Package endpoint
-// keeps the state of one server. Package schedule chooses the server of each request, and pacing
-// limits the generations in flight at a server. Package exchange posts one request, over HTTP by package
-// transport, in the wire format of package openai. Package reads finds the form in which a server
-// answers reads. Package counters counts for the user, the report and Prometheus.
+// The packages below it do the rest. Package policy decides the reaction to a fault. Package endpoint keeps the
+// state of one server. Package schedule chooses the server of each request, and pacing limits the generations
+// in flight at a server. Package exchange posts one request, over HTTP by package transport, in the wire format
+// of package openai. The form in which a server reports token probabilities is found by package reads. Package
+// counters counts for the user, the report and Prometheus.
 //
 // One or more endpoints serve a role. [Fleet.Do] takes ranges of replicates of calls of one role and
 // returns when each replicate has an answer or a final failure:

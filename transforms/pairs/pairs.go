@@ -1,19 +1,18 @@
 // Package pairs selects from a finding the pair that trains the actor and the pair that trains its
 // judge.
 //
-// [Actor] selects two responses by their mean scores, with length control. [Judge] selects two judgments
-// of the contested response by Elo ratings from the meta-judge's verdicts. Both are pure functions of
-// numbers and IDs; [ActorPairs], [PositionCounts] and [JudgePairs] are the transforms around them.
-// [BalancePairs] drops surplus judge pairs. For each score, it can bound the share of pairs whose chosen
-// judgment has that score. It can also bound the difference between two counts: the pairs whose chosen judgment has the
-// higher score, and those whose chosen judgment has the lower score.
+// [Actor] selects two responses by their mean scores, with length control. [Judge] selects two judgments of the
+// contested response by Elo ratings from the meta-judge's verdicts. Both are pure functions of numbers and IDs;
+// [ActorPairs], [PositionCounts] and [JudgePairs] are the transforms around them. [BalancePairs] drops surplus
+// judge pairs. For each score, it can bound the share of pairs whose chosen judgment has that score. It can
+// also bound the difference between two counts: the pairs whose chosen judgment scores higher than the rejected
+// one, and those whose chosen judgment scores lower.
 //
-// The package promises exactly one selection of each finding for each requested role. The selection is a pair, or
-// the first of schemas.DropReasons that applies. If too few calls succeeded to decide, it is the code of the failed
-// calls.
-// Scores, tiers and margins are compared as integers, and ties break by ID, so no selection depends on the
-// order of a list. The ratings are floats, rounded to 1e-9. Machines of another architecture may differ
-// within that.
+// The package promises exactly one selection of each finding for each requested role. The selection is a pair,
+// or the first of schemas.DropReasons that applies. If too few calls succeeded to decide, it is the code of the
+// failed calls. Scores, tiers and margins are compared as integers, and ties break by ID, so no selection
+// depends on the order of a list. The ratings are floats, rounded to 1e-9. Between architectures they may
+// differ by up to 1e-9.
 //
 // Metrics, namespace "pairs", counters of findings: actor_paired, actor_failed, actor_dropped_REASON for
 // each reason of the actor, and the same with judge.

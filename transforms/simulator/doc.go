@@ -14,16 +14,17 @@
 //	POST /truth         takes a JSON list of texts; answers the list of their Truths
 //	POST /sent          takes a JSON list of texts; returns the texts that the server never sent completely
 //
-// The server supports model, n, seed, max_tokens, max_completion_tokens, stop, logprobs, top_logprobs up
-// to 20 and, in vLLM's dialect, logprob_token_ids, and refuses stream. Choice i of a request with seed s
-// equals the choice of a single request with seed s+i. A request without a seed has seed 0. The server obeys
-// the fields of its dialect that constrain a text (see constraintFields), unless Options.IgnoreConstraints is
-// set. All other fields change no text: they only distinguish requests when the server counts repeated ones.
+// The server refuses stream. It supports model, n, seed, max_tokens, max_completion_tokens, stop, logprobs and
+// top_logprobs up to 20, and in vLLM's dialect also logprob_token_ids. Choice i of a request with seed s equals
+// the choice of a single request with seed s+i. A request without a seed has seed 0. The server obeys the
+// fields of its dialect that constrain a text (see constraintFields), unless Options.IgnoreConstraints is set.
+// All other fields change no text: they only distinguish requests when the server counts repeated ones.
 //
 // A request is a read if it has max_tokens 1, logprobs, and top_logprobs or logprob_token_ids. It gets the
 // probabilities of the next token instead of a text. In every dialect except "none", /tokenize takes a text; in
-// those of vLLM and SGLang it takes a text or messages. In SGLang's dialect it answers reads at /generate,
-// which takes the tokens that /tokenize returns and always uses the first of Options.Models.
+// those of vLLM and SGLang it takes a text or messages. In SGLang's dialect the server also answers a read that
+// is sent to /generate. That path takes the tokens that /tokenize returns, and always uses the first of
+// Options.Models.
 //
 // Answers carry the header "Server: coeval-simulator", and the model list names coeval-simulator as the
 // owner.

@@ -4,7 +4,7 @@
 //
 //   - a prompt, keyed by the journal's bucket of its ID;
 //   - a bad line with its file, line number and reason;
-//   - only counted, if the sample or the slice leaves it out.
+//   - a count, if the sample or the slice leaves the entry out.
 //
 // Equal prompts are not merged here: they have the same bucket, and package infer merges them.
 //

@@ -1,7 +1,8 @@
 // Package isotonic fits monotonic functions to labels.
 //
-// Isotonic regression divides the inputs into blocks: neighbours with one fitted value. The package also makes a map
-// from them. The map has a block's value at the mean of the block's inputs, and is linear between these means.
+// Isotonic regression divides the sorted inputs into blocks. All inputs of a block get the same fitted value.
+// The package also makes a map from them. The map has a block's value at the mean of the block's inputs, and is
+// linear between these means.
 package isotonic
 
 import (

@@ -2,7 +2,8 @@
 // "awarded" after it.
 //
 // Callers pass texts that [prose.Fold] has put into lower case. If a word before a label is not in the
-// package's lists, the sentence counts as one about something else: its label announces no result.
+// package's lists, the package assumes that the sentence is about something else, so its label announces no
+// result.
 package leads
 
 import (

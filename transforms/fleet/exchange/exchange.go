@@ -1,8 +1,8 @@
 // Package exchange posts one request to an endpoint, and returns the generations of its answer or the fault.
 //
-// It asks for a read in the form of the endpoint. It bounds the body by the requested tokens, and removes secrets from
-// the texts. Each error of a connection, status or body becomes a fault, so that callers have one thing to react to.
-// The package repeats no request and has no state.
+// It sends a read in the form that package reads found for the endpoint. It bounds the body by the requested
+// tokens, and removes secrets from the texts. Each error of a connection, status or body becomes a fault, so
+// that callers have one thing to react to. The package repeats no request and has no state.
 package exchange
 
 import (

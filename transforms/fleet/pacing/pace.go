@@ -18,18 +18,18 @@
 // when the slowest choice is done. The slots of the other choices are free before that.
 // [Pace.ExpectedPermits] estimates the permits that a request still needs.
 //
-// A Pace controls the number of waiting choices for each running choice, called the share below. It uses
-// the first of these sources that the server offers. The first two give the share, the third gives only the
-// throughput.
+// A Pace controls the number of waiting choices for each running choice. The text below calls this number the
+// share. It uses the first of these sources that the server offers. The first two give the share, the third
+// gives only the throughput.
 //
 //  1. Its metrics ([Pace.ObserveQueue]).
 //  2. The wait of a request for one token ([Pace.ObserveWait]), divided by the mean time of a choice.
 //  3. Only its answers. The limit doubles while the throughput grows. After that, experiments try a quarter
 //     more or a fifth less, and compare the throughput before and after. If answers report their tokens, the
 //     throughput is computed by Little's law: the choices in flight divided by the time per token. Otherwise it
-//     is the number of finished choices per second. If a round's answers take on average more than
-//     Tuning.MaxStretch times as long as their tokens need, the queue is long and the limit falls at once. If
-//     throughput falls after that, the limit rises again.
+//     is the number of finished choices per second. The shortest time per token so far shows how long a round's
+//     answers need without a queue. If they take on average more than Tuning.MaxStretch times that long, the
+//     queue is long and the limit falls at once. If throughput falls after that, the limit rises again.
 //
 // # The control law
 //
@@ -45,10 +45,10 @@
 // limit would only leave slots idle. As long as the Pace does not know the rate of rejections with fewer
 // permits in flight, a rate above Tuning.RejectedAlone also lowers the limit and the aim. After cuts the aim
 // recovers slowly. It recovers at once if the cuts were in vain: rejections were about as frequent at every
-// lower limit that was tried, which must include a single request in flight. Without the immediate recovery, a
-// server that refused half of all requests at random used only 5 % of its slots. In a test with 92,000 requests
-// and a queue of 32 choices, lowering only the limit caused 19,000 to 79,000 rejections. Lowering the aim too
-// caused 4,000 to 7,000.
+// lower limit that was tried. The Pace decides this only after it has also tried a single request in flight.
+// Without the immediate recovery, a server that refused half of all requests at random used only 5 % of its
+// slots. In a test with 92,000 requests and a queue of 32 choices, lowering only the limit caused 19,000 to
+// 79,000 rejections. Lowering the aim too caused 4,000 to 7,000.
 //
 // # Related methods
 //

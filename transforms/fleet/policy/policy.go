@@ -2,7 +2,7 @@
 //
 // [Of] is the table of faults with their actions. A [History] counts the faults of one request. It decides when
 // a rejected request has failed for good, and how long a request pauses before the next try. Package fleet
-// applies the actions, and bounds the tries after all other faults.
+// applies the actions. It also bounds how often a request is tried again after a fault that is no rejection.
 //
 // The package does no I/O and reads no clock. Only the jitter of a pause is random.
 package policy

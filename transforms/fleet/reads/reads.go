@@ -1,8 +1,8 @@
 // Package reads finds the form in which a server answers reads: requests for the probabilities of a role's
 // labels as the next token. It tests the forms with short requests: first logprob_token_ids, which reports
 // every label, then top_logprobs, which most servers have. SGLang's /generate, which also reports every label,
-// replaces top_logprobs if both answer the test request alike. The package also posts reads whose prompt the
-// server must render first.
+// replaces top_logprobs if both answer the test request alike. For /generate, [Post] first has the server turn
+// the chat into tokens, and then posts the read with these tokens.
 package reads
 
 import (

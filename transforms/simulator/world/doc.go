@@ -4,8 +4,8 @@
 // A [World] is pure: its answer is a function of the messages, the model's name, the seed, the token limit and
 // the [Form]. Every response contains a code, for example "(ref 5f3a9c01-d2aa01b3c4f5)". Every judgment
 // contains its response's code and its own score, encrypted. A request with two texts between tags such as
-// <answer-0123456789ab> is an arena's. In any other request, the codes show the role. No code means the actor,
-// the codes of two judgments mean the meta-judge, and any others mean the judge. So the World works with any
+// <answer-0123456789ab> is an arena's. Any other request without codes is for the actor, one with the codes of
+// two judgments for the meta-judge, and one with other codes for the judge. So the World works with any
 // template. The judge also accepts a response without a code, from another model, between tags as
 // <response-0123456789ab>.
 //

@@ -1,9 +1,9 @@
 // Package fault classifies the faults of inference servers: answers that contain no generation, and the reasons why
 // there is no answer.
 //
-// [Classify] reads an answer with another status than 200, and [In] the error in a 200. Both return a [Fault] with a
-// [Kind] and the code of the failure record. They decide by the status and by the server's words. Package policy
-// decides the reaction to each kind.
+// [Classify] reads an answer whose status is not 200. The function [In] reads the error inside an answer with
+// status 200. Both return a [Fault] with a [Kind] and the code of the failure record. They decide by the status
+// and by the server's words. Package policy decides the reaction to each kind.
 //
 // The package does no I/O and has no state. It reads the text of an error within bounds. It reads only fields that
 // state a reason, because other fields may quote the prompt.
