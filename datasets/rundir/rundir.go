@@ -326,3 +326,20 @@ func decodeRun(b []byte) (*schemas.Run, bool) {
 	err := json.Unmarshal(b, &run)
 	return &run, err == nil && run.Format >= 1 && len(run.Config) > 0 && run.Ledger.Roles != nil
 }
+
+// AttemptFiles returns the paths of the records of an output folder's attempts, in the order of their starts.
+// The counts of an attempt that did not finish are no record, nor is the lease.
+func AttemptFiles(ctx context.Context, out string) ([]string, error) {
+	files, err := store.List(ctx, store.Join(out, OperationsFolder)+"/")
+	if err != nil {
+		return nil, err
+	}
+	var attempts []string
+	for _, f := range files {
+		name := path.Base(f.Path)
+		if strings.HasSuffix(name, ".json") && strings.Count(name, ".") == 1 && name != "lease.json" {
+			attempts = append(attempts, f.Path)
+		}
+	}
+	return attempts, nil
+}

@@ -2,12 +2,9 @@ package attempt
 
 import (
 	"context"
-	"path"
-	"strings"
 
 	"coeval/datasets/journal"
 	"coeval/datasets/rundir"
-	"coeval/datasets/store"
 	"coeval/pipelines/metareward"
 	"coeval/runners/summary"
 	"coeval/transforms/infer/spending"
@@ -21,18 +18,14 @@ func SpentIn(ctx context.Context, out string) (spending.Spent, error) {
 	if err != nil {
 		return spending.Spent{}, err
 	}
-	files, err := store.List(ctx, store.Join(out, rundir.OperationsFolder)+"/")
+	files, err := rundir.AttemptFiles(ctx, out)
 	if err != nil {
 		return spending.Spent{}, err
 	}
 	var counted spending.Spent
 	for _, f := range files {
-		name := path.Base(f.Path)
-		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
-			continue
-		}
 		var op summary.Operation
-		if err := readJSON(ctx, f.Path, &op); err != nil {
+		if err := readJSON(ctx, f, &op); err != nil {
 			return spending.Spent{}, err
 		}
 		counted.Seconds += op.AskingSeconds

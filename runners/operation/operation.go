@@ -7,9 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
-	"strings"
 
 	"coeval/datasets/rundir"
 	"coeval/datasets/store"
@@ -83,22 +81,18 @@ type attempt = summary.Operation
 // readAttempts returns the attempts in the order of their names, which begin with their start, and the
 // files that can't be read.
 func readAttempts(ctx context.Context, dir string) (attempts []*attempt, unreadable []string, err error) {
-	files, err := store.List(ctx, store.Join(dir, rundir.OperationsFolder)+"/")
+	files, err := rundir.AttemptFiles(ctx, dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, f := range files {
-		name := path.Base(f.Path)
-		if !strings.HasSuffix(name, ".json") || strings.Count(name, ".") != 1 || name == "lease.json" {
-			continue // the counts of an attempt that did not finish, and the lease
-		}
-		b, err := store.ReadSmall(ctx, f.Path)
+		b, err := store.ReadSmall(ctx, f)
 		if err != nil {
 			return nil, nil, err
 		}
 		var a attempt
 		if err := json.Unmarshal(b, &a); err != nil {
-			unreadable = append(unreadable, fmt.Sprintf("%s: %v", f.Path, err))
+			unreadable = append(unreadable, fmt.Sprintf("%s: %v", f, err))
 			continue
 		}
 		attempts = append(attempts, &a)

@@ -8,8 +8,8 @@
 // narrow. The intervals here resample prompts.
 //
 // The figures follow from the games, the lengths and styles of the answers, the known difficulties of the
-// prompts, and the options. So anyone who has these inputs can check the figures. The package keeps no state
-// and reads no clock; its bootstrap has a fixed seed.
+// prompts, and the options. These inputs are enough to check the figures. The package keeps no state and reads
+// no clock; its bootstrap has a fixed seed.
 package winrate
 
 import (

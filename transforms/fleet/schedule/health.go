@@ -187,7 +187,7 @@ func (l *Limiter) recordRejection(g *Grant, r Result, now time.Time) {
 // server must get nothing during the pause: it counts requests, works on none, has asked for a longer pause, or
 // delivers nothing.
 func (s *Server) isCrowded(g *Grant, pause time.Duration, now time.Time) bool {
-	if s.metered || s.outstanding == 0 || pause > shortPause || s.deliveredAt.IsZero() || now.Sub(s.deliveredAt) > pause {
+	if s.metered || s.outstanding == 0 || pause > shortPause || now.Sub(s.deliveredAt) > pause {
 		return false
 	}
 	return !s.crowdedUntil.After(now) || !g.since.After(s.crowdedAt) // else it rejects a lower load, too
