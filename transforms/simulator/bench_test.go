@@ -6,24 +6,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"coeval/schemas"
 	"coeval/transforms/simulator/world"
+	"coeval/transforms/simulator/world/worldtest"
 )
 
-// requests returns the request to each role in a default world, about 10 kB for the judges.
-func requests(tb testing.TB, w *world.World) map[string][]schemas.Message {
-	tb.Helper()
-	rubric := strings.Repeat("The rubric adds a point for each thing that holds. ", 40)
-	question := strings.Repeat("What is the use of a long question? ", 20)
-	response := w.Answer(user(question), "m", 1, 0).Text
-	judge := user(rubric + question + strings.Repeat(" ", 5000) + response)
-	meta := user(rubric + question + response + w.Answer(judge, "m", 1, 0).Text + w.Answer(judge, "m", 2, 0).Text)
-	return map[string][]schemas.Message{
-		schemas.RoleActor: user(question), schemas.RoleJudge: judge, schemas.RoleMetaJudge: meta,
-	}
+// requests returns the request to each role in a world.
+func requests(w *world.World) map[string][]schemas.Message {
+	return worldtest.Requests(func(messages []schemas.Message, seed int64) string { return w.Answer(messages, "m", seed, 0).Text })
 }
 
 // discard is a response writer without the recorder's own cost.
@@ -39,7 +31,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for role, messages := range requests(b, &w) {
+	for role, messages := range requests(&w) {
 		n := map[string]int{schemas.RoleActor: 7, schemas.RoleJudge: 11, schemas.RoleMetaJudge: 1}[role]
 		body, err := json.Marshal(map[string]any{"model": "m", "messages": messages, "n": n, "seed": 1, "temperature": 0.8})
 		if err != nil {
@@ -68,7 +60,7 @@ func BenchmarkHTTP(b *testing.B) {
 			b.Error(err)
 		}
 	})
-	body, err := json.Marshal(map[string]any{"model": "m", "messages": requests(b, &w)[schemas.RoleMetaJudge], "seed": 1})
+	body, err := json.Marshal(map[string]any{"model": "m", "messages": requests(&w)[schemas.RoleMetaJudge], "seed": 1})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"coeval/transforms/simulator/world"
+	"coeval/transforms/simulator/world/worldtest"
 )
 
 func TestParseFaults(t *testing.T) {
@@ -64,15 +64,6 @@ func FuzzParseFaults(f *testing.F) {
 	})
 }
 
-// near fails unless a share of n draws lies within 4 standard deviations of p.
-func near(t *testing.T, what string, hits, n int, p float64) {
-	t.Helper()
-	got, sd := float64(hits)/float64(n), math.Sqrt(p*(1-p)/float64(n))
-	if math.Abs(got-p) > 4*sd {
-		t.Errorf("%s: share is %.4f of %d, want %.4f ± %.4f", what, got, n, p, 4*sd)
-	}
-}
-
 // Of n = 20,000 requests each share p is met with a standard deviation of sqrt(p(1-p)/n);
 // near allows 4 of them.
 func TestFaultShares(t *testing.T) {
@@ -87,10 +78,10 @@ func TestFaultShares(t *testing.T) {
 		s.ServeHTTP(discard{http.Header{}}, r)
 	}
 	st := s.Stats()
-	near(t, "400", int(st.Faults[FaultPermanent]), n, 0.05)
+	worldtest.Near(t, "400", int(st.Faults[FaultPermanent]), n, 0.05)
 	// The random faults share the requests that the permanent fault leaves, 0.95.
 	for _, fault := range []Fault{"429", "503", FaultHTML, FaultMalformed} {
-		near(t, string(fault), int(st.Faults[fault]), n, 0.95*faults[fault])
+		worldtest.Near(t, string(fault), int(st.Faults[fault]), n, 0.95*faults[fault])
 	}
 	if st.Rejected[429] != st.Faults["429"] || st.Rejected[400] != st.Faults[FaultPermanent] {
 		t.Errorf("rejected %v, faults %v", st.Rejected, st.Faults)
@@ -144,7 +135,7 @@ func TestFaultsDrawAnew(t *testing.T) {
 		}
 		bad += codes[400] / 3
 	}
-	near(t, "prompts with a permanent fault", bad, 50, 0.5)
+	worldtest.Near(t, "prompts with a permanent fault", bad, 50, 0.5)
 }
 
 // meet asks a server on which every request meets one fault.

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"coeval/schemas"
+	"coeval/transforms/simulator/world/worldtest"
 )
 
 func user(content string) []schemas.Message {
@@ -171,15 +172,6 @@ func TestMethodFindsTruth(t *testing.T) {
 	}
 }
 
-// near fails unless a share of n draws lies within 4 standard deviations of p.
-func near(t *testing.T, what string, hits, n int, p float64) {
-	t.Helper()
-	got, sd := float64(hits)/float64(n), math.Sqrt(p*(1-p)/float64(n))
-	if math.Abs(got-p) > 4*sd {
-		t.Errorf("%s: share is %.4f of %d, want %.4f ± %.4f", what, got, n, p, 4*sd)
-	}
-}
-
 func TestSharesOfTexts(t *testing.T) {
 	const n = 5000
 	w := Default()
@@ -196,7 +188,7 @@ func TestSharesOfTexts(t *testing.T) {
 		schemas.RoleMetaJudge: {cut: 0.05, unusable: 0.1},
 	} {
 		var thought, empty, cut, unusable int
-		messages := requests(t, &w)[role]
+		messages := requests(&w)[role]
 		for seed := range n {
 			c := w.Answer(messages, "m", int64(seed), 0)
 			if !utf8.ValidString(c.Text) {
@@ -218,10 +210,10 @@ func TestSharesOfTexts(t *testing.T) {
 				unusable++
 			}
 		}
-		near(t, role+" reasoning", thought, n, 0.3)
-		near(t, role+" empty", empty, n, want.empty)
-		near(t, role+" cut off", cut, n, want.cut)
-		near(t, role+" unusable", unusable, n, want.unusable)
+		worldtest.Near(t, role+" reasoning", thought, n, 0.3)
+		worldtest.Near(t, role+" empty", empty, n, want.empty)
+		worldtest.Near(t, role+" cut off", cut, n, want.cut)
+		worldtest.Near(t, role+" unusable", unusable, n, want.unusable)
 	}
 }
 
@@ -369,7 +361,7 @@ func TestJudgesFollowTheirFormulas(t *testing.T) {
 			first++
 		}
 	}
-	near(t, "A wins", first, n, p)
+	worldtest.Near(t, "A wins", first, n, p)
 }
 
 func TestDuplicatesAndConstantActor(t *testing.T) {
@@ -383,7 +375,7 @@ func TestDuplicatesAndConstantActor(t *testing.T) {
 		count[text]++
 		most = max(most, count[text])
 	}
-	near(t, "duplicates", most, n, 0.2)
+	worldtest.Near(t, "duplicates", most, n, 0.2)
 	w.ConstantActor = true
 	if a, b := w.Answer(user("q"), "m", 1, 0), w.Answer(user("q"), "m", 2, 0); a != b {
 		t.Errorf("a constant actor said %q and %q", a.Text, b.Text)
